@@ -1,0 +1,1 @@
+"""Continual learning by model merging: MagMax for CLIP, in JAX and Flax."""

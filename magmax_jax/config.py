@@ -1,0 +1,171 @@
+"""The whole experiment as one value: frozen dataclasses, written to and read from JSON."""
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from magmax_jax.errors import UserError
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """theta_0: where it comes from and how it computes."""
+
+    source: str = "openai/clip-vit-base-patch16"
+    """Hugging Face hub id, or a directory that holds a CLIP checkpoint."""
+    image_size: int | None = None
+    """Input size in pixels; another than the checkpoint's interpolates its position embedding."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Computation dtype of the image tower; master weights are float32 either way."""
+
+    def __post_init__(self):
+        size = self.image_size
+        _require(size is None or size > 0, f"model.image_size is {size}: it must be positive")
+
+
+@dataclass(frozen=True)
+class ScenarioConfig:
+    """Which tasks arrive, in which order."""
+
+    kind: Literal["class", "domain"] = "class"
+    """class: each task brings new classes; domain: each task brings a new domain of all classes."""
+    dataset: str = "cifar100"
+    """digits (scikit-learn's), folder (train|test/[domain/]class/* images), or a TFDS builder."""
+    data_dir: str | None = None
+    """Where prepared TFDS data sets lie (default: TFDS's own), or the folder of images."""
+    num_tasks: int = 10
+    """Number of class-incremental tasks (a domain scenario has one task a domain)."""
+    allow_unequal: bool = False
+    """Accept tasks of unequal class counts: task i takes positions floor(n i/T) to floor(n (i+1)/T)."""
+    order: Literal["published", "natural", "random"] = "published"
+    """Order of classes or domains: the published one (natural where there is none), the data set's
+    own, or a permutation drawn from the seed."""
+    limit_per_class: int | None = None
+    """Keep at most this many training and this many test images of each class (and domain)."""
+    templates: tuple[str, ...] = ()
+    """Prompts, {} standing for the class name; none means the data set's published ones."""
+
+    def __post_init__(self):
+        _require(self.num_tasks > 0, f"scenario.num_tasks is {self.num_tasks}: it must be positive")
+        limit = self.limit_per_class
+        _require(limit is None or limit > 0, f"scenario.limit_per_class is {limit}: it must be positive")
+        for template in self.templates:
+            _require("{}" in template, f"scenario.templates: {template!r} lacks the place {{}} of the name")
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """How one task's training relates to the last one's."""
+
+    sequential: bool = True
+    """Start task t from theta_(t-1) (MagMax); otherwise every task starts from theta_0."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Fine-tuning of the image tower on one task (defaults: the paper's recipe)."""
+
+    epochs: int = 10
+    batch_size: int = 128
+    learning_rate: float = 1e-5
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.1
+    """Decoupled, on every trained tensor."""
+    clip_norm: float = 1.0
+    """Global norm to which gradients are clipped."""
+    warmup_steps: int = 500
+    """Linear warm-up, whatever the task's length, as published: a task of fewer steps never peaks."""
+    warmup_fraction: float | None = None
+    """Warm up over this fraction of the task's steps instead."""
+    label_smoothing: float = 0.0
+    crop_scale: tuple[float, float] = (0.9, 1.0)
+    """Area of the random resized crop, as a share of the image; 1 1 switches it off."""
+    workers: int = 0
+    """Processes that decode images; 0 decodes in threads."""
+
+    def __post_init__(self):
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            _require(value > 0, f"train.{name} is {value}: it must be positive")
+        for name in ("learning_rate", "weight_decay", "clip_norm", "warmup_steps", "workers"):
+            value = getattr(self, name)
+            _require(value >= 0, f"train.{name} is {value}: it must not be negative")
+        fraction = self.warmup_fraction
+        _require(fraction is None or 0 <= fraction <= 1, f"train.warmup_fraction is {fraction}: it lies in [0, 1]")
+        smoothing = self.label_smoothing
+        _require(0 <= smoothing < 1, f"train.label_smoothing is {smoothing}: it lies in [0, 1)")
+        low, high = self.crop_scale
+        _require(0 < low <= high <= 1, f"train.crop_scale is {low} {high}: it needs 0 < low <= high <= 1")
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """One run: a model, a scenario, a method, and what is merged after every task."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    merges: tuple[str, ...] = ("max_magnitude", "average", "random_mix")
+    """RULE or RULE@SCALE: max_magnitude, average, random_mix; one rule's scales share its state."""
+    eval_batch_size: int = 256
+    seed: int = 5
+
+    def __post_init__(self):
+        size = self.eval_batch_size
+        _require(size > 0, f"eval_batch_size is {size}: it must be positive")
+        _require(self.seed >= 0, f"seed is {self.seed}: it must not be negative")
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_file(cls, path: Path | str) -> "ExperimentConfig":
+        """Reads what `to_json` wrote; fields that it does not name keep their defaults.
+
+        Raises:
+          UserError: the file is missing, not JSON, or names a field or type that is not ours.
+        """
+        path = Path(path)
+        try:
+            value = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise UserError(f"{path}: there is no such configuration file") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: not a readable JSON configuration ({error})") from None
+        return _from_json(cls, value, str(path))
+
+
+def _from_json(kind: Any, value: Any, where: str) -> Any:
+    """`value` as JSON gave it, as a `kind`: a dataclass, tuple, union, literal or plain type."""
+    origin = typing.get_origin(kind)
+    if dataclasses.is_dataclass(kind):
+        _require(isinstance(value, dict), f"{where}: expected an object, found {value!r}")
+        hints = typing.get_type_hints(kind)
+        unknown = sorted(set(value) - set(hints))
+        _require(not unknown, f"{where}: unknown fields {', '.join(unknown)}")
+        return kind(**{name: _from_json(hints[name], v, f"{where}: {name}") for name, v in value.items()})
+    if origin is tuple:
+        _require(isinstance(value, list), f"{where}: expected a list, found {value!r}")
+        item = typing.get_args(kind)[0]
+        return tuple(_from_json(item, v, where) for v in value)
+    if origin is Literal:
+        choices = typing.get_args(kind)
+        _require(value in choices, f"{where}: {value!r} is none of {', '.join(map(repr, choices))}")
+        return value
+    if origin is types.UnionType:
+        kinds = typing.get_args(kind)
+        return None if value is None and type(None) in kinds else _from_json(kinds[0], value, where)
+    accepted = (int, float) if kind is float else kind
+    ok = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
+    _require(ok, f"{where}: expected {kind.__name__}, found {value!r}")
+    return kind(value)
