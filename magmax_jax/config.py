@@ -57,9 +57,14 @@ class ScenarioConfig:
     def __post_init__(self):
         _require(self.num_tasks > 0, f"scenario.num_tasks is {self.num_tasks}: it must be positive")
         limit = self.limit_per_class
-        _require(limit is None or limit > 0, f"scenario.limit_per_class is {limit}: it must be positive")
+        _require(
+            limit is None or limit > 0, f"scenario.limit_per_class is {limit}: it must be positive"
+        )
         for template in self.templates:
-            _require("{}" in template, f"scenario.templates: {template!r} lacks the place {{}} of the name")
+            _require(
+                "{}" in template,
+                f"scenario.templates: {template!r} lacks the place {{}} of the name",
+            )
 
 
 @dataclass(frozen=True)
@@ -100,11 +105,16 @@ class TrainConfig:
             value = getattr(self, name)
             _require(value >= 0, f"train.{name} is {value}: it must not be negative")
         fraction = self.warmup_fraction
-        _require(fraction is None or 0 <= fraction <= 1, f"train.warmup_fraction is {fraction}: it lies in [0, 1]")
+        _require(
+            fraction is None or 0 <= fraction <= 1,
+            f"train.warmup_fraction is {fraction}: it lies in [0, 1]",
+        )
         smoothing = self.label_smoothing
         _require(0 <= smoothing < 1, f"train.label_smoothing is {smoothing}: it lies in [0, 1)")
         low, high = self.crop_scale
-        _require(0 < low <= high <= 1, f"train.crop_scale is {low} {high}: it needs 0 < low <= high <= 1")
+        _require(
+            0 < low <= high <= 1, f"train.crop_scale is {low} {high}: it needs 0 < low <= high <= 1"
+        )
 
 
 @dataclass(frozen=True)
@@ -153,7 +163,9 @@ def _from_json(kind: Any, value: Any, where: str) -> Any:
         hints = typing.get_type_hints(kind)
         unknown = sorted(set(value) - set(hints))
         _require(not unknown, f"{where}: unknown fields {', '.join(unknown)}")
-        return kind(**{name: _from_json(hints[name], v, f"{where}: {name}") for name, v in value.items()})
+        return kind(
+            **{name: _from_json(hints[name], v, f"{where}: {name}") for name, v in value.items()}
+        )
     if origin is tuple:
         _require(isinstance(value, list), f"{where}: expected a list, found {value!r}")
         item = typing.get_args(kind)[0]

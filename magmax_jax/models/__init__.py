@@ -1,0 +1,7 @@
+"""CLIP in Flax NNX: the model, its checkpoints, and the zero-shot head."""
+
+from magmax_jax.models.checkpoint import Companions
+from magmax_jax.models.clip import CLIP, normalise
+from magmax_jax.models.config import CLIPConfig, TextConfig, VisionConfig
+
+__all__ = ["CLIP", "CLIPConfig", "Companions", "TextConfig", "VisionConfig", "normalise"]
