@@ -1,0 +1,90 @@
+"""Data sets as random-access sources of uint8 images and their labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One split of a data set of n images; worker processes receive it whole, so it pickles."""
+
+    images: Sequence[np.ndarray]
+    """images[i] is uint8 (height, width, 3); an array, or a view that decodes on demand."""
+    labels: np.ndarray
+    """int32 (n,), indices into `class_names`."""
+    class_names: tuple[str, ...]
+    domains: np.ndarray | None = None
+    """int32 (n,), indices into `domain_names`; None where the data set has no domains."""
+    domain_names: tuple[str, ...] = ()
+    image_shape: tuple[int, int] | None = None
+    """(height, width) of every image, None when they differ."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_source(dataset: str, split: Split, data_dir: str | None = None) -> Source:
+    """The `split` of `dataset`: "digits", "folder", or a TFDS builder (see `ScenarioConfig`).
+
+    Raises:
+      UserError: there is no such data set, it is not where `data_dir` says, or it cannot be read.
+    """
+    # Each reader is imported when asked for: TFDS and scikit-learn are slow to start.
+    if dataset == "digits":
+        return _load_digits(split)
+    if dataset == "folder":
+        from magmax_jax.data.folders import load_folder
+
+        return load_folder(data_dir, split)
+    from magmax_jax.data.builders import load_builder
+
+    return load_builder(dataset, split, data_dir)
+
+
+def hold_out(labels: np.ndarray, split: Split) -> np.ndarray:
+    """Splits a data set that has one part only: every fifth image of each class is for testing.
+
+    Args:
+      labels: int (n,).
+
+    Returns:
+      int64 (m,), the ascending positions that belong to `split`.
+    """
+    held_out = rank_in_group(labels) % 5 == 4
+    return np.flatnonzero(held_out if split == "test" else ~held_out)
+
+
+def rank_in_group(groups: np.ndarray) -> np.ndarray:
+    """How many earlier entries are in the same group: [3, 7, 3, 3] -> [0, 0, 1, 2].
+
+    Args:
+      groups: int (n,).
+
+    Returns:
+      int64 (n,).
+    """
+    by_group = np.argsort(groups, kind="stable")
+    _, first, inverse = np.unique(groups[by_group], return_index=True, return_inverse=True)
+    rank = np.empty(len(groups), np.int64)
+    rank[by_group] = np.arange(len(groups)) - first[inverse]
+    return rank
+
+
+def _load_digits(split: Split) -> Source:
+    """scikit-learn's 1797 8x8 digits (no download), grey repeated to RGB; split by `hold_out`."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    chosen = hold_out(digits.target, split)
+    grey = np.round(digits.images[chosen] * (255 / 16)).astype(np.uint8)
+    return Source(
+        images=np.repeat(grey[..., None], 3, axis=-1),
+        labels=digits.target[chosen].astype(np.int32),
+        class_names=tuple(map(str, digits.target_names)),
+        image_shape=(8, 8),
+    )
