@@ -74,7 +74,8 @@ class Preprocessing:
             step = length / resized
             return low, low + length, low + (resized - self.size) // 2 * step, step
 
-        return self._resize(images, centre(boxes[:, 0], height), centre(boxes[:, 1], width))
+        rows, columns = centre(boxes[:, 0], height), centre(boxes[:, 1], width)
+        return self._normalise(resize(images, self.size, rows, columns))
 
     def train(
         self,
@@ -95,26 +96,39 @@ class Preprocessing:
         if tuple(crop_scale) == (1, 1):
             return self.evaluate(images, boxes)
         top, left, height, width = random_crops(key, boxes, crop_scale).T
-        return self._resize(
-            images,
-            (top, top + height, top, height / self.size),
-            (left, left + width, left, width / self.size),
-        )
+        rows = top, top + height, top, height / self.size
+        columns = left, left + width, left, width / self.size
+        return self._normalise(resize(images, self.size, rows, columns))
 
-    def _resize(self, images, rows, columns):
-        weights = jax.vmap(resize_weights, in_axes=(None, None, 0, 0, 0, 0))
-        across = weights(self.size, images.shape[2], *columns)  # (b, size, W)
-        down = weights(self.size, images.shape[1], *rows)  # (b, size, H)
-        pixels = images.astype(jnp.float32)
-        # HIGHEST keeps accelerators from rounding pixels and weights to 8 or 10 bits.
-        exact = {"precision": jax.lax.Precision.HIGHEST}
-        pixels = jnp.einsum("bow,bhwc->bhoc", across, pixels, **exact)  # (b, H, size, 3)
-        # Pillow holds the half-way result in bytes: overshoots at edges are clipped here too.
-        pixels = jnp.clip(pixels, 0, 255)
-        pixels = jnp.einsum("boh,bhwc->bowc", down, pixels, **exact)  # (b, size, size, 3)
-        pixels = jnp.clip(pixels, 0, 255)
+    def _normalise(self, pixels: jax.Array) -> jax.Array:
         mean, std = (jnp.array(v).reshape(1, 1, 1, 3) for v in (self.mean, self.std))
         return (pixels / 255 - mean) / std
+
+
+Axis = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+"""What an output axis shows of an input axis, (b,) each: low, high, start, step."""
+
+
+def resize(images: jax.Array, size: int, rows: Axis, columns: Axis) -> jax.Array:
+    """Resizes the regions of b images that `rows` and `columns` tell (see `resize_weights`).
+
+    Args:
+      images: uint8 (b, H, W, 3).
+
+    Returns:
+      float32 (b, size, size, 3) in [0, 255], not rounded.
+    """
+    weights = jax.vmap(resize_weights, in_axes=(None, None, 0, 0, 0, 0))
+    across = weights(size, images.shape[2], *columns)  # (b, size, W)
+    down = weights(size, images.shape[1], *rows)  # (b, size, H)
+    pixels = images.astype(jnp.float32)
+    # HIGHEST keeps accelerators from rounding pixels and weights to 8 or 10 bits.
+    exact = jax.lax.Precision.HIGHEST
+    pixels = jnp.einsum("bow,bhwc->bhoc", across, pixels, precision=exact)  # (b, H, size, 3)
+    # Pillow holds the half-way result in bytes: overshoots at edges are clipped here too.
+    pixels = jnp.clip(pixels, 0, 255)
+    pixels = jnp.einsum("boh,bhwc->bowc", down, pixels, precision=exact)  # (b, size, size, 3)
+    return jnp.clip(pixels, 0, 255)
 
 
 def resize_weights(out_size, in_size, low, high, start, step) -> jax.Array:

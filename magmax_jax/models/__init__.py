@@ -3,5 +3,15 @@
 from magmax_jax.models.checkpoint import Companions
 from magmax_jax.models.clip import CLIP, normalise
 from magmax_jax.models.config import CLIPConfig, TextConfig, VisionConfig
+from magmax_jax.models.zero_shot import tokenize, zero_shot_head
 
-__all__ = ["CLIP", "CLIPConfig", "Companions", "TextConfig", "VisionConfig", "normalise"]
+__all__ = [
+    "CLIP",
+    "CLIPConfig",
+    "Companions",
+    "TextConfig",
+    "VisionConfig",
+    "normalise",
+    "tokenize",
+    "zero_shot_head",
+]

@@ -1,0 +1,15 @@
+"""Fine-tuning the image tower against a frozen head."""
+
+from magmax_jax.training.fine_tune import fine_tune
+from magmax_jax.training.schedule import warmup_cosine, warmup_steps
+from magmax_jax.training.step import Objective, Trainer, cross_entropy, make_trainer
+
+__all__ = [
+    "Objective",
+    "Trainer",
+    "cross_entropy",
+    "fine_tune",
+    "make_trainer",
+    "warmup_cosine",
+    "warmup_steps",
+]

@@ -1,0 +1,79 @@
+"""What a run shows while it goes on."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+
+class Silent:
+    """Shows nothing: for tests, and for callers with a display of their own."""
+
+    def say(self, text: RenderableType) -> None:
+        pass
+
+    @contextmanager
+    def training(
+        self, name: str, steps: int, images: int
+    ) -> Iterator[Callable[[int, float], None]]:
+        """A bar over `steps`; yields what to call with each step and its loss."""
+        yield lambda step, loss: None
+
+    def evaluating(self, name: str, batches: Iterable[Item], total: int) -> Iterable[Item]:
+        """A bar over batches of evaluation."""
+        return batches
+
+
+class Terminal(Silent):
+    """Bars with loss, images a second and time left; in a log file, one line each at its end."""
+
+    def __init__(self, console: Console | None = None):
+        self.console = console or Console(highlight=False)
+
+    def say(self, text: RenderableType) -> None:
+        self.console.print(text)
+
+    @contextmanager
+    def training(
+        self, name: str, steps: int, images: int
+    ) -> Iterator[Callable[[int, float], None]]:
+        began, mean = 0.0, 0.0
+        with self._bar(transient=False) as bar:
+            task = bar.add_task(name, total=steps, facts="compiling")
+
+            def on_step(step: int, loss: float) -> None:
+                nonlocal began, mean
+                if step == 0:  # the clock starts when the first step is done: it compiles
+                    began, mean = time.perf_counter(), loss
+                    bar.update(task, completed=1, facts=f"loss {loss:.3f}")
+                    return
+                mean = 0.9 * mean + 0.1 * loss
+                rate = images * step / steps / (time.perf_counter() - began)
+                bar.update(task, completed=step + 1, facts=f"loss {mean:.3f}  {rate:,.0f} images/s")
+
+            yield on_step
+
+    def evaluating(self, name: str, batches: Iterable[Item], total: int) -> Iterator[Item]:
+        if not self.console.is_terminal:  # a log file: a bar that vanishes would leave blank lines
+            yield from batches
+            return
+        with self._bar(transient=True) as bar:
+            task = bar.add_task(f"evaluating {name}", total=total, facts="")
+            for batch in batches:
+                yield batch
+                bar.advance(task)
+
+    def _bar(self, transient: bool) -> Progress:
+        columns = (
+            TextColumn("{task.description:<28}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[facts]}"),
+        )
+        return Progress(*columns, console=self.console, transient=transient)

@@ -1,0 +1,126 @@
+"""What a run measured, on disk: `config.json` says what was run, `results.jsonl` what came out."""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from magmax_jax.config import ExperimentConfig
+from magmax_jax.errors import UserError
+
+CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints", "report"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured accuracy; `results.jsonl` holds one a line."""
+
+    after_task: int
+    """Tasks learned so far; 0 is the pretrained model."""
+    model: str
+    """zero_shot, finetuned (the last theta_t), or a rule's name."""
+    scale: float | None
+    """lambda of a merge, None where there is none."""
+    protocol: str
+    """agnostic (argmax over every class of the scenario) or aware (over the task's own)."""
+    group: str
+    """all, or a task's name."""
+    accuracy: float
+    """In [0, 1]; of `all`, weighted by samples."""
+    count: int
+    """Samples."""
+
+    @property
+    def label(self) -> str:
+        """The model, and the scale where there is one: max_magnitude@0.5."""
+        return self.model if self.scale is None else f"{self.model}@{self.scale:g}"
+
+
+class RunDirectory:
+    """A directory that one run owns."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / CHECKPOINTS
+
+    @property
+    def report(self) -> Path:
+        return self.path / REPORT
+
+    def check(self, config: ExperimentConfig) -> None:
+        """Raises a UserError if another run, or anything else, lives here."""
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise UserError(f"{self.path} is a file: choose another --out")
+        if not (self.path / CONFIG).exists():
+            if any(self.path.iterdir()):
+                raise UserError(f"{self.path} is not empty and holds no run: choose another --out")
+            return
+        differing = sorted(_differences(self._config(), dataclasses.asdict(config)))
+        if differing:
+            raise UserError(
+                f"{self.path} holds a run of another configuration ({'; '.join(differing)}): "
+                "choose another --out, or pass --overwrite to replace it"
+            )
+
+    def start(self, config: ExperimentConfig) -> None:
+        """Empties the directory of an earlier run and writes the configuration.
+
+        Raises:
+          UserError: the disk refuses it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            # The configuration goes first and comes last: without it, nothing here counts as a run.
+            (self.path / CONFIG).unlink(missing_ok=True)
+            (self.path / ROWS).unlink(missing_ok=True)
+            for directory in (self.checkpoints, self.report):
+                shutil.rmtree(directory, ignore_errors=True)
+            partial = self.path / f"{CONFIG}.partial"
+            partial.write_text(config.to_json())
+            os.replace(partial, self.path / CONFIG)
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written ({error.strerror})") from None
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Adds rows to `results.jsonl`, all of one evaluation in one write."""
+        lines = "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows)
+        with (self.path / ROWS).open("a") as file:
+            file.write(lines)
+
+    def rows(self) -> list[Row]:
+        """The rows written so far; a line torn by an interruption ends them."""
+        return list(self._rows()) if (self.path / ROWS).exists() else []
+
+    def _rows(self) -> Iterator[Row]:
+        for line in (self.path / ROWS).read_text().splitlines(keepends=True):
+            try:
+                yield Row(**json.loads(line))
+            except (ValueError, TypeError):
+                return
+
+    def _config(self) -> Any:
+        try:
+            return json.loads((self.path / CONFIG).read_text())
+        except (OSError, ValueError):
+            return None
+
+
+def _differences(stored: Any, ours: Any, where: str = "") -> Iterator[str]:
+    """Fields in which two configurations differ, as `train.epochs: 10 there, 5 here`."""
+    if isinstance(stored, dict) and isinstance(ours, dict):
+        for name in stored.keys() | ours.keys():
+            inner = f"{where}.{name}" if where else name
+            yield from _differences(stored.get(name), ours.get(name), inner)
+    else:
+        ours = list(ours) if isinstance(ours, tuple) else ours
+        if stored != ours:
+            yield f"{where or 'all of it'}: {stored} there, {ours} here"

@@ -1,0 +1,32 @@
+"""The learning rate over one task."""
+
+import jax
+import jax.numpy as jnp
+
+from magmax_jax.config import TrainConfig
+
+
+def warmup_steps(config: TrainConfig, steps: int) -> int:
+    """How many of a task's `steps` the learning rate rises: a fixed number or a fraction of them."""
+    if config.warmup_fraction is None:
+        return config.warmup_steps
+    return round(config.warmup_fraction * steps)
+
+
+def warmup_cosine(step: jax.Array, peak: float, warmup: jax.Array, steps: jax.Array) -> jax.Array:
+    """Linear warm-up, then cosine to zero, as the official code has it.
+
+        (step + 1) / warmup * peak                                         step < warmup
+        (1 + cos(pi (step - warmup) / (steps - warmup))) / 2 * peak        otherwise
+
+    A task of fewer steps than the warm-up never reaches the peak.
+
+    Args:
+      step: int scalar, 0 for a task's first.
+      peak: the highest learning rate.
+      warmup, steps: int scalars; traced, so that tasks of all lengths share one compilation.
+    """
+    rising = (step + 1) / jnp.maximum(warmup, 1)
+    progress = (step - warmup) / jnp.maximum(steps - warmup, 1)
+    falling = 0.5 * (1 + jnp.cos(jnp.pi * progress))
+    return peak * jnp.where(step < warmup, rising, falling)
