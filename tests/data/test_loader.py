@@ -1,0 +1,169 @@
+import jax
+import numpy as np
+import pytest
+
+from magmax_jax.data import Batch, Preprocessing, Source, eval_batches, num_batches, train_batches
+from magmax_jax.data.fitting import shrink
+from magmax_jax.data.folders import ImageFiles
+from magmax_jax.errors import UserError
+from tests.data import SHARED, needs_shared
+
+
+class Pictures:
+    """Images that are not an array; number i is filled with i."""
+
+    def __init__(self, shapes):
+        self.shapes = shapes
+
+    def __getitem__(self, index):
+        return np.full((*self.shapes[index], 3), index, np.uint8)
+
+
+def uniform(count=23, in_memory=True):
+    shapes = [(4, 6)] * count
+    images = Pictures(shapes)
+    if in_memory:
+        images = np.stack([images[i] for i in range(count)])
+    labels = (np.arange(count) % 3).astype(np.int32)
+    return Source(images, labels, ("a", "b", "c"), image_shape=(4, 6))
+
+
+def mixed():
+    shapes = [(20, 30), (90, 40), (64, 64), (10, 100), (300, 200)]
+    return Source(Pictures(shapes), np.zeros(5, np.int32), ("a",))
+
+
+def assert_same(ours, theirs):
+    ours, theirs = list(ours), list(theirs)
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_batches_have_one_shape_and_lose_nothing():
+    source, indices = uniform(), np.arange(3, 23)
+    batches = list(eval_batches(source, indices, batch_size=8, size=32))
+    assert len(batches) == num_batches(len(indices), 8) == 3
+    for batch in batches:
+        assert isinstance(batch, Batch)
+        shapes = jax.tree.map(lambda x: (x.shape, x.dtype.name), batch)
+        assert shapes == (
+            ((8, 4, 6, 3), "uint8"),
+            ((8, 4), "int32"),
+            ((8,), "int32"),
+            ((8,), "int32"),
+            ((8,), "bool"),
+        )
+        np.testing.assert_array_equal(batch.mask, batch.index >= 0)
+        np.testing.assert_array_equal(batch.image[batch.mask, 0, 0, 0], batch.index[batch.mask])
+        np.testing.assert_array_equal(batch.label[batch.mask], batch.index[batch.mask] % 3)
+        np.testing.assert_array_equal(batch.box, [[0, 0, 4, 6]] * 8)
+    seen = np.concatenate([batch.index[batch.mask] for batch in batches])
+    np.testing.assert_array_equal(seen, indices)
+    assert not batches[-1].mask[4:].any() and not batches[-1].image[4:].any()
+
+
+def test_padding_stays_finite_on_the_device():
+    *_, last = eval_batches(uniform(), np.arange(3), 8, size=4)
+    assert np.isfinite(jax.jit(Preprocessing(4).evaluate)(last.image, last.box)).all()
+
+
+def test_every_epoch_holds_every_index_once_in_another_order():
+    indices = np.arange(2, 21)
+    batches = list(train_batches(uniform(), indices, 8, epochs=3, seed=5, size=32))
+    assert len(batches) == num_batches(len(indices), 8, epochs=3) == 9
+    orders = [np.concatenate([b.index[b.mask] for b in batches[i : i + 3]]) for i in (0, 3, 6)]
+    for order in orders:
+        np.testing.assert_array_equal(np.sort(order), indices)
+        assert (order != indices).any()
+    assert (orders[0] != orders[1]).any() and (orders[1] != orders[2]).any()
+
+
+def test_seeds_decide_the_order():
+    def order(seed, epoch=0):
+        batch = list(train_batches(uniform(), np.arange(23), 23, 2, seed, size=32))[epoch]
+        return batch.index.tolist()
+
+    assert order(5) == order(5)
+    assert len({tuple(order(seed, epoch)) for seed in range(5) for epoch in (0, 1)}) == 10
+
+
+def test_a_task_smaller_than_a_batch():
+    (batch,) = train_batches(uniform(), np.array([7]), 4, 1, seed=0, size=32)
+    np.testing.assert_array_equal(batch.index, [7, -1, -1, -1])
+
+
+def test_reading_from_memory_is_reading_one_by_one():
+    arguments = np.arange(23), 8, 2, 5, 32
+    assert_same(
+        train_batches(uniform(), *arguments), train_batches(uniform(in_memory=False), *arguments)
+    )
+
+
+def test_processes_change_no_bit():
+    arguments = uniform(in_memory=False), np.arange(23), 4, 2, 5, 32
+    assert_same(train_batches(*arguments, workers=2), train_batches(*arguments))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_an_iterator_resumes_from_its_state(in_memory):
+    batches = train_batches(uniform(in_memory=in_memory), np.arange(23), 8, 2, seed=5, size=32)
+    iterator = iter(batches)
+    for _ in range(2):
+        next(iterator)
+    state = iterator.get_state()
+    resumed = iter(batches)
+    resumed.set_state(state)
+    assert_same(resumed, iterator)
+
+
+def test_evaluation_of_mixed_sizes_crops_squares():
+    (batch,) = eval_batches(mixed(), np.arange(5), 5, size=48)
+    assert batch.image.shape == (5, 48, 48, 3)
+    np.testing.assert_array_equal(batch.box, [[0, 0, 48, 48]] * 5)
+    # Each picture has one colour, which resizing keeps.
+    np.testing.assert_array_equal(batch.image, np.arange(5)[:, None, None, None] + 0 * batch.image)
+
+
+def test_training_on_mixed_sizes_keeps_a_region_to_crop():
+    batches = train_batches(mixed(), np.arange(5), 5, epochs=1, seed=0, size=48)
+    (batch,) = batches
+    assert batch.image.shape == (5, 90, 90, 3)  # 90 = 1.5 ceil(1.25 48)
+    boxes = dict(zip(batch.index.tolist(), batch.box.tolist(), strict=True))
+    assert boxes == {
+        0: [0, 0, 20, 30],  # as it is
+        1: [0, 0, 60, 40],  # trimmed
+        2: [0, 0, 60, 60],  # shrunk
+        3: [0, 0, 10, 15],  # trimmed, never enlarged
+        4: [0, 0, 90, 60],  # shrunk, no longer than allowed
+    }
+    for image, (_, _, height, width), index in zip(
+        batch.image, batch.box, batch.index, strict=True
+    ):
+        np.testing.assert_array_equal(image[:height, :width], index)
+        assert not image[height:].any() and not image[:, width:].any()
+
+
+def test_shrinking_trims_both_ends_alike():
+    image = np.arange(9, dtype=np.uint8)[None, :, None].repeat(2, 0).repeat(3, 2)
+    canvas, box = shrink(image, 8)
+    assert box == (0, 0, 2, 3)
+    np.testing.assert_array_equal(canvas[0, :3, 0], [3, 4, 5])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_is_named_from_any_thread_or_process(tmp_path, workers):
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(b"damaged")
+    source = Source(ImageFiles((str(path),)), np.zeros(1, np.int32), ("a",))
+    with pytest.raises(UserError, match=r"bad.jpg: not a readable image"):
+        list(eval_batches(source, np.arange(1), 1, size=8, workers=workers))
+
+
+@needs_shared("tensorflow_datasets/cifar100")
+def test_processes_reopen_tfds_records():
+    from magmax_jax.data import load_source
+
+    source = load_source("cifar100", "test", str(SHARED / "tensorflow_datasets"))
+    arguments = source, np.arange(0, 5000, 50), 32, 32
+    assert_same(eval_batches(*arguments, workers=1), eval_batches(*arguments))
