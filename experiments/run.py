@@ -1,33 +1,91 @@
 """One experiment: `python -m experiments.run PRESET [--field value ...]`."""
 
-import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.console import Console
 
 from experiments.presets import PRESETS
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import DivergedError, UserError
 
+USAGE = f"""\
+usage: python -m experiments.run PRESET [--field value ...]
+       python -m experiments.run --config FILE [--field value ...]
+
+presets
+{{presets}}
+Every field of a preset can be changed: python -m experiments.run {next(iter(PRESETS))} --help
+A run's config.json is such a FILE: it runs the same experiment again."""
+
 
 @dataclass(frozen=True)
 class Launch:
-    """A configuration and where its run is written."""
+    """What to run, and where its results go."""
 
     config: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
-    out: Path | None = None
-    """Directory of the run (default: runs/PRESET)."""
+    out: Path
+    """Directory of the run: config.json, results.jsonl, checkpoints/, report/."""
     overwrite: bool = False
-    """Replace the run that lies there."""
+    """Replace a run that lies in the directory already."""
 
 
-def main(argv: list[str]) -> None:
-    launch = parse(argv)
-    print(launch)
+def parse(argv: list[str]) -> Launch:
+    """The command line as a launch.
+
+    Raises:
+      UserError: the preset or the file does not exist.
+      SystemExit: a flag is wrong (code 2), or help was asked for (code 0).
+    """
+    first, rest = (argv[0], argv[1:]) if argv else ("--help", [])
+    if first in ("-h", "--help"):
+        presets = "".join(f"  {name:<12}{text}\n" for name, (text, _) in PRESETS.items())
+        print(USAGE.format(presets=presets))
+        raise SystemExit(0)
+    if first == "--config" or first.startswith("--config="):
+        file, rest = (first[9:], rest) if "=" in first else (rest[0] if rest else "", rest[1:])
+        base, description = ExperimentConfig.from_file(file), f"The configuration in {file}."
+        name = Path(file).parent.name or "config"
+    elif first in PRESETS:
+        description, base = PRESETS[first]
+        name = first
+    else:
+        raise UserError(
+            f"{first!r} is no preset: choose from {', '.join(PRESETS)}, or --config FILE"
+        )
+    return tyro.cli(
+        Launch,
+        args=rest,
+        prog=f"python -m experiments.run {first}",
+        description=description,
+        default=Launch(base, out=Path("runs") / name),
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Runs what the command line says; returns the exit code."""
+    from magmax_jax.experiment import run
+    from magmax_jax.progress import Terminal
+    from magmax_jax.results import RunDirectory
+
+    console = Console(highlight=False)
+    try:
+        launch = parse(argv)
+        run(launch.config, RunDirectory(launch.out, launch.overwrite), Terminal(console))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except DivergedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command starts this run again", file=sys.stderr)
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

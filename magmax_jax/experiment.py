@@ -39,10 +39,10 @@ def run(config: ExperimentConfig, out: RunDirectory, progress: Silent | None = N
     """
     progress = progress or Silent()
     merges = parse_merges(config.merges, config.seed)
-    out.check(config)
+    kept = out.holds(config)
     scenario = build_scenario(config.scenario, config.seed)
     models = 1 + sum(len(merge.scales) for merge in merges.values())
-    if len(out.rows()) == evaluation.num_rows(scenario, models):
+    if kept and len(out.rows()) == evaluation.num_rows(scenario, models):
         progress.say(f"{out.path} holds this run already (--overwrite repeats it)")
     else:
         learn_all(config, scenario, merges, out, progress)

@@ -43,8 +43,9 @@ class Row:
 class RunDirectory:
     """A directory that one run owns."""
 
-    def __init__(self, path: Path | str):
+    def __init__(self, path: Path | str, overwrite: bool = False):
         self.path = Path(path)
+        self.overwrite = overwrite
 
     @property
     def checkpoints(self) -> Path:
@@ -54,22 +55,29 @@ class RunDirectory:
     def report(self) -> Path:
         return self.path / REPORT
 
-    def check(self, config: ExperimentConfig) -> None:
-        """Raises a UserError if another run, or anything else, lives here."""
-        if not self.path.exists():
-            return
-        if not self.path.is_dir():
+    def holds(self, config: ExperimentConfig) -> bool:
+        """Whether a run of this configuration lives here, and is to be kept.
+
+        Raises:
+          UserError: another run does, or anything else.
+        """
+        if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file: choose another --out")
         if not (self.path / CONFIG).exists():
-            if any(self.path.iterdir()):
-                raise UserError(f"{self.path} is not empty and holds no run: choose another --out")
-            return
+            ours = {ROWS, CHECKPOINTS, REPORT, f"{CONFIG}.partial"}
+            others = self.path.exists() and {p.name for p in self.path.iterdir()} - ours
+            if others:
+                raise UserError(f"{self.path} holds other things than a run: choose another --out")
+            return False
+        if self.overwrite:
+            return False
         differing = sorted(_differences(self._config(), dataclasses.asdict(config)))
         if differing:
             raise UserError(
                 f"{self.path} holds a run of another configuration ({'; '.join(differing)}): "
                 "choose another --out, or pass --overwrite to replace it"
             )
+        return True
 
     def start(self, config: ExperimentConfig) -> None:
         """Empties the directory of an earlier run and writes the configuration.
