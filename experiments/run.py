@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from experiments.presets import PRESETS
 from magmax_jax.config import ExperimentConfig
-from magmax_jax.errors import DivergedError, UserError
+from magmax_jax.errors import UserError, exit_code
 
 USAGE = f"""\
 usage: python -m experiments.run PRESET [--field value ...]
@@ -65,27 +64,16 @@ def parse(argv: list[str]) -> Launch:
     )
 
 
-def main(argv: list[str]) -> int:
-    """Runs what the command line says; returns the exit code."""
+def main(argv: list[str]) -> None:
+    """Runs what the command line says."""
+    launch = parse(argv)
+    # JAX and its company take seconds to import: --help and wrong flags do without.
     from magmax_jax.experiment import run
     from magmax_jax.progress import Terminal
     from magmax_jax.results import RunDirectory
 
-    console = Console(highlight=False)
-    try:
-        launch = parse(argv)
-        run(launch.config, RunDirectory(launch.out, launch.overwrite), Terminal(console))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except DivergedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: the same command starts this run again", file=sys.stderr)
-        return 130
-    return 0
+    run(launch.config, RunDirectory(launch.out, launch.overwrite), Terminal())
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_code(lambda: main(sys.argv[1:])))

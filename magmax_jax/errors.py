@@ -1,9 +1,32 @@
-"""The two ways in which a run ends early without a stack trace."""
+"""The ways in which a command ends early without a stack trace."""
+
+import sys
+from collections.abc import Callable
 
 
 class UserError(ValueError):
-    """A mistake its reader can mend: one sentence that says what, where and what to do (exit code 2)."""
+    """A mistake its reader can mend: one sentence that says what, where and what to do."""
 
 
 class DivergedError(RuntimeError):
-    """Training left the finite numbers: the sentence says at which task and step (exit code 1)."""
+    """Training left the finite numbers: the sentence says at which task and step."""
+
+
+def exit_code(command: Callable[[], None]) -> int:
+    """Runs a command: 0 if it ends well, else prints one sentence and returns the code to exit with.
+
+    2 for a mistake of the user's, 1 for a run that diverged, 130 for an interruption (Ctrl-C). Other
+    exceptions are bugs and keep their stack trace.
+    """
+    try:
+        command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except DivergedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command starts it again", file=sys.stderr)
+        return 130
+    return 0

@@ -46,6 +46,11 @@ class Scenario:
         return task_of
 
     @property
+    def num_test(self) -> int:
+        """Test images of all tasks."""
+        return sum(len(task.test) for task in self.tasks)
+
+    @property
     def class_masks(self) -> np.ndarray:
         """bool (t, k): whether the task covers the class."""
         masks = np.zeros((len(self.tasks), len(self.class_names)), bool)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from magmax_jax.errors import UserError
 from magmax_jax.merging.task_vectors import PyTree, zeros
 
 State = Any
@@ -120,3 +121,19 @@ def random_mix(seed: int = 0) -> MergeRule:
     return MergeRule(
         Counted.zeros, update, lambda state: state.tau, streaming=True, default_scale=1.0
     )
+
+
+def named(name: str, seed: int = 0) -> MergeRule:
+    """The rule of that name; `seed` is for those that draw.
+
+    Raises:
+      UserError: there is none.
+    """
+    rules = {
+        "max_magnitude": max_magnitude,
+        "average": average,
+        "random_mix": lambda: random_mix(seed),
+    }
+    if name not in rules:
+        raise UserError(f"{name!r} is no merge rule: choose from {', '.join(rules)}")
+    return rules[name]()
