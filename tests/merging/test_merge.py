@@ -1,0 +1,64 @@
+"""`merge`: the composition, its memory, its errors."""
+
+import gc
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import magmax_jax as mm
+from magmax_jax.errors import UserError
+
+
+def random_models(count: int) -> list[dict[str, np.ndarray]]:
+    random = np.random.default_rng(0)
+    return [{"w": random.normal(size=(4, 3)).astype(np.float32)} for _ in range(count)]
+
+
+def test_the_default_is_the_papers_max_magnitude_at_one_half():
+    theta_0, a, b = random_models(3)
+    tau_a, tau_b = a["w"] - theta_0["w"], b["w"] - theta_0["w"]
+    tau = np.where(np.abs(tau_b) >= np.abs(tau_a), tau_b, tau_a)
+    expected = theta_0["w"] + np.float32(0.5) * tau
+    np.testing.assert_array_equal(mm.merge(theta_0, [a, b])["w"], expected)
+
+
+def test_one_model_merges_to_itself_and_scale_zero_is_the_pretrained():
+    theta_0, model = random_models(2)
+    merged = mm.merge(theta_0, [model], scale=1.0)["w"]
+    np.testing.assert_allclose(merged, model["w"], rtol=0, atol=3e-7)  # a - b + b rounds
+    np.testing.assert_array_equal(mm.merge(theta_0, [model], scale=0.0)["w"], theta_0["w"])
+
+
+def test_a_generator_never_has_two_models_in_memory():
+    theta_0 = {"w": jnp.zeros(10)}
+    alive: list[weakref.ref] = []
+
+    def models():
+        for value in range(4):
+            gc.collect()
+            assert not any(ref() for ref in alive), "the model before is still held"
+            leaf = jnp.full(10, float(value))
+            alive.append(weakref.ref(leaf))
+            yield {"w": leaf}
+            del leaf
+
+    np.testing.assert_array_equal(mm.merge(theta_0, models(), scale=1.0)["w"], np.full(10, 3.0))
+    assert len(alive) == 4
+
+
+def test_theta_0_and_the_models_survive_the_merge():
+    theta_0, *models = random_models(3)
+    on_device = jax.tree.map(jnp.asarray, (theta_0, models))
+    mm.merge(on_device[0], on_device[1])
+    jax.tree.map(np.testing.assert_array_equal, on_device, (theta_0, models))
+
+
+def test_no_models_and_a_foreign_model_are_refused():
+    theta_0, model = random_models(2)
+    with pytest.raises(UserError, match="no models to merge"):
+        mm.merge(theta_0, [])
+    with pytest.raises(UserError, match=r"(?s)model 2: .*\['v'\]"):
+        mm.merge(theta_0, [model, {"v": model["w"]}])
