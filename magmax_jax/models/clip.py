@@ -38,7 +38,7 @@ class VisionTower(nnx.Module):
         self.config = config
 
     def embed(self, pixels: jax.Array) -> jax.Array:
-        """Normalised pixels (b, height, width, 3) -> class token and patches with positions (b, n, d)."""
+        """Normalised pixels (b, height, width, 3) -> class token and patches, (b, n, d)."""
         size, patch, grid = self.config.image_size, self.config.patch_size, self.config.grid
         if pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
             raise ValueError(
@@ -143,26 +143,28 @@ class CLIP(nnx.Module):
           dtype: of the computation; parameters are float32.
 
         Raises:
-          UserError: the source is missing, unreadable, a pickle, or its tensors are not exactly those
-            of the model that its configuration describes (all differences in one message).
+          UserError: the source is missing, unreadable or a pickle; its tensors are not exactly
+            those of the model that its configuration describes (all differences in one message);
+            or the image size is no multiple of the patch.
         """
         found = checkpoint.read(source)
-        config = CLIPConfig.from_hf(found.config)
-
-        def parts(config: CLIPConfig):
-            return nnx.split(
-                nnx.eval_shape(lambda: cls(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)))
-            )
-
-        params = conversion.from_hf(
-            found.tensors, config, parts(config)[1], where=str(found.directory)
-        )
+        config = found.config
         if image_size is not None:
             config = config.at_size(image_size)
-            params["vision.position_embedding"] = interpolate_positions(
-                params["vision.position_embedding"], config.vision.grid
-            )
-        graphdef, state = parts(config)
+
+        def abstract(config: CLIPConfig) -> CLIP:
+            return nnx.eval_shape(lambda: cls(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)))
+
+        params = conversion.from_hf(
+            found.tensors,
+            found.config,
+            nnx.state(abstract(found.config)),
+            where=str(found.directory),
+        )
+        params["vision.position_embedding"] = interpolate_positions(
+            params["vision.position_embedding"], config.vision.grid
+        )
+        graphdef, state = nnx.split(abstract(config))
         model = nnx.merge(graphdef, conversion.fill(state, params))
         model.companions = found.companions
         return model
@@ -170,14 +172,14 @@ class CLIP(nnx.Module):
     def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
         """Writes configuration, safetensors, tokenizer and preprocessor; transformers loads them.
 
-        The directory appears whole or not at all. With `dtype` "float32" the round trip is bit-exact;
-        "float16" and "bfloat16" round.
+        The directory appears whole or not at all. With `dtype` "float32" the round trip is
+        bit-exact; "float16" and "bfloat16" round.
 
         Raises:
-          UserError: the directory exists and is not empty.
+          UserError: the directory exists and is not empty, or cannot be written.
         """
         tensors = conversion.to_hf(self.config, nnx.state(self, nnx.Param))
-        checkpoint.write(Path(directory), self.config.to_hf(), tensors, self.companions, dtype)
+        checkpoint.write(Path(directory), self.config, tensors, self.companions, dtype)
 
 
 def normalise(features: jax.Array) -> jax.Array:

@@ -1,13 +1,14 @@
 """The shape of a CLIP: what Hugging Face's `CLIPConfig` says, as hashable values."""
 
 from dataclasses import dataclass, replace
-
-from transformers import CLIPConfig as HFConfig
+from typing import Any
 
 from magmax_jax.errors import UserError
+from magmax_jax.models.activations import ACTIVATIONS
+from magmax_jax.models.hugging_face import transformers
 
 LEGACY_EOS = 2
-"""`eos_token_id` of configurations written before May 2023; the vocabulary's real EOS is its highest id."""
+"""`eos_token_id` in configurations from before July 2023; the real EOS is the highest id there."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class TowerConfig:
             raise UserError(
                 f"a width of {self.width} does not divide into {self.heads} attention heads"
             )
+        if self.activation not in ACTIVATIONS:
+            raise UserError(f"hidden_act {self.activation!r} is none of {', '.join(ACTIVATIONS)}")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class VisionConfig(TowerConfig):
 
     @property
     def grid(self) -> int:
-        """Patches along one side; a remainder of the image is left out, as a strided convolution does."""
+        """Patches along one side; a remainder of the image is left out, as by a convolution."""
         return self.image_size // self.patch_size
 
 
@@ -44,6 +47,9 @@ class TextConfig(TowerConfig):
     vocabulary: int
     context: int
     eos: int
+    bos: int | None = 49406
+    pad: int | None = 1
+    """`bos` and `pad` change no number here; they are kept for those who read the saved model."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,8 @@ class CLIPConfig:
     """Initial value of the logarithm of the inverse temperature, for training from nothing."""
 
     @classmethod
-    def from_hf(cls, config: HFConfig) -> "CLIPConfig":
-        """Our view of a transformers configuration.
+    def from_hf(cls, config: Any) -> "CLIPConfig":
+        """Our view of a `transformers.CLIPConfig`.
 
         Raises:
           UserError: it asks for what this implementation does not compute.
@@ -67,13 +73,20 @@ class CLIPConfig:
         for name, tower in (("vision", vision), ("text", text)):
             if tower.attention_dropout:
                 raise UserError(
-                    f"{name}_config.attention_dropout is {tower.attention_dropout}: CLIP is trained and "
-                    "fine-tuned without dropout here, set it to 0"
+                    f"{name}_config.attention_dropout is {tower.attention_dropout}: CLIP is "
+                    "trained and fine-tuned without dropout here, set it to 0"
                 )
         if vision.num_channels != 3:
             raise UserError(
                 f"vision_config.num_channels is {vision.num_channels}: images have 3 channels"
             )
+        for name, value in {
+            "vision_config.image_size": vision.image_size,
+            "vision_config.patch_size": vision.patch_size,
+            "text_config.eos_token_id": text.eos_token_id,
+        }.items():
+            if not isinstance(value, int):
+                raise UserError(f"{name} is {value}: CLIP needs one integer there")
         return cls(
             vision=VisionConfig(
                 **_tower(vision), image_size=vision.image_size, patch_size=vision.patch_size
@@ -83,13 +96,15 @@ class CLIPConfig:
                 vocabulary=text.vocab_size,
                 context=text.max_position_embeddings,
                 eos=text.eos_token_id,
+                bos=text.bos_token_id,
+                pad=text.pad_token_id,
             ),
             projection=config.projection_dim,
             logit_scale=config.logit_scale_init_value,
         )
 
-    def to_hf(self) -> HFConfig:
-        """The transformers configuration that describes this model."""
+    def to_hf(self) -> Any:
+        """The `transformers.CLIPConfig` that describes this model."""
         vision = _hf_tower(self.vision) | {
             "image_size": self.vision.image_size,
             "patch_size": self.vision.patch_size,
@@ -99,9 +114,11 @@ class CLIPConfig:
             "vocab_size": self.text.vocabulary,
             "max_position_embeddings": self.text.context,
             "eos_token_id": self.text.eos,
+            "bos_token_id": self.text.bos,
+            "pad_token_id": self.text.pad,
             "projection_dim": self.projection,
         }
-        return HFConfig(
+        return transformers().CLIPConfig(
             text_config=text,
             vision_config=vision,
             projection_dim=self.projection,

@@ -17,6 +17,9 @@ from magmax_jax.models.config import CLIPConfig
 Tensors = Mapping[str, Callable[[], np.ndarray]]
 """Hugging Face's tensor name -> a function that reads it, so that one at a time is in memory."""
 
+DTYPES = ("float32", "float16", "bfloat16")
+"""What a checkpoint's tensors may be."""
+
 BUFFERS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 """Integer ranges that older checkpoints carry; nothing is learned in them."""
 
@@ -134,7 +137,8 @@ def from_hf(tensors: Tensors, config: CLIPConfig, state: nnx.State, where: str) 
     if problems:
         raise UserError(
             f"{where}: the tensors are not those of the model that its configuration describes "
-            f"({len(problems)} differ):\n  " + "\n  ".join(problems)
+            f"({len(problems)} differ); weights and config.json must come from one model:\n  "
+            + "\n  ".join(problems)
         )
     return params
 
@@ -173,11 +177,11 @@ def _read(
         return [f"missing {name} {shape}"], []
     tensor = tensors[name]()
     problems = []
-    if tensor.dtype.name not in ("float32", "float16", "bfloat16"):
-        problems.append(f"{name} is {tensor.dtype}, not float32, float16 or bfloat16")
+    if tensor.dtype.name not in DTYPES:
+        problems.append(f"{name} is {tensor.dtype}, not {', '.join(DTYPES)}")
     if tensor.shape != shape and not (tensor.size == 1 and shape == ()):
         problems.append(f"{name} has shape {tensor.shape}, not {shape}")
-    return problems, [] if problems else [tensor.astype(np.float32).reshape(shape)]
+    return problems, [] if problems else [tensor.astype(np.float32, copy=False).reshape(shape)]
 
 
 def _hf_shapes(entry: Entry, shape: tuple[int, ...]) -> list[tuple[int, ...]]:

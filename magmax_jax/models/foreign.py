@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from transformers import CLIPConfig as HFConfig
 
 from magmax_jax.errors import UserError
 from magmax_jax.models.config import LEGACY_EOS
@@ -34,6 +33,21 @@ _OPENCLIP_BLOCK = {
     "mlp.c_fc": "mlp.fc1",
     "mlp.c_proj": "mlp.fc2",
 }
+
+
+_OPENCLIP_FOREIGN = (
+    "timm_model_name",
+    "hf_model_name",
+    "ls_init_value",
+    "attentional_pool",
+    "global_average_pool",
+    "no_ln_pre",
+    "no_causal_mask",
+    "embed_cls",
+    "norm_kwargs",
+    "act_kwargs",
+)
+"""Keys of an OpenCLIP tower that, when set, make it another architecture than CLIP's."""
 
 
 def is_openclip(names) -> bool:
@@ -73,8 +87,8 @@ def _from_openclip(name: str, read: Read) -> Iterator[tuple[str, Read]]:
         yield (f"{_OPENCLIP[stem]}.{kind}" if stem in _OPENCLIP else name), read
 
 
-def openclip_config(config: dict, where: str) -> HFConfig:
-    """The `model_cfg` of an `open_clip_config.json` as a transformers configuration.
+def openclip_config(config: dict) -> dict:
+    """The `model_cfg` of an `open_clip_config.json` as a Hugging Face `config.json`.
 
     Raises:
       UserError: it describes another kind of model than OpenAI's CLIP with a vision transformer.
@@ -82,23 +96,18 @@ def openclip_config(config: dict, where: str) -> HFConfig:
     try:
         model = config["model_cfg"]
         width, image, text = model["embed_dim"], model["vision_cfg"], model["text_cfg"]
-        foreign = {
-            "timm_model_name",
-            "hf_model_name",
-            "ls_init_value",
-            "attentional_pool",
-            "global_average_pool",
-        }
-        found = sorted(k for k in foreign if image.get(k) or text.get(k))
+        found = [k for k in _OPENCLIP_FOREIGN if image.get(k) or text.get(k)]
+        if image.get("pool_type", "tok") != "tok" or text.get("pool_type", "argmax") != "argmax":
+            found.append("pool_type")
         if found or isinstance(image["layers"], list):
             raise UserError(
-                f"{where}: {', '.join(found) or 'a ResNet tower'} describes another architecture than "
+                f"{', '.join(found) or 'a ResNet tower'} describes another architecture than "
                 "CLIP's vision and text transformers: choose a ViT model without it"
             )
         activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
-        return HFConfig(
-            projection_dim=width,
-            vision_config={
+        return {
+            "projection_dim": width,
+            "vision_config": {
                 "hidden_size": image["width"],
                 "num_hidden_layers": image["layers"],
                 "num_attention_heads": image["width"] // image.get("head_width", 64),
@@ -106,9 +115,8 @@ def openclip_config(config: dict, where: str) -> HFConfig:
                 "image_size": image["image_size"],
                 "patch_size": image["patch_size"],
                 "hidden_act": activation,
-                "projection_dim": width,
             },
-            text_config={
+            "text_config": {
                 "hidden_size": text["width"],
                 "num_hidden_layers": text["layers"],
                 "num_attention_heads": text["heads"],
@@ -117,11 +125,10 @@ def openclip_config(config: dict, where: str) -> HFConfig:
                 "vocab_size": text.get("vocab_size", 49408),
                 "hidden_act": activation,
                 "eos_token_id": LEGACY_EOS,  # OpenCLIP pools at the highest id
-                "projection_dim": width,
             },
-        )
+        }
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{where}: not an OpenCLIP configuration (no {error})") from None
+        raise UserError(f"not an OpenCLIP configuration ({error!r})") from None
 
 
 def openclip_preprocessor(config: dict) -> dict | None:
@@ -133,7 +140,7 @@ def openclip_preprocessor(config: dict) -> dict | None:
 
 
 def flax_tensors(tree: dict[str, Any]) -> dict[str, Read]:
-    """The tree of a `flax_model.msgpack` (transformers' former Flax models) under Hugging Face's names."""
+    """The tree of a `flax_model.msgpack` (transformers' former Flax models) in HF's names."""
     return dict(_flax_leaves(tree.get("params", tree), ()))
 
 

@@ -4,7 +4,12 @@ import re
 from pathlib import Path
 
 from huggingface_hub import HfApi, scan_cache_dir, snapshot_download
-from huggingface_hub.errors import CacheNotFound, HTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    CacheNotFound,
+    HFValidationError,
+    HTTPError,
+    RepositoryNotFoundError,
+)
 
 from magmax_jax.errors import UserError
 
@@ -16,21 +21,25 @@ SAFETENSORS = (
 )
 MSGPACK = "flax_model.msgpack"
 WEIGHTS = (*SAFETENSORS, MSGPACK)
-"""Files that hold weights and can be read without running what they contain, in order of preference."""
+"""Files of weights that can be read without running what they contain, in order of preference."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _BESIDE = ("*.json", "merges.txt")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_NO_SOURCE = (
+    "{}: there is no such directory, and it is no hub id like openai/clip-vit-base-patch16: "
+    "give the path of a model's directory or such an id"
+)
 
 
 def locate(source: str | Path) -> Path:
     """The directory of `source`: itself, or the snapshot of a hub id (downloaded when it must be).
 
-    On the hub, main's safetensors come first, then main's `flax_model.msgpack`, then the safetensors
-    that a bot proposed in a `refs/pr/N` revision; several of OpenAI's repositories have only those.
+    On the hub, main's safetensors come first, then main's `flax_model.msgpack`, then the
+    safetensors that a bot proposed in a `refs/pr/N` revision.
 
     Raises:
-      UserError: there is no such directory or repository, the hub cannot be reached and nothing is
-        cached, or all that it holds are pickles.
+      UserError: there is no such directory or repository, the hub cannot be reached and nothing
+        is cached, or all that it holds are pickles.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -38,21 +47,24 @@ def locate(source: str | Path) -> Path:
     if path.is_file():
         raise UserError(f"{path} is a file: give the directory that holds it and its config.json")
     if isinstance(source, Path) or source[:1] in "./~" or not _HUB_ID.fullmatch(source):
-        raise UserError(f"{source}: there is no such directory, and it is no hub id like org/name")
+        raise UserError(_NO_SOURCE.format(source))
     try:
         return _download(source)
+    except HFValidationError:
+        raise UserError(_NO_SOURCE.format(source)) from None
     except RepositoryNotFoundError:
         raise UserError(
-            f"{source}: there is no such directory here, and no such public model on the hub; a private "
-            "or gated one needs `hf auth login`"
+            f"{source}: there is no such directory here, and no such public model on the hub; a "
+            "private or gated one needs `hf auth login`"
         ) from None
     except (HTTPError, OSError) as error:
         cached = _cached(source)
         if cached is None:
             first_line = str(error).partition("\n")[0]
             raise UserError(
-                f"{source}: there is no such directory, it is not in the hub's cache on this machine, "
-                f"and the hub cannot be reached ({first_line}): give a directory that holds the model"
+                f"{source}: there is no such directory, it is not in the hub's cache on this "
+                f"machine, and the hub cannot be reached ({first_line}): "
+                "give a directory that holds the model"
             ) from None
         return cached
 
@@ -64,7 +76,7 @@ def _download(source: str) -> Path:
         if name in main:
             return _snapshot(source, name, "main")
     refs = api.list_repo_refs(source, include_pull_requests=True).pull_requests or []
-    for ref in refs:
+    for ref in sorted(refs, key=lambda ref: int(ref.ref.rpartition("/")[2])):
         files = set(api.list_repo_files(source, revision=ref.ref))
         for name in SAFETENSORS:
             if name in files:
@@ -79,16 +91,17 @@ def _snapshot(source: str, weights: str, revision: str) -> Path:
 
 
 def _cached(source: str) -> Path | None:
-    """The best of the snapshots in the hub's cache that hold weights."""
+    """The snapshot in the hub's cache whose weights are the best, the newest of several."""
     try:
         repos = [repo for repo in scan_cache_dir().repos if repo.repo_id == source]
     except CacheNotFound:
         return None
-    snapshots = [revision.snapshot_path for repo in repos for revision in repo.revisions]
+    revisions = [revision for repo in repos for revision in repo.revisions]
+    revisions.sort(key=lambda revision: revision.last_modified, reverse=True)
     for name in WEIGHTS:
-        for snapshot in sorted(snapshots):
-            if (snapshot / name).exists():
-                return snapshot
+        for revision in revisions:
+            if (revision.snapshot_path / name).exists():
+                return revision.snapshot_path
     return None
 
 
@@ -98,7 +111,8 @@ def no_weights(where: str | Path, files: set[str]) -> str:
     wanted = ", ".join(WEIGHTS)
     if pickles:
         return (
-            f"{where}: {pickles[0]} is a pickle, which can run any code when it is read, so it never is; "
-            f"get the model as one of {wanted} (transformers' save_pretrained writes safetensors)"
+            f"{where}: {pickles[0]} is a pickle, which can run any code when it is read, so it "
+            f"never is; get the model as one of {wanted} "
+            "(transformers' save_pretrained writes safetensors)"
         )
-    return f"{where}: holds no weights (none of {wanted})"
+    return f"{where}: holds no weights; put one of {wanted} there"

@@ -7,7 +7,7 @@ def interpolate_positions(positions: np.ndarray, grid: int) -> np.ndarray:
     """Resamples the patches' position embedding to `grid` x `grid`; the class token's stays.
 
     Bicubic with a = -0.75, half-pixel centres, clamped borders and no antialiasing, which is what
-    transformers computes for `interpolate_pos_encoding=True` (torch's `interpolate(mode="bicubic")`).
+    transformers computes for `interpolate_pos_encoding=True` (torch's `mode="bicubic"`).
 
     Args:
       positions: float (old_grid^2 + 1, d), the class token's first.
