@@ -44,7 +44,9 @@ def make_evaluate(
     tasks = len(scenario.tasks)
 
     @jax.jit(donate_argnums=1)
-    def step(params: nnx.State, counts: Counts, batch: Batch, head, task_of, class_masks) -> Counts:
+    def eval_step(
+        params: nnx.State, counts: Counts, batch: Batch, head, task_of, class_masks
+    ) -> Counts:
         pixels = preprocessing.evaluate(batch.image, batch.box)
         logits = normalise(nnx.merge(tower, params)(pixels)) @ head  # (b, k)
         task = task_of[batch.index]
@@ -62,7 +64,7 @@ def make_evaluate(
     def evaluate(params: nnx.State, batches: Iterable[Batch]) -> Counts:
         counts = Counts(*(jnp.zeros(tasks, jnp.int32) for _ in Counts._fields))
         for batch in batches:
-            counts = step(params, counts, jax.device_put(batch), head, task_of, class_masks)
+            counts = eval_step(params, counts, jax.device_put(batch), head, task_of, class_masks)
         return jax.device_get(counts)
 
     return evaluate

@@ -81,7 +81,7 @@ def make_trainer(tower: nnx.GraphDef, preprocessing: Preprocessing, config: Trai
         return jnp.sum(jnp.where(batch.mask, losses, 0)) / jnp.sum(batch.mask)
 
     @jax.jit(donate_argnums=0)
-    def step(state: TrainState, batch: Batch, objective: Objective):
+    def train_step(state: TrainState, batch: Batch, objective: Objective):
         key = jax.random.fold_in(objective.key, state.step)
         pixels = preprocessing.train(key, batch.image, batch.box, config.crop_scale)
         loss, gradients = jax.value_and_grad(loss_fn)(state.params, pixels, batch, objective)
@@ -90,7 +90,7 @@ def make_trainer(tower: nnx.GraphDef, preprocessing: Preprocessing, config: Trai
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
         return TrainState(params, moments, state.step + 1), loss
 
-    return Trainer(init, step)
+    return Trainer(init, train_step)
 
 
 def cross_entropy(

@@ -1,0 +1,42 @@
+"""What several test folders share: a tiny CLIP on disk, made anew for each session."""
+
+from pathlib import Path
+
+import pytest
+from flax import nnx
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from magmax_jax.models import CLIP, CLIPConfig, Companions, TextConfig, VisionConfig
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes as tokens between bos (256) and eos (257)."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*alphabet, "<bos>", "<eos>"])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", special_tokens=[("<bos>", 256), ("<eos>", 257)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<eos>"
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a random CLIP: 16 pixels in patches of 8, two layers of width 32."""
+    tower = {"layers": 2, "heads": 2, "mlp": 64, "activation": "quick_gelu", "epsilon": 1e-5}
+    config = CLIPConfig(
+        vision=VisionConfig(width=32, **tower, image_size=16, patch_size=8),
+        text=TextConfig(width=32, **tower, vocabulary=258, context=77, eos=257),
+        projection=16,
+    )
+    model = CLIP(config, rngs=nnx.Rngs(0))
+    model.companions = Companions(
+        byte_tokenizer(), {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    )
+    directory = tmp_path_factory.mktemp("models") / "tiny-clip"
+    model.save_pretrained(directory)
+    return directory

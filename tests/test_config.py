@@ -1,0 +1,93 @@
+"""The configuration: JSON there and back, and what it refuses."""
+
+import dataclasses
+import json
+
+import pytest
+
+from experiments.presets import PRESETS
+from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
+from magmax_jax.errors import UserError
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_survives_its_own_json(name, tmp_path):
+    _, config = PRESETS[name]
+    file = tmp_path / "config.json"
+    file.write_text(config.to_json())
+    assert ExperimentConfig.from_file(file) == config
+
+
+def test_every_field_survives_json(tmp_path):
+    config = ExperimentConfig(
+        model=ModelConfig("there", 112, "bfloat16"),
+        scenario=ScenarioConfig("domain", "folder", "here", 3, True, "random", 7, ("a {}.",)),
+        train=TrainConfig(1, 2, 0.5, 0.0, 2.0, 3, 0.25, 0.1, (0.5, 0.75), 2),
+        merges=("average@0.3",),
+        eval_batch_size=9,
+        seed=1,
+    )
+    default = ExperimentConfig()
+    for field in dataclasses.fields(config):
+        if field.name != "method":
+            assert getattr(config, field.name) != getattr(default, field.name)
+    file = tmp_path / "config.json"
+    file.write_text(config.to_json())
+    assert ExperimentConfig.from_file(file) == config
+
+
+def test_missing_fields_keep_their_defaults(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text('{"train": {"epochs": 3}}')
+    assert ExperimentConfig.from_file(file) == ExperimentConfig(train=TrainConfig(epochs=3))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not a readable JSON configuration"),
+        ('{"tain": {}}', "unknown fields tain"),
+        ('{"train": {"epoch": 3}}', "train: unknown fields epoch"),
+        ('{"train": {"epochs": "3"}}', "train: epochs: expected int, found '3'"),
+        ('{"train": {"epochs": true}}', "train: epochs: expected int, found True"),
+        ('{"model": {"dtype": "int8"}}', "'int8' is none of 'float32', 'bfloat16'"),
+        ('{"merges": "average"}', "merges: expected a list"),
+        ('{"train": 3}', "train: expected an object"),
+        ('{"train": {"epochs": 0}}', "train.epochs is 0: it must be positive"),
+    ],
+)
+def test_a_wrong_file_is_told_where_it_is_wrong(content, message, tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(content)
+    with pytest.raises(UserError) as raised:
+        ExperimentConfig.from_file(file)
+    assert message in str(raised.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="no such configuration file"):
+        ExperimentConfig.from_file(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TrainConfig(warmup_fraction=1.5),
+        lambda: TrainConfig(crop_scale=(0.9, 0.5)),
+        lambda: TrainConfig(label_smoothing=1.0),
+        lambda: TrainConfig(learning_rate=-1e-5),
+        lambda: ScenarioConfig(num_tasks=0),
+        lambda: ScenarioConfig(templates=("no place",)),
+        lambda: ModelConfig(image_size=0),
+        lambda: ExperimentConfig(eval_batch_size=0),
+    ],
+)
+def test_values_out_of_range_are_refused(make):
+    with pytest.raises(UserError):
+        make()
+
+
+def test_the_json_is_for_people_too():
+    text = ExperimentConfig().to_json()
+    assert json.loads(text)["train"]["learning_rate"] == 1e-5
+    assert text.count("\n") > 20

@@ -1,0 +1,84 @@
+"""Counts and rows against NumPy on the same features."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from magmax_jax.data import Preprocessing, Source, eval_batches
+from magmax_jax.evaluation import make_evaluate, num_rows, rows
+from magmax_jax.models import CLIP
+from magmax_jax.scenarios import Scenario, Task
+
+CLASSES, TASKS, IMAGES = 6, 3, 22
+
+
+@pytest.fixture(scope="module")
+def scenario():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, CLASSES, IMAGES).astype(np.int32)
+    images = random.integers(0, 256, (IMAGES, 16, 16, 3)).astype(np.uint8)
+    source = Source(images, labels, tuple("abcdef"), image_shape=(16, 16))
+    classes = np.array([[4, 0], [1, 5], [2, 3]])
+    tasks = tuple(
+        Task(f"task {i}", np.arange(1), np.flatnonzero(np.isin(labels, own)), own)
+        for i, own in enumerate(classes)
+    )
+    return Scenario("made up", source, source, tasks, source.class_names, ("{}",))
+
+
+@pytest.fixture(scope="module")
+def tower(tiny_clip):
+    return nnx.split(CLIP.from_pretrained(tiny_clip).vision)
+
+
+@pytest.fixture(scope="module")
+def head():
+    return jax.random.normal(jax.random.key(1), (16, CLASSES))
+
+
+@pytest.mark.parametrize("batch_size", [5, 22, 64])
+def test_counts_are_numpys_whatever_the_padding(scenario, tower, head, batch_size):
+    preprocessing = Preprocessing(16)
+    evaluate = make_evaluate(tower[0], preprocessing, head, scenario)
+    batches = eval_batches(scenario.test, np.arange(IMAGES), batch_size, 16)
+    counts = evaluate(tower[1], batches)
+
+    boxes = np.tile(np.array([0, 0, 16, 16], np.int32), (IMAGES, 1))
+    pixels = preprocessing.evaluate(scenario.test.images, boxes)
+    logits = np.asarray(nnx.merge(*tower)(pixels) @ head)
+    labels = scenario.test.labels
+    for i, task in enumerate(scenario.tasks):
+        own = logits[task.test]
+        agnostic = (own.argmax(axis=1) == labels[task.test]).sum()
+        among = np.array(sorted(task.classes))
+        aware = (among[own[:, among].argmax(axis=1)] == labels[task.test]).sum()
+        found = counts.agnostic[i], counts.aware[i], counts.total[i]
+        assert found == (agnostic, aware, len(task.test))
+    assert counts.total.sum() == IMAGES
+    assert (counts.aware >= counts.agnostic).all()
+    assert (counts.aware > counts.agnostic).any(), "too easy to tell the two apart"
+
+
+def test_all_models_of_a_run_share_one_compilation(scenario, tower, head, caplog):
+    evaluate = make_evaluate(tower[0], Preprocessing(16), head, scenario)
+    batches = list(eval_batches(scenario.test, np.arange(IMAGES), 8, 16))
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        for scale in (0.5, 1.0, 2.0):
+            evaluate(jax.tree.map(lambda p, s=scale: p * s, tower[1]), batches)
+    compiled = [r.message for r in caplog.records if "Compiling jit(eval_step)" in r.message]
+    assert len(compiled) == 1
+
+
+def test_rows_weigh_samples_and_are_as_many_as_announced(scenario, tower, head):
+    evaluate = make_evaluate(tower[0], Preprocessing(16), head, scenario)
+    counts = evaluate(tower[1], eval_batches(scenario.test, np.arange(IMAGES), 8, 16))
+    found = list(rows(counts, scenario, 2, "average", 1.0))
+    assert [(r.protocol, r.group) for r in found[:4]] == [
+        ("agnostic", group) for group in ("all", "task 0", "task 1", "task 2")
+    ]
+    whole, *parts = found[:4]
+    assert whole.count == IMAGES == sum(part.count for part in parts)
+    hits = sum(part.accuracy * part.count for part in parts)
+    assert whole.accuracy == pytest.approx(hits / IMAGES)
+    assert num_rows(scenario, models=4) == (1 + 4 * TASKS) * len(found)

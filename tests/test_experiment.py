@@ -1,0 +1,199 @@
+"""Whole runs, small: the rows they write, what repeats to the bit, what is refused."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from magmax_jax.checkpoints import Checkpoints
+from magmax_jax.config import (
+    ExperimentConfig,
+    MethodConfig,
+    ModelConfig,
+    ScenarioConfig,
+    TrainConfig,
+)
+from magmax_jax.errors import DivergedError, UserError
+from magmax_jax.experiment import parse_merges, run
+from magmax_jax.merging import rules
+from magmax_jax.models import CLIP
+from magmax_jax.results import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def config(tiny_clip):
+    return ExperimentConfig(
+        model=ModelConfig(str(tiny_clip)),
+        scenario=ScenarioConfig(dataset="digits", num_tasks=5, limit_per_class=9),
+        train=TrainConfig(epochs=2, batch_size=8, learning_rate=1e-3, warmup_fraction=0.1),
+        merges=("max_magnitude", "max_magnitude@1", "average", "random_mix"),
+        eval_batch_size=32,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    """A finished run: its directory, its rows, and what was compiled on the way."""
+    out = RunDirectory(tmp_path_factory.mktemp("runs") / "finished")
+    events = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, seconds, **facts: (
+            events.append(facts.get("fun_name", ""))
+            if name == "/jax/core/compile/backend_compile_duration"
+            else None
+        )
+    )
+    rows = run(config, out)
+    return out, rows, list(events)
+
+
+def test_every_model_is_measured_after_every_task(finished):
+    _, rows, _ = finished
+    measured = {(row.after_task, row.label) for row in rows}
+    models = ["finetuned", "max_magnitude@0.5", "max_magnitude@1", "average@1", "random_mix@1"]
+    assert measured == {(0, "zero_shot")} | {(t, m) for t in range(1, 6) for m in models}
+    groups = {row.group for row in rows}
+    assert groups == {"all", *(f"task {i}" for i in range(1, 6))}
+    assert all(0 <= row.accuracy <= 1 for row in rows)
+    assert all(row.count == 90 for row in rows if row.group == "all")
+
+
+def test_fine_tuning_learns_each_task_when_it_comes(finished):
+    _, rows, _ = finished
+
+    def mean_aware(model, after_task):
+        return np.mean(
+            [
+                row.accuracy
+                for row in rows
+                for i in range(1, 6)
+                if (row.model, row.protocol, row.group) == (model, "aware", f"task {i}")
+                and row.after_task == after_task(i)
+            ]
+        )
+
+    assert mean_aware("finetuned", lambda i: i) > mean_aware("zero_shot", lambda i: 0) + 0.1
+
+
+def test_after_one_task_a_merge_at_scale_one_is_the_fine_tuned_model(finished):
+    """The same parameters but for rounding, so the same accuracies but for a sample at most."""
+    _, rows, _ = finished
+    first = {}
+    for row in rows:
+        if row.after_task == 1:
+            first.setdefault(row.label, {})[row.protocol, row.group] = row.accuracy
+    for label in ("max_magnitude@1", "average@1", "random_mix@1"):
+        for key, accuracy in first["finetuned"].items():
+            assert abs(first[label][key] - accuracy) <= 1 / 18
+
+
+def test_the_directory_holds_what_it_promises(finished, config):
+    out, rows, _ = finished
+    assert ExperimentConfig.from_file(out.path / "config.json") == config
+    lines = (out.path / "results.jsonl").read_text().splitlines()
+    assert len(lines) == len(rows)
+    assert set(json.loads(lines[0])) == {
+        "after_task",
+        "model",
+        "scale",
+        "protocol",
+        "group",
+        "accuracy",
+        "count",
+    }
+    assert (out.report / "accuracy.png").stat().st_size > 10_000
+    leftovers = [p.name for p in out.path.iterdir()]
+    assert sorted(leftovers) == ["checkpoints", "config.json", "report", "results.jsonl"]
+
+
+def test_steps_compile_once_whatever_the_number_of_tasks(finished):
+    """The counts come from JAX's own monitoring, so a second compilation cannot hide."""
+    _, _, compiled = finished
+    if not any(compiled):
+        pytest.skip("this version of JAX does not name what it compiles")
+    assert sum("train_step" in name for name in compiled) == 1
+    assert sum("eval_step" in name for name in compiled) == 1
+
+
+def test_the_checkpoint_holds_the_last_model_and_the_online_states(finished, config, tiny_clip):
+    out, _, _ = finished
+    theta_0 = nnx.state(CLIP.from_pretrained(tiny_clip).vision)
+    states = {name: m.rule.init(theta_0) for name, m in parse_merges(config.merges, 5).items()}
+    with Checkpoints(out.checkpoints) as checkpoints:
+        task, state = checkpoints.restore({"finetuned": theta_0, "merges": states})
+    assert task == 5
+    assert int(state["merges"]["average"].count) == 5
+    tau = jax.tree.map(lambda a, b: np.abs(a - b), state["finetuned"], theta_0)
+    largest = jax.tree.map(np.abs, state["merges"]["max_magnitude"])
+    assert jax.tree.all(jax.tree.map(lambda t, m: (t <= m).all(), tau, largest))
+
+
+def test_the_same_configuration_gives_the_same_rows(finished, config, tmp_path):
+    _, rows, _ = finished
+    assert run(config, RunDirectory(tmp_path / "again")) == rows
+
+
+def test_a_finished_run_is_shown_and_not_repeated(finished, config):
+    out, rows, _ = finished
+    before = (out.path / "results.jsonl").stat().st_mtime_ns
+    assert run(config, out) == rows
+    assert (out.path / "results.jsonl").stat().st_mtime_ns == before
+
+
+def test_an_interrupted_run_is_not_trusted(finished, config, tmp_path):
+    """Killed while it wrote: the torn file must not count, and the rerun must be whole."""
+    done, rows, _ = finished
+    out = RunDirectory(tmp_path / "torn")
+    out.start(config)
+    (out.path / "results.jsonl").write_text((done.path / "results.jsonl").read_text()[:-30])
+    assert len(out.rows()) == len(rows) - 1
+    assert run(config, out) == rows
+
+
+def test_independent_fine_tuning_starts_every_task_from_theta_0(finished, config, tmp_path):
+    _, rows, _ = finished
+    independent = dataclasses.replace(config, method=MethodConfig(sequential=False), merges=())
+    found = run(independent, RunDirectory(tmp_path / "independent"))
+
+    def finetuned(rows, after):
+        return [r for r in rows if r.model == "finetuned" and r.after_task == after]
+
+    assert finetuned(found, 1) == finetuned(rows, 1)  # the first task is the same either way
+    assert finetuned(found, 5) != finetuned(rows, 5)
+
+
+def test_a_run_that_diverges_says_where_and_keeps_what_it_had(config, tmp_path):
+    wild = dataclasses.replace(config.train, learning_rate=1e30, warmup_fraction=None)
+    out = RunDirectory(tmp_path / "wild")
+    with pytest.raises(DivergedError, match=r"task 1 \(1/5\): the loss is nan at step \d"):
+        run(dataclasses.replace(config, train=wild), out)
+    assert {row.model for row in out.rows()} == {"zero_shot"}
+
+
+def test_mistakes_leave_no_directory(config, tmp_path):
+    out = RunDirectory(tmp_path / "none")
+    for wrong in (
+        dataclasses.replace(config, merges=("tyes",)),
+        dataclasses.replace(config, model=ModelConfig(str(tmp_path / "nowhere"))),
+        dataclasses.replace(config, scenario=ScenarioConfig(dataset="digits", num_tasks=3)),
+    ):
+        with pytest.raises(UserError):
+            run(wrong, out)
+        assert not out.path.exists()
+
+
+def test_merges_are_rules_with_scales_that_share_a_state():
+    merges = parse_merges(["average", "max_magnitude@0.5", "average@0.3", "average"], seed=0)
+    assert list(merges) == ["average", "max_magnitude"]
+    assert merges["average"].rule is rules.average()
+    assert merges["average"].scales == [1.0, 0.3]
+    for wrong, message in (
+        ("tyes", "'tyes' is no merge rule"),
+        ("average@", "needs a number behind the @"),
+        ("average@nan", "not finite"),
+    ):
+        with pytest.raises(UserError, match=message):
+            parse_merges([wrong], seed=0)

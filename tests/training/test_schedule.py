@@ -1,0 +1,34 @@
+"""The learning rate against the formula of the recipe."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from magmax_jax.config import TrainConfig
+from magmax_jax.training import warmup_cosine, warmup_steps
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(3, 10), (0, 5), (500, 80), (10, 10)])
+def test_every_step_is_the_formulas(warmup, steps):
+    for step in range(steps):
+        if step < warmup:
+            expected = 2e-5 * (step + 1) / warmup
+        else:
+            progress = (step - warmup) / max(steps - warmup, 1)
+            expected = 2e-5 * 0.5 * (1 + math.cos(math.pi * progress))
+        rate = warmup_cosine(jnp.int32(step), 2e-5, jnp.int32(warmup), jnp.int32(steps))
+        np.testing.assert_allclose(rate, expected, rtol=1e-5)
+
+
+def test_a_task_shorter_than_its_warmup_never_peaks():
+    """cifar100 in 50 tasks has 80 steps a task: the peak of 1e-5 becomes 1.6e-6."""
+    rates = warmup_cosine(jnp.arange(80), 1e-5, jnp.int32(500), jnp.int32(80))
+    np.testing.assert_allclose(rates.max(), 1.6e-6, rtol=1e-5)
+
+
+def test_the_warmup_is_a_number_or_a_fraction():
+    assert warmup_steps(TrainConfig(), 80) == 500
+    assert warmup_steps(TrainConfig(warmup_fraction=0.1), 80) == 8
+    assert warmup_steps(TrainConfig(warmup_fraction=0.0), 80) == 0

@@ -1,0 +1,179 @@
+"""The compiled step: its loss, its optimiser, and what must not change it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from magmax_jax.config import TrainConfig
+from magmax_jax.data import Batch, Preprocessing
+from magmax_jax.errors import DivergedError
+from magmax_jax.models import CLIP
+from magmax_jax.training import Objective, cross_entropy, fine_tune, make_trainer
+
+CLASSES = np.array([True, False, True, True])
+
+
+def test_cross_entropy_is_softmax_over_the_tasks_classes_alone():
+    logits = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    labels = np.array([0, 2, 3, 0, 2])
+    own = np.exp(logits[:, CLASSES])
+    expected = -np.log(np.exp(logits[np.arange(5), labels]) / own.sum(axis=1))
+    np.testing.assert_allclose(cross_entropy(logits, labels, CLASSES), expected, rtol=1e-5)
+
+
+def test_label_smoothing_spreads_over_the_tasks_classes_alone():
+    logits = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    labels = np.array([0, 2, 3, 0, 2])
+    log_p = logits - np.log(np.exp(logits[:, CLASSES]).sum(axis=1, keepdims=True))
+    target = np.where(CLASSES, 0.1 / 3, 0) + 0.9 * np.eye(4)[labels]
+    expected = -(target[:, CLASSES] * log_p[:, CLASSES]).sum(axis=1)
+    np.testing.assert_allclose(cross_entropy(logits, labels, CLASSES, 0.1), expected, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def tower(tiny_clip):
+    return nnx.split(CLIP.from_pretrained(tiny_clip).vision)
+
+
+def batch_of(count: int, padding: int = 0) -> Batch:
+    random = np.random.default_rng(count)
+    size = count + padding
+    image = np.zeros((size, 16, 16, 3), np.uint8)
+    image[:count] = random.integers(0, 256, (count, 16, 16, 3))
+    label = np.where(np.arange(size) < count, random.choice([0, 2, 3], size), 1)
+    index = np.where(np.arange(size) < count, np.arange(size), -1)
+    box = np.tile(np.array([0, 0, 16, 16], np.int32), (size, 1))
+    return Batch(image, box, label.astype(np.int32), index.astype(np.int32), index >= 0)
+
+
+def objective(steps: int = 4, classes: np.ndarray = CLASSES, seed: int = 0) -> Objective:
+    head = jax.random.normal(jax.random.key(7), (16, 4)) * 5
+    return Objective(
+        head, jnp.asarray(classes), jnp.int32(1), jnp.int32(steps), jax.random.key(seed)
+    )
+
+
+def trainer_of(tower, **recipe):
+    fixed = {"crop_scale": (1.0, 1.0), "learning_rate": 1e-3}
+    return make_trainer(tower[0], Preprocessing(16), TrainConfig(**(fixed | recipe)))
+
+
+def test_padding_changes_nothing(tower):
+    """Its label 1 is outside the task, so that its own loss is infinite."""
+    trainer = trainer_of(tower)
+    whole, padded = batch_of(6), batch_of(6, padding=2)
+    padded = padded._replace(label=np.append(whole.label, [1, 1]).astype(np.int32))
+    padded.image[:6] = whole.image
+    state, loss = trainer.step(trainer.init(tower[1]), whole, objective())
+    padded_state, padded_loss = trainer.step(trainer.init(tower[1]), padded, objective())
+    np.testing.assert_allclose(padded_loss, loss, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5),  # Adam's first step is a sign
+        padded_state.params,
+        state.params,
+    )
+
+
+def test_two_steps_are_clipped_adamw(tower):
+    """Against the update rule written out in NumPy on the same gradients."""
+    graphdef, theta_0 = tower
+    trainer = trainer_of(tower, weight_decay=0.1, clip_norm=0.5)
+    batch, goal = batch_of(6), objective()
+    pixels = Preprocessing(16).evaluate(batch.image, batch.box)
+
+    def loss_fn(params):
+        features = nnx.merge(graphdef, params)(pixels)
+        features = features / jnp.linalg.norm(features, axis=-1, keepdims=True)
+        return cross_entropy(features @ goal.head, batch.label, goal.classes).mean()
+
+    flat, rebuild = jax.flatten_util.ravel_pytree(theta_0)
+    theta = np.asarray(flat, np.float64)
+    m, v = np.zeros_like(theta), np.zeros_like(theta)
+    state = trainer.init(theta_0)
+    for step, rate in enumerate([1e-3, 1e-3]):  # the warm-up's one step, then the cosine's top
+        gradient = jax.grad(loss_fn)(rebuild(jnp.asarray(theta, jnp.float32)))
+        g = np.asarray(jax.flatten_util.ravel_pytree(gradient)[0], np.float64)
+        norm = np.linalg.norm(g)
+        assert norm > 0.5, "the test is about clipped gradients"
+        g *= 0.5 / norm
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        m_hat, v_hat = m / (1 - 0.9 ** (step + 1)), v / (1 - 0.999 ** (step + 1))
+        theta = theta - rate * (m_hat / (np.sqrt(v_hat) + 1e-8) + 0.1 * theta)
+        state, _ = trainer.step(state, batch, goal)
+        ours = np.asarray(jax.flatten_util.ravel_pytree(state.params)[0])
+        # Where a gradient is nearly zero, its sign is rounding and so is the step of 1e-3.
+        assert np.mean(np.abs(ours - theta) < 2e-6) > 0.99
+
+
+def test_weight_decay_alone_shrinks_every_tensor(tower):
+    """Where nothing else acts: learning rate 1, decay d, no gradient through a zero head."""
+    trainer = trainer_of(tower, weight_decay=0.25, learning_rate=1.0)
+    goal = objective()._replace(head=jnp.zeros((16, 4)))
+    state, _ = trainer.step(trainer.init(tower[1]), batch_of(4), goal)
+    jax.tree.map(
+        lambda now, before: np.testing.assert_allclose(now, 0.75 * before, rtol=1e-6),
+        state.params,
+        tower[1],
+    )
+
+
+def test_tasks_of_every_kind_share_one_compilation(tower):
+    trainer = trainer_of(tower)
+    state = trainer.init(tower[1])
+    for i, classes in enumerate([CLASSES, ~CLASSES, np.ones(4, bool)]):
+        state, _ = trainer.step(state, batch_of(6), objective(steps=5 + i, classes=classes, seed=i))
+    assert trainer.step._cache_size() == 1
+
+
+def test_fine_tuning_leaves_its_start_alone_learns_and_repeats_to_the_bit(tower):
+    trainer = trainer_of(tower, crop_scale=(0.5, 1.0))
+    before = jax.tree.map(np.array, tower[1])
+    batches, losses = [batch_of(8)] * 12, []
+
+    def tune():
+        return fine_tune(
+            trainer,
+            tower[1],
+            objective(12),
+            batches,
+            lambda step, loss: losses.append((step, loss)),
+        )
+
+    first, again = tune(), tune()
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    jax.tree.map(np.testing.assert_array_equal, tower[1], before)
+    assert [step for step, _ in losses] == [*range(12), *range(12)]
+    assert losses[11][1] < 0.8 * losses[0][1]
+    assert losses[:12] == losses[12:]
+
+
+def test_augmentation_follows_the_key(tower):
+    trainer = trainer_of(tower, crop_scale=(0.3, 0.6))
+
+    def loss(seed):
+        return float(trainer.step(trainer.init(tower[1]), batch_of(6), objective(seed=seed))[1])
+
+    assert loss(0) == loss(0) != loss(1)
+
+
+def test_a_loss_that_is_not_finite_stops_the_task(tower):
+    trainer = trainer_of(tower)
+    batches = [batch_of(6)] * 3
+    spoiled = objective()._replace(head=jnp.full((16, 4), jnp.nan))
+    with pytest.raises(DivergedError, match="the loss is nan at step 0: a lower learning rate"):
+        fine_tune(trainer, tower[1], spoiled, batches)
+
+
+def test_bfloat16_computes_but_keeps_float32_weights(tiny_clip):
+    tower = nnx.split(CLIP.from_pretrained(tiny_clip, dtype="bfloat16").vision)
+    exact = nnx.split(CLIP.from_pretrained(tiny_clip).vision)
+    losses = []
+    for each in (tower, exact):
+        trainer = trainer_of(each)
+        state, loss = trainer.step(trainer.init(each[1]), batch_of(6), objective())
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.params))
+        losses.append(float(loss))
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)
