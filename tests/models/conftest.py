@@ -1,0 +1,29 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.models.weights import CONFIGS, weights, write_checkpoint
+
+REAL = Path(__file__).parents[3] / "shared" / "models" / "clip-vit-tiny-patch16-224"
+
+
+@pytest.fixture(scope="session")
+def real_clip() -> Path:
+    """Directory of a small CLIP with real weights, beside the repository."""
+    if not REAL.is_dir():
+        pytest.skip(f"the shared model is not at {REAL}")
+    return REAL
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes one of the small checkpoints into the test's own directory."""
+    return lambda name: write_checkpoint(tmp_path / name, CONFIGS[name], weights(CONFIGS[name]))
+
+
+@pytest.fixture(scope="session")
+def legacy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint "legacy", to be read only."""
+    config = CONFIGS["legacy"]
+    return write_checkpoint(tmp_path_factory.mktemp("legacy"), config, weights(config))
