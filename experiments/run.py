@@ -45,7 +45,9 @@ def parse(argv: list[str]) -> Launch:
         print(USAGE.format(presets=presets))
         raise SystemExit(0)
     if first == "--config" or first.startswith("--config="):
-        file, rest = (first[9:], rest) if "=" in first else (rest[0] if rest else "", rest[1:])
+        file, rest = (first[9:], rest) if "=" in first else ("".join(rest[:1]), rest[1:])
+        if not file:
+            raise UserError("--config needs a FILE, the config.json of a run")
         base, description = ExperimentConfig.from_file(file), f"The configuration in {file}."
         name = Path(file).parent.name or "config"
     elif first in PRESETS:

@@ -8,7 +8,7 @@ import jax
 
 from magmax_jax.data import Batch
 from magmax_jax.errors import DivergedError
-from magmax_jax.training.step import Objective, Params, Trainer
+from magmax_jax.training.step import Metrics, Objective, Params, Trainer
 
 LAG = 2
 """Losses are read this many steps late: by then they are computed, and the device never waits."""
@@ -31,25 +31,25 @@ def fine_tune(
       on_step: called with each step (from 0) and its loss, in order, `LAG` steps late.
 
     Raises:
-      DivergedError: a loss is not finite.
+      DivergedError: a loss or a gradient is not finite.
     """
     state = trainer.init(start)
-    pending: deque[tuple[int, jax.Array]] = deque()
+    pending: deque[tuple[int, Metrics]] = deque()
 
     def settle(left: int) -> None:
         while len(pending) > left:
-            step, loss = pending.popleft()
-            loss = float(loss)
-            if not math.isfinite(loss):
-                raise DivergedError(
-                    f"the loss is {loss} at step {step}: a lower learning rate or a longer warm-up "
-                    "usually helps"
-                )
-            on_step(step, loss)
+            step, metrics = pending.popleft()
+            for name, value in zip(("loss", "gradient's norm"), metrics, strict=True):
+                if not math.isfinite(value := float(value)):
+                    raise DivergedError(
+                        f"the {name} is {value} at step {step}: a lower learning rate or a longer "
+                        "warm-up usually helps"
+                    )
+            on_step(step, float(metrics.loss))
 
     for step, batch in enumerate(batches):
-        state, loss = trainer.step(state, jax.device_put(batch), objective)
-        pending.append((step, loss))
+        state, metrics = trainer.step(state, jax.device_put(batch), objective)
+        pending.append((step, metrics))
         settle(LAG)
     settle(0)
     return state.params

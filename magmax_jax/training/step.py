@@ -43,16 +43,23 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
+class Metrics(NamedTuple):
+    """float32 scalars of one step: the mean loss, and the norm of its gradient before clipping."""
+
+    loss: jax.Array
+    gradient_norm: jax.Array
+
+
 class Trainer(NamedTuple):
     """Fine-tuning as two jitted functions.
 
     Attributes:
       init: params -> the state at a task's start; it copies, so that `params` survive.
-      step: (state, batch, objective) -> (state, loss); the old state's buffers become the new one's.
+      step: (state, batch, objective) -> (state, metrics); the old state's buffers become the new one's.
     """
 
     init: Callable[[Params], TrainState]
-    step: Callable[[TrainState, Batch, Objective], tuple[TrainState, jax.Array]]
+    step: Callable[[TrainState, Batch, Objective], tuple[TrainState, Metrics]]
 
 
 def make_trainer(tower: nnx.GraphDef, preprocessing: Preprocessing, config: TrainConfig) -> Trainer:
@@ -88,7 +95,8 @@ def make_trainer(tower: nnx.GraphDef, preprocessing: Preprocessing, config: Trai
         updates, moments = optimizer.update(gradients, state.moments, state.params)
         rate = warmup_cosine(state.step, config.learning_rate, objective.warmup, objective.steps)
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
-        return TrainState(params, moments, state.step + 1), loss
+        metrics = Metrics(loss, optax.tree.norm(gradients))
+        return TrainState(params, moments, state.step + 1), metrics
 
     return Trainer(init, train_step)
 

@@ -66,8 +66,8 @@ def test_padding_changes_nothing(tower):
     whole, padded = batch_of(6), batch_of(6, padding=2)
     padded = padded._replace(label=np.append(whole.label, [1, 1]).astype(np.int32))
     padded.image[:6] = whole.image
-    state, loss = trainer.step(trainer.init(tower[1]), whole, objective())
-    padded_state, padded_loss = trainer.step(trainer.init(tower[1]), padded, objective())
+    state, (loss, _) = trainer.step(trainer.init(tower[1]), whole, objective())
+    padded_state, (padded_loss, _) = trainer.step(trainer.init(tower[1]), padded, objective())
     np.testing.assert_allclose(padded_loss, loss, rtol=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5),  # Adam's first step is a sign
@@ -101,7 +101,8 @@ def test_two_steps_are_clipped_adamw(tower):
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
         m_hat, v_hat = m / (1 - 0.9 ** (step + 1)), v / (1 - 0.999 ** (step + 1))
         theta = theta - rate * (m_hat / (np.sqrt(v_hat) + 1e-8) + 0.1 * theta)
-        state, _ = trainer.step(state, batch, goal)
+        state, metrics = trainer.step(state, batch, goal)
+        np.testing.assert_allclose(metrics.gradient_norm, norm, rtol=1e-4)
         ours = np.asarray(jax.flatten_util.ravel_pytree(state.params)[0])
         # Where a gradient is nearly zero, its sign is rounding and so is the step of 1e-3.
         assert np.mean(np.abs(ours - theta) < 2e-6) > 0.99
@@ -153,7 +154,9 @@ def test_augmentation_follows_the_key(tower):
     trainer = trainer_of(tower, crop_scale=(0.3, 0.6))
 
     def loss(seed):
-        return float(trainer.step(trainer.init(tower[1]), batch_of(6), objective(seed=seed))[1])
+        return float(
+            trainer.step(trainer.init(tower[1]), batch_of(6), objective(seed=seed))[1].loss
+        )
 
     assert loss(0) == loss(0) != loss(1)
 
@@ -172,7 +175,7 @@ def test_bfloat16_computes_but_keeps_float32_weights(tiny_clip):
     losses = []
     for each in (tower, exact):
         trainer = trainer_of(each)
-        state, loss = trainer.step(trainer.init(each[1]), batch_of(6), objective())
+        state, (loss, _) = trainer.step(trainer.init(each[1]), batch_of(6), objective())
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.params))
         losses.append(float(loss))
     assert losses[0] != losses[1]

@@ -1,0 +1,72 @@
+"""The house: imports run one way, and neither torch nor TensorFlow is among them."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+ORDER = [
+    "errors", "config", "results", "data", "scenarios", "models", "merging", "training",
+    "evaluation", "checkpoints", "progress", "report", "experiment", "__main__",
+]  # fmt: skip
+"""Lowest first; each may import those before it."""
+
+
+def imports(file: Path) -> set[str]:
+    """Every module that a file imports, whole names."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def sources() -> dict[Path, set[str]]:
+    return {file: imports(file) for file in (ROOT / "magmax_jax").rglob("*.py")}
+
+
+def test_every_module_has_its_floor():
+    floors = {p.stem for p in (ROOT / "magmax_jax").iterdir() if not p.name.startswith("__py")}
+    assert floors - {"__init__"} == set(ORDER)
+
+
+def test_imports_run_downward():
+    for file, names in sources().items():
+        floor = file.relative_to(ROOT / "magmax_jax").parts[0].removesuffix(".py")
+        if floor == "__init__":
+            continue
+        ours = {name.split(".")[1] for name in names if name.startswith("magmax_jax.")}
+        for other in ours - {floor}:
+            assert ORDER.index(other) < ORDER.index(floor), f"{file} imports {other}"
+        assert not any(name.startswith(("experiments", "tests")) for name in names)
+
+
+def test_merging_knows_nothing_of_models_and_models_nothing_of_data():
+    for file, names in sources().items():
+        ours = {name.split(".")[1] for name in names if name.startswith("magmax_jax.")}
+        if "merging" in file.parts:
+            assert ours <= {"merging", "errors"}
+        if "models" in file.parts:
+            assert ours <= {"models", "errors"}
+
+
+def test_nothing_unpickles():
+    for file, names in sources().items():
+        assert not names & {"pickle", "cloudpickle", "dill", "joblib", "torch"}, file
+
+
+def test_neither_torch_nor_tensorflow_is_loaded():
+    """Also where they are installed: the whole program, as a run imports it."""
+    program = (
+        "import sys, experiments.run, magmax_jax, magmax_jax.experiment, magmax_jax.__main__\n"
+        "import magmax_jax.data.builders, magmax_jax.data.folders\n"
+        "print([m for m in ('torch', 'tensorflow') if m in sys.modules])"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert shown.stdout.strip() == "[]"

@@ -1,0 +1,65 @@
+"""The command `magmax merge`."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import magmax_jax as mm
+from magmax_jax.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def finetuned(tiny_clip, tmp_path_factory):
+    """Two models a little away from theta_0."""
+    directories = []
+    for seed in range(2):
+        model = mm.CLIP.from_pretrained(tiny_clip)
+        leaves, treedef = jax.tree.flatten(nnx.state(model))
+        keys = jax.random.split(jax.random.key(seed), len(leaves))
+        moved = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+        nnx.update(model, jax.tree.unflatten(treedef, moved))
+        directories.append(tmp_path_factory.mktemp("finetuned") / str(seed))
+        model.save_pretrained(directories[-1])
+    return directories
+
+
+def states(directories):
+    return [nnx.state(mm.CLIP.from_pretrained(directory)) for directory in directories]
+
+
+@pytest.mark.parametrize(("flags", "rule", "scale"), [
+    ([], mm.rules.max_magnitude(), 0.5),
+    (["--rule", "average", "--scale", "0.8"], mm.rules.average(), 0.8),
+    (["--rule", "random_mix", "--seed", "3"], mm.rules.random_mix(3), 1.0),
+])  # fmt: skip
+def test_it_writes_what_the_library_merges(tiny_clip, finetuned, tmp_path, flags, rule, scale):
+    output = tmp_path / "merged"
+    sources = ["--pretrained", str(tiny_clip), "--finetuned", *map(str, finetuned)]
+    assert main(["merge", *sources, "--output", str(output), *flags]) == 0
+    theta_0, *models = states([tiny_clip, *finetuned])
+    expected = mm.merge(theta_0, models, rule, scale)
+    jax.tree.map(np.testing.assert_array_equal, states([output])[0], expected)
+    assert mm.CLIP.from_pretrained(output).tokenizer("a")["input_ids"] == [256, 64, 257]
+
+
+def test_mistakes_exit_with_two_and_write_nothing(tiny_clip, finetuned, tmp_path, capsys):
+    output = tmp_path / "merged"
+    base = ["merge", "--pretrained", str(tiny_clip), "--output", str(output), "--finetuned"]
+    for wrong, words in [
+        ([str(tmp_path / "none")], "none"),
+        ([], "names no models"),
+        ([str(finetuned[0]), "--rule", "tyes"], "no merge rule"),
+    ]:
+        assert main([*base, *wrong]) == 2
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_it_never_writes_over_a_model(tiny_clip, finetuned, tmp_path, capsys):
+    (tmp_path / "precious").write_text("")
+    arguments = ["--pretrained", str(tiny_clip), "--finetuned", str(finetuned[0])]
+    assert main(["merge", *arguments, "--output", str(tmp_path)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["precious"]
