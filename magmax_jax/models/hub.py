@@ -42,7 +42,7 @@ def locate(source: str | Path) -> Path:
         is cached, or all that it holds are pickles.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
+    if path.is_dir() and source != "":  # which Path takes for the current directory
         return path
     if path.is_file():
         raise UserError(f"{path} is a file: give the directory that holds it and its config.json")

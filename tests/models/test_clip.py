@@ -1,0 +1,141 @@
+"""The model itself: masks, pooling, transformations of NNX, dtypes and what an import costs."""
+
+import subprocess
+import sys
+import tracemalloc
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from magmax_jax.models import CLIP, Companions, normalise
+from magmax_jax.models.positions import interpolate_positions
+from tests.models.weights import CONFIGS, IDS, pixels, weights, write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def model(legacy) -> CLIP:
+    return CLIP.from_pretrained(legacy)
+
+
+@jax.jit
+def text_features(model: CLIP, ids: jax.Array) -> jax.Array:
+    return model.encode_text(ids)
+
+
+def test_nothing_behind_the_end_of_a_text_is_seen(model):
+    ids = IDS["legacy"].copy()
+    features = text_features(model, ids)
+    ids[0, 4:], ids[2, 2:] = 11, 12
+    np.testing.assert_array_equal(text_features(model, ids), features)
+    ids[0, 2] = 13
+    changed = np.abs(text_features(model, ids) - features).max(axis=1)
+    assert changed[0] > 1e-3
+    np.testing.assert_array_equal(changed[1:], 0)
+
+
+def test_pooling(checkpoint):
+    model = CLIP.from_pretrained(checkpoint("modern"))
+    ids = np.array(
+        [[40, 41, 59, 7], [40, 41, 41, 41]]
+    )  # the first EOS, not the last or the highest
+    features = text_features(model, ids)
+    np.testing.assert_array_equal(features[0], features[1])
+    model = CLIP.from_pretrained(checkpoint("legacy"))
+    ids = np.array([[48, 2, 49, 49], [48, 2, 49, 2]])  # the first of the highest, wherever 2 is
+    features = text_features(model, ids)
+    np.testing.assert_array_equal(features[0], features[1])
+    ids[0, 2:] = 7  # now 48, at the start, is the highest
+    start = text_features(model, ids)[0]
+    ids[0, 1] = 3
+    np.testing.assert_array_equal(text_features(model, ids)[0], start)
+
+
+def test_images_and_texts_of_another_shape_are_refused(model):
+    with pytest.raises(ValueError, match=r"\(2, 16, 16, 3\).*\(b, 32, 32, 3\).*image_size"):
+        model.encode_image(jnp.zeros((2, 16, 16, 3)))
+    with pytest.raises(ValueError, match=r"10 tokens.*at most 9"):
+        model.encode_text(jnp.zeros((2, 10), int))
+
+
+def test_transformations_of_the_whole_model(model, legacy):
+    model = CLIP.from_pretrained(legacy)
+    model.companions = Companions(tokenizer=["not", "hashable"], preprocessor={"nor": "this"})
+    graphdef, params = nnx.split(model)
+    assert nnx.merge(graphdef, params).tokenizer == model.tokenizer
+    traces = []
+
+    @jax.jit
+    def score(params, images, ids):
+        traces.append(1)
+        return nnx.merge(graphdef, params)(images, ids)
+
+    given = pixels(32), IDS["legacy"]
+    first = score(params, *given)
+    np.testing.assert_array_equal(score(jax.tree.map(lambda x: x + 0, params), *given), first)
+    whole = nnx.jit(lambda model, images, ids: model(images, ids))
+    np.testing.assert_allclose(whole(model, *given), first, rtol=0, atol=1e-5)
+    assert len(traces) == 1
+
+    gradients = jax.jit(jax.grad(lambda p: score(p, *given).sum()))(params)
+    assert jax.tree.structure(gradients) == jax.tree.structure(params)
+    assert all(np.isfinite(leaf).all() and leaf.any() for leaf in jax.tree.leaves(gradients))
+
+
+def test_interpolation_keeps_what_it_must():
+    positions = np.random.RandomState(0).uniform(-1, 1, (17, 5)).astype(np.float32)
+    assert interpolate_positions(positions, 4) is positions
+    up = interpolate_positions(positions, 12)
+    np.testing.assert_array_equal(up[0], positions[0])
+    centres = up[1:].reshape(12, 12, 5)[1::3, 1::3]  # new samples that coincide with old ones
+    np.testing.assert_allclose(centres, positions[1:].reshape(4, 4, 5), rtol=0, atol=1e-6)
+    constant = np.full((17, 5), 1024, np.float32)
+    np.testing.assert_array_equal(interpolate_positions(constant, 7), 1024)
+
+
+def test_bfloat16_features_point_where_float32_ones_do(real_clip):
+    features = []
+    for dtype in ("float32", "bfloat16"):
+        model = CLIP.from_pretrained(real_clip, image_size=112, dtype=dtype)
+        graphdef, params = nnx.split(model)
+        ids = np.array([[49406, 320, 1125, 539, 320, 2368, 49407]])
+
+        @jax.jit
+        def encode(params, images, ids, graphdef=graphdef):
+            model = nnx.merge(graphdef, params)
+            return normalise(model.encode_image(images)), normalise(model.encode_text(ids))
+
+        features.append(encode(params, pixels(112) / 2, ids))
+    for exact, rounded in zip(*features, strict=True):
+        assert exact.dtype == rounded.dtype == np.float32
+        assert (exact * rounded).sum(-1).min() > 0.99
+
+
+def test_loading_takes_no_more_than_one_extra_copy(tmp_path):
+    config = CONFIGS["legacy"] | {
+        "text_config": CONFIGS["legacy"]["text_config"] | {"vocab_size": 300_000}
+    }
+    tensors = weights(config)
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    directory = write_checkpoint(tmp_path, config, tensors)
+    del tensors
+    tracemalloc.start()
+    try:
+        CLIP.from_pretrained(directory)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert size > 15e6
+    assert peak < 1.2 * size  # NumPy's memory alone; the model itself lives in JAX's
+
+
+@pytest.mark.parametrize("load", [False, True], ids=["import", "load"])
+def test_an_import_leaves_transformers_and_torch_alone_and_loading_is_quiet(load, legacy):
+    code = "import sys, magmax_jax.models as models\n"
+    code += "assert not {'torch', 'transformers', 'tensorflow'} & set(sys.modules)\n"
+    if load:
+        code += f"models.CLIP.from_pretrained({str(legacy)!r})\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
