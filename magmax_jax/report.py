@@ -80,37 +80,46 @@ def table(rows: Sequence[Row], title: str) -> Table:
 
 
 def plot(rows: Sequence[Row], title: str, path: Path) -> None:
-    """Draws agnostic accuracy over tasks, of all test images, a line a model, as a PNG."""
+    """Draws agnostic accuracy over tasks, a line a model, as a PNG.
+
+    Left of all test images, which shows learning; right of the first task's, which shows forgetting.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    first_task = task_names(rows)[0]
     histories = accuracies(rows, "agnostic")
-    start = histories.pop("zero_shot")["all"][0]
-    axes.axhline(start, color="black", linestyle=":", linewidth=1.5, label=TITLES["zero_shot"])
-    for i, (label, history) in enumerate(histories.items()):
-        points = {0: start} | history["all"]
-        style = "--" if label == "finetuned" else "-"
-        axes.plot(
-            list(points),
-            list(points.values()),
-            style,
-            color=COLOURS[i % len(COLOURS)],
-            marker=MARKERS[i % len(MARKERS)],
-            label=TITLES.get(label, label),
-        )
-    axes.set_xlabel("tasks learned")
-    axes.set_ylabel("accuracy on all test images")
-    axes.set_title(title, loc="left")
-    axes.set_ylim(0, 1)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    zero_shot = histories.pop("zero_shot")
+    figure, panels = plt.subplots(1, 2, figsize=(9.6, 4), sharey=True, layout="constrained")
+    figure.suptitle(title)
+    for axes, group in zip(panels, ("all", first_task), strict=True):
+        start = zero_shot[group][0]
+        axes.axhline(start, color="black", linestyle=":", label=TITLES["zero_shot"])
+        for i, (label, history) in enumerate(histories.items()):
+            points = {0: start} | history[group]
+            axes.plot(
+                list(points),
+                list(points.values()),
+                "--" if label == "finetuned" else "-",
+                color=COLOURS[i % len(COLOURS)],
+                marker=MARKERS[i % len(MARKERS)],
+                label=TITLES.get(label, label),
+            )
+        axes.set_title("all test images" if group == "all" else f"those of {group}")
+        axes.set_xlabel("tasks learned")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("accuracy among all classes")
+    panels[0].set_ylim(bottom=0)
+    panels[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    partial = path.with_suffix(".partial")
+    figure.savefig(partial, dpi=150, format="png")
     plt.close(figure)
+    partial.replace(path)

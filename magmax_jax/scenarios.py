@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -70,8 +71,9 @@ def build_scenario(config: ScenarioConfig, seed: int) -> Scenario:
     _check_same(config.dataset, "class", train.class_names, test.class_names)
     _check_same(config.dataset, "domain", train.domain_names, test.domain_names)
     divide = {"class": _class_tasks, "domain": _domain_tasks}[config.kind]
+    dataset = Path(config.data_dir).name if config.dataset == "folder" else config.dataset
     return Scenario(
-        name=f"{config.dataset}, {config.kind}-incremental",
+        name=f"{dataset}, {config.kind}-incremental",
         train=train,
         test=test,
         tasks=divide(config, train, test, seed),
