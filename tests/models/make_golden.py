@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.models.stages import torch_stages
 from tests.models.weights import CONFIGS, IDS, SIZES, pixels, weights
 
 GOLDEN = Path(__file__).parent / "golden.npz"
@@ -15,8 +16,6 @@ GOLDEN = Path(__file__).parent / "golden.npz"
 def main() -> None:
     import torch
     from transformers import CLIPConfig, CLIPModel
-
-    from tests.models.torch_stages import torch_stages
 
     arrays = {}
     for name, config in CONFIGS.items():

@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 
 from magmax_jax.models import CLIP
-from tests.models.stages import stages
+from tests.models.stages import stages, torch_stages
 from tests.models.weights import CONFIGS, IDS, pixels, weights
 
 torch = pytest.importorskip("torch")
 
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel  # noqa: E402
-
-from tests.models.torch_stages import torch_stages  # noqa: E402
 
 # Largest admitted differences. Normalised features, and logits over exp(logit_scale), which are
 # cosines: absolute. Inner stages: relative to the stage's largest value, near 1000 in the real
