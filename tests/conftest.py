@@ -30,7 +30,7 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tower = {"layers": 2, "heads": 2, "mlp": 64, "activation": "quick_gelu", "epsilon": 1e-5}
     config = CLIPConfig(
         vision=VisionConfig(width=32, **tower, image_size=16, patch_size=8),
-        text=TextConfig(width=32, **tower, vocabulary=258, context=77, eos=257),
+        text=TextConfig(width=32, **tower, vocabulary=258, context=77, bos=256, eos=257),
         projection=16,
     )
     model = CLIP(config, rngs=nnx.Rngs(0))

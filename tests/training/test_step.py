@@ -66,14 +66,17 @@ def test_padding_changes_nothing(tower):
     whole, padded = batch_of(6), batch_of(6, padding=2)
     padded = padded._replace(label=np.append(whole.label, [1, 1]).astype(np.int32))
     padded.image[:6] = whole.image
-    state, (loss, _) = trainer.step(trainer.init(tower[1]), whole, objective())
-    padded_state, (padded_loss, _) = trainer.step(trainer.init(tower[1]), padded, objective())
-    np.testing.assert_allclose(padded_loss, loss, rtol=1e-5)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5),  # Adam's first step is a sign
-        padded_state.params,
-        state.params,
-    )
+    state, metrics = trainer.step(trainer.init(tower[1]), whole, objective())
+    padded_state, padded_metrics = trainer.step(trainer.init(tower[1]), padded, objective())
+    np.testing.assert_allclose(padded_metrics, metrics, rtol=1e-5)
+    assert share_close(padded_state.params, state.params) > 0.99
+
+
+def share_close(params, expected, tolerance: float = 2e-6) -> float:
+    """Share of equal entries. Adam's first steps are signs of gradients: where one is zero but for
+    rounding, as a key's bias is, the whole step of 1e-3 is rounding."""
+    ours, theirs = (jax.flatten_util.ravel_pytree(tree)[0] for tree in (params, expected))
+    return float(jnp.mean(jnp.abs(ours - theirs) < tolerance))
 
 
 def test_two_steps_are_clipped_adamw(tower):
@@ -103,9 +106,7 @@ def test_two_steps_are_clipped_adamw(tower):
         theta = theta - rate * (m_hat / (np.sqrt(v_hat) + 1e-8) + 0.1 * theta)
         state, metrics = trainer.step(state, batch, goal)
         np.testing.assert_allclose(metrics.gradient_norm, norm, rtol=1e-4)
-        ours = np.asarray(jax.flatten_util.ravel_pytree(state.params)[0])
-        # Where a gradient is nearly zero, its sign is rounding and so is the step of 1e-3.
-        assert np.mean(np.abs(ours - theta) < 2e-6) > 0.99
+        assert share_close(state.params, jnp.asarray(theta, jnp.float32)) > 0.99
 
 
 def test_weight_decay_alone_shrinks_every_tensor(tower):
