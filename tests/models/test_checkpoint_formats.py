@@ -84,6 +84,7 @@ def test_image_size_is_saved_with_its_interpolated_positions(legacy, tmp_path):
     again = CLIP.from_pretrained(tmp_path / "saved")
     assert again.config.vision.image_size == 48
     assert again.preprocessor["crop_size"] == {"height": 48, "width": 48}
+    assert again.preprocessor["size"] == {"shortest_edge": 48}
     assert_same(again, resized)
 
 

@@ -68,19 +68,16 @@ def test_transformations_of_the_whole_model(legacy):
     traces = []
 
     @jax.jit
-    @jax.value_and_grad
     def score(params, images, ids):
         traces.append(1)
-        return nnx.merge(graphdef, params)(images, ids).sum()
+        return nnx.merge(graphdef, params)(images, ids)
 
     given = pixels(32), IDS["legacy"]
-    total, gradients = score(params, *given)
-    score(jax.tree.map(lambda x: x + 0, params), *given)
+    first = score(params, *given)
+    np.testing.assert_array_equal(score(jax.tree.map(lambda x: x + 0, params), *given), first)
     assert len(traces) == 1
-    assert jax.tree.structure(gradients) == jax.tree.structure(params)
-    assert all(np.isfinite(leaf).all() and leaf.any() for leaf in jax.tree.leaves(gradients))
     logits = nnx.jit(lambda model, images, ids: model(images, ids))(model, *given)
-    np.testing.assert_allclose(logits.sum(), total, rtol=1e-5)
+    np.testing.assert_allclose(logits, first, rtol=0, atol=1e-5)
 
 
 def test_interpolation_keeps_what_it_must():
