@@ -1,7 +1,11 @@
 """The ways in which a command ends early without a stack trace."""
 
+import errno
 import sys
 from collections.abc import Callable
+
+
+_REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
 class UserError(ValueError):
@@ -15,8 +19,8 @@ class DivergedError(RuntimeError):
 def exit_code(command: Callable[[], None]) -> int:
     """Runs a command: 0 if it ends well, else prints one sentence and returns the code to exit with.
 
-    2 for a mistake of the user's, 1 for a run that diverged, 130 for an interruption (Ctrl-C). Other
-    exceptions are bugs and keep their stack trace.
+    2 for a mistake of the user's or a disk that refuses, 1 for a run that diverged, 130 for an
+    interruption (Ctrl-C). Other exceptions are bugs and keep their stack trace.
     """
     try:
         command()
@@ -26,6 +30,11 @@ def exit_code(command: Callable[[], None]) -> int:
     except DivergedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        print(f"error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted: the same command starts it again", file=sys.stderr)
         return 130

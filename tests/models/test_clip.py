@@ -135,3 +135,11 @@ def test_an_import_leaves_transformers_and_torch_alone_and_loading_is_quiet(load
         code += f"models.CLIP.from_pretrained({str(legacy)!r})\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_saved_model_is_as_open_as_any_other_file(tiny_clip, tmp_path):
+    plain = tmp_path / "plain"
+    plain.write_text("")
+    mode = plain.stat().st_mode
+    for name in ("model.safetensors", "config.json", "preprocessor_config.json"):
+        assert (tiny_clip / name).stat().st_mode == mode
