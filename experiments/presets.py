@@ -1,4 +1,4 @@
-"""Where a run starts from: each preset is a whole configuration, any field of which can be changed."""
+"""Where a run starts: each preset is a whole configuration, any field of which can be changed."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ TINY_CLIP = str(Path(__file__).parent / "assets" / "tiny-clip")
 
 PRESETS: dict[str, tuple[str, ExperimentConfig]] = {
     "quickstart": (
-        "Handwritten digits in 5 tasks of 2 classes, with the small CLIP that comes along: two minutes "
-        "on a laptop, nothing to download.",
+        "Handwritten digits in 5 tasks of 2 classes, with the small CLIP that comes along: two "
+        "minutes on a laptop, nothing to download.",
         ExperimentConfig(
             model=ModelConfig(source=TINY_CLIP),
             scenario=ScenarioConfig(dataset="digits", num_tasks=5),

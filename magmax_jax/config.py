@@ -45,7 +45,7 @@ class ScenarioConfig:
     num_tasks: int = 10
     """Number of class-incremental tasks (a domain scenario has one task a domain)."""
     allow_unequal: bool = False
-    """Accept tasks of unequal class counts: task i takes positions floor(n i/T) to floor(n (i+1)/T)."""
+    """Accept tasks of unequal class counts: task i takes floor(n i / T) to floor(n (i+1) / T)."""
     order: Literal["published", "natural", "random"] = "published"
     """Order of classes or domains: the published one (natural where there is none), the data set's
     own, or a permutation drawn from the seed."""
@@ -88,7 +88,7 @@ class TrainConfig:
     clip_norm: float = 1.0
     """Global norm to which gradients are clipped."""
     warmup_steps: int = 500
-    """Linear warm-up, whatever the task's length, as published: a task of fewer steps never peaks."""
+    """Linear warm-up whatever the task's length, as published: a task of fewer steps never peaks."""
     warmup_fraction: float | None = None
     """Warm up over this fraction of the task's steps instead."""
     label_smoothing: float = 0.0

@@ -4,7 +4,6 @@ import errno
 import sys
 from collections.abc import Callable
 
-
 _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
@@ -17,7 +16,7 @@ class DivergedError(RuntimeError):
 
 
 def exit_code(command: Callable[[], None]) -> int:
-    """Runs a command: 0 if it ends well, else prints one sentence and returns the code to exit with.
+    """Runs a command; returns 0 if it ends well, else prints one sentence and returns its code.
 
     2 for a mistake of the user's or a disk that refuses, 1 for a run that diverged, 130 for an
     interruption (Ctrl-C). Other exceptions are bugs and keep their stack trace.

@@ -27,8 +27,9 @@ CACHED_BYTES = 1 << 30
 def run(config: ExperimentConfig, out: RunDirectory, progress: Silent | None = None) -> list[Row]:
     """Learns the scenario's tasks one after another, merging and evaluating after each.
 
-    Writes `config.json`, `results.jsonl`, `checkpoints/` and `report/accuracy.png` into `out`. A run
-    of the same configuration that is complete there is shown again; an interrupted one starts anew.
+    Writes `config.json`, `results.jsonl`, `checkpoints/` and `report/accuracy.png` into `out`. A
+    run of the same configuration that is complete there is shown again; an interrupted one starts
+    anew.
 
     Returns:
       the rows of `results.jsonl`.

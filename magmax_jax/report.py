@@ -35,8 +35,8 @@ def forgetting(history: dict[str, dict[int, float]], tasks: Sequence[str]) -> fl
 
         F = 1/(T-1) sum_(i<T) max_(i<=t<T) (a_t,i - a_T,i)
 
-    Chaudhry et al., 2018 (arXiv 1801.10112), eq. 3: the best since the task was learned, without the
-    final model, so a task that got better counts negatively.
+    Chaudhry et al., 2018 (arXiv 1801.10112), eq. 3: the best since the task was learned, without
+    the final model, so a task that got better counts negatively.
 
     Args:
       history: group -> tasks learned -> accuracy, of one model.
@@ -61,8 +61,8 @@ def table(rows: Sequence[Row], title: str) -> Table:
     agnostic, aware = accuracies(rows, "agnostic"), accuracies(rows, "aware")
     final = Table(title=title, title_justify="left", caption_justify="left")
     final.caption = (
-        f"accuracy on all test images after {len(tasks)} tasks, among all classes (agnostic) and among "
-        "the task's own (aware); forgetting: agnostic, mean over tasks"
+        f"accuracy on all test images after {len(tasks)} tasks, among all classes (agnostic) and "
+        "among the task's own (aware); forgetting: agnostic, mean over tasks"
     )
     final.add_column("model")
     for column in ("agnostic", "aware", "forgetting"):
@@ -82,7 +82,7 @@ def table(rows: Sequence[Row], title: str) -> Table:
 def plot(rows: Sequence[Row], title: str, path: Path) -> None:
     """Draws agnostic accuracy over tasks, a line a model, as a PNG.
 
-    Left of all test images, which shows learning; right of the first task's, which shows forgetting.
+    Left of all test images, which shows learning; right of the first task's: forgetting.
     """
     import matplotlib
 
@@ -117,7 +117,9 @@ def plot(rows: Sequence[Row], title: str, path: Path) -> None:
     panels[0].set_ylim(bottom=0)
     panels[0].yaxis.set_major_formatter(PercentFormatter(1.0))
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     figure.savefig(partial, dpi=150, format="png")

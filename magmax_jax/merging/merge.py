@@ -37,7 +37,7 @@ def merge(
 
     Args:
       pretrained: theta_0, any pytree of arrays.
-      models: theta_1 ... theta_T in the order of their tasks, each of theta_0's structure and shapes.
+      models: theta_1 ... theta_T in the order of their tasks, each like theta_0 in structure.
         A generator that loads one at a time never holds two.
       rule: how to merge; `max_magnitude()` by default.
       scale: lambda; the rule's published default by default.

@@ -1,7 +1,7 @@
 """Merge rules: how the task vectors tau_1 ... tau_T become one.
 
-A rule is a value in the shape of optax's transformations. Its state is a pytree of arrays whose size
-does not grow with the tasks, so it can be jitted, donated, sharded and written to disk.
+A rule is a value in the shape of optax's transformations. Its state is a pytree of arrays whose
+size does not grow with the tasks, so it can be jitted, donated, sharded and written to disk.
 """
 
 from collections.abc import Callable
@@ -55,8 +55,8 @@ def max_magnitude() -> MergeRule:
 
         tau^p = tau_t*^p,    t* = the last of argmax_t |tau_t^p|
 
-    Marczak et al., 2024 (arXiv 2407.06322), eq. 2; a later task wins a tie (`>=`), as in the official
-    code. Default scale 0.5. State: one task vector. Order matters in ties only.
+    Marczak et al., 2024 (arXiv 2407.06322), eq. 2; a later task wins a tie (`>=`), as in the
+    official code. Default scale 0.5. State: one task vector. Order matters in ties only.
 
     >>> rule = max_magnitude()
     >>> state = rule.init(jnp.zeros(3))
@@ -94,13 +94,13 @@ def average() -> MergeRule:
 
 @cache
 def random_mix(seed: int = 0) -> MergeRule:
-    """Of every parameter, the change of a task drawn uniformly among those seen: the paper's control.
+    """Of every parameter, the change of a task drawn uniformly: the paper's control.
 
         tau^p = tau_t^p,    t uniform over 1 ... T, for each p by itself
 
-    Drawn as a reservoir of one (Vitter, 1985): the t-th task replaces an entry with probability 1/t,
-    which leaves every task in it with probability 1/T. Default scale 1. State: one task vector and a
-    counter. Order changes the draws, not their distribution.
+    Drawn as a reservoir of one (Vitter, 1985): the t-th task replaces an entry with probability
+    1/t, which leaves every task in it with probability 1/T. Default scale 1. State: one task vector
+    and a counter. Order changes the draws, not their distribution.
 
     Args:
       seed: of the draws; the same seed and order give the same mix.

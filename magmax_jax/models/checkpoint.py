@@ -104,7 +104,7 @@ def write(
         (partial / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
         arrays = {name: tensor.astype(kind, copy=False) for name, tensor in tensors}
         save_file(arrays, partial / "model.safetensors", metadata={"format": "pt"})
-        # safetensors and mkdtemp keep to the owner what they write; a model is as open as its config.
+        # safetensors and mkdtemp write for the owner alone; a model is as open as its config.
         shutil.copymode(partial / "config.json", partial / "model.safetensors")
         partial.chmod(0o755)
         os.replace(partial, directory)

@@ -7,7 +7,7 @@ from magmax_jax.config import TrainConfig
 
 
 def warmup_steps(config: TrainConfig, steps: int) -> int:
-    """How many of a task's `steps` the learning rate rises: a fixed number or a fraction of them."""
+    """For how many of a task's `steps` the learning rate rises: a number or a fraction of them."""
     if config.warmup_fraction is None:
         return config.warmup_steps
     return round(config.warmup_fraction * steps)

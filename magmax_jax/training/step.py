@@ -55,7 +55,8 @@ class Trainer(NamedTuple):
 
     Attributes:
       init: params -> the state at a task's start; it copies, so that `params` survive.
-      step: (state, batch, objective) -> (state, metrics); the old state's buffers become the new one's.
+      step: (state, batch, objective) -> (state, metrics); the old state's buffers become the new
+        one's.
     """
 
     init: Callable[[Params], TrainState]
@@ -84,7 +85,7 @@ def make_trainer(tower: nnx.GraphDef, preprocessing: Preprocessing, config: Trai
         features = normalise(nnx.merge(tower, params)(pixels))
         logits = features @ objective.head  # (b, k)
         losses = cross_entropy(logits, batch.label, objective.classes, config.label_smoothing)
-        # Selected, not multiplied: padding's label need not be in the task, and its loss be infinite.
+        # Selected, not multiplied: padding's label may lie outside the task, its loss be infinite.
         return jnp.sum(jnp.where(batch.mask, losses, 0)) / jnp.sum(batch.mask)
 
     @jax.jit(donate_argnums=0)
