@@ -29,7 +29,7 @@ class Checkpoints:
         self._manager.close()
 
     def save(self, task: int, state: PyTree) -> None:
-        """Starts to write the state after `task` (from 1); arrays may be donated when it returns."""
+        """Starts to write the state after `task` (from 1); its arrays may be donated thereafter."""
         self._manager.save(task, args=ocp.args.StandardSave(state))
 
     def restore(self, like: PyTree) -> tuple[int, PyTree]:

@@ -88,7 +88,7 @@ class TrainConfig:
     clip_norm: float = 1.0
     """Global norm to which gradients are clipped."""
     warmup_steps: int = 500
-    """Linear warm-up whatever the task's length, as published: a task of fewer steps never peaks."""
+    """Linear warm-up whatever the task's length, as published; a shorter task never peaks."""
     warmup_fraction: float | None = None
     """Warm up over this fraction of the task's steps instead."""
     label_smoothing: float = 0.0

@@ -8,7 +8,8 @@ Notation of the paper (Marczak et al., 2024, arXiv 2407.06322), used throughout 
     lambda    the scale: theta = theta_0 + lambda tau
 
 A pytree may be a dict, an NNX state, a dataclass, anything that `jax.tree` walks through.
-Floating-point leaves are subtracted, merged and added in float32; all others (counters, ids) are theta_0's.
+Floating-point leaves are subtracted, merged and added in float32; all others (counters, ids) are
+theta_0's.
 """
 
 from typing import Any
