@@ -62,11 +62,11 @@ def learn_all(
     progress: Silent,
 ) -> None:
     """The loop that MagMax is: fine-tune, fold into every merge, evaluate; next task."""
-    model = CLIP.from_pretrained(config.model.source, config.model.image_size, config.model.dtype)
+    model = CLIP.from_pretrained(config.model.source, config.model.image_size)
     size = model.config.vision.image_size
     preprocessing = Preprocessing.from_config(model.preprocessor or {}, size)
     head = zero_shot_head(model, scenario.class_names, scenario.templates)
-    tower, theta_0 = nnx.split(model.vision)
+    tower, theta_0 = model.image_tower(config.model.dtype)
     del model  # the text tower has done its work
 
     trainer = make_trainer(tower, preprocessing, config.train)

@@ -126,6 +126,19 @@ class CLIP(nnx.Module):
         image, text = normalise(self.encode_image(pixels)), normalise(self.encode_text(ids))
         return jnp.exp(self.logit_scale[...]) * image @ text.T
 
+    def image_tower(self, dtype: jnp.dtype | str) -> tuple[nnx.GraphDef, nnx.State]:
+        """What is fine-tuned: the image tower computing in `dtype`, and its float32 parameters.
+
+        Text may thus be encoded in one dtype and images in another; the parameters are shared, not
+        copied.
+        """
+        config, projection = self.config.vision, self.config.projection
+
+        def tower() -> VisionTower:
+            return VisionTower(config, projection, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
+
+        return nnx.graphdef(nnx.eval_shape(tower)), nnx.state(self.vision)
+
     @classmethod
     def from_pretrained(
         cls,

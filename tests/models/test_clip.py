@@ -143,3 +143,15 @@ def test_a_saved_model_is_as_open_as_any_other_file(tiny_clip, tmp_path):
     mode = plain.stat().st_mode
     for name in ("model.safetensors", "config.json", "preprocessor_config.json"):
         assert (tiny_clip / name).stat().st_mode == mode
+
+
+def test_the_image_tower_is_the_models_own_and_computes_in_its_dtype(tiny_clip):
+    model = CLIP.from_pretrained(tiny_clip)
+    pixels = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
+    exact = model.encode_image(pixels)
+    features = {d: nnx.merge(*model.image_tower(d))(pixels) for d in ("float32", "bfloat16")}
+    np.testing.assert_array_equal(features["float32"], exact)
+    assert features["bfloat16"].dtype == jnp.bfloat16
+    np.testing.assert_allclose(features["bfloat16"], exact, atol=0.05 * float(abs(exact).max()))
+    ours, shared = jax.tree.leaves(model.image_tower("bfloat16")[1])[0], nnx.state(model.vision)
+    assert ours.unsafe_buffer_pointer() == jax.tree.leaves(shared)[0].unsafe_buffer_pointer()
