@@ -13,6 +13,7 @@ from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
 
 CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints", "report"
+PARTIAL = f"{CONFIG}.partial"
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,16 @@ class RunDirectory:
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file: choose another --out")
-        if not (self.path / CONFIG).exists():
-            ours = {ROWS, CHECKPOINTS, REPORT, f"{CONFIG}.partial"}
-            others = self.path.exists() and {p.name for p in self.path.iterdir()} - ours
-            if others:
-                raise UserError(f"{self.path} holds other things than a run: choose another --out")
+        if not self.path.exists() or not any(self.path.iterdir()):
             return False
+        stored = self._config()
+        if stored is None and (self.path / PARTIAL).exists():
+            return False  # a run was about to start when it was interrupted
+        if not isinstance(stored, dict) or not {"model", "scenario", "train"} <= set(stored):
+            raise UserError(f"{self.path} holds other things than a run: choose another --out")
         if self.overwrite:
             return False
-        differing = sorted(_differences(self._config(), dataclasses.asdict(config)))
+        differing = sorted(_differences(stored, dataclasses.asdict(config)))
         if differing:
             raise UserError(
                 f"{self.path} holds a run of another configuration ({'; '.join(differing)}): "
@@ -87,14 +89,14 @@ class RunDirectory:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            # The configuration goes first and comes last: without it, nothing here counts as a run.
+            # The old configuration goes first and the new one comes last: in between, nothing here
+            # counts as a run, and PARTIAL tells that it is ours.
+            (self.path / PARTIAL).write_text(config.to_json())
             (self.path / CONFIG).unlink(missing_ok=True)
             (self.path / ROWS).unlink(missing_ok=True)
             for directory in (self.checkpoints, self.report):
                 shutil.rmtree(directory, ignore_errors=True)
-            partial = self.path / f"{CONFIG}.partial"
-            partial.write_text(config.to_json())
-            os.replace(partial, self.path / CONFIG)
+            os.replace(self.path / PARTIAL, self.path / CONFIG)
         except OSError as error:
             raise UserError(f"{self.path} cannot be written ({error.strerror})") from None
 
