@@ -10,6 +10,7 @@ import pytest
 
 import magmax_jax as mm
 from magmax_jax.errors import UserError
+from magmax_jax.merging import fold
 
 
 def random_models(count: int) -> list[dict[str, np.ndarray]]:
@@ -62,3 +63,33 @@ def test_no_models_and_a_foreign_model_are_refused():
         mm.merge(theta_0, [])
     with pytest.raises(UserError, match=r"(?s)model 2: .*\['v'\]"):
         mm.merge(theta_0, [model, {"v": model["w"]}])
+
+
+def test_nan_and_infinity_are_refused_with_the_leaves_path():
+    theta_0, good, bad = random_models(3)
+    for value in (np.nan, np.inf, -np.inf):
+        bad["w"][2, 1] = value
+        with pytest.raises(UserError, match=r"(?s)model 2: 1 leaves hold NaN.*\['w'\]"):
+            mm.merge(theta_0, [good, bad])
+        with pytest.raises(UserError, match=r"(?s)theta_0: 1 leaves hold NaN.*\['w'\]"):
+            mm.merge(bad, [good])
+        with pytest.raises(UserError, match=r"(?s)model 1: 1 leaves hold NaN.*\['w'\]"):
+            mm.merge(theta_0, [mm.rules.Informed(good, bad)], mm.rules.fisher())
+
+
+def test_fisher_needs_informed_models_of_theta_0s_shapes():
+    theta_0, model = random_models(2)
+    with pytest.raises(UserError, match="fisher needs every model as"):
+        mm.merge(theta_0, [model], mm.rules.fisher())
+    with pytest.raises(UserError, match=r"(?s)model 1: .*missing \['w'\]"):
+        mm.merge(theta_0, [mm.rules.Informed(model, {})], mm.rules.fisher())
+
+
+def test_a_collecting_rule_holds_every_task_vector_and_no_model():
+    theta_0, *models = random_models(4)
+    rule = mm.rules.ties()
+    state = rule.init(theta_0)
+    for model in models:
+        state = fold(rule, state, model, theta_0)
+    for tau, model in zip(state, models, strict=True):
+        np.testing.assert_array_equal(tau["w"], model["w"] - theta_0["w"])
