@@ -45,7 +45,7 @@ EVERY = STREAMING | COLLECTING
 
 
 def theta(seed: int) -> dict[str, np.ndarray]:
-    """Matrix, stack of matrices, vector, scalar and a leaf that is not merged."""
+    """Matrix, stack of matrices, vector and a leaf that is not merged."""
     random = np.random.default_rng(seed)
 
     def normal(*shape):
@@ -55,7 +55,6 @@ def theta(seed: int) -> dict[str, np.ndarray]:
         "block.kernel": normal(12, 8),
         "blocks": normal(3, 6, 5),
         "bias": normal(8),
-        "scale": np.float32(random.normal()),
         "steps": np.int32(seed),
     }
 

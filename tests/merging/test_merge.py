@@ -2,15 +2,18 @@
 
 import gc
 import weakref
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import magmax_jax as mm
 from magmax_jax.errors import UserError
 from magmax_jax.merging import fold
+from magmax_jax.merging.merge import _fold
 
 
 def random_models(count: int) -> list[dict[str, np.ndarray]]:
@@ -93,3 +96,40 @@ def test_a_collecting_rule_holds_every_task_vector_and_no_model():
         state = fold(rule, state, model, theta_0)
     for tau, model in zip(state, models, strict=True):
         np.testing.assert_array_equal(tau["w"], model["w"] - theta_0["w"])
+
+
+def test_a_merge_that_is_not_finite_is_refused():
+    theta_0 = {"w": jnp.zeros(3, jnp.float16)}
+    large = {"w": jnp.full(3, 60000, jnp.float16)}
+    with pytest.raises(UserError, match=r"(?s)the merged model: .*\['w'\]"):
+        mm.merge(theta_0, [large, large], mm.rules.task_arithmetic(), scale=1.0)
+    _, *models = random_models(4)
+    with pytest.raises(UserError, match=r"(?s)the merged model: .*\['w'\]"):
+        mm.merge(models[0], models, mm.rules.weighted_average([1.0, 1.0]))
+
+
+def test_fifty_tasks_compile_once():
+    theta_0, *models = random_models(6)
+    rule = mm.rules.ema(0.123)  # of its own, so that nothing is compiled yet
+    state, before = rule.init(theta_0), _fold._cache_size()
+    for model in models:
+        state = fold(rule, state, model, theta_0)
+    assert _fold._cache_size() == before + 1
+
+
+def test_states_of_nnx_and_dataclasses_merge_as_dicts_do():
+    @jax.tree_util.register_dataclass
+    @dataclass
+    class Layer:
+        w: jax.Array
+
+    dicts = random_models(3)
+    for rule in (mm.rules.random_mix(), mm.rules.ties(), mm.rules.max_magnitude()):
+        expected = mm.merge(dicts[0], dicts[1:], rule)["w"]
+        layers = [Layer(**tree) for tree in dicts]
+        np.testing.assert_array_equal(mm.merge(layers[0], layers[1:], rule).w, expected)
+        states = [nnx.State({"w": nnx.Param(jnp.asarray(tree["w"]))}) for tree in dicts]
+        merged = mm.merge(states[0], states[1:], rule)
+        assert isinstance(merged, nnx.State)
+        if rule is not mm.rules.random_mix():  # whose draws go by the leaf's name, here w.value
+            np.testing.assert_array_equal(merged["w"][...], expected)

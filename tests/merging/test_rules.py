@@ -119,7 +119,8 @@ def test_jitted_and_plain_are_the_same(name):
 @EVERY_RULE
 def test_integers_are_passed_through_and_halves_merged_in_float32(name):
     def half(tree):
-        return {"w": jnp.asarray(tree["bias"], jnp.bfloat16), "steps": tree["steps"]}
+        bias = jnp.asarray(tree["bias"], jnp.bfloat16)
+        return {"w": bias, "scalar": bias[0], "steps": tree["steps"]}
 
     theta_0 = half(theta(0))
     thin = [
@@ -129,9 +130,12 @@ def test_integers_are_passed_through_and_halves_merged_in_float32(name):
     result = mm.merge(theta_0, thin, EVERY[name])
     assert result["w"].dtype == jnp.bfloat16 and result["w"].shape == (8,)
     assert result["steps"] == 0 and result["steps"].dtype == np.int32
-    wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if x.ndim else x, (theta_0, thin))
+    wide = jax.tree.map(
+        lambda x: x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x, (theta_0, thin)
+    )
     exact = mm.merge(wide[0], wide[1], EVERY[name])
-    np.testing.assert_array_equal(result["w"], exact["w"].astype(jnp.bfloat16))
+    for leaf in ("w", "scalar"):
+        np.testing.assert_array_equal(result[leaf], exact[leaf].astype(jnp.bfloat16))
 
 
 @settings(max_examples=25, deadline=None)
