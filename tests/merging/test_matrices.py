@@ -24,8 +24,9 @@ def test_iso_c_is_the_oracle_and_its_spectrum_is_flat(shape):
     close(spectrum, np.full(len(spectrum), np.linalg.svd(taus.sum(0), compute_uv=False).mean()))
 
 
-@SHAPES
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize(
+    ("shape", "alpha"), [((12, 8), 0.5), ((5, 9), 0.5), ((6, 6), 0.5), ((6, 6), 0.0), ((5, 9), 0.9)]
+)
 def test_opcm_is_the_oracle(shape, alpha):
     taus = normal_taus(4, *shape)
     close(folded(rules.opcm(alpha), taus), oracle.opcm(taus.astype(float), alpha))

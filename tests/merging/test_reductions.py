@@ -22,7 +22,7 @@ def test_many_roundings_do_not_add_up():
 
 
 def test_their_bits_do_not_depend_on_what_is_compiled_with_them():
-    for seed in range(5):
+    for seed in range(2):
         a, b = normal_taus(2, 1000, seed=seed)
         alone = inner(a, b)
         with jax.disable_jit():

@@ -116,26 +116,35 @@ def test_jitted_and_plain_are_the_same(name):
         assert_close(mm.apply_task_vector(theta_0, jitted, 0.5), plain)
 
 
-@EVERY_RULE
-def test_integers_are_passed_through_and_halves_merged_in_float32(name):
-    def half(tree):
-        bias = jnp.asarray(tree["bias"], jnp.bfloat16)
+def small(name: str, dtype) -> list[dict]:
+    """theta_0 and models of a vector, a scalar and an integer."""
+
+    def cast(tree):
+        bias = jnp.asarray(tree["bias"], jnp.bfloat16).astype(dtype)
         return {"w": bias, "scalar": bias[0], "steps": tree["steps"]}
 
-    theta_0 = half(theta(0))
-    thin = [
-        rules.Informed(half(m.params), half(m.fisher)) if name == "fisher" else half(m)
-        for m in models(name)
-    ]
-    result = mm.merge(theta_0, thin, EVERY[name])
-    assert result["w"].dtype == jnp.bfloat16 and result["w"].shape == (8,)
-    assert result["steps"] == 0 and result["steps"].dtype == np.int32
-    wide = jax.tree.map(
-        lambda x: x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x, (theta_0, thin)
+    def both(model):
+        return rules.Informed(*map(cast, model)) if name == "fisher" else cast(model)
+
+    return [cast(theta(0)), *map(both, models(name))]
+
+
+@EVERY_RULE
+def test_dtypes_are_theta_0s_and_integers_are_passed_through(name):
+    theta_0, *tasks = small(name, jnp.bfloat16)
+    result = mm.merge(theta_0, tasks, EVERY[name])
+    assert jax.eval_shape(lambda: result) == jax.eval_shape(lambda: theta_0)
+    assert result["steps"] == 0
+
+
+@pytest.mark.parametrize("name", ["average", "fisher", "opcm", "ties", "model_stock"])
+def test_halves_are_merged_in_float32(name):
+    half, single = (
+        mm.merge(tree[0], tree[1:], EVERY[name])
+        for tree in (small(name, jnp.bfloat16), small(name, jnp.float32))
     )
-    exact = mm.merge(wide[0], wide[1], EVERY[name])
     for leaf in ("w", "scalar"):
-        np.testing.assert_array_equal(result[leaf], exact[leaf].astype(jnp.bfloat16))
+        np.testing.assert_array_equal(half[leaf], single[leaf].astype(jnp.bfloat16))
 
 
 @settings(max_examples=25, deadline=None)
