@@ -1,4 +1,4 @@
-"""What a merge rule is, and the few helpers that every rule is written with.
+"""What a merge rule is, and the few functions that every rule is written with.
 
 A rule is a value in the shape of optax's transformations. The state of a streaming rule is a pytree
 of arrays whose size does not grow with the tasks, so it can be jitted, donated, sharded and written

@@ -34,8 +34,8 @@ def iso_c(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
         sum_t tau_t = U diag(s) V',    tau = mean(s) U V'
 
     Iso-C, Marczak et al., 2025 (arXiv 2502.04959). Leaves that are no matrices are averaged.
-    Default scale 1; the paper picks it on validation data, fusion_bench's example has 1.5. State: one
-    task vector and a counter. Order does not matter, but for rounding.
+    Default scale 1; the paper picks it on validation data, fusion_bench's example has 1.5. State:
+    one task vector and a counter. Order does not matter, but for rounding.
 
     Args:
       stacked: treat leaves of three axes as stacks of matrices.
