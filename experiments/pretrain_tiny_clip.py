@@ -7,8 +7,8 @@ Cost: 2000 steps of 128 pictures, 8 minutes on 2 busy CPU cores. Result: 1.3 mil
 plain caption; 80 % of those that are not blurry, noisy, handwritten, tilted, small or faint.
 Zero-shot it names 71 % of scikit-learn's 355 handwritten test digits with the published template of
 MNIST. No handwritten digit is trained on, but `steps` was chosen after a look at them: 2000 leave
-fine-tuning more to learn than 4000, which name 78 % instead of 67 % of the digits' training part and
-81 % of their test part. Of the fonts only pixels are used, none is stored.
+fine-tuning more to learn than 4000, which name 78 % instead of 67 % of the digits' training part
+and 81 % of their test part. Of the fonts only pixels are used, none is stored.
 """
 
 import json

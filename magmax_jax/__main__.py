@@ -26,7 +26,7 @@ class Merge:
     output: Path
     """Directory to write; it appears whole or not at all."""
     rule: str = "max_magnitude"
-    """max_magnitude, average or random_mix."""
+    """max_magnitude, average, ties, ...: a name of magmax_jax.rules."""
     scale: float | None = None
     """lambda in theta_0 + lambda tau; none means the rule's published default."""
     seed: int = 0
