@@ -121,6 +121,7 @@ def pretrain(config: Pretrain) -> CLIP:
     model = config.model(train_tokenizer(texts, config.context))
     ids = jnp.array(tokenize(model, texts)).reshape(*captions.shape, -1)  # (k, l, v, n)
     train_atlas, test_atlas = map(glyphs.make_atlas, (glyphs.FONTS, glyphs.HELD_OUT_FONTS))
+    *held_out, _ = glyphs.draw(jax.random.key(0), test_atlas, 512, config.image_size)
     graphdef, params = nnx.split(model)
     warmup = max(config.steps // 20, 1)
     rate = optax.warmup_cosine_decay_schedule(0, config.learning_rate, warmup, config.steps)
@@ -150,9 +151,8 @@ def pretrain(config: Pretrain) -> CLIP:
         return optax.apply_updates(params, updates), state, loss
 
     @jax.jit
-    def accuracy(params):
-        """Share of fresh pictures in held-out fonts whose class's plain caption scores highest."""
-        pixels, classes, _ = glyphs.draw(jax.random.key(0), test_atlas, 512, config.image_size)
+    def accuracy(params, pixels, classes):
+        """Share of pictures in held-out fonts whose class's plain caption scores highest."""
         logits = nnx.merge(graphdef, params)(pixels, ids[:, 0, 0])  # (b, k)
         return (logits.argmax(axis=1) == classes).mean()
 
@@ -165,7 +165,7 @@ def pretrain(config: Pretrain) -> CLIP:
             if i % 100 == 99 or i + 1 == config.steps:
                 if not math.isfinite(loss):
                     raise DivergedError(f"the loss is {loss} at step {i}: lower --learning-rate")
-                facts = f"loss {loss:.3f}  held-out fonts {accuracy(params):.1%}"
+                facts = f"loss {loss:.3f}  held-out fonts {accuracy(params, *held_out):.1%}"
                 bar.update(task, completed=i + 1, facts=facts)
     nnx.update(model, params)
     return model

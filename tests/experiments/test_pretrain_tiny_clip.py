@@ -10,7 +10,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.models import CLIP, tokenize
 
 ASSET = Pretrain.output
-TINY = "--steps 2 --batch-size 8 --image-size 16 --width 32 --layers 1".split()
+TINY = "--steps 2 --batch-size 8 --width 32 --layers 1".split()
 TEXTS = [text for c in range(36) for texts in glyphs.captions(c) for text in texts]
 
 
@@ -83,7 +83,7 @@ class TestCommand:
         model = CLIP.from_pretrained(tmp_path / "model")
         ids = tokenize(model, TEXTS[:3])
         assert model.encode_text(ids).shape == (3, 32)
-        assert model.encode_image(jnp.zeros((2, 16, 16, 3))).shape == (2, 32)
+        assert model.encode_image(jnp.zeros((2, 32, 32, 3))).shape == (2, 32)
         assert model.preprocessor["image_mean"] == [0.5, 0.5, 0.5]
 
     def test_refuses_to_replace(self, tmp_path):
