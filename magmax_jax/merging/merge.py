@@ -6,30 +6,44 @@ from functools import partial
 import jax
 
 from magmax_jax.errors import UserError
-from magmax_jax.merging.rules import MergeRule, State, max_magnitude
-from magmax_jax.merging.task_vectors import PyTree, apply_task_vector, check_alike, task_vector
+from magmax_jax.merging.rule import Informed, MergeRule, State
+from magmax_jax.merging.rules import max_magnitude
+from magmax_jax.merging.task_vectors import (
+    PyTree,
+    apply_task_vector,
+    check_alike,
+    check_finite,
+    task_vector,
+)
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
-def fold(rule: MergeRule, state: State, finetuned: PyTree, pretrained: PyTree) -> State:
+def fold(rule: MergeRule, state: State, finetuned: PyTree | Informed, pretrained: PyTree) -> State:
     """The rule's state after one more model; the old state's buffers become the new one's.
 
-    The task vector is never in memory by itself: subtraction and update are one compiled pass.
+    For a streaming rule the task vector is never in memory by itself: subtraction and update are
+    one compiled pass.
     """
-    return rule.update(state, task_vector(finetuned, pretrained))
+    if rule.streaming:
+        return _fold(rule, state, finetuned, pretrained)
+    return rule.update(state, _task_vector(finetuned, pretrained))
 
 
-@partial(jax.jit, static_argnums=0)
 def merged(
     rule: MergeRule, state: State, pretrained: PyTree, scale: jax.typing.ArrayLike
 ) -> PyTree:
-    """theta_0 + scale tau, tau being what the rule makes of its state."""
-    return apply_task_vector(pretrained, rule.finalize(state), scale)
+    """theta_0 + scale tau, tau being what the rule makes of its state.
+
+    A streaming rule's is one compiled pass; a collecting rule compiles tensor by tensor, because a
+    program over all tensors of all tasks would take longer to compile than to run.
+    """
+    if rule.streaming:
+        return _merged(rule, state, pretrained, scale)
+    return _apply(pretrained, rule.finalize(state), scale)
 
 
 def merge(
     pretrained: PyTree,
-    models: Iterable[PyTree],
+    models: Iterable[PyTree | Informed],
     rule: MergeRule | None = None,
     scale: float | None = None,
 ) -> PyTree:
@@ -37,8 +51,9 @@ def merge(
 
     Args:
       pretrained: theta_0, any pytree of arrays.
-      models: theta_1 ... theta_T in the order of their tasks, each like theta_0 in structure.
-        A generator that loads one at a time never holds two.
+      models: theta_1 ... theta_T in the order of their tasks, each of theta_0's structure, shapes
+        and dtypes (for `rules.fisher`, each a `rules.Informed`). A generator that loads one at a
+        time never holds two.
       rule: how to merge; `max_magnitude()` by default.
       scale: lambda; the rule's published default by default.
 
@@ -46,7 +61,8 @@ def merge(
       theta, of theta_0's structure and dtypes.
 
     Raises:
-      UserError: there are no models, or one differs from theta_0 in structure or shape.
+      UserError: there are no models, or one differs from theta_0 in structure, shape or dtype, or
+        an entry is NaN or infinite; the leaves are named.
 
     >>> import jax.numpy as jnp
     >>> theta_0 = {"w": jnp.array([1.0, 1.0])}
@@ -54,14 +70,46 @@ def merge(
     {'w': Array([2., 3.], dtype=float32)}
     """
     rule = max_magnitude() if rule is None else rule
+    _check(pretrained, pretrained, "theta_0")
     state, count = rule.init(pretrained), 0
     for model in models:
-        try:
-            check_alike(model, pretrained)
-        except UserError as error:
-            raise UserError(f"model {count + 1}: {error}") from None
+        _check(model, pretrained, f"model {count + 1}")
         state, count = fold(rule, state, model, pretrained), count + 1
         del model  # before a generator loads the next one
     if not count:
         raise UserError("there are no models to merge: give at least one")
     return merged(rule, state, pretrained, rule.default_scale if scale is None else scale)
+
+
+def _check(model: PyTree | Informed, pretrained: PyTree, name: str) -> None:
+    try:
+        if isinstance(model, Informed):
+            check_alike(model.fisher, pretrained, dtypes=False)
+            check_finite(model.fisher)
+            model = model.params
+        check_alike(model, pretrained)
+        check_finite(model)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
+@jax.jit
+def _task_vector(finetuned: PyTree | Informed, pretrained: PyTree) -> PyTree | Informed:
+    if isinstance(finetuned, Informed):
+        return finetuned._replace(params=task_vector(finetuned.params, pretrained))
+    return task_vector(finetuned, pretrained)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _fold(rule: MergeRule, state: State, finetuned: PyTree, pretrained: PyTree) -> State:
+    return rule.update(state, _task_vector(finetuned, pretrained))
+
+
+@partial(jax.jit, static_argnums=0)
+def _merged(
+    rule: MergeRule, state: State, pretrained: PyTree, scale: jax.typing.ArrayLike
+) -> PyTree:
+    return apply_task_vector(pretrained, rule.finalize(state), scale)
+
+
+_apply = jax.jit(apply_task_vector)

@@ -23,14 +23,14 @@ PyTree = Any
 
 
 def task_vector(finetuned: PyTree, pretrained: PyTree) -> PyTree:
-    """tau = theta_t - theta_0, float32 for every floating-point leaf and zero for the others.
+    """tau = theta_t - theta_0, float32 for every floating-point leaf and int8 zeros for the others.
 
     Args:
       finetuned: theta_t.
-      pretrained: theta_0, a pytree of the same structure and shapes.
+      pretrained: theta_0, a pytree of the same structure, shapes and dtypes.
 
     Raises:
-      UserError: the two differ in structure or shape; every differing leaf is named.
+      UserError: the two differ in structure, shape or dtype; every differing leaf is named.
 
     >>> task_vector({"w": jnp.array([2.0, 0.0])}, {"w": jnp.array([1.0, 1.0])})
     {'w': Array([ 1., -1.], dtype=float32)}
@@ -50,14 +50,14 @@ def apply_task_vector(pretrained: PyTree, tau: PyTree, scale: jax.typing.ArrayLi
     Raises:
       UserError: the two differ in structure or shape; every differing leaf is named.
     """
-    check_alike(tau, pretrained)
+    check_alike(tau, pretrained, dtypes=False)
     return jax.tree.map(lambda theta, tau: _add(theta, tau, scale), pretrained, tau)
 
 
 def zeros(pretrained: PyTree) -> PyTree:
     """The task vector of theta_0 itself."""
     return jax.tree.map(
-        lambda theta: jnp.zeros(jnp.shape(theta), jnp.float32 if is_merged(theta) else None),
+        lambda theta: jnp.zeros(jnp.shape(theta), jnp.float32 if is_merged(theta) else jnp.int8),
         pretrained,
     )
 
@@ -67,29 +67,58 @@ def is_merged(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
 
 
-def check_alike(tree: PyTree, reference: PyTree) -> None:
+def check_alike(tree: PyTree, reference: PyTree, dtypes: bool = True) -> None:
     """Raises a UserError that names every leaf in which `tree` differs from `reference`."""
     ours, theirs = (
-        {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
+        {
+            jax.tree_util.keystr(path): (jnp.shape(leaf), jnp.result_type(leaf).name)
+            for path, leaf in leaves
+        }
         for leaves, _ in map(jax.tree_util.tree_flatten_with_path, (tree, reference))
     )
-    problems = [f"missing {path} {shape}" for path, shape in theirs.items() if path not in ours]
-    problems += [f"unexpected {path} {shape}" for path, shape in ours.items() if path not in theirs]
-    problems += [
-        f"{path} has shape {ours[path]}, not {shape}"
-        for path, shape in theirs.items()
-        if ours.get(path, shape) != shape
+    problems = [
+        f"missing {path} {shape}" for path, (shape, _) in theirs.items() if path not in ours
     ]
+    problems += [
+        f"unexpected {path} {shape}" for path, (shape, _) in ours.items() if path not in theirs
+    ]
+    for path in (path for path in theirs if path in ours):
+        (shape, dtype), (their_shape, their_dtype) = ours[path], theirs[path]
+        if shape != their_shape:
+            problems.append(f"{path} has shape {shape}, not {their_shape}")
+        elif dtypes and dtype != their_dtype:
+            problems.append(f"{path} has dtype {dtype}, not {their_dtype}")
     if problems:
         raise UserError(
             f"the two pytrees are not those of one model ({len(problems)} leaves differ):\n  "
             + "\n  ".join(problems)
         )
+    if (ours := jax.tree.structure(tree)) != (theirs := jax.tree.structure(reference)):
+        raise UserError(f"the two pytrees differ in their containers: {ours}, not {theirs}")
+
+
+def check_finite(tree: PyTree) -> None:
+    """Raises a UserError that names every floating-point leaf with a NaN or an infinity in it."""
+    finite = {
+        jax.tree_util.keystr(path): _all_finite(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if is_merged(leaf)
+    }
+    if problems := [path for path, good in finite.items() if not good]:
+        raise UserError(
+            f"{len(problems)} leaves hold NaN or infinity, which no merge can mend:\n  "
+            + "\n  ".join(problems)
+        )
+
+
+@jax.jit
+def _all_finite(leaf: jax.Array) -> jax.Array:
+    return jnp.isfinite(leaf).all()
 
 
 def _difference(theta: jax.Array, theta_0: jax.Array) -> jax.Array:
     if not is_merged(theta_0):
-        return jnp.zeros(jnp.shape(theta_0))
+        return jnp.zeros(jnp.shape(theta_0), jnp.int8)
     return jnp.asarray(theta, jnp.float32) - jnp.asarray(theta_0, jnp.float32)
 
 

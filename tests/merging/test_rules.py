@@ -43,8 +43,7 @@ def test_random_mix_is_the_oracle_given_the_same_draws():
     taus = np.random.default_rng(0).normal(size=(6, 1000)).astype(np.float32)
     draws = []
     for t in range(1, 7):
-        key = jax.random.split(jax.random.fold_in(jax.random.key(3), t), 1)[0]
-        draws.append(np.asarray(jax.random.uniform(key, (1000,))))
+        draws.append(np.asarray(jax.random.uniform(rules.leaf_key(3, t, ""), (1000,))))
     expected = oracle.random_mix(taus, np.stack(draws))
     np.testing.assert_array_equal(folded(rules.random_mix(seed=3), taus), expected)
 

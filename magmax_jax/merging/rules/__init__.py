@@ -1,0 +1,131 @@
+"""Merge rules: how the task vectors tau_1 ... tau_T become one.
+
+Streaming, with a state that does not grow with the tasks: `max_magnitude`, `min_magnitude`,
+`average`, `task_arithmetic`, `weighted_average`, `random_mix`, `ema`, `dare`, `breadcrumbs`,
+`magnitude_prune`, `emr`, `fisher`, `iso_c`, `opcm`. Collecting all task vectors: `ties`, `della`,
+`model_stock`, `slerp`, `tsv_m`, `consensus`. The other names here are what callers need who merge
+leaf by leaf (thresholds, balances, norms).
+"""
+
+import inspect
+from typing import Any
+
+from magmax_jax.errors import UserError
+from magmax_jax.merging.reductions import squared_norm
+from magmax_jax.merging.rule import Informed, MergeRule, leaf_key, leaf_name
+from magmax_jax.merging.rules.angles import model_stock, slerp
+from magmax_jax.merging.rules.drawn import dare, della, random_mix
+from magmax_jax.merging.rules.elementwise import (
+    average,
+    ema,
+    max_magnitude,
+    min_magnitude,
+    task_arithmetic,
+    weighted_average,
+)
+from magmax_jax.merging.rules.emr import emr, emr_modulation, emr_sums
+from magmax_jax.merging.rules.fisher import fisher
+from magmax_jax.merging.rules.signs import consensus, sign_balance, ties
+from magmax_jax.merging.rules.sparse import (
+    breadcrumbs,
+    global_rank,
+    global_threshold,
+    magnitude_prune,
+)
+from magmax_jax.merging.rules.spectral import iso_c, opcm, opcm_rescale, tsv_m
+
+__all__ = [
+    "RULES",
+    "Informed",
+    "MergeRule",
+    "average",
+    "breadcrumbs",
+    "consensus",
+    "dare",
+    "della",
+    "ema",
+    "emr",
+    "emr_modulation",
+    "emr_sums",
+    "fisher",
+    "global_rank",
+    "global_threshold",
+    "iso_c",
+    "leaf_key",
+    "leaf_name",
+    "magnitude_prune",
+    "max_magnitude",
+    "min_magnitude",
+    "model_stock",
+    "named",
+    "opcm",
+    "opcm_rescale",
+    "options",
+    "random_mix",
+    "sign_balance",
+    "slerp",
+    "squared_norm",
+    "task_arithmetic",
+    "ties",
+    "tsv_m",
+    "weighted_average",
+]
+
+RULES = {
+    "max_magnitude": max_magnitude,
+    "min_magnitude": min_magnitude,
+    "average": average,
+    "task_arithmetic": task_arithmetic,
+    "weighted_average": weighted_average,
+    "random_mix": random_mix,
+    "ema": ema,
+    "dare": dare,
+    "breadcrumbs": breadcrumbs,
+    "magnitude_prune": magnitude_prune,
+    "emr": emr,
+    "fisher": fisher,
+    "iso_c": iso_c,
+    "opcm": opcm,
+    "ties": ties,
+    "della": della,
+    "model_stock": model_stock,
+    "slerp": slerp,
+    "tsv_m": tsv_m,
+    "consensus": consensus,
+}
+
+
+def named(name: str, seed: int = 0, **given: Any) -> MergeRule:
+    """The rule of that name; `seed` is for those that draw, further arguments are the rule's own.
+
+    >>> named("ties", density=0.1) is ties(density=0.1)
+    True
+
+    Raises:
+      UserError: there is none, or it has no such option, or it needs one that is not given.
+    """
+    known = options(name)
+    for option in given:
+        if option not in known:
+            allowed = f"its options are {', '.join(known)}" if known else "it has none"
+            raise UserError(f"{name} has no option {option!r}: {allowed}")
+    missing = [o for o, default in known.items() if default is inspect.Parameter.empty]
+    if absent := [option for option in missing if option not in given]:
+        raise UserError(f"{name} needs {', '.join(absent)}")
+    if "seed" in known:
+        given["seed"] = seed
+    return RULES[name](**given)
+
+
+def options(name: str) -> dict[str, Any]:
+    """A rule's options and their defaults; that of a required one is `inspect.Parameter.empty`.
+
+    >>> options("dare")
+    {'drop': 0.5, 'seed': 0}
+
+    Raises:
+      UserError: there is no such rule.
+    """
+    if name not in RULES:
+        raise UserError(f"{name!r} is no merge rule: choose from {', '.join(RULES)}")
+    return {o: p.default for o, p in inspect.signature(RULES[name]).parameters.items()}

@@ -1,0 +1,213 @@
+"""Rules that take a weight matrix as a matrix: by its singular values and vectors.
+
+A leaf of two axes is a matrix. With `stacked=True` a leaf of three axes is a stack of matrices
+along its first, as transformer blocks that are scanned over are stored, and every matrix of it is
+treated by itself; without it, as in the published code, such a leaf (a convolution, say) is none.
+Neither is a leaf whose name contains one of `averaged`. Singular values know no difference between
+a matrix and its transpose, so kernels may be stored either way. Products are computed at the
+highest precision that the device has.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from magmax_jax.errors import UserError
+from magmax_jax.merging.reductions import fixed_sum, squared_norm
+from magmax_jax.merging.rule import Counted, MergeRule, collecting, factory, leafwise_at
+from magmax_jax.merging.rules.elementwise import average
+from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
+
+
+def product(*matrices: jax.Array) -> jax.Array:
+    """The matrix product, in full float32."""
+    return jnp.linalg.multi_dot(matrices, precision="highest")
+
+
+@factory
+def iso_c(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
+    """The sum of the task vectors with every matrix's spectrum made flat.
+
+        sum_t tau_t = U diag(s) V',    tau = mean(s) U V'
+
+    Iso-C, Marczak et al., 2025 (arXiv 2502.04959). Leaves that are no matrices are averaged.
+    Default scale 1; the paper picks it on validation data (1.5 or so for eight tasks). State: one
+    task vector and a counter. Order does not matter, but for rounding.
+
+    Args:
+      stacked: treat leaves of three axes as stacks of matrices.
+      averaged: parts of names of leaves to average although they are matrices. The official code
+        does so with ("text_projection",).
+    """
+
+    @jax.jit
+    def flatten(total: jax.Array) -> jax.Array:
+        u, s, v = jnp.linalg.svd(total, full_matrices=False)
+        return fixed_sum(s) / len(s) * product(u, v)
+
+    def finalize(state: Counted) -> PyTree:
+        share = 1.0 / jnp.maximum(state.count, 1)
+
+        def merge(name, total):
+            each = _by_matrix(flatten, name, total, stacked, averaged)
+            return total * share if each is None else each(total)
+
+        return leafwise_at(merge, state.tau)
+
+    return average()._replace(finalize=finalize)
+
+
+class Projected(NamedTuple):
+    """State of `opcm`.
+
+    Attributes:
+      tau: the sum of the projected task vectors, not yet rescaled.
+      norms: the sum of the task vectors' norms, float32 scalar.
+      count: tasks seen, int32 scalar.
+    """
+
+    tau: PyTree
+    norms: jax.Array
+    count: jax.Array
+
+
+@factory
+def opcm(
+    alpha: float = 0.5,
+    rescale: float | None = None,
+    stacked: bool = False,
+    averaged: Sequence[str] = (),
+) -> MergeRule:
+    """OPCM: add of every task vector what does not lie along the merged one, at a task's norm.
+
+        m_1 = tau_1,    m_t = m_{t-1} + U P V'
+        m_{t-1} = U diag(s) V',    P = U' tau_t V, but P_ii = 0 for all i, P_ij = 0 for i, j <= r
+        tau = m_T mean_t |tau_t| / |m_T|,    norms over all entries of all leaves
+
+    Orthogonal Projection-based Continual Merging, Tang et al., 2025 (arXiv 2501.09522) as in the
+    authors' fusion_bench: r is one less than the number of leading singular values that together
+    exceed the share alpha of their sum (its documentation has r one larger). They rescale after
+    every task; the rescaling cancels in the next, so it is done once, at the end. Leaves that are
+    no matrices, and matrices that no task has changed yet, are added. Default scale 1. State: one
+    task vector and two numbers. Order matters.
+
+    Args:
+      alpha: in [0, 1]: the more, the larger the block that is removed.
+      rescale: mean_t |tau_t| / |m_T|, for callers who merge leaf by leaf: see `opcm_rescale`.
+      stacked: treat leaves of three axes as stacks of matrices.
+      averaged: parts of names of leaves to add although they are matrices.
+
+    Raises:
+      UserError: alpha is outside [0, 1].
+    """
+    if not 0 <= alpha <= 1:
+        raise UserError(f"opcm: alpha is {alpha}, not in [0, 1]")
+
+    @jax.jit
+    def project(merged: jax.Array, tau: jax.Array) -> jax.Array:
+        u, s, v = jnp.linalg.svd(merged, full_matrices=False)
+        within = product(u.T, tau, v.T)  # (k, k), k the shorter side; outside of it P is untouched
+        shares = jnp.cumsum(s) / jnp.where(s[0] > 0, jnp.sum(s), 1.0)
+        i = jnp.arange(len(s))
+        leading = i < jnp.argmax(shares > alpha)
+        removed = (i[:, None] == i) | (leading[:, None] & leading)
+        along = product(u, jnp.where(removed, within, 0.0), v)
+        return merged + jnp.where(s[0] > 0, tau - along, tau)
+
+    def update(state: Projected, tau: PyTree) -> Projected:
+        def add(name, merged, tau):
+            each = _by_matrix(project, name, merged, stacked, averaged)
+            if each is None:
+                return merged + tau
+            first = lambda merged, tau: tau  # noqa: E731
+            return jax.lax.cond(state.count == 0, first, each, merged, tau)
+
+        merged = leafwise_at(add, state.tau, tau)
+        return Projected(merged, state.norms + _norm(tau), state.count + 1)
+
+    def finalize(state: Projected) -> PyTree:
+        if rescale is None:
+            norm = _norm(state.tau)
+            mean = state.norms / jnp.maximum(state.count, 1)
+            factor = jnp.where(norm > 0, mean / jnp.where(norm > 0, norm, 1.0), 1.0)
+        else:
+            factor = jnp.float32(rescale)
+        return leafwise_at(lambda name, merged: merged * factor, state.tau)
+
+    def init(pretrained: PyTree) -> Projected:
+        return Projected(zeros(pretrained), jnp.float32(0), jnp.int32(0))
+
+    return MergeRule(init, update, finalize, streaming=True, default_scale=1.0)
+
+
+def opcm_rescale(
+    tasks: Sequence[Sequence[jax.Array]], merged: Sequence[jax.Array]
+) -> jax.typing.ArrayLike:
+    """The `rescale` of `opcm` out of what callers learn leaf by leaf: float32 scalar.
+
+    Args:
+      tasks: of every task, the `squared_norm` of each leaf of its task vector.
+      merged: the `squared_norm` of each leaf of the state's `tau`, in the same order of leaves.
+    """
+    norm = jnp.sqrt(sum(merged))
+    mean = sum(jnp.sqrt(sum(leaves)) for leaves in tasks) / jnp.float32(len(tasks))
+    return jnp.where(norm > 0, mean / jnp.where(norm > 0, norm, 1.0), 1.0)
+
+
+@factory
+def tsv_m(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
+    """The leading singular vectors of all tasks, made orthogonal to each other.
+
+        tau_t = U_t diag(s_t) V_t',    of which the first k = floor(r / T) of r components are kept
+        U = [U_1 ... U_T],  V = [V_1 ... V_T],  s = [s_1 ... s_T]
+        tau = U~ diag(s) V~',    U~ the orthogonal matrix nearest to U: of its SVD P diag(q) Q', P
+        Q'
+
+    TSV-Merge, Gargiulo et al., 2025 (arXiv 2412.00081). Leaves that are no matrices are averaged.
+    With more tasks than components (r < T) each keeps one, where the official code keeps none.
+    Default scale 1. Collects all task vectors. Order does not matter, but for rounding.
+
+    Args:
+      stacked: treat leaves of three axes as stacks of matrices.
+      averaged: parts of names of leaves to average although they are matrices. The official code
+        does so with ("text_projection",).
+    """
+
+    def nearest_orthogonal(x: jax.Array) -> jax.Array:
+        p, _, q = jnp.linalg.svd(x, full_matrices=False)
+        return product(p, q)
+
+    @jax.jit
+    def combine(*taus: jax.Array) -> jax.Array:
+        kept = max(1, min(taus[0].shape) // len(taus))
+        parts = [jnp.linalg.svd(tau, full_matrices=False) for tau in taus]
+        u = jnp.concatenate([u[:, :kept] for u, _, _ in parts], axis=1)
+        s = jnp.concatenate([s[:kept] for _, s, _ in parts])
+        v = jnp.concatenate([v[:kept] for _, _, v in parts], axis=0)
+        return product(nearest_orthogonal(u) * s, nearest_orthogonal(v))
+
+    def finalize(taus: tuple[PyTree, ...]) -> PyTree:
+        def merge(name, *leaves):
+            each = _by_matrix(combine, name, leaves[0], stacked, averaged)
+            if each is None:
+                return sum(leaves) * (1.0 / jnp.float32(len(leaves)))
+            return each(*leaves)
+
+        return leafwise_at(merge, *taus)
+
+    return collecting(finalize, default_scale=1.0)
+
+
+def _by_matrix(function, name: str, leaf: jax.Array, stacked: bool, averaged: Sequence[str]):
+    """The function for a leaf's matrix or for each of its stack; None where it has none."""
+    if any(part in name for part in averaged):
+        return None
+    if leaf.ndim == 2:
+        return function
+    return jax.vmap(function) if leaf.ndim == 3 and stacked else None
+
+
+def _norm(tau: PyTree) -> jax.Array:
+    return jnp.sqrt(sum(squared_norm(leaf) for leaf in jax.tree.leaves(tau) if is_merged(leaf)))
