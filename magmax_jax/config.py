@@ -126,7 +126,7 @@ class ExperimentConfig:
     method: MethodConfig = field(default_factory=MethodConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     merges: tuple[str, ...] = ("max_magnitude", "average", "random_mix")
-    """RULE or RULE@SCALE: max_magnitude, average, random_mix; one rule's scales share its state."""
+    """RULE or RULE@SCALE, a rule of magmax_jax.rules; one rule's scales share its state."""
     eval_batch_size: int = 256
     seed: int = 5
 

@@ -62,7 +62,7 @@ def merge(
 
     Raises:
       UserError: there are no models, or one differs from theta_0 in structure, shape or dtype, or
-        an entry is NaN or infinite; the leaves are named.
+        an entry is NaN or infinite, before or after the merge; the leaves are named.
 
     >>> import jax.numpy as jnp
     >>> theta_0 = {"w": jnp.array([1.0, 1.0])}
@@ -78,7 +78,12 @@ def merge(
         del model  # before a generator loads the next one
     if not count:
         raise UserError("there are no models to merge: give at least one")
-    return merged(rule, state, pretrained, rule.default_scale if scale is None else scale)
+    theta = merged(rule, state, pretrained, rule.default_scale if scale is None else scale)
+    try:
+        check_finite(theta)  # also after sound models: float16 overflows, weights may be too few
+    except UserError as error:
+        raise UserError(f"the merged model: {error}") from None
+    return theta
 
 
 def _check(model: PyTree | Informed, pretrained: PyTree, name: str) -> None:

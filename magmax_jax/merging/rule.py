@@ -1,4 +1,4 @@
-"""What a merge rule is, and the few helpers that every rule is written with.
+"""What a merge rule is, and the few functions that every rule is written with.
 
 A rule is a value in the shape of optax's transformations. The state of a streaming rule is a pytree
 of arrays whose size does not grow with the tasks, so it can be jitted, donated, sharded and written
@@ -116,11 +116,9 @@ def leaf_name(path: tuple) -> str:
 
 def leaf_key(seed: int, task: jax.typing.ArrayLike, name: str) -> jax.Array:
     """The random key of one leaf of one task (counted from 1), wherever the leaf is in its tree."""
-    key = jax.random.fold_in(jax.random.key(seed), task)
-    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-    for word in np.frombuffer(digest, "<u4"):
-        key = jax.random.fold_in(key, word)
-    return key
+    digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
+    words = np.frombuffer(digest, "<u4").astype(np.uint32)
+    return jax.random.fold_in(jax.random.wrap_key_data(words, impl="threefry2x32"), task)
 
 
 def _hashable(value: Any) -> Any:

@@ -45,7 +45,7 @@ def kth_magnitude(tree: PyTree, k: int) -> jax.Array:
 
     def narrow(i, bits):
         pivots = _pivots(bits, shifts[i], digit=3)
-        reached = _at_least([count_at_least(leaf, pivots) for leaf in leaves], n - k + 1)
+        reached = reaches([count_at_least(leaf, pivots) for leaf in leaves], n - k + 1)
         return bits + (jnp.sum(reached, dtype=jnp.int32) << shifts[i])
 
     bits = jax.lax.fori_loop(0, len(shifts), narrow, jnp.int32(0))
@@ -108,7 +108,7 @@ def _pivots(bits: jax.typing.ArrayLike, shift: jax.typing.ArrayLike, digit: int)
     return bits + (np.arange(1, 1 << digit, dtype=np.int32) << shift)
 
 
-def _at_least(counts: list[jax.Array], number: int) -> jax.Array:
+def reaches(counts: list[jax.Array], number: int) -> jax.Array:
     """Whether the sum of int32 counts reaches a number, in two limbs: sums may exceed 32 bits."""
     low = sum(count & 0xFFFF for count in counts)
     high = sum(count >> 16 for count in counts) + (low >> 16)

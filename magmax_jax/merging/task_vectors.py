@@ -105,10 +105,7 @@ def check_finite(tree: PyTree) -> None:
         if is_merged(leaf)
     }
     if problems := [path for path, good in finite.items() if not good]:
-        raise UserError(
-            f"{len(problems)} leaves hold NaN or infinity, which no merge can mend:\n  "
-            + "\n  ".join(problems)
-        )
+        raise UserError(f"{len(problems)} leaves hold NaN or infinity:\n  " + "\n  ".join(problems))
 
 
 @jax.jit

@@ -2,14 +2,18 @@
 
 import gc
 import weakref
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import magmax_jax as mm
 from magmax_jax.errors import UserError
+from magmax_jax.merging import fold
+from magmax_jax.merging.merge import _fold
 
 
 def random_models(count: int) -> list[dict[str, np.ndarray]]:
@@ -62,3 +66,70 @@ def test_no_models_and_a_foreign_model_are_refused():
         mm.merge(theta_0, [])
     with pytest.raises(UserError, match=r"(?s)model 2: .*\['v'\]"):
         mm.merge(theta_0, [model, {"v": model["w"]}])
+
+
+def test_nan_and_infinity_are_refused_with_the_leaves_path():
+    theta_0, good, bad = random_models(3)
+    for value in (np.nan, np.inf, -np.inf):
+        bad["w"][2, 1] = value
+        with pytest.raises(UserError, match=r"(?s)model 2: 1 leaves hold NaN.*\['w'\]"):
+            mm.merge(theta_0, [good, bad])
+        with pytest.raises(UserError, match=r"(?s)theta_0: 1 leaves hold NaN.*\['w'\]"):
+            mm.merge(bad, [good])
+        with pytest.raises(UserError, match=r"(?s)model 1: 1 leaves hold NaN.*\['w'\]"):
+            mm.merge(theta_0, [mm.rules.Informed(good, bad)], mm.rules.fisher())
+
+
+def test_fisher_needs_informed_models_of_theta_0s_shapes():
+    theta_0, model = random_models(2)
+    with pytest.raises(UserError, match="fisher needs every model as"):
+        mm.merge(theta_0, [model], mm.rules.fisher())
+    with pytest.raises(UserError, match=r"(?s)model 1: .*missing \['w'\]"):
+        mm.merge(theta_0, [mm.rules.Informed(model, {})], mm.rules.fisher())
+
+
+def test_a_collecting_rule_holds_every_task_vector_and_no_model():
+    theta_0, *models = random_models(4)
+    rule = mm.rules.ties()
+    state = rule.init(theta_0)
+    for model in models:
+        state = fold(rule, state, model, theta_0)
+    for tau, model in zip(state, models, strict=True):
+        np.testing.assert_array_equal(tau["w"], model["w"] - theta_0["w"])
+
+
+def test_a_merge_that_is_not_finite_is_refused():
+    theta_0 = {"w": jnp.zeros(3, jnp.float16)}
+    large = {"w": jnp.full(3, 60000, jnp.float16)}
+    with pytest.raises(UserError, match=r"(?s)the merged model: .*\['w'\]"):
+        mm.merge(theta_0, [large, large], mm.rules.task_arithmetic(), scale=1.0)
+    _, *models = random_models(4)
+    with pytest.raises(UserError, match=r"(?s)the merged model: .*\['w'\]"):
+        mm.merge(models[0], models, mm.rules.weighted_average([1.0, 1.0]))
+
+
+def test_fifty_tasks_compile_once():
+    theta_0, *models = random_models(6)
+    rule = mm.rules.ema(0.123)  # of its own, so that nothing is compiled yet
+    state, before = rule.init(theta_0), _fold._cache_size()
+    for model in models:
+        state = fold(rule, state, model, theta_0)
+    assert _fold._cache_size() == before + 1
+
+
+def test_states_of_nnx_and_dataclasses_merge_as_dicts_do():
+    @jax.tree_util.register_dataclass
+    @dataclass
+    class Layer:
+        w: jax.Array
+
+    dicts = random_models(3)
+    for rule in (mm.rules.random_mix(), mm.rules.ties(), mm.rules.max_magnitude()):
+        expected = mm.merge(dicts[0], dicts[1:], rule)["w"]
+        layers = [Layer(**tree) for tree in dicts]
+        np.testing.assert_array_equal(mm.merge(layers[0], layers[1:], rule).w, expected)
+        states = [nnx.State({"w": nnx.Param(jnp.asarray(tree["w"]))}) for tree in dicts]
+        merged = mm.merge(states[0], states[1:], rule)
+        assert isinstance(merged, nnx.State)
+        if rule is not mm.rules.random_mix():  # whose draws go by the leaf's name, here w.value
+            np.testing.assert_array_equal(merged["w"][...], expected)

@@ -1,143 +1,210 @@
-"""Merge rules against the plain statement of their formulas, and the properties they must have."""
+"""What every rule must have: properties that do not depend on its formula."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 import magmax_jax as mm
 from magmax_jax.errors import UserError
-from magmax_jax.merging import fold, merged, rules
-from tests.merging import oracle
+from magmax_jax.merging import fold, merged, rules, task_vector
+from tests.merging.cases import COLLECTING, EVERY, STREAMING, TAUS, folded, models, theta
 
-FINITE = st.floats(-1e3, 1e3, width=32, allow_subnormal=False)  # XLA flushes those to zero
-TAUS = hnp.arrays(np.float32, st.tuples(st.integers(1, 5), st.just(7)), elements=FINITE)
-"""One to five task vectors of seven entries; ties and zeros are frequent."""
-EVERY_RULE = pytest.mark.parametrize("name", ["max_magnitude", "average", "random_mix"])
+EVERY_RULE = pytest.mark.parametrize("name", EVERY)
+STREAMING_RULE = pytest.mark.parametrize("name", STREAMING)
 
+PLAIN = ["max_magnitude", "provenance", "min_magnitude", "average", "task_arithmetic", "ema",
+         "weighted_average", "random_mix", "emr", "fisher", "opcm", "tsv_m"]  # fmt: skip
+"""Rules that leave one task vector as it is."""
 
-def folded(rule: mm.MergeRule, taus: np.ndarray) -> np.ndarray:
-    """The rule applied to task vectors (t, n)."""
-    state = rule.init(taus[0])
-    for tau in taus:
-        state = rule.update(state, tau)
-    return np.asarray(rule.finalize(state))
+THINNING = {
+    "dare": rules.dare(drop=0.0),
+    "breadcrumbs": rules.breadcrumbs(0.0, 0.0),
+    "magnitude_prune": rules.magnitude_prune(density=1.0),
+    "global_prune": rules.magnitude_prune(density=1.0, threshold="global"),
+    "ties": rules.ties(density=1.0),
+    "peft_ties": rules.ties(density=1.0, threshold="per_tensor"),
+    "della": rules.della(density=1.0, epsilon=0.0),
+    "consensus": rules.consensus(votes=1),
+}
+"""Rules that leave it as it is when they drop nothing."""
 
-
-@settings(max_examples=50, deadline=None)
-@given(TAUS)
-def test_max_magnitude_is_the_oracle_bit_for_bit(taus):
-    np.testing.assert_array_equal(folded(rules.max_magnitude(), taus), oracle.max_magnitude(taus))
-
-
-@settings(max_examples=50, deadline=None)
-@given(TAUS)
-def test_average_is_the_oracle_bit_for_bit(taus):
-    np.testing.assert_array_equal(folded(rules.average(), taus), oracle.average(taus))
-
-
-def test_random_mix_is_the_oracle_given_the_same_draws():
-    taus = np.random.default_rng(0).normal(size=(6, 1000)).astype(np.float32)
-    draws = []
-    for t in range(1, 7):
-        draws.append(np.asarray(jax.random.uniform(rules.leaf_key(3, t, ""), (1000,))))
-    expected = oracle.random_mix(taus, np.stack(draws))
-    np.testing.assert_array_equal(folded(rules.random_mix(seed=3), taus), expected)
+SYMMETRIC = ["max_magnitude", "min_magnitude", "average", "task_arithmetic", "breadcrumbs",
+             "magnitude_prune", "global_prune", "emr", "fisher", "iso_c", "ties", "peft_ties",
+             "model_stock", "tsv_m", "consensus", "slerp"]  # fmt: skip
+"""Rules in which order does not matter, but for rounding (slerp at its middle)."""
 
 
-def test_a_later_task_wins_a_tie_of_magnitudes():
-    taus = np.array([[2.0, -2.0, 0.0], [-2.0, 2.0, -0.0]], np.float32)
-    merged = folded(rules.max_magnitude(), taus)
-    np.testing.assert_array_equal(merged, [-2.0, 2.0, 0.0])
-    assert np.signbit(merged[2])  # even between zeros
+def assert_same(actual, expected):
+    """The same bits in every leaf, signed zeros included."""
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
 
 
-def test_random_mix_takes_every_task_equally_often():
-    n, tasks = 40_000, 5
-    taus = np.repeat(np.arange(1.0, tasks + 1, dtype=np.float32)[:, None], n, axis=1)
-    shares = np.bincount(folded(rules.random_mix(), taus).astype(int), minlength=tasks + 1)[1:] / n
-    deviation = np.sqrt(0.2 * 0.8 / n)
-    assert np.abs(shares - 1 / tasks).max() < 5 * deviation
-    assert len(set(shares)) > 1  # drawn, not dealt out
+def assert_close(actual, expected):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), actual, expected
+    )
 
 
-def test_random_mix_depends_on_the_seed_and_on_nothing_else():
-    taus = np.random.default_rng(0).normal(size=(3, 100)).astype(np.float32)
-    first = folded(rules.random_mix(1), taus)
-    np.testing.assert_array_equal(first, folded(rules.random_mix(1), taus))
-    assert (first != folded(rules.random_mix(2), taus)).any()
+def test_every_rule_is_named_and_tested():
+    tested = {name for name in EVERY if name not in ("provenance", "global_prune", "peft_ties")}
+    assert tested == set(rules.RULES)
+    assert all(rule.streaming for rule in STREAMING.values())
+    assert not any(rule.streaming for rule in COLLECTING.values())
 
 
-def test_random_mix_draws_anew_in_every_leaf():
-    taus = [{"a": np.full(200, t), "b": np.full(200, t)} for t in np.float32([1, 2])]
-    rule = rules.random_mix()
-    state = rule.init(taus[0])
-    for tau in taus:
-        state = rule.update(state, tau)
-    assert (np.asarray(state.tau["a"]) != np.asarray(state.tau["b"])).any()
+@pytest.mark.parametrize("name", [*PLAIN, *THINNING])
+def test_one_model_merges_to_itself_at_scale_1(name):
+    rule, model = THINNING.get(name, EVERY[name]), models(name, count=1)
+    expected = theta(1) | {"steps": np.int32(0)}
+    assert_close(mm.merge(theta(0), model, rule, scale=1.0), expected)
 
 
 @EVERY_RULE
-def test_one_task_merges_to_itself_and_state_outlives_finalize(name):
-    rule = rules.named(name)
-    tau = np.random.default_rng(0).normal(size=(1, 50)).astype(np.float32)
-    np.testing.assert_array_equal(folded(rule, tau), tau[0])
-    state = rule.update(rule.init(tau[0]), tau[0])
-    np.testing.assert_array_equal(rule.finalize(state), rule.finalize(state))
+def test_scale_0_is_the_pretrained(name):
+    assert_same(mm.merge(theta(0), models(name), EVERY[name], scale=0.0), theta(0))
 
 
-def test_max_magnitude_is_idempotent_and_ignores_order_without_ties():
-    taus = np.random.default_rng(0).normal(size=(4, 100)).astype(np.float32)
-    once = folded(rules.max_magnitude(), taus)
-    np.testing.assert_array_equal(folded(rules.max_magnitude(), np.stack([*taus, once])), once)
-    np.testing.assert_array_equal(folded(rules.max_magnitude(), taus[::-1]), once)
+@pytest.mark.parametrize("name", SYMMETRIC)
+def test_order_does_not_matter(name):
+    forward, backward = (
+        mm.merge(theta(0), m, EVERY[name]) for m in (models(name), models(name)[::-1])
+    )
+    assert_close(forward, backward)
 
 
-@EVERY_RULE
-def test_the_state_does_not_grow_with_the_tasks(name):
-    rule = rules.named(name)
-    tau = np.ones(1000, np.float32)
-    state = rule.init(tau)
-
-    def size():
-        return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-
-    empty = size()
-    for _ in range(10):
-        state = rule.update(state, tau)
-    assert size() == empty <= tau.nbytes + 4
-    assert rule.streaming
-
-
-@EVERY_RULE
-def test_the_jitted_fold_gives_the_same_bits_as_the_plain_one(name):
-    rule = rules.named(name)
-    random = np.random.default_rng(0)
-    theta_0 = {"w": random.normal(size=(8, 5)).astype(np.float32)}
-    models = [{"w": random.normal(size=(8, 5)).astype(np.float32)} for _ in range(4)]
+@STREAMING_RULE
+def test_the_state_does_not_grow_and_outlives_finalize(name):
+    rule, theta_0 = STREAMING[name], theta(0)
     state = rule.init(theta_0)
-    for model in models:
+    structure = jax.eval_shape(lambda: state)
+    for model in models(name):
         state = fold(rule, state, model, theta_0)
-    plain = rule.init(theta_0)
-    for model in models:
-        plain = rule.update(plain, {"w": model["w"] - theta_0["w"]})
-    np.testing.assert_array_equal(rule.finalize(state)["w"], rule.finalize(plain)["w"])
-    result = merged(rule, state, theta_0, 0.5)
-    np.testing.assert_array_equal(result["w"], mm.merge(theta_0, models, rule, 0.5)["w"])
+        assert jax.eval_shape(lambda: state) == structure  # noqa: B023
+    assert_same(merged(rule, state, theta_0, 0.5), merged(rule, state, theta_0, 0.5))
+
+
+@STREAMING_RULE
+def test_going_on_after_a_merge_is_the_merge_of_all(name):
+    """Online fold == batch: what was finalized in between changes nothing."""
+    rule, theta_0 = STREAMING[name], theta(0)
+    state = rule.init(theta_0)
+    for count, model in enumerate(models(name), 1):
+        state = fold(rule, state, model, theta_0)
+        so_far = mm.merge(theta_0, models(name)[:count], rule, scale=0.5)
+        assert_same(merged(rule, state, theta_0, 0.5), so_far)
+
+
+@EVERY_RULE
+def test_jitted_and_plain_are_the_same(name):
+    """Bits, where no product is added that the compiler may fuse; else up to rounding."""
+    rule, theta_0 = EVERY[name], theta(0)
+    state = rule.init(theta_0)
+    for model in models(name):
+        if name == "fisher":
+            tau = rules.Informed(task_vector(model.params, theta_0), model.fisher)
+        else:
+            tau = task_vector(model, theta_0)
+        state = rule.update(state, tau)
+    plain = mm.apply_task_vector(theta_0, rule.finalize(state), 0.5)
+    assert_close(mm.merge(theta_0, models(name), rule, 0.5), plain)
+    if not rule.streaming:
+        jitted = jax.jit(rule.finalize)(state)
+        assert_close(mm.apply_task_vector(theta_0, jitted, 0.5), plain)
+
+
+def small(name: str, dtype) -> list[dict]:
+    """theta_0 and models of a vector, a scalar and an integer."""
+
+    def cast(tree):
+        bias = jnp.asarray(tree["bias"], jnp.bfloat16).astype(dtype)
+        return {"w": bias, "scalar": bias[0], "steps": tree["steps"]}
+
+    def both(model):
+        return rules.Informed(*map(cast, model)) if name == "fisher" else cast(model)
+
+    return [cast(theta(0)), *map(both, models(name))]
+
+
+@EVERY_RULE
+def test_dtypes_are_theta_0s_and_integers_are_passed_through(name):
+    theta_0, *tasks = small(name, jnp.bfloat16)
+    result = mm.merge(theta_0, tasks, EVERY[name])
+    assert jax.eval_shape(lambda: result) == jax.eval_shape(lambda: theta_0)
+    assert result["steps"] == 0
+
+
+@pytest.mark.parametrize("name", ["average", "fisher", "opcm", "ties", "model_stock"])
+def test_halves_are_merged_in_float32(name):
+    half, single = (
+        mm.merge(tree[0], tree[1:], EVERY[name])
+        for tree in (small(name, jnp.bfloat16), small(name, jnp.float32))
+    )
+    for leaf in ("w", "scalar"):
+        np.testing.assert_array_equal(half[leaf], single[leaf].astype(jnp.bfloat16))
+
+
+@settings(max_examples=25, deadline=None)
+@given(TAUS)
+def test_max_magnitude_is_idempotent(taus):
+    once = folded(rules.max_magnitude(), taus)
+    np.testing.assert_array_equal(folded(rules.max_magnitude(), [*taus, once]), once)
+
+
+@settings(max_examples=25, deadline=None)
+@given(TAUS)
+def test_one_task_vector_is_its_own_merge(taus):
+    for name in ("max_magnitude", "min_magnitude", "average", "task_arithmetic", "random_mix"):
+        np.testing.assert_array_equal(folded(EVERY[name], taus[:1]), taus[0])
 
 
 def test_equal_rules_are_one_value_so_that_each_compiles_once():
-    assert rules.max_magnitude() is rules.max_magnitude()
-    assert rules.random_mix(1) is rules.random_mix(1)
+    assert rules.max_magnitude() is rules.max_magnitude(provenance=False)
+    assert rules.random_mix(1) is rules.random_mix(seed=1)
     assert rules.random_mix(1) is not rules.random_mix(2)
+    assert rules.weighted_average([1, 2]) is rules.weighted_average(np.array([1.0, 2.0]))
+    assert rules.named("dare", seed=2, drop=0.1) is rules.dare(0.1, 2)
 
 
-def test_an_unknown_rule_names_the_known_ones():
+def test_mistakes_of_name_and_option_are_named():
     with pytest.raises(UserError, match="'tyes' is no merge rule: choose from max_magnitude"):
         rules.named("tyes")
+    with pytest.raises(UserError, match="ties has no option 'densty': its options are density"):
+        rules.named("ties", densty=0.1)
+    with pytest.raises(UserError, match="average has no option 'drop': it has none"):
+        rules.named("average", drop=0.1)
+    with pytest.raises(UserError, match="weighted_average needs weights"):
+        rules.named("weighted_average")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: rules.weighted_average([]),
+        lambda: rules.weighted_average([1.0, 0.0]),
+        lambda: rules.ema(1.0),
+        lambda: rules.fisher(0.0),
+        lambda: rules.dare(1.0),
+        lambda: rules.breadcrumbs(0.6, 0.4),
+        lambda: rules.magnitude_prune(1.1),
+        lambda: rules.magnitude_prune(threshold="layer"),
+        lambda: rules.magnitude_prune(thresholds=[1.0]),
+        lambda: rules.ties(-0.1),
+        lambda: rules.ties(elect="frequency"),
+        lambda: rules.ties(aggregate="median"),
+        lambda: rules.ties(threshold="per_tensor", thresholds=[1.0]),
+        lambda: rules.della(0.95, 0.1),
+        lambda: rules.slerp(1.5),
+        lambda: rules.consensus(-1),
+        lambda: rules.opcm(2.0),
+    ],
+)
+def test_options_out_of_range_are_refused(make):
+    with pytest.raises(UserError):
+        make()
 
 
 def test_half_precision_models_are_merged_in_float32():

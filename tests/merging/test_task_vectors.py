@@ -10,6 +10,7 @@ from flax import nnx
 
 from magmax_jax import apply_task_vector, task_vector
 from magmax_jax.errors import UserError
+from magmax_jax.merging import check_finite
 
 
 def test_difference_then_addition_is_exact_for_small_integers():
@@ -67,3 +68,27 @@ def test_every_differing_leaf_is_named():
     assert "['a'] has shape (3,), not (2,)" in message
     assert "missing ['c']" in message and "unexpected ['d']" in message
     assert "['b']" not in message
+
+
+def test_every_dtype_that_differs_is_named_and_so_are_containers():
+    theta_0 = {"a": jnp.zeros(2), "b": jnp.zeros(2, jnp.bfloat16), "n": jnp.int32(0)}
+    theta = {"a": jnp.zeros(2, jnp.float16), "b": jnp.zeros(3), "n": jnp.float32(0)}
+    with pytest.raises(UserError) as raised:
+        task_vector(theta, theta_0)
+    message = str(raised.value)
+    assert "3 leaves differ" in message
+    assert "['a'] has dtype float16, not float32" in message
+    assert "['b'] has shape (3,), not (2,)" in message
+    assert "['n'] has dtype float32, not int32" in message
+    with pytest.raises(UserError, match="differ in their containers"):
+        task_vector((jnp.zeros(2),), [jnp.zeros(2)])
+
+
+def test_leaves_that_are_not_finite_are_all_named():
+    bad = {"a": jnp.array([1.0, jnp.nan]), "b": {"c": jnp.array(jnp.inf)}, "n": jnp.int32(1)}
+    with pytest.raises(UserError) as raised:
+        check_finite(bad | {"good": jnp.ones(3)})
+    message = str(raised.value)
+    assert "2 leaves" in message and "['a']" in message and "['b']['c']" in message
+    assert "good" not in message
+    check_finite({"a": jnp.array([1.0, -3e38])})

@@ -47,7 +47,8 @@ def global_threshold(tau: PyTree, density: float, entries: int | None = None) ->
 def tensor_threshold(tau: jax.Array, density: float) -> jax.Array:
     """The magnitude from which on `trim` keeps one tensor: of n entries the int(density n) largest.
 
-    As in peft and mergekit, which keep one entry fewer than the official code's global threshold.
+    As in peft and mergekit, which keep one entry fewer than the official code's global threshold;
+    mergekit keeps one at least, this, as peft, may keep none of a very small tensor.
     """
     return kth_magnitude(tau, tau.size - int(density * tau.size) + 1)
 

@@ -8,7 +8,7 @@ a matrix and its transpose, so kernels may be stored either way. Products are co
 highest precision that the device has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.reductions import fixed_sum, squared_norm
+from magmax_jax.merging.replication import on_whole_arrays
 from magmax_jax.merging.rule import Counted, MergeRule, collecting, factory, leafwise_at
 from magmax_jax.merging.rules.elementwise import average
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
@@ -33,8 +34,8 @@ def iso_c(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
         sum_t tau_t = U diag(s) V',    tau = mean(s) U V'
 
     Iso-C, Marczak et al., 2025 (arXiv 2502.04959). Leaves that are no matrices are averaged.
-    Default scale 1; the paper picks it on validation data (1.5 or so for eight tasks). State: one
-    task vector and a counter. Order does not matter, but for rounding.
+    Default scale 1; the paper picks it on validation data, fusion_bench's example has 1.5. State:
+    one task vector and a counter. Order does not matter, but for rounding.
 
     Args:
       stacked: treat leaves of three axes as stacks of matrices.
@@ -42,16 +43,17 @@ def iso_c(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
         does so with ("text_projection",).
     """
 
-    @jax.jit
     def flatten(total: jax.Array) -> jax.Array:
         u, s, v = jnp.linalg.svd(total, full_matrices=False)
         return fixed_sum(s) / len(s) * product(u, v)
+
+    of_matrix = _by_matrix(flatten, stacked, averaged)
 
     def finalize(state: Counted) -> PyTree:
         share = 1.0 / jnp.maximum(state.count, 1)
 
         def merge(name, total):
-            each = _by_matrix(flatten, name, total, stacked, averaged)
+            each = of_matrix(name, total)
             return total * share if each is None else each(total)
 
         return leafwise_at(merge, state.tau)
@@ -105,7 +107,6 @@ def opcm(
     if not 0 <= alpha <= 1:
         raise UserError(f"opcm: alpha is {alpha}, not in [0, 1]")
 
-    @jax.jit
     def project(merged: jax.Array, tau: jax.Array) -> jax.Array:
         u, s, v = jnp.linalg.svd(merged, full_matrices=False)
         within = product(u.T, tau, v.T)  # (k, k), k the shorter side; outside of it P is untouched
@@ -116,9 +117,11 @@ def opcm(
         along = product(u, jnp.where(removed, within, 0.0), v)
         return merged + jnp.where(s[0] > 0, tau - along, tau)
 
+    of_matrix = _by_matrix(project, stacked, averaged)
+
     def update(state: Projected, tau: PyTree) -> Projected:
         def add(name, merged, tau):
-            each = _by_matrix(project, name, merged, stacked, averaged)
+            each = of_matrix(name, merged)
             if each is None:
                 return merged + tau
             first = lambda merged, tau: tau  # noqa: E731
@@ -129,11 +132,10 @@ def opcm(
 
     def finalize(state: Projected) -> PyTree:
         if rescale is None:
-            norm = _norm(state.tau)
-            mean = state.norms / jnp.maximum(state.count, 1)
-            factor = jnp.where(norm > 0, mean / jnp.where(norm > 0, norm, 1.0), 1.0)
+            factor = _rescale(state.norms, state.count, _norm(state.tau))
         else:
-            factor = jnp.float32(rescale)
+            # Behind a barrier, for the compiler reorders products with a number that it knows.
+            factor = jax.lax.optimization_barrier(jnp.float32(rescale))
         return leafwise_at(lambda name, merged: merged * factor, state.tau)
 
     def init(pretrained: PyTree) -> Projected:
@@ -151,9 +153,8 @@ def opcm_rescale(
       tasks: of every task, the `squared_norm` of each leaf of its task vector.
       merged: the `squared_norm` of each leaf of the state's `tau`, in the same order of leaves.
     """
-    norm = jnp.sqrt(sum(merged))
-    mean = sum(jnp.sqrt(sum(leaves)) for leaves in tasks) / jnp.float32(len(tasks))
-    return jnp.where(norm > 0, mean / jnp.where(norm > 0, norm, 1.0), 1.0)
+    norms = sum(jnp.sqrt(sum(leaves)) for leaves in tasks)
+    return _rescale(norms, len(tasks), jnp.sqrt(sum(merged)))
 
 
 @factory
@@ -179,7 +180,6 @@ def tsv_m(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
         p, _, q = jnp.linalg.svd(x, full_matrices=False)
         return product(p, q)
 
-    @jax.jit
     def combine(*taus: jax.Array) -> jax.Array:
         kept = max(1, min(taus[0].shape) // len(taus))
         parts = [jnp.linalg.svd(tau, full_matrices=False) for tau in taus]
@@ -188,9 +188,11 @@ def tsv_m(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
         v = jnp.concatenate([v[:kept] for _, _, v in parts], axis=0)
         return product(nearest_orthogonal(u) * s, nearest_orthogonal(v))
 
+    of_matrix = _by_matrix(combine, stacked, averaged)
+
     def finalize(taus: tuple[PyTree, ...]) -> PyTree:
         def merge(name, *leaves):
-            each = _by_matrix(combine, name, leaves[0], stacked, averaged)
+            each = of_matrix(name, leaves[0])
             if each is None:
                 return sum(leaves) * (1.0 / jnp.float32(len(leaves)))
             return each(*leaves)
@@ -200,13 +202,25 @@ def tsv_m(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
     return collecting(finalize, default_scale=1.0)
 
 
-def _by_matrix(function, name: str, leaf: jax.Array, stacked: bool, averaged: Sequence[str]):
-    """The function for a leaf's matrix or for each of its stack; None where it has none."""
-    if any(part in name for part in averaged):
-        return None
-    if leaf.ndim == 2:
-        return function
-    return jax.vmap(function) if leaf.ndim == 3 and stacked else None
+def _by_matrix(
+    function: Callable[..., jax.Array], stacked: bool, averaged: Sequence[str]
+) -> Callable[[str, jax.Array], Callable[..., jax.Array] | None]:
+    """By a leaf's name and shape: the function of its matrix, or of each of its stack, or None."""
+    one, each = on_whole_arrays(function), on_whole_arrays(jax.vmap(function))
+
+    def choose(name: str, leaf: jax.Array) -> Callable[..., jax.Array] | None:
+        if any(part in name for part in averaged):
+            return None
+        if leaf.ndim == 2:
+            return one
+        return each if leaf.ndim == 3 and stacked else None
+
+    return choose
+
+
+def _rescale(norms: jax.Array, count: jax.typing.ArrayLike, norm: jax.Array) -> jax.Array:
+    # One division: the compiler may turn (a / b) / c into a / (b c), which rounds otherwise.
+    return jnp.where(norm > 0, norms / (count * jnp.where(norm > 0, norm, 1.0)), 1.0)
 
 
 def _norm(tau: PyTree) -> jax.Array:

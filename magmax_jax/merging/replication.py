@@ -1,0 +1,39 @@
+"""Functions that see sharded arrays whole, so that they compute on many devices what one would."""
+
+import string
+from collections.abc import Callable
+
+import jax
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import NamedSharding, PartitionSpec
+
+
+def on_whole_arrays(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """The function, computed by every device on its whole arguments; the result is on every device.
+
+    The compiler splits a matrix product as it likes best for the arrays around it, and with the
+    split changes the order of additions. Within this function it splits nothing. Not to be vmapped.
+
+    Args:
+      function: of arrays, giving one array.
+    """
+    whole = custom_partitioning(function)
+
+    def replicated(mesh, shapes):
+        return jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec()), shapes)
+
+    def partition(mesh, arguments, result):
+        return mesh, function, replicated(mesh, result), replicated(mesh, arguments)
+
+    def rule(mesh, arguments, results):
+        """No axis of an array is that of another: `a b, c d -> e f`."""
+        letters = iter(string.ascii_lowercase)
+        one = [" ".join(next(letters) for _ in x.shape) for x in (*arguments, *results)]
+        return f"{', '.join(one[: len(arguments)])} -> {', '.join(one[len(arguments) :])}"
+
+    whole.def_partition(
+        partition=partition,
+        infer_sharding_from_operands=lambda mesh, arguments, result: replicated(mesh, result),
+        sharding_rule=rule,
+    )
+    return jax.jit(whole)

@@ -1,0 +1,79 @@
+"""What the tests of every rule share: rules with options, a small model, and how to fold."""
+
+import hypothesis.strategies as st
+import jax
+import numpy as np
+from hypothesis.extra import numpy as hnp
+
+from magmax_jax.merging import MergeRule, rules
+
+# XLA on CPU flushes subnormal numbers to zero, and sums of tiny ones may be subnormal.
+FINITE = st.floats(-1e3, 1e3, width=32, allow_subnormal=False).map(
+    lambda x: x if abs(x) > 1e-20 else 0.0
+)
+TAUS = hnp.arrays(np.float32, st.tuples(st.integers(1, 5), st.just(7)), elements=FINITE)
+"""One to five task vectors of seven entries; ties and zeros are frequent."""
+
+STREAMING = {
+    "max_magnitude": rules.max_magnitude(),
+    "provenance": rules.max_magnitude(provenance=True),
+    "min_magnitude": rules.min_magnitude(),
+    "average": rules.average(),
+    "task_arithmetic": rules.task_arithmetic(),
+    "weighted_average": rules.weighted_average([1.0, 2.0, 0.5]),
+    "random_mix": rules.random_mix(seed=3),
+    "ema": rules.ema(0.7),
+    "dare": rules.dare(seed=3),
+    "breadcrumbs": rules.breadcrumbs(0.5, 0.1),
+    "magnitude_prune": rules.magnitude_prune(),
+    "global_prune": rules.magnitude_prune(threshold="global"),
+    "emr": rules.emr(),
+    "fisher": rules.fisher(),
+    "iso_c": rules.iso_c(stacked=True),
+    "opcm": rules.opcm(stacked=True),
+}
+COLLECTING = {
+    "ties": rules.ties(),
+    "peft_ties": rules.ties(threshold="per_tensor", majority=1),
+    "della": rules.della(seed=3),
+    "model_stock": rules.model_stock(),
+    "slerp": rules.slerp(),
+    "tsv_m": rules.tsv_m(stacked=True),
+    "consensus": rules.consensus(),
+}
+EVERY = STREAMING | COLLECTING
+
+
+def theta(seed: int) -> dict[str, np.ndarray]:
+    """Matrix, stack of matrices, vector and a leaf that is not merged."""
+    random = np.random.default_rng(seed)
+
+    def normal(*shape):
+        return random.normal(size=shape).astype(np.float32)
+
+    return {
+        "block.kernel": normal(12, 8),
+        "blocks": normal(3, 6, 5),
+        "bias": normal(8),
+        "steps": np.int32(seed),
+    }
+
+
+def models(name: str, count: int = 3, skip: int = 1) -> list:
+    """Fine-tuned models for the rule of that name: two for slerp, informed ones for fisher."""
+    thetas = [theta(seed) for seed in range(skip, skip + (2 if name == "slerp" else count))]
+    if name == "fisher":
+        return [rules.Informed(theta, jax.tree.map(np.abs, theta)) for theta in thetas]
+    return thetas
+
+
+def folded(rule: MergeRule, taus) -> np.ndarray:
+    """The rule applied to a sequence of task vectors, each one array, without jit."""
+    state = rule.init(taus[0])
+    for tau in taus:
+        state = rule.update(state, tau)
+    return np.asarray(rule.finalize(state))
+
+
+def normal_taus(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)

@@ -1,0 +1,39 @@
+"""Rules against what peft and mergekit computed (`make_goldens.py`) where the variant is theirs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from magmax_jax.merging import rules
+from tests.merging.cases import folded
+
+GOLDENS = np.load(Path(__file__).with_name("goldens.npz"))
+TAUS, DENSITY = GOLDENS["taus"], float(GOLDENS["density"])
+THEIRS = {"threshold": "per_tensor", "majority": 1}
+
+
+@pytest.mark.parametrize(
+    ("golden", "rule"),
+    [
+        ("peft_ties_mass", rules.ties(DENSITY, **THEIRS)),
+        ("peft_ties_count", rules.ties(DENSITY, elect="count", **THEIRS)),
+        ("mergekit_ties", rules.ties(DENSITY, **THEIRS)),
+        ("peft_magnitude_prune", rules.magnitude_prune(DENSITY)),
+    ],
+)
+def test_the_result_is_theirs_bit_for_bit(golden, rule):
+    assert np.count_nonzero(GOLDENS[golden]) > 40
+    np.testing.assert_array_equal(folded(rule, TAUS), GOLDENS[golden])
+
+
+def test_entries_that_cancel_show_the_peers_plus():
+    assert GOLDENS["peft_ties_mass"][0, 0] == 9 and GOLDENS["mergekit_ties"][1, 1] == 7
+    minus = folded(rules.ties(DENSITY, threshold="per_tensor", majority=-1), TAUS)
+    assert minus[0, 0] == -9 and minus[1, 1] == -7
+
+
+def test_the_official_variant_is_another():
+    """One entry more is kept, and ranked together with all other tensors."""
+    official = folded(rules.ties(DENSITY), TAUS)
+    assert (official != GOLDENS["peft_ties_mass"]).any()

@@ -1,0 +1,32 @@
+"""Sums in a fixed order: their value, and their bits whatever is compiled around them."""
+
+import jax
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from magmax_jax.merging.reductions import fixed_sum, inner
+from tests.merging.cases import normal_taus
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from([0, 1, 7, 8, 9, 65, 1000]), st.integers(0, 99))
+def test_they_are_sums_to_rounding(n, seed):
+    a, b = normal_taus(2, n, seed=seed)
+    np.testing.assert_allclose(fixed_sum(a), a.sum(dtype=float), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(inner(a, b), a.astype(float) @ b, rtol=1e-5, atol=1e-5)
+
+
+def test_many_roundings_do_not_add_up():
+    assert abs(fixed_sum(np.full(3_000_001, 0.1, np.float32)) / 300_000.1 - 1) < 1e-6
+
+
+def test_their_bits_do_not_depend_on_what_is_compiled_with_them():
+    for seed in range(2):
+        a, b = normal_taus(2, 1000, seed=seed)
+        alone = inner(a, b)
+        with jax.disable_jit():
+            plain = inner(a, b)
+        together = jax.jit(lambda a, b: inner(a * 3 - 2 * a, b) * 2 + inner(b, a))(a, b)
+        assert alone == plain
+        assert together == 2 * inner(jax.jit(lambda a: a * 3 - 2 * a)(a), b) + alone
