@@ -32,8 +32,8 @@ class Merge:
     """theta_0; a state knows it."""
     output: Path | None = None
     """Directory to write; it appears whole or not at all."""
-    rule: str = "max_magnitude"
-    """max_magnitude, average, ties, ...: a name of magmax_jax.rules."""
+    rule: str | None = None
+    """How to merge: max_magnitude (the default), average, ties, ... (see magmax_jax.rules)."""
     scale: float | None = None
     """lambda in theta_0 + lambda tau; none means the rule's published default."""
     options: tuple[str, ...] = ()

@@ -14,9 +14,10 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.files import card, state
 from magmax_jax.files.chunks import BUFFER_BYTES
-from magmax_jax.files.merge import ELEMENTWISE, Job, merge_files
+from magmax_jax.files.merge import Job, merge_files
 from magmax_jax.files.plan import Plan, make_plan
 from magmax_jax.files.state import Story, Task
+from magmax_jax.files.surveys import check_state_possible, is_elementwise, survey
 from magmax_jax.files.tensors import DTYPES, TensorFiles, open_tensors
 from magmax_jax.files.writing import (
     SHARD_BYTES,
@@ -26,7 +27,7 @@ from magmax_jax.files.writing import (
     new_directory,
     refusing,
 )
-from magmax_jax.merging import rules
+from magmax_jax.merging import MergeRule, rules
 
 OUT_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
@@ -64,6 +65,9 @@ class Prepared:
             raise UserError(
                 f"{self.story.rule} needs all models at once: it has no state to keep in a file"
             )
+        if request.state:
+            check_state_possible(self.story.rule, self.story.options)
+        self.chunked = is_elementwise(self.story.rule, self.story.options)
         self.scale = self.rule.default_scale if request.scale is None else request.scale
         self.pretrained = open_tensors(self.story.pretrained)
         self.models = [open_tensors(source) for source in request.finetuned]
@@ -89,11 +93,10 @@ class Prepared:
     def describe(self) -> str:
         """What will happen: method, tensors, bytes, memory, notes and problems."""
         plan = self.plan
-        chunked = self.story.rule in ELEMENTWISE
         largest = max((self.pretrained.tensors[n].size * 4 for n in plan.merged), default=0)
         held = len(self.models) + 4 if not self.rule.streaming else 5
-        memory = BUFFER_BYTES if chunked else held * largest
-        how = "in chunks, all models side by side" if chunked else "tensor by tensor"
+        memory = BUFFER_BYTES if self.chunked else held * largest
+        how = "in chunks, all models side by side" if self.chunked else "tensor by tensor"
         lines = [
             f"{self.story.rule} of {len(self.models)} models at scale {self.scale:g}, {how}",
             f"merges {len(plan.merged)} tensors, keeps {len(plan.kept)} of theta_0's",
@@ -124,8 +127,8 @@ class Prepared:
             with new_directory(output) as partial:
                 writer = DirectoryWriter(partial, tensors, self.request.shard_bytes)
                 job = Job(
-                    self.pretrained, self.models, self.plan, self.story.rule, self.rule,
-                    self.scale, writer, self.state, keeper, advance,
+                    self.pretrained, self.models, self.plan, self._surveyed(),
+                    self.chunked, self.scale, writer, self.state, keeper, advance,
                 )  # fmt: skip
                 story = self._tell(merge_files(job), digests)
                 writer.close()
@@ -137,6 +140,12 @@ class Prepared:
                     keeper.close(story.to_metadata())
                     os.replace(keeper.path, self.request.state)
         return story
+
+    def _surveyed(self) -> MergeRule:
+        """The rule, told what it must know of whole task vectors."""
+        name, options = self.story.rule, self.story.options
+        found = survey(name, options, self.pretrained, self.models, self.plan.merged)
+        return rules.named(name, self.story.seed, **options, **found) if found else self.rule
 
     def _keeper(self, aside: contextlib.ExitStack) -> FileWriter | None:
         """The next state's file under a temporary name, removed unless it is renamed."""

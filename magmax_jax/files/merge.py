@@ -1,6 +1,6 @@
 """Merging checkpoints out of core: what is in memory does not depend on their number or size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,16 +15,6 @@ from magmax_jax.files.tensors import Reader, TensorFiles
 from magmax_jax.files.writing import DirectoryWriter, FileWriter
 from magmax_jax.merging import MergeRule, apply_task_vector, task_vector
 
-ELEMENTWISE = {
-    "max_magnitude",
-    "min_magnitude",
-    "average",
-    "task_arithmetic",
-    "weighted_average",
-    "ema",
-}
-"""Rules that treat every entry alike, wherever it is: they are merged in chunks of one size."""
-
 
 class Job(NamedTuple):
     """One merge: where everything comes from and goes."""
@@ -32,9 +22,9 @@ class Job(NamedTuple):
     pretrained: TensorFiles
     models: Sequence[TensorFiles]
     plan: Plan
-    name: str
-    """The rule's."""
     rule: MergeRule
+    chunked: bool
+    """The rule treats every entry alike, wherever it is, so it may be fed in chunks."""
     scale: float
     output: DirectoryWriter
     state: TensorFiles | None = None
@@ -56,7 +46,7 @@ def merge_files(job: Job) -> np.ndarray:
             job.output.write(name, reader.whole(job.pretrained.tensors[name]))
             job.advance(job.pretrained.tensors[name].nbytes)
         squares = np.zeros(len(job.models))
-        for some in (_in_chunks if job.name in ELEMENTWISE else _by_tensor)(job, reader):
+        for some in (_in_chunks if job.chunked else _by_tensor)(job, reader):
             squares += np.asarray(some, np.float64)
     return np.sqrt(squares)
 
@@ -160,15 +150,14 @@ def _refuse(sources: Sequence[TensorFiles], chunk: Chunk) -> None:
 def _by_tensor(job: Job, reader: Reader):
     """Yields every tensor's squared norms of the task vectors."""
     for name in job.plan.merged:
-        theta_0 = {name: _whole(job.pretrained, name, reader)}
+        theta_0, taus = read_task_vectors(job.pretrained, job.models, name, reader)
         state = job.rule.init(theta_0)
         if job.state:
             found, treedef = jax.tree.flatten(state)
             stored = (job.state.tensors[f"{i}/{name}"] for i in range(len(found)))
             state = jax.tree.unflatten(treedef, [jnp.asarray(reader.whole(t)) for t in stored])
         squares = []
-        for model in job.models:
-            tau = task_vector({name: _whole(model, name, reader)}, theta_0)
+        for model, tau in zip(job.models, taus, strict=True):
             state = job.rule.update(state, tau)
             squares.append(jnp.sum(jnp.square(tau[name])))
             job.advance(model.tensors[name].nbytes)
@@ -179,6 +168,14 @@ def _by_tensor(job: Job, reader: Reader):
                 job.next_state.write(f"{i}/{name}", np.asarray(leaf))
         job.advance(job.pretrained.tensors[name].nbytes)
         yield squares
+
+
+def read_task_vectors(
+    pretrained: TensorFiles, models: Sequence[TensorFiles], name: str, reader: Reader
+) -> tuple[dict[str, jax.Array], Iterator[dict[str, jax.Array]]]:
+    """One tensor of theta_0 and, read when it is asked for, of every task vector."""
+    theta_0 = {name: _whole(pretrained, name, reader)}
+    return theta_0, (task_vector({name: _whole(m, name, reader)}, theta_0) for m in models)
 
 
 def _whole(source: TensorFiles, name: str, reader: Reader) -> jax.Array:
