@@ -73,7 +73,8 @@ class Merge:
             TextColumn("merging"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
             TimeRemainingColumn(),
         )  # fmt: skip
-        with Progress(*columns, console=Console(stderr=True)) as bar:
+        shown = Console(stderr=True)
+        with Progress(*columns, console=shown, disable=not shown.is_terminal) as bar:
             task = bar.add_task("", total=prepared.bytes_read)
             story = prepared.run(self.output, lambda nbytes: bar.advance(task, nbytes))
         console.print(

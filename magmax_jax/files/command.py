@@ -17,7 +17,12 @@ from magmax_jax.files.chunks import BUFFER_BYTES
 from magmax_jax.files.merge import Job, merge_files
 from magmax_jax.files.plan import Plan, make_plan
 from magmax_jax.files.state import Story, Task
-from magmax_jax.files.surveys import check_state_possible, is_elementwise, survey
+from magmax_jax.files.surveys import (
+    check_state_possible,
+    is_elementwise,
+    is_nameless,
+    survey,
+)
 from magmax_jax.files.tensors import DTYPES, TensorFiles, open_tensors
 from magmax_jax.files.writing import (
     SHARD_BYTES,
@@ -68,6 +73,7 @@ class Prepared:
         if request.state:
             check_state_possible(self.story.rule, self.story.options)
         self.chunked = is_elementwise(self.story.rule, self.story.options)
+        self.nameless = is_nameless(self.story.rule, self.story.options)
         self.scale = self.rule.default_scale if request.scale is None else request.scale
         self.pretrained = open_tensors(self.story.pretrained)
         self.models = [open_tensors(source) for source in request.finetuned]
@@ -128,7 +134,8 @@ class Prepared:
                 writer = DirectoryWriter(partial, tensors, self.request.shard_bytes)
                 job = Job(
                     self.pretrained, self.models, self.plan, self._surveyed(),
-                    self.chunked, self.scale, writer, self.state, keeper, advance,
+                    self.chunked, self.nameless, self.scale, writer, self.state, keeper,
+                    advance,
                 )  # fmt: skip
                 story = self._tell(merge_files(job), digests)
                 writer.close()

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from magmax_jax.files.command import size
 from magmax_jax.files.state import KEY, Story
-from magmax_jax.files.tensors import Reader, TensorFiles, open_tensors
+from magmax_jax.files.tensors import Reader, TensorFiles, open_files, open_tensors
 
 
 def inspect(source: str) -> Group:
@@ -18,9 +18,10 @@ def inspect(source: str) -> Group:
     Raises:
       UserError: it cannot be read.
     """
-    files = open_tensors(source)
+    path = Path(source)
+    files = open_files(path.parent, [path]) if path.is_file() else open_tensors(source)
     if KEY in files.metadata:
-        return _state(files, Path(source))
+        return _state(files, path)
     return Group(*_checkpoint(files))
 
 

@@ -25,6 +25,8 @@ class Job(NamedTuple):
     rule: MergeRule
     chunked: bool
     """The rule treats every entry alike, wherever it is, so it may be fed in chunks."""
+    nameless: bool
+    """The rule does not ask for the names of tensors, as those do that draw."""
     scale: float
     output: DirectoryWriter
     state: TensorFiles | None = None
@@ -95,7 +97,7 @@ def merge_chunk(
     state = rule.init(theta_0) if state is None else state
     squares, odd = [], theta_0 - theta_0  # x - x is zero for finite numbers and NaN for all others
     for model in models:
-        tau = task_vector(model, theta_0)
+        tau = task_vector(model.astype(jnp.float32), theta_0)
         state = rule.update(state, tau)
         squares.append(jnp.sum(tau * tau))
         odd = odd + (tau - tau)
@@ -149,8 +151,14 @@ def _refuse(sources: Sequence[TensorFiles], chunk: Chunk) -> None:
 
 def _by_tensor(job: Job, reader: Reader):
     """Yields every tensor's squared norms of the task vectors."""
+    update, finalize = (
+        (partial(update_compiled, job.rule), partial(finalize_compiled, job.rule))
+        if job.nameless
+        else (job.rule.update, job.rule.finalize)
+    )
     for name in job.plan.merged:
-        theta_0, taus = read_task_vectors(job.pretrained, job.models, name, reader)
+        theta_0, taus = read_task_vectors(job.pretrained, job.models, name, reader, job.nameless)
+        (key,) = theta_0
         state = job.rule.init(theta_0)
         if job.state:
             found, treedef = jax.tree.flatten(state)
@@ -158,10 +166,10 @@ def _by_tensor(job: Job, reader: Reader):
             state = jax.tree.unflatten(treedef, [jnp.asarray(reader.whole(t)) for t in stored])
         squares = []
         for model, tau in zip(job.models, taus, strict=True):
-            state = job.rule.update(state, tau)
-            squares.append(jnp.sum(jnp.square(tau[name])))
+            state = update(state, tau)
+            squares.append(jnp.sum(jnp.square(tau[key])))
             job.advance(model.tensors[name].nbytes)
-        merged = apply_task_vector(theta_0, job.rule.finalize(state), job.scale)[name]
+        merged = apply_task_vector(theta_0, finalize(state), job.scale)[key]
         job.output.write(name, np.asarray(merged.astype(job.plan.out_dtypes[name])))
         if job.next_state:
             for i, leaf in enumerate(jax.tree.leaves(state)):
@@ -171,11 +179,30 @@ def _by_tensor(job: Job, reader: Reader):
 
 
 def read_task_vectors(
-    pretrained: TensorFiles, models: Sequence[TensorFiles], name: str, reader: Reader
+    pretrained: TensorFiles,
+    models: Sequence[TensorFiles],
+    name: str,
+    reader: Reader,
+    nameless: bool,
 ) -> tuple[dict[str, jax.Array], Iterator[dict[str, jax.Array]]]:
-    """One tensor of theta_0 and, read when it is asked for, of every task vector."""
-    theta_0 = {name: _whole(pretrained, name, reader)}
-    return theta_0, (task_vector({name: _whole(m, name, reader)}, theta_0) for m in models)
+    """One tensor of theta_0 and, read when it is asked for, of every task vector.
+
+    Each is a tree of one leaf: under its name, or under one name for all, so that what is compiled
+    for one tensor serves every other of its shape.
+    """
+    key = "tensor" if nameless else name
+    theta_0 = {key: _whole(pretrained, name, reader)}
+    return theta_0, (task_vector({key: _whole(m, name, reader)}, theta_0) for m in models)
+
+
+@partial(jax.jit, static_argnums=0)
+def update_compiled(rule: MergeRule, state, tau):
+    return rule.update(state, tau)
+
+
+@partial(jax.jit, static_argnums=0)
+def finalize_compiled(rule: MergeRule, state):
+    return rule.finalize(state)
 
 
 def _whole(source: TensorFiles, name: str, reader: Reader) -> jax.Array:

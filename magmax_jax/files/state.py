@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.files.tensors import Tensor, TensorFiles, open_tensors
+from magmax_jax.files.tensors import Tensor, TensorFiles, open_files
 from magmax_jax.merging import MergeRule
 
 KEY = "magmax_state"
@@ -68,7 +68,7 @@ def read_state(path: Path) -> tuple[Story, TensorFiles]:
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such state file")
-    files = open_tensors(path)
+    files = open_files(path.parent, [path])
     return Story.from_metadata(files.metadata, path), files
 
 

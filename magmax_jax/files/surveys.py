@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
 from magmax_jax.files.chunks import chunk_length, stream
-from magmax_jax.files.merge import read_task_vectors
+from magmax_jax.files.merge import read_task_vectors, update_compiled
 from magmax_jax.files.tensors import Reader, TensorFiles
 from magmax_jax.merging import kth_magnitude_streamed, rules
 
@@ -88,15 +88,18 @@ def _majority(pretrained, models, names, thresholds, elect, reader) -> int:
 def _rescale(options, pretrained, models, names, reader) -> float:
     """opcm's factor, which its merged norm decides: the projections are computed twice for it."""
     rule = rules.named("opcm", **options)
+    nameless = is_nameless("opcm", options)
+    update = partial(update_compiled, rule) if nameless else rule.update
     tasks: list[list[jax.Array]] = [[] for _ in models]
     merged = []
     for name in names:
-        theta_0, taus = read_task_vectors(pretrained, models, name, reader)
+        theta_0, taus = read_task_vectors(pretrained, models, name, reader, nameless)
+        (key,) = theta_0
         state = rule.init(theta_0)
         for norms, tau in zip(tasks, taus, strict=True):
-            norms.append(rules.squared_norm(tau[name]))
-            state = rule.update(state, tau)
-        merged.append(rules.squared_norm(state.tau[name]))
+            norms.append(rules.squared_norm(tau[key]))
+            state = update(state, tau)
+        merged.append(rules.squared_norm(state.tau[key]))
     return float(rules.opcm_rescale(tasks, merged))
 
 
@@ -106,6 +109,11 @@ def is_elementwise(name: str, options: dict[str, Any]) -> bool:
         default = rules.options(name)["threshold"]
         return options.get("threshold", default) == "global"
     return name in ELEMENTWISE
+
+
+def is_nameless(name: str, options: dict[str, Any]) -> bool:
+    """Whether the rule never looks at a tensor's name: it draws nothing and excepts no tensor."""
+    return "seed" not in rules.options(name) and not options.get("averaged")
 
 
 def check_state_possible(name: str, options: dict[str, Any]) -> None:

@@ -82,18 +82,18 @@ def open_tensors(source: str | Path) -> TensorFiles:
     if path.is_file():
         if path.suffix != ".safetensors":
             raise UserError(hub.no_weights(path.parent, {path.name}))
-        return _open_files(path.parent, [path])
+        return open_files(path.parent, [path])
     directory = hub.locate(source)
     names = {p.name for p in directory.iterdir()}
     single = [name for name in hub.SAFETENSORS if name in names and name.endswith(".safetensors")]
     indices = sorted(name for name in names if name.endswith(".safetensors.index.json"))
     others = sorted(name for name in names if name.endswith(".safetensors"))
     if single:
-        return _open_files(directory, [directory / single[0]])
+        return open_files(directory, [directory / single[0]])
     if indices:
         return _open_sharded(directory / indices[0])
     if len(others) == 1:
-        return _open_files(directory, [directory / others[0]])
+        return open_files(directory, [directory / others[0]])
     if others:
         raise UserError(
             f"{directory} holds {len(others)} safetensors files and no index of them: "
@@ -111,14 +111,15 @@ def _open_sharded(index: Path) -> TensorFiles:
     lost = [shard for shard in shards if not (index.parent / shard).is_file()]
     if lost:
         raise UserError(f"{index} names shards that are not there: {', '.join(lost)}")
-    found = _open_files(index.parent, [index.parent / shard for shard in shards])
+    found = open_files(index.parent, [index.parent / shard for shard in shards])
     absent = sorted(set(where) - set(found.tensors))
     if absent:
         raise UserError(f"{index} names tensors that no shard holds: {', '.join(absent)}")
     return found
 
 
-def _open_files(directory: Path, paths: list[Path]) -> TensorFiles:
+def open_files(directory: Path, paths: list[Path]) -> TensorFiles:
+    """The tensors of several safetensors files, of any names, as one checkpoint."""
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     for path in paths:
