@@ -1,62 +1,125 @@
 """The command `magmax`, which is `python -m magmax_jax`: checkpoints in, a checkpoint out."""
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
-from flax import nnx
 from rich.console import Console
-from rich.progress import track
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from magmax_jax.errors import UserError, exit_code
-from magmax_jax.merging import merge, rules
-from magmax_jax.models import CLIP
 
 
 @dataclass(frozen=True)
 class Merge:
-    """Merges CLIP checkpoints that were fine-tuned from one into one that transformers loads."""
+    """Merges checkpoints that were fine-tuned from one; any architecture, tensor by tensor.
 
-    pretrained: str
-    """theta_0: hub id or directory."""
-    finetuned: tuple[str, ...]
-    """theta_1 ... theta_T in the order of their tasks: hub ids or directories."""
-    output: Path
+    Sources are hub ids, directories (single or sharded safetensors) or .safetensors files.
+    """
+
+    finetuned: tuple[str, ...] = ()
+    """theta_1 ... theta_T in the order of their tasks."""
+    pretrained: str | None = None
+    """theta_0; a state knows it."""
+    output: Path | None = None
     """Directory to write; it appears whole or not at all."""
-    rule: str = "max_magnitude"
-    """max_magnitude, average, ties, ...: a name of magmax_jax.rules."""
+    rule: str | None = None
+    """How to merge: max_magnitude (the default), average, ties, ... (see magmax_jax.rules)."""
     scale: float | None = None
     """lambda in theta_0 + lambda tau; none means the rule's published default."""
+    options: tuple[str, ...] = ()
+    """Of the rule, as KEY=VALUE: density=0.1."""
     seed: int = 0
     """Of rules that draw."""
+    include: tuple[str, ...] = ()
+    """Shell patterns of the tensors to merge (default: all): vision_model.* visual_projection.*"""
+    exclude: tuple[str, ...] = ()
+    """Patterns of tensors to keep as theta_0 has them."""
+    out_dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    """Of merged tensors; none means theta_0's. Merging is computed in float32."""
+    state: Path | None = None
+    """File that keeps the online state: merge the next model without the earlier ones."""
+    checksums: bool = True
+    """Put the sha256 of every source into the model card and the state."""
+    dry_run: bool = False
+    """Read headers only; report what would be done and every problem."""
 
     def __call__(self) -> None:
-        rule = rules.named(self.rule, self.seed)
-        if not self.finetuned:
-            raise UserError("--finetuned names no models to merge: give at least one")
-        model = CLIP.from_pretrained(self.pretrained)
-        theta_0 = nnx.state(model, nnx.Param)
-        nnx.update(model, merge(theta_0, self._models(model), rule, self.scale))
-        model.save_pretrained(self.output)
-        scale = rule.default_scale if self.scale is None else self.scale
-        print(f"{self.output}: {self.rule} of {len(self.finetuned)} models at scale {scale:g}")
+        from magmax_jax.files.command import Prepared, Request
 
-    def _models(self, pretrained: CLIP) -> Iterator[nnx.State]:
-        console = Console(stderr=True)
-        for source in track(
-            self.finetuned, "merging", console=console, disable=not console.is_terminal
-        ):
-            model = CLIP.from_pretrained(source)
-            if model.config != pretrained.config:
-                raise UserError(f"{source} is another architecture than {self.pretrained}")
-            yield nnx.state(model, nnx.Param)
+        console = Console(highlight=False)
+        prepared = Prepared(
+            Request(
+                self.pretrained, self.finetuned, self.rule, self.scale, _options(self.options),
+                self.seed, self.include, self.exclude, self.out_dtype, self.state, self.checksums,
+            )
+        )  # fmt: skip
+        if self.dry_run:
+            console.print(prepared.describe())
+            prepared.plan.check()
+            return
+        if self.output is None:
+            raise UserError("--output names no directory to write")
+        columns = (
+            TextColumn("merging"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        shown = Console(stderr=True)
+        with Progress(*columns, console=shown, disable=not shown.is_terminal) as bar:
+            task = bar.add_task("", total=prepared.bytes_read)
+            story = prepared.run(self.output, lambda nbytes: bar.advance(task, nbytes))
+        console.print(
+            f"{self.output}: {story.rule} of {len(story.tasks)} models at scale {prepared.scale:g}"
+        )
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Prints what a checkpoint or a state holds: parts, norms, tasks, the share of each."""
+
+    source: tyro.conf.Positional[str]
+    """Hub id, directory, .safetensors file, or a state that a merge wrote."""
+
+    def __call__(self) -> None:
+        from magmax_jax.files.inspection import inspect
+
+        Console(highlight=False).print(inspect(self.source))
+
+
+def _options(texts: tuple[str, ...]) -> dict[str, bool | int | float | str]:
+    """KEY=VALUE as numbers where they look like some."""
+    options = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise UserError(f"--options: {text!r} is not KEY=VALUE")
+        options[key.replace("-", "_")] = _value(value)
+    return options
+
+
+def _value(text: str) -> bool | int | float | str:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line `argv` (the process's own by default) and returns its exit code."""
-    commands = {"merge": Merge}
+    commands = {"merge": Merge, "inspect": Inspect}
 
     def command() -> None:
         tyro.extras.subcommand_cli_from_dict(commands, prog="magmax", args=argv)()

@@ -71,7 +71,8 @@ def build_scenario(config: ScenarioConfig, seed: int) -> Scenario:
     _check_same(config.dataset, "class", train.class_names, test.class_names)
     _check_same(config.dataset, "domain", train.domain_names, test.domain_names)
     divide = {"class": _class_tasks, "domain": _domain_tasks}[config.kind]
-    dataset = Path(config.data_dir).name if config.dataset == "folder" else config.dataset
+    is_folder = config.dataset == "folder" and config.data_dir
+    dataset = Path(config.data_dir).name if is_folder else config.dataset
     return Scenario(
         name=f"{dataset}, {config.kind}-incremental",
         train=train,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "config", "results", "data", "scenarios", "models", "merging", "training",
+    "errors", "config", "results", "data", "scenarios", "models", "merging", "files", "training",
     "evaluation", "checkpoints", "progress", "report", "experiment", "__main__",
 ]  # fmt: skip
 """Lowest first; each may import those before it."""

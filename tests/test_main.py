@@ -1,5 +1,7 @@
 """The command `magmax merge`."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -31,7 +33,7 @@ def states(directories):
 @pytest.mark.parametrize(("flags", "rule", "scale"), [
     ([], mm.rules.max_magnitude(), 0.5),
     (["--rule", "average", "--scale", "0.8"], mm.rules.average(), 0.8),
-    (["--rule", "random_mix", "--seed", "3"], mm.rules.random_mix(3), 1.0),
+    (["--rule", "ties"], mm.rules.ties(), 0.55),
 ])  # fmt: skip
 def test_it_writes_what_the_library_merges(tiny_clip, finetuned, tmp_path, flags, rule, scale):
     output = tmp_path / "merged"
@@ -39,7 +41,9 @@ def test_it_writes_what_the_library_merges(tiny_clip, finetuned, tmp_path, flags
     assert main(["merge", *sources, "--output", str(output), *flags]) == 0
     theta_0, *models = states([tiny_clip, *finetuned])
     expected = mm.merge(theta_0, models, rule, scale)
-    jax.tree.map(np.testing.assert_array_equal, states([output])[0], expected)
+    # Compiled in other pieces, a sum may round its last bit the other way.
+    close = partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7)
+    jax.tree.map(close, states([output])[0], expected)
     assert mm.CLIP.from_pretrained(output).tokenizer("a")["input_ids"] == [256, 64, 257]
 
 

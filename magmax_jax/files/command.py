@@ -1,0 +1,224 @@
+"""The whole of `magmax merge`: from what the user named to a directory that transformers loads."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from magmax_jax.errors import UserError
+from magmax_jax.files import card, state
+from magmax_jax.files.chunks import BUFFER_BYTES
+from magmax_jax.files.merge import Job, merge_files
+from magmax_jax.files.plan import Plan, make_plan
+from magmax_jax.files.state import Story, Task
+from magmax_jax.files.surveys import (
+    check_state_possible,
+    is_elementwise,
+    is_nameless,
+    survey,
+)
+from magmax_jax.files.tensors import DTYPES, TensorFiles, open_tensors
+from magmax_jax.files.writing import (
+    SHARD_BYTES,
+    DirectoryWriter,
+    FileWriter,
+    check_free,
+    new_directory,
+    refusing,
+)
+from magmax_jax.merging import MergeRule, rules
+
+OUT_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be merged, and how."""
+
+    pretrained: str | None
+    finetuned: tuple[str, ...]
+    rule: str | None = None
+    scale: float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    out_dtype: str | None = None
+    state: Path | None = None
+    checksums: bool = True
+    shard_bytes: int = SHARD_BYTES
+
+
+class Prepared:
+    """A request whose headers have been read; nothing has been computed or written.
+
+    Raises:
+      UserError: the request contradicts itself or the state, or a file cannot be read.
+    """
+
+    def __init__(self, request: Request):
+        self.request = request
+        self.story, self.state = _begin(request)
+        self.rule = rules.named(self.story.rule, self.story.seed, **self._rule_options())
+        if request.state and not self.rule.streaming:
+            raise UserError(
+                f"{self.story.rule} needs all models at once: it has no state to keep in a file"
+            )
+        if request.state:
+            check_state_possible(self.story.rule, self.story.options)
+        self.chunked = is_elementwise(self.story.rule, self.story.options)
+        self.nameless = is_nameless(self.story.rule, self.story.options)
+        self.scale = self.rule.default_scale if request.scale is None else request.scale
+        self.pretrained = open_tensors(self.story.pretrained)
+        self.models = [open_tensors(source) for source in request.finetuned]
+        out_dtype = DTYPES[OUT_DTYPES[request.out_dtype]] if request.out_dtype else None
+        self.plan: Plan = make_plan(
+            self.pretrained, self.models, request.include, request.exclude, out_dtype
+        )
+        self.layout = {}
+        if request.state:
+            self.layout = state.layout(self.rule, self.plan.merged, self.pretrained)
+            if self.state:
+                state.check_state(self.state, self.layout, request.state)
+
+    def _rule_options(self) -> dict[str, Any]:
+        """A kept state of MagMax also keeps which task supplied each entry."""
+        keep = self.request.state and self.story.rule == "max_magnitude"
+        return ({"provenance": True} if keep else {}) | self.story.options
+
+    @property
+    def bytes_read(self) -> int:
+        return self.plan.bytes_read + (self.state.nbytes if self.state else 0)
+
+    def describe(self) -> str:
+        """What will happen: method, tensors, bytes, memory, notes and problems."""
+        plan = self.plan
+        largest = max((self.pretrained.tensors[n].size * 4 for n in plan.merged), default=0)
+        held = len(self.models) + 4 if not self.rule.streaming else 5
+        memory = BUFFER_BYTES if self.chunked else held * largest
+        how = "in chunks, all models side by side" if self.chunked else "tensor by tensor"
+        lines = [
+            f"{self.story.rule} of {len(self.models)} models at scale {self.scale:g}, {how}",
+            f"merges {len(plan.merged)} tensors, keeps {len(plan.kept)} of theta_0's",
+            f"reads {size(self.bytes_read)}, writes {size(plan.bytes_written)}, "
+            f"takes about {size(memory)} of memory besides the program's own",
+            *(f"note: {note}" for note in plan.notes),
+            *(f"problem: {problem}" for problem in plan.problems),
+        ]
+        return "\n".join(lines)
+
+    def run(self, output: Path, advance: Callable[[int], None] = lambda nbytes: None) -> Story:
+        """Merges into `output`, then brings the state file up to date; returns the whole story.
+
+        Both appear whole or not at all, the state after the output.
+
+        Raises:
+          UserError: the headers do not fit together, an input is broken, or the disk refuses.
+        """
+        self.plan.check()
+        check_free(output)
+        tensors = {
+            name: (self.plan.out_dtypes[name], tensor.shape)
+            for name, tensor in self.pretrained.tensors.items()
+        }
+        with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as aside:
+            digests = self._digests(pool)
+            keeper = self._keeper(aside)
+            with new_directory(output) as partial:
+                writer = DirectoryWriter(partial, tensors, self.request.shard_bytes)
+                job = Job(
+                    self.pretrained, self.models, self.plan, self._surveyed(),
+                    self.chunked, self.nameless, self.scale, writer, self.state, keeper,
+                    advance,
+                )  # fmt: skip
+                story = self._tell(merge_files(job), digests)
+                writer.close()
+                card.copy_companions(self.pretrained, partial, self.request.out_dtype)
+                text = card.model_card(story, self.scale, self.plan.kept)
+                (partial / "README.md").write_text(text)
+            if keeper:
+                with refusing(self.request.state):
+                    keeper.close(story.to_metadata())
+                    os.replace(keeper.path, self.request.state)
+        return story
+
+    def _surveyed(self) -> MergeRule:
+        """The rule, told what it must know of whole task vectors."""
+        name, options = self.story.rule, self.story.options
+        found = survey(name, options, self.pretrained, self.models, self.plan.merged)
+        return rules.named(name, self.story.seed, **options, **found) if found else self.rule
+
+    def _keeper(self, aside: contextlib.ExitStack) -> FileWriter | None:
+        """The next state's file under a temporary name, removed unless it is renamed."""
+        path = self.request.state
+        if not path:
+            return None
+        tasks = len(self.story.tasks) + len(self.models)
+        with refusing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}-{os.getpid()}")
+            temporary.unlink(missing_ok=True)
+            keeper = FileWriter(temporary, self.layout, metadata_bytes=(tasks + 2) * 4096)
+        aside.callback(keeper.abandon)
+        return keeper
+
+    def _digests(self, pool: ThreadPoolExecutor) -> list[Future | None]:
+        """sha256 of theta_0 (unless the state knows it) and of every model, in the background."""
+        known = self.story.sha256
+        wanted = [None if known else self.pretrained, *self.models]
+        return [
+            pool.submit(card.digest, files) if self.request.checksums and files else None
+            for files in wanted
+        ]
+
+    def _tell(self, norms: np.ndarray, digests: list[Future | None]) -> Story:
+        first, *rest = [future.result() if future else None for future in digests]
+        earlier = {
+            task.sha256: i for i, task in enumerate(self.story.tasks, start=1) if task.sha256
+        }
+        for source, sha256 in zip(self.request.finetuned, rest, strict=True):
+            if sha256 in earlier:
+                raise UserError(f"{source} is in this state already, as task {earlier[sha256]}")
+        tasks = [
+            Task(source, sha256, float(norm))
+            for source, sha256, norm in zip(self.request.finetuned, rest, norms, strict=True)
+        ]
+        return dataclasses.replace(
+            self.story,
+            sha256=self.story.sha256 or first,
+            tasks=(*self.story.tasks, *tasks),
+        )
+
+
+def _begin(request: Request) -> tuple[Story, TensorFiles | None]:
+    """The story so far: what the state tells, or a new one."""
+    if request.state and request.state.exists():
+        story, files = state.read_state(request.state)
+        for flag, given, known in (
+            ("--rule", request.rule, story.rule),
+            ("--options", request.options or None, story.options),
+            ("--pretrained", request.pretrained, story.pretrained),
+        ):
+            if given is not None and given != known:
+                raise UserError(f"{flag} is {given}, but {request.state} was begun with {known}")
+        return story, files
+    if request.pretrained is None:
+        raise UserError("--pretrained names no theta_0: without a state there is no other source")
+    if not request.finetuned:
+        raise UserError("--finetuned names no models to merge: give at least one")
+    rule = request.rule or "max_magnitude"
+    return Story(rule, request.options, request.seed, request.pretrained, None), None
+
+
+def size(nbytes: int) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if nbytes < 1000 or unit == "GB":
+            return f"{nbytes:.3g} {unit}" if unit != "bytes" else f"{nbytes} bytes"
+        nbytes /= 1000
+    raise AssertionError("unreachable")

@@ -1,0 +1,114 @@
+"""What a merge would do, from headers alone: every problem at once, bytes, memory, method."""
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from magmax_jax.errors import UserError
+from magmax_jax.files.tensors import MERGED, TensorFiles
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which tensors are merged and which are theta_0's."""
+
+    merged: list[str]
+    kept: list[str]
+    out_dtypes: dict[str, np.dtype]
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+    def check(self) -> None:
+        """Raises one UserError that lists every problem."""
+        if self.problems:
+            raise UserError(
+                f"these checkpoints cannot be merged ({len(self.problems)} problems):\n  "
+                + "\n  ".join(self.problems)
+            )
+
+
+def make_plan(
+    pretrained: TensorFiles,
+    models: Sequence[TensorFiles],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    out_dtype: np.dtype | None = None,
+) -> Plan:
+    """Compares every model's headers with theta_0's.
+
+    Args:
+      include: shell patterns of names that are merged; none means all.
+      exclude: patterns of names that are kept as theta_0 has them.
+      out_dtype: of merged tensors in the output; None keeps theta_0's.
+    """
+    problems, notes = [], []
+
+    def wanted(name: str) -> bool:
+        chosen = not include or any(fnmatch.fnmatchcase(name, p) for p in include)
+        return chosen and not any(fnmatch.fnmatchcase(name, p) for p in exclude)
+
+    for pattern in (*include, *exclude):
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in pretrained.tensors):
+            problems.append(f"the pattern {pattern!r} matches no tensor of {pretrained.directory}")
+    merged = [n for n, t in pretrained.tensors.items() if wanted(n) and t.dtype in MERGED]
+    kept = [name for name in pretrained.tensors if name not in set(merged)]
+    others = [n for n in kept if wanted(n)]
+    if others:
+        notes.append(f"{len(others)} tensors are not floating-point and stay: {_some(others)}")
+    if not merged:
+        problems.append(f"{pretrained.directory} holds no floating-point tensor to merge")
+    for model in models:
+        problems += _differences(pretrained, model, merged, kept)
+        notes += _notes(pretrained, model, merged)
+    out_dtypes = {
+        name: out_dtype if out_dtype is not None and name in set(merged) else tensor.dtype
+        for name, tensor in pretrained.tensors.items()
+    }
+    return Plan(
+        merged,
+        kept,
+        out_dtypes,
+        problems,
+        notes,
+        bytes_read=pretrained.nbytes
+        + sum(m.tensors[n].nbytes for m in models for n in merged if n in m.tensors),
+        bytes_written=sum(t.size * out_dtypes[n].itemsize for n, t in pretrained.tensors.items()),
+    )
+
+
+def _differences(pretrained: TensorFiles, model: TensorFiles, merged, kept) -> list[str]:
+    where, problems = model.directory, []
+    for name in merged:
+        theirs, ours = model.tensors.get(name), pretrained.tensors[name]
+        if theirs is None:
+            problems.append(f"{where}: {name} is missing")
+        elif theirs.shape != ours.shape:
+            shapes = f"{list(theirs.shape)}, theta_0's {list(ours.shape)}"
+            problems.append(f"{where}: {name} has shape {shapes}")
+        elif theirs.dtype not in MERGED:
+            problems.append(f"{where}: {name} is {theirs.dtype}, which is not merged")
+    known = set(merged) | set(kept)
+    problems += [
+        f"{where}: {name} is not in theta_0" for name in model.tensors if name not in known
+    ]
+    return problems
+
+
+def _notes(pretrained: TensorFiles, model: TensorFiles, merged) -> list[str]:
+    notes = []
+    differing = [
+        name
+        for name in merged
+        if name in model.tensors and model.tensors[name].dtype != pretrained.tensors[name].dtype
+    ]
+    if differing:
+        notes.append(f"{model.directory}: another dtype than theta_0's in {_some(differing)}")
+    return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

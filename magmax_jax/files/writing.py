@@ -1,0 +1,162 @@
+"""Writing safetensors whose data comes piece by piece, so that they appear whole or not at all."""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from magmax_jax.errors import UserError
+from magmax_jax.files.tensors import DTYPES
+
+SHARD_BYTES = 5 << 30
+"""Largest file; a larger tensor has one to itself."""
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+Layout = Mapping[str, tuple[np.dtype, tuple[int, ...]]]
+"""Name -> (dtype, shape), in the order in which tensors lie in a file."""
+
+
+def nbytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * dtype.itemsize
+
+
+class FileWriter:
+    """One safetensors file, its room taken at the start and its header written last.
+
+    Args:
+      path: of the new file; a temporary name, to be renamed once `close` has returned.
+      tensors: what it will hold.
+      metadata_bytes: room in the header for what `close` is told.
+
+    Raises:
+      OSError: the disk refuses it, or has no room.
+    """
+
+    def __init__(self, path: Path, tensors: Layout, metadata_bytes: int = 64):
+        self.path = path
+        self._entries, self._offsets, end = {}, {}, 0
+        for name, (dtype, shape) in tensors.items():
+            start, end = end, end + nbytes(dtype, shape)
+            entry = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+            self._entries[name] = entry
+        # Padded so that data begins aligned for every dtype and device.
+        self._data = -(-(8 + len(json.dumps(self._entries)) + metadata_bytes) // 64) * 64
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            # Taking all the room now tells of a full disk before the work, not after it.
+            os.posix_fallocate(self._file, 0, self._data + end)
+        except OSError:
+            self.abandon()
+            raise
+
+    def write(self, name: str, data: np.ndarray, start: int = 0) -> None:
+        """Writes `data`, of the tensor's dtype, as its elements from `start` on."""
+        view = memoryview(np.ascontiguousarray(data).reshape(-1).view(np.uint8))
+        offset = self._data + self._entries[name]["data_offsets"][0] + start * data.itemsize
+        while view:
+            count = os.pwrite(self._file, view, offset)
+            view, offset = view[count:], offset + count
+
+    def close(self, metadata: Mapping[str, str]) -> None:
+        """Writes the header: from now on the file is whole."""
+        header = json.dumps({"__metadata__": dict(metadata)} | self._entries).encode()
+        room = self._data - 8
+        if len(header) > room:
+            raise ValueError(f"a header of {len(header)} bytes in room for {room}")
+        header = header.ljust(room)
+        os.pwrite(self._file, room.to_bytes(8, "little") + header, 0)
+        os.close(self._file)
+        self._file = None
+
+    def abandon(self) -> None:
+        """Removes what was written, wherever it has not been renamed."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        self.path.unlink(missing_ok=True)
+
+
+class DirectoryWriter:
+    """A model's directory under a temporary name, `partial`, with its weights in shards.
+
+    Args:
+      partial: an existing empty directory.
+      tensors: of the model.
+      shard_bytes: largest file.
+
+    Raises:
+      OSError: the disk refuses it, or has no room.
+    """
+
+    def __init__(self, partial: Path, tensors: Layout, shard_bytes: int = SHARD_BYTES):
+        self.partial = partial
+        shards: list[dict] = [{}]
+        filled = 0
+        for name, what in tensors.items():
+            size = nbytes(*what)
+            if filled and filled + size > shard_bytes:
+                shards.append({})
+                filled = 0
+            shards[-1][name] = what
+            filled += size
+        self._writers: dict[str, FileWriter] = {}
+        for i, shard in enumerate(shards, start=1):
+            name = f"model-{i:05}-of-{len(shards):05}" if len(shards) > 1 else "model"
+            writer = FileWriter(partial / f"{name}.safetensors", shard)
+            self._writers |= dict.fromkeys(shard, writer)
+        if len(shards) > 1:
+            index = {
+                "metadata": {"total_size": sum(nbytes(*what) for what in tensors.values())},
+                "weight_map": {name: writer.path.name for name, writer in self._writers.items()},
+            }
+            text = json.dumps(index, indent=2) + "\n"
+            (partial / "model.safetensors.index.json").write_text(text)
+
+    def write(self, name: str, data: np.ndarray, start: int = 0) -> None:
+        """As `FileWriter.write`, in the shard that holds the tensor."""
+        self._writers[name].write(name, data, start)
+
+    def close(self) -> None:
+        """Writes every shard's header."""
+        for writer in set(self._writers.values()):
+            writer.close({"format": "pt"})
+
+
+@contextlib.contextmanager
+def new_directory(output: Path) -> Iterator[Path]:
+    """An empty directory under a temporary name, which becomes `output` if all goes well.
+
+    Raises:
+      UserError: `output` holds something, or the disk refuses.
+    """
+    check_free(output)
+    with refusing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+        try:
+            yield partial
+            partial.chmod(0o755)
+            os.replace(partial, output)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Turns what the disk refuses into a UserError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror})") from None
+
+
+def check_free(output: Path) -> None:
+    """Raises a UserError if `output` exists and is not an empty directory."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} exists already: choose another directory or remove it")
