@@ -169,16 +169,19 @@ class Prepared:
         return keeper
 
     def _digests(self, pool: ThreadPoolExecutor) -> list[Future | None]:
-        """sha256 of theta_0 (unless the state knows it) and of every model, in the background."""
-        known = self.story.sha256
-        wanted = [None if known else self.pretrained, *self.models]
+        """sha256 of theta_0 and of every model, in the background; None where none is wanted."""
+        wanted = [self.pretrained, *self.models]
         return [
-            pool.submit(card.digest, files) if self.request.checksums and files else None
-            for files in wanted
+            pool.submit(card.digest, files) if self.request.checksums else None for files in wanted
         ]
 
     def _tell(self, norms: np.ndarray, digests: list[Future | None]) -> Story:
         first, *rest = [future.result() if future else None for future in digests]
+        if self.story.sha256 and first and first != self.story.sha256:
+            raise UserError(
+                f"{self.story.pretrained} is not the theta_0 with which {self.request.state} was "
+                "begun: its weights have changed since"
+            )
         earlier = {
             task.sha256: i for i, task in enumerate(self.story.tasks, start=1) if task.sha256
         }
@@ -203,7 +206,11 @@ def _begin(request: Request) -> tuple[Story, TensorFiles | None]:
         for flag, given, known in (
             ("--rule", request.rule, story.rule),
             ("--options", request.options or None, story.options),
-            ("--pretrained", request.pretrained, story.pretrained),
+            (
+                "--pretrained",
+                request.pretrained and _absolute(request.pretrained),
+                story.pretrained,
+            ),
         ):
             if given is not None and given != known:
                 raise UserError(f"{flag} is {given}, but {request.state} was begun with {known}")
@@ -213,7 +220,13 @@ def _begin(request: Request) -> tuple[Story, TensorFiles | None]:
     if not request.finetuned:
         raise UserError("--finetuned names no models to merge: give at least one")
     rule = request.rule or "max_magnitude"
-    return Story(rule, request.options, request.seed, request.pretrained, None), None
+    return Story(rule, request.options, request.seed, _absolute(request.pretrained), None), None
+
+
+def _absolute(source: str) -> str:
+    """A path from wherever it is read again; a hub id stays what it is."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() else source
 
 
 def size(nbytes: int) -> str:

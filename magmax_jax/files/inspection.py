@@ -67,12 +67,14 @@ def _state(files: TensorFiles, path: Path) -> Group:
     table.add_column("task", justify="right")
     table.add_column("model")
     table.add_column("norm of tau", justify="right")
-    shares = _shares(files, len(story.tasks))
+    shares = _shares(files)
     if shares is not None:
         table.add_column("entries supplied", justify="right")
     for i, task in enumerate(story.tasks, start=1):
         row = [str(i), task.source, f"{task.norm:.5g}"]
-        table.add_row(*row, *([f"{shares[i]:.1%}"] if shares is not None else []))
+        if shares is not None:
+            row.append(f"{shares[i]:.1%}" if i < 255 else "with 255" if i > 255 else "")
+        table.add_row(*row)
     options = "".join(f", {key}={value}" for key, value in story.options.items())
     lines = [
         f"{story.rule}{options}, online state of {len(story.tasks)} tasks, {size(files.nbytes)}",
@@ -81,8 +83,11 @@ def _state(files: TensorFiles, path: Path) -> Group:
     return Group(table, *lines)
 
 
-def _shares(files: TensorFiles, tasks: int) -> np.ndarray | None:
-    """Of every task from 1, the share of entries that it supplies; None without provenance."""
+def _shares(files: TensorFiles) -> np.ndarray | None:
+    """Share of entries by the task that supplies them, (256,), the 255th and all later ones as one.
+
+    None where the state keeps no provenance.
+    """
     sources = [t for t in files.tensors.values() if t.dtype == np.uint8]
     if not sources:
         return None
@@ -90,4 +95,4 @@ def _shares(files: TensorFiles, tasks: int) -> np.ndarray | None:
     with Reader() as reader:
         for tensor in sources:
             counts += np.bincount(reader.whole(tensor).reshape(-1), minlength=256)
-    return counts[: max(tasks, 255) + 1] / max(counts.sum(), 1)
+    return counts / max(counts.sum(), 1)

@@ -1,5 +1,6 @@
 """`magmax merge` on files of any model: the library's bits, out of core, and nothing half-done."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -7,13 +8,13 @@ import os
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import magmax_jax as mm
 from magmax_jax.__main__ import main
-from magmax_jax.files import chunks, writing
+from magmax_jax.files import chunks, state, writing
 from magmax_jax.files.chunks import cut
-from magmax_jax.files.tensors import open_tensors
+from magmax_jax.files.tensors import Reader, open_tensors
 from tests.files.conftest import COUNTER, HALF, tensors, write
 
 
@@ -184,6 +185,27 @@ class TestState:
         assert "in this state already, as task 1" in capsys.readouterr().err
         assert state.read_bytes() == before
         assert not (tmp_path / "out").exists()
+
+    def test_another_theta_0_in_the_same_place_is_noticed(self, models, tmp_path, capsys):
+        state = tmp_path / "state"
+        assert merge(*sources(models[:2]), "--state", state, "--output", tmp_path / "first") == 0
+        before = state.read_bytes()
+        write(models[0], tensors(9))
+        more = ["--finetuned", models[2], "--state", state, "--output", tmp_path / "out"]
+        assert merge(*more) == 2
+        assert "is not the theta_0 with which" in capsys.readouterr().err
+        assert state.read_bytes() == before and not (tmp_path / "out").exists()
+
+    def test_more_tasks_than_a_byte_counts(self, models, tmp_path, capsys):
+        path = tmp_path / "state"
+        assert merge(*sources(models), "--state", path, "--output", tmp_path / "first") == 0
+        story, files = state.read_state(path)
+        many = dataclasses.replace(story, tasks=story.tasks * 100)
+        with Reader() as reader:
+            content = {name: reader.whole(tensor) for name, tensor in files.tensors.items()}
+        save_file(content, path, metadata=many.to_metadata())
+        assert main(["inspect", str(path)]) == 0
+        assert "online state of 300 tasks" in capsys.readouterr().out
 
     def test_rules_that_need_all_models_have_none(self, models, tmp_path, capsys):
         for rule in ("ties", "opcm"):
