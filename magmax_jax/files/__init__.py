@@ -1,0 +1,1 @@
+"""Checkpoints as files of named tensors, merged out of core; any architecture."""
