@@ -14,7 +14,7 @@ import numpy as np
 
 from magmax_jax.files.tensors import Reader, Tensor, TensorFiles
 
-BUFFER_BYTES = 96 << 20
+BUFFER_BYTES = 24 << 20
 """What the two sets of buffers take together."""
 LARGEST, SMALLEST = 1 << 20, 1 << 14
 """Bounds on the entries of a chunk: a larger one leaves the caches, a smaller one costs calls."""
