@@ -55,7 +55,8 @@ def make_plan(
         if not any(fnmatch.fnmatchcase(name, pattern) for name in pretrained.tensors):
             problems.append(f"the pattern {pattern!r} matches no tensor of {pretrained.directory}")
     merged = [n for n, t in pretrained.tensors.items() if wanted(n) and t.dtype in MERGED]
-    kept = [name for name in pretrained.tensors if name not in set(merged)]
+    merged_names = set(merged)
+    kept = [name for name in pretrained.tensors if name not in merged_names]
     others = [n for n in kept if wanted(n)]
     if others:
         notes.append(f"{len(others)} tensors are not floating-point and stay: {_some(others)}")
@@ -65,7 +66,7 @@ def make_plan(
         problems += _differences(pretrained, model, merged, kept)
         notes += _notes(pretrained, model, merged)
     out_dtypes = {
-        name: out_dtype if out_dtype is not None and name in set(merged) else tensor.dtype
+        name: out_dtype if out_dtype is not None and name in merged_names else tensor.dtype
         for name, tensor in pretrained.tensors.items()
     }
     return Plan(

@@ -113,10 +113,9 @@ def test_the_output_has_theta_0s_companions_and_tells_its_story(models, tmp_path
     assert f"{taken:.4g}" in card
 
 
-def test_large_models_are_written_in_shards(models, tmp_path, monkeypatch):
+def test_large_models_are_written_in_shards(models, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert merge(*sources(models), "--output", whole) == 0
-    monkeypatch.setattr("magmax_jax.files.command.SHARD_BYTES", 10_000)
     from magmax_jax.files.command import Prepared, Request
 
     names = tuple(map(str, models[1:]))
