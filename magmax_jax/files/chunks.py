@@ -8,6 +8,7 @@ models' size.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -69,9 +70,13 @@ def cut(names: Sequence[str], sources: Sequence[TensorFiles], length: int) -> It
 
 
 def stream(
-    names: Sequence[str], sources: Sequence[TensorFiles], reader: Reader, length: int
+    names: Sequence[str],
+    sources: Sequence[TensorFiles],
+    reader: Reader,
+    length: int,
+    every: int = 1,
 ) -> Iterator[Chunk]:
-    """Every chunk of `names` in turn, read ahead by one.
+    """The chunks of `names` in turn, read ahead by one; of `every` so many the first.
 
     A chunk's arrays are reused two chunks later: what was computed of them must be done by then.
     """
@@ -95,7 +100,7 @@ def stream(
 
     with ThreadPoolExecutor(1) as pool:
         ahead = None
-        for i, pieces in enumerate(cut(names, sources, length)):
+        for i, pieces in enumerate(islice(cut(names, sources, length), 0, None, every)):
             coming = pool.submit(fill, pieces, buffers[i % 2])
             if ahead is not None:
                 yield ahead.result()

@@ -3,19 +3,22 @@
 A rule that needs one takes it as an option when it is fed piece by piece; here is who needs what.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.files.chunks import chunk_length, stream
 from magmax_jax.files.merge import read_task_vectors, update_compiled
 from magmax_jax.files.tensors import Reader, TensorFiles
-from magmax_jax.merging import kth_magnitude_streamed, rules
+from magmax_jax.merging import count_at_least, kth_magnitudes_counted, rules, task_vector
 
+SAMPLES, SAMPLE_LENGTH, SAMPLE_STRIDE = 256, 1 << 12, 1 << 4
+"""A sample: about so many places, so many entries at each, one taken in so many."""
 ELEMENTWISE = {
     "max_magnitude",
     "min_magnitude",
@@ -46,11 +49,9 @@ def survey(
     chosen = {key: options.get(key, default) for key, default in defaults.items()}
     with Reader() as reader:
         if name in ("ties", "magnitude_prune") and chosen["threshold"] == "global":
-            rank = rules.global_rank(
-                sum(pretrained.tensors[n].size for n in names), chosen["density"], chosen["entries"]
-            )
-            passes = [partial(_taus, pretrained, [model], names, reader) for model in models]
-            thresholds = [float(kth_magnitude_streamed(each, rank)) for each in passes]
+            size = sum(pretrained.tensors[n].size for n in names)
+            rank = rules.global_rank(size, chosen["density"], chosen["entries"])
+            thresholds = _thresholds(pretrained, models, names, size, rank, reader)
             if name == "magnitude_prune":
                 return {"thresholds": thresholds}
             majority = _majority(pretrained, models, names, thresholds, chosen["elect"], reader)
@@ -60,29 +61,53 @@ def survey(
     return {}
 
 
-def _taus(pretrained, models, names, reader) -> Iterator[Any]:
-    """Every chunk of the task vectors: one array, or a list where there are several models."""
+def _thresholds(pretrained, models, names, size: int, rank: int, reader) -> list[float]:
+    """The magnitude of that rank of every task vector, all of them in the same passes."""
     sources = [pretrained, *models]
-    for chunk in stream(names, sources, reader, chunk_length(len(sources))):
-        theta_0, *thetas = (array[: chunk.count] for array in chunk.arrays)
-        taus = jax.block_until_ready(_differences(theta_0, *thetas))
-        yield taus if len(models) > 1 else taus[0]
+
+    def count(pivots: jax.Array) -> np.ndarray:
+        total = np.zeros(pivots.shape, np.int64)
+        # A chunk's padding is zero, which is below every pivot.
+        for chunk in stream(names, sources, reader, chunk_length(len(sources))):
+            total += np.asarray(_count(pivots, *chunk.arrays))
+        return total
+
+    samples: list[list[np.ndarray]] = [[] for _ in models]
+    every = max(1, size // (SAMPLES * SAMPLE_LENGTH))
+    for chunk in stream(names, sources, reader, SAMPLE_LENGTH, every):
+        some = slice(0, chunk.count, SAMPLE_STRIDE)
+        theta_0, *thetas = (array[some].astype(np.float32) for array in chunk.arrays)
+        for sample, theta in zip(samples, thetas, strict=True):
+            sample.append(theta - theta_0)
+    found = kth_magnitudes_counted(count, size, rank, [np.concatenate(s) for s in samples])
+    return found.tolist()
 
 
 @jax.jit
-def _differences(theta_0: jax.Array, *thetas: jax.Array) -> list[jax.Array]:
-    theta_0 = theta_0.astype(jnp.float32)
-    return [theta.astype(jnp.float32) - theta_0 for theta in thetas]
+def _count(pivots: jax.Array, theta_0: jax.Array, *thetas: jax.Array) -> jax.Array:
+    """How many entries of each task vector reach each of its pivots: int32 (t, p)."""
+    taus = _task_vectors(theta_0, thetas)
+    return jnp.stack([count_at_least(tau, own) for tau, own in zip(taus, pivots, strict=True)])
 
 
 def _majority(pretrained, models, names, thresholds, elect, reader) -> int:
     """The sign that most entries elect, over all tensors: it decides those that cancel exactly."""
-    least = jnp.array(thresholds, jnp.float32)
+    sources, least = [pretrained, *models], jnp.array(thresholds, jnp.float32)
     balance = 0
-    for taus in _taus(pretrained, models, names, reader):
-        several = taus if isinstance(taus, list) else [taus]
-        balance += int(rules.sign_balance(several, least, elect))
+    for chunk in stream(names, sources, reader, chunk_length(len(sources))):
+        # A chunk's padding is zero and elects no sign.
+        balance += int(_balance(elect, least, *chunk.arrays))
     return (balance > 0) - (balance < 0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _balance(elect, least, theta_0: jax.Array, *thetas: jax.Array) -> jax.Array:
+    return rules.sign_balance(_task_vectors(theta_0, thetas), least, elect)
+
+
+def _task_vectors(theta_0: jax.Array, thetas: Sequence[jax.Array]) -> list[jax.Array]:
+    theta_0 = theta_0.astype(jnp.float32)
+    return [task_vector(theta.astype(jnp.float32), theta_0) for theta in thetas]
 
 
 def _rescale(options, pretrained, models, names, reader) -> float:

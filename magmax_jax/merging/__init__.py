@@ -3,7 +3,11 @@
 from magmax_jax.merging import rules
 from magmax_jax.merging.merge import fold, merge, merged
 from magmax_jax.merging.rule import MergeRule
-from magmax_jax.merging.selection import kth_magnitude, kth_magnitude_streamed
+from magmax_jax.merging.selection import (
+    count_at_least,
+    kth_magnitude,
+    kth_magnitudes_counted,
+)
 from magmax_jax.merging.task_vectors import (
     apply_task_vector,
     check_alike,
@@ -16,9 +20,10 @@ __all__ = [
     "apply_task_vector",
     "check_alike",
     "check_finite",
+    "count_at_least",
     "fold",
     "kth_magnitude",
-    "kth_magnitude_streamed",
+    "kth_magnitudes_counted",
     "merge",
     "merged",
     "rules",

@@ -1,15 +1,18 @@
 """The exact k-th smallest magnitude of a tree, without sorting it.
 
 The bits of a non-negative float32, read as an integer, are ordered as the numbers are. So the
-answer is found digit by digit, highest first, as radix sort would: each round counts how many
-entries are at least as large as each value that the next digit could take, which is that digit's
-cumulative histogram. 31 bits in digits of 3 are 11 passes, each at the speed of reading the memory.
-Counts are integers, so the answer is the same number however the entries are spread over leaves,
-files or devices.
+answer is found as a word in a dictionary: a bracket around it, from which a pass over the data
+counts the entries that reach a few pivots, which narrows it. The first pivots are quantiles of a
+sample, the next lie where the counts let one expect the answer, and some always divide the bracket
+evenly, so that no distribution takes more than a pass for two bits. Weights take five or six
+passes, each at about the speed of reading the memory. Counts are integers, so the answer is the
+same number however the entries are spread over leaves, files or devices.
 """
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +22,25 @@ from magmax_jax.merging.task_vectors import PyTree, is_merged
 
 SMALL = 1 << 16
 """Leaves of fewer entries are counted together: they cost compile time, not memory."""
+SAMPLE = 1 << 14
+"""Entries from which the first pivots are drawn."""
+PIVOTS = 7
+"""Counted in one pass; up to here they cost little more than reading the data does."""
+_LARGEST = 0x7F800000  # the bits of infinity, which no finite entry reaches
+
+
+class Bracket(NamedTuple):
+    """The bits of the answer are in [low, high): enough entries reach low, too few reach high.
+
+    Attributes:
+      low, high: int32.
+      above, below: by how many entries each has more than enough: float32, >= 0 and < 0.
+    """
+
+    low: jax.Array
+    high: jax.Array
+    above: jax.Array
+    below: jax.Array
 
 
 @partial(jax.jit, static_argnames="k")
@@ -41,52 +63,59 @@ def kth_magnitude(tree: PyTree, k: int) -> jax.Array:
     leaves = [leaf for leaf in leaves if leaf.size >= SMALL]
     if small:
         leaves.append(jnp.concatenate(small))
-    shifts = jnp.array(_shifts(digit=3), jnp.int32)
+    enough = n - k + 1
 
-    def narrow(i, bits):
-        pivots = _pivots(bits, shifts[i], digit=3)
-        reached = reaches([count_at_least(leaf, pivots) for leaf in leaves], n - k + 1)
-        return bits + (jnp.sum(reached, dtype=jnp.int32) << shifts[i])
+    def counted(bracket: Bracket, pivots: jax.Array) -> Bracket:
+        # Tied to the pivots, lest the compiler take the leaves' bits, an array as large as the
+        # leaves, out of the loop.
+        tied, by = jax.lax.optimization_barrier((leaves, pivots))
+        return narrowed(bracket, by, excess([count_at_least(leaf, by) for leaf in tied], enough))
 
-    bits = jax.lax.fori_loop(0, len(shifts), narrow, jnp.int32(0))
-    return jax.lax.bitcast_convert_type(bits, jnp.float32)
+    stride = math.ceil(n / SAMPLE)
+    sample = jnp.concatenate([_every(leaf, stride) for leaf in leaves])
+    bracket = counted(_whole(n, enough), sample_pivots(sample, k / n))
+    bracket = jax.lax.while_loop(
+        lambda bracket: bracket.high - bracket.low > 1,
+        lambda bracket: counted(bracket, next_pivots(bracket)),
+        bracket,
+    )
+    return jax.lax.bitcast_convert_type(bracket.low, jnp.float32)
 
 
-def kth_magnitude_streamed(
-    passes: Callable[[], Iterable[jax.typing.ArrayLike]], k: int
-) -> np.float32:
-    """`kth_magnitude` of leaves that come one at a time and are never all in memory.
+def kth_magnitudes_counted(
+    count: Callable[[jax.Array], np.ndarray], n: int, k: int, samples: Sequence[np.ndarray]
+) -> np.ndarray:
+    """`kth_magnitude` of t task vectors that are never in memory: float32 (t,).
 
     Args:
-      passes: called for each of the 7 passes; gives every leaf once, in any order.
-      k: as for `kth_magnitude`.
+      count: takes pivots, int32 (t, p) bits of positive float32 numbers, and makes one pass over
+        the data: how many |entries| of each task vector are at least each pivot, int (t, p).
+      n: entries of a task vector.
+      k: as for `kth_magnitude`, the same for all.
+      samples: of each task vector some entries that stand for all; they decide how many passes
+        there are, not the answer.
 
-    >>> print(kth_magnitude_streamed(lambda: iter([np.float32([3, -1]), np.float32([-2])]), 2))
-    2.0
+    >>> x = np.float32([3, -1, -2])
+    >>> def count(pivots):
+    ...     return np.sum(np.abs(x) >= np.asarray(pivots).view(np.float32)[..., None], axis=-1)
+    >>> print(kth_magnitudes_counted(count, 3, 2, [x]))
+    [2.]
     """
-    if k < 1:
-        return np.float32(0)
-    n = None
-    bits, digit = 0, 5
-    for shift in _shifts(digit):
-        pivots = _pivots(np.int32(bits), np.int32(shift), digit)
-        counts, entries = np.zeros(len(pivots), np.int64), 0
-        for leaf in passes():
-            if is_merged(leaf):
-                counts += np.asarray(_count_jitted(leaf, pivots))
-                entries += np.size(leaf)
-        n = entries if n is None else n
-        if n != entries:
-            raise ValueError(f"a pass gave {entries} entries after one of {n}")
-        if k > n:
-            return np.float32(np.inf)
-        bits += int(np.count_nonzero(counts >= n - k + 1)) << shift
-    return np.int32(bits).view(np.float32)
+    if not 1 <= k <= n:
+        return np.full(len(samples), 0 if k < 1 else np.inf, np.float32)
+    enough = n - k + 1
+    brackets = jax.tree.map(lambda x: jnp.broadcast_to(x, len(samples)), _whole(n, enough))
+    pivots = jnp.stack([sample_pivots(jnp.asarray(sample), k / n) for sample in samples])
+    while (np.asarray(brackets.high) - np.asarray(brackets.low) > 1).any():
+        more = np.asarray(count(pivots), np.int64) - enough
+        brackets = _narrowed_all(brackets, pivots, more.astype(np.float32))
+        pivots = _next_pivots_all(brackets)
+    return np.asarray(brackets.low).view(np.float32)
 
 
 def count_at_least(leaf: jax.Array, pivots: jax.Array) -> jax.Array:
     """How many |entries| of a leaf reach each pivot, given by its bits: (p,) -> (p,) int32."""
-    bits = jax.lax.bitcast_convert_type(jnp.abs(jnp.asarray(leaf, jnp.float32)), jnp.int32)
+    bits = _bits(leaf)
     # One reduction of p operands reads the memory once; p separate ones would read it p times.
     reached = tuple((bits >= pivot).astype(jnp.int32) for pivot in pivots)
     zeros = (jnp.int32(0),) * len(reached)
@@ -96,21 +125,82 @@ def count_at_least(leaf: jax.Array, pivots: jax.Array) -> jax.Array:
     return jnp.stack(counts)
 
 
-_count_jitted = jax.jit(count_at_least)
+def narrowed(bracket: Bracket, pivots: jax.Array, excess: jax.Array) -> Bracket:
+    """The bracket after a pass.
+
+    Args:
+      pivots: int32 (p,), in any order.
+      excess: float32 (p,), by how many entries more than enough reach each; its sign is exact.
+    """
+    low = jnp.where((excess >= 0) & (pivots > bracket.low), pivots, bracket.low)
+    high = jnp.where((excess < 0) & (pivots < bracket.high), pivots, bracket.high)
+    # The more a pivot is, the fewer reach it: the excesses of the best pivots are extremes, too.
+    above = jnp.min(jnp.where(low > bracket.low, excess, bracket.above))
+    below = jnp.max(jnp.where(high < bracket.high, excess, bracket.below))
+    return Bracket(jnp.max(low), jnp.min(high), above, below)
 
 
-def _shifts(digit: int) -> list[int]:
-    """Where the digits of 31 bits begin, highest first; the last one may overlap the one before."""
-    return [*range(31 - digit, 0, -digit), 0]
+def next_pivots(bracket: Bracket) -> jax.Array:
+    """Where to count next: four pivots around the expected answer and three that quarter: (p,)."""
+    width = bracket.high - bracket.low
+    inside = bracket.above - bracket.below
+    share = bracket.above / inside
+    # Where the answer is expected if entries are spread evenly over the bracket, and how far off
+    # it is by chance, with something for a spread that is not even.
+    expected = share * width
+    spread = jnp.maximum(width * (jnp.sqrt(share * (1 - share) / inside) + 1 / 1024), 1)
+    around = expected + spread * jnp.array([-8, -1, 1, 8], jnp.float32)
+    quarters = (width // 4) * jnp.arange(1, 4) + jnp.arange(1, 4)
+    offsets = jnp.concatenate([jnp.minimum(around, 2.0**30).astype(jnp.int32), quarters])
+    offsets = jnp.where(width <= PIVOTS + 1, jnp.arange(1, PIVOTS + 1), offsets)
+    return bracket.low + jnp.clip(offsets, 1, jnp.maximum(width - 1, 1))
 
 
-def _pivots(bits: jax.typing.ArrayLike, shift: jax.typing.ArrayLike, digit: int) -> jax.Array:
-    return bits + (np.arange(1, 1 << digit, dtype=np.int32) << shift)
+@jax.jit
+def sample_pivots(sample: jax.Array, share: float) -> jax.Array:
+    """Where to count first: quantiles of a sample around the `share` of smallest entries: (p,)."""
+    bits = jnp.sort(_bits(sample).reshape(-1))
+    m = len(bits)
+    deviations = jnp.array([-16, -4, -1, 0, 0, 4, 16], jnp.float32)
+    at = m * share + jnp.sqrt(m * share * (1 - share)) * deviations
+    quantiles = bits[jnp.clip(at.astype(jnp.int32), 0, m - 1)]
+    # And right above the middle one: where many entries are equal, that is the answer.
+    return jnp.clip(quantiles.at[4].add(1), 1, _LARGEST)
 
 
-def reaches(counts: list[jax.Array], number: int) -> jax.Array:
-    """Whether the sum of int32 counts reaches a number, in two limbs: sums may exceed 32 bits."""
-    low = sum(count & 0xFFFF for count in counts)
-    high = sum(count >> 16 for count in counts) + (low >> 16)
-    low = low & 0xFFFF
-    return (high > number >> 16) | ((high == number >> 16) & (low >= number & 0xFFFF))
+def _whole(n: int, enough: int) -> Bracket:
+    """From zero, which all entries reach, to infinity, which none does."""
+    return Bracket(jnp.int32(0), jnp.int32(_LARGEST), jnp.float32(n - enough), jnp.float32(-enough))
+
+
+def _bits(x: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(jnp.abs(jnp.asarray(x, jnp.float32)), jnp.int32)
+
+
+def excess(counts: list[jax.Array], enough: int) -> jax.Array:
+    """The sum of int32 counts less a number: float32, rounded, its sign exact.
+
+    In two limbs: the sum may exceed 32 bits.
+    """
+    low = sum(count & 0xFFFF for count in counts) - (enough & 0xFFFF)
+    high = sum(count >> 16 for count in counts) - (enough >> 16)
+    high, low = high + (low >> 16), low & 0xFFFF
+    return high * jnp.float32(1 << 16) + low
+
+
+def _every(leaf: jax.Array, stride: int) -> jax.Array:
+    """About one entry in `stride`, on a grid over the last two axes: flat float32.
+
+    A sharded leaf would have to be gathered before a stride could run along all its axes.
+    """
+    if leaf.ndim == 0:
+        return leaf.reshape(1).astype(jnp.float32)
+    rows = 1
+    if leaf.ndim > 1:
+        rows = min(math.isqrt(stride), leaf.shape[-2])
+        leaf = leaf[..., ::rows, :]
+    return leaf[..., :: math.ceil(stride / rows)].reshape(-1).astype(jnp.float32)
+
+
+_narrowed_all = jax.jit(jax.vmap(narrowed))
+_next_pivots_all = jax.jit(jax.vmap(next_pivots))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import magmax_jax as mm
-from magmax_jax.merging import kth_magnitude_streamed, rules, task_vector
+from magmax_jax.merging import count_at_least, kth_magnitudes_counted, rules, task_vector
 from tests.merging.cases import EVERY, models, theta
 
 LEAVES = list(theta(0))
@@ -14,13 +14,19 @@ SIZE = sum(leaf.size for leaf in theta(0).values() if leaf.dtype == np.float32)
 
 
 def thresholds(tasks, density: float) -> list[np.float32]:
-    """Of every task, in passes that see one tensor at a time."""
-    rank = rules.global_rank(SIZE, density)
+    """Of all tasks, in passes that see one tensor at a time."""
 
-    def passes(task):
-        return lambda: (task_vector({n: task[n]}, {n: theta(0)[n]})[n] for n in LEAVES)
+    def count(pivots):
+        total = np.zeros(pivots.shape, int)
+        for name in LEAVES:
+            for own, task in enumerate(tasks):
+                tau = task_vector({name: task[name]}, {name: theta(0)[name]})[name]
+                if tau.dtype == np.float32:
+                    total[own] += np.asarray(jax.jit(count_at_least)(tau, pivots[own]))
+        return total
 
-    return [kth_magnitude_streamed(passes(task), rank) for task in tasks]
+    samples = [np.float32([0.1])] * len(tasks)
+    return list(kth_magnitudes_counted(count, SIZE, rules.global_rank(SIZE, density), samples))
 
 
 def majority(tasks, least) -> int:

@@ -52,7 +52,7 @@ def ties(
       elect: "mass" weighs each vote by its magnitude, "count" does not (peft's "frequency").
       aggregate: of those that agree the "mean", the "sum", or the one of "max"imal magnitude.
       thresholds: the global threshold of every task, in their order, for callers who merge leaf by
-        leaf (`global_threshold`, `kth_magnitude_streamed`).
+        leaf (`global_threshold`, `kth_magnitudes_counted`).
       majority: the majority sign, -1, 0 or 1, for the same callers: the sign of the sum of
         `sign_balance` over all leaves. It decides entries that cancel exactly.
       entries: of the global threshold, a larger denominator than the tree's own: see `global_rank`.

@@ -38,7 +38,7 @@ def global_rank(size: int, density: float, entries: int | None = None) -> int:
 def global_threshold(tau: PyTree, density: float, entries: int | None = None) -> jax.Array:
     """The magnitude from which on `trim` keeps a whole task vector: float32 scalar.
 
-    Leaf by leaf it is `kth_magnitude_streamed(passes, global_rank(size, density, entries))`.
+    Leaf by leaf it is `kth_magnitudes_counted` of the rank `global_rank(size, density, entries)`.
     """
     size = sum(leaf.size for leaf in jax.tree.leaves(tau) if is_merged(leaf))
     return kth_magnitude(tau, global_rank(size, density, entries))
