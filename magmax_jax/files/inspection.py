@@ -1,7 +1,9 @@
 """What a checkpoint or a state holds, told in a table: `magmax inspect`."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Group
@@ -9,7 +11,10 @@ from rich.table import Table
 
 from magmax_jax.files.command import size
 from magmax_jax.files.state import KEY, Story
-from magmax_jax.files.tensors import Reader, TensorFiles, open_files, open_tensors
+from magmax_jax.files.tensors import Reader, Tensor, TensorFiles, open_files, open_tensors
+
+PIECE = 1 << 20
+"""Entries that are read at once."""
 
 
 def inspect(source: str) -> Group:
@@ -52,13 +57,16 @@ def _parts(files: TensorFiles) -> dict[str, list[str]]:
 
 
 def _norm(files: TensorFiles, names: list[str], reader: Reader) -> float:
-    total = 0.0
-    for name in names:
-        flat = reader.whole(files.tensors[name]).reshape(-1)
-        for start in range(0, len(flat), 1 << 20):
-            piece = flat[start : start + (1 << 20)].astype(np.float64)
-            total += float(piece @ piece)
-    return total**0.5
+    pieces = (piece for name in names for piece in _pieces(files.tensors[name], reader))
+    return sum(float(piece @ piece) for piece in (p.astype(np.float64) for p in pieces)) ** 0.5
+
+
+def _pieces(tensor: Tensor, reader: Reader) -> Iterator[np.ndarray]:
+    """The tensor's entries, flat, a bounded number at a time."""
+    for start in range(0, tensor.size, PIECE):
+        piece = np.empty(min(PIECE, tensor.size - start), tensor.dtype)
+        reader.into(piece, tensor, start)
+        yield piece
 
 
 def _state(files: TensorFiles, path: Path) -> Group:
@@ -67,32 +75,50 @@ def _state(files: TensorFiles, path: Path) -> Group:
     table.add_column("task", justify="right")
     table.add_column("model")
     table.add_column("norm of tau", justify="right")
-    shares = _shares(files)
-    if shares is not None:
+    provenance = _provenance(story, files)
+    if provenance:
         table.add_column("entries supplied", justify="right")
     for i, task in enumerate(story.tasks, start=1):
         row = [str(i), task.source, f"{task.norm:.5g}"]
-        if shares is not None:
-            row.append(f"{shares[i]:.1%}" if i < 255 else "with 255" if i > 255 else "")
+        if provenance:
+            row.append(f"{provenance.supplied[i]:.1%}" if i <= 255 else "with 255")
         table.add_row(*row)
     options = "".join(f", {key}={value}" for key, value in story.options.items())
     lines = [
         f"{story.rule}{options}, online state of {len(story.tasks)} tasks, {size(files.nbytes)}",
         f"theta_0: {story.pretrained} (sha256 {story.sha256 or 'not computed'})",
     ]
+    if provenance:
+        lines.append(
+            f"sign conflicts: {provenance.conflicts:.1%} of entries were increased by one task and "
+            f"decreased by another; {provenance.untouched:.1%} were never changed"
+        )
     return Group(table, *lines)
 
 
-def _shares(files: TensorFiles) -> np.ndarray | None:
-    """Share of entries by the task that supplies them, (256,), the 255th and all later ones as one.
+class Provenance(NamedTuple):
+    """What the state of `max_magnitude` tells of all its entries, as shares of them."""
 
-    None where the state keeps no provenance.
-    """
-    sources = [t for t in files.tensors.values() if t.dtype == np.uint8]
-    if not sources:
+    supplied: np.ndarray
+    """By each task, (256,), the 255th and all later ones as one."""
+    conflicts: float
+    """Increased by one task, decreased by another."""
+    untouched: float
+    """Changed by no task."""
+
+
+def _provenance(story: Story, files: TensorFiles) -> Provenance | None:
+    """None where the state keeps no provenance."""
+    if story.rule != "max_magnitude":
         return None
-    counts = np.zeros(256, np.int64)
+    # Leaves are numbered as the state's fields are: tau, source, signs, count.
+    supplied, signs = (np.zeros(256, np.int64) for _ in range(2))
     with Reader() as reader:
-        for tensor in sources:
-            counts += np.bincount(reader.whole(tensor).reshape(-1), minlength=256)
-    return counts / max(counts.sum(), 1)
+        for name, tensor in files.tensors.items():
+            field = name.partition("/")[0]
+            for number, counts in (("1", supplied), ("2", signs)):
+                if field == number:
+                    for piece in _pieces(tensor, reader):
+                        counts += np.bincount(piece, minlength=256)
+    total = max(supplied.sum(), 1)
+    return Provenance(supplied / total, signs[3] / total, signs[0] / total)

@@ -128,6 +128,18 @@ def test_large_models_are_written_in_shards(models, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, content, load_file(whole / "model.safetensors"))
 
 
+def conflicts(seeds) -> float:
+    """The share of entries that one model increases and another decreases."""
+    names = [name for name in tensors(0) if name != COUNTER]
+    taus = [
+        np.concatenate(
+            [np.ravel(np.float32(tensors(i)[n]) - np.float32(tensors(0)[n])) for n in names]
+        )
+        for i in seeds
+    ]
+    return float(np.mean((np.max(taus, axis=0) > 0) & (np.min(taus, axis=0) < 0)))
+
+
 class TestState:
     """`--state`: month after month, without the earlier models."""
 
@@ -164,6 +176,7 @@ class TestState:
         taus = np.abs([tensors(i)["d"] - tensors(0)["d"] for i in (1, 2, 3)])
         assert 30 < 100 * np.mean(taus.argmax(axis=0) == 0) < 37
         assert shown.count("33.") + shown.count("32.") + shown.count("34.") >= 3
+        assert f"sign conflicts: {conflicts([1, 2, 3]):.1%} of entries" in shown
 
     @pytest.mark.parametrize(
         ("flags", "words"),

@@ -23,7 +23,7 @@ def test_extremes_and_sums_are_the_oracle_bit_for_bit(taus):
 
 @settings(max_examples=25, deadline=None)
 @given(TAUS)
-def test_provenance_is_the_task_of_the_largest(taus):
+def test_provenance_is_the_task_of_the_largest_and_the_signs_of_all(taus):
     rule = rules.max_magnitude(provenance=True)
     state = rule.init(taus[0])
     np.testing.assert_array_equal(state.source, np.zeros(7))
@@ -31,6 +31,10 @@ def test_provenance_is_the_task_of_the_largest(taus):
         state = rule.update(state, tau)
     assert state.source.dtype == np.uint8
     np.testing.assert_array_equal(state.source, oracle.last_largest(taus) + 1)
+    assert state.signs.dtype == np.uint8
+    np.testing.assert_array_equal(
+        state.signs, 1 * (taus > 0).any(axis=0) + 2 * (taus < 0).any(axis=0)
+    )
 
 
 def test_provenance_saturates_at_255_tasks():
