@@ -9,6 +9,16 @@ from transformers import PreTrainedTokenizerFast
 
 from magmax_jax.models import CLIP, CLIPConfig, Companions, TextConfig, VisionConfig
 
+REAL = Path(__file__).parents[2] / "shared" / "models" / "clip-vit-tiny-patch16-224"
+
+
+@pytest.fixture(scope="session")
+def real_clip() -> Path:
+    """Directory of a small CLIP with real weights, beside the repository."""
+    if not REAL.is_dir():
+        pytest.skip(f"the shared model is not at {REAL}")
+    return REAL
+
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """Bytes as tokens between bos (256) and eos (257)."""

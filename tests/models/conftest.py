@@ -5,16 +5,6 @@ import pytest
 
 from tests.models.weights import CONFIGS, weights, write_checkpoint
 
-REAL = Path(__file__).parents[3] / "shared" / "models" / "clip-vit-tiny-patch16-224"
-
-
-@pytest.fixture(scope="session")
-def real_clip() -> Path:
-    """Directory of a small CLIP with real weights, beside the repository."""
-    if not REAL.is_dir():
-        pytest.skip(f"the shared model is not at {REAL}")
-    return REAL
-
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Callable[[str], Path]:
