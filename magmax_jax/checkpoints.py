@@ -1,26 +1,60 @@
-"""A run's checkpoints; the only file that knows Orbax."""
+"""A run's checkpoints; the only file that knows Orbax.
 
+A checkpoint is a tree of arrays and a note. It is written in the background and appears under its
+number once it is whole. Of a kind that rolls the latest two stay: should the last one turn out to
+be damaged, the one before it still serves.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from magmax_jax.errors import UserError
 
 PyTree = Any
+KEPT = 2
+"""Checkpoints that stay."""
+STATE, NOTE = "state", "note"
+
+
+class Restored(NamedTuple):
+    """What a checkpoint holds."""
+
+    number: int
+    note: dict[str, Any]
+    state: PyTree
 
 
 class Checkpoints:
-    """The state of a run after its latest task: theta_t and every online merge's state.
+    """The checkpoints of one directory. Use as a context: leaving it waits for the last write.
 
-    Writing goes on in the background; a checkpoint appears under its task's number once it is
-    whole, and then the one before it goes. Use as a context: leaving it waits for the last write.
+    Args:
+      directory: made where there is none.
+      keep: how many stay, None for all.
+      say: told when a damaged checkpoint is passed over.
     """
 
-    def __init__(self, directory: Path):
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+    def __init__(
+        self,
+        directory: Path,
+        keep: int | None = KEPT,
+        say: Callable[[str], None] = lambda text: None,
+    ):
+        self.directory = directory.absolute()
+        self._say = say
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+            item_names=(STATE, NOTE),
+        )
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -28,23 +62,97 @@ class Checkpoints:
     def __exit__(self, *_) -> None:
         self._manager.close()
 
-    def save(self, task: int, state: PyTree) -> None:
-        """Starts to write the state after `task` (from 1); its arrays may be donated thereafter."""
-        self._manager.save(task, args=ocp.args.StandardSave(state))
+    @property
+    def numbers(self) -> list[int]:
+        """Of the checkpoints that are whole, ascending."""
+        return sorted(self._manager.all_steps())
 
-    def restore(self, like: PyTree) -> tuple[int, PyTree]:
-        """The latest task's number and state.
+    def save(self, number: int, state: PyTree, note: dict[str, Any]) -> None:
+        """Starts to write a checkpoint; its arrays may be donated as soon as this returns.
 
         Args:
-          like: a state of the same structure, shapes and dtypes; arrays or `jax.ShapeDtypeStruct`s.
+          number: more than that of every checkpoint there is.
+          state: any tree of arrays.
+          note: what JSON can hold.
+        """
+        note = note | {"checksums": _checksums(state)}
+        self._manager.save(
+            number,
+            args=ocp.args.Composite(
+                **{STATE: ocp.args.StandardSave(state), NOTE: ocp.args.JsonSave(note)}
+            ),
+        )
+
+    def wait(self) -> None:
+        """Returns when everything is on the disk."""
+        self._manager.wait_until_finished()
+
+    def restore(
+        self, like: Callable[[dict[str, Any]], PyTree], number: int | None = None
+    ) -> Restored | None:
+        """The checkpoint of that number, or else the latest that is not damaged.
+
+        Args:
+          like: takes the note and gives a tree of the state's structure, shapes and dtypes, arrays
+            or `jax.ShapeDtypeStruct`s, whose shardings the restored arrays take.
+
+        Returns:
+          None where there is no checkpoint.
 
         Raises:
-          UserError: there is no checkpoint.
+          UserError: there are checkpoints, and none of them can be read.
         """
-        task = self._manager.latest_step()
-        if task is None:
+        found = self.numbers if number is None else [number]
+        for candidate in reversed(found):
+            try:
+                return self._restore(candidate, like)
+            except Exception as error:  # whatever a damaged file makes Orbax raise
+                if number is None:
+                    self._set_aside(candidate, error)
+        if found:
             raise UserError(
-                f"{self._manager.directory} holds no checkpoint: run the experiment first"
+                f"{self.directory} holds no checkpoint that can be read: "
+                "--overwrite starts the run again"
             )
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return task, self._manager.restore(task, args=ocp.args.StandardRestore(abstract))
+        return None
+
+    def _set_aside(self, number: int, error: Exception) -> None:
+        """Takes a damaged checkpoint's number away from it, for a sound one will need it."""
+        path = self.directory / str(number)
+        aside = path.with_name(f"{number}.damaged")
+        reason = str(error).strip().partition("\n")[0]
+        self._say(f"{path} is damaged ({reason}): it is now {aside.name}, the one before serves")
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(path, aside)
+        self._manager.reload()
+
+    def _restore(self, number: int, like: Callable[[dict[str, Any]], PyTree]) -> Restored:
+        read = partial(self._manager.restore, number)
+        note = read(args=ocp.args.Composite(**{NOTE: ocp.args.JsonRestore()}))[NOTE]
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like(note))
+        args = ocp.args.Composite(**{STATE: ocp.args.StandardRestore(abstract)})
+        state = read(args=args)[STATE]
+        if _checksums(state) != note.pop("checksums"):
+            raise ValueError("its arrays are not those that were saved")
+        return Restored(number, note, state)
+
+
+def _checksums(state: PyTree) -> list[int]:
+    """A number for every leaf, that changes when any bit of it does."""
+    return [int(x) for x in jax.device_get([_checksum(leaf) for leaf in jax.tree.leaves(state)])]
+
+
+@jax.jit
+def _checksum(leaf: jax.Array) -> jax.Array:
+    """sum_i (2 i + 1) bits_i modulo 2^32: uint32 scalar, the same however the leaf is sharded."""
+    leaf = jnp.asarray(leaf)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    if leaf.dtype == bool:
+        leaf = leaf.astype(jnp.uint8)
+    unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
+    bits = jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32)
+    place = jnp.uint32(0)
+    for axis, size in enumerate(leaf.shape):
+        place = place * np.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
+    return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
