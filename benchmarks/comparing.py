@@ -31,7 +31,10 @@ def compare(ours: Path, theirs: Path) -> Difference | str:
 
     Tensor by tensor: two tensors are in memory. Zeros of different sign are different entries.
     """
-    (a_file,), (b_file,) = (list(path.glob("*.safetensors")) for path in (ours, theirs))
+    files = [list(path.glob("*.safetensors")) for path in (ours, theirs)]
+    if [len(found) for found in files] != [1, 1]:
+        return "not compared: not one file each"
+    (a_file,), (b_file,) = files
     largest, differing, entries = 0.0, 0, 0
     with safe_open(a_file, framework="np") as a, safe_open(b_file, framework="np") as b:
         if missing := set(a.keys()) ^ set(b.keys()):

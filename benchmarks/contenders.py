@@ -56,24 +56,22 @@ def contenders(peers: Path) -> list[Contender]:
             *("--options", "threshold=per_tensor", "majority=1"),
         ],
     }
+    official = ("official", "official", "safetensors.torch")
+    fusion_bench = ("fusion_bench", "fusion_bench_magmax", "fusion_bench.method")
+    mergekit = ("mergekit", "mergekit_merge", "mergekit.scripts.merge_raw_pytorch")
     theirs = [
-        ("official", "torch", "max_magnitude", "max_magnitude"),
-        ("official", "torch", "average", "average"),
-        ("official", "torch", "ties", "ties"),
-        ("fusion_bench_magmax", "fusion_bench", "max_magnitude", "max_magnitude"),
-        ("mergekit_merge", "mergekit", "average", "average"),
-        ("mergekit_merge", "mergekit", "ties", "ties, trimmed per tensor"),
+        (*official, "max_magnitude", "max_magnitude"),
+        (*official, "average", "average"),
+        (*official, "ties", "ties"),
+        (*fusion_bench, "max_magnitude", "max_magnitude"),
+        (*mergekit, "average", "average"),
+        (*mergekit, "ties", "ties, trimmed per tensor"),
     ]
     return [
         *(_ours(name, flags) for name, flags in ours.items()),
         *(
-            Contender(
-                f"{'official' if needs == 'torch' else needs}: {match}",
-                _peer(peers, module, rule),
-                f"ours: {match}",
-                needs,
-            )
-            for module, needs, rule, match in theirs
+            Contender(f"{who}: {same}", _peer(peers, module, rule), f"ours: {same}", needs)
+            for who, module, needs, rule, same in theirs
         ),
         Contender("limit: cat", _cat, "ours: max_magnitude", merges=False),
         Contender(

@@ -18,10 +18,10 @@ from typing import Literal
 import tyro
 
 from benchmarks.checkpoints import make_checkpoints
-from benchmarks.contenders import Contender, contenders
+from benchmarks.contenders import contenders
 from benchmarks.machine import describe, why_absent
-from benchmarks.measuring import Limits
-from benchmarks.rounds import Round, environment, run_round
+from benchmarks.measuring import Limits, Run
+from benchmarks.rounds import environment, run_round
 from benchmarks.tables import COLUMNS, facts, markdown, merge_rows
 
 
@@ -75,22 +75,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         outputs = stack.enter_context(tempfile.TemporaryDirectory(prefix="outputs-", dir=work))
         limits = Limits(settings.memory_limit * 1e9, settings.time_limit)
         for models in settings.models:
+
+            def told(name: str, repeat: int, run: Run, models: int = models) -> None:
+                row = {"models": models, "contender": name, "repeat": repeat}
+                line = f"{models} models, {name}: {run.seconds:.2f} s, {run.outcome}"
+                print(line, file=sys.stderr, flush=True)
+                _record(row | dataclasses.asdict(run), settings.output)
+
             of_these, to = paths[: models + 1], Path(outputs) / str(models)
-            done = run_round(present, of_these, to, settings.repeats, limits)
-            _show(_table(done, chosen, absent), settings.output)
-            for name, runs in done.runs.items():
-                for repeat, run in enumerate(runs):
-                    row = {"models": models, "contender": name, "repeat": repeat}
-                    _record(row | dataclasses.asdict(run), settings.output)
+            done = run_round(present, of_these, to, settings.repeats, limits, told)
+            rows = merge_rows(chosen, done.runs, absent, done.differences)
+            table = markdown(COLUMNS, rows)
+            _show(f"\n## {models} models\n\n{table}", settings.output)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _table(done: Round, chosen: Sequence[Contender], absent: Mapping[str, str]) -> str:
-    rows = merge_rows(chosen, done.runs, absent, done.differences)
-    return f"\n## {done.models} models\n\n{markdown(COLUMNS, rows)}"
 
 
 def _show(text: str, output: Path | None, first: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ ROOT = Path(__file__).resolve().parent.parent
 class Round:
     """What came of it."""
 
-    models: int
     runs: dict[str, list[Run]]
     """By the contender's name, in their order."""
     differences: dict[str, str]
@@ -37,7 +35,7 @@ def run_round(
     outputs: Path,
     repeats: int,
     limits: Limits,
-    said: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    told: Callable[[str, int, Run], None] = lambda name, repeat, run: None,
 ) -> Round:
     """Runs every contender `repeats` times, round robin: what drifts, drifts for all.
 
@@ -46,13 +44,12 @@ def run_round(
     Args:
       paths: directories of theta_0, theta_1 ... theta_N.
       outputs: a directory for merged models, which are removed once they have been compared.
-      said: is told of every run.
+      told: is called after every run with the contender's name and the number of the repeat.
     """
-    models = len(paths) - 1
     jobs = {c.name: Job(paths[0], paths[1:], outputs / str(i)) for i, c in enumerate(field)}
     runs: dict[str, list[Run]] = {contender.name: [] for contender in field}
     outputs.mkdir(parents=True)
-    for _ in range(repeats):
+    for repeat in range(repeats):
         for name, contender in ((contender.name, contender) for contender in field):
             if not _all_well(runs[name]):
                 continue
@@ -62,8 +59,7 @@ def run_round(
             log = job.output.with_suffix(".log")
             run = measure(contender.command(job), limits, log, ROOT, environment())
             runs[name].append(run)
-            outcome = "" if run.outcome == "ok" else f", {run.outcome}"
-            said(f"{models} models, {name}: {run.seconds:.2f} s{outcome}")
+            told(name, repeat, run)
     merged = {c.name: jobs[c.name].output for c in field if c.merges and _all_well(runs[c.name])}
     differences = {
         contender.name: str(compare(merged[contender.ours], merged[contender.name]))
@@ -71,7 +67,7 @@ def run_round(
         if contender.name != contender.ours and {contender.name, contender.ours} <= merged.keys()
     }
     shutil.rmtree(outputs)
-    return Round(models, runs, differences)
+    return Round(runs, differences)
 
 
 def _all_well(runs: Sequence[Run]) -> bool:

@@ -1,6 +1,6 @@
-"""No merge at all: reads every model and writes as many bytes as one, the least that one must do.
+"""No merge at all: reads every model and writes as many bytes as one, about the least one can do.
 
-In pieces through one buffer, which is the fastest way to read without computing.
+In pieces through one buffer and in one thread, as a plain program copies files.
 """
 
 from benchmarks.peers.arguments import WEIGHTS, parse

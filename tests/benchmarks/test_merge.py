@@ -71,7 +71,7 @@ def test_who_takes_too_much_is_ended_and_told_and_not_run_again(paths, tmp_path)
         child("fine", "held = bytearray(30_000_000); import time; time.sleep(0.2)"),
     ]  # fmt: skip
     limits = Limits(memory=0.2e9, seconds=3)
-    done = run_round(field, paths, tmp_path / "out", 2, limits, said=lambda line: None)
+    done = run_round(field, paths, tmp_path / "out", 2, limits)
     rows = {row[0]: row[1:] for row in merge_rows(field, done.runs, {}, done.differences)}
     assert rows["memory"][0] == rows["grandchild"][0] == "> 0.2 GB"
     assert rows["time"][0] == "> 3 s"
