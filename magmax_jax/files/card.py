@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from magmax_jax.files.state import Story
-from magmax_jax.files.tensors import TensorFiles
+from magmax_jax.storage.tensors import TensorFiles
 
 WEIGHT_SUFFIXES = {".safetensors", ".bin", ".msgpack", ".h5", ".pt", ".pth", ".ckpt", ".onnx"}
 _PIECE = 1 << 22

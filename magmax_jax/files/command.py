@@ -23,8 +23,9 @@ from magmax_jax.files.surveys import (
     is_nameless,
     survey,
 )
-from magmax_jax.files.tensors import DTYPES, TensorFiles, open_tensors
-from magmax_jax.files.writing import (
+from magmax_jax.merging import MergeRule, rules
+from magmax_jax.storage.tensors import DTYPES, TensorFiles, open_tensors
+from magmax_jax.storage.writing import (
     SHARD_BYTES,
     DirectoryWriter,
     FileWriter,
@@ -32,7 +33,6 @@ from magmax_jax.files.writing import (
     new_directory,
     refusing,
 )
-from magmax_jax.merging import MergeRule, rules
 
 OUT_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 

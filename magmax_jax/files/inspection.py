@@ -9,7 +9,7 @@ from rich.table import Table
 
 from magmax_jax.files.command import size
 from magmax_jax.files.state import KEY, Story
-from magmax_jax.files.tensors import Reader, TensorFiles, open_files, open_tensors
+from magmax_jax.storage.tensors import Reader, TensorFiles, open_files, open_tensors
 
 
 def inspect(source: str) -> Group:

@@ -11,9 +11,9 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.files.chunks import Chunk, chunk_length, stream
 from magmax_jax.files.plan import Plan
-from magmax_jax.files.tensors import Reader, TensorFiles
-from magmax_jax.files.writing import DirectoryWriter, FileWriter
 from magmax_jax.merging import MergeRule, apply_task_vector, task_vector
+from magmax_jax.storage.tensors import Reader, TensorFiles
+from magmax_jax.storage.writing import DirectoryWriter, FileWriter
 
 
 class Job(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.files.tensors import MERGED, TensorFiles
+from magmax_jax.storage.tensors import MERGED, TensorFiles
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.files.tensors import Tensor, TensorFiles, open_files
 from magmax_jax.merging import MergeRule
+from magmax_jax.storage.tensors import Tensor, TensorFiles, open_files
 
 KEY = "magmax_state"
 

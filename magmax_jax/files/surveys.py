@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from magmax_jax.errors import UserError
 from magmax_jax.files.chunks import chunk_length, stream
 from magmax_jax.files.merge import read_task_vectors, update_compiled
-from magmax_jax.files.tensors import Reader, TensorFiles
 from magmax_jax.merging import kth_magnitude_streamed, rules
+from magmax_jax.storage.tensors import Reader, TensorFiles
 
 ELEMENTWISE = {
     "max_magnitude",

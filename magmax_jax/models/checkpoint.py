@@ -17,10 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from magmax_jax.errors import UserError
-from magmax_jax.models import foreign, hub
+from magmax_jax.models import foreign
 from magmax_jax.models.config import CLIPConfig
 from magmax_jax.models.conversion import DTYPES, Tensors
 from magmax_jax.models.hugging_face import transformers
+from magmax_jax.storage import hub
 
 OPENCLIP = "open_clip_config.json"
 

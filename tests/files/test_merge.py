@@ -12,9 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 import magmax_jax as mm
 from magmax_jax.__main__ import main
-from magmax_jax.files import chunks, state, writing
+from magmax_jax.files import chunks, state
 from magmax_jax.files.chunks import cut
-from magmax_jax.files.tensors import Reader, open_tensors
+from magmax_jax.storage import writing
+from magmax_jax.storage.tensors import Reader, open_tensors
 from tests.files.conftest import COUNTER, HALF, tensors, write
 
 

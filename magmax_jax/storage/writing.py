@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.files.tensors import DTYPES
+from magmax_jax.storage.tensors import DTYPES
 
 SHARD_BYTES = 5 << 30
 """Largest file; a larger tensor has one to itself."""

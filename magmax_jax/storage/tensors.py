@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.models import hub
+from magmax_jax.storage import hub
 
 DTYPES = {
     "F64": np.dtype(np.float64),
