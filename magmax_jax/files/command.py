@@ -24,7 +24,7 @@ from magmax_jax.files.surveys import (
     survey,
 )
 from magmax_jax.merging import MergeRule, rules
-from magmax_jax.storage.tensors import DTYPES, TensorFiles, open_tensors
+from magmax_jax.storage.tensors import TensorFiles, open_tensors
 from magmax_jax.storage.writing import (
     SHARD_BYTES,
     DirectoryWriter,
@@ -33,8 +33,6 @@ from magmax_jax.storage.writing import (
     new_directory,
     refusing,
 )
-
-OUT_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Prepared:
         self.scale = self.rule.default_scale if request.scale is None else request.scale
         self.pretrained = open_tensors(self.story.pretrained)
         self.models = [open_tensors(source) for source in request.finetuned]
-        out_dtype = DTYPES[OUT_DTYPES[request.out_dtype]] if request.out_dtype else None
+        out_dtype = np.dtype(request.out_dtype) if request.out_dtype else None
         self.plan: Plan = make_plan(
             self.pretrained, self.models, request.include, request.exclude, out_dtype
         )
@@ -131,14 +129,14 @@ class Prepared:
             digests = self._digests(pool)
             keeper = self._keeper(aside)
             with new_directory(output) as partial:
-                writer = DirectoryWriter(partial, tensors, self.request.shard_bytes)
-                job = Job(
-                    self.pretrained, self.models, self.plan, self._surveyed(),
-                    self.chunked, self.nameless, self.scale, writer, self.state, keeper,
-                    advance,
-                )  # fmt: skip
-                story = self._tell(merge_files(job), digests)
-                writer.close()
+                with DirectoryWriter(partial, tensors, self.request.shard_bytes) as writer:
+                    job = Job(
+                        self.pretrained, self.models, self.plan, self._surveyed(),
+                        self.chunked, self.nameless, self.scale, writer, self.state, keeper,
+                        advance,
+                    )  # fmt: skip
+                    norms = merge_files(job)
+                story = self._tell(norms, digests)
                 card.copy_companions(self.pretrained, partial, self.request.out_dtype)
                 text = card.model_card(story, self.scale, self.plan.kept)
                 (partial / "README.md").write_text(text)

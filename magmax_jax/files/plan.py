@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.storage.tensors import MERGED, TensorFiles
+from magmax_jax.storage.tensors import TensorFiles
+
+MERGED = {np.dtype(name) for name in ("float32", "float16", "bfloat16")}
+"""What takes part in merging; all else is theta_0's."""
 
 
 @dataclass(frozen=True)

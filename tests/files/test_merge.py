@@ -243,28 +243,14 @@ class TestRefusals:
             ):
                 assert words in error
 
-    def test_torn_and_lying_files(self, models, tmp_path, capsys):
+    def test_a_torn_file(self, models, tmp_path, capsys):
         file = models[1] / "model.safetensors"
-        whole = file.read_bytes()
-        size = int.from_bytes(whole[:8], "little")
-
-        def lying(truth: bytes, lie: bytes) -> bytes:
-            return whole[:8] + whole[8 : 8 + size].replace(truth, lie) + whole[8 + size :]
-
-        for content, words in [
-            (whole[:-1], "its header describes"),
-            (whole + b"\0", "its header describes"),
-            (whole[:5], "not a whole safetensors file"),
-            (b"", "not a whole safetensors file"),
-            ((1 << 62).to_bytes(8, "little") + whole[8:], "cut off within its header"),
-            (lying(b"[70,30]", b"[71,30]"), "bytes for F32"),
-            (lying(b'"F32"', b'"X32"'), "unknown dtype"),
-        ]:
-            file.write_bytes(content)
-            error = self.refused(capsys, tmp_path, *sources(models))
-            assert words in error and str(file) in error
-            assert error.count("\n") == 1
-        assert file.read_bytes() == content
+        torn = file.read_bytes()[:-1]
+        file.write_bytes(torn)
+        error = self.refused(capsys, tmp_path, *sources(models))
+        assert "its header describes" in error and str(file) in error
+        assert error.count("\n") == 1
+        assert file.read_bytes() == torn
 
     def test_lost_shards_pickles_and_missing_places(self, models, tmp_path, capsys):
         shard = models[3] / "model-00002-of-00003.safetensors"
