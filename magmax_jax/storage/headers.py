@@ -1,6 +1,6 @@
 """A safetensors file's header: what it holds and where, checked against the bytes that follow."""
 
-import json
+import itertools
 import math
 import os
 import struct
@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from magmax_jax.errors import UserError
+from magmax_jax.storage.objects import parse
 
 DTYPES = {
     "F64": np.dtype(np.float64),
@@ -54,7 +55,8 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """The metadata and the tensors of one safetensors file, in the order of their data.
 
     Raises:
-      UserError: the header is torn, or does not describe exactly the bytes that follow it.
+      UserError: the header is torn, names a tensor twice, lets tensors share bytes, or does not
+        describe exactly the bytes that follow it.
     """
     try:
         with path.open("rb") as file:
@@ -62,10 +64,12 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             start = 8 + struct.unpack("<Q", file.read(8))[0]
             if start > size:
                 raise ValueError("it is cut off within its header")
-            header = json.loads(file.read(start - 8))
+            header = parse(file.read(start - 8), path)
         metadata = header.pop("__metadata__", {})
         tensors = {name: _tensor(path, start, entry) for name, entry in header.items()}
-        return metadata, _in_order(tensors, start, size)
+        return metadata, _in_order(path, tensors, start, size)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
@@ -85,9 +89,20 @@ def _tensor(path: Path, start: int, entry: dict) -> Tensor:
     return tensor
 
 
-def _in_order(tensors: dict[str, Tensor], start: int, size: int) -> dict[str, Tensor]:
+def _in_order(path: Path, tensors: dict[str, Tensor], start: int, size: int) -> dict[str, Tensor]:
     """The tensors as they lie in the file; raises a ValueError unless they fill it exactly."""
     ordered = sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].nbytes))
+    filled = [(name, tensor) for name, tensor in ordered if tensor.nbytes]
+    tied = [
+        f"{first} and {second}"
+        for (first, one), (second, other) in itertools.pairwise(filled)
+        if other.offset < one.offset + one.nbytes
+    ]
+    if tied:
+        raise UserError(
+            f"{path}: {', '.join(tied)} share bytes, but safetensors forbids tied tensors: "
+            "save the model again with transformers' save_pretrained"
+        )
     for name, tensor in ordered:
         if tensor.offset != start:
             raise ValueError(f"its header puts {name} at a wrong place")

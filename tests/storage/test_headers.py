@@ -65,6 +65,30 @@ def test_torn_files(path):
         assert words in message and message.endswith("fetch it again")
 
 
+def test_a_tensor_that_is_named_twice(path):
+    one, other = json.dumps(entry(4)), json.dumps(entry(4, at=4))
+    message = refusal(path, holding(f'{{"a": {one}, "b": {other}, "a": {other}}}', bytes(8)))
+    assert message == f"{path} names a twice: save the model again"
+    twice = '{"a": {"dtype": "U8", "dtype": "I8", "shape": [4], "data_offsets": [0, 4]}}'
+    assert "names dtype twice" in refusal(path, holding(twice, bytes(4)))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "pairs"),
+    [
+        ({"head": entry(4), "embedding": entry(4), "x": entry(2, at=4)}, ["head and embedding"]),
+        ({"a": entry(4), "b": entry(4, at=2)}, ["a and b"]),
+        ({"a": entry(6), "b": entry(2, at=2)}, ["a and b"]),
+        ({"a": entry(2), "b": entry(2), "c": entry(4, at=2), "d": entry(4, at=2)},
+         ["a and b", "c and d"]),
+    ],
+)  # fmt: skip
+def test_tied_tensors(tensors, pairs, path):
+    message = refusal(path, holding(json.dumps(tensors), bytes(6)))
+    assert message.startswith(f"{path}: {', '.join(pairs)} share bytes")
+    assert "save the model again with transformers' save_pretrained" in message
+
+
 def test_a_hole_between_tensors(path):
     header = json.dumps({"a": entry(4), "b": entry(4, at=6)})
     assert "puts b at a wrong place" in refusal(path, holding(header, bytes(10)))

@@ -76,6 +76,13 @@ def test_an_index_of_something_else(content, tmp_path):
     assert str(tmp_path / INDEX) in message and message.endswith("fetch it again")
 
 
+def test_an_index_that_names_a_tensor_twice(tmp_path):
+    for shard in "12":
+        write(tmp_path, shard, a=1)
+    (tmp_path / INDEX).write_text('{"weight_map": {"a": "1", "b": "2", "a": "2"}}')
+    assert refusal(tmp_path) == f"{tmp_path / INDEX} names a twice: save the model again"
+
+
 def test_places_without_tensors_that_are_read_one_by_one(tmp_path):
     assert "holds no weights" in refusal(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"boom")
