@@ -56,7 +56,7 @@ class Merge:
     def __call__(self) -> None:
         from magmax_jax.files.command import Prepared, Request
 
-        console = Console(highlight=False)
+        console = Console(highlight=False, markup=False, soft_wrap=True)
         prepared = Prepared(
             Request(
                 self.pretrained, self.finetuned, self.rule, self.scale, _options(self.options),

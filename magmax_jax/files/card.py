@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from magmax_jax.files.state import Story
+from magmax_jax.storage.objects import read_object
 from magmax_jax.storage.tensors import TensorFiles
 
 WEIGHT_SUFFIXES = {".safetensors", ".bin", ".msgpack", ".h5", ".pt", ".pth", ".ckpt", ".onnx"}
@@ -20,8 +21,8 @@ def copy_companions(pretrained: TensorFiles, directory: Path, out_dtype: str | N
         if path.is_file() and not weights and path.name != "README.md" and path.name[0] != ".":
             shutil.copyfile(path, directory / path.name)
     config = directory / "config.json"
-    if out_dtype is not None and config.exists():
-        content = json.loads(config.read_text())
+    content = read_object(config)
+    if out_dtype is not None and content is not None:
         content.pop("torch_dtype", None)
         config.write_text(json.dumps(content | {"dtype": out_dtype}, indent=2) + "\n")
 

@@ -5,7 +5,6 @@ import dataclasses
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from magmax_jax.errors import UserError
 from magmax_jax.files import card, state
 from magmax_jax.files.chunks import BUFFER_BYTES
 from magmax_jax.files.merge import Job, merge_files
-from magmax_jax.files.plan import Plan, make_plan
+from magmax_jax.files.plan import make_plan, open_all
+from magmax_jax.files.request import Request, begin
 from magmax_jax.files.state import Story, Task
 from magmax_jax.files.surveys import (
     check_state_possible,
@@ -24,9 +24,7 @@ from magmax_jax.files.surveys import (
     survey,
 )
 from magmax_jax.merging import MergeRule, rules
-from magmax_jax.storage.tensors import TensorFiles, open_tensors
 from magmax_jax.storage.writing import (
-    SHARD_BYTES,
     DirectoryWriter,
     FileWriter,
     check_free,
@@ -35,34 +33,18 @@ from magmax_jax.storage.writing import (
 )
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be merged, and how."""
-
-    pretrained: str | None
-    finetuned: tuple[str, ...]
-    rule: str | None = None
-    scale: float | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    out_dtype: str | None = None
-    state: Path | None = None
-    checksums: bool = True
-    shard_bytes: int = SHARD_BYTES
-
-
 class Prepared:
     """A request whose headers have been read; nothing has been computed or written.
 
+    What cannot be read or does not fit together is among the plan's problems.
+
     Raises:
-      UserError: the request contradicts itself or the state, or a file cannot be read.
+      UserError: the request contradicts itself or the state.
     """
 
     def __init__(self, request: Request):
         self.request = request
-        self.story, self.state = _begin(request)
+        self.story, self.state = begin(request)
         self.rule = rules.named(self.story.rule, self.story.seed, **self._rule_options())
         if request.state and not self.rule.streaming:
             raise UserError(
@@ -73,17 +55,18 @@ class Prepared:
         self.chunked = is_elementwise(self.story.rule, self.story.options)
         self.nameless = is_nameless(self.story.rule, self.story.options)
         self.scale = self.rule.default_scale if request.scale is None else request.scale
-        self.pretrained = open_tensors(self.story.pretrained)
-        self.models = [open_tensors(source) for source in request.finetuned]
+        opened, problems = open_all([self.story.pretrained, *request.finetuned])
+        self.pretrained, *models = opened
+        self.models = [model for model in models if model is not None]
         out_dtype = np.dtype(request.out_dtype) if request.out_dtype else None
-        self.plan: Plan = make_plan(
-            self.pretrained, self.models, request.include, request.exclude, out_dtype
-        )
+        plan = make_plan(self.pretrained, self.models, request.include, request.exclude, out_dtype)
+        problems += plan.problems
         self.layout = {}
-        if request.state:
-            self.layout = state.layout(self.rule, self.plan.merged, self.pretrained)
+        if request.state and self.pretrained:
+            self.layout = state.layout(self.rule, plan.merged, self.pretrained)
             if self.state:
-                state.check_state(self.state, self.layout, request.state)
+                problems += state.differences(self.state, self.layout, request.state)
+        self.plan = dataclasses.replace(plan, problems=problems)
 
     def _rule_options(self) -> dict[str, Any]:
         """A kept state of MagMax also keeps which task supplied each entry."""
@@ -101,11 +84,16 @@ class Prepared:
         held = len(self.models) + 4 if not self.rule.streaming else 5
         memory = BUFFER_BYTES if self.chunked else held * largest
         how = "in chunks, all models side by side" if self.chunked else "tensor by tensor"
-        lines = [
-            f"{self.story.rule} of {len(self.models)} models at scale {self.scale:g}, {how}",
-            f"merges {len(plan.merged)} tensors, keeps {len(plan.kept)} of theta_0's",
-            f"reads {size(self.bytes_read)}, writes {size(plan.bytes_written)}, "
-            f"takes about {size(memory)} of memory besides the program's own",
+        count = len(self.request.finetuned)
+        lines = [f"{self.story.rule} of {count} models at scale {self.scale:g}, {how}"]
+        if self.pretrained:
+            lines.append(f"merges {len(plan.merged)} tensors, keeps {len(plan.kept)} of theta_0's")
+        if not plan.problems:
+            lines.append(
+                f"reads {size(self.bytes_read)}, writes {size(plan.bytes_written)}, "
+                f"takes about {size(memory)} of memory besides the program's own"
+            )
+        lines += [
             *(f"note: {note}" for note in plan.notes),
             *(f"problem: {problem}" for problem in plan.problems),
         ]
@@ -117,7 +105,7 @@ class Prepared:
         Both appear whole or not at all, the state after the output.
 
         Raises:
-          UserError: the headers do not fit together, an input is broken, or the disk refuses.
+          UserError: the plan has problems (all are named), an input is broken, or the disk refuses.
         """
         self.plan.check()
         check_free(output)
@@ -195,36 +183,6 @@ class Prepared:
             sha256=self.story.sha256 or first,
             tasks=(*self.story.tasks, *tasks),
         )
-
-
-def _begin(request: Request) -> tuple[Story, TensorFiles | None]:
-    """The story so far: what the state tells, or a new one."""
-    if request.state and request.state.exists():
-        story, files = state.read_state(request.state)
-        for flag, given, known in (
-            ("--rule", request.rule, story.rule),
-            ("--options", request.options or None, story.options),
-            (
-                "--pretrained",
-                request.pretrained and _absolute(request.pretrained),
-                story.pretrained,
-            ),
-        ):
-            if given is not None and given != known:
-                raise UserError(f"{flag} is {given}, but {request.state} was begun with {known}")
-        return story, files
-    if request.pretrained is None:
-        raise UserError("--pretrained names no theta_0: without a state there is no other source")
-    if not request.finetuned:
-        raise UserError("--finetuned names no models to merge: give at least one")
-    rule = request.rule or "max_magnitude"
-    return Story(rule, request.options, request.seed, _absolute(request.pretrained), None), None
-
-
-def _absolute(source: str) -> str:
-    """A path from wherever it is read again; a hub id stays what it is."""
-    path = Path(source).expanduser()
-    return str(path.resolve()) if path.exists() else source
 
 
 def size(nbytes: int) -> str:

@@ -91,14 +91,15 @@ def layout(
     }
 
 
-def check_state(
+def differences(
     files: TensorFiles, expected: dict[str, tuple[np.dtype, tuple[int, ...]]], path: Path
-) -> None:
-    """Raises a UserError unless the file holds exactly the state that is expected."""
+) -> list[str]:
+    """A problem if the file does not hold exactly the state that is expected."""
     found = {name: (tensor.dtype, tensor.shape) for name, tensor in files.tensors.items()}
     differing = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
-    if differing:
-        raise UserError(
-            f"{path} is the state of another model or choice of tensors: {len(differing)} of its "
-            f"tensors differ, {differing[0]} first"
-        )
+    if not differing:
+        return []
+    return [
+        f"{path} is the state of another model or choice of tensors: {len(differing)} of its "
+        f"tensors differ, {differing[0]} first"
+    ]

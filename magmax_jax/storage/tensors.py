@@ -25,6 +25,12 @@ class TensorFiles:
     metadata: dict[str, str]
 
     @property
+    def place(self) -> Path:
+        """What messages call it: its directory, or its file where that has a name of its own."""
+        own = len(self.files) == 1 and self.files[0].name not in hub.SAFETENSORS
+        return self.files[0] if own else self.directory
+
+    @property
     def nbytes(self) -> int:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
@@ -47,7 +53,10 @@ def open_tensors(source: str | Path) -> TensorFiles:
             raise UserError(hub.no_weights(path.parent, {path.name}))
         return open_files(path.parent, [path])
     directory = hub.locate(source)
-    names = {p.name for p in directory.iterdir()}
+    try:
+        names = {p.name for p in directory.iterdir()}
+    except OSError as error:
+        raise UserError(f"{directory} cannot be read ({error.strerror})") from None
     indices = sorted(name for name in names if name.endswith(".safetensors.index.json"))
     others = sorted(name for name in names if name.endswith(".safetensors"))
     weights = [*(name for name in hub.SAFETENSORS if name in names), *indices]
