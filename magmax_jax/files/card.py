@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from magmax_jax.errors import UserError
 from magmax_jax.files.state import Story
 from magmax_jax.storage.objects import read_object
 from magmax_jax.storage.tensors import TensorFiles
@@ -28,12 +29,19 @@ def copy_companions(pretrained: TensorFiles, directory: Path, out_dtype: str | N
 
 
 def digest(files: TensorFiles) -> str:
-    """sha256 of a checkpoint's weight files, one after another in the order of their names."""
+    """sha256 of a checkpoint's weight files, one after another in the order of their names.
+
+    Raises:
+      UserError: one of them cannot be read.
+    """
     total = hashlib.sha256()
     for path in sorted(files.files):
-        with path.open("rb") as file:
-            while piece := file.read(_PIECE):
-                total.update(piece)
+        try:
+            with path.open("rb") as file:
+                while piece := file.read(_PIECE):
+                    total.update(piece)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror})") from None
     return total.hexdigest()
 
 

@@ -105,7 +105,8 @@ class Prepared:
         Both appear whole or not at all, the state after the output.
 
         Raises:
-          UserError: the plan has problems (all are named), an input is broken, or the disk refuses.
+          UserError: the plan has problems (all are named), the state holds one of the models
+            already or was begun with another theta_0, an input is broken, or the disk refuses.
         """
         self.plan.check()
         check_free(output)
@@ -114,7 +115,11 @@ class Prepared:
             for name, tensor in self.pretrained.tensors.items()
         }
         with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as aside:
+            # After an error, sha256s that nobody will read are not begun.
+            aside.callback(pool.shutdown, wait=False, cancel_futures=True)
             digests = self._digests(pool)
+            if self.state and self.request.checksums:
+                self._check_digests(digests)
             keeper = self._keeper(aside)
             with new_directory(output) as partial:
                 with DirectoryWriter(partial, tensors, self.request.shard_bytes) as writer:
@@ -161,19 +166,26 @@ class Prepared:
             pool.submit(card.digest, files) if self.request.checksums else None for files in wanted
         ]
 
+    def _check_digests(self, digests: list[Future]) -> None:
+        """Waits for the sha256s that tell whether the state may be continued with these models."""
+        (first, *rest), path, problems = digests, self.request.state, []
+        if self.story.sha256 and first.result() != self.story.sha256:
+            problems.append(
+                f"{self.story.pretrained} is not the theta_0 with which {path} was begun: its "
+                "weights have changed since; bring them back or begin another state"
+            )
+        tasks = enumerate(self.story.tasks, start=1)
+        earlier = {task.sha256: i for i, task in tasks if task.sha256}
+        for source, future in zip(self.request.finetuned, rest, strict=True):
+            if earlier and future.result() in earlier:
+                number = earlier[future.result()]
+                problems.append(
+                    f"{source} is in this state already, as task {number}: leave it out"
+                )
+        dataclasses.replace(self.plan, problems=problems).check()
+
     def _tell(self, norms: np.ndarray, digests: list[Future | None]) -> Story:
         first, *rest = [future.result() if future else None for future in digests]
-        if self.story.sha256 and first and first != self.story.sha256:
-            raise UserError(
-                f"{self.story.pretrained} is not the theta_0 with which {self.request.state} was "
-                "begun: its weights have changed since"
-            )
-        earlier = {
-            task.sha256: i for i, task in enumerate(self.story.tasks, start=1) if task.sha256
-        }
-        for source, sha256 in zip(self.request.finetuned, rest, strict=True):
-            if sha256 in earlier:
-                raise UserError(f"{source} is in this state already, as task {earlier[sha256]}")
         tasks = [
             Task(source, sha256, float(norm))
             for source, sha256, norm in zip(self.request.finetuned, rest, norms, strict=True)
