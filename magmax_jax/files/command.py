@@ -15,7 +15,7 @@ from magmax_jax.files import card, state
 from magmax_jax.files.chunks import BUFFER_BYTES
 from magmax_jax.files.merge import Job, merge_files
 from magmax_jax.files.plan import make_plan, open_all
-from magmax_jax.files.request import Request, begin
+from magmax_jax.files.request import Request, begin, weight_problems
 from magmax_jax.files.state import Story, Task
 from magmax_jax.files.surveys import (
     check_state_possible,
@@ -45,7 +45,11 @@ class Prepared:
     def __init__(self, request: Request):
         self.request = request
         self.story, self.state = begin(request)
-        self.rule = rules.named(self.story.rule, self.story.seed, **self._rule_options())
+        try:
+            self.rule = rules.named(self.story.rule, self.story.seed, **self._rule_options())
+        except TypeError as error:
+            given = ", ".join(f"{key}={value!r}" for key, value in self.story.options.items())
+            raise UserError(f"--options: {self.story.rule} cannot take {given} ({error})") from None
         if request.state and not self.rule.streaming:
             raise UserError(
                 f"{self.story.rule} needs all models at once: it has no state to keep in a file"
@@ -60,7 +64,7 @@ class Prepared:
         self.models = [model for model in models if model is not None]
         out_dtype = np.dtype(request.out_dtype) if request.out_dtype else None
         plan = make_plan(self.pretrained, self.models, request.include, request.exclude, out_dtype)
-        problems += plan.problems
+        problems += plan.problems + weight_problems(request, self.story)
         self.layout = {}
         if request.state and self.pretrained:
             self.layout = state.layout(self.rule, plan.merged, self.pretrained)
@@ -143,7 +147,7 @@ class Prepared:
         """The rule, told what it must know of whole task vectors."""
         name, options = self.story.rule, self.story.options
         found = survey(name, options, self.pretrained, self.models, self.plan.merged)
-        return rules.named(name, self.story.seed, **options, **found) if found else self.rule
+        return rules.named(name, self.story.seed, **(found | options)) if found else self.rule
 
     def _keeper(self, aside: contextlib.ExitStack) -> FileWriter | None:
         """The next state's file under a temporary name, removed unless it is renamed."""

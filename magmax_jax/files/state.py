@@ -55,8 +55,10 @@ class Story:
         try:
             value = json.loads(metadata[KEY])
             tasks = tuple(Task(**task) for task in value.pop("tasks"))
-            return cls(**value, tasks=tasks)
-        except (KeyError, ValueError, TypeError):
+            options = value.pop("options").items()  # JSON has lists for tuples
+            options = {key: tuple(v) if isinstance(v, list) else v for key, v in options}
+            return cls(**value, options=options, tasks=tasks)
+        except (KeyError, ValueError, TypeError, AttributeError):
             raise UserError(f"{path} is no state that a merge wrote") from None
 
 
