@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
@@ -37,7 +37,7 @@ class Merge:
     scale: float | None = None
     """lambda in theta_0 + lambda tau; none means the rule's published default."""
     options: tuple[str, ...] = ()
-    """Of the rule, as KEY=VALUE: density=0.1."""
+    """Of the rule, as KEY=VALUE: density=0.1, several values with commas: weights=1,2,3."""
     seed: int = 0
     """Of rules that draw."""
     include: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Merge:
     def __call__(self) -> None:
         from magmax_jax.files.command import Prepared, Request
 
-        console = Console(highlight=False)
+        console = Console(highlight=False, markup=False, soft_wrap=True)
         prepared = Prepared(
             Request(
                 self.pretrained, self.finetuned, self.rule, self.scale, _options(self.options),
@@ -95,14 +95,15 @@ class Inspect:
         Console(highlight=False).print(inspect(self.source))
 
 
-def _options(texts: tuple[str, ...]) -> dict[str, bool | int | float | str]:
-    """KEY=VALUE as numbers where they look like some."""
+def _options(texts: tuple[str, ...]) -> dict[str, Any]:
+    """KEY=VALUE as numbers where they look like some, KEY=VALUE,VALUE as tuples of them."""
     options = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not key or not equals:
             raise UserError(f"--options: {text!r} is not KEY=VALUE")
-        options[key.replace("-", "_")] = _value(value)
+        values = tuple(_value(part) for part in value.split(","))
+        options[key.replace("-", "_")] = values if len(values) > 1 else values[0]
     return options
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from magmax_jax.files.command import size
 from magmax_jax.files.state import KEY, Story
-from magmax_jax.files.tensors import Reader, Tensor, TensorFiles, open_files, open_tensors
+from magmax_jax.storage.tensors import Reader, Tensor, TensorFiles, open_files, open_tensors
 
 PIECE = 1 << 20
 """Entries that are read at once."""

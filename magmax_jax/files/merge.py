@@ -11,9 +11,9 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.files.chunks import Chunk, chunk_length, stream
 from magmax_jax.files.plan import Plan
-from magmax_jax.files.tensors import Reader, TensorFiles
-from magmax_jax.files.writing import DirectoryWriter, FileWriter
 from magmax_jax.merging import MergeRule, apply_task_vector, task_vector
+from magmax_jax.storage.tensors import Reader, TensorFiles
+from magmax_jax.storage.writing import DirectoryWriter, FileWriter
 
 
 class Job(NamedTuple):
@@ -141,12 +141,10 @@ def _refuse(sources: Sequence[TensorFiles], chunk: Chunk) -> None:
             if not np.isfinite(piece).all():
                 where = int(np.argmin(np.isfinite(piece)))
                 raise UserError(
-                    f"{source.directory}: {name} holds {piece[where]} at entry {start + where}: "
+                    f"{source.place}: {name} holds {piece[where]} at entry {start + where}: "
                     "this model is broken"
                 )
-    raise UserError(
-        f"{sources[0].directory}: a difference in {chunk.pieces[0].name} exceeds float32"
-    )
+    raise UserError(f"{sources[0].place}: a difference in {chunk.pieces[0].name} exceeds float32")
 
 
 def _by_tensor(job: Job, reader: Reader):
@@ -208,5 +206,5 @@ def finalize_compiled(rule: MergeRule, state):
 def _whole(source: TensorFiles, name: str, reader: Reader) -> jax.Array:
     tensor = jnp.asarray(reader.whole(source.tensors[name]), jnp.float32)
     if not bool(jnp.isfinite(tensor).all()):
-        raise UserError(f"{source.directory}: {name} is not finite: this model is broken")
+        raise UserError(f"{source.place}: {name} is not finite: this model is broken")
     return tensor
