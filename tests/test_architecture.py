@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "config", "results", "data", "scenarios", "storage", "models", "merging", "files",
-    "training", "evaluation", "checkpoints", "progress", "report", "experiment", "__main__",
+    "training", "evaluation", "checkpoints", "progress", "report", "experiment", "export",
+    "__main__",
 ]  # fmt: skip
 """Lowest first; each may import those before it."""
 

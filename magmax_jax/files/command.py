@@ -24,6 +24,7 @@ from magmax_jax.files.surveys import (
     survey,
 )
 from magmax_jax.merging import MergeRule, rules
+from magmax_jax.storage.tensors import TensorFiles, open_tensors
 from magmax_jax.storage.writing import (
     DirectoryWriter,
     FileWriter,
@@ -38,11 +39,15 @@ class Prepared:
 
     What cannot be read or does not fit together is among the plan's problems.
 
+    Args:
+      request: what is wanted.
+      open_source: gives the tensors of a source that the request names.
+
     Raises:
       UserError: the request contradicts itself or the state.
     """
 
-    def __init__(self, request: Request):
+    def __init__(self, request: Request, open_source: Callable[[str], TensorFiles] = open_tensors):
         self.request = request
         self.story, self.state = begin(request)
         try:
@@ -59,7 +64,7 @@ class Prepared:
         self.chunked = is_elementwise(self.story.rule, self.story.options)
         self.nameless = is_nameless(self.story.rule, self.story.options)
         self.scale = self.rule.default_scale if request.scale is None else request.scale
-        opened, problems = open_all([self.story.pretrained, *request.finetuned])
+        opened, problems = open_all([self.story.pretrained, *request.finetuned], open_source)
         self.pretrained, *models = opened
         self.models = [model for model in models if model is not None]
         out_dtype = np.dtype(request.out_dtype) if request.out_dtype else None

@@ -149,11 +149,12 @@ def _refuse(sources: Sequence[TensorFiles], chunk: Chunk) -> None:
 
 def _by_tensor(job: Job, reader: Reader):
     """Yields every tensor's squared norms of the task vectors."""
-    update, finalize = (
-        (partial(update_compiled, job.rule), partial(finalize_compiled, job.rule))
-        if job.nameless
-        else (job.rule.update, job.rule.finalize)
-    )
+    update, finalize = job.rule.update, job.rule.finalize
+    if job.nameless:
+        update = partial(update_compiled, job.rule)
+    # A collecting rule compiles its parts itself: as one program they would be as many as tasks.
+    if job.nameless and job.rule.streaming:
+        finalize = partial(finalize_compiled, job.rule)
     for name in job.plan.merged:
         theta_0, taus = read_task_vectors(job.pretrained, job.models, name, reader, job.nameless)
         (key,) = theta_0

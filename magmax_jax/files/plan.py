@@ -1,7 +1,7 @@
 """What a merge would do, from headers alone: every problem at once, bytes, memory, method."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.files import tied
 from magmax_jax.storage.objects import read_object
-from magmax_jax.storage.tensors import TensorFiles, open_tensors
+from magmax_jax.storage.tensors import TensorFiles
 
 MERGED = {np.dtype(name) for name in ("float32", "float16", "bfloat16")}
 """What takes part in merging; all else is theta_0's."""
@@ -38,12 +38,14 @@ class Plan:
             )
 
 
-def open_all(sources: Sequence[str]) -> tuple[list[TensorFiles | None], list[str]]:
+def open_all(
+    sources: Sequence[str], open_source: Callable[[str], TensorFiles]
+) -> tuple[list[TensorFiles | None], list[str]]:
     """Every source's headers, None where they cannot be read, and the problems that tell why."""
     opened, problems = [], []
     for source in sources:
         try:
-            opened.append(open_tensors(source))
+            opened.append(open_source(source))
         except UserError as error:
             opened.append(None)
             problems.append(str(error))

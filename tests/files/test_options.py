@@ -19,7 +19,8 @@ def given(monkeypatch, models):
 
     def options(*texts: str) -> dict:
         seen = []
-        monkeypatch.setattr(command, "Prepared", lambda request: seen.append(request) or 1 / 0)
+        stop = lambda request, opener: seen.append(request) or 1 / 0  # noqa: E731
+        monkeypatch.setattr(command, "Prepared", stop)
         with pytest.raises(ZeroDivisionError):
             main(["merge", "--options", *texts])
         return seen[0].options
