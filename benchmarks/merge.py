@@ -45,6 +45,8 @@ class Settings:
     """Shell patterns of contenders' names."""
     memory_limit: float = 20.0
     """GB of private memory; a contender that takes more is ended."""
+    once_over: float = 60.0
+    """Seconds; a contender that takes longer is run once, whatever `repeats` says."""
     time_limit: float = 900.0
     """Seconds; a contender that takes longer is ended."""
     output: Path | None = None
@@ -83,7 +85,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 _record(row | dataclasses.asdict(run), settings.output)
 
             of_these, to = paths[: models + 1], Path(outputs) / str(models)
-            done = run_round(present, of_these, to, settings.repeats, limits, told)
+            done = run_round(
+                present, of_these, to, settings.repeats, limits, settings.once_over, told
+            )
             rows = merge_rows(chosen, done.runs, absent, done.differences)
             table = markdown(COLUMNS, rows)
             _show(f"\n## {models} models\n\n{table}", settings.output)

@@ -35,11 +35,13 @@ def run_round(
     outputs: Path,
     repeats: int,
     limits: Limits,
+    once_over: float,
     told: Callable[[str, int, Run], None] = lambda name, repeat, run: None,
 ) -> Round:
     """Runs every contender `repeats` times, round robin: what drifts, drifts for all.
 
-    One that fails or exceeds a limit is not run again.
+    One that fails or exceeds a limit is not run again, nor is one that takes more than `once_over`
+    seconds.
 
     Args:
       paths: directories of theta_0, theta_1 ... theta_N.
@@ -51,7 +53,7 @@ def run_round(
     outputs.mkdir(parents=True)
     for repeat in range(repeats):
         for name, contender in ((contender.name, contender) for contender in field):
-            if not _all_well(runs[name]):
+            if not _all_well(runs[name]) or any(run.seconds > once_over for run in runs[name]):
                 continue
             job = jobs[name]
             shutil.rmtree(job.output, ignore_errors=True)

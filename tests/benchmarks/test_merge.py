@@ -71,7 +71,7 @@ def test_who_takes_too_much_is_ended_and_told_and_not_run_again(paths, tmp_path)
         child("fine", "held = bytearray(30_000_000); import time; time.sleep(0.2)"),
     ]  # fmt: skip
     limits = Limits(memory=0.2e9, seconds=3)
-    done = run_round(field, paths, tmp_path / "out", 2, limits)
+    done = run_round(field, paths, tmp_path / "out", 2, limits, once_over=60)
     rows = {row[0]: row[1:] for row in merge_rows(field, done.runs, {}, done.differences)}
     assert rows["memory"][0] == rows["grandchild"][0] == "> 0.2 GB"
     assert rows["time"][0] == "> 3 s"
@@ -81,6 +81,12 @@ def test_who_takes_too_much_is_ended_and_told_and_not_run_again(paths, tmp_path)
     for run in done.runs["fine"]:
         assert 30e6 < run.anonymous <= run.resident < 100e6
     assert not (tmp_path / "out").exists()
+
+
+def test_who_takes_long_is_run_once(paths, tmp_path):
+    field = [child("slow", "import time; time.sleep(0.5)"), child("fast", "pass")]
+    done = run_round(field, paths, tmp_path / "out", 2, GENEROUS, once_over=0.4)
+    assert [len(runs) for runs in done.runs.values()] == [1, 2]
 
 
 def test_what_it_prints_is_kept(tmp_path):
