@@ -33,6 +33,9 @@ from magmax_jax.storage.writing import (
     refusing,
 )
 
+HASHERS = 2
+"""Threads that compute sha256s beside the merge: one takes longer than merging does."""
+
 
 class Prepared:
     """A request whose headers have been read; nothing has been computed or written.
@@ -123,7 +126,7 @@ class Prepared:
             name: (self.plan.out_dtypes[name], tensor.shape)
             for name, tensor in self.pretrained.tensors.items()
         }
-        with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as aside:
+        with ThreadPoolExecutor(HASHERS) as pool, contextlib.ExitStack() as aside:
             # After an error, sha256s that nobody will read are not begun.
             aside.callback(pool.shutdown, wait=False, cancel_futures=True)
             digests = self._digests(pool)
