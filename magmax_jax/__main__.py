@@ -1,9 +1,11 @@
 """The command `magmax`, which is `python -m magmax_jax`: checkpoints in, a checkpoint out."""
 
 import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -18,12 +20,17 @@ from rich.progress import (
 
 from magmax_jax.errors import UserError, exit_code
 
+if TYPE_CHECKING:  # both take seconds to import: --help and wrong flags do without
+    from magmax_jax.files.command import Prepared
+    from magmax_jax.storage.tensors import TensorFiles
+
 
 @dataclass(frozen=True)
 class Merge:
     """Merges checkpoints that were fine-tuned from one; any architecture, tensor by tensor.
 
-    Sources are hub ids, directories (single or sharded safetensors) or .safetensors files.
+    Sources are hub ids, directories (single or sharded safetensors), .safetensors files, or runs:
+    RUN is its last model, RUN:zero_shot its theta_0, RUN:RULE@SCALE one of its merges.
     """
 
     finetuned: tuple[str, ...] = ()
@@ -37,7 +44,7 @@ class Merge:
     scale: float | None = None
     """lambda in theta_0 + lambda tau; none means the rule's published default."""
     options: tuple[str, ...] = ()
-    """Of the rule, as KEY=VALUE: density=0.1."""
+    """Of the rule, as KEY=VALUE: density=0.1, several values with commas: weights=1,2,3."""
     seed: int = 0
     """Of rules that draw."""
     include: tuple[str, ...] = ()
@@ -56,13 +63,16 @@ class Merge:
     def __call__(self) -> None:
         from magmax_jax.files.command import Prepared, Request
 
-        console = Console(highlight=False)
-        prepared = Prepared(
-            Request(
-                self.pretrained, self.finetuned, self.rule, self.scale, _options(self.options),
-                self.seed, self.include, self.exclude, self.out_dtype, self.state, self.checksums,
-            )
+        console = Console(highlight=False, markup=False, soft_wrap=True)
+        request = Request(
+            self.pretrained, self.finetuned, self.rule, self.scale, _options(self.options),
+            self.seed, self.include, self.exclude, self.out_dtype, self.state, self.checksums,
         )  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
+            prepared = Prepared(request, _opener(Path(temporary)))
+            self._run(prepared, console)
+
+    def _run(self, prepared: "Prepared", console: Console) -> None:
         if self.dry_run:
             console.print(prepared.describe())
             prepared.plan.check()
@@ -87,22 +97,44 @@ class Inspect:
     """Prints what a checkpoint or a state holds: parts, norms, tasks, the share of each."""
 
     source: tyro.conf.Positional[str]
-    """Hub id, directory, .safetensors file, or a state that a merge wrote."""
+    """Hub id, directory, .safetensors file, RUN[:MODEL], or a state that a merge wrote."""
 
     def __call__(self) -> None:
         from magmax_jax.files.inspection import inspect
 
-        Console(highlight=False).print(inspect(self.source))
+        with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
+            shown = inspect(self.source, _opener(Path(temporary)))
+        Console(highlight=False).print(shown)
 
 
-def _options(texts: tuple[str, ...]) -> dict[str, bool | int | float | str]:
-    """KEY=VALUE as numbers where they look like some."""
+def _opener(temporary: Path) -> Callable[[str], "TensorFiles"]:
+    """Opens sources; what a run keeps in its own format is first written out in `temporary`."""
+    from magmax_jax.results import model_of_run
+    from magmax_jax.storage.tensors import open_tensors
+
+    def open_source(source: str) -> "TensorFiles":
+        found = model_of_run(source)
+        if found is None:
+            return open_tensors(source)
+        from magmax_jax.export import export
+
+        run, model = found
+        directory = temporary / f"{len(list(temporary.iterdir()))}-{run.name}-{model}"
+        export(run, model, directory)
+        return open_tensors(directory)
+
+    return open_source
+
+
+def _options(texts: tuple[str, ...]) -> dict[str, Any]:
+    """KEY=VALUE as numbers where they look like some, KEY=VALUE,VALUE as tuples of them."""
     options = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not key or not equals:
             raise UserError(f"--options: {text!r} is not KEY=VALUE")
-        options[key.replace("-", "_")] = _value(value)
+        values = tuple(_value(part) for part in value.split(","))
+        options[key.replace("-", "_")] = values if len(values) > 1 else values[0]
     return options
 
 

@@ -124,6 +124,19 @@ class RunDirectory:
             return None
 
 
+def model_of_run(source: str) -> tuple[Path, str] | None:
+    """What `RUN` or `RUN:MODEL` names, the run's directory and the model; None for anything else.
+
+    Without a name it is `finetuned`.
+    """
+    path, _, model = source.rpartition(":")
+    for directory, name in ((source, "finetuned"), (path, model)):
+        run = Path(directory).expanduser()
+        if directory and (run / CONFIG).is_file() and (run / CHECKPOINTS).is_dir():
+            return run, name
+    return None
+
+
 def _differences(stored: Any, ours: Any, where: str = "") -> Iterator[str]:
     """Fields in which two configurations differ, as `train.epochs: 10 there, 5 here`."""
     if isinstance(stored, dict) and isinstance(ours, dict):

@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "config", "results", "data", "scenarios", "models", "merging", "files", "training",
-    "evaluation", "checkpoints", "progress", "report", "experiment", "__main__",
+    "errors", "config", "results", "data", "scenarios", "storage", "models", "merging", "files",
+    "training", "evaluation", "checkpoints", "progress", "report", "experiment", "export",
+    "__main__",
 ]  # fmt: skip
 """Lowest first; each may import those before it."""
 
@@ -45,13 +48,14 @@ def test_imports_run_downward():
         assert not any(name.startswith(("experiments", "tests")) for name in names)
 
 
-def test_merging_knows_nothing_of_models_and_models_nothing_of_data():
+@pytest.mark.parametrize(
+    ("floor", "known"), [("storage", set()), ("merging", set()), ("models", {"storage"})]
+)
+def test_storage_and_merging_know_nothing_and_models_only_storage(floor, known):
     for file, names in sources().items():
         ours = {name.split(".")[1] for name in names if name.startswith("magmax_jax.")}
-        if "merging" in file.parts:
-            assert ours <= {"merging", "errors"}
-        if "models" in file.parts:
-            assert ours <= {"models", "errors"}
+        if file.relative_to(ROOT / "magmax_jax").parts[0] == floor:
+            assert ours <= {floor, "errors"} | known
 
 
 def test_nothing_unpickles():

@@ -6,8 +6,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from magmax_jax.errors import UserError
 from magmax_jax.files.state import Story
-from magmax_jax.files.tensors import TensorFiles
+from magmax_jax.storage.objects import read_object
+from magmax_jax.storage.tensors import TensorFiles
 
 WEIGHT_SUFFIXES = {".safetensors", ".bin", ".msgpack", ".h5", ".pt", ".pth", ".ckpt", ".onnx"}
 _PIECE = 1 << 22
@@ -20,19 +22,26 @@ def copy_companions(pretrained: TensorFiles, directory: Path, out_dtype: str | N
         if path.is_file() and not weights and path.name != "README.md" and path.name[0] != ".":
             shutil.copyfile(path, directory / path.name)
     config = directory / "config.json"
-    if out_dtype is not None and config.exists():
-        content = json.loads(config.read_text())
+    content = read_object(config)
+    if out_dtype is not None and content is not None:
         content.pop("torch_dtype", None)
         config.write_text(json.dumps(content | {"dtype": out_dtype}, indent=2) + "\n")
 
 
 def digest(files: TensorFiles) -> str:
-    """sha256 of a checkpoint's weight files, one after another in the order of their names."""
+    """sha256 of a checkpoint's weight files, one after another in the order of their names.
+
+    Raises:
+      UserError: one of them cannot be read.
+    """
     total = hashlib.sha256()
     for path in sorted(files.files):
-        with path.open("rb") as file:
-            while piece := file.read(_PIECE):
-                total.update(piece)
+        try:
+            with path.open("rb") as file:
+                while piece := file.read(_PIECE):
+                    total.update(piece)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror})") from None
     return total.hexdigest()
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from magmax_jax.files.tensors import Reader, Tensor, TensorFiles
+from magmax_jax.storage.tensors import Reader, Tensor, TensorFiles
 
 BUFFER_BYTES = 24 << 20
 """What the two sets of buffers take together."""

@@ -5,7 +5,6 @@ import dataclasses
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from magmax_jax.errors import UserError
 from magmax_jax.files import card, state
 from magmax_jax.files.chunks import BUFFER_BYTES
 from magmax_jax.files.merge import Job, merge_files
-from magmax_jax.files.plan import Plan, make_plan
+from magmax_jax.files.plan import make_plan, open_all
+from magmax_jax.files.request import Request, begin, weight_problems
 from magmax_jax.files.state import Story, Task
 from magmax_jax.files.surveys import (
     check_state_possible,
@@ -23,49 +23,41 @@ from magmax_jax.files.surveys import (
     is_nameless,
     survey,
 )
-from magmax_jax.files.tensors import DTYPES, TensorFiles, open_tensors
-from magmax_jax.files.writing import (
-    SHARD_BYTES,
+from magmax_jax.merging import MergeRule, rules
+from magmax_jax.storage.tensors import TensorFiles, open_tensors
+from magmax_jax.storage.writing import (
     DirectoryWriter,
     FileWriter,
     check_free,
     new_directory,
     refusing,
 )
-from magmax_jax.merging import MergeRule, rules
 
-OUT_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be merged, and how."""
-
-    pretrained: str | None
-    finetuned: tuple[str, ...]
-    rule: str | None = None
-    scale: float | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    out_dtype: str | None = None
-    state: Path | None = None
-    checksums: bool = True
-    shard_bytes: int = SHARD_BYTES
+HASHERS = 2
+"""Threads that compute sha256s beside the merge: one takes longer than merging does."""
 
 
 class Prepared:
     """A request whose headers have been read; nothing has been computed or written.
 
+    What cannot be read or does not fit together is among the plan's problems.
+
+    Args:
+      request: what is wanted.
+      open_source: gives the tensors of a source that the request names.
+
     Raises:
-      UserError: the request contradicts itself or the state, or a file cannot be read.
+      UserError: the request contradicts itself or the state.
     """
 
-    def __init__(self, request: Request):
+    def __init__(self, request: Request, open_source: Callable[[str], TensorFiles] = open_tensors):
         self.request = request
-        self.story, self.state = _begin(request)
-        self.rule = rules.named(self.story.rule, self.story.seed, **self._rule_options())
+        self.story, self.state = begin(request)
+        try:
+            self.rule = rules.named(self.story.rule, self.story.seed, **self._rule_options())
+        except TypeError as error:
+            given = ", ".join(f"{key}={value!r}" for key, value in self.story.options.items())
+            raise UserError(f"--options: {self.story.rule} cannot take {given} ({error})") from None
         if request.state and not self.rule.streaming:
             raise UserError(
                 f"{self.story.rule} needs all models at once: it has no state to keep in a file"
@@ -75,17 +67,18 @@ class Prepared:
         self.chunked = is_elementwise(self.story.rule, self.story.options)
         self.nameless = is_nameless(self.story.rule, self.story.options)
         self.scale = self.rule.default_scale if request.scale is None else request.scale
-        self.pretrained = open_tensors(self.story.pretrained)
-        self.models = [open_tensors(source) for source in request.finetuned]
-        out_dtype = DTYPES[OUT_DTYPES[request.out_dtype]] if request.out_dtype else None
-        self.plan: Plan = make_plan(
-            self.pretrained, self.models, request.include, request.exclude, out_dtype
-        )
+        opened, problems = open_all([self.story.pretrained, *request.finetuned], open_source)
+        self.pretrained, *models = opened
+        self.models = [model for model in models if model is not None]
+        out_dtype = np.dtype(request.out_dtype) if request.out_dtype else None
+        plan = make_plan(self.pretrained, self.models, request.include, request.exclude, out_dtype)
+        problems += plan.problems + weight_problems(request, self.story)
         self.layout = {}
-        if request.state:
-            self.layout = state.layout(self.rule, self.plan.merged, self.pretrained)
+        if request.state and self.pretrained:
+            self.layout = state.layout(self.rule, plan.merged, self.pretrained)
             if self.state:
-                state.check_state(self.state, self.layout, request.state)
+                problems += state.differences(self.state, self.layout, request.state)
+        self.plan = dataclasses.replace(plan, problems=problems)
 
     def _rule_options(self) -> dict[str, Any]:
         """A kept state of MagMax also keeps which task supplied each entry."""
@@ -103,11 +96,16 @@ class Prepared:
         held = len(self.models) + 4 if not self.rule.streaming else 5
         memory = BUFFER_BYTES if self.chunked else held * largest
         how = "in chunks, all models side by side" if self.chunked else "tensor by tensor"
-        lines = [
-            f"{self.story.rule} of {len(self.models)} models at scale {self.scale:g}, {how}",
-            f"merges {len(plan.merged)} tensors, keeps {len(plan.kept)} of theta_0's",
-            f"reads {size(self.bytes_read)}, writes {size(plan.bytes_written)}, "
-            f"takes about {size(memory)} of memory besides the program's own",
+        count = len(self.request.finetuned)
+        lines = [f"{self.story.rule} of {count} models at scale {self.scale:g}, {how}"]
+        if self.pretrained:
+            lines.append(f"merges {len(plan.merged)} tensors, keeps {len(plan.kept)} of theta_0's")
+        if not plan.problems:
+            lines.append(
+                f"reads {size(self.bytes_read)}, writes {size(plan.bytes_written)}, "
+                f"takes about {size(memory)} of memory besides the program's own"
+            )
+        lines += [
             *(f"note: {note}" for note in plan.notes),
             *(f"problem: {problem}" for problem in plan.problems),
         ]
@@ -119,7 +117,8 @@ class Prepared:
         Both appear whole or not at all, the state after the output.
 
         Raises:
-          UserError: the headers do not fit together, an input is broken, or the disk refuses.
+          UserError: the plan has problems (all are named), the state holds one of the models
+            already or was begun with another theta_0, an input is broken, or the disk refuses.
         """
         self.plan.check()
         check_free(output)
@@ -127,18 +126,22 @@ class Prepared:
             name: (self.plan.out_dtypes[name], tensor.shape)
             for name, tensor in self.pretrained.tensors.items()
         }
-        with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as aside:
+        with ThreadPoolExecutor(HASHERS) as pool, contextlib.ExitStack() as aside:
+            # After an error, sha256s that nobody will read are not begun.
+            aside.callback(pool.shutdown, wait=False, cancel_futures=True)
             digests = self._digests(pool)
+            if self.state and self.request.checksums:
+                self._check_digests(digests)
             keeper = self._keeper(aside)
             with new_directory(output) as partial:
-                writer = DirectoryWriter(partial, tensors, self.request.shard_bytes)
-                job = Job(
-                    self.pretrained, self.models, self.plan, self._surveyed(),
-                    self.chunked, self.nameless, self.scale, writer, self.state, keeper,
-                    advance,
-                )  # fmt: skip
-                story = self._tell(merge_files(job), digests)
-                writer.close()
+                with DirectoryWriter(partial, tensors, self.request.shard_bytes) as writer:
+                    job = Job(
+                        self.pretrained, self.models, self.plan, self._surveyed(),
+                        self.chunked, self.nameless, self.scale, writer, self.state, keeper,
+                        advance,
+                    )  # fmt: skip
+                    norms = merge_files(job)
+                story = self._tell(norms, digests)
                 card.copy_companions(self.pretrained, partial, self.request.out_dtype)
                 text = card.model_card(story, self.scale, self.plan.kept)
                 (partial / "README.md").write_text(text)
@@ -152,7 +155,7 @@ class Prepared:
         """The rule, told what it must know of whole task vectors."""
         name, options = self.story.rule, self.story.options
         found = survey(name, options, self.pretrained, self.models, self.plan.merged)
-        return rules.named(name, self.story.seed, **options, **found) if found else self.rule
+        return rules.named(name, self.story.seed, **(found | options)) if found else self.rule
 
     def _keeper(self, aside: contextlib.ExitStack) -> FileWriter | None:
         """The next state's file under a temporary name, removed unless it is renamed."""
@@ -175,19 +178,26 @@ class Prepared:
             pool.submit(card.digest, files) if self.request.checksums else None for files in wanted
         ]
 
+    def _check_digests(self, digests: list[Future]) -> None:
+        """Waits for the sha256s that tell whether the state may be continued with these models."""
+        (first, *rest), path, problems = digests, self.request.state, []
+        if self.story.sha256 and first.result() != self.story.sha256:
+            problems.append(
+                f"{self.story.pretrained} is not the theta_0 with which {path} was begun: its "
+                "weights have changed since; bring them back or begin another state"
+            )
+        tasks = enumerate(self.story.tasks, start=1)
+        earlier = {task.sha256: i for i, task in tasks if task.sha256}
+        for source, future in zip(self.request.finetuned, rest, strict=True):
+            if earlier and future.result() in earlier:
+                number = earlier[future.result()]
+                problems.append(
+                    f"{source} is in this state already, as task {number}: leave it out"
+                )
+        dataclasses.replace(self.plan, problems=problems).check()
+
     def _tell(self, norms: np.ndarray, digests: list[Future | None]) -> Story:
         first, *rest = [future.result() if future else None for future in digests]
-        if self.story.sha256 and first and first != self.story.sha256:
-            raise UserError(
-                f"{self.story.pretrained} is not the theta_0 with which {self.request.state} was "
-                "begun: its weights have changed since"
-            )
-        earlier = {
-            task.sha256: i for i, task in enumerate(self.story.tasks, start=1) if task.sha256
-        }
-        for source, sha256 in zip(self.request.finetuned, rest, strict=True):
-            if sha256 in earlier:
-                raise UserError(f"{source} is in this state already, as task {earlier[sha256]}")
         tasks = [
             Task(source, sha256, float(norm))
             for source, sha256, norm in zip(self.request.finetuned, rest, norms, strict=True)
@@ -197,36 +207,6 @@ class Prepared:
             sha256=self.story.sha256 or first,
             tasks=(*self.story.tasks, *tasks),
         )
-
-
-def _begin(request: Request) -> tuple[Story, TensorFiles | None]:
-    """The story so far: what the state tells, or a new one."""
-    if request.state and request.state.exists():
-        story, files = state.read_state(request.state)
-        for flag, given, known in (
-            ("--rule", request.rule, story.rule),
-            ("--options", request.options or None, story.options),
-            (
-                "--pretrained",
-                request.pretrained and _absolute(request.pretrained),
-                story.pretrained,
-            ),
-        ):
-            if given is not None and given != known:
-                raise UserError(f"{flag} is {given}, but {request.state} was begun with {known}")
-        return story, files
-    if request.pretrained is None:
-        raise UserError("--pretrained names no theta_0: without a state there is no other source")
-    if not request.finetuned:
-        raise UserError("--finetuned names no models to merge: give at least one")
-    rule = request.rule or "max_magnitude"
-    return Story(rule, request.options, request.seed, _absolute(request.pretrained), None), None
-
-
-def _absolute(source: str) -> str:
-    """A path from wherever it is read again; a hub id stays what it is."""
-    path = Path(source).expanduser()
-    return str(path.resolve()) if path.exists() else source
 
 
 def size(nbytes: int) -> str:

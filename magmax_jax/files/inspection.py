@@ -1,7 +1,7 @@
 """What a checkpoint or a state holds, told in a table: `magmax inspect`."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,20 +11,20 @@ from rich.table import Table
 
 from magmax_jax.files.command import size
 from magmax_jax.files.state import KEY, Story
-from magmax_jax.files.tensors import Reader, Tensor, TensorFiles, open_files, open_tensors
+from magmax_jax.storage.tensors import Reader, Tensor, TensorFiles, open_files, open_tensors
 
 PIECE = 1 << 20
 """Entries that are read at once."""
 
 
-def inspect(source: str) -> Group:
+def inspect(source: str, open_source: Callable[[str], TensorFiles] = open_tensors) -> Group:
     """A hub id, a directory, a .safetensors file or a state, described for the terminal.
 
     Raises:
       UserError: it cannot be read.
     """
     path = Path(source)
-    files = open_files(path.parent, [path]) if path.is_file() else open_tensors(source)
+    files = open_files(path.parent, [path]) if path.is_file() else open_source(source)
     if KEY in files.metadata:
         return _state(files, path)
     return Group(*_checkpoint(files))

@@ -11,9 +11,9 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.files.chunks import Chunk, chunk_length, stream
 from magmax_jax.files.plan import Plan
-from magmax_jax.files.tensors import Reader, TensorFiles
-from magmax_jax.files.writing import DirectoryWriter, FileWriter
 from magmax_jax.merging import MergeRule, apply_task_vector, task_vector
+from magmax_jax.storage.tensors import Reader, TensorFiles
+from magmax_jax.storage.writing import DirectoryWriter, FileWriter
 
 
 class Job(NamedTuple):
@@ -141,21 +141,20 @@ def _refuse(sources: Sequence[TensorFiles], chunk: Chunk) -> None:
             if not np.isfinite(piece).all():
                 where = int(np.argmin(np.isfinite(piece)))
                 raise UserError(
-                    f"{source.directory}: {name} holds {piece[where]} at entry {start + where}: "
+                    f"{source.place}: {name} holds {piece[where]} at entry {start + where}: "
                     "this model is broken"
                 )
-    raise UserError(
-        f"{sources[0].directory}: a difference in {chunk.pieces[0].name} exceeds float32"
-    )
+    raise UserError(f"{sources[0].place}: a difference in {chunk.pieces[0].name} exceeds float32")
 
 
 def _by_tensor(job: Job, reader: Reader):
     """Yields every tensor's squared norms of the task vectors."""
-    update, finalize = (
-        (partial(update_compiled, job.rule), partial(finalize_compiled, job.rule))
-        if job.nameless
-        else (job.rule.update, job.rule.finalize)
-    )
+    update, finalize = job.rule.update, job.rule.finalize
+    if job.nameless:
+        update = partial(update_compiled, job.rule)
+    # A collecting rule compiles its parts itself: as one program they would be as many as tasks.
+    if job.nameless and job.rule.streaming:
+        finalize = partial(finalize_compiled, job.rule)
     for name in job.plan.merged:
         theta_0, taus = read_task_vectors(job.pretrained, job.models, name, reader, job.nameless)
         (key,) = theta_0
@@ -208,5 +207,5 @@ def finalize_compiled(rule: MergeRule, state):
 def _whole(source: TensorFiles, name: str, reader: Reader) -> jax.Array:
     tensor = jnp.asarray(reader.whole(source.tensors[name]), jnp.float32)
     if not bool(jnp.isfinite(tensor).all()):
-        raise UserError(f"{source.directory}: {name} is not finite: this model is broken")
+        raise UserError(f"{source.place}: {name} is not finite: this model is broken")
     return tensor

@@ -1,13 +1,18 @@
 """What a merge would do, from headers alone: every problem at once, bytes, memory, method."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.files.tensors import MERGED, TensorFiles
+from magmax_jax.files import tied
+from magmax_jax.storage.objects import read_object
+from magmax_jax.storage.tensors import TensorFiles
+
+MERGED = {np.dtype(name) for name in ("float32", "float16", "bfloat16")}
+"""What takes part in merging; all else is theta_0's."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Plan:
 
     def check(self) -> None:
         """Raises one UserError that lists every problem."""
+        if len(self.problems) == 1:
+            raise UserError(f"these checkpoints cannot be merged: {self.problems[0]}")
         if self.problems:
             raise UserError(
                 f"these checkpoints cannot be merged ({len(self.problems)} problems):\n  "
@@ -31,8 +38,22 @@ class Plan:
             )
 
 
+def open_all(
+    sources: Sequence[str], open_source: Callable[[str], TensorFiles]
+) -> tuple[list[TensorFiles | None], list[str]]:
+    """Every source's headers, None where they cannot be read, and the problems that tell why."""
+    opened, problems = [], []
+    for source in sources:
+        try:
+            opened.append(open_source(source))
+        except UserError as error:
+            opened.append(None)
+            problems.append(str(error))
+    return opened, problems
+
+
 def make_plan(
-    pretrained: TensorFiles,
+    pretrained: TensorFiles | None,
     models: Sequence[TensorFiles],
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -41,11 +62,18 @@ def make_plan(
     """Compares every model's headers with theta_0's.
 
     Args:
+      pretrained: theta_0, None where it cannot be read: then there is nothing to compare with.
       include: shell patterns of names that are merged; none means all.
       exclude: patterns of names that are kept as theta_0 has them.
       out_dtype: of merged tensors in the output; None keeps theta_0's.
     """
-    problems, notes = [], []
+    if pretrained is None:
+        return Plan([], [], {})
+    problems, notes = [], _repeats(pretrained, models)
+    try:
+        read_object(pretrained.directory / "config.json")
+    except UserError as error:  # the output would have it too
+        problems.append(str(error))
 
     def wanted(name: str) -> bool:
         chosen = not include or any(fnmatch.fnmatchcase(name, p) for p in include)
@@ -53,7 +81,7 @@ def make_plan(
 
     for pattern in (*include, *exclude):
         if not any(fnmatch.fnmatchcase(name, pattern) for name in pretrained.tensors):
-            problems.append(f"the pattern {pattern!r} matches no tensor of {pretrained.directory}")
+            problems.append(f"the pattern {pattern!r} matches no tensor of {pretrained.place}")
     merged = [n for n, t in pretrained.tensors.items() if wanted(n) and t.dtype in MERGED]
     merged_names = set(merged)
     kept = [name for name in pretrained.tensors if name not in merged_names]
@@ -61,7 +89,7 @@ def make_plan(
     if others:
         notes.append(f"{len(others)} tensors are not floating-point and stay: {_some(others)}")
     if not merged:
-        problems.append(f"{pretrained.directory} holds no floating-point tensor to merge")
+        problems.append(f"{pretrained.place} holds no floating-point tensor to merge")
     for model in models:
         problems += _differences(pretrained, model, merged, kept)
         notes += _notes(pretrained, model, merged)
@@ -82,11 +110,13 @@ def make_plan(
 
 
 def _differences(pretrained: TensorFiles, model: TensorFiles, merged, kept) -> list[str]:
-    where, problems = model.directory, []
+    where, problems = model.place, []
     for name in merged:
         theirs, ours = model.tensors.get(name), pretrained.tensors[name]
         if theirs is None:
-            problems.append(f"{where}: {name} is missing")
+            problems.append(
+                f"{where}: {name} is missing{tied.why_missing(name, pretrained, model)}"
+            )
         elif theirs.shape != ours.shape:
             shapes = f"{list(theirs.shape)}, theta_0's {list(ours.shape)}"
             problems.append(f"{where}: {name} has shape {shapes}")
@@ -94,7 +124,9 @@ def _differences(pretrained: TensorFiles, model: TensorFiles, merged, kept) -> l
             problems.append(f"{where}: {name} is {theirs.dtype}, which is not merged")
     known = set(merged) | set(kept)
     problems += [
-        f"{where}: {name} is not in theta_0" for name in model.tensors if name not in known
+        f"{where}: {name} is not in theta_0{tied.why_unexpected(name, model)}"
+        for name in model.tensors
+        if name not in known
     ]
     return problems
 
@@ -107,7 +139,21 @@ def _notes(pretrained: TensorFiles, model: TensorFiles, merged) -> list[str]:
         if name in model.tensors and model.tensors[name].dtype != pretrained.tensors[name].dtype
     ]
     if differing:
-        notes.append(f"{model.directory}: another dtype than theta_0's in {_some(differing)}")
+        notes.append(f"{model.place}: another dtype than theta_0's in {_some(differing)}")
+    return notes
+
+
+def _repeats(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> list[str]:
+    """Notes on models that are theta_0, or each other: allowed, but rarely meant."""
+    theta_0, *places = [
+        tuple(path.resolve() for path in files.files) for files in (pretrained, *models)
+    ]
+    notes = []
+    for i, model in enumerate(models):
+        if places[i] == theta_0:
+            notes.append(f"{model.place} is theta_0 itself: its task vector is zero")
+        elif places[i] in places[:i]:
+            notes.append(f"{model.place} is named more than once: it counts each time")
     return notes
 
 

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.files.tensors import Tensor, TensorFiles, open_files
 from magmax_jax.merging import MergeRule
+from magmax_jax.storage.tensors import Tensor, TensorFiles, open_files
 
 KEY = "magmax_state"
 
@@ -55,8 +55,10 @@ class Story:
         try:
             value = json.loads(metadata[KEY])
             tasks = tuple(Task(**task) for task in value.pop("tasks"))
-            return cls(**value, tasks=tasks)
-        except (KeyError, ValueError, TypeError):
+            options = value.pop("options").items()  # JSON has lists for tuples
+            options = {key: tuple(v) if isinstance(v, list) else v for key, v in options}
+            return cls(**value, options=options, tasks=tasks)
+        except (KeyError, ValueError, TypeError, AttributeError):
             raise UserError(f"{path} is no state that a merge wrote") from None
 
 
@@ -91,14 +93,15 @@ def layout(
     }
 
 
-def check_state(
+def differences(
     files: TensorFiles, expected: dict[str, tuple[np.dtype, tuple[int, ...]]], path: Path
-) -> None:
-    """Raises a UserError unless the file holds exactly the state that is expected."""
+) -> list[str]:
+    """A problem if the file does not hold exactly the state that is expected."""
     found = {name: (tensor.dtype, tensor.shape) for name, tensor in files.tensors.items()}
     differing = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
-    if differing:
-        raise UserError(
-            f"{path} is the state of another model or choice of tensors: {len(differing)} of its "
-            f"tensors differ, {differing[0]} first"
-        )
+    if not differing:
+        return []
+    return [
+        f"{path} is the state of another model or choice of tensors: {len(differing)} of its "
+        f"tensors differ, {differing[0]} first"
+    ]

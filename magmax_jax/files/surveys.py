@@ -14,8 +14,8 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.files.chunks import chunk_length, stream
 from magmax_jax.files.merge import read_task_vectors, update_compiled
-from magmax_jax.files.tensors import Reader, TensorFiles
 from magmax_jax.merging import count_at_least, kth_magnitudes_counted, rules, task_vector
+from magmax_jax.storage.tensors import Reader, TensorFiles
 
 SAMPLES, SAMPLE_LENGTH, SAMPLE_STRIDE = 256, 1 << 12, 1 << 4
 """A sample: about so many places, so many entries at each, one taken in so many."""

@@ -1,26 +1,25 @@
 """CLIP checkpoints on disk: a directory in, a directory out; formats and what lies beside."""
 
+import functools
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
+from flax import nnx
 from flax.serialization import msgpack_restore
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from magmax_jax.errors import UserError
-from magmax_jax.models import foreign, hub
+from magmax_jax.models import conversion, foreign
 from magmax_jax.models.config import CLIPConfig
 from magmax_jax.models.conversion import DTYPES, Tensors
 from magmax_jax.models.hugging_face import transformers
+from magmax_jax.storage import hub
+from magmax_jax.storage.objects import read_object
+from magmax_jax.storage.tensors import open_tensors
+from magmax_jax.storage.writing import DirectoryWriter, new_directory
 
 OPENCLIP = "open_clip_config.json"
 
@@ -52,15 +51,12 @@ def read(source: str | Path) -> Checkpoint:
       UserError: one sentence on what is missing or unreadable, with its path.
     """
     directory = hub.locate(source)
-    weights = next((directory / n for n in hub.WEIGHTS if (directory / n).exists()), None)
-    if weights is None:
-        raise UserError(hub.no_weights(directory, {p.name for p in directory.iterdir()}))
-    if weights.name == hub.MSGPACK:
-        tensors = foreign.flax_tensors(_msgpack(weights))
-    elif weights.suffix == ".json":
-        tensors = _sharded(weights)
+    weights = [name for name in hub.WEIGHTS if (directory / name).exists()]
+    if weights == [hub.MSGPACK]:
+        tensors = foreign.flax_tensors(_msgpack(directory / hub.MSGPACK))
     else:
-        tensors = _safetensors(weights)
+        found = open_tensors(directory)
+        tensors = {name: functools.partial(found.load, name) for name in found.tensors}
     if foreign.is_openclip(tensors):
         tensors = foreign.openclip_tensors(tensors)
     return Checkpoint(directory, _config(directory), tensors, _companions(directory))
@@ -69,7 +65,7 @@ def read(source: str | Path) -> Checkpoint:
 def write(
     directory: Path,
     config: CLIPConfig,
-    tensors: Iterable[tuple[str, np.ndarray]],
+    state: nnx.State,
     companions: Companions,
     dtype: str,
 ) -> None:
@@ -81,83 +77,25 @@ def write(
     """
     if dtype not in DTYPES:
         raise UserError(f"{directory}: dtype {dtype!r} is not written, use {', '.join(DTYPES)}")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UserError(f"{directory} exists already: choose another directory or remove it")
-    kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
+    kind = np.dtype(dtype)
     hf_config = config.to_hf()
     hf_config.dtype = dtype
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    except OSError as error:
-        raise UserError(f"{directory}: cannot be written ({error.strerror})") from None
-    try:
+    size = config.vision.image_size
+    preprocessor = (companions.preprocessor or {}) | {
+        "image_processor_type": "CLIPImageProcessor",
+        "size": {"shortest_edge": size},
+        "crop_size": {"height": size, "width": size},
+    }
+    with new_directory(directory) as partial:
         hf_config.save_pretrained(partial)
         if companions.tokenizer is not None:
             companions.tokenizer.save_pretrained(partial)
-        size = config.vision.image_size
-        preprocessor = (companions.preprocessor or {}) | {
-            "image_processor_type": "CLIPImageProcessor",
-            "size": {"shortest_edge": size},
-            "crop_size": {"height": size, "width": size},
-        }
         (partial / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
-        arrays = {name: tensor.astype(kind, copy=False) for name, tensor in tensors}
-        save_file(arrays, partial / "model.safetensors", metadata={"format": "pt"})
-        # safetensors and mkdtemp write for the owner alone; a model is as open as its config.
-        shutil.copymode(partial / "config.json", partial / "model.safetensors")
-        partial.chmod(0o755)
-        os.replace(partial, directory)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{directory}: cannot be written ({error})") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _safetensors(path: Path) -> Tensors:
-    try:
-        file = safe_open(path, framework="numpy")
-        names = file.keys()
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path} is not a whole safetensors file ({error}): fetch it again"
-        ) from None
-    return {name: lambda name=name: _tensor(file, name, path) for name in names}
-
-
-def _tensor(file, name: str, path: Path) -> np.ndarray:
-    try:
-        return file.get_tensor(name)
-    except (SafetensorError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: tensor {name} cannot be read ({error}): fetch the file again"
-        ) from None
-
-
-def _sharded(index: Path) -> Tensors:
-    try:
-        where = dict(_json(index)["weight_map"])
-        shards = {index.parent / shard for shard in where.values()}
-    except (KeyError, TypeError, ValueError):
-        raise UserError(
-            f"{index} has no weight_map from tensors to shards: fetch it again"
-        ) from None
-    lost = sorted(shard.name for shard in shards if not shard.exists())
-    if lost:
-        raise UserError(
-            f"{index} names shards that are not there: {', '.join(lost)}: "
-            "fetch them into its directory"
-        )
-    tensors = {}
-    for shard in sorted(shards):
-        tensors |= _safetensors(shard)
-    absent = sorted(set(where) - set(tensors))
-    if absent:
-        raise UserError(
-            f"{index} names tensors that its shards do not hold: {', '.join(absent)}: "
-            "fetch the index and the shards again, from one revision"
-        )
-    return tensors
+        shapes = conversion.hf_shapes(config, state)
+        layout = {name: (kind, shape) for name, shape in shapes.items()}
+        with DirectoryWriter(partial, layout) as writer:
+            for name, tensor in conversion.to_hf(config, state):
+                writer.write(name, tensor.astype(kind, copy=False))
 
 
 def _msgpack(path: Path) -> dict[str, Any]:
@@ -170,23 +108,10 @@ def _msgpack(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _json(path: Path) -> dict | None:
-    """The object that a JSON file holds; None where there is no file."""
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not readable JSON ({error}): fetch it again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object: fetch it again")
-    return content
-
-
 def _config(directory: Path) -> CLIPConfig:
     """What `config.json` describes, or else `open_clip_config.json`."""
     path = directory / "config.json"
-    config, openclip = _json(path), _json(directory / OPENCLIP)
+    config, openclip = read_object(path), read_object(directory / OPENCLIP)
     if config is None and openclip is None:
         raise UserError(
             f"{directory} has neither config.json nor {OPENCLIP}: "
@@ -207,9 +132,9 @@ def _config(directory: Path) -> CLIPConfig:
 
 
 def _companions(directory: Path) -> Companions:
-    preprocessor = _json(directory / "preprocessor_config.json")
+    preprocessor = read_object(directory / "preprocessor_config.json")
     if preprocessor is None:
-        preprocessor = foreign.openclip_preprocessor(_json(directory / OPENCLIP) or {})
+        preprocessor = foreign.openclip_preprocessor(read_object(directory / OPENCLIP) or {})
     tokenizer = None
     if any((directory / n).exists() for n in ("tokenizer.json", "vocab.json")):
         try:

@@ -191,8 +191,8 @@ class CLIP(nnx.Module):
         Raises:
           UserError: the directory exists and is not empty, or cannot be written.
         """
-        tensors = conversion.to_hf(self.config, nnx.state(self, nnx.Param))
-        checkpoint.write(Path(directory), self.config, tensors, self.companions, dtype)
+        state = nnx.state(self, nnx.Param)
+        checkpoint.write(Path(directory), self.config, state, self.companions, dtype)
 
 
 def normalise(features: jax.Array) -> jax.Array:

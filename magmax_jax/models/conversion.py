@@ -117,23 +117,21 @@ def from_hf(tensors: Tensors, config: CLIPConfig, state: nnx.State, where: str) 
     Raises:
       UserError: tensors are missing, unexpected, or of a wrong shape or dtype; all are named.
     """
-    shapes = {path: leaf.shape for path, leaf in flat(state)}
-    problems, params, used = [], {}, set(BUFFERS)
+    shapes = hf_shapes(config, state)
+    problems, params = [], {}
     for entry in table(config):
         layers = []
-        expected = _hf_shapes(entry, shapes[entry.path])
         for names in entry.names:
-            used.update(names)
             parts = []
-            for name, shape in zip(names, expected, strict=True):
-                problem, tensor = _read(tensors, name, shape)
+            for name in names:
+                problem, tensor = _read(tensors, name, shapes[name])
                 problems += problem
                 parts += tensor
             if len(parts) == len(names) and not problems:
                 layers.append(entry.layout.join(parts))
         if not problems:
             params[entry.path] = np.stack(layers) if entry.stacked else layers[0]
-    problems += [f"unexpected {name}" for name in sorted(set(tensors) - used)]
+    problems += [f"unexpected {name}" for name in sorted(set(tensors) - set(shapes) - set(BUFFERS))]
     if problems:
         raise UserError(
             f"{where}: the tensors are not those of the model that its configuration describes "
@@ -143,8 +141,20 @@ def from_hf(tensors: Tensors, config: CLIPConfig, state: nnx.State, where: str) 
     return params
 
 
+def hf_shapes(config: CLIPConfig, state: nnx.State) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of Hugging Face's, in the order in which `to_hf` makes them."""
+    shapes = {path: leaf.shape for path, leaf in flat(state)}
+    found = {}
+    for entry in table(config):
+        shape = shapes[entry.path][1:] if entry.stacked else shapes[entry.path]
+        parts = entry.layout.split(np.broadcast_to(np.float32(0), shape))  # takes no memory
+        for names in entry.names:
+            found |= {name: part.shape for name, part in zip(names, parts, strict=True)}
+    return found
+
+
 def to_hf(config: CLIPConfig, state: nnx.State) -> Iterator[tuple[str, np.ndarray]]:
-    """Hugging Face's tensors by name, float32, made of our parameters."""
+    """Hugging Face's tensors by name, float32, made of our parameters one at a time."""
     params = dict(flat(state))
     for entry in table(config):
         ours = np.asarray(params[entry.path])
@@ -182,9 +192,3 @@ def _read(
     if tensor.shape != shape and not (tensor.size == 1 and shape == ()):
         problems.append(f"{name} has shape {tensor.shape}, not {shape}")
     return problems, [] if problems else [tensor.astype(np.float32, copy=False).reshape(shape)]
-
-
-def _hf_shapes(entry: Entry, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The shapes that the entry's tensors must have, by splitting an array without memory."""
-    ours = np.broadcast_to(np.float32(0), shape[1:] if entry.stacked else shape)
-    return [part.shape for part in entry.layout.split(ours)]

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import magmax_jax as mm
+from magmax_jax.__main__ import main
+
 SHAPES = {
     "a.weight": (70, 30),
     "a.bias": (30,),
@@ -49,3 +52,15 @@ def models(tmp_path) -> list[Path]:
     """theta_0 and three fine-tuned models; the last is sharded."""
     made = [write(tmp_path / f"theta_{i}", tensors(i)) for i in range(3)]
     return [*made, write(tmp_path / "theta_3", tensors(3), shards=3)]
+
+
+def merge(*arguments) -> int:
+    return main(["merge", *map(str, arguments)])
+
+
+def sources(models) -> list:
+    return ["--pretrained", models[0], "--finetuned", *models[1:]]
+
+
+def expected(seeds, rule, scale=None, base=0) -> dict[str, np.ndarray]:
+    return mm.merge(tensors(base), [tensors(seed) for seed in seeds], rule, scale)

@@ -6,14 +6,15 @@ import io
 import json
 import os
 import pickle
+import weakref
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from magmax_jax.errors import UserError
-from magmax_jax.models import CLIP
-from magmax_jax.models import checkpoint as module
+from magmax_jax.models import CLIP, checkpoint, conversion
+from magmax_jax.storage import writing
 from tests.models.weights import CONFIGS, weights, write_checkpoint
 
 CONFIG = CONFIGS["legacy"]
@@ -271,14 +272,42 @@ def test_save_refuses_what_is_not_empty(directory, tmp_path):
     assert (tmp_path / "empty" / "model.safetensors").exists()
 
 
-def test_full_disk_leaves_nothing_behind(directory, tmp_path, monkeypatch):
+@pytest.mark.parametrize("function", ["posix_fallocate", "pwrite"])
+def test_full_disk_leaves_nothing_behind(function, directory, tmp_path, monkeypatch):
     model = CLIP.from_pretrained(directory)
+    before = os.listdir("/proc/self/fd")
 
-    def full(tensors, path, metadata=None):
-        path.write_bytes(b"half")
+    def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module, "save_file", full)
+    monkeypatch.setattr(writing.os, function, full)
     message = saved(model, tmp_path / "new")
     assert_says(message, tmp_path / "new", "cannot be written", "No space left on device")
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_tensor_is_read_when_it_is_asked_for(directory):
+    tensors = checkpoint.read(directory).tensors
+    changed = weights(CONFIG)
+    changed["logit_scale"] = np.array(7, np.float32)
+    save_file(changed, directory / "model.safetensors", metadata={"format": "pt"})
+    assert tensors["logit_scale"]() == 7
+    (directory / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model\.safetensors cannot be read \(No such file"):
+        tensors["logit_scale"]()
+
+
+def test_tensors_are_written_one_at_a_time(directory, tmp_path, monkeypatch):
+    model, real, alive = CLIP.from_pretrained(directory), conversion.to_hf, []
+
+    def watched(config, state):
+        for name, array in real(config, state):
+            alive.append(weakref.ref(array))
+            # This one, the last one until the writer asks for the next, and their query and key.
+            assert sum(ref() is not None for ref in alive) <= 4
+            yield name, array
+
+    monkeypatch.setattr(conversion, "to_hf", watched)
+    model.save_pretrained(tmp_path / "new")
+    assert len(alive) == len(weights(CONFIG))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.files.tensors import DTYPES
+from magmax_jax.storage.headers import DTYPES
 
 SHARD_BYTES = 5 << 30
 """Largest file; a larger tensor has one to itself."""
@@ -50,8 +50,9 @@ class FileWriter:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             # Taking all the room now tells of a full disk before the work, not after it.
-            os.posix_fallocate(self._file, 0, self._data + end)
-        except OSError:
+            if hasattr(os, "posix_fallocate"):  # macOS has none
+                os.posix_fallocate(self._file, 0, self._data + end)
+        except BaseException:
             self.abandon()
             raise
 
@@ -83,10 +84,10 @@ class FileWriter:
 
 
 class DirectoryWriter:
-    """A model's directory under a temporary name, `partial`, with its weights in shards.
+    """The weights of a model, in shards; they are whole once its `with` block ends well.
 
     Args:
-      partial: an existing empty directory.
+      directory: an existing empty one.
       tensors: of the model.
       shard_bytes: largest file.
 
@@ -94,8 +95,7 @@ class DirectoryWriter:
       OSError: the disk refuses it, or has no room.
     """
 
-    def __init__(self, partial: Path, tensors: Layout, shard_bytes: int = SHARD_BYTES):
-        self.partial = partial
+    def __init__(self, directory: Path, tensors: Layout, shard_bytes: int = SHARD_BYTES):
         shards: list[dict] = [{}]
         filled = 0
         for name, what in tensors.items():
@@ -106,24 +106,31 @@ class DirectoryWriter:
             shards[-1][name] = what
             filled += size
         self._writers: dict[str, FileWriter] = {}
-        for i, shard in enumerate(shards, start=1):
-            name = f"model-{i:05}-of-{len(shards):05}" if len(shards) > 1 else "model"
-            writer = FileWriter(partial / f"{name}.safetensors", shard)
-            self._writers |= dict.fromkeys(shard, writer)
-        if len(shards) > 1:
-            index = {
-                "metadata": {"total_size": sum(nbytes(*what) for what in tensors.values())},
-                "weight_map": {name: writer.path.name for name, writer in self._writers.items()},
-            }
-            text = json.dumps(index, indent=2) + "\n"
-            (partial / "model.safetensors.index.json").write_text(text)
+        with contextlib.ExitStack() as undo:
+            for i, shard in enumerate(shards, start=1):
+                name = f"model-{i:05}-of-{len(shards):05}" if len(shards) > 1 else "model"
+                writer = FileWriter(directory / f"{name}.safetensors", shard)
+                undo.callback(writer.abandon)
+                self._writers |= dict.fromkeys(shard, writer)
+            if len(shards) > 1:
+                where = {name: writer.path.name for name, writer in self._writers.items()}
+                total = sum(nbytes(*what) for what in tensors.values())
+                index = {"metadata": {"total_size": total}, "weight_map": where}
+                text = json.dumps(index, indent=2) + "\n"
+                (directory / "model.safetensors.index.json").write_text(text)
+            self._undo = undo.pop_all()
 
     def write(self, name: str, data: np.ndarray, start: int = 0) -> None:
         """As `FileWriter.write`, in the shard that holds the tensor."""
         self._writers[name].write(name, data, start)
 
-    def close(self) -> None:
-        """Writes every shard's header."""
+    def __enter__(self) -> "DirectoryWriter":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is not None:
+            self._undo.close()
+            return
         for writer in set(self._writers.values()):
             writer.close({"format": "pt"})
 
@@ -153,7 +160,7 @@ def refusing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror})") from None
+        raise UserError(f"{path} cannot be written ({error.strerror or error})") from None
 
 
 def check_free(output: Path) -> None:

@@ -109,6 +109,11 @@ def no_weights(where: str | Path, files: set[str]) -> str:
     """The sentence for a place that holds no weights that we read."""
     pickles = sorted(name for name in files if name.endswith(PICKLES))
     wanted = ", ".join(WEIGHTS)
+    if MSGPACK in files:
+        return (
+            f"{where}: {MSGPACK} cannot be read tensor by tensor; get the model as one of "
+            f"{', '.join(SAFETENSORS)} (save_pretrained writes safetensors)"
+        )
     if pickles:
         return (
             f"{where}: {pickles[0]} is a pickle, which can run any code when it is read, so it "

@@ -1,0 +1,70 @@
+"""What the figures were measured on and with."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+OURS = ("magmax_jax", "jax", "jaxlib", "numpy", "safetensors")
+PEERS = ("torch", "fusion-bench", "mergekit", "transformers", "safetensors", "numpy")
+
+
+def describe(peers: Path) -> dict[str, str]:
+    """Machine, our versions, and those of the environment whose python is `peers`."""
+    return machine() | {
+        "ours": f"python {platform.python_version()}, {_said(versions(OURS))}",
+        "peers": peer_versions(peers),
+    }
+
+
+def machine() -> dict[str, str]:
+    """Processor, cores that this process may use, memory and kernel."""
+    cpus = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in cpus if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "processor": names[0] if names else platform.machine(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{memory / 2**30:.1f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def versions(names: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "from the working tree" if name == "magmax_jax" else "absent"
+    return found
+
+
+def peer_versions(python: Path) -> str:
+    """Asked of the environment itself."""
+    program = (
+        "import importlib.metadata as m, json, platform, sys\n"
+        "have = {d.metadata['Name'].lower(): d.version for d in m.distributions()}\n"
+        "found = {n: have.get(n, 'absent') for n in sys.argv[1:]}\n"
+        "print(json.dumps([platform.python_version(), found]))"
+    )
+    shown = subprocess.run(
+        [str(python), "-c", program, *PEERS], capture_output=True, text=True, check=True
+    )
+    version, found = json.loads(shown.stdout)
+    return f"python {version}, {_said(found)}"
+
+
+def why_absent(python: Path, module: str, env: dict[str, str]) -> str | None:
+    """The error with which a module's import ends there, None if it can be imported."""
+    shown = subprocess.run(
+        [str(python), "-c", f"import {module}"], capture_output=True, text=True, env=env
+    )
+    lines = [line for line in shown.stderr.splitlines() if line.strip()]
+    return None if shown.returncode == 0 else (lines or ["it ended without a word"])[-1].strip()
+
+
+def _said(found: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in found.items())

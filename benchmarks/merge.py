@@ -1,0 +1,115 @@
+"""Merging checkpoints, ours and others, side by side on the same files.
+
+python -m benchmarks.merge --peers PYTHON --output results.md
+"""
+
+import contextlib
+import dataclasses
+import fnmatch
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from benchmarks.checkpoints import make_checkpoints
+from benchmarks.contenders import contenders
+from benchmarks.machine import describe, why_absent
+from benchmarks.measuring import Limits, Run
+from benchmarks.rounds import environment, run_round
+from benchmarks.tables import COLUMNS, facts, markdown, merge_rows
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Times every contender as a whole process and prints a table for each number of models."""
+
+    models: tuple[int, ...] = (2, 8, 20)
+    """How many fine-tuned models are merged."""
+    repeats: int = 3
+    """Runs of every contender, in turn with those of all others."""
+    size: Literal["vit-b16", "small", "tiny"] = "vit-b16"
+    """CLIP ViT-B/16, 149.6 M parameters; the others are for trials."""
+    seed: int = 0
+    """Of the checkpoints."""
+    work: Path | None = None
+    """Directory for checkpoints, which are used again, and outputs (default: a temporary one)."""
+    peers: Path = Path(sys.executable)
+    """The python of the peers' environment (requirements-peers.txt)."""
+    only: tuple[str, ...] = ("*",)
+    """Shell patterns of contenders' names."""
+    memory_limit: float = 20.0
+    """GB of private memory; a contender that takes more is ended."""
+    once_over: float = 60.0
+    """Seconds; a contender that takes longer is run once, whatever `repeats` says."""
+    time_limit: float = 900.0
+    """Seconds; a contender that takes longer is ended."""
+    output: Path | None = None
+    """File for the tables; every single run goes into a .jsonl beside it."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings = tyro.cli(Settings, args=argv, prog="benchmarks.merge", description=__doc__)
+    # Not resolved: the link in an environment is what makes it that environment's python.
+    peers = settings.peers.absolute()
+    if not os.access(peers, os.X_OK):
+        raise SystemExit(f"{peers} is no python that can be run: give that of the peers")
+    chosen = [c for c in contenders(peers) if _matches(c.name, settings.only)]
+    needed = {c.needs for c in chosen} - {None}
+    reasons = {module: why_absent(peers, module, environment()) for module in needed}
+    absent = {c.name: reasons[c.needs] for c in chosen if c.needs and reasons[c.needs]}
+    present = [c for c in chosen if c.name not in absent]
+    description = describe(peers) | {
+        "checkpoints": f"{settings.size}, float32, seed {settings.seed}",
+        "limits": f"{settings.memory_limit:g} GB of private memory, {settings.time_limit:g} s",
+    }
+    _show(facts(description), settings.output, first=True)
+    _record({"environment": description}, settings.output, first=True)
+    with contextlib.ExitStack() as stack:
+        base = settings.work or stack.enter_context(tempfile.TemporaryDirectory())
+        work = Path(base).resolve()
+        paths = make_checkpoints(work, settings.size, max(settings.models), settings.seed)
+        outputs = stack.enter_context(tempfile.TemporaryDirectory(prefix="outputs-", dir=work))
+        limits = Limits(settings.memory_limit * 1e9, settings.time_limit)
+        for models in settings.models:
+
+            def told(name: str, repeat: int, run: Run, models: int = models) -> None:
+                row = {"models": models, "contender": name, "repeat": repeat}
+                line = f"{models} models, {name}: {run.seconds:.2f} s, {run.outcome}"
+                print(line, file=sys.stderr, flush=True)
+                _record(row | dataclasses.asdict(run), settings.output)
+
+            of_these, to = paths[: models + 1], Path(outputs) / str(models)
+            done = run_round(
+                present, of_these, to, settings.repeats, limits, settings.once_over, told
+            )
+            rows = merge_rows(chosen, done.runs, absent, done.differences)
+            table = markdown(COLUMNS, rows)
+            _show(f"\n## {models} models\n\n{table}", settings.output)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _show(text: str, output: Path | None, first: bool = False) -> None:
+    print(text, flush=True)
+    if output:
+        with output.open("w" if first else "a") as file:
+            file.write(text + "\n")
+
+
+def _record(row: Mapping, output: Path | None, first: bool = False) -> None:
+    """Appends to the raw results, so that those of a run that is interrupted are there too."""
+    if output:
+        with output.with_suffix(".jsonl").open("w" if first else "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

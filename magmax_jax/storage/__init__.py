@@ -1,0 +1,1 @@
+"""Named tensors in files, read when they are asked for, and directories that appear whole."""
