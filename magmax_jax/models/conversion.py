@@ -121,7 +121,7 @@ def from_hf(tensors: Tensors, config: CLIPConfig, state: nnx.State, where: str) 
     problems, params, used = [], {}, set(BUFFERS)
     for entry in table(config):
         layers = []
-        expected = _hf_shapes(entry, shapes[entry.path])
+        expected = hf_shapes(entry, shapes[entry.path])
         for names in entry.names:
             used.update(names)
             parts = []
@@ -184,7 +184,7 @@ def _read(
     return problems, [] if problems else [tensor.astype(np.float32, copy=False).reshape(shape)]
 
 
-def _hf_shapes(entry: Entry, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+def hf_shapes(entry: Entry, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The shapes that the entry's tensors must have, by splitting an array without memory."""
     ours = np.broadcast_to(np.float32(0), shape[1:] if entry.stacked else shape)
     return [part.shape for part in entry.layout.split(ours)]
