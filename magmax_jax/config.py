@@ -73,6 +73,38 @@ class MethodConfig:
 
     sequential: bool = True
     """Start task t from theta_(t-1) (MagMax); otherwise every task starts from theta_0."""
+    regularizer: Literal["none", "ewc", "lwf", "l2_sp"] = "none"
+    """Penalty against forgetting: elastic weight consolidation, learning without forgetting, or a
+    pull towards theta_0."""
+    strength: float | None = None
+    """Factor of that penalty; none means the published one (ewc 1e6, lwf 0.3; l2_sp has none)."""
+    fisher: Literal["empirical", "batch", "accumulated"] = "empirical"
+    """What ewc squares: examples' gradients, batches', or the published code's running sums."""
+
+    def __post_init__(self):
+        kind, strength = self.regularizer, self.strength
+        _require(
+            strength is None or 0 <= strength < float("inf"),
+            f"method.strength is {strength}: it must be finite and not negative",
+        )
+        _require(
+            strength is None or kind != "none",
+            f"method.strength is {strength}, but no method.regularizer is chosen: name one",
+        )
+        _require(
+            strength is not None or kind != "l2_sp",
+            "method.regularizer l2_sp needs a method.strength: it has no published one",
+        )
+        _require(
+            self.fisher == "empirical" or kind == "ewc",
+            f"method.fisher {self.fisher} means something for method.regularizer ewc alone, "
+            f"not for {kind}",
+        )
+        _require(
+            self.sequential or kind not in ("ewc", "lwf"),
+            f"method.regularizer {kind} holds a task to the one before, but method.sequential is "
+            "off: leave one of them out",
+        )
 
 
 @dataclass(frozen=True)
@@ -96,6 +128,9 @@ class TrainConfig:
     """Area of the random resized crop, as a share of the image; 1 1 switches it off."""
     workers: int = 0
     """Processes that decode images; 0 decodes in threads."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of parameters to leave as they are, by Hugging Face's names:
+    'vision_model.encoder.layers.[0-5].*' freezes the first six layers."""
 
     def __post_init__(self):
         for name in ("epochs", "batch_size"):

@@ -14,11 +14,20 @@ from magmax_jax.config import ExperimentConfig
 from magmax_jax.data import Batch, Preprocessing, eval_batches, num_batches, train_batches
 from magmax_jax.errors import DivergedError, UserError
 from magmax_jax.merging import MergeRule, fold, merged, rules
-from magmax_jax.models import CLIP, zero_shot_head
+from magmax_jax.models import CLIP, trainable, zero_shot_head
 from magmax_jax.progress import Silent
 from magmax_jax.results import Row, RunDirectory
 from magmax_jax.scenarios import Scenario, build_scenario
-from magmax_jax.training import Objective, Trainer, fine_tune, make_trainer, warmup_steps
+from magmax_jax.training import (
+    Memory,
+    Objective,
+    Regularizer,
+    Trainer,
+    build_regularizer,
+    fine_tune,
+    make_trainer,
+    warmup_steps,
+)
 
 CACHED_BYTES = 1 << 30
 """A test set whose images take no more than this stays in memory between evaluations."""
@@ -67,9 +76,11 @@ def learn_all(
     preprocessing = Preprocessing.from_config(model.preprocessor or {}, size)
     head = zero_shot_head(model, scenario.class_names, scenario.templates)
     tower, theta_0 = model.image_tower(config.model.dtype)
+    trained = trainable(model.config, theta_0, config.train.freeze)
     del model  # the text tower has done its work
 
-    trainer = make_trainer(tower, preprocessing, config.train)
+    regularizer = build_regularizer(config.method, tower, preprocessing, len(scenario.class_names))
+    trainer = make_trainer(tower, preprocessing, config.train, regularizer.penalty, trained)
     evaluate = evaluation.make_evaluate(tower, preprocessing, head, scenario)
     batches = test_batches(config, scenario, size)
     num_test_batches = num_batches(scenario.num_test, config.eval_batch_size)
@@ -84,16 +95,19 @@ def learn_all(
 
     record(0, "zero_shot", None, theta_0)
     theta, states = theta_0, {name: merge.rule.init(theta_0) for name, merge in merges.items()}
+    memory = regularizer.init(theta_0)
     with Checkpoints(out.checkpoints) as checkpoints:
         for number in range(1, len(scenario.tasks) + 1):
             start = theta if config.method.sequential else theta_0
-            theta = learn(config, scenario, number, trainer, start, head, size, progress)
+            theta, memory = learn(
+                config, scenario, number, trainer, regularizer, start, memory, head, size, progress
+            )
             record(number, "finetuned", None, theta)
             for name, (rule, scales) in merges.items():
                 states[name] = fold(rule, states[name], theta, theta_0)
                 for scale in scales:
                     record(number, name, scale, merged(rule, states[name], theta_0, scale))
-            checkpoints.save(number, {"finetuned": theta, "merges": states})
+            checkpoints.save(number, {"finetuned": theta, "merges": states, "memory": memory})
 
 
 def learn(
@@ -101,12 +115,14 @@ def learn(
     scenario: Scenario,
     number: int,
     trainer: Trainer,
+    regularizer: Regularizer,
     start: nnx.State,
+    memory: Memory,
     head: jax.Array,
     size: int,
     progress: Silent,
-) -> nnx.State:
-    """Fine-tunes `start` on task `number` (from 1) and returns theta_t."""
+) -> tuple[nnx.State, Memory]:
+    """Fine-tunes `start` on task `number` (from 1): theta_t, and the memory of all tasks so far."""
     task, recipe = scenario.tasks[number - 1], config.train
     steps = num_batches(len(task.train), recipe.batch_size, recipe.epochs)
     key = jax.random.fold_in(jax.random.key(config.seed), number)
@@ -117,21 +133,26 @@ def learn(
         jnp.int32(steps),
         key,
     )
-    batches = train_batches(
-        scenario.train,
-        task.train,
-        recipe.batch_size,
-        recipe.epochs,
-        seed=int(jax.random.bits(key)),
-        size=size,
-        workers=recipe.workers,
-    )
+
+    def batches(epochs: int) -> Iterable[Batch]:
+        return train_batches(
+            scenario.train,
+            task.train,
+            recipe.batch_size,
+            epochs,
+            seed=int(jax.random.bits(key)),
+            size=size,
+            workers=recipe.workers,
+        )
+
     name = f"{task.name} ({number}/{len(scenario.tasks)})"
     with progress.training(name, steps, len(task.train) * recipe.epochs) as on_step:
         try:
-            return fine_tune(trainer, start, objective, batches, on_step)
+            theta = fine_tune(trainer, start, objective, batches(recipe.epochs), on_step, memory)
         except DivergedError as error:
             raise DivergedError(f"{name}: {error}") from None
+    once = progress.evaluating("importances", batches(1), steps // recipe.epochs)
+    return theta, regularizer.consolidate(memory, theta, once, objective)
 
 
 class Merge(NamedTuple):

@@ -6,7 +6,13 @@ import json
 import pytest
 
 from experiments.presets import PRESETS
-from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
+from magmax_jax.config import (
+    ExperimentConfig,
+    MethodConfig,
+    ModelConfig,
+    ScenarioConfig,
+    TrainConfig,
+)
 from magmax_jax.errors import UserError
 
 
@@ -22,15 +28,15 @@ def test_every_field_survives_json(tmp_path):
     config = ExperimentConfig(
         model=ModelConfig("there", 112, "bfloat16"),
         scenario=ScenarioConfig("domain", "folder", "here", 3, True, "random", 7, ("a {}.",)),
-        train=TrainConfig(1, 2, 0.5, 0.0, 2.0, 3, 0.25, 0.1, (0.5, 0.75), 2),
+        method=MethodConfig(True, "ewc", 10.0, "batch"),
+        train=TrainConfig(1, 2, 0.5, 0.0, 2.0, 3, 0.25, 0.1, (0.5, 0.75), 2, ("vision_model.*",)),
         merges=("average@0.3",),
         eval_batch_size=9,
         seed=1,
     )
     default = ExperimentConfig()
     for field in dataclasses.fields(config):
-        if field.name != "method":
-            assert getattr(config, field.name) != getattr(default, field.name)
+        assert getattr(config, field.name) != getattr(default, field.name)
     file = tmp_path / "config.json"
     file.write_text(config.to_json())
     assert ExperimentConfig.from_file(file) == config
@@ -85,6 +91,30 @@ def test_a_missing_file_is_named(tmp_path):
 def test_values_out_of_range_are_refused(make):
     with pytest.raises(UserError):
         make()
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ({"regularizer": "ewc", "strength": -1.0}, "strength is -1.0: it must be finite"),
+        ({"regularizer": "ewc", "strength": float("nan")}, "strength is nan: it must be finite"),
+        ({"strength": 3.0}, "no method.regularizer is chosen"),
+        ({"regularizer": "l2_sp"}, "l2_sp needs a method.strength"),
+        (
+            {"regularizer": "lwf", "fisher": "batch"},
+            "for method.regularizer ewc alone, not for lwf",
+        ),
+        ({"regularizer": "ewc", "sequential": False}, "ewc holds a task to the one before"),
+        ({"regularizer": "lwf", "sequential": False}, "lwf holds a task to the one before"),
+    ],
+)
+def test_methods_that_contradict_themselves_are_refused(method, message):
+    with pytest.raises(UserError, match=message):
+        MethodConfig(**method)
+
+
+def test_l2_sp_remembers_no_task_and_so_also_suits_independent_fine_tuning():
+    assert not MethodConfig(sequential=False, regularizer="l2_sp", strength=0.1).sequential
 
 
 def test_the_json_is_for_people_too():

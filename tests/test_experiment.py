@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from contextlib import contextmanager
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ from magmax_jax.experiment import parse_merges, run
 from magmax_jax.merging import rules
 from magmax_jax.models import CLIP
 from magmax_jax.results import RunDirectory
+from magmax_jax.training.regularizers import Anchor, Teacher
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +36,27 @@ def config(tiny_clip):
     )
 
 
+@contextmanager
+def compilations():
+    """The names of the functions that are compiled meanwhile, from JAX's own monitoring."""
+    names = []
+
+    def listen(event, seconds, **facts):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(facts.get("fun_name", ""))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
     """A finished run: its directory, its rows, and what was compiled on the way."""
     out = RunDirectory(tmp_path_factory.mktemp("runs") / "finished")
-    events = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda name, seconds, **facts: (
-            events.append(facts.get("fun_name", ""))
-            if name == "/jax/core/compile/backend_compile_duration"
-            else None
-        )
-    )
-    rows = run(config, out)
-    return out, rows, list(events)
+    with compilations() as compiled:
+        rows = run(config, out)
+    return out, rows, compiled
 
 
 def test_every_model_is_measured_after_every_task(finished):
@@ -123,7 +132,7 @@ def test_the_checkpoint_holds_the_last_model_and_the_online_states(finished, con
     theta_0 = nnx.state(CLIP.from_pretrained(tiny_clip).vision)
     states = {name: m.rule.init(theta_0) for name, m in parse_merges(config.merges, 5).items()}
     with Checkpoints(out.checkpoints) as checkpoints:
-        task, state = checkpoints.restore({"finetuned": theta_0, "merges": states})
+        task, state = checkpoints.restore({"finetuned": theta_0, "merges": states, "memory": ()})
     assert task == 5
     assert int(state["merges"]["average"].count) == 5
     tau = jax.tree.map(lambda a, b: np.abs(a - b), state["finetuned"], theta_0)
@@ -163,6 +172,48 @@ def test_independent_fine_tuning_starts_every_task_from_theta_0(finished, config
 
     assert finetuned(found, 1) == finetuned(rows, 1)  # the first task is the same either way
     assert finetuned(found, 5) != finetuned(rows, 5)
+
+
+@pytest.mark.parametrize("name", ["ewc", "lwf"])
+def test_a_regularized_run_differs_from_the_second_task_on_and_compiles_once(
+    finished, config, tiny_clip, tmp_path, name
+):
+    _, plain, _ = finished
+    regularized = dataclasses.replace(config, method=MethodConfig(regularizer=name), merges=())
+    out = RunDirectory(tmp_path / name)
+    with compilations() as compiled:
+        rows = run(regularized, out)
+
+    def finetuned(rows, after):
+        return [r for r in rows if r.model == "finetuned" and r.after_task in after]
+
+    assert len(finetuned(rows, range(1, 6))) == len(finetuned(plain, range(1, 6)))
+    for ours, theirs in zip(finetuned(rows, [1]), finetuned(plain, [1]), strict=True):
+        assert abs(ours.accuracy - theirs.accuracy) <= 1 / 18  # a sample at most: rounding
+    assert finetuned(rows, range(2, 6)) != finetuned(plain, range(2, 6))
+    if any(compiled):  # some versions of JAX do not name what they compile
+        for step, times in (("train_step", 1), ("eval_step", 1), ("fisher_step", name == "ewc")):
+            assert sum(step in function for function in compiled) == times, step
+
+    theta_0 = nnx.state(CLIP.from_pretrained(tiny_clip).vision)
+    anchors = {"ewc": Anchor(theta_0, theta_0), "lwf": Teacher(theta_0, np.zeros(10, bool))}
+    with Checkpoints(out.checkpoints) as checkpoints:
+        like = {"finetuned": theta_0, "merges": {}, "memory": anchors[name]}
+        _, state = checkpoints.restore(like)
+    jax.tree.map(np.testing.assert_array_equal, state["memory"].theta, state["finetuned"])
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(state["memory"][1]))
+
+
+def test_frozen_layers_are_theta_0s_after_all_tasks(config, tiny_clip, tmp_path):
+    frozen = dataclasses.replace(config.train, epochs=1, freeze=("*.layers.0.*",))
+    out = RunDirectory(tmp_path / "frozen")
+    run(dataclasses.replace(config, train=frozen, merges=()), out)
+    theta_0 = nnx.state(CLIP.from_pretrained(tiny_clip).vision)
+    with Checkpoints(out.checkpoints) as checkpoints:
+        _, state = checkpoints.restore({"finetuned": theta_0, "merges": {}, "memory": ()})
+    blocks = state["finetuned"]["blocks"], theta_0["blocks"]
+    jax.tree.map(lambda now, then: np.testing.assert_array_equal(now[0], then[0]), *blocks)
+    assert jax.tree.all(jax.tree.map(lambda now, then: (now[1] != then[1]).any(), *blocks))
 
 
 def test_a_run_that_diverges_says_where_and_keeps_what_it_had(config, tmp_path):

@@ -3,6 +3,7 @@
 from magmax_jax.models.checkpoint import Companions
 from magmax_jax.models.clip import CLIP, normalise
 from magmax_jax.models.config import CLIPConfig, TextConfig, VisionConfig
+from magmax_jax.models.freezing import trainable
 from magmax_jax.models.zero_shot import tokenize, zero_shot_head
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "VisionConfig",
     "normalise",
     "tokenize",
+    "trainable",
     "zero_shot_head",
 ]

@@ -146,11 +146,16 @@ def hf_shapes(config: CLIPConfig, state: nnx.State) -> dict[str, tuple[int, ...]
     shapes = {path: leaf.shape for path, leaf in flat(state)}
     found = {}
     for entry in table(config):
-        shape = shapes[entry.path][1:] if entry.stacked else shapes[entry.path]
-        parts = entry.layout.split(np.broadcast_to(np.float32(0), shape))  # takes no memory
+        parts = part_shapes(entry, shapes[entry.path])
         for names in entry.names:
-            found |= {name: part.shape for name, part in zip(names, parts, strict=True)}
+            found |= dict(zip(names, parts, strict=True))
     return found
+
+
+def part_shapes(entry: Entry, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The shapes of the tensors of one layer of an entry, by splitting an array without memory."""
+    ours = np.broadcast_to(np.float32(0), shape[1:] if entry.stacked else shape)
+    return [part.shape for part in entry.layout.split(ours)]
 
 
 def to_hf(config: CLIPConfig, state: nnx.State) -> Iterator[tuple[str, np.ndarray]]:

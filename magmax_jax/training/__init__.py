@@ -1,12 +1,26 @@
 """Fine-tuning the image tower against a frozen head."""
 
 from magmax_jax.training.fine_tune import fine_tune
+from magmax_jax.training.regularizers import Regularizer, build_regularizer
 from magmax_jax.training.schedule import warmup_cosine, warmup_steps
-from magmax_jax.training.step import Objective, Trainer, cross_entropy, make_trainer
+from magmax_jax.training.step import (
+    Forward,
+    Memory,
+    Metrics,
+    Objective,
+    Trainer,
+    cross_entropy,
+    make_trainer,
+)
 
 __all__ = [
+    "Forward",
+    "Memory",
+    "Metrics",
     "Objective",
+    "Regularizer",
     "Trainer",
+    "build_regularizer",
     "cross_entropy",
     "fine_tune",
     "make_trainer",

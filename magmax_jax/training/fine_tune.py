@@ -8,7 +8,7 @@ import jax
 
 from magmax_jax.data import Batch
 from magmax_jax.errors import DivergedError
-from magmax_jax.training.step import Metrics, Objective, Params, Trainer
+from magmax_jax.training.step import Memory, Metrics, Objective, Params, Trainer
 
 LAG = 2
 """Losses are read this many steps late: by then they are computed, and the device never waits."""
@@ -20,6 +20,7 @@ def fine_tune(
     objective: Objective,
     batches: Iterable[Batch],
     on_step: Callable[[int, float], None] = lambda step, loss: None,
+    memory: Memory = (),
 ) -> Params:
     """theta_t from `start`: theta_(t-1) for sequential, theta_0 for independent fine-tuning.
 
@@ -29,6 +30,7 @@ def fine_tune(
       objective: the task's head, classes, schedule and key.
       batches: every batch of every epoch, all of one shape.
       on_step: called with each step (from 0) and its loss, in order, `LAG` steps late.
+      memory: of the regularizer whose penalty the trainer adds; left as it is.
 
     Raises:
       DivergedError: a loss or a gradient is not finite.
@@ -39,7 +41,8 @@ def fine_tune(
     def settle(left: int) -> None:
         while len(pending) > left:
             step, metrics = pending.popleft()
-            for name, value in zip(("loss", "gradient's norm"), metrics, strict=True):
+            shown = (("loss", metrics.loss), ("gradient's norm", metrics.gradient_norm))
+            for name, value in shown:
                 if not math.isfinite(value := float(value)):
                     raise DivergedError(
                         f"the {name} is {value} at step {step}: a lower learning rate or a longer "
@@ -48,7 +51,7 @@ def fine_tune(
             on_step(step, float(metrics.loss))
 
     for step, batch in enumerate(batches):
-        state, metrics = trainer.step(state, jax.device_put(batch), objective)
+        state, metrics = trainer.step(state, jax.device_put(batch), objective, memory)
         pending.append((step, metrics))
         settle(LAG)
     settle(0)

@@ -1,7 +1,7 @@
 """One step of fine-tuning the image tower: compiled once, for every task of a run."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,9 @@ from magmax_jax.training.schedule import warmup_cosine
 
 Params = nnx.State
 """The image tower's parameters, float32."""
+
+Memory = Any
+"""What a regularizer keeps of the tasks before: a pytree of arrays."""
 
 
 class Objective(NamedTuple):
@@ -35,6 +38,26 @@ class Objective(NamedTuple):
     key: jax.Array
 
 
+class Forward(NamedTuple):
+    """What a step has at hand when it asks for a penalty: its forward pass, in and out.
+
+    Attributes:
+      pixels: float32 (b, size, size, 3), preprocessed.
+      features: float32 (b, p), the image tower's, of length one.
+      mask: bool (b,), whether the row is a sample.
+      objective: the task's.
+    """
+
+    pixels: jax.Array
+    features: jax.Array
+    mask: jax.Array
+    objective: Objective
+
+
+Penalty = Callable[[Memory, Params, Forward], jax.Array]
+"""What is added to the loss of a step: float32 scalar; of a batch, the mean over its samples."""
+
+
 class TrainState(NamedTuple):
     """What a step turns into the next: parameters, Adam's moments, int32 step within the task."""
 
@@ -44,10 +67,17 @@ class TrainState(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """float32 scalars of one step: the mean loss, and the norm of its gradient before clipping."""
+    """float32 scalars of one step.
+
+    Attributes:
+      loss: what was minimised: the mean cross-entropy and the penalty together.
+      gradient_norm: the norm of its gradient before clipping, frozen entries left out.
+      penalty: the regularizer's share of the loss; None where there is no regularizer.
+    """
 
     loss: jax.Array
     gradient_norm: jax.Array
+    penalty: jax.Array | None
 
 
 class Trainer(NamedTuple):
@@ -55,21 +85,30 @@ class Trainer(NamedTuple):
 
     Attributes:
       init: params -> the state at a task's start; it copies, so that `params` survive.
-      step: (state, batch, objective) -> (state, metrics); the old state's buffers become the new
-        one's.
+      step: (state, batch, objective, memory) -> (state, metrics); the old state's buffers become
+        the new one's. The memory is the regularizer's, and may be left out where there is none.
     """
 
     init: Callable[[Params], TrainState]
-    step: Callable[[TrainState, Batch, Objective], tuple[TrainState, Metrics]]
+    step: Callable[..., tuple[TrainState, Metrics]]
 
 
-def make_trainer(tower: nnx.GraphDef, preprocessing: Preprocessing, config: TrainConfig) -> Trainer:
+def make_trainer(
+    tower: nnx.GraphDef,
+    preprocessing: Preprocessing,
+    config: TrainConfig,
+    penalty: Penalty | None = None,
+    trainable: Params | None = None,
+) -> Trainer:
     """AdamW on the cross-entropy of the frozen head, gradients clipped by their global norm.
 
     Args:
       tower: the image tower without its parameters.
       preprocessing: from uint8 images to the tower's pixels, on the device.
       config: the recipe.
+      penalty: a regularizer's; None adds nothing, not even a zero.
+      trainable: bools that broadcast to the parameters, from `models.trainable`; where False, an
+        entry keeps its bits and its gradient counts nowhere. None trains everything.
     """
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
@@ -81,22 +120,35 @@ def make_trainer(tower: nnx.GraphDef, preprocessing: Preprocessing, config: Trai
     def init(params: Params) -> TrainState:
         return TrainState(jax.tree.map(jnp.copy, params), optimizer.init(params), jnp.int32(0))
 
-    def loss_fn(params: Params, pixels: jax.Array, batch: Batch, objective: Objective) -> jax.Array:
+    def unfrozen(tree: Params) -> Params:
+        if trainable is None:
+            return tree
+        return jax.tree.map(lambda train, x: jnp.where(train, x, 0), trainable, tree)
+
+    def loss_fn(params: Params, pixels: jax.Array, batch: Batch, objective: Objective, memory):
         features = normalise(nnx.merge(tower, params)(pixels))
         logits = features @ objective.head  # (b, k)
         losses = cross_entropy(logits, batch.label, objective.classes, config.label_smoothing)
         # Selected, not multiplied: padding's label may lie outside the task, its loss be infinite.
-        return jnp.sum(jnp.where(batch.mask, losses, 0)) / jnp.sum(batch.mask)
+        loss = jnp.sum(jnp.where(batch.mask, losses, 0)) / jnp.sum(batch.mask)
+        if penalty is None:
+            return loss, None
+        extra = penalty(memory, params, Forward(pixels, features, batch.mask, objective))
+        return loss + extra, extra
 
     @jax.jit(donate_argnums=0)
-    def train_step(state: TrainState, batch: Batch, objective: Objective):
+    def train_step(state: TrainState, batch: Batch, objective: Objective, memory: Memory = ()):
         key = jax.random.fold_in(objective.key, state.step)
         pixels = preprocessing.train(key, batch.image, batch.box, config.crop_scale)
-        loss, gradients = jax.value_and_grad(loss_fn)(state.params, pixels, batch, objective)
+        (loss, extra), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params, pixels, batch, objective, memory
+        )
+        gradients = unfrozen(gradients)
         updates, moments = optimizer.update(gradients, state.moments, state.params)
         rate = warmup_cosine(state.step, config.learning_rate, objective.warmup, objective.steps)
-        params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
-        metrics = Metrics(loss, optax.tree.norm(gradients))
+        # Updates are weight decay too: what is frozen does not decay either.
+        params = jax.tree.map(lambda p, u: p - rate * u, state.params, unfrozen(updates))
+        metrics = Metrics(loss, optax.tree.norm(gradients), extra)
         return TrainState(params, moments, state.step + 1), metrics
 
     return Trainer(init, train_step)

@@ -40,12 +40,16 @@ def refused(capsys, *argv: str) -> str:
 def test_flags_change_every_part_of_a_preset(tmp_path):
     flags = (
         "class --model.image-size 112 --scenario.num-tasks 5 --train.warmup-fraction 0.1 "
-        "--method.no-sequential --merges average max_magnitude@0.7 --seed 3 --out here"
+        "--method.no-sequential --method.regularizer l2_sp --method.strength 0.1 "
+        "--train.freeze visual_projection.* *.layers.[01].* "
+        "--merges average max_magnitude@0.7 --seed 3 --out here"
     )
     launch = parse(flags.split())
     config = launch.config
     assert (config.model.image_size, config.scenario.num_tasks, config.seed) == (112, 5, 3)
     assert config.train.warmup_fraction == 0.1 and not config.method.sequential
+    assert (config.method.regularizer, config.method.strength) == ("l2_sp", 0.1)
+    assert config.train.freeze == ("visual_projection.*", "*.layers.[01].*")
     assert config.merges == ("average", "max_magnitude@0.7")
     assert str(launch.out) == "here"
     assert str(parse(["quickstart"]).out) == "runs/quickstart"
@@ -107,6 +111,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(small, tiny_clip, tmp_path,
         (["--scenario.dataset=folder", f"--scenario.data-dir={tmp_path / 'none'}"], "none"),
         (["--scenario.kind=domain"], "has no domains"),
         (["--model.image-size=13"], "no multiple of this model's patch"),
+        (["--train.freeze", "text_model.*"], "'text_model.*' matches no parameter"),
     ]:
         assert words in refused(capsys, "class", *small, *arguments)
         assert not (tmp_path / "run").exists()

@@ -1,0 +1,79 @@
+"""Which parameters of the image tower are trained, by the names that users know."""
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import numpy as np
+from flax import nnx
+
+from magmax_jax.errors import UserError
+from magmax_jax.models.config import CLIPConfig
+from magmax_jax.models.conversion import flat, part_shapes, table
+
+TOWER = "vision."
+"""Where the image tower lies in the whole model."""
+
+
+def trainable(config: CLIPConfig, params: nnx.State, frozen: Sequence[str]) -> nnx.State | None:
+    """Which entries of the image tower's parameters are trained, where `frozen` names are not.
+
+    Names are Hugging Face's (`vision_model.encoder.layers.3.mlp.fc1.weight`,
+    `visual_projection.weight`), although our blocks are stacked over layers and our q, k and v are
+    one kernel: a single layer, or its keys alone, can be frozen.
+
+    Args:
+      config: of the model whose image tower it is.
+      params: the tower's; only shapes are read.
+      frozen: patterns of `fnmatch` (`*`, `?`, `[0-5]`), capitals being told apart. As `.` is a
+        character like others, `layers.1.*` is one layer and `layers.1*` may be several.
+
+    Returns:
+      `params` with bool NumPy arrays for leaves, True where trained, which broadcast to the
+      parameters and are as small as that allows; None for no patterns, which freeze nothing.
+
+    Raises:
+      UserError: a pattern matches no name, or together they match all.
+    """
+    if not frozen:
+        return None
+    entries = [entry for entry in table(config) if entry.path.startswith(TOWER)]
+    names = [name for entry in entries for layer in entry.names for name in layer]
+    stopped = set()
+    for pattern in frozen:
+        matched = [name for name in names if fnmatchcase(name, pattern)]
+        if not matched:
+            raise UserError(
+                f"train.freeze: {pattern!r} matches no parameter of the image tower; they are "
+                + ", ".join(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", name) for name in names))
+            )
+        stopped.update(matched)
+    if len(stopped) == len(names):
+        raise UserError("train.freeze: all parameters are frozen, which leaves nothing to train")
+
+    leaves = dict(flat(params))
+    masks = {}
+    for entry in entries:
+        path = entry.path.removeprefix(TOWER)
+        shapes = part_shapes(entry, leaves[path].shape)
+        layers = []
+        for layer in entry.names:
+            parts = [
+                np.broadcast_to(name not in stopped, shape)
+                for name, shape in zip(layer, shapes, strict=True)
+            ]
+            layers.append(_smallest(entry.layout.join(parts)))
+        stacked = np.stack(np.broadcast_arrays(*layers))
+        masks[path] = _smallest(stacked) if entry.stacked else layers[0]
+    return nnx.from_flat_state(
+        [(path, leaf.replace(masks[".".join(path)])) for path, leaf in nnx.to_flat_state(params)]
+    )
+
+
+def _smallest(mask: np.ndarray) -> np.ndarray:
+    """The mask with every axis along which it is constant cut to length one."""
+    for axis in range(mask.ndim):
+        first = mask.take([0], axis)
+        if (mask == first).all():
+            mask = first
+    return mask

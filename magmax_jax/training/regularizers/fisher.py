@@ -1,0 +1,129 @@
+"""The diagonal of the Fisher information: how much each parameter matters to a task."""
+
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from magmax_jax.data import Batch, Preprocessing
+from magmax_jax.errors import UserError
+from magmax_jax.models import normalise
+from magmax_jax.training.step import Objective, Params, cross_entropy
+
+Kind = Literal["empirical", "batch", "accumulated"]
+
+EXAMPLES_AT_ONCE = 8
+"""Gradients of single examples that are held at one time: each is as large as the model."""
+
+
+class Sums(NamedTuple):
+    """The running sums of one pass: squares like the parameters, the number of samples (int32).
+
+    `gradient` is the sum of the batches' gradients so far, for "accumulated" alone.
+    """
+
+    squares: Params
+    gradient: Params | None
+    samples: jax.Array
+
+
+def diagonal_fisher(
+    tower: nnx.GraphDef, preprocessing: Preprocessing, kind: Kind = "empirical"
+) -> Callable[[Params, Iterable[Batch], Objective], Params]:
+    """A function (params, batches, objective) -> F, which compiles once for all tasks.
+
+    With g_i the gradient of -log p(y_i | x_i), y_i the class that the model itself finds likeliest
+    among the objective's classes, and batch b of n_b samples, of n in all:
+
+        empirical     F = 1/n sum_i g_i^2
+        batch         F = 1/n sum_b n_b G_b^2              G_b = 1/n_b sum_(i in b) g_i
+        accumulated   F = 1/n sum_b n_b (G_1 + ... + G_b)^2
+
+    "empirical" is the Fisher but for the label, which is the likeliest one instead of a draw.
+    "batch" squares means, in which gradients cancel: smaller by up to n_b. "accumulated" is what
+    the published experiments of MagMax compute: gradients add up over the batches because they are
+    not cleared before they are squared, so F grows with the number of batches. (They start from
+    what the last training step left, divide by n rounded up to whole batches, and augment; the
+    last two matter little, and none of the three is imitated.)
+
+    Images are preprocessed as in evaluation, so that F is the same every time. F depends on the
+    order of batches only for "accumulated", and on their size only for the latter two.
+
+    Args:
+      tower: the image tower without its parameters.
+      preprocessing: from uint8 images to the tower's pixels, on the device.
+      kind: one of the three; "empirical" is also what `magmax_jax.rules.fisher` merges by.
+
+    Returns:
+      F, float32 like the parameters, not negative. A pass costs about one epoch of training; the
+      gradients of `EXAMPLES_AT_ONCE` examples are in memory at a time.
+
+    Raises:
+      UserError: there is no such kind, or (later) not a single batch.
+    """
+    if kind not in get_args(Kind):
+        raise UserError(f"{kind!r} is no kind of Fisher: choose from {', '.join(get_args(Kind))}")
+
+    def surprise(params: Params, pixels: jax.Array, mask: jax.Array, objective: Objective):
+        """The sum of -log p(likeliest class) over the samples."""
+        logits = normalise(nnx.merge(tower, params)(pixels)) @ objective.head
+        likeliest = jnp.argmax(jnp.where(objective.classes, logits, -jnp.inf), axis=1)
+        losses = cross_entropy(logits, likeliest, objective.classes)
+        return jnp.sum(jnp.where(mask, losses, 0))
+
+    def sum_of_squares(params: Params, pixels: jax.Array, mask: jax.Array, objective: Objective):
+        """sum_i g_i^2, a few examples at a time."""
+        together = max(m for m in range(1, EXAMPLES_AT_ONCE + 1) if len(mask) % m == 0)
+
+        def groups(x: jax.Array) -> jax.Array:
+            # Every group takes one row out of each of `together` slices of the batch: where the
+            # batch is spread over devices, all of them work on every group.
+            x = x.reshape(together, -1, 1, *x.shape[1:])
+            return jnp.swapaxes(x, 0, 1)  # (groups, together, 1, ...)
+
+        def add(squares: Params, group: tuple[jax.Array, jax.Array]):
+            each = jax.vmap(jax.grad(surprise), in_axes=(None, 0, 0, None))
+            gradients = each(params, *group, objective)
+            return jax.tree.map(
+                lambda s, g: s + jnp.sum(jnp.square(g), axis=0), squares, gradients
+            ), None
+
+        start = jax.tree.map(jnp.zeros_like, params)
+        return jax.lax.scan(add, start, (groups(pixels), groups(mask)))[0]
+
+    @jax.jit
+    def begin(params: Params) -> Sums:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return Sums(zeros, zeros if kind == "accumulated" else None, jnp.int32(0))
+
+    @jax.jit(donate_argnums=0)
+    def fisher_step(sums: Sums, params: Params, batch: Batch, objective: Objective) -> Sums:
+        pixels = preprocessing.evaluate(batch.image, batch.box)
+        count = jnp.sum(batch.mask)
+        if kind == "empirical":
+            squares, running = sum_of_squares(params, pixels, batch.mask, objective), None
+        else:
+            total = jax.grad(surprise)(params, pixels, batch.mask, objective)
+            gradient = jax.tree.map(lambda g: g / jnp.maximum(count, 1), total)
+            if kind == "accumulated":
+                gradient = jax.tree.map(jnp.add, sums.gradient, gradient)
+            squares = jax.tree.map(lambda g: count * jnp.square(g), gradient)
+            running = gradient if kind == "accumulated" else None
+        squares = jax.tree.map(jnp.add, sums.squares, squares)
+        return Sums(squares, running, sums.samples + count)
+
+    @jax.jit
+    def mean(sums: Sums) -> Params:
+        return jax.tree.map(lambda s: s / sums.samples, sums.squares)
+
+    def estimate(params: Params, batches: Iterable[Batch], objective: Objective) -> Params:
+        sums, batch = begin(params), None
+        for batch in batches:
+            sums = fisher_step(sums, params, jax.device_put(batch), objective)
+        if batch is None:
+            raise UserError("the Fisher information needs at least one batch of the task's images")
+        return mean(sums)
+
+    return estimate

@@ -1,0 +1,95 @@
+"""LwF: on the new task's images, the model keeps saying of old classes what it used to say."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from magmax_jax.data import Batch
+from magmax_jax.models import normalise
+from magmax_jax.training.regularizers.regularizer import Regularizer
+from magmax_jax.training.step import Forward, Objective, Params
+
+EPSILON = 1e-5
+"""Share of the new probabilities that is spread evenly, so that no logarithm is infinite."""
+
+
+class Teacher(NamedTuple):
+    """Memory of LwF: the last task's parameters, and bool (k,), the classes of all tasks so far.
+
+    All classes False means that no task was learned yet.
+    """
+
+    theta: Params
+    classes: jax.Array
+
+
+def lwf(
+    tower: nnx.GraphDef, num_classes: int, strength: float = 0.3, temperature: float = 2.0
+) -> Regularizer:
+    """Learning without forgetting (Li & Hoiem, 2016, arXiv 1606.09282).
+
+        penalty = strength * mean over the batch of distillation(new logits, old logits)
+
+    Both logits range over the classes of all earlier tasks: theta's and theta_(t-1)'s features of
+    the same images, through the frozen head. That is the concatenation of the earlier tasks' heads
+    when tasks bring classes, and the one head when they bring domains. Strength and `EPSILON` are
+    those of Marczak et al., 2024 (arXiv 2407.06322). Before the first task was learned the penalty
+    is 0, and the old model is not run.
+
+    Args:
+      tower: the image tower without its parameters.
+      num_classes: k, of the whole scenario.
+      strength: lambda.
+      temperature: see `distillation`.
+
+    Memory: one model. A step costs one forward pass more; batches are not read.
+    """
+
+    def init(theta_0: Params) -> Teacher:
+        return Teacher(theta_0, jnp.zeros(num_classes, bool))
+
+    def penalty(memory: Teacher, params: Params, forward: Forward) -> jax.Array:
+        def distil() -> jax.Array:
+            head = forward.objective.head
+            features = normalise(nnx.merge(tower, memory.theta)(forward.pixels))
+            new, old = forward.features @ head, features @ head  # (b, k) each
+            losses = distillation(new, old, memory.classes, temperature)
+            samples = jnp.maximum(jnp.sum(forward.mask), 1)
+            return strength * jnp.sum(jnp.where(forward.mask, losses, 0)) / samples
+
+        return jax.lax.cond(jnp.any(memory.classes), distil, lambda: jnp.float32(0))
+
+    def consolidate(
+        memory: Teacher, params: Params, batches: Iterable[Batch], objective: Objective
+    ) -> Teacher:
+        return Teacher(params, memory.classes | objective.classes)
+
+    return Regularizer(init, penalty, consolidate)
+
+
+def distillation(
+    new: jax.Array, old: jax.Array, classes: jax.Array, temperature: float
+) -> jax.Array:
+    """-sum_k p_k log((q_k + eps / c) / (1 + eps)), over the c classes of `classes`.
+
+    p and q are softmax(old)^(1/T) and softmax(new)^(1/T), each normalised again, which is to say
+    softmax(old / T) and softmax(new / T); eps is `EPSILON`, and eases q alone.
+
+    Args:
+      new, old: float (b, k), logits; gradients pass through both.
+      classes: bool (k,), not all False.
+      temperature: T.
+
+    Returns:
+      float (b,).
+    """
+
+    def soften(logits: jax.Array) -> jax.Array:
+        return jax.nn.softmax(jnp.where(classes, logits / temperature, -jnp.inf))
+
+    # Other classes get the eps too: p is zero there, and a logarithm of zero would spoil gradients.
+    q = (soften(new) + EPSILON / jnp.sum(classes)) / (1 + EPSILON)
+    return -jnp.sum(soften(old) * jnp.log(q), axis=1)

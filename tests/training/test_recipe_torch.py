@@ -1,0 +1,217 @@
+"""Whole trainings against torch's: transformers' CLIP, torch's AdamW, clipping and autograd.
+
+Both see identical pixels. Compared are every loss and every final parameter but the keys' biases:
+softmax sees only differences of keys, so their gradients are rounding, of which Adam makes steps.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from magmax_jax.config import MethodConfig, TrainConfig
+from magmax_jax.data import Batch, Preprocessing
+from magmax_jax.models import CLIP, conversion
+from magmax_jax.training import Objective, build_regularizer, fine_tune, make_trainer
+from tests.models.weights import CONFIGS, weights, write_checkpoint
+
+torch = pytest.importorskip("torch")
+
+from torch.nn.functional import cross_entropy, normalize, softmax  # noqa: E402
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection  # noqa: E402
+
+CONFIG = CONFIGS["legacy"]
+SIZE, WIDTH = CONFIG["vision_config"]["image_size"], CONFIG["projection_dim"]
+RATE, DECAY, WARMUP = 1e-4, 0.1, 4
+TASKS = [[0, 3], [2, 1, 4]]
+"""Classes of two tasks out of five."""
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def highest_precision():
+    with jax.default_matmul_precision("highest"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("legacy")
+    return CLIP.from_pretrained(write_checkpoint(directory, CONFIG, weights(CONFIG)))
+
+
+@pytest.fixture
+def twin():
+    """transformers' image tower with the same weights."""
+    config = CLIPVisionConfig(**CONFIG["vision_config"], projection_dim=WIDTH)
+    tower = CLIPVisionModelWithProjection(config)
+    tensors = {k: torch.from_numpy(v.copy()) for k, v in weights(CONFIG).items() if k[:3] == "vis"}
+    tower.load_state_dict(tensors, strict=True)
+    return tower
+
+
+def head() -> np.ndarray:
+    columns = np.random.RandomState(1).normal(size=(WIDTH, 5)).astype(np.float32)
+    return 5 * columns / np.linalg.norm(columns, axis=0)
+
+
+def batches(task: int, count: int) -> list[Batch]:
+    """Batches of six, the last one with two rows of padding."""
+    random, made = np.random.RandomState(task), []
+    for number in range(count):
+        image = random.randint(0, 256, (6, SIZE, SIZE, 3)).astype(np.uint8)
+        label = random.choice(TASKS[task], 6).astype(np.int32)
+        box = np.tile(np.array([0, 0, SIZE, SIZE], np.int32), (6, 1))
+        mask = np.arange(6) < (4 if number == count - 1 else 6)
+        made.append(Batch(image, box, label, np.arange(6, dtype=np.int32), mask))
+    return made
+
+
+def torch_samples(batch: Batch, task: int):
+    """The samples' pixels, channels first, and their labels' places among the task's classes."""
+    pixels = np.asarray(Preprocessing(SIZE).evaluate(batch.image, batch.box))[batch.mask]
+    places = [TASKS[task].index(label) for label in batch.label[batch.mask]]
+    return torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()), torch.tensor(places)
+
+
+def logits_of(twin, pixels, classes: list[int]):
+    """Over these classes alone, in their order: as many columns as there are classes."""
+    features = normalize(twin(pixel_values=pixels).image_embeds, dim=-1)
+    return features @ torch.from_numpy(head()[:, classes])
+
+
+def learn(twin, task: int, count: int, penalty=lambda pixels: 0.0) -> list[float]:
+    """Trains the twin in place; returns the losses, penalty included."""
+    optimizer = torch.optim.AdamW(twin.parameters(), lr=RATE, weight_decay=DECAY)
+    rate = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: (
+            (step + 1) / WARMUP
+            if step < WARMUP
+            else 0.5 * (1 + math.cos(math.pi * (step - WARMUP) / (count - WARMUP)))
+        ),
+    )
+    losses = []
+    for batch in batches(task, count):
+        pixels, labels = torch_samples(batch, task)
+        loss = cross_entropy(logits_of(twin, pixels, TASKS[task]), labels) + penalty(pixels)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+        optimizer.step()
+        rate.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def ours(model, method: MethodConfig, tasks: int, count: int):
+    """Losses and final parameters of the same training in JAX."""
+    tower, theta_0 = model.image_tower("float32")
+    preprocessing = Preprocessing(SIZE)
+    recipe = TrainConfig(learning_rate=RATE, weight_decay=DECAY, crop_scale=(1.0, 1.0))
+    regularizer = build_regularizer(method, tower, preprocessing, num_classes=5)
+    trainer = make_trainer(tower, preprocessing, recipe, regularizer.penalty)
+    theta, memory, losses = theta_0, regularizer.init(theta_0), []
+    for task in range(tasks):
+        goal = Objective(
+            jnp.asarray(head()),
+            jnp.asarray(np.isin(np.arange(5), TASKS[task])),
+            jnp.int32(WARMUP),
+            jnp.int32(count),
+            jax.random.key(0),
+        )
+        given = batches(task, count)
+        theta = fine_tune(trainer, theta, goal, given, lambda _, loss: losses.append(loss), memory)
+        memory = regularizer.consolidate(memory, theta, given, goal)
+    return losses, theta
+
+
+def compare(model, losses, theta, twin, expected) -> None:
+    np.testing.assert_allclose(losses, expected, rtol=TOLERANCE)
+    start, moved = weights(CONFIG), 0
+    ours, theirs = dict(conversion.flat(theta)), twin.state_dict()
+    for entry in conversion.table(model.config):
+        if entry.path.startswith("text") or entry.path == "logit_scale":
+            continue
+        leaf = np.asarray(ours[entry.path.removeprefix("vision.")])
+        for names, layer in zip(entry.names, leaf if entry.stacked else [leaf], strict=True):
+            for name, tensor in zip(names, entry.layout.split(layer), strict=True):
+                if name.endswith("k_proj.bias"):
+                    continue
+                reference = theirs[name].numpy()
+                bound = TOLERANCE * np.abs(reference).max()
+                assert np.abs(tensor - reference).max() <= bound, name
+                # Far above the tolerance: it is the training that agrees, not the start.
+                assert np.abs(reference - start[name]).max() > 10 * bound, name
+                moved += 1
+    assert moved == len(theirs) - CONFIG["vision_config"]["num_hidden_layers"]
+
+
+def test_plain_fine_tuning_is_torchs(model, twin):
+    expected = learn(twin, 0, count=20)
+    losses, theta = ours(model, MethodConfig(), tasks=1, count=20)
+    compare(model, losses, theta, twin, expected)
+
+
+def torch_fisher(twin, kind: str) -> dict:
+    """Squared gradients of -log p(likeliest class), from the first task's batches."""
+    named = dict(twin.named_parameters())
+    squares = {name: torch.zeros_like(p) for name, p in named.items()}
+    running = {name: torch.zeros_like(p) for name, p in named.items()}
+    samples = 0
+    for batch in batches(0, 10):
+        pixels, _ = torch_samples(batch, 0)
+        samples += len(pixels)
+        for part in pixels.split(1) if kind == "empirical" else [pixels]:
+            logits = logits_of(twin, part, TASKS[0])
+            loss = cross_entropy(logits, logits.argmax(dim=1))
+            gradients = torch.autograd.grad(loss, list(named.values()))
+            for name, gradient in zip(named, gradients, strict=True):
+                running[name] = gradient + (running[name] if kind == "accumulated" else 0)
+                squares[name] += len(part) * running[name] ** 2
+    return {name: square / samples for name, square in squares.items()}
+
+
+@pytest.mark.parametrize("kind", ["empirical", "batch", "accumulated"])
+def test_ewc_is_torchs(model, twin, kind):
+    expected = learn(twin, 0, count=10)
+    fisher = torch_fisher(twin, kind)
+    anchor = {name: p.detach().clone() for name, p in twin.named_parameters()}
+
+    def penalty(pixels):
+        # Half of the first Fisher: it is blended with the zeros before it.
+        return (
+            1e6
+            / 2
+            * sum(
+                (0.5 * fisher[name] * (p - anchor[name]) ** 2).sum()
+                for name, p in twin.named_parameters()
+            )
+        )
+
+    expected += learn(twin, 1, count=10, penalty=penalty)
+    method = MethodConfig(regularizer="ewc", fisher=kind)
+    losses, theta = ours(model, method, tasks=2, count=10)
+    compare(model, losses, theta, twin, expected)
+
+
+def test_lwf_is_torchs(model, twin):
+    expected = learn(twin, 0, count=10)
+    config = CLIPVisionConfig(**CONFIG["vision_config"], projection_dim=WIDTH)
+    teacher = CLIPVisionModelWithProjection(config)
+    teacher.load_state_dict(twin.state_dict())
+
+    def penalty(pixels):
+        with torch.no_grad():
+            target = softmax(logits_of(teacher, pixels, TASKS[0]), dim=1) ** 0.5
+            target = target / target.sum(dim=1, keepdim=True)
+        found = softmax(logits_of(twin, pixels, TASKS[0]), dim=1) ** 0.5
+        found = found / found.sum(dim=1, keepdim=True) + 1e-5 / len(TASKS[0])
+        found = found / found.sum(dim=1, keepdim=True)
+        return 0.3 * -(target * found.log()).sum(dim=1).mean()
+
+    expected += learn(twin, 1, count=10, penalty=penalty)
+    losses, theta = ours(model, MethodConfig(regularizer="lwf"), tasks=2, count=10)
+    compare(model, losses, theta, twin, expected)
