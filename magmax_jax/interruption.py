@@ -1,0 +1,57 @@
+"""Being asked to stop: by Ctrl-C, by a scheduler's SIGTERM."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from magmax_jax.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """Whether the process has been asked to stop."""
+
+    def __init__(self):
+        self.signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    def check(self) -> None:
+        """Raises Interrupted if the process has been asked to stop."""
+        if self:
+            raise Interrupted(self.signal)
+
+
+@contextmanager
+def stop_signals(say: Callable[[str], None] = lambda text: None) -> Iterator[Stop]:
+    """Within this context the first signal is only noted; the second one acts as it always does.
+
+    Outside of the main thread, where Python hears no signals, nothing is ever noted.
+
+    Args:
+      say: told of the first signal.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: object) -> None:
+        stop.signal = number
+        restore()
+        say("stopping after this step, which is saved (once more stops at once)")
+
+    for number in SIGNALS:
+        signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        restore()
