@@ -18,6 +18,7 @@ from magmax_jax.models import CLIP, zero_shot_head
 from magmax_jax.progress import Silent
 from magmax_jax.results import Row, RunDirectory
 from magmax_jax.scenarios import Scenario, build_scenario
+from magmax_jax.sharding import Layout, build_layout
 from magmax_jax.training import Objective, Trainer, fine_tune, make_trainer, warmup_steps
 
 CACHED_BYTES = 1 << 30
@@ -29,26 +30,34 @@ def run(config: ExperimentConfig, out: RunDirectory, progress: Silent | None = N
 
     Writes `config.json`, `results.jsonl`, `checkpoints/` and `report/accuracy.png` into `out`. A
     run of the same configuration that is complete there is shown again; an interrupted one starts
-    anew.
+    anew. Of several processes that run it together, on a disk that all of them see, the first one
+    writes, and shows its progress.
 
     Returns:
       the rows of `results.jsonl`.
 
     Raises:
-      UserError: the configuration does not fit the data, the model or the directory.
+      UserError: the configuration does not fit the devices, data, model or directory.
       DivergedError: a loss is not finite; rows and checkpoint of the tasks before it stay.
     """
     progress = progress or Silent()
     merges = parse_merges(config.merges, config.seed)
+    layout = build_layout(config)
+    if not layout.is_first:
+        out, progress = RunDirectory(out.path, out.overwrite, writes=False), Silent()
     kept = out.holds(config)
     scenario = build_scenario(config.scenario, config.seed)
     models = 1 + sum(len(merge.scales) for merge in merges.values())
-    if kept and len(out.rows()) == evaluation.num_rows(scenario, models):
+    done = kept and len(out.rows()) == evaluation.num_rows(scenario, models)
+    layout.meet("the configuration or what the directory holds", (config, done))
+    if done:
         progress.say(f"{out.path} holds this run already (--overwrite repeats it)")
     else:
-        learn_all(config, scenario, merges, out, progress)
+        learn_all(config, scenario, merges, layout, out, progress)
+    layout.meet("the end")  # by which all rows are written
     rows = out.rows()
-    report.plot(rows, scenario.name, out.report / "accuracy.png")
+    if out.writes:
+        report.plot(rows, scenario.name, out.report / "accuracy.png")
     progress.say(report.table(rows, scenario.name))
     progress.say(f"{out.report / 'accuracy.png'} shows accuracy over tasks")
     return rows
@@ -58,6 +67,7 @@ def learn_all(
     config: ExperimentConfig,
     scenario: Scenario,
     merges: dict[str, "Merge"],
+    layout: Layout,
     out: RunDirectory,
     progress: Silent,
 ) -> None:
@@ -65,13 +75,14 @@ def learn_all(
     model = CLIP.from_pretrained(config.model.source, config.model.image_size)
     size = model.config.vision.image_size
     preprocessing = Preprocessing.from_config(model.preprocessor or {}, size)
-    head = zero_shot_head(model, scenario.class_names, scenario.templates)
-    tower, theta_0 = model.image_tower(config.model.dtype)
+    head = layout.replicate(zero_shot_head(model, scenario.class_names, scenario.templates))
+    tower, theta_0 = model.image_tower(config.model.dtype, config.train.remat, layout.whole)
+    theta_0 = layout.params(theta_0)
     del model  # the text tower has done its work
 
-    trainer = make_trainer(tower, preprocessing, config.train)
-    evaluate = evaluation.make_evaluate(tower, preprocessing, head, scenario)
-    batches = test_batches(config, scenario, size)
+    trainer = make_trainer(tower, preprocessing, config.train, layout)
+    evaluate = evaluation.make_evaluate(tower, preprocessing, head, scenario, layout)
+    batches = test_batches(config, scenario, size, layout)
     num_test_batches = num_batches(scenario.num_test, config.eval_batch_size)
     out.start(config)
     progress.say(describe(scenario))
@@ -83,11 +94,12 @@ def learn_all(
         progress.say(f"  {rows[0].label:<24} {rows[0].accuracy:.1%}")
 
     record(0, "zero_shot", None, theta_0)
-    theta, states = theta_0, {name: merge.rule.init(theta_0) for name, merge in merges.items()}
+    theta = theta_0
+    states = {name: layout.params(merge.rule.init(theta_0)) for name, merge in merges.items()}
     with Checkpoints(out.checkpoints) as checkpoints:
         for number in range(1, len(scenario.tasks) + 1):
             start = theta if config.method.sequential else theta_0
-            theta = learn(config, scenario, number, trainer, start, head, size, progress)
+            theta = learn(config, scenario, number, trainer, start, head, size, layout, progress)
             record(number, "finetuned", None, theta)
             for name, (rule, scales) in merges.items():
                 states[name] = fold(rule, states[name], theta, theta_0)
@@ -104,6 +116,7 @@ def learn(
     start: nnx.State,
     head: jax.Array,
     size: int,
+    layout: Layout,
     progress: Silent,
 ) -> nnx.State:
     """Fine-tunes `start` on task `number` (from 1) and returns theta_t."""
@@ -125,11 +138,12 @@ def learn(
         seed=int(jax.random.bits(key)),
         size=size,
         workers=recipe.workers,
+        rows=layout.rows(recipe.batch_size),
     )
     name = f"{task.name} ({number}/{len(scenario.tasks)})"
     with progress.training(name, steps, len(task.train) * recipe.epochs) as on_step:
         try:
-            return fine_tune(trainer, start, objective, batches, on_step)
+            return fine_tune(trainer, start, layout.replicate(objective), batches, on_step)
         except DivergedError as error:
             raise DivergedError(f"{name}: {error}") from None
 
@@ -162,7 +176,9 @@ def parse_merges(texts: Sequence[str], seed: int) -> dict[str, Merge]:
     return merges
 
 
-def test_batches(config: ExperimentConfig, scenario: Scenario, size: int) -> Iterable[Batch]:
+def test_batches(
+    config: ExperimentConfig, scenario: Scenario, size: int, layout: Layout
+) -> Iterable[Batch]:
     """Every test image once, in memory when all of them are small."""
     batches = eval_batches(
         scenario.test,
@@ -170,6 +186,7 @@ def test_batches(config: ExperimentConfig, scenario: Scenario, size: int) -> Ite
         config.eval_batch_size,
         size,
         config.train.workers,
+        layout.rows(config.eval_batch_size),
     )
     height, width = scenario.test.image_shape or (size, size)
     return list(batches) if 3 * height * width * scenario.num_test <= CACHED_BYTES else batches

@@ -42,11 +42,15 @@ class Row:
 
 
 class RunDirectory:
-    """A directory that one run owns."""
+    """A directory that one run owns.
 
-    def __init__(self, path: Path | str, overwrite: bool = False):
+    Of several processes that share a run, one writes; the others' `start` and `append` do nothing.
+    """
+
+    def __init__(self, path: Path | str, overwrite: bool = False, writes: bool = True):
         self.path = Path(path)
         self.overwrite = overwrite
+        self.writes = writes
 
     @property
     def checkpoints(self) -> Path:
@@ -87,6 +91,8 @@ class RunDirectory:
         Raises:
           UserError: the disk refuses it.
         """
+        if not self.writes:
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             # The old configuration goes first and the new one comes last: in between, nothing here
@@ -102,6 +108,8 @@ class RunDirectory:
 
     def append(self, rows: Iterable[Row]) -> None:
         """Adds rows to `results.jsonl`, all of one evaluation in one write."""
+        if not self.writes:
+            return
         lines = "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows)
         with (self.path / ROWS).open("a") as file:
             file.write(lines)

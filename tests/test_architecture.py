@@ -7,8 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "config", "results", "data", "scenarios", "models", "merging", "files", "training",
-    "evaluation", "checkpoints", "progress", "report", "experiment", "__main__",
+    "errors", "config", "results", "data", "scenarios", "models", "merging", "files", "sharding",
+    "training", "evaluation", "checkpoints", "progress", "report", "experiment", "__main__",
 ]  # fmt: skip
 """Lowest first; each may import those before it."""
 

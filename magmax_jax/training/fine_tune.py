@@ -11,7 +11,7 @@ from magmax_jax.errors import DivergedError
 from magmax_jax.training.step import Metrics, Objective, Params, Trainer
 
 LAG = 2
-"""Losses are read this many steps late: by then they are computed, and the device never waits."""
+"""Losses are read this many steps late: by then they are on the host, and no device waits."""
 
 
 def fine_tune(
@@ -39,8 +39,9 @@ def fine_tune(
     def settle(left: int) -> None:
         while len(pending) > left:
             step, metrics = pending.popleft()
+            metrics = jax.device_get(metrics)
             for name, value in zip(("loss", "gradient's norm"), metrics, strict=True):
-                if not math.isfinite(value := float(value)):
+                if not math.isfinite(value):
                     raise DivergedError(
                         f"the {name} is {value} at step {step}: a lower learning rate or a longer "
                         "warm-up usually helps"
@@ -48,7 +49,9 @@ def fine_tune(
             on_step(step, float(metrics.loss))
 
     for step, batch in enumerate(batches):
-        state, metrics = trainer.step(state, jax.device_put(batch), objective)
+        state, metrics = trainer.step(state, trainer.place(batch), objective)
+        for value in metrics:
+            value.copy_to_host_async()
         pending.append((step, metrics))
         settle(LAG)
     settle(0)

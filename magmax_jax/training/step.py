@@ -9,8 +9,10 @@ import optax
 from flax import nnx
 
 from magmax_jax.config import TrainConfig
-from magmax_jax.data import Batch, Preprocessing
+from magmax_jax.data import Batch, Preprocessing, Views
 from magmax_jax.models import normalise
+from magmax_jax.sharding import Layout, one_device
+from magmax_jax.training.accumulation import mean_over_parts
 from magmax_jax.training.schedule import warmup_cosine
 
 Params = nnx.State
@@ -57,20 +59,29 @@ class Trainer(NamedTuple):
       init: params -> the state at a task's start; it copies, so that `params` survive.
       step: (state, batch, objective) -> (state, metrics); the old state's buffers become the new
         one's.
+      place: a batch of the host's onto the devices.
     """
 
     init: Callable[[Params], TrainState]
     step: Callable[[TrainState, Batch, Objective], tuple[TrainState, Metrics]]
+    place: Callable[[Batch], Batch]
 
 
-def make_trainer(tower: nnx.GraphDef, preprocessing: Preprocessing, config: TrainConfig) -> Trainer:
+def make_trainer(
+    tower: nnx.GraphDef,
+    preprocessing: Preprocessing,
+    config: TrainConfig,
+    layout: Layout | None = None,
+) -> Trainer:
     """AdamW on the cross-entropy of the frozen head, gradients clipped by their global norm.
 
     Args:
       tower: the image tower without its parameters.
       preprocessing: from uint8 images to the tower's pixels, on the device.
       config: the recipe.
+      layout: where parameters and batches lie; one device by default.
     """
+    layout = layout or one_device()
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
@@ -79,7 +90,8 @@ def make_trainer(tower: nnx.GraphDef, preprocessing: Preprocessing, config: Trai
 
     @jax.jit
     def init(params: Params) -> TrainState:
-        return TrainState(jax.tree.map(jnp.copy, params), optimizer.init(params), jnp.int32(0))
+        params = jax.tree.map(jnp.copy, params)
+        return layout.constrain(TrainState(params, optimizer.init(params), jnp.int32(0)))
 
     def loss_fn(params: Params, pixels: jax.Array, batch: Batch, objective: Objective) -> jax.Array:
         features = normalise(nnx.merge(tower, params)(pixels))
@@ -91,15 +103,20 @@ def make_trainer(tower: nnx.GraphDef, preprocessing: Preprocessing, config: Trai
     @jax.jit(donate_argnums=0)
     def train_step(state: TrainState, batch: Batch, objective: Objective):
         key = jax.random.fold_in(objective.key, state.step)
-        pixels = preprocessing.train(key, batch.image, batch.box, config.crop_scale)
-        loss, gradients = jax.value_and_grad(loss_fn)(state.params, pixels, batch, objective)
+        views = preprocessing.draw(key, batch.box, config.crop_scale)  # of all parts at once
+
+        def gradient(batch: Batch, views: Views) -> tuple[jax.Array, Params]:
+            pixels = preprocessing.show(batch.image, views)
+            return jax.value_and_grad(loss_fn)(state.params, pixels, batch, objective)
+
+        loss, gradients = mean_over_parts(gradient, config.accumulate, batch, views)
         updates, moments = optimizer.update(gradients, state.moments, state.params)
         rate = warmup_cosine(state.step, config.learning_rate, objective.warmup, objective.steps)
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
         metrics = Metrics(loss, optax.tree.norm(gradients))
-        return TrainState(params, moments, state.step + 1), metrics
+        return layout.constrain(TrainState(params, moments, state.step + 1)), metrics
 
-    return Trainer(init, train_step)
+    return Trainer(init, train_step, layout.batch)
 
 
 def cross_entropy(
