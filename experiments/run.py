@@ -1,12 +1,13 @@
 """One experiment: `python -m experiments.run PRESET [--field value ...]`."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from experiments.engine import Engine
 from experiments.presets import PRESETS
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError, exit_code
@@ -30,6 +31,7 @@ class Launch:
     """Directory of the run: config.json, results.jsonl, checkpoints/, report/."""
     overwrite: bool = False
     """Replace a run that lies in the directory already."""
+    engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
 
 
 def parse(argv: list[str]) -> Launch:
@@ -69,6 +71,7 @@ def parse(argv: list[str]) -> Launch:
 def main(argv: list[str]) -> None:
     """Runs what the command line says."""
     launch = parse(argv)
+    launch.engine.start()
     # JAX and its company take seconds to import: --help and wrong flags do without.
     from magmax_jax.experiment import run
     from magmax_jax.progress import Terminal

@@ -1,7 +1,7 @@
 """A run's checkpoints; the only file that knows Orbax.
 
-A checkpoint is a tree of arrays and a note. It is written in the background and appears under its
-number once it is whole. Of a kind that rolls the latest two stay: should the last one turn out to
+A checkpoint is one or several trees of arrays, by name, and a note. It is written in the background
+and appears under its number once it is whole. The latest two stay: should the last one turn out to
 be damaged, the one before it still serves.
 """
 
@@ -22,15 +22,15 @@ from magmax_jax.errors import UserError
 PyTree = Any
 KEPT = 2
 """Checkpoints that stay."""
-STATE, NOTE = "state", "note"
+NOTE = "note"
 
 
 class Restored(NamedTuple):
-    """What a checkpoint holds."""
+    """What a checkpoint holds, or as much of it as was asked for."""
 
     number: int
     note: dict[str, Any]
-    state: PyTree
+    trees: dict[str, PyTree]
 
 
 class Checkpoints:
@@ -53,7 +53,6 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
-            item_names=(STATE, NOTE),
         )
 
     def __enter__(self) -> "Checkpoints":
@@ -67,34 +66,32 @@ class Checkpoints:
         """Of the checkpoints that are whole, ascending."""
         return sorted(self._manager.all_steps())
 
-    def save(self, number: int, state: PyTree, note: dict[str, Any]) -> None:
+    def save(self, number: int, trees: dict[str, PyTree], note: dict[str, Any]) -> None:
         """Starts to write a checkpoint; its arrays may be donated as soon as this returns.
 
         Args:
           number: more than that of every checkpoint there is.
-          state: any tree of arrays.
+          trees: of arrays, by name; trees without leaves need not be there.
           note: what JSON can hold.
         """
-        note = note | {"checksums": _checksums(state)}
-        self._manager.save(
-            number,
-            args=ocp.args.Composite(
-                **{STATE: ocp.args.StandardSave(state), NOTE: ocp.args.JsonSave(note)}
-            ),
-        )
+        trees = {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
+        checksums = {name: _checksums(tree) for name, tree in trees.items()}
+        args = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        args[NOTE] = ocp.args.JsonSave(note | {"checksums": checksums})
+        self._manager.save(number, args=ocp.args.Composite(**args))
 
     def wait(self) -> None:
         """Returns when everything is on the disk."""
         self._manager.wait_until_finished()
 
     def restore(
-        self, like: Callable[[dict[str, Any]], PyTree], number: int | None = None
+        self, like: Callable[[dict[str, Any]], dict[str, PyTree]], number: int | None = None
     ) -> Restored | None:
         """The checkpoint of that number, or else the latest that is not damaged.
 
         Args:
-          like: takes the note and gives a tree of the state's structure, shapes and dtypes, arrays
-            or `jax.ShapeDtypeStruct`s, whose shardings the restored arrays take.
+          like: takes the note and gives, by name, the trees to restore: of their structure, shapes
+            and dtypes, arrays or `jax.ShapeDtypeStruct`s, whose shardings the restored arrays take.
 
         Returns:
           None where there is no checkpoint.
@@ -126,20 +123,25 @@ class Checkpoints:
         os.replace(path, aside)
         self._manager.reload()
 
-    def _restore(self, number: int, like: Callable[[dict[str, Any]], PyTree]) -> Restored:
+    def _restore(
+        self, number: int, like: Callable[[dict[str, Any]], dict[str, PyTree]]
+    ) -> Restored:
         read = partial(self._manager.restore, number)
         note = read(args=ocp.args.Composite(**{NOTE: ocp.args.JsonRestore()}))[NOTE]
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like(note))
-        args = ocp.args.Composite(**{STATE: ocp.args.StandardRestore(abstract)})
-        state = read(args=args)[STATE]
-        if _checksums(state) != note.pop("checksums"):
-            raise ValueError("its arrays are not those that were saved")
-        return Restored(number, note, state)
+        stored = {name: tree for name, tree in abstract.items() if jax.tree.leaves(tree)}
+        args = {name: ocp.args.StandardRestore(tree) for name, tree in stored.items()}
+        trees = abstract | dict(read(args=ocp.args.Composite(**args)).items())
+        checksums = note.pop("checksums")
+        for name in stored:
+            if _checksums(trees[name]) != checksums[name]:
+                raise ValueError(f"its {name} is not what was saved")
+        return Restored(number, note, trees)
 
 
-def _checksums(state: PyTree) -> list[int]:
+def _checksums(tree: PyTree) -> list[int]:
     """A number for every leaf, that changes when any bit of it does."""
-    return [int(x) for x in jax.device_get([_checksum(leaf) for leaf in jax.tree.leaves(state)])]
+    return [int(x) for x in jax.device_get([_checksum(leaf) for leaf in jax.tree.leaves(tree)])]
 
 
 @jax.jit

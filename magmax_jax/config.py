@@ -131,9 +131,14 @@ class TrainConfig:
     freeze: tuple[str, ...] = ()
     """Patterns of parameters to leave as they are, by Hugging Face's names:
     'vision_model.encoder.layers.[0-5].*' freezes the first six layers."""
+    accumulate: int = 1
+    """Compute a batch in this many parts, one after another: the same steps in less memory."""
+    remat: bool = False
+    """Compute each block again for its gradient instead of keeping what it computed: a third more
+    computation, a fraction of the memory."""
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "accumulate"):
             value = getattr(self, name)
             _require(value > 0, f"train.{name} is {value}: it must be positive")
         for name in ("learning_rate", "weight_decay", "clip_norm", "warmup_steps", "workers"):
@@ -144,12 +149,49 @@ class TrainConfig:
             fraction is None or 0 <= fraction <= 1,
             f"train.warmup_fraction is {fraction}: it lies in [0, 1]",
         )
+        _require(
+            self.batch_size % self.accumulate == 0,
+            f"train.accumulate is {self.accumulate}: it must divide train.batch_size, which is "
+            f"{self.batch_size}",
+        )
         smoothing = self.label_smoothing
         _require(0 <= smoothing < 1, f"train.label_smoothing is {smoothing}: it lies in [0, 1)")
         low, high = self.crop_scale
         _require(
             0 < low <= high <= 1, f"train.crop_scale is {low} {high}: it needs 0 < low <= high <= 1"
         )
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """How the devices of all processes share the work."""
+
+    data: int = -1
+    """How often the parameters are held whole: by each device, or by each group of `fsdp` devices.
+    A batch is shared out among all of them; -1 takes all devices there are."""
+    fsdp: int = 1
+    """Devices that hold parameters and optimiser state in pieces, for models too large for one."""
+
+    def __post_init__(self):
+        _require(
+            self.data > 0 or self.data == -1,
+            f"mesh.data is {self.data}: it must be positive, or -1 for all devices",
+        )
+        _require(self.fsdp > 0, f"mesh.fsdp is {self.fsdp}: it must be positive")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What a run keeps on disk, to go on after an interruption and to be looked at later."""
+
+    every: int | None = None
+    """Save after every so many steps, too; none saves after every task alone."""
+    keep_tasks: bool = False
+    """Keep every theta_t (in tasks/), not only the last; analyses need them."""
+
+    def __post_init__(self):
+        every = self.every
+        _require(every is None or every > 0, f"checkpoint.every is {every}: it must be positive")
 
 
 @dataclass(frozen=True)
@@ -160,6 +202,8 @@ class ExperimentConfig:
     scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     merges: tuple[str, ...] = ("max_magnitude", "average", "random_mix")
     """RULE or RULE@SCALE, a rule of magmax_jax.rules; one rule's scales share its state."""
     eval_batch_size: int = 256

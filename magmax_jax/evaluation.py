@@ -12,6 +12,7 @@ from magmax_jax.data import Batch, Preprocessing
 from magmax_jax.models import normalise
 from magmax_jax.results import Row
 from magmax_jax.scenarios import Scenario
+from magmax_jax.sharding import Layout, one_device
 
 
 class Counts(NamedTuple):
@@ -29,7 +30,11 @@ class Counts(NamedTuple):
 
 
 def make_evaluate(
-    tower: nnx.GraphDef, preprocessing: Preprocessing, head: jax.Array, scenario: Scenario
+    tower: nnx.GraphDef,
+    preprocessing: Preprocessing,
+    head: jax.Array,
+    scenario: Scenario,
+    layout: Layout | None = None,
 ) -> Callable[[nnx.State, Iterable[Batch]], Counts]:
     """A function (params, batches) -> Counts, which compiles once for all models of a run.
 
@@ -38,10 +43,12 @@ def make_evaluate(
       preprocessing: from uint8 images to the tower's pixels, on the device.
       head: float32 (p, k), over every class of the scenario.
       scenario: which task each test image and each class belongs to.
+      layout: where parameters and batches lie; one device by default.
     """
-    task_of = jnp.asarray(scenario.task_of)
-    class_masks = jnp.asarray(scenario.class_masks)  # bool (t, k)
+    layout = layout or one_device()
     tasks = len(scenario.tasks)
+    facts = head, scenario.task_of, scenario.class_masks  # masks: bool (t, k)
+    head, task_of, class_masks = layout.replicate(facts)
 
     @jax.jit(donate_argnums=1)
     def eval_step(
@@ -55,16 +62,20 @@ def make_evaluate(
         def per_task(hit: jax.Array) -> jax.Array:
             return jnp.zeros(tasks, jnp.int32).at[task].add(hit & batch.mask)
 
-        return Counts(
-            counts.agnostic + per_task(jnp.argmax(logits, axis=1) == batch.label),
-            counts.aware + per_task(jnp.argmax(own, axis=1) == batch.label),
-            counts.total + per_task(batch.mask),
+        return layout.constrain(
+            Counts(
+                counts.agnostic + per_task(jnp.argmax(logits, axis=1) == batch.label),
+                counts.aware + per_task(jnp.argmax(own, axis=1) == batch.label),
+                counts.total + per_task(batch.mask),
+            )
         )
 
     def evaluate(params: nnx.State, batches: Iterable[Batch]) -> Counts:
-        counts = Counts(*(jnp.zeros(tasks, jnp.int32) for _ in Counts._fields))
+        params = layout.params(params)  # a merge's may lie otherwise, and would compile again
+        counts = layout.replicate(Counts(*(np.zeros(tasks, np.int32) for _ in Counts._fields)))
         for batch in batches:
-            counts = eval_step(params, counts, jax.device_put(batch), head, task_of, class_masks)
+            batch = layout.batch(batch)
+            counts = eval_step(params, counts, batch, head, task_of, class_masks)
         return jax.device_get(counts)
 
     return evaluate
@@ -83,7 +94,11 @@ def rows(
             yield Row(after_task, model, scale, protocol, group, accuracy, int(total))
 
 
+def num_rows_of_one(scenario: Scenario) -> int:
+    """How many rows one evaluation makes."""
+    return 2 * (1 + len(scenario.tasks))
+
+
 def num_rows(scenario: Scenario, models: int) -> int:
     """Rows of a whole run that evaluates the pretrained model, then `models` after every task."""
-    tasks = len(scenario.tasks)
-    return (1 + tasks * models) * 2 * (1 + tasks)
+    return (1 + len(scenario.tasks) * models) * num_rows_of_one(scenario)

@@ -1,199 +1,210 @@
 """A whole experiment: the composition of everything else."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import TypeVar
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import nnx
-
-from magmax_jax import evaluation, report
+from magmax_jax import evaluation, report, standing
+from magmax_jax.assembly import Parts, assemble
 from magmax_jax.checkpoints import Checkpoints
 from magmax_jax.config import ExperimentConfig
-from magmax_jax.data import Batch, Preprocessing, eval_batches, num_batches, train_batches
 from magmax_jax.errors import DivergedError, UserError
-from magmax_jax.merging import MergeRule, fold, merged, rules
-from magmax_jax.models import CLIP, trainable, zero_shot_head
+from magmax_jax.interruption import Stop, stop_signals
+from magmax_jax.merges import parse_merges
+from magmax_jax.merging import fold, merged
 from magmax_jax.progress import Silent
 from magmax_jax.results import Row, RunDirectory
 from magmax_jax.scenarios import Scenario, build_scenario
-from magmax_jax.training import (
-    Memory,
-    Objective,
-    Regularizer,
-    Trainer,
-    build_regularizer,
-    fine_tune,
-    make_trainer,
-    warmup_steps,
-)
+from magmax_jax.sharding import build_layout
+from magmax_jax.standing import Standing
+from magmax_jax.training import Memory, Params, TrainState, fine_tune
 
-CACHED_BYTES = 1 << 30
-"""A test set whose images take no more than this stays in memory between evaluations."""
+Item = TypeVar("Item")
 
 
 def run(config: ExperimentConfig, out: RunDirectory, progress: Silent | None = None) -> list[Row]:
     """Learns the scenario's tasks one after another, merging and evaluating after each.
 
     Writes `config.json`, `results.jsonl`, `checkpoints/` and `report/accuracy.png` into `out`. A
-    run of the same configuration that is complete there is shown again; an interrupted one starts
-    anew.
+    run of the same configuration that is complete there is shown again; an interrupted one goes on
+    where its last checkpoint was, and ends with the same bits as one that was not interrupted. Of
+    several processes that run it together, on a disk that all of them see, the first one writes,
+    and shows its progress.
 
     Returns:
       the rows of `results.jsonl`.
 
     Raises:
-      UserError: the configuration does not fit the data, the model or the directory.
-      DivergedError: a loss is not finite; rows and checkpoint of the tasks before it stay.
+      UserError: the configuration does not fit the devices, data, model, directory or disk.
+      DivergedError: a loss is not finite; rows and checkpoints before it stay.
+      Interrupted: the process was asked to stop, and everything is saved.
     """
     progress = progress or Silent()
     merges = parse_merges(config.merges, config.seed)
+    layout = build_layout(config)
+    if not layout.is_first:
+        out, progress = RunDirectory(out.path, out.overwrite, writes=False), Silent()
     kept = out.holds(config)
     scenario = build_scenario(config.scenario, config.seed)
     models = 1 + sum(len(merge.scales) for merge in merges.values())
-    if kept and len(out.rows()) == evaluation.num_rows(scenario, models):
+    done = kept and len(out.rows()) == evaluation.num_rows(scenario, models)
+    layout.meet("the configuration or what the directory holds", (config, done))
+    if done:
         progress.say(f"{out.path} holds this run already (--overwrite repeats it)")
     else:
-        learn_all(config, scenario, merges, out, progress)
+        parts = assemble(config, scenario, merges, layout)
+        _check_disk(parts, out, progress)
+        if not kept:
+            out.start(config)
+        progress.say(describe(scenario))
+        learn_all(parts, out, progress)
+    layout.meet("the end")  # by which all rows are written
     rows = out.rows()
-    report.plot(rows, scenario.name, out.report / "accuracy.png")
+    if out.writes:
+        report.plot(rows, scenario.name, out.report / "accuracy.png")
     progress.say(report.table(rows, scenario.name))
     progress.say(f"{out.report / 'accuracy.png'} shows accuracy over tasks")
     return rows
 
 
-def learn_all(
-    config: ExperimentConfig,
-    scenario: Scenario,
-    merges: dict[str, "Merge"],
-    out: RunDirectory,
-    progress: Silent,
-) -> None:
+def learn_all(parts: Parts, out: RunDirectory, progress: Silent) -> None:
     """The loop that MagMax is: fine-tune, fold into every merge, evaluate; next task."""
-    model = CLIP.from_pretrained(config.model.source, config.model.image_size)
-    size = model.config.vision.image_size
-    preprocessing = Preprocessing.from_config(model.preprocessor or {}, size)
-    head = zero_shot_head(model, scenario.class_names, scenario.templates)
-    tower, theta_0 = model.image_tower(config.model.dtype)
-    trained = trainable(model.config, theta_0, config.train.freeze)
-    del model  # the text tower has done its work
-
-    regularizer = build_regularizer(config.method, tower, preprocessing, len(scenario.class_names))
-    trainer = make_trainer(tower, preprocessing, config.train, regularizer.penalty, trained)
-    evaluate = evaluation.make_evaluate(tower, preprocessing, head, scenario)
-    batches = test_batches(config, scenario, size)
-    num_test_batches = num_batches(scenario.num_test, config.eval_batch_size)
-    out.start(config)
-    progress.say(describe(scenario))
-
-    def record(after_task: int, name: str, scale: float | None, params: nnx.State) -> None:
-        counts = evaluate(params, progress.evaluating(name, batches, num_test_batches))
-        rows = list(evaluation.rows(counts, scenario, after_task, name, scale))
-        out.append(rows)
-        progress.say(f"  {rows[0].label:<24} {rows[0].accuracy:.1%}")
-
-    record(0, "zero_shot", None, theta_0)
-    theta, states = theta_0, {name: merge.rule.init(theta_0) for name, merge in merges.items()}
-    memory = regularizer.init(theta_0)
-    with Checkpoints(out.checkpoints) as checkpoints:
-        for number in range(1, len(scenario.tasks) + 1):
-            start = theta if config.method.sequential else theta_0
-            theta, memory = learn(
-                config, scenario, number, trainer, regularizer, start, memory, head, size, progress
-            )
-            record(number, "finetuned", None, theta)
-            for name, (rule, scales) in merges.items():
-                states[name] = fold(rule, states[name], theta, theta_0)
-                for scale in scales:
-                    record(number, name, scale, merged(rule, states[name], theta_0, scale))
-            checkpoints.save(number, {"finetuned": theta, "merges": states, "memory": memory})
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_signals(progress.say))
+        checkpoints = stack.enter_context(Checkpoints(out.checkpoints, say=progress.say))
+        tasks = None
+        if parts.config.checkpoint.keep_tasks:
+            tasks = stack.enter_context(Checkpoints(out.tasks, keep=None))
+        at = standing.restore(checkpoints, parts)
+        if at is not None:
+            progress.say(_where(at, parts))
+        at = at or standing.beginning(parts)
+        evaluate = _Recorder(parts, out, progress, stop, at.learned)
+        if at.learned:
+            evaluate.all(at)
+        else:
+            evaluate(0, "zero_shot", None, parts.theta_0)
+        for task in range(at.learned + 1, len(parts.scenario.tasks) + 1):
+            theta, memory = learn(parts, at, checkpoints, stop, progress)
+            states = {
+                name: fold(merge.rule, at.states[name], theta, parts.theta_0)
+                for name, merge in parts.merges.items()
+            }
+            at = Standing(task, theta, states, memory)
+            standing.save(checkpoints, parts, at)
+            if tasks and task not in tasks.numbers:
+                tasks.save(task, {"finetuned": theta}, {})
+            evaluate.all(at)
 
 
 def learn(
-    config: ExperimentConfig,
-    scenario: Scenario,
-    number: int,
-    trainer: Trainer,
-    regularizer: Regularizer,
-    start: nnx.State,
-    memory: Memory,
-    head: jax.Array,
-    size: int,
-    progress: Silent,
-) -> tuple[nnx.State, Memory]:
-    """Fine-tunes `start` on task `number` (from 1): theta_t, and the memory of all tasks so far."""
-    task, recipe = scenario.tasks[number - 1], config.train
-    steps = num_batches(len(task.train), recipe.batch_size, recipe.epochs)
-    key = jax.random.fold_in(jax.random.key(config.seed), number)
-    objective = Objective(
-        head,
-        jnp.asarray(scenario.class_masks[number - 1]),
-        jnp.int32(warmup_steps(recipe, steps)),
-        jnp.int32(steps),
-        key,
-    )
+    parts: Parts, at: Standing, checkpoints: Checkpoints, stop: Stop, progress: Silent
+) -> tuple[Params, Memory]:
+    """Fine-tunes on the next task: theta_t, and the memory of all tasks so far."""
+    config, number = parts.config, at.learned + 1
+    task, steps, epochs = parts.scenario.tasks[number - 1], parts.steps(number), config.train.epochs
+    objective = parts.objective(number)
+    batches = iter(parts.train_batches(number, epochs))
+    if at.training:
+        batches.set_state(at.data)
 
-    def batches(epochs: int) -> Iterable[Batch]:
-        return train_batches(
-            scenario.train,
-            task.train,
-            recipe.batch_size,
-            epochs,
-            seed=int(jax.random.bits(key)),
-            size=size,
-            workers=recipe.workers,
+    def due(done: int) -> bool:
+        # What a regularizer does after the last step may take as long as an epoch.
+        last = done == steps and parts.regularizer.penalty is not None
+        return (
+            bool(stop) or last or (config.checkpoint.every and done % config.checkpoint.every == 0)
         )
 
-    name = f"{task.name} ({number}/{len(scenario.tasks)})"
-    with progress.training(name, steps, len(task.train) * recipe.epochs) as on_step:
+    def save(done: int, state: TrainState) -> None:
+        now = at._replace(training=state, data=batches.get_state(), step=done)
+        standing.save(checkpoints, parts, now)
+        stop.check()
+
+    name = f"{task.name} ({number}/{len(parts.scenario.tasks)})"
+    start = at.theta if config.method.sequential else parts.theta_0
+    resumed = (at.step, at.training) if at.training else None
+    with progress.training(name, steps, len(task.train) * epochs, at.step) as on_step:
         try:
-            theta = fine_tune(trainer, start, objective, batches(recipe.epochs), on_step, memory)
+            theta = fine_tune(
+                parts.trainer, start, objective, batches, on_step, at.memory, resumed, due, save
+            )
         except DivergedError as error:
             raise DivergedError(f"{name}: {error}") from None
-    once = progress.evaluating("importances", batches(1), steps // recipe.epochs)
-    return theta, regularizer.consolidate(memory, theta, once, objective)
+    once = progress.evaluating("importances", parts.train_batches(number, 1), steps // epochs)
+    placed = map(parts.trainer.place, _until(stop, once))
+    return theta, parts.regularizer.consolidate(at.memory, theta, placed, objective)
 
 
-class Merge(NamedTuple):
-    """A rule and the scales at which its one state is evaluated."""
+class _Recorder:
+    """Evaluates models and adds their rows, but those that an earlier start of the run has added.
 
-    rule: MergeRule
-    scales: list[float]
-
-
-def parse_merges(texts: Sequence[str], seed: int) -> dict[str, Merge]:
-    """`RULE` and `RULE@SCALE` as rules by name, in the order of first mention.
-
-    Raises:
-      UserError: a rule is unknown, or a scale is no number.
+    Args:
+      learned: tasks behind the run's checkpoint; later rows are of work that will be done again.
     """
-    merges: dict[str, Merge] = {}
-    for text in texts:
-        name, at, number = text.partition("@")
-        merge = merges.setdefault(name, Merge(rules.named(name, seed), []))
-        try:
-            scale = float(number) if at else merge.rule.default_scale
-        except ValueError:
-            raise UserError(f"merges: {text!r} needs a number behind the @") from None
-        if not np.isfinite(scale):
-            raise UserError(f"merges: the scale of {text!r} is not finite")
-        if scale not in merge.scales:
-            merge.scales.append(scale)
-    return merges
+
+    def __init__(self, parts: Parts, out: RunDirectory, progress: Silent, stop: Stop, learned: int):
+        self._parts, self._out, self._progress, self._stop = parts, out, progress, stop
+        whole = evaluation.num_rows_of_one(parts.scenario)
+        models: dict[tuple, list[Row]] = {}
+        for row in out.rows():
+            models.setdefault((row.after_task, row.model, row.scale), []).append(row)
+        kept = {
+            model: rows
+            for model, rows in models.items()
+            if len(rows) == whole and model[0] <= learned
+        }
+        self._known = set(kept)
+        out.keep(row for rows in kept.values() for row in rows)
+
+    def all(self, at: Standing) -> None:
+        """The fine-tuned model and every merge at every scale."""
+        self(at.learned, "finetuned", None, at.theta)
+        for name, (rule, scales) in self._parts.merges.items():
+            for scale in scales:
+                if (at.learned, name, scale) not in self._known:
+                    theta = merged(rule, at.states[name], self._parts.theta_0, scale)
+                    self(at.learned, name, scale, theta)
+
+    def __call__(self, after_task: int, name: str, scale: float | None, params: Params) -> None:
+        if (after_task, name, scale) in self._known:
+            return
+        parts = self._parts
+        shown = self._progress.evaluating(name, parts.test, parts.test_batches)
+        counts = parts.evaluate(params, _until(self._stop, shown))
+        rows = list(evaluation.rows(counts, parts.scenario, after_task, name, scale))
+        self._out.append(rows)
+        self._progress.say(f"  {rows[0].label:<24} {rows[0].accuracy:.1%}")
 
 
-def test_batches(config: ExperimentConfig, scenario: Scenario, size: int) -> Iterable[Batch]:
-    """Every test image once, in memory when all of them are small."""
-    batches = eval_batches(
-        scenario.test,
-        np.flatnonzero(scenario.task_of >= 0),
-        config.eval_batch_size,
-        size,
-        config.train.workers,
-    )
-    height, width = scenario.test.image_shape or (size, size)
-    return list(batches) if 3 * height * width * scenario.num_test <= CACHED_BYTES else batches
+def _until(stop: Stop, items: Iterable[Item]) -> Iterable[Item]:
+    """The items, unless the process is asked to stop."""
+    for item in items:
+        stop.check()
+        yield item
+
+
+def _check_disk(parts: Parts, out: RunDirectory, progress: Silent) -> None:
+    """Says what the run will take, and raises a UserError if there is less."""
+    needed = standing.bytes_needed(parts)
+    there = next(path for path in (out.path, *out.path.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    taken = sum(f.stat().st_size for f in out.path.rglob("*") if f.is_file())
+    if needed > free + taken:
+        raise UserError(
+            f"{out.path}: checkpoints of this run take up to {needed / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free there: make room, choose another --out, or keep less "
+            "(fewer merges, --checkpoint.no-keep-tasks)"
+        )
+    progress.say(f"checkpoints take up to {needed / 1e9:.2f} GB of {free / 1e9:,.0f} GB free")
+
+
+def _where(at: Standing, parts: Parts) -> str:
+    """Where a run goes on."""
+    where = f"after task {at.learned} of {len(parts.scenario.tasks)}"
+    if at.training:
+        where = f"at step {at.step} of {parts.steps(at.learned + 1)} of task {at.learned + 1}"
+    return f"going on {where}"
 
 
 def describe(scenario: Scenario) -> str:

@@ -8,6 +8,8 @@ from typing import TypeVar
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from magmax_jax.training import Metrics
+
 Item = TypeVar("Item")
 
 
@@ -19,10 +21,10 @@ class Silent:
 
     @contextmanager
     def training(
-        self, name: str, steps: int, images: int
-    ) -> Iterator[Callable[[int, float], None]]:
-        """A bar over `steps`; yields what to call with each step and its loss."""
-        yield lambda step, loss: None
+        self, name: str, steps: int, images: int, first: int = 0
+    ) -> Iterator[Callable[[int, Metrics], None]]:
+        """A bar over `steps` from `first` on; yields what to call with each step's metrics."""
+        yield lambda step, metrics: None
 
     def evaluating(self, name: str, batches: Iterable[Item], total: int) -> Iterable[Item]:
         """A bar over batches of evaluation."""
@@ -40,20 +42,20 @@ class Terminal(Silent):
 
     @contextmanager
     def training(
-        self, name: str, steps: int, images: int
-    ) -> Iterator[Callable[[int, float], None]]:
+        self, name: str, steps: int, images: int, first: int = 0
+    ) -> Iterator[Callable[[int, Metrics], None]]:
         began, mean = 0.0, 0.0
         with self._bar(transient=False) as bar:
-            task = bar.add_task(name, total=steps, facts="compiling")
+            task = bar.add_task(name, total=steps, completed=first, facts="compiling")
 
-            def on_step(step: int, loss: float) -> None:
+            def on_step(step: int, metrics: Metrics) -> None:
                 nonlocal began, mean
-                if step == 0:  # the clock starts when the first step is done: it compiles
-                    began, mean = time.perf_counter(), loss
-                    bar.update(task, completed=1, facts=f"loss {loss:.3f}")
+                if step == first:  # the clock starts when the first step is done: it compiles
+                    began, mean = time.perf_counter(), metrics.loss
+                    bar.update(task, completed=step + 1, facts=f"loss {mean:.3f}")
                     return
-                mean = 0.9 * mean + 0.1 * loss
-                rate = images * step / steps / (time.perf_counter() - began)
+                mean = 0.9 * mean + 0.1 * metrics.loss
+                rate = images * (step - first) / steps / (time.perf_counter() - began)
                 bar.update(task, completed=step + 1, facts=f"loss {mean:.3f}  {rate:,.0f} images/s")
 
             yield on_step

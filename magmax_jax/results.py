@@ -13,6 +13,7 @@ from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
 
 CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints", "report"
+TASKS, METRICS = "tasks", "metrics.jsonl"
 PARTIAL = f"{CONFIG}.partial"
 
 
@@ -42,19 +43,32 @@ class Row:
 
 
 class RunDirectory:
-    """A directory that one run owns."""
+    """A directory that one run owns.
 
-    def __init__(self, path: Path | str, overwrite: bool = False):
+    Of several processes that share a run, one writes; the others' `start` and `append` do nothing.
+    """
+
+    def __init__(self, path: Path | str, overwrite: bool = False, writes: bool = True):
         self.path = Path(path)
         self.overwrite = overwrite
+        self.writes = writes
 
     @property
     def checkpoints(self) -> Path:
         return self.path / CHECKPOINTS
 
     @property
+    def tasks(self) -> Path:
+        """Every theta_t, where they are kept."""
+        return self.path / TASKS
+
+    @property
     def report(self) -> Path:
         return self.path / REPORT
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / METRICS
 
     def holds(self, config: ExperimentConfig) -> bool:
         """Whether a run of this configuration lives here, and is to be kept.
@@ -87,14 +101,17 @@ class RunDirectory:
         Raises:
           UserError: the disk refuses it.
         """
+        if not self.writes:
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             # The old configuration goes first and the new one comes last: in between, nothing here
             # counts as a run, and PARTIAL tells that it is ours.
             (self.path / PARTIAL).write_text(config.to_json())
             (self.path / CONFIG).unlink(missing_ok=True)
-            (self.path / ROWS).unlink(missing_ok=True)
-            for directory in (self.checkpoints, self.report):
+            for file in (ROWS, METRICS):
+                (self.path / file).unlink(missing_ok=True)
+            for directory in (self.checkpoints, self.tasks, self.report):
                 shutil.rmtree(directory, ignore_errors=True)
             os.replace(self.path / PARTIAL, self.path / CONFIG)
         except OSError as error:
@@ -102,9 +119,20 @@ class RunDirectory:
 
     def append(self, rows: Iterable[Row]) -> None:
         """Adds rows to `results.jsonl`, all of one evaluation in one write."""
-        lines = "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows)
+        if not self.writes:
+            return
         with (self.path / ROWS).open("a") as file:
-            file.write(lines)
+            file.write(_lines(rows))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def keep(self, rows: Iterable[Row]) -> None:
+        """Makes these the rows of `results.jsonl`, all at once."""
+        if not self.writes:
+            return
+        partial = self.path / f"{ROWS}.partial"
+        partial.write_text(_lines(rows))
+        os.replace(partial, self.path / ROWS)
 
     def rows(self) -> list[Row]:
         """The rows written so far; a line torn by an interruption ends them."""
@@ -122,6 +150,10 @@ class RunDirectory:
             return json.loads((self.path / CONFIG).read_text())
         except (OSError, ValueError):
             return None
+
+
+def _lines(rows: Iterable[Row]) -> str:
+    return "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows)
 
 
 def model_of_run(source: str) -> tuple[Path, str] | None:

@@ -1,6 +1,10 @@
 """What several test folders share: a tiny CLIP on disk, made anew for each session."""
 
+import os
 from pathlib import Path
+
+# Programs are compiled anew in every test, and none is kept in the user's cache.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 import pytest
 from flax import nnx

@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "config", "results", "data", "scenarios", "storage", "models", "merging", "files",
-    "training", "evaluation", "checkpoints", "progress", "report", "experiment", "export",
-    "__main__",
+    "sharding", "training", "evaluation", "checkpoints", "interruption", "progress", "report",
+    "merges", "assembly", "standing", "experiment", "export", "__main__",
 ]  # fmt: skip
 """Lowest first; each may import those before it."""
 

@@ -18,7 +18,8 @@ from magmax_jax.config import (
     TrainConfig,
 )
 from magmax_jax.errors import DivergedError, UserError
-from magmax_jax.experiment import parse_merges, run
+from magmax_jax.experiment import run
+from magmax_jax.merges import parse_merges
 from magmax_jax.merging import rules
 from magmax_jax.models import CLIP
 from magmax_jax.results import RunDirectory

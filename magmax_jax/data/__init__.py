@@ -1,7 +1,7 @@
 """Data sets, their published facts, batches on the host and preprocessing on the device."""
 
 from magmax_jax.data.loader import Batch, eval_batches, num_batches, train_batches
-from magmax_jax.data.preprocessing import Preprocessing
+from magmax_jax.data.preprocessing import Preprocessing, Views
 from magmax_jax.data.published import order, prompt_names, templates
 from magmax_jax.data.sources import Source, load_source
 
@@ -9,6 +9,7 @@ __all__ = [
     "Batch",
     "Preprocessing",
     "Source",
+    "Views",
     "eval_batches",
     "load_source",
     "num_batches",

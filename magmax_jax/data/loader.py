@@ -48,6 +48,7 @@ def train_batches(
     seed: int,
     size: int,
     workers: int = 0,
+    rows: np.ndarray | None = None,
 ) -> grain.IterDataset[Batch]:
     """`epochs` passes over source[indices], each in another order.
 
@@ -60,14 +61,22 @@ def train_batches(
       seed: in [0, 2^32).
       size: the side in pixels to which the device will resize.
       workers: processes that read images; 0 reads in threads of this one.
+      rows: int (r,), which rows of each batch to read, where other hosts read the others; all by
+        default.
     """
     # A seed goes through Grain's hash; without, seeds 5 and 6 would share all epochs but one.
     positions = grain.MapDataset.source(_ints(indices)).seed(seed).shuffle()
-    return _batches(positions, source, batch_size, epochs, workers, partial(shrink, size=size))
+    fit = partial(shrink, size=size)
+    return _batches(positions, source, batch_size, epochs, workers, fit, rows)
 
 
 def eval_batches(
-    source: Source, indices: np.ndarray, batch_size: int, size: int, workers: int = 0
+    source: Source,
+    indices: np.ndarray,
+    batch_size: int,
+    size: int,
+    workers: int = 0,
+    rows: np.ndarray | None = None,
 ) -> grain.IterDataset[Batch]:
     """One pass over source[indices], in order.
 
@@ -75,12 +84,14 @@ def eval_batches(
     CLIPImageProcessor does. Arguments are those of `train_batches`.
     """
     positions = grain.MapDataset.source(_ints(indices))
-    return _batches(positions, source, batch_size, 1, workers, partial(centre_square, size=size))
+    fit = partial(centre_square, size=size)
+    return _batches(positions, source, batch_size, 1, workers, fit, rows)
 
 
-def _batches(positions, source, batch_size, epochs, workers, fit) -> grain.IterDataset[Batch]:
+def _batches(positions, source, batch_size, epochs, workers, fit, rows) -> grain.IterDataset[Batch]:
+    rows = np.arange(batch_size) if rows is None else rows
     batches = (
-        positions.batch(batch_size, batch_fn=partial(_pad, batch_size=batch_size))
+        positions.batch(batch_size, batch_fn=partial(_pad, batch_size=batch_size, rows=rows))
         .repeat(epochs)
         .map(_Read(source, fit))
     )
@@ -100,10 +111,10 @@ def _ints(indices: np.ndarray) -> list[int]:
     return np.asarray(indices).tolist()
 
 
-def _pad(positions: Sequence[int], batch_size: int) -> np.ndarray:
+def _pad(positions: Sequence[int], batch_size: int, rows: np.ndarray) -> np.ndarray:
     padded = np.full(batch_size, -1, np.int32)
     padded[: len(positions)] = positions
-    return padded
+    return padded[rows]
 
 
 @dataclass(frozen=True)
@@ -132,6 +143,9 @@ class _Read:
         images = self.source.images
         if isinstance(images, np.ndarray):
             return images[chosen], None
+        if not len(chosen):  # padding alone, which has a shape too
+            shape = self.source.image_shape or self.fit(np.zeros((1, 1, 3), np.uint8))[0].shape[:2]
+            return np.zeros((0, *shape, 3), np.uint8), None
         if self.source.image_shape:
             return np.stack([images[i] for i in chosen]), None
         fitted, boxes = zip(*(self.fit(images[i]) for i in chosen), strict=True)

@@ -66,16 +66,7 @@ class Preprocessing:
           images: uint8 (b, H, W, 3).
           boxes: int32 (b, 4).
         """
-        height, width = boxes[:, 2], boxes[:, 3]
-        short = jnp.minimum(height, width)
-
-        def centre(low, length):
-            resized = self.size * length // short
-            step = length / resized
-            return low, low + length, low + (resized - self.size) // 2 * step, step
-
-        rows, columns = centre(boxes[:, 0], height), centre(boxes[:, 1], width)
-        return self._normalise(resize(images, self.size, rows, columns))
+        return self.show(images, self._centre(boxes))
 
     def train(
         self,
@@ -93,20 +84,38 @@ class Preprocessing:
           crop_scale: bounds of the crop's share of the valid area; (1, 1) means no augmentation,
             the same as `evaluate`.
         """
+        return self.show(images, self.draw(key, boxes, crop_scale))
+
+    def draw(self, key: jax.Array, boxes: jax.Array, crop_scale: tuple[float, float]) -> "Views":
+        """What `train` shows of each image; arguments are those of `train`."""
         if tuple(crop_scale) == (1, 1):
-            return self.evaluate(images, boxes)
+            return self._centre(boxes)
         top, left, height, width = random_crops(key, boxes, crop_scale).T
         rows = top, top + height, top, height / self.size
-        columns = left, left + width, left, width / self.size
-        return self._normalise(resize(images, self.size, rows, columns))
+        return rows, (left, left + width, left, width / self.size)
 
-    def _normalise(self, pixels: jax.Array) -> jax.Array:
+    def show(self, images: jax.Array, views: "Views") -> jax.Array:
+        """Resizes and normalises what `views` tell of uint8 images (b, H, W, 3)."""
+        pixels = resize(images, self.size, *views)
         mean, std = (jnp.array(v).reshape(1, 1, 1, 3) for v in (self.mean, self.std))
         return (pixels / 255 - mean) / std
+
+    def _centre(self, boxes: jax.Array) -> "Views":
+        height, width = boxes[:, 2], boxes[:, 3]
+        short = jnp.minimum(height, width)
+
+        def centre(low, length):
+            resized = self.size * length // short
+            step = length / resized
+            return low, low + length, low + (resized - self.size) // 2 * step, step
+
+        return centre(boxes[:, 0], height), centre(boxes[:, 1], width)
 
 
 Axis = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 """What an output axis shows of an input axis, (b,) each: low, high, start, step."""
+Views = tuple[Axis, Axis]
+"""What b images show: rows, columns."""
 
 
 def resize(images: jax.Array, size: int, rows: Axis, columns: Axis) -> jax.Array:

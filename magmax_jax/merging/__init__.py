@@ -2,7 +2,7 @@
 
 from magmax_jax.merging import rules
 from magmax_jax.merging.merge import fold, merge, merged
-from magmax_jax.merging.rule import MergeRule
+from magmax_jax.merging.rule import MergeRule, State
 from magmax_jax.merging.selection import (
     count_at_least,
     kth_magnitude,
@@ -17,6 +17,7 @@ from magmax_jax.merging.task_vectors import (
 
 __all__ = [
     "MergeRule",
+    "State",
     "apply_task_vector",
     "check_alike",
     "check_finite",

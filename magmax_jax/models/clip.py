@@ -3,6 +3,7 @@
 Letters in shapes: b batch, n tokens, d width of a tower, p width of the shared space.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,17 @@ from magmax_jax.models.transformer import apply_blocks, layer_norm, stacked_bloc
 class VisionTower(nnx.Module):
     """A vision transformer whose class token is projected into the shared space."""
 
-    def __init__(self, config: VisionConfig, projection: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: VisionConfig,
+        projection: int,
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+        remat: bool = False,
+        whole: Callable[[nnx.State], nnx.State] | None = None,
+    ):
+        """`remat` and `whole` are `apply_blocks`'s; they change no parameter."""
         d, patch = config.width, config.patch_size
         normal = nnx.initializers.normal(d**-0.5)
         self.class_embedding = nnx.Param(normal(rngs.params(), (d,)))
@@ -36,6 +47,7 @@ class VisionTower(nnx.Module):
             d, projection, use_bias=False, kernel_init=normal, dtype=dtype, rngs=rngs
         )
         self.config = config
+        self.remat, self.whole = remat, whole
 
     def embed(self, pixels: jax.Array) -> jax.Array:
         """Normalised pixels (b, height, width, 3) -> class token and patches, (b, n, d)."""
@@ -56,7 +68,8 @@ class VisionTower(nnx.Module):
 
     def __call__(self, pixels: jax.Array) -> jax.Array:
         """Normalised pixels (b, height, width, 3) -> features (b, p), not normalised."""
-        x = apply_blocks(self.blocks, self.pre_norm(self.embed(pixels)))
+        x = self.pre_norm(self.embed(pixels))
+        x = apply_blocks(self.blocks, x, self.remat, self.whole)
         return self.projection(self.post_norm(x[:, 0]))
 
 
@@ -126,16 +139,22 @@ class CLIP(nnx.Module):
         image, text = normalise(self.encode_image(pixels)), normalise(self.encode_text(ids))
         return jnp.exp(self.logit_scale[...]) * image @ text.T
 
-    def image_tower(self, dtype: jnp.dtype | str) -> tuple[nnx.GraphDef, nnx.State]:
+    def image_tower(
+        self,
+        dtype: jnp.dtype | str,
+        remat: bool = False,
+        whole: Callable[[nnx.State], nnx.State] | None = None,
+    ) -> tuple[nnx.GraphDef, nnx.State]:
         """What is fine-tuned: the image tower computing in `dtype`, and its float32 parameters.
 
         Text may thus be encoded in one dtype and images in another; the parameters are shared, not
-        copied.
+        copied. `remat` and `whole` are those of `transformer.apply_blocks`.
         """
         config, projection = self.config.vision, self.config.projection
+        options = {"dtype": jnp.dtype(dtype), "remat": remat, "whole": whole}
 
         def tower() -> VisionTower:
-            return VisionTower(config, projection, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
+            return VisionTower(config, projection, rngs=nnx.Rngs(0), **options)
 
         return nnx.graphdef(nnx.eval_shape(tower)), nnx.state(self.vision)
 

@@ -3,11 +3,14 @@
 Letters in shapes: b batch, n tokens, d width, h heads, m width of the MLP, l layers.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from magmax_jax.models.activations import ACTIVATIONS
+from magmax_jax.models.attention import attend
 from magmax_jax.models.config import TowerConfig
 
 
@@ -35,8 +38,7 @@ class Attention(nnx.Module):
         """(b n, d) -> (b n, d), each of b sequences of n tokens attending to itself."""
         d, h = x.shape[-1], self.heads
         q, k, v = jnp.split(self.qkv(x).reshape(-1, n, 3 * h, d // h), 3, axis=2)  # (b, n, h, d/h)
-        mixed = jax.nn.dot_product_attention(q, k, v, is_causal=self.causal)
-        return self.out(mixed.reshape(-1, d))
+        return self.out(attend(q, k, v, causal=self.causal).reshape(-1, d))
 
 
 class Block(nnx.Module):
@@ -70,15 +72,30 @@ def stacked_blocks(config: TowerConfig, *, causal: bool, dtype: jnp.dtype, rngs:
     return stacked(rngs)
 
 
-def apply_blocks(blocks: Block, x: jax.Array) -> jax.Array:
+def apply_blocks(
+    blocks: Block,
+    x: jax.Array,
+    remat: bool = False,
+    whole: Callable[[nnx.State], nnx.State] | None = None,
+) -> jax.Array:
     """Walks x (b, n, d) through the stack; one block is compiled, whatever the depth.
 
     Tokens are flattened to (b n, d) on the way: plain matrix products are the fastest everywhere.
+
+    Args:
+      remat: keep only each block's input for the gradient, and compute the rest again.
+      whole: puts one block's parameters together where devices hold pieces of them.
     """
     graphdef, params = nnx.split(blocks)
     b, n, d = x.shape
 
     def step(x, params):
-        return nnx.merge(graphdef, params)(x, n), None
+        return nnx.merge(graphdef, whole(params) if whole else params)(x, n), None
 
+    if remat:
+        step = jax.checkpoint(step, prevent_cse=False)  # within a scan nothing is merged anyway
+    elif whole:
+        # Whole parameters of all blocks must not wait for the gradient: products alone are kept.
+        kept = jax.checkpoint_policies.dots_saveable
+        step = jax.checkpoint(step, prevent_cse=False, policy=kept)
     return jax.lax.scan(step, x.reshape(b * n, d), params)[0].reshape(b, n, d)

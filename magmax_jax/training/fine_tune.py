@@ -8,10 +8,10 @@ import jax
 
 from magmax_jax.data import Batch
 from magmax_jax.errors import DivergedError
-from magmax_jax.training.step import Memory, Metrics, Objective, Params, Trainer
+from magmax_jax.training.step import Memory, Metrics, Objective, Params, Trainer, TrainState
 
 LAG = 2
-"""Losses are read this many steps late: by then they are computed, and the device never waits."""
+"""Losses are read this many steps late: by then they are on the host, and no device waits."""
 
 
 def fine_tune(
@@ -19,8 +19,11 @@ def fine_tune(
     start: Params,
     objective: Objective,
     batches: Iterable[Batch],
-    on_step: Callable[[int, float], None] = lambda step, loss: None,
+    on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
     memory: Memory = (),
+    resumed: tuple[int, TrainState] | None = None,
+    due: Callable[[int], bool] = lambda done: False,
+    save: Callable[[int, TrainState], None] = lambda done, state: None,
 ) -> Params:
     """theta_t from `start`: theta_(t-1) for sequential, theta_0 for independent fine-tuning.
 
@@ -28,31 +31,39 @@ def fine_tune(
       trainer: from `make_trainer`.
       start: left as it is.
       objective: the task's head, classes, schedule and key.
-      batches: every batch of every epoch, all of one shape.
-      on_step: called with each step (from 0) and its loss, in order, `LAG` steps late.
+      batches: every batch of every epoch, all of one shape; after `resumed`, those that are left.
+      on_step: called with each step (from 0) and its metrics as floats, in order, `LAG` steps late.
       memory: of the regularizer whose penalty the trainer adds; left as it is.
+      resumed: how many steps were done, and what `save` was given then; `start` is not used.
+      due: whether to save, asked after each step with the number of steps that are done.
+      save: called then, when all of them are known to have been finite. It must copy what it keeps.
 
     Raises:
       DivergedError: a loss or a gradient is not finite.
     """
-    state = trainer.init(start)
+    first, state = resumed or (0, trainer.init(start))
     pending: deque[tuple[int, Metrics]] = deque()
 
     def settle(left: int) -> None:
         while len(pending) > left:
             step, metrics = pending.popleft()
+            metrics = jax.tree.map(float, jax.device_get(metrics))
             shown = (("loss", metrics.loss), ("gradient's norm", metrics.gradient_norm))
             for name, value in shown:
-                if not math.isfinite(value := float(value)):
+                if not math.isfinite(value):
                     raise DivergedError(
                         f"the {name} is {value} at step {step}: a lower learning rate or a longer "
                         "warm-up usually helps"
                     )
-            on_step(step, float(metrics.loss))
+            on_step(step, metrics)
 
-    for step, batch in enumerate(batches):
-        state, metrics = trainer.step(state, jax.device_put(batch), objective, memory)
+    for step, batch in enumerate(batches, start=first):
+        state, metrics = trainer.step(state, trainer.place(batch), objective, memory)
+        jax.tree.map(lambda value: value.copy_to_host_async(), metrics)
         pending.append((step, metrics))
         settle(LAG)
+        if due(step + 1):
+            settle(0)
+            save(step + 1, state)
     settle(0)
     return state.params

@@ -9,8 +9,10 @@ import optax
 from flax import nnx
 
 from magmax_jax.config import TrainConfig
-from magmax_jax.data import Batch, Preprocessing
+from magmax_jax.data import Batch, Preprocessing, Views
 from magmax_jax.models import normalise
+from magmax_jax.sharding import Layout, one_device
+from magmax_jax.training.accumulation import mean_over_parts
 from magmax_jax.training.schedule import warmup_cosine
 
 Params = nnx.State
@@ -72,11 +74,17 @@ class Metrics(NamedTuple):
     Attributes:
       loss: what was minimised: the mean cross-entropy and the penalty together.
       gradient_norm: the norm of its gradient before clipping, frozen entries left out.
+      learning_rate: of this step.
+      parameter_norm: the norm of all parameters after the step.
+      update_norm: the norm of what the step changed.
       penalty: the regularizer's share of the loss; None where there is no regularizer.
     """
 
     loss: jax.Array
     gradient_norm: jax.Array
+    learning_rate: jax.Array
+    parameter_norm: jax.Array
+    update_norm: jax.Array
     penalty: jax.Array | None
 
 
@@ -87,10 +95,12 @@ class Trainer(NamedTuple):
       init: params -> the state at a task's start; it copies, so that `params` survive.
       step: (state, batch, objective, memory) -> (state, metrics); the old state's buffers become
         the new one's. The memory is the regularizer's, and may be left out where there is none.
+      place: a batch of the host's onto the devices.
     """
 
     init: Callable[[Params], TrainState]
     step: Callable[..., tuple[TrainState, Metrics]]
+    place: Callable[[Batch], Batch]
 
 
 def make_trainer(
@@ -99,6 +109,7 @@ def make_trainer(
     config: TrainConfig,
     penalty: Penalty | None = None,
     trainable: Params | None = None,
+    layout: Layout | None = None,
 ) -> Trainer:
     """AdamW on the cross-entropy of the frozen head, gradients clipped by their global norm.
 
@@ -109,7 +120,9 @@ def make_trainer(
       penalty: a regularizer's; None adds nothing, not even a zero.
       trainable: bools that broadcast to the parameters, from `models.trainable`; where False, an
         entry keeps its bits and its gradient counts nowhere. None trains everything.
+      layout: where parameters and batches lie; one device by default.
     """
+    layout = layout or one_device()
     optimizer = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
@@ -118,7 +131,8 @@ def make_trainer(
 
     @jax.jit
     def init(params: Params) -> TrainState:
-        return TrainState(jax.tree.map(jnp.copy, params), optimizer.init(params), jnp.int32(0))
+        params = jax.tree.map(jnp.copy, params)
+        return layout.constrain(TrainState(params, optimizer.init(params), jnp.int32(0)))
 
     def unfrozen(tree: Params) -> Params:
         if trainable is None:
@@ -139,19 +153,26 @@ def make_trainer(
     @jax.jit(donate_argnums=0)
     def train_step(state: TrainState, batch: Batch, objective: Objective, memory: Memory = ()):
         key = jax.random.fold_in(objective.key, state.step)
-        pixels = preprocessing.train(key, batch.image, batch.box, config.crop_scale)
-        (loss, extra), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, pixels, batch, objective, memory
-        )
+        views = preprocessing.draw(key, batch.box, config.crop_scale)  # of all parts at once
+
+        def gradient(batch: Batch, views: Views) -> tuple[tuple[jax.Array, Any], Params]:
+            pixels = preprocessing.show(batch.image, views)
+            return jax.value_and_grad(loss_fn, has_aux=True)(
+                state.params, pixels, batch, objective, memory
+            )
+
+        (loss, extra), gradients = mean_over_parts(gradient, config.accumulate, batch, views)
         gradients = unfrozen(gradients)
         updates, moments = optimizer.update(gradients, state.moments, state.params)
         rate = warmup_cosine(state.step, config.learning_rate, objective.warmup, objective.steps)
         # Updates are weight decay too: what is frozen does not decay either.
-        params = jax.tree.map(lambda p, u: p - rate * u, state.params, unfrozen(updates))
-        metrics = Metrics(loss, optax.tree.norm(gradients), extra)
-        return TrainState(params, moments, state.step + 1), metrics
+        updates = unfrozen(updates)
+        params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+        norm = optax.tree.norm
+        metrics = Metrics(loss, norm(gradients), rate, norm(params), rate * norm(updates), extra)
+        return layout.constrain(TrainState(params, moments, state.step + 1)), metrics
 
-    return Trainer(init, train_step)
+    return Trainer(init, train_step, layout.batch)
 
 
 def cross_entropy(

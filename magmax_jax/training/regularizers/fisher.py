@@ -121,7 +121,7 @@ def diagonal_fisher(
     def estimate(params: Params, batches: Iterable[Batch], objective: Objective) -> Params:
         sums, batch = begin(params), None
         for batch in batches:
-            sums = fisher_step(sums, params, jax.device_put(batch), objective)
+            sums = fisher_step(sums, params, batch, objective)
         if batch is None:
             raise UserError("the Fisher information needs at least one batch of the task's images")
         return mean(sums)

@@ -1,0 +1,66 @@
+"""How launchers start JAX: where compiled programs are kept, and with which other processes."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from magmax_jax.errors import UserError
+
+
+def default_cache() -> Path:
+    """JAX's own variable, or a folder of ours in the user's cache directory."""
+    named = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    return Path(named) if named else Path.home() / ".cache" / "magmax_jax" / "xla"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What JAX is told before it starts; nothing of it changes a result."""
+
+    cache: Path | None = field(default_factory=default_cache)
+    """Directory of compiled programs, so that the next run need not compile them; None: nowhere."""
+    distributed: bool = False
+    """One of several processes of one run, each started with this option: on a cluster that JAX
+    knows (Slurm, Open MPI, Kubernetes, Cloud TPU) nothing else is needed."""
+    coordinator: str | None = None
+    """Elsewhere: HOST:PORT of process 0, any free port of it."""
+    processes: int | None = None
+    """Elsewhere: how many processes there are."""
+    process: int | None = None
+    """Elsewhere: which one this is, from 0."""
+
+    def __post_init__(self):
+        address = self.coordinator, self.processes, self.process
+        given = sum(value is not None for value in address)
+        if given not in (0, 3):
+            raise UserError("--coordinator, --processes and --process go together: give all three")
+        if given and not self.distributed:
+            raise UserError("--coordinator, --processes and --process need --distributed")
+        if given and not 0 <= self.process < self.processes:
+            raise UserError(
+                f"--process is {self.process}: with --processes {self.processes} it is one of 0 to "
+                f"{self.processes - 1}"
+            )
+
+    def start(self) -> None:
+        """To be called once, before JAX computes anything.
+
+        Raises:
+          UserError: the other processes cannot be found.
+        """
+        import jax
+
+        jax.config.update("jax_compilation_cache_dir", self.cache and str(self.cache))
+        if not self.distributed:
+            return
+        try:
+            jax.distributed.initialize(
+                self.coordinator, self.processes, self.process, shutdown_timeout_seconds=60
+            )
+        except ValueError as error:  # what JAX raises where it knows no cluster
+            raise UserError(
+                f"--distributed finds no cluster ({error}): give --coordinator, --processes and "
+                "--process"
+            ) from None
+        except RuntimeError as error:
+            raise UserError(f"--distributed does not meet the others ({error})") from None

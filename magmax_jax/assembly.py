@@ -1,0 +1,139 @@
+"""What a run is made of: data, model and compiled functions, put together once."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import grain
+import jax
+import numpy as np
+
+from magmax_jax import evaluation
+from magmax_jax.config import ExperimentConfig
+from magmax_jax.data import Batch, Preprocessing, eval_batches, num_batches, train_batches
+from magmax_jax.evaluation import Counts
+from magmax_jax.merges import Merge
+from magmax_jax.models import CLIP, trainable, zero_shot_head
+from magmax_jax.scenarios import Scenario
+from magmax_jax.sharding import Layout
+from magmax_jax.training import (
+    Objective,
+    Params,
+    Regularizer,
+    Trainer,
+    build_regularizer,
+    make_trainer,
+    warmup_steps,
+)
+
+CACHED_BYTES = 1 << 30
+"""A test set whose images take no more than this stays in memory between evaluations."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A run's parts. Tasks are counted from 1."""
+
+    config: ExperimentConfig
+    scenario: Scenario
+    merges: dict[str, Merge]
+    layout: Layout
+    theta_0: Params
+    head: jax.Array
+    """float32 (p, k)."""
+    size: int
+    """Side of the tower's input, in pixels."""
+    trainer: Trainer
+    regularizer: Regularizer
+    evaluate: Callable[[Params, Iterable[Batch]], Counts]
+    test: Iterable[Batch]
+    """Every test image once."""
+
+    @property
+    def test_batches(self) -> int:
+        """How many batches `test` has."""
+        return num_batches(self.scenario.num_test, self.config.eval_batch_size)
+
+    def steps(self, task: int) -> int:
+        """Of fine-tuning on one task."""
+        recipe = self.config.train
+        return num_batches(
+            len(self.scenario.tasks[task - 1].train), recipe.batch_size, recipe.epochs
+        )
+
+    def objective(self, task: int) -> Objective:
+        """What distinguishes the task, on the devices."""
+        steps = self.steps(task)
+        return self.layout.replicate(
+            Objective(
+                self.head,
+                self.scenario.class_masks[task - 1],
+                np.int32(warmup_steps(self.config.train, steps)),
+                np.int32(steps),
+                self._key(task),
+            )
+        )
+
+    def train_batches(self, task: int, epochs: int) -> grain.IterDataset[Batch]:
+        """`epochs` passes over the task's training images, on the host."""
+        recipe = self.config.train
+        return train_batches(
+            self.scenario.train,
+            self.scenario.tasks[task - 1].train,
+            recipe.batch_size,
+            epochs,
+            seed=int(jax.random.bits(self._key(task))),
+            size=self.size,
+            workers=recipe.workers,
+            rows=self.layout.rows(recipe.batch_size),
+        )
+
+    def _key(self, task: int) -> jax.Array:
+        return jax.random.fold_in(jax.random.key(self.config.seed), task)
+
+
+def assemble(
+    config: ExperimentConfig, scenario: Scenario, merges: dict[str, Merge], layout: Layout
+) -> Parts:
+    """Loads theta_0 and builds everything around it; nothing is compiled yet.
+
+    Raises:
+      UserError: the model cannot be read, or does not fit the configuration.
+    """
+    model = CLIP.from_pretrained(config.model.source, config.model.image_size)
+    size = model.config.vision.image_size
+    preprocessing = Preprocessing.from_config(model.preprocessor or {}, size)
+    head = layout.replicate(zero_shot_head(model, scenario.class_names, scenario.templates))
+    tower, theta_0 = model.image_tower(config.model.dtype, config.train.remat, layout.whole)
+    trained = trainable(model.config, theta_0, config.train.freeze)
+    del model  # the text tower has done its work
+
+    regularizer = build_regularizer(config.method, tower, preprocessing, len(scenario.class_names))
+    return Parts(
+        config,
+        scenario,
+        merges,
+        layout,
+        layout.params(theta_0),
+        head,
+        size,
+        make_trainer(tower, preprocessing, config.train, regularizer.penalty, trained, layout),
+        regularizer,
+        evaluation.make_evaluate(tower, preprocessing, head, scenario, layout),
+        _test_batches(config, scenario, size, layout),
+    )
+
+
+def _test_batches(
+    config: ExperimentConfig, scenario: Scenario, size: int, layout: Layout
+) -> Iterable[Batch]:
+    """In memory when all images are small."""
+    batches = eval_batches(
+        scenario.test,
+        np.flatnonzero(scenario.task_of >= 0),
+        config.eval_batch_size,
+        size,
+        config.train.workers,
+        layout.rows(config.eval_batch_size),
+    )
+    height, width = scenario.test.image_shape or (size, size)
+    return list(batches) if 3 * height * width * scenario.num_test <= CACHED_BYTES else batches

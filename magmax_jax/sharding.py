@@ -1,0 +1,175 @@
+"""Which device holds what, and which process reads what; the only file that knows meshes.
+
+One mesh of two axes. A batch is split over both. Parameters and all that has their shape (Adam's
+moments, gradients, task vectors, the states of merges) are whole on every device of `data` and in
+pieces over `fsdp`: of the stacked blocks' matrices (l, d, m), which are nearly all of a tower, each
+device holds a slice, and a block's are put together when it is its turn. Everything else is small
+and whole everywhere.
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from magmax_jax.config import ExperimentConfig
+from magmax_jax.errors import UserError
+
+PyTree = Any
+BATCH, WHOLE = PartitionSpec(("data", "fsdp")), PartitionSpec()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a run's arrays lie; with one device of one process, there.
+
+    Attributes:
+      mesh: axes `data` and `fsdp`, of type Auto: the compiler propagates shardings through models
+        and rules, which thus know nothing of devices.
+    """
+
+    mesh: Mesh
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes and prints."""
+        return jax.process_index() == 0
+
+    def rows(self, batch_size: int) -> np.ndarray:
+        """int64 (r,), ascending: the rows of each batch that this process reads."""
+        slices = self._named(BATCH).addressable_devices_indices_map((batch_size,)).values()
+        return np.unique(np.concatenate([np.arange(batch_size)[index] for index in slices]))
+
+    def batch(self, batch: PyTree) -> PyTree:
+        """The rows that this process read, (r, ...) each, as its part of the batch (b, ...)."""
+        return jax.make_array_from_process_local_data(self._named(BATCH), batch)
+
+    def replicate(self, tree: PyTree) -> PyTree:
+        """The same arrays on every device; all processes must give the same."""
+        return jax.tree.map(lambda x: _put(x, self._named(WHOLE)), tree)
+
+    def params(self, tree: PyTree) -> PyTree:
+        """Parameters, or what has their shapes, where they belong; no copy of what is there."""
+        return jax.tree.map(lambda x: _put(x, self._sharding(x)), tree)
+
+    def shapes(self, tree: PyTree) -> PyTree:
+        """`params` of a tree of shapes alone: `jax.ShapeDtypeStruct`s that say where they belong."""
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._sharding(x)), tree
+        )
+
+    def constrain(self, tree: PyTree) -> PyTree:
+        """`params` within a jitted function."""
+        return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, self._sharding(x)), tree)
+
+    @property
+    def whole(self) -> Callable[[PyTree], PyTree] | None:
+        """Puts one block's parameters together, within a jitted function; None if they are whole.
+
+        Left to itself, the compiler would rather move the images to the pieces of the parameters.
+        """
+        return self._whole if self.mesh.shape["fsdp"] > 1 else None
+
+    def _whole(self, tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, self._named(WHOLE)), tree)
+
+    def meet(self, what: str, value: object = None) -> None:
+        """Waits until every process is here, and has the same `value`, whose repr is compared.
+
+        Raises:
+          UserError: they differ in `what`.
+        """
+        ours = np.uint32(zlib.crc32(repr(value).encode()))
+        if len(set(np.ravel(multihost_utils.process_allgather(ours)).tolist())) > 1:
+            raise UserError(f"the processes of this run differ in {what}: give all the same")
+
+    def _named(self, spec: PartitionSpec) -> NamedSharding:
+        return NamedSharding(self.mesh, spec)
+
+    def _sharding(self, leaf: jax.Array) -> NamedSharding:
+        """Of (l, d, m), the larger of d and m that divides among `fsdp` is split."""
+        sides = [
+            axis for axis in range(1, leaf.ndim) if leaf.shape[axis] % self.mesh.shape["fsdp"] == 0
+        ]
+        if leaf.ndim < 3 or not sides:
+            return self._named(WHOLE)
+        split = max(sides, key=lambda axis: leaf.shape[axis])
+        return self._named(
+            PartitionSpec(*("fsdp" if i == split else None for i in range(leaf.ndim)))
+        )
+
+
+def one_device() -> Layout:
+    """Everything on this process's first device."""
+    return _layout(1, 1, jax.local_devices()[:1])
+
+
+def build_layout(config: ExperimentConfig) -> Layout:
+    """The layout over the devices of all processes.
+
+    Raises:
+      UserError: the mesh does not fit the devices, or a batch does not divide among its devices.
+    """
+    data, fsdp = mesh_shape(config, jax.device_count(), jax.process_count())
+    return _layout(data, fsdp, jax.devices()[: data * fsdp])
+
+
+def mesh_shape(config: ExperimentConfig, devices: int, processes: int = 1) -> tuple[int, int]:
+    """(data, fsdp) of a mesh over some or all `devices`, which belong to `processes`.
+
+    Raises:
+      UserError: as `build_layout`.
+    """
+    data, fsdp = config.mesh.data, config.mesh.fsdp
+    if data == -1:
+        data = max(devices // fsdp, 1)
+    if devices % (data * fsdp):
+        raise UserError(
+            f"mesh.data {data} times mesh.fsdp {fsdp} does not divide the number of devices, which "
+            f"is {devices}: choose others, or leave both away to use all devices"
+        )
+    if processes > 1 and data * fsdp != devices:
+        raise UserError(
+            f"mesh.data {data} times mesh.fsdp {fsdp} leaves out some of {devices} devices, which "
+            f"{processes} processes cannot do: choose others, or leave mesh.data away"
+        )
+    train = config.train
+    _check_divides("train.batch_size", train.batch_size, data * fsdp, train.accumulate)
+    _check_divides("eval_batch_size", config.eval_batch_size, data * fsdp)
+    return data, fsdp
+
+
+def _check_divides(name: str, size: int, devices: int, parts: int = 1) -> None:
+    step = devices * parts
+    if size % step:
+        below = size // step * step
+        nearest = f"{below} or {below + step}" if below else f"{step}"
+        among = f"{devices} devices" + (f" in {parts} parts" if parts > 1 else "")
+        raise UserError(
+            f"{name} is {size}, which does not divide among {among}: "
+            f"use {nearest}, or fewer devices with --mesh.data"
+        )
+
+
+def _put(leaf: jax.typing.ArrayLike, sharding: NamedSharding) -> jax.Array:
+    """`jax.device_put`, without its comparison of the leaf among all processes.
+
+    That would gather what every one of them has on every one.
+    """
+    if sharding.is_fully_addressable or not getattr(leaf, "is_fully_addressable", True):
+        return jax.device_put(leaf, sharding)
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _put(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    ours = jax.device_get(leaf)
+    return jax.make_array_from_callback(ours.shape, sharding, lambda index: ours[index])
+
+
+def _layout(data: int, fsdp: int, devices: list[jax.Device]) -> Layout:
+    types = (AxisType.Auto, AxisType.Auto)
+    return Layout(jax.make_mesh((data, fsdp), ("data", "fsdp"), types, devices=devices))

@@ -1,0 +1,121 @@
+"""Where a run stands: all that the rest of it depends on, to and from its checkpoints."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from magmax_jax.assembly import Parts
+from magmax_jax.checkpoints import KEPT, Checkpoints
+from magmax_jax.merges import Merge
+from magmax_jax.merging import State, task_vector
+from magmax_jax.training import Memory, Params, TrainState
+
+PyTree = Any
+
+
+class Standing(NamedTuple):
+    """A run between two steps.
+
+    Attributes:
+      learned: tasks that were learned and folded into every merge.
+      theta: the parameters after them.
+      states: of the merges, by the rule's name.
+      memory: the regularizer's.
+      training: of the next task, where it has begun; and `data`, Grain's state of its batches.
+      step: how many of its steps are done.
+    """
+
+    learned: int
+    theta: Params
+    states: dict[str, State]
+    memory: Memory
+    training: TrainState | None = None
+    data: Any = None
+    step: int = 0
+
+
+def beginning(parts: Parts) -> Standing:
+    """Before the first task."""
+    theta_0, layout = parts.theta_0, parts.layout
+    states = {name: layout.params(m.rule.init(theta_0)) for name, m in parts.merges.items()}
+    return Standing(0, theta_0, states, layout.params(parts.regularizer.init(theta_0)))
+
+
+def save(checkpoints: Checkpoints, parts: Parts, standing: Standing) -> None:
+    """Starts to write a checkpoint, whose number counts the steps and the tasks of the run."""
+    before = sum(parts.steps(task) for task in range(1, standing.learned + 1))
+    checkpoints.save(
+        before + standing.learned + standing.step,
+        _trees(standing),
+        {"learned": standing.learned, "step": standing.step, "data": standing.data},
+    )
+
+
+def restore(checkpoints: Checkpoints, parts: Parts) -> Standing | None:
+    """Where the run stood at its last sound checkpoint, None where there is none.
+
+    Raises:
+      UserError: there are checkpoints, and none of them can be read.
+    """
+
+    def like(note: dict[str, Any]) -> dict[str, PyTree]:
+        return parts.layout.shapes(shapes(parts, note["learned"], note["step"] > 0))
+
+    found = checkpoints.restore(like)
+    if found is None:
+        return None
+    trees, note = found.trees, found.note
+    return Standing(
+        note["learned"],
+        trees["finetuned"],
+        trees["merges"],
+        trees["memory"],
+        trees["training"],
+        note["data"],
+        note["step"],
+    )
+
+
+def shapes(parts: Parts, learned: int, training: bool) -> dict[str, PyTree]:
+    """The trees of a checkpoint as `jax.ShapeDtypeStruct`s."""
+    theta = jax.eval_shape(lambda: parts.theta_0)
+    return _trees(
+        Standing(
+            learned,
+            theta,
+            state_shapes(parts.merges, theta, learned),
+            jax.eval_shape(parts.regularizer.init, theta),
+            jax.eval_shape(parts.trainer.init, theta) if training else None,
+        )
+    )
+
+
+def state_shapes(merges: dict[str, Merge], theta: Params, learned: int) -> dict[str, State]:
+    """Of the merges' states after so many tasks: those of collecting rules grow."""
+    states, tau = {}, jax.eval_shape(task_vector, theta, theta)
+    for name, (rule, _) in merges.items():
+        states[name] = jax.eval_shape(rule.init, theta)
+        for _ in range(0 if rule.streaming else learned):
+            states[name] = jax.eval_shape(rule.update, states[name], tau)
+    return states
+
+
+def bytes_needed(parts: Parts) -> int:
+    """What the checkpoints of the whole run take at most, one in writing included."""
+    tasks = len(parts.scenario.tasks)
+    largest = _nbytes(shapes(parts, tasks, training=True))
+    kept = tasks * _nbytes(parts.theta_0) if parts.config.checkpoint.keep_tasks else 0
+    return (KEPT + 1) * largest + kept
+
+
+def _trees(standing: Standing) -> dict[str, PyTree]:
+    return {
+        "finetuned": standing.theta,
+        "merges": standing.states,
+        "memory": standing.memory,
+        "training": standing.training,
+    }
+
+
+def _nbytes(tree: PyTree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

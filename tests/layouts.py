@@ -1,0 +1,93 @@
+"""A whole small run under several layouts of devices: a program of `test_sharding.py`.
+
+    XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.layouts CLIP OUT 8x1 2x4
+    ... python -m tests.layouts CLIP OUT 4x2 --distributed --coordinator HOST:PORT ...
+
+Runs a layout DATAxFSDP into OUT/DATAxFSDP and prints one JSON object: what each one showed. The
+number of CPU devices is fixed when jax starts.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+
+from experiments.engine import Engine
+from magmax_jax.config import (
+    ExperimentConfig,
+    MeshConfig,
+    ModelConfig,
+    ScenarioConfig,
+    TrainConfig,
+)
+from magmax_jax.experiment import run
+from magmax_jax.progress import Silent
+from magmax_jax.results import RunDirectory
+
+
+class Recorder(Silent):
+    """Keeps every loss and counts what was said."""
+
+    def __init__(self):
+        self.losses: list[float] = []
+        self.said = 0
+
+    def say(self, text) -> None:
+        self.said += 1
+
+    @contextmanager
+    def training(self, name, steps, images) -> Iterator:
+        yield lambda step, loss: self.losses.append(float(loss))
+
+
+def config(clip: Path, mesh: MeshConfig) -> ExperimentConfig:
+    """Two tasks of ten steps. 65 images in batches of 16: the last one is padding but for a row."""
+    return ExperimentConfig(
+        model=ModelConfig(str(clip)),
+        scenario=ScenarioConfig(dataset="digits", num_tasks=2, limit_per_class=13),
+        train=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3, warmup_fraction=0.1),
+        mesh=mesh,
+        merges=("max_magnitude",),
+        eval_batch_size=32,
+    )
+
+
+def record(clip: Path, out: Path, mesh: MeshConfig) -> dict:
+    """One run: its losses, how often it spoke, and how often the steps were compiled."""
+    recorder, compiled = Recorder(), []
+
+    def listen(name: str, seconds: float, **facts) -> None:
+        if name == "/jax/core/compile/backend_compile_duration":
+            compiled.append(facts.get("fun_name", ""))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    run(config(clip, mesh), RunDirectory(out), recorder)
+    counts = {step: sum(step in name for name in compiled) for step in ("train_step", "eval_step")}
+    return {"losses": recorder.losses, "said": recorder.said, "compiled": counts}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    clip: tyro.conf.Positional[Path]
+    out: tyro.conf.Positional[Path]
+    layouts: tyro.conf.Positional[tuple[str, ...]]
+    engine: Annotated[Engine, tyro.conf.arg(name="")]
+
+
+def main() -> None:
+    arguments = tyro.cli(Arguments)
+    arguments.engine.start()
+    shown = {}
+    for layout in arguments.layouts:
+        data, fsdp = map(int, layout.split("x"))
+        shown[layout] = record(arguments.clip, arguments.out / layout, MeshConfig(data, fsdp))
+    print(json.dumps(shown))
+
+
+if __name__ == "__main__":
+    main()
