@@ -12,7 +12,8 @@ PyTree = Any
 
 
 class Checkpoints:
-    """The state of a run after its latest task: theta_t and every online merge's state.
+    """The state of a run after its latest task: theta_t, every online merge's state, and the
+    regularizer's memory.
 
     Writing goes on in the background; a checkpoint appears under its task's number once it is
     whole, and then the one before it goes. Use as a context: leaving it waits for the last write.
