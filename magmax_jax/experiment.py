@@ -112,9 +112,8 @@ def learn(
     def due(done: int) -> bool:
         # What a regularizer does after the last step may take as long as an epoch.
         last = done == steps and parts.regularizer.penalty is not None
-        return (
-            bool(stop) or last or (config.checkpoint.every and done % config.checkpoint.every == 0)
-        )
+        every = config.checkpoint.every
+        return bool(stop) or last or (every is not None and done % every == 0)
 
     def save(done: int, state: TrainState) -> None:
         now = at._replace(training=state, data=batches.get_state(), step=done)

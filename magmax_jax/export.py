@@ -1,17 +1,20 @@
 """Models out of a run's directory, as checkpoints that transformers and `magmax merge` read."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import jax
 from flax import nnx
 
 from magmax_jax.checkpoints import Checkpoints
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
-from magmax_jax.experiment import parse_merges
+from magmax_jax.merges import Merge, parse_merges
 from magmax_jax.merging import merged
 from magmax_jax.models import CLIP
-from magmax_jax.results import CHECKPOINTS, CONFIG
+from magmax_jax.results import CHECKPOINTS, CONFIG, TASKS
+from magmax_jax.standing import state_shapes
+from magmax_jax.training import Params
 
 
 def export(run: Path, model: str, output: Path, dtype: str = "float32") -> None:
@@ -19,8 +22,9 @@ def export(run: Path, model: str, output: Path, dtype: str = "float32") -> None:
 
     Args:
       run: the run's directory.
-      model: `finetuned` (after the last task learned so far), `zero_shot` (theta_0 at the run's
-        image size), or one of the run's merges, `RULE` or `RULE@SCALE` at any scale.
+      model: `finetuned` (after the last task learned so far), `task:3` (after that task, if the run
+        keeps every task's), `zero_shot` (theta_0 at the run's image size), or one of the run's
+        merges, `RULE` or `RULE@SCALE` at any scale.
       output: a new directory; it appears whole or not at all.
       dtype: of the weights, "float32", "float16" or "bfloat16".
 
@@ -29,22 +33,57 @@ def export(run: Path, model: str, output: Path, dtype: str = "float32") -> None:
     """
     config = ExperimentConfig.from_file(run / CONFIG)
     merges = parse_merges(config.merges, config.seed)
-    rule_name, _, _ = model.partition("@")
-    if model not in ("finetuned", "zero_shot") and rule_name not in merges:
-        raise UserError(
-            f"{run} holds no model {model!r}: choose finetuned, zero_shot or one of "
-            f"{', '.join(f'{name}[@SCALE]' for name in merges)}"
-        )
+    read = _reader(run, model, merges, config.seed)
     clip = CLIP.from_pretrained(config.model.source, config.model.image_size)
     _, theta_0 = clip.image_tower("float32")
-    if model != "zero_shot":
-        states = {name: jax.eval_shape(merge.rule.init, theta_0) for name, merge in merges.items()}
-        with Checkpoints(run / CHECKPOINTS) as checkpoints:
-            _, found = checkpoints.restore({"finetuned": theta_0, "merges": states})
-        if model == "finetuned":
-            theta = found["finetuned"]
-        else:
-            rule, (scale,) = parse_merges([model], config.seed)[rule_name]
-            theta = merged(rule, found["merges"][rule_name], theta_0, scale)
-        nnx.update(clip.vision, theta)
+    nnx.update(clip.vision, read(theta_0))
     clip.save_pretrained(output, dtype)
+
+
+def _reader(
+    run: Path, model: str, merges: dict[str, Merge], seed: int
+) -> Callable[[Params], Params]:
+    """What takes theta_0 and gives the model's parameters.
+
+    Raises:
+      UserError: at once if the run cannot hold such a model, later if it does not.
+    """
+    kind, _, number = model.partition(":")
+    name = model.partition("@")[0]
+    if model == "zero_shot":
+        return lambda theta_0: theta_0
+    if model == "finetuned":
+        return lambda theta_0: _restore(run / CHECKPOINTS, theta_0, {})["finetuned"]
+    if kind == "task" and number.isdigit():
+        return lambda theta_0: _restore(run / TASKS, theta_0, {}, int(number))["finetuned"]
+    if name not in merges:
+        kept = ", ".join(f"{name}[@SCALE]" for name in merges)
+        raise UserError(
+            f"{run} holds no model {model!r}: choose finetuned, zero_shot, task:NUMBER"
+            + (f" or one of {kept}" if kept else "")
+        )
+    rule, (scale,) = parse_merges([model], seed)[name]
+
+    def merge(theta_0: Params) -> Params:
+        states = _restore(run / CHECKPOINTS, theta_0, merges)["merges"]
+        return merged(rule, states[name], theta_0, scale)
+
+    return merge
+
+
+def _restore(
+    directory: Path, theta_0: Params, merges: dict[str, Merge], task: int | None = None
+) -> dict[str, Any]:
+    """The fine-tuned model, with the states of the merges if any are given."""
+
+    def like(note: dict[str, Any]) -> dict[str, Any]:
+        states = state_shapes(merges, theta_0, note["learned"]) if merges else {}
+        return {"finetuned": theta_0, "merges": states}
+
+    if directory.is_dir():
+        with Checkpoints(directory, keep=None) as checkpoints:
+            number = task or max(checkpoints.numbers, default=None)
+            if number in checkpoints.numbers:
+                return checkpoints.restore(like, number).trees
+    what = f"model of task {task}: run with --checkpoint.keep-tasks" if task else "checkpoint yet"
+    raise UserError(f"{directory} holds no {what}")

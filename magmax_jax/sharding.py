@@ -58,7 +58,7 @@ class Layout:
         return jax.tree.map(lambda x: _put(x, self._sharding(x)), tree)
 
     def shapes(self, tree: PyTree) -> PyTree:
-        """`params` of a tree of shapes alone: `jax.ShapeDtypeStruct`s that say where they belong."""
+        """`params` of mere shapes: `jax.ShapeDtypeStruct`s that say where they belong."""
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._sharding(x)), tree
         )

@@ -133,8 +133,8 @@ def test_the_checkpoint_holds_the_last_model_and_the_online_states(finished, con
     theta_0 = nnx.state(CLIP.from_pretrained(tiny_clip).vision)
     states = {name: m.rule.init(theta_0) for name, m in parse_merges(config.merges, 5).items()}
     with Checkpoints(out.checkpoints) as checkpoints:
-        task, state = checkpoints.restore({"finetuned": theta_0, "merges": states, "memory": ()})
-    assert task == 5
+        _, note, state = checkpoints.restore(lambda note: {"finetuned": theta_0, "merges": states})
+    assert (note["learned"], note["step"]) == (5, 0)
     assert int(state["merges"]["average"].count) == 5
     tau = jax.tree.map(lambda a, b: np.abs(a - b), state["finetuned"], theta_0)
     largest = jax.tree.map(np.abs, state["merges"]["max_magnitude"])
@@ -199,8 +199,8 @@ def test_a_regularized_run_differs_from_the_second_task_on_and_compiles_once(
     theta_0 = nnx.state(CLIP.from_pretrained(tiny_clip).vision)
     anchors = {"ewc": Anchor(theta_0, theta_0), "lwf": Teacher(theta_0, np.zeros(10, bool))}
     with Checkpoints(out.checkpoints) as checkpoints:
-        like = {"finetuned": theta_0, "merges": {}, "memory": anchors[name]}
-        _, state = checkpoints.restore(like)
+        like = {"finetuned": theta_0, "memory": anchors[name]}
+        _, _, state = checkpoints.restore(lambda note: like)
     jax.tree.map(np.testing.assert_array_equal, state["memory"].theta, state["finetuned"])
     assert all(np.any(leaf) for leaf in jax.tree.leaves(state["memory"][1]))
 
@@ -211,7 +211,7 @@ def test_frozen_layers_are_theta_0s_after_all_tasks(config, tiny_clip, tmp_path)
     run(dataclasses.replace(config, train=frozen, merges=()), out)
     theta_0 = nnx.state(CLIP.from_pretrained(tiny_clip).vision)
     with Checkpoints(out.checkpoints) as checkpoints:
-        _, state = checkpoints.restore({"finetuned": theta_0, "merges": {}, "memory": ()})
+        _, _, state = checkpoints.restore(lambda note: {"finetuned": theta_0})
     blocks = state["finetuned"]["blocks"], theta_0["blocks"]
     jax.tree.map(lambda now, then: np.testing.assert_array_equal(now[0], then[0]), *blocks)
     assert jax.tree.all(jax.tree.map(lambda now, then: (now[1] != then[1]).any(), *blocks))

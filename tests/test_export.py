@@ -51,7 +51,7 @@ def test_the_last_model_and_every_merge_come_out(runs, tiny_clip, tmp_path):
         for name in ("max_magnitude", "average")
     }
     with Checkpoints(runs[0] / "checkpoints") as checkpoints:
-        _, state = checkpoints.restore({"finetuned": theta_0, "merges": states})
+        _, _, state = checkpoints.restore(lambda note: {"finetuned": theta_0, "merges": states})
     jax.tree.map(np.testing.assert_array_equal, found["finetuned"], state["finetuned"])
     tau = state["merges"]["max_magnitude"]
     for model, scale in (("max_magnitude", 0.5), ("max_magnitude@1", 1.0)):
@@ -95,7 +95,9 @@ def test_inspect_reads_a_run(runs, capsys):
 
 
 def test_what_a_run_does_not_hold_is_told(runs, tmp_path, capsys):
-    with pytest.raises(UserError, match=r"holds no model 'ties': choose finetuned, zero_shot or"):
+    with pytest.raises(
+        UserError, match=r"holds no model 'ties': choose finetuned, zero_shot, task:NUMBER or"
+    ):
         export(runs[0], "ties", tmp_path / "out")
     with pytest.raises(UserError, match="needs a number behind the @"):
         export(runs[0], "average@x", tmp_path / "out")

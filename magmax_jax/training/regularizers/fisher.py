@@ -44,9 +44,10 @@ def diagonal_fisher(
     "empirical" is the Fisher but for the label, which is the likeliest one instead of a draw.
     "batch" squares means, in which gradients cancel: smaller by up to n_b. "accumulated" is what
     the published experiments of MagMax compute: gradients add up over the batches because they are
-    not cleared before they are squared, so F grows with the number of batches. (They start from
-    what the last training step left, divide by n rounded up to whole batches, and augment; the
-    last two matter little, and none of the three is imitated.)
+    not cleared before they are squared, so F grows with the number of batches. (They also start
+    from the gradient that the last training step left, divide by n rounded up to whole batches,
+    and augment the images; with domains they leave the head out, so that y_i is the largest of the
+    features. None of these is imitated.)
 
     Images are preprocessed as in evaluation, so that F is the same every time. F depends on the
     order of batches only for "accumulated", and on their size only for the latter two.
@@ -57,7 +58,7 @@ def diagonal_fisher(
       kind: one of the three; "empirical" is also what `magmax_jax.rules.fisher` merges by.
 
     Returns:
-      F, float32 like the parameters, not negative. A pass costs about one epoch of training; the
+      F, float32 like the parameters, not negative. A pass costs one to two epochs of training; the
       gradients of `EXAMPLES_AT_ONCE` examples are in memory at a time.
 
     Raises:
