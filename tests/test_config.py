@@ -6,7 +6,13 @@ import json
 import pytest
 
 from experiments.presets import PRESETS
-from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
+from magmax_jax.config import (
+    ExperimentConfig,
+    MeshConfig,
+    ModelConfig,
+    ScenarioConfig,
+    TrainConfig,
+)
 from magmax_jax.errors import UserError
 
 
@@ -22,7 +28,8 @@ def test_every_field_survives_json(tmp_path):
     config = ExperimentConfig(
         model=ModelConfig("there", 112, "bfloat16"),
         scenario=ScenarioConfig("domain", "folder", "here", 3, True, "random", 7, ("a {}.",)),
-        train=TrainConfig(1, 2, 0.5, 0.0, 2.0, 3, 0.25, 0.1, (0.5, 0.75), 2),
+        train=TrainConfig(1, 2, 0.5, 0.0, 2.0, 3, 0.25, 0.1, (0.5, 0.75), 2, 2, True),
+        mesh=MeshConfig(2, 4),
         merges=("average@0.3",),
         eval_batch_size=9,
         seed=1,
@@ -76,6 +83,10 @@ def test_a_missing_file_is_named(tmp_path):
         lambda: TrainConfig(crop_scale=(0.9, 0.5)),
         lambda: TrainConfig(label_smoothing=1.0),
         lambda: TrainConfig(learning_rate=-1e-5),
+        lambda: TrainConfig(accumulate=0),
+        lambda: TrainConfig(batch_size=128, accumulate=3),
+        lambda: MeshConfig(data=0),
+        lambda: MeshConfig(fsdp=-1),
         lambda: ScenarioConfig(num_tasks=0),
         lambda: ScenarioConfig(templates=("no place",)),
         lambda: ModelConfig(image_size=0),

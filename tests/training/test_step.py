@@ -10,7 +10,8 @@ from magmax_jax.config import TrainConfig
 from magmax_jax.data import Batch, Preprocessing
 from magmax_jax.errors import DivergedError
 from magmax_jax.models import CLIP
-from magmax_jax.training import Objective, cross_entropy, fine_tune, make_trainer
+from magmax_jax.training import Objective, Trainer, cross_entropy, fine_tune, make_trainer
+from magmax_jax.training.step import Metrics, TrainState
 
 CLASSES = np.array([True, False, True, True])
 
@@ -132,16 +133,17 @@ def test_tasks_of_every_kind_share_one_compilation(tower):
 def test_fine_tuning_leaves_its_start_alone_learns_and_repeats_to_the_bit(tower):
     trainer = trainer_of(tower, crop_scale=(0.5, 1.0))
     before = jax.tree.map(np.array, tower[1])
-    batches, losses = [batch_of(8)] * 12, []
+    batches, losses, goal = [batch_of(8)] * 12, [], objective(12)
 
     def tune():
-        return fine_tune(
-            trainer,
-            tower[1],
-            objective(12),
-            batches,
-            lambda step, loss: losses.append((step, loss)),
-        )
+        with jax.transfer_guard("disallow"):  # nothing goes to a device but what is put there
+            return fine_tune(
+                trainer,
+                tower[1],
+                goal,
+                batches,
+                lambda step, loss: losses.append((step, loss)),
+            )
 
     first, again = tune(), tune()
     jax.tree.map(np.testing.assert_array_equal, first, again)
@@ -162,6 +164,33 @@ def test_augmentation_follows_the_key(tower):
     assert loss(0) == loss(0) != loss(1)
 
 
+def test_no_step_waits_for_its_loss():
+    """All is asked for when computed, and read when the next two steps are on their way."""
+    events = []
+
+    class Scalar:
+        def __init__(self, name):
+            self.name = name
+
+        def copy_to_host_async(self):
+            events.append(f"ask {self.name}")
+
+        def __array__(self, *_, **__):
+            events.append(f"read {self.name}")
+            return np.float32(1)
+
+    def step(state, batch, objective):
+        metrics = Metrics(Scalar(f"loss {state.step}"), Scalar(f"norm {state.step}"))
+        return state._replace(step=state.step + 1), metrics
+
+    trainer = Trainer(lambda params: TrainState(params, (), 0), step, lambda batch: batch)
+    fine_tune(trainer, None, None, range(4))
+    order = "ask 0, ask 1, ask 2, read 0, ask 3, read 1, read 2, read 3".split(", ")
+    assert events == [
+        f"{verb} {name} {step}" for verb, step in map(str.split, order) for name in ("loss", "norm")
+    ]
+
+
 def test_a_loss_that_is_not_finite_stops_the_task(tower):
     trainer = trainer_of(tower)
     batches = [batch_of(6)] * 3
@@ -176,8 +205,9 @@ def test_bfloat16_computes_but_keeps_float32_weights(tiny_clip):
     losses = []
     for each in (tower, exact):
         trainer = trainer_of(each)
-        state, (loss, _) = trainer.step(trainer.init(each[1]), batch_of(6), objective())
-        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.params))
+        state, (loss, norm) = trainer.step(trainer.init(each[1]), batch_of(6), objective())
+        floats = [*jax.tree.leaves(state.params), *jax.tree.leaves(state.moments[1:]), loss, norm]
+        assert {str(leaf.dtype) for leaf in floats} == {"float32", "int32"}  # Adam counts too
         losses.append(float(loss))
     assert losses[0] != losses[1]
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)

@@ -1,0 +1,45 @@
+"""A batch in parts against the batch at once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from magmax_jax.training.accumulation import mean_over_parts
+from tests.training.test_step import batch_of, objective, share_close, tower, trainer_of
+
+__all__ = ["tower"]  # a fixture
+WEIGHTS = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+
+
+def gradient(batch, inputs):
+    """Of a mean over samples and a penalty on the parameters; padding's own loss is infinite."""
+
+    def loss_fn(weights):
+        losses = jnp.where(batch.label == 1, jnp.inf, jnp.sum(inputs @ weights, axis=1) ** 2)
+        mean = jnp.sum(jnp.where(batch.mask, losses, 0)) / jnp.sum(batch.mask)
+        return mean + 0.3 * jnp.sum(weights**2)
+
+    return jax.value_and_grad(loss_fn)(jnp.asarray(WEIGHTS))
+
+
+@pytest.mark.parametrize(("samples", "padding"), [(8, 0), (7, 1), (5, 3), (3, 5), (1, 7)])
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_parts_weigh_as_much_as_they_have_samples(samples, padding, parts):
+    """Also when some part is padding alone, as it must be with fewer samples than parts."""
+    batch = batch_of(samples, padding)
+    inputs = np.random.default_rng(samples).normal(size=(8, 3)).astype(np.float32)
+    expected = gradient(batch, inputs)
+    found = jax.jit(lambda b, x: mean_over_parts(gradient, parts, b, x))(batch, inputs)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
+
+
+def test_a_step_in_parts_is_the_step_with_the_same_crops(tower):
+    recipe = {"crop_scale": (0.3, 0.6), "batch_size": 8}
+    batch, goal = batch_of(5, padding=3), objective()
+    whole = trainer_of(tower, **recipe)
+    parts = trainer_of(tower, **recipe, accumulate=4)
+    expected, metrics = whole.step(whole.init(tower[1]), batch, goal)
+    found, found_metrics = parts.step(parts.init(tower[1]), batch, goal)
+    np.testing.assert_allclose(found_metrics, metrics, rtol=1e-5)
+    assert share_close(found.params, expected.params) > 0.99
