@@ -54,6 +54,14 @@ def test_merging_knows_nothing_of_models_and_models_nothing_of_data():
             assert ours <= {"models", "errors"}
 
 
+def test_meshes_are_known_to_one_file():
+    """And to the one of the rules that says what a mesh must not change."""
+    knowing = {
+        file.name for file, names in sources().items() if any("jax.sharding" in n for n in names)
+    }
+    assert knowing == {"sharding.py", "replication.py"}
+
+
 def test_nothing_unpickles():
     for file, names in sources().items():
         assert not names & {"pickle", "cloudpickle", "dill", "joblib", "torch"}, file

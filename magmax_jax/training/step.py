@@ -53,13 +53,13 @@ class Metrics(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """Fine-tuning as two jitted functions.
+    """Fine-tuning as two jitted functions, and what brings them their batches.
 
     Attributes:
       init: params -> the state at a task's start; it copies, so that `params` survive.
       step: (state, batch, objective) -> (state, metrics); the old state's buffers become the new
         one's.
-      place: a batch of the host's onto the devices.
+      place: the host's rows of a batch -> the batch on the devices.
     """
 
     init: Callable[[Params], TrainState]

@@ -107,6 +107,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(small, tiny_clip, tmp_path,
         (["--scenario.dataset=folder", f"--scenario.data-dir={tmp_path / 'none'}"], "none"),
         (["--scenario.kind=domain"], "has no domains"),
         (["--model.image-size=13"], "no multiple of this model's patch"),
+        (["--mesh.fsdp=2"], "does not divide the number of devices, which is 1"),
     ]:
         assert words in refused(capsys, "class", *small, *arguments)
         assert not (tmp_path / "run").exists()
