@@ -1,4 +1,4 @@
-"""A batch in parts against the batch at once."""
+"""A batch in parts against the batch at once; `test_sharding.py` has whole runs in parts."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from magmax_jax.training.accumulation import mean_over_parts
-from tests.training.test_step import batch_of, objective, share_close, tower, trainer_of
+from tests.training.test_step import batch_of
 
-__all__ = ["tower"]  # a fixture
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 
 
@@ -32,14 +31,3 @@ def test_parts_weigh_as_much_as_they_have_samples(samples, padding, parts):
     expected = gradient(batch, inputs)
     found = jax.jit(lambda b, x: mean_over_parts(gradient, parts, b, x))(batch, inputs)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
-
-
-def test_a_step_in_parts_is_the_step_with_the_same_crops(tower):
-    recipe = {"crop_scale": (0.3, 0.6), "batch_size": 8}
-    batch, goal = batch_of(5, padding=3), objective()
-    whole = trainer_of(tower, **recipe)
-    parts = trainer_of(tower, **recipe, accumulate=4)
-    expected, metrics = whole.step(whole.init(tower[1]), batch, goal)
-    found, found_metrics = parts.step(parts.init(tower[1]), batch, goal)
-    np.testing.assert_allclose(found_metrics, metrics, rtol=1e-5)
-    assert share_close(found.params, expected.params) > 0.99
