@@ -1,10 +1,10 @@
 """A whole small run under several layouts of devices: a program of `test_sharding.py`.
 
-    XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.layouts CLIP OUT 8x1 2x4
-    ... python -m tests.layouts CLIP OUT 4x2 --distributed --coordinator HOST:PORT ...
+    XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.layouts CLIP OUT 8x1x1 2x4x2
+    ... python -m tests.layouts CLIP OUT 4x2x1 --distributed --coordinator HOST:PORT ...
 
-Runs a layout DATAxFSDP into OUT/DATAxFSDP and prints one JSON object: what each one showed. The
-number of CPU devices is fixed when jax starts.
+A layout is DATAxFSDPxPARTS, the mesh and the parts of a batch; its run goes into OUT/LAYOUT. Prints
+one JSON object: what each run showed. The number of CPU devices is fixed when jax starts.
 """
 
 import dataclasses
@@ -41,23 +41,25 @@ class Recorder(Silent):
         self.said += 1
 
     @contextmanager
-    def training(self, name, steps, images) -> Iterator:
-        yield lambda step, loss: self.losses.append(float(loss))
+    def training(self, name, steps, images, first=0) -> Iterator:
+        yield lambda step, metrics: self.losses.append(metrics.loss)
 
 
-def config(clip: Path, mesh: MeshConfig) -> ExperimentConfig:
+def config(clip: Path, layout: str) -> ExperimentConfig:
     """Two tasks of ten steps. 65 images in batches of 16: the last one is padding but for a row."""
+    data, fsdp, parts = map(int, layout.split("x"))
+    recipe = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "warmup_fraction": 0.1}
     return ExperimentConfig(
         model=ModelConfig(str(clip)),
         scenario=ScenarioConfig(dataset="digits", num_tasks=2, limit_per_class=13),
-        train=TrainConfig(epochs=2, batch_size=16, learning_rate=1e-3, warmup_fraction=0.1),
-        mesh=mesh,
+        train=TrainConfig(**recipe, accumulate=parts),
+        mesh=MeshConfig(data, fsdp),
         merges=("max_magnitude",),
         eval_batch_size=32,
     )
 
 
-def record(clip: Path, out: Path, mesh: MeshConfig) -> dict:
+def record(clip: Path, out: Path, layout: str) -> dict:
     """One run: its losses, how often it spoke, and how often the steps were compiled."""
     recorder, compiled = Recorder(), []
 
@@ -66,7 +68,7 @@ def record(clip: Path, out: Path, mesh: MeshConfig) -> dict:
             compiled.append(facts.get("fun_name", ""))
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    run(config(clip, mesh), RunDirectory(out), recorder)
+    run(config(clip, layout), RunDirectory(out / layout), recorder)
     counts = {step: sum(step in name for name in compiled) for step in ("train_step", "eval_step")}
     return {"losses": recorder.losses, "said": recorder.said, "compiled": counts}
 
@@ -84,8 +86,7 @@ def main() -> None:
     arguments.engine.start()
     shown = {}
     for layout in arguments.layouts:
-        data, fsdp = map(int, layout.split("x"))
-        shown[layout] = record(arguments.clip, arguments.out / layout, MeshConfig(data, fsdp))
+        shown[layout] = record(arguments.clip, arguments.out, layout)
     print(json.dumps(shown))
 
 

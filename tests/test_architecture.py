@@ -58,6 +58,16 @@ def test_storage_and_merging_know_nothing_and_models_only_storage(floor, known):
             assert ours <= {floor, "errors"} | known
 
 
+def test_meshes_are_known_to_one_file():
+    """And to the one of the rules that says what a mesh must not change."""
+    knowing = {
+        file.name
+        for file, names in sources().items()
+        if any(name.startswith("jax.sharding") for name in names)
+    }
+    assert knowing == {"sharding.py", "replication.py"}
+
+
 def test_nothing_unpickles():
     for file, names in sources().items():
         assert not names & {"pickle", "cloudpickle", "dill", "joblib", "torch"}, file

@@ -7,7 +7,9 @@ import pytest
 
 from experiments.presets import PRESETS
 from magmax_jax.config import (
+    CheckpointConfig,
     ExperimentConfig,
+    MeshConfig,
     MethodConfig,
     ModelConfig,
     ScenarioConfig,
@@ -29,7 +31,11 @@ def test_every_field_survives_json(tmp_path):
         model=ModelConfig("there", 112, "bfloat16"),
         scenario=ScenarioConfig("domain", "folder", "here", 3, True, "random", 7, ("a {}.",)),
         method=MethodConfig(True, "ewc", 10.0, "batch"),
-        train=TrainConfig(1, 2, 0.5, 0.0, 2.0, 3, 0.25, 0.1, (0.5, 0.75), 2, ("vision_model.*",)),
+        train=TrainConfig(
+            1, 2, 0.5, 0.0, 2.0, 3, 0.25, 0.1, (0.5, 0.75), 2, ("vision_model.*",), 2, True
+        ),
+        mesh=MeshConfig(2, 4),
+        checkpoint=CheckpointConfig(7, True),
         merges=("average@0.3",),
         eval_batch_size=9,
         seed=1,
@@ -82,6 +88,10 @@ def test_a_missing_file_is_named(tmp_path):
         lambda: TrainConfig(crop_scale=(0.9, 0.5)),
         lambda: TrainConfig(label_smoothing=1.0),
         lambda: TrainConfig(learning_rate=-1e-5),
+        lambda: TrainConfig(accumulate=0),
+        lambda: TrainConfig(batch_size=128, accumulate=3),
+        lambda: MeshConfig(data=0),
+        lambda: MeshConfig(fsdp=-1),
         lambda: ScenarioConfig(num_tasks=0),
         lambda: ScenarioConfig(templates=("no place",)),
         lambda: ModelConfig(image_size=0),

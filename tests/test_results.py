@@ -69,6 +69,17 @@ def test_other_peoples_files_are_never_touched(tmp_path):
         RunDirectory(tmp_path / "thesis.tex").holds(CONFIG)
 
 
+def test_of_several_processes_one_writes(tmp_path):
+    other = RunDirectory(tmp_path / "run", writes=False)
+    other.start(CONFIG)
+    other.append([ROW])
+    assert not other.path.exists()
+    writer = RunDirectory(other.path)
+    writer.start(CONFIG)
+    writer.append([ROW])
+    assert other.holds(CONFIG) and other.rows() == [ROW]
+
+
 def test_a_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):

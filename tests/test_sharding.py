@@ -20,8 +20,8 @@ from magmax_jax.merging import rules, task_vector
 from magmax_jax.models import CLIP
 from magmax_jax.sharding import build_layout, mesh_shape, one_device
 
-LAYOUTS = ["8x1", "2x4", "4x2"]
-"""data x fsdp; the last one over two processes."""
+ALONE, LAYOUTS = "1x1x1", ["8x1x1", "2x4x2", "4x2x1"]
+"""data x fsdp x parts of a batch; the last one over two processes."""
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,9 @@ def runs(tiny_clip, tmp_path_factory):
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
     processes = [
-        start(8, "1x1", "8x1", "2x4", "--cache", str(out / "cache"), **cached),
-        start(4, "4x2", *several, "0"),
-        start(4, "4x2", *several, "1"),
+        start(8, ALONE, "8x1x1", "2x4x2", "--cache", str(out / "cache"), **cached),
+        start(4, "4x2x1", *several, "0"),
+        start(4, "4x2x1", *several, "1"),
     ]
     shown = []
     for process in processes:
@@ -71,7 +71,7 @@ def losses(runs, layout: str) -> np.ndarray:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_losses_are_those_of_one_device(runs, layout):
-    expected = losses(runs, "1x1")
+    expected = losses(runs, ALONE)
     assert len(expected) == 20 and len(set(expected)) == 20
     np.testing.assert_allclose(losses(runs, layout), expected, rtol=1e-5)
 
@@ -79,7 +79,7 @@ def test_losses_are_those_of_one_device(runs, layout):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_accuracies_are_those_of_one_device(runs, layout):
     out, _ = runs
-    expected = (out / "1x1" / "results.jsonl").read_text()
+    expected = (out / ALONE / "results.jsonl").read_text()
     assert expected.count('"group": "all"') == 2 * (1 + 2 * 2)
     assert (out / layout / "results.jsonl").read_text() == expected
 
@@ -100,7 +100,7 @@ def test_checkpoints_of_all_devices_open_on_one_and_merge_to_the_same_model(
         tau = rule.finalize(state["merges"]["max_magnitude"])
         return [flat(task_vector(state["finetuned"], theta_0)), flat(tau)]
 
-    for expected, found in zip(taus("1x1"), taus(layout), strict=True):
+    for expected, found in zip(taus(ALONE), taus(layout), strict=True):
         # Adam divides each gradient by its own size, so where it is all but zero, rounding decides.
         assert np.linalg.norm(found - expected) < 1e-3 * np.linalg.norm(expected)
         assert np.mean(np.abs(found - expected) < 2e-6) > 0.99
@@ -116,9 +116,9 @@ def flat(params: nnx.State) -> np.ndarray:
 
 def test_one_process_writes_and_shows(runs):
     out, (_, first, second) = runs
-    assert first["4x2"]["said"] > 0
-    assert second["4x2"]["said"] == 0 and second["4x2"]["losses"] == []
-    written = sorted(path.name for path in (out / "4x2").iterdir())
+    assert first["4x2x1"]["said"] > 0
+    assert second["4x2x1"]["said"] == 0 and second["4x2x1"]["losses"] == []
+    written = sorted(path.name for path in (out / "4x2x1").iterdir())
     assert written == ["checkpoints", "config.json", "report", "results.jsonl"]
 
 

@@ -89,13 +89,13 @@ class Metrics(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """Fine-tuning as two jitted functions.
+    """Fine-tuning as two jitted functions, and what brings them their batches.
 
     Attributes:
       init: params -> the state at a task's start; it copies, so that `params` survive.
       step: (state, batch, objective, memory) -> (state, metrics); the old state's buffers become
         the new one's. The memory is the regularizer's, and may be left out where there is none.
-      place: a batch of the host's onto the devices.
+      place: the host's rows of a batch -> the batch on the devices.
     """
 
     init: Callable[[Params], TrainState]

@@ -105,6 +105,27 @@ def test_processes_change_no_bit():
     assert_same(train_batches(*arguments, workers=2), train_batches(*arguments))
 
 
+@pytest.mark.parametrize(
+    "source",
+    [uniform(21), uniform(21, in_memory=False), mixed()],
+    ids=["memory", "one by one", "mixed"],
+)
+def test_hosts_read_parts_of_the_same_batches(source):
+    """The last batch's second half is padding alone."""
+    arguments = source, np.arange(len(source) // 8 * 8 + 3), 8, 2, 5, 32
+    whole = list(train_batches(*arguments))
+    parts = [list(train_batches(*arguments, rows=rows)) for rows in np.split(np.arange(8), 2)]
+    for batch, *halves in zip(whole, *parts, strict=True):
+        jax.tree.map(
+            lambda rows, *two: np.testing.assert_array_equal(rows, np.concatenate(two)),
+            batch,
+            *halves,
+        )
+    assert not parts[1][-1].mask.any()
+    (half,) = eval_batches(source, np.arange(3), 8, 32, rows=np.array([1, 6]))
+    np.testing.assert_array_equal(half.index, [1, -1])
+
+
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_an_iterator_resumes_from_its_state(in_memory):
     batches = train_batches(uniform(in_memory=in_memory), np.arange(23), 8, 2, seed=5, size=32)

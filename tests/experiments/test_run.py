@@ -112,6 +112,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(small, tiny_clip, tmp_path,
         (["--scenario.kind=domain"], "has no domains"),
         (["--model.image-size=13"], "no multiple of this model's patch"),
         (["--train.freeze", "text_model.*"], "'text_model.*' matches no parameter"),
+        (["--mesh.fsdp=2"], "does not divide the number of devices, which is 1"),
     ]:
         assert words in refused(capsys, "class", *small, *arguments)
         assert not (tmp_path / "run").exists()

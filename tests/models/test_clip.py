@@ -155,3 +155,21 @@ def test_the_image_tower_is_the_models_own_and_computes_in_its_dtype(tiny_clip):
     np.testing.assert_allclose(features["bfloat16"], exact, atol=0.05 * float(abs(exact).max()))
     ours, shared = jax.tree.leaves(model.image_tower("bfloat16")[1])[0], nnx.state(model.vision)
     assert ours.unsafe_buffer_pointer() == jax.tree.leaves(shared)[0].unsafe_buffer_pointer()
+
+
+def test_blocks_computed_again_give_the_same_gradient_in_less_memory(tiny_clip):
+    model = CLIP.from_pretrained(tiny_clip)
+    pixels = jax.random.normal(jax.random.key(0), (64, 16, 16, 3))
+    found, memory = {}, {}
+    for remat in (False, True):
+        tower, params = model.image_tower("float32", remat)
+
+        def loss_fn(params, pixels, tower=tower):
+            return jnp.sum(nnx.merge(tower, params)(pixels) ** 2)
+
+        compiled = jax.jit(jax.grad(loss_fn)).lower(params, pixels).compile()
+        found[remat] = jax.flatten_util.ravel_pytree(compiled(params, pixels))[0]
+        memory[remat] = compiled.memory_analysis().temp_size_in_bytes
+    largest = jnp.abs(found[False]).max()
+    np.testing.assert_allclose(found[True], found[False], rtol=0, atol=1e-6 * largest)
+    assert memory[True] < 0.8 * memory[False]

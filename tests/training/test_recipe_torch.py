@@ -123,7 +123,9 @@ def ours(model, method: MethodConfig, tasks: int, count: int):
             jax.random.key(0),
         )
         given = batches(task, count)
-        theta = fine_tune(trainer, theta, goal, given, lambda _, loss: losses.append(loss), memory)
+        theta = fine_tune(
+            trainer, theta, goal, given, lambda _, metrics: losses.append(metrics.loss), memory
+        )
         memory = regularizer.consolidate(memory, theta, given, goal)
     return losses, theta
 

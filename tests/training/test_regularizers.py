@@ -96,7 +96,7 @@ def test_three_tasks_share_one_compilation_and_a_memory_of_one_size(tower, built
         batches, goal = batches_of(number), task(number)
         kept = jax.tree.map(np.array, memory)
         theta = fine_tune(
-            trainer, theta, goal, batches, lambda _, loss: losses.append(loss), memory
+            trainer, theta, goal, batches, lambda _, metrics: losses.append(metrics.loss), memory
         )
         jax.tree.map(np.testing.assert_array_equal, memory, kept)  # still there, still the same
         memory = regularizer.consolidate(memory, theta, batches, goal)

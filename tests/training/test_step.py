@@ -10,7 +10,7 @@ from magmax_jax.config import TrainConfig
 from magmax_jax.data import Preprocessing
 from magmax_jax.errors import DivergedError
 from magmax_jax.models import CLIP
-from magmax_jax.training import cross_entropy, fine_tune, make_trainer
+from magmax_jax.training import Metrics, Trainer, TrainState, cross_entropy, fine_tune, make_trainer
 from tests.training.cases import CLASSES, batch_of, objective
 
 
@@ -108,16 +108,17 @@ def test_tasks_of_every_kind_share_one_compilation(tower):
 def test_fine_tuning_leaves_its_start_alone_learns_and_repeats_to_the_bit(tower):
     trainer = trainer_of(tower, crop_scale=(0.5, 1.0))
     before = jax.tree.map(np.array, tower[1])
-    batches, losses = [batch_of(8)] * 12, []
+    batches, losses, goal = [batch_of(8)] * 12, [], objective(12)
 
     def tune():
-        return fine_tune(
-            trainer,
-            tower[1],
-            objective(12),
-            batches,
-            lambda step, loss: losses.append((step, loss)),
-        )
+        with jax.transfer_guard("disallow"):  # nothing goes to a device but what is put there
+            return fine_tune(
+                trainer,
+                tower[1],
+                goal,
+                batches,
+                lambda step, metrics: losses.append((step, metrics.loss)),
+            )
 
     first, again = tune(), tune()
     jax.tree.map(np.testing.assert_array_equal, first, again)
@@ -138,6 +139,35 @@ def test_augmentation_follows_the_key(tower):
     assert loss(0) == loss(0) != loss(1)
 
 
+def test_no_step_waits_for_its_loss():
+    """All is asked for when computed, and read when the next two steps are on their way."""
+    events = []
+
+    class Scalar:
+        def __init__(self, name):
+            self.name = name
+
+        def copy_to_host_async(self):
+            events.append(f"ask {self.name}")
+
+        def __array__(self, *_, **__):
+            events.append(f"read {self.name}")
+            return np.float32(1)
+
+    names = Metrics._fields[:-1]  # there is no penalty
+
+    def step(state, batch, objective, memory):
+        metrics = Metrics(*(Scalar(f"{name} {state.step}") for name in names), None)
+        return state._replace(step=state.step + 1), metrics
+
+    trainer = Trainer(lambda params: TrainState(params, (), 0), step, lambda batch: batch)
+    fine_tune(trainer, None, None, range(4))
+    order = "ask 0, ask 1, ask 2, read 0, ask 3, read 1, read 2, read 3".split(", ")
+    assert list(dict.fromkeys(events)) == [  # device_get asks once more
+        f"{verb} {name} {step}" for verb, step in map(str.split, order) for name in names
+    ]
+
+
 def test_a_loss_that_is_not_finite_stops_the_task(tower):
     trainer = trainer_of(tower)
     batches = [batch_of(6)] * 3
@@ -153,7 +183,12 @@ def test_bfloat16_computes_but_keeps_float32_weights(tiny_clip):
     for each in (tower, exact):
         trainer = trainer_of(each)
         state, metrics = trainer.step(trainer.init(each[1]), batch_of(6), objective())
-        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.params))
+        floats = [
+            *jax.tree.leaves(state.params),
+            *jax.tree.leaves(state.moments[1:]),
+            *metrics[:-1],
+        ]
+        assert {str(leaf.dtype) for leaf in floats} == {"float32", "int32"}  # Adam counts too
         losses.append(float(metrics.loss))
     assert losses[0] != losses[1]
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)

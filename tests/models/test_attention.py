@@ -1,0 +1,71 @@
+"""Attention: what it computes, and which kernel is asked for it."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from magmax_jax.models.attention import attend, fits_cudnn
+
+
+def queries(dtype=jnp.float32, width: int = 16):
+    """q, k and v of two sequences of five tokens and three heads."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    return [jax.random.normal(key, (2, 5, 3, width)).astype(dtype) for key in keys]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_softmax_of_scaled_products(causal):
+    q, k, v = queries()
+    scores = np.einsum("bnhe,bmhe->bhnm", q, k) / np.sqrt(16)
+    if causal:
+        scores = np.where(np.tri(5, dtype=bool), scores, -np.inf)
+    weights = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+    expected = np.einsum("bhnm,bmhe->bnhe", weights, v)
+    np.testing.assert_allclose(attend(q, k, v, causal=causal), expected, atol=1e-5)
+
+
+def on_gpu(monkeypatch, capability: str) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(
+        jax, "local_devices", lambda: [SimpleNamespace(compute_capability=capability)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "capability", "fits"),
+    [
+        (jnp.bfloat16, 64, "9.0", True),
+        (jnp.float16, 64, "8.0", True),
+        (jnp.bfloat16, 80, "12.0", True),
+        (jnp.bfloat16, 104, "8.6", True),
+        (jnp.float32, 64, "9.0", False),
+        (jnp.bfloat16, 60, "9.0", False),
+        (jnp.bfloat16, 136, "9.0", False),
+        (jnp.bfloat16, 64, "7.5", False),
+        (jnp.bfloat16, 64, "gfx942", False),
+    ],
+)
+def test_cudnn_is_for_what_it_can_do(monkeypatch, dtype, width, capability, fits):
+    q, _, _ = queries(dtype, width)
+    assert not fits_cudnn(q), "the tests run on a CPU"
+    on_gpu(monkeypatch, capability)
+    assert fits_cudnn(q) == fits
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_cudnn_is_asked_for_the_same_function(monkeypatch, causal):
+    given, asked = queries(jnp.bfloat16), []
+    expected = attend(*given, causal=causal)
+    compute = jax.nn.dot_product_attention
+
+    def on_cpu(*arguments, implementation, **options):
+        asked.append(implementation)
+        return compute(*arguments, implementation="xla", **options)
+
+    on_gpu(monkeypatch, "9.0")
+    monkeypatch.setattr(jax.nn, "dot_product_attention", on_cpu)
+    np.testing.assert_array_equal(attend(*given, causal=causal), expected)
+    assert asked == ["cudnn"] and expected.dtype == jnp.bfloat16
