@@ -107,7 +107,9 @@ def assemble(
     trained = trainable(model.config, theta_0, config.train.freeze)
     del model  # the text tower has done its work
 
-    regularizer = build_regularizer(config.method, tower, preprocessing, len(scenario.class_names))
+    regularizer = build_regularizer(
+        config.method, tower, preprocessing, len(scenario.class_names), layout
+    )
     return Parts(
         config,
         scenario,

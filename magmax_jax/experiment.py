@@ -132,7 +132,8 @@ def learn(
             raise DivergedError(f"{name}: {error}") from None
     once = progress.evaluating("importances", parts.train_batches(number, 1), steps // epochs)
     placed = map(parts.trainer.place, _until(stop, once))
-    return theta, parts.regularizer.consolidate(at.memory, theta, placed, objective)
+    memory = parts.regularizer.consolidate(at.memory, theta, placed, objective)
+    return theta, parts.layout.params(memory)
 
 
 class _Recorder:

@@ -10,6 +10,7 @@ import pytest
 
 from magmax_jax.config import MethodConfig, TrainConfig
 from magmax_jax.data import Preprocessing
+from magmax_jax.sharding import one_device
 from magmax_jax.training import build_regularizer, fine_tune, make_trainer
 from magmax_jax.training.regularizers import (
     Anchor,
@@ -90,7 +91,9 @@ def test_ewc_weighs_the_distance_to_the_last_task_by_the_blended_fisher(tower, f
 @pytest.mark.parametrize("name", CONFIGS)
 def test_three_tasks_share_one_compilation_and_a_memory_of_one_size(tower, built, name):
     regularizer, trainer = built(name)
-    theta, memory = tower[1], regularizer.init(tower[1])
+    place = one_device().params
+    theta = place(tower[1])
+    memory = place(regularizer.init(theta))
     size, losses = jax.eval_shape(lambda m: m, memory), []
     for number in range(3):
         batches, goal = batches_of(number), task(number)
@@ -99,7 +102,7 @@ def test_three_tasks_share_one_compilation_and_a_memory_of_one_size(tower, built
             trainer, theta, goal, batches, lambda _, metrics: losses.append(metrics.loss), memory
         )
         jax.tree.map(np.testing.assert_array_equal, memory, kept)  # still there, still the same
-        memory = regularizer.consolidate(memory, theta, batches, goal)
+        memory = place(regularizer.consolidate(memory, theta, batches, goal))
         assert jax.eval_shape(lambda m: m, memory) == size
     assert trainer.step._cache_size() == 1
     assert len(losses) == 6 and np.isfinite(losses).all()

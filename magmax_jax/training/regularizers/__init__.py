@@ -4,6 +4,7 @@ from flax import nnx
 
 from magmax_jax.config import MethodConfig
 from magmax_jax.data import Preprocessing
+from magmax_jax.sharding import Layout
 from magmax_jax.training.regularizers.ewc import Anchor, ewc
 from magmax_jax.training.regularizers.fisher import diagonal_fisher
 from magmax_jax.training.regularizers.lwf import Teacher, distillation, lwf
@@ -24,7 +25,11 @@ __all__ = [
 
 
 def build_regularizer(
-    config: MethodConfig, tower: nnx.GraphDef, preprocessing: Preprocessing, num_classes: int
+    config: MethodConfig,
+    tower: nnx.GraphDef,
+    preprocessing: Preprocessing,
+    num_classes: int,
+    layout: Layout | None = None,
 ) -> Regularizer:
     """The configuration's regularizer, at its published strength unless another is set.
 
@@ -33,11 +38,12 @@ def build_regularizer(
       tower: the image tower without its parameters.
       preprocessing: from uint8 images to the tower's pixels, on the device.
       num_classes: k, of the whole scenario.
+      layout: where parameters lie; one device by default.
     """
     strength = {} if config.strength is None else {"strength": config.strength}
     build = {
         "none": none,
-        "ewc": lambda: ewc(tower, preprocessing, fisher=config.fisher, **strength),
+        "ewc": lambda: ewc(tower, preprocessing, fisher=config.fisher, layout=layout, **strength),
         "lwf": lambda: lwf(tower, num_classes, **strength),
         "l2_sp": lambda: l2_sp(**strength),
     }

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from magmax_jax.data import Batch, Preprocessing
+from magmax_jax.sharding import Layout
 from magmax_jax.training.regularizers.fisher import Kind, diagonal_fisher
 from magmax_jax.training.regularizers.regularizer import Regularizer
 from magmax_jax.training.step import Forward, Objective, Params
@@ -26,6 +27,7 @@ def ewc(
     strength: float = 1e6,
     fisher: Kind = "empirical",
     decay: float = 0.5,
+    layout: Layout | None = None,
 ) -> Regularizer:
     """Elastic weight consolidation, online, as the experiments of MagMax have it.
 
@@ -38,13 +40,13 @@ def ewc(
     task 2 is held with half of F_1).
 
     Args:
-      tower, preprocessing, fisher: see `diagonal_fisher`.
+      tower, preprocessing, fisher, layout: see `diagonal_fisher`.
       strength: lambda; published 1e6, with the Fisher called "accumulated".
       decay: the share of the old F.
 
     Memory: two models. Batches are read once.
     """
-    estimate = diagonal_fisher(tower, preprocessing, fisher)
+    estimate = diagonal_fisher(tower, preprocessing, fisher, layout)
 
     def init(theta_0: Params) -> Anchor:
         return Anchor(theta_0, jax.tree.map(jnp.zeros_like, theta_0))

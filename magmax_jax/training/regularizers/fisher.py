@@ -10,6 +10,7 @@ from flax import nnx
 from magmax_jax.data import Batch, Preprocessing
 from magmax_jax.errors import UserError
 from magmax_jax.models import normalise
+from magmax_jax.sharding import Layout, one_device
 from magmax_jax.training.step import Objective, Params, cross_entropy
 
 Kind = Literal["empirical", "batch", "accumulated"]
@@ -30,7 +31,10 @@ class Sums(NamedTuple):
 
 
 def diagonal_fisher(
-    tower: nnx.GraphDef, preprocessing: Preprocessing, kind: Kind = "empirical"
+    tower: nnx.GraphDef,
+    preprocessing: Preprocessing,
+    kind: Kind = "empirical",
+    layout: Layout | None = None,
 ) -> Callable[[Params, Iterable[Batch], Objective], Params]:
     """A function (params, batches, objective) -> F, which compiles once for all tasks.
 
@@ -56,6 +60,7 @@ def diagonal_fisher(
       tower: the image tower without its parameters.
       preprocessing: from uint8 images to the tower's pixels, on the device.
       kind: one of the three; "empirical" is also what `magmax_jax.rules.fisher` merges by.
+      layout: where parameters lie; one device by default.
 
     Returns:
       F, float32 like the parameters, not negative. A pass costs one to two epochs of training; the
@@ -66,6 +71,7 @@ def diagonal_fisher(
     """
     if kind not in get_args(Kind):
         raise UserError(f"{kind!r} is no kind of Fisher: choose from {', '.join(get_args(Kind))}")
+    layout = layout or one_device()
 
     def surprise(params: Params, pixels: jax.Array, mask: jax.Array, objective: Objective):
         """The sum of -log p(likeliest class) over the samples."""
@@ -97,7 +103,8 @@ def diagonal_fisher(
     @jax.jit
     def begin(params: Params) -> Sums:
         zeros = jax.tree.map(jnp.zeros_like, params)
-        return Sums(zeros, zeros if kind == "accumulated" else None, jnp.int32(0))
+        gradient = zeros if kind == "accumulated" else None
+        return layout.constrain(Sums(zeros, gradient, jnp.int32(0)))
 
     @jax.jit(donate_argnums=0)
     def fisher_step(sums: Sums, params: Params, batch: Batch, objective: Objective) -> Sums:
@@ -113,7 +120,7 @@ def diagonal_fisher(
             squares = jax.tree.map(lambda g: count * jnp.square(g), gradient)
             running = gradient if kind == "accumulated" else None
         squares = jax.tree.map(jnp.add, sums.squares, squares)
-        return Sums(squares, running, sums.samples + count)
+        return layout.constrain(Sums(squares, running, sums.samples + count))
 
     @jax.jit
     def mean(sums: Sums) -> Params:
