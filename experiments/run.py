@@ -1,16 +1,17 @@
 """One experiment: `python -m experiments.run PRESET [--field value ...]`."""
 
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from experiments.engine import Engine
 from experiments.presets import PRESETS
 from magmax_jax.config import ExperimentConfig
-from magmax_jax.errors import UserError, exit_code
+from magmax_jax.errors import Interrupted, UserError, exit_code
 
 USAGE = f"""\
 usage: python -m experiments.run PRESET [--field value ...]
@@ -28,9 +29,13 @@ class Launch:
 
     config: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
     out: Path
-    """Directory of the run: config.json, results.jsonl, checkpoints/, report/."""
+    """Directory of the run: config.json, results.jsonl, metrics.jsonl, checkpoints/, report/."""
     overwrite: bool = False
     """Replace a run that lies in the directory already."""
+    resume: bool = True
+    """Go on with a run of this configuration that lies in the directory already."""
+    boards: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Show every step's numbers there, too; their packages are not installed with this one."""
     engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
 
 
@@ -77,7 +82,13 @@ def main(argv: list[str]) -> None:
     from magmax_jax.progress import Terminal
     from magmax_jax.results import RunDirectory
 
-    run(launch.config, RunDirectory(launch.out, launch.overwrite), Terminal())
+    out = RunDirectory(launch.out, launch.overwrite, resume=launch.resume)
+    try:
+        run(launch.config, out, Terminal(), launch.boards)
+    except Interrupted as interruption:
+        again = shlex.join(word for word in argv if word != "--overwrite")
+        command = f"resume with: python -m experiments.run {again}"
+        raise Interrupted(interruption.signal, command) from None
 
 
 if __name__ == "__main__":

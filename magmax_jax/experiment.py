@@ -1,7 +1,7 @@
 """A whole experiment: the composition of everything else."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import TypeVar
 
@@ -13,23 +13,31 @@ from magmax_jax.errors import DivergedError, UserError
 from magmax_jax.interruption import Stop, stop_signals
 from magmax_jax.merges import parse_merges
 from magmax_jax.merging import fold, merged
+from magmax_jax.metrics import Board, MetricsLog
 from magmax_jax.progress import Silent
 from magmax_jax.results import Row, RunDirectory
 from magmax_jax.scenarios import Scenario, build_scenario
 from magmax_jax.sharding import build_layout
 from magmax_jax.standing import Standing
-from magmax_jax.training import Memory, Params, TrainState, fine_tune
+from magmax_jax.training import Memory, Metrics, Params, TrainState, fine_tune
 
 Item = TypeVar("Item")
 
 
-def run(config: ExperimentConfig, out: RunDirectory, progress: Silent | None = None) -> list[Row]:
+def run(
+    config: ExperimentConfig,
+    out: RunDirectory,
+    progress: Silent | None = None,
+    boards: Sequence[Board] = (),
+) -> list[Row]:
     """Learns the scenario's tasks one after another, merging and evaluating after each.
 
-    Writes `config.json`, `results.jsonl`, `checkpoints/` and `report/accuracy.png` into `out`. A
-    run of the same configuration that is complete there is shown again; an interrupted one goes on
-    where its last checkpoint was, and ends with the same bits as one that was not interrupted. Of
-    several processes that run it together, on a disk that all of them see, the first one writes,
+    Writes `config.json`, `results.jsonl`, `metrics.jsonl`, `checkpoints/` (and `tasks/`, if all are
+    kept) and `report/accuracy.png` into `out`; each step's numbers go to `boards`, too.
+
+    A run of the same configuration that is complete there is shown again; an interrupted one goes
+    on where its last checkpoint was, and ends with the same bits as one that was not interrupted.
+    Of several processes that run it together, on a disk that all of them see, the first one writes,
     and shows its progress.
 
     Returns:
@@ -58,7 +66,7 @@ def run(config: ExperimentConfig, out: RunDirectory, progress: Silent | None = N
         if not kept:
             out.start(config)
         progress.say(describe(scenario))
-        learn_all(parts, out, progress)
+        learn_all(parts, out, progress, boards)
     layout.meet("the end")  # by which all rows are written
     rows = out.rows()
     if out.writes:
@@ -68,7 +76,9 @@ def run(config: ExperimentConfig, out: RunDirectory, progress: Silent | None = N
     return rows
 
 
-def learn_all(parts: Parts, out: RunDirectory, progress: Silent) -> None:
+def learn_all(
+    parts: Parts, out: RunDirectory, progress: Silent, boards: Sequence[Board] = ()
+) -> None:
     """The loop that MagMax is: fine-tune, fold into every merge, evaluate; next task."""
     with ExitStack() as stack:
         stop = stack.enter_context(stop_signals(progress.say))
@@ -80,13 +90,15 @@ def learn_all(parts: Parts, out: RunDirectory, progress: Silent) -> None:
         if at is not None:
             progress.say(_where(at, parts))
         at = at or standing.beginning(parts)
+        done = standing.steps_done(parts, at)
+        log = stack.enter_context(MetricsLog(out, done, boards, out.path.name))
         evaluate = _Recorder(parts, out, progress, stop, at.learned)
         if at.learned:
             evaluate.all(at)
         else:
             evaluate(0, "zero_shot", None, parts.theta_0)
         for task in range(at.learned + 1, len(parts.scenario.tasks) + 1):
-            theta, memory = learn(parts, at, checkpoints, stop, progress)
+            theta, memory = learn(parts, at, checkpoints, stop, progress, log)
             states = {
                 name: fold(merge.rule, at.states[name], theta, parts.theta_0)
                 for name, merge in parts.merges.items()
@@ -99,7 +111,12 @@ def learn_all(parts: Parts, out: RunDirectory, progress: Silent) -> None:
 
 
 def learn(
-    parts: Parts, at: Standing, checkpoints: Checkpoints, stop: Stop, progress: Silent
+    parts: Parts,
+    at: Standing,
+    checkpoints: Checkpoints,
+    stop: Stop,
+    progress: Silent,
+    log: MetricsLog,
 ) -> tuple[Params, Memory]:
     """Fine-tunes on the next task: theta_t, and the memory of all tasks so far."""
     config, number = parts.config, at.learned + 1
@@ -123,7 +140,12 @@ def learn(
     name = f"{task.name} ({number}/{len(parts.scenario.tasks)})"
     start = at.theta if config.method.sequential else parts.theta_0
     resumed = (at.step, at.training) if at.training else None
-    with progress.training(name, steps, len(task.train) * epochs, at.step) as on_step:
+    with progress.training(name, steps, len(task.train) * epochs, at.step) as show:
+
+        def on_step(step: int, metrics: Metrics) -> None:
+            show(step, metrics)
+            log(number, step, metrics, len(task.train) * epochs / steps)
+
         try:
             theta = fine_tune(
                 parts.trainer, start, objective, batches, on_step, at.memory, resumed, due, save

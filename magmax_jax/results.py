@@ -48,10 +48,17 @@ class RunDirectory:
     Of several processes that share a run, one writes; the others' `start` and `append` do nothing.
     """
 
-    def __init__(self, path: Path | str, overwrite: bool = False, writes: bool = True):
+    def __init__(
+        self,
+        path: Path | str,
+        overwrite: bool = False,
+        writes: bool = True,
+        resume: bool = True,
+    ):
         self.path = Path(path)
         self.overwrite = overwrite
         self.writes = writes
+        self.resume = resume
 
     @property
     def checkpoints(self) -> Path:
@@ -92,6 +99,11 @@ class RunDirectory:
             raise UserError(
                 f"{self.path} holds a run of another configuration ({'; '.join(differing)}): "
                 "choose another --out, or pass --overwrite to replace it"
+            )
+        if not self.resume:
+            raise UserError(
+                f"{self.path} holds a run of this configuration, and --no-resume does not go on "
+                "with it: choose another --out, or pass --overwrite to replace it"
             )
         return True
 

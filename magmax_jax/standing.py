@@ -43,12 +43,16 @@ def beginning(parts: Parts) -> Standing:
 
 def save(checkpoints: Checkpoints, parts: Parts, standing: Standing) -> None:
     """Starts to write a checkpoint, whose number counts the steps and the tasks of the run."""
-    before = sum(parts.steps(task) for task in range(1, standing.learned + 1))
     checkpoints.save(
-        before + standing.learned + standing.step,
+        steps_done(parts, standing) + standing.learned,
         _trees(standing),
         {"learned": standing.learned, "step": standing.step, "data": standing.data},
     )
+
+
+def steps_done(parts: Parts, standing: Standing) -> int:
+    """Of the whole run."""
+    return sum(parts.steps(task) for task in range(1, standing.learned + 1)) + standing.step
 
 
 def restore(checkpoints: Checkpoints, parts: Parts) -> Standing | None:

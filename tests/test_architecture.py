@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "config", "results", "data", "scenarios", "storage", "models", "merging", "files",
-    "sharding", "training", "evaluation", "checkpoints", "interruption", "progress", "report",
+    "sharding", "training", "evaluation", "checkpoints", "interruption", "progress",
+    "metrics", "report",
     "merges", "assembly", "standing", "experiment", "export", "__main__",
 ]  # fmt: skip
 """Lowest first; each may import those before it."""

@@ -116,7 +116,9 @@ def test_the_directory_holds_what_it_promises(finished, config):
     }
     assert (out.report / "accuracy.png").stat().st_size > 10_000
     leftovers = [p.name for p in out.path.iterdir()]
-    assert sorted(leftovers) == ["checkpoints", "config.json", "report", "results.jsonl"]
+    assert sorted(leftovers) == [
+        "checkpoints", "config.json", "metrics.jsonl", "report", "results.jsonl",
+    ]  # fmt: skip
 
 
 def test_steps_compile_once_whatever_the_number_of_tasks(finished):
