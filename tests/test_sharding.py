@@ -186,7 +186,7 @@ def test_what_does_not_divide_is_refused_with_what_does(wrong, devices, processe
 
 def test_matrices_that_do_not_divide_are_refused():
     layout = Layout(AbstractMesh((1, 5), ("data", "fsdp")))
-    with pytest.raises(UserError, match="mesh.fsdp is 5, which divides no side .*6 and 8"):
+    with pytest.raises(UserError, match=r"mesh.fsdp is 5, which divides no side .*6 and 8"):
         layout.params({"w": np.ones((5, 6, 8), np.float32)})
 
 
