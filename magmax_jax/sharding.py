@@ -54,7 +54,11 @@ class Layout:
         return jax.tree.map(lambda x: _put(x, self._named(WHOLE)), tree)
 
     def params(self, tree: PyTree) -> PyTree:
-        """Parameters, or what has their shapes, where they belong; no copy of what is there."""
+        """Parameters, or what has their shapes, where they belong; no copy of what is there.
+
+        Raises:
+          UserError: a matrix does not divide among `fsdp`.
+        """
         return jax.tree.map(lambda x: _put(x, self._sharding(x)), tree)
 
     def shapes(self, tree: PyTree) -> PyTree:
@@ -93,15 +97,19 @@ class Layout:
 
     def _sharding(self, leaf: jax.Array) -> NamedSharding:
         """Of (l, d, m), the larger of d and m that divides among `fsdp` is split."""
-        sides = [
-            axis for axis in range(1, leaf.ndim) if leaf.shape[axis] % self.mesh.shape["fsdp"] == 0
-        ]
-        if leaf.ndim < 3 or not sides:
+        if leaf.ndim < 3:
             return self._named(WHOLE)
+        fsdp = self.mesh.shape["fsdp"]
+        sides = [axis for axis in range(1, leaf.ndim) if leaf.shape[axis] % fsdp == 0]
+        if not sides:
+            sizes = " and ".join(map(str, leaf.shape[1:]))
+            raise UserError(
+                f"mesh.fsdp is {fsdp}, which divides no side of this model's matrices ({sizes}): "
+                "choose a power of two"
+            )
         split = max(sides, key=lambda axis: leaf.shape[axis])
-        return self._named(
-            PartitionSpec(*("fsdp" if i == split else None for i in range(leaf.ndim)))
-        )
+        axes = ("fsdp" if axis == split else None for axis in range(leaf.ndim))
+        return self._named(PartitionSpec(*axes))
 
 
 def one_device() -> Layout:

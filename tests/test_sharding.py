@@ -11,14 +11,14 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, PartitionSpec
 
 from magmax_jax.checkpoints import Checkpoints
 from magmax_jax.config import ExperimentConfig, MeshConfig, TrainConfig
 from magmax_jax.errors import UserError
 from magmax_jax.merging import rules, task_vector
 from magmax_jax.models import CLIP
-from magmax_jax.sharding import build_layout, mesh_shape, one_device
+from magmax_jax.sharding import Layout, build_layout, mesh_shape, one_device
 
 ALONE, LAYOUTS = "1x1x1", ["8x1x1", "2x4x2", "4x2x1"]
 """data x fsdp x parts of a batch; the last one over two processes."""
@@ -182,6 +182,12 @@ def test_the_mesh_takes_all_devices_or_as_many_as_it_is_told(mesh, devices, expe
 def test_what_does_not_divide_is_refused_with_what_does(wrong, devices, processes, message):
     with pytest.raises(UserError, match=message):
         mesh_shape(wrong, devices, processes)
+
+
+def test_matrices_that_do_not_divide_are_refused():
+    layout = Layout(AbstractMesh((1, 5), ("data", "fsdp")))
+    with pytest.raises(UserError, match=r"mesh.fsdp is 5, which divides no side .*6 and 8"):
+        layout.params({"w": np.ones((5, 6, 8), np.float32)})
 
 
 def test_on_one_device_everything_is_there_already():
