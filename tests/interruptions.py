@@ -1,9 +1,9 @@
 """A small run that is killed again and again, each time at a random moment, and resumed.
 
-    python -m tests.interruptions DIRECTORY [--kills 20] [--seed 0] [--every 2]
+    python -m tests.interruptions DIRECTORY --clip MODEL [--kills 20] [--seed 0] [--every 2]
 
 Prints a line a kill, and at the end whether the run came out as one that nobody disturbed did: its
-rows, and every array of its last checkpoint, to the bit. When all of a run is done before there
+rows, its metrics and every array that it keeps, to the bit. When all of a run is done before there
 were enough kills, another one is begun.
 """
 
@@ -14,6 +14,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +55,7 @@ class Arguments:
 
 
 def config(arguments: Arguments) -> ExperimentConfig:
-    """Three tasks of 18 steps, two streaming merges and a collecting one, and a regularizer."""
+    """Three tasks of about 18 steps, two streaming merges and a collecting one, a regularizer."""
     return ExperimentConfig(
         model=ModelConfig(str(arguments.clip)),
         scenario=ScenarioConfig(
@@ -116,21 +118,18 @@ class Run:
         return total.hexdigest()
 
 
-def main() -> None:
-    arguments = tyro.cli(Arguments)
-    arguments.directory.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(arguments.seed)
-    Run(arguments, "compiling").finish()
-    began = time.perf_counter()
-    reference = Run(arguments, "undisturbed")
-    reference.finish()
-    duration = time.perf_counter() - began
-    expected, kills, runs = reference.digest(), 0, 0
-    print(f"undisturbed: {duration:.1f} s, {expected[:16]}", flush=True)
-    same = []
+def disturb(
+    arguments: Arguments, expected: str, duration: float, say: Callable[[str], None] = print
+) -> bool:
+    """Kills runs as often as asked for; whether all of them came out as `expected`.
+
+    Args:
+      expected: digest of an undisturbed run.
+      duration: seconds that it took.
+    """
+    random, kills, same = np.random.default_rng(arguments.seed), 0, []
     while kills < arguments.kills:
-        runs += 1
-        run = Run(arguments, f"killed-{runs}")
+        run = Run(arguments, f"killed-{len(same) + 1}")
         while kills < arguments.kills:
             child, after = run.start(), random.uniform(0.1, 1.0) * duration
             try:
@@ -141,14 +140,25 @@ def main() -> None:
                 child.communicate()
             kills += 1
             saving = ", while it saved" if run.saving() else ""
-            print(f"kill {kills} after {after:.1f} s: at {run.newest()}{saving}", flush=True)
+            say(f"kill {kills} after {after:.1f} s: checkpoint {run.newest()}{saving}")
         text = run.finish()
         same.append(run.digest() == expected)
-        went_on = [line.strip() for line in text.splitlines() if "going on" in line]
-        print(
-            f"run {runs} {' '.join(went_on)}: {'the same' if same[-1] else 'ANOTHER'}", flush=True
-        )
-    print(json.dumps({"kills": kills, "runs": runs, "same": all(same)}))
+        where = " ".join(line.strip() for line in text.splitlines() if "going on" in line)
+        say(f"run {len(same)}, {where}: {'the same' if same[-1] else 'ANOTHER'}")
+    return all(same)
+
+
+def main() -> None:
+    arguments = tyro.cli(Arguments)
+    arguments.directory.mkdir(parents=True, exist_ok=True)
+    Run(arguments, "compiling").finish()
+    began, reference = time.perf_counter(), Run(arguments, "undisturbed")
+    reference.finish()
+    duration = time.perf_counter() - began
+    expected = reference.digest()
+    print(f"undisturbed: {duration:.1f} s, {expected[:16]}", flush=True)
+    if not disturb(arguments, expected, duration, partial(print, flush=True)):
+        raise SystemExit("not all runs came out the same")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,7 @@
 """Runs that are killed, asked to stop, or find their checkpoints damaged, and come out the same."""
 
 import dataclasses
-import json
 import signal
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -13,12 +10,13 @@ from magmax_jax.errors import Interrupted, UserError
 from magmax_jax.experiment import run
 from magmax_jax.interruption import stop_signals
 from magmax_jax.results import RunDirectory
-from tests.interruptions import ROOT, Arguments, Run, config
+from tests.interruptions import Arguments, Run, config, disturb
 
 
 @pytest.fixture(scope="module")
 def arguments(tiny_clip, tmp_path_factory):
-    return Arguments(tmp_path_factory.mktemp("interrupted"), tiny_clip)
+    directory = tmp_path_factory.mktemp("interrupted")
+    return Arguments(directory, tiny_clip, kills=2, regularizer="lwf")
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +26,10 @@ def undisturbed(arguments):
     return reference
 
 
-def test_killed_at_random_moments_it_comes_out_the_same(arguments, tmp_path):
-    """A few kills; `python -m tests.interruptions` does as many as are asked for."""
-    command = [sys.executable, "-m", "tests.interruptions", tmp_path, "--clip", arguments.clip]
-    done = subprocess.run(
-        [*map(str, command), "--kills", "3"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert result["kills"] == 3 and result["same"], done.stdout
+def test_killed_at_random_moments_it_comes_out_the_same(arguments, undisturbed, capsys):
+    """A few times; `python -m tests.interruptions` does it as often as it is asked to."""
+    assert disturb(arguments, undisturbed.digest(), duration=12)
+    assert capsys.readouterr().out.count("kill") == 2
 
 
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(arguments, undisturbed):
