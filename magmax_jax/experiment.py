@@ -86,9 +86,15 @@ def learn_all(
         tasks = None
         if parts.config.checkpoint.keep_tasks:
             tasks = stack.enter_context(Checkpoints(out.tasks, keep=None))
+
+        def keep(at: Standing) -> None:
+            if tasks and at.learned and at.learned not in tasks.numbers:
+                tasks.save(at.learned, {"finetuned": at.theta}, {})
+
         at = standing.restore(checkpoints, parts)
         if at is not None:
             progress.say(_where(at, parts))
+            keep(at)  # which may have come too late before
         at = at or standing.beginning(parts)
         done = standing.steps_done(parts, at)
         log = stack.enter_context(MetricsLog(out, done, boards, out.path.name))
@@ -105,8 +111,7 @@ def learn_all(
             }
             at = Standing(task, theta, states, memory)
             standing.save(checkpoints, parts, at)
-            if tasks and task not in tasks.numbers:
-                tasks.save(task, {"finetuned": theta}, {})
+            keep(at)
             evaluate.all(at)
 
 
@@ -121,6 +126,7 @@ def learn(
     """Fine-tunes on the next task: theta_t, and the memory of all tasks so far."""
     config, number = parts.config, at.learned + 1
     task, steps, epochs = parts.scenario.tasks[number - 1], parts.steps(number), config.train.epochs
+    before = standing.steps_done(parts, at) - at.step
     objective = parts.objective(number)
     batches = iter(parts.train_batches(number, epochs))
     if at.training:
@@ -130,7 +136,7 @@ def learn(
         # What a regularizer does after the last step may take as long as an epoch.
         last = done == steps and parts.regularizer.penalty is not None
         every = config.checkpoint.every
-        return bool(stop) or last or (every is not None and done % every == 0)
+        return stop.at(before + done) or last or (every is not None and done % every == 0)
 
     def save(done: int, state: TrainState) -> None:
         now = at._replace(training=state, data=batches.get_state(), step=done)

@@ -5,6 +5,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import jax
+from jax.experimental import multihost_utils
+
 from magmax_jax.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -16,12 +19,18 @@ class Stop:
     def __init__(self):
         self.signal: int | None = None
 
-    def __bool__(self) -> bool:
+    def at(self, step: int) -> bool:
+        """Whether to stop after this step of the run, to be asked after each in their order.
+
+        Of several processes all give the same answer, some steps after one of them got a SIGTERM.
+        """
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.signal = signal.SIGTERM
         return self.signal is not None
 
     def check(self) -> None:
         """Raises Interrupted if the process has been asked to stop."""
-        if self:
+        if self.signal is not None:
             raise Interrupted(self.signal)
 
 
@@ -29,13 +38,14 @@ class Stop:
 def stop_signals(say: Callable[[str], None] = lambda text: None) -> Iterator[Stop]:
     """Within this context the first signal is only noted; the second one acts as it always does.
 
-    Outside of the main thread, where Python hears no signals, nothing is ever noted.
+    Outside of the main thread, where Python hears no signals, nothing is ever noted. One of several
+    processes leaves its signals to JAX, which tells all of them.
 
     Args:
       say: told of the first signal.
     """
     stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
+    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
         yield stop
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}

@@ -100,10 +100,10 @@ def test_a_disk_that_is_too_small_is_noticed_before_anything_is_done(
 def test_the_first_signal_is_noted_and_the_second_acts():
     said = []
     with stop_signals(said.append) as stop:
-        assert not stop
+        assert not stop.at(1)
         stop.check()
         signal.raise_signal(signal.SIGINT)
-        assert stop and len(said) == 1
+        assert stop.at(2) and len(said) == 1
         with pytest.raises(Interrupted):
             stop.check()
         with pytest.raises(KeyboardInterrupt):
@@ -119,7 +119,7 @@ def test_other_threads_leave_signals_alone():
 
     def other() -> None:
         with stop_signals() as stop:
-            found.append(bool(stop))
+            found.append(stop.at(1))
 
     thread = threading.Thread(target=other)
     thread.start()
