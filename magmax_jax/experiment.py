@@ -13,7 +13,7 @@ from magmax_jax.errors import DivergedError, UserError
 from magmax_jax.interruption import Stop, stop_signals
 from magmax_jax.merges import parse_merges
 from magmax_jax.merging import fold, merged
-from magmax_jax.metrics import Board, MetricsLog
+from magmax_jax.metrics import Board, MetricsLog, check_boards
 from magmax_jax.progress import Silent
 from magmax_jax.results import Row, RunDirectory
 from magmax_jax.scenarios import Scenario, build_scenario
@@ -49,6 +49,7 @@ def run(
       Interrupted: the process was asked to stop, and everything is saved.
     """
     progress = progress or Silent()
+    check_boards(boards)
     merges = parse_merges(config.merges, config.seed)
     layout = build_layout(config)
     if not layout.is_first:

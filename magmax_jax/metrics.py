@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from magmax_jax.errors import UserError
 from magmax_jax.results import RunDirectory
@@ -28,9 +28,6 @@ class MetricsLog:
       done: steps of the run behind its checkpoint.
       boards: where numbers go, too.
       name: of the run there.
-
-    Raises:
-      UserError: a board's package is not installed.
     """
 
     def __init__(
@@ -78,8 +75,22 @@ def _step(line: str) -> float:
         return float("inf")
 
 
+def check_boards(boards: Sequence[Board]) -> None:
+    """Raises a UserError if a board's package is not installed."""
+    for board in boards:
+        package = _PACKAGES[board]
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            raise UserError(
+                f"--boards {board} needs the package {package}: pip install {package}, or leave "
+                "the board out"
+            ) from None
+
+
 def _tensorboard(directory: Path, name: str) -> Write:
-    board = _package("tensorboardX", "tensorboard").SummaryWriter(str(directory / "tensorboard"))
+    package = importlib.import_module(_PACKAGES["tensorboard"])
+    board = package.SummaryWriter(str(directory / "tensorboard"))
 
     def write(step: int, numbers: dict[str, float]) -> None:
         for key, value in numbers.items():
@@ -89,19 +100,12 @@ def _tensorboard(directory: Path, name: str) -> Write:
 
 
 def _wandb(directory: Path, name: str) -> Write:
-    run = _package("wandb", "wandb").init(
+    run = importlib.import_module(_PACKAGES["wandb"]).init(
         project="magmax_jax", name=name, dir=str(directory), resume="allow", id=name
     )
     return lambda step, numbers: run.log({f"train/{k}": v for k, v in numbers.items()}, step=step)
 
 
 _BOARDS = {"tensorboard": _tensorboard, "wandb": _wandb}
-
-
-def _package(name: str, board: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise UserError(
-            f"--boards {board} needs the package {name}: pip install {name}, or leave it out"
-        ) from None
+_PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+"""Imported only when asked for."""

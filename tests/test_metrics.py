@@ -7,7 +7,7 @@ import types
 import pytest
 
 from magmax_jax.errors import UserError
-from magmax_jax.metrics import MetricsLog
+from magmax_jax.metrics import MetricsLog, check_boards
 from magmax_jax.results import RunDirectory
 from magmax_jax.training import Metrics
 
@@ -76,7 +76,7 @@ def test_boards_get_the_same_numbers(tmp_path, monkeypatch):
     assert any(isinstance(entry, dict) and entry["name"] == "mine" for entry in shown)
 
 
-def test_a_board_that_is_not_installed_is_told(tmp_path, monkeypatch):
+def test_a_board_that_is_not_installed_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="--boards wandb needs the package wandb: pip install"):
-        MetricsLog(RunDirectory(tmp_path), boards=("wandb",))
+        check_boards(["wandb"])
