@@ -48,7 +48,9 @@ def stop_signals(say: Callable[[str], None] = lambda text: None) -> Iterator[Sto
     if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    # A shell's background job ignores Ctrl-C, which then is not meant for it.
+    before = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -59,7 +61,7 @@ def stop_signals(say: Callable[[str], None] = lambda text: None) -> Iterator[Sto
         restore()
         say("stopping after this step, which is saved (once more stops at once)")
 
-    for number in SIGNALS:
+    for number in before:
         signal.signal(number, note)
     try:
         yield stop

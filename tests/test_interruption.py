@@ -97,7 +97,15 @@ def test_a_disk_that_is_too_small_is_noticed_before_anything_is_done(
     assert not out.path.exists()
 
 
-def test_the_first_signal_is_noted_and_the_second_acts():
+@pytest.fixture
+def sigint():
+    """Ctrl-C as it is in the foreground, however the tests were started."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_signal_is_noted_and_the_second_acts(sigint):
     said = []
     with stop_signals(said.append) as stop:
         assert not stop.at(1)
@@ -112,6 +120,13 @@ def test_the_first_signal_is_noted_and_the_second_acts():
     with stop_signals():
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_that_is_ignored_stays_so(sigint):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with stop_signals() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert not stop.at(1)
 
 
 def test_other_threads_leave_signals_alone():

@@ -95,8 +95,8 @@ def test_checkpoints_of_all_devices_open_on_one_and_merge_to_the_same_model(
     def taus(layout: str) -> list[np.ndarray]:
         """The last task's and the merged task vector."""
         with Checkpoints(runs[0] / layout / "checkpoints") as checkpoints:
-            task, state = checkpoints.restore(like)
-        assert task == 2
+            _, note, state = checkpoints.restore(lambda note: like)
+        assert note["learned"] == 2
         tau = rule.finalize(state["merges"]["max_magnitude"])
         return [flat(task_vector(state["finetuned"], theta_0)), flat(tau)]
 
@@ -119,7 +119,7 @@ def test_one_process_writes_and_shows(runs):
     assert first["4x2x1"]["said"] > 0
     assert second["4x2x1"]["said"] == 0 and second["4x2x1"]["losses"] == []
     written = sorted(path.name for path in (out / "4x2x1").iterdir())
-    assert written == ["checkpoints", "config.json", "report", "results.jsonl"]
+    assert written == ["checkpoints", "config.json", "metrics.jsonl", "report", "results.jsonl"]
 
 
 def test_every_layout_compiles_each_step_once(runs):
