@@ -99,18 +99,19 @@ def learn_all(
         at = at or standing.beginning(parts)
         done = standing.steps_done(parts, at)
         log = stack.enter_context(MetricsLog(out, done, boards, out.path.name))
-        evaluate = _Recorder(parts, out, progress, stop, at.learned)
+        evaluate = _Recorder(parts, out, progress, stop, at)
         if at.learned:
             evaluate.all(at)
         else:
             evaluate(0, "zero_shot", None, parts.theta_0)
         for task in range(at.learned + 1, len(parts.scenario.tasks) + 1):
+            at = at._replace(rows=tuple(out.rows()))
             theta, memory = learn(parts, at, checkpoints, stop, progress, log)
             states = {
                 name: fold(merge.rule, at.states[name], theta, parts.theta_0)
                 for name, merge in parts.merges.items()
             }
-            at = Standing(task, theta, states, memory)
+            at = Standing(task, theta, states, memory, rows=at.rows)
             standing.save(checkpoints, parts, at)
             keep(at)
             evaluate.all(at)
@@ -168,20 +169,20 @@ def learn(
 class _Recorder:
     """Evaluates models and adds their rows, but those that an earlier start of the run has added.
 
-    Args:
-      learned: tasks behind the run's checkpoint; later rows are of work that will be done again.
+    Of these it keeps what the run's checkpoint holds, should the file have lost it, and what is
+    whole in the file and not of work that will be done again.
     """
 
-    def __init__(self, parts: Parts, out: RunDirectory, progress: Silent, stop: Stop, learned: int):
+    def __init__(self, parts: Parts, out: RunDirectory, progress: Silent, stop: Stop, at: Standing):
         self._parts, self._out, self._progress, self._stop = parts, out, progress, stop
         whole = evaluation.num_rows_of_one(parts.scenario)
         models: dict[tuple, list[Row]] = {}
-        for row in out.rows():
+        for row in dict.fromkeys((*at.rows, *out.rows())):
             models.setdefault((row.after_task, row.model, row.scale), []).append(row)
         kept = {
             model: rows
             for model, rows in models.items()
-            if len(rows) == whole and model[0] <= learned
+            if len(rows) == whole and model[0] <= at.learned
         }
         self._known = set(kept)
         out.keep(row for rows in kept.values() for row in rows)

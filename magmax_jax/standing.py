@@ -1,5 +1,6 @@
 """Where a run stands: all that the rest of it depends on, to and from its checkpoints."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ from magmax_jax.assembly import Parts
 from magmax_jax.checkpoints import KEPT, Checkpoints
 from magmax_jax.merges import Merge
 from magmax_jax.merging import State, task_vector
+from magmax_jax.results import Row
 from magmax_jax.training import Memory, Params, TrainState
 
 PyTree = Any
@@ -23,6 +25,7 @@ class Standing(NamedTuple):
       memory: the regularizer's.
       training: of the next task, where it has begun; and `data`, Grain's state of its batches.
       step: how many of its steps are done.
+      rows: that were written when the checkpoint was.
     """
 
     learned: int
@@ -32,6 +35,7 @@ class Standing(NamedTuple):
     training: TrainState | None = None
     data: Any = None
     step: int = 0
+    rows: tuple[Row, ...] = ()
 
 
 def beginning(parts: Parts) -> Standing:
@@ -46,7 +50,12 @@ def save(checkpoints: Checkpoints, parts: Parts, standing: Standing) -> None:
     checkpoints.save(
         steps_done(parts, standing) + standing.learned,
         _trees(standing),
-        {"learned": standing.learned, "step": standing.step, "data": standing.data},
+        {
+            "learned": standing.learned,
+            "step": standing.step,
+            "data": standing.data,
+            "rows": [dataclasses.asdict(row) for row in standing.rows],
+        },
     )
 
 
@@ -77,6 +86,7 @@ def restore(checkpoints: Checkpoints, parts: Parts) -> Standing | None:
         trees["training"],
         note["data"],
         note["step"],
+        tuple(Row(**row) for row in note["rows"]),
     )
 
 

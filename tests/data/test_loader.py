@@ -1,3 +1,5 @@
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -126,15 +128,16 @@ def test_hosts_read_parts_of_the_same_batches(source):
     np.testing.assert_array_equal(half.index, [1, -1])
 
 
-@pytest.mark.parametrize("in_memory", [True, False])
-def test_an_iterator_resumes_from_its_state(in_memory):
-    batches = train_batches(uniform(in_memory=in_memory), np.arange(23), 8, 2, seed=5, size=32)
+@pytest.mark.parametrize(("in_memory", "workers"), [(True, 0), (False, 0), (True, 2)])
+def test_an_iterator_resumes_from_its_state(in_memory, workers):
+    source = uniform(in_memory=in_memory)
+    batches = train_batches(source, np.arange(23), 8, 2, seed=5, size=32, workers=workers)
     iterator = iter(batches)
     for _ in range(2):
         next(iterator)
     state = iterator.get_state()
     resumed = iter(batches)
-    resumed.set_state(state)
+    resumed.set_state(json.loads(json.dumps(state)))  # as checkpoints keep it
     assert_same(resumed, iterator)
 
 
