@@ -104,8 +104,11 @@ class Checkpoints:
             try:
                 return self._restore(candidate, like)
             except Exception as error:  # whatever a damaged file makes Orbax raise
-                if number is None:
-                    self._set_aside(candidate, error)
+                if number is not None:
+                    raise UserError(
+                        f"{self.directory / str(number)} cannot be read ({_first_line(error)})"
+                    ) from None
+                self._set_aside(candidate, error)
         if found:
             raise UserError(
                 f"{self.directory} holds no checkpoint that can be read: "
@@ -117,7 +120,7 @@ class Checkpoints:
         """Takes a damaged checkpoint's number away from it, for a sound one will need it."""
         path = self.directory / str(number)
         aside = path.with_name(f"{number}.damaged")
-        reason = str(error).strip().partition("\n")[0]
+        reason = _first_line(error)
         self._say(f"{path} is damaged ({reason}): it is now {aside.name}, the one before serves")
         shutil.rmtree(aside, ignore_errors=True)
         os.replace(path, aside)
@@ -137,6 +140,10 @@ class Checkpoints:
             if _checksums(trees[name]) != checksums[name]:
                 raise ValueError(f"its {name} is not what was saved")
         return Restored(number, note, trees)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _checksums(tree: PyTree) -> list[int]:

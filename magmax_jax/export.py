@@ -13,6 +13,7 @@ from magmax_jax.merges import Merge, parse_merges
 from magmax_jax.merging import merged
 from magmax_jax.models import CLIP
 from magmax_jax.results import CHECKPOINTS, CONFIG, TASKS
+from magmax_jax.sharding import one_device
 from magmax_jax.standing import state_shapes
 from magmax_jax.training import Params
 
@@ -78,7 +79,8 @@ def _restore(
 
     def like(note: dict[str, Any]) -> dict[str, Any]:
         states = state_shapes(merges, theta_0, note["learned"]) if merges else {}
-        return {"finetuned": theta_0, "merges": states}
+        # Where to put them is told anew: the run's devices need not be there.
+        return one_device().shapes({"finetuned": theta_0, "merges": states})
 
     if directory.is_dir():
         with Checkpoints(directory, keep=None) as checkpoints:

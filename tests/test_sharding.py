@@ -16,6 +16,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from magmax_jax.checkpoints import Checkpoints
 from magmax_jax.config import ExperimentConfig, MeshConfig, TrainConfig
 from magmax_jax.errors import UserError
+from magmax_jax.export import export
 from magmax_jax.merging import rules, task_vector
 from magmax_jax.models import CLIP
 from magmax_jax.sharding import Layout, build_layout, mesh_shape, one_device
@@ -104,6 +105,15 @@ def test_checkpoints_of_all_devices_open_on_one_and_merge_to_the_same_model(
         # Adam divides each gradient by its own size, so where it is all but zero, rounding decides.
         assert np.linalg.norm(found - expected) < 1e-3 * np.linalg.norm(expected)
         assert np.mean(np.abs(found - expected) < 2e-6) > 0.99
+
+
+def test_a_run_on_all_devices_is_exported_on_one(runs, tmp_path):
+    for model in ("finetuned", "max_magnitude"):
+        found = []
+        for layout in (ALONE, "2x4x2"):
+            export(runs[0] / layout, model, tmp_path / layout / model)
+            found.append(flat(nnx.state(CLIP.from_pretrained(tmp_path / layout / model).vision)))
+        assert np.mean(np.abs(found[0] - found[1]) < 2e-6) > 0.99
 
 
 def flat(params: nnx.State) -> np.ndarray:
