@@ -112,13 +112,16 @@ def _provenance(story: Story, files: TensorFiles) -> Provenance | None:
     if story.rule != "max_magnitude":
         return None
     # Leaves are numbered as the state's fields are: tau, source, signs, count.
-    supplied, signs = (np.zeros(256, np.int64) for _ in range(2))
+    supplied, signs = np.zeros(256, np.int64), np.zeros(4, np.int64)
     with Reader() as reader:
         for name, tensor in files.tensors.items():
-            field = name.partition("/")[0]
-            for number, counts in (("1", supplied), ("2", signs)):
-                if field == number:
-                    for piece in _pieces(tensor, reader):
-                        counts += np.bincount(piece, minlength=256)
-    total = max(supplied.sum(), 1)
+            field, _, of = name.partition("/")
+            if field != "1":
+                continue
+            seen = _pieces(files.tensors[f"2/{of}"], reader)
+            for source, signs_seen in zip(_pieces(tensor, reader), seen, strict=True):
+                # Where nothing ever changed the last task's zero has won the tie: it supplied none.
+                supplied += np.bincount(source[signs_seen > 0], minlength=256)
+                signs += np.bincount(signs_seen, minlength=4)
+    total = max(signs.sum(), 1)
     return Provenance(supplied / total, signs[3] / total, signs[0] / total)

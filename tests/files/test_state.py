@@ -24,6 +24,20 @@ def assert_holds(directory, content) -> None:
         assert found[name].dtype == np.asarray(value).dtype
 
 
+def test_inspect_credits_no_task_with_what_none_changed(models, tmp_path, capsys):
+    half = tensors(1)
+    half["d"] = tensors(0)["d"]
+    write(models[1], half)
+    state = tmp_path / "state"
+    assert merge(*sources(models[:2]), "--state", state, "--output", tmp_path / "first") == 0
+    capsys.readouterr()
+    assert main(["inspect", str(state)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    sizes = {name: tensor.size for name, tensor in tensors(0).items() if name != COUNTER}
+    untouched = sizes["d"] / sum(sizes.values())
+    assert f"{untouched:.1%} were never changed" in shown and f"{1 - untouched:.1%}" in shown
+
+
 def conflicts(seeds) -> float:
     """The share of entries that one model increases and another decreases."""
 
