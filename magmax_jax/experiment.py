@@ -1,9 +1,8 @@
 """A whole experiment: the composition of everything else."""
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TypeVar
 
 from magmax_jax import evaluation, report, standing
 from magmax_jax.assembly import Parts, assemble
@@ -12,16 +11,15 @@ from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import DivergedError, UserError
 from magmax_jax.interruption import Stop, stop_signals
 from magmax_jax.merges import parse_merges
-from magmax_jax.merging import fold, merged
+from magmax_jax.merging import fold
 from magmax_jax.metrics import Board, MetricsLog, check_boards
 from magmax_jax.progress import Silent
+from magmax_jax.recording import Recorder, until
 from magmax_jax.results import Row, RunDirectory
 from magmax_jax.scenarios import Scenario, build_scenario
 from magmax_jax.sharding import build_layout
 from magmax_jax.standing import Standing
 from magmax_jax.training import Memory, Metrics, Params, TrainState, fine_tune
-
-Item = TypeVar("Item")
 
 
 def run(
@@ -99,7 +97,7 @@ def learn_all(
         at = at or standing.beginning(parts)
         done = standing.steps_done(parts, at)
         log = stack.enter_context(MetricsLog(out, done, boards, out.path.name))
-        evaluate = _Recorder(parts, out, progress, stop, at)
+        evaluate = Recorder(parts, out, progress, stop, at)
         if at.learned:
             evaluate.all(at)
         else:
@@ -161,57 +159,9 @@ def learn(
         except DivergedError as error:
             raise DivergedError(f"{name}: {error}") from None
     once = progress.evaluating("importances", parts.train_batches(number, 1), steps // epochs)
-    placed = map(parts.trainer.place, _until(stop, once))
+    placed = map(parts.trainer.place, until(stop, once))
     memory = parts.regularizer.consolidate(at.memory, theta, placed, objective)
     return theta, parts.layout.params(memory)
-
-
-class _Recorder:
-    """Evaluates models and adds their rows, but those that an earlier start of the run has added.
-
-    Of these it keeps what the run's checkpoint holds, should the file have lost it, and what is
-    whole in the file and not of work that will be done again.
-    """
-
-    def __init__(self, parts: Parts, out: RunDirectory, progress: Silent, stop: Stop, at: Standing):
-        self._parts, self._out, self._progress, self._stop = parts, out, progress, stop
-        whole = evaluation.num_rows_of_one(parts.scenario)
-        models: dict[tuple, list[Row]] = {}
-        for row in dict.fromkeys((*at.rows, *out.rows())):
-            models.setdefault((row.after_task, row.model, row.scale), []).append(row)
-        kept = {
-            model: rows
-            for model, rows in models.items()
-            if len(rows) == whole and model[0] <= at.learned
-        }
-        self._known = set(kept)
-        out.keep(row for rows in kept.values() for row in rows)
-
-    def all(self, at: Standing) -> None:
-        """The fine-tuned model and every merge at every scale."""
-        self(at.learned, "finetuned", None, at.theta)
-        for name, (rule, scales) in self._parts.merges.items():
-            for scale in scales:
-                if (at.learned, name, scale) not in self._known:
-                    theta = merged(rule, at.states[name], self._parts.theta_0, scale)
-                    self(at.learned, name, scale, theta)
-
-    def __call__(self, after_task: int, name: str, scale: float | None, params: Params) -> None:
-        if (after_task, name, scale) in self._known:
-            return
-        parts = self._parts
-        shown = self._progress.evaluating(name, parts.test, parts.test_batches)
-        counts = parts.evaluate(params, _until(self._stop, shown))
-        rows = list(evaluation.rows(counts, parts.scenario, after_task, name, scale))
-        self._out.append(rows)
-        self._progress.say(f"  {rows[0].label:<24} {rows[0].accuracy:.1%}")
-
-
-def _until(stop: Stop, items: Iterable[Item]) -> Iterable[Item]:
-    """The items, unless the process is asked to stop."""
-    for item in items:
-        stop.check()
-        yield item
 
 
 def _check_disk(parts: Parts, out: RunDirectory, progress: Silent) -> None:

@@ -1,0 +1,63 @@
+"""Evaluations on their way into `results.jsonl`, each once however often a run is interrupted."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from magmax_jax import evaluation
+from magmax_jax.assembly import Parts
+from magmax_jax.interruption import Stop
+from magmax_jax.merging import merged
+from magmax_jax.progress import Silent
+from magmax_jax.results import Row, RunDirectory
+from magmax_jax.standing import Standing
+from magmax_jax.training import Params
+
+Item = TypeVar("Item")
+
+
+class Recorder:
+    """Evaluates models and adds their rows, but those that an earlier start of the run has added.
+
+    Of these it keeps what the run's checkpoint holds, should the file have lost it, and what is
+    whole in the file and not of work that will be done again.
+    """
+
+    def __init__(self, parts: Parts, out: RunDirectory, progress: Silent, stop: Stop, at: Standing):
+        self._parts, self._out, self._progress, self._stop = parts, out, progress, stop
+        whole = evaluation.num_rows_of_one(parts.scenario)
+        models: dict[tuple, list[Row]] = {}
+        for row in dict.fromkeys((*at.rows, *out.rows())):
+            models.setdefault((row.after_task, row.model, row.scale), []).append(row)
+        kept = {
+            model: rows
+            for model, rows in models.items()
+            if len(rows) == whole and model[0] <= at.learned
+        }
+        self._known = set(kept)
+        out.keep(row for rows in kept.values() for row in rows)
+
+    def all(self, at: Standing) -> None:
+        """The fine-tuned model and every merge at every scale."""
+        self(at.learned, "finetuned", None, at.theta)
+        for name, (rule, scales) in self._parts.merges.items():
+            for scale in scales:
+                if (at.learned, name, scale) not in self._known:
+                    theta = merged(rule, at.states[name], self._parts.theta_0, scale)
+                    self(at.learned, name, scale, theta)
+
+    def __call__(self, after_task: int, name: str, scale: float | None, params: Params) -> None:
+        if (after_task, name, scale) in self._known:
+            return
+        parts = self._parts
+        shown = self._progress.evaluating(name, parts.test, parts.test_batches)
+        counts = parts.evaluate(params, until(self._stop, shown))
+        rows = list(evaluation.rows(counts, parts.scenario, after_task, name, scale))
+        self._out.append(rows)
+        self._progress.say(f"  {rows[0].label:<24} {rows[0].accuracy:.1%}")
+
+
+def until(stop: Stop, items: Iterable[Item]) -> Iterable[Item]:
+    """The items, unless the process is asked to stop."""
+    for item in items:
+        stop.check()
+        yield item
