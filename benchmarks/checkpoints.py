@@ -1,6 +1,5 @@
 """The files that are merged: random models around one, the same for the same seed."""
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -41,7 +40,7 @@ def make_checkpoints(work: Path, size: str, models: int, seed: int) -> list[Path
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         save_file(theta, partial / "model.safetensors", metadata={"format": "pt"})
-        (partial / "config.json").write_text(json.dumps(SIZES[size].config, indent=2) + "\n")
+        SIZES[size].model.to_hf().save_pretrained(partial)
         partial.rename(paths[t])
     return paths
 
