@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from magmax_jax.errors import UserError
-from magmax_jax.results import RunDirectory
+from magmax_jax.results import RunDirectory, replace
 from magmax_jax.training import Metrics
 
 Board = Literal["tensorboard", "wandb"]
@@ -40,7 +40,7 @@ class MetricsLog:
         if not out.writes:
             return
         lines = out.metrics.read_text().splitlines(keepends=True) if out.metrics.exists() else []
-        out.metrics.write_text("".join(line for line in lines if _step(line) <= done))
+        replace(out.metrics, "".join(line for line in lines if _step(line) <= done))
         self._writes = [_BOARDS[board](out.path, name) for board in boards]
         self._file = out.metrics.open("a")
 

@@ -140,11 +140,8 @@ class RunDirectory:
 
     def keep(self, rows: Iterable[Row]) -> None:
         """Makes these the rows of `results.jsonl`, all at once."""
-        if not self.writes:
-            return
-        partial = self.path / f"{ROWS}.partial"
-        partial.write_text(_lines(rows))
-        os.replace(partial, self.path / ROWS)
+        if self.writes:
+            replace(self.path / ROWS, _lines(rows))
 
     def rows(self) -> list[Row]:
         """The rows written so far; a line torn by an interruption ends them."""
@@ -162,6 +159,13 @@ class RunDirectory:
             return json.loads((self.path / CONFIG).read_text())
         except (OSError, ValueError):
             return None
+
+
+def replace(path: Path, text: str) -> None:
+    """Makes `text` the content of a file, all at once."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text)
+    os.replace(partial, path)
 
 
 def _lines(rows: Iterable[Row]) -> str:
