@@ -7,6 +7,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+from benchmarks.measuring import last_line
+
 OURS = ("magmax_jax", "jax", "jaxlib", "numpy", "safetensors")
 PEERS = ("torch", "fusion-bench", "mergekit", "transformers", "safetensors", "numpy")
 
@@ -62,8 +64,7 @@ def why_absent(python: Path, module: str, env: dict[str, str]) -> str | None:
     shown = subprocess.run(
         [str(python), "-c", f"import {module}"], capture_output=True, text=True, env=env
     )
-    lines = [line for line in shown.stderr.splitlines() if line.strip()]
-    return None if shown.returncode == 0 else (lines or ["it ended without a word"])[-1].strip()
+    return (last_line(shown.stderr) or "it ended without a word") if shown.returncode else None
 
 
 def _said(found: dict[str, str]) -> str:

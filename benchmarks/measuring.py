@@ -70,14 +70,14 @@ def measure(
             _end(process)
     outcome = exceeded or "ok"
     if not exceeded and process.returncode:
-        outcome = f"failed: {last_line(log.read_text(errors='replace'))}"
+        outcome = f"failed: {last_line(log.read_text(errors='replace')) or 'it said nothing'}"
     return Run(outcome, seconds, anonymous, resident)
 
 
 def last_line(text: str) -> str:
-    """The last line with anything in it, which is where a traceback names the error."""
+    """The last line with anything in it, which is where a traceback names the error, or ""."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else ""
 
 
 def _watch(process: subprocess.Popen, start: float, limits: Limits) -> tuple[str | None, int, int]:

@@ -101,7 +101,7 @@ def learn_all(
         if at.learned:
             evaluate.all(at)
         else:
-            evaluate(0, "zero_shot", None, parts.theta_0)
+            evaluate(0, "zero_shot", None, lambda: parts.theta_0)
         for task in range(at.learned + 1, len(parts.scenario.tasks) + 1):
             at = at._replace(rows=tuple(out.rows()))
             theta, memory = learn(parts, at, checkpoints, stop, progress, log)
@@ -146,11 +146,12 @@ def learn(
     name = f"{task.name} ({number}/{len(parts.scenario.tasks)})"
     start = at.theta if config.method.sequential else parts.theta_0
     resumed = (at.step, at.training) if at.training else None
-    with progress.training(name, steps, len(task.train) * epochs, at.step) as show:
+    images = len(task.train) * epochs
+    with progress.training(name, steps, images, at.step) as show:
 
         def on_step(step: int, metrics: Metrics) -> None:
             show(step, metrics)
-            log(number, step, metrics, len(task.train) * epochs / steps)
+            log(number, step, metrics, images / steps)
 
         try:
             theta = fine_tune(

@@ -1,6 +1,7 @@
 """Evaluations on their way into `results.jsonl`, each once however often a run is interrupted."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 from magmax_jax import evaluation
@@ -38,17 +39,19 @@ class Recorder:
 
     def all(self, at: Standing) -> None:
         """The fine-tuned model and every merge at every scale."""
-        self(at.learned, "finetuned", None, at.theta)
+        self(at.learned, "finetuned", None, lambda: at.theta)
         for name, (rule, scales) in self._parts.merges.items():
+            merge = partial(merged, rule, at.states[name], self._parts.theta_0)
             for scale in scales:
-                if (at.learned, name, scale) not in self._known:
-                    theta = merged(rule, at.states[name], self._parts.theta_0, scale)
-                    self(at.learned, name, scale, theta)
+                self(at.learned, name, scale, partial(merge, scale))
 
-    def __call__(self, after_task: int, name: str, scale: float | None, params: Params) -> None:
+    def __call__(
+        self, after_task: int, name: str, scale: float | None, model: Callable[[], Params]
+    ) -> None:
+        """Evaluates one model, which is made only if its rows are not there."""
         if (after_task, name, scale) in self._known:
             return
-        parts = self._parts
+        parts, params = self._parts, model()
         shown = self._progress.evaluating(name, parts.test, parts.test_batches)
         counts = parts.evaluate(params, until(self._stop, shown))
         rows = list(evaluation.rows(counts, parts.scenario, after_task, name, scale))

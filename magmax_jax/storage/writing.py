@@ -40,7 +40,7 @@ class FileWriter:
 
     def __init__(self, path: Path, tensors: Layout, metadata_bytes: int = 64):
         self.path = path
-        self._entries, self._offsets, end = {}, {}, 0
+        self._entries, end = {}, 0
         for name, (dtype, shape) in tensors.items():
             start, end = end, end + nbytes(dtype, shape)
             entry = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
