@@ -13,7 +13,7 @@ from magmax_jax.data import Batch, Preprocessing, eval_batches, num_batches, tra
 from magmax_jax.evaluation import Counts
 from magmax_jax.merges import Merge
 from magmax_jax.models import CLIP, trainable, zero_shot_head
-from magmax_jax.scenarios import Scenario
+from magmax_jax.scenarios import Scenario, Task
 from magmax_jax.sharding import Layout
 from magmax_jax.training import (
     Objective,
@@ -53,12 +53,19 @@ class Parts:
         """How many batches `test` has."""
         return num_batches(self.scenario.num_test, self.config.eval_batch_size)
 
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What is learned, one after another."""
+        return self.scenario.tasks
+
+    def epochs(self, task: int) -> int:
+        """Passes over one task's training images."""
+        return self.config.train.epochs or self.tasks[task - 1].epochs
+
     def steps(self, task: int) -> int:
         """Of fine-tuning on one task."""
-        recipe = self.config.train
-        return num_batches(
-            len(self.scenario.tasks[task - 1].train), recipe.batch_size, recipe.epochs
-        )
+        images = len(self.tasks[task - 1].train)
+        return num_batches(images, self.config.train.batch_size, self.epochs(task))
 
     def objective(self, task: int) -> Objective:
         """What distinguishes the task, on the devices."""
@@ -78,7 +85,7 @@ class Parts:
         recipe = self.config.train
         return train_batches(
             self.scenario.train,
-            self.scenario.tasks[task - 1].train,
+            self.tasks[task - 1].train,
             recipe.batch_size,
             epochs,
             seed=int(jax.random.bits(self._key(task))),

@@ -36,25 +36,39 @@ class ModelConfig:
 class ScenarioConfig:
     """Which tasks arrive, in which order."""
 
-    kind: Literal["class", "domain"] = "class"
-    """class: each task brings new classes; domain: each task brings a new domain of all classes."""
+    kind: Literal["class", "domain", "datasets", "data"] = "class"
+    """class: each task brings new classes; domain: a new domain of all classes; datasets: another
+    data set, with a head of its own; data: an equal share of every class's images."""
     dataset: str = "cifar100"
-    """digits (scikit-learn's), folder (train|test/[domain/]class/* images), or a TFDS builder."""
+    """A name of the catalogue (cifar100, imagenet_r, ...), digits (scikit-learn's), folder
+    (train|test/[domain/]class/* images), or any TFDS builder with image and label."""
+    datasets: tuple[str, ...] = ("eight",)
+    """Of kind datasets: NAME[@EPOCHS] each, in the order of learning; folder:DIR is a folder of
+    images, and eight, fourteen and twenty are the lists of the literature."""
     data_dir: str | None = None
     """Where prepared TFDS data sets lie (default: TFDS's own), or the folder of images."""
     num_tasks: int = 10
-    """Number of class-incremental tasks (a domain scenario has one task a domain)."""
+    """Number of tasks of kinds class and data; the others have one a domain or data set."""
     allow_unequal: bool = False
     """Accept tasks of unequal class counts: task i takes floor(n i / T) to floor(n (i+1) / T)."""
     order: Literal["published", "natural", "random"] = "published"
-    """Order of classes or domains: the published one (natural where there is none), the data set's
-    own, or a permutation drawn from the seed."""
+    """Order of classes, domains or data sets: the published one (natural where there is none), the
+    own one of the data set or list, or a permutation drawn from the seed."""
+    shuffle_tasks: bool = False
+    """Let the same tasks arrive in an order drawn from the seed."""
     limit_per_class: int | None = None
     """Keep at most this many training and this many test images of each class (and domain)."""
     templates: tuple[str, ...] = ()
     """Prompts, {} standing for the class name; none means the data set's published ones."""
+    names: Literal["published", "plain"] = "published"
+    """Class names in prompts: as the paper put them, cifar100's, imagenet_r's and domainnet's with
+    underscores ("aquarium_fish"), or with spaces throughout."""
 
     def __post_init__(self):
+        _require(
+            self.kind != "datasets" or bool(self.datasets),
+            "scenario.datasets is empty: name the data sets of kind datasets, or a list of them",
+        )
         _require(self.num_tasks > 0, f"scenario.num_tasks is {self.num_tasks}: it must be positive")
         limit = self.limit_per_class
         _require(
@@ -80,6 +94,8 @@ class MethodConfig:
     """Factor of that penalty; none means the published one (ewc 1e6, lwf 0.3; l2_sp has none)."""
     fisher: Literal["empirical", "batch", "accumulated"] = "empirical"
     """What ewc squares: examples' gradients, batches', or the published code's running sums."""
+    joint: bool = False
+    """Learn all tasks at once, as if they were one: the upper bound. Nothing is merged."""
 
     def __post_init__(self):
         kind, strength = self.regularizer, self.strength
@@ -105,13 +121,20 @@ class MethodConfig:
             f"method.regularizer {kind} holds a task to the one before, but method.sequential is "
             "off: leave one of them out",
         )
+        _require(
+            not self.joint or (self.sequential and kind in ("none", "l2_sp")),
+            "method.joint learns all tasks at once: neither --method.no-sequential nor "
+            "method.regularizer ewc or lwf has a meaning with it, leave them out",
+        )
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Fine-tuning of the image tower on one task (defaults: the paper's recipe)."""
 
-    epochs: int = 10
+    epochs: int | None = None
+    """Passes over a task's images; none means the data set's published number, 10 where there is
+    none."""
     batch_size: int = 128
     learning_rate: float = 1e-5
     """Peak learning rate of AdamW."""
@@ -140,7 +163,7 @@ class TrainConfig:
     def __post_init__(self):
         for name in ("epochs", "batch_size", "accumulate"):
             value = getattr(self, name)
-            _require(value > 0, f"train.{name} is {value}: it must be positive")
+            _require(value is None or value > 0, f"train.{name} is {value}: it must be positive")
         for name in ("learning_rate", "weight_decay", "clip_norm", "warmup_steps", "workers"):
             value = getattr(self, name)
             _require(value >= 0, f"train.{name} is {value}: it must not be negative")
@@ -160,6 +183,18 @@ class TrainConfig:
         _require(
             0 < low <= high <= 1, f"train.crop_scale is {low} {high}: it needs 0 < low <= high <= 1"
         )
+
+
+@dataclass(frozen=True)
+class MergingConfig:
+    """Where the published merges are not what their names say."""
+
+    ties_entries: Literal["tower", "clip"] = "tower"
+    """What the largest 20 % that ties keeps are counted in: the image tower's entries, or, as
+    published, all of CLIP's, which keeps about 35 % of the image tower's."""
+    average_divisor: Literal["tasks", "two"] = "tasks"
+    """The average divides the sum of the task vectors by their number, or, as published for
+    domain-incremental learning, by two, however many there are."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +241,7 @@ class ExperimentConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     merges: tuple[str, ...] = ("max_magnitude", "average", "random_mix")
     """RULE or RULE@SCALE, a rule of magmax_jax.rules; one rule's scales share its state."""
+    merging: MergingConfig = field(default_factory=MergingConfig)
     eval_batch_size: int = 256
     seed: int = 5
 

@@ -102,7 +102,7 @@ def learn_all(
             evaluate.all(at)
         else:
             evaluate(0, "zero_shot", None, lambda: parts.theta_0)
-        for task in range(at.learned + 1, len(parts.scenario.tasks) + 1):
+        for task in range(at.learned + 1, len(parts.tasks) + 1):
             at = at._replace(rows=tuple(out.rows()))
             theta, memory = learn(parts, at, checkpoints, stop, progress, log)
             states = {
@@ -125,7 +125,7 @@ def learn(
 ) -> tuple[Params, Memory]:
     """Fine-tunes on the next task: theta_t, and the memory of all tasks so far."""
     config, number = parts.config, at.learned + 1
-    task, steps, epochs = parts.scenario.tasks[number - 1], parts.steps(number), config.train.epochs
+    task, steps, epochs = parts.tasks[number - 1], parts.steps(number), parts.epochs(number)
     before = standing.steps_done(parts, at) - at.step
     objective = parts.objective(number)
     batches = iter(parts.train_batches(number, epochs))
@@ -143,7 +143,7 @@ def learn(
         standing.save(checkpoints, parts, now)
         stop.check()
 
-    name = f"{task.name} ({number}/{len(parts.scenario.tasks)})"
+    name = f"{task.name} ({number}/{len(parts.tasks)})"
     start = at.theta if config.method.sequential else parts.theta_0
     resumed = (at.step, at.training) if at.training else None
     images = len(task.train) * epochs
@@ -182,7 +182,7 @@ def _check_disk(parts: Parts, out: RunDirectory, progress: Silent) -> None:
 
 def _where(at: Standing, parts: Parts) -> str:
     """Where a run goes on."""
-    where = f"after task {at.learned} of {len(parts.scenario.tasks)}"
+    where = f"after task {at.learned} of {len(parts.tasks)}"
     if at.training:
         where = f"at step {at.step} of {parts.steps(at.learned + 1)} of task {at.learned + 1}"
     return f"going on {where}"

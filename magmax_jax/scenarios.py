@@ -8,6 +8,7 @@ import numpy as np
 
 from magmax_jax.config import ScenarioConfig
 from magmax_jax.data import published
+from magmax_jax.data.catalogue import DEFAULT_EPOCHS, epochs
 from magmax_jax.data.sources import Source, load_source, rank_in_group
 from magmax_jax.errors import UserError
 
@@ -23,6 +24,8 @@ class Task:
     """int64 (m,), ascending positions in its test source."""
     classes: np.ndarray
     """int64 (k,), the class ids that the task covers, in the order learned."""
+    epochs: int = DEFAULT_EPOCHS
+    """Published number of passes over the training images."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ def _tasks(config, names, classes, sources, tasks_of_images) -> tuple[Task, ...]
         for split, chosen in (("training", train), ("test", test)):
             if not len(chosen):
                 raise UserError(f"{config.dataset}: {name} has no {split} images; add some to it")
-        tasks.append(Task(name, train, test, covered))
+        tasks.append(Task(name, train, test, covered, epochs(config.dataset)))
     return tuple(tasks)
 
 

@@ -116,7 +116,7 @@ def state_shapes(merges: dict[str, Merge], theta: Params, learned: int) -> dict[
 
 def bytes_needed(parts: Parts) -> int:
     """What the checkpoints of the whole run take at most, one in writing included."""
-    tasks = len(parts.scenario.tasks)
+    tasks = len(parts.tasks)
     largest = _nbytes(shapes(parts, tasks, training=True))
     kept = tasks * _nbytes(parts.theta_0) if parts.config.checkpoint.keep_tasks else 0
     return (KEPT + 1) * largest + kept

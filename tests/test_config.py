@@ -9,6 +9,7 @@ from experiments.presets import PRESETS
 from magmax_jax.config import (
     CheckpointConfig,
     ExperimentConfig,
+    MergingConfig,
     MeshConfig,
     MethodConfig,
     ModelConfig,
@@ -29,11 +30,24 @@ def test_every_preset_survives_its_own_json(name, tmp_path):
 def test_every_field_survives_json(tmp_path):
     config = ExperimentConfig(
         model=ModelConfig("there", 112, "bfloat16"),
-        scenario=ScenarioConfig("domain", "folder", "here", 3, True, "random", 7, ("a {}.",)),
+        scenario=ScenarioConfig(
+            kind="domain",
+            dataset="folder",
+            datasets=("mnist@3", "dtd"),
+            data_dir="here",
+            num_tasks=3,
+            allow_unequal=True,
+            order="random",
+            shuffle_tasks=True,
+            limit_per_class=7,
+            templates=("a {}.",),
+            names="plain",
+        ),
         method=MethodConfig(True, "ewc", 10.0, "batch"),
         train=TrainConfig(
             1, 2, 0.5, 0.0, 2.0, 3, 0.25, 0.1, (0.5, 0.75), 2, ("vision_model.*",), 2, True
         ),
+        merging=MergingConfig("clip", "two"),
         mesh=MeshConfig(2, 4),
         checkpoint=CheckpointConfig(7, True),
         merges=("average@0.3",),

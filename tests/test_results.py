@@ -35,7 +35,7 @@ def test_a_torn_last_line_is_not_a_row(run):
 
 def test_the_same_configuration_is_recognised_and_another_refused(run):
     assert run.holds(CONFIG)
-    with pytest.raises(UserError, match=r"train\.epochs: 10 there, 3 here.*--overwrite"):
+    with pytest.raises(UserError, match=r"train\.epochs: None there, 3 here.*--overwrite"):
         run.holds(ExperimentConfig(train=TrainConfig(epochs=3)))
     again = RunDirectory(run.path, overwrite=True)
     assert not again.holds(ExperimentConfig(train=TrainConfig(epochs=3)))
