@@ -152,7 +152,7 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         place = f" --data-dir {data_dir}" if data_dir else ""
         raise UserError(
             f"{name} is not prepared as array_record in {builder.data_dir}: run once "
-            f"python -m experiments.prepare {ours}{place} (it needs TensorFlow), or pass the "
+            f"python -m experiments.prepare {ours}{place}, or pass the "
             "data_dir that holds it"
         )
     return builder

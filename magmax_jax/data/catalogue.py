@@ -21,7 +21,7 @@ class DataSet:
 
     Attributes:
       name: as in papers and on our command line.
-      builder: of TFDS, name or name/config; gtsrb's is ours; "" where there is nothing to prepare.
+      builder: of TFDS, name or name/config; gtsrb's is ours; "" of those built in.
       classes: how many.
       train_size, test_size: images, of the splits below.
       train, test: TFDS splits, "train+validation" for two; with `split`, `train` is divided.
@@ -58,8 +58,6 @@ class DataSet:
 DATA_SETS = {
     data.name: data
     for data in (
-        DataSet("digits", "", 10, 1_442, 355, "numbers"),
-        DataSet("digits_styles", "", 10, 4_326, 1_065, "numbers", domains="reader"),
         DataSet("cifar10", "cifar10", 10, 50_000, 10_000, "tiny"),
         DataSet("cifar100", "cifar100", 100, 50_000, 10_000, "tiny", naming="kept"),
         DataSet("imagenet_r", "imagenet_r", 200, 24_000, 6_000, "objects", train="test",
@@ -100,6 +98,16 @@ DATA_SETS = {
     )
 }
 # fmt: on
+"""What TFDS prepares, by name."""
+
+BUILT_IN = {
+    data.name: data
+    for data in (
+        DataSet("digits", "", 10, 1_442, 355, "numbers"),
+        DataSet("digits_styles", "", 10, 4_326, 1_065, "numbers", domains="reader"),
+    )
+}
+"""What needs no preparing."""
 
 EIGHT = (
     "cars@35", "mnist@5", "eurosat@12", "svhn@4", "resisc45@15", "sun397@14", "dtd@75", "gtsrb@11"
@@ -118,10 +126,8 @@ LISTS = {"eight": EIGHT, "fourteen": FOURTEEN, "twenty": TWENTY}
 def find(dataset: str) -> DataSet | None:
     """By its own name or its TFDS builder's, whose /config and :version count for nothing."""
     name = re.split("[/:]", dataset)[0]
-    if name in DATA_SETS:
-        return DATA_SETS[name]
-    builders = {data.builder.split("/")[0]: data for data in DATA_SETS.values() if data.builder}
-    return builders.get(name)
+    builders = {data.builder.split("/")[0]: data for data in DATA_SETS.values()}
+    return (builders | DATA_SETS | BUILT_IN).get(name)
 
 
 def builder_of(dataset: str) -> str:

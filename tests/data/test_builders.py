@@ -1,5 +1,4 @@
 import io
-import pickle
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,7 +11,6 @@ from magmax_jax.data import builders, catalogue, load_source
 from magmax_jax.data.published import published_domains, wordnet_ids
 from magmax_jax.data.splits import divide, fingerprint
 from magmax_jax.errors import UserError
-from tests.data import SHARED, needs_shared
 from tests.data.test_sources import picture
 
 
@@ -218,20 +216,9 @@ class TestImageNetR:
 def test_unknown_and_unprepared_builders(tmp_path, caplog):
     with pytest.raises(UserError, match=r"'cifar1000': neither digits, folder nor a TFDS"):
         load_source("cifar1000", "train", str(tmp_path))
-    command = f"python -m experiments.prepare cub200 --data-dir {tmp_path} "
+    command = f"python -m experiments.prepare cub200 --data-dir {tmp_path}, or"
     with pytest.raises(UserError, match=f"caltech_birds2011 is not prepared .*run once {command}"):
         load_source("cub200", "train", str(tmp_path))
     with pytest.raises(UserError, match=r"experiments.prepare emnist/letters --data-dir"):
         load_source("emnist/letters", "train", str(tmp_path))
     assert not caplog.records
-
-
-@needs_shared("tensorflow_datasets/cifar100")
-def test_cifar100():
-    source = load_source("cifar100", "test", str(SHARED / "tensorflow_datasets"))
-    assert len(source) == 5000 and source.image_shape == (32, 32)
-    np.testing.assert_array_equal(np.bincount(source.labels), [50] * 100)
-    assert source.class_names[1] == "aquarium_fish"
-    copy = pickle.loads(pickle.dumps(source))
-    np.testing.assert_array_equal(copy.images[7], source.images[7])
-    assert copy.images[7].shape == (32, 32, 3)

@@ -3,11 +3,21 @@ import re
 import pytest
 import tensorflow_datasets as tfds
 
-from magmax_jax.data.catalogue import DATA_SETS, DEFAULT_EPOCHS, LISTS, builder_of, epochs, find
+from magmax_jax.data import load_source
+from magmax_jax.data.catalogue import (
+    BUILT_IN,
+    DATA_SETS,
+    DEFAULT_EPOCHS,
+    LISTS,
+    builder_of,
+    epochs,
+    find,
+)
 from magmax_jax.data.published import order, prompt_names, published_domains, templates
 
-ALL = pytest.mark.parametrize("data", DATA_SETS.values(), ids=lambda data: data.name)
-FROM_TFDS = [d for d in DATA_SETS.values() if d.builder and d.name != "gtsrb"]
+ROWS = [*DATA_SETS.values(), *BUILT_IN.values()]
+ALL = pytest.mark.parametrize("data", ROWS, ids=lambda data: data.name)
+FROM_TFDS = [data for data in DATA_SETS.values() if data.name != "gtsrb"]
 
 
 @ALL
@@ -25,6 +35,14 @@ def test_orders_and_domains(data):
     learned = order(data.name, [str(i) for i in range(data.classes)])
     assert learned is None or sorted(learned) == list(range(data.classes))
     assert bool(published_domains(data.name)) == (data.domains in ("configs", "file name"))
+
+
+@pytest.mark.parametrize("data", BUILT_IN.values(), ids=lambda data: data.name)
+def test_sizes_of_what_is_built_in(data):
+    train, test = load_source(data.name, "train"), load_source(data.name, "test")
+    assert (len(train), len(test)) == (data.train_size, data.test_size)
+    assert len(train.class_names) == data.classes
+    assert (train.domains is not None) == (data.domains == "reader")
 
 
 @ALL
