@@ -59,7 +59,7 @@ def paper(config: ExperimentConfig) -> ExperimentConfig:
     - TIES' largest 20 % of all of CLIP, the untouched text tower's zeros included: about 35 % of
       what was trained.
     - In domain-incremental learning the average divides by two, not by the number of domains.
-    - Class names with underscores, classes and domains in the published order.
+    - Class names of cifar100 with underscores, classes and domains in the published order.
 
     Maximum magnitude needs no switch: that a later task wins a tie is our rule, too.
     """

@@ -61,8 +61,8 @@ class ScenarioConfig:
     templates: tuple[str, ...] = ()
     """Prompts, {} standing for the class name; none means the data set's published ones."""
     names: Literal["published", "plain"] = "published"
-    """Class names in prompts: as the paper put them, cifar100's, imagenet_r's and domainnet's with
-    underscores ("aquarium_fish"), or with spaces throughout."""
+    """Class names in prompts: as the paper put them, cifar100's with their underscores
+    ("aquarium_fish"), or with spaces throughout."""
 
     def __post_init__(self):
         _require(

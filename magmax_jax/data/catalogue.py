@@ -61,14 +61,13 @@ DATA_SETS = {
         DataSet("cifar10", "cifar10", 10, 50_000, 10_000, "tiny"),
         DataSet("cifar100", "cifar100", 100, 50_000, 10_000, "tiny", naming="kept"),
         DataSet("imagenet_r", "imagenet_r", 200, 24_000, 6_000, "objects", train="test",
-                naming="kept", domains="file name", split=SeededSplit(
+                domains="file name", split=SeededSplit(
                     by_class=False, key="file_name", fingerprint=
                     "c4ec4f0e78cfe0dd176ce3f46caeca6bdb19d104554045cdb4be9fd3d6c95073")),
         DataSet("cub200", "caltech_birds2011", 200, 5_994, 5_794, "objects", epochs=30,
                 naming="listed", drop=r"^\d+\."),
         DataSet("cars", "cars196", 196, 8_144, 8_041, "cars", epochs=30, naming="kept"),
-        DataSet("domainnet", "domainnet", 345, 409_832, 176_743, "objects",
-                naming="kept", domains="configs"),
+        DataSet("domainnet", "domainnet", 345, 409_832, 176_743, "objects", domains="configs"),
         DataSet("mnist", "mnist", 10, 60_000, 10_000, "numbers", epochs=5),
         DataSet("svhn", "svhn_cropped", 10, 73_257, 26_032, "numbers", epochs=4),
         DataSet("eurosat", "eurosat/rgb", 10, 21_600, 2_700, "eurosat", epochs=12,

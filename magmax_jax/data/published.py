@@ -67,8 +67,8 @@ def prompt_names(dataset: str, class_names: Sequence[str], plain: bool = False) 
     Args:
       dataset: its name.
       class_names: all its class names, in the data set's own order.
-      plain: the published names with spaces for underscores and slashes throughout; cifar100's,
-        imagenet_r's and domainnet's keep their underscores otherwise.
+      plain: the published names with spaces for underscores and slashes throughout; cifar100's
+        keep their underscores otherwise.
 
     Raises:
       UserError: classes are WordNet ids for which there is no name.
@@ -87,7 +87,7 @@ def prompt_names(dataset: str, class_names: Sequence[str], plain: bool = False) 
     known = set(listed) == set(names)
     if data.naming == "listed" and not known and len(listed) == len(names):
         names, known = listed, True  # for numbers or code words in the data set's own order
-    if known or data.naming == "kept":
+    if data.naming == "kept" or (data.naming == "listed" and known):
         return _cleaned(names) if plain else names
     return _cleaned(names, data.drop)
 
