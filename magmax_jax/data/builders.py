@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from magmax_jax.data.folders import decode_rgb
+from magmax_jax.data.decoding import decode_rgb, read
 from magmax_jax.data.published import canonical, published_domains
 from magmax_jax.data.sources import Source, Split, hold_out
 from magmax_jax.errors import UserError
@@ -32,6 +32,10 @@ class Records:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> np.ndarray:
+        return self.read(index)
+
+    def read(self, index: int, least: int | None = None) -> np.ndarray:
+        """uint8 (height, width, 3); `least` is `decode_rgb`'s."""
         row = int(self.rows[index])
         where = f"{self.name}: record {row}"
         # Pillow decodes greyscale and palettes to RGB alike, and TFDS would ask for OpenCV.
@@ -39,7 +43,7 @@ class Records:
             image = Image.open(io.BytesIO(self.records[row]["image"]))
         except OSError as error:
             raise UserError(f"{where} is not a readable image ({error}); prepare it anew") from None
-        return decode_rgb(image, where)
+        return decode_rgb(image, where, least)
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,12 @@ class Joined:
         return int(self.starts[-1]) + len(self.parts[-1])
 
     def __getitem__(self, index: int) -> np.ndarray:
+        return self.read(index)
+
+    def read(self, index: int, least: int | None = None) -> np.ndarray:
+        """uint8 (height, width, 3); `least` is `decode_rgb`'s."""
         part = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return self.parts[part][int(index - self.starts[part])]
+        return read(self.parts[part], int(index - self.starts[part]), least)
 
 
 def load_builder(dataset: str, split: Split, data_dir: str | None) -> Source:
