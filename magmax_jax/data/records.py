@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from magmax_jax.data.folders import decode_rgb
+from magmax_jax.data.decoding import decode_rgb
 from magmax_jax.errors import UserError
 
 _CHUNK = 1024  # records fetched together while columns are read
@@ -27,6 +27,10 @@ class Records:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> np.ndarray:
+        return self.read(index)
+
+    def read(self, index: int, least: int | None = None) -> np.ndarray:
+        """uint8 (height, width, 3); `least` is `decode_rgb`'s."""
         row = int(self.rows[index])
         where = f"{self.name}: record {row}"
         # Pillow decodes greyscale and palettes to RGB alike, and TFDS would ask for OpenCV.
@@ -34,7 +38,7 @@ class Records:
             image = Image.open(io.BytesIO(self.records[row]["image"]))
         except OSError as error:
             raise UserError(f"{where} is not a readable image ({error}); prepare it anew") from None
-        return decode_rgb(image, where)
+        return decode_rgb(image, where, least)
 
 
 def read_columns(records: Any, key: str | None) -> tuple[np.ndarray, list[str]]:
