@@ -4,6 +4,7 @@ python -m benchmarks.input --output input.md
 """
 
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -147,7 +148,7 @@ def rows(readings: Sequence[Rate], needed: float) -> list[list[str]]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     settings = tyro.cli(Settings, args=argv, prog="benchmarks.input", description=__doc__)
-    readings = []
+    before, readings = os.getloadavg()[0], []
     with tempfile.TemporaryDirectory() as folder:
         for kind in (KINDS[name] for name in settings.source):
             source = kind.make(Path(folder), np.random.default_rng(settings.seed))
@@ -159,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     description = machine() | {
         "versions": found,
         "device": jax.devices()[0].device_kind,
+        "load": f"{before:.1f} before, {os.getloadavg()[0]:.1f} at the end",
         "repeats": f"{settings.repeats} of at least {settings.seconds:g} s",
     }
     text = "\n\n".join(

@@ -15,10 +15,8 @@ from magmax_jax.data.decoding import read
 def test_it_tells_what_is_read_and_what_a_step_takes(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "SMALL", 8)
     output = tmp_path / "input.md"
-    main(
-        ["--source", "cached", "--repeats", "2", "--seconds", "0.01", "--batch-size", "4"]
-        + ["--output", str(output)]
-    )
+    arguments = "--source cached --repeats 2 --seconds 0.01 --batch-size 4 --output".split()
+    main([*arguments, str(output)])
     text = output.read_text()
     assert "| 32 x 32, cached |" in text and "| by threads |" in text
     assert "| tiny-clip, 32 px " in text and "| measured here, float32 " in text
