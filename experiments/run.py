@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from experiments.engine import Engine
-from experiments.presets import PRESETS
+from experiments.presets import PRESETS, paper
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import Interrupted, UserError, exit_code
 
@@ -32,6 +32,9 @@ class Launch:
     """Directory of the run: config.json, results.jsonl, metrics.jsonl, checkpoints/, report/."""
     overwrite: bool = False
     """Replace a run that lies in the directory already."""
+    preset: Literal["paper"] | None = None
+    """paper: what the published code does tacitly, it does here, too (warm-up, EWC's Fisher, TIES'
+    20 %, the average of domains, class names); fields that you set stay as you set them."""
     resume: bool = True
     """Go on with a run of this configuration that lies in the directory already."""
     boards: tuple[Literal["tensorboard", "wandb"], ...] = ()
@@ -64,13 +67,19 @@ def parse(argv: list[str]) -> Launch:
         raise UserError(
             f"{first!r} is no preset: choose from {', '.join(PRESETS)}, or --config FILE"
         )
-    return tyro.cli(
-        Launch,
-        args=rest,
-        prog=f"python -m experiments.run {first}",
-        description=description,
-        default=Launch(base, out=Path("runs") / name),
-    )
+
+    def read(base: ExperimentConfig) -> Launch:
+        return tyro.cli(
+            Launch,
+            args=rest,
+            prog=f"python -m experiments.run {first}",
+            description=description,
+            default=Launch(base, out=Path("runs") / name),
+        )
+
+    launch = read(base)
+    # What the paper does depends on the method and the scenario, and yields to what the user says.
+    return read(paper(launch.config)) if launch.preset == "paper" else launch
 
 
 def main(argv: list[str]) -> None:

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax import evaluation
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.data import Batch, Preprocessing, eval_batches, num_batches, train_batches
 from magmax_jax.evaluation import Counts
-from magmax_jax.merges import Merge
-from magmax_jax.models import CLIP, trainable, zero_shot_head
-from magmax_jax.scenarios import Scenario, Task
+from magmax_jax.merges import Merge, parse_merges
+from magmax_jax.models import CLIP, num_entries, trainable, zero_shot_head
+from magmax_jax.scenarios import Scenario, Task, curriculum
 from magmax_jax.sharding import Layout
 from magmax_jax.training import (
     Objective,
@@ -35,6 +36,8 @@ class Parts:
 
     config: ExperimentConfig
     scenario: Scenario
+    tasks: tuple[Task, ...]
+    """What is learned, one after another."""
     merges: dict[str, Merge]
     layout: Layout
     theta_0: Params
@@ -53,11 +56,6 @@ class Parts:
         """How many batches `test` has."""
         return num_batches(self.scenario.num_test, self.config.eval_batch_size)
 
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """What is learned, one after another."""
-        return self.scenario.tasks
-
     def epochs(self, task: int) -> int:
         """Passes over one task's training images."""
         return self.config.train.epochs or self.tasks[task - 1].epochs
@@ -73,7 +71,8 @@ class Parts:
         return self.layout.replicate(
             Objective(
                 self.head,
-                self.scenario.class_masks[task - 1],
+                self.scenario.class_mask(self.tasks[task - 1]),
+                self.scenario.head_of,
                 np.int32(warmup_steps(self.config.train, steps)),
                 np.int32(steps),
                 self._key(task),
@@ -98,9 +97,7 @@ class Parts:
         return jax.random.fold_in(jax.random.key(self.config.seed), task)
 
 
-def assemble(
-    config: ExperimentConfig, scenario: Scenario, merges: dict[str, Merge], layout: Layout
-) -> Parts:
+def assemble(config: ExperimentConfig, scenario: Scenario, layout: Layout) -> Parts:
     """Loads theta_0 and builds everything around it; nothing is compiled yet.
 
     Raises:
@@ -109,17 +106,20 @@ def assemble(
     model = CLIP.from_pretrained(config.model.source, config.model.image_size)
     size = model.config.vision.image_size
     preprocessing = Preprocessing.from_config(model.preprocessor or {}, size)
-    head = layout.replicate(zero_shot_head(model, scenario.class_names, scenario.templates))
+    heads = [zero_shot_head(model, *head) for head in scenario.heads]
+    head = layout.replicate(jnp.concatenate(heads, axis=1))
+    merges = parse_merges(config, num_entries(model))
     tower, theta_0 = model.image_tower(config.model.dtype, config.train.remat, layout.whole)
     trained = trainable(model.config, theta_0, config.train.freeze)
     del model  # the text tower has done its work
 
     regularizer = build_regularizer(
-        config.method, tower, preprocessing, len(scenario.class_names), layout
+        config.method, tower, preprocessing, scenario.num_classes, layout
     )
     return Parts(
         config,
         scenario,
+        curriculum(scenario, config),
         merges,
         layout,
         layout.params(theta_0),

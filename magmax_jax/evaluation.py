@@ -10,13 +10,13 @@ from flax import nnx
 
 from magmax_jax.data import Batch, Preprocessing
 from magmax_jax.models import normalise
-from magmax_jax.results import Row
+from magmax_jax.results import DOMAIN, Row
 from magmax_jax.scenarios import Scenario
 from magmax_jax.sharding import Layout, one_device
 
 
 class Counts(NamedTuple):
-    """Exact counts per task, int32 (t,) each; padding is in none of them.
+    """Exact counts, int32 (t, 1 + n) each, of tasks and of no domain and n; padding is in none.
 
     Attributes:
       agnostic: right when the argmax ranges over every class of the scenario.
@@ -27,6 +27,11 @@ class Counts(NamedTuple):
     agnostic: jax.Array
     aware: jax.Array
     total: jax.Array
+
+    @classmethod
+    def zeros(cls, scenario: Scenario) -> "Counts":
+        shape = len(scenario.tasks), 1 + len(scenario.domain_names)
+        return cls(*(np.zeros(shape, np.int32) for _ in cls._fields))
 
 
 def make_evaluate(
@@ -42,40 +47,37 @@ def make_evaluate(
       tower: the image tower without its parameters.
       preprocessing: from uint8 images to the tower's pixels, on the device.
       head: float32 (p, k), over every class of the scenario.
-      scenario: which task each test image and each class belongs to.
+      scenario: which task each test image and each class belongs to, and which domain.
       layout: where parameters and batches lie; one device by default.
     """
     layout = layout or one_device()
-    tasks = len(scenario.tasks)
-    facts = head, scenario.task_of, scenario.class_masks  # masks: bool (t, k)
-    head, task_of, class_masks = layout.replicate(facts)
+    place_of = np.stack([scenario.task_of, 1 + scenario.domain_of])  # (2, images)
+    facts = layout.replicate((head, place_of, scenario.class_masks))  # masks: bool (t, k)
 
     @jax.jit(donate_argnums=1)
-    def eval_step(
-        params: nnx.State, counts: Counts, batch: Batch, head, task_of, class_masks
-    ) -> Counts:
+    def eval_step(params: nnx.State, counts: Counts, batch: Batch, facts) -> Counts:
+        head, place_of, class_masks = facts
         pixels = preprocessing.evaluate(batch.image, batch.box)
         logits = normalise(nnx.merge(tower, params)(pixels)) @ head  # (b, k)
-        task = task_of[batch.index]
+        task, domain = place_of[:, batch.index]
         own = jnp.where(class_masks[task], logits, -jnp.inf)
 
-        def per_task(hit: jax.Array) -> jax.Array:
-            return jnp.zeros(tasks, jnp.int32).at[task].add(hit & batch.mask)
+        def add(count: jax.Array, hit: jax.Array) -> jax.Array:
+            return count.at[task, domain].add(hit & batch.mask)
 
         return layout.constrain(
             Counts(
-                counts.agnostic + per_task(jnp.argmax(logits, axis=1) == batch.label),
-                counts.aware + per_task(jnp.argmax(own, axis=1) == batch.label),
-                counts.total + per_task(batch.mask),
+                add(counts.agnostic, jnp.argmax(logits, axis=1) == batch.label),
+                add(counts.aware, jnp.argmax(own, axis=1) == batch.label),
+                add(counts.total, batch.mask),
             )
         )
 
     def evaluate(params: nnx.State, batches: Iterable[Batch]) -> Counts:
         params = layout.params(params)  # a merge's may lie otherwise, and would compile again
-        counts = layout.replicate(Counts(*(np.zeros(tasks, np.int32) for _ in Counts._fields)))
+        counts = layout.replicate(Counts.zeros(scenario))
         for batch in batches:
-            batch = layout.batch(batch)
-            counts = eval_step(params, counts, batch, head, task_of, class_masks)
+            counts = eval_step(params, counts, layout.batch(batch), facts)
         return jax.device_get(counts)
 
     return evaluate
@@ -84,21 +86,31 @@ def make_evaluate(
 def rows(
     counts: Counts, scenario: Scenario, after_task: int, model: str, scale: float | None
 ) -> Iterator[Row]:
-    """The rows of one evaluation: both protocols, all samples and every task's."""
+    """The rows of one evaluation: both protocols; all samples, every task's and every domain's."""
     for protocol in ("agnostic", "aware"):
-        right = getattr(counts, protocol)
-        groups = [("all", np.sum(right), np.sum(counts.total))]
-        groups += zip((task.name for task in scenario.tasks), right, counts.total, strict=True)
-        for group, hits, total in groups:
-            accuracy = float(hits) / max(int(total), 1)
-            yield Row(after_task, model, scale, protocol, group, accuracy, int(total))
+        right = _in_groups(getattr(counts, protocol))
+        total = _in_groups(counts.total)
+        for group, hits, samples in zip(groups(scenario), right, total, strict=True):
+            accuracy = float(hits) / max(int(samples), 1)
+            yield Row(after_task, model, scale, protocol, group, accuracy, int(samples))
+
+
+def groups(scenario: Scenario) -> list[str]:
+    """Of test images, in the order of their rows."""
+    domains = [f"{DOMAIN}{name}" for name in scenario.domain_names]
+    return ["all", *(task.name for task in scenario.tasks), *domains]
+
+
+def _in_groups(counts: np.ndarray) -> np.ndarray:
+    """Counts of tasks and domains (t, 1 + n) as those of `groups`."""
+    return np.concatenate([[counts.sum()], counts.sum(axis=1), counts[:, 1:].sum(axis=0)])
 
 
 def num_rows_of_one(scenario: Scenario) -> int:
     """How many rows one evaluation makes."""
-    return 2 * (1 + len(scenario.tasks))
+    return 2 * len(groups(scenario))
 
 
-def num_rows(scenario: Scenario, models: int) -> int:
-    """Rows of a whole run that evaluates the pretrained model, then `models` after every task."""
-    return (1 + len(scenario.tasks) * models) * num_rows_of_one(scenario)
+def num_rows(scenario: Scenario, tasks: int, models: int) -> int:
+    """Rows of a whole run: of the pretrained model, then of `models` after each of its tasks."""
+    return (1 + tasks * models) * num_rows_of_one(scenario)

@@ -16,7 +16,7 @@ from magmax_jax.metrics import Board, MetricsLog, check_boards
 from magmax_jax.progress import Silent
 from magmax_jax.recording import Recorder, until
 from magmax_jax.results import Row, RunDirectory
-from magmax_jax.scenarios import Scenario, build_scenario
+from magmax_jax.scenarios import Scenario, build_scenario, curriculum
 from magmax_jax.sharding import build_layout
 from magmax_jax.standing import Standing
 from magmax_jax.training import Memory, Metrics, Params, TrainState, fine_tune
@@ -48,19 +48,20 @@ def run(
     """
     progress = progress or Silent()
     check_boards(boards)
-    merges = parse_merges(config.merges, config.seed)
+    merges = parse_merges(config)
     layout = build_layout(config)
     if not layout.is_first:
         out, progress = RunDirectory(out.path, out.overwrite, writes=False), Silent()
     kept = out.holds(config)
     scenario = build_scenario(config.scenario, config.seed)
     models = 1 + sum(len(merge.scales) for merge in merges.values())
-    done = kept and len(out.rows()) == evaluation.num_rows(scenario, models)
+    tasks = len(curriculum(scenario, config))
+    done = kept and len(out.rows()) == evaluation.num_rows(scenario, tasks, models)
     layout.meet("the configuration or what the directory holds", (config, done))
     if done:
         progress.say(f"{out.path} holds this run already (--overwrite repeats it)")
     else:
-        parts = assemble(config, scenario, merges, layout)
+        parts = assemble(config, scenario, layout)
         _check_disk(parts, out, progress)
         if not kept:
             out.start(config)
@@ -192,6 +193,6 @@ def describe(scenario: Scenario) -> str:
     """What is about to be learned, in a line."""
     train = sum(len(task.train) for task in scenario.tasks)
     return (
-        f"{scenario.name}: {len(scenario.tasks)} tasks, {len(scenario.class_names)} classes, "
+        f"{scenario.name}: {len(scenario.tasks)} tasks, {scenario.num_classes} classes, "
         f"{train:,} training and {scenario.num_test:,} test images; accuracies among all classes"
     )

@@ -1,5 +1,6 @@
 """Models out of a run's directory, as checkpoints that transformers and `magmax merge` read."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
 from magmax_jax.merges import Merge, parse_merges
 from magmax_jax.merging import merged
-from magmax_jax.models import CLIP
+from magmax_jax.models import CLIP, num_entries
 from magmax_jax.results import CHECKPOINTS, CONFIG, TASKS
 from magmax_jax.sharding import one_device
 from magmax_jax.standing import state_shapes
@@ -33,39 +34,40 @@ def export(run: Path, model: str, output: Path, dtype: str = "float32") -> None:
       UserError: the run has no such model or no checkpoint, or the disk refuses.
     """
     config = ExperimentConfig.from_file(run / CONFIG)
-    merges = parse_merges(config.merges, config.seed)
-    read = _reader(run, model, merges, config.seed)
+    read = _reader(run, model, config)
     clip = CLIP.from_pretrained(config.model.source, config.model.image_size)
     _, theta_0 = clip.image_tower("float32")
-    nnx.update(clip.vision, read(theta_0))
+    nnx.update(clip.vision, read(theta_0, num_entries(clip)))
     clip.save_pretrained(output, dtype)
 
 
-def _reader(
-    run: Path, model: str, merges: dict[str, Merge], seed: int
-) -> Callable[[Params], Params]:
-    """What takes theta_0 and gives the model's parameters.
+def _reader(run: Path, model: str, config: ExperimentConfig) -> Callable[[Params, int], Params]:
+    """What takes theta_0 and the number of CLIP's entries and gives the model's parameters.
 
     Raises:
       UserError: at once if the run cannot hold such a model, later if it does not.
     """
     kind, _, number = model.partition(":")
     name = model.partition("@")[0]
+    merges = parse_merges(config)
     if model == "zero_shot":
-        return lambda theta_0: theta_0
+        return lambda theta_0, entries: theta_0
     if model == "finetuned":
-        return lambda theta_0: _restore(run / CHECKPOINTS, theta_0, {})["finetuned"]
+        return lambda theta_0, entries: _restore(run / CHECKPOINTS, theta_0, {})["finetuned"]
     if kind == "task" and number.isdigit():
-        return lambda theta_0: _restore(run / TASKS, theta_0, {}, int(number))["finetuned"]
+        task = int(number)
+        return lambda theta_0, entries: _restore(run / TASKS, theta_0, {}, task)["finetuned"]
     if name not in merges:
         kept = ", ".join(f"{name}[@SCALE]" for name in merges)
         raise UserError(
             f"{run} holds no model {model!r}: choose finetuned, zero_shot, task:NUMBER"
             + (f" or one of {kept}" if kept else "")
         )
-    rule, (scale,) = parse_merges([model], seed)[name]
+    chosen = dataclasses.replace(config, merges=(model,))
+    parse_merges(chosen)  # before anything is read
 
-    def merge(theta_0: Params) -> Params:
+    def merge(theta_0: Params, entries: int) -> Params:
+        rule, (scale,) = parse_merges(chosen, entries)[name]
         states = _restore(run / CHECKPOINTS, theta_0, merges)["merges"]
         return merged(rule, states[name], theta_0, scale)
 

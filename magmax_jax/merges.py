@@ -1,10 +1,10 @@
 """The merges of a run: which rules, at which scales."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
 from magmax_jax.merging import MergeRule, rules
 
@@ -16,16 +16,24 @@ class Merge(NamedTuple):
     scales: list[float]
 
 
-def parse_merges(texts: Sequence[str], seed: int) -> dict[str, Merge]:
+def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> dict[str, Merge]:
     """`RULE` and `RULE@SCALE` as rules by name, in the order of first mention.
+
+    Args:
+      config: joint training merges nothing.
+      clip_entries: how many CLIP has in both towers, for `merging.ties_entries`; without, rules
+        have the right states but may merge otherwise.
 
     Raises:
       UserError: a rule is unknown, or a scale is no number.
     """
     merges: dict[str, Merge] = {}
-    for text in texts:
+    for text in () if config.method.joint else config.merges:
         name, at, number = text.partition("@")
-        merge = merges.setdefault(name, Merge(rules.named(name, seed), []))
+        if name not in merges:
+            options = _published(config, clip_entries).get(name, {})
+            merges[name] = Merge(rules.named(name, config.seed, **options), [])
+        merge = merges[name]
         try:
             scale = float(number) if at else merge.rule.default_scale
         except ValueError:
@@ -35,3 +43,13 @@ def parse_merges(texts: Sequence[str], seed: int) -> dict[str, Merge]:
         if scale not in merge.scales:
             merge.scales.append(scale)
     return merges
+
+
+def _published(config: ExperimentConfig, clip_entries: int | None) -> dict[str, dict[str, Any]]:
+    """Options of rules, by the rule's name, where the configuration asks for what was published."""
+    options: dict[str, dict[str, Any]] = {}
+    if config.merging.ties_entries == "clip":
+        options["ties"] = {"entries": clip_entries}
+    if config.merging.average_divisor == "two":
+        options["average"] = {"divisor": 2}
+    return options

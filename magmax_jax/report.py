@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from magmax_jax.results import Row
+from magmax_jax.results import DOMAIN, Row
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; black for the pretrained model.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F")
@@ -18,7 +18,7 @@ TITLES = {"zero_shot": "zero-shot", "finetuned": "last fine-tuned"}
 def task_names(rows: Sequence[Row]) -> list[str]:
     """The tasks in the order learned, as the first evaluation lists them."""
     groups = dict.fromkeys(row.group for row in rows if row.after_task == 0)
-    return [group for group in groups if group != "all"]
+    return [group for group in groups if group != "all" and not group.startswith(DOMAIN)]
 
 
 def accuracies(rows: Sequence[Row], protocol: str) -> dict[str, dict[str, dict[int, float]]]:
@@ -61,8 +61,8 @@ def table(rows: Sequence[Row], title: str) -> Table:
     agnostic, aware = accuracies(rows, "agnostic"), accuracies(rows, "aware")
     final = Table(title=title, title_justify="left", caption_justify="left")
     final.caption = (
-        f"accuracy on all test images after {len(tasks)} tasks, among all classes (agnostic) and "
-        "among the task's own (aware); forgetting: agnostic, mean over tasks"
+        f"accuracy on the test images of all {len(tasks)} tasks in the end, among all classes "
+        "(agnostic) and among the task's own (aware); forgetting: agnostic, mean over tasks"
     )
     final.add_column("model")
     for column in ("agnostic", "aware", "forgetting"):

@@ -15,6 +15,8 @@ from magmax_jax.errors import UserError
 CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints", "report"
 TASKS, METRICS = "tasks", "metrics.jsonl"
 PARTIAL = f"{CONFIG}.partial"
+DOMAIN = "domain:"
+"""Before the names of groups that are domains, where these are not the tasks."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Row:
     protocol: str
     """agnostic (argmax over every class of the scenario) or aware (over the task's own)."""
     group: str
-    """all, or a task's name."""
+    """all, a task's name, or domain: and a domain's."""
     accuracy: float
     """In [0, 1]; of `all`, weighted by samples."""
     count: int

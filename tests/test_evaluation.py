@@ -8,9 +8,10 @@ from flax import nnx
 from magmax_jax.data import Preprocessing, Source, eval_batches
 from magmax_jax.evaluation import make_evaluate, num_rows, rows
 from magmax_jax.models import CLIP
-from magmax_jax.scenarios import Scenario, Task
+from magmax_jax.scenarios import Head, Scenario, Task
 
 CLASSES, TASKS, IMAGES = 6, 3, 22
+DOMAINS = ("art", "toy")
 
 
 @pytest.fixture(scope="module")
@@ -18,13 +19,15 @@ def scenario():
     random = np.random.default_rng(0)
     labels = random.integers(0, CLASSES, IMAGES).astype(np.int32)
     images = random.integers(0, 256, (IMAGES, 16, 16, 3)).astype(np.uint8)
-    source = Source(images, labels, tuple("abcdef"), image_shape=(16, 16))
+    domains = random.integers(-1, len(DOMAINS), IMAGES).astype(np.int32)
+    source = Source(images, labels, tuple("abcdef"), domains, DOMAINS, image_shape=(16, 16))
     classes = np.array([[4, 0], [1, 5], [2, 3]])
     tasks = tuple(
         Task(f"task {i}", np.arange(1), np.flatnonzero(np.isin(labels, own)), own)
         for i, own in enumerate(classes)
     )
-    return Scenario("made up", source, source, tasks, source.class_names, ("{}",))
+    heads = (Head(source.class_names, ("{}",)),)
+    return Scenario("made up", source, source, tasks, heads, DOMAINS)
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +53,13 @@ def test_counts_are_numpys_whatever_the_padding(scenario, tower, head, batch_siz
     logits = np.asarray(nnx.merge(*tower)(pixels) @ head)
     labels = scenario.test.labels
     for i, task in enumerate(scenario.tasks):
-        own = logits[task.test]
-        agnostic = (own.argmax(axis=1) == labels[task.test]).sum()
         among = np.array(sorted(task.classes))
-        aware = (among[own[:, among].argmax(axis=1)] == labels[task.test]).sum()
-        found = counts.agnostic[i], counts.aware[i], counts.total[i]
-        assert found == (agnostic, aware, len(task.test))
+        for domain in (-1, 0, 1):
+            chosen = task.test[scenario.test.domains[task.test] == domain]
+            agnostic = (logits[chosen].argmax(axis=1) == labels[chosen]).sum()
+            aware = (among[logits[chosen][:, among].argmax(axis=1)] == labels[chosen]).sum()
+            found = tuple(count[i, domain + 1] for count in counts)
+            assert found == (agnostic, aware, len(chosen))
     assert counts.total.sum() == IMAGES
     assert (counts.aware >= counts.agnostic).all()
     assert (counts.aware > counts.agnostic).any(), "too easy to tell the two apart"
@@ -75,11 +79,15 @@ def test_rows_weigh_samples_and_are_as_many_as_announced(scenario, tower, head):
     evaluate = make_evaluate(tower[0], Preprocessing(16), head, scenario)
     counts = evaluate(tower[1], eval_batches(scenario.test, np.arange(IMAGES), 8, 16))
     found = list(rows(counts, scenario, 2, "average", 1.0))
-    assert [(r.protocol, r.group) for r in found[:4]] == [
-        ("agnostic", group) for group in ("all", "task 0", "task 1", "task 2")
+    assert [(r.protocol, r.group) for r in found[:6]] == [
+        ("agnostic", group)
+        for group in ("all", "task 0", "task 1", "task 2", "domain:art", "domain:toy")
     ]
     whole, *parts = found[:4]
     assert whole.count == IMAGES == sum(part.count for part in parts)
     hits = sum(part.accuracy * part.count for part in parts)
     assert whole.accuracy == pytest.approx(hits / IMAGES)
-    assert num_rows(scenario, models=4) == (1 + 4 * TASKS) * len(found)
+    for number, row in enumerate(found[4:6]):
+        assert row.count == (scenario.test.domains == number).sum() > 0
+        assert row.accuracy == counts.agnostic[:, 1 + number].sum() / row.count
+    assert num_rows(scenario, tasks=TASKS, models=4) == (1 + 4 * TASKS) * len(found)

@@ -8,20 +8,23 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from PIL import Image
 
 from magmax_jax.checkpoints import Checkpoints
 from magmax_jax.config import (
     ExperimentConfig,
+    MergingConfig,
     MethodConfig,
     ModelConfig,
     ScenarioConfig,
     TrainConfig,
 )
+from magmax_jax.data import load_source
 from magmax_jax.errors import DivergedError, UserError
 from magmax_jax.experiment import run
 from magmax_jax.merges import parse_merges
 from magmax_jax.merging import rules
-from magmax_jax.models import CLIP
+from magmax_jax.models import CLIP, num_entries
 from magmax_jax.results import RunDirectory
 from magmax_jax.training.regularizers import Anchor, Teacher
 
@@ -35,6 +38,10 @@ def config(tiny_clip):
         merges=("max_magnitude", "max_magnitude@1", "average", "random_mix"),
         eval_batch_size=32,
     )
+
+
+def metrics_of(out):
+    return [json.loads(line) for line in out.metrics.read_text().splitlines()]
 
 
 @contextmanager
@@ -133,7 +140,7 @@ def test_steps_compile_once_whatever_the_number_of_tasks(finished):
 def test_the_checkpoint_holds_the_last_model_and_the_online_states(finished, config, tiny_clip):
     out, _, _ = finished
     theta_0 = nnx.state(CLIP.from_pretrained(tiny_clip).vision)
-    states = {name: m.rule.init(theta_0) for name, m in parse_merges(config.merges, 5).items()}
+    states = {name: m.rule.init(theta_0) for name, m in parse_merges(config).items()}
     with Checkpoints(out.checkpoints) as checkpoints:
         _, note, state = checkpoints.restore(lambda note: {"finetuned": theta_0, "merges": states})
     assert (note["learned"], note["step"]) == (5, 0)
@@ -207,6 +214,79 @@ def test_a_regularized_run_differs_from_the_second_task_on_and_compiles_once(
     assert all(np.any(leaf) for leaf in jax.tree.leaves(state["memory"][1]))
 
 
+def test_joint_training_learns_all_tasks_as_one_and_merges_nothing(config, tmp_path):
+    joint = dataclasses.replace(config, method=MethodConfig(joint=True))
+    out = RunDirectory(tmp_path / "joint")
+    rows = run(joint, out)
+    assert {(row.after_task, row.model) for row in rows} == {(0, "zero_shot"), (1, "finetuned")}
+    assert {row.group for row in rows} == {"all", *(f"task {i}" for i in range(1, 6))}
+    assert len(metrics_of(out)) == 2 * 12  # 90 images in batches of 8, two epochs
+    assert run(joint, out) == rows
+
+
+def test_data_sets_one_after_another_each_have_a_head(config, tmp_path):
+    """The digits, and again as a folder of pictures of another size with classes of other names."""
+    digits = load_source("digits", "train", None)
+    for split, start in (("train", 0), ("test", 500)):
+        for i in range(start, start + 60):
+            name = "zero one two three four five six seven eight nine".split()[digits.labels[i]]
+            path = tmp_path / "words" / split / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(digits.images[i]).resize((20, 30)).save(path)
+    datasets = ("digits@1", f"folder:{tmp_path / 'words'}@2")
+    scenario = ScenarioConfig(kind="datasets", datasets=datasets, limit_per_class=4)
+    train = dataclasses.replace(config.train, epochs=None)
+    sequence = dataclasses.replace(config, scenario=scenario, train=train)
+    out = RunDirectory(tmp_path / "sequence")
+    rows = run(sequence, out)
+    assert {row.group for row in rows} == {"all", "digits", "words"}
+    after = {row.after_task for row in rows}
+    assert after == {0, 1, 2}
+    assert [m["task"] for m in metrics_of(out)] == [1] * 5 + [2] * 10
+    by = {(r.after_task, r.model, r.scale, r.protocol, r.group): r for r in rows}
+    for (*which, protocol, group), row in by.items():
+        if protocol == "agnostic":  # among 20 classes there is more to confuse than among 10
+            assert row.accuracy <= by[*which, "aware", group].accuracy
+    joint = dataclasses.replace(sequence, method=MethodConfig(joint=True))
+    rows = run(joint, RunDirectory(tmp_path / "joint"))
+    assert {row.group for row in rows} == {"all", "digits", "words"}
+
+
+def test_shares_of_the_same_classes_are_learned_one_after_another(config, tmp_path):
+    scenario = dataclasses.replace(config.scenario, kind="data", num_tasks=3)
+    rows = run(dataclasses.replace(config, scenario=scenario), RunDirectory(tmp_path / "shares"))
+    aware, agnostic = (
+        [row.accuracy for row in rows if row.protocol == p] for p in ("aware", "agnostic")
+    )
+    assert aware == agnostic  # each share covers all classes
+    assert max(row.after_task for row in rows) == 3
+
+
+def test_published_merges_differ_where_they_say(config, tiny_clip):
+    names = ("ties", "average")
+    plain = parse_merges(dataclasses.replace(config, merges=names))
+    published = dataclasses.replace(config, merges=names, merging=MergingConfig("clip", "two"))
+    clip = CLIP.from_pretrained(tiny_clip)
+    entries = num_entries(clip)
+    theta_0 = nnx.state(clip.vision, nnx.Param)
+    assert entries > sum(leaf.size for leaf in jax.tree.leaves(theta_0))
+    merges = parse_merges(published, entries)
+    assert merges["ties"].rule is rules.ties(entries=entries)
+    assert merges["average"].rule is rules.average(divisor=2)
+    assert plain["ties"].rule is rules.ties() and plain["average"].rule is rules.average()
+
+    tau = jax.tree.map(lambda p: jax.random.normal(jax.random.key(p.size), p.shape), theta_0)
+
+    def kept(merge):
+        merged = merge.rule.finalize((tau,))
+        leaves = jax.tree.leaves(merged)
+        return sum(int((leaf != 0).sum()) for leaf in leaves) / sum(leaf.size for leaf in leaves)
+
+    size = sum(leaf.size for leaf in jax.tree.leaves(theta_0))
+    assert kept(plain["ties"]) == pytest.approx(0.2, abs=1e-3)
+    assert kept(merges["ties"]) == pytest.approx(0.2 * entries / size, abs=1e-3)
+
+
 def test_frozen_layers_are_theta_0s_after_all_tasks(config, tiny_clip, tmp_path):
     frozen = dataclasses.replace(config.train, epochs=1, freeze=("*.layers.0.*",))
     out = RunDirectory(tmp_path / "frozen")
@@ -240,7 +320,8 @@ def test_mistakes_leave_no_directory(config, tmp_path):
 
 
 def test_merges_are_rules_with_scales_that_share_a_state():
-    merges = parse_merges(["average", "max_magnitude@0.5", "average@0.3", "average"], seed=0)
+    texts = ("average", "max_magnitude@0.5", "average@0.3", "average")
+    merges = parse_merges(ExperimentConfig(merges=texts))
     assert list(merges) == ["average", "max_magnitude"]
     assert merges["average"].rule is rules.average()
     assert merges["average"].scales == [1.0, 0.3]
@@ -250,4 +331,4 @@ def test_merges_are_rules_with_scales_that_share_a_state():
         ("average@nan", "not finite"),
     ):
         with pytest.raises(UserError, match=message):
-            parse_merges([wrong], seed=0)
+            parse_merges(ExperimentConfig(merges=(wrong,)))

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from magmax_jax.data.folders import decode_rgb
+from magmax_jax.data.joining import join_domains
 from magmax_jax.data.published import canonical, published_domains
 from magmax_jax.data.sources import Source, Split, hold_out
 from magmax_jax.errors import UserError
@@ -42,22 +43,6 @@ class Records:
         return decode_rgb(image, where)
 
 
-@dataclass(frozen=True)
-class Joined:
-    """Several sources' images, one after another."""
-
-    parts: tuple[Any, ...]
-    starts: np.ndarray
-    """int64 (parts,): the index at which each part begins."""
-
-    def __len__(self) -> int:
-        return int(self.starts[-1]) + len(self.parts[-1])
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        part = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return self.parts[part][int(index - self.starts[part])]
-
-
 def load_builder(dataset: str, split: Split, data_dir: str | None) -> Source:
     """A prepared TFDS data set with the features `image` and `label`.
 
@@ -72,14 +57,7 @@ def load_builder(dataset: str, split: Split, data_dir: str | None) -> Source:
         return _load_one(name, split, data_dir)
     domains = tuple(sorted(published_domains(name)))
     parts = [_load_one(f"{name}/{domain}", split, data_dir) for domain in domains]
-    sizes = np.array([len(part) for part in parts])
-    return Source(
-        images=Joined(tuple(part.images for part in parts), np.cumsum(sizes) - sizes),
-        labels=np.concatenate([part.labels for part in parts]),
-        class_names=parts[0].class_names,
-        domains=np.repeat(np.arange(len(parts), dtype=np.int32), sizes),
-        domain_names=domains,
-    )
+    return join_domains(parts, domains)
 
 
 def _load_one(name: str, split: Split, data_dir: str | None) -> Source:

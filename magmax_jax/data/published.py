@@ -84,7 +84,7 @@ def published_domains(dataset: str) -> tuple[str, ...]:
     return tuple(_table("domain_orders").get(_key(dataset), ()))
 
 
-def prompt_names(dataset: str, class_names: Sequence[str]) -> tuple[str, ...]:
+def prompt_names(dataset: str, class_names: Sequence[str], plain: bool = False) -> tuple[str, ...]:
     """Class names as they are put into prompts.
 
     The published names where there are some: cifar100's, imagenet_r's and domainnet's keep their

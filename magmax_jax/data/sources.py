@@ -19,7 +19,8 @@ class Source:
     """int32 (n,), indices into `class_names`."""
     class_names: tuple[str, ...]
     domains: np.ndarray | None = None
-    """int32 (n,), indices into `domain_names`; None where the data set has no domains."""
+    """int32 (n,), indices into `domain_names`, -1 for an image without a domain; None where the
+    data set has no domains."""
     domain_names: tuple[str, ...] = ()
     image_shape: tuple[int, int] | None = None
     """(height, width) of every image, None when they differ."""

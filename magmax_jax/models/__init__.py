@@ -1,7 +1,7 @@
 """CLIP in Flax NNX: the model, its checkpoints, and the zero-shot head."""
 
 from magmax_jax.models.checkpoint import Companions
-from magmax_jax.models.clip import CLIP, normalise
+from magmax_jax.models.clip import CLIP, normalise, num_entries
 from magmax_jax.models.config import CLIPConfig, TextConfig, VisionConfig
 from magmax_jax.models.freezing import trainable
 from magmax_jax.models.zero_shot import tokenize, zero_shot_head
@@ -13,6 +13,7 @@ __all__ = [
     "TextConfig",
     "VisionConfig",
     "normalise",
+    "num_entries",
     "tokenize",
     "trainable",
     "zero_shot_head",

@@ -218,3 +218,8 @@ def normalise(features: jax.Array) -> jax.Array:
     """Features (..., p) of any dtype -> float32 of length one."""
     features = features.astype(jnp.float32)
     return features / jnp.linalg.norm(features, axis=-1, keepdims=True)
+
+
+def num_entries(model: CLIP) -> int:
+    """Of all parameters of both towers: 149,620,737 for ViT-B/16."""
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))

@@ -13,6 +13,7 @@ from magmax_jax.training.step import (
     TrainState,
     cross_entropy,
     make_trainer,
+    own_classes,
 )
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "cross_entropy",
     "fine_tune",
     "make_trainer",
+    "own_classes",
     "warmup_cosine",
     "warmup_steps",
 ]

@@ -28,6 +28,7 @@ class Objective(NamedTuple):
     Attributes:
       head: the zero-shot head over every class of the scenario, float32 (p, k).
       classes: bool (k,), the classes that this task's loss ranges over.
+      heads: int32 (k,), the head of each class; a sample's loss ranges over its own head's.
       warmup: int32 scalar, steps of warm-up.
       steps: int32 scalar, steps of the task.
       key: the task's random key.
@@ -35,6 +36,7 @@ class Objective(NamedTuple):
 
     head: jax.Array
     classes: jax.Array
+    heads: jax.Array
     warmup: jax.Array
     steps: jax.Array
     key: jax.Array
@@ -142,7 +144,8 @@ def make_trainer(
     def loss_fn(params: Params, pixels: jax.Array, batch: Batch, objective: Objective, memory):
         features = normalise(nnx.merge(tower, params)(pixels))
         logits = features @ objective.head  # (b, k)
-        losses = cross_entropy(logits, batch.label, objective.classes, config.label_smoothing)
+        classes = own_classes(objective, batch)
+        losses = cross_entropy(logits, batch.label, classes, config.label_smoothing)
         # Selected, not multiplied: padding's label may lie outside the task, its loss be infinite.
         loss = jnp.sum(jnp.where(batch.mask, losses, 0)) / jnp.sum(batch.mask)
         if penalty is None:
@@ -175,6 +178,13 @@ def make_trainer(
     return Trainer(init, train_step, layout.batch)
 
 
+def own_classes(objective: Objective, batch: Batch) -> jax.Array:
+    """bool (b, k): the classes that each sample's loss ranges over; in padding, all of the task."""
+    own = objective.heads == objective.heads[batch.label][:, None]
+    # Padding's label may be of another head: without classes its loss would turn gradients to NaN.
+    return objective.classes & (own | ~batch.mask[:, None])
+
+
 def cross_entropy(
     logits: jax.Array, labels: jax.Array, classes: jax.Array, smoothing: float = 0.0
 ) -> jax.Array:
@@ -183,7 +193,8 @@ def cross_entropy(
     Args:
       logits: float (b, k).
       labels: int (b,), each one of `classes`.
-      classes: bool (k,); a head of one width serves every task, the others' classes masked out.
+      classes: bool (k,) or (b, k); a head of one width serves every task, the others' classes
+        masked out.
       smoothing: share of q that is spread evenly, in [0, 1).
 
     Returns:
@@ -191,5 +202,5 @@ def cross_entropy(
     """
     log_p = jax.nn.log_softmax(jnp.where(classes, logits, -jnp.inf))
     hit = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
-    spread = jnp.sum(jnp.where(classes, log_p, 0), axis=1) / jnp.sum(classes)
+    spread = jnp.sum(jnp.where(classes, log_p, 0), axis=1) / jnp.sum(classes, axis=-1)
     return -(1 - smoothing) * hit - smoothing * spread

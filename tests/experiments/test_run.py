@@ -55,6 +55,25 @@ def test_flags_change_every_part_of_a_preset(tmp_path):
     assert str(parse(["quickstart"]).out) == "runs/quickstart"
 
 
+def test_the_papers_tacit_choices_are_one_flag_and_yield_to_others():
+    def config(flags):
+        return parse(flags.split()).config
+
+    plain = config("class --train.warmup-fraction 0.1 --method.regularizer ewc")
+    assert (plain.method.fisher, plain.merging.ties_entries) == ("empirical", "tower")
+    told = config("quickstart --preset paper --method.regularizer ewc")
+    assert (told.train.warmup_steps, told.train.warmup_fraction) == (500, None)
+    assert (told.method.fisher, told.merging.ties_entries) == ("accumulated", "clip")
+    assert told.merging.average_divisor == "tasks"
+    assert config("domain --preset paper").merging.average_divisor == "two"
+    mine = config(
+        "class --preset paper --train.warmup-fraction 0.2 --merging.ties-entries tower "
+        "--scenario.names plain --train.epochs 3"
+    )
+    assert (mine.train.warmup_fraction, mine.merging.ties_entries) == (0.2, "tower")
+    assert (mine.scenario.names, mine.train.epochs) == ("plain", 3)
+
+
 def test_a_run_ends_with_its_table_and_its_config_runs_it_again(small, tmp_path, capsys):
     assert exit_code(lambda: main(["class", *small, "--train.learning-rate=1e-3"])) == 0
     shown = capsys.readouterr().out
@@ -79,7 +98,7 @@ def test_a_run_of_another_configuration_is_not_overwritten(small, tmp_path, caps
 
 
 def test_unknown_names_list_the_known_ones(small, capsys):
-    assert "choose from quickstart, class, domain" in refused(capsys, "quikstart")
+    assert "choose from quickstart, class, domain, datasets" in refused(capsys, "quikstart")
     assert "max_magnitude" in refused(capsys, "class", *small, "--merges", "tyes")
     assert "mnits" in refused(capsys, "class", *small, "--scenario.dataset=mnits")
 
@@ -157,5 +176,6 @@ def test_the_module_runs_as_a_command():
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr == (
-        "error: 'nothing' is no preset: choose from quickstart, class, domain, or --config FILE\n"
+        "error: 'nothing' is no preset: choose from quickstart, class, domain, datasets, or "
+        "--config FILE\n"
     )

@@ -16,6 +16,7 @@ def test_extremes_and_sums_are_the_oracle_bit_for_bit(taus):
         (rules.max_magnitude(provenance=True), oracle.max_magnitude(taus)),
         (rules.min_magnitude(), oracle.min_magnitude(taus)),
         (rules.average(), oracle.average(taus)),
+        (rules.average(divisor=2), 0.5 * sum(taus)),
         (rules.task_arithmetic(), oracle.added(taus)),
     ]:
         np.testing.assert_array_equal(folded(rule, taus), expected)

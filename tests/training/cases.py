@@ -32,8 +32,9 @@ def batch_of(count: int, padding: int = 0) -> Batch:
 def objective(steps: int = 4, classes: np.ndarray = CLASSES, seed: int = 0) -> Objective:
     """A task over some of four classes."""
     head = jax.random.normal(jax.random.key(7), (16, 4)) * 5
+    heads = jnp.zeros(4, jnp.int32)
     return Objective(
-        head, jnp.asarray(classes), jnp.int32(1), jnp.int32(steps), jax.random.key(seed)
+        head, jnp.asarray(classes), heads, jnp.int32(1), jnp.int32(steps), jax.random.key(seed)
     )
 
 
@@ -41,7 +42,7 @@ def task(number: int) -> Objective:
     """The objective of a task of `TASKS`, from 0."""
     classes = np.isin(np.arange(6), TASKS[number])
     head = jax.random.normal(jax.random.key(3), (16, 6)) * 5
-    return objective(4, classes, seed=number)._replace(head=head)
+    return objective(4, classes, seed=number)._replace(head=head, heads=jnp.zeros(6, jnp.int32))
 
 
 def batches_of(number: int) -> list[Batch]:

@@ -118,6 +118,7 @@ def ours(model, method: MethodConfig, tasks: int, count: int):
         goal = Objective(
             jnp.asarray(head()),
             jnp.asarray(np.isin(np.arange(5), TASKS[task])),
+            jnp.zeros(5, jnp.int32),
             jnp.int32(WARMUP),
             jnp.int32(count),
             jax.random.key(0),

@@ -10,7 +10,15 @@ from magmax_jax.config import TrainConfig
 from magmax_jax.data import Preprocessing
 from magmax_jax.errors import DivergedError
 from magmax_jax.models import CLIP
-from magmax_jax.training import Metrics, Trainer, TrainState, cross_entropy, fine_tune, make_trainer
+from magmax_jax.training import (
+    Metrics,
+    Trainer,
+    TrainState,
+    cross_entropy,
+    fine_tune,
+    make_trainer,
+    own_classes,
+)
 from tests.training.cases import CLASSES, batch_of, objective
 
 
@@ -103,6 +111,32 @@ def test_tasks_of_every_kind_share_one_compilation(tower):
     for i, classes in enumerate([CLASSES, ~CLASSES, np.ones(4, bool)]):
         state, _ = trainer.step(state, batch_of(6), objective(steps=5 + i, classes=classes, seed=i))
     assert trainer.step._cache_size() == 1
+
+
+def test_a_samples_loss_ranges_over_the_classes_of_its_own_head(tower):
+    """Two heads learned at once: the same gradient as from each alone, weighted by samples."""
+    goal = objective(classes=np.ones(4, bool))._replace(heads=jnp.array([0, 0, 1, 1]))
+    batch = batch_of(6, padding=2)
+    own = own_classes(goal, jax.tree.map(jnp.asarray, batch))
+    first = np.array([True, True, False, False])
+    for label, mask, classes in zip(batch.label, batch.mask, own, strict=True):
+        expected = (first if label < 2 else ~first) if mask else np.ones(4, bool)
+        np.testing.assert_array_equal(classes, expected)
+    logits = jax.random.normal(jax.random.key(0), (8, 4))
+    losses = cross_entropy(logits, batch.label, own)
+    for i in np.flatnonzero(batch.mask):
+        alone = cross_entropy(logits[i : i + 1], batch.label[i : i + 1], own[i])
+        np.testing.assert_allclose(losses[i], alone[0], rtol=1e-6)
+
+
+def test_padding_of_another_head_spoils_no_gradient(tower):
+    """Padding has a label, 1 here, whose head has no class in the task."""
+    trainer, second = trainer_of(tower), np.array([False, False, True, True])
+    goal = objective(classes=second)._replace(heads=jnp.array([0, 0, 1, 1]))
+    batch = batch_of(4, padding=3)
+    batch = batch._replace(label=np.where(batch.mask, np.maximum(batch.label, 2), 1))
+    _, metrics = trainer.step(trainer.init(tower[1]), batch, goal)
+    assert np.isfinite(metrics.loss) and np.isfinite(metrics.gradient_norm)
 
 
 def test_fine_tuning_leaves_its_start_alone_learns_and_repeats_to_the_bit(tower):

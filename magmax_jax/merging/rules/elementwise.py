@@ -110,20 +110,29 @@ def min_magnitude() -> MergeRule:
 
 
 @factory
-def average() -> MergeRule:
+def average(divisor: int | None = None) -> MergeRule:
     """The mean of the task vectors, which at scale 1 is the mean of the models.
 
         tau = 1/T sum_t tau_t
 
     Wortsman et al., 2022 (arXiv 2203.05482). Default scale 1. State: one task vector and a counter.
     Order does not matter, but for rounding.
+
+    Args:
+      divisor: in place of T, whatever the number of tasks; MagMax's official code has 2 for
+        domain-incremental learning.
+
+    Raises:
+      UserError: it is not positive.
     """
+    if divisor is not None and divisor <= 0:
+        raise UserError(f"average: the divisor is {divisor}: it must be positive")
 
     def update(state: Counted, tau: PyTree) -> Counted:
         return Counted(leafwise(jnp.add, state.tau, tau), state.count + 1)
 
     def finalize(state: Counted) -> PyTree:
-        share = 1.0 / jnp.maximum(state.count, 1)
+        share = 1.0 / (divisor or jnp.maximum(state.count, 1))
         return leafwise(lambda total: total * share, state.tau)
 
     return MergeRule(Counted.zeros, update, finalize, streaming=True, default_scale=1.0)

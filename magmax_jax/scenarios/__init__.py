@@ -1,0 +1,15 @@
+"""Streams of tasks: of new classes, domains or data sets, or of more images of the same."""
+
+from magmax_jax.scenarios.building import build_scenario
+from magmax_jax.scenarios.members import Member, parse_datasets
+from magmax_jax.scenarios.scenario import Head, Scenario, Task, curriculum
+
+__all__ = [
+    "Head",
+    "Member",
+    "Scenario",
+    "Task",
+    "build_scenario",
+    "curriculum",
+    "parse_datasets",
+]

@@ -1,0 +1,109 @@
+"""What a scenario is, and what of it is learned at one time."""
+
+from dataclasses import dataclass
+from math import gcd
+from typing import NamedTuple
+
+import numpy as np
+
+from magmax_jax.config import ExperimentConfig
+from magmax_jax.data.catalogue import DEFAULT_EPOCHS
+from magmax_jax.data.sources import Source
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned at one time."""
+
+    name: str
+    train: np.ndarray
+    """int64 (n,), positions in the scenario's training source."""
+    test: np.ndarray
+    """int64 (m,), ascending positions in its test source."""
+    classes: np.ndarray
+    """int64 (k,), the class ids that the task covers, in the order learned."""
+    epochs: int = DEFAULT_EPOCHS
+    """Published number of passes over the training images."""
+
+
+class Head(NamedTuple):
+    """Classes that one classifier tells apart, and the prompts that make the classifier.
+
+    Attributes:
+      class_names: as they are put into prompts, of ascending class ids.
+      templates: prompts, {} standing for the class name.
+    """
+
+    class_names: tuple[str, ...]
+    templates: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """t tasks in the order in which they arrive, over k classes."""
+
+    name: str
+    train: Source
+    test: Source
+    tasks: tuple[Task, ...]
+    heads: tuple[Head, ...]
+    """One over all classes, or one a data set; class ids count on from head to head."""
+    domain_names: tuple[str, ...] = ()
+    """Domains by which test images are counted, too; none where the tasks are the domains."""
+
+    @property
+    def num_classes(self) -> int:
+        """k, of all heads."""
+        return sum(len(head.class_names) for head in self.heads)
+
+    @property
+    def head_of(self) -> np.ndarray:
+        """int32 (k,): each class's head."""
+        sizes = [len(head.class_names) for head in self.heads]
+        return np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+
+    @property
+    def task_of(self) -> np.ndarray:
+        """int32 (len(test),): each test image's task, -1 where `limit_per_class` left it out."""
+        task_of = np.full(len(self.test), -1, np.int32)
+        for number, task in enumerate(self.tasks):
+            task_of[task.test] = number
+        return task_of
+
+    @property
+    def domain_of(self) -> np.ndarray:
+        """int32 (len(test),): each test image's domain of `domain_names`, -1 where it has none."""
+        if self.domain_names:
+            return self.test.domains
+        return np.full(len(self.test), -1, np.int32)
+
+    @property
+    def num_test(self) -> int:
+        """Test images of all tasks."""
+        return sum(len(task.test) for task in self.tasks)
+
+    @property
+    def class_masks(self) -> np.ndarray:
+        """bool (t, k): whether the task covers the class."""
+        return np.stack([self.class_mask(task) for task in self.tasks])
+
+    def class_mask(self, task: Task) -> np.ndarray:
+        """bool (k,): whether the task covers the class."""
+        return np.isin(np.arange(self.num_classes), task.classes)
+
+
+def curriculum(scenario: Scenario, config: ExperimentConfig) -> tuple[Task, ...]:
+    """What is learned, one after another: the scenario's tasks, or all of them at once.
+
+    At once, every image is seen as often as it would be alone: where tasks have different numbers
+    of epochs, the images of the longer ones are repeated within an epoch.
+    """
+    if not config.method.joint:
+        return scenario.tasks
+    tasks = scenario.tasks
+    epochs = [config.train.epochs or task.epochs for task in tasks]
+    common = gcd(*epochs)
+    images = [np.tile(task.train, e // common) for task, e in zip(tasks, epochs, strict=True)]
+    test = np.sort(np.concatenate([task.test for task in tasks]))
+    classes = np.arange(scenario.num_classes)
+    return (Task("all tasks", np.concatenate(images), test, classes, common),)
