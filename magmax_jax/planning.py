@@ -15,13 +15,13 @@ from huggingface_hub import try_to_load_from_cache
 from magmax_jax import standing
 from magmax_jax.config import ExperimentConfig, ScenarioConfig
 from magmax_jax.data import Preprocessing, num_batches
-from magmax_jax.data.catalogue import LISTS, find
+from magmax_jax.data.catalogue import epochs, find
 from magmax_jax.data.published import published_domains
 from magmax_jax.errors import UserError
 from magmax_jax.merges import parse_merges
 from magmax_jax.models import CLIP, CLIPConfig, TextConfig, VisionConfig
 from magmax_jax.models.checkpoint import read_config
-from magmax_jax.scenarios import build_scenario
+from magmax_jax.scenarios import build_scenario, parse_datasets
 from magmax_jax.sharding import one_device
 from magmax_jax.training import build_regularizer, make_trainer
 
@@ -86,7 +86,7 @@ def plan(config: ExperimentConfig, data: DataSize) -> Plan:
     tasks = _learned(config, data.tasks)
     steps = sum(num_batches(t.images, config.train.batch_size, t.epochs) for t in tasks)
     images = sum(task.images * task.epochs for task in tasks)
-    merges = {} if config.method.joint else parse_merges(config.merges, config.seed)
+    merges = parse_merges(config)
     models = 1 + sum(len(merge.scales) for merge in merges.values())
     evaluated = data.test * (1 + models * len(tasks))
     shape, unknown = model_shape(config)
@@ -190,19 +190,17 @@ def _learned(config: ExperimentConfig, tasks: tuple[TaskSize, ...]) -> tuple[Tas
     return (TaskSize(sum(t.images * (t.epochs // common) for t in tasks), common),)
 
 
-def _datasets(config: ScenarioConfig) -> list[tuple[str, int | None]]:
-    """Names of the scenario's data sets, and the epochs that are written behind them."""
+def _datasets(config: ScenarioConfig) -> list[tuple[str, int]]:
+    """The scenario's data sets, and the epochs of each."""
     if config.kind != "datasets":
-        return [(config.dataset, None)]
-    texts = [text for given in config.datasets for text in LISTS.get(given, (given,))]
-    parts = [text.partition("@") for text in texts]
-    return [(name, int(number) if number.isdigit() else None) for name, _, number in parts]
+        return [(config.dataset, epochs(config.dataset))]
+    return [(member.dataset, member.epochs) for member in parse_datasets(config.datasets)]
 
 
 def _catalogued(config: ScenarioConfig, reason: str) -> DataSize:
     """As if every class, and every domain, had as many images as the others."""
     tasks, tests, classes = [], 0, 0
-    for name, epochs in _datasets(config):
+    for name, passes in _datasets(config):
         data = find(name)
         domains = len(published_domains(name)) or 1
         train, test = (
@@ -211,7 +209,7 @@ def _catalogued(config: ScenarioConfig, reason: str) -> DataSize:
         )
         tests, classes = tests + test, classes + data.classes
         for share in _shares(config, data.classes, domains):
-            tasks.append(TaskSize(round(train * share), epochs or data.epochs))
+            tasks.append(TaskSize(round(train * share), passes))
     return DataSize(tuple(tasks), tests, classes, reason)
 
 

@@ -123,7 +123,7 @@ class RunDirectory:
         if config.method.joint:
             tasks, models = 1, 1
         else:
-            groups = {group for group in first if group != "all" and not _is_domain(group)}
+            groups = {group for group in first if group != "all" and not group.startswith(DOMAIN)}
             tasks, models = len(groups), 1 + len({_merge(text) for text in config.merges})
         return bool(first) and len(rows) == len(first) * (1 + tasks * models)
 
@@ -203,10 +203,6 @@ def model_of_run(source: str) -> tuple[Path, str] | None:
         if directory and (run / CONFIG).is_file() and (run / CHECKPOINTS).is_dir():
             return run, name
     return None
-
-
-def _is_domain(group: str) -> bool:
-    return group.startswith("domain:")
 
 
 def _merge(text: str) -> tuple[str, float | None]:
