@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
@@ -167,9 +167,23 @@ class Relay:
 def relayed() -> Iterator[Relay]:
     """Within this context signals go to the process that `Relay.run` runs, and end nothing else."""
     relay = Relay()
-    before = {number: signal.signal(number, relay.note) for number in SIGNALS}
-    try:
+    with handled(relay.note):
         yield relay
+
+
+@contextmanager
+def handled(note: Callable[[int, object], None]) -> Iterator[None]:
+    """Within this context `note` is told of SIGINT and SIGTERM, but of those that are ignored.
+
+    A shell's background job ignores Ctrl-C, which then is meant for another; so do our local jobs,
+    which hear of it from the grid that started them.
+    """
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

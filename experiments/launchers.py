@@ -58,9 +58,7 @@ class Launcher:
         if self.launcher != "slurm" and options:
             raise UserError("--nodes, --partition and --slurm are for --launcher slurm: add it")
         if self.launcher is None and (self.jobs or self.gpus_per_node or self.mem_gb):
-            raise UserError(
-                "--jobs, --gpus-per-node and --mem-gb are for --launcher local or slurm"
-            )
+            raise UserError("--jobs, --gpus-per-node and --mem-gb need --launcher local or slurm")
 
     @property
     def tasks_per_node(self) -> int:
@@ -74,11 +72,11 @@ class Launcher:
           UserError: there is no Slurm here, or it takes no such option.
           Interrupted: the process was asked to stop. Local jobs have saved; Slurm's go on.
         """
-        for cell in cells:
-            one.prepare(cell, out)
         if not cells:
             return {}
         executor = self.executor(out / JOBS)
+        for cell in cells:
+            one.prepare(cell, out)
         if self.launcher == "local":
             return _run_local(executor, self, cells, out)
         return _wait(executor, self, cells, out)
@@ -110,7 +108,11 @@ class Launcher:
             )
             executor.update_parameters(**parameters)
         except RuntimeError as error:  # what it says where there is no srun
-            raise UserError(f"--launcher slurm: {error}; start it on a login node") from None
+            raise UserError(f"--launcher slurm: {error} Start it on a login node") from None
+        except OSError as error:
+            raise UserError(
+                f"{folder} cannot be written ({error.strerror}): choose another --out"
+            ) from None
         return executor
 
     def job(self, cell: Cell, out: Path, env: one.Env | None = None) -> "Job":
@@ -236,12 +238,5 @@ def _devices(launcher: Launcher, slot: int) -> one.Env:
 def _noted() -> Iterator[list[int]]:
     """The signals that came in this context, which end nothing."""
     seen: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, frame: seen.append(number))
-        for number in one.SIGNALS
-    }
-    try:
+    with one.handled(lambda number, frame: seen.append(number)):
         yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
