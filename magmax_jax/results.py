@@ -109,6 +109,24 @@ class RunDirectory:
             )
         return True
 
+    def is_complete(self, config: ExperimentConfig) -> bool:
+        """Whether a run of this configuration lives here and has all of its rows.
+
+        Nothing but what is here is read, neither data nor model: the rows of the pretrained model
+        tell how many an evaluation has, and how many tasks there are.
+        """
+        stored = self._config()
+        if stored is None or any(_differences(stored, dataclasses.asdict(config))):
+            return False
+        rows = set(self.rows())
+        first = [row.group for row in rows if row.after_task == 0]
+        if config.method.joint:
+            tasks, models = 1, 1
+        else:
+            groups = {group for group in first if group != "all" and not group.startswith(DOMAIN)}
+            tasks, models = len(groups), 1 + len({_merge(text) for text in config.merges})
+        return bool(first) and len(rows) == len(first) * (1 + tasks * models)
+
     def start(self, config: ExperimentConfig) -> None:
         """Empties the directory of an earlier run and writes the configuration.
 
@@ -185,6 +203,12 @@ def model_of_run(source: str) -> tuple[Path, str] | None:
         if directory and (run / CONFIG).is_file() and (run / CHECKPOINTS).is_dir():
             return run, name
     return None
+
+
+def _merge(text: str) -> tuple[str, float | None]:
+    """RULE@SCALE as the run evaluates it: once, however its scale is written."""
+    name, at, scale = text.partition("@")
+    return name, float(scale) if at else None
 
 
 def _differences(stored: Any, ours: Any, where: str = "") -> Iterator[str]:

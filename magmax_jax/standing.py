@@ -10,7 +10,7 @@ from magmax_jax.checkpoints import KEPT, Checkpoints
 from magmax_jax.merges import Merge
 from magmax_jax.merging import State, task_vector
 from magmax_jax.results import Row
-from magmax_jax.training import Memory, Params, TrainState
+from magmax_jax.training import Memory, Params, Regularizer, Trainer, TrainState
 
 PyTree = Any
 
@@ -92,14 +92,28 @@ def restore(checkpoints: Checkpoints, parts: Parts) -> Standing | None:
 
 def shapes(parts: Parts, learned: int, training: bool) -> dict[str, PyTree]:
     """The trees of a checkpoint as `jax.ShapeDtypeStruct`s."""
-    theta = jax.eval_shape(lambda: parts.theta_0)
+    return abstract_trees(
+        parts.theta_0, parts.merges, parts.regularizer, parts.trainer, learned, training
+    )
+
+
+def abstract_trees(
+    theta: Params,
+    merges: dict[str, Merge],
+    regularizer: Regularizer,
+    trainer: Trainer,
+    learned: int,
+    training: bool,
+) -> dict[str, PyTree]:
+    """The trees of a checkpoint as `jax.ShapeDtypeStruct`s; of `theta` only shapes are read."""
+    theta = jax.eval_shape(lambda tree: tree, theta)
     return _trees(
         Standing(
             learned,
             theta,
-            state_shapes(parts.merges, theta, learned),
-            jax.eval_shape(parts.regularizer.init, theta),
-            jax.eval_shape(parts.trainer.init, theta) if training else None,
+            state_shapes(merges, theta, learned),
+            jax.eval_shape(regularizer.init, theta),
+            jax.eval_shape(trainer.init, theta) if training else None,
         )
     )
 
@@ -116,10 +130,14 @@ def state_shapes(merges: dict[str, Merge], theta: Params, learned: int) -> dict[
 
 def bytes_needed(parts: Parts) -> int:
     """What the checkpoints of the whole run take at most, one in writing included."""
-    tasks = len(parts.tasks)
-    largest = _nbytes(shapes(parts, tasks, training=True))
-    kept = tasks * _nbytes(parts.theta_0) if parts.config.checkpoint.keep_tasks else 0
-    return (KEPT + 1) * largest + kept
+    largest = shapes(parts, len(parts.tasks), training=True)
+    keeps = parts.config.checkpoint.keep_tasks
+    return bytes_of(largest, len(parts.tasks) if keeps else 0)
+
+
+def bytes_of(largest: dict[str, PyTree], kept_tasks: int) -> int:
+    """Of all checkpoints of a run, from the trees of its largest; `kept_tasks` theta_t stay."""
+    return (KEPT + 1) * _nbytes(largest) + kept_tasks * _nbytes(largest["finetuned"])
 
 
 def _trees(standing: Standing) -> dict[str, PyTree]:

@@ -59,7 +59,7 @@ def read(source: str | Path) -> Checkpoint:
         tensors = {name: functools.partial(found.load, name) for name in found.tensors}
     if foreign.is_openclip(tensors):
         tensors = foreign.openclip_tensors(tensors)
-    return Checkpoint(directory, _config(directory), tensors, _companions(directory))
+    return Checkpoint(directory, read_config(directory), tensors, _companions(directory))
 
 
 def write(
@@ -108,8 +108,12 @@ def _msgpack(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _config(directory: Path) -> CLIPConfig:
-    """What `config.json` describes, or else `open_clip_config.json`."""
+def read_config(directory: Path) -> CLIPConfig:
+    """What `config.json` describes, or else `open_clip_config.json`.
+
+    Raises:
+      UserError: there is neither, or it describes no CLIP that is computed here.
+    """
     path = directory / "config.json"
     config, openclip = read_object(path), read_object(directory / OPENCLIP)
     if config is None and openclip is None:

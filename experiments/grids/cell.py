@@ -1,0 +1,64 @@
+"""A cell of a grid: one training, with all merges that can share it."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from magmax_jax.config import ExperimentConfig, MethodConfig
+
+MERGES = ("max_magnitude", "average", "random_mix", "ties")
+"""The published ones, each at its published scale."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration and what it is called; its hash is its identity."""
+
+    setting: str
+    """What is learned: cifar100-10."""
+    method: str
+    """How: sequential, independent, ewc, lwf, joint."""
+    config: ExperimentConfig
+
+    @property
+    def name(self) -> str:
+        return f"{self.setting}/{self.method}/seed-{self.config.seed}"
+
+    @property
+    def digest(self) -> str:
+        """Of the whole configuration, so that a changed one is another cell."""
+        text = json.dumps(dataclasses.asdict(self.config), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def directory(self, out: Path) -> Path:
+        """Of its run."""
+        return out / self.name / self.digest
+
+    def with_seed(self, seed: int) -> "Cell":
+        return replace(self, config=replace(self.config, seed=seed))
+
+
+def stream(setting: str, config: ExperimentConfig) -> list[Cell]:
+    """What learns the scenario's tasks one after another: four trainings, two of them merged.
+
+    Zero-shot accuracy is part of every one of them.
+    """
+    merged = replace(config, merges=MERGES)
+    alone = replace(config, merges=())
+    return [
+        Cell(setting, "sequential", merged),
+        Cell(setting, "independent", _with(merged, sequential=False)),
+        Cell(setting, "ewc", _with(alone, regularizer="ewc")),
+        Cell(setting, "lwf", _with(alone, regularizer="lwf")),
+    ]
+
+
+def joint(setting: str, config: ExperimentConfig) -> Cell:
+    """The upper bound: all tasks at once. It does not depend on how they are divided."""
+    return Cell(setting, "joint", _with(replace(config, merges=()), joint=True))
+
+
+def _with(config: ExperimentConfig, **method) -> ExperimentConfig:
+    return replace(config, method=MethodConfig(**method))
