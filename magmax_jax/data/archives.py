@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download import checksums
+from tensorflow_datasets.core.download import checksums, downloader
 
 from magmax_jax.errors import UserError
 
@@ -125,6 +125,8 @@ def use_local(
             if file.is_file() and (repacked or archive.url not in known):
                 known[archive.url] = checksums.compute_url_info(file)
         manager._url_infos = known
+        # TFDS shares one downloader among managers; this one can be ended where a download fails.
+        manager._DownloadManager__downloader = downloader._Downloader()
         managers.append(manager)
         return manager
 
@@ -151,8 +153,8 @@ def how_to_fetch(builder: tfds.core.DatasetBuilder, folder: Path) -> str:
     names = [archive.name for archive in archives(builder)]
     links = f"; {LINKS[builder.name]}" if builder.name in LINKS else ""
     return (
-        f"try again later, or put {listed(names) if names else 'its files'} into {folder} "
-        f"and run the same command with --manual-dir {folder} "
+        f"try again later, or put {listed(names) if names else 'its files'} into {folder} and run "
+        "the same command again; another folder can be named with --manual-dir "
         f"(publisher: {builder.info.homepage}{links})"
     )
 

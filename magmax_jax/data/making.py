@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import urllib.error
+import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from tensorflow_datasets.core.download import download_manager, downloader, extr
 from magmax_jax.data import archives, contents
 from magmax_jax.errors import UserError
 
-_INSTALL = "pip install -r requirements-prepare.txt"
+INSTALL = "pip install -r requirements-prepare.txt"
+"""What to do where TensorFlow, or a package that TFDS prepares with, is missing."""
 
 downloader.MAX_RETRIES = 4  # TFDS's 15 take a quarter of an hour to say that there is no network
 
@@ -105,7 +107,7 @@ def _require_modules(builder: tfds.core.DatasetBuilder) -> None:
     if missing:
         raise UserError(
             f"{builder.name} needs {archives.listed(missing)} to be prepared (not to be read): "
-            f"{_INSTALL}"
+            f"{INSTALL}"
         )
 
 
@@ -176,6 +178,8 @@ def _told(error: Exception, builder: tfds.core.DatasetBuilder, folder: Path) -> 
     if isinstance(
         error, (tfds.download.DownloadError, requests.RequestException, urllib.error.URLError)
     ):
+        if isinstance(error, requests.ConnectionError) and error.request is not None:
+            reason = f"no connection to {urllib.parse.urlsplit(error.request.url).hostname}"
         how = archives.how_to_fetch(builder, folder)
         return UserError(f"{name} cannot be downloaded ({reason}): {how}")
     if isinstance(error, download_manager.NonMatchingChecksumError):
@@ -184,7 +188,7 @@ def _told(error: Exception, builder: tfds.core.DatasetBuilder, folder: Path) -> 
             "of yours that was packed anew is taken with --repacked"
         )
     if isinstance(error, ImportError):
-        return UserError(f"{name} needs more to be prepared ({reason}): {_INSTALL}")
+        return UserError(f"{name} needs more to be prepared ({reason}): {INSTALL}")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return UserError(f"{name}: {error.strerror} in {builder.data_dir_root}: pass --data-dir")
     # What a builder finds in archives of another layout: TFDS's reader, TensorFlow's, its own.

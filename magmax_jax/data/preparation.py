@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 
 from magmax_jax.data import contents, counts, gtsrb
 from magmax_jax.data.catalogue import DATA_SETS, DataSet, find
-from magmax_jax.data.making import Options, Silent, downloads, make, tidy
+from magmax_jax.data.making import INSTALL, Options, Silent, downloads, make, tidy
 from magmax_jax.data.published import published_domains
 from magmax_jax.errors import UserError
 
@@ -68,7 +68,11 @@ def _builder(part: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     try:
         with contents.quiet(), contextlib.redirect_stdout(io.StringIO()):
             builder = tfds.builder(part, data_dir=data_dir)
-    except (ValueError, ImportError) as error:
+    except ImportError as error:  # a builder whose definition alone takes TensorFlow, or more
+        raise UserError(
+            f"{part} needs more than the product ({str(error).splitlines()[-1]}): {INSTALL}"
+        ) from None
+    except ValueError as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"no data set {part!r} ({reason}): choose from {', '.join(DATA_SETS)}, or a TFDS "
@@ -78,7 +82,8 @@ def _builder(part: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     label = features.get("label")
     if "image" not in features or not isinstance(label, tfds.features.ClassLabel):
         raise UserError(
-            f"{part} has the features {', '.join(features)}: a scenario needs image and label"
+            f"{part} has the features {', '.join(features)}: a scenario needs image and label, one "
+            "class of several"
         )
     return builder
 

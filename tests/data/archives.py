@@ -9,11 +9,15 @@ import json
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
+
+from magmax_jax.data import catalogue
 
 CLASSES = 3
 TRAIN, TEST = 5, 2  # images of a class
@@ -336,6 +340,20 @@ def gtsrb(folder: Path) -> dict[str, int]:
     zipped(folder / "GTSRB_Final_Test_Images.zip", test)
     zipped(folder / "GTSRB_Final_Test_GT.zip", {"GT-final_test.csv": "\n".join(table).encode()})
     return counts(train=TRAIN, test=TEST)
+
+
+def small(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Writes a data set's archives, and makes the catalogue say what is in them."""
+    folder.mkdir(parents=True)
+    splits = LAYOUTS[name](folder)
+    data = catalogue.DATA_SETS[name]
+    train = sum(splits[split] for split in data.train.split("+"))
+    test = 0 if data.split else sum(splits[split] for split in data.test.split("+"))
+    if data.split:
+        train = round(train * data.split.train)
+    entry = replace(data, classes=min(data.classes, CLASSES), train_size=train, test_size=test)
+    monkeypatch.setitem(catalogue.DATA_SETS, name, entry)
+    return splits
 
 
 LAYOUTS: dict[str, Layout] = {

@@ -1,7 +1,6 @@
 """Every data set of the catalogue, prepared by its own builder from archives in its own layout."""
 
 import importlib.util
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,50 +22,24 @@ needs_tensorflow = pytest.mark.skipif(
 
 
 @pytest.fixture
-def small(tmp_path, monkeypatch):
-    """Writes a data set's archives, and makes the tables say what is in them."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    for variable in ("TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"):
-        monkeypatch.setenv(variable, "0")  # set by the launcher, unset again afterwards
-    for module, number in (("_TRAIN_EXAMPLES", archives.TRAIN), ("_TEST_EXAMPLES", archives.TEST)):
-        monkeypatch.setattr(mnist, module, archives.CLASSES * number)
-    digits = mnist.EMNIST.builder_configs["digits"]
-    monkeypatch.setattr(digits, "train_examples", archives.CLASSES * archives.TRAIN)
-    monkeypatch.setattr(digits, "test_examples", archives.CLASSES * archives.TEST)
-
-    labels = str(tmp_path / "archives" / "imagenet" / "labels.txt")
-    monkeypatch.setattr(imagenet_common, "_VALIDATION_LABELS_FNAME", labels)
-
-    def write(name):
-        folder = tmp_path / "archives" / name
-        folder.mkdir(parents=True)
-        splits = archives.LAYOUTS[name](folder)
-        data = catalogue.DATA_SETS[name]
-        train = sum(splits[split] for split in data.train.split("+"))
-        if data.split:
-            train, test = round(train * data.split.train), 0
-        else:
-            test = sum(splits[split] for split in data.test.split("+"))
-        entry = replace(
-            data,
-            classes=min(data.classes, archives.CLASSES),
-            train_size=train,
-            test_size=test,
-        )
-        monkeypatch.setitem(catalogue.DATA_SETS, name, entry)
-        monkeypatch.setattr(counts, "_DOMAINNET", dict.fromkeys(counts._DOMAINNET, (train, test)))
-        return splits
-
-    return write
+def write(tmp_path, monkeypatch):
+    """Writes a data set's archives, and makes every table say what is in them."""
+    for variable in ("CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"):
+        monkeypatch.setenv(variable, "")  # set by the launcher, as they were again afterwards
+    train, test = (archives.CLASSES * number for number in (archives.TRAIN, archives.TEST))
+    monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", train)
+    monkeypatch.setattr(mnist, "_TEST_EXAMPLES", test)
+    monkeypatch.setattr(mnist.EMNIST.builder_configs["digits"], "train_examples", train)
+    monkeypatch.setattr(mnist.EMNIST.builder_configs["digits"], "test_examples", test)
+    monkeypatch.setattr(counts, "_DOMAINNET", dict.fromkeys(counts._DOMAINNET, (train, test)))
+    labels = tmp_path / "archives" / "imagenet" / "labels.txt"
+    monkeypatch.setattr(imagenet_common, "_VALIDATION_LABELS_FNAME", str(labels))
+    return lambda name: archives.small(name, tmp_path / "archives" / name, monkeypatch)
 
 
-def run(tmp_path, *names, repacked=True) -> int:
-    arguments = [*names, "--data-dir", str(tmp_path / "data")]
-    arguments += ["--manual-dir", str(tmp_path / "archives")] + ["--repacked"] * repacked
-    try:
-        return exit_code(lambda: prepare.main(arguments))
-    except SystemExit as ending:
-        return ending.code
+def run(tmp_path, name) -> int:
+    folders = ["--data-dir", str(tmp_path / "data"), "--manual-dir", str(tmp_path / "archives")]
+    return exit_code(lambda: prepare.main([name, *folders, "--repacked"]))
 
 
 def assert_colours_are_those_of_the_labels(source):
@@ -82,8 +55,8 @@ def assert_colours_are_those_of_the_labels(source):
     "name",
     [n if n == "gtsrb" else pytest.param(n, marks=needs_tensorflow) for n in archives.LAYOUTS],
 )
-def test_prepares_from_the_publishers_archives(name, small, tmp_path, capfd):
-    splits = small(name)
+def test_prepares_from_the_publishers_archives(name, write, tmp_path, capfd):
+    splits = write(name)
     assert run(tmp_path, name) == 0, capfd.readouterr().err
     shown = capfd.readouterr()
     for split, images in splits.items():

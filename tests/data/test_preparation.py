@@ -1,0 +1,322 @@
+"""Preparing: names, downloads, interruptions, verification.
+
+gtsrb stands for all: its builder needs no TensorFlow.
+"""
+
+import fcntl
+import functools
+import http.server
+import json
+import os
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from magmax_jax.data import catalogue, contents, gtsrb, making
+from magmax_jax.data.contents import RECORD
+from magmax_jax.data.preparation import Options, Silent, known, parts, prepare
+from magmax_jax.errors import UserError
+from tests.data import SHARED, archives, needs_shared
+
+
+class Lines(Silent):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Archives, and where to prepare them."""
+    archives.small("gtsrb", tmp_path / "archives", monkeypatch)
+    return Options(str(tmp_path / "data"), tmp_path / "archives", repacked=True)
+
+
+@pytest.fixture
+def prepared(folders):
+    """A prepared data set, and its folder."""
+    prepare("gtsrb", folders)
+    return folders, Path(folders.data_dir) / "gtsrb" / "1.0.0"
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Serves the folder "site" as the publishers' address; yields the paths asked for."""
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            asked.append(Path(self.path).name)
+
+    (tmp_path / "site").mkdir()
+    handler = functools.partial(Handler, directory=str(tmp_path / "site"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        monkeypatch.setattr(gtsrb, "_FOLDER", f"http://127.0.0.1:{serving.server_port}/")
+        yield asked
+        serving.shutdown()
+
+
+def files(folder):
+    return [path for path in Path(folder).rglob("*") if path.is_file()]
+
+
+class TestNames:
+    def test_a_name_stands_for_its_builders(self):
+        data = catalogue.DATA_SETS
+        assert parts("cars") == parts("cars196") == [("cars196", data["cars"])]
+        assert parts("eurosat") == parts("eurosat/rgb") == [("eurosat/rgb", data["eurosat"])]
+        assert [name for name, _ in parts("domainnet")] == [
+            f"domainnet/{d}"
+            for d in ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
+        ]
+        assert parts("domainnet/real") == [("domainnet/real", data["domainnet"])]
+        assert parts("emnist/letters") == [("emnist/letters", None)]
+        assert parts("imagenette") == [("imagenette", None)]
+
+    def test_the_catalogue_is_known_to_tfds(self):
+        for name in catalogue.DATA_SETS:
+            known(name)
+
+    def test_mistakes_are_named(self):
+        with pytest.raises(UserError, match=r"'cifar1000'.*choose from cifar10, cifar100, .*TFDS"):
+            known("cifar1000")
+        for name in ("celeb_a", "lfw"):  # no label, and names as labels
+            with pytest.raises(UserError, match=rf"{name} has the features .* image and label"):
+                known(name)
+
+    def test_builders_that_cannot_even_be_named_are_told(self, monkeypatch):
+        def construct(*_, **__):
+            raise ImportError("Failed to construct\nNo module named 'tensorflow'")
+
+        monkeypatch.setattr(making.tfds, "builder", construct)
+        with pytest.raises(UserError, match=r"coco needs more .*tensorflow.*: pip install -r"):
+            known("coco")
+
+
+class TestDownloads:
+    @pytest.fixture(autouse=True)
+    def published(self, folders, server, tmp_path):
+        """The archives lie with the publishers."""
+        for file in folders.manual_dir.iterdir():
+            shutil.copy(file, tmp_path / "site")
+
+    @pytest.fixture
+    def options(self, folders):
+        return replace(folders, manual_dir=None)
+
+    def test_finished_archives_are_not_fetched_again(self, options, server, tmp_path, monkeypatch):
+        def interrupt(ppm):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(gtsrb, "_png", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                prepare("gtsrb", options)
+        data = Path(options.data_dir)
+        assert len(server) == 3 and not (data / "gtsrb").exists()
+        # What a kill leaves: an unfinished data set, an unfinished archive.
+        (data / "gtsrb" / "incomplete.ABC_1.0.0").mkdir(parents=True)
+        (data / "downloads" / "gtsrb" / "x.zip.tmp.123").mkdir()
+        prepare("gtsrb", options)
+        assert len(server) == 3
+        assert [path.name for path in (data / "gtsrb").iterdir()] == ["1.0.0"]
+        kept = files(data / "downloads")
+        assert len(kept) == 6 and not list(data.rglob("*.tmp.*"))  # each with its address
+
+    def test_archives_can_go(self, options):
+        prepare("gtsrb", replace(options, keep_archives=False))
+        assert not files(Path(options.data_dir) / "downloads")
+
+    def test_a_dead_link_is_told_and_the_others_are_kept(self, options, server, tmp_path):
+        (tmp_path / "site" / "GTSRB_Final_Test_GT.zip").rename(tmp_path / "away")
+        with pytest.raises(UserError) as raised:
+            prepare("gtsrb", options)
+        for words in (
+            "GTSRB_Final_Test_GT.zip. HTTP code: 404",
+            "put GTSRB-Training_fixed.zip, GTSRB_Final_Test_Images.zip and GTSRB_Final_Test_GT.zip",
+            f"{options.data_dir}/downloads/manual",
+            "publisher: https://benchmark.ini.rub.de/",
+        ):
+            assert words in str(raised.value)
+        assert not (Path(options.data_dir) / "gtsrb").exists()
+        assert not list(Path(options.data_dir).rglob("*.tmp.*"))
+        by_hand = Path(options.data_dir) / "downloads" / "manual"
+        by_hand.mkdir()
+        (tmp_path / "away").rename(by_hand / "GTSRB_Final_Test_GT.zip")
+        prepare("gtsrb", options)
+
+    def test_no_connection_is_told(self, options, monkeypatch):
+        monkeypatch.setattr(gtsrb, "_FOLDER", "http://127.0.0.1:9/")
+        with pytest.raises(UserError, match=r"gtsrb cannot be downloaded \(no connection to 127"):
+            prepare("gtsrb", options)
+
+    def test_room_is_looked_for_first(self, options, server, monkeypatch):
+        size = 10**12
+        urls = [
+            replace(archive, size=size)
+            for archive in making.archives.archives(making.tfds.builder("gtsrb"))
+        ]
+        monkeypatch.setattr(making.archives, "archives", lambda builder: urls)
+        with pytest.raises(UserError, match=r"about 9000.0 GB .* free: make room"):
+            prepare("gtsrb", options)
+        assert not server
+
+
+class TestFolders:
+    def test_archives_may_lie_in_a_folder_of_their_name(self, folders):
+        (folders.manual_dir / "gtsrb").mkdir()
+        for file in files(folders.manual_dir):
+            file.rename(folders.manual_dir / "gtsrb" / file.name)
+        prepare("gtsrb", folders)
+
+    def test_mistakes_are_named(self, folders):
+        with pytest.raises(UserError, match=r"--manual-dir .*nowhere: there is no such folder"):
+            prepare("gtsrb", replace(folders, manual_dir=folders.manual_dir / "nowhere"))
+        with pytest.raises(UserError, match=r"is not prepared in .*: leave out --verify"):
+            prepare("gtsrb", replace(folders, verify=True))
+        assert not files(folders.data_dir)
+
+    def test_what_nothing_downloads_is_told(self, folders, monkeypatch):
+        monkeypatch.setattr(making, "_require_modules", lambda builder: None)
+        with pytest.raises(UserError, match=r"resisc45 .*lacks NWPU-RESISC45; .*--manual-dir"):
+            prepare("resisc45", folders)
+        with pytest.raises(UserError, match=r"lacks ILSVRC2012_img_train.tar and .*register"):
+            prepare("imagenet", folders)
+
+    def test_one_process_at_a_time(self, folders):
+        folder = Path(folders.data_dir) / "downloads" / "gtsrb"
+        folder.mkdir(parents=True)
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process prepares gtsrb"):
+            prepare("gtsrb", folders)
+        os.close(handle)
+        prepare("gtsrb", folders)
+
+    def test_missing_packages_are_named(self, folders, monkeypatch):
+        monkeypatch.setattr(making.importlib.util, "find_spec", lambda module: None)
+        needed = r"svhn_cropped needs tensorflow, importlib_resources and scipy to be prepared .*"
+        with pytest.raises(UserError, match=needed + r": pip install -r requirements-prepare.txt"):
+            prepare("svhn", folders)
+        assert not Path(folders.data_dir).exists()
+
+
+class TestVerification:
+    def test_the_record_holds_what_was_found(self, prepared):
+        options, folder = prepared
+        recorded = json.loads((folder / RECORD).read_text())
+        assert recorded["data_set"] == "gtsrb/1.0.0"
+        train = recorded["splits"]["train"]
+        assert train["images"] == 15 and train["per_class"][:4] == [5, 5, 5, 0]
+        lines = Lines()
+        prepare("gtsrb", replace(options, verify=True), lines)
+        assert lines.lines == ["gtsrb: train 15, test 6; 3 classes; as recorded"]
+
+    def test_damage_is_told(self, prepared):
+        options, folder = prepared
+        shard = next(folder.glob("gtsrb-test*"))
+        whole = shard.read_bytes()
+        middle = len(whole) // 2
+        flipped = bytes(byte ^ 255 for byte in whole[middle : middle + 40])
+        for damaged in (whole[:middle] + flipped + whole[middle + 40 :], whole[:middle], b""):
+            shard.write_bytes(damaged)
+            with pytest.raises(UserError, match=r"gtsrb: its test split .*remove .* prepare it ag"):
+                prepare("gtsrb", options)
+        shard.unlink()
+        with pytest.raises(UserError, match=r"gtsrb: its test split cannot be read"):
+            prepare("gtsrb", options)
+        shard.write_bytes(whole)
+        prepare("gtsrb", options)
+
+    def test_changes_are_told(self, prepared):
+        options, folder = prepared
+        path = folder / RECORD
+        recorded = json.loads(path.read_text())
+        recorded["splits"]["train"]["sha256"] = "0" * 64
+        path.write_text(json.dumps(recorded))
+        with pytest.raises(UserError, match=r"its train split is not what .* recorded .*changed"):
+            prepare("gtsrb", options)
+        path.write_text("{")
+        with pytest.raises(UserError, match=r"magmax.json cannot be read: remove it"):
+            prepare("gtsrb", options)
+
+    def test_a_subset_serves_but_not_from_archives(self, prepared, monkeypatch):
+        options, folder = prepared
+        (folder / RECORD).unlink()
+        entry = replace(catalogue.DATA_SETS["gtsrb"], train_size=26_640)
+        monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", entry)
+        lines = Lines()
+        prepare("gtsrb", options, lines)
+        assert lines.lines[0].startswith("gtsrb: train a subset: 15 of 26,640, test 6; 3 classes;")
+        shutil.rmtree(folder)
+        with pytest.raises(UserError, match="has 15 images in train, of 26,640 published"):
+            prepare("gtsrb", options)
+        assert not folder.exists()
+
+    def test_too_many_images_and_missing_classes_are_told(self, prepared, monkeypatch):
+        options, _ = prepared
+        entry = catalogue.DATA_SETS["gtsrb"]
+        monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", replace(entry, test_size=5))
+        with pytest.raises(UserError, match="has 6 images in test, of 5 published"):
+            prepare("gtsrb", options)
+        monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", replace(entry, classes=43))
+        with pytest.raises(UserError, match="has images of 3 classes in train, of 43 published"):
+            prepare("gtsrb", options)
+
+    def test_unequal_classes_are_told(self, prepared, monkeypatch):
+        options, _ = prepared
+        entry = replace(catalogue.DATA_SETS["gtsrb"], name="cifar10")
+        monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", entry)
+        real = contents.examine
+
+        def uneven(builder, advance):
+            found = real(builder, advance)
+            return found | {"test": replace(found["test"], per_class=[3, 2, 1] + [0] * 40)}
+
+        monkeypatch.setattr(contents, "examine", uneven)
+        monkeypatch.setattr(contents, "compare", lambda builder, found: True)
+        with pytest.raises(UserError, match="has 1 to 3 images of a class in test"):
+            prepare("gtsrb", options)
+
+    def test_nothing_need_be_written(self, prepared, monkeypatch):
+        options, folder = prepared
+        (folder / RECORD).unlink()
+
+        def refuse(path, text):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(contents, "replace", refuse)
+        lines = Lines()
+        prepare("gtsrb", options, lines)
+        assert lines.lines[0].endswith(f"not recorded: {folder} cannot be written")
+
+    def test_tfrecords_are_told(self, prepared):
+        options, folder = prepared
+        info = folder / "dataset_info.json"
+        info.write_text(info.read_text().replace("array_record", "tfrecord"))
+        with pytest.raises(UserError, match=r"prepared as tfrecord .* needs TensorFlow to read"):
+            prepare("gtsrb", options)
+
+    @needs_shared("tensorflow_datasets/cifar100")
+    def test_a_real_subset(self, tmp_path):
+        real = SHARED / "tensorflow_datasets" / "cifar100" / "3.0.2"
+        folder = tmp_path / "cifar100" / "3.0.2"  # links, as nothing may be written beside it
+        folder.mkdir(parents=True)
+        for file in real.iterdir():
+            (folder / file.name).symlink_to(file)
+        lines = Lines()
+        for _ in range(2):
+            prepare("cifar100", Options(str(tmp_path), verify=True), lines)
+        told = "cifar100: train a subset: 20,000 of 50,000, test a subset: 5,000 of 10,000; "
+        told += "100 classes; "
+        assert lines.lines == [told + f"recorded in {RECORD}", told + "as recorded"]
+        test = json.loads((folder / RECORD).read_text())["splits"]["test"]
+        assert test["per_class"] == [50] * 100
