@@ -2,24 +2,33 @@
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import tensorflow_datasets as tfds
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorflow_datasets.core.utils import tqdm_utils
 
 from magmax_jax.data.preparation import Silent
+
+_NAMES = {
+    "dl completed": "archives",
+    "dl size": "download (MiB)",
+    "extraction completed": "unpacked files",
+}
+"""What TFDS's bars are called, and what we call them."""
 
 
 class Bars(Silent):
     """Lines, and on a terminal bars: TFDS's downloading and writing, and our reading."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         # The stream itself: TFDS's prints are caught while it works, and these lines are not.
-        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self.console = console or Console(file=sys.stdout, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False)
@@ -33,7 +42,9 @@ class Bars(Silent):
         tfds.enable_progress_bar()
         library = tqdm_utils.tqdm_lib
         with self._progress() as progress:
-            tqdm_utils.tqdm_lib = _Tqdm(progress, name)
+            row = partial(_Row, progress, name)
+            row.get_lock = threading.RLock
+            tqdm_utils.tqdm_lib = SimpleNamespace(tqdm=row)  # where TFDS looks for the package tqdm
             try:
                 yield
             finally:
@@ -52,25 +63,14 @@ class Bars(Silent):
         columns = (
             TextColumn("{task.description:<36}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
         )
         return Progress(*columns, console=self.console, transient=True)
 
 
-class _Tqdm:
-    """Stands where TFDS looks for the package tqdm, and makes rows of one display."""
-
-    def __init__(self, progress: Progress, name: str) -> None:
-        self.progress, self.name = progress, name
-        self.tqdm.get_lock = threading.RLock  # each asks for one, and none shares it
-
-    def tqdm(self, *args: Any, **kwargs: Any) -> "_Row":
-        return _Row(self.progress, self.name, *args, **kwargs)
-
-
 class _Row:
-    """The part of tqdm's bar that TFDS uses."""
+    """The part of tqdm's bar that TFDS uses, as a row of one display."""
 
     def __init__(
         self,
@@ -79,12 +79,12 @@ class _Row:
         items: Iterable[Any] = (),
         desc: str = "",
         total: int | None = None,
-        unit: str = "",
         **_: Any,
     ) -> None:
         self.progress, self.items = progress, items
-        what = desc.strip(" .").lower() + (f" ({unit.strip()})" if unit.strip() == "MiB" else "")
-        self.task = progress.add_task(f"{name}: {what}", total=total or 0)
+        what = desc.split("/")[0].strip(" .").lower()  # "Shuffling /a/b/c..."
+        sized = total or (len(items) if isinstance(items, Sized) else 0)
+        self.task = progress.add_task(f"{name}: {_NAMES.get(what, what)}", total=sized or None)
 
     @property
     def total(self) -> float:
@@ -92,7 +92,7 @@ class _Row:
 
     @total.setter
     def total(self, value: float) -> None:
-        self.progress.update(self.task, total=value)
+        self.progress.update(self.task, total=value or None)
 
     def update(self, count: int = 1) -> None:
         self.progress.advance(self.task, count)

@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
     for name in names:
         code = _attempt(lambda name=name: prepare(name, options, display))
         if code == 130:
-            raise KeyboardInterrupt
+            raise SystemExit(130)  # its sentence is told already
         if code:
             failed[name] = code
     if not failed:

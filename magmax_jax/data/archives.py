@@ -126,7 +126,9 @@ def use_local(
                 known[archive.url] = checksums.compute_url_info(file)
         manager._url_infos = known
         # TFDS shares one downloader among managers; this one can be ended where a download fails.
-        manager._DownloadManager__downloader = downloader._Downloader()
+        own = manager._DownloadManager__downloader = downloader._Downloader()
+        # Of archives that are there already it would count bytes, among MiB of downloads.
+        own.increase_tqdm = lambda url_info: None
         managers.append(manager)
         return manager
 

@@ -161,8 +161,8 @@ def _clean(builder: tfds.core.DatasetBuilder, extracted: Path) -> None:
 
 def tidy(builder: tfds.core.DatasetBuilder) -> None:
     """Removes folders that are empty because nothing came of them."""
-    prepared = Path(builder.data_dir)
-    for folder in (downloads(builder), prepared.parent, prepared.parent.parent):
+    prepared, archived = Path(builder.data_dir), downloads(builder)
+    for folder in (archived, archived.parent, prepared.parent, prepared.parent.parent):
         with contextlib.suppress(OSError):
             folder.rmdir()
 
