@@ -35,6 +35,9 @@ BY_HAND = {
 }
 """TFDS builder -> files or folders that nothing downloads."""
 
+READ_PACKED = ("gtsrb", "sun397", "svhn_cropped")
+"""TFDS builders that do not unpack their archives to disk."""
+
 LINKS = {
     "cars196": (
         "Stanford's links have been dead since 2023; the copies told of in "
@@ -72,7 +75,10 @@ class Archive:
 
 
 def archives(builder: tfds.core.DatasetBuilder) -> tuple[Archive, ...]:
-    """What a builder downloads; () where that is not known beforehand."""
+    """What a builder downloads; () where that is not known beforehand.
+
+    A file that has moved is there twice, with its old address and its new one.
+    """
     if builder.name == "gtsrb":
         return tuple(Archive(url, url.split("/")[-1]) for url in builder.urls())
     if builder.name == "domainnet":  # TFDS registers neither names nor checksums of it
@@ -82,15 +88,13 @@ def archives(builder: tfds.core.DatasetBuilder) -> tuple[Archive, ...]:
         return tuple(Archive(f"{base}/{file}", file.split("/")[-1]) for file in files)
     if builder.name in BY_HAND:
         return ()
-    known = {
-        info.filename or url.split("/")[-1]: Archive(
-            url, info.filename or url.split("/")[-1], info.size
-        )
-        for url, info in sorted((builder.url_infos or {}).items(), reverse=True)
-    }  # one of several addresses of the same file: the publisher's, https: before http:
+    known = [
+        Archive(url, info.filename or url.split("/")[-1], info.size)
+        for url, info in sorted((builder.url_infos or {}).items())
+    ]
     if builder.name == "eurosat":  # the other file has thirteen bands, which no picture shows
-        known = {n: a for n, a in known.items() if a.url == builder.builder_config.download_url}
-    return tuple(sorted(known.values(), key=lambda archive: archive.name))
+        known = [a for a in known if a.url == builder.builder_config.download_url]
+    return tuple(known)
 
 
 def by_hand_folder(folder: Path, name: str) -> Path:
@@ -152,7 +156,7 @@ def require_by_hand(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
 
 def how_to_fetch(builder: tfds.core.DatasetBuilder, folder: Path) -> str:
     """What a user can do where downloading fails: which files, from where, to where."""
-    names = [archive.name for archive in archives(builder)]
+    names = sorted({archive.name for archive in archives(builder)})
     links = f"; {LINKS[builder.name]}" if builder.name in LINKS else ""
     return (
         f"try again later, or put {listed(names) if names else 'its files'} into {folder} and run "

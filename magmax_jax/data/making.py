@@ -112,18 +112,21 @@ def _require_modules(builder: tfds.core.DatasetBuilder) -> None:
 
 
 def _require_room(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
-    """What is to be downloaded, and twice the archives: unpacked, and prepared."""
-    needed, there = 0, archives.downloaded(downloads(builder))
+    """At least for what is to be downloaded, and for unpacking it: how much more is not known."""
+    there = archives.downloaded(downloads(builder))
+    copies = 0 if builder.name in archives.READ_PACKED else 1
+    sizes: dict[str, int] = {}
     for archive in archives.archives(builder):
         file = folder / archive.name
         if file.is_file():
-            needed += 2 * file.stat().st_size
+            sizes[archive.name] = copies * file.stat().st_size
         else:
-            needed += (2 if archive.url in there else 3) * int(archive.size or 0)
+            sizes[archive.name] = (copies + (archive.url not in there)) * int(archive.size or 0)
+    needed = sum(sizes.values())
     free = shutil.disk_usage(downloads(builder)).free
     if needed > free:
         raise UserError(
-            f"{builder.name} takes about {needed / 1e9:.1f} GB to prepare and "
+            f"{builder.name} takes at least {needed / 1e9:.1f} GB to prepare and "
             f"{builder.data_dir_root} has {free / 1e9:.1f} GB free: make room, or pass another "
             "--data-dir"
         )
@@ -161,10 +164,13 @@ def _clean(builder: tfds.core.DatasetBuilder, extracted: Path) -> None:
 
 def tidy(builder: tfds.core.DatasetBuilder) -> None:
     """Removes folders that are empty because nothing came of them."""
-    prepared, archived = Path(builder.data_dir), downloads(builder)
-    for folder in (archived, archived.parent, prepared.parent, prepared.parent.parent):
+    root = Path(builder.data_dir_root)
+    prepared = root / builder.name
+    for folder in (downloads(builder), root / "downloads", Path(builder.data_dir).parent):
         with contextlib.suppress(OSError):
             folder.rmdir()
+    if [path.name for path in prepared.glob("*")] == [".config"]:  # TFDS's note of the default one
+        shutil.rmtree(prepared, ignore_errors=True)
 
 
 def _told(error: Exception, builder: tfds.core.DatasetBuilder, folder: Path) -> UserError | None:

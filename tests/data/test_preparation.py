@@ -8,10 +8,12 @@ import functools
 import http.server
 import json
 import os
+import re
 import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -141,7 +143,7 @@ class TestDownloads:
             prepare("gtsrb", options)
         for words in (
             "GTSRB_Final_Test_GT.zip. HTTP code: 404",
-            "put GTSRB-Training_fixed.zip, GTSRB_Final_Test_Images.zip and GTSRB_Final_Test_GT.zip",
+            "put GTSRB-Training_fixed.zip, GTSRB_Final_Test_GT.zip and GTSRB_Final_Test_Images.zip",
             f"{options.data_dir}/downloads/manual",
             "publisher: https://benchmark.ini.rub.de/",
         ):
@@ -165,9 +167,28 @@ class TestDownloads:
             for archive in making.archives.archives(making.tfds.builder("gtsrb"))
         ]
         monkeypatch.setattr(making.archives, "archives", lambda builder: urls)
-        with pytest.raises(UserError, match=r"about 9000.0 GB .* free: make room"):
+        with pytest.raises(UserError, match=r"at least 3000.0 GB .* free: make room"):
             prepare("gtsrb", options)
         assert not server
+
+
+@pytest.mark.parametrize(
+    ("builder", "files", "known_of_it"),
+    [
+        ("cars196", ("car_devkit.tgz", "cars_test.tgz"), "dead since 2023; .*--repacked"),
+        ("sun397", ("Partitions.zip", "SUN397.tar.gz"), "dead since 2025 .*--repacked"),
+        ("caltech_birds2011", ("CUB_200_2011.tgz", "segmentations.tgz"), ""),
+    ],
+)
+def test_links_known_to_be_dead_are_told(builder, files, known_of_it):
+    infos = {f"http://there/{file}": SimpleNamespace(filename=file, size=1) for file in files}
+    infos |= {url.replace("http:", "https:"): info for url, info in infos.items()}
+    page = SimpleNamespace(homepage="http://page")
+    builder = SimpleNamespace(name=builder, url_infos=infos, info=page)
+    told = making.archives.how_to_fetch(builder, Path("/by/hand"))
+    pattern = f"put {' and '.join(files)} into /by/hand and .*publisher: http://page.*{known_of_it}"
+    assert re.search(pattern, told)
+    assert {archive.url for archive in making.archives.archives(builder)} == set(infos)
 
 
 class TestFolders:
