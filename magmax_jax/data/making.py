@@ -1,27 +1,22 @@
 """The one step that may need TensorFlow: a data set's archives, downloaded and written anew."""
 
 import contextlib
-import errno
 import fcntl
 import importlib.util
 import io
 import os
 import shutil
-import urllib.error
-import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download import download_manager, downloader, extractor
+from tensorflow_datasets.core.download import downloader
 
 from magmax_jax.data import archives, contents
+from magmax_jax.data.failures import INSTALL, told
 from magmax_jax.errors import UserError
-
-INSTALL = "pip install -r requirements-prepare.txt"
-"""What to do where TensorFlow, or a package that TFDS prepares with, is missing."""
 
 downloader.MAX_RETRIES = 4  # TFDS's 15 take a quarter of an hour to say that there is no network
 
@@ -94,7 +89,7 @@ def make(builder: tfds.core.DatasetBuilder, name: str, options: Options, display
         except Exception as error:
             for manager in managers:  # its other archives may still be on their way
                 manager._downloader._executor.shutdown(cancel_futures=True)
-            raise _told(error, builder, folder) or error from None
+            raise told(error, builder, folder) or error from None
         finally:
             _clean(builder, extracted)
 
@@ -171,40 +166,6 @@ def tidy(builder: tfds.core.DatasetBuilder) -> None:
             folder.rmdir()
     if [path.name for path in prepared.glob("*")] == [".config"]:  # TFDS's note of the default one
         shutil.rmtree(prepared, ignore_errors=True)
-
-
-def _told(error: Exception, builder: tfds.core.DatasetBuilder, folder: Path) -> UserError | None:
-    """The sentence for what can go wrong outside of the code; None for anything else."""
-    import requests
-
-    name = contents.title(builder)
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    if isinstance(error, UserError):
-        return error
-    if isinstance(
-        error, (tfds.download.DownloadError, requests.RequestException, urllib.error.URLError)
-    ):
-        if isinstance(error, requests.ConnectionError) and error.request is not None:
-            reason = f"no connection to {urllib.parse.urlsplit(error.request.url).hostname}"
-        how = archives.how_to_fetch(builder, folder)
-        return UserError(f"{name} cannot be downloaded ({reason}): {how}")
-    if isinstance(error, download_manager.NonMatchingChecksumError):
-        return UserError(
-            f"{name}: {reason.rstrip(':')}: {archives.how_to_fetch(builder, folder)}; an archive "
-            "of yours that was packed anew is taken with --repacked"
-        )
-    if isinstance(error, ImportError):
-        return UserError(f"{name} needs more to be prepared ({reason}): {INSTALL}")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return UserError(f"{name}: {error.strerror} in {builder.data_dir_root}: pass --data-dir")
-    # What a builder finds in archives of another layout: TFDS's reader, TensorFlow's, its own.
-    layout = (extractor.ExtractError, FileNotFoundError, AssertionError)
-    if isinstance(error, layout) or type(error).__module__.startswith("tensorflow."):
-        return UserError(
-            f"{name}: the archives do not hold what they should ({reason}); "
-            f"{archives.how_to_fetch(builder, folder)}"
-        )
-    return None
 
 
 def downloads(builder: tfds.core.DatasetBuilder) -> Path:

@@ -8,7 +8,8 @@ import tensorflow_datasets as tfds
 
 from magmax_jax.data import contents, counts, gtsrb
 from magmax_jax.data.catalogue import DATA_SETS, DataSet, find
-from magmax_jax.data.making import INSTALL, Options, Silent, downloads, make, tidy
+from magmax_jax.data.failures import INSTALL
+from magmax_jax.data.making import Options, Silent, downloads, make, tidy
 from magmax_jax.data.published import published_domains
 from magmax_jax.errors import UserError
 

@@ -12,7 +12,7 @@ from PIL import Image
 from magmax_jax.data import gtsrb, load_source
 from magmax_jax.data.preparation import Options, prepare
 from magmax_jax.errors import UserError
-from tests.data import archives
+from tests.data import archives, packing
 
 
 @pytest.fixture
@@ -24,12 +24,12 @@ def folders(tmp_path, monkeypatch):
 
 def test_pictures_are_whole_and_classes_are_numbers(folders):
     prepare("gtsrb", folders)
-    for split, per_class in (("train", archives.TRAIN), ("test", archives.TEST)):
+    for split, per_class in (("train", packing.TRAIN), ("test", packing.TEST)):
         source = load_source("gtsrb", split, folders.data_dir)
         assert source.class_names == tuple(str(i) for i in range(43))
-        np.testing.assert_array_equal(np.bincount(source.labels), [per_class] * archives.CLASSES)
+        np.testing.assert_array_equal(np.bincount(source.labels), [per_class] * packing.CLASSES)
         for image, label in zip(source.images, source.labels, strict=True):
-            np.testing.assert_array_equal(image, archives.pixels(label, 16))
+            np.testing.assert_array_equal(image, packing.pixels(label, 16))
     records = tfds.data_source("gtsrb", split="train", data_dir=folders.data_dir)
     names = {record["filename"].decode() for record in records}
     assert "00002/00004_00000.ppm" in names and len(names) == len(records)
@@ -48,7 +48,7 @@ def test_prepares_and_reads_without_tensorflow(folders):
         "print('tensorflow' in sys.modules)"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert shown.stdout.split() == [str(archives.CLASSES * archives.TEST), "False"], shown.stderr
+    assert shown.stdout.split() == [str(packing.CLASSES * packing.TEST), "False"], shown.stderr
 
 
 def test_reads_without_its_builder(folders):
@@ -67,9 +67,9 @@ def test_other_archives_are_refused(folders):
     options = Options(folders.data_dir, folders.manual_dir)
     with pytest.raises(UserError, match=r"GTSRB-Training_fixed.zip is not .*md5.*--repacked"):
         prepare("gtsrb", options)
-    archives.zipped(
+    packing.zipped(
         folders.manual_dir / "GTSRB-Training_fixed.zip",
-        {"GTSRB/Final_Training/Images/00000/00000_00000.ppm": archives.picture(0, kind="PPM")},
+        {"GTSRB/Final_Training/Images/00000/00000_00000.ppm": packing.picture(0, kind="PPM")},
     )
     with pytest.raises(UserError, match="holds no GTSRB/Training"):
         prepare("gtsrb", folders)
@@ -78,10 +78,10 @@ def test_other_archives_are_refused(folders):
 def test_incomplete_tables_are_refused(folders):
     table = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\n99999.ppm;1;1;1;1;1;1;0\n"
     labels = folders.manual_dir / "GTSRB_Final_Test_GT.zip"
-    archives.zipped(labels, {"GT-final_test.csv": table.encode()})
+    packing.zipped(labels, {"GT-final_test.csv": table.encode()})
     with pytest.raises(UserError, match=r"lacks 99999\.ppm"):
         prepare("gtsrb", folders)
-    archives.zipped(labels, {"notes.txt": b""})
+    packing.zipped(labels, {"notes.txt": b""})
     with pytest.raises(UserError, match=r"holds no GT-final_test\.csv"):
         prepare("gtsrb", folders)
 

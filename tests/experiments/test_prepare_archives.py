@@ -14,7 +14,7 @@ from tensorflow_datasets.image_classification import mnist
 from experiments import prepare
 from magmax_jax.data import catalogue, counts, load_source
 from magmax_jax.errors import exit_code
-from tests.data import archives
+from tests.data import archives, packing
 
 WITH_TENSORFLOW = all(
     importlib.util.find_spec(module)
@@ -30,7 +30,7 @@ def write(tmp_path, monkeypatch):
     """Writes a data set's archives, and makes every table say what is in them."""
     for variable in ("CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"):
         monkeypatch.setenv(variable, "")  # set by the launcher, as they were again afterwards
-    train, test = (archives.CLASSES * number for number in (archives.TRAIN, archives.TEST))
+    train, test = (packing.CLASSES * number for number in (packing.TRAIN, packing.TEST))
     monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", train)
     monkeypatch.setattr(mnist, "_TEST_EXAMPLES", test)
     monkeypatch.setattr(mnist.EMNIST.builder_configs["digits"], "train_examples", train)
@@ -54,7 +54,7 @@ def assert_colours_are_those_of_the_labels(source):
     for image, label in zip(source.images, source.labels, strict=True):
         colour = image.reshape(-1, 3).mean(0)
         grey = np.ptp(colour) < 1
-        expected = archives.GREYS[label] if grey else archives.COLOURS[label]
+        expected = packing.GREYS[label] if grey else packing.COLOURS[label]
         np.testing.assert_allclose(colour, expected, atol=6)  # JPEG's
 
 
@@ -132,6 +132,6 @@ class TestMistakes:
         write(name)
         for archive in (tmp_path / "archives" / name).glob("*[pz]"):
             files = {"elsewhere/notes.txt": b"nothing"}
-            (archives.zipped if archive.suffix == ".zip" else archives.tar)(archive, files)
+            (packing.zipped if archive.suffix == ".zip" else packing.tar)(archive, files)
         assert run(tmp_path, name, "--repacked") == 2
         assert "archives" in capfd.readouterr().err
