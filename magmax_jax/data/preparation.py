@@ -1,0 +1,117 @@
+"""Data sets by name, prepared for reading without TensorFlow, and verified."""
+
+import contextlib
+import io
+import shutil
+
+import tensorflow_datasets as tfds
+
+from magmax_jax.data import contents, counts, gtsrb
+from magmax_jax.data.catalogue import DATA_SETS, DataSet, find
+from magmax_jax.data.failures import INSTALL
+from magmax_jax.data.making import Options, Silent, downloads, make, tidy
+from magmax_jax.data.published import published_domains
+from magmax_jax.errors import UserError
+
+__all__ = ["Options", "Silent", "gtsrb", "known", "parts", "prepare"]
+
+
+def parts(name: str) -> list[tuple[str, DataSet | None]]:
+    """TFDS builders that make up a data set, each with its entry in the catalogue.
+
+    domainnet has one for each domain, the others have one; a builder or a config that the
+    catalogue does not have has no entry.
+    """
+    data = find(name)
+    if data and name in (data.name, data.builder.split("/")[0]):
+        if data.domains == "configs":
+            return [(f"{data.builder}/{d}", data) for d in sorted(published_domains(data.builder))]
+        return [(data.builder, data)]
+    ours = data and (name == data.builder or data.domains == "configs")
+    return [(name, data if ours else None)]
+
+
+def known(name: str, data_dir: str | None = None) -> None:
+    """Checks a name, before anything is done about it.
+
+    Raises:
+      UserError: neither the catalogue nor TFDS has it, or it is no classification of images.
+    """
+    for part, _ in parts(name):
+        _builder(part, data_dir)
+
+
+def prepare(name: str, options: Options, display: Silent | None = None) -> None:
+    """Downloads, prepares and verifies a data set; what is finished is only verified.
+
+    Raises:
+      UserError: it cannot be had, or what lies there is not what it should be.
+    """
+    display = display or Silent()
+    for part, data in parts(name):
+        with contents.quiet():
+            builder = _builder(part, options.data_dir)
+            new = not builder.is_prepared()
+            if new:
+                make(builder, data.name if data else builder.name, options, display)
+            elif not {"array_record", "parquet"} & _formats(builder):
+                raise UserError(
+                    f"{contents.title(builder)} is prepared as {', '.join(_formats(builder))} in "
+                    f"{builder.data_dir}, which needs TensorFlow to read: remove it, or pass "
+                    "another --data-dir"
+                )
+            _verify(builder, data, new, display)
+    if not options.keep_archives:
+        shutil.rmtree(downloads(builder), ignore_errors=True)
+
+
+def _builder(part: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    try:
+        with contents.quiet(), contextlib.redirect_stdout(io.StringIO()):
+            builder = tfds.builder(part, data_dir=data_dir)
+    except ImportError as error:  # a builder whose definition alone takes TensorFlow, or more
+        raise UserError(
+            f"{part} needs more than the product ({str(error).splitlines()[-1]}): {INSTALL}"
+        ) from None
+    except ValueError as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"no data set {part!r} ({reason}): choose from {', '.join(DATA_SETS)}, or a TFDS "
+            "builder[/config]"
+        ) from None
+    features = dict(builder.info.features.items())
+    label = features.get("label")
+    if "image" not in features or not isinstance(label, tfds.features.ClassLabel):
+        raise UserError(
+            f"{part} has the features {', '.join(features)}: a scenario needs image and label, one "
+            "class of several"
+        )
+    return builder
+
+
+def _verify(
+    builder: tfds.core.DatasetBuilder, data: DataSet | None, new: bool, display: Silent
+) -> None:
+    name = contents.title(builder)
+    records = sum(split.num_examples for split in builder.info.splits.values())
+    try:
+        with display.reading(name, records) as advance:
+            found = contents.examine(builder, advance)
+        recorded = contents.compare(builder, found)
+        told = counts.check(builder, data, found, new)
+    except UserError:
+        if new:  # else it would pass for a subset the next time
+            shutil.rmtree(builder.data_dir, ignore_errors=True)
+            tidy(builder)
+        raise
+    if recorded:
+        state = "as recorded"
+    elif contents.record(builder, found):
+        state = f"recorded in {contents.RECORD}"
+    else:
+        state = f"not recorded: {builder.data_dir} cannot be written"
+    display.say(f"{name}: {told}; {state}")
+
+
+def _formats(builder: tfds.core.DatasetBuilder) -> set[str]:
+    return {kind.value for kind in builder.info.available_file_formats()}

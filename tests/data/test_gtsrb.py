@@ -1,0 +1,95 @@
+"""GTSRB as a builder of our own: prepared, and read, without TensorFlow."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from magmax_jax.data import gtsrb, load_source
+from magmax_jax.data.preparation import Options, prepare
+from magmax_jax.errors import UserError
+from tests.data import archives, packing
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Archives, and where to prepare them."""
+    archives.small("gtsrb", tmp_path / "archives", monkeypatch)
+    return Options(str(tmp_path / "data"), tmp_path / "archives", repacked=True)
+
+
+def test_pictures_are_whole_and_classes_are_numbers(folders):
+    prepare("gtsrb", folders)
+    for split, per_class in (("train", packing.TRAIN), ("test", packing.TEST)):
+        source = load_source("gtsrb", split, folders.data_dir)
+        assert source.class_names == tuple(str(i) for i in range(43))
+        np.testing.assert_array_equal(np.bincount(source.labels), [per_class] * packing.CLASSES)
+        for image, label in zip(source.images, source.labels, strict=True):
+            np.testing.assert_array_equal(image, packing.pixels(label, 16))
+    records = tfds.data_source("gtsrb", split="train", data_dir=folders.data_dir)
+    names = {record["filename"].decode() for record in records}
+    assert "00002/00004_00000.ppm" in names and len(names) == len(records)
+
+
+def test_prepares_and_reads_without_tensorflow(folders):
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from magmax_jax.data import counts, gtsrb, load_source\n"
+        "from magmax_jax.data.preparation import Options, prepare\n"
+        "counts.expected = lambda data, config: {}\n"
+        f"prepare('gtsrb', Options({folders.data_dir!r}, "
+        f"Path({str(folders.manual_dir)!r}), repacked=True))\n"
+        f"print(len(load_source('gtsrb', 'test', {folders.data_dir!r})))\n"
+        "print('tensorflow' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert shown.stdout.split() == [str(packing.CLASSES * packing.TEST), "False"], shown.stderr
+
+
+def test_reads_without_its_builder(folders):
+    prepare("gtsrb", folders)
+    program = (
+        "import sys\n"
+        "from magmax_jax.data import load_source\n"
+        f"source = load_source('gtsrb', 'train', {folders.data_dir!r})\n"
+        "print(len(source), source.images[0].shape)"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert shown.stdout.strip() == "15 (16, 16, 3)", shown.stderr
+
+
+def test_other_archives_are_refused(folders):
+    options = Options(folders.data_dir, folders.manual_dir)
+    with pytest.raises(UserError, match=r"GTSRB-Training_fixed.zip is not .*md5.*--repacked"):
+        prepare("gtsrb", options)
+    packing.zipped(
+        folders.manual_dir / "GTSRB-Training_fixed.zip",
+        {"GTSRB/Final_Training/Images/00000/00000_00000.ppm": packing.picture(0, kind="PPM")},
+    )
+    with pytest.raises(UserError, match="holds no GTSRB/Training"):
+        prepare("gtsrb", folders)
+
+
+def test_incomplete_tables_are_refused(folders):
+    table = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\n99999.ppm;1;1;1;1;1;1;0\n"
+    labels = folders.manual_dir / "GTSRB_Final_Test_GT.zip"
+    packing.zipped(labels, {"GT-final_test.csv": table.encode()})
+    with pytest.raises(UserError, match=r"lacks 99999\.ppm"):
+        prepare("gtsrb", folders)
+    packing.zipped(labels, {"notes.txt": b""})
+    with pytest.raises(UserError, match=r"holds no GT-final_test\.csv"):
+        prepare("gtsrb", folders)
+
+
+def test_pictures_keep_their_pixels():
+    image = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
+    ppm = io.BytesIO()
+    Image.fromarray(image).save(ppm, "PPM")
+    decoded = Image.open(io.BytesIO(gtsrb._png(ppm.getvalue())))
+    assert decoded.format == "PNG"
+    np.testing.assert_array_equal(np.asarray(decoded), image)

@@ -1,0 +1,211 @@
+"""Preparing: names, downloads, interruptions, errors.
+
+gtsrb stands for all: its builder needs no TensorFlow.
+"""
+
+import fcntl
+import functools
+import http.server
+import os
+import re
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from magmax_jax.data import catalogue, gtsrb, making
+from magmax_jax.data.preparation import Options, known, parts, prepare
+from magmax_jax.errors import UserError
+from tests.data import archives
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Archives, and where to prepare them."""
+    archives.small("gtsrb", tmp_path / "archives", monkeypatch)
+    return Options(str(tmp_path / "data"), tmp_path / "archives", repacked=True)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Serves the folder "site" as the publishers' address; yields the paths asked for."""
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            asked.append(Path(self.path).name)
+
+    (tmp_path / "site").mkdir()
+    handler = functools.partial(Handler, directory=str(tmp_path / "site"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        monkeypatch.setattr(gtsrb, "_FOLDER", f"http://127.0.0.1:{serving.server_port}/")
+        yield asked
+        serving.shutdown()
+
+
+def files(folder):
+    return [path for path in Path(folder).rglob("*") if path.is_file()]
+
+
+class TestNames:
+    def test_a_name_stands_for_its_builders(self):
+        data = catalogue.DATA_SETS
+        assert parts("cars") == parts("cars196") == [("cars196", data["cars"])]
+        assert parts("eurosat") == parts("eurosat/rgb") == [("eurosat/rgb", data["eurosat"])]
+        assert [name for name, _ in parts("domainnet")] == [
+            f"domainnet/{d}"
+            for d in ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
+        ]
+        assert parts("domainnet/real") == [("domainnet/real", data["domainnet"])]
+        assert parts("emnist/letters") == [("emnist/letters", None)]
+        assert parts("imagenette") == [("imagenette", None)]
+
+    def test_the_catalogue_is_known_to_tfds(self):
+        for name in catalogue.DATA_SETS:
+            known(name)
+
+    def test_mistakes_are_named(self):
+        with pytest.raises(UserError, match=r"'cifar1000'.*choose from cifar10, cifar100, .*TFDS"):
+            known("cifar1000")
+        for name in ("celeb_a", "lfw"):  # no label, and names as labels
+            with pytest.raises(UserError, match=rf"{name} has the features .* image and label"):
+                known(name)
+
+    def test_builders_that_cannot_even_be_named_are_told(self, monkeypatch):
+        def construct(*_, **__):
+            raise ImportError("Failed to construct\nNo module named 'tensorflow'")
+
+        monkeypatch.setattr(making.tfds, "builder", construct)
+        with pytest.raises(UserError, match=r"coco needs more .*tensorflow.*: pip install -r"):
+            known("coco")
+
+
+class TestDownloads:
+    @pytest.fixture(autouse=True)
+    def published(self, folders, server, tmp_path):
+        """The archives lie with the publishers."""
+        for file in folders.manual_dir.iterdir():
+            shutil.copy(file, tmp_path / "site")
+
+    @pytest.fixture
+    def options(self, folders):
+        return replace(folders, manual_dir=None)
+
+    def test_finished_archives_are_not_fetched_again(self, options, server, tmp_path, monkeypatch):
+        def interrupt(ppm):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(gtsrb, "_png", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                prepare("gtsrb", options)
+        data = Path(options.data_dir)
+        assert len(server) == 3 and not (data / "gtsrb").exists()
+        # What a kill leaves: an unfinished data set, an unfinished archive.
+        (data / "gtsrb" / "incomplete.ABC_1.0.0").mkdir(parents=True)
+        (data / "downloads" / "gtsrb" / "x.zip.tmp.123").mkdir()
+        prepare("gtsrb", options)
+        assert len(server) == 3
+        assert [path.name for path in (data / "gtsrb").iterdir()] == ["1.0.0"]
+        kept = files(data / "downloads")
+        assert len(kept) == 6 and not list(data.rglob("*.tmp.*"))  # each with its address
+
+    def test_archives_can_go(self, options):
+        prepare("gtsrb", replace(options, keep_archives=False))
+        assert not files(Path(options.data_dir) / "downloads")
+
+    def test_a_dead_link_is_told_and_the_others_are_kept(self, options, server, tmp_path):
+        (tmp_path / "site" / "GTSRB_Final_Test_GT.zip").rename(tmp_path / "away")
+        with pytest.raises(UserError) as raised:
+            prepare("gtsrb", options)
+        for words in (
+            "GTSRB_Final_Test_GT.zip. HTTP code: 404",
+            "put GTSRB-Training_fixed.zip, GTSRB_Final_Test_GT.zip and GTSRB_Final_Test_Images.zip",
+            f"{options.data_dir}/downloads/manual",
+            "publisher: https://benchmark.ini.rub.de/",
+        ):
+            assert words in str(raised.value)
+        assert not (Path(options.data_dir) / "gtsrb").exists()
+        assert not list(Path(options.data_dir).rglob("*.tmp.*"))
+        by_hand = Path(options.data_dir) / "downloads" / "manual"
+        by_hand.mkdir()
+        (tmp_path / "away").rename(by_hand / "GTSRB_Final_Test_GT.zip")
+        prepare("gtsrb", options)
+
+    def test_no_connection_is_told(self, options, monkeypatch):
+        monkeypatch.setattr(gtsrb, "_FOLDER", "http://127.0.0.1:9/")
+        with pytest.raises(UserError, match=r"gtsrb cannot be downloaded \(no connection to 127"):
+            prepare("gtsrb", options)
+
+    def test_room_is_looked_for_first(self, options, server, monkeypatch):
+        size = 10**12
+        urls = [
+            replace(archive, size=size)
+            for archive in making.archives.archives(making.tfds.builder("gtsrb"))
+        ]
+        monkeypatch.setattr(making.archives, "archives", lambda builder: urls)
+        with pytest.raises(UserError, match=r"at least 3000.0 GB .* free: make room"):
+            prepare("gtsrb", options)
+        assert not server
+
+
+@pytest.mark.parametrize(
+    ("builder", "files", "known_of_it"),
+    [
+        ("cars196", ("car_devkit.tgz", "cars_test.tgz"), "dead since 2023; .*--repacked"),
+        ("sun397", ("Partitions.zip", "SUN397.tar.gz"), "dead since 2025 .*--repacked"),
+        ("caltech_birds2011", ("CUB_200_2011.tgz", "segmentations.tgz"), ""),
+    ],
+)
+def test_links_known_to_be_dead_are_told(builder, files, known_of_it):
+    infos = {f"http://there/{file}": SimpleNamespace(filename=file, size=1) for file in files}
+    infos |= {url.replace("http:", "https:"): info for url, info in infos.items()}
+    page = SimpleNamespace(homepage="http://page")
+    builder = SimpleNamespace(name=builder, url_infos=infos, info=page)
+    told = making.archives.how_to_fetch(builder, Path("/by/hand"))
+    pattern = f"put {' and '.join(files)} into /by/hand and .*publisher: http://page.*{known_of_it}"
+    assert re.search(pattern, told)
+    assert {archive.url for archive in making.archives.archives(builder)} == set(infos)
+
+
+class TestFolders:
+    def test_archives_may_lie_in_a_folder_of_their_name(self, folders):
+        (folders.manual_dir / "gtsrb").mkdir()
+        for file in files(folders.manual_dir):
+            file.rename(folders.manual_dir / "gtsrb" / file.name)
+        prepare("gtsrb", folders)
+
+    def test_mistakes_are_named(self, folders):
+        with pytest.raises(UserError, match=r"--manual-dir .*nowhere: there is no such folder"):
+            prepare("gtsrb", replace(folders, manual_dir=folders.manual_dir / "nowhere"))
+        with pytest.raises(UserError, match=r"is not prepared in .*: leave out --verify"):
+            prepare("gtsrb", replace(folders, verify=True))
+        assert not files(folders.data_dir)
+
+    def test_what_nothing_downloads_is_told(self, folders, monkeypatch):
+        monkeypatch.setattr(making, "_require_modules", lambda builder: None)
+        with pytest.raises(UserError, match=r"resisc45 .*lacks NWPU-RESISC45; .*--manual-dir"):
+            prepare("resisc45", folders)
+        with pytest.raises(UserError, match=r"lacks ILSVRC2012_img_train.tar and .*register"):
+            prepare("imagenet", folders)
+
+    def test_one_process_at_a_time(self, folders):
+        folder = Path(folders.data_dir) / "downloads" / "gtsrb"
+        folder.mkdir(parents=True)
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process prepares gtsrb"):
+            prepare("gtsrb", folders)
+        os.close(handle)
+        prepare("gtsrb", folders)
+
+    def test_missing_packages_are_named(self, folders, monkeypatch):
+        monkeypatch.setattr(making.importlib.util, "find_spec", lambda module: None)
+        needed = r"svhn_cropped needs tensorflow, importlib_resources and scipy to be prepared .*"
+        with pytest.raises(UserError, match=needed + r": pip install -r requirements-prepare.txt"):
+            prepare("svhn", folders)
+        assert not Path(folders.data_dir).exists()

@@ -1,0 +1,158 @@
+"""Prepared data sets, looked at again: counts, fingerprints, damage, subsets."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from magmax_jax.data import catalogue, contents
+from magmax_jax.data.contents import RECORD
+from magmax_jax.data.preparation import Options, Silent, prepare
+from magmax_jax.errors import UserError
+from tests.data import SHARED, archives, needs_shared
+
+
+class Lines(Silent):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Archives, and where to prepare them."""
+    archives.small("gtsrb", tmp_path / "archives", monkeypatch)
+    return Options(str(tmp_path / "data"), tmp_path / "archives", repacked=True)
+
+
+@pytest.fixture
+def prepared(folders):
+    """A prepared data set, and its folder."""
+    prepare("gtsrb", folders)
+    return folders, Path(folders.data_dir) / "gtsrb" / "1.0.0"
+
+
+def test_the_record_holds_what_was_found(prepared):
+    options, folder = prepared
+    recorded = json.loads((folder / RECORD).read_text())
+    assert recorded["data_set"] == "gtsrb/1.0.0"
+    train = recorded["splits"]["train"]
+    assert train["images"] == 15 and train["per_class"][:4] == [5, 5, 5, 0]
+    lines = Lines()
+    prepare("gtsrb", replace(options, verify=True), lines)
+    assert lines.lines == ["gtsrb: train 15, test 6; 3 classes; as recorded"]
+
+
+def test_damage_is_told(prepared):
+    options, folder = prepared
+    shard = next(folder.glob("gtsrb-test*"))
+    whole = shard.read_bytes()
+    middle = len(whole) // 2
+    flipped = bytes(byte ^ 255 for byte in whole[middle : middle + 40])
+    for damaged in (whole[:middle] + flipped + whole[middle + 40 :], whole[:middle], b""):
+        shard.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"gtsrb: its test split .*remove .* prepare it ag"):
+            prepare("gtsrb", options)
+    shard.unlink()
+    with pytest.raises(UserError, match=r"gtsrb: its test split cannot be read"):
+        prepare("gtsrb", options)
+    shard.write_bytes(whole)
+    prepare("gtsrb", options)
+
+
+def test_changes_are_told(prepared):
+    options, folder = prepared
+    path = folder / RECORD
+    recorded = json.loads(path.read_text())
+    recorded["splits"]["train"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(recorded))
+    with pytest.raises(UserError, match=r"its train split is not what .* recorded .*changed"):
+        prepare("gtsrb", options)
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"magmax.json cannot be read: remove it"):
+        prepare("gtsrb", options)
+
+
+def test_a_subset_serves_but_not_from_archives(prepared, monkeypatch):
+    options, folder = prepared
+    (folder / RECORD).unlink()
+    entry = replace(catalogue.DATA_SETS["gtsrb"], train_size=26_640)
+    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", entry)
+    lines = Lines()
+    prepare("gtsrb", options, lines)
+    assert lines.lines[0].startswith("gtsrb: train a subset: 15 of 26,640, test 6; 3 classes;")
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match="has 15 images in train, of 26,640 published"):
+        prepare("gtsrb", options)
+    assert not folder.exists()
+
+
+def test_too_many_images_and_missing_classes_are_told(prepared, monkeypatch):
+    options, _ = prepared
+    entry = catalogue.DATA_SETS["gtsrb"]
+    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", replace(entry, test_size=5))
+    with pytest.raises(UserError, match="has 6 images in test, of 5 published"):
+        prepare("gtsrb", options)
+    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", replace(entry, classes=43))
+    with pytest.raises(UserError, match="has images of 3 classes in train, of 43 published"):
+        prepare("gtsrb", options)
+
+
+def test_unequal_classes_are_told(prepared, monkeypatch):
+    options, _ = prepared
+    entry = replace(catalogue.DATA_SETS["gtsrb"], name="cifar10")
+    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", entry)
+    real = contents.examine
+
+    def uneven(builder, advance):
+        found = real(builder, advance)
+        return found | {"test": replace(found["test"], per_class=[3, 2, 1] + [0] * 40)}
+
+    monkeypatch.setattr(contents, "examine", uneven)
+    monkeypatch.setattr(contents, "compare", lambda builder, found: True)
+    with pytest.raises(UserError, match="has 1 to 3 images of a class in test"):
+        prepare("gtsrb", options)
+
+
+def test_nothing_need_be_written(prepared, monkeypatch):
+    options, folder = prepared
+    (folder / RECORD).unlink()
+
+    def refuse(path, text):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(contents, "replace", refuse)
+    lines = Lines()
+    prepare("gtsrb", options, lines)
+    assert lines.lines[0].endswith(f"not recorded: {folder} cannot be written")
+
+
+def test_tfrecords_are_told(prepared):
+    options, folder = prepared
+    info = folder / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(UserError, match=r"prepared as tfrecord .* needs TensorFlow to read"):
+        prepare("gtsrb", options)
+
+
+@needs_shared("tensorflow_datasets/cifar100")
+def test_a_real_subset(tmp_path):
+    real = SHARED / "tensorflow_datasets" / "cifar100" / "3.0.2"
+    folder = tmp_path / "cifar100" / "3.0.2"  # links, as nothing may be written beside it
+    folder.mkdir(parents=True)
+    for file in real.iterdir():
+        (folder / file.name).symlink_to(file)
+    lines = Lines()
+    for _ in range(2):
+        prepare("cifar100", Options(str(tmp_path), verify=True), lines)
+    told = "cifar100: train a subset: 20,000 of 50,000, test a subset: 5,000 of 10,000; "
+    told += "100 classes; "
+    assert lines.lines == [told + f"recorded in {RECORD}", told + "as recorded"]
+    test = json.loads((folder / RECORD).read_text())["splits"]["test"]
+    assert test["per_class"] == [50] * 100
