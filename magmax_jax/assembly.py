@@ -1,7 +1,7 @@
 """What a run is made of: data, model and compiled functions, put together once."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grain
 import jax
@@ -11,6 +11,8 @@ import numpy as np
 from magmax_jax import evaluation
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.data import Batch, Preprocessing, eval_batches, num_batches, train_batches
+from magmax_jax.data.caching import CACHED_BYTES, cached
+from magmax_jax.data.fitting import untouched
 from magmax_jax.evaluation import Counts
 from magmax_jax.merges import Merge, parse_merges
 from magmax_jax.models import CLIP, num_entries, trainable, zero_shot_head
@@ -25,9 +27,6 @@ from magmax_jax.training import (
     make_trainer,
     warmup_steps,
 )
-
-CACHED_BYTES = 1 << 30
-"""A test set whose images take no more than this stays in memory between evaluations."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def assemble(config: ExperimentConfig, scenario: Scenario, layout: Layout) -> Pa
     )
     return Parts(
         config,
-        scenario,
+        replace(scenario, train=cached(scenario.train, size, config.train.workers)),
         curriculum(scenario, config),
         merges,
         layout,
@@ -135,7 +134,8 @@ def assemble(config: ExperimentConfig, scenario: Scenario, layout: Layout) -> Pa
 def _test_batches(
     config: ExperimentConfig, scenario: Scenario, size: int, layout: Layout
 ) -> Iterable[Batch]:
-    """In memory when all images are small."""
+    """In memory between evaluations when all images are small, as the batches that they are shown
+    in: each image once, whether it was fitted or not."""
     batches = eval_batches(
         scenario.test,
         np.flatnonzero(scenario.task_of >= 0),
@@ -144,5 +144,8 @@ def _test_batches(
         config.train.workers,
         layout.rows(config.eval_batch_size),
     )
-    height, width = scenario.test.image_shape or (size, size)
-    return list(batches) if 3 * height * width * scenario.num_test <= CACHED_BYTES else batches
+    test = scenario.test
+    height, width = test.image_shape if untouched(test.image_shape, size) else (size, size)
+    small = 3 * height * width * scenario.num_test <= CACHED_BYTES
+    there = isinstance(test.images, np.ndarray)  # is in memory already
+    return list(batches) if small and not there else batches

@@ -61,8 +61,8 @@ class ScenarioConfig:
     templates: tuple[str, ...] = ()
     """Prompts, {} standing for the class name; none means the data set's published ones."""
     names: Literal["published", "plain"] = "published"
-    """Class names in prompts: as the paper put them, cifar100's, imagenet_r's and domainnet's with
-    underscores ("aquarium_fish"), or with spaces throughout."""
+    """Class names in prompts: as the paper put them, cifar100's with their underscores
+    ("aquarium_fish"), or with spaces throughout."""
 
     def __post_init__(self):
         _require(
@@ -150,7 +150,8 @@ class TrainConfig:
     crop_scale: tuple[float, float] = (0.9, 1.0)
     """Area of the random resized crop, as a share of the image; 1 1 switches it off."""
     workers: int = 0
-    """Processes that decode images; 0 decodes in threads."""
+    """Processes that decode images; 0 decodes in threads. A small data set (images of one size, at
+    most 1 GiB) is decoded once, kept in memory and read by threads, whatever this says."""
     freeze: tuple[str, ...] = ()
     """Patterns of parameters to leave as they are, by Hugging Face's names:
     'vision_model.encoder.layers.[0-5].*' freezes the first six layers."""

@@ -1,96 +1,141 @@
 """TensorFlow Datasets as sources, read at random and without TensorFlow."""
 
 import contextlib
-import io
 import logging
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
-from magmax_jax.data.folders import decode_rgb
+from magmax_jax.data.catalogue import DataSet, builder_of, find
 from magmax_jax.data.joining import join_domains
-from magmax_jax.data.published import canonical, published_domains
+from magmax_jax.data.published import published_domains, wordnet_ids
+from magmax_jax.data.records import Records, read_columns
 from magmax_jax.data.sources import Source, Split, hold_out
+from magmax_jax.data.splits import check_fingerprint, divide
 from magmax_jax.errors import UserError
-
-_CHUNK = 1024  # records fetched together while labels are read
-
-
-@dataclass(frozen=True)
-class Records:
-    """Records of one data source, decoded when indexed: images[i] is uint8 (height, width, 3)."""
-
-    name: str
-    records: Any
-    """TFDS's own data source, which leaves images encoded and reopens its files after pickling."""
-    rows: np.ndarray
-    """int64 (n,): which of the records, in order."""
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        row = int(self.rows[index])
-        where = f"{self.name}: record {row}"
-        # Pillow decodes greyscale and palettes to RGB alike, and TFDS would ask for OpenCV.
-        try:
-            image = Image.open(io.BytesIO(self.records[row]["image"]))
-        except OSError as error:
-            raise UserError(f"{where} is not a readable image ({error}); prepare it anew") from None
-        return decode_rgb(image, where)
 
 
 def load_builder(dataset: str, split: Split, data_dir: str | None) -> Source:
     """A prepared TFDS data set with the features `image` and `label`.
 
-    "test" is the builder's test split, else its validation split; a builder with one split only is
-    divided by `hold_out`. domainnet joins its domains, one TFDS config each.
+    What `catalogue` says of it holds: splits, division, domains. Of other builders "test" is the
+    test split, else the validation split; one with a single split is divided by `hold_out`.
 
     Raises:
-      UserError: TFDS knows no such builder, it is not prepared as array_record, or lacks features.
+      UserError: TFDS knows no such builder, it is not prepared as array_record, lacks features or
+        splits, or is not the data set that `catalogue` describes.
     """
-    name = canonical(dataset)
-    if name != "domainnet":
-        return _load_one(name, split, data_dir)
-    domains = tuple(sorted(published_domains(name)))
-    parts = [_load_one(f"{name}/{domain}", split, data_dir) for domain in domains]
-    return join_domains(parts, domains)
+    data, name = find(dataset), builder_of(dataset)
+    if data and data.domains == "configs" and "/" not in name:
+        base, colon, version = name.partition(":")
+        domains = tuple(sorted(published_domains(dataset)))
+        full = [f"{base}/{domain}{colon}{version}" for domain in domains]
+        return join_domains([_load_one(each, data, split, data_dir) for each in full], domains)
+    return _load_one(name, data, split, data_dir)
 
 
-def _load_one(name: str, split: Split, data_dir: str | None) -> Source:
+def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | None) -> Source:
     builder = _prepared(name, data_dir)
-    features = builder.info.features
-    for key in ("image", "label"):
-        if key not in features:
-            found = ", ".join(features)
-            raise UserError(f"{name} has the features {found}: a scenario needs image and label")
-    if not isinstance(features["label"], tfds.features.ClassLabel):
-        raise UserError(f"{name}: its label is no single class; choose a classification data set")
-    splits = list(builder.info.splits)
-    wanted = [split] if split == "train" else ["test", "validation"]
-    part = splits[0] if len(splits) == 1 else next((s for s in wanted if s in splits), None)
-    if part is None:
-        raise UserError(f"{name} has the splits {', '.join(splits)}: none serves as {split}")
+    features, splits = builder.info.features, list(builder.info.splits)
+    key = data.split.key if data and data.split else None
+    _check_features(name, features, key)
+    part = _part(name, data, split, splits)
+    # Segmentation masks beside the image stay encoded too: nobody asks for them.
+    pictures = [each for each in features if isinstance(features[each], tfds.features.Image)]
     with _quiet():
-        records = builder.as_data_source(split=part, decoders={"image": tfds.decode.SkipDecoding()})
-    labels = _read_labels(records)
+        records = builder.as_data_source(
+            split=part, decoders=dict.fromkeys(pictures, tfds.decode.SkipDecoding())
+        )
+    labels, files = read_columns(records, key)
+    labels, class_names = _compact(name, data, labels, features["label"].names)
     if labels.min() < 0:
         raise UserError(f"{name}: its {part} split has images without a label; it cannot serve")
-    rows = hold_out(labels, split) if len(splits) == 1 else np.arange(len(labels))
+    if data and data.split:
+        divided = divide(files, labels, data.split)
+        check_fingerprint(name, [files[i] for i in divided["test"]], data.split)
+        rows = divided[split]
+    else:
+        divide_it = data is None and len(splits) == 1
+        rows = hold_out(labels, split) if divide_it else np.arange(len(labels))
+    by_file = data is not None and data.domains == "file name"
+    domain_names = tuple(sorted(published_domains(name))) if by_file else ()
     height, width, _ = features["image"].shape
     return Source(
         images=Records(name, records, rows),
         labels=labels[rows],
-        class_names=tuple(features["label"].names),
+        class_names=class_names,
+        domains=_domains(name, [files[i] for i in rows], domain_names) if by_file else None,
+        domain_names=domain_names,
         image_shape=(height, width) if height and width else None,
     )
 
 
+def _check_features(name: str, features: Sequence[str], key: str | None) -> None:
+    for needed in filter(None, ("image", "label", key)):
+        if needed not in features:
+            found = ", ".join(features)
+            also = f"; it is divided by {key}: prepare it anew" if needed == key else ""
+            raise UserError(
+                f"{name} has the features {found}: a scenario needs image and label{also}"
+            )
+    if not isinstance(features["label"], tfds.features.ClassLabel):
+        raise UserError(f"{name}: its label is no single class; choose a classification data set")
+
+
+def _part(name: str, data: DataSet | None, split: Split, splits: list[str]) -> str:
+    """The TFDS split, or two joined by +, to read for `split`."""
+    if data:
+        wanted = [data.train if split == "train" or data.split else data.test]
+    elif len(splits) == 1:
+        wanted = splits
+    else:
+        wanted = ["train"] if split == "train" else ["test", "validation"]
+    part = next((each for each in wanted if set(each.split("+")) <= set(splits)), None)
+    if part is None:
+        needed = f" (it needs {wanted[0]}): prepare it anew" if data else ""
+        raise UserError(
+            f"{name} has the splits {', '.join(splits)}: none serves as {split}{needed}"
+        )
+    return part
+
+
+def _compact(
+    name: str, data: DataSet | None, labels: np.ndarray, names: Sequence[str]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels and class names, of WordNet ids those with a published name alone, in its order."""
+    named = wordnet_ids(name)
+    if named and named.keys() <= set(names):
+        place = {each: i for i, each in enumerate(names)}
+        new = np.full(len(names), -1, np.int32)
+        new[[place[each] for each in named]] = np.arange(len(named))
+        labels, names = np.where(labels < 0, labels, new[labels]), named.values()
+    # Another config of the same builder may well be another data set.
+    if data and name.startswith(data.builder) and len(names) != data.classes:
+        raise UserError(
+            f"{name} has {len(names)} classes where {data.name} has {data.classes}: it is another "
+            "data set; prepare it anew"
+        )
+    return labels, tuple(names)
+
+
+def _domains(name: str, files: list[str], domain_names: tuple[str, ...]) -> np.ndarray:
+    """int32 (n,), of files called .../domain_number.jpg."""
+    number = {domain: i for i, domain in enumerate(domain_names)}
+    found = [file.split("/")[-1].rpartition("_")[0] for file in files]
+    unknown = set(found) - set(number)
+    if unknown:
+        raise UserError(
+            f"{name}: {files[found.index(min(unknown))]} is called after none of its domains "
+            f"({', '.join(domain_names)}); prepare it anew"
+        )
+    return np.array([number[domain] for domain in found], np.int32)
+
+
 def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     try:
+        if name.split(":")[0] == "gtsrb":  # ours: TFDS knows it once it is imported
+            from magmax_jax.data import gtsrb  # noqa: F401
         with _quiet():
             builder = tfds.builder(name, data_dir=data_dir)
             readable = builder.is_prepared() and {"array_record", "parquet"} & {
@@ -102,21 +147,15 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             f"dataset {name!r}: neither digits, folder nor a TFDS builder ({reason})"
         ) from None
     if not readable:
+        known = find(name)
+        ours = known.name if known and name.startswith(known.builder) else name
+        place = f" --data-dir {data_dir}" if data_dir else ""
         raise UserError(
-            f"{name} is not prepared as array_record in {builder.data_dir}: once, with TensorFlow "
-            f"installed, run tfds.builder({name!r}, data_dir={data_dir!r}, "
-            "file_format='array_record').download_and_prepare(), or pass the data_dir that holds it"
+            f"{name} is not prepared as array_record in {builder.data_dir}: run once "
+            f"python -m experiments.prepare {ours}{place}, or pass the "
+            "data_dir that holds it"
         )
     return builder
-
-
-def _read_labels(records: Any) -> np.ndarray:
-    """int32 (n,); the images stay encoded, so this costs no more than reading the files."""
-    labels: list[int] = []
-    for start in range(0, len(records), _CHUNK):
-        rows = range(start, min(start + _CHUNK, len(records)))
-        labels += [record["label"] for record in records.__getitems__(list(rows))]
-    return np.array(labels, np.int32)
 
 
 @contextlib.contextmanager

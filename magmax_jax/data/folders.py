@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from magmax_jax.data.decoding import decode_rgb
 from magmax_jax.data.sources import Source, Split
 from magmax_jax.errors import UserError
 
@@ -26,16 +27,12 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
+        return self.read(index)
+
+    def read(self, index: int, least: int | None = None) -> np.ndarray:
+        """uint8 (height, width, 3); `least` is `decode_rgb`'s."""
         with _open(self.paths[index]) as image:
-            return decode_rgb(image, self.paths[index])
-
-
-def decode_rgb(image: Image.Image, where: str) -> np.ndarray:
-    """An opened image as uint8 (height, width, 3); `where` names it in the UserError raised."""
-    try:
-        return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{where}: the image is damaged ({error}); replace or remove it") from None
+            return decode_rgb(image, self.paths[index], least)
 
 
 def load_folder(data_dir: str | None, split: Split) -> Source:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from magmax_jax.data.decoding import read
 from magmax_jax.data.sources import Source
 from magmax_jax.errors import UserError
 
@@ -17,13 +18,19 @@ class Joined:
     parts: tuple[Any, ...]
     starts: np.ndarray
     """int64 (parts,): the index at which each part begins."""
+    shapes: tuple[tuple[int, int] | None, ...]
+    """(height, width) of every image of a part, None when they differ."""
 
     def __len__(self) -> int:
         return int(self.starts[-1]) + len(self.parts[-1])
 
     def __getitem__(self, index: int) -> np.ndarray:
+        return self.read(index)
+
+    def read(self, index: int, least: int | None = None) -> np.ndarray:
+        """uint8 (height, width, 3); `least` is `decode_rgb`'s."""
         part = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return self.parts[part][int(index - self.starts[part])]
+        return read(self.parts[part], int(index - self.starts[part]), least)
 
 
 def join_domains(parts: Sequence[Source], names: Sequence[str]) -> Source:
@@ -84,7 +91,8 @@ def join_datasets(parts: Sequence[Source], names: Sequence[str]) -> Source:
 
 
 def _images(parts: Sequence[Source]) -> Joined:
-    return Joined(tuple(part.images for part in parts), _starts(_sizes(parts)))
+    shapes = tuple(part.image_shape for part in parts)
+    return Joined(tuple(part.images for part in parts), _starts(_sizes(parts)), shapes)
 
 
 def _sizes(parts: Sequence[Source]) -> list[int]:

@@ -1,6 +1,6 @@
 """Batches of one shape, from a source to the host's memory, with Grain.
 
-Grain passes positions about until a batch is complete; only then are its images read. Order and
+Grain passes numbers about until a batch is complete; only then are its images read. Order and
 padding are thus decided before any decoding, and threads and processes cannot change them.
 """
 
@@ -14,10 +14,13 @@ import grain
 import numpy as np
 from absl import flags
 
-from magmax_jax.data.fitting import centre_square, shrink
+from magmax_jax.data.caching import Cached, in_memory
+from magmax_jax.data.decoding import read
+from magmax_jax.data.fitting import Fit, for_evaluation, for_training
 from magmax_jax.data.sources import Source
 
 PREFETCHED_BATCHES = 4  # held ready by the threads of each process
+THREADS = 4  # of each process
 
 
 class Batch(NamedTuple):
@@ -49,25 +52,29 @@ def train_batches(
     size: int,
     workers: int = 0,
     rows: np.ndarray | None = None,
+    threads: int = THREADS,
 ) -> grain.IterDataset[Batch]:
     """`epochs` passes over source[indices], each in another order.
 
-    The same seed gives the same batches, whatever `workers`. Iterators are Grain's: `get_state` and
-    `set_state` resume one in the middle. Images of one size pass untouched; others are shrunk to
+    The same seed gives the same batches, whatever `workers` and `threads`, and whether images are
+    cached. Iterators are Grain's: `get_state` and `set_state` resume one in the middle. Images of
+    one size pass untouched unless they are very large (`fitting.untouched`); others are shrunk to
     somewhat above `size` and laid on a common canvas (`fitting.shrink`), for the device to crop.
 
     Args:
       indices: int (n,), positions in the source.
       seed: in [0, 2^32).
       size: the side in pixels to which the device will resize.
-      workers: processes that read images; 0 reads in threads of this one.
+      workers: processes that read images; 0 reads in threads of this one, as does whatever it is a
+        source that is in memory or stays there (`caching.cached`).
       rows: int (r,), which rows of each batch to read, where other hosts read the others; all by
         default.
+      threads: that read images, in this process or in each worker.
     """
     # A seed goes through Grain's hash; without, seeds 5 and 6 would share all epochs but one.
-    positions = grain.MapDataset.source(_ints(indices)).seed(seed).shuffle()
-    fit = partial(shrink, size=size)
-    return _batches(positions, source, batch_size, epochs, workers, fit, rows)
+    order = grain.MapDataset.range(len(indices)).seed(seed).shuffle()
+    read_batch = _Read(source, for_training(source.image_shape, size))
+    return _batches(order, indices, read_batch, batch_size, epochs, workers, rows, threads)
 
 
 def eval_batches(
@@ -77,29 +84,39 @@ def eval_batches(
     size: int,
     workers: int = 0,
     rows: np.ndarray | None = None,
+    threads: int = THREADS,
 ) -> grain.IterDataset[Batch]:
     """One pass over source[indices], in order.
 
-    Images of one size pass untouched; others are resized and cropped here to (size, size) as
-    CLIPImageProcessor does. Arguments are those of `train_batches`.
+    Images of one size pass untouched unless they are very large; others are resized and cropped
+    here to (size, size) as CLIPImageProcessor does. Arguments are those of `train_batches`.
     """
-    positions = grain.MapDataset.source(_ints(indices))
-    fit = partial(centre_square, size=size)
-    return _batches(positions, source, batch_size, 1, workers, fit, rows)
+    order = grain.MapDataset.range(len(indices))
+    read_batch = _Read(source, for_evaluation(source.image_shape, size))
+    return _batches(order, indices, read_batch, batch_size, 1, workers, rows, threads)
 
 
-def _batches(positions, source, batch_size, epochs, workers, fit, rows) -> grain.IterDataset[Batch]:
+def _batches(
+    order: grain.MapDataset,
+    indices: np.ndarray,
+    read_batch: "_Read",
+    batch_size: int,
+    epochs: int,
+    workers: int,
+    rows: np.ndarray | None,
+    threads: int,
+) -> grain.IterDataset[Batch]:
     rows = np.arange(batch_size) if rows is None else rows
-    batches = (
-        positions.batch(batch_size, batch_fn=partial(_pad, batch_size=batch_size, rows=rows))
-        .repeat(epochs)
-        .map(_Read(source, fit))
+    # Indices are looked up a batch at a time: Grain's own way takes 10 us for each of them.
+    choose = partial(_choose, indices=np.asarray(indices), batch_size=batch_size, rows=rows)
+    batches = order.batch(batch_size, batch_fn=choose).repeat(epochs).map(read_batch)
+    # Decoding releases the GIL, copying does not.
+    copies = isinstance(read_batch.source.images, np.ndarray) and read_batch.fit is None
+    options = grain.ReadOptions(
+        num_threads=0 if copies else threads, prefetch_buffer_size=PREFETCHED_BATCHES
     )
-    in_memory = isinstance(source.images, np.ndarray)
-    threads = 0 if in_memory else PREFETCHED_BATCHES  # decoding releases the GIL, copying does not
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=PREFETCHED_BATCHES)
     dataset = batches.to_iter_dataset(options)
-    if workers:
+    if workers and not in_memory(read_batch.source.images):
         # Grain 0.2.18 reads an absl flag here and fails where no absl.app parsed it (grain #1355).
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
@@ -107,13 +124,12 @@ def _batches(positions, source, batch_size, epochs, workers, fit, rows) -> grain
     return dataset
 
 
-def _ints(indices: np.ndarray) -> list[int]:
-    return np.asarray(indices).tolist()
-
-
-def _pad(positions: Sequence[int], batch_size: int, rows: np.ndarray) -> np.ndarray:
+def _choose(
+    order: Sequence[int], indices: np.ndarray, batch_size: int, rows: np.ndarray
+) -> np.ndarray:
+    """int32 (r,): the `rows` of a batch of indices[order], -1 in padding."""
     padded = np.full(batch_size, -1, np.int32)
-    padded[: len(positions)] = positions
+    padded[: len(order)] = indices[np.asarray(order)]
     return padded[rows]
 
 
@@ -122,8 +138,8 @@ class _Read:
     """Positions int32 (b,), -1 in padding, to a `Batch`."""
 
     source: Source
-    fit: partial
-    """Image of any size -> (image of one size, its box); for sources of mixed sizes."""
+    fit: Fit | None
+    """None where images pass as they are."""
 
     def __call__(self, index: np.ndarray) -> Batch:
         mask = index >= 0
@@ -140,13 +156,19 @@ class _Read:
         return Batch(image, box, label, index, mask)
 
     def _images(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """uint8 (len(chosen), H, W, 3), written once, and int32 boxes if they are not whole."""
         images = self.source.images
-        if isinstance(images, np.ndarray):
+        if self.fit is None and isinstance(images, np.ndarray):
             return images[chosen], None
-        if not len(chosen):  # padding alone, which has a shape too
-            shape = self.source.image_shape or self.fit(np.zeros((1, 1, 3), np.uint8))[0].shape[:2]
-            return np.zeros((0, *shape, 3), np.uint8), None
-        if self.source.image_shape:
-            return np.stack([images[i] for i in chosen]), None
-        fitted, boxes = zip(*(self.fit(images[i]) for i in chosen), strict=True)
-        return np.stack(fitted), np.array(boxes, np.int32)
+        if self.fit is None and isinstance(images, Cached):
+            return images.rows(chosen), None
+        shape = (self.fit.side, self.fit.side) if self.fit else self.source.image_shape
+        pixels = np.empty((len(chosen), *shape, 3), np.uint8)
+        if self.fit is None:
+            for row, i in enumerate(chosen):
+                pixels[row] = images[i]
+            return pixels, None
+        boxes = np.empty((len(chosen), 4), np.int32)
+        for row, i in enumerate(chosen):
+            pixels[row], boxes[row] = self.fit.apply(read(images, i, self.fit.least))
+        return pixels, boxes

@@ -1,7 +1,9 @@
 """What the literature fixed for each data set: prompts, class names and orders of learning.
 
-The tables are JSON beside this file. Templates: the prompt sets published with CLIP. Class and
-domain orders and the names put into prompts: those of the MagMax experiments (arXiv 2407.06322).
+The tables are JSON beside this file, by the names of `catalogue`. Templates: the prompt sets
+published with CLIP, and for emnist and kmnist those of the TALL masks code (arXiv 2405.07813).
+Class and domain orders: those of the MagMax experiments (arXiv 2407.06322). Class names: of
+imagenet, flowers102 and pcam CLIP's; of cub200 the archive's; of the others those of MagMax.
 """
 
 import json
@@ -12,49 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from magmax_jax.data.catalogue import DataSet, find
 from magmax_jax.errors import UserError
-
-ALIASES = {
-    "cub200": "caltech_birds2011",
-    "cars": "cars196",
-    "svhn": "svhn_cropped",
-}
-"""Names in papers -> names in TFDS."""
-
-_TEMPLATES = {
-    "caltech_birds2011": "objects",
-    "cars196": "cars",
-    "cifar10": "tiny",
-    "cifar100": "tiny",
-    "digits": "numbers",
-    "domainnet": "objects",
-    "dtd": "textures",
-    "eurosat": "eurosat",
-    "food101": "food",
-    "gtsrb": "signs",
-    "imagenet2012": "objects",
-    "imagenet_r": "objects",
-    "mnist": "numbers",
-    "resisc45": "aerial",
-    "stl10": "plain",
-    "sun397": "plain",
-    "svhn_cropped": "numbers",
-}
-"""Data set -> its set in templates.json."""
-
-_NOT_IN_PROMPTS = {"caltech_birds2011": r"^\d+\.", "sun397": r"^/\w/"}
-"""Parts of class names that number or sort them: "001.Laysan_Albatross", "/a/abbey"."""
-
-
-def canonical(dataset: str) -> str:
-    """The name under which the tables and TFDS know a data set: "cub200" -> "caltech_birds2011"."""
-    return ALIASES.get(dataset, dataset)
 
 
 def templates(dataset: str) -> tuple[str, ...]:
     """Published prompts, {} standing for the class name; a plain one where there are none."""
-    name = _TEMPLATES.get(_key(dataset))
-    return tuple(_table("templates")[name]) if name else ("a photo of a {}.",)
+    data = find(dataset)
+    return tuple(_table("templates")[data.templates]) if data else ("a photo of a {}.",)
 
 
 def order(dataset: str, names: Sequence[str]) -> np.ndarray | None:
@@ -67,49 +34,76 @@ def order(dataset: str, names: Sequence[str]) -> np.ndarray | None:
     Returns:
       int64 (len(names),), indices into `names`; None where nothing is published for them.
     """
-    key, position = _key(dataset), {name: i for i, name in enumerate(names)}
-    domains = published_domains(key)
+    data, position = find(dataset), {name: i for i, name in enumerate(names)}
+    domains = published_domains(dataset)
     if domains and set(domains) == set(names):
         return np.array([position[name] for name in domains])
-    indices = _table("class_orders").get(key)
+    indices = _table("class_orders").get(data.name) if data else None
     if indices is None or len(indices) != len(names):
         return None
     # The order counts in the published list of names; another source may sort them differently.
-    listed = _table("class_names").get(key, names)
-    return np.array([position[listed[i]] for i in indices]) if set(listed) == set(names) else None
+    listed = _listed(data) or tuple(names)
+    if set(listed) == set(names):
+        return np.array([position[listed[i]] for i in indices])
+    return np.array(indices) if data.naming == "listed" else None
 
 
 def published_domains(dataset: str) -> tuple[str, ...]:
     """Domain names in the published order, () where there is none."""
-    return tuple(_table("domain_orders").get(_key(dataset), ()))
+    data = find(dataset)
+    return tuple(_table("domain_orders").get(data.name, ())) if data else ()
+
+
+def wordnet_ids(dataset: str) -> dict[str, str]:
+    """WordNet id -> class name, in the names' published order; {} where classes carry no ids."""
+    data = find(dataset)
+    names = _table("class_names").get(data.name) if data else None
+    return {key: name for name, key in names.items()} if isinstance(names, dict) else {}
 
 
 def prompt_names(dataset: str, class_names: Sequence[str], plain: bool = False) -> tuple[str, ...]:
     """Class names as they are put into prompts.
 
-    The published names where there are some: cifar100's, imagenet_r's and domainnet's keep their
-    underscores, as in the paper. Elsewhere underscores and slashes become spaces.
+    Args:
+      dataset: its name.
+      class_names: all its class names, in the data set's own order.
+      plain: the published names with spaces for underscores and slashes throughout; cifar100's
+        keep their underscores otherwise.
 
     Raises:
-      UserError: the classes of imagenet_r are WordNet ids, which no text tower understands.
+      UserError: classes are WordNet ids for which there is no name.
     """
-    key = _key(dataset)
-    listed = _table("class_names").get(key)
-    if key == "cifar100" or (listed and set(listed) == set(class_names)):
-        return tuple(class_names)
-    if key == "imagenet_r":
+    data = find(dataset)
+    if data is None:
+        return _cleaned(class_names)
+    listed, by_id = _listed(data), wordnet_ids(dataset)
+    unnamed = [name for name in class_names if by_id and _is_id(name) and name not in by_id]
+    if unnamed:
         raise UserError(
-            "imagenet_r: its classes are WordNet ids here; use dataset folder with one folder per "
-            "class that carries the class's name"
+            f"{dataset}: WordNet id {unnamed[0]} is none of its {len(by_id)} classes; use dataset "
+            "folder with one folder per class that carries the class's name"
         )
-    if listed and len(listed) == len(class_names):
-        return tuple(listed)  # numbers or code words in the data set's own order
-    prefix = _NOT_IN_PROMPTS.get(key, "^$")
-    return tuple(re.sub(r"[_/]+", " ", re.sub(prefix, "", name)).strip() for name in class_names)
+    names = tuple(by_id.get(name, name) for name in class_names)
+    known = set(listed) == set(names)
+    if data.naming == "listed" and not known and len(listed) == len(names):
+        names, known = listed, True  # for numbers or code words in the data set's own order
+    if data.naming == "kept" or (data.naming == "listed" and known):
+        return _cleaned(names) if plain else names
+    return _cleaned(names, data.drop)
 
 
-def _key(dataset: str) -> str:
-    return canonical(dataset).split("/")[0].split(":")[0]  # without TFDS's /config and :version
+def _cleaned(names: Sequence[str], drop: str = "") -> tuple[str, ...]:
+    kept = (re.sub(drop, "", name) if drop else name for name in names)
+    return tuple(re.sub(r"[\s_/]+", " ", name).strip() for name in kept)
+
+
+def _is_id(name: str) -> bool:
+    return re.fullmatch(r"n\d{8}", name) is not None
+
+
+def _listed(data: DataSet) -> tuple[str, ...]:
+    """The published class names, () where the data set's own ones count."""
+    return tuple(_table("class_names").get(data.name, ()))
 
 
 def _table(name: str) -> dict[str, Any]:

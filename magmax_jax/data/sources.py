@@ -30,25 +30,35 @@ class Source:
 
 
 def load_source(dataset: str, split: Split, data_dir: str | None = None) -> Source:
-    """The `split` of `dataset`: "digits", "folder", or a TFDS builder (see `ScenarioConfig`).
+    """Reads the `split` of a data set.
+
+    Args:
+      dataset: "digits", "digits_styles", "folder", "folder:DIR" for a folder beside other data
+        sets, a name of `catalogue`, or any TFDS builder.
+      data_dir: where prepared TFDS data sets lie (TFDS's own place by default), or the folder.
 
     Raises:
       UserError: there is no such data set, it is not where `data_dir` says, or it cannot be read.
     """
     # Each reader is imported when asked for: TFDS and scikit-learn are slow to start.
-    if dataset == "digits":
-        return _load_digits(split)
-    if dataset == "folder":
+    kind, colon, folder = dataset.partition(":")
+    if kind == "folder":
         from magmax_jax.data.folders import load_folder
 
-        return load_folder(data_dir, split)
+        return load_folder((folder or None) if colon else data_dir, split)
+    if dataset in ("digits", "digits_styles"):
+        from magmax_jax.data import digits
+
+        return digits.load_digits(split) if dataset == "digits" else digits.load_styles(split)
     from magmax_jax.data.builders import load_builder
 
     return load_builder(dataset, split, data_dir)
 
 
 def hold_out(labels: np.ndarray, split: Split) -> np.ndarray:
-    """Splits a data set that has one part only: every fifth image of each class is for testing.
+    """Divides a data set that has one part only: every fifth image of each class is for testing.
+
+    For digits and unknown builders; `splits.divide` serves the known ones.
 
     Args:
       labels: int (n,).
@@ -74,18 +84,3 @@ def rank_in_group(groups: np.ndarray) -> np.ndarray:
     rank = np.empty(len(groups), np.int64)
     rank[by_group] = np.arange(len(groups)) - first[inverse]
     return rank
-
-
-def _load_digits(split: Split) -> Source:
-    """scikit-learn's 1797 8x8 digits (no download), grey repeated to RGB; split by `hold_out`."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    chosen = hold_out(digits.target, split)
-    grey = np.round(digits.images[chosen] * (255 / 16)).astype(np.uint8)
-    return Source(
-        images=np.repeat(grey[..., None], 3, axis=-1),
-        labels=digits.target[chosen].astype(np.int32),
-        class_names=tuple(map(str, digits.target_names)),
-        image_shape=(8, 8),
-    )

@@ -5,41 +5,11 @@ import numpy as np
 import pytest
 
 from magmax_jax.data import Batch, Preprocessing, Source, eval_batches, num_batches, train_batches
-from magmax_jax.data.fitting import shrink
+from magmax_jax.data.caching import cached
 from magmax_jax.data.folders import ImageFiles
 from magmax_jax.errors import UserError
 from tests.data import SHARED, needs_shared
-
-
-class Pictures:
-    """Images that are not an array; number i is filled with i."""
-
-    def __init__(self, shapes):
-        self.shapes = shapes
-
-    def __getitem__(self, index):
-        return np.full((*self.shapes[index], 3), index, np.uint8)
-
-
-def uniform(count=23, in_memory=True):
-    shapes = [(4, 6)] * count
-    images = Pictures(shapes)
-    if in_memory:
-        images = np.stack([images[i] for i in range(count)])
-    labels = (np.arange(count) % 3).astype(np.int32)
-    return Source(images, labels, ("a", "b", "c"), image_shape=(4, 6))
-
-
-def mixed():
-    shapes = [(20, 30), (90, 40), (64, 64), (10, 100), (300, 200)]
-    return Source(Pictures(shapes), np.zeros(5, np.int32), ("a",))
-
-
-def assert_same(ours, theirs):
-    ours, theirs = list(ours), list(theirs)
-    assert len(ours) == len(theirs)
-    for a, b in zip(ours, theirs, strict=True):
-        jax.tree.map(np.testing.assert_array_equal, a, b)
+from tests.data.cases import assert_same, mixed, uniform
 
 
 def test_batches_have_one_shape_and_lose_nothing():
@@ -128,9 +98,13 @@ def test_hosts_read_parts_of_the_same_batches(source):
     np.testing.assert_array_equal(half.index, [1, -1])
 
 
-@pytest.mark.parametrize(("in_memory", "workers"), [(True, 0), (False, 0), (True, 2)])
-def test_an_iterator_resumes_from_its_state(in_memory, workers):
-    source = uniform(in_memory=in_memory)
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    "source",
+    [uniform(), uniform(in_memory=False), cached(uniform(in_memory=False), 32)],
+    ids=["memory", "one by one", "cached"],
+)
+def test_an_iterator_resumes_from_its_state(source, workers):
     batches = train_batches(source, np.arange(23), 8, 2, seed=5, size=32, workers=workers)
     iterator = iter(batches)
     for _ in range(2):
@@ -139,40 +113,6 @@ def test_an_iterator_resumes_from_its_state(in_memory, workers):
     resumed = iter(batches)
     resumed.set_state(json.loads(json.dumps(state)))  # as checkpoints keep it
     assert_same(resumed, iterator)
-
-
-def test_evaluation_of_mixed_sizes_crops_squares():
-    (batch,) = eval_batches(mixed(), np.arange(5), 5, size=48)
-    assert batch.image.shape == (5, 48, 48, 3)
-    np.testing.assert_array_equal(batch.box, [[0, 0, 48, 48]] * 5)
-    # Each picture has one colour, which resizing keeps.
-    np.testing.assert_array_equal(batch.image, np.arange(5)[:, None, None, None] + 0 * batch.image)
-
-
-def test_training_on_mixed_sizes_keeps_a_region_to_crop():
-    batches = train_batches(mixed(), np.arange(5), 5, epochs=1, seed=0, size=48)
-    (batch,) = batches
-    assert batch.image.shape == (5, 90, 90, 3)  # 90 = 1.5 ceil(1.25 48)
-    boxes = dict(zip(batch.index.tolist(), batch.box.tolist(), strict=True))
-    assert boxes == {
-        0: [0, 0, 20, 30],  # as it is
-        1: [0, 0, 60, 40],  # trimmed
-        2: [0, 0, 60, 60],  # shrunk
-        3: [0, 0, 10, 15],  # trimmed, never enlarged
-        4: [0, 0, 90, 60],  # shrunk, no longer than allowed
-    }
-    for image, (_, _, height, width), index in zip(
-        batch.image, batch.box, batch.index, strict=True
-    ):
-        np.testing.assert_array_equal(image[:height, :width], index)
-        assert not image[height:].any() and not image[:, width:].any()
-
-
-def test_shrinking_trims_both_ends_alike():
-    image = np.arange(9, dtype=np.uint8)[None, :, None].repeat(2, 0).repeat(3, 2)
-    canvas, box = shrink(image, 8)
-    assert box == (0, 0, 2, 3)
-    np.testing.assert_array_equal(canvas[0, :3, 0], [3, 4, 5])
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -1,13 +1,10 @@
-import io
 import pickle
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 
-from magmax_jax.data import builders, load_source
+from magmax_jax.data import load_source
 from magmax_jax.data.sources import hold_out, rank_in_group
 from magmax_jax.errors import UserError
 from tests.data import SHARED, needs_shared
@@ -51,6 +48,24 @@ class TestDigits:
         np.testing.assert_array_equal(train.images[0][0, :, 1], [0, 0, 80, 207, 143, 16, 0, 0])
 
 
+class TestDigitsInStyles:
+    def test_three_domains_of_the_same_digits(self):
+        styles, digits = load_source("digits_styles", "test"), load_source("digits", "test")
+        assert styles.domain_names == ("plain", "inverted", "coloured")
+        np.testing.assert_array_equal(np.bincount(styles.domains), [355] * 3)
+        np.testing.assert_array_equal(styles.labels.reshape(3, -1), [digits.labels] * 3)
+        plain, inverted, coloured = styles.images.reshape(3, 355, 8, 8, 3)
+        np.testing.assert_array_equal(plain, digits.images)
+        np.testing.assert_array_equal(inverted, 255 - digits.images)
+        assert styles.images.dtype == np.uint8 and styles.domains.dtype == np.int32
+        # Ink on black: no brighter than the digit, of one colour throughout an image.
+        assert (coloured <= plain).all() and (coloured.max(-1) == plain.max(-1)).all()
+        assert len(np.unique(coloured.max((1, 2)), axis=0)) >= 6
+
+    def test_splits_are_those_of_digits(self):
+        assert len(load_source("digits_styles", "train")) == 3 * 1442
+
+
 class TestFolder:
     def test_classes(self, tmp_path):
         images = {"cat": picture(1), "red_fox": picture(2, channels=1)}
@@ -75,9 +90,15 @@ class TestFolder:
         copy = pickle.loads(pickle.dumps(source))
         np.testing.assert_array_equal(copy.images[2], picture(2, height=8))
 
+    def test_a_folder_may_carry_its_own_path(self, tmp_path):
+        write(tmp_path / "here" / "train" / "cat" / "a.png", picture(1))
+        source = load_source(f"folder:{tmp_path / 'here'}", "train", str(tmp_path / "elsewhere"))
+        assert source.class_names == ("cat",) and len(source) == 1
+
     def test_mistakes_are_named(self, tmp_path):
-        with pytest.raises(UserError, match="needs data_dir"):
-            load_source("folder", "train")
+        for dataset in ("folder", "folder:"):
+            with pytest.raises(UserError, match="needs data_dir"):
+                load_source(dataset, "train")
         with pytest.raises(UserError, match=r"train: there is no such folder"):
             load_source("folder", "train", str(tmp_path))
         (tmp_path / "train").mkdir()
@@ -101,102 +122,6 @@ class TestFolder:
         path.write_bytes(b"no image at all")
         with pytest.raises(UserError, match=r"cat/a.png: not a readable image"):
             load_source("folder", "train", str(tmp_path))
-
-
-class FakeRecords(list):
-    def __getitems__(self, rows):
-        return [self[row] for row in rows]
-
-
-def fake_builder(splits, **features):
-    """A prepared builder whose splits hold the given labels, each image being `picture(label)`."""
-
-    def record(label):
-        buffer = io.BytesIO()
-        Image.fromarray(picture(abs(label), channels=1).squeeze()).save(buffer, "PNG")
-        return {"image": buffer.getvalue(), "label": label}
-
-    features = features or {
-        "image": tfds.features.Image(shape=(None, None, 1)),
-        "label": tfds.features.ClassLabel(names=["a", "b"]),
-    }
-    return SimpleNamespace(
-        info=SimpleNamespace(features=features, splits=dict.fromkeys(splits)),
-        as_data_source=lambda split, decoders: FakeRecords(map(record, splits[split])),
-    )
-
-
-class TestBuilders:
-    @pytest.fixture
-    def prepared(self, monkeypatch):
-        def use(**by_name):
-            monkeypatch.setattr(builders, "_prepared", lambda name, _: by_name[name])
-
-        return use
-
-    def test_grey_images_become_rgb_and_validation_serves_as_test(self, prepared):
-        prepared(toy=fake_builder({"train": [0, 1, 1], "validation": [1, 0]}))
-        source = load_source("toy", "test")
-        np.testing.assert_array_equal(source.labels, [1, 0])
-        image = np.broadcast_to(picture(1, channels=1), (6, 9, 3))
-        np.testing.assert_array_equal(source.images[0], image)
-        assert source.image_shape is None and source.class_names == ("a", "b")
-
-    def test_a_single_split_is_divided(self, prepared):
-        prepared(toy=fake_builder({"train": [0, 1] * 10}))
-        train, test = load_source("toy", "train"), load_source("toy", "test")
-        assert (len(train), len(test), len(test.images)) == (16, 4, 4)
-        np.testing.assert_array_equal(np.bincount(test.labels), [2, 2])
-        np.testing.assert_array_equal(
-            test.images[1], np.broadcast_to(picture(1, channels=1), (6, 9, 3))
-        )
-
-    def test_domainnet_joins_its_domains(self, prepared):
-        domains = ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
-        parts = {
-            f"domainnet/{d}": fake_builder({"train": [i % 2] * (i + 1), "test": [0]})
-            for i, d in enumerate(domains)
-        }
-        prepared(**parts)
-        source = load_source("domainnet", "train")
-        assert source.domain_names == domains and len(source) == len(source.images) == 21
-        np.testing.assert_array_equal(np.bincount(source.domains), [1, 2, 3, 4, 5, 6])
-        for index in (0, 1, 2, 3, 20):
-            expected = picture(source.labels[index], channels=1)
-            np.testing.assert_array_equal(source.images[index][..., :1], expected)
-
-    def test_mistakes_are_named(self, prepared):
-        prepared(
-            text=fake_builder({"train": [0]}, text=None, label=None),
-            detection=fake_builder({"train": [0]}, image=None, label=None),
-            untrained=fake_builder({"test": [0], "extra": [0]}),
-            hidden=fake_builder({"train": [0], "test": [-1]}),
-        )
-        with pytest.raises(UserError, match=r"text has the features text, label: .* needs image"):
-            load_source("text", "train")
-        with pytest.raises(UserError, match="no single class"):
-            load_source("detection", "train")
-        with pytest.raises(UserError, match="splits test, extra: none serves as train"):
-            load_source("untrained", "train")
-        with pytest.raises(UserError, match="images without a label"):
-            load_source("hidden", "test")
-
-    def test_unknown_and_unprepared_builders(self, tmp_path, caplog):
-        with pytest.raises(UserError, match=r"'cifar1000': neither digits, folder nor a TFDS"):
-            load_source("cifar1000", "train", str(tmp_path))
-        with pytest.raises(UserError, match=r"mnist is not prepared .*file_format='array_record'"):
-            load_source("mnist", "train", str(tmp_path))
-        assert not caplog.records
-
-    @needs_shared("tensorflow_datasets/cifar100")
-    def test_cifar100(self):
-        source = load_source("cifar100", "test", str(SHARED / "tensorflow_datasets"))
-        assert len(source) == 5000 and source.image_shape == (32, 32)
-        np.testing.assert_array_equal(np.bincount(source.labels), [50] * 100)
-        assert source.class_names[1] == "aquarium_fish"
-        copy = pickle.loads(pickle.dumps(source))
-        np.testing.assert_array_equal(copy.images[7], source.images[7])
-        assert copy.images[7].shape == (32, 32, 3)
 
 
 @needs_shared("data/pacs")

@@ -1,0 +1,45 @@
+"""Encoded images to pixels: all of them, or a JPEG's at a fraction where fewer are wanted."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from magmax_jax.errors import UserError
+
+
+def decode_rgb(image: Image.Image, where: str, least: int | None = None) -> np.ndarray:
+    """An opened image's pixels, as stored: a rotation in EXIF is not applied.
+
+    Args:
+      where: names the image in the error.
+      least: a short side in pixels that is enough. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its
+        size, the smallest whose short side is not below; other formats know nothing of the kind.
+
+    Returns:
+      uint8 (height, width, 3).
+
+    Raises:
+      UserError: the image is damaged.
+    """
+    try:
+        if least is not None:
+            image.draft(None, (least, least))  # the mode stays: convert() knows them all
+        return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{where}: the image is damaged ({error}); replace or remove it") from None
+
+
+def read(images: Sequence[np.ndarray], index: int, least: int | None = None) -> np.ndarray:
+    """images[index], or less of it where `least` pixels of short side are enough.
+
+    Args:
+      images: of a `Source`; those that can decode less have a method `read(index, least)`.
+      least: as in `decode_rgb`; None reads the whole image.
+
+    Returns:
+      uint8 (height, width, 3).
+    """
+    if least is None or not hasattr(images, "read"):
+        return images[index]
+    return images.read(index, least)

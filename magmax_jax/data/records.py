@@ -1,0 +1,59 @@
+"""Records of a prepared TFDS data set, whose images stay encoded until they are asked for."""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from magmax_jax.data.decoding import decode_rgb
+from magmax_jax.errors import UserError
+
+_CHUNK = 1024  # records fetched together while columns are read
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records of one data source, decoded when indexed: images[i] is uint8 (height, width, 3)."""
+
+    name: str
+    records: Any
+    """TFDS's own data source, which leaves images encoded and reopens its files after pickling."""
+    rows: np.ndarray
+    """int64 (n,): which of the records, in order."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.read(index)
+
+    def read(self, index: int, least: int | None = None) -> np.ndarray:
+        """uint8 (height, width, 3); `least` is `decode_rgb`'s."""
+        row = int(self.rows[index])
+        where = f"{self.name}: record {row}"
+        # Pillow decodes greyscale and palettes to RGB alike, and TFDS would ask for OpenCV.
+        try:
+            image = Image.open(io.BytesIO(self.records[row]["image"]))
+        except OSError as error:
+            raise UserError(f"{where} is not a readable image ({error}); prepare it anew") from None
+        return decode_rgb(image, where, least)
+
+
+def read_columns(records: Any, key: str | None) -> tuple[np.ndarray, list[str]]:
+    """Every record's label and, of the feature `key`, text; costs no more than reading the files.
+
+    Returns:
+      labels, int32 (n,); n strings, none of them where `key` is None.
+    """
+    labels: list[int] = []
+    texts: list[str] = []
+    for start in range(0, len(records), _CHUNK):
+        rows = range(start, min(start + _CHUNK, len(records)))
+        for record in records.__getitems__(list(rows)):
+            labels.append(record["label"])
+            if key is not None:
+                text = record[key]
+                texts.append(text.decode() if isinstance(text, bytes) else str(text))
+    return np.array(labels, np.int32), texts

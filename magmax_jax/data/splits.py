@@ -1,0 +1,82 @@
+"""Division of a data set into training and test images by their names alone.
+
+Neither the order of the records nor a version of a random generator takes part, so everyone who has
+the same files has the same split.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from magmax_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class SeededSplit:
+    """How a data set is divided for which its publishers give no test images.
+
+    Images are ranked by a hash of seed and file name: the first ones train, the last ones test,
+    what is between is neither (a validation part). `divide` does so.
+    """
+
+    train: float = 0.8
+    """Share of the images, in (0, 1)."""
+    test: float = 0.2
+    by_class: bool = True
+    """Take these shares of every class, or of all images together."""
+    seed: int = 5
+    key: str = "filename"
+    """The TFDS feature that holds the file name."""
+    fingerprint: str = ""
+    """Of the test images' names (`fingerprint`), so that all read the same; "" for any."""
+
+
+def divide(names: Sequence[str], labels: np.ndarray, how: SeededSplit) -> dict[str, np.ndarray]:
+    """Ranks n images by sha256("seed:name"); the first share trains, the last share tests.
+
+    Args:
+      names: of the n images' files, no two alike.
+      labels: int (n,); each class is divided by itself where `how.by_class` says so.
+
+    Returns:
+      "train" and "test": int64 (m,), ascending positions.
+    """
+    ranked = sorted(range(len(names)), key=lambda i: _digest(how.seed, names[i]))
+    of_group: dict[int, list[int]] = {}
+    for position in ranked:
+        of_group.setdefault(int(labels[position]) if how.by_class else 0, []).append(position)
+    train, test = [], []
+    # Shares as they are written: in binary, 0.7 and 0.3 do not add up to 1.
+    until, since = Fraction(str(how.train)), 1 - Fraction(str(how.test))
+    for group in of_group.values():
+        train += group[: round(len(group) * until)]
+        test += group[round(len(group) * since) :]
+    return {
+        name: np.sort(np.array(rows, np.int64)) for name, rows in [("train", train), ("test", test)]
+    }
+
+
+def fingerprint(names: Sequence[str]) -> str:
+    """The sha256 of the sorted names, one a line without a last line break, in hexadecimal."""
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+
+
+def check_fingerprint(dataset: str, test_names: Sequence[str], how: SeededSplit) -> None:
+    """Compares test images with the published ones, where `how` has their fingerprint.
+
+    Raises:
+      UserError: they are others, because files are missing, renamed or added.
+    """
+    if how.fingerprint and fingerprint(test_names) != how.fingerprint:
+        raise UserError(
+            f"{dataset}: its {len(test_names)} test images are not those of the published split "
+            f"(seed {how.seed}), because files are missing, renamed or added; prepare it anew from "
+            "the complete archive"
+        )
+
+
+def _digest(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()

@@ -1,0 +1,90 @@
+import re
+
+import pytest
+import tensorflow_datasets as tfds
+
+from magmax_jax.data import load_source
+from magmax_jax.data.catalogue import (
+    BUILT_IN,
+    DATA_SETS,
+    DEFAULT_EPOCHS,
+    LISTS,
+    builder_of,
+    epochs,
+    find,
+)
+from magmax_jax.data.published import order, prompt_names, published_domains, templates
+
+ROWS = [*DATA_SETS.values(), *BUILT_IN.values()]
+ALL = pytest.mark.parametrize("data", ROWS, ids=lambda data: data.name)
+FROM_TFDS = [data for data in DATA_SETS.values() if data.name != "gtsrb"]
+
+
+@ALL
+def test_prompts(data):
+    assert all(prompt.count("{}") == 1 for prompt in templates(data.name))
+    codes = [str(i) for i in range(data.classes)]
+    names = prompt_names(data.name, codes)
+    assert len(names) == data.classes and (names == tuple(codes)) == (data.naming != "listed")
+    assert len(set(names)) == data.classes or data.name == "imagenet"
+    re.compile(data.drop)
+
+
+@ALL
+def test_orders_and_domains(data):
+    learned = order(data.name, [str(i) for i in range(data.classes)])
+    assert learned is None or sorted(learned) == list(range(data.classes))
+    assert bool(published_domains(data.name)) == (data.domains in ("configs", "file name"))
+
+
+@pytest.mark.parametrize("data", BUILT_IN.values(), ids=lambda data: data.name)
+def test_sizes_of_what_is_built_in(data):
+    train, test = load_source(data.name, "train"), load_source(data.name, "test")
+    assert (len(train), len(test)) == (data.train_size, data.test_size)
+    assert len(train.class_names) == data.classes
+    assert (train.domains is not None) == (data.domains == "reader")
+
+
+@ALL
+def test_splits(data):
+    assert data.train_size > 0 and data.test_size > 0 and data.epochs > 0
+    if data.split:
+        assert data.split.train > 0 < data.split.test
+        assert data.split.train + data.split.test <= 1
+        total = data.train_size / data.split.train
+        assert total == pytest.approx(data.test_size / data.split.test)
+        assert not data.split.fingerprint or re.fullmatch(r"[0-9a-f]{64}", data.split.fingerprint)
+
+
+@pytest.mark.parametrize("data", FROM_TFDS, ids=lambda data: data.name)
+def test_builders_are_tfdss(data):
+    """Without preparing: the class's own configs and features, where it tells them so."""
+    base, _, config = data.builder.partition("/")
+    builder = tfds.builder_cls(base)
+    configs = [each.name for each in builder.BUILDER_CONFIGS]
+    assert not config or config in configs
+    if data.domains == "configs":
+        assert set(published_domains(data.name)) == set(configs)
+
+
+@pytest.mark.parametrize(("name", "entries"), LISTS.items())
+def test_lists(name, entries):
+    for entry in entries:
+        known, _, number = entry.partition("@")
+        assert known in DATA_SETS and int(number) > 0
+    assert len(set(entries)) == len(entries) == {"eight": 8, "fourteen": 13, "twenty": 18}[name]
+
+
+def test_names():
+    assert find("caltech_birds2011:0.2.0").name == find("cub200").name == "cub200"
+    assert find("eurosat/rgb:2.0.0").name == "eurosat"
+    assert find("anything") is find("folder:mnist") is find("") is None
+    assert (epochs("svhn_cropped"), epochs("anything")) == (4, DEFAULT_EPOCHS)
+
+
+def test_builder_names():
+    assert builder_of("cub200") == builder_of("caltech_birds2011") == "caltech_birds2011"
+    assert builder_of("eurosat") == "eurosat/rgb" and builder_of("eurosat/all") == "eurosat/all"
+    assert builder_of("emnist:3.0.0") == "emnist/digits:3.0.0"
+    assert builder_of("emnist/letters:3.0.0") == "emnist/letters:3.0.0"
+    assert builder_of("anything/at:1.0.0") == "anything/at:1.0.0"
