@@ -51,7 +51,7 @@ def forecast(states: Mapping[Cell, State], out: Path) -> None:
     if left.flops is not None:
         hours = left.flops / SUSTAINED / 3600
         console.print(
-            f"{hours:,.1f} GPU-hours to go at {SUSTAINED / 1e12:.0f} TFLOP/s sustained: three "
+            f"{_short(hours)} GPU-hours to go at {SUSTAINED / 1e12:.0f} TFLOP/s sustained: three "
             "forward passes for each training image, one for each evaluated one"
         )
     for note in notes:
@@ -90,5 +90,9 @@ def _sum(plans: list[Plan]) -> Plan:
 
 def _numbers(found: Plan) -> tuple[str, str, str]:
     nbytes = "?" if found.nbytes is None else f"{found.nbytes / 1e9:,.2f} GB"
-    flops = "?" if found.flops is None else f"{found.flops / 1e15:,.1f}"
+    flops = "?" if found.flops is None else _short(found.flops / 1e15)
     return f"{'~' if found.inexact else ''}{found.steps:,}", nbytes, flops
+
+
+def _short(number: float) -> str:
+    return f"{number:,.1f}" if number >= 1 else f"{number:.2g}"

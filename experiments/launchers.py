@@ -83,6 +83,8 @@ class Launcher:
 
     def executor(self, folder: Path) -> Any:
         """submitit's, which knows what each job is given."""
+        # Else it sets up logging when imported, and closes what handlers others have set up.
+        os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
         import submitit
 
         local = self.launcher == "local"
