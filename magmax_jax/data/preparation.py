@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from magmax_jax.data import contents, counts, gtsrb
 from magmax_jax.data.catalogue import DATA_SETS, DataSet, find
 from magmax_jax.data.failures import INSTALL
-from magmax_jax.data.making import Options, Silent, downloads, make, tidy
+from magmax_jax.data.making import Options, Silent, downloads, make
 from magmax_jax.data.published import published_domains
 from magmax_jax.errors import UserError
 
@@ -99,11 +99,10 @@ def _verify(
             found = contents.examine(builder, advance)
         recorded = contents.compare(builder, found)
         told = counts.check(builder, data, found, new)
-    except UserError:
-        if new:  # else it would pass for a subset the next time
-            shutil.rmtree(builder.data_dir, ignore_errors=True)
-            tidy(builder)
-        raise
+    except UserError as error:
+        # What took hours stays: the table of published numbers may be wrong, too.
+        hint = f"; what was prepared stays in {builder.data_dir}" if new else ""
+        raise UserError(f"{error}{hint}") from None
     if recorded:
         state = "as recorded"
     elif contents.record(builder, found):

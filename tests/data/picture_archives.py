@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from magmax_jax.data.published import wordnet_ids
 from tests.data.packing import (
     CLASSES,
     TEST,
@@ -95,7 +96,7 @@ def cars(folder: Path) -> dict[str, int]:
 
 
 def imagenet_r(folder: Path) -> dict[str, int]:
-    classes = names("imagenet_r")
+    classes = list(wordnet_ids("imagenet_r"))  # which are 200 of the builder's 1000
     files = {f"imagenet-r/{classes[k]}/art_{i}.jpg": picture(k) for k, i in members(TRAIN)}
     tar(folder / "imagenet-r.tar", files | {"imagenet-r/README.txt": b"renditions"})
     return counts(test=TRAIN)

@@ -22,8 +22,9 @@ def folders(tmp_path, monkeypatch):
     return Options(str(tmp_path / "data"), tmp_path / "archives", repacked=True)
 
 
-def test_pictures_are_whole_and_classes_are_numbers(folders):
+def test_pictures_are_whole_and_classes_are_numbers(folders, monkeypatch):
     prepare("gtsrb", folders)
+    archives.readable("gtsrb", monkeypatch)
     for split, per_class in (("train", packing.TRAIN), ("test", packing.TEST)):
         source = load_source("gtsrb", split, folders.data_dir)
         assert source.class_names == tuple(str(i) for i in range(43))

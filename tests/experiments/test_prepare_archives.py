@@ -62,16 +62,18 @@ def assert_colours_are_those_of_the_labels(source):
     "name",
     [n if n == "gtsrb" else pytest.param(n, marks=needs_tensorflow) for n in archives.LAYOUTS],
 )
-def test_prepares_from_the_publishers_archives(name, write, tmp_path, capfd):
+def test_prepares_from_the_publishers_archives(name, write, tmp_path, monkeypatch, capfd):
     splits = write(name)
     assert run(tmp_path, name, "--repacked") == 0, capfd.readouterr().err
     shown = capfd.readouterr()
     for split, images in splits.items():
         assert f"{split} {images}" in shown.out or name == "dtd"
     assert "recorded in magmax.json" in shown.out and shown.err == ""
+    recorded = catalogue.DATA_SETS[name]
+    archives.readable(name, monkeypatch)
     data = catalogue.DATA_SETS[name]
     sources = [
-        load_source(data.builder, split, str(tmp_path / "data"))
+        load_source(name, split, str(tmp_path / "data"))
         for split in ("train",) + ("test",) * (data.split is None and name != "imagenet")
     ]
     for source in sources:
@@ -79,6 +81,7 @@ def test_prepares_from_the_publishers_archives(name, write, tmp_path, capfd):
     left = [*(tmp_path / "data").rglob("*incomplete*"), *(tmp_path / "data").rglob("extracted")]
     assert not [path for path in left if path.is_file() or any(path.iterdir())]
 
+    monkeypatch.setitem(catalogue.DATA_SETS, name, recorded)
     assert run(tmp_path, name) == 0
     again = capfd.readouterr().out
     assert "as recorded" in again and "preparing" not in again
