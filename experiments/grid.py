@@ -167,7 +167,9 @@ def main(argv: list[str]) -> None:
         forecast(states, out)
         return
     due = [cell for cell, state in states.items() if state in ("to do", "interrupted")]
-    print(f"{out}: {len(cells)} cells, {len(cells) - len(due)} of them done or running elsewhere")
+    settings = ", ".join(dict.fromkeys(cell.setting for cell in cells))
+    done = len(cells) - len(due)
+    print(f"{out}: {len(cells)} cells, {done} of them done or running elsewhere ({settings})")
     try:
         if options.launch.launcher is None:
             outcomes = run_here(due, out)
