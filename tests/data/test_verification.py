@@ -88,7 +88,7 @@ def test_a_subset_serves_but_not_from_archives(prepared, monkeypatch):
     prepare("gtsrb", options, lines)
     assert lines.lines[0].startswith("gtsrb: train a subset: 15 of 26,640, test 6; 3 classes;")
     shutil.rmtree(folder)
-    with pytest.raises(UserError, match="has 15 images in train, of 26,640 published.* stays in"):
+    with pytest.raises(UserError, match=r"has 15 images in train, of 26,640 published.* stays in"):
         prepare("gtsrb", options)
     assert folder.exists()  # hours of work are not thrown away for a number in a table
 
