@@ -8,7 +8,10 @@ are as later papers quote or repeat them: secondary sources all, and marked so i
 
 from typing import NamedTuple
 
-from magmax_jax.config import ScenarioConfig
+from magmax_jax.config import ExperimentConfig
+
+MODEL = "vit-base-patch16"
+"""In the source of the model with which the figures below were measured."""
 
 
 class Figure(NamedTuple):
@@ -38,9 +41,10 @@ FIGURES: dict[str, dict[str, Figure]] = {
 """Setting -> row of the table -> figure."""
 
 
-def figures(scenario: ScenarioConfig) -> dict[str, Figure]:
-    """Those of a scenario, by row; none where it is not the whole data set."""
-    if scenario.limit_per_class is not None:
+def figures(setting: ExperimentConfig) -> dict[str, Figure]:
+    """Those of a setting, by row; none for another model than theirs, or a part of the data."""
+    scenario = setting.scenario
+    if MODEL not in setting.model.source.lower() or scenario.limit_per_class is not None:
         return {}
     if scenario.kind == "datasets":
         return FIGURES["eight"] if scenario.datasets == ("eight",) else {}

@@ -64,7 +64,7 @@ class Column:
 
     @property
     def published(self) -> dict[str, Figure]:
-        return figures(self.setting.scenario)
+        return figures(self.setting)
 
 
 def mean_std(values: Iterable[float]) -> tuple[float, float | None, int]:

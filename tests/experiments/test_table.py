@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from experiments.published_figures import figures
 from experiments.summary import mean_std
 from experiments.table import main
-from magmax_jax.config import ExperimentConfig, MeshConfig, MethodConfig, ScenarioConfig
+from magmax_jax.config import (
+    ExperimentConfig,
+    MeshConfig,
+    MethodConfig,
+    ModelConfig,
+    ScenarioConfig,
+)
 from magmax_jax.errors import exit_code
 from magmax_jax.results import Row, RunDirectory
 
@@ -90,6 +97,13 @@ def test_markdown_has_the_papers_rows_and_the_published_figures(runs, capsys):
     assert table["sequential fine-tuning"] == ours
     assert any(line.startswith("¹ secondary source: ViT-B/16") for line in lines)
     assert any(line.startswith("² secondary source and another setting") for line in lines)
+
+
+def test_figures_of_another_model_or_a_part_of_the_data_are_not_compared_with():
+    assert figures(CIFAR)["sequential, MagMax"].percent == 79.0
+    assert figures(replace(CIFAR, model=ModelConfig("/models/CLIP-ViT-Base-Patch16")))
+    assert not figures(replace(CIFAR, model=ModelConfig("openai/clip-vit-base-patch32")))
+    assert not figures(replace(CIFAR, scenario=ScenarioConfig(limit_per_class=3)))
 
 
 def test_csv_has_a_line_for_each_value(runs, capsys):
