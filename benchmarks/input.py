@@ -105,7 +105,12 @@ def step(settings: Settings, model: str) -> Rate:
         )
     )
     objective = Objective(
-        jnp.eye(width, 10), jnp.ones(10, bool), jnp.int32(1), jnp.int32(100), jax.random.key(0)
+        head=jnp.eye(width, 10),
+        classes=jnp.ones(10, bool),
+        heads=jnp.zeros(10, jnp.int32),
+        warmup=jnp.int32(1),
+        steps=jnp.int32(100),
+        key=jax.random.key(0),
     )
     state, rates = trainer.init(theta), []
     for _ in range(1 + settings.repeats):

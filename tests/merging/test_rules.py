@@ -174,8 +174,8 @@ def test_mistakes_of_name_and_option_are_named():
         rules.named("tyes")
     with pytest.raises(UserError, match="ties has no option 'densty': its options are density"):
         rules.named("ties", densty=0.1)
-    with pytest.raises(UserError, match="average has no option 'drop': it has none"):
-        rules.named("average", drop=0.1)
+    with pytest.raises(UserError, match="task_arithmetic has no option 'drop': it has none"):
+        rules.named("task_arithmetic", drop=0.1)
     with pytest.raises(UserError, match="weighted_average needs weights"):
         rules.named("weighted_average")
 
