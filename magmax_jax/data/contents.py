@@ -11,11 +11,17 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from magmax_jax.data.catalogue import DataSet
+from magmax_jax.data.records import read_columns
+from magmax_jax.data.splits import divide
 from magmax_jax.errors import UserError
 from magmax_jax.results import replace
 
 RECORD = "magmax.json"
 """Beside the prepared files: what they held when they were looked at first."""
+
+DIVISION = "division.json"
+"""Beside them, too: the training and test images' files, where our seeded split divides them."""
 
 _CHUNK = 512  # records read together
 
@@ -46,13 +52,10 @@ def examine(
 
 
 def _examine_split(builder, name: str, advance: Callable[[int], None]) -> Contents:
-    features = builder.info.features
-    # Images stay encoded, and masks, too: TFDS would ask for OpenCV.
-    encoded = {k: tfds.decode.SkipDecoding() for k, f in features.items() if _is_image(f)}
-    counts = np.zeros(features["label"].num_classes, np.int64)
+    counts = np.zeros(builder.info.features["label"].num_classes, np.int64)
     digest, images = hashlib.sha256(), builder.info.splits[name].num_examples
     try:
-        records = builder.as_data_source(split=name, decoders=encoded)
+        records = builder.as_data_source(split=name, decoders=_encoded(builder))
         if len(records) != images:
             raise IndexError(f"{len(records)} records instead of {images}")
         for start in range(0, images, _CHUNK):
@@ -119,6 +122,20 @@ def record(builder: tfds.core.DatasetBuilder, found: dict[str, Contents]) -> boo
     return True
 
 
+def write_division(builder: tfds.core.DatasetBuilder, data: DataSet) -> None:
+    """Lists the files of a seeded division's parts beside the data, for whoever reads it otherwise.
+
+    Nothing is written where nothing can be.
+    """
+    records = builder.as_data_source(split=data.train, decoders=_encoded(builder))
+    labels, files = read_columns(records, data.split.key)
+    parts = divide(files, labels, data.split)
+    listed = {name: sorted(files[i] for i in rows) for name, rows in parts.items()}
+    with contextlib.suppress(OSError):
+        text = json.dumps({"seed": data.split.seed, **listed}, indent=0)
+        replace(Path(builder.data_dir) / DIVISION, text + "\n")
+
+
 @contextlib.contextmanager
 def quiet():
     """Keeps TFDS's remarks off the terminal: what matters comes as our own sentence."""
@@ -133,8 +150,11 @@ def quiet():
             logger.setLevel(level)
 
 
-def _is_image(feature: object) -> bool:
-    return isinstance(feature, tfds.features.Image)
+def _encoded(builder: tfds.core.DatasetBuilder) -> dict[str, object]:
+    """Decoders that leave images, and masks, as they are: TFDS would ask for OpenCV."""
+    features = builder.info.features.items()
+    images = [name for name, feature in features if isinstance(feature, tfds.features.Image)]
+    return dict.fromkeys(images, tfds.decode.SkipDecoding())
 
 
 def title(builder: tfds.core.DatasetBuilder) -> str:

@@ -103,6 +103,8 @@ def _verify(
         # What took hours stays: the table of published numbers may be wrong, too.
         hint = f"; what was prepared stays in {builder.data_dir}" if new else ""
         raise UserError(f"{error}{hint}") from None
+    if data and data.split:
+        contents.write_division(builder, data)
     if recorded:
         state = "as recorded"
     elif contents.record(builder, found):

@@ -1,10 +1,13 @@
 import hashlib
+from importlib import resources
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from magmax_jax.data.catalogue import DATA_SETS
+from magmax_jax.data.published import published_domains, wordnet_ids
 from magmax_jax.data.splits import SeededSplit, check_fingerprint, divide, fingerprint
 from magmax_jax.errors import UserError
 
@@ -53,6 +56,19 @@ def test_images_are_ranked_by_a_hash_of_seed_and_name():
     assert sorted(ranked[8:]) == rows["test"].tolist()
     other = divide(names, np.zeros(10, int), SeededSplit(by_class=False, seed=6))
     assert other["test"].tolist() != rows["test"].tolist()
+
+
+def test_the_published_list_is_what_the_catalogue_verifies():
+    """imagenet_r's test images, 6,000 of 30,000, are listed in a file for everyone."""
+    file = resources.files("magmax_jax.data") / "imagenet_r_test.txt"
+    names = file.read_text().splitlines()
+    how = DATA_SETS["imagenet_r"].split
+    assert len(names) == 6000 and fingerprint(names) == how.fingerprint
+    ranks = sorted(hashlib.sha256(f"{how.seed}:{name}".encode()).hexdigest() for name in names)
+    assert 0.79 < int(ranks[0][:8], 16) / 16**8 < 0.81  # the last fifth of all hashes
+    domains = {name.split("/")[1].rpartition("_")[0] for name in names}
+    assert domains == set(published_domains("imagenet_r"))
+    assert {name.split("/")[0] for name in names} == set(wordnet_ids("imagenet_r"))
 
 
 def test_fingerprints():

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from magmax_jax.data import catalogue, contents
+from magmax_jax.data import catalogue, contents, load_source
 from magmax_jax.data.contents import RECORD
 from magmax_jax.data.preparation import Options, Silent, prepare
+from magmax_jax.data.splits import SeededSplit
 from magmax_jax.errors import UserError
 from tests.data import SHARED, archives, needs_shared
 
@@ -91,6 +92,21 @@ def test_a_subset_serves_but_not_from_archives(prepared, monkeypatch):
     with pytest.raises(UserError, match=r"has 15 images in train, of 26,640 published.* stays in"):
         prepare("gtsrb", options)
     assert folder.exists()  # hours of work are not thrown away for a number in a table
+
+
+def test_a_seeded_division_is_written_down(prepared, monkeypatch):
+    options, folder = prepared
+    assert not (folder / contents.DIVISION).exists()
+    entry = replace(catalogue.DATA_SETS["gtsrb"], train_size=12, split=SeededSplit())
+    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", entry)
+    prepare("gtsrb", options)
+    listed = json.loads((folder / contents.DIVISION).read_text())
+    archives.readable("gtsrb", monkeypatch)
+    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", replace(entry, classes=43))
+    for split, count in (("train", 12), ("test", 3)):
+        source = load_source("gtsrb", split, options.data_dir)
+        names = [source.images.records[row]["filename"].decode() for row in source.images.rows]
+        assert sorted(names) == listed[split] and len(names) == count
 
 
 def test_too_many_images_and_missing_classes_are_told(prepared, monkeypatch):
