@@ -19,6 +19,7 @@ from typing import IO, Literal, NamedTuple
 
 from experiments.grids import Cell
 from magmax_jax.errors import UserError
+from magmax_jax.merges import num_models
 from magmax_jax.results import CONFIG, RunDirectory, replace
 
 State = Literal["done", "running", "interrupted", "to do"]
@@ -57,7 +58,7 @@ class Outcome(NamedTuple):
 def state(cell: Cell, out: Path) -> State:
     """What the cell's directory says."""
     run = RunDirectory(cell.directory(out))
-    if run.is_complete(cell.config):
+    if run.is_complete(cell.config, num_models(cell.config)):
         return "done"
     if _is_locked(lock_of(cell, out)):
         return "running"

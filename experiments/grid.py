@@ -92,17 +92,24 @@ def select(grid: Grid, options: Options, flags: list[str]) -> list[Cell]:
       UserError: a seed is no number, or no cell is left.
       SystemExit: a flag is wrong.
     """
-    cells = grid.cells(options.assets)
+    seeds = _seeds(grid, options.seeds)
+    cells = [cell.with_seed(seed) for seed in seeds for cell in grid.cells(options.assets)]
+    # What is left out need not bear the changes: a --method.strength is for cells that have one.
+    cells = _named(cells, options.only or "")
     if options.preset:
         from experiments import presets
 
         cells = [_with(cell, getattr(presets, options.preset)(cell.config)) for cell in cells]
     if flags:
         cells = [_with(cell, _changed(cell.config, flags)) for cell in cells]
-    cells = [cell.with_seed(seed) for seed in _seeds(grid, options.seeds) for cell in cells]
-    if options.only is None:
-        return cells
-    pattern = options.only
+    alike = {cell.config: cell for cell in reversed(cells)}
+    for cell in cells:
+        if alike[cell.config] is not cell:
+            print(f"{cell.name} is {alike[cell.config].name} now, and left out", file=sys.stderr)
+    return [cell for cell in cells if alike[cell.config] is cell]
+
+
+def _named(cells: list[Cell], pattern: str) -> list[Cell]:
     chosen = [c for c in cells if pattern in c.name or fnmatchcase(c.name, pattern)]
     if not chosen:
         names = sorted({f"{cell.setting}/{cell.method}" for cell in cells})
@@ -176,8 +183,10 @@ def main(argv: list[str]) -> None:
         else:
             outcomes = options.launch.run(due, out)
     except Interrupted as interruption:
-        command = f"go on with: python -m experiments.grid {shlex.join(argv)}"
-        raise Interrupted(interruption.signal, command) from None
+        if options.launch.launcher == "slurm":  # where the same command would submit jobs again
+            raise
+        again = f"go on with: python -m experiments.grid {shlex.join(argv)}"
+        raise Interrupted(interruption.signal, again) from None
     if report(outcomes, out):
         raise SystemExit(1)
 

@@ -6,7 +6,6 @@ submitit's own files (`jobs/`) are pickles that its jobs read on the same disk; 
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,9 +19,10 @@ from magmax_jax.errors import Interrupted, UserError
 
 JOBS = "jobs"
 """Folder of the jobs' output and of submitit's own files."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 REQUEUES = 1000
 """How often a job that reaches its time limit may be queued again."""
-A_YEAR = 60 * 24 * 365
+A_DAY, A_YEAR = 60 * 24, 60 * 24 * 365
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,11 @@ class Launcher:
     gpus_per_node: int | None = None
     """For a job. Locally, jobs that run at the same time get different ones."""
     cpus_per_task: int | None = None
+    """Of slurm."""
     mem_gb: float | None = None
-    timeout_min: int = 24 * 60
-    """Of slurm: a job that reaches it saves, is queued again and goes on."""
+    """Of slurm, for a node."""
+    timeout_min: int | None = None
+    """Of slurm, 24 hours by default: a job that reaches it saves, is queued again and goes on."""
     partition: str | None = None
     slurm: tuple[str, ...] = ()
     """Other options of sbatch: KEY=VALUE ..., as in account=me qos=long."""
@@ -54,11 +56,16 @@ class Launcher:
         wrong = [pair for pair in self.slurm if "=" not in pair]
         if wrong:
             raise UserError(f"--slurm {wrong[0]}: give KEY=VALUE, as in account=me")
-        options = self.partition or self.slurm or self.nodes > 1
-        if self.launcher != "slurm" and options:
-            raise UserError("--nodes, --partition and --slurm are for --launcher slurm: add it")
-        if self.launcher is None and (self.jobs or self.gpus_per_node or self.mem_gb):
-            raise UserError("--jobs, --gpus-per-node and --mem-gb need --launcher local or slurm")
+        of_slurm = self.nodes > 1 or any(
+            (self.cpus_per_task, self.mem_gb, self.timeout_min, self.partition, self.slurm)
+        )
+        if self.launcher != "slurm" and of_slurm:
+            raise UserError(
+                "--nodes, --cpus-per-task, --mem-gb, --timeout-min, --partition and --slurm need "
+                "--launcher slurm: add it, or leave them out"
+            )
+        if self.launcher is None and (self.jobs or self.gpus_per_node):
+            raise UserError("--jobs and --gpus-per-node need --launcher local or slurm")
 
     @property
     def tasks_per_node(self) -> int:
@@ -88,7 +95,7 @@ class Launcher:
         import submitit
 
         local = self.launcher == "local"
-        parameters = {"timeout_min": A_YEAR if local else self.timeout_min}
+        parameters = {"timeout_min": A_YEAR if local else self.timeout_min or A_DAY}
         if not local:
             parameters |= {
                 "name": "magmax",
@@ -193,8 +200,16 @@ def _wait(
     executor: Any, launcher: Launcher, cells: Sequence[Cell], out: Path
 ) -> dict[Cell, one.Outcome]:
     """All at once, as an array of jobs; what is submitted outlives this process."""
-    with executor.batch():
-        jobs = [executor.submit(launcher.job(cell, out)) for cell in cells]
+    import submitit
+
+    try:
+        with executor.batch():
+            jobs = [executor.submit(launcher.job(cell, out)) for cell in cells]
+    except submitit.core.utils.FailedJobError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(
+            f"sbatch refuses the jobs ({reason}): change --slurm, --partition or what they ask for"
+        ) from None
     for cell, job in zip(cells, jobs, strict=True):
         print(f"{cell.name}: job {job.job_id}, {job.paths.stdout}", flush=True)
     outcomes: dict[Cell, one.Outcome] = {}
@@ -207,8 +222,12 @@ def _wait(
             time.sleep(1)
     if stop:
         first = jobs[0].job_id.partition("_")[0]
-        print(f"the jobs go on without this command (scancel {first} ends them)", file=sys.stderr)
-        raise Interrupted(stop[0])
+        # The same command would submit what is still queued once more.
+        raise Interrupted(
+            stop[0],
+            f"the jobs go on without this command (scancel {first} ends them): repeat it when they "
+            "have ended",
+        )
     return outcomes
 
 
@@ -229,11 +248,22 @@ def _told(outcome: one.Outcome) -> str:
 
 
 def _devices(launcher: Launcher, slot: int) -> one.Env:
-    """GPUs of a local job: submitit hides them all where none is asked for."""
-    count, name = launcher.gpus_per_node, "CUDA_VISIBLE_DEVICES"
-    if count is not None:
-        return {name: ",".join(str(slot * count + i) for i in range(count))}
-    return {name: os.environ.get(name)}
+    """GPUs of a local job, of those that are given here: submitit hides them all otherwise.
+
+    Raises:
+      UserError: not so many are given as all jobs together take.
+    """
+    count, given = launcher.gpus_per_node, os.environ.get(VISIBLE)
+    if count is None:
+        return {VISIBLE: given}
+    needed = count * (launcher.jobs or 1)
+    ids = [*map(str, range(needed))] if given is None else [i for i in given.split(",") if i]
+    if len(ids) < needed:
+        raise UserError(
+            f"{VISIBLE} is {given!r}, which is fewer than the {needed} GPUs that --jobs and "
+            "--gpus-per-node take together: ask for less, or give more"
+        )
+    return {VISIBLE: ",".join(ids[slot * count : (slot + 1) * count])}
 
 
 @contextmanager

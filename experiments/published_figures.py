@@ -8,7 +8,7 @@ are as later papers quote or repeat them: secondary sources all, and marked so i
 
 from typing import NamedTuple
 
-from magmax_jax.config import ExperimentConfig
+from magmax_jax.config import ExperimentConfig, TrainConfig
 
 MODEL = "vit-base-patch16"
 """In the source of the model with which the figures below were measured."""
@@ -42,9 +42,16 @@ FIGURES: dict[str, dict[str, Figure]] = {
 
 
 def figures(setting: ExperimentConfig) -> dict[str, Figure]:
-    """Those of a setting, by row; none for another model than theirs, or a part of the data."""
+    """Those of a setting, by row; none for another model, recipe, order, or part of the data."""
     scenario = setting.scenario
-    if MODEL not in setting.model.source.lower() or scenario.limit_per_class is not None:
+    as_published = (
+        MODEL in setting.model.source.lower()
+        and setting.train == TrainConfig()
+        and scenario.order == "published"
+        and not scenario.shuffle_tasks
+        and scenario.limit_per_class is None
+    )
+    if not as_published:
         return {}
     if scenario.kind == "datasets":
         return FIGURES["eight"] if scenario.datasets == ("eight",) else {}

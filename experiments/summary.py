@@ -20,8 +20,10 @@ from magmax_jax.config import (
     ScenarioConfig,
 )
 from magmax_jax.errors import UserError
+from magmax_jax.merges import num_models
 from magmax_jax.report import accuracies, forgetting, task_names
 from magmax_jax.results import CHECKPOINTS, CONFIG, ROWS, Row, RunDirectory
+from magmax_jax.scenarios import parse_datasets
 
 Metric = Literal["last", "forgetting"]
 Protocol = Literal["agnostic", "aware"]
@@ -92,7 +94,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
                 notes.append(f"left out: {error}")
                 continue
             run = RunDirectory(directory)
-            if run.is_complete(config):
+            if run.is_complete(config, num_models(config)):
                 runs.append(Run(directory, config, run.rows()))
             else:
                 notes.append(f"left out, not finished: {directory}")
@@ -108,14 +110,16 @@ def columns(runs: Sequence[Run], metric: Metric, protocol: Protocol | None) -> l
     """
     found: dict[ExperimentConfig, Column] = {}
     joint = [run for run in runs if run.config.method.joint]
+    whole = protocol != "aware"  # else what it is told of the task depends on the division
     for run in runs:
         if not run.config.method.joint:
             key = _setting(run.config)
             column = found.setdefault(key, Column("", key, {}))
             _enter(column, run, metric, protocol)
     for run in joint:
-        data = _data(run.config)
-        same = [column for key, column in found.items() if _data(key) == data]
+        identity = _data if whole or run.config.scenario.kind == "datasets" else _setting
+        data = identity(run.config)
+        same = [column for key, column in found.items() if identity(key) == data]
         if not same:
             key = _setting(run.config)
             same = [found.setdefault(key, Column("", key, {}))]
@@ -151,7 +155,8 @@ def _enter(column: Column, run: Run, metric: Metric, protocol: Protocol | None) 
     tasks = task_names(run.rows)
     for label, history in accuracies(run.rows, chosen).items():
         name = _row_name(run.config.method, label)
-        if name is None:
+        stream = not run.config.method.joint
+        if name is None or (name in column.values and label == "zero_shot" and not stream):
             continue
         if metric == "forgetting":
             value = forgetting(history, tasks)
@@ -169,7 +174,7 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
     if method.joint:
         name = "joint"
     elif method.regularizer != "none":
-        name = REGULARIZERS[method.regularizer]
+        name = REGULARIZERS[method.regularizer] + ("" if method.sequential else ", independent")
     else:
         name = "sequential" if method.sequential else "independent"
     rest = {
@@ -227,8 +232,7 @@ def _name(columns: list[Column]) -> None:
 
 def _title(scenario: ScenarioConfig) -> str:
     if scenario.kind == "datasets":
-        given = scenario.datasets
-        return f"{given[0] if len(given) == 1 else len(given)} data sets"
+        return f"{len(parse_datasets(scenario.datasets))} data sets"
     is_folder = scenario.dataset == "folder" and scenario.data_dir
     name = Path(scenario.data_dir).name if is_folder else scenario.dataset
     ways = {"class": f"{scenario.num_tasks} tasks", "data": f"{scenario.num_tasks} shares"}

@@ -44,7 +44,8 @@ class ScenarioConfig:
     (train|test/[domain/]class/* images), or any TFDS builder with image and label."""
     datasets: tuple[str, ...] = ("eight",)
     """Of kind datasets: NAME[@EPOCHS] each, in the order of learning; folder:DIR is a folder of
-    images, and eight, fourteen and twenty are the lists of the literature."""
+    images, and eight, fourteen and twenty are the lists of the literature, the last two without the
+    one and two data sets that TFDS does not have."""
     data_dir: str | None = None
     """Where prepared TFDS data sets lie (default: TFDS's own), or the folder of images."""
     num_tasks: int = 10
@@ -284,7 +285,12 @@ def _from_json(kind: Any, value: Any, where: str) -> Any:
         )
     if origin is tuple:
         _require(isinstance(value, list), f"{where}: expected a list, found {value!r}")
-        item = typing.get_args(kind)[0]
+        item, *rest = typing.get_args(kind)
+        fixed = Ellipsis not in rest
+        _require(
+            not fixed or len(value) == 1 + len(rest),
+            f"{where}: expected {1 + len(rest)} values, found {value!r}",
+        )
         return tuple(_from_json(item, v, where) for v in value)
     if origin is Literal:
         choices = typing.get_args(kind)

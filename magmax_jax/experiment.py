@@ -10,7 +10,7 @@ from magmax_jax.checkpoints import Checkpoints
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import DivergedError, UserError
 from magmax_jax.interruption import Stop, stop_signals
-from magmax_jax.merges import parse_merges
+from magmax_jax.merges import num_models
 from magmax_jax.merging import fold
 from magmax_jax.metrics import Board, MetricsLog, check_boards
 from magmax_jax.progress import Silent
@@ -48,13 +48,12 @@ def run(
     """
     progress = progress or Silent()
     check_boards(boards)
-    merges = parse_merges(config)
+    models = num_models(config)
     layout = build_layout(config)
     if not layout.is_first:
         out, progress = RunDirectory(out.path, out.overwrite, writes=False), Silent()
     kept = out.holds(config)
     scenario = build_scenario(config.scenario, config.seed)
-    models = 1 + sum(len(merge.scales) for merge in merges.values())
     tasks = len(curriculum(scenario, config))
     done = kept and len(out.rows()) == evaluation.num_rows(scenario, tasks, models)
     layout.meet("the configuration or what the directory holds", (config, done))

@@ -86,8 +86,10 @@ def _restore(
 
     if directory.is_dir():
         with Checkpoints(directory, keep=None) as checkpoints:
-            number = task or max(checkpoints.numbers, default=None)
+            number = max(checkpoints.numbers, default=None) if task is None else task
             if number in checkpoints.numbers:
                 return checkpoints.restore(like, number).trees
-    what = f"model of task {task}: run with --checkpoint.keep-tasks" if task else "checkpoint yet"
+    what = "checkpoint yet"
+    if task is not None:
+        what = f"model of task {task} (the first is 1): run with --checkpoint.keep-tasks"
     raise UserError(f"{directory} holds no {what}")

@@ -45,6 +45,15 @@ def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> d
     return merges
 
 
+def num_models(config: ExperimentConfig) -> int:
+    """How many are evaluated after a task: the fine-tuned one, and every merge at every scale.
+
+    Raises:
+      UserError: as `parse_merges` does.
+    """
+    return 1 + sum(len(merge.scales) for merge in parse_merges(config).values())
+
+
 def _published(config: ExperimentConfig, clip_entries: int | None) -> dict[str, dict[str, Any]]:
     """Options of rules, by the rule's name, where the configuration asks for what was published."""
     options: dict[str, dict[str, Any]] = {}

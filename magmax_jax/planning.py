@@ -5,7 +5,6 @@ and floating-point operations from the shape of the model, whose weights are not
 """
 
 from itertools import pairwise
-from math import gcd
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +17,10 @@ from magmax_jax.data import Preprocessing, num_batches
 from magmax_jax.data.catalogue import epochs, find
 from magmax_jax.data.published import published_domains
 from magmax_jax.errors import UserError
-from magmax_jax.merges import parse_merges
+from magmax_jax.merges import num_models, parse_merges
 from magmax_jax.models import CLIP, CLIPConfig, TextConfig, VisionConfig
 from magmax_jax.models.checkpoint import read_config
-from magmax_jax.scenarios import build_scenario, parse_datasets
+from magmax_jax.scenarios import at_once, build_scenario, parse_datasets
 from magmax_jax.sharding import one_device
 from magmax_jax.training import build_regularizer, make_trainer
 
@@ -87,8 +86,7 @@ def plan(config: ExperimentConfig, data: DataSize) -> Plan:
     steps = sum(num_batches(t.images, config.train.batch_size, t.epochs) for t in tasks)
     images = sum(task.images * task.epochs for task in tasks)
     merges = parse_merges(config)
-    models = 1 + sum(len(merge.scales) for merge in merges.values())
-    evaluated = data.test * (1 + models * len(tasks))
+    evaluated = data.test * (1 + num_models(config) * len(tasks))
     shape, unknown = model_shape(config)
     counted = None, None
     if shape is not None:
@@ -186,8 +184,8 @@ def _learned(config: ExperimentConfig, tasks: tuple[TaskSize, ...]) -> tuple[Tas
     tasks = tuple(TaskSize(t.images, config.train.epochs or t.epochs) for t in tasks)
     if not config.method.joint:
         return tasks
-    common = gcd(*(task.epochs for task in tasks))
-    return (TaskSize(sum(t.images * (t.epochs // common) for t in tasks), common),)
+    common, times = at_once([task.epochs for task in tasks])
+    return (TaskSize(sum(t.images * n for t, n in zip(tasks, times, strict=True)), common),)
 
 
 def _datasets(config: ScenarioConfig) -> list[tuple[str, int]]:

@@ -96,7 +96,7 @@ class RunDirectory:
             raise UserError(f"{self.path} holds other things than a run: choose another --out")
         if self.overwrite:
             return False
-        differing = sorted(_differences(stored, dataclasses.asdict(config)))
+        differing = self._differs(config)
         if differing:
             raise UserError(
                 f"{self.path} holds a run of another configuration ({'; '.join(differing)}): "
@@ -109,22 +109,21 @@ class RunDirectory:
             )
         return True
 
-    def is_complete(self, config: ExperimentConfig) -> bool:
+    def is_complete(self, config: ExperimentConfig, models: int) -> bool:
         """Whether a run of this configuration lives here and has all of its rows.
 
         Nothing but what is here is read, neither data nor model: the rows of the pretrained model
         tell how many an evaluation has, and how many tasks there are.
+
+        Args:
+          models: that are evaluated after each task (`merges.num_models`).
         """
-        stored = self._config()
-        if stored is None or any(_differences(stored, dataclasses.asdict(config))):
+        if not (self.path / CONFIG).exists() or self._differs(config):
             return False
         rows = set(self.rows())
         first = [row.group for row in rows if row.after_task == 0]
-        if config.method.joint:
-            tasks, models = 1, 1
-        else:
-            groups = {group for group in first if group != "all" and not group.startswith(DOMAIN)}
-            tasks, models = len(groups), 1 + len({_merge(text) for text in config.merges})
+        groups = {group for group in first if group != "all" and not group.startswith(DOMAIN)}
+        tasks = 1 if config.method.joint else len(groups)
         return bool(first) and len(rows) == len(first) * (1 + tasks * models)
 
     def start(self, config: ExperimentConfig) -> None:
@@ -174,6 +173,14 @@ class RunDirectory:
             except (ValueError, TypeError):
                 return
 
+    def _differs(self, config: ExperimentConfig) -> list[str]:
+        """Fields in which the stored configuration differs; those it lacks have their defaults."""
+        try:
+            stored = json.loads(ExperimentConfig.from_file(self.path / CONFIG).to_json())
+        except UserError:
+            stored = self._config()
+        return sorted(_differences(stored, json.loads(config.to_json())))
+
     def _config(self) -> Any:
         try:
             return json.loads((self.path / CONFIG).read_text())
@@ -205,19 +212,11 @@ def model_of_run(source: str) -> tuple[Path, str] | None:
     return None
 
 
-def _merge(text: str) -> tuple[str, float | None]:
-    """RULE@SCALE as the run evaluates it: once, however its scale is written."""
-    name, at, scale = text.partition("@")
-    return name, float(scale) if at else None
-
-
 def _differences(stored: Any, ours: Any, where: str = "") -> Iterator[str]:
     """Fields in which two configurations differ, as `train.epochs: 10 there, 5 here`."""
     if isinstance(stored, dict) and isinstance(ours, dict):
         for name in stored.keys() | ours.keys():
             inner = f"{where}.{name}" if where else name
             yield from _differences(stored.get(name), ours.get(name), inner)
-    else:
-        ours = list(ours) if isinstance(ours, tuple) else ours
-        if stored != ours:
-            yield f"{where or 'all of it'}: {stored} there, {ours} here"
+    elif stored != ours:
+        yield f"{where or 'all of it'}: {stored} there, {ours} here"

@@ -79,6 +79,7 @@ def test_missing_fields_keep_their_defaults(tmp_path):
         ('{"model": {"dtype": "int8"}}', "'int8' is none of 'float32', 'bfloat16'"),
         ('{"merges": "average"}', "merges: expected a list"),
         ('{"train": 3}', "train: expected an object"),
+        ('{"train": {"crop_scale": [0.9]}}', "train: crop_scale: expected 2 values, found [0.9]"),
         ('{"train": {"epochs": 0}}', "train.epochs is 0: it must be positive"),
     ],
 )

@@ -2,13 +2,14 @@
 
 from magmax_jax.scenarios.building import build_scenario
 from magmax_jax.scenarios.members import Member, parse_datasets
-from magmax_jax.scenarios.scenario import Head, Scenario, Task, curriculum
+from magmax_jax.scenarios.scenario import Head, Scenario, Task, at_once, curriculum
 
 __all__ = [
     "Head",
     "Member",
     "Scenario",
     "Task",
+    "at_once",
     "build_scenario",
     "curriculum",
     "parse_datasets",

@@ -1,5 +1,6 @@
 """What a scenario is, and what of it is learned at one time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import NamedTuple
@@ -101,9 +102,18 @@ def curriculum(scenario: Scenario, config: ExperimentConfig) -> tuple[Task, ...]
     if not config.method.joint:
         return scenario.tasks
     tasks = scenario.tasks
-    epochs = [config.train.epochs or task.epochs for task in tasks]
-    common = gcd(*epochs)
-    images = [np.tile(task.train, e // common) for task, e in zip(tasks, epochs, strict=True)]
+    common, times = at_once([config.train.epochs or task.epochs for task in tasks])
+    images = [np.tile(task.train, n) for task, n in zip(tasks, times, strict=True)]
     test = np.sort(np.concatenate([task.test for task in tasks]))
     classes = np.arange(scenario.num_classes)
     return (Task("all tasks", np.concatenate(images), test, classes, common),)
+
+
+def at_once(epochs: Sequence[int]) -> tuple[int, list[int]]:
+    """Epochs of several tasks as those of one, and how often each one's images are in an epoch.
+
+    >>> at_once([4, 6])
+    (2, [2, 3])
+    """
+    common = gcd(*epochs)
+    return common, [number // common for number in epochs]

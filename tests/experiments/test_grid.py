@@ -19,6 +19,7 @@ from experiments.grids import GRIDS, Cell, Grid
 from experiments.grids.cell import stream
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
 from magmax_jax.errors import exit_code
+from magmax_jax.merges import num_models
 from magmax_jax.results import RunDirectory
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +103,15 @@ def test_seeds_patterns_and_fields_choose_and_change_cells(small):
     assert cell.config.merging.average_divisor == "two"
 
 
+def test_fields_change_the_cells_that_are_chosen_and_none_is_run_twice(small, capsys):
+    [cell] = chosen("small", "--only", "ewc", "--method.strength", "1e5")
+    assert cell.config.method.strength == 1e5
+    cells = chosen("all", "--only", "cifar100-*/lwf/*", "--scenario.num-tasks", "10")
+    assert [cell.name for cell in cells] == ["cifar100-5/lwf/seed-5"]
+    told = capsys.readouterr().err
+    assert "cifar100-50/lwf/seed-5 is cifar100-5/lwf/seed-5 now, and left out" in told
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -114,6 +124,8 @@ def test_seeds_patterns_and_fields_choose_and_change_cells(small):
         (["smoke", "--assets", "there"], "--assets there lacks models/clip-vit-tiny"),
         (["all", "--jobs", "2"], "need --launcher"),
         (["all", "--launcher", "local", "--nodes", "2"], "--launcher slurm"),
+        (["all", "--launcher", "local", "--mem-gb", "2"], "--launcher slurm"),
+        (["all", "--timeout-min", "60"], "--launcher slurm"),
         (["all", "--launcher", "slurm", "--slurm", "account"], "give KEY=VALUE"),
         (["all", "--launcher", "local", "--jobs", "0"], "must be positive"),
         (["all", "--out", "/proc/none"], "/proc/none"),
@@ -243,11 +255,11 @@ def test_smoke_takes_what_comes_along_where_there_are_no_assets(monkeypatch, tmp
 
 
 def test_complete_is_what_a_run_itself_takes_for_complete(tmp_path):
-    config = ExperimentConfig(merges=("average", "ties@0.5", "ties@0.50"))
+    config = ExperimentConfig(merges=("average", "average@1", "ties@0.5", "ties@0.50"))
     run = RunDirectory(tmp_path / "run")
-    assert not run.is_complete(config)
+    assert not run.is_complete(config, num_models(config))
     run.start(config)
-    assert not run.is_complete(config)
+    assert not run.is_complete(config, num_models(config))
     groups = ["all", "task 1", "task 2", "domain:art"]
     lines = [
         {"after_task": after, "model": model, "scale": scale, "protocol": protocol}
@@ -263,7 +275,11 @@ def test_complete_is_what_a_run_itself_takes_for_complete(tmp_path):
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (run.path / "results.jsonl").write_text(text)
-    assert run.is_complete(config)
-    assert not run.is_complete(dataclasses.replace(config, seed=6))
+    assert run.is_complete(config, num_models(config))
+    assert not run.is_complete(dataclasses.replace(config, seed=6), 3)
+    stored = json.loads((run.path / "config.json").read_text())
+    del stored["merging"]  # as a run wrote it before there was such a field
+    (run.path / "config.json").write_text(json.dumps(stored))
+    assert run.is_complete(config, 3) and run.holds(config)
     (run.path / "results.jsonl").write_text(text[:-20])
-    assert not run.is_complete(config)
+    assert not run.is_complete(config, num_models(config))

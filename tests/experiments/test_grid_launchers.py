@@ -93,6 +93,13 @@ def test_slurm_jobs_are_an_array_that_runs_the_same_command(cells, slurm):
     assert "signal=USR2@90" in script  # before the time limit: it saves and is queued again
 
 
+def test_what_slurm_refuses_is_one_sentence(cells, slurm):
+    sbatch = slurm / "bin" / "sbatch"
+    sbatch.write_text("#!/bin/bash\necho 'sbatch: error: Invalid account' >&2\nexit 1\n")
+    with pytest.raises(UserError, match=r"sbatch refuses the jobs .*Invalid account.*--slurm"):
+        Launcher("slurm", slurm=("account=none",)).run(cells, slurm / "out")
+
+
 def test_a_job_of_several_nodes_is_one_run_of_a_process_a_gpu(cells, slurm):
     launcher = Launcher("slurm", nodes=2, gpus_per_node=4, slurm=("account=me", "qos=long"))
     executor = launcher.executor(slurm / "jobs")
@@ -112,8 +119,14 @@ def test_where_there_is_no_slurm_nothing_is_left_behind(cells, tmp_path, monkeyp
 
 
 def test_jobs_at_the_same_time_get_different_gpus(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     launcher = Launcher("local", jobs=2, gpus_per_node=2)
     assert [_devices(launcher, slot)["CUDA_VISIBLE_DEVICES"] for slot in (0, 1)] == ["0,1", "2,3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,9")
+    assert [_devices(launcher, slot)["CUDA_VISIBLE_DEVICES"] for slot in (0, 1)] == ["4,5", "6,9"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    with pytest.raises(UserError, match="fewer than the 4 GPUs"):
+        _devices(launcher, 0)
     # submitit hides all of them where it is not told how many.
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert _devices(Launcher("local"), 0) == {"CUDA_VISIBLE_DEVICES": None}

@@ -16,8 +16,10 @@ from magmax_jax.config import (
     MethodConfig,
     ModelConfig,
     ScenarioConfig,
+    TrainConfig,
 )
 from magmax_jax.errors import exit_code
+from magmax_jax.merges import num_models
 from magmax_jax.results import Row, RunDirectory
 
 CIFAR = ExperimentConfig(
@@ -46,7 +48,7 @@ def write(path: Path, config: ExperimentConfig, groups=GROUPS, aware=0.9, **accu
             for protocol, value in (("agnostic", accuracy), ("aware", aware))
             for group in ["all", *groups]
         )
-    assert run.is_complete(config)
+    assert run.is_complete(config, num_models(config))
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def shown(capsys, *argv) -> str:
 
 def test_markdown_has_the_papers_rows_and_the_published_figures(runs, capsys):
     lines = shown(capsys, runs).splitlines()
-    assert lines[0] == "| method | cifar100, 5 tasks | cifar100, 10 tasks | eight data sets |"
+    assert lines[0] == "| method | cifar100, 5 tasks | cifar100, 10 tasks | 8 data sets |"
     table = {line.split(" | ")[0].strip("| "): line for line in lines[2:]}
     assert [*table][:10] == [
         "zero-shot",
@@ -104,6 +106,8 @@ def test_figures_of_another_model_or_a_part_of_the_data_are_not_compared_with():
     assert figures(replace(CIFAR, model=ModelConfig("/models/CLIP-ViT-Base-Patch16")))
     assert not figures(replace(CIFAR, model=ModelConfig("openai/clip-vit-base-patch32")))
     assert not figures(replace(CIFAR, scenario=ScenarioConfig(limit_per_class=3)))
+    assert not figures(replace(CIFAR, scenario=ScenarioConfig(order="random")))
+    assert not figures(replace(CIFAR, train=TrainConfig(epochs=1)))
 
 
 def test_csv_has_a_line_for_each_value(runs, capsys):
@@ -127,6 +131,29 @@ def test_forgetting_and_another_protocol(runs, capsys):
     assert "forgetting, points" in text and "| sequential, average |  | 0.0 ± 0.0 (2) |  |" in text
     assert "[79.0]" not in text and "joint" not in text
     assert "90.0 ± 0.0 (2)" in shown(capsys, runs, "--protocol", "aware")
+
+
+def test_what_is_told_of_the_task_is_not_carried_to_another_division(tmp_path, capsys):
+    """Among 2 classes of 50 tasks joint training is better than among 20 of 5 tasks."""
+    for number, aware in ((5, 0.7), (10, 0.99)):
+        config = replace(CIFAR, scenario=ScenarioConfig(num_tasks=number), merges=())
+        write(tmp_path / str(number), config, GROUPS[:number], aware=aware)
+    joint = replace(CIFAR, method=MethodConfig(joint=True), merges=())
+    write(tmp_path / "joint", joint, aware=0.95)
+    lines = shown(capsys, tmp_path, "--protocol", "aware").splitlines()
+    assert "| zero-shot | 70.0 (1) | 99.0 (1) |" in lines  # not the joint run's
+    assert "| joint |  | 95.0 (1) |" in lines
+    assert "| joint | 50.0 (1) | 50.0 (1) |" in shown(capsys, tmp_path).splitlines()
+
+
+def test_independent_and_sequential_pulls_stand_in_rows_of_their_own(tmp_path, capsys):
+    for sequential in (True, False):
+        method = MethodConfig(sequential, "l2_sp", 0.1)
+        config = replace(CIFAR, method=method, merges=())
+        write(tmp_path / str(sequential), config, finetuned=0.6 + 0.1 * sequential)
+    lines = shown(capsys, tmp_path).splitlines()
+    assert "| L2-SP (strength 0.1) | 70.0 (1) |" in lines
+    assert "| L2-SP, independent (strength 0.1) | 60.0 (1) |" in lines
 
 
 def test_settings_of_one_name_are_told_apart(tmp_path, capsys):

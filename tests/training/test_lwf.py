@@ -27,6 +27,23 @@ def test_distillation_is_the_cross_entropy_of_tempered_probabilities():
     assert not np.allclose(distillation(jnp.float32(new), jnp.float32(old), classes, 1.0), expected)
 
 
+def test_heads_of_several_data_sets_are_distilled_one_by_one():
+    random = np.random.default_rng(0)
+    new, old = jnp.float32(random.normal(0, 4, (2, 7, 6)))
+    heads = np.array([0, 0, 0, 1, 1, 2])
+    classes = np.array([True, False, True, True, True, False])  # nothing of the third head yet
+    found = distillation(new, old, classes, 2.0, jnp.asarray(heads))
+    alone = [distillation(new, old, classes & (heads == head), 2.0) for head in (0, 1)]
+    np.testing.assert_allclose(found, sum(alone), rtol=1e-5)
+
+    def total(heads):
+        return lambda x: distillation(x, old, classes, 2.0, heads).sum()
+
+    slope = jax.grad(total(jnp.asarray(heads)))(new)
+    assert np.isfinite(slope).all() and not slope[:, ~classes].any()
+    assert not np.allclose(slope, jax.grad(total(None))(new))
+
+
 def test_distillation_stays_finite_where_probabilities_vanish():
     far = jnp.array([[300.0, 0.0, -300.0]])
     classes = np.array([True, True, False])

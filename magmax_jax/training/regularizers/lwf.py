@@ -1,6 +1,6 @@
 """LwF: on the new task's images, the model keeps saying of old classes what it used to say."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
@@ -35,7 +35,8 @@ def lwf(
 
     Both logits range over the classes of all earlier tasks: theta's and theta_(t-1)'s features of
     the same images, through the frozen head. That is the concatenation of the earlier tasks' heads
-    when tasks bring classes, and the one head when they bring domains. Strength and `EPSILON` are
+    when tasks bring classes, and the one head when they bring domains; where data sets have heads
+    of their own, each is distilled by itself, and their terms are added. Strength and `EPSILON` are
     those of Marczak et al., 2024 (arXiv 2407.06322). Before the first task was learned the penalty
     is 0, and the old model is not run.
 
@@ -53,10 +54,10 @@ def lwf(
 
     def penalty(memory: Teacher, params: Params, forward: Forward) -> jax.Array:
         def distil() -> jax.Array:
-            head = forward.objective.head
+            head, heads = forward.objective.head, forward.objective.heads
             features = normalise(nnx.merge(tower, memory.theta)(forward.pixels))
             new, old = forward.features @ head, features @ head  # (b, k) each
-            losses = distillation(new, old, memory.classes, temperature)
+            losses = distillation(new, old, memory.classes, temperature, heads)
             samples = jnp.maximum(jnp.sum(forward.mask), 1)
             return strength * jnp.sum(jnp.where(forward.mask, losses, 0)) / samples
 
@@ -71,25 +72,43 @@ def lwf(
 
 
 def distillation(
-    new: jax.Array, old: jax.Array, classes: jax.Array, temperature: float
+    new: jax.Array,
+    old: jax.Array,
+    classes: jax.Array,
+    temperature: float,
+    heads: jax.Array | None = None,
 ) -> jax.Array:
-    """-sum_k p_k log((q_k + eps / c) / (1 + eps)), over the c classes of `classes`.
+    """-sum_k p_k log((q_k + eps / c) / (1 + eps)), over the c classes of `classes` in a head.
 
     p and q are softmax(old)^(1/T) and softmax(new)^(1/T), each normalised again, which is to say
-    softmax(old / T) and softmax(new / T); eps is `EPSILON`, and eases q alone.
+    softmax(old / T) and softmax(new / T); eps is `EPSILON`, and eases q alone. Several heads have a
+    softmax each, and their sums are added.
 
     Args:
       new, old: float (b, k), logits; gradients pass through both.
       classes: bool (k,), not all False.
       temperature: T.
+      heads: int (k,) in [0, k), the head of each class; one by default.
 
     Returns:
       float (b,).
     """
+    k = len(classes)
+    heads = jnp.zeros(k, jnp.int32) if heads is None else heads
+
+    def over_heads(reduce: Callable[..., jax.Array], values: jax.Array) -> jax.Array:
+        """(..., k) -> (..., k): every class gets what its head's come to."""
+        return jnp.moveaxis(reduce(jnp.moveaxis(values, -1, 0), heads, k)[heads], 0, -1)
 
     def soften(logits: jax.Array) -> jax.Array:
-        return jax.nn.softmax(jnp.where(classes, logits / temperature, -jnp.inf))
+        tempered = logits / temperature
+        largest = over_heads(jax.ops.segment_max, jnp.where(classes, tempered, -jnp.inf))
+        shifted = jnp.where(classes, tempered - jax.lax.stop_gradient(largest), 0)
+        powers = jnp.where(classes, jnp.exp(shifted), 0)
+        total = over_heads(jax.ops.segment_sum, powers)  # none in a head that is not learned yet
+        return powers / jnp.where(total > 0, total, 1)
 
     # Other classes get the eps too: p is zero there, and a logarithm of zero would spoil gradients.
-    q = (soften(new) + EPSILON / jnp.sum(classes)) / (1 + EPSILON)
+    learned = over_heads(jax.ops.segment_sum, jnp.asarray(classes, jnp.float32))
+    q = (soften(new) + EPSILON / jnp.maximum(learned, 1)) / (1 + EPSILON)
     return -jnp.sum(soften(old) * jnp.log(q), axis=1)
