@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
-from magmax_jax.data.catalogue import DataSet, builder_of, find
+from magmax_jax.data.catalogue import DataSet, builder_of, find, is_transposed
 from magmax_jax.data.joining import join_domains
 from magmax_jax.data.published import published_domains, wordnet_ids
 from magmax_jax.data.records import Records, read_columns
@@ -61,8 +61,11 @@ def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | Non
     by_file = data is not None and data.domains == "file name"
     domain_names = tuple(sorted(published_domains(name))) if by_file else ()
     height, width, _ = features["image"].shape
+    turned = is_transposed(name)
+    if turned:
+        height, width = width, height
     return Source(
-        images=Records(name, records, rows),
+        images=Records(name, records, rows, turned),
         labels=labels[rows],
         class_names=class_names,
         domains=_domains(name, [files[i] for i in rows], domain_names) if by_file else None,

@@ -22,6 +22,8 @@ class Records:
     """TFDS's own data source, which leaves images encoded and reopens its files after pickling."""
     rows: np.ndarray
     """int64 (n,): which of the records, in order."""
+    transposed: bool = False
+    """Rows and columns are exchanged in the files: images[i] has them in their places again."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -38,7 +40,8 @@ class Records:
             image = Image.open(io.BytesIO(self.records[row]["image"]))
         except OSError as error:
             raise UserError(f"{where} is not a readable image ({error}); prepare it anew") from None
-        return decode_rgb(image, where, least)
+        pixels = decode_rgb(image, where, least)
+        return np.ascontiguousarray(pixels.transpose(1, 0, 2)) if self.transposed else pixels
 
 
 def read_columns(records: Any, key: str | None) -> tuple[np.ndarray, list[str]]:

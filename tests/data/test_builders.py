@@ -127,6 +127,19 @@ class TestKnownBuilders:
         prepared(**{"emnist/letters": fake_builder({"train": [1], "test": [0]})})
         assert load_source("emnist/letters", "train").class_names == ("a", "b")
 
+    @pytest.mark.parametrize("name", ["emnist", "emnist/letters", "emnist/byclass:3.1.0"])
+    def test_emnist_is_set_upright(self, name, prepared):
+        features = {
+            "image": tfds.features.Image(shape=(6, 9, 1)),
+            "label": tfds.features.ClassLabel(names=[str(i) for i in range(10)]),
+        }
+        full = "emnist/digits" if name == "emnist" else name
+        prepared(**{full: fake_builder({"train": [3], "test": [3]}, **features)})
+        source = load_source(name, "test")
+        upright = np.broadcast_to(picture(3, channels=1), (6, 9, 3)).transpose(1, 0, 2)
+        np.testing.assert_array_equal(source.images[0], upright)
+        assert source.image_shape == (9, 6) and source.images[0].flags.c_contiguous
+
     def test_domainnet_joins_its_domains(self, prepared):
         domains = ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
         names = [str(i) for i in range(345)]
