@@ -2,14 +2,15 @@
 
 import contextlib
 import logging
+import re
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from magmax_jax.data.catalogue import DataSet, builder_of, find, is_transposed
+from magmax_jax.data.catalogue import DataSet, find, is_transposed
 from magmax_jax.data.joining import join_domains
-from magmax_jax.data.published import published_domains, wordnet_ids
+from magmax_jax.data.published import expand, published_domains, wordnet_ids
 from magmax_jax.data.records import Records, read_columns
 from magmax_jax.data.sources import Source, Split, hold_out
 from magmax_jax.data.splits import check_fingerprint, divide
@@ -26,13 +27,11 @@ def load_builder(dataset: str, split: Split, data_dir: str | None) -> Source:
       UserError: TFDS knows no such builder, it is not prepared as array_record, lacks features or
         splits, or is not the data set that `catalogue` describes.
     """
-    data, name = find(dataset), builder_of(dataset)
-    if data and data.domains == "configs" and "/" not in name:
-        base, colon, version = name.partition(":")
-        domains = tuple(sorted(published_domains(dataset)))
-        full = [f"{base}/{domain}{colon}{version}" for domain in domains]
-        return join_domains([_load_one(each, data, split, data_dir) for each in full], domains)
-    return _load_one(name, data, split, data_dir)
+    names, data = expand(dataset)
+    parts = [_load_one(name, data, split, data_dir) for name in names]
+    if len(parts) == 1:
+        return parts[0]
+    return join_domains(parts, tuple(sorted(published_domains(dataset))))
 
 
 def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | None) -> Source:
@@ -113,8 +112,7 @@ def _compact(
         new = np.full(len(names), -1, np.int32)
         new[[place[each] for each in named]] = np.arange(len(named))
         labels, names = np.where(labels < 0, labels, new[labels]), named.values()
-    # Another config of the same builder may well be another data set.
-    if data and name.startswith(data.builder) and len(names) != data.classes:
+    if data and len(names) != data.classes:
         raise UserError(
             f"{name} has {len(names)} classes where {data.name} has {data.classes}: it is another "
             "data set; prepare it anew"
@@ -144,14 +142,13 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             readable = builder.is_prepared() and {"array_record", "parquet"} & {
                 kind.value for kind in builder.info.available_file_formats()
             }
-    except (ValueError, ImportError) as error:
-        reason = str(error).splitlines()[0]
+    except (ValueError, AssertionError, ImportError) as error:
         raise UserError(
-            f"dataset {name!r}: neither digits, folder nor a TFDS builder ({reason})"
+            f"dataset {name!r}: neither digits, folder nor a TFDS builder ({why(name, error)})"
         ) from None
     if not readable:
-        known = find(name)
-        ours = known.name if known and name.startswith(known.builder) else name
+        known, version = find(name), "".join(name.partition(":")[1:])
+        ours = known.name + version if known else name
         place = f" --data-dir {data_dir}" if data_dir else ""
         raise UserError(
             f"{name} is not prepared as array_record in {builder.data_dir}: run once "
@@ -159,6 +156,20 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             "data_dir that holds it"
         )
     return builder
+
+
+def why(name: str, error: Exception) -> str:
+    """The reason, in one line, for which `tfds.builder(name)` raised an error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    base, _, version = name.partition(":")
+    base = base.split("/")[0]
+    if version and not re.match(r"(\d+|\*)(\.(\d+|\*)){2}", version):
+        return f"{version!r} is no version, as 1.0.0 is"
+    if any("BuilderConfig" in line for line in lines):  # it names those that are spelled alike only
+        configs = tfds.builder_cls(base).builder_configs
+        return f"{base} has {'the configs ' + ', '.join(configs) if configs else 'no configs'}"
+    # What comes first is how the builder was called.
+    return re.sub('^Failed to construct .*}": ', "", lines[0]) if lines else type(error).__name__
 
 
 @contextlib.contextmanager

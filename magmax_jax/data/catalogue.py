@@ -121,8 +121,14 @@ LISTS = {"eight": EIGHT, "fourteen": FOURTEEN, "twenty": TWENTY}
 
 
 def find(dataset: str) -> DataSet | None:
-    """By its own name or its TFDS builder's, whose /config and :version count for nothing."""
-    return _of_builder(dataset)
+    """By its own name or its TFDS builder's; a :version counts for nothing.
+
+    Another /config than the data set's own is another data set, unless configs are its domains.
+    """
+    known, config = _of_builder(dataset), _config(dataset)
+    if known and config and known.domains != "configs" and config != _config(known.builder):
+        return None
+    return known
 
 
 def builder_of(dataset: str) -> str:
@@ -130,8 +136,8 @@ def builder_of(dataset: str) -> str:
 
     A /config or :version that is given stays, and so does a name that is not known here.
     """
-    known, rest = find(dataset), "".join(re.split("([/:])", dataset)[1:])
-    if known is None:
+    known, rest = _of_builder(dataset), "".join(re.split("([/:])", dataset)[1:])
+    if known is None or not known.builder:
         return dataset
     return (known.builder.split("/")[0] if rest.startswith("/") else known.builder) + rest
 
@@ -153,3 +159,8 @@ def _of_builder(dataset: str) -> DataSet | None:
     name = re.split("[/:]", dataset)[0]
     builders = {data.builder.split("/")[0]: data for data in DATA_SETS.values()}
     return (builders | DATA_SETS | BUILT_IN).get(name)
+
+
+def _config(builder: str) -> str:
+    """The part after the first slash, without a version."""
+    return builder.split(":")[0].partition("/")[2]

@@ -11,6 +11,7 @@ from magmax_jax.data import builders, catalogue, load_source
 from magmax_jax.data.published import published_domains, wordnet_ids
 from magmax_jax.data.splits import divide, fingerprint
 from magmax_jax.errors import UserError
+from tests.data.cases import WHY
 from tests.data.test_sources import picture
 
 
@@ -234,4 +235,13 @@ def test_unknown_and_unprepared_builders(tmp_path, caplog):
         load_source("cub200", "train", str(tmp_path))
     with pytest.raises(UserError, match=r"experiments.prepare emnist/letters --data-dir"):
         load_source("emnist/letters", "train", str(tmp_path))
+    with pytest.raises(UserError, match=r"experiments.prepare emnist:3.1.0 --data-dir"):
+        load_source("emnist:3.1.0", "train", str(tmp_path))
     assert not caplog.records
+
+
+@pytest.mark.parametrize(("name", "reason"), WHY.items())
+def test_unknown_versions_and_configs(name, reason, tmp_path):
+    pattern = rf"^dataset '{name}': neither digits, folder nor a TFDS builder \({reason}\)$"
+    with pytest.raises(UserError, match=pattern):
+        load_source(name, "train", str(tmp_path))
