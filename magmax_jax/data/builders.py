@@ -4,14 +4,16 @@ import contextlib
 import logging
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 
 from magmax_jax.data.catalogue import DataSet, find, is_transposed
 from magmax_jax.data.joining import join_domains
 from magmax_jax.data.published import expand, published_domains, wordnet_ids
-from magmax_jax.data.records import Records, read_columns
+from magmax_jax.data.records import Records, damage_told, read_columns
 from magmax_jax.data.sources import Source, Split, hold_out
 from magmax_jax.data.splits import check_fingerprint, divide
 from magmax_jax.errors import UserError
@@ -42,11 +44,12 @@ def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | Non
     part = _part(name, data, split, splits)
     # Segmentation masks beside the image stay encoded too: nobody asks for them.
     pictures = [each for each in features if isinstance(features[each], tfds.features.Image)]
-    with _quiet():
+    folder = str(builder.data_dir)
+    with _quiet(), damage_told(f"{name}: its {part} split", folder):
         records = builder.as_data_source(
             split=part, decoders=dict.fromkeys(pictures, tfds.decode.SkipDecoding())
         )
-    labels, files = read_columns(records, key)
+        labels, files = read_columns(records, key)
     labels, class_names = _compact(name, data, labels, features["label"].names)
     if labels.min() < 0:
         raise UserError(f"{name}: its {part} split has images without a label; it cannot serve")
@@ -64,7 +67,7 @@ def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | Non
     if turned:
         height, width = width, height
     return Source(
-        images=Records(name, records, rows, turned),
+        images=Records(name, records, rows, folder, turned),
         labels=labels[rows],
         class_names=class_names,
         domains=_domains(name, [files[i] for i in rows], domain_names) if by_file else None,
@@ -146,6 +149,8 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         raise UserError(
             f"dataset {name!r}: neither digits, folder nor a TFDS builder ({why(name, error)})"
         ) from None
+    except json_format.ParseError as error:
+        raise UserError(info_damaged(name, data_dir, error)) from None
     if not readable:
         known, version = find(name), "".join(name.partition(":")[1:])
         ours = known.name + version if known else name
@@ -170,6 +175,15 @@ def why(name: str, error: Exception) -> str:
         return f"{base} has {'the configs ' + ', '.join(configs) if configs else 'no configs'}"
     # What comes first is how the builder was called.
     return re.sub('^Failed to construct .*}": ', "", lines[0]) if lines else type(error).__name__
+
+
+def info_damaged(name: str, data_dir: str | None, error: Exception) -> str:
+    """The sentence for a prepared data set whose dataset_info.json is no JSON."""
+    folder = Path(data_dir or tfds.core.constants.DATA_PATH).expanduser() / name.split(":")[0]
+    return (
+        f"{name}: its dataset_info.json is damaged ({why(name, error)}): remove {folder} and "
+        "prepare it again with python -m experiments.prepare"
+    )
 
 
 @contextlib.contextmanager

@@ -5,9 +5,10 @@ import io
 import shutil
 
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 
 from magmax_jax.data import contents, counts, gtsrb
-from magmax_jax.data.builders import why
+from magmax_jax.data.builders import info_damaged, why
 from magmax_jax.data.catalogue import DATA_SETS, DataSet
 from magmax_jax.data.failures import INSTALL
 from magmax_jax.data.making import Options, Silent, downloads, make
@@ -70,6 +71,8 @@ def _builder(part: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             f"no data set {part!r} ({why(part, error)}): choose from {', '.join(DATA_SETS)}, or a "
             "TFDS builder[/config]"
         ) from None
+    except json_format.ParseError as error:
+        raise UserError(info_damaged(part, data_dir, error)) from None
     features = dict(builder.info.features.items())
     label = features.get("label")
     if "image" not in features or not isinstance(label, tfds.features.ClassLabel):

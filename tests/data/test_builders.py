@@ -45,7 +45,7 @@ def fake_builder(splits, names=("a", "b"), files=None, **features):
         return FakeRecords(map(record, labels, named))
 
     info = SimpleNamespace(features=features, splits=dict.fromkeys(splits))
-    return SimpleNamespace(info=info, as_data_source=read)
+    return SimpleNamespace(info=info, as_data_source=read, data_dir="nowhere")
 
 
 @pytest.fixture
