@@ -11,9 +11,10 @@ import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
 from magmax_jax.data.catalogue import DataSet, find, is_transposed
+from magmax_jax.data.columns import columns
 from magmax_jax.data.joining import join_domains
 from magmax_jax.data.published import expand, published_domains, wordnet_ids
-from magmax_jax.data.records import Records, damage_told, read_columns
+from magmax_jax.data.records import Records, damage_told
 from magmax_jax.data.sources import Source, Split, hold_out
 from magmax_jax.data.splits import check_fingerprint, divide
 from magmax_jax.errors import UserError
@@ -49,7 +50,7 @@ def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | Non
         records = builder.as_data_source(
             split=part, decoders=dict.fromkeys(pictures, tfds.decode.SkipDecoding())
         )
-        labels, files = read_columns(records, key)
+        labels, files = columns(records, folder, part, key)
     labels, class_names = _compact(name, data, labels, features["label"].names)
     if labels.min() < 0:
         raise UserError(f"{name}: its {part} split has images without a label; it cannot serve")
