@@ -2,15 +2,19 @@
 
 import contextlib
 import logging
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 
-from magmax_jax.data.catalogue import DataSet, builder_of, find
+from magmax_jax.data.catalogue import DataSet, find, is_transposed
+from magmax_jax.data.columns import columns
 from magmax_jax.data.joining import join_domains
-from magmax_jax.data.published import published_domains, wordnet_ids
-from magmax_jax.data.records import Records, read_columns
+from magmax_jax.data.published import expand, published_domains, wordnet_ids
+from magmax_jax.data.records import Records, damage_told
 from magmax_jax.data.sources import Source, Split, hold_out
 from magmax_jax.data.splits import check_fingerprint, divide
 from magmax_jax.errors import UserError
@@ -26,13 +30,11 @@ def load_builder(dataset: str, split: Split, data_dir: str | None) -> Source:
       UserError: TFDS knows no such builder, it is not prepared as array_record, lacks features or
         splits, or is not the data set that `catalogue` describes.
     """
-    data, name = find(dataset), builder_of(dataset)
-    if data and data.domains == "configs" and "/" not in name:
-        base, colon, version = name.partition(":")
-        domains = tuple(sorted(published_domains(dataset)))
-        full = [f"{base}/{domain}{colon}{version}" for domain in domains]
-        return join_domains([_load_one(each, data, split, data_dir) for each in full], domains)
-    return _load_one(name, data, split, data_dir)
+    names, data = expand(dataset)
+    parts = [_load_one(name, data, split, data_dir) for name in names]
+    if len(parts) == 1:
+        return parts[0]
+    return join_domains(parts, tuple(sorted(published_domains(dataset))))
 
 
 def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | None) -> Source:
@@ -43,11 +45,12 @@ def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | Non
     part = _part(name, data, split, splits)
     # Segmentation masks beside the image stay encoded too: nobody asks for them.
     pictures = [each for each in features if isinstance(features[each], tfds.features.Image)]
-    with _quiet():
+    folder = str(builder.data_dir)
+    with _quiet(), damage_told(f"{name}: its {part} split", folder):
         records = builder.as_data_source(
             split=part, decoders=dict.fromkeys(pictures, tfds.decode.SkipDecoding())
         )
-    labels, files = read_columns(records, key)
+        labels, files = columns(records, folder, part, key)
     labels, class_names = _compact(name, data, labels, features["label"].names)
     if labels.min() < 0:
         raise UserError(f"{name}: its {part} split has images without a label; it cannot serve")
@@ -61,8 +64,11 @@ def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | Non
     by_file = data is not None and data.domains == "file name"
     domain_names = tuple(sorted(published_domains(name))) if by_file else ()
     height, width, _ = features["image"].shape
+    turned = is_transposed(name)
+    if turned:
+        height, width = width, height
     return Source(
-        images=Records(name, records, rows),
+        images=Records(name, records, rows, folder, turned),
         labels=labels[rows],
         class_names=class_names,
         domains=_domains(name, [files[i] for i in rows], domain_names) if by_file else None,
@@ -110,8 +116,7 @@ def _compact(
         new = np.full(len(names), -1, np.int32)
         new[[place[each] for each in named]] = np.arange(len(named))
         labels, names = np.where(labels < 0, labels, new[labels]), named.values()
-    # Another config of the same builder may well be another data set.
-    if data and name.startswith(data.builder) and len(names) != data.classes:
+    if data and len(names) != data.classes:
         raise UserError(
             f"{name} has {len(names)} classes where {data.name} has {data.classes}: it is another "
             "data set; prepare it anew"
@@ -141,14 +146,15 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             readable = builder.is_prepared() and {"array_record", "parquet"} & {
                 kind.value for kind in builder.info.available_file_formats()
             }
-    except (ValueError, ImportError) as error:
-        reason = str(error).splitlines()[0]
+    except (ValueError, AssertionError, ImportError) as error:
         raise UserError(
-            f"dataset {name!r}: neither digits, folder nor a TFDS builder ({reason})"
+            f"dataset {name!r}: neither digits, folder nor a TFDS builder ({why(name, error)})"
         ) from None
+    except json_format.ParseError as error:
+        raise UserError(info_damaged(name, data_dir, error)) from None
     if not readable:
-        known = find(name)
-        ours = known.name if known and name.startswith(known.builder) else name
+        known, version = find(name), "".join(name.partition(":")[1:])
+        ours = known.name + version if known else name
         place = f" --data-dir {data_dir}" if data_dir else ""
         raise UserError(
             f"{name} is not prepared as array_record in {builder.data_dir}: run once "
@@ -156,6 +162,29 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             "data_dir that holds it"
         )
     return builder
+
+
+def why(name: str, error: Exception) -> str:
+    """The reason, in one line, for which `tfds.builder(name)` raised an error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    base, _, version = name.partition(":")
+    base = base.split("/")[0]
+    if version and not re.match(r"(\d+|\*)(\.(\d+|\*)){2}", version):
+        return f"{version!r} is no version, as 1.0.0 is"
+    if any("BuilderConfig" in line for line in lines):  # it names those that are spelled alike only
+        configs = tfds.builder_cls(base).builder_configs
+        return f"{base} has {'the configs ' + ', '.join(configs) if configs else 'no configs'}"
+    # What comes first is how the builder was called.
+    return re.sub('^Failed to construct .*}": ', "", lines[0]) if lines else type(error).__name__
+
+
+def info_damaged(name: str, data_dir: str | None, error: Exception) -> str:
+    """The sentence for a prepared data set whose dataset_info.json is no JSON."""
+    folder = Path(data_dir or tfds.core.constants.DATA_PATH).expanduser() / name.split(":")[0]
+    return (
+        f"{name}: its dataset_info.json is damaged ({why(name, error)}): remove {folder} and "
+        "prepare it again with python -m experiments.prepare"
+    )
 
 
 @contextlib.contextmanager

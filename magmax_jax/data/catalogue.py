@@ -6,7 +6,7 @@ al., 2024, arXiv 2405.07813). Builders, splits and class names are those of TFDS
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from magmax_jax.data.splits import SeededSplit
@@ -34,8 +34,8 @@ class DataSet:
       drop: regular expression of what numbers or sorts class names and stays out of prompts.
       domains: where the domain is told: TFDS configs, the file's name, or by our own reader; None
         without domains.
-      manual: what a user must do by hand before TFDS can prepare it; its result belongs into TFDS's
-        manual_dir; "" for nothing.
+      transposed: its builder, in every config, has images with rows and columns exchanged; what is
+        read is upright.
     """
 
     name: str
@@ -51,7 +51,7 @@ class DataSet:
     naming: Literal["cleaned", "kept", "listed"] = "cleaned"
     drop: str = ""
     domains: Literal["configs", "file name", "reader"] | None = None
-    manual: str = field(default="", repr=False)
+    transposed: bool = False
 
 
 # fmt: off
@@ -73,9 +73,7 @@ DATA_SETS = {
         DataSet("eurosat", "eurosat/rgb", 10, 21_600, 2_700, "eurosat", epochs=12,
                 split=SeededSplit(train=0.8, test=0.1), naming="listed"),
         DataSet("resisc45", "resisc45", 45, 18_900, 6_300, "aerial", epochs=15,
-                split=SeededSplit(train=0.6, test=0.2),
-                manual="unpack NWPU-RESISC45.rar to a folder NWPU-RESISC45, from "
-                "https://1drv.ms/u/s!AmgKYzARBl5ca3HNaHIlzp_IXjs"),
+                split=SeededSplit(train=0.6, test=0.2)),
         DataSet("sun397", "sun397/standard-part1-120k", 397, 19_850, 19_850, "plain", epochs=14,
                 drop=r"^/\w/"),
         DataSet("dtd", "dtd", 47, 3_760, 1_880, "textures", train="train+validation", epochs=75),
@@ -85,14 +83,14 @@ DATA_SETS = {
         DataSet("fashion_mnist", "fashion_mnist", 10, 60_000, 10_000, "plain", epochs=5,
                 naming="kept"),
         DataSet("imagenet", "imagenet2012", 1000, 1_281_167, 50_000, "objects", test="validation",
-                naming="listed", manual="get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar "
-                "from image-net.org, which wants an account"),
+                naming="listed"),
         DataSet("flowers102", "oxford_flowers102", 102, 1_020, 6_149, "flowers", epochs=147,
                 naming="listed"),
         DataSet("pets", "oxford_iiit_pet", 37, 3_680, 3_669, "pets", epochs=82),
         DataSet("pcam", "patch_camelyon", 2, 262_144, 32_768, "histology", epochs=1,
                 naming="listed"),
-        DataSet("emnist", "emnist/digits", 10, 240_000, 40_000, "digits", epochs=2),
+        DataSet("emnist", "emnist/digits", 10, 240_000, 40_000, "digits", epochs=2,
+                transposed=True),
         DataSet("kmnist", "kmnist", 10, 60_000, 10_000, "characters", epochs=5),
     )
 }
@@ -123,10 +121,14 @@ LISTS = {"eight": EIGHT, "fourteen": FOURTEEN, "twenty": TWENTY}
 
 
 def find(dataset: str) -> DataSet | None:
-    """By its own name or its TFDS builder's, whose /config and :version count for nothing."""
-    name = re.split("[/:]", dataset)[0]
-    builders = {data.builder.split("/")[0]: data for data in DATA_SETS.values()}
-    return (builders | DATA_SETS | BUILT_IN).get(name)
+    """By its own name or its TFDS builder's; a :version counts for nothing.
+
+    Another /config than the data set's own is another data set, unless configs are its domains.
+    """
+    known, config = _of_builder(dataset), _config(dataset)
+    if known and config and known.domains != "configs" and config != _config(known.builder):
+        return None
+    return known
 
 
 def builder_of(dataset: str) -> str:
@@ -134,13 +136,31 @@ def builder_of(dataset: str) -> str:
 
     A /config or :version that is given stays, and so does a name that is not known here.
     """
-    known, rest = find(dataset), "".join(re.split("([/:])", dataset)[1:])
-    if known is None:
+    known, rest = _of_builder(dataset), "".join(re.split("([/:])", dataset)[1:])
+    if known is None or not known.builder:
         return dataset
     return (known.builder.split("/")[0] if rest.startswith("/") else known.builder) + rest
+
+
+def is_transposed(builder: str) -> bool:
+    """Whether a TFDS builder has images with rows and columns exchanged, whatever its /config."""
+    known = _of_builder(builder)
+    return known is not None and known.transposed
 
 
 def epochs(dataset: str) -> int:
     """The published number of epochs for one task, `DEFAULT_EPOCHS` where there is none."""
     known = find(dataset)
     return known.epochs if known else DEFAULT_EPOCHS
+
+
+def _of_builder(dataset: str) -> DataSet | None:
+    """The data set of that name, or made by that builder in any /config and :version."""
+    name = re.split("[/:]", dataset)[0]
+    builders = {data.builder.split("/")[0]: data for data in DATA_SETS.values()}
+    return (builders | DATA_SETS | BUILT_IN).get(name)
+
+
+def _config(builder: str) -> str:
+    """The part after the first slash, without a version."""
+    return builder.split(":")[0].partition("/")[2]

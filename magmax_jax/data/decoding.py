@@ -20,9 +20,14 @@ def decode_rgb(image: Image.Image, where: str, least: int | None = None) -> np.n
       uint8 (height, width, 3).
 
     Raises:
-      UserError: the image is damaged.
+      UserError: the image is damaged, or has pixels of 32 bits, whose range nothing tells.
     """
+    if image.mode in ("I", "F"):
+        raise UserError(f"{where}: 32-bit pixels (mode {image.mode}): save it with 8 bits")
     try:
+        if image.mode.startswith("I;16"):  # convert() would clip all above 255
+            grey = (np.asarray(image) // 257).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=2)
         if least is not None:
             image.draft(None, (least, least))  # the mode stays: convert() knows them all
         return np.asarray(image.convert("RGB"))

@@ -5,30 +5,23 @@ import io
 import shutil
 
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 
 from magmax_jax.data import contents, counts, gtsrb
-from magmax_jax.data.catalogue import DATA_SETS, DataSet, find
+from magmax_jax.data.builders import info_damaged, why
+from magmax_jax.data.catalogue import DATA_SETS, DataSet
 from magmax_jax.data.failures import INSTALL
 from magmax_jax.data.making import Options, Silent, downloads, make
-from magmax_jax.data.published import published_domains
+from magmax_jax.data.published import expand
 from magmax_jax.errors import UserError
 
 __all__ = ["Options", "Silent", "gtsrb", "known", "parts", "prepare"]
 
 
 def parts(name: str) -> list[tuple[str, DataSet | None]]:
-    """TFDS builders that make up a data set, each with its entry in the catalogue.
-
-    domainnet has one for each domain, the others have one; a builder or a config that the
-    catalogue does not have has no entry.
-    """
-    data = find(name)
-    if data and name in (data.name, data.builder.split("/")[0]):
-        if data.domains == "configs":
-            return [(f"{data.builder}/{d}", data) for d in sorted(published_domains(data.builder))]
-        return [(data.builder, data)]
-    ours = data and (name == data.builder or data.domains == "configs")
-    return [(name, data if ours else None)]
+    """TFDS builders that make up a data set, each with its entry in the catalogue (`expand`)."""
+    builders, data = expand(name)
+    return [(builder, data) for builder in builders]
 
 
 def known(name: str, data_dir: str | None = None) -> None:
@@ -73,12 +66,13 @@ def _builder(part: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         raise UserError(
             f"{part} needs more than the product ({str(error).splitlines()[-1]}): {INSTALL}"
         ) from None
-    except ValueError as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+    except (ValueError, AssertionError) as error:
         raise UserError(
-            f"no data set {part!r} ({reason}): choose from {', '.join(DATA_SETS)}, or a TFDS "
-            "builder[/config]"
+            f"no data set {part!r} ({why(part, error)}): choose from {', '.join(DATA_SETS)}, or a "
+            "TFDS builder[/config]"
         ) from None
+    except json_format.ParseError as error:
+        raise UserError(info_damaged(part, data_dir, error)) from None
     features = dict(builder.info.features.items())
     label = features.get("label")
     if "image" not in features or not isinstance(label, tfds.features.ClassLabel):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from magmax_jax.data.catalogue import DataSet, find
+from magmax_jax.data.catalogue import DataSet, builder_of, find
 from magmax_jax.errors import UserError
 
 
@@ -52,6 +52,21 @@ def published_domains(dataset: str) -> tuple[str, ...]:
     """Domain names in the published order, () where there is none."""
     data = find(dataset)
     return tuple(_table("domain_orders").get(data.name, ())) if data else ()
+
+
+def expand(dataset: str) -> tuple[tuple[str, ...], DataSet | None]:
+    """What TFDS calls a data set, a :version included, and its entry in the catalogue.
+
+    Returns:
+      one builder, or one for each domain in alphabetical order where configs are domains and none
+      is named; None for a builder or a config that the catalogue does not have.
+    """
+    data, name = find(dataset), builder_of(dataset)
+    if data is None or data.domains != "configs" or "/" in name:
+        return (name,), data
+    base, colon, version = name.partition(":")
+    domains = sorted(published_domains(dataset))
+    return tuple(f"{base}/{domain}{colon}{version}" for domain in domains), data
 
 
 def wordnet_ids(dataset: str) -> dict[str, str]:

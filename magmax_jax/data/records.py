@@ -1,6 +1,8 @@
 """Records of a prepared TFDS data set, whose images stay encoded until they are asked for."""
 
+import contextlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,10 @@ class Records:
     """TFDS's own data source, which leaves images encoded and reopens its files after pickling."""
     rows: np.ndarray
     """int64 (n,): which of the records, in order."""
+    folder: str = "its folder"
+    """Where its files lie, for the sentence that tells of damage."""
+    transposed: bool = False
+    """Rows and columns are exchanged in the files: images[i] has them in their places again."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -33,12 +39,32 @@ class Records:
         """uint8 (height, width, 3); `least` is `decode_rgb`'s."""
         row = int(self.rows[index])
         where = f"{self.name}: record {row}"
-        # Pillow decodes greyscale and palettes to RGB alike, and TFDS would ask for OpenCV.
-        try:
+        with damage_told(where, self.folder):
+            # Pillow decodes greyscale and palettes to RGB alike, and TFDS would ask for OpenCV.
             image = Image.open(io.BytesIO(self.records[row]["image"]))
-        except OSError as error:
-            raise UserError(f"{where} is not a readable image ({error}); prepare it anew") from None
-        return decode_rgb(image, where, least)
+        pixels = decode_rgb(image, where, least)
+        return np.ascontiguousarray(pixels.transpose(1, 0, 2)) if self.transposed else pixels
+
+
+@contextlib.contextmanager
+def damage_told(what: str, folder: str) -> Iterator[None]:
+    """Whatever a prepared data set raises while it is read becomes one sentence.
+
+    What array_record and protobuf raise for damaged files differs by where the damage is.
+
+    Raises:
+      UserError: a file is damaged or gone.
+    """
+    try:
+        yield
+    except (UserError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{what} cannot be read ({reason}): a file is damaged or gone; remove {folder} and "
+            "prepare it again with python -m experiments.prepare"
+        ) from None
 
 
 def read_columns(records: Any, key: str | None) -> tuple[np.ndarray, list[str]]:

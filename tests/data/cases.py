@@ -1,9 +1,18 @@
-"""Sources for the tests: every image is filled with its number."""
+"""Sources for the tests, whose every image is filled with its number, and mistaken names."""
 
 import jax
 import numpy as np
 
 from magmax_jax.data import Source
+
+WHY = {
+    "cifar100:9.9.9": r"Dataset cifar100 cannot be loaded at version 9\.9\.9, only: 3\.0\.2\.",
+    "cifar100:x": "'x' is no version, as 1.0.0 is",
+    "cifar100/foo": "cifar100 has no configs",
+    "domainnet/x": "domainnet has the configs real, .*, sketch",
+    "emnist/x:3.1.0": "emnist has the configs byclass, .*, mnist",
+}
+"""Names of no data set -> why not, as a pattern."""
 
 
 class Pictures:

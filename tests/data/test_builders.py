@@ -11,6 +11,7 @@ from magmax_jax.data import builders, catalogue, load_source
 from magmax_jax.data.published import published_domains, wordnet_ids
 from magmax_jax.data.splits import divide, fingerprint
 from magmax_jax.errors import UserError
+from tests.data.cases import WHY
 from tests.data.test_sources import picture
 
 
@@ -44,7 +45,7 @@ def fake_builder(splits, names=("a", "b"), files=None, **features):
         return FakeRecords(map(record, labels, named))
 
     info = SimpleNamespace(features=features, splits=dict.fromkeys(splits))
-    return SimpleNamespace(info=info, as_data_source=read)
+    return SimpleNamespace(info=info, as_data_source=read, data_dir="nowhere")
 
 
 @pytest.fixture
@@ -126,6 +127,19 @@ class TestKnownBuilders:
     def test_another_config_may_have_other_classes(self, prepared):
         prepared(**{"emnist/letters": fake_builder({"train": [1], "test": [0]})})
         assert load_source("emnist/letters", "train").class_names == ("a", "b")
+
+    @pytest.mark.parametrize("name", ["emnist", "emnist/letters", "emnist/byclass:3.1.0"])
+    def test_emnist_is_set_upright(self, name, prepared):
+        features = {
+            "image": tfds.features.Image(shape=(6, 9, 1)),
+            "label": tfds.features.ClassLabel(names=[str(i) for i in range(10)]),
+        }
+        full = "emnist/digits" if name == "emnist" else name
+        prepared(**{full: fake_builder({"train": [3], "test": [3]}, **features)})
+        source = load_source(name, "test")
+        upright = np.broadcast_to(picture(3, channels=1), (6, 9, 3)).transpose(1, 0, 2)
+        np.testing.assert_array_equal(source.images[0], upright)
+        assert source.image_shape == (9, 6) and source.images[0].flags.c_contiguous
 
     def test_domainnet_joins_its_domains(self, prepared):
         domains = ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
@@ -221,4 +235,13 @@ def test_unknown_and_unprepared_builders(tmp_path, caplog):
         load_source("cub200", "train", str(tmp_path))
     with pytest.raises(UserError, match=r"experiments.prepare emnist/letters --data-dir"):
         load_source("emnist/letters", "train", str(tmp_path))
+    with pytest.raises(UserError, match=r"experiments.prepare emnist:3.1.0 --data-dir"):
+        load_source("emnist:3.1.0", "train", str(tmp_path))
     assert not caplog.records
+
+
+@pytest.mark.parametrize(("name", "reason"), WHY.items())
+def test_unknown_versions_and_configs(name, reason, tmp_path):
+    pattern = rf"^dataset '{name}': neither digits, folder nor a TFDS builder \({reason}\)$"
+    with pytest.raises(UserError, match=pattern):
+        load_source(name, "train", str(tmp_path))

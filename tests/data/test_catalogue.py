@@ -78,6 +78,11 @@ def test_lists(name, entries):
 def test_names():
     assert find("caltech_birds2011:0.2.0").name == find("cub200").name == "cub200"
     assert find("eurosat/rgb:2.0.0").name == "eurosat"
+    assert find("emnist/digits:3.1.0") is find("emnist:3.1.0") is DATA_SETS["emnist"]
+    assert find("imagenet_r:2.0.0").name == "imagenet_r" and find("domainnet/real").domains
+    for other in ("emnist/letters", "emnist/letters:3.1.0", "eurosat/all", "cifar100/foo"):
+        assert find(other) is None and epochs(other) == DEFAULT_EPOCHS
+        assert templates(other) == ("a photo of a {}.",)
     assert find("anything") is find("folder:mnist") is find("") is None
     assert (epochs("svhn_cropped"), epochs("anything")) == (4, DEFAULT_EPOCHS)
 
@@ -87,4 +92,5 @@ def test_builder_names():
     assert builder_of("eurosat") == "eurosat/rgb" and builder_of("eurosat/all") == "eurosat/all"
     assert builder_of("emnist:3.0.0") == "emnist/digits:3.0.0"
     assert builder_of("emnist/letters:3.0.0") == "emnist/letters:3.0.0"
+    assert builder_of("digits") == "digits"
     assert builder_of("anything/at:1.0.0") == "anything/at:1.0.0"

@@ -66,6 +66,26 @@ def test_rotations_are_left_as_they_are_stored():
     assert decoded(data).shape == (123, 161, 3) and decoded(data, 61).shape == (62, 81, 3)
 
 
+@pytest.mark.parametrize(("kind", "mode"), [("PNG", "I;16"), ("TIFF", "I;16"), ("TIFF", "I;16B")])
+def test_grey_of_16_bits_keeps_its_shades(kind, mode):
+    values = (np.arange(256, dtype=np.uint16) * 257).reshape(8, 32)
+    buffer = io.BytesIO()
+    order = ">u2" if mode == "I;16B" else "<u2"
+    Image.frombytes(mode, (32, 8), values.astype(order).tobytes()).save(buffer, kind)
+    image = Image.open(buffer)
+    assert image.mode == mode
+    expected = np.repeat(np.arange(256, dtype=np.uint8).reshape(8, 32, 1), 3, axis=2)
+    np.testing.assert_array_equal(decode_rgb(image, "here", 4), expected)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_of_32_bits_are_refused(mode):
+    buffer = io.BytesIO()
+    Image.new(mode, (8, 8), 1).save(buffer, "TIFF")
+    with pytest.raises(UserError, match=rf"^here: 32-bit pixels \(mode {mode}\): save it with 8"):
+        decoded(buffer.getvalue())
+
+
 @pytest.mark.parametrize("least", [None, 30])
 def test_damage_is_named(least):
     with pytest.raises(UserError, match="here: the image is damaged"):

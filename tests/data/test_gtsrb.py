@@ -1,8 +1,10 @@
 """GTSRB as a builder of our own: prepared, and read, without TensorFlow."""
 
 import io
+import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from magmax_jax.data import gtsrb, load_source
-from magmax_jax.data.preparation import Options, prepare
+from magmax_jax.data.preparation import Options, known, prepare
 from magmax_jax.errors import UserError
 from tests.data import archives, packing
 
@@ -41,7 +43,7 @@ def test_prepares_and_reads_without_tensorflow(folders):
         "import sys\n"
         "from pathlib import Path\n"
         "from magmax_jax.data import counts, gtsrb, load_source\n"
-        "from magmax_jax.data.preparation import Options, prepare\n"
+        "from magmax_jax.data.preparation import Options, known, prepare\n"
         "counts.expected = lambda data, config: {}\n"
         f"prepare('gtsrb', Options({folders.data_dir!r}, "
         f"Path({str(folders.manual_dir)!r}), repacked=True))\n"
@@ -62,6 +64,50 @@ def test_reads_without_its_builder(folders):
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert shown.stdout.strip() == "15 (16, 16, 3)", shown.stderr
+
+
+class TestDamage:
+    """Of what was prepared; told in a run in one sentence."""
+
+    @pytest.fixture
+    def shard(self, folders, monkeypatch):
+        prepare("gtsrb", folders)
+        archives.readable("gtsrb", monkeypatch)
+        return next(Path(folders.data_dir).glob("gtsrb/1.0.0/gtsrb-test*"))
+
+    def test_files_damaged_or_gone_when_opened(self, shard, folders):
+        whole = shard.read_bytes()
+        middle = len(whole) // 2
+        flipped = bytes(byte ^ 255 for byte in whole[middle : middle + 40])
+        told = rf"^gtsrb: its test split cannot be read \(.+\): .*gone; remove {shard.parent} and"
+        for damaged in (whole[:middle] + flipped + whole[middle + 40 :], whole[:middle], b""):
+            shard.write_bytes(damaged)
+            with pytest.raises(UserError, match=told):
+                load_source("gtsrb", "test", folders.data_dir)
+        shard.unlink()
+        with pytest.raises(UserError, match=told):
+            load_source("gtsrb", "test", folders.data_dir)
+        shard.write_bytes(whole)
+        assert len(load_source("gtsrb", "test", folders.data_dir)) == 6
+
+    def test_files_damaged_or_gone_while_read(self, shard, folders):
+        source = load_source("gtsrb", "test", folders.data_dir)
+        whole = shard.read_bytes()
+        told = rf"^gtsrb: record \d+ cannot be read \(.+\): .*gone; remove {shard.parent} and"
+        for damaged in (whole[: len(whole) // 2], b"", None):
+            copy = pickle.loads(pickle.dumps(source.images))  # as workers have it
+            shard.unlink() if damaged is None else shard.write_bytes(damaged)
+            with pytest.raises(UserError, match=told):
+                for index in range(6):
+                    copy[index]
+
+    def test_what_tells_of_the_data(self, shard, folders):
+        (shard.parent / "dataset_info.json").write_text("{")
+        told = r"^gtsrb: its dataset_info.json is damaged \(.+\): remove .*/gtsrb and prepare it ag"
+        with pytest.raises(UserError, match=told):
+            load_source("gtsrb", "test", folders.data_dir)
+        with pytest.raises(UserError, match=told):
+            known("gtsrb", folders.data_dir)
 
 
 def test_other_archives_are_refused(folders):

@@ -16,10 +16,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from magmax_jax.data import catalogue, gtsrb, making
+from magmax_jax.data import builders as reading
+from magmax_jax.data import catalogue, gtsrb, load_source, making
 from magmax_jax.data.preparation import Options, known, parts, prepare
 from magmax_jax.errors import UserError
 from tests.data import archives
+from tests.data.cases import WHY, uniform
 
 
 @pytest.fixture
@@ -64,6 +66,33 @@ class TestNames:
         assert parts("emnist/letters") == [("emnist/letters", None)]
         assert parts("imagenette") == [("imagenette", None)]
 
+    @pytest.mark.parametrize(
+        ("name", "builders"),
+        [
+            ("sun397:4.0.0", ["sun397/standard-part1-120k:4.0.0"]),
+            ("emnist:3.1.0", ["emnist/digits:3.1.0"]),
+            ("cub200:0.2.0", ["caltech_birds2011:0.2.0"]),
+            ("eurosat/rgb:2.0.0", ["eurosat/rgb:2.0.0"]),
+            ("domainnet/real:1.0.0", ["domainnet/real:1.0.0"]),
+            (
+                "domainnet:1.0.0",
+                [
+                    f"domainnet/{d}:1.0.0"
+                    for d in ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
+                ],
+            ),
+        ],
+    )
+    def test_versions_are_prepared_as_they_are_read(self, name, builders, monkeypatch):
+        data = catalogue.DATA_SETS[name.split(":")[0].split("/")[0]]
+        assert parts(name) == [(builder, data) for builder in builders]
+        read = []
+        monkeypatch.setattr(
+            reading, "_load_one", lambda name, *rest: read.append((name, rest[0])) or uniform(1)
+        )
+        load_source(name, "train")
+        assert read == parts(name)
+
     def test_the_catalogue_is_known_to_tfds(self):
         for name in catalogue.DATA_SETS:
             known(name)
@@ -71,6 +100,9 @@ class TestNames:
     def test_mistakes_are_named(self):
         with pytest.raises(UserError, match=r"'cifar1000'.*choose from cifar10, cifar100, .*TFDS"):
             known("cifar1000")
+        for name, reason in WHY.items():
+            with pytest.raises(UserError, match=rf"^no data set '{name}' \({reason}\): choose"):
+                known(name)
         for name in ("celeb_a", "lfw"):  # no label, and names as labels
             with pytest.raises(UserError, match=rf"{name} has the features .* image and label"):
                 known(name)
