@@ -130,20 +130,32 @@ def _require_room(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
 @contextlib.contextmanager
 def _alone(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
     """Keeps other processes from preparing the same builder: they would share unfinished files."""
-    folder = downloads(builder)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+    handle = _lock(builder)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another process prepares {builder.name} in {builder.data_dir_root}: wait for it"
-            ) from None
         yield
     finally:
+        _tidy(builder)
         os.close(handle)
-        tidy(builder)
+
+
+def _lock(builder: tfds.core.DatasetBuilder) -> int:
+    """A handle of the folder of archives, which no other process has locked."""
+    folder = downloads(builder)
+    for _ in range(10):  # the last holder may tidy the folder away just now
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as closing:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+            closing.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                break
+            if os.path.samestat(os.fstat(handle), folder.stat()):
+                closing.pop_all()
+                return handle
+    raise UserError(
+        f"another process prepares {builder.name} in {builder.data_dir_root}: wait for it"
+    )
 
 
 def _clean(builder: tfds.core.DatasetBuilder, extracted: Path) -> None:
@@ -157,15 +169,15 @@ def _clean(builder: tfds.core.DatasetBuilder, extracted: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def tidy(builder: tfds.core.DatasetBuilder) -> None:
-    """Removes folders that are empty because nothing came of them."""
+def _tidy(builder: tfds.core.DatasetBuilder) -> None:
+    """Removes folders that are empty because nothing came of them; the lock's own comes last."""
     root = Path(builder.data_dir_root)
     prepared = root / builder.name
-    for folder in (downloads(builder), root / "downloads", Path(builder.data_dir).parent):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
     if [path.name for path in prepared.glob("*")] == [".config"]:  # TFDS's note of the default one
         shutil.rmtree(prepared, ignore_errors=True)
+    for folder in (Path(builder.data_dir).parent, downloads(builder), root / "downloads"):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def downloads(builder: tfds.core.DatasetBuilder) -> Path:
