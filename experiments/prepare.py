@@ -32,7 +32,7 @@ class Prepare:
     """Take them also where they are not the publishers' files bit by bit; what is in them is
     verified all the same."""
     verify: bool = False
-    """Prepare nothing, only look at what is there."""
+    """Only look at what is there: nothing is prepared, written or removed."""
     keep_archives: bool = True
     """Keep what was downloaded beside the prepared data."""
 

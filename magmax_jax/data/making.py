@@ -46,7 +46,7 @@ class Options:
     manual_dir: Path | None = None
     """Archives that the user fetched; None: TFDS's own, downloads/manual in the data directory."""
     verify: bool = False
-    """Prepare nothing."""
+    """Only look: nothing is prepared, written or removed."""
     repacked: bool = False
     """Take archives of `manual_dir` whose checksums are not the publishers'."""
     keep_archives: bool = True
@@ -92,6 +92,24 @@ def make(builder: tfds.core.DatasetBuilder, name: str, options: Options, display
             raise told(error, builder, folder) or error from None
         finally:
             _clean(builder, extracted)
+
+
+def remove_archives(builder: tfds.core.DatasetBuilder) -> None:
+    """Removes what was downloaded for a builder.
+
+    Raises:
+      UserError: another process prepares it, and may need what lies there.
+    """
+    folder = downloads(builder)
+    if not folder.is_dir():
+        return
+    with _alone(builder):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def _require_modules(builder: tfds.core.DatasetBuilder) -> None:

@@ -49,7 +49,10 @@ def small(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     test = 0 if data.split else sum(splits[split] for split in data.test.split("+"))
     if data.split:
         train = round(train * data.split.train)
-    entry = replace(data, classes=min(data.classes, CLASSES), train_size=train, test_size=test)
+    split = data.split and replace(data.split, fingerprint="")
+    entry = replace(
+        data, split=split, classes=min(data.classes, CLASSES), train_size=train, test_size=test
+    )
     monkeypatch.setitem(catalogue.DATA_SETS, name, entry)
     return splits
 

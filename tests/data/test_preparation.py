@@ -135,6 +135,12 @@ class TestDownloads:
         prepare("gtsrb", replace(options, keep_archives=False))
         assert not files(Path(options.data_dir) / "downloads")
 
+    def test_archives_that_another_process_may_need_stay(self, options, locked):
+        prepare("gtsrb", options)
+        with locked(), pytest.raises(UserError, match="another process prepares gtsrb"):
+            prepare("gtsrb", replace(options, keep_archives=False))
+        assert len(files(Path(options.data_dir) / "downloads")) == 6
+
     def test_a_dead_link_is_told_and_the_others_are_kept(self, options, server, tmp_path):
         (tmp_path / "site" / "GTSRB_Final_Test_GT.zip").rename(tmp_path / "away")
         with pytest.raises(UserError) as raised:

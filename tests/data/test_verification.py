@@ -94,11 +94,61 @@ def test_a_subset_serves_but_not_from_archives(prepared, monkeypatch):
     assert folder.exists()  # hours of work are not thrown away for a number in a table
 
 
-def test_a_seeded_division_is_written_down(prepared, monkeypatch):
-    options, folder = prepared
-    assert not (folder / contents.DIVISION).exists()
+@pytest.fixture
+def divided(prepared, monkeypatch):
+    """As if its test images were drawn from those for training."""
     entry = replace(catalogue.DATA_SETS["gtsrb"], train_size=12, split=SeededSplit())
     monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", entry)
+    return *prepared, entry
+
+
+def test_verifying_writes_and_removes_nothing(divided):
+    options, folder, _ = divided
+    (folder / RECORD).unlink()
+    kept = Path(options.data_dir) / "downloads" / "gtsrb" / "archive.zip"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.touch()
+
+    def state():
+        return {path: path.stat().st_mtime_ns for path in Path(options.data_dir).rglob("*")}
+
+    before, lines = state(), Lines()
+    prepare("gtsrb", replace(options, verify=True, keep_archives=False), lines)
+    assert lines.lines[0].endswith("; not recorded: --verify writes nothing")
+    assert state() == before
+
+
+def test_a_division_is_read_and_written_once(divided, monkeypatch):
+    options, folder, entry = divided
+    prepare("gtsrb", options)
+    path = folder / contents.DIVISION
+    written = path.stat().st_mtime_ns, path.read_text()
+    read, reads = contents.read_columns, []
+    monkeypatch.setattr(contents, "read_columns", lambda *a: reads.append(a) or read(*a))
+    prepare("gtsrb", options)
+    assert not reads and (path.stat().st_mtime_ns, path.read_text()) == written
+    path.write_text('{"seed": 5}')  # of another version
+    prepare("gtsrb", options)
+    assert len(reads) == 1 and path.read_text() == written[1]
+    other = replace(entry, split=SeededSplit(seed=6))
+    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", other)
+    prepare("gtsrb", options)
+    assert len(reads) == 2 and path.read_text() != written[1]
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_test_images_that_a_run_refuses_are_told(divided, monkeypatch, verify):
+    options, folder, entry = divided
+    split = replace(entry.split, fingerprint="0" * 64)
+    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", replace(entry, split=split))
+    with pytest.raises(UserError, match=r"gtsrb: its 3 test images are not those of the publi"):
+        prepare("gtsrb", replace(options, verify=verify))
+    assert not (folder / contents.DIVISION).exists()
+
+
+def test_a_seeded_division_is_written_down(divided, monkeypatch):
+    options, folder, entry = divided
+    assert not (folder / contents.DIVISION).exists()
     prepare("gtsrb", options)
     listed = json.loads((folder / contents.DIVISION).read_text())
     archives.readable("gtsrb", monkeypatch)
@@ -166,7 +216,7 @@ def test_a_real_subset(tmp_path):
         (folder / file.name).symlink_to(file)
     lines = Lines()
     for _ in range(2):
-        prepare("cifar100", Options(str(tmp_path), verify=True), lines)
+        prepare("cifar100", Options(str(tmp_path)), lines)
     told = "cifar100: train a subset: 20,000 of 50,000, test a subset: 5,000 of 10,000; "
     told += "100 classes; "
     assert lines.lines == [told + f"recorded in {RECORD}", told + "as recorded"]
