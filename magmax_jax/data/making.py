@@ -191,11 +191,13 @@ def _tidy(builder: tfds.core.DatasetBuilder) -> None:
     """Removes folders that are empty because nothing came of them; the lock's own comes last."""
     root = Path(builder.data_dir_root)
     prepared = root / builder.name
+    with contextlib.suppress(OSError):
+        Path(builder.data_dir).parent.rmdir()
     if [path.name for path in prepared.glob("*")] == [".config"]:  # TFDS's note of the default one
         shutil.rmtree(prepared, ignore_errors=True)
-    for folder in (Path(builder.data_dir).parent, downloads(builder), root / "downloads"):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+    with contextlib.suppress(OSError):
+        downloads(builder).rmdir()
+        (root / "downloads").rmdir()
 
 
 def downloads(builder: tfds.core.DatasetBuilder) -> Path:
