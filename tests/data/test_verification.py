@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tensorflow_datasets as tfds
 
-from magmax_jax.data import catalogue, contents, load_source
+from magmax_jax.data import catalogue, contents, counts, load_source
 from magmax_jax.data.contents import RECORD
 from magmax_jax.data.preparation import Options, Silent, prepare
 from magmax_jax.data.splits import SeededSplit
@@ -184,6 +185,32 @@ def test_unequal_classes_are_told(prepared, monkeypatch):
     monkeypatch.setattr(contents, "compare", lambda builder, found: True)
     with pytest.raises(UserError, match="has 1 to 3 images of a class in test"):
         prepare("gtsrb", options)
+
+
+def test_another_number_of_images_of_a_class_is_told(prepared, monkeypatch):
+    options, _ = prepared
+    for test in ((2, 2, 2), (2, 3, 1)):
+        monkeypatch.setitem(counts._EACH, "gtsrb", {"train": (5, 5, 5), "test": test})
+        if test == (2, 2, 2):
+            prepare("gtsrb", options)
+    with pytest.raises(UserError, match="gtsrb has 2 images of the class 1 in test, of 3 publ"):
+        prepare("gtsrb", options)
+    entry = replace(catalogue.DATA_SETS["gtsrb"], test_size=7)
+    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", entry)
+    prepare("gtsrb", options)  # a subset
+
+
+def test_the_tables_agree():
+    for name, splits in counts._EACH.items():
+        data = catalogue.DATA_SETS[name]
+        assert counts.expected(data, None) == {split: sum(each) for split, each in splits.items()}
+        assert all(len(each) == data.classes for each in splits.values())
+    for name, splits in counts._EQUAL.items():
+        data = catalogue.DATA_SETS[name]
+        for split, images in counts.expected(data, None).items():
+            assert not set(split.split("+")) <= set(splits) or images % data.classes == 0
+    names = tfds.builder("eurosat/rgb").info.features["label"].names
+    assert dict(zip(names, counts._EACH["eurosat"]["train"], strict=True))["Pasture"] == 2000
 
 
 def test_nothing_need_be_written(prepared, monkeypatch):
