@@ -17,8 +17,9 @@ from magmax_jax.errors import UserError, exit_code
 class Prepare:
     """Downloads data sets, prepares them for reading without TensorFlow, and verifies them.
 
-    What is finished is only verified: images per class against the published numbers, and every
-    record against what was recorded in magmax.json when it was prepared.
+    What is finished is only verified: the numbers of images and of classes against the published
+    ones, for most data sets also those of each class, and every record against what was recorded in
+    magmax.json when it was prepared.
     """
 
     names: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NAME...")] = ()
@@ -32,7 +33,7 @@ class Prepare:
     """Take them also where they are not the publishers' files bit by bit; what is in them is
     verified all the same."""
     verify: bool = False
-    """Prepare nothing, only look at what is there."""
+    """Only look at what is there: nothing is prepared, written or removed."""
     keep_archives: bool = True
     """Keep what was downloaded beside the prepared data."""
 

@@ -7,6 +7,10 @@ without a registered checksum, and archives that were packed anew.
 
 import contextlib
 import json
+import lzma
+import tarfile
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,6 +167,18 @@ def how_to_fetch(builder: tfds.core.DatasetBuilder, folder: Path) -> str:
         "the same command again; another folder can be named with --manual-dir "
         f"(publisher: {builder.info.homepage}{links})"
     )
+
+
+def damaged(error: BaseException) -> bool:
+    """Whether it is what readers of archives, and of files in them, raise for damaged ones."""
+    if isinstance(error, OSError):  # of Pillow, h5py and gzip; the system's have a number
+        return error.errno is None and not isinstance(error, (TimeoutError, ConnectionError))
+    readers = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
+    where = error.__traceback__
+    while where and where.tb_next:
+        where = where.tb_next
+    raised_in = where.tb_frame.f_globals.get("__name__", "") if where else ""
+    return isinstance(error, readers) or raised_in.startswith(("scipy.io.", "h5py."))
 
 
 def downloaded(folder: Path) -> set[str]:

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from magmax_jax.data.catalogue import DataSet
 from magmax_jax.data.records import read_columns
-from magmax_jax.data.splits import divide
+from magmax_jax.data.splits import SeededSplit, check_fingerprint, divide, fingerprint
 from magmax_jax.errors import UserError
 from magmax_jax.results import replace
 
@@ -106,13 +105,52 @@ def compare(builder: tfds.core.DatasetBuilder, found: dict[str, Contents]) -> bo
 
 def record(builder: tfds.core.DatasetBuilder, found: dict[str, Contents]) -> bool:
     """Writes the record beside the data; False where nothing can be written."""
-    path = Path(builder.data_dir) / RECORD
-    text = json.dumps(
-        {
-            "data_set": builder.info.full_name,
-            "splits": {name: asdict(contents) for name, contents in found.items()},
-        }
-    )
+    splits = {name: asdict(contents) for name, contents in found.items()}
+    text = json.dumps({"data_set": builder.info.full_name, "splits": splits})
+    return _write(Path(builder.data_dir) / RECORD, text)
+
+
+def check_division(
+    builder: tfds.core.DatasetBuilder, how: SeededSplit, split: str, unchanged: bool, write: bool
+) -> None:
+    """Checks a seeded division, and lists its parts' files beside the data for whoever wants them.
+
+    Args:
+      split: of TFDS, which is divided.
+      unchanged: it holds what it did when it was recorded, so that a list of then is still true.
+      write: the list, where it is missing and can be written.
+
+    Raises:
+      UserError: the test images are not those published.
+    """
+    path = Path(builder.data_dir) / DIVISION
+    listed = _listed(path, how) if unchanged else None
+    if listed is None:
+        records = builder.as_data_source(split=split, decoders=_encoded(builder))
+        labels, files = read_columns(records, how.key)
+        parts = divide(files, labels, how)
+        listed = {name: sorted(files[i] for i in rows) for name, rows in parts.items()}
+    else:
+        write = False
+    check_fingerprint(title(builder), listed["test"], how)
+    if write:
+        _write(path, json.dumps({"split": asdict(how), **listed}, indent=0))
+
+
+def _listed(path: Path, how: SeededSplit) -> dict[str, list[str]] | None:
+    """A division as it was written; None where that, or this division, was not."""
+    try:
+        written = json.loads(path.read_text())
+        parts = {name: [str(file) for file in written[name]] for name in ("train", "test")}
+        if written["split"] == asdict(how) and how.fingerprint in ("", fingerprint(parts["test"])):
+            return parts
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        pass
+    return None
+
+
+def _write(path: Path, text: str) -> bool:
+    """Whole or not at all; False where nothing can be written."""
     try:
         replace(path, text + "\n")
     except OSError:
@@ -120,20 +158,6 @@ def record(builder: tfds.core.DatasetBuilder, found: dict[str, Contents]) -> boo
             path.with_name(f"{path.name}.partial").unlink(missing_ok=True)
         return False
     return True
-
-
-def write_division(builder: tfds.core.DatasetBuilder, data: DataSet) -> None:
-    """Lists the files of a seeded division's parts beside the data, for whoever reads it otherwise.
-
-    Nothing is written where nothing can be.
-    """
-    records = builder.as_data_source(split=data.train, decoders=_encoded(builder))
-    labels, files = read_columns(records, data.split.key)
-    parts = divide(files, labels, data.split)
-    listed = {name: sorted(files[i] for i in rows) for name, rows in parts.items()}
-    with contextlib.suppress(OSError):
-        text = json.dumps({"seed": data.split.seed, **listed}, indent=0)
-        replace(Path(builder.data_dir) / DIVISION, text + "\n")
 
 
 @contextlib.contextmanager

@@ -38,6 +38,12 @@ def told(error: Exception, builder: tfds.core.DatasetBuilder, folder: Path) -> U
         return UserError(f"{name} needs more to be prepared ({reason}): {INSTALL}")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return UserError(f"{name}: {error.strerror} in {builder.data_dir_root}: pass --data-dir")
+    if archives.damaged(error):
+        return UserError(
+            f"{name}: an archive is damaged or not the publishers' ({reason}): fetch it again, and "
+            f"remove what is there, in {folder} or in {builder.data_dir_root}/downloads/"
+            f"{builder.name}"
+        )
     # What a builder finds in archives of another layout: TFDS's reader, TensorFlow's, its own.
     layout = (extractor.ExtractError, FileNotFoundError, AssertionError)
     if isinstance(error, layout) or type(error).__module__.startswith("tensorflow."):

@@ -4,6 +4,7 @@ Unlike TFDS's builders it needs no TensorFlow to prepare: importing this module 
 `tfds.builder("gtsrb")`, and what it prepared is read without this module.
 """
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -15,6 +16,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from magmax_jax.data.archives import damaged
 from magmax_jax.errors import UserError
 
 _FOLDER = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/"
@@ -28,6 +30,7 @@ _MD5 = {
     _TEST: "c7e4e6327067d32654124b0fe9e82185",
     _LABELS: "fe31e9c9270bbcd7b84b7f21a9d9d9e5",
 }
+_CLASSES = 43
 
 
 class Gtsrb(tfds.core.GeneratorBasedBuilder):
@@ -51,7 +54,7 @@ class Gtsrb(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
-                    "label": tfds.features.ClassLabel(names=[str(i) for i in range(43)]),
+                    "label": tfds.features.ClassLabel(names=[str(i) for i in range(_CLASSES)]),
                     "filename": tfds.features.Text(),
                 }
             ),
@@ -88,12 +91,14 @@ def _check(path: Path, name: str, md5: str) -> None:
 
 def _training(archive: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """GTSRB/Training/000NN/*.ppm; the folder's number is the class."""
-    with zipfile.ZipFile(archive) as opened:
+    with _opened(archive) as opened:
         names = sorted(name for name in opened.namelist() if name.endswith(".ppm"))
         if not names or any("/Training/" not in name for name in names):
             raise UserError(f"{archive} holds no GTSRB/Training/*/*.ppm: it is another archive")
         for name in names:
             sign, file = name.split("/")[-2:]
+            if not _is_class(sign):
+                raise UserError(f"{archive} holds {name}, of no class: it is another archive")
             yield (
                 f"{sign}/{file}",
                 {
@@ -106,26 +111,50 @@ def _training(archive: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _testing(images: Path, labels: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """GTSRB/Final_Test/Images/*.ppm, and Filename;...;ClassId in another archive's table."""
-    with zipfile.ZipFile(labels) as opened:
+    with _opened(labels) as opened:
         table = next((n for n in opened.namelist() if n.endswith("GT-final_test.csv")), None)
         if table is None:
             raise UserError(f"{labels} holds no GT-final_test.csv: it is another archive")
-        text = opened.read(table).decode()
+        text = opened.read(table).decode(errors="replace")
     rows = csv.DictReader(io.StringIO(text), delimiter=";", skipinitialspace=True)
-    with zipfile.ZipFile(images) as opened:
+    with _opened(images) as opened:
         members = {n.split("/")[-1]: n for n in opened.namelist() if n.endswith(".ppm")}
         for row in rows:
-            file = row["Filename"]
+            file, sign = row.get("Filename"), row.get("ClassId") or ""
+            if not file or not _is_class(sign):
+                raise UserError(
+                    f"{labels}: line {rows.line_num} of {table} has no Filename and ClassId: it is "
+                    "damaged or not the publishers'; fetch it again"
+                )
             if file not in members:
                 raise UserError(f"{images} lacks {file}, which {labels} lists: fetch both again")
             yield (
                 file,
                 {
                     "image": _png(opened.read(members[file])),
-                    "label": int(row["ClassId"]),
+                    "label": int(sign),
                     "filename": file,
                 },
             )
+
+
+def _is_class(sign: str) -> bool:
+    return sign.isdecimal() and int(sign) < _CLASSES
+
+
+@contextlib.contextmanager
+def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
+    """Raises a UserError for what shows that it is damaged, the pictures in it included."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            yield opened
+    # An unknown compression, and a password, are what zipfile takes a flipped bit for.
+    except Exception as error:
+        if not (damaged(error) or isinstance(error, (NotImplementedError, RuntimeError))):
+            raise
+        raise UserError(
+            f"{archive} is damaged or not the publishers' ({error}): remove it and fetch it again"
+        ) from None
 
 
 def _png(ppm: bytes) -> bytes:

@@ -46,7 +46,7 @@ class Options:
     manual_dir: Path | None = None
     """Archives that the user fetched; None: TFDS's own, downloads/manual in the data directory."""
     verify: bool = False
-    """Prepare nothing."""
+    """Only look: nothing is prepared, written or removed."""
     repacked: bool = False
     """Take archives of `manual_dir` whose checksums are not the publishers'."""
     keep_archives: bool = True
@@ -94,6 +94,24 @@ def make(builder: tfds.core.DatasetBuilder, name: str, options: Options, display
             _clean(builder, extracted)
 
 
+def remove_archives(builder: tfds.core.DatasetBuilder) -> None:
+    """Removes what was downloaded for a builder.
+
+    Raises:
+      UserError: another process prepares it, and may need what lies there.
+    """
+    folder = downloads(builder)
+    if not folder.is_dir():
+        return
+    with _alone(builder):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
 def _require_modules(builder: tfds.core.DatasetBuilder) -> None:
     if builder.name == "gtsrb":  # ours, which does without
         return
@@ -130,20 +148,32 @@ def _require_room(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
 @contextlib.contextmanager
 def _alone(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
     """Keeps other processes from preparing the same builder: they would share unfinished files."""
-    folder = downloads(builder)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+    handle = _lock(builder)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another process prepares {builder.name} in {builder.data_dir_root}: wait for it"
-            ) from None
         yield
     finally:
+        _tidy(builder)
         os.close(handle)
-        tidy(builder)
+
+
+def _lock(builder: tfds.core.DatasetBuilder) -> int:
+    """A handle of the folder of archives, which no other process has locked."""
+    folder = downloads(builder)
+    for _ in range(10):  # the last holder may tidy the folder away just now
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as closing:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+            closing.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                break
+            if os.path.samestat(os.fstat(handle), folder.stat()):
+                closing.pop_all()
+                return handle
+    raise UserError(
+        f"another process prepares {builder.name} in {builder.data_dir_root}: wait for it"
+    )
 
 
 def _clean(builder: tfds.core.DatasetBuilder, extracted: Path) -> None:
@@ -157,15 +187,17 @@ def _clean(builder: tfds.core.DatasetBuilder, extracted: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def tidy(builder: tfds.core.DatasetBuilder) -> None:
-    """Removes folders that are empty because nothing came of them."""
+def _tidy(builder: tfds.core.DatasetBuilder) -> None:
+    """Removes folders that are empty because nothing came of them; the lock's own comes last."""
     root = Path(builder.data_dir_root)
     prepared = root / builder.name
-    for folder in (downloads(builder), root / "downloads", Path(builder.data_dir).parent):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+    with contextlib.suppress(OSError):
+        Path(builder.data_dir).parent.rmdir()
     if [path.name for path in prepared.glob("*")] == [".config"]:  # TFDS's note of the default one
         shutil.rmtree(prepared, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        downloads(builder).rmdir()
+        (root / "downloads").rmdir()
 
 
 def downloads(builder: tfds.core.DatasetBuilder) -> Path:

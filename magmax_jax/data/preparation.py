@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import shutil
 
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
@@ -11,7 +10,7 @@ from magmax_jax.data import contents, counts, gtsrb
 from magmax_jax.data.builders import info_damaged, why
 from magmax_jax.data.catalogue import DATA_SETS, DataSet
 from magmax_jax.data.failures import INSTALL
-from magmax_jax.data.making import Options, Silent, downloads, make
+from magmax_jax.data.making import Options, Silent, make, remove_archives
 from magmax_jax.data.published import expand
 from magmax_jax.errors import UserError
 
@@ -53,9 +52,9 @@ def prepare(name: str, options: Options, display: Silent | None = None) -> None:
                     f"{builder.data_dir}, which needs TensorFlow to read: remove it, or pass "
                     "another --data-dir"
                 )
-            _verify(builder, data, new, display)
-    if not options.keep_archives:
-        shutil.rmtree(downloads(builder), ignore_errors=True)
+            _verify(builder, data, new, options.verify, display)
+    if not (options.keep_archives or options.verify):
+        remove_archives(builder)
 
 
 def _builder(part: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
@@ -84,7 +83,11 @@ def _builder(part: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
 
 
 def _verify(
-    builder: tfds.core.DatasetBuilder, data: DataSet | None, new: bool, display: Silent
+    builder: tfds.core.DatasetBuilder,
+    data: DataSet | None,
+    new: bool,
+    only_look: bool,
+    display: Silent,
 ) -> None:
     name = contents.title(builder)
     records = sum(split.num_examples for split in builder.info.splits.values())
@@ -93,14 +96,16 @@ def _verify(
             found = contents.examine(builder, advance)
         recorded = contents.compare(builder, found)
         told = counts.check(builder, data, found, new)
+        if data and data.split:
+            contents.check_division(builder, data.split, data.train, recorded, not only_look)
     except UserError as error:
         # What took hours stays: the table of published numbers may be wrong, too.
         hint = f"; what was prepared stays in {builder.data_dir}" if new else ""
         raise UserError(f"{error}{hint}") from None
-    if data and data.split:
-        contents.write_division(builder, data)
     if recorded:
         state = "as recorded"
+    elif only_look:
+        state = "not recorded: --verify writes nothing"
     elif contents.record(builder, found):
         state = f"recorded in {contents.RECORD}"
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from magmax_jax.data import catalogue
+from magmax_jax.data import catalogue, counts
 from tests.data import array_archives as arrays
 from tests.data import picture_archives as pictures
 from tests.data.packing import CLASSES
@@ -41,7 +41,7 @@ PUBLISHED = dict(catalogue.DATA_SETS)
 
 
 def small(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Writes a data set's archives, and makes the catalogue say what is in them."""
+    """Writes a data set's archives, and makes the tables say what is in them."""
     folder.mkdir(parents=True)
     splits = LAYOUTS[name](folder)
     data = catalogue.DATA_SETS[name]
@@ -49,8 +49,12 @@ def small(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     test = 0 if data.split else sum(splits[split] for split in data.test.split("+"))
     if data.split:
         train = round(train * data.split.train)
-    entry = replace(data, classes=min(data.classes, CLASSES), train_size=train, test_size=test)
+    split = data.split and replace(data.split, fingerprint="")
+    entry = replace(
+        data, split=split, classes=min(data.classes, CLASSES), train_size=train, test_size=test
+    )
     monkeypatch.setitem(catalogue.DATA_SETS, name, entry)
+    monkeypatch.delitem(counts._EACH, name, raising=False)
     return splits
 
 

@@ -120,6 +120,13 @@ def test_other_archives_are_refused(folders):
     )
     with pytest.raises(UserError, match="holds no GTSRB/Training"):
         prepare("gtsrb", folders)
+    for sign in ("stop", "00043"):
+        packing.zipped(
+            folders.manual_dir / "GTSRB-Training_fixed.zip",
+            {f"GTSRB/Training/{sign}/00000.ppm": packing.picture(0, kind="PPM")},
+        )
+        with pytest.raises(UserError, match=f"holds GTSRB/Training/{sign}/00000.ppm, of no class"):
+            prepare("gtsrb", folders)
 
 
 def test_incomplete_tables_are_refused(folders):
@@ -130,6 +137,44 @@ def test_incomplete_tables_are_refused(folders):
         prepare("gtsrb", folders)
     packing.zipped(labels, {"notes.txt": b""})
     with pytest.raises(UserError, match=r"holds no GT-final_test\.csv"):
+        prepare("gtsrb", folders)
+
+
+def test_damaged_archives_are_refused(folders):
+    for name in ("GTSRB-Training_fixed.zip", "GTSRB_Final_Test_Images.zip"):
+        archive = folders.manual_dir / name
+        whole = archive.read_bytes()
+        flipped = bytes(byte ^ 255 for byte in whole[200:240])  # within a picture
+        for damaged in (whole[:-100], whole[: len(whole) // 2], b"", b"no zip"):
+            archive.write_bytes(damaged)
+            with pytest.raises(UserError, match=f"{name} is damaged .*fetch it again"):
+                prepare("gtsrb", folders)
+        archive.write_bytes(whole[:200] + flipped + whole[240:])
+        with pytest.raises(UserError, match=rf"{name} is damaged .*CRC-32.*fetch it again"):
+            prepare("gtsrb", folders)
+        packing.zipped(archive, {"GTSRB/Training/00000/00000.ppm": b"no picture"})
+        if "Training" in name:
+            with pytest.raises(UserError, match=f"{name} is damaged .*cannot identify image"):
+                prepare("gtsrb", folders)
+        archive.write_bytes(whole)
+    assert not [p for p in Path(folders.data_dir).rglob("*") if p.is_file()]
+    prepare("gtsrb", folders)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"Filename,ClassId\n00000.ppm,1\n",  # separated otherwise
+        b"Filename;Class\n00000.ppm;1\n",
+        b"Filename;ClassId\n00000.ppm;stop\n",
+        b"Filename;ClassId\n00000.ppm;43\n",
+        b"Filename;ClassId\n00000.ppm\n",
+        b"\xff\xfe\x00\n\x80;\x81\n",
+    ],
+)
+def test_foreign_tables_are_refused(folders, table):
+    packing.zipped(folders.manual_dir / "GTSRB_Final_Test_GT.zip", {"GT-final_test.csv": table})
+    with pytest.raises(UserError, match=r"GTSRB_Final_Test_GT.zip: line 2 .*Filename and ClassId"):
         prepare("gtsrb", folders)
 
 

@@ -3,6 +3,7 @@
 gtsrb stands for all: its builder needs no TensorFlow.
 """
 
+import contextlib
 import fcntl
 import functools
 import http.server
@@ -47,6 +48,22 @@ def server(tmp_path, monkeypatch):
         monkeypatch.setattr(gtsrb, "_FOLDER", f"http://127.0.0.1:{serving.server_port}/")
         yield asked
         serving.shutdown()
+
+
+@pytest.fixture
+def locked(folders):
+    """Locks the folder of gtsrb's archives, as a process that prepares it does."""
+
+    @contextlib.contextmanager
+    def lock():
+        folder = Path(folders.data_dir) / "downloads" / "gtsrb"
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield folder
+        os.close(handle)
+
+    return lock
 
 
 def files(folder):
@@ -150,6 +167,12 @@ class TestDownloads:
         prepare("gtsrb", replace(options, keep_archives=False))
         assert not files(Path(options.data_dir) / "downloads")
 
+    def test_archives_that_another_process_may_need_stay(self, options, locked):
+        prepare("gtsrb", options)
+        with locked(), pytest.raises(UserError, match="another process prepares gtsrb"):
+            prepare("gtsrb", replace(options, keep_archives=False))
+        assert len(files(Path(options.data_dir) / "downloads")) == 6
+
     def test_a_dead_link_is_told_and_the_others_are_kept(self, options, server, tmp_path):
         (tmp_path / "site" / "GTSRB_Final_Test_GT.zip").rename(tmp_path / "away")
         with pytest.raises(UserError) as raised:
@@ -225,15 +248,29 @@ class TestFolders:
         with pytest.raises(UserError, match=r"lacks ILSVRC2012_img_train.tar and .*register"):
             prepare("imagenet", folders)
 
-    def test_one_process_at_a_time(self, folders):
-        folder = Path(folders.data_dir) / "downloads" / "gtsrb"
-        folder.mkdir(parents=True)
-        handle = os.open(folder, os.O_RDONLY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another process prepares gtsrb"):
-            prepare("gtsrb", folders)
-        os.close(handle)
+    def test_one_process_at_a_time(self, folders, locked):
+        noted = Path(folders.data_dir) / "gtsrb" / ".config"  # what the holder has so far
+        noted.mkdir(parents=True)
+        with locked() as folder:
+            for _ in range(2):
+                with pytest.raises(UserError, match="another process prepares gtsrb"):
+                    prepare("gtsrb", folders)
+            assert folder.is_dir() and noted.is_dir()  # the holder tidies, nobody else
         prepare("gtsrb", folders)
+        assert not folder.exists()
+
+    def test_a_folder_tidied_away_is_made_anew(self, folders, monkeypatch):
+        folder = Path(folders.data_dir) / "downloads" / "gtsrb"
+        gone = []
+
+        def remove_first(handle, how):
+            if not gone:
+                gone.append(folder)
+                folder.rmdir()
+
+        monkeypatch.setattr(making.fcntl, "flock", remove_first)
+        prepare("gtsrb", folders)
+        assert gone
 
     def test_missing_packages_are_named(self, folders, monkeypatch):
         monkeypatch.setattr(making.importlib.util, "find_spec", lambda module: None)

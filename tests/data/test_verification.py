@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tensorflow_datasets as tfds
 
-from magmax_jax.data import catalogue, contents, load_source
+from magmax_jax.data import catalogue, contents, counts, load_source
 from magmax_jax.data.contents import RECORD
 from magmax_jax.data.preparation import Options, Silent, prepare
 from magmax_jax.data.splits import SeededSplit
@@ -94,11 +95,61 @@ def test_a_subset_serves_but_not_from_archives(prepared, monkeypatch):
     assert folder.exists()  # hours of work are not thrown away for a number in a table
 
 
-def test_a_seeded_division_is_written_down(prepared, monkeypatch):
-    options, folder = prepared
-    assert not (folder / contents.DIVISION).exists()
+@pytest.fixture
+def divided(prepared, monkeypatch):
+    """As if its test images were drawn from those for training."""
     entry = replace(catalogue.DATA_SETS["gtsrb"], train_size=12, split=SeededSplit())
     monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", entry)
+    return *prepared, entry
+
+
+def test_verifying_writes_and_removes_nothing(divided):
+    options, folder, _ = divided
+    (folder / RECORD).unlink()
+    kept = Path(options.data_dir) / "downloads" / "gtsrb" / "archive.zip"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.touch()
+
+    def state():
+        return {path: path.stat().st_mtime_ns for path in Path(options.data_dir).rglob("*")}
+
+    before, lines = state(), Lines()
+    prepare("gtsrb", replace(options, verify=True, keep_archives=False), lines)
+    assert lines.lines[0].endswith("; not recorded: --verify writes nothing")
+    assert state() == before
+
+
+def test_a_division_is_read_and_written_once(divided, monkeypatch):
+    options, folder, entry = divided
+    prepare("gtsrb", options)
+    path = folder / contents.DIVISION
+    written = path.stat().st_mtime_ns, path.read_text()
+    read, reads = contents.read_columns, []
+    monkeypatch.setattr(contents, "read_columns", lambda *a: reads.append(a) or read(*a))
+    prepare("gtsrb", options)
+    assert not reads and (path.stat().st_mtime_ns, path.read_text()) == written
+    path.write_text('{"seed": 5}')  # of another version
+    prepare("gtsrb", options)
+    assert len(reads) == 1 and path.read_text() == written[1]
+    other = replace(entry, split=SeededSplit(seed=6))
+    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", other)
+    prepare("gtsrb", options)
+    assert len(reads) == 2 and path.read_text() != written[1]
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_test_images_that_a_run_refuses_are_told(divided, monkeypatch, verify):
+    options, folder, entry = divided
+    split = replace(entry.split, fingerprint="0" * 64)
+    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", replace(entry, split=split))
+    with pytest.raises(UserError, match=r"gtsrb: its 3 test images are not those of the publi"):
+        prepare("gtsrb", replace(options, verify=verify))
+    assert not (folder / contents.DIVISION).exists()
+
+
+def test_a_seeded_division_is_written_down(divided, monkeypatch):
+    options, folder, entry = divided
+    assert not (folder / contents.DIVISION).exists()
     prepare("gtsrb", options)
     listed = json.loads((folder / contents.DIVISION).read_text())
     archives.readable("gtsrb", monkeypatch)
@@ -136,6 +187,32 @@ def test_unequal_classes_are_told(prepared, monkeypatch):
         prepare("gtsrb", options)
 
 
+def test_another_number_of_images_of_a_class_is_told(prepared, monkeypatch):
+    options, _ = prepared
+    for test in ((2, 2, 2), (2, 3, 1)):
+        monkeypatch.setitem(counts._EACH, "gtsrb", {"train": (5, 5, 5), "test": test})
+        if test == (2, 2, 2):
+            prepare("gtsrb", options)
+    with pytest.raises(UserError, match="gtsrb has 2 images of the class 1 in test, of 3 publ"):
+        prepare("gtsrb", options)
+    entry = replace(catalogue.DATA_SETS["gtsrb"], test_size=7)
+    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", entry)
+    prepare("gtsrb", options)  # a subset
+
+
+def test_the_tables_agree():
+    for name, splits in counts._EACH.items():
+        data = catalogue.DATA_SETS[name]
+        assert counts.expected(data, None) == {split: sum(each) for split, each in splits.items()}
+        assert all(len(each) == data.classes for each in splits.values())
+    for name, splits in counts._EQUAL.items():
+        data = catalogue.DATA_SETS[name]
+        for split, images in counts.expected(data, None).items():
+            assert not set(split.split("+")) <= set(splits) or images % data.classes == 0
+    names = tfds.builder("eurosat/rgb").info.features["label"].names
+    assert dict(zip(names, counts._EACH["eurosat"]["train"], strict=True))["Pasture"] == 2000
+
+
 def test_nothing_need_be_written(prepared, monkeypatch):
     options, folder = prepared
     (folder / RECORD).unlink()
@@ -166,7 +243,7 @@ def test_a_real_subset(tmp_path):
         (folder / file.name).symlink_to(file)
     lines = Lines()
     for _ in range(2):
-        prepare("cifar100", Options(str(tmp_path), verify=True), lines)
+        prepare("cifar100", Options(str(tmp_path)), lines)
     told = "cifar100: train a subset: 20,000 of 50,000, test a subset: 5,000 of 10,000; "
     told += "100 classes; "
     assert lines.lines == [told + f"recorded in {RECORD}", told + "as recorded"]

@@ -1,5 +1,6 @@
 """Every data set of the catalogue, prepared by its own builder from archives in its own layout."""
 
+import gzip
 import importlib.util
 import shutil
 from types import SimpleNamespace
@@ -129,6 +130,27 @@ class TestMistakes:
         archive.write_bytes(archive.read_bytes()[:-2000])
         assert run(tmp_path, "dtd", "--repacked") == 2
         assert "dtd: the archives do not hold what they should" in capfd.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("svhn", None),  # shortened
+            ("svhn", b"no matrices" * 50),
+            ("imagenet", b"no archive" * 100),
+            ("pcam", gzip.compress(b"no arrays" * 100)),
+            ("pcam", gzip.compress(b"")),
+        ],
+    )
+    def test_damaged_files(self, name, content, write, tmp_path, capfd):
+        write(name)
+        for archive in (tmp_path / "archives" / name).glob("*[5rtz]"):
+            if archive.suffix != ".txt":
+                whole = archive.read_bytes()
+                archive.write_bytes(whole[: len(whole) // 2] if content is None else content)
+        assert run(tmp_path, name, "--repacked") == 2
+        shown = capfd.readouterr().err
+        assert "an archive is damaged or not the publishers' (" in shown
+        assert f"remove what is there, in {tmp_path}/archives/{name} or in " in shown
 
     @pytest.mark.parametrize("name", ["food101", "eurosat", "cars"])
     def test_archives_of_another_layout(self, name, write, tmp_path, capfd):
