@@ -1,7 +1,5 @@
 """TensorFlow Datasets as sources, read at random and without TensorFlow."""
 
-import contextlib
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ from magmax_jax.data.catalogue import DataSet, find, is_transposed
 from magmax_jax.data.columns import columns
 from magmax_jax.data.joining import join_domains
 from magmax_jax.data.published import expand, published_domains, wordnet_ids
-from magmax_jax.data.records import Records, damage_told
+from magmax_jax.data.records import Records, damage_told, encoded, quiet
 from magmax_jax.data.sources import Source, Split, hold_out
 from magmax_jax.data.splits import check_fingerprint, divide
 from magmax_jax.errors import UserError
@@ -43,13 +41,9 @@ def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | Non
     key = data.split.key if data and data.split else None
     _check_features(name, features, key)
     part = _part(name, data, split, splits)
-    # Segmentation masks beside the image stay encoded too: nobody asks for them.
-    pictures = [each for each in features if isinstance(features[each], tfds.features.Image)]
     folder = str(builder.data_dir)
-    with _quiet(), damage_told(f"{name}: its {part} split", folder):
-        records = builder.as_data_source(
-            split=part, decoders=dict.fromkeys(pictures, tfds.decode.SkipDecoding())
-        )
+    with quiet(), damage_told(f"{name}: its {part} split", folder):
+        records = builder.as_data_source(split=part, decoders=encoded(builder))
         labels, files = columns(records, folder, part, key)
     labels, class_names = _compact(name, data, labels, features["label"].names)
     if labels.min() < 0:
@@ -141,7 +135,7 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     try:
         if name.split(":")[0] == "gtsrb":  # ours: TFDS knows it once it is imported
             from magmax_jax.data import gtsrb  # noqa: F401
-        with _quiet():
+        with quiet():
             builder = tfds.builder(name, data_dir=data_dir)
             readable = builder.is_prepared() and {"array_record", "parquet"} & {
                 kind.value for kind in builder.info.available_file_formats()
@@ -185,15 +179,3 @@ def info_damaged(name: str, data_dir: str | None, error: Exception) -> str:
         f"{name}: its dataset_info.json is damaged ({why(name, error)}): remove {folder} and "
         "prepare it again with python -m experiments.prepare"
     )
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keeps TFDS's warnings about unprepared folders off the terminal: our own error tells."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from magmax_jax.data.records import read_columns
+from magmax_jax.data.records import encoded, read_columns
 from magmax_jax.data.splits import SeededSplit, check_fingerprint, divide, fingerprint
 from magmax_jax.errors import UserError
 from magmax_jax.results import replace
@@ -54,7 +53,7 @@ def _examine_split(builder, name: str, advance: Callable[[int], None]) -> Conten
     counts = np.zeros(builder.info.features["label"].num_classes, np.int64)
     digest, images = hashlib.sha256(), builder.info.splits[name].num_examples
     try:
-        records = builder.as_data_source(split=name, decoders=_encoded(builder))
+        records = builder.as_data_source(split=name, decoders=encoded(builder))
         if len(records) != images:
             raise IndexError(f"{len(records)} records instead of {images}")
         for start in range(0, images, _CHUNK):
@@ -126,7 +125,7 @@ def check_division(
     path = Path(builder.data_dir) / DIVISION
     listed = _listed(path, how) if unchanged else None
     if listed is None:
-        records = builder.as_data_source(split=split, decoders=_encoded(builder))
+        records = builder.as_data_source(split=split, decoders=encoded(builder))
         labels, files = read_columns(records, how.key)
         parts = divide(files, labels, how)
         listed = {name: sorted(files[i] for i in rows) for name, rows in parts.items()}
@@ -158,27 +157,6 @@ def _write(path: Path, text: str) -> bool:
             path.with_name(f"{path.name}.partial").unlink(missing_ok=True)
         return False
     return True
-
-
-@contextlib.contextmanager
-def quiet():
-    """Keeps TFDS's remarks off the terminal: what matters comes as our own sentence."""
-    loggers = [logging.getLogger(name) for name in ("absl", "urllib3", "tensorflow")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _encoded(builder: tfds.core.DatasetBuilder) -> dict[str, object]:
-    """Decoders that leave images, and masks, as they are: TFDS would ask for OpenCV."""
-    features = builder.info.features.items()
-    images = [name for name, feature in features if isinstance(feature, tfds.features.Image)]
-    return dict.fromkeys(images, tfds.decode.SkipDecoding())
 
 
 def title(builder: tfds.core.DatasetBuilder) -> str:

@@ -12,6 +12,7 @@ from magmax_jax.data.catalogue import DATA_SETS, DataSet
 from magmax_jax.data.failures import INSTALL
 from magmax_jax.data.making import Options, Silent, make, remove_archives
 from magmax_jax.data.published import expand
+from magmax_jax.data.records import quiet
 from magmax_jax.errors import UserError
 
 __all__ = ["Options", "Silent", "gtsrb", "known", "parts", "prepare"]
@@ -41,7 +42,7 @@ def prepare(name: str, options: Options, display: Silent | None = None) -> None:
     """
     display = display or Silent()
     for part, data in parts(name):
-        with contents.quiet():
+        with quiet():
             builder = _builder(part, options.data_dir)
             new = not builder.is_prepared()
             if new:
@@ -59,7 +60,7 @@ def prepare(name: str, options: Options, display: Silent | None = None) -> None:
 
 def _builder(part: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     try:
-        with contents.quiet(), contextlib.redirect_stdout(io.StringIO()):
+        with quiet(), contextlib.redirect_stdout(io.StringIO()):
             builder = tfds.builder(part, data_dir=data_dir)
     except ImportError as error:  # a builder whose definition alone takes TensorFlow, or more
         raise UserError(

@@ -2,11 +2,13 @@
 
 import contextlib
 import io
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from magmax_jax.data.decoding import decode_rgb
@@ -83,3 +85,24 @@ def read_columns(records: Any, key: str | None) -> tuple[np.ndarray, list[str]]:
                 text = record[key]
                 texts.append(text.decode() if isinstance(text, bytes) else str(text))
     return np.array(labels, np.int32), texts
+
+
+def encoded(builder: tfds.core.DatasetBuilder) -> dict[str, object]:
+    """Decoders that leave images, and masks, as they are: TFDS would ask for OpenCV."""
+    features = builder.info.features.items()
+    images = [name for name, feature in features if isinstance(feature, tfds.features.Image)]
+    return dict.fromkeys(images, tfds.decode.SkipDecoding())
+
+
+@contextlib.contextmanager
+def quiet():
+    """Keeps TFDS's remarks off the terminal: what matters comes as our own sentence."""
+    loggers = [logging.getLogger(name) for name in ("absl", "urllib3", "tensorflow")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
