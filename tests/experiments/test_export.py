@@ -52,7 +52,8 @@ def test_models_come_out(kept, tmp_path, capsys):
 def test_what_is_not_there_is_told(kept, tmp_path, capsys):
     for source, model, words in (
         (tmp_path, "finetuned", "is no run's directory"),
-        (kept, "task:3", "holds no model of task 3: run with --checkpoint.keep-tasks"),
+        (kept, "task:3", "holds no model of task 3 (the first is 1): run with --checkpoint.keep-"),
+        (kept, "task:0", "holds no model of task 0 (the first is 1)"),
         (kept, "max_magnitude", "choose finetuned, zero_shot, task:NUMBER\n"),
     ):
         assert main(source, "--model", model, "--output", tmp_path / "out") == 2
