@@ -140,6 +140,7 @@ class TestMistakes:
             ("pcam", gzip.compress(b"no arrays" * 100)),
             ("pcam", gzip.compress(b"")),
         ],
+        ids=["shortened", "no matrices", "no archive", "no arrays", "nothing"],
     )
     def test_damaged_files(self, name, content, write, tmp_path, capfd):
         write(name)
