@@ -21,6 +21,7 @@ from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, Tra
 from magmax_jax.errors import exit_code
 from magmax_jax.merges import num_models
 from magmax_jax.results import RunDirectory
+from tests.experiments import has_trained
 
 ROOT = Path(__file__).parents[2]
 
@@ -207,9 +208,9 @@ def test_a_signal_lets_the_cell_save_and_the_grid_tell_how_to_go_on(number, tmp_
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list(tmp_path.rglob("metrics.jsonl")):
+    while time.monotonic() < deadline and not has_trained(tmp_path):
         time.sleep(0.2)
-    assert list(tmp_path.rglob("metrics.jsonl")), grid.poll()
+    assert has_trained(tmp_path), grid.poll()
     grid.send_signal(number)
     _, error = grid.communicate(timeout=120)
     assert grid.returncode == 128 + number, error

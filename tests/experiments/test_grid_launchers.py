@@ -15,6 +15,7 @@ from experiments.grids import Cell
 from experiments.launchers import Launcher, _devices
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
 from magmax_jax.errors import UserError
+from tests.experiments import has_trained
 
 ROOT = Path(__file__).parents[2]
 FAKES = {
@@ -144,7 +145,7 @@ def test_a_signal_lets_local_jobs_save(whole_group, tiny_clip, tmp_path):
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
     deadline = time.monotonic() + 180
-    while time.monotonic() < deadline and not list(tmp_path.rglob("metrics.jsonl")):
+    while time.monotonic() < deadline and not has_trained(tmp_path):
         time.sleep(0.2)
     if whole_group:
         os.killpg(grid.pid, signal.SIGINT)
