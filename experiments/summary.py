@@ -23,7 +23,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.merges import num_models
 from magmax_jax.report import accuracies, forgetting, task_names
 from magmax_jax.results import CHECKPOINTS, CONFIG, ROWS, Row, RunDirectory
-from magmax_jax.scenarios import parse_datasets
+from magmax_jax.scenarios import members_of
 
 Metric = Literal["last", "forgetting"]
 Protocol = Literal["agnostic", "aware"]
@@ -231,12 +231,11 @@ def _name(columns: list[Column]) -> None:
 
 
 def _title(scenario: ScenarioConfig) -> str:
+    members = members_of(scenario)
     if scenario.kind == "datasets":
-        return f"{len(parse_datasets(scenario.datasets))} data sets"
-    is_folder = scenario.dataset == "folder" and scenario.data_dir
-    name = Path(scenario.data_dir).name if is_folder else scenario.dataset
+        return f"{len(members)} data sets"
     ways = {"class": f"{scenario.num_tasks} tasks", "data": f"{scenario.num_tasks} shares"}
-    return f"{name}, {ways.get(scenario.kind, 'domains')}"
+    return f"{members[0].name}, {ways.get(scenario.kind, 'domains')}"
 
 
 def _place(scenario: ScenarioConfig) -> tuple:

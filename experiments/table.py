@@ -3,7 +3,7 @@
 import csv
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,16 +41,15 @@ def markdown(found: Sequence[Column], metric: Metric) -> str:
     """A table of pipes, and a note for each source of published figures."""
     sources = _sources(found) if metric == "last" else {}
     lines = [["method", *(column.title for column in found)], ["---", *["---:"] * len(found)]]
+
+    def beside(percent: float, mark: int) -> str:
+        return f" [{percent:.1f}]{_raised(mark)}"
+
     for name in row_names(found):
-        cells = []
-        for column in found:
-            figure = column.published.get(name)
-            mark = sources.get(figure.source) if figure else None
-            beside = f" [{figure.percent:.1f}]{_raised(mark)}" if mark else ""
-            cells.append(_value(column, name, "{:.1f} ± {:.1f} ({})", "{:.1f} ({})") + beside)
+        cells = _cells(found, name, sources, "{:.1f} ± {:.1f} ({})", "{:.1f} ({})", beside)
         lines.append([name, *cells])
-    beside = "; in brackets: published" if sources else ""
-    caption = f"{TITLES[metric]}: mean ± standard deviation (number of seeds){beside}"
+    brackets = "; in brackets: published" if sources else ""
+    caption = f"{TITLES[metric]}: mean ± standard deviation (number of seeds){brackets}"
     notes = "".join(f"{_raised(number)} {source}\n" for source, number in sources.items())
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     return f"{table}\n{caption}\n" + (f"\n{notes}" if notes else "")
@@ -60,13 +59,9 @@ def latex(found: Sequence[Column], metric: Metric) -> str:
     """A tabular of the package booktabs; the notes are comments."""
     sources = _sources(found) if metric == "last" else {}
     lines = [" & ".join(["method", *(_escaped(column.title) for column in found)])]
+    beside = " [{:.1f}$^{{{}}}$]".format
     for name in row_names(found):
-        cells = []
-        for column in found:
-            figure = column.published.get(name)
-            mark = sources.get(figure.source) if figure else None
-            beside = f" [{figure.percent:.1f}$^{{{mark}}}$]" if mark else ""
-            cells.append(_value(column, name, "${:.1f} \\pm {:.1f}$", "${:.1f}$") + beside)
+        cells = _cells(found, name, sources, "${:.1f} \\pm {:.1f}$", "${:.1f}$", beside)
         lines.append(" & ".join([_escaped(name), *cells]))
     head, *body = (f"{line} \\\\\n" for line in lines)
     notes = "".join(f"% {number}: {source}\n" for source, number in sources.items())
@@ -95,6 +90,24 @@ def as_csv(found: Sequence[Column], metric: Metric) -> str:
 
 
 FORMATS = {"markdown": markdown, "latex": latex, "csv": as_csv}
+
+
+def _cells(
+    found: Sequence[Column],
+    name: str,
+    sources: dict[str, int],
+    several: str,
+    one: str,
+    beside: Callable[[float, int], str],
+) -> list[str]:
+    """One row: our values, and `beside` of each published figure and its source's number."""
+    cells = []
+    for column in found:
+        figure = column.published.get(name)
+        mark = sources.get(figure.source) if figure else None
+        published = beside(figure.percent, mark) if mark else ""
+        cells.append(_value(column, name, several, one) + published)
+    return cells
 
 
 def _value(column: Column, name: str, several: str, one: str) -> str:

@@ -14,13 +14,13 @@ from huggingface_hub import try_to_load_from_cache
 from magmax_jax import standing
 from magmax_jax.config import ExperimentConfig, ScenarioConfig
 from magmax_jax.data import Preprocessing, num_batches
-from magmax_jax.data.catalogue import epochs, find
+from magmax_jax.data.catalogue import find
 from magmax_jax.data.published import published_domains
 from magmax_jax.errors import UserError
 from magmax_jax.merges import num_models, parse_merges
 from magmax_jax.models import CLIP, CLIPConfig, TextConfig, VisionConfig
 from magmax_jax.models.checkpoint import read_config
-from magmax_jax.scenarios import at_once, build_scenario, parse_datasets
+from magmax_jax.scenarios import at_once, build_scenario, members_of
 from magmax_jax.sharding import one_device
 from magmax_jax.training import build_regularizer, make_trainer
 
@@ -103,8 +103,7 @@ def data_size(config: ScenarioConfig, seed: int) -> DataSize:
     Raises:
       UserError: it cannot be read, and is in no catalogue.
     """
-    datasets = [name for name, _ in _datasets(config)]
-    known = [find(name) for name in datasets]
+    known = [find(member.dataset) for member in members_of(config)]
     if all(known) and sum(data.train_size for data in known) > READ_AT_MOST:
         return _catalogued(config, "too many images to look through")
     try:
@@ -188,26 +187,19 @@ def _learned(config: ExperimentConfig, tasks: tuple[TaskSize, ...]) -> tuple[Tas
     return (TaskSize(sum(t.images * n for t, n in zip(tasks, times, strict=True)), common),)
 
 
-def _datasets(config: ScenarioConfig) -> list[tuple[str, int]]:
-    """The scenario's data sets, and the epochs of each."""
-    if config.kind != "datasets":
-        return [(config.dataset, epochs(config.dataset))]
-    return [(member.dataset, member.epochs) for member in parse_datasets(config.datasets)]
-
-
 def _catalogued(config: ScenarioConfig, reason: str) -> DataSize:
     """As if every class, and every domain, had as many images as the others."""
     tasks, tests, classes = [], 0, 0
-    for name, passes in _datasets(config):
-        data = find(name)
-        domains = len(published_domains(name)) or 1
+    for member in members_of(config):
+        data = find(member.dataset)
+        domains = len(published_domains(member.dataset)) or 1
         train, test = (
             min(size, (config.limit_per_class or size) * data.classes * domains)
             for size in (data.train_size, data.test_size)
         )
         tests, classes = tests + test, classes + data.classes
         for share in _shares(config, data.classes, domains):
-            tasks.append(TaskSize(round(train * share), passes))
+            tasks.append(TaskSize(round(train * share), member.epochs))
     return DataSize(tuple(tasks), tests, classes, reason)
 
 

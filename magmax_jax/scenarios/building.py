@@ -1,18 +1,16 @@
 """From a configuration to a scenario: data is loaded, then divided into tasks."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from magmax_jax.config import ScenarioConfig
 from magmax_jax.data import published
-from magmax_jax.data.catalogue import epochs
 from magmax_jax.data.joining import join_datasets
 from magmax_jax.data.sources import load_source
 from magmax_jax.errors import UserError
 from magmax_jax.scenarios.division import divide
-from magmax_jax.scenarios.members import Member, parse_datasets
+from magmax_jax.scenarios.members import Member, members_of
 from magmax_jax.scenarios.scenario import Head, Scenario
 
 KINDS = {
@@ -53,14 +51,10 @@ def build_scenario(config: ScenarioConfig, seed: int) -> Scenario:
 
 def _members(config: ScenarioConfig, seed: int) -> Sequence[Member]:
     """The data sets in the order in which they are learned; one, but for kind datasets."""
-    if config.kind == "datasets":
-        members = parse_datasets(config.datasets)
-        if config.order == "random":
-            return [members[i] for i in np.random.default_rng(seed).permutation(len(members))]
-        return members
-    is_folder = config.dataset == "folder" and config.data_dir
-    name = Path(config.data_dir).name if is_folder else config.dataset
-    return [Member(config.dataset, name, epochs(config.dataset))]
+    members = members_of(config)
+    if config.kind == "datasets" and config.order == "random":
+        return [members[i] for i in np.random.default_rng(seed).permutation(len(members))]
+    return members
 
 
 def _check_same(dataset: str, what: str, train: tuple[str, ...], test: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from magmax_jax.config import ScenarioConfig
 from magmax_jax.data.catalogue import LISTS, epochs
 from magmax_jax.errors import UserError
 
@@ -22,6 +23,19 @@ class Member(NamedTuple):
     dataset: str
     name: str
     epochs: int
+
+
+def members_of(config: ScenarioConfig) -> list[Member]:
+    """A scenario's data sets as they are listed; one, but for kind datasets.
+
+    Raises:
+      UserError: as `parse_datasets` does.
+    """
+    if config.kind == "datasets":
+        return parse_datasets(config.datasets)
+    is_folder = config.dataset == "folder" and config.data_dir
+    name = Path(config.data_dir).name if is_folder else config.dataset
+    return [Member(config.dataset, name, epochs(config.dataset))]
 
 
 def parse_datasets(texts: Sequence[str]) -> list[Member]:
