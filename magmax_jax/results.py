@@ -13,7 +13,8 @@ from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
 
 CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints", "report"
-TASKS, METRICS = "tasks", "metrics.jsonl"
+TASKS, METRICS, ABOUT, COUNTS = "tasks", "metrics.jsonl", "about.json", "counts"
+SWEEP, ANALYSIS = "sweep.jsonl", "analysis"
 PARTIAL = f"{CONFIG}.partial"
 DOMAIN = "domain:"
 """Before the names of groups that are domains, where these are not the tasks."""
@@ -37,6 +38,12 @@ class Row:
     """In [0, 1]; of `all`, weighted by samples."""
     count: int
     """Samples."""
+    top5: float | None = None
+    """In [0, 1]: the share whose label is among the five likeliest classes of the protocol."""
+    split: str = "test"
+    """The images: test, or validation, which were held out of the training images."""
+    chosen: str | None = None
+    """On which split this scale was found to be the best of a sweep; None where it was given."""
 
     @property
     def label(self) -> str:
