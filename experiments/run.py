@@ -29,7 +29,8 @@ class Launch:
 
     config: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
     out: Path
-    """Directory of the run: config.json, results.jsonl, metrics.jsonl, checkpoints/, report/."""
+    """Directory of the run: config.json, about.json, results.jsonl, metrics.jsonl, counts/,
+    checkpoints/, report/."""
     overwrite: bool = False
     """Replace a run that lies in the directory already."""
     preset: Literal["paper"] | None = None
@@ -92,12 +93,12 @@ def main(argv: list[str]) -> None:
     from magmax_jax.results import RunDirectory
 
     out = RunDirectory(launch.out, launch.overwrite, resume=launch.resume)
+    again = shlex.join(word for word in argv if word != "--overwrite")
+    command = f"python -m experiments.run {again}"
     try:
-        run(launch.config, out, Terminal(), launch.boards)
+        run(launch.config, out, Terminal(), launch.boards, command)
     except Interrupted as interruption:
-        again = shlex.join(word for word in argv if word != "--overwrite")
-        command = f"resume with: python -m experiments.run {again}"
-        raise Interrupted(interruption.signal, command) from None
+        raise Interrupted(interruption.signal, f"resume with: {command}") from None
 
 
 if __name__ == "__main__":

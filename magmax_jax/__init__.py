@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from magmax_jax.merging import MergeRule, apply_task_vector, merge, rules, task_vector
     from magmax_jax.models import CLIP
 
+__version__ = "0.1.0"
 __all__ = ["CLIP", "MergeRule", "apply_task_vector", "merge", "rules", "task_vector"]
 
 

@@ -59,6 +59,9 @@ class ScenarioConfig:
     """Let the same tasks arrive in an order drawn from the seed."""
     limit_per_class: int | None = None
     """Keep at most this many training and this many test images of each class (and domain)."""
+    validation: float = 0.0
+    """Share of each class's (and domain's) training images that every task holds out: never trained
+    on, for choosing the scale of a merge."""
     templates: tuple[str, ...] = ()
     """Prompts, {} standing for the class name; none means the data set's published ones."""
     names: Literal["published", "plain"] = "published"
@@ -75,6 +78,8 @@ class ScenarioConfig:
         _require(
             limit is None or limit > 0, f"scenario.limit_per_class is {limit}: it must be positive"
         )
+        share = self.validation
+        _require(0 <= share < 1, f"scenario.validation is {share}: it lies in [0, 1)")
         for template in self.templates:
             _require(
                 "{}" in template,

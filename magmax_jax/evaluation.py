@@ -1,4 +1,7 @@
-"""One pass over the test set, every accuracy out of the same logits."""
+"""One pass over the test set, every accuracy out of the same logits.
+
+Letters in shapes: b batch, k classes, t tasks, n domains, s models.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -16,22 +19,43 @@ from magmax_jax.sharding import Layout, one_device
 
 
 class Counts(NamedTuple):
-    """Exact counts, int32 (t, 1 + n) each, of tasks and of no domain and n; padding is in none.
+    """Exact counts of samples, int32; padding is in none.
+
+    All but `confusion` are (t, 1 + n, k): by task, by no domain and n domains, by class; whatever
+    is asked of a group is a marginal of them.
 
     Attributes:
       agnostic: right when the argmax ranges over every class of the scenario.
       aware: right when it ranges over the classes of the sample's task.
+      agnostic_top5, aware_top5: the label is among the five likeliest of these classes.
       total: samples.
+      confusion: (k, k), label by prediction among every class.
     """
 
     agnostic: jax.Array
     aware: jax.Array
+    agnostic_top5: jax.Array
+    aware_top5: jax.Array
     total: jax.Array
+    confusion: jax.Array
 
     @classmethod
     def zeros(cls, scenario: Scenario) -> "Counts":
-        shape = len(scenario.tasks), 1 + len(scenario.domain_names)
-        return cls(*(np.zeros(shape, np.int32) for _ in cls._fields))
+        k = scenario.num_classes
+        shape = len(scenario.tasks), 1 + len(scenario.domain_names), k
+        groups = (np.zeros(shape, np.int32) for _ in cls._fields[:-1])
+        return cls(*groups, np.zeros((k, k), np.int32))
+
+
+Evaluate = Callable[..., Counts]
+"""(params, batches) -> Counts; (stacked, batches, s) -> Counts of s models, stacked likewise."""
+
+
+def encode(
+    tower: nnx.GraphDef, preprocessing: Preprocessing, params: nnx.State, batch: Batch
+) -> jax.Array:
+    """The image features of a batch as evaluation sees it: float32 (b, p), of length one."""
+    return normalise(nnx.merge(tower, params)(preprocessing.evaluate(batch.image, batch.box)))
 
 
 def make_evaluate(
@@ -40,8 +64,11 @@ def make_evaluate(
     head: jax.Array,
     scenario: Scenario,
     layout: Layout | None = None,
-) -> Callable[[nnx.State, Iterable[Batch]], Counts]:
+) -> Evaluate:
     """A function (params, batches) -> Counts, which compiles once for all models of a run.
+
+    Given a number of models s besides, `params` holds so many of them, stacked along a new first
+    axis, and so do the counts: images are read and preprocessed once for all.
 
     Args:
       tower: the image tower without its parameters.
@@ -54,45 +81,71 @@ def make_evaluate(
     place_of = np.stack([scenario.task_of, 1 + scenario.domain_of])  # (2, images)
     facts = layout.replicate((head, place_of, scenario.class_masks))  # masks: bool (t, k)
 
-    @jax.jit(donate_argnums=1)
     def eval_step(params: nnx.State, counts: Counts, batch: Batch, facts) -> Counts:
         head, place_of, class_masks = facts
-        pixels = preprocessing.evaluate(batch.image, batch.box)
-        logits = normalise(nnx.merge(tower, params)(pixels)) @ head  # (b, k)
+        logits = encode(tower, preprocessing, params, batch) @ head  # (b, k)
         task, domain = place_of[:, batch.index]
         own = jnp.where(class_masks[task], logits, -jnp.inf)
+        agnostic, aware = _rank(logits, batch.label), _rank(own, batch.label)
 
         def add(count: jax.Array, hit: jax.Array) -> jax.Array:
-            return count.at[task, domain].add(hit & batch.mask)
+            return count.at[task, domain, batch.label].add(hit & batch.mask)
 
-        return layout.constrain(
-            Counts(
-                add(counts.agnostic, jnp.argmax(logits, axis=1) == batch.label),
-                add(counts.aware, jnp.argmax(own, axis=1) == batch.label),
-                add(counts.total, batch.mask),
-            )
+        counted = Counts(
+            add(counts.agnostic, agnostic < 1),
+            add(counts.aware, aware < 1),
+            add(counts.agnostic_top5, agnostic < 5),
+            add(counts.aware_top5, aware < 5),
+            add(counts.total, batch.mask),
+            counts.confusion.at[batch.label, jnp.argmax(logits, axis=1)].add(batch.mask),
         )
+        return layout.constrain_whole(counted)
 
-    def evaluate(params: nnx.State, batches: Iterable[Batch]) -> Counts:
-        params = layout.params(params)  # a merge's may lie otherwise, and would compile again
-        counts = layout.replicate(Counts.zeros(scenario))
+    one = jax.jit(eval_step, donate_argnums=1)
+    many = jax.jit(jax.vmap(eval_step, in_axes=(0, 0, None, None)), donate_argnums=1)
+
+    def evaluate(params: nnx.State, batches: Iterable[Batch], models: int | None = None) -> Counts:
+        zeros = Counts.zeros(scenario)
+        if models is None:
+            params = layout.params(params)  # a merge's may lie otherwise, and would compile again
+        else:
+            zeros = jax.tree.map(lambda x: np.broadcast_to(x, (models, *x.shape)), zeros)
+        counts = layout.replicate(zeros)
         for batch in batches:
-            counts = eval_step(params, counts, layout.batch(batch), facts)
+            counts = (one if models is None else many)(params, counts, layout.batch(batch), facts)
         return jax.device_get(counts)
 
     return evaluate
 
 
+def _rank(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """int32 (b,): classes that come before the label; equal ones in their order, as in argmax.
+
+    A label whose logit is not a number comes last.
+    """
+    mine = jnp.take_along_axis(logits, label[:, None], axis=1)
+    later = jnp.arange(logits.shape[1]) >= label[:, None]
+    behind = (logits < mine) | ((logits == mine) & later)
+    return jnp.sum(~behind, axis=1)
+
+
 def rows(
-    counts: Counts, scenario: Scenario, after_task: int, model: str, scale: float | None
+    counts: Counts,
+    scenario: Scenario,
+    after_task: int,
+    model: str,
+    scale: float | None,
+    split: str = "test",
 ) -> Iterator[Row]:
     """The rows of one evaluation: both protocols; all samples, every task's and every domain's."""
+    total = _in_groups(counts.total)
     for protocol in ("agnostic", "aware"):
         right = _in_groups(getattr(counts, protocol))
-        total = _in_groups(counts.total)
-        for group, hits, samples in zip(groups(scenario), right, total, strict=True):
-            accuracy = float(hits) / max(int(samples), 1)
-            yield Row(after_task, model, scale, protocol, group, accuracy, int(samples))
+        near = _in_groups(getattr(counts, f"{protocol}_top5"))
+        for group, *found in zip(groups(scenario), right, near, total, strict=True):
+            hits, top5, samples = map(int, found)
+            shares = hits / max(samples, 1), samples, top5 / max(samples, 1)
+            yield Row(after_task, model, scale, protocol, group, *shares, split)
 
 
 def groups(scenario: Scenario) -> list[str]:
@@ -102,8 +155,9 @@ def groups(scenario: Scenario) -> list[str]:
 
 
 def _in_groups(counts: np.ndarray) -> np.ndarray:
-    """Counts of tasks and domains (t, 1 + n) as those of `groups`."""
-    return np.concatenate([[counts.sum()], counts.sum(axis=1), counts[:, 1:].sum(axis=0)])
+    """Counts (t, 1 + n, k) as those of `groups`."""
+    tasks, domains = counts.sum(axis=(1, 2)), counts.sum(axis=(0, 2))[1:]
+    return np.concatenate([[counts.sum()], tasks, domains])
 
 
 def num_rows_of_one(scenario: Scenario) -> int:

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from magmax_jax import evaluation, report, standing
+from magmax_jax import about, evaluation, report, standing
 from magmax_jax.assembly import Parts, assemble
 from magmax_jax.checkpoints import Checkpoints
 from magmax_jax.config import ExperimentConfig
@@ -27,11 +27,13 @@ def run(
     out: RunDirectory,
     progress: Silent | None = None,
     boards: Sequence[Board] = (),
+    command: str = "",
 ) -> list[Row]:
     """Learns the scenario's tasks one after another, merging and evaluating after each.
 
-    Writes `config.json`, `results.jsonl`, `metrics.jsonl`, `checkpoints/` (and `tasks/`, if all are
-    kept) and `report/accuracy.png` into `out`; each step's numbers go to `boards`, too.
+    Writes `config.json`, `about.json`, `results.jsonl`, `metrics.jsonl`, `counts/`, `checkpoints/`
+    (and `tasks/`, if all are kept) and `report/accuracy.png` into `out`; each step's numbers go to
+    `boards`, too. `command` is what `about.json` says repeats the run.
 
     A run of the same configuration that is complete there is shown again; an interrupted one goes
     on where its last checkpoint was, and ends with the same bits as one that was not interrupted.
@@ -64,6 +66,7 @@ def run(
         _check_disk(parts, out, progress)
         if not kept:
             out.start(config)
+        about.write(out, parts, command)
         progress.say(describe(scenario))
         learn_all(parts, out, progress, boards)
     layout.meet("the end")  # by which all rows are written

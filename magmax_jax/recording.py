@@ -1,16 +1,22 @@
-"""Evaluations on their way into `results.jsonl`, each once however often a run is interrupted."""
+"""Evaluations on their way into a run's directory, each once however often it is interrupted."""
 
+import os
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
 
 from magmax_jax import evaluation
 from magmax_jax.assembly import Parts
+from magmax_jax.evaluation import Counts
 from magmax_jax.interruption import Stop
 from magmax_jax.merging import merged
 from magmax_jax.progress import Silent
 from magmax_jax.results import Row, RunDirectory
 from magmax_jax.standing import Standing
+from magmax_jax.storage.writing import FileWriter
 from magmax_jax.training import Params
 
 Item = TypeVar("Item")
@@ -55,8 +61,31 @@ class Recorder:
         shown = self._progress.evaluating(name, parts.test, parts.test_batches)
         counts = parts.evaluate(params, until(self._stop, shown))
         rows = list(evaluation.rows(counts, parts.scenario, after_task, name, scale))
+        if self._out.writes:
+            write_counts(self._out.counts / f"{after_task:03d}-{rows[0].label}.safetensors", counts)
         self._out.append(rows)
         self._progress.say(f"  {rows[0].label:<24} {rows[0].accuracy:.1%}")
+
+
+def write_counts(path: Path, counts: Counts) -> None:
+    """One evaluation's counts, in the smallest unsigned integers that hold them, all at once."""
+    arrays = {name: _narrow(np.asarray(array)) for name, array in counts._asdict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_path = path.with_suffix(".partial")
+    partial_path.unlink(missing_ok=True)  # an interrupted one
+    writer = FileWriter(partial_path, {name: (a.dtype, a.shape) for name, a in arrays.items()})
+    try:
+        for name, array in arrays.items():
+            writer.write(name, array)
+        writer.close({})
+        os.replace(partial_path, path)
+    except BaseException:
+        writer.abandon()
+        raise
+
+
+def _narrow(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.min_scalar_type(array.max(initial=0)))
 
 
 def until(stop: Stop, items: Iterable[Item]) -> Iterable[Item]:

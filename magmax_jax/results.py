@@ -83,6 +83,15 @@ class RunDirectory:
         return self.path / REPORT
 
     @property
+    def counts(self) -> Path:
+        """Exact counts of every evaluation."""
+        return self.path / COUNTS
+
+    @property
+    def about(self) -> Path:
+        return self.path / ABOUT
+
+    @property
     def metrics(self) -> Path:
         return self.path / METRICS
 
@@ -147,10 +156,10 @@ class RunDirectory:
             # counts as a run, and PARTIAL tells that it is ours.
             (self.path / PARTIAL).write_text(config.to_json())
             (self.path / CONFIG).unlink(missing_ok=True)
-            for file in (ROWS, METRICS):
+            for file in (ROWS, METRICS, ABOUT, SWEEP):
                 (self.path / file).unlink(missing_ok=True)
-            for directory in (self.checkpoints, self.tasks, self.report):
-                shutil.rmtree(directory, ignore_errors=True)
+            for directory in (CHECKPOINTS, TASKS, REPORT, COUNTS, ANALYSIS):
+                shutil.rmtree(self.path / directory, ignore_errors=True)
             os.replace(self.path / PARTIAL, self.path / CONFIG)
         except OSError as error:
             raise UserError(f"{self.path} cannot be written ({error.strerror})") from None

@@ -77,9 +77,10 @@ class Layout:
 
         Left to itself, the compiler would rather move the images to the pieces of the parameters.
         """
-        return self._whole if self.mesh.shape["fsdp"] > 1 else None
+        return self.constrain_whole if self.mesh.shape["fsdp"] > 1 else None
 
-    def _whole(self, tree: PyTree) -> PyTree:
+    def constrain_whole(self, tree: PyTree) -> PyTree:
+        """`replicate` within a jitted function."""
         return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, self._named(WHOLE)), tree)
 
     def meet(self, what: str, value: object = None) -> None:

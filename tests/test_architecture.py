@@ -12,7 +12,8 @@ ORDER = [
     "errors", "config", "results", "data", "scenarios", "storage", "models", "merging", "files",
     "sharding", "training", "evaluation", "checkpoints", "interruption", "progress",
     "metrics", "report",
-    "merges", "assembly", "standing", "planning", "recording", "experiment", "export", "__main__",
+    "merges", "assembly", "about", "standing", "planning", "recording",
+    "experiment", "export", "__main__",
 ]  # fmt: skip
 """Lowest first; each may import those before it."""
 

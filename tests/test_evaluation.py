@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from magmax_jax.data import Preprocessing, Source, eval_batches
-from magmax_jax.evaluation import make_evaluate, num_rows, rows
+from magmax_jax.evaluation import _rank, make_evaluate, num_rows, rows
 from magmax_jax.models import CLIP
 from magmax_jax.scenarios import Head, Scenario, Task
 
@@ -58,11 +58,19 @@ def test_counts_are_numpys_whatever_the_padding(scenario, tower, head, batch_siz
             chosen = task.test[scenario.test.domains[task.test] == domain]
             agnostic = (logits[chosen].argmax(axis=1) == labels[chosen]).sum()
             aware = (among[logits[chosen][:, among].argmax(axis=1)] == labels[chosen]).sum()
-            found = tuple(count[i, domain + 1] for count in counts)
+            counted = (counts.agnostic, counts.aware, counts.total)
+            found = tuple(count[i, domain + 1].sum() for count in counted)
             assert found == (agnostic, aware, len(chosen))
     assert counts.total.sum() == IMAGES
     assert (counts.aware >= counts.agnostic).all()
     assert (counts.aware > counts.agnostic).any(), "too easy to tell the two apart"
+    confusion = np.zeros((CLASSES, CLASSES), int)
+    np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
+    np.testing.assert_array_equal(counts.confusion, confusion)
+    near = (np.argsort(-logits, axis=1)[:, :5] == labels[:, None]).any(axis=1)
+    found = np.bincount(labels, near, minlength=CLASSES)
+    np.testing.assert_array_equal(counts.agnostic_top5.sum(axis=(0, 1)), found)
+    np.testing.assert_array_equal(counts.aware_top5, counts.total)  # two classes a task
 
 
 def test_all_models_of_a_run_share_one_compilation(scenario, tower, head, caplog):
@@ -73,6 +81,24 @@ def test_all_models_of_a_run_share_one_compilation(scenario, tower, head, caplog
             evaluate(jax.tree.map(lambda p, s=scale: p * s, tower[1]), batches)
     compiled = [r.message for r in caplog.records if "Compiling jit(eval_step)" in r.message]
     assert len(compiled) == 1
+
+
+def test_many_models_at_once_are_counted_as_one_by_one(scenario, tower, head):
+    evaluate = make_evaluate(tower[0], Preprocessing(16), head, scenario)
+    batches = list(eval_batches(scenario.test, np.arange(IMAGES), 8, 16))
+    models = [jax.tree.map(lambda p, s=scale: p * s, tower[1]) for scale in (0.5, 1.0, 2.0)]
+    stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *models)
+    together = evaluate(stacked, batches, len(models))
+    for i, model in enumerate(models):
+        alone = evaluate(model, batches)
+        for name in alone._fields:
+            np.testing.assert_array_equal(getattr(together, name)[i], getattr(alone, name))
+
+
+def test_a_label_whose_logit_is_no_number_is_not_recognised():
+    logits = jax.numpy.array([[1.0, 2.0, 2.0], [np.nan] * 3])
+    for label, rank in ((0, 2), (1, 0), (2, 1)):  # of equal ones the first, as argmax has it
+        assert _rank(logits, jax.numpy.array([label, label])).tolist() == [rank, 3]
 
 
 def test_rows_weigh_samples_and_are_as_many_as_announced(scenario, tower, head):
@@ -90,4 +116,5 @@ def test_rows_weigh_samples_and_are_as_many_as_announced(scenario, tower, head):
     for number, row in enumerate(found[4:6]):
         assert row.count == (scenario.test.domains == number).sum() > 0
         assert row.accuracy == counts.agnostic[:, 1 + number].sum() / row.count
+        assert row.top5 == counts.agnostic_top5[:, 1 + number].sum() / row.count
     assert num_rows(scenario, tasks=TASKS, models=4) == (1 + 4 * TASKS) * len(found)

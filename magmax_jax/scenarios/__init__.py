@@ -2,7 +2,7 @@
 
 from magmax_jax.scenarios.building import build_scenario
 from magmax_jax.scenarios.members import Member, members_of, parse_datasets
-from magmax_jax.scenarios.scenario import Head, Scenario, Task, at_once, curriculum
+from magmax_jax.scenarios.scenario import Head, Scenario, Task, at_once, curriculum, validating
 
 __all__ = [
     "Head",
@@ -14,4 +14,5 @@ __all__ = [
     "curriculum",
     "members_of",
     "parse_datasets",
+    "validating",
 ]

@@ -83,7 +83,8 @@ def divide(
     data = Data(members, starts, parts)
     kinds = {"class": _by_class, "domain": _by_domain, "datasets": _by_dataset, "data": _evenly}
     division = kinds[config.kind](config, data, seed)
-    tasks = [_task(number, division, data) for number in range(len(division.names))]
+    held = _held_out(config.validation, division, data, seed)
+    tasks = [_task(number, division, data, held) for number in range(len(division.names))]
     if config.shuffle_tasks:
         # Another stream of numbers than the order's: both may be random, of one seed.
         order = np.random.default_rng([seed, 1]).permutation(len(tasks))
@@ -156,24 +157,48 @@ def _evenly(config: ScenarioConfig, data: Data, seed: int) -> Division:
     return Division(_numbered(num_tasks), classes, tuple(shares), _epochs(data, num_tasks))
 
 
-def _task(number: int, division: Division, data: Data) -> Task:
+def _task(number: int, division: Division, data: Data, held: np.ndarray) -> Task:
     name = division.names[number]
     train, test = (
         np.flatnonzero((task_of == number) & part.kept)
         for task_of, part in zip(division.task_of, data.parts, strict=True)
     )
+    train, validation = train[~held[train]], train[held[train]]
     for split, chosen in (("training", train), ("test", test)):
         if not len(chosen):
             raise UserError(f"{data.members[0].name}: {name} has no {split} images; add some to it")
-    return Task(name, train, test, division.classes[number], division.epochs[number])
+    classes, epochs = division.classes[number], division.epochs[number]
+    return Task(name, train, test, classes, epochs, validation)
 
 
 def _kept(source: Source, limit: int | None) -> np.ndarray:
     """bool (n,): whether the image is among the first `limit` of its class and domain."""
+    return rank_in_group(_groups(source)) < (len(source) if limit is None else limit)
+
+
+def _held_out(share: float, division: Division, data: Data, seed: int) -> np.ndarray:
+    """bool (n,) over the training images: a share of each task's of a class and domain, rounded up.
+
+    They are drawn from the seed; one image at least is left to train on.
+    """
+    source, kept = data.parts[0]
+    held = np.zeros(len(source), bool)
+    if not share:
+        return held
+    groups = _groups(source) * (len(division.names) + 1) + division.task_of[0]
+    shuffled = np.random.default_rng([seed, 4]).permutation(np.flatnonzero(kept))
+    _, group_of, sizes = np.unique(groups[shuffled], return_inverse=True, return_counts=True)
+    wanted = np.minimum(np.ceil(share * sizes), sizes - 1)
+    held[shuffled] = rank_in_group(group_of) < wanted[group_of]
+    return held
+
+
+def _groups(source: Source) -> np.ndarray:
+    """int64 (n,): a number for each class and domain."""
     groups = source.labels.astype(np.int64)
     if source.domains is not None:
         groups = groups + (source.domains.astype(np.int64) + 1) * len(source.class_names)
-    return rank_in_group(groups) < (len(source) if limit is None else limit)
+    return groups
 
 
 def _order(config: ScenarioConfig, names: tuple[str, ...], seed: int) -> np.ndarray:

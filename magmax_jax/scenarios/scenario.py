@@ -1,7 +1,7 @@
 """What a scenario is, and what of it is learned at one time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import gcd
 from typing import NamedTuple
 
@@ -25,6 +25,8 @@ class Task:
     """int64 (k,), the class ids that the task covers, in the order learned."""
     epochs: int = DEFAULT_EPOCHS
     """Published number of passes over the training images."""
+    validation: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """int64 (v,), ascending positions in the training source that are not in `train`."""
 
 
 class Head(NamedTuple):
@@ -91,6 +93,12 @@ class Scenario:
     def class_mask(self, task: Task) -> np.ndarray:
         """bool (k,): whether the task covers the class."""
         return np.isin(np.arange(self.num_classes), task.classes)
+
+
+def validating(scenario: Scenario) -> Scenario:
+    """The scenario with the images that its tasks hold out in the place of its test images."""
+    tasks = tuple(replace(task, test=task.validation) for task in scenario.tasks)
+    return replace(scenario, test=scenario.train, tasks=tasks)
 
 
 def curriculum(scenario: Scenario, config: ExperimentConfig) -> tuple[Task, ...]:
