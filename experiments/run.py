@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ import tyro
 
 from experiments.engine import Engine
 from experiments.presets import PRESETS, paper
-from magmax_jax.config import ExperimentConfig
+from magmax_jax.config import ExperimentConfig, SweepConfig
 from magmax_jax.errors import Interrupted, UserError, exit_code
 
 USAGE = f"""\
@@ -21,6 +21,10 @@ presets
 {{presets}}
 Every field of a preset can be changed: python -m experiments.run {next(iter(PRESETS))} --help
 A run's config.json is such a FILE: it runs the same experiment again."""
+
+
+VALIDATION = 0.1
+"""Share of the training images that is held out where a scale is to be chosen."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Launch:
     """Go on with a run of this configuration that lies in the directory already."""
     boards: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Show every step's numbers there, too; their packages are not installed with this one."""
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
 
 
@@ -79,8 +84,15 @@ def parse(argv: list[str]) -> Launch:
         )
 
     launch = read(base)
-    # What the paper does depends on the method and the scenario, and yields to what the user says.
-    return read(paper(launch.config)) if launch.preset == "paper" else launch
+    # What the paper does depends on the method and the scenario, and yields to what the user says;
+    # so do the images that a sweep needs to choose a scale.
+    if launch.preset == "paper":
+        base = paper(launch.config)
+        launch = read(base)
+    if launch.sweep.rules and first in PRESETS:
+        held_out = replace(launch.config.scenario, validation=VALIDATION)
+        launch = read(replace(launch.config, scenario=held_out))
+    return launch
 
 
 def main(argv: list[str]) -> None:
@@ -96,7 +108,7 @@ def main(argv: list[str]) -> None:
     again = shlex.join(word for word in argv if word != "--overwrite")
     command = f"python -m experiments.run {again}"
     try:
-        run(launch.config, out, Terminal(), launch.boards, command)
+        run(launch.config, out, Terminal(), launch.boards, command, launch.sweep)
     except Interrupted as interruption:
         raise Interrupted(interruption.signal, f"resume with: {command}") from None
 

@@ -1,22 +1,24 @@
 """What a run is made of: data, model and compiled functions, put together once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from magmax_jax import evaluation
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.data import Batch, Preprocessing, eval_batches, num_batches, train_batches
 from magmax_jax.data.caching import CACHED_BYTES, cached
 from magmax_jax.data.fitting import untouched
-from magmax_jax.evaluation import Counts
+from magmax_jax.evaluation import Evaluate
 from magmax_jax.merges import Merge, parse_merges
 from magmax_jax.models import CLIP, num_entries, trainable, zero_shot_head
-from magmax_jax.scenarios import Scenario, Task, curriculum
+from magmax_jax.scenarios import Scenario, Task, curriculum, validating
 from magmax_jax.sharding import Layout
 from magmax_jax.training import (
     Objective,
@@ -27,6 +29,22 @@ from magmax_jax.training import (
     make_trainer,
     warmup_steps,
 )
+
+
+class Trial(NamedTuple):
+    """Images that models are tried on.
+
+    Attributes:
+      scenario: whose test images they are.
+      evaluate: counts what a model makes of them.
+      batches: every image once.
+      num_batches: how many there are.
+    """
+
+    scenario: Scenario
+    evaluate: Evaluate
+    batches: Iterable[Batch]
+    num_batches: int
 
 
 @dataclass(frozen=True)
@@ -42,18 +60,21 @@ class Parts:
     theta_0: Params
     head: jax.Array
     """float32 (p, k)."""
-    size: int
-    """Side of the tower's input, in pixels."""
+    tower: nnx.GraphDef
+    """The image tower without its parameters."""
+    preprocessing: Preprocessing
     trainer: Trainer
     regularizer: Regularizer
-    evaluate: Callable[[Params, Iterable[Batch]], Counts]
-    test: Iterable[Batch]
-    """Every test image once."""
+    test: Trial
+    """On the test images."""
 
-    @property
-    def test_batches(self) -> int:
-        """How many batches `test` has."""
-        return num_batches(self.scenario.num_test, self.config.eval_batch_size)
+    def validation(self) -> Trial | None:
+        """On the images that the tasks hold out; None where they hold out none."""
+        scenario = validating(self.scenario)
+        if not scenario.num_test:
+            return None
+        model = self.tower, self.preprocessing, self.head
+        return _trial(self.config, scenario, *model, self.layout)
 
     def epochs(self, task: int) -> int:
         """Passes over one task's training images."""
@@ -87,7 +108,7 @@ class Parts:
             recipe.batch_size,
             epochs,
             seed=int(jax.random.bits(self._key(task))),
-            size=self.size,
+            size=self.preprocessing.size,
             workers=recipe.workers,
             rows=self.layout.rows(recipe.batch_size),
         )
@@ -123,11 +144,26 @@ def assemble(config: ExperimentConfig, scenario: Scenario, layout: Layout) -> Pa
         layout,
         layout.params(theta_0),
         head,
-        size,
+        tower,
+        preprocessing,
         make_trainer(tower, preprocessing, config.train, regularizer.penalty, trained, layout),
         regularizer,
-        evaluation.make_evaluate(tower, preprocessing, head, scenario, layout),
-        _test_batches(config, scenario, size, layout),
+        _trial(config, scenario, tower, preprocessing, head, layout),
+    )
+
+
+def _trial(
+    config: ExperimentConfig,
+    scenario: Scenario,
+    tower: nnx.GraphDef,
+    preprocessing: Preprocessing,
+    head: jax.Array,
+    layout: Layout,
+) -> Trial:
+    evaluate = evaluation.make_evaluate(tower, preprocessing, head, scenario, layout)
+    batches = _test_batches(config, scenario, preprocessing.size, layout)
+    return Trial(
+        scenario, evaluate, batches, num_batches(scenario.num_test, config.eval_batch_size)
     )
 
 

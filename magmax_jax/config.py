@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -234,6 +235,51 @@ class CheckpointConfig:
     def __post_init__(self):
         every = self.every
         _require(every is None or every > 0, f"checkpoint.every is {every}: it must be positive")
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Which merges to try at which scales, once the last task is learned; it changes no run."""
+
+    rules: tuple[str, ...] = ()
+    """Rules of the run's merges, or any where the run keeps every task's model
+    (--checkpoint.keep-tasks); none sweeps nothing."""
+    scales: str = "0.1:1.5:0.1"
+    """FIRST:LAST:STEP, both ends included, or numbers with commas between them."""
+    at_once: int | None = None
+    """Scales that are evaluated in one pass over the images; none means all that memory allows, on
+    CPUs, where it is no faster, one."""
+
+    def __post_init__(self):
+        at_once = self.at_once
+        _require(at_once is None or at_once > 0, f"sweep.at_once is {at_once}: it must be positive")
+        _ = self.values
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The scales.
+
+        >>> SweepConfig(scales="0.1:0.4:0.1").values
+        (0.1, 0.2, 0.3, 0.4)
+
+        Raises:
+          UserError: they are not written as they should be.
+        """
+        try:
+            if ":" not in self.scales:
+                found = tuple(dict.fromkeys(map(float, self.scales.split(","))))
+            else:
+                first, last, step = map(float, self.scales.split(":"))
+                count = math.floor((last - first) / step + 1e-9) + 1
+                found = tuple(round(first + i * step, 9) for i in range(count))
+            if found and all(map(math.isfinite, found)):
+                return found
+        except (ValueError, ZeroDivisionError, OverflowError):
+            pass
+        raise UserError(
+            f"sweep.scales is {self.scales!r}: write FIRST:LAST:STEP, as 0.1:1.5:0.1, or numbers "
+            "with commas between them, as 0.3,0.5,1"
+        )
 
 
 @dataclass(frozen=True)

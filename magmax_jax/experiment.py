@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from magmax_jax import about, evaluation, report, standing
 from magmax_jax.assembly import Parts, assemble
 from magmax_jax.checkpoints import Checkpoints
-from magmax_jax.config import ExperimentConfig
+from magmax_jax.config import ExperimentConfig, SweepConfig
 from magmax_jax.errors import DivergedError, UserError
 from magmax_jax.interruption import Stop, stop_signals
 from magmax_jax.merges import num_models
@@ -19,6 +19,8 @@ from magmax_jax.results import Row, RunDirectory
 from magmax_jax.scenarios import Scenario, build_scenario, curriculum
 from magmax_jax.sharding import build_layout
 from magmax_jax.standing import Standing
+from magmax_jax.sweep import describe as describe_sweep
+from magmax_jax.sweep import sweep
 from magmax_jax.training import Memory, Metrics, Params, TrainState, fine_tune
 
 
@@ -28,12 +30,14 @@ def run(
     progress: Silent | None = None,
     boards: Sequence[Board] = (),
     command: str = "",
+    sweeps: SweepConfig | None = None,
 ) -> list[Row]:
     """Learns the scenario's tasks one after another, merging and evaluating after each.
 
     Writes `config.json`, `about.json`, `results.jsonl`, `metrics.jsonl`, `counts/`, `checkpoints/`
     (and `tasks/`, if all are kept) and `report/accuracy.png` into `out`; each step's numbers go to
-    `boards`, too. `command` is what `about.json` says repeats the run.
+    `boards`, too. `command` is what `about.json` says repeats the run. In the end `sweeps` are
+    made, and written to `sweep.jsonl`.
 
     A run of the same configuration that is complete there is shown again; an interrupted one goes
     on where its last checkpoint was, and ends with the same bits as one that was not interrupted.
@@ -59,6 +63,7 @@ def run(
     tasks = len(curriculum(scenario, config))
     done = kept and len(out.rows()) == evaluation.num_rows(scenario, tasks, models)
     layout.meet("the configuration or what the directory holds", (config, done))
+    parts = None
     if done:
         progress.say(f"{out.path} holds this run already (--overwrite repeats it)")
     else:
@@ -70,10 +75,15 @@ def run(
         progress.say(describe(scenario))
         learn_all(parts, out, progress, boards)
     layout.meet("the end")  # by which all rows are written
+    if sweeps and sweeps.rules:
+        sweep(sweeps, parts or assemble(config, scenario, layout), out, progress)
     rows = out.rows()
     if out.writes:
         report.plot(rows, scenario.name, out.report / "accuracy.png")
     progress.say(report.table(rows, scenario.name))
+    if sweeps and sweeps.rules:
+        for sentence in describe_sweep(out.swept(), config.scenario.kind == "datasets"):
+            progress.say(sentence)
     progress.say(f"{out.report / 'accuracy.png'} shows accuracy over tasks")
     return rows
 

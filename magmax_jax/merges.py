@@ -29,20 +29,31 @@ def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> d
     """
     merges: dict[str, Merge] = {}
     for text in () if config.method.joint else config.merges:
-        name, at, number = text.partition("@")
+        name, scale = split(text)
         if name not in merges:
             options = _published(config, clip_entries).get(name, {})
             merges[name] = Merge(rules.named(name, config.seed, **options), [])
         merge = merges[name]
-        try:
-            scale = float(number) if at else merge.rule.default_scale
-        except ValueError:
-            raise UserError(f"merges: {text!r} needs a number behind the @") from None
-        if not np.isfinite(scale):
-            raise UserError(f"merges: the scale of {text!r} is not finite")
+        scale = merge.rule.default_scale if scale is None else scale
         if scale not in merge.scales:
             merge.scales.append(scale)
     return merges
+
+
+def split(text: str) -> tuple[str, float | None]:
+    """`RULE@SCALE` as a rule's name and a scale, None where there is none.
+
+    Raises:
+      UserError: the scale is no finite number.
+    """
+    name, at, number = text.partition("@")
+    try:
+        scale = float(number) if at else None
+    except ValueError:
+        raise UserError(f"merges: {text!r} needs a number behind the @") from None
+    if scale is not None and not np.isfinite(scale):
+        raise UserError(f"merges: the scale of {text!r} is not finite")
+    return name, scale
 
 
 def num_models(config: ExperimentConfig) -> int:

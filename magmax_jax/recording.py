@@ -58,8 +58,8 @@ class Recorder:
         if (after_task, name, scale) in self._known:
             return
         parts, params = self._parts, model()
-        shown = self._progress.evaluating(name, parts.test, parts.test_batches)
-        counts = parts.evaluate(params, until(self._stop, shown))
+        shown = self._progress.evaluating(name, parts.test.batches, parts.test.num_batches)
+        counts = parts.test.evaluate(params, until(self._stop, shown))
         rows = list(evaluation.rows(counts, parts.scenario, after_task, name, scale))
         if self._out.writes:
             write_counts(self._out.counts / f"{after_task:03d}-{rows[0].label}.safetensors", counts)

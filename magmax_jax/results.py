@@ -180,14 +180,16 @@ class RunDirectory:
 
     def rows(self) -> list[Row]:
         """The rows written so far; a line torn by an interruption ends them."""
-        return list(self._rows()) if (self.path / ROWS).exists() else []
+        return read_rows(self.path / ROWS)
 
-    def _rows(self) -> Iterator[Row]:
-        for line in (self.path / ROWS).read_text().splitlines(keepends=True):
-            try:
-                yield Row(**json.loads(line))
-            except (ValueError, TypeError):
-                return
+    def keep_swept(self, rows: Iterable[Row]) -> None:
+        """Makes these the rows of `sweep.jsonl`, all at once."""
+        if self.writes:
+            replace(self.path / SWEEP, _lines(rows))
+
+    def swept(self) -> list[Row]:
+        """The rows of a sweep of scales, if there was one."""
+        return read_rows(self.path / SWEEP)
 
     def _differs(self, config: ExperimentConfig) -> list[str]:
         """Fields in which the stored configuration differs; those it lacks have their defaults."""
@@ -202,6 +204,19 @@ class RunDirectory:
             return json.loads((self.path / CONFIG).read_text())
         except (OSError, ValueError):
             return None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file up to a torn line; none where there is no file."""
+    return list(_read_rows(path)) if path.exists() else []
+
+
+def _read_rows(path: Path) -> Iterator[Row]:
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            yield Row(**json.loads(line))
+        except (ValueError, TypeError):
+            return
 
 
 def replace(path: Path, text: str) -> None:

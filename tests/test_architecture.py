@@ -13,7 +13,7 @@ ORDER = [
     "sharding", "training", "evaluation", "checkpoints", "interruption", "progress",
     "metrics", "report",
     "merges", "assembly", "about", "standing", "planning", "recording",
-    "experiment", "export", "__main__",
+    "stored", "sweep", "experiment", "export", "__main__",
 ]  # fmt: skip
 """Lowest first; each may import those before it."""
 

@@ -26,6 +26,7 @@ from magmax_jax.merges import parse_merges
 from magmax_jax.merging import rules
 from magmax_jax.models import CLIP, num_entries
 from magmax_jax.results import RunDirectory
+from magmax_jax.storage.tensors import open_tensors
 from magmax_jax.training.regularizers import Anchor, Teacher
 
 
@@ -120,12 +121,48 @@ def test_the_directory_holds_what_it_promises(finished, config):
         "group",
         "accuracy",
         "count",
+        "top5",
+        "split",
+        "chosen",
     }
     assert (out.report / "accuracy.png").stat().st_size > 10_000
     leftovers = [p.name for p in out.path.iterdir()]
     assert sorted(leftovers) == [
-        "checkpoints", "config.json", "metrics.jsonl", "report", "results.jsonl",
+        "about.json", "checkpoints", "config.json", "counts", "metrics.jsonl", "report",
+        "results.jsonl",
     ]  # fmt: skip
+
+
+def test_every_accuracy_is_a_marginal_of_the_counts(finished):
+    out, rows, _ = finished
+    every = {(row.after_task, row.label) for row in rows}
+    assert len(list(out.counts.iterdir())) == len(every)
+    for after, label in every:
+        counts = open_tensors(out.counts / f"{after:03d}-{label}.safetensors")
+        total, confusion = counts.load("total"), counts.load("confusion")
+        assert (confusion.sum(axis=1) == total.sum(axis=(0, 1))).all()
+        agnostic = counts.load("agnostic")
+        assert (np.diag(confusion) == agnostic.sum(axis=(0, 1))).all()
+        for row in rows:
+            if (row.after_task, row.label) == (after, label):
+                right = counts.load(row.protocol)
+                tasks = [g for g in dict.fromkeys(r.group for r in rows) if g != "all"]
+                at = slice(None) if row.group == "all" else tasks.index(row.group)
+                assert row.count == total[at].sum()
+                assert row.accuracy == right[at].sum() / row.count
+                assert row.top5 == counts.load(f"{row.protocol}_top5")[at].sum() / row.count
+
+
+def test_a_run_tells_what_it_is(finished):
+    out, rows, _ = finished
+    about = json.loads(out.about.read_text())
+    assert [len(task["classes"]) for task in about["tasks"]] == [2] * 5
+    assert sum(task["test"] for task in about["tasks"]) == rows[0].count
+    steps = [json.loads(line)["total_step"] for line in out.metrics.read_text().splitlines()]
+    assert sum(learned["steps"] for learned in about["learned"]) == steps[-1]
+    assert len(rows) % (1 + about["models"] * len(about["learned"])) == 0
+    (start,) = about["starts"]
+    assert start["versions"]["jax"] == jax.__version__ and "cpu" in start["devices"]
 
 
 def test_steps_compile_once_whatever_the_number_of_tasks(finished):

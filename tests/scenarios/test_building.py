@@ -13,6 +13,7 @@ from magmax_jax.scenarios import (
     building,
     curriculum,
     parse_datasets,
+    validating,
 )
 from tests.data import SHARED, needs_shared
 
@@ -44,6 +45,37 @@ def assert_partition(scenario):
         for task in scenario.tasks:
             assert np.isin(source.labels[getattr(task, split)], task.classes).all()
             assert getattr(task, split).dtype == np.int64
+
+
+@pytest.mark.parametrize("kind", ["class", "domain", "data"])
+def test_a_share_of_every_class_and_domain_of_a_task_is_held_out(two_domains, kind):
+    fields = {"kind": kind, "num_tasks": 3 if kind == "class" else 2, "dataset": "made up"}
+    whole, held = build(**fields), build(**fields, validation=0.3)
+    again = build(**fields, validation=0.3)
+    for before, task, same in zip(whole.tasks, held.tasks, again.tasks, strict=True):
+        assert len(before.validation) == 0
+        together = np.sort(np.concatenate([task.train, task.validation]))
+        np.testing.assert_array_equal(together, before.train)
+        np.testing.assert_array_equal(task.validation, same.validation)
+        np.testing.assert_array_equal(task.test, before.test)
+        groups = list(zip(two_domains.labels, two_domains.domains, strict=True))
+        for group in set(groups):
+            of_group = [i for i in before.train if groups[i] == group]
+            wanted = min(-(-3 * len(of_group) // 10), max(len(of_group) - 1, 0))
+            assert len(set(of_group) & set(task.validation)) == wanted
+    other = build(7, **fields, validation=0.3)
+    assert any(
+        a.validation.tolist() != b.validation.tolist()
+        for a, b in zip(held.tasks, other.tasks, strict=True)
+    )
+
+
+def test_what_is_held_out_can_stand_for_the_test_images(two_domains):
+    held = build(dataset="made up", kind="domain", validation=0.25)
+    seen = validating(held)
+    assert seen.test is held.train and seen.num_test == sum(len(t.validation) for t in held.tasks)
+    for task, shown in zip(held.tasks, seen.tasks, strict=True):
+        np.testing.assert_array_equal(shown.test, task.validation)
 
 
 def test_class_incremental_digits():

@@ -1,0 +1,141 @@
+"""Rules at many scales: evaluated as runs do, chosen on images that nobody was trained on."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from magmax_jax.assembly import assemble
+from magmax_jax.config import (
+    CheckpointConfig,
+    ExperimentConfig,
+    ModelConfig,
+    ScenarioConfig,
+    SweepConfig,
+    TrainConfig,
+)
+from magmax_jax.errors import UserError
+from magmax_jax.experiment import run
+from magmax_jax.results import Row, RunDirectory
+from magmax_jax.scenarios import build_scenario
+from magmax_jax.sharding import one_device
+from magmax_jax.sweep import choose, describe, sweep
+
+SWEEP = SweepConfig(("max_magnitude", "average"), "0.5,1", at_once=2)
+
+
+@pytest.fixture(scope="module")
+def config(tiny_clip):
+    return ExperimentConfig(
+        model=ModelConfig(str(tiny_clip)),
+        scenario=ScenarioConfig(dataset="digits", num_tasks=2, limit_per_class=8, validation=0.25),
+        train=TrainConfig(epochs=1, batch_size=8, learning_rate=1e-3, warmup_fraction=0.1),
+        checkpoint=CheckpointConfig(keep_tasks=True),
+        merges=("max_magnitude@0.5", "average@1"),
+        eval_batch_size=32,
+    )
+
+
+@pytest.fixture(scope="module")
+def swept(config, tmp_path_factory):
+    out = RunDirectory(tmp_path_factory.mktemp("runs") / "swept")
+    run(config, out, sweeps=SWEEP)
+    return out
+
+
+@pytest.fixture(scope="module")
+def parts(config):
+    return assemble(config, build_scenario(config.scenario, config.seed), one_device())
+
+
+def test_a_sweep_finds_what_the_run_found(swept):
+    found = {(r.label, r.protocol, r.group): r for r in swept.swept() if r.split == "test"}
+    merged = [r for r in swept.rows() if r.after_task == 2 and r.scale is not None]
+    assert merged
+    for row in merged:
+        same = found[row.label, row.protocol, row.group]
+        assert (same.accuracy, same.top5, same.count) == (row.accuracy, row.top5, row.count)
+
+
+def test_validation_images_are_those_held_out_and_choose_the_scale(swept, config):
+    rows = swept.swept()
+    scenario = build_scenario(config.scenario, config.seed)
+    held = sum(len(task.validation) for task in scenario.tasks)
+    everything = {(r.model, r.scale, r.split) for r in rows}
+    assert everything == {
+        (m, s, split) for m in SWEEP.rules for s in (0.5, 1.0) for split in ("test", "validation")
+    }
+    for model in SWEEP.rules:
+        overall = [r for r in rows if (r.model, r.group, r.protocol) == (model, "all", "agnostic")]
+        validated = [r for r in overall if r.split == "validation"]
+        assert {r.count for r in validated} == {held} and all(r.chosen is None for r in validated)
+        best = max(validated, key=lambda r: (r.accuracy, -r.scale)).scale
+        chosen = {r.scale for r in rows if r.model == model and r.chosen == "validation"}
+        assert chosen == {best}
+    assert all(f"{held} validation images" in line for line in describe(rows, apart=False))
+
+
+def test_what_was_swept_is_not_evaluated_again(swept, parts, monkeypatch):
+    before = swept.swept()
+    more = dataclasses.replace(SWEEP, scales="0.5,1,1.5", at_once=1)
+    calls = []
+    trial = parts.test._replace(
+        evaluate=lambda *args: calls.append(args) or parts.test.evaluate(*args)
+    )
+    rows = sweep(more, dataclasses.replace(parts, test=trial), swept)
+    assert len(calls) == len(SWEEP.rules)  # the one new scale
+    again = {(r.label, r.split, r.protocol, r.group): r.accuracy for r in rows}
+    for r in before:
+        assert again[r.label, r.split, r.protocol, r.group] == r.accuracy
+    assert len(rows) == len(before) * 3 // 2 and rows == swept.swept()
+
+
+def test_a_rule_that_the_run_has_not_is_made_from_its_tasks(swept, parts, tmp_path):
+    rows = sweep(SweepConfig(("ties",), "0.5", at_once=1), parts, swept)
+    assert {r.split for r in rows if r.model == "ties"} == {"test", "validation"}
+    lonely = RunDirectory(tmp_path / "lonely")
+    (lonely.path / "checkpoints").parent.mkdir()
+    (lonely.path / "checkpoints").symlink_to(swept.checkpoints)
+    with pytest.raises(UserError, match="keeps no state of ties and not every task's model"):
+        sweep(SweepConfig(("ties",), "0.5"), parts, lonely)
+    with pytest.raises(UserError, match="'best' is no merge rule"):
+        sweep(SweepConfig(("best",), "0.5"), parts, swept)
+    assert not (lonely.path / "sweep.jsonl").exists()
+
+
+def test_test_images_choose_nothing():
+    def row(scale, accuracy, split):
+        return Row(1, "average", scale, "agnostic", "all", accuracy, 10, None, split)
+
+    tested = [row(0.5, 0.1, "test"), row(1.0, 0.9, "test")]
+    assert all(r.chosen is None for r in choose(tested, apart=False))
+    assert "chooses nothing" in next(describe(tested, apart=False))
+    validated = [row(0.5, 0.4, "validation"), row(1.0, 0.4, "validation")]
+    marked = choose(tested + validated, apart=False)
+    assert [r.scale for r in marked if r.chosen] == [0.5]  # the smaller of two that are as good
+    assert all(r.chosen is None for r in choose(marked[:2], apart=False))
+
+
+@pytest.mark.parametrize(
+    ("scales", "values"),
+    [
+        ("0.1:1.5:0.1", [i / 10 for i in range(1, 16)]),
+        ("1:0.5:-0.25", [1, 0.75, 0.5]),
+        ("0.3,1", [0.3, 1]),
+        ("0.5", [0.5]),
+    ],
+)
+def test_scales_are_written_as_ranges_or_lists(scales, values):
+    np.testing.assert_allclose(SweepConfig(scales=scales).values, values, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("scales", ["", "a", "0:1:0", "1:0:0.1", "0.1:0.2", "nan", "0:inf:1"])
+def test_other_scales_are_refused(scales):
+    with pytest.raises(UserError, match="write FIRST:LAST:STEP"):
+        SweepConfig(scales=scales)
+
+
+def test_rows_say_where_they_come_from(swept):
+    lines = (swept.path / "sweep.jsonl").read_text().splitlines()
+    assert {json.loads(line)["split"] for line in lines} == {"test", "validation"}
