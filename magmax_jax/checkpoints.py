@@ -5,9 +5,11 @@ and appears under its number once it is whole. The latest two stay: should the l
 be damaged, the one before it still serves.
 """
 
+import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -125,6 +127,10 @@ class Checkpoints:
     def _restore(
         self, number: int, like: Callable[[dict[str, Any]], dict[str, PyTree]]
     ) -> Restored:
+        with _quiet():
+            return self._read(number, like)
+
+    def _read(self, number: int, like: Callable[[dict[str, Any]], dict[str, PyTree]]) -> Restored:
         read = partial(self._manager.restore, number)
         note = read(args=ocp.args.Composite(**{NOTE: ocp.args.JsonRestore()}))[NOTE]
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like(note))
@@ -136,6 +142,21 @@ class Checkpoints:
             if _checksums(trees[name]) != checksums[name]:
                 raise ValueError(f"its {name} is not what was saved")
         return Restored(number, note, trees)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Orbax's warning that a checkpoint holds more than was asked for, which is meant."""
+    log = logging.getLogger("absl")
+
+    def other(record: logging.LogRecord) -> bool:
+        return "was found in the checkpoint, but could not be restored" not in record.getMessage()
+
+    log.addFilter(other)
+    try:
+        yield
+    finally:
+        log.removeFilter(other)
 
 
 def _first_line(error: Exception) -> str:

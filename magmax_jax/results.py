@@ -235,8 +235,9 @@ def model_of_run(source: str) -> tuple[Path, str] | None:
 
     Without a name it is `finetuned`.
     """
-    path, _, model = source.rpartition(":")
-    for directory, name in ((source, "finetuned"), (path, model)):
+    words = source.split(":")  # task:3 has a colon of its own, and so may a path
+    named = [(":".join(words[:i]), ":".join(words[i:])) for i in range(len(words) - 1, 0, -1)]
+    for directory, name in ((source, "finetuned"), *named):
         run = Path(directory).expanduser()
         if directory and (run / CONFIG).is_file() and (run / CHECKPOINTS).is_dir():
             return run, name
