@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "config", "results", "data", "scenarios", "storage", "models", "merging", "files",
-    "sharding", "training", "evaluation", "checkpoints", "interruption", "progress",
+    "errors", "config", "results", "measures", "data", "scenarios", "storage", "models", "merging",
+    "files", "sharding", "training", "evaluation", "checkpoints", "interruption", "progress",
     "metrics", "report",
     "merges", "assembly", "about", "standing", "planning", "recording",
     "stored", "sweep", "experiment", "export", "__main__",
