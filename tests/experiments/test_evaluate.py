@@ -83,7 +83,7 @@ def test_mistakes_are_one_sentence(done, tmp_path, capsys):
         ((), "no SOURCE is given"),
         ((f"{done.path}:best",), "holds no model 'best': choose finetuned"),
         ((f"{done.path}:task:9",), "holds no model of task 9"),
-        ((tmp_path, "--scenario.dataset", "digits"), "config.json"),
+        ((tmp_path, "--scenario.dataset", "digits"), "holds no weights"),
         ((done.path, "--scenario.num-tasks", 11), "num_tasks=11 is more than that"),
         ((done.path, "--out", tmp_path / "full"), "exists already"),
         ((done.path, done.path, "--sweep.rules", "average"), "needs one RUN"),
