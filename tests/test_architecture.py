@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "config", "results", "data", "scenarios", "storage", "models", "merging", "files",
-    "sharding", "training", "evaluation", "checkpoints", "interruption", "progress",
+    "errors", "config", "results", "data", "scenarios", "storage", "models", "merging", "analysis",
+    "files", "sharding", "training", "evaluation", "checkpoints", "interruption", "progress",
     "metrics", "report",
     "merges", "assembly", "standing", "planning", "recording", "experiment", "export", "__main__",
 ]  # fmt: skip
