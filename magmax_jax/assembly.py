@@ -68,6 +68,15 @@ class Parts:
     test: Trial
     """On the test images."""
 
+    def test_of(self, task: int) -> Trial:
+        """On those of one of the scenario's tasks."""
+        indices = self.scenario.tasks[task - 1].test
+        batches = _test_batches(
+            self.config, self.scenario, self.preprocessing.size, self.layout, indices
+        )
+        count = num_batches(len(indices), self.config.eval_batch_size)
+        return self.test._replace(batches=batches, num_batches=count)
+
     def validation(self) -> Trial | None:
         """On the images that the tasks hold out; None where they hold out none."""
         scenario = validating(self.scenario)
@@ -168,13 +177,19 @@ def _trial(
 
 
 def _test_batches(
-    config: ExperimentConfig, scenario: Scenario, size: int, layout: Layout
+    config: ExperimentConfig,
+    scenario: Scenario,
+    size: int,
+    layout: Layout,
+    indices: np.ndarray | None = None,
 ) -> Iterable[Batch]:
-    """In memory between evaluations when all images are small, as the batches that they are shown
+    """All test images, or some; in memory between evaluations when all images are small, as the batches that they are shown
     in: each image once, whether it was fitted or not."""
+    if indices is None:
+        indices = np.flatnonzero(scenario.task_of >= 0)
     batches = eval_batches(
         scenario.test,
-        np.flatnonzero(scenario.task_of >= 0),
+        indices,
         config.eval_batch_size,
         size,
         config.train.workers,
@@ -182,6 +197,6 @@ def _test_batches(
     )
     test = scenario.test
     height, width = test.image_shape if untouched(test.image_shape, size) else (size, size)
-    small = 3 * height * width * scenario.num_test <= CACHED_BYTES
+    small = 3 * height * width * len(indices) <= CACHED_BYTES
     there = isinstance(test.images, np.ndarray)  # is in memory already
     return list(batches) if small and not there else batches

@@ -10,10 +10,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "config", "results", "measures", "data", "scenarios", "storage", "models", "merging",
+    "analysis",
     "files", "sharding", "training", "evaluation", "checkpoints", "interruption", "progress",
     "metrics", "report",
     "merges", "assembly", "about", "standing", "planning", "recording",
-    "stored", "sweep", "experiment", "export", "__main__",
+    "stored", "sweep", "studies", "experiment", "export", "__main__",
 ]  # fmt: skip
 """Lowest first; each may import those before it."""
 

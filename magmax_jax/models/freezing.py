@@ -15,7 +15,9 @@ TOWER = "vision."
 """Where the image tower lies in the whole model."""
 
 
-def trainable(config: CLIPConfig, params: nnx.State, frozen: Sequence[str]) -> nnx.State | None:
+def trainable(
+    config: CLIPConfig, params: nnx.State, frozen: Sequence[str], field: str = "train.freeze"
+) -> nnx.State | None:
     """Which entries of the image tower's parameters are trained, where `frozen` names are not.
 
     Names are Hugging Face's (`vision_model.encoder.layers.3.mlp.fc1.weight`,
@@ -27,6 +29,7 @@ def trainable(config: CLIPConfig, params: nnx.State, frozen: Sequence[str]) -> n
       params: the tower's; only shapes are read.
       frozen: patterns of `fnmatch` (`*`, `?`, `[0-5]`), capitals being told apart. As `.` is a
         character like others, `layers.1.*` is one layer and `layers.1*` may be several.
+      field: what messages call the patterns.
 
     Returns:
       `params` with bool NumPy arrays for leaves, True where trained, which broadcast to the
@@ -44,12 +47,12 @@ def trainable(config: CLIPConfig, params: nnx.State, frozen: Sequence[str]) -> n
         matched = [name for name in names if fnmatchcase(name, pattern)]
         if not matched:
             raise UserError(
-                f"train.freeze: {pattern!r} matches no parameter of the image tower; they are "
+                f"{field}: {pattern!r} matches no parameter of the image tower; they are "
                 + ", ".join(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", name) for name in names))
             )
         stopped.update(matched)
     if len(stopped) == len(names):
-        raise UserError("train.freeze: all parameters are frozen, which leaves nothing to train")
+        raise UserError(f"{field}: the patterns match all parameters, which leaves nothing over")
 
     leaves = dict(flat(params))
     masks = {}

@@ -1,0 +1,108 @@
+"""Task vectors of which a share of the entries is kept: do those of high magnitude suffice?
+
+The first hypothesis of MagMax (Marczak et al., 2024, arXiv 2407.06322): theta_0 + keep(tau_t,
+share) is nearly as accurate as theta_t when the largest entries are kept, and not with others.
+"""
+
+from functools import partial
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from magmax_jax.analysis.leaves import entries, named_leaves
+from magmax_jax.errors import UserError
+from magmax_jax.merging.rule import leaf_key, leafwise_at
+from magmax_jax.merging.selection import kth_magnitude
+from magmax_jax.merging.task_vectors import PyTree
+
+Choice = Literal["largest", "smallest", "random"]
+
+
+def keep(tau: PyTree, share: float, choice: Choice = "largest", seed: int = 0) -> PyTree:
+    """The task vector with a share of its n entries kept, and zeros for the others.
+
+    int(share n) entries are kept, counted over all floating-point leaves together. Entries that tie
+    with the last one kept are kept, too: of magnitudes that occur often (of bfloat16 weights, say)
+    there may be more. At random one entry more may be kept, where two draws of 30 bits are equal.
+    `merging.rules.global_threshold` keeps one more, as the official code does.
+
+    Args:
+      tau: any pytree; its entries are finite.
+      share: in [0, 1]; 0 gives zeros and 1 the task vector itself.
+      choice: by the largest or the smallest magnitudes, or of all entries with equal probability.
+      seed: of the random choice, which depends on it, on the names of the leaves and on their
+        shapes, neither on their order nor on how they are sharded. Task vectors that are to lose
+        different entries need different seeds.
+
+    Returns:
+      A pytree of tau's structure, shapes and dtypes; leaves that are not floating-point are tau's.
+
+    Raises:
+      UserError: the share is outside [0, 1], or there is no such choice.
+
+    >>> print(keep(jnp.array([3.0, -1.0, -4.0, 2.0]), 0.5))
+    [ 3.  0. -4.  0.]
+    """
+    check_share(share)
+    if choice not in get_args(Choice):
+        raise UserError(f"{choice!r} is no choice of entries: use {', '.join(get_args(Choice))}")
+    scores = named_leaves(tau)
+    if share == 1:
+        return tau
+    if choice == "random":
+        scores = _draws(scores, {name: leaf_key(seed, 0, name) for name in scores})
+    if choice == "smallest":
+        limit = kth_magnitude(scores, int(share * entries(scores)))
+    else:
+        limit = threshold(scores, share)
+    return _kept(tau, scores, limit, smallest=choice == "smallest")
+
+
+def threshold(tau: PyTree, share: float) -> jax.Array:
+    """The magnitude that the int(share n) largest of n entries reach: float32 scalar.
+
+    Args:
+      tau: any pytree; its entries are finite.
+      share: in [0, 1]; 0 gives infinity and 1 zero.
+
+    Raises:
+      UserError: the share is outside [0, 1].
+
+    >>> print(threshold(jnp.array([3.0, -1.0, -4.0, 2.0]), 0.5))
+    3.0
+    """
+    check_share(share)
+    leaves = named_leaves(tau)
+    n = entries(leaves)
+    count = int(share * n)
+    # The smallest magnitude would do as well as zero, but takes passes over the data to find.
+    return jnp.float32(0) if count == n else kth_magnitude(leaves, n - count + 1)
+
+
+def check_share(share: float) -> None:
+    """Raises a UserError where `share` is none."""
+    if not 0 <= share <= 1:
+        raise UserError(f"a share of {share} cannot be kept: give one in [0, 1]")
+
+
+@jax.jit
+def _draws(leaves: dict[str, jax.Array], keys: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """A random score for every entry: positive normal float32, nearly all of them distinct."""
+
+    def draw(leaf: jax.Array, key: jax.Array) -> jax.Array:
+        bits = (jax.random.bits(key, leaf.shape) >> 2) + jnp.uint32(0x00800000)
+        drawn = jax.lax.bitcast_convert_type(bits, jnp.float32)
+        # Finite entries are no NaN: this says only that a draw belongs where its entry is sharded.
+        return jnp.where(jnp.isnan(leaf), 0.0, drawn)
+
+    return {name: draw(leaf, keys[name]) for name, leaf in leaves.items()}
+
+
+@partial(jax.jit, static_argnames="smallest")
+def _kept(tau: PyTree, scores: dict[str, jax.Array], limit: jax.Array, smallest: bool) -> PyTree:
+    def kept(name: str, leaf: jax.Array) -> jax.Array:
+        score = jnp.abs(scores[name].astype(jnp.float32))
+        return jnp.where(score <= limit if smallest else score >= limit, leaf, jnp.zeros_like(leaf))
+
+    return leafwise_at(kept, tau)

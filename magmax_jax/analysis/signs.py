@@ -1,0 +1,209 @@
+"""Sign conflicts: parameters that some tasks increase and others decrease.
+
+The second hypothesis of MagMax (Marczak et al., 2024, arXiv 2407.06322): the task vectors of
+sequential fine-tuning agree on more signs than those of independent fine-tuning. Conflicts are
+counted among the entries of high magnitude, as TIES does (Yadav et al., 2023, arXiv 2306.01708):
+of every task vector by itself the largest share of its entries is looked at.
+
+Shares are nested, so one number for each sign is enough for all of them: how many of the shares
+hold an entry, its level. What is counted after task t costs one pass over the state, whose size
+depends neither on the tasks nor on the shares.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from magmax_jax.analysis.leaves import named_leaves
+from magmax_jax.analysis.pruning import check_share, threshold
+from magmax_jax.errors import UserError
+from magmax_jax.merging.task_vectors import PyTree, check_alike
+
+KEPT = (1.0, 0.5, 0.2, 0.1, 0.05, 0.01)
+"""Shares of each task vector that are looked at, the largest entries."""
+ALL = "all"
+"""The part to which every leaf belongs."""
+
+
+class Levels(NamedTuple):
+    """What is known of the signs of tau_1 ... tau_T; the levels are uint8, three for each entry.
+
+    Attributes:
+      plus: the highest level of the tasks that increased the entry, 0 if none did; by leaf name.
+      minus: the same of those that decreased it.
+      second: the second highest level of all tasks, 0 if fewer than two changed the entry.
+      tasks: T, int32 scalar.
+    """
+
+    plus: dict[str, jax.Array]
+    minus: dict[str, jax.Array]
+    second: dict[str, jax.Array]
+    tasks: jax.Array
+
+
+class SignConflicts(NamedTuple):
+    """Exact counts of entries of a part of the model.
+
+    Attributes:
+      tasks: T, of how many task vectors.
+      kept: the share of each task vector that is looked at, its largest entries.
+      part: its name, or "all".
+      entries: all of the part.
+      changed: those that at least one task changed and kept.
+      shared: those that at least two did.
+      conflicts: those that were increased by one and decreased by another of these.
+    """
+
+    tasks: int
+    kept: float
+    part: str
+    entries: int
+    changed: int
+    shared: int
+    conflicts: int
+
+    def record(self) -> dict[str, int | float | str | None]:
+        """The counts as shares in [0, 1] of the entries, and of those that are shared (or None)."""
+        counts = {name: getattr(self, name) for name in ("changed", "shared", "conflicts")}
+        return {
+            **self._asdict(),
+            **{name: count / max(self.entries, 1) for name, count in counts.items()},
+            "of_shared": self.conflicts / self.shared if self.shared else None,
+        }
+
+
+def sign_conflicts(
+    taus: Iterable[PyTree],
+    kept: Sequence[float] = KEPT,
+    part_of: Callable[[str], str] = lambda name: ALL,
+) -> Iterator[SignConflicts]:
+    """The sign conflicts among the first T task vectors, for T = 2, 3, ..., each read once.
+
+    Args:
+      taus: tau_1, tau_2, ..., pytrees of one structure; their entries are finite. Of a generator
+        that loads one at a time only one is held.
+      kept: shares in [0, 1]. An entry counts for a task if its magnitude is at least that of the
+        int(kept n)-th largest of the task's n, and it is not zero.
+      part_of: a leaf's name -> the part that it belongs to, such as its kind of weight.
+
+    Yields:
+      For each T, each share from the largest, "all" and then every part. Nothing for one task.
+
+    Raises:
+      UserError: a share is outside [0, 1], there are none or more than 255, or the task vectors
+        differ in names or shapes.
+
+    >>> taus = [jnp.array([1.0, -2.0, 3.0]), jnp.array([1.0, 2.0, 0.0])]
+    >>> [found] = sign_conflicts(taus, kept=[1.0])
+    >>> found.changed, found.shared, found.conflicts
+    (3, 2, 1)
+    """
+    state = None
+    for tau in taus:
+        state = init(tau) if state is None else state
+        state = update(state, tau, thresholds(tau, kept))
+        del tau  # before a generator loads the next one
+        if state.tasks >= 2:
+            yield from finalize(state, kept, part_of)
+
+
+def init(tau: PyTree) -> Levels:
+    """The state before any task, sharded as the task vector is."""
+    like = named_leaves(tau)
+
+    def nothing() -> dict[str, jax.Array]:
+        return {name: jnp.zeros_like(leaf, dtype=jnp.uint8) for name, leaf in like.items()}
+
+    return Levels(nothing(), nothing(), nothing(), jnp.int32(0))
+
+
+def thresholds(tau: PyTree, kept: Sequence[float] = KEPT) -> jax.Array:
+    """The magnitudes from which on entries are in each share, over the whole task vector: (s,).
+
+    Raises:
+      UserError: a share is outside [0, 1], or there are none or more than 255.
+    """
+    if not 1 <= len(kept) <= 255:
+        raise UserError(f"{len(kept)} shares cannot be kept: give 1 to 255")
+    for share in kept:
+        check_share(share)
+    return jnp.stack([threshold(tau, share) for share in kept])
+
+
+def update(state: Levels, tau: PyTree, thresholds: jax.Array) -> Levels:
+    """The state after one more task; the old state's buffers become the new one's.
+
+    Args:
+      state: of leaves of tau's names and shapes.
+      tau: the task vector, or some leaves of it.
+      thresholds: float32 (s,), in any order, of the whole task vector.
+
+    Raises:
+      UserError: the leaves are not those of the state.
+    """
+    leaves = named_leaves(tau)
+    check_alike(leaves, state.plus, dtypes=False)
+    return _update(state, leaves, thresholds)
+
+
+def finalize(
+    state: Levels, kept: Sequence[float] = KEPT, part_of: Callable[[str], str] = lambda name: ALL
+) -> Iterator[SignConflicts]:
+    """The counts of each share, from the largest, in "all" entries and in every part.
+
+    Args:
+      state: unchanged.
+      kept: the shares that its thresholds were of.
+      part_of: as for `sign_conflicts`.
+    """
+    counts = {
+        name: np.asarray(count) for name, count in _counts(state, shares=len(kept)).items()
+    }  # int32 (s, 3): of a leaf they fit, of a model they may not
+    leaves_of: dict[str, list[str]] = {ALL: list(counts)}
+    for name in counts:
+        if (part := part_of(name)) != ALL:
+            leaves_of.setdefault(part, []).append(name)
+    for level, share in enumerate(sorted(kept, reverse=True)):
+        for part, names in leaves_of.items():
+            size = sum(state.plus[name].size for name in names)
+            found = (sum(int(counts[name][level, i]) for name in names) for i in range(3))
+            yield SignConflicts(int(state.tasks), share, part, size, *found)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _update(state: Levels, leaves: dict[str, jax.Array], thresholds: jax.Array) -> Levels:
+    plus, minus, second = {}, {}, {}
+    for name, leaf in leaves.items():
+        magnitude = jnp.abs(leaf.astype(jnp.float32))
+        level = sum((magnitude >= least).astype(jnp.uint8) for least in thresholds)
+        before = jnp.maximum(state.plus[name], state.minus[name])
+        up, down = jnp.where(leaf > 0, level, 0), jnp.where(leaf < 0, level, 0)
+        plus[name] = jnp.maximum(state.plus[name], up)
+        minus[name] = jnp.maximum(state.minus[name], down)
+        second[name] = jnp.maximum(state.second[name], jnp.minimum(before, up | down))
+    return Levels(plus, minus, second, state.tasks + 1)
+
+
+@partial(jax.jit, static_argnames="shares")
+def _counts(state: Levels, shares: int) -> dict[str, jax.Array]:
+    """Of every leaf the entries changed, shared and in conflict at each level: int32 (s, 3)."""
+
+    def count(plus: jax.Array, minus: jax.Array, second: jax.Array) -> jax.Array:
+        levels = (jnp.maximum(plus, minus), second, jnp.minimum(plus, minus))
+        reached = tuple(
+            (x >= level).astype(jnp.int32) for level in range(1, shares + 1) for x in levels
+        )
+        # One reduction of many operands reads the memory once; separate ones read it each.
+        zeros = (jnp.int32(0),) * len(reached)
+        sums = jax.lax.reduce(
+            reached, zeros, lambda a, b: tuple(map(jnp.add, a, b)), range(plus.ndim)
+        )
+        return jnp.stack(sums).reshape(shares, 3)
+
+    return {
+        name: count(state.plus[name], state.minus[name], state.second[name]) for name in state.plus
+    }

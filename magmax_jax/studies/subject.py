@@ -1,0 +1,130 @@
+"""A run as studies see it: its parts, its models, and the names of what they are made of."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from magmax_jax.assembly import Parts, Trial
+from magmax_jax.errors import UserError
+from magmax_jax.evaluation import Counts
+from magmax_jax.merging import merged, task_vector
+from magmax_jax.models import trainable
+from magmax_jax.planning import model_shape
+from magmax_jax.progress import Silent
+from magmax_jax.results import Row
+from magmax_jax.stored import StoredModels
+from magmax_jax.training import Params
+
+Record = dict[str, Any]
+"""A flat line of JSON."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run under study.
+
+    Attributes:
+      parts: of the run.
+      stored: its models.
+      rows: of its evaluations.
+      learned: tasks that its last checkpoint has learned.
+      progress: shows evaluations.
+      exclude: patterns of parameters, by Hugging Face's names, whose changes are left out where
+        task vectors themselves are compared.
+      transfer_to: further data sets, for `transfer`.
+    """
+
+    parts: Parts
+    stored: StoredModels
+    rows: Sequence[Row]
+    learned: int
+    progress: Silent
+    exclude: tuple[str, ...] = ()
+    transfer_to: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Of the tasks learned so far."""
+        return [task.name for task in self.parts.tasks[: self.learned]]
+
+    def check_tasks(self) -> None:
+        """Raises a UserError unless the run keeps theta_t of every task learned so far."""
+        if list(self.stored.tasks) != list(range(1, self.learned + 1)):
+            raise UserError(
+                f"{self.stored.run} does not keep every task's model: run it with "
+                "--checkpoint.keep-tasks"
+            )
+
+    def tau(self, task: int) -> Params:
+        """tau_t = theta_t - theta_0."""
+        return _task_vector(self.stored.task(task), self.parts.theta_0)
+
+    def taus(self) -> Iterator[Params]:
+        """tau_1, tau_2, ..., without what is excluded; one is in memory at a time."""
+        leave_out = self._leave_out()
+        for task in range(1, self.learned + 1):
+            yield leave_out(self.tau(task))
+
+    def compared(self) -> Iterator[tuple[str, Params]]:
+        """The task vectors by name, then the merged ones by their rule's, without what is excluded."""
+        yield from zip(self.names, self.taus(), strict=True)
+        leave_out = self._leave_out()
+        for name, merge in self.parts.merges.items():
+            yield name, leave_out(merge.rule.finalize(self.stored.state(name)))
+
+    def models(self) -> Iterator[tuple[str, float | None, Params]]:
+        """The last fine-tuned model and every merge, with their scales."""
+        yield "finetuned", None, self.stored.finetuned()
+        for name, merge in self.parts.merges.items():
+            state = self.stored.state(name)
+            for scale in merge.scales:
+                yield name, scale, merged(merge.rule, state, self.parts.theta_0, scale)
+
+    def count(self, trial: Trial, params: Params, shown: str) -> Counts:
+        """What a model makes of images."""
+        batches = self.progress.evaluating(shown, trial.batches, trial.num_batches)
+        return trial.evaluate(params, batches)
+
+    def _leave_out(self):
+        shape, why = model_shape(self.parts.config)
+        if self.exclude and shape is None:
+            raise UserError(f"--exclude needs the model's configuration: {why}")
+        if not self.exclude:
+            return lambda tau: tau
+        kept = trainable(shape, self.parts.theta_0, self.exclude, "--exclude")
+        return lambda tau: _masked(tau, kept)
+
+
+def place_of(leaf: str, layer: int | None) -> tuple[str, str]:
+    """Where a leaf of the image tower is, and what kind of weight it is.
+
+    >>> place_of("blocks.attention.qkv.kernel.value", 2)
+    ('block 3', 'attention.qkv.kernel')
+    >>> place_of("projection.kernel.value", None)
+    ('head', 'projection.kernel')
+    """
+    kind = kind_of(leaf)
+    if layer is not None:
+        return f"block {layer + 1}", kind
+    return ("head" if kind.startswith(("post_norm", "projection")) else "embedding"), kind
+
+
+def kind_of(leaf: str) -> str:
+    """The kind of weight of a leaf, whatever its layer."""
+    return leaf.removesuffix(".value").removeprefix("blocks.")
+
+
+def is_stacked(leaf: str) -> bool:
+    """Whether a leaf's first axis runs over layers."""
+    return leaf.startswith("blocks.")
+
+
+_task_vector = jax.jit(task_vector)
+
+
+@jax.jit
+def _masked(tau: Params, kept: Params) -> Params:
+    return jax.tree.map(lambda x, keep: jnp.where(keep, x, 0), tau, kept)

@@ -1,0 +1,22 @@
+"""On eight devices as on one: the program is `sharded.py`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_every_analysis_gives_the_same_numbers_on_sharded_arrays():
+    shown = subprocess.run(
+        [sys.executable, "-m", "tests.analysis.sharded"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env=os.environ
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        },
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "the same numbers on 8 devices as on one" in shown.stdout
