@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -64,16 +65,13 @@ class Subject:
 
     def taus(self) -> Iterator[Params]:
         """tau_1, tau_2, ..., without what is excluded; one is in memory at a time."""
-        leave_out = self._leave_out()
         for task in range(1, self.learned + 1):
-            yield leave_out(self.tau(task))
+            yield self.leave_out(self.tau(task))
 
-    def compared(self) -> Iterator[tuple[str, Params]]:
-        """The task vectors by name, then the merged ones by their rule's, without what is excluded."""
-        yield from zip(self.names, self.taus(), strict=True)
-        leave_out = self._leave_out()
-        for name, merge in self.parts.merges.items():
-            yield name, leave_out(merge.rule.finalize(self.stored.state(name)))
+    def merged_tau(self, rule: str) -> Params:
+        """What one of the run's rules makes of all task vectors, without what is excluded."""
+        state = self.stored.state(rule)
+        return self.leave_out(self.parts.merges[rule].rule.finalize(state))
 
     def models(self) -> Iterator[tuple[str, float | None, Params]]:
         """The last fine-tuned model and every merge, with their scales."""
@@ -88,14 +86,20 @@ class Subject:
         batches = self.progress.evaluating(shown, trial.batches, trial.num_batches)
         return trial.evaluate(params, batches)
 
-    def _leave_out(self):
+    def leave_out(self, tau: Params) -> Params:
+        """A task vector with zeros for what is excluded.
+
+        Raises:
+          UserError: a pattern matches nothing, or together they match everything.
+        """
+        return tau if self._kept is None else _masked(tau, self._kept)
+
+    @cached_property
+    def _kept(self) -> Params | None:
         shape, why = model_shape(self.parts.config)
         if self.exclude and shape is None:
             raise UserError(f"--exclude needs the model's configuration: {why}")
-        if not self.exclude:
-            return lambda tau: tau
-        kept = trainable(shape, self.parts.theta_0, self.exclude, "--exclude")
-        return lambda tau: _masked(tau, kept)
+        return trainable(shape, self.parts.theta_0, self.exclude, "--exclude")
 
 
 def place_of(leaf: str, layer: int | None) -> tuple[str, str]:

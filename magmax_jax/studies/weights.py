@@ -1,11 +1,11 @@
 """What the task vectors themselves tell: signs, lengths, angles, and who supplied what."""
 
 from collections.abc import Iterator
-from itertools import islice
 
 from magmax_jax.analysis import cosines, inner_products, norm, sign_conflicts, supplied
 from magmax_jax.merging import rules, task_vector
 from magmax_jax.studies.subject import Record, Subject, is_stacked, kind_of, place_of
+from magmax_jax.training import Params
 
 
 def signs(subject: Subject) -> Iterator[Record]:
@@ -33,9 +33,10 @@ def similarity(subject: Subject) -> Iterator[Record]:
     subject.check_tasks()
     names = [*subject.names, *subject.parts.merges]
 
-    def load(number: int):
-        _, tau = next(islice(subject.compared(), number, None))
-        return tau
+    def load(number: int) -> Params:
+        if number < subject.learned:
+            return subject.leave_out(subject.tau(number + 1))
+        return subject.merged_tau(names[number])
 
     found = cosines(inner_products(load, len(names)))
     for first, row in zip(names, found, strict=True):
