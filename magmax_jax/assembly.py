@@ -183,8 +183,11 @@ def _test_batches(
     layout: Layout,
     indices: np.ndarray | None = None,
 ) -> Iterable[Batch]:
-    """All test images, or some; in memory between evaluations when all images are small, as the batches that they are shown
-    in: each image once, whether it was fitted or not."""
+    """Of all test images, or of those at `indices`.
+
+    In memory between evaluations when they are small, as the batches that they are shown in: each
+    image once, whether it was fitted or not.
+    """
     if indices is None:
         indices = np.flatnonzero(scenario.task_of >= 0)
     batches = eval_batches(

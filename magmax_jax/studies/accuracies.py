@@ -1,4 +1,4 @@
-"""What models lose when part of what made them is taken away, and what they can that no task taught."""
+"""What models lose when a part of them is taken away, and what they know that no task taught."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -71,7 +71,7 @@ def _rules(subject: Subject) -> Iterator[Record]:
     # Which entries they have changes no rule's cost: noise serves where tasks were not kept.
     taus = [_noise(theta_0, number) for number in range(1, count + 1)]
     for name in rules.RULES:
-        rule, given = _rule(name, count), taus
+        rule, given = _rule(name, count), taus[:2] if name == "slerp" else taus
         if name == "fisher":
             given = [rules.Informed(tau, jax.tree.map(jnp.ones_like, tau)) for tau in taus]
         state = rule.init(theta_0)

@@ -16,7 +16,7 @@ def signs(subject: Subject) -> Iterator[Record]:
 
 
 def norms(subject: Subject) -> Iterator[Record]:
-    """How far each task went, from theta_0 and from the task before; and the merge of all so far."""
+    """How far each task went, from theta_0 and from the task before; and the merge so far."""
     subject.check_tasks()
     rule = rules.max_magnitude()
     state = rule.init(subject.parts.theta_0)
