@@ -11,7 +11,6 @@ same number however the entries are spread over leaves, files or devices.
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -29,6 +28,17 @@ PIVOTS = 7
 _LARGEST = 0x7F800000  # the bits of infinity, which no finite entry reaches
 
 
+class Enough(NamedTuple):
+    """A number of entries in two limbs, for it may exceed 32 bits: low + 2^16 high, both int32."""
+
+    low: jax.Array
+    high: jax.Array
+
+    @classmethod
+    def of(cls, number: int) -> "Enough":
+        return cls(jnp.int32(number & 0xFFFF), jnp.int32(number >> 16))
+
+
 class Bracket(NamedTuple):
     """The bits of the answer are in [low, high): enough entries reach low, too few reach high.
 
@@ -43,9 +53,10 @@ class Bracket(NamedTuple):
     below: jax.Array
 
 
-@partial(jax.jit, static_argnames="k")
 def kth_magnitude(tree: PyTree, k: int) -> jax.Array:
     """The k-th smallest |entry| over all floating-point leaves: float32 scalar.
+
+    One program serves every k.
 
     Args:
       tree: any pytree; its entries are finite.
@@ -55,15 +66,22 @@ def kth_magnitude(tree: PyTree, k: int) -> jax.Array:
     >>> print(kth_magnitude({"a": jnp.array([3.0, -1.0]), "b": jnp.array([-2.0])}, 2))
     2.0
     """
-    leaves = [leaf for leaf in jax.tree.leaves(tree) if is_merged(leaf)]
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree) if is_merged(leaf)]
     n = sum(leaf.size for leaf in leaves)
     if not 1 <= k <= n:
         return jnp.float32(0 if k < 1 else jnp.inf)
+    return _kth_magnitude(leaves, Enough.of(n - k + 1), _whole(n, n - k + 1), k / n)
+
+
+@jax.jit
+def _kth_magnitude(
+    leaves: Sequence[jax.Array], enough: Enough, bracket: Bracket, share: float
+) -> jax.Array:
+    n = sum(leaf.size for leaf in leaves)
     small = [leaf.reshape(-1).astype(jnp.float32) for leaf in leaves if leaf.size < SMALL]
     leaves = [leaf for leaf in leaves if leaf.size >= SMALL]
     if small:
         leaves.append(jnp.concatenate(small))
-    enough = n - k + 1
 
     def counted(bracket: Bracket, pivots: jax.Array) -> Bracket:
         # Tied to the pivots, lest the compiler take the leaves' bits, an array as large as the
@@ -73,7 +91,7 @@ def kth_magnitude(tree: PyTree, k: int) -> jax.Array:
 
     stride = math.ceil(n / SAMPLE)
     sample = jnp.concatenate([_every(leaf, stride) for leaf in leaves])
-    bracket = counted(_whole(n, enough), sample_pivots(sample, k / n))
+    bracket = counted(bracket, sample_pivots(sample, share))
     bracket = jax.lax.while_loop(
         lambda bracket: bracket.high - bracket.low > 1,
         lambda bracket: counted(bracket, next_pivots(bracket)),
@@ -177,13 +195,10 @@ def _bits(x: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(jnp.abs(jnp.asarray(x, jnp.float32)), jnp.int32)
 
 
-def excess(counts: list[jax.Array], enough: int) -> jax.Array:
-    """The sum of int32 counts less a number: float32, rounded, its sign exact.
-
-    In two limbs: the sum may exceed 32 bits.
-    """
-    low = sum(count & 0xFFFF for count in counts) - (enough & 0xFFFF)
-    high = sum(count >> 16 for count in counts) - (enough >> 16)
+def excess(counts: list[jax.Array], enough: Enough) -> jax.Array:
+    """The sum of int32 counts less a number: float32, rounded, its sign exact."""
+    low = sum(count & 0xFFFF for count in counts) - enough.low
+    high = sum(count >> 16 for count in counts) - enough.high
     high, low = high + (low >> 16), low & 0xFFFF
     return high * jnp.float32(1 << 16) + low
 

@@ -81,7 +81,7 @@ def test_counts_beyond_32_bits_are_compared_exactly():
         (25, [True, True]),
         (26, [True, False]),
     ]:
-        assert (selection.excess(counts, enough) >= 0).tolist() == expected
+        assert (selection.excess(counts, selection.Enough.of(enough)) >= 0).tolist() == expected
 
 
 @pytest.mark.parametrize(
