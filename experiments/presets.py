@@ -3,7 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
-from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
+from magmax_jax.config import (
+    CheckpointConfig,
+    ExperimentConfig,
+    ModelConfig,
+    ScenarioConfig,
+    TrainConfig,
+)
 
 TINY_CLIP = str(Path(__file__).parent / "assets" / "tiny-clip")
 
@@ -18,6 +24,7 @@ PRESETS: dict[str, tuple[str, ExperimentConfig]] = {
             train=TrainConfig(
                 epochs=10, batch_size=64, learning_rate=3e-4, weight_decay=0.0, warmup_fraction=0.1
             ),
+            checkpoint=CheckpointConfig(keep_tasks=True),  # small, and there is something to study
         ),
     ),
     "styles": (
@@ -29,6 +36,7 @@ PRESETS: dict[str, tuple[str, ExperimentConfig]] = {
             train=TrainConfig(
                 epochs=5, batch_size=64, learning_rate=3e-4, weight_decay=0.0, warmup_fraction=0.1
             ),
+            checkpoint=CheckpointConfig(keep_tasks=True),
         ),
     ),
     "class": (

@@ -32,7 +32,8 @@ def fine_tune(
       start: left as it is.
       objective: the task's head, classes, schedule and key.
       batches: every batch of every epoch, all of one shape; after `resumed`, those that are left.
-      on_step: called with each step (from 0) and its metrics as floats, in order, `LAG` steps late.
+      on_step: called with each step (from 0) and its metrics as floats, in order, `LAG` steps late;
+        also with the step whose loss is not finite.
       memory: of the regularizer whose penalty the trainer adds; left as it is.
       resumed: how many steps were done, and what `save` was given then; `start` is not used.
       due: whether to save, asked after each step with the number of steps that are done.
@@ -48,6 +49,7 @@ def fine_tune(
         while len(pending) > left:
             step, metrics = pending.popleft()
             metrics = jax.tree.map(float, jax.device_get(metrics))
+            on_step(step, metrics)  # also of the step that ends it all: who watches should see it
             shown = (("loss", metrics.loss), ("gradient's norm", metrics.gradient_norm))
             for name, value in shown:
                 if not math.isfinite(value):
@@ -55,7 +57,6 @@ def fine_tune(
                         f"the {name} is {value} at step {step}: a lower learning rate or a longer "
                         "warm-up usually helps"
                     )
-            on_step(step, metrics)
 
     for step, batch in enumerate(batches, start=first):
         state, metrics = trainer.step(state, trainer.place(batch), objective, memory)
