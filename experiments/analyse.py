@@ -41,16 +41,19 @@ def main(argv: list[str]) -> None:
     if not chosen.runs:
         raise UserError("no RUN is given: name directories that experiments.run wrote")
     chosen.engine.start()
-    from magmax_jax.progress import Terminal
+    import jax
+
+    from magmax_jax.progress import Silent, Terminal
     from magmax_jax.results import RunDirectory, model_of_run
     from magmax_jax.studies import STUDIES, study
 
-    progress = Terminal()
+    first = jax.process_index() == 0
+    progress = Terminal() if first else Silent()
     for run in chosen.runs:
         if model_of_run(str(run)) is None:
             raise UserError(f"{run} is no run's directory: give one that experiments.run wrote")
         study(
-            RunDirectory(run),
+            RunDirectory(run, writes=first),
             chosen.only or tuple(STUDIES),
             progress,
             chosen.exclude,

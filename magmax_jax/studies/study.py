@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
+from magmax_jax import results
 from magmax_jax.assembly import assemble
-from magmax_jax.config import ExperimentConfig
+from magmax_jax.config import ExperimentConfig, MeshConfig
 from magmax_jax.errors import UserError
 from magmax_jax.progress import Silent
-from magmax_jax.results import ANALYSIS, CONFIG, RunDirectory, replace
+from magmax_jax.results import ANALYSIS, CONFIG, RunDirectory
 from magmax_jax.scenarios import build_scenario
 from magmax_jax.sharding import build_layout
 from magmax_jax.stored import StoredModels
@@ -60,14 +63,16 @@ def study(
     for name in names:
         if name not in STUDIES:
             raise UserError(f"{name!r} is no study: choose from {', '.join(STUDIES)}")
-    config = ExperimentConfig.from_file(out.path / CONFIG)
+    stored_config = ExperimentConfig.from_file(out.path / CONFIG)
+    config = replace(stored_config, mesh=MeshConfig())  # that of these devices, not of the run's
     layout = build_layout(config)
     parts = assemble(config, build_scenario(config.scenario, config.seed), layout)
     stored = StoredModels(out.path, parts.theta_0, parts.merges, layout)
     subject = Subject(
         parts, stored, out.rows(), stored.learned, progress, tuple(exclude), tuple(transfer_to)
     )
-    (out.path / ANALYSIS).mkdir(exist_ok=True)
+    if out.writes:
+        (out.path / ANALYSIS).mkdir(exist_ok=True)
     for name in names:
         path = out.path / ANALYSIS / f"{name}.jsonl"
         stamp = {"after_task": subject.learned, "exclude": " ".join(exclude)}
@@ -83,11 +88,12 @@ def study(
                 raise
             progress.say(f"{name}: left out, {error}")
             continue
-        replace(path, "".join(json.dumps(record | stamp) + "\n" for record in records))
+        if out.writes:
+            results.replace(path, "".join(json.dumps(r | stamp) + "\n" for r in records))
         progress.say(f"{name}: {len(records)} records in {path}")
 
 
-def _stamp(path, like: Record) -> Record | None:
+def _stamp(path: Path, like: Record) -> Record | None:
     """What a file's first record says of how it was made; None if it says nothing."""
     try:
         first = json.loads(path.read_text().partition("\n")[0])
