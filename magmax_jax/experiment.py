@@ -14,7 +14,7 @@ from magmax_jax.merges import num_models
 from magmax_jax.merging import fold
 from magmax_jax.metrics import Board, MetricsLog, check_boards
 from magmax_jax.progress import Silent
-from magmax_jax.recording import Recorder, until
+from magmax_jax.recording import Recorder, counts_bytes, until
 from magmax_jax.results import Row, RunDirectory
 from magmax_jax.scenarios import Scenario, build_scenario, curriculum
 from magmax_jax.sharding import build_layout
@@ -180,7 +180,7 @@ def learn(
 
 def _check_disk(parts: Parts, out: RunDirectory, progress: Silent) -> None:
     """Says what the run will take, and raises a UserError if there is less."""
-    needed = standing.bytes_needed(parts)
+    needed = standing.bytes_needed(parts) + counts_bytes(parts)
     there = next(path for path in (out.path, *out.path.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
     taken = sum(f.stat().st_size for f in out.path.rglob("*") if f.is_file())

@@ -199,7 +199,8 @@ def _catalogued(config: ScenarioConfig, reason: str) -> DataSize:
         )
         tests, classes = tests + test, classes + data.classes
         for share in _shares(config, data.classes, domains):
-            tasks.append(TaskSize(round(train * share), member.epochs))
+            images = round(train * share * (1 - config.validation))
+            tasks.append(TaskSize(images, member.epochs))
     return DataSize(tuple(tasks), tests, classes, reason)
 
 

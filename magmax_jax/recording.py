@@ -12,6 +12,7 @@ from magmax_jax import evaluation
 from magmax_jax.assembly import Parts
 from magmax_jax.evaluation import Counts
 from magmax_jax.interruption import Stop
+from magmax_jax.merges import num_models
 from magmax_jax.merging import merged
 from magmax_jax.progress import Silent
 from magmax_jax.results import Row, RunDirectory
@@ -82,6 +83,14 @@ def write_counts(path: Path, counts: Counts) -> None:
     except BaseException:
         writer.abandon()
         raise
+
+
+def counts_bytes(parts: Parts) -> int:
+    """What the counts of all evaluations of a run take at most."""
+    images = parts.test.scenario.num_test
+    entries = sum(array.size for array in Counts.zeros(parts.scenario))
+    evaluations = 1 + len(parts.tasks) * num_models(parts.config)
+    return entries * np.min_scalar_type(images).itemsize * evaluations
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:

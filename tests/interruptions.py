@@ -105,6 +105,8 @@ class Run:
         from magmax_jax.export import export
 
         total = hashlib.sha256((self.out / "results.jsonl").read_bytes())
+        for counts in sorted((self.out / "counts").iterdir()):
+            total.update(counts.name.encode() + counts.read_bytes())
         for line in (self.out / "metrics.jsonl").read_text().splitlines():
             numbers = json.loads(line)
             del numbers["seconds"], numbers["images_per_second"]
