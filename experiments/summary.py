@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +19,10 @@ from magmax_jax.config import (
     ScenarioConfig,
 )
 from magmax_jax.errors import UserError
+from magmax_jax.measures import forgetting, histories, last_accuracy
 from magmax_jax.merges import num_models
-from magmax_jax.report import accuracies, forgetting, task_names
-from magmax_jax.results import CHECKPOINTS, CONFIG, ROWS, Row, RunDirectory
+from magmax_jax.report.runs import directories
+from magmax_jax.results import CONFIG, Row, RunDirectory
 from magmax_jax.scenarios import members_of
 
 Metric = Literal["last", "forgetting"]
@@ -87,7 +87,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
             raise UserError(
                 f"{path}: there is no such folder; give runs, or folders that hold some"
             )
-        for directory in _directories(path):
+        for directory in directories(path):
             try:
                 config = ExperimentConfig.from_file(directory / CONFIG)
             except UserError as error:
@@ -140,29 +140,18 @@ def row_names(columns: Sequence[Column]) -> list[str]:
     return sorted(names, key=lambda name: (place(name), name))
 
 
-def _directories(path: Path) -> Iterator[Path]:
-    """Runs in a folder, in the order of their names; what a run holds is not looked through."""
-    for folder, inner, files in os.walk(path):
-        if CONFIG in files and (ROWS in files or CHECKPOINTS in inner):
-            inner.clear()
-            yield Path(folder)
-        inner.sort()
-
-
 def _enter(column: Column, run: Run, metric: Metric, protocol: Protocol | None) -> None:
     apart = run.config.scenario.kind == "datasets"
     chosen = protocol or ("aware" if apart else "agnostic")
-    tasks = task_names(run.rows)
-    for label, history in accuracies(run.rows, chosen).items():
+    for label, history in histories(run.rows, chosen).items():
         name = _row_name(run.config.method, label)
         stream = not run.config.method.joint
         if name is None or (name in column.values and label == "zero_shot" and not stream):
             continue
         if metric == "forgetting":
-            value = forgetting(history, tasks)
+            value = forgetting(history, weighted=False)
         else:
-            groups = tasks if apart else ["all"]
-            value = np.mean([history[group][max(history[group])] for group in groups])
+            value = last_accuracy(history, weighted=not apart)
         if value is not None:
             column.values.setdefault(name, {})[run.config.seed] = 100 * float(value)
 

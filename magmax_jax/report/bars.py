@@ -1,0 +1,91 @@
+"""Bars, of single values and of shares. They show what their records say."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from magmax_jax.report.axes import Axis, digits_of, label_axis, legend, shortened
+from magmax_jax.report.contents import Draw, Record
+from magmax_jax.report.style import COLOURS, MUTED, title_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_VALUES = 60
+"""Bars up to which each shows its number."""
+
+
+def bars(
+    records: Sequence[Record], category: Axis, value: Axis, colour: tuple[str, Sequence[str]]
+) -> Draw:
+    """Horizontal bars, from above: those of a category touch, and each has its colour."""
+
+    def draw(axes: "Axes") -> None:
+        categories = list(dict.fromkeys(r[category.field] for r in records))
+        apart = 0.4 if category.field == colour[0] else 0.9
+        places: dict[str, list[float]] = {name: [] for name in categories}
+        drawn: dict[str, tuple[list[float], list[float]]] = {}
+        place = 0.0
+        for name in categories:
+            for r in (r for r in records if r[category.field] == name):
+                places[name].append(place)
+                where, lengths = drawn.setdefault(r[colour[0]], ([], []))
+                where.append(place)
+                lengths.append(r[value.field])
+                place += 1
+            place += apart
+        for name in (name for name in colour[1] if name in drawn):
+            number = list(colour[1]).index(name)
+            shade = MUTED if name == "zero_shot" else COLOURS[number % len(COLOURS)]
+            bar = axes.barh(*drawn[name], height=0.94, color=shade, label=title_of(name))
+            if place < MAX_VALUES:
+                shown = [digits_of(length, value.kind, 1) for length in drawn[name][1]]
+                axes.bar_label(bar, shown, padding=3, fontsize=8.5)
+        axes.axvline(0, color=MUTED, linewidth=0.8)
+        middles = [sum(each) / len(each) for each in places.values()]
+        axes.set_yticks(middles, [shortened(title_of(str(name))) for name in categories])
+        axes.set_ylabel(category.label)
+        axes.invert_yaxis()
+        axes.margins(x=0.12, y=0.02)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        label_axis(axes, value, "x")
+        if category.field != colour[0]:
+            legend(axes)
+
+    return draw
+
+
+def bars_height(bars: int, categories: int) -> float:
+    """Inches that so many bars need."""
+    return min(1.2 + 0.17 * bars + 0.12 * categories, 11)
+
+
+def stacked(records: Sequence[Record], category: Axis, value: Axis, part: str) -> Draw:
+    """Horizontal bars of shares: ordered parts, from dark (the first) to bright (the last)."""
+
+    def draw(axes: "Axes") -> None:
+        import matplotlib
+
+        categories = list(dict.fromkeys(r[category.field] for r in records))
+        parts = list(dict.fromkeys(r[part] for r in records))
+        colours = matplotlib.colormaps["viridis"](np.linspace(0.08, 0.95, len(parts)))
+        left = np.zeros(len(categories))
+        for name, shade in zip(parts, colours, strict=True):
+            each = {r[category.field]: r[value.field] for r in records if r[part] == name}
+            width = np.array([each.get(c, 0.0) for c in categories])
+            axes.barh(
+                range(len(categories)), width, left=left, height=0.78, color=shade, label=name
+            )
+            left += width
+        axes.set_yticks(range(len(categories)), [shortened(str(c), 26) for c in categories])
+        axes.set_ylabel(category.label)
+        axes.invert_yaxis()
+        axes.grid(visible=False)
+        axes.tick_params(axis="y", length=0)
+        label_axis(axes, value, "x")
+        axes.set_xlim(0, 1)
+        legend(axes, columns=4 if len(parts) > 6 else 3)
+
+    return draw

@@ -1,0 +1,73 @@
+"""From runs to a folder with their report, which appears whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from magmax_jax.errors import UserError
+from magmax_jax.report.groups import grouped
+from magmax_jax.report.picture import plot
+from magmax_jax.report.runs import Run
+
+PAGE, PICTURE = "index.html", "accuracy.png"
+OURS = {PAGE, PICTURE, "figures", "data"}
+
+
+def build(runs: Sequence[Run], out: Path) -> Path:
+    """Writes `index.html`, `figures/*.png|svg` and `data/*.csv` into `out`.
+
+    An earlier report there is replaced, except for the `accuracy.png` that a run leaves.
+
+    Returns:
+      the page.
+
+    Raises:
+      UserError: `out` holds other things than a report, or cannot be written.
+    """
+    from magmax_jax.report.page import compose
+
+    check(out)
+    groups = grouped(runs)
+    report = compose(groups)
+    with _replacing(out) as folder:
+        for name, content in report.files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
+        if (out / PICTURE).is_file():
+            shutil.copy2(out / PICTURE, folder / PICTURE)
+        elif len(runs) == 1:
+            plot(runs[0].rows, groups[0].title, folder / PICTURE)
+        (folder / PAGE).write_text(report.page, encoding="utf-8")
+    return out / PAGE
+
+
+def check(out: Path) -> None:
+    """Raises a UserError if `out` is not free for a report."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: choose another --out")
+    there = os.listdir(out) if out.exists() else []
+    if any(name not in OURS and not name.endswith(".partial") for name in there):
+        raise UserError(f"{out} holds other things than a report: choose another --out")
+
+
+@contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """An empty folder beside `out` that takes its place if all goes well."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as room:
+            new, old = Path(room) / "new", Path(room) / "old"
+            new.mkdir()
+            yield new
+            if out.exists():
+                os.replace(out, old)
+            try:
+                os.replace(new, out)
+            except OSError:
+                os.replace(old, out)
+                raise
+    except OSError as error:
+        raise UserError(f"{out} cannot be written ({error.strerror or error})") from None

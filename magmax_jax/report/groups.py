@@ -1,0 +1,172 @@
+"""Runs that can be compared, side by side: those of one scenario, shortly named."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from magmax_jax.config import ExperimentConfig
+from magmax_jax.measures import History
+from magmax_jax.report.contents import Column
+from magmax_jax.report.runs import Run
+from magmax_jax.report.style import FLAT
+
+_KINDS = {
+    "class": "class-incremental",
+    "domain": "domain-incremental",
+    "data": "shares of the data",
+    "datasets": "data sets",
+}
+_UNTOLD = (
+    "method", "scenario", "mesh", "checkpoint", "merges", "eval_batch_size",
+    "train.workers", "train.accumulate", "train.remat",
+)  # fmt: skip
+"""Fields and their groups that are told otherwise, or change no result."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one scenario."""
+
+    title: str
+    runs: Sequence[Run]
+
+    @property
+    def tasks(self) -> list[str]:
+        return self.runs[0].tasks
+
+    @property
+    def names(self) -> list[str]:
+        return [run.name for run in self.runs]
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Every model of every run: its place here is its colour everywhere, zero_shot last."""
+        labels = dict.fromkeys(label for _, label, _ in self.evaluated("agnostic"))
+        return [*(label for label in labels if label not in FLAT), *FLAT]
+
+    def evaluated(self, protocol: str) -> list[tuple[str, str, History]]:
+        """Every model by its run's name and its label, with its history.
+
+        Joint training is a model of its own, and the pretrained model, which is the same in most
+        runs, comes once, of the run `pretrained`.
+        """
+        found, pretrained = [], []
+        for run in self.runs:
+            for label, history in run.histories(protocol).items():
+                if label == "zero_shot":
+                    if not any(np.array_equal(history.accuracy[0], h) for h in pretrained):
+                        pretrained.append(history.accuracy[0])
+                        name = "pretrained" if len(self.runs) > 1 else run.name
+                        found.append((name, label, history))
+                else:
+                    found.append((run.name, run.shown(label), history))
+        return found
+
+    @property
+    def run_columns(self) -> list[Column]:
+        """A table's column of the run, where there are several."""
+        return [Column("run", "Run")] if len(self.runs) > 1 else []
+
+    def independent(self, name: str, protocol: str) -> History | None:
+        """`finetuned` of a run that learned each task alone; with that run's seed, if there is."""
+        seeds = {run.name: run.config.seed for run in self.runs}
+        alone = [
+            other
+            for other in self.runs
+            if not other.config.method.sequential and "finetuned" in other.labels
+        ]
+        alone.sort(key=lambda other: other.config.seed != seeds.get(name))
+        return alone[0].histories(protocol)["finetuned"] if alone else None
+
+
+def grouped(runs: Sequence[Run]) -> list[Group]:
+    """Runs by their scenarios, in the order in which these come; every run gets a name."""
+    found: dict[Any, list[Run]] = {}
+    for run in runs:
+        found.setdefault(_scenario(run), []).append(run)
+    groups = []
+    for members in found.values():
+        named = zip(members, short_names([run.config for run in members]), strict=True)
+        named = [replace(run, name=name) for run, name in named]
+        groups.append(Group(_title(members), named))
+    titles = [group.title for group in groups]
+    return [
+        replace(g, title=g.title if titles.count(g.title) == 1 else f"{g.title} ({number})")
+        for number, g in enumerate(groups, start=1)
+    ]
+
+
+def short_names(configs: Sequence[ExperimentConfig]) -> list[str]:
+    """Names that tell configurations apart: the method, and the fields in which they differ.
+
+    Where they differ in nothing that changes a result, a number does.
+    """
+    flat = [dict(fields(config)) for config in configs]
+    differing = [
+        name
+        for name in flat[0]
+        if len({facts[name] for facts in flat}) > 1 and not name.startswith(_UNTOLD)
+    ]
+    names = []
+    for config, facts in zip(configs, flat, strict=True):
+        told = [_told(name, facts[name]) for name in differing]
+        names.append(", ".join([_method(config), *told]))
+    return [
+        name if names.count(name) == 1 else f"{name} ({1 + names[:place].count(name)})"
+        for place, name in enumerate(names)
+    ]
+
+
+def fields(config: ExperimentConfig) -> Iterator[tuple[str, str]]:
+    """Every field by its dotted name, with its value as JSON has it."""
+
+    def walk(value: Any, where: str) -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                yield from walk(inner, f"{where}.{name}" if where else name)
+        else:
+            yield where, json.dumps(value, ensure_ascii=False)
+
+    return walk(dataclasses.asdict(config), "")
+
+
+def _told(name: str, value: str) -> str:
+    told = {"null": "none"}.get(value, value.replace('"', ""))
+    return f"{name.rpartition('.')[2]} {told}"
+
+
+def _method(config: ExperimentConfig) -> str:
+    method = config.method
+    name = "joint" if method.joint else "sequential" if method.sequential else "independent"
+    if method.regularizer == "none":
+        return name
+    title = {"ewc": "EWC", "lwf": "LwF", "l2_sp": "L2-SP"}[method.regularizer]
+    rest = [method.fisher if method.fisher != "empirical" else None, method.strength]
+    told = " ".join(str(value) for value in rest if value is not None)
+    return (title if name == "sequential" else f"{title}, {name}") + (f" {told}" if told else "")
+
+
+def _scenario(run: Run) -> tuple:
+    """What runs must share to be compared: the data and how it is divided."""
+    scenario = run.config.scenario
+    own = scenario.datasets if scenario.kind == "datasets" else scenario.dataset
+    where = scenario.data_dir if scenario.dataset == "folder" else None
+    return scenario.kind, own, where, scenario.limit_per_class, tuple(run.tasks)
+
+
+def _title(runs: Sequence[Run]) -> str:
+    config, tasks = runs[0].config.scenario, len(runs[0].tasks)
+    told = [run.about["scenario"] for run in runs if "scenario" in run.about]
+    if told:
+        title = f"{told[0]}, {tasks} tasks"
+    elif config.kind == "datasets":
+        title = f"{tasks} data sets"
+    else:
+        title = f"{config.dataset}, {_KINDS[config.kind]}, {tasks} tasks"
+    limit = config.limit_per_class
+    return title if limit is None else f"{title}, {limit} images a class"

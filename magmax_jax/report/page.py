@@ -1,0 +1,161 @@
+"""The page: contents of a report as one HTML file that needs nothing else."""
+
+import base64
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from magmax_jax.report.contents import Column, Figure, Folded, Item, Record, Table
+from magmax_jax.report.groups import Group
+from magmax_jax.report.rendering import render
+from magmax_jax.report.sections import SECTIONS
+from magmax_jax.report.style import DARK, GRID, INK, MUTED, SURFACE, slug
+
+MAX_TOLD = 6
+"""Runs up to which the head of the page names each."""
+
+
+class Cell(NamedTuple):
+    """A cell of a table: what is shown, and the number by which it is sorted, if it is one."""
+
+    text: str
+    number: float | None
+
+
+class Chapter(NamedTuple):
+    """A section with what it has of each group of runs, by the group's title."""
+
+    name: str
+    title: str
+    parts: dict[str, Sequence[Item]]
+
+
+class Report(NamedTuple):
+    """What is written: the page, and the files beside it by their names."""
+
+    page: str
+    files: dict[str, bytes]
+
+
+def compose(groups: Sequence[Group]) -> Report:
+    """Makes the page and its figures and tables as files: PNG and SVG, and CSV."""
+    chapters = _named([_chapter(*section, groups) for section in SECTIONS], len(groups) > 1)
+    chapters = [chapter for chapter in chapters if any(chapter.parts.values())]
+    files: dict[str, bytes] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for item in _items(part for chapter in chapters for part in chapter.parts.values()):
+        if isinstance(item, Figure):
+            picture = render(item)
+            files[f"figures/{item.name}.svg"] = picture.svg
+            files[f"figures/{item.name}.png"] = picture.png
+            sizes[item.name] = picture.size
+        if isinstance(item, Figure | Table):
+            files[f"data/{item.name}.csv"] = as_csv(item.records).encode()
+    environment = Environment(
+        loader=PackageLoader("magmax_jax.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"cells": cells, "blocks": blocks, "over": over}
+
+    page = environment.get_template("page.html.j2").render(
+        title=groups[0].title if len(groups) == 1 else f"{len(groups)} scenarios",
+        leads=[_lead(group, len(groups) > 1) for group in groups],
+        groups=groups,
+        chapters=chapters,
+        sizes=sizes,
+        svg=lambda name: _uri(files[f"figures/{name}.svg"], "image/svg+xml"),
+        csv=lambda name: _uri(files[f"data/{name}.csv"], "text/csv;charset=utf-8"),
+        colours={"ink": INK, "muted": MUTED, "grid": GRID, "surface": SURFACE},
+        darks=DARK,
+    )
+    return Report(page, files)
+
+
+def as_csv(records: Sequence[Record]) -> str:
+    """Records as a CSV file with all digits; a column for every field that any of them has."""
+    text = io.StringIO()
+    fields = list(dict.fromkeys(field for record in records for field in record))
+    writer = csv.DictWriter(text, fields, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def cells(record: Record, columns: Sequence[Column]) -> list[Cell]:
+    """One line of a table."""
+    return [_cell(record.get(column.field), column) for column in columns]
+
+
+def blocks(items: Sequence[Item]) -> list[tuple[str, list[Item]]]:
+    """Neighbours of one kind together, with the name of the kind."""
+    return [(kind, list(same)) for kind, same in groupby(items, lambda item: type(item).__name__)]
+
+
+def over(columns: Sequence[Column]) -> list[tuple[str, int]]:
+    """What stands above the columns' titles, and above how many of them."""
+    return [(title, len(list(same))) for title, same in groupby(columns, lambda c: c.over)]
+
+
+def _cell(value: Any, column: Column) -> Cell:
+    if value is None:
+        return Cell("\N{EN DASH}", None)
+    if isinstance(value, int | float):
+        return Cell(column.show(value) if column.show else str(value), float(value))
+    return Cell(str(value), None)
+
+
+def _lead(group: Group, several: bool) -> str:
+    """Which runs there are, by what tells them apart."""
+    runs = "; ".join(group.names) if len(group.runs) <= MAX_TOLD else f"{len(group.runs)} runs"
+    return f"{group.title}: {runs}" if several else runs
+
+
+def _chapter(name: str, title: str, items: Any, groups: Sequence[Group]) -> Chapter:
+    return Chapter(name, title, {group.title: items(group) for group in groups})
+
+
+def _named(chapters: Sequence[Chapter], several: bool) -> list[Chapter]:
+    """Gives every figure and table a name of its own, for its files and as its id."""
+    taken: set[str] = set()
+
+    def named(item: Item, prefix: str) -> Item:
+        if isinstance(item, Folded):
+            return item._replace(items=[named(inner, prefix) for inner in item.items])
+        if not isinstance(item, Figure | Table):
+            return item
+        name = wanted = slug(prefix, item.name)
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{wanted}-{number}"
+        taken.add(name)
+        return item._replace(name=name)
+
+    return [
+        chapter._replace(
+            parts={
+                title: [named(item, title if several else "") for item in items]
+                for title, items in chapter.parts.items()
+            }
+        )
+        for chapter in chapters
+    ]
+
+
+def _items(parts: Any) -> Iterator[Item]:
+    for part in parts:
+        for item in part:
+            yield item
+            if isinstance(item, Folded):
+                yield from _items([item.items])
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

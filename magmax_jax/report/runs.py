@@ -1,0 +1,179 @@
+"""Runs as their directories tell of them: what is not there yet is empty, never an error."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from magmax_jax.config import ExperimentConfig
+from magmax_jax.errors import UserError
+from magmax_jax.measures import History, histories, last_accuracy, task_names
+from magmax_jax.report.contents import Record
+from magmax_jax.report.style import JOINT
+from magmax_jax.results import (
+    ABOUT,
+    ANALYSIS,
+    CHECKPOINTS,
+    CONFIG,
+    COUNTS,
+    METRICS,
+    ROWS,
+    SWEEP,
+    Row,
+    RunDirectory,
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's directory, read when something is asked for."""
+
+    path: Path
+    config: ExperimentConfig
+    name: str = ""
+    """What tells it from the others of a report."""
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        return RunDirectory(self.path).rows()
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        return task_names(self.rows)
+
+    @cached_property
+    def agnostic(self) -> dict[str, History]:
+        return histories(self.rows, "agnostic")
+
+    @cached_property
+    def aware(self) -> dict[str, History]:
+        return histories(self.rows, "aware")
+
+    def histories(self, protocol: str) -> dict[str, History]:
+        return self.agnostic if protocol == "agnostic" else self.aware
+
+    @property
+    def labels(self) -> list[str]:
+        """The models evaluated, zero_shot first."""
+        return list(self.agnostic)
+
+    @property
+    def learned(self) -> int:
+        """Tasks behind the latest evaluation of all models."""
+        return max((history.learned for history in self.agnostic.values()), default=0)
+
+    @cached_property
+    def best_merge(self) -> str | None:
+        """The merge that is right on most test images at the latest evaluation."""
+        merges = [label for label in self.labels if label not in ("zero_shot", "finetuned")]
+        return max(merges, key=self.last, default=None)
+
+    @property
+    def best(self) -> str:
+        """The model to look at closely: the best merge, else the last fine-tuned one."""
+        return self.best_merge or ("finetuned" if "finetuned" in self.labels else "zero_shot")
+
+    def shown(self, label: str) -> str:
+        """What tables and figures call a model: joint training is one of its own."""
+        return JOINT if label == "finetuned" and self.config.method.joint else label
+
+    def last(self, label: str) -> float:
+        """Agnostic accuracy on all test images at the latest evaluation."""
+        return last_accuracy(self.agnostic[label], weighted=True) or 0.0
+
+    @cached_property
+    def sweep(self) -> list[Row]:
+        return [Row(**record) for record in _records(self.path / SWEEP)]
+
+    @cached_property
+    def steps(self) -> list[Record]:
+        """Lines of metrics.jsonl."""
+        return _records(self.path / METRICS)
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """about.json; empty where a run is older than this file."""
+        try:
+            return json.loads((self.path / ABOUT).read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def analysis(self, name: str) -> list[Record]:
+        """The records of one analysis; none where it was not made."""
+        return _records(self.path / ANALYSIS / f"{name}.jsonl")
+
+    def counts(self, label: str) -> dict[str, np.ndarray] | None:
+        """Counts of a model's latest evaluation by name, or None where none were kept.
+
+        Raises:
+          UserError: the file is damaged.
+        """
+        # Brings the hub's client along, for which a run without counts need not wait.
+        from magmax_jax.storage.tensors import open_tensors
+
+        after = 0 if label == "zero_shot" else self.learned
+        path = self.path / COUNTS / f"{after:03d}-{label}.safetensors"
+        if not path.is_file():
+            return None
+        files = open_tensors(path)
+        return {name: files.load(name).astype(np.int64) for name in files.tensors}
+
+    @property
+    def class_names(self) -> list[str] | None:
+        return self.about.get("classes")
+
+
+def find(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """The runs in these folders that were evaluated, and what there is to say of the others.
+
+    Raises:
+      UserError: a folder does not exist, or none of them holds an evaluated run.
+    """
+    runs, notes = {}, []
+    for path in paths:
+        if not path.is_dir():
+            raise UserError(
+                f"{path}: there is no such folder; give runs, or folders that hold some"
+            )
+        for directory in directories(path):
+            try:
+                config = ExperimentConfig.from_file(directory / CONFIG)
+            except UserError as error:
+                notes.append(f"left out: {error}")
+                continue
+            run = Run(directory, config)
+            if run.tasks:
+                runs.setdefault(directory.resolve(), run)
+            else:
+                notes.append(f"left out, nothing is evaluated yet: {directory}")
+    if runs:
+        return list(runs.values()), notes
+    where = ", ".join(map(str, paths))
+    if notes:
+        raise UserError(f"{where}: there is nothing to report yet ({'; '.join(notes)})")
+    raise UserError(f"{where}: no run is there; give runs, or folders that hold some")
+
+
+def directories(path: Path) -> Iterator[Path]:
+    """Runs in a folder, in the order of their names; what a run holds is not looked through."""
+    for folder, inner, files in os.walk(path):
+        if CONFIG in files and (ROWS in files or CHECKPOINTS in inner):
+            inner.clear()
+            yield Path(folder)
+        inner.sort()
+
+
+def _records(path: Path) -> list[Record]:
+    """A file's lines; a line torn by an interruption ends them."""
+    found = []
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found

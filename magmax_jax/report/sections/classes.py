@@ -1,0 +1,195 @@
+"""What became of each class, by the exact counts of the last evaluation; and of each domain."""
+
+import numpy as np
+
+from magmax_jax.report.axes import Axis
+from magmax_jax.report.bars import bars, bars_height
+from magmax_jax.report.contents import (
+    WIDTH,
+    Column,
+    Figure,
+    Heading,
+    Item,
+    Note,
+    Record,
+    Table,
+    percent,
+    whole,
+)
+from magmax_jax.report.groups import Group
+from magmax_jax.report.heat_maps import heat_map
+from magmax_jax.report.lines import lines
+from magmax_jax.report.runs import Run
+from magmax_jax.report.sections.over_tasks import ACCURACY, AFTER
+from magmax_jax.report.style import slug, title_of
+from magmax_jax.results import DOMAIN
+
+EXTREMES = 10
+"""Best and worst classes shown."""
+PAIRS = 20
+"""Most confused pairs shown."""
+
+
+def items(group: Group) -> list[Item]:
+    """Of the best model of each run: its best and worst classes, and what it takes for what."""
+    found: list[Item] = []
+    lacking = []
+    for run in group.runs:
+        counts = run.counts(run.best)
+        if counts is None:
+            lacking.append(run.name)
+            continue
+        if len(group.runs) > 1:
+            found.append(Heading(run.name))
+        names = run.class_names or [f"class {i}" for i in range(len(counts["confusion"]))]
+        found += [*_each(group, run, names), *_confusions(run, counts["confusion"], names)]
+    if lacking:
+        whose = f" of {'; '.join(lacking)}" if found else ""
+        found.append(Note(f"No counts by class{whose}: repeat the run, which now keeps them."))
+    return found
+
+
+def _each(group: Group, run: Run, names: list[str]) -> list[Item]:
+    labels = list(dict.fromkeys([run.best, "finetuned", "zero_shot"]))
+    records: list[Record] = [{"class": name} for name in names]
+    shown = []
+    for label in labels:
+        counts = run.counts(label) if label in run.labels else None
+        if counts is None:
+            continue
+        shown.append(label)
+        total = counts["total"].sum((0, 1))
+        for protocol in ("agnostic", "aware"):
+            right = counts[protocol].sum((0, 1))
+            for record, hits, images in zip(records, right, total, strict=True):
+                record["images"] = int(images)
+                record[f"{label} {protocol}"] = float(hits / images) if images else None
+    task_of = {c: task["name"] for task in run.about.get("tasks", []) for c in task["classes"]}
+    if len(set(task_of.values())) > 1:
+        for number, record in enumerate(records):
+            record["task"] = task_of.get(number)
+    field = f"{run.best} agnostic"
+    ranked = sorted((r for r in records if r["images"]), key=lambda r: r[field])
+    few = len(ranked) <= 2 * EXTREMES
+    ends = ranked if few else [*ranked[:EXTREMES], *ranked[-EXTREMES:]]
+    drawn = [
+        {"class": r["class"], "model": run.shown(label), "accuracy": r[f"{label} agnostic"]}
+        for r in ends
+        for label in shown
+        if label in (run.best, "zero_shot")
+    ]
+    columns = [Column("class", "Class")]
+    columns += [Column("task", "Task")] if "task" in records[0] else []
+    columns.append(Column("images", "Test images", whole))
+    for label in shown:
+        columns += [
+            Column(f"{label} {p}", p, percent, over=f"{title_of(run.shown(label))}, %")
+            for p in ("agnostic", "aware")
+        ]
+    best = title_of(run.shown(run.best))
+    title = "All classes" if few else f"The {EXTREMES} worst and the {EXTREMES} best classes"
+    return [
+        Figure(
+            slug("classes-extreme", run.name),
+            title,
+            f"Share of a class's test images that {best} recognises among all classes, and that "
+            "the pretrained model does.",
+            drawn,
+            bars(drawn, Axis("class", ""), ACCURACY, ("model", group.labels)),
+            "bar chart",
+            (WIDTH, bars_height(len(drawn), len(ends))),
+        ),
+        Table(
+            slug("classes", run.name),
+            "Every class",
+            "Share of the class's test images recognised after the last task learned, worst first.",
+            [*ranked, *(r for r in records if not r["images"])],
+            columns,
+        ),
+    ]
+
+
+def _confusions(run: Run, confusion: np.ndarray, names: list[str]) -> list[Item]:
+    total, best = confusion.sum(1), title_of(run.shown(run.best))
+    records = [
+        {
+            "label": names[i],
+            "predicted": names[j],
+            "count": int(confusion[i, j]),
+            "share": float(confusion[i, j] / total[i]),
+        }
+        for i, j in zip(*np.nonzero(confusion), strict=True)
+    ]
+    wrong = [record for record in records if record["label"] != record["predicted"]]
+    wrong.sort(key=lambda record: (-record["count"], record["label"], record["predicted"]))
+    every = [{"label": n, "predicted": n, "share": 0.0} for n in names]  # fixes the order
+    small = len(names) <= 24
+    columns = [
+        Column("label", "Class"),
+        Column("predicted", "Taken for"),
+        Column("count", "Test images", whole),
+        Column("share", "Share of the class, %", percent),
+    ]
+    return [
+        Figure(
+            slug("confusion", run.name),
+            f"Confusion, {best}",
+            "Share of each class's test images (a row) taken for each class (a column), among all "
+            "classes. Counts that are 0 are left out of the CSV file.",
+            records,
+            heat_map(
+                [*every, *records],
+                Axis("label", "class"),
+                Axis("predicted", "taken for"),
+                Axis("share", "share of the class, %", "share"),
+                missing=0.0,
+            ),
+            "heat map",
+            (WIDTH, 4.2 if small else 4.6),
+        ),
+        Table(
+            slug("confused-pairs", run.name),
+            "The most confused pairs",
+            f"The {min(PAIRS, len(wrong))} most frequent mistakes of {best}.",
+            wrong[:PAIRS],
+            columns,
+        ),
+    ]
+
+
+def domains(group: Group) -> list[Item]:
+    """Accuracy on each domain over tasks, where domains are not the tasks."""
+    found: list[Item] = []
+    for run in group.runs:
+        models = ("finetuned", run.best_merge, "zero_shot")
+        records = [
+            {
+                "run": run.name,
+                "model": row.label,
+                "domain": row.group.removeprefix(DOMAIN),
+                "after_task": row.after_task,
+                "accuracy": row.accuracy,
+                "count": row.count,
+            }
+            for row in run.rows
+            if row.group.startswith(DOMAIN) and row.protocol == "agnostic"
+            if row.label in models and row.split == "test"
+        ]
+        if not records:
+            continue
+        places = list(dict.fromkeys(record["domain"] for record in records))
+        for label in (run.best,):
+            mine = [r for r in records if r["model"] in (label, "zero_shot")]
+            title = title_of(label) + (f", {run.name}" if len(group.runs) > 1 else "")
+            found.append(
+                Figure(
+                    slug("domains", run.name, label),
+                    title,
+                    "Agnostic accuracy on each domain's test images as tasks are learned (0: "
+                    "zero-shot).",
+                    records,
+                    lines(mine, AFTER, ACCURACY, ("domain", places)),
+                    "line chart",
+                )
+            )
+    return found

@@ -1,0 +1,157 @@
+"""Accuracy as tasks are learned, and what became of each task's."""
+
+import math
+from collections.abc import Callable
+
+from magmax_jax.measures import History, average_accuracy, forgetting, forgetting_by_task
+from magmax_jax.report.axes import Axis
+from magmax_jax.report.bars import bars, bars_height
+from magmax_jax.report.contents import WIDTH, Figure, Folded, Heading, Item, Note, Record
+from magmax_jax.report.groups import Group
+from magmax_jax.report.heat_maps import heat_map
+from magmax_jax.report.lines import line_charts
+from magmax_jax.report.runs import Run
+from magmax_jax.report.style import FLAT, JOINT, slug, title_of
+
+AFTER = Axis("after_task", "tasks learned", "whole")
+ACCURACY = Axis("accuracy", "accuracy, %", "share")
+
+
+def curves(group: Group) -> list[Item]:
+    """Accuracy over tasks: of all test images, of the tasks seen, and of the first task."""
+    first = group.tasks[0]
+    views: dict[str, tuple[str, str, Callable[[History, int], float | None]]] = {
+        "all": (
+            "All test images",
+            "Agnostic accuracy on the test images of all tasks, also of those to come: learning "
+            "and forgetting together.",
+            lambda history, t: history.overall[t],
+        ),
+        "seen": (
+            "Tasks seen so far",
+            "Agnostic accuracy on the test images of the tasks learned so far, every image "
+            "counting the same.",
+            lambda history, t: average_accuracy(history, t, weighted=True),
+        ),
+        "first": (
+            f"The first task: {first}",
+            "Agnostic accuracy on the first task's test images, as later tasks are learned: "
+            "forgetting alone.",
+            lambda history, t: history.accuracy[t, 0],
+        ),
+    }
+    found: list[Item] = []
+    for name, (title, caption, value) in views.items():
+        records = _records(group, value)
+        if name == "seen":  # joint training has seen all of them at once
+            records = [record for record in records if record["model"] != JOINT]
+        chart = Figure(f"accuracy-{name}", title, caption, records)
+        if records:
+            found += line_charts(chart, AFTER, ACCURACY, ("model", group.labels), always=FLAT)
+    return found
+
+
+def _records(group: Group, value: Callable[[History, int], float | None]) -> list[Record]:
+    records = []
+    for run, label, history in group.evaluated("agnostic"):
+        # What does not change with the tasks is told once: before them, or when all are learned.
+        rounds = {"zero_shot": [(0, 0)], JOINT: [(1, len(group.tasks))]}
+        for place, after in rounds.get(label, [(t, t) for t in range(len(history.accuracy))]):
+            accuracy = value(history, place) if place < len(history.accuracy) else None
+            if accuracy is not None and not math.isnan(accuracy):
+                where = {"run": run, "model": label, "after_task": after}
+                records.append(where | {"accuracy": float(accuracy)})
+    return records
+
+
+def matrices(group: Group) -> list[Item]:
+    """The accuracy of every task after every task; of several runs, of their main models alone."""
+    found: list[Item] = []
+    several = len(group.runs) > 1
+    for run in (run for run in group.runs if not run.config.method.joint):
+        main = [label for label in ("finetuned", run.best_merge) if label in run.labels]
+        rest = [label for label in run.labels if label not in (*main, "zero_shot")]
+        found += [Heading(run.name)] if several else []
+        found += [_matrix(run, label, "agnostic") for label in main]
+        folded = [_matrix(run, label, "aware") for label in main]
+        if not several:
+            folded += [_matrix(run, label, p) for label in rest for p in ("agnostic", "aware")]
+        title = "Among the task's own classes" + (
+            ", and the other models" if rest and not several else ""
+        )
+        if several and rest:
+            folded.append(Note("The other merges have theirs in a report of this run alone."))
+        found += [Folded(title, folded)] if folded else []
+    return found
+
+
+def _matrix(run: Run, label: str, protocol: str) -> Figure:
+    history = run.histories(protocol)[label]
+    records = [
+        {"after_task": after, "task": task, "accuracy": float(accuracy)}
+        for after, row in enumerate(history.accuracy)
+        for task, accuracy in zip(history.tasks, row, strict=True)
+        if not math.isnan(accuracy)
+    ]
+    among = "all classes" if protocol == "agnostic" else "the task's own classes"
+    tasks = len(history.tasks)
+    return Figure(
+        slug("matrix", run.name, label, protocol),
+        f"{title_of(label)}, {protocol}",
+        f"Accuracy on each task's test images, among {among}, after each task (0: zero-shot).",
+        records,
+        heat_map(
+            records,
+            Axis("after_task", "tasks learned"),
+            Axis("task", "test images of"),
+            ACCURACY,
+        ),
+        "heat map",
+        (WIDTH, 1.9 + 0.3 * min(max(len(history.accuracy), 3), 10) + (0.4 if tasks > 6 else 0)),
+    )
+
+
+def losses(group: Group) -> list[Item]:
+    """Forgetting: the mean of every model, and each task's of the main ones."""
+    means = [
+        {"run": run.name, "model": label, "forgetting": lost, "weighting": weighting}
+        for run in group.runs
+        for label, history in run.agnostic.items()
+        for weighting in ("tasks", "images")
+        if (lost := forgetting(history, weighted=weighting == "images")) is not None
+    ]
+    if not means:
+        return [Note("Forgetting needs a finished run of two tasks or more, learned one by one.")]
+    drawn = [record for record in means if record["weighting"] == "images"]
+    several = len(group.runs) > 1
+    category = "run" if several else "model"
+    points = Axis("forgetting", "forgetting, points", "share")
+    found: list[Item] = [
+        Figure(
+            "forgetting-mean",
+            "Mean over tasks",
+            "Drop of a task's agnostic accuracy from its best since it was learned to the final "
+            "one, mean over all tasks but the last, weighted by images (Chaudhry et al., 2018).",
+            means,
+            bars(drawn, Axis(category, ""), points, ("model", group.labels)),
+            "bar chart",
+            (WIDTH, bars_height(len(drawn), len(group.runs) if several else len(drawn))),
+        )
+    ]
+    for run in group.runs:
+        main = [label for label in ("finetuned", run.best_merge) if label in run.labels]
+        records = []
+        for place, task in enumerate(run.tasks[:-1]):
+            for label in main:
+                drops = forgetting_by_task(run.agnostic[label])
+                if drops is not None:
+                    drop = float(drops[place])
+                    records.append({"task": task, "model": label, "forgetting": drop})
+        if records:
+            title = "Each task" + (f", {run.name}" if several else "")
+            caption = "The same for each task: who loses most, and what merging keeps."
+            draw = bars(records, Axis("task", ""), points, ("model", group.labels))
+            size = (WIDTH, bars_height(len(records), len(run.tasks) - 1))
+            name = slug("forgetting", run.name)
+            found.append(Figure(name, title, caption, records, draw, "bar chart", size))
+    return found

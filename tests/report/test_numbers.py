@@ -1,0 +1,159 @@
+"""CSV files say what runs measured."""
+
+import csv
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from magmax_jax.measures import measure
+from magmax_jax.report.runs import Run
+from tests.report.conftest import HOSTILE, Made
+
+
+def table(made: Made, name: str) -> list[dict[str, str]]:
+    with (made.out / "data" / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def counts(run: Run, name: str) -> dict[str, np.ndarray]:
+    return load_file(run.path / "counts" / f"{name}.safetensors")
+
+
+def test_accuracy_over_tasks_is_that_of_the_rows(made):
+    found = {
+        (r["model"], int(r["after_task"])): float(r["accuracy"])
+        for r in table(made, "accuracy-all")
+    }
+    rows = [r for r in made.run.rows if (r.group, r.protocol) == ("all", "agnostic")]
+    for row in rows:
+        assert found[row.label, row.after_task] == row.accuracy
+    starts = {key for key in found if key[1] == 0}  # where every model's line begins
+    assert len(found) == len(rows) + len(starts) - 1
+
+
+def test_accuracy_on_seen_tasks_weights_images(made):
+    found = {
+        (r["model"], r["after_task"]): float(r["accuracy"]) for r in table(made, "accuracy-seen")
+    }
+    agnostic, total = (
+        counts(made.run, "002-finetuned")[n][:2].sum() for n in ("agnostic", "total")
+    )
+    assert found["finetuned", "2"] == pytest.approx(agnostic / total, abs=1e-12)
+
+
+@pytest.mark.parametrize("protocol", ["agnostic", "aware"])
+def test_matrices_are_marginals_of_the_counts(made, protocol):
+    found = table(made, f"matrix-sequential-max-magnitude-0-5-{protocol}")
+    assert len(found) == (1 + 3) * 3
+    for record in found:
+        after, task = int(record["after_task"]), int(record["task"].removeprefix("task ")) - 1
+        name = f"{after:03d}-{'max_magnitude@0.5' if after else 'zero_shot'}"
+        right, total = (counts(made.run, name)[n][task].sum() for n in (protocol, "total"))
+        assert float(record["accuracy"]) == right / total
+
+
+def test_measures_are_those_of_the_library(made):
+    histories = made.run.agnostic
+    for record, history in zip(table(made, "measures-agnostic"), histories.values(), strict=True):
+        for name, both in measure(history)._asdict().items():
+            for weighting, value in both._asdict().items():
+                shown = record[f"{name}_{weighting}"]
+                assert shown == "" if value is None else float(shown) == value
+
+
+def test_top5_is_that_of_the_last_evaluation(made):
+    last = counts(made.run, "003-max_magnitude@0.5")
+    [record] = [r for r in table(made, "measures-aware") if r["model"] == "max_magnitude@0.5"]
+    assert float(record["top5_weighted"]) == last["aware_top5"].sum() / last["total"].sum()
+
+
+def test_classes_and_confusions_are_the_counts_of_the_last_evaluation(made):
+    last = counts(made.run, "003-max_magnitude@0.5")
+    classes = {r["class"]: r for r in table(made, "classes-sequential")}
+    names = made.run.class_names
+    assert set(classes) == set(names) and HOSTILE in classes
+    total = last["total"].sum((0, 1))
+    for protocol in ("agnostic", "aware"):
+        for right, all_of_it, name in zip(last[protocol].sum((0, 1)), total, names, strict=True):
+            assert float(classes[name][f"max_magnitude@0.5 {protocol}"]) == right / all_of_it
+            assert int(classes[name]["images"]) == all_of_it
+    confusion = np.zeros_like(last["confusion"])
+    for r in table(made, "confusion-sequential"):
+        confusion[names.index(r["label"]), names.index(r["predicted"])] = int(r["count"])
+    np.testing.assert_array_equal(confusion, last["confusion"])
+    pairs = table(made, "confused-pairs-sequential")
+    wrong = confusion - np.diag(np.diag(confusion))
+    assert int(pairs[0]["count"]) == wrong.max()
+    assert all(pair["label"] != pair["predicted"] for pair in pairs)
+
+
+def test_domains_are_those_of_the_rows(made):
+    found = {
+        (r["model"], r["after_task"], r["domain"]): float(r["accuracy"])
+        for r in table(made, "domains-sequential-max-magnitude-0-5")
+    }
+    for row in made.run.rows:
+        key = (row.label, str(row.after_task), row.group.removeprefix("domain:"))
+        if row.group.startswith("domain:") and row.protocol == "agnostic" and key in found:
+            assert found[key] == row.accuracy
+    assert {key[2] for key in found} == {"photo", "sketch"}
+
+
+def test_provenance_adds_up(made):
+    records = made.run.analysis("provenance")
+    of_entries = table(made, "provenance-max-magnitude-sequential-layer-supplied")
+    supplied = sum(r["supplied"] for r in records if r["layer"] == "head" and r["task"] == "task 2")
+    entries = sum(r["entries"] for r in records if r["layer"] == "head" and r["task"] == "task 2")
+    [shown] = [r for r in of_entries if (r["layer"], r["task"]) == ("head", "task 2")]
+    assert float(shown["share"]) == pytest.approx(supplied / entries)
+    norms = table(made, "provenance-max-magnitude-sequential-kind-squared-norm")
+    for kind in {r["kind"] for r in norms}:
+        assert sum(float(r["share"]) for r in norms if r["kind"] == kind) == pytest.approx(1)
+
+
+def test_the_chosen_scale_is_the_best_on_validation_images(made):
+    rows = [r for r in made.run.sweep if (r.group, r.protocol) == ("all", "agnostic")]
+    for record in table(made, "sweep-chosen"):
+        mine = [r for r in rows if r.model == record["rule"]]
+        best = max((r for r in mine if r.split == "validation"), key=lambda r: r.accuracy)
+        assert float(record["scale"]) == best.scale
+        assert float(record["validation"]) == best.accuracy
+        [test] = [r for r in mine if r.split == "test" and r.scale == best.scale]
+        assert float(record["test"]) == test.accuracy
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "field"),
+    [
+        ("signs-of-shared", "signs", "of_shared"),
+        ("similarity-sequential", "similarity", "cosine"),
+        ("alignment-sequential", "alignment", "cka"),
+        ("overhead", "overhead", "seconds"),
+    ],
+)
+def test_analyses_are_told_as_they_were_written(made, name, file, field):
+    written = made.run.analysis(file)
+    shown = table(made, name)
+    key = {f: shown[0][f] for f in shown[0] if f in written[0] and f != field}
+    [same] = [w for w in written if {f: _text(w[f]) for f in key} == key]
+    assert float(shown[0][field]) == same[field]
+
+
+def test_contribution_is_what_is_lost_without_a_task(made):
+    for record in table(made, "contribution-max-magnitude-sequential"):
+        gain = float(record["with_all"]) - float(record["accuracy"])
+        assert float(record["gain"]) == pytest.approx(gain)
+
+
+def test_every_figure_has_its_pictures_and_its_numbers(made):
+    names = {file.stem for file in (made.out / "figures").iterdir()}
+    for name in names:
+        assert (made.out / "figures" / f"{name}.png").stat().st_size > 5_000
+        assert (made.out / "figures" / f"{name}.svg").read_text().startswith("<?xml")
+        assert (made.out / "data" / f"{name}.csv").read_text().count("\n") > 1
+    assert len(names) > 25
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
