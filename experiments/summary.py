@@ -21,8 +21,7 @@ from magmax_jax.config import (
 from magmax_jax.errors import UserError
 from magmax_jax.measures import forgetting, histories, last_accuracy
 from magmax_jax.merges import num_models
-from magmax_jax.report.runs import directories
-from magmax_jax.results import CONFIG, Row, RunDirectory
+from magmax_jax.results import CONFIG, Row, RunDirectory, run_directories
 from magmax_jax.scenarios import members_of
 
 Metric = Literal["last", "forgetting"]
@@ -87,7 +86,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
             raise UserError(
                 f"{path}: there is no such folder; give runs, or folders that hold some"
             )
-        for directory in directories(path):
+        for directory in run_directories(path):
             try:
                 config = ExperimentConfig.from_file(directory / CONFIG)
             except UserError as error:

@@ -16,13 +16,13 @@ from experiments.watching import (
     Contents,
     Follower,
     Snapshot,
-    find_runs,
     overview,
     screen,
     snapshot,
 )
 from experiments.watching.screen import QUIET
 from magmax_jax.errors import UserError, exit_code
+from magmax_jax.results import run_directories
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Watcher:
 
     def look(self, now: float) -> list[Snapshot]:
         """Where every run stands that is there now."""
-        found = dict.fromkeys(run for folder in self._folders for run in find_runs(folder))
+        found = dict.fromkeys(run for folder in self._folders for run in run_directories(folder))
         self._followers = {run: self._followers.get(run) or Follower(run) for run in found}
         for run, follower in self._followers.items():
             contents = follower.look(now)

@@ -230,6 +230,18 @@ def _lines(rows: Iterable[Row]) -> str:
     return "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows)
 
 
+def run_directories(path: Path) -> Iterator[Path]:
+    """The directory itself if it is a run's, else those of the runs in it, at any depth, by name.
+
+    What a run holds is not looked through.
+    """
+    for folder, inner, files in os.walk(path):
+        if CONFIG in files and ({ROWS, METRICS, ABOUT} & set(files) or CHECKPOINTS in inner):
+            inner.clear()
+            yield Path(folder)
+        inner.sort()
+
+
 def model_of_run(source: str) -> tuple[Path, str] | None:
     """What `RUN` or `RUN:MODEL` names, the run's directory and the model; None for anything else.
 

@@ -1,6 +1,6 @@
 """What a run shows of itself through its files, while another process writes them."""
 
-from experiments.watching.following import Contents, Follower, Step, find_runs
+from experiments.watching.following import Contents, Follower, Step
 from experiments.watching.lines import JsonLines
 from experiments.watching.screen import overview, screen
 from experiments.watching.snapshot import Model, Snapshot, snapshot
@@ -12,7 +12,6 @@ __all__ = [
     "Model",
     "Snapshot",
     "Step",
-    "find_runs",
     "overview",
     "screen",
     "snapshot",

@@ -120,18 +120,6 @@ class Follower:
         self._looked = now
 
 
-def find_runs(path: Path) -> list[Path]:
-    """The directory itself if it is a run's, else those of the runs in it, at any depth."""
-    found = []
-    for folder, inner, files in os.walk(path):
-        # A checkpoint of a model has a config.json, too, but one that does not read as ours.
-        if {METRICS, ROWS, ABOUT} & set(files) or _config(Path(folder)):
-            inner.clear()
-            found.append(Path(folder))
-        inner.sort()
-    return found
-
-
 def _rows(records: list[dict[str, Any]]) -> Iterator[Row]:
     for record in records:
         try:

@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.watching.snapshot import Snapshot
+from magmax_jax.report.style import title_of
 
 QUIET = 300
 """Seconds without a line after which a run may have stopped."""
-TITLES = {"zero_shot": "zero-shot", "finetuned": "last fine-tuned"}
 STYLES = {"finished": "green", "diverged": "red", "evaluating": "cyan", "training": "cyan"}
 ORDER = ("diverged", "training", "evaluating", "starting", "finished")
 """Of runs in an overview: what a small terminal cuts off is what needs no eye on it."""
@@ -182,7 +182,7 @@ def _accuracies(run: Snapshot) -> RenderableType:
     for model in run.models:
         late = 0 < model.after < latest
         table.add_row(
-            TITLES.get(model.label, model.label) + (f" (after {model.after})" if late else ""),
+            title_of(model.label) + (f" (after {model.after})" if late else ""),
             _percent(model.agnostic),
             _points(model.change, "+.1f"),
             _percent(model.aware),

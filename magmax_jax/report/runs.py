@@ -1,8 +1,7 @@
 """Runs as their directories tell of them: what is not there yet is empty, never an error."""
 
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +17,13 @@ from magmax_jax.report.style import JOINT
 from magmax_jax.results import (
     ABOUT,
     ANALYSIS,
-    CHECKPOINTS,
     CONFIG,
     COUNTS,
     METRICS,
-    ROWS,
     SWEEP,
     Row,
     RunDirectory,
+    run_directories,
 )
 
 
@@ -140,7 +138,7 @@ def find(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
             raise UserError(
                 f"{path}: there is no such folder; give runs, or folders that hold some"
             )
-        for directory in directories(path):
+        for directory in run_directories(path):
             try:
                 config = ExperimentConfig.from_file(directory / CONFIG)
             except UserError as error:
@@ -157,15 +155,6 @@ def find(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
     if notes:
         raise UserError(f"{where}: there is nothing to report yet ({'; '.join(notes)})")
     raise UserError(f"{where}: no run is there; give runs, or folders that hold some")
-
-
-def directories(path: Path) -> Iterator[Path]:
-    """Runs in a folder, in the order of their names; what a run holds is not looked through."""
-    for folder, inner, files in os.walk(path):
-        if CONFIG in files and (ROWS in files or CHECKPOINTS in inner):
-            inner.clear()
-            yield Path(folder)
-        inner.sort()
 
 
 def _records(path: Path) -> list[Record]:

@@ -383,6 +383,7 @@ def test_a_live_watch_ends_by_itself_or_by_ctrl_c_and_leaves_the_last_look(run, 
 
     monkeypatch.setattr(watch.time, "sleep", interrupted)
     run.out.start(CONFIG)
+    run.out.about.write_text("{}")
     watch.follow(watch.Watcher([run.path]), 0.5, console)
     left = file.getvalue().rpartition("\x1b[?1049l")[2]  # behind the end of the other screen
     assert "starting: zero-shot accuracy comes first" in left
