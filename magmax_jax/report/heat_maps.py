@@ -94,7 +94,7 @@ def _names(axes: "Axes", rows: list[str], columns: list[str]) -> None:
     for names, axis, longest in ((columns, axes.xaxis, 15), (rows, axes.yaxis, 20)):
         step = 1 if len(names) <= MAX_NAMED else -(-len(names) // 10)
         shown = [shortened(title_of(str(name)), longest) for name in names[::step]]
-        turned = axis is axes.xaxis and sum(map(len, shown)) > 34
+        turned = axis is axes.xaxis and max(map(len, shown)) * len(shown) > 36
         axis.set_ticks(
             range(0, len(names), step),
             shown,

@@ -1,6 +1,7 @@
 """What a task gives to the others, and to what no task taught; and what it all costs."""
 
 from magmax_jax.report.axes import Axis
+from magmax_jax.report.bars import bars, bars_height
 from magmax_jax.report.contents import (
     WIDTH,
     Column,
@@ -16,6 +17,8 @@ from magmax_jax.report.lines import line_charts
 from magmax_jax.report.sections.analysed import absent, analysed, common, figures_first
 from magmax_jax.report.sections.over_tasks import ACCURACY, AFTER
 from magmax_jax.report.style import slug
+
+PRETRAINED = "pretrained"
 
 
 def items(group: Group) -> list[Item]:
@@ -69,13 +72,12 @@ def transfer(group: Group) -> list[Item]:
             mine.append(
                 where
                 | {
-                    "model": "pretrained",
+                    "model": "zero_shot",
                     "accuracy": r["zero_shot"],
                     "count": r["count"],
                     "run": None,
                 }
             )
-        models = common(mine, "model")
         unique = list({tuple(r.values()): r for r in mine}.values())
         coming = data == "tasks to come"
         caption = (
@@ -86,8 +88,25 @@ def transfer(group: Group) -> list[Item]:
         )
         title = "Transfer to tasks to come" if coming else f"Transfer to {data}"
         chart = Figure(slug("transfer", data), title, caption, unique)
-        found += line_charts(chart, AFTER, ACCURACY, ("model", models), always=["pretrained"])
+        if coming:
+            found += line_charts(
+                chart, AFTER, ACCURACY, ("model", group.labels), always=["zero_shot"]
+            )
+        else:
+            found.append(_in_the_end(chart, group))
     return [*found, *absent(group, "transfer")]
+
+
+def _in_the_end(chart: Figure, group: Group) -> Figure:
+    """Bars, by run where there are several: other data sets are tried after the last task alone."""
+    records = [r | {"run": r["run"] or PRETRAINED} for r in chart.records]
+    field = "run" if len(group.runs) > 1 else "model"
+    return chart._replace(
+        records=records,
+        draw=bars(records, Axis(field, ""), ACCURACY, ("model", group.labels)),
+        kind="bar chart",
+        size=(WIDTH, bars_height(len(records), len(common(records, field)))),
+    )
 
 
 def overhead(group: Group) -> list[Item]:
