@@ -64,7 +64,7 @@ def transfer(group: Group) -> list[Item]:
     records = [r for r in analysed(group, "transfer") if r["protocol"] == "agnostic"]
     found: list[Item] = []
     for data in common(records, "data"):
-        mine = []
+        mine, coming = [], data == "tasks to come"
         for r in (r for r in records if r["data"] == data):
             label = r["model"] if r["scale"] is None else f"{r['model']}@{r['scale']:g}"
             where = {"run": r["run"], "after_task": r["after_task"]}
@@ -72,14 +72,13 @@ def transfer(group: Group) -> list[Item]:
             mine.append(
                 where
                 | {
-                    "model": "zero_shot",
+                    "model": PRETRAINED if coming else "zero_shot",
                     "accuracy": r["zero_shot"],
                     "count": r["count"],
                     "run": None,
                 }
             )
         unique = list({tuple(r.values()): r for r in mine}.values())
-        coming = data == "tasks to come"
         caption = (
             "Agnostic accuracy on the test images of the tasks that are yet to come, whose number "
             "shrinks, beside the pretrained model's on the same images."
@@ -89,9 +88,9 @@ def transfer(group: Group) -> list[Item]:
         title = "Transfer to tasks to come" if coming else f"Transfer to {data}"
         chart = Figure(slug("transfer", data), title, caption, unique)
         if coming:
-            found += line_charts(
-                chart, AFTER, ACCURACY, ("model", group.labels), always=["zero_shot"]
-            )
+            # No level line: the images are others after every task.
+            models = [*group.labels, PRETRAINED]
+            found += line_charts(chart, AFTER, ACCURACY, ("model", models), always=[PRETRAINED])
         else:
             found.append(_in_the_end(chart, group))
     return [*found, *absent(group, "transfer")]
