@@ -47,7 +47,9 @@ def bars(
         axes.set_yticks(middles, [shortened(title_of(str(name))) for name in categories])
         axes.set_ylabel(category.label)
         axes.invert_yaxis()
-        axes.margins(x=0.12, y=0.02)
+        # The numbers of bars to the left stand between them and the names.
+        left = any(r[value.field] < 0 for r in records)
+        axes.margins(x=0.22 if left else 0.12, y=0.02)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         label_axis(axes, value, "x")
