@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from experiments.engine import Engine
+from magmax_jax.config import MeshConfig
 from magmax_jax.errors import UserError, exit_code
 
 
@@ -30,8 +31,11 @@ class Analyse:
     are compared: '*position_embedding*' '*pre_layrnorm*'."""
     transfer_to: tuple[str, ...] = ()
     """Further data sets for transfer: names, or folder:DIR."""
+    data_dir: str | None = None
+    """Where those lie; none means where the run's data set does."""
     again: bool = False
     """Make studies anew that are there already."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
     engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
 
 
@@ -58,7 +62,9 @@ def main(argv: list[str]) -> None:
             progress,
             chosen.exclude,
             chosen.transfer_to,
+            chosen.data_dir,
             chosen.again,
+            chosen.mesh,
         )
 
 

@@ -41,7 +41,7 @@ class Evaluate:
     sources: tyro.conf.Positional[tuple[str, ...]]
     scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
     image_size: int | None = None
-    """Input size in pixels; none means the run's, or the checkpoint's."""
+    """Input size in pixels; none means the checkpoint's own. Runs have theirs."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Computation dtype; none means the run's, or float32."""
     batch_size: int = 256
@@ -54,6 +54,7 @@ class Evaluate:
     and class with the confusions."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
     """Of one run, on its own scenario: rules at many scales, into its sweep.jsonl."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
     engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
 
 
@@ -160,9 +161,9 @@ def tables(found: Sequence[Found], scenario: "Scenario", per_class: bool) -> Ite
 def _by_class(table: "Table", found: Sequence[Found], scenario: "Scenario") -> "Table":
     names = [name for head in scenario.heads for name in head.class_names]
     for number, name in enumerate(names):
-        pairs = [one.counts.confusion[number] for one in found]
-        shares = (c[number] / c.sum() if c.sum() else None for c in pairs)
-        table.add_row(name, *("" if share is None else f"{share:.1%}" for share in shares))
+        right = (one.counts.agnostic[..., number].sum() for one in found)
+        images = found[0].counts.total[..., number].sum()
+        table.add_row(name, *(f"{hits / images:.1%}" if images else "" for hits in right))
     return table
 
 
@@ -170,9 +171,17 @@ def _setting(source: str, chosen: Evaluate) -> ExperimentConfig:
     """The configuration in which a source is evaluated: a run's own, but for what was chosen."""
     run = model_of_run(source)
     if run is None:
+        from magmax_jax.storage.hub import check_source
+
+        check_source(source)
         config = ExperimentConfig(model=ModelConfig(source), merges=())
     else:
         config = ExperimentConfig.from_file(run[0] / CONFIG)
+        if chosen.image_size not in (None, config.model.image_size):
+            raise UserError(
+                f"--image-size is {chosen.image_size}, but {source} was trained at its own size: "
+                "leave it away"
+            )
     model = config.model
     return replace(
         config,
@@ -183,9 +192,8 @@ def _setting(source: str, chosen: Evaluate) -> ExperimentConfig:
         ),
         scenario=chosen.scenario,
         train=TrainConfig(batch_size=chosen.batch_size),  # nothing is trained
-        mesh=MeshConfig(),  # that of these devices, not of the run's
+        mesh=chosen.mesh,  # that of these devices, not of the run's
         eval_batch_size=chosen.batch_size,
-        seed=chosen.seed,
     )
 
 
@@ -217,6 +225,11 @@ def _sweep(chosen: Evaluate, progress: "Silent") -> None:
     config = ExperimentConfig.from_file(run[0] / CONFIG)
     if (chosen.scenario, chosen.seed) != (config.scenario, config.seed):
         raise UserError("--sweep.rules sweeps a run on its own scenario: leave --scenario away")
+    if chosen.dtype or chosen.image_size or chosen.out or chosen.per_class:
+        raise UserError(
+            "--sweep.rules writes into the run, and evaluates as it did: leave --dtype, "
+            "--image-size, --out and --per-class away"
+        )
     config = _setting(chosen.sources[0], chosen)
     scenario = build_scenario(config.scenario, config.seed)
     parts = assemble(config, scenario, build_layout(config))

@@ -50,6 +50,7 @@ def figures(setting: ExperimentConfig) -> dict[str, Figure]:
         and scenario.order == "published"
         and not scenario.shuffle_tasks
         and scenario.limit_per_class is None
+        and not scenario.validation
     )
     if not as_published:
         return {}

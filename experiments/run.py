@@ -102,9 +102,17 @@ def main(argv: list[str]) -> None:
     # JAX and its company take seconds to import: --help and wrong flags do without.
     from magmax_jax.experiment import run
     from magmax_jax.progress import Terminal
-    from magmax_jax.results import RunDirectory
+    from magmax_jax.results import RunDirectory, model_of_run
 
     out = RunDirectory(launch.out, launch.overwrite, resume=launch.resume)
+    if launch.sweep.rules and not launch.overwrite and model_of_run(str(launch.out)):
+        differing = out.differs(launch.config)
+        if len(differing) == 1 and differing[0].startswith("scenario.validation: 0.0 there"):
+            raise UserError(
+                f"{launch.out} holds this run without images held out to choose a scale on: sweep "
+                f"it with python -m experiments.evaluate {launch.out} --sweep.rules "
+                f"{' '.join(launch.sweep.rules)}, or choose another --out"
+            )
     again = shlex.join(word for word in argv if word != "--overwrite")
     command = f"python -m experiments.run {again}"
     try:

@@ -56,6 +56,8 @@ class Parts:
     tasks: tuple[Task, ...]
     """What is learned, one after another."""
     merges: dict[str, Merge]
+    clip_entries: int
+    """Of both towers."""
     layout: Layout
     theta_0: Params
     head: jax.Array
@@ -137,7 +139,7 @@ def assemble(config: ExperimentConfig, scenario: Scenario, layout: Layout) -> Pa
     preprocessing = Preprocessing.from_config(model.preprocessor or {}, size)
     heads = [zero_shot_head(model, *head) for head in scenario.heads]
     head = layout.replicate(jnp.concatenate(heads, axis=1))
-    merges = parse_merges(config, num_entries(model))
+    clip_entries = num_entries(model)
     tower, theta_0 = model.image_tower(config.model.dtype, config.train.remat, layout.whole)
     trained = trainable(model.config, theta_0, config.train.freeze)
     del model  # the text tower has done its work
@@ -149,7 +151,8 @@ def assemble(config: ExperimentConfig, scenario: Scenario, layout: Layout) -> Pa
         config,
         replace(scenario, train=cached(scenario.train, size, config.train.workers)),
         curriculum(scenario, config),
-        merges,
+        parse_merges(config, clip_entries),
+        clip_entries,
         layout,
         layout.params(theta_0),
         head,

@@ -121,12 +121,12 @@ def make_evaluate(
 def _rank(logits: jax.Array, label: jax.Array) -> jax.Array:
     """int32 (b,): classes that come before the label; equal ones in their order, as in argmax.
 
-    A label whose logit is not a number comes last.
+    A label whose logit is not a number comes behind any number of classes.
     """
     mine = jnp.take_along_axis(logits, label[:, None], axis=1)
     later = jnp.arange(logits.shape[1]) >= label[:, None]
     behind = (logits < mine) | ((logits == mine) & later)
-    return jnp.sum(~behind, axis=1)
+    return jnp.where(jnp.isnan(mine[:, 0]), jnp.iinfo(jnp.int32).max, jnp.sum(~behind, axis=1))
 
 
 def rows(

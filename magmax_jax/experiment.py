@@ -19,6 +19,7 @@ from magmax_jax.results import Row, RunDirectory
 from magmax_jax.scenarios import Scenario, build_scenario, curriculum
 from magmax_jax.sharding import build_layout
 from magmax_jax.standing import Standing
+from magmax_jax.sweep import check as check_sweep
 from magmax_jax.sweep import describe as describe_sweep
 from magmax_jax.sweep import sweep
 from magmax_jax.training import Memory, Metrics, Params, TrainState, fine_tune
@@ -55,6 +56,8 @@ def run(
     progress = progress or Silent()
     check_boards(boards)
     models = num_models(config)
+    if sweeps and sweeps.rules:
+        check_sweep(sweeps, config)
     layout = build_layout(config)
     if not layout.is_first:
         out, progress = RunDirectory(out.path, out.overwrite, writes=False), Silent()
@@ -75,13 +78,12 @@ def run(
         progress.say(describe(scenario))
         learn_all(parts, out, progress, boards)
     layout.meet("the end")  # by which all rows are written
-    if sweeps and sweeps.rules:
-        sweep(sweeps, parts or assemble(config, scenario, layout), out, progress)
     rows = out.rows()
     if out.writes:
         report.plot(rows, scenario.name, out.report / "accuracy.png")
     progress.say(report.table(rows, scenario.name))
     if sweeps and sweeps.rules:
+        sweep(sweeps, parts or assemble(config, scenario, layout), out, progress)
         for sentence in describe_sweep(out.swept(), config.scenario.kind == "datasets"):
             progress.say(sentence)
     progress.say(f"{out.report / 'accuracy.png'} shows accuracy over tasks")

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,8 @@ class MetricsLog:
 
     A line: `task` and its `step` (from 1), `total_step` of the whole run, what `Metrics` holds,
     `seconds` since the line before it and `images_per_second`; these two are of the wall clock,
-    all else is the same in a run that is repeated. Losses arrive a little late, so lines do.
+    all else is the same in a run that is repeated; what is not finite is null. Losses arrive a
+    little late, so lines do.
 
     Args:
       out: the run's directory; lines of steps beyond `done` are of work that is done again, and go.
@@ -61,7 +63,9 @@ class MetricsLog:
         numbers = {key: value for key, value in metrics._asdict().items() if value is not None}
         numbers |= {"seconds": seconds, "images_per_second": images / seconds}
         where = {"task": task, "step": step + 1, "total_step": self._done}
-        self._file.write(json.dumps(where | numbers) + "\n")
+        # JSON has no word for what is not finite.
+        line = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+        self._file.write(json.dumps(where | line) + "\n")
         self._file.flush()
         for write in self._writes:
             write(self._done, {"task": task} | numbers)

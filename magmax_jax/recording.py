@@ -79,6 +79,8 @@ def write_counts(path: Path, counts: Counts) -> None:
         for name, array in arrays.items():
             writer.write(name, array)
         writer.close({})
+        with partial_path.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(partial_path, path)
     except BaseException:
         writer.abandon()

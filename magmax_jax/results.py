@@ -112,7 +112,7 @@ class RunDirectory:
             raise UserError(f"{self.path} holds other things than a run: choose another --out")
         if self.overwrite:
             return False
-        differing = self._differs(config)
+        differing = self.differs(config)
         if differing:
             raise UserError(
                 f"{self.path} holds a run of another configuration ({'; '.join(differing)}): "
@@ -134,7 +134,7 @@ class RunDirectory:
         Args:
           models: that are evaluated after each task (`merges.num_models`).
         """
-        if not (self.path / CONFIG).exists() or self._differs(config):
+        if not (self.path / CONFIG).exists() or self.differs(config):
             return False
         rows = set(self.rows())
         first = [row.group for row in rows if row.after_task == 0]
@@ -191,8 +191,11 @@ class RunDirectory:
         """The rows of a sweep of scales, if there was one."""
         return read_rows(self.path / SWEEP)
 
-    def _differs(self, config: ExperimentConfig) -> list[str]:
-        """Fields in which the stored configuration differs; those it lacks have their defaults."""
+    def differs(self, config: ExperimentConfig) -> list[str]:
+        """Fields in which the stored configuration differs; those it lacks have their defaults.
+
+        As sentences: `train.epochs: 10 there, 5 here`.
+        """
         try:
             stored = json.loads(ExperimentConfig.from_file(self.path / CONFIG).to_json())
         except UserError:
@@ -222,7 +225,10 @@ def _read_rows(path: Path) -> Iterator[Row]:
 def replace(path: Path, text: str) -> None:
     """Makes `text` the content of a file, all at once."""
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
+    with partial.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, path)
 
 

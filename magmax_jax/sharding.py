@@ -148,8 +148,8 @@ def mesh_shape(config: ExperimentConfig, devices: int, processes: int = 1) -> tu
             f"{processes} processes cannot do: choose others, or leave mesh.data away"
         )
     train = config.train
-    _check_divides("train.batch_size", train.batch_size, data * fsdp, train.accumulate)
     _check_divides("eval_batch_size", config.eval_batch_size, data * fsdp)
+    _check_divides("train.batch_size", train.batch_size, data * fsdp, train.accumulate)
     return data, fsdp
 
 

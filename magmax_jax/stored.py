@@ -76,14 +76,16 @@ class StoredModels:
         """
         if name in self.merges:
             return self._restore(self.run / CHECKPOINTS, ("merges",))[0]["merges"][name]
-        if merge is None or not self.tasks or len(self.tasks) < self.learned:
+        # A task's model is written before the checkpoint that has learned it.
+        learned = range(1, self.learned + 1)
+        if merge is None or not learned or not set(learned) <= set(self.tasks):
             raise UserError(
                 f"{self.run} keeps no state of {name} and not every task's model to make it from: "
                 f"choose from {', '.join(self.merges) or 'none'}, or run with "
                 "--checkpoint.keep-tasks"
             )
         state = self._layout.params(merge.rule.init(self.theta_0))
-        for number in self.tasks:
+        for number in learned:
             state = fold(merge.rule, state, self.task(number), self.theta_0)
         return state
 

@@ -1,17 +1,19 @@
 """One rule at many scales: evaluated side by side, the best one found on images held out."""
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from magmax_jax import evaluation
 from magmax_jax.assembly import Parts, Trial
-from magmax_jax.config import SweepConfig
+from magmax_jax.config import ExperimentConfig, SweepConfig
+from magmax_jax.errors import UserError
 from magmax_jax.evaluation import Counts
-from magmax_jax.merges import Merge
+from magmax_jax.merges import Merge, parse_merges
 from magmax_jax.merging import apply_task_vector, rules
 from magmax_jax.merging.task_vectors import PyTree
 from magmax_jax.progress import Silent
@@ -44,8 +46,11 @@ def sweep(
     """
     progress = progress or Silent()
     stored = StoredModels(out.path, parts.theta_0, parts.merges, parts.layout)
-    merges = {name: _merge(name, parts) for name in config.rules}
+    merges = check(config, parts.config, parts.clip_entries)
     learned = stored.learned
+    if not learned:
+        raise UserError(f"{out.path} has learned no task yet: there is nothing to sweep")
+    apart = parts.config.scenario.kind == "datasets"
     trials = {"test": parts.test}
     if (validation := parts.validation()) is not None:
         trials["validation"] = validation
@@ -61,71 +66,106 @@ def sweep(
             counts = _count(config.at_once, models, missing, trial, progress, name)
             for scale, counted in zip(missing, counts, strict=True):
                 rows += evaluation.rows(counted, trial.scenario, learned, name, scale, split)
-        rows = choose(rows, parts.config.scenario.kind == "datasets")
+        rows = choose(rows, apart)
         out.keep_swept(rows)
     return rows
+
+
+def check(
+    config: SweepConfig, run: ExperimentConfig, clip_entries: int | None = None
+) -> dict[str, Merge]:
+    """The rules of a sweep by name, as the run's configuration says that they merge.
+
+    Args:
+      clip_entries: see `parse_merges`.
+
+    Raises:
+      UserError: a rule is unknown or needs more than task vectors, or a run of this configuration
+        has neither its state nor every task's model.
+    """
+    if run.method.joint:
+        raise UserError("joint training merges nothing: there is nothing to sweep")
+    own = parse_merges(run)
+    for name in config.rules:
+        if name == "fisher" or "@" in name:
+            why = "it needs every task's Fisher" if name == "fisher" else "leave its scale away"
+            raise UserError(f"sweep.rules: {name} cannot be swept, {why}")
+        if name not in own and not run.checkpoint.keep_tasks:
+            rules.options(name)  # which there may not be
+            raise UserError(
+                f"sweep.rules: {name} is none of the run's merges, and every task's model is "
+                f"needed to make it: add it to --merges, or run with --checkpoint.keep-tasks"
+            )
+    return parse_merges(replace(run, merges=config.rules), clip_entries)
 
 
 def choose(rows: Sequence[Row], apart: bool) -> list[Row]:
     """The rows, those on test images of each rule's best scale on validation images marked.
 
-    The best is that of the highest sample-weighted accuracy, the smallest of equal ones.
+    The best is that of the highest accuracy, the smallest of equal ones.
 
     Args:
-      apart: tasks have heads of their own: accuracy within them decides, else among all classes.
+      apart: tasks have heads of their own: the mean of their accuracies within them decides, as
+        for data sets in the literature; else the accuracy on all images among all classes.
     """
     best = _best(rows, "validation", apart)
     chosen = {(row.model, row.scale) for row in best.values()}
 
     def marked(row: Row) -> Row:
         is_best = row.split == "test" and (row.model, row.scale) in chosen
-        return dataclasses.replace(row, chosen="validation" if is_best else None)
+        return replace(row, chosen="validation" if is_best else None)
 
     return [marked(row) for row in rows]
 
 
 def describe(rows: Sequence[Row], apart: bool) -> Iterator[str]:
     """A sentence for each rule of a sweep: which scale was chosen, and what came of it."""
-    protocol = _protocol(apart)
+    measure = "mean of the data sets" if apart else "agnostic"
+    tested = {(found.model, found.scale): found for found in _found(rows, "test", apart)}
     validated = _best(rows, "validation", apart)
     for model, best in _best(rows, "test", apart).items():
         if model not in validated:
             yield (
-                f"{model}: best on test images at scale {best.scale:g} ({best.accuracy:.1%} "
-                f"{protocol}), which chooses nothing: hold images out with --scenario.validation"
+                f"{model}: best on test images at scale {best.scale:g} ({best.accuracy:.1%}, "
+                f"{measure}), which chooses nothing: hold images out with --scenario.validation"
             )
             continue
         seen = validated[model]
-        (shown,) = (
-            row.accuracy
-            for row in rows
-            if (row.model, row.scale, row.split) == (model, seen.scale, "test")
-            and (row.group, row.protocol) == ("all", protocol)
-        )
         yield (
             f"{model}: scale {seen.scale:g} is best on {seen.count:,} validation images "
-            f"({seen.accuracy:.1%} {protocol}); {shown:.1%} on the test images"
+            f"({seen.accuracy:.1%}, {measure}); "
+            f"{tested[model, seen.scale].accuracy:.1%} on the test images"
         )
 
 
-def _best(rows: Sequence[Row], split: str, apart: bool) -> dict[str, Row]:
-    """By rule, the row of the highest accuracy on all images of the split."""
-    best: dict[str, Row] = {}
+class _Found(NamedTuple):
+    """What decides on one scale of a rule."""
+
+    model: str
+    scale: float
+    accuracy: float
+    count: int
+
+
+def _found(rows: Sequence[Row], split: str, apart: bool) -> Iterator[_Found]:
+    """By ascending scale."""
+    groups: dict[tuple[str, float], list[Row]] = {}
+    protocol = "aware" if apart else "agnostic"
     for row in sorted(rows, key=lambda row: row.scale):
-        decides = (row.split, row.group, row.protocol) == (split, "all", _protocol(apart))
-        if decides and (row.model not in best or row.accuracy > best[row.model].accuracy):
-            best[row.model] = row
+        if (row.split, row.protocol, row.group != "all") == (split, protocol, apart):
+            groups.setdefault((row.model, row.scale), []).append(row)
+    for (model, scale), parts in groups.items():
+        mean = sum(row.accuracy for row in parts) / len(parts)
+        yield _Found(model, scale, mean, sum(row.count for row in parts))
+
+
+def _best(rows: Sequence[Row], split: str, apart: bool) -> dict[str, _Found]:
+    """By rule, the scale of the highest accuracy on images of the split."""
+    best: dict[str, _Found] = {}
+    for found in _found(rows, split, apart):
+        if found.model not in best or found.accuracy > best[found.model].accuracy:
+            best[found.model] = found
     return best
-
-
-def _protocol(apart: bool) -> str:
-    return "aware" if apart else "agnostic"
-
-
-def _merge(name: str, parts: Parts) -> Merge:
-    if name in parts.merges:
-        return parts.merges[name]
-    return Merge(rules.named(name, parts.config.seed), [])
 
 
 def _count(

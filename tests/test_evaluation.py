@@ -98,7 +98,8 @@ def test_many_models_at_once_are_counted_as_one_by_one(scenario, tower, head):
 def test_a_label_whose_logit_is_no_number_is_not_recognised():
     logits = jax.numpy.array([[1.0, 2.0, 2.0], [np.nan] * 3])
     for label, rank in ((0, 2), (1, 0), (2, 1)):  # of equal ones the first, as argmax has it
-        assert _rank(logits, jax.numpy.array([label, label])).tolist() == [rank, 3]
+        found = _rank(logits, jax.numpy.array([label, label])).tolist()
+        assert found[0] == rank and found[1] > 5
 
 
 def test_rows_weigh_samples_and_are_as_many_as_announced(scenario, tower, head):

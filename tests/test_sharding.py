@@ -129,7 +129,10 @@ def test_one_process_writes_and_shows(runs):
     assert first["4x2x1"]["said"] > 0
     assert second["4x2x1"]["said"] == 0 and second["4x2x1"]["losses"] == []
     written = sorted(path.name for path in (out / "4x2x1").iterdir())
-    assert written == ["checkpoints", "config.json", "metrics.jsonl", "report", "results.jsonl"]
+    assert written == [
+        "about.json", "checkpoints", "config.json", "counts", "metrics.jsonl", "report",
+        "results.jsonl",
+    ]  # fmt: skip
 
 
 def test_every_layout_compiles_each_step_once(runs):

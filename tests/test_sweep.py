@@ -3,6 +3,8 @@
 import dataclasses
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,6 +12,8 @@ from magmax_jax.assembly import assemble
 from magmax_jax.config import (
     CheckpointConfig,
     ExperimentConfig,
+    MergingConfig,
+    MethodConfig,
     ModelConfig,
     ScenarioConfig,
     SweepConfig,
@@ -17,10 +21,13 @@ from magmax_jax.config import (
 )
 from magmax_jax.errors import UserError
 from magmax_jax.experiment import run
+from magmax_jax.merging import merged, task_vector
+from magmax_jax.merging.rule import Counted
 from magmax_jax.results import Row, RunDirectory
 from magmax_jax.scenarios import build_scenario
 from magmax_jax.sharding import one_device
-from magmax_jax.sweep import choose, describe, sweep
+from magmax_jax.stored import StoredModels
+from magmax_jax.sweep import check, choose, describe, sweep
 
 SWEEP = SweepConfig(("max_magnitude", "average"), "0.5,1", at_once=2)
 
@@ -91,6 +98,58 @@ def test_what_was_swept_is_not_evaluated_again(swept, parts, monkeypatch):
     assert len(rows) == len(before) * 3 // 2 and rows == swept.swept()
 
 
+def test_a_sweep_that_cannot_be_made_is_refused_before_the_training(config, tmp_path):
+    out = RunDirectory(tmp_path / "none")
+    lean = dataclasses.replace(config, checkpoint=CheckpointConfig())
+    joint = dataclasses.replace(lean, method=MethodConfig(joint=True))
+    for wrong, rule, words in (
+        (config, "best", "'best' is no merge rule"),
+        (config, "fisher", "it needs every task's Fisher"),
+        (config, "average@1", "leave its scale away"),
+        (config, "weighted_average", "needs weights"),
+        (lean, "ties", "add it to --merges, or run with --checkpoint.keep-tasks"),
+        (joint, "average", "joint training merges nothing"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(wrong, out, sweeps=SweepConfig((rule,)))
+    assert not out.path.exists()
+
+
+def test_swept_rules_merge_as_the_configuration_says(swept, config, parts):
+    """An average that divides by two, of a run whose own merges lack it: twice is by one."""
+    halved = dataclasses.replace(
+        config, merges=("max_magnitude",), merging=MergingConfig(average_divisor="two")
+    )
+    rules = check(SweepConfig(("average",)), halved)
+    (theta,) = jax.tree.leaves(
+        merged(rules["average"].rule, Counted({"w": jnp.ones(1)}, 5), {"w": jnp.zeros(1)}, 1.0)
+    )
+    assert theta.item() == 0.5
+
+
+def test_tasks_ahead_of_the_checkpoint_are_not_merged(swept, parts, tmp_path):
+    """A kill may come between a task's model and the checkpoint that has learned it."""
+    ahead = StoredModels(swept.path, parts.theta_0, parts.merges)
+    behind = type("Behind", (StoredModels,), {"learned": 1})(swept.path, parts.theta_0, {})
+    assert list(ahead.tasks) == [1, 2]
+    (merge,) = check(SweepConfig(("task_arithmetic",)), parts.config).values()
+    one = behind.state("task_arithmetic", merge)
+    expected = task_vector(ahead.task(1), parts.theta_0)
+    jax.tree.map(np.testing.assert_array_equal, one, expected)
+
+
+def test_several_data_sets_are_chosen_by_their_mean():
+    def row(scale, group, accuracy, count):
+        return Row(2, "average", scale, "aware", group, accuracy, count, None, "validation")
+
+    small = [row(0.5, "all", 0.9, 110), row(0.5, "big", 0.95, 100), row(0.5, "tiny", 0.1, 10)]
+    large = [row(1.0, "all", 0.8, 110), row(1.0, "big", 0.8, 100), row(1.0, "tiny", 0.8, 10)]
+    tested = [dataclasses.replace(r, split="test") for r in small + large]
+    marked = choose(small + large + tested, apart=True)
+    assert {r.scale for r in marked if r.chosen} == {1.0}
+    assert "scale 1 is best on 110 validation images (80.0%" in next(describe(marked, True))
+
+
 def test_a_rule_that_the_run_has_not_is_made_from_its_tasks(swept, parts, tmp_path):
     rows = sweep(SweepConfig(("ties",), "0.5", at_once=1), parts, swept)
     assert {r.split for r in rows if r.model == "ties"} == {"test", "validation"}
@@ -99,8 +158,6 @@ def test_a_rule_that_the_run_has_not_is_made_from_its_tasks(swept, parts, tmp_pa
     (lonely.path / "checkpoints").symlink_to(swept.checkpoints)
     with pytest.raises(UserError, match="keeps no state of ties and not every task's model"):
         sweep(SweepConfig(("ties",), "0.5"), parts, lonely)
-    with pytest.raises(UserError, match="'best' is no merge rule"):
-        sweep(SweepConfig(("best",), "0.5"), parts, swept)
     assert not (lonely.path / "sweep.jsonl").exists()
 
 

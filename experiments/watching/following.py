@@ -1,6 +1,7 @@
 """Reading a run's files again and again, while another process, perhaps elsewhere, writes them."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -99,7 +100,9 @@ class Follower:
 
     def _add_step(self, record: dict[str, Any]) -> None:
         try:
-            step = Step(*(record[name] for name in Step._fields))
+            # null stands for what is not finite.
+            values = (record[name] for name in Step._fields)
+            step = Step(*(math.nan if value is None else value for value in values))
         except KeyError:
             return
         if self._steps and self._steps[-1].task != step.task:

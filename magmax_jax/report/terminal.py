@@ -15,18 +15,24 @@ def table(rows: Sequence[Row], title: str) -> Table:
     agnostic, aware = histories(rows, "agnostic"), histories(rows, "aware")
     final = Table(title=title, title_justify="left", caption_justify="left")
     final.caption = (
-        f"accuracy on the test images of all {len(tasks)} tasks in the end, among all classes "
-        "(agnostic) and among the task's own (aware); forgetting: agnostic, mean over tasks"
+        f"in % of the test images of all {len(tasks)} tasks in the end, and as the mean of the "
+        "tasks: accuracy among all classes (agnostic) and among the task's own (aware); forgetting "
+        "in points, agnostic"
     )
     final.add_column("model")
     for column in ("agnostic", "aware", "forgetting"):
         final.add_column(column, justify="right")
+        final.add_column("tasks", justify="right", style="dim")
     for label, history in agnostic.items():
-        lost = forgetting(history, weighted=False)
-        final.add_row(
-            title_of(label),
-            f"{last_accuracy(history, weighted=True):.1%}",
-            f"{last_accuracy(aware[label], weighted=True):.1%}",
-            "" if lost is None else f"{100 * lost:.1f} points",
+        measured = (
+            measure(each, weighted)
+            for measure, each in (
+                (last_accuracy, history),
+                (last_accuracy, aware[label]),
+                (forgetting, history),
+            )
+            for weighted in (True, False)
         )
+        shown = ("" if value is None else f"{100 * value:.1f}" for value in measured)
+        final.add_row(title_of(label), *shown)
     return final

@@ -41,13 +41,8 @@ def locate(source: str | Path) -> Path:
       UserError: there is no such directory or repository, the hub cannot be reached and nothing
         is cached, or all that it holds are pickles.
     """
-    path = Path(source).expanduser()
-    if path.is_dir() and source != "":  # which Path takes for the current directory
-        return path
-    if path.is_file():
-        raise UserError(f"{path} is a file: give the directory that holds it and its config.json")
-    if isinstance(source, Path) or source[:1] in "./~" or not _HUB_ID.fullmatch(source):
-        raise UserError(_NO_SOURCE.format(source))
+    if check_source(source):
+        return Path(source).expanduser()
     try:
         return _download(source)
     except HFValidationError:
@@ -67,6 +62,22 @@ def locate(source: str | Path) -> Path:
                 "give a directory that holds the model"
             ) from None
         return cached
+
+
+def check_source(source: str | Path) -> bool:
+    """Whether a source is a directory; else it may be a hub id, whose hub is not asked.
+
+    Raises:
+      UserError: it can be neither.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir() and source != "":  # which Path takes for the current directory
+        return True
+    if path.is_file():
+        raise UserError(f"{path} is a file: give the directory that holds it and its config.json")
+    if isinstance(source, Path) or source[:1] in "./~" or not _HUB_ID.fullmatch(source):
+        raise UserError(_NO_SOURCE.format(source))
+    return False
 
 
 def _download(source: str) -> Path:

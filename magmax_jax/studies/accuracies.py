@@ -1,5 +1,6 @@
 """What models lose when a part of them is taken away, and what they know that no task taught."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -8,11 +9,9 @@ import numpy as np
 from magmax_jax import evaluation
 from magmax_jax.analysis import keep
 from magmax_jax.assembly import assemble
-from magmax_jax.config import ScenarioConfig
 from magmax_jax.evaluation import Counts
 from magmax_jax.merging import apply_task_vector, fold, merged, rules
-from magmax_jax.scenarios import build_scenario
-from magmax_jax.studies.subject import Record, Subject
+from magmax_jax.studies.subject import Record, Subject, Unsuited
 from magmax_jax.training import Params
 
 KEPT = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
@@ -53,6 +52,8 @@ def contribution(subject: Subject) -> Iterator[Record]:
     """
     subject.check_tasks()
     parts, names = subject.parts, subject.names
+    if len(names) < 2:
+        raise Unsuited("one task is learned, and nothing would be left of the merge without it")
     known = {
         (row.label, row.protocol, row.group): row.accuracy
         for row in subject.rows
@@ -91,15 +92,8 @@ def transfer(subject: Subject) -> Iterator[Record]:
     sets, whose heads are made of their own class names.
     """
     yield from _to_come(subject)
-    for name in subject.transfer_to:
-        config = replace(
-            subject.parts.config,
-            scenario=ScenarioConfig(
-                dataset=name, data_dir=subject.parts.config.scenario.data_dir, num_tasks=1
-            ),
-            merges=(),
-        )
-        scenario = build_scenario(config.scenario, config.seed)
+    for name, scenario in subject.others.items():
+        config = replace(subject.parts.config, merges=())
         trial = assemble(config, scenario, subject.parts.layout).test
 
         def accuracies(params: Params, shown: str, trial=trial) -> list[float]:
@@ -123,16 +117,19 @@ def transfer(subject: Subject) -> Iterator[Record]:
 
 def _to_come(subject: Subject) -> Iterator[Record]:
     """From the rows alone: every evaluation is on the test images of all tasks."""
-    tasks = [task.name for task in subject.parts.scenario.tasks]
+    scenario = subject.parts.scenario
+    tasks = [task.name for task in scenario.tasks]
     found = {
         (row.after_task, row.label, row.protocol, row.group): row
         for row in subject.rows
         if row.split == "test"
     }
+    whole = Counter((row.after_task, row.label) for row in subject.rows)
     evaluated = dict.fromkeys(
         (row.after_task, row.label, row.model, row.scale, row.protocol)
         for row in subject.rows
         if 0 < row.after_task < len(subject.parts.tasks)
+        and whole[row.after_task, row.label] == evaluation.num_rows_of_one(scenario)
     )
     for after, label, model, scale, protocol in evaluated:
         rows = [found[after, label, protocol, task] for task in tasks[after:]]

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from magmax_jax import results
 from magmax_jax.assembly import assemble
-from magmax_jax.config import ExperimentConfig, MeshConfig
+from magmax_jax.config import ExperimentConfig, MeshConfig, ScenarioConfig
 from magmax_jax.errors import UserError
 from magmax_jax.progress import Silent
 from magmax_jax.results import ANALYSIS, CONFIG, RunDirectory
-from magmax_jax.scenarios import build_scenario
+from magmax_jax.scenarios import Scenario, build_scenario
 from magmax_jax.sharding import build_layout
 from magmax_jax.stored import StoredModels
 from magmax_jax.studies.accuracies import contribution, pruning, transfer
 from magmax_jax.studies.features import alignment
 from magmax_jax.studies.overhead import overhead
-from magmax_jax.studies.subject import Record, Subject
+from magmax_jax.studies.subject import Record, Subject, Unsuited
 from magmax_jax.studies.weights import norms, provenance, signs, similarity
 
 STUDIES: dict[str, Callable[[Subject], Iterator[Record]]] = {
@@ -32,6 +32,8 @@ STUDIES: dict[str, Callable[[Subject], Iterator[Record]]] = {
     "overhead": overhead,
 }
 """By name, the quick ones first."""
+COMPARING = ("signs", "norms", "similarity", "provenance")
+"""Those that compare task vectors, without what is excluded."""
 
 
 def study(
@@ -40,7 +42,9 @@ def study(
     progress: Silent | None = None,
     exclude: tuple[str, ...] = (),
     transfer_to: tuple[str, ...] = (),
+    data_dir: str | None = None,
     again: bool = False,
+    mesh: MeshConfig | None = None,
 ) -> None:
     """Makes studies of a run and writes each to `analysis/NAME.jsonl`, whole or not at all.
 
@@ -53,37 +57,45 @@ def study(
       progress: shows what is done.
       exclude: patterns of parameters to leave out where task vectors are compared.
       transfer_to: further data sets for `transfer`.
+      data_dir: where those lie; None for where the run's data set does.
       again: make those, too, that are there.
+      mesh: of these devices; what the run had does not matter.
 
     Raises:
-      UserError: the run has no checkpoint, its data or model is not there, or there is no such
-        study, pattern or data set.
+      UserError: the run has learned no task, its data or model is not there, or there is no such
+        study, pattern or data set; or the only study named is one that the run does not allow.
     """
     progress = progress or Silent()
     for name in names:
         if name not in STUDIES:
             raise UserError(f"{name!r} is no study: choose from {', '.join(STUDIES)}")
     stored_config = ExperimentConfig.from_file(out.path / CONFIG)
-    config = replace(stored_config, mesh=MeshConfig())  # that of these devices, not of the run's
+    config = replace(stored_config, mesh=mesh or MeshConfig())
     layout = build_layout(config)
     parts = assemble(config, build_scenario(config.scenario, config.seed), layout)
     stored = StoredModels(out.path, parts.theta_0, parts.merges, layout)
-    subject = Subject(
-        parts, stored, out.rows(), stored.learned, progress, tuple(exclude), tuple(transfer_to)
-    )
+    learned = stored.learned
+    if not learned:
+        raise UserError(f"{out.path} has learned no task yet: there is nothing to study")
+    transfer_to = transfer_to if "transfer" in names else ()
+    others = {name: _other(name, data_dir, config) for name in transfer_to}
+    subject = Subject(parts, stored, out.rows(), learned, progress, tuple(exclude), others)
+    _ = subject.kept  # says now what is wrong with the patterns
     if out.writes:
         (out.path / ANALYSIS).mkdir(exist_ok=True)
     for name in names:
         path = out.path / ANALYSIS / f"{name}.jsonl"
-        stamp = {"after_task": subject.learned, "exclude": " ".join(exclude)}
+        stamp: Record = {"learned": learned}
+        if name in COMPARING:
+            stamp["exclude"] = " ".join(exclude)
         if name == "transfer":
-            stamp = {"learned": subject.learned, "others": " ".join(transfer_to)}
+            stamp["others"] = " ".join(transfer_to)
         if not again and path.exists() and _stamp(path, stamp) == stamp:
             progress.say(f"{name}: {path} is there already (--again repeats it)")
             continue
         try:
             records = list(STUDIES[name](subject))
-        except UserError as error:
+        except Unsuited as error:
             if len(names) == 1:
                 raise
             progress.say(f"{name}: left out, {error}")
@@ -91,6 +103,14 @@ def study(
         if out.writes:
             results.replace(path, "".join(json.dumps(r | stamp) + "\n" for r in records))
         progress.say(f"{name}: {len(records)} records in {path}")
+
+
+def _other(name: str, data_dir: str | None, config: ExperimentConfig) -> Scenario:
+    """A data set as one task, on which models are tried."""
+    own = config.scenario
+    beside = None if own.dataset == "folder" else own.data_dir  # which is the folder itself
+    scenario = ScenarioConfig(dataset=name, data_dir=data_dir or beside, num_tasks=1)
+    return build_scenario(scenario, config.seed)
 
 
 def _stamp(path: Path, like: Record) -> Record | None:

@@ -1,7 +1,7 @@
 """A run as studies see it: its parts, its models, and the names of what they are made of."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,11 +16,16 @@ from magmax_jax.models import trainable
 from magmax_jax.planning import model_shape
 from magmax_jax.progress import Silent
 from magmax_jax.results import Row
+from magmax_jax.scenarios import Scenario
 from magmax_jax.stored import StoredModels
 from magmax_jax.training import Params
 
 Record = dict[str, Any]
 """A flat line of JSON."""
+
+
+class Unsuited(UserError):
+    """The run does not allow a study: the sentence says why."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Subject:
       progress: shows evaluations.
       exclude: patterns of parameters, by Hugging Face's names, whose changes are left out where
         task vectors themselves are compared.
-      transfer_to: further data sets, for `transfer`.
+      others: further data sets by name, for `transfer`.
     """
 
     parts: Parts
@@ -44,7 +49,7 @@ class Subject:
     learned: int
     progress: Silent
     exclude: tuple[str, ...] = ()
-    transfer_to: tuple[str, ...] = ()
+    others: Mapping[str, Scenario] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -52,9 +57,9 @@ class Subject:
         return [task.name for task in self.parts.tasks[: self.learned]]
 
     def check_tasks(self) -> None:
-        """Raises a UserError unless the run keeps theta_t of every task learned so far."""
-        if list(self.stored.tasks) != list(range(1, self.learned + 1)):
-            raise UserError(
+        """Raises an Unsuited unless the run keeps theta_t of every task learned so far."""
+        if not set(range(1, self.learned + 1)) <= set(self.stored.tasks):
+            raise Unsuited(
                 f"{self.stored.run} does not keep every task's model: run it with "
                 "--checkpoint.keep-tasks"
             )
@@ -92,10 +97,15 @@ class Subject:
         Raises:
           UserError: a pattern matches nothing, or together they match everything.
         """
-        return tau if self._kept is None else _masked(tau, self._kept)
+        return tau if self.kept is None else _masked(tau, self.kept)
 
     @cached_property
-    def _kept(self) -> Params | None:
+    def kept(self) -> Params | None:
+        """Bools that broadcast to a task vector, False for what is excluded; None for all True.
+
+        Raises:
+          UserError: a pattern matches nothing, or together they match everything.
+        """
         shape, why = model_shape(self.parts.config)
         if self.exclude and shape is None:
             raise UserError(f"--exclude needs the model's configuration: {why}")

@@ -207,7 +207,9 @@ def test_what_is_there_is_not_made_again(studied):
     )
     assert smaller == pytest.approx(share / 2, rel=0.1)  # one of two layers
     with pytest.raises(UserError, match=r"--exclude: .nothing. matches no parameter"):
-        study(studied, ["signs"], exclude=("nothing",))
+        study(studied, exclude=("nothing",))
+    with pytest.raises(UserError, match="nowhere"):
+        study(studied, transfer_to=("folder:nowhere",))
     with pytest.raises(UserError, match="is no study: choose from signs, norms"):
         study(studied, ["everything"])
     study(studied, ["signs"], again=True)
@@ -225,6 +227,15 @@ def test_a_run_that_keeps_no_tasks_has_fewer_studies(studied, tmp_path):
     assert [path.name for path in (bare.path / "analysis").iterdir()] == ["transfer.jsonl"]
     with pytest.raises(UserError, match="does not keep every task's model"):
         study(bare, ["signs"])
+
+
+def test_studies_need_something_learned(studied, monkeypatch):
+    monkeypatch.setattr(StoredModels, "learned", 0)
+    with pytest.raises(UserError, match="has learned no task yet"):
+        study(studied)
+    monkeypatch.setattr(StoredModels, "learned", 1)
+    with pytest.raises(UserError, match="one task is learned"):
+        study(studied, ["contribution"], again=True)
 
 
 def test_every_rule_has_its_price(studied, monkeypatch):

@@ -38,8 +38,9 @@ def items(group: Group) -> list[Item]:
 
 
 def _losses(run: Run) -> list[Record]:
-    steps = [line["total_step"] for line in run.steps]
-    losses = [line["loss"] for line in run.steps]
+    lines = [line for line in run.steps if line["loss"] is not None]  # which ends a run
+    steps = [line["total_step"] for line in lines]
+    losses = [line["loss"] for line in lines]
     pieces = np.array_split(np.arange(len(steps)), min(POINTS, len(steps)) or 1)
     return [
         {
