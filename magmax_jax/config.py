@@ -248,7 +248,7 @@ class SweepConfig:
     """FIRST:LAST:STEP, both ends included, or numbers with commas between them."""
     at_once: int | None = None
     """Scales that are evaluated in one pass over the images; none means all that memory allows, on
-    CPUs, where it is no faster, one."""
+    CPUs, where it is slower, one."""
 
     def __post_init__(self):
         at_once = self.at_once
