@@ -136,8 +136,10 @@ def test_a_run_keeps_its_training_images_and_its_test_batches_once(tmp_path):
 
     folder = parts(config)
     assert isinstance(folder.scenario.train.images, Cached)
-    assert not isinstance(folder.scenario.test.images, Cached) and isinstance(folder.test, list)
+    assert not isinstance(folder.scenario.test.images, Cached) and isinstance(
+        folder.test.batches, list
+    )
     digits = parts(replace(config, scenario=ScenarioConfig(dataset="digits", num_tasks=5)))
     assert isinstance(digits.scenario.train.images, np.ndarray)
-    assert not isinstance(digits.test, list)  # which would be the array's copy
-    assert sum(batch.mask.sum() for batch in digits.test) == digits.scenario.num_test
+    assert not isinstance(digits.test.batches, list)  # which would be the array's copy
+    assert sum(batch.mask.sum() for batch in digits.test.batches) == digits.scenario.num_test
