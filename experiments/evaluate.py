@@ -39,6 +39,7 @@ class Evaluate:
     """
 
     sources: tyro.conf.Positional[tuple[str, ...]]
+    """RUN, RUN:MODEL, a directory or a hub id each; a column of the tables each."""
     scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
     image_size: int | None = None
     """Input size in pixels; none means the checkpoint's own. Runs have theirs."""
