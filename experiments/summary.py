@@ -18,10 +18,10 @@ from magmax_jax.config import (
     MethodConfig,
     ScenarioConfig,
 )
-from magmax_jax.errors import UserError
-from magmax_jax.measures import forgetting, histories, last_accuracy
+from magmax_jax.measures import forgetting, last_accuracy
 from magmax_jax.merges import num_models
-from magmax_jax.results import CONFIG, Row, RunDirectory, run_directories
+from magmax_jax.report.runs import Run, collect
+from magmax_jax.results import RunDirectory
 from magmax_jax.scenarios import members_of
 
 Metric = Literal["last", "forgetting"]
@@ -43,15 +43,6 @@ ROW_ORDER = (
     *(f"{start}, {name}" for start in ("independent", "sequential") for name, _ in MERGES.values()),
 )
 REGULARIZERS = {"ewc": "EWC", "lwf": "LwF", "l2_sp": "L2-SP"}
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run."""
-
-    path: Path
-    config: ExperimentConfig
-    rows: Sequence[Row]
 
 
 @dataclass
@@ -80,24 +71,13 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
     Raises:
       UserError: a folder does not exist.
     """
-    runs, notes = [], []
-    for path in paths:
-        if not path.is_dir():
-            raise UserError(
-                f"{path}: there is no such folder; give runs, or folders that hold some"
-            )
-        for directory in run_directories(path):
-            try:
-                config = ExperimentConfig.from_file(directory / CONFIG)
-            except UserError as error:
-                notes.append(f"left out: {error}")
-                continue
-            run = RunDirectory(directory)
-            if run.is_complete(config, num_models(config)):
-                runs.append(Run(directory, config, run.rows()))
-            else:
-                notes.append(f"left out, not finished: {directory}")
-    return list({run.path.resolve(): run for run in runs}.values()), notes
+
+    def lacking(run: Run) -> str:
+        models = num_models(run.config)
+        finished = RunDirectory(run.path).is_complete(run.config, models)
+        return "" if finished else "not finished"
+
+    return collect(paths, lacking)
 
 
 def columns(runs: Sequence[Run], metric: Metric, protocol: Protocol | None) -> list[Column]:
@@ -142,7 +122,7 @@ def row_names(columns: Sequence[Column]) -> list[str]:
 def _enter(column: Column, run: Run, metric: Metric, protocol: Protocol | None) -> None:
     apart = run.config.scenario.kind == "datasets"
     chosen = protocol or ("aware" if apart else "agnostic")
-    for label, history in histories(run.rows, chosen).items():
+    for label, history in run.histories(chosen).items():
         name = _row_name(run.config.method, label)
         stream = not run.config.method.joint
         if name is None or (name in column.values and label == "zero_shot" and not stream):

@@ -63,7 +63,7 @@ class Recorder:
         counts = parts.test.evaluate(params, until(self._stop, shown))
         rows = list(evaluation.rows(counts, parts.scenario, after_task, name, scale))
         if self._out.writes:
-            write_counts(self._out.counts / f"{after_task:03d}-{rows[0].label}.safetensors", counts)
+            write_counts(self._out.counts_of(after_task, rows[0].label), counts)
         self._out.append(rows)
         self._progress.say(f"  {rows[0].label:<24} {rows[0].accuracy:.1%}")
 

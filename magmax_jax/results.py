@@ -87,6 +87,10 @@ class RunDirectory:
         """Exact counts of every evaluation."""
         return self.path / COUNTS
 
+    def counts_of(self, after_task: int, label: str) -> Path:
+        """Those of one model (`Row.label`) after so many tasks."""
+        return self.counts / f"{after_task:03d}-{label}.safetensors"
+
     @property
     def about(self) -> Path:
         return self.path / ABOUT

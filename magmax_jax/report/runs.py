@@ -1,7 +1,7 @@
 """Runs as their directories tell of them: what is not there yet is empty, never an error."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +18,7 @@ from magmax_jax.results import (
     ABOUT,
     ANALYSIS,
     CONFIG,
-    COUNTS,
     METRICS,
-    SWEEP,
     Row,
     RunDirectory,
     run_directories,
@@ -86,7 +84,7 @@ class Run:
 
     @cached_property
     def sweep(self) -> list[Row]:
-        return [Row(**record) for record in _records(self.path / SWEEP)]
+        return RunDirectory(self.path).swept()
 
     @cached_property
     def steps(self) -> list[Record]:
@@ -115,7 +113,7 @@ class Run:
         from magmax_jax.storage.tensors import open_tensors
 
         after = 0 if label == "zero_shot" else self.learned
-        path = self.path / COUNTS / f"{after:03d}-{label}.safetensors"
+        path = RunDirectory(self.path).counts_of(after, label)
         if not path.is_file():
             return None
         files = open_tensors(path)
@@ -132,6 +130,24 @@ def find(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
     Raises:
       UserError: a folder does not exist, or none of them holds an evaluated run.
     """
+    runs, notes = collect(paths, lambda run: "" if run.tasks else "nothing is evaluated yet")
+    if runs:
+        return runs, notes
+    where = ", ".join(map(str, paths))
+    if notes:
+        raise UserError(f"{where}: there is nothing to report yet ({'; '.join(notes)})")
+    raise UserError(f"{where}: no run is there; give runs, or folders that hold some")
+
+
+def collect(paths: Sequence[Path], lacking: Callable[[Run], str]) -> tuple[list[Run], list[str]]:
+    """The runs in these folders, each once, and what there is to say of those left out.
+
+    Args:
+      lacking: why a run is to be left out; "" for one that is not.
+
+    Raises:
+      UserError: a folder does not exist.
+    """
     runs, notes = {}, []
     for path in paths:
         if not path.is_dir():
@@ -140,21 +156,15 @@ def find(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
             )
         for directory in run_directories(path):
             try:
-                config = ExperimentConfig.from_file(directory / CONFIG)
+                run = Run(directory, ExperimentConfig.from_file(directory / CONFIG))
             except UserError as error:
                 notes.append(f"left out: {error}")
                 continue
-            run = Run(directory, config)
-            if run.tasks:
-                runs.setdefault(directory.resolve(), run)
+            if why := lacking(run):
+                notes.append(f"left out, {why}: {directory}")
             else:
-                notes.append(f"left out, nothing is evaluated yet: {directory}")
-    if runs:
-        return list(runs.values()), notes
-    where = ", ".join(map(str, paths))
-    if notes:
-        raise UserError(f"{where}: there is nothing to report yet ({'; '.join(notes)})")
-    raise UserError(f"{where}: no run is there; give runs, or folders that hold some")
+                runs.setdefault(directory.resolve(), run)
+    return list(runs.values()), notes
 
 
 def _records(path: Path) -> list[Record]:
