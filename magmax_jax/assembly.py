@@ -15,9 +15,10 @@ from magmax_jax.config import ExperimentConfig
 from magmax_jax.data import Batch, Preprocessing, eval_batches, num_batches, train_batches
 from magmax_jax.data.caching import CACHED_BYTES, cached
 from magmax_jax.data.fitting import untouched
-from magmax_jax.evaluation import Evaluate
+from magmax_jax.evaluation import Counts, Evaluate
 from magmax_jax.merges import Merge, parse_merges
 from magmax_jax.models import CLIP, num_entries, trainable, zero_shot_head
+from magmax_jax.progress import Silent
 from magmax_jax.scenarios import Scenario, Task, curriculum, validating
 from magmax_jax.sharding import Layout
 from magmax_jax.training import (
@@ -45,6 +46,13 @@ class Trial(NamedTuple):
     evaluate: Evaluate
     batches: Iterable[Batch]
     num_batches: int
+
+    def count(
+        self, params: Params, progress: Silent, shown: str, models: int | None = None
+    ) -> Counts:
+        """What a model makes of the images, or, if `params` are stacked, so many models."""
+        batches = progress.evaluating(shown, self.batches, self.num_batches)
+        return self.evaluate(params, batches, models)
 
 
 @dataclass(frozen=True)

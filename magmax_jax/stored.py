@@ -1,6 +1,7 @@
 """The models that a run has kept, read from its checkpoints when they are asked for."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,9 @@ class StoredModels:
         self.run, self.theta_0, self.merges = run, theta_0, merges
         self._layout = layout or one_device()
 
-    @property
+    @cached_property
     def learned(self) -> int:
-        """Tasks that the last checkpoint has learned.
+        """Tasks that the last checkpoint had learned when this was first asked.
 
         Raises:
           UserError: there is no checkpoint yet.

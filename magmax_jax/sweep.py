@@ -57,14 +57,18 @@ def sweep(
     rows = [row for row in out.swept() if row.after_task == learned]
     for name, merge in merges.items():
         found = {(row.scale, row.split) for row in rows if row.model == name}
-        for split, trial in trials.items():
-            missing = [scale for scale in config.values if (scale, split) not in found]
-            if not missing:
-                continue
+        missing = {
+            split: scales
+            for split in trials
+            if (scales := [scale for scale in config.values if (scale, split) not in found])
+        }
+        if missing:
             tau = merge.rule.finalize(stored.state(name, merge))
             models = partial(_stacked, parts.theta_0, tau)
-            counts = _count(config.at_once, models, missing, trial, progress, name)
-            for scale, counted in zip(missing, counts, strict=True):
+        for split, scales in missing.items():
+            trial = trials[split]
+            counts = _count(config.at_once, models, scales, trial, progress, name)
+            for scale, counted in zip(scales, counts, strict=True):
                 rows += evaluation.rows(counted, trial.scenario, learned, name, scale, split)
         rows = choose(rows, apart)
         out.keep_swept(rows)
@@ -204,8 +208,7 @@ def _passes(
         # One shape, so that one program is compiled.
         padded = jnp.array(some + some[-1:] * (at_once - len(some)), jnp.float32)
         shown = f"{name} at {', '.join(f'{scale:g}' for scale in some)}"
-        batches = progress.evaluating(shown, trial.batches, trial.num_batches)
-        counts = trial.evaluate(models(padded), batches, at_once)
+        counts = trial.count(models(padded), progress, shown, at_once)
         for i in range(len(some)):
             yield jax.tree.map(lambda count, i=i: count[i], counts)
 

@@ -88,8 +88,7 @@ class Subject:
 
     def count(self, trial: Trial, params: Params, shown: str) -> Counts:
         """What a model makes of images."""
-        batches = self.progress.evaluating(shown, trial.batches, trial.num_batches)
-        return trial.evaluate(params, batches)
+        return trial.count(params, self.progress, shown)
 
     def leave_out(self, tau: Params) -> Params:
         """A task vector with zeros for what is excluded.

@@ -23,8 +23,9 @@ def norms(subject: Subject) -> Iterator[Record]:
     before = None
     for name, tau in zip(subject.names, subject.taus(), strict=True):
         state = rule.update(state, tau)
-        step = norm(tau) if before is None else norm(task_vector(tau, before))
-        yield {"task": name, "norm": norm(tau), "step": step, "merged": norm(rule.finalize(state))}
+        length = norm(tau)
+        step = length if before is None else norm(task_vector(tau, before))
+        yield {"task": name, "norm": length, "step": step, "merged": norm(rule.finalize(state))}
         before = tau
 
 
