@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from benchmarks.bandwidth import copies, in_place, seconds
+from benchmarks.limits import copies, in_place, seconds
 from benchmarks.machine import describe, why_absent
-from benchmarks.rounds import ROOT, environment
 from benchmarks.shapes import SIZES
 from benchmarks.tables import facts, markdown
+from benchmarks.turns import ROOT, environment
 from magmax_jax.merging import fold, kth_magnitude, rules
 
 PASSES = 4

@@ -3,7 +3,6 @@
 python -m benchmarks.input --output input.md
 """
 
-import json
 import os
 import statistics
 import tempfile
@@ -14,19 +13,19 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 
 from benchmarks.machine import OURS, machine, versions
+from benchmarks.output import Output
 from benchmarks.pictures import KINDS, Kind
 from benchmarks.shapes import SIZES
-from benchmarks.tables import facts, markdown
+from benchmarks.tables import markdown
+from benchmarks.workloads import training
 from experiments.presets import TINY_CLIP
-from magmax_jax.config import TrainConfig
-from magmax_jax.data import Batch, Preprocessing, Source, train_batches
-from magmax_jax.models import CLIP, VisionConfig
-from magmax_jax.training import Objective, make_trainer
+from magmax_jax.data import Batch, Source, train_batches
+from magmax_jax.models import CLIP
+from magmax_jax.planning import forward_flops
 
 READERS = {"1 thread": (0, 1), "2 threads": (0, 2), "1 process": (1, 1), "2 processes": (2, 1)}
 """Worker processes, and threads of each (or of this one)."""
@@ -90,27 +89,9 @@ def _rate(batches: Iterator[Batch], seconds: float) -> float:
 def step(settings: Settings, model: str) -> Rate:
     """Training on one batch that is on the device already, preprocessing included."""
     clip = CLIP.from_pretrained(model)
-    size, width = clip.config.vision.image_size, clip.config.projection
-    tower, theta = clip.image_tower("float32")
-    trainer = make_trainer(tower, Preprocessing(size), TrainConfig())
-    b = settings.batch_size
-    random = np.random.default_rng(settings.seed)
-    batch = trainer.place(
-        Batch(
-            random.integers(0, 256, (b, size, size, 3), np.uint8),
-            np.tile(np.array([0, 0, size, size], np.int32), (b, 1)),
-            np.zeros(b, np.int32),
-            np.arange(b, dtype=np.int32),
-            np.ones(b, bool),
-        )
-    )
-    objective = Objective(
-        head=jnp.eye(width, 10),
-        classes=jnp.ones(10, bool),
-        heads=jnp.zeros(10, jnp.int32),
-        warmup=jnp.int32(1),
-        steps=jnp.int32(100),
-        key=jax.random.key(0),
+    size, b = clip.config.vision.image_size, settings.batch_size
+    trainer, theta, batch, objective = training(
+        clip.config, b, "float32", tower=clip.image_tower("float32")
     )
     state, rates = trainer.init(theta), []
     for _ in range(1 + settings.repeats):
@@ -120,22 +101,9 @@ def step(settings: Settings, model: str) -> Rate:
     return Rate(f"{Path(model).name}, {size} px", "measured here, float32", rates[1:])
 
 
-def flops(vision: VisionConfig) -> float:
-    """Floating-point operations of a training step, per image: a multiplication and an addition are
-    two, a step is three forward passes.
-
-    A block of width d, with an MLP of width m, takes n (8 d^2 + 4 d m) in its matrices and 4 n^2 d
-    in attention, for n tokens; the embedding takes 6 d (side of a patch)^2 for each patch.
-    """
-    d, patches = vision.width, (vision.image_size // vision.patch_size) ** 2
-    n = patches + 1  # and the class token
-    block = n * (8 * d**2 + 4 * d * vision.mlp) + 4 * n**2 * d
-    return 3 * (vision.layers * block + patches * 6 * d * vision.patch_size**2)
-
-
 def computed(settings: Settings) -> Rate:
     """ViT-B/16's step, for a device that nobody has measured here."""
-    need = flops(SIZES["vit-b16"].model.vision)
+    need = 3 * forward_flops(SIZES["vit-b16"].model)
     how = f"computed, not measured: {need / 1e9:.0f} GFLOP / {settings.flops / 1e12:g} TFLOP/s"
     return Rate("CLIP ViT-B/16, 224 px", how, [settings.flops / need])
 
@@ -168,24 +136,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         "load": f"{before:.1f} before, {os.getloadavg()[0]:.1f} at the end",
         "repeats": f"{settings.repeats} of at least {settings.seconds:g} s",
     }
-    text = "\n\n".join(
-        [
-            facts(description),
-            "## Images a second that are read",
-            markdown(["", *READERS, "workers for ViT-B/16"], rows(readings, need.median)),
-            "## Images a second that a training step takes",
-            markdown(
-                ["", "images/s", "how it is known"],
-                [[rate.name, f"{rate.median:,.0f}", rate.reader] for rate in steps],
-            ),
-        ]
-    )
-    print(text)
-    if settings.output:
-        settings.output.write_text(text + "\n")
-        lines = [{"environment": description}, *(rate._asdict() for rate in (*readings, *steps))]
-        written = "".join(json.dumps(line) + "\n" for line in lines)
-        settings.output.with_suffix(".jsonl").write_text(written)
+    output = Output(settings.output, description)
+    for rate in (*readings, *steps):
+        output.record(rate._asdict())
+    output.show("## Images a second that are read")
+    columns = ["", *READERS, "workers for ViT-B/16"]
+    output.show(markdown(columns, rows(readings, need.median)))
+    output.show("## Images a second that a training step takes")
+    shown = [[rate.name, f"{rate.median:,.0f}", rate.reader] for rate in steps]
+    output.show(markdown(["", "images/s", "how it is known"], shown))
 
 
 if __name__ == "__main__":

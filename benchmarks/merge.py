@@ -6,11 +6,10 @@ python -m benchmarks.merge --peers PYTHON --output results.md
 import contextlib
 import dataclasses
 import fnmatch
-import json
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,8 +20,10 @@ from benchmarks.checkpoints import make_checkpoints
 from benchmarks.contenders import contenders
 from benchmarks.machine import describe, why_absent
 from benchmarks.measuring import Limits, Run
-from benchmarks.rounds import environment, run_round
-from benchmarks.tables import COLUMNS, facts, markdown, merge_rows
+from benchmarks.output import Output
+from benchmarks.rounds import run_round
+from benchmarks.tables import COLUMNS, markdown, merge_rows
+from benchmarks.turns import environment
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "checkpoints": f"{settings.size}, float32, seed {settings.seed}",
         "limits": f"{settings.memory_limit:g} GB of private memory, {settings.time_limit:g} s",
     }
-    _show(facts(description), settings.output, first=True)
-    _record({"environment": description}, settings.output, first=True)
+    output = Output(settings.output, description)
     with contextlib.ExitStack() as stack:
         base = settings.work or stack.enter_context(tempfile.TemporaryDirectory())
         work = Path(base).resolve()
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 row = {"models": models, "contender": name, "repeat": repeat}
                 line = f"{models} models, {name}: {run.seconds:.2f} s, {run.outcome}"
                 print(line, file=sys.stderr, flush=True)
-                _record(row | dataclasses.asdict(run), settings.output)
+                output.record(row | dataclasses.asdict(run))
 
             of_these, to = paths[: models + 1], Path(outputs) / str(models)
             done = run_round(
@@ -90,25 +90,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             rows = merge_rows(chosen, done.runs, absent, done.differences)
             table = markdown(COLUMNS, rows)
-            _show(f"\n## {models} models\n\n{table}", settings.output)
+            output.show(f"## {models} models\n\n{table}")
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _show(text: str, output: Path | None, first: bool = False) -> None:
-    print(text, flush=True)
-    if output:
-        with output.open("w" if first else "a") as file:
-            file.write(text + "\n")
-
-
-def _record(row: Mapping, output: Path | None, first: bool = False) -> None:
-    """Appends to the raw results, so that those of a run that is interrupted are there too."""
-    if output:
-        with output.with_suffix(".jsonl").open("w" if first else "a") as file:
-            file.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":

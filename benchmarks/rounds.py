@@ -10,8 +10,7 @@ from benchmarks.comparing import compare
 from benchmarks.contenders import Contender, Job
 from benchmarks.measuring import Limits, Run, measure
 from benchmarks.peers.arguments import WEIGHTS
-
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.turns import ROOT, environment
 
 
 @dataclass(frozen=True)
@@ -22,11 +21,6 @@ class Round:
     """By the contender's name, in their order."""
     differences: dict[str, str]
     """How a contender's merged model differs from ours, by name."""
-
-
-def environment() -> dict[str, str]:
-    """The children's: this working tree can be imported, and no hub is asked for anything."""
-    return os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
 
 
 def run_round(

@@ -1,4 +1,4 @@
-"""The CLIPs that are merged: ViT-B/16, and two smaller ones for trials."""
+"""The CLIPs that are trained and merged: two published ones, and two smaller ones for trials."""
 
 from dataclasses import dataclass
 
@@ -55,8 +55,9 @@ def _size(
 
 
 SIZES = {
+    "vit-l14": _size((1024, 24, 16), (768, 12, 12), 768, 224, 14, 49408, 77),
     "vit-b16": _size((768, 12, 12), (512, 12, 8), 512, 224, 16, 49408, 77),
     "small": _size((256, 4, 4), (192, 4, 4), 128, 96, 16, 8000, 77),
     "tiny": _size((64, 2, 2), (48, 2, 2), 32, 32, 8, 400, 16),
 }
-"""CLIP ViT-B/16, 149.6 M parameters, and two for trials: of 6.8 M and of 0.2 M."""
+"""CLIP ViT-L/14 and ViT-B/16, 427.6 and 149.6 M parameters, and two of 6.8 and 0.2 M for trials."""

@@ -9,8 +9,27 @@ import jax.numpy as jnp
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool) -> jax.Array:
     """softmax(q k^T / sqrt(e)) v, (b, n, h, e) each; the softmax is computed in float32."""
-    kernel = "cudnn" if fits_cudnn(q) else "xla"
-    return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation=kernel)
+    if fits_cudnn(q):
+        return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation="cudnn")
+    return _explicit(q, k, v, causal)
+
+
+def _explicit(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
+    """`attend` for any device.
+
+    Heads come before tokens, so that every product is a plain batched one, and weights are divided
+    by their sum after the second product, on e numbers a token instead of n.
+    """
+    n, scale = q.shape[1], q.shape[-1] ** -0.5
+    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))  # (b, h, n, e)
+    scores = jnp.matmul(q, k.swapaxes(2, 3), preferred_element_type=jnp.float32) * scale
+    if causal:
+        scores = jnp.where(jnp.tri(n, dtype=bool), scores, -jnp.inf)
+    highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))  # cancels out
+    weights = jnp.exp(scores - highest)  # (b, h, n, n), in (0, 1]
+    sums = weights.sum(axis=-1, keepdims=True)
+    mixed = jnp.matmul(weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    return (mixed / sums).astype(v.dtype).swapaxes(1, 2)
 
 
 def fits_cudnn(q: jax.Array) -> bool:

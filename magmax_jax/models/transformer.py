@@ -8,10 +8,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from magmax_jax.models.activations import ACTIVATIONS
 from magmax_jax.models.attention import attend
 from magmax_jax.models.config import TowerConfig
+
+KEPT = "kept"
+"""What a block keeps for the gradient besides its input, by name: the products that are dear, q, k
+and v together, the tokens between its halves, and the MLP's before the activation."""
 
 
 def layer_norm(config: TowerConfig, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
@@ -37,7 +42,8 @@ class Attention(nnx.Module):
     def __call__(self, x: jax.Array, n: int) -> jax.Array:
         """(b n, d) -> (b n, d), each of b sequences of n tokens attending to itself."""
         d, h = x.shape[-1], self.heads
-        q, k, v = jnp.split(self.qkv(x).reshape(-1, n, 3 * h, d // h), 3, axis=2)  # (b, n, h, d/h)
+        qkv = checkpoint_name(self.qkv(x), KEPT)
+        q, k, v = jnp.split(qkv.reshape(-1, n, 3 * h, d // h), 3, axis=2)  # (b, n, h, d/h)
         return self.out(attend(q, k, v, causal=self.causal).reshape(-1, d))
 
 
@@ -57,8 +63,9 @@ class Block(nnx.Module):
 
     def __call__(self, x: jax.Array, n: int) -> jax.Array:
         """(b n, d) -> (b n, d), sequences of n tokens."""
-        x = x + self.attention(self.norm1(x), n)
-        return x + self.fc2(ACTIVATIONS[self.activation](self.fc1(self.norm2(x))))
+        x = checkpoint_name(x + self.attention(self.norm1(x), n), KEPT)
+        hidden = checkpoint_name(self.fc1(self.norm2(x)), KEPT)
+        return x + self.fc2(ACTIVATIONS[self.activation](hidden))
 
 
 def stacked_blocks(config: TowerConfig, *, causal: bool, dtype: jnp.dtype, rngs: nnx.Rngs) -> Block:
@@ -81,9 +88,11 @@ def apply_blocks(
     """Walks x (b, n, d) through the stack; one block is compiled, whatever the depth.
 
     Tokens are flattened to (b n, d) on the way: plain matrix products are the fastest everywhere.
+    For the gradient a block keeps what is dear to compute, `KEPT`; norms, activations and weights
+    of attention are computed again, which is faster than writing and reading them.
 
     Args:
-      remat: keep only each block's input for the gradient, and compute the rest again.
+      remat: keep only each block's input for the gradient, and compute all the rest again.
       whole: puts one block's parameters together where devices hold pieces of them.
     """
     graphdef, params = nnx.split(blocks)
@@ -92,10 +101,14 @@ def apply_blocks(
     def step(x, params):
         return nnx.merge(graphdef, whole(params) if whole else params)(x, n), None
 
-    if remat:
-        step = jax.checkpoint(step, prevent_cse=False)  # within a scan nothing is merged anyway
-    elif whole:
-        # Whole parameters of all blocks must not wait for the gradient: products alone are kept.
-        kept = jax.checkpoint_policies.dots_saveable
-        step = jax.checkpoint(step, prevent_cse=False, policy=kept)
+    # Within a scan nothing is merged with what it repeats anyway.
+    policy = jax.checkpoint_policies.nothing_saveable if remat else _keeps
+    step = jax.checkpoint(step, prevent_cse=False, policy=policy)
     return jax.lax.scan(step, x.reshape(b * n, d), params)[0].reshape(b, n, d)
+
+
+def _keeps(primitive: jax.extend.core.Primitive, *inputs, **params) -> bool:
+    """Whether an operation's results are kept for the gradient: `KEPT`, and what cuDNN's attention
+    returns, whose gradient takes them as they are."""
+    named = jax.checkpoint_policies.save_only_these_names(KEPT)
+    return named(primitive, *inputs, **params) or "dot_product_attention" in primitive.name

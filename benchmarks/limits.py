@@ -1,7 +1,11 @@
-"""How fast this machine copies memory, in several ways: nothing that moves bytes is faster."""
+"""The limits that everything is held against: how fast a device multiplies matrices and copies.
+
+Nothing that multiplies or moves as much is faster.
+"""
 
 import functools
 import os
+import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +25,31 @@ def seconds(call: Callable[[], Any], repeats: int) -> list[float]:
         jax.block_until_ready(call())
         taken.append(time.perf_counter() - start)
     return taken
+
+
+def matmul_peak(dtype: str, repeats: int, sides: tuple[int, ...] = ()) -> float:
+    """Floating-point operations a second of large matrix products, the best of several shapes.
+
+    Args:
+      dtype: of both factors and the product; sums are float32.
+      sides: of square factors; by default such as fill the device, and on a CPU also the shapes of
+        ViT-B/16's MLP, which there are faster than squares.
+    """
+    cpu = jax.default_backend() == "cpu"
+    shapes = [(n, n, n) for n in sides or ((2048, 4096) if cpu else (4096, 8192, 16384))]
+    if cpu and not sides:
+        shapes += [(3152, 768, 2304), (3152, 768, 3072), (3152, 3072, 768)]
+    product = jax.jit(jnp.matmul)
+
+    def rate(m: int, k: int, n: int) -> float:
+        keys = jax.random.split(jax.random.key(0))
+        a, b = (
+            jax.random.normal(key, shape, jnp.dtype(dtype))
+            for key, shape in zip(keys, ((m, k), (k, n)), strict=True)
+        )
+        return 2.0 * m * k * n / statistics.median(seconds(lambda: product(a, b), repeats))
+
+    return max(rate(*shape) for shape in shapes)
 
 
 def copies(tree: Any, repeats: int) -> dict[str, list[float]]:

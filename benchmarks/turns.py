@@ -1,0 +1,152 @@
+"""Contenders that are processes and take turns: each is prepared once, then timed call by call.
+
+What drifts on the machine thus drifts for all, no one's imports or compilations are in anyone's
+seconds, and every one has a process's memory for itself. A contender is a module that calls
+`serve`; this file needs the standard library alone, so that it can be one of any environment.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+
+Facts = dict[str, Any]
+"""What a contender tells of itself; JSON."""
+
+
+class Prepared(NamedTuple):
+    """A contender, ready.
+
+    Attributes:
+      facts: what it has to tell beforehand, as how long it took to compile.
+      call: does the work once, and returns when it is done.
+      last: what it has to tell in the end, as how much memory it took.
+    """
+
+    facts: Facts
+    call: Callable[[], object]
+    last: Callable[[], Facts] = dict
+
+
+def serve(prepare: Callable[[Facts], Prepared]) -> None:
+    """The contender's side: prepares from the settings in argv, then does what it is asked for.
+
+    A line of JSON answers the preparation, every call and the end; all else that is printed goes to
+    stderr.
+    """
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(facts: Facts) -> None:
+        print(json.dumps(facts), file=answers, flush=True)
+
+    ready = prepare(json.loads(sys.argv[1]))
+    answer(ready.facts)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        ready.call()
+        answer({"seconds": time.perf_counter() - start})
+    answer(ready.last())
+
+
+@dataclass
+class Contestant:
+    """The other side of one contender; a context that leaves no process behind.
+
+    Attributes:
+      facts: what it told, beforehand and in the end.
+      seconds: of every call.
+      failure: why it took no further part: the last line that it wrote to stderr, or None.
+    """
+
+    name: str
+    command: Sequence[str]
+    settings: Facts
+    environment: Mapping[str, str] | None = None
+    facts: Facts = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    failure: str | None = None
+
+    def __enter__(self) -> "Contestant":
+        self._log = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [*self.command, json.dumps(self.settings)], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=self._log, text=True, cwd=ROOT,
+            env=self.environment or environment(),
+        )  # fmt: skip
+        self.facts |= self._answer()
+        return self
+
+    def call(self) -> None:
+        """Asks for one call, if it still takes part."""
+        if self.failure is None:
+            self._ask()
+            answer = self._answer()
+            self.seconds += [answer["seconds"]] if answer else []
+
+    def __exit__(self, *raised: object) -> None:
+        if self.failure is None and raised[0] is None:
+            self._process.stdin.close()
+            self.facts |= self._answer()
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            with contextlib.suppress(BrokenPipeError):  # a request that it never read
+                stream.close()
+
+    def _ask(self) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it has ended, as its answer will tell
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+
+    def _answer(self) -> Facts:
+        line = self._process.stdout.readline()
+        if line:
+            return json.loads(line)
+        code = self._process.wait()
+        self._log.seek(0)
+        said = [line.strip() for line in self._log if line.strip()]
+        self.failure = said[-1] if said else f"it ended with exit status {code}, without a word"
+        return {}
+
+
+def take_turns(
+    contestants: Iterable[Contestant],
+    repeats: int,
+    told: Callable[[Contestant], None] = lambda contestant: None,
+) -> list[Contestant]:
+    """Prepares all, calls each once unheeded and then `repeats` times, round robin.
+
+    Args:
+      told: is called after each call that counts.
+    """
+    with contextlib.ExitStack() as stack:
+        field = [stack.enter_context(contestant) for contestant in contestants]
+        for repeat in range(1 + repeats):
+            for contestant in field:
+                contestant.call()
+                if repeat == 0:
+                    contestant.seconds.clear()
+                else:
+                    told(contestant)
+    return field
+
+
+def environment(**more: str) -> dict[str, str]:
+    """A child's: this working tree can be imported, no hub is asked for anything, and JAX takes the
+    memory that it needs and no more, so that others have room beside it."""
+    ours = {
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    }
+    return os.environ | ours | more

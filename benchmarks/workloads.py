@@ -1,0 +1,96 @@
+"""The work that is timed: an image tower of random weights, a batch of noise, the training step.
+
+Speed does not depend on the numbers, so far as none of them is zero, infinite or denormal.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from magmax_jax.config import TrainConfig
+from magmax_jax.data import Batch, Preprocessing
+from magmax_jax.models import CLIPConfig
+from magmax_jax.models.clip import VisionTower
+from magmax_jax.sharding import Layout, one_device
+from magmax_jax.training import Objective, Trainer, make_trainer
+
+CLASSES = 100
+
+
+class Training(NamedTuple):
+    """What a training step takes."""
+
+    trainer: Trainer
+    theta: nnx.State
+    batch: Batch
+    """On the device."""
+    objective: Objective
+
+
+def image_tower(
+    config: CLIPConfig, dtype: str, seed: int = 0, **options
+) -> tuple[nnx.GraphDef, nnx.State]:
+    """The image tower and random float32 parameters; `options` are `VisionTower`'s."""
+
+    def made(key: jax.Array) -> VisionTower:
+        kind, rngs = jnp.dtype(dtype), nnx.Rngs(key)
+        return VisionTower(config.vision, config.projection, dtype=kind, rngs=rngs, **options)
+
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: made(jax.random.key(0))))
+    return graphdef, jax.jit(lambda key: nnx.state(made(key), nnx.Param))(jax.random.key(seed))
+
+
+def images(batch_size: int, side: int, seed: int = 0) -> Batch:
+    """Noise on the host: uint8 (b, side, side, 3), every row a sample."""
+    random = np.random.default_rng(seed)
+    return Batch(
+        image=random.integers(0, 256, (batch_size, side, side, 3), np.uint8),
+        box=np.tile(np.array([0, 0, side, side], np.int32), (batch_size, 1)),
+        label=random.integers(0, CLASSES, batch_size).astype(np.int32),
+        index=np.arange(batch_size, dtype=np.int32),
+        mask=np.ones(batch_size, bool),
+    )
+
+
+def head(projection: int, seed: int = 0) -> jax.Array:
+    """A zero-shot head of random directions, float32 (p, k)."""
+    directions = jax.random.normal(jax.random.key(seed), (projection, CLASSES))
+    return directions / jnp.linalg.norm(directions, axis=0)
+
+
+def training(
+    config: CLIPConfig,
+    batch_size: int,
+    dtype: str,
+    train: TrainConfig | None = None,
+    layout: Layout | None = None,
+    tower: tuple[nnx.GraphDef, nnx.State] | None = None,
+) -> Training:
+    """The product's own step on a batch of noise of the tower's size.
+
+    Args:
+      train: the recipe; the paper's by default.
+      tower: graph and parameters; `image_tower` of the configuration by default.
+      layout: where they lie; on one device by default.
+    """
+    layout = layout or one_device()
+    side = config.vision.image_size
+    graphdef, theta = tower or image_tower(config, dtype, whole=layout.whole)
+    trainer = make_trainer(graphdef, Preprocessing(side), train or TrainConfig(), layout=layout)
+    objective = Objective(
+        head=head(config.projection),
+        classes=jnp.ones(CLASSES, bool),
+        heads=jnp.zeros(CLASSES, jnp.int32),
+        warmup=jnp.int32(1),
+        steps=jnp.int32(1000),
+        key=jax.random.key(0),
+    )
+    return Training(
+        trainer,
+        layout.params(theta),
+        trainer.place(images(batch_size, side)),
+        layout.replicate(objective),
+    )
