@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import Primitive
 
 from magmax_jax.models.activations import ACTIVATIONS
 from magmax_jax.models.attention import attend
 from magmax_jax.models.config import TowerConfig
 
 KEPT = "kept"
-"""What a block keeps for the gradient besides its input, by name: the products that are dear, q, k
-and v together, the tokens between its halves, and the MLP's before the activation."""
+"""The name of what a block keeps for the gradient besides its input: q, k and v together, the
+tokens between its halves, and what goes into the MLP's activation."""
 
 
 def layer_norm(config: TowerConfig, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
@@ -107,7 +108,7 @@ def apply_blocks(
     return jax.lax.scan(step, x.reshape(b * n, d), params)[0].reshape(b, n, d)
 
 
-def _keeps(primitive: jax.extend.core.Primitive, *inputs, **params) -> bool:
+def _keeps(primitive: Primitive, *inputs, **params) -> bool:
     """Whether an operation's results are kept for the gradient: `KEPT`, and what cuDNN's attention
     returns, whose gradient takes them as they are."""
     named = jax.checkpoint_policies.save_only_these_names(KEPT)

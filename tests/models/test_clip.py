@@ -12,6 +12,7 @@ from flax import nnx
 
 from magmax_jax.models import CLIP, Companions, normalise
 from magmax_jax.models.positions import interpolate_positions
+from magmax_jax.models.transformer import apply_blocks
 from tests.models.weights import CONFIGS, IDS, pixels, weights, write_checkpoint
 
 
@@ -172,4 +173,24 @@ def test_blocks_computed_again_give_the_same_gradient_in_less_memory(tiny_clip):
         memory[remat] = compiled.memory_analysis().temp_size_in_bytes
     largest = jnp.abs(found[False]).max()
     np.testing.assert_allclose(found[True], found[False], rtol=0, atol=1e-6 * largest)
-    assert memory[True] < 0.8 * memory[False]
+    assert memory[True] < 0.9 * memory[False]
+
+
+def kept_widths(model: CLIP, remat: bool) -> list[int]:
+    """Of what every block of the image tower keeps of each token for the gradient."""
+    graphdef, params = nnx.split(model.vision.blocks)
+    x = jnp.ones((2, 5, model.config.vision.width))
+
+    def walk(params):
+        return apply_blocks(nnx.merge(graphdef, params), x, remat)
+
+    kept = jax.tree.leaves(jax.vjp(walk, params)[1])
+    layers = model.config.vision.layers
+    return sorted(leaf.shape[-1] for leaf in kept if leaf.shape[:2] == (layers, 2 * 5))
+
+
+def test_a_block_keeps_its_dear_products_alone(tiny_clip):
+    model = CLIP.from_pretrained(tiny_clip)
+    width, mlp = model.config.vision.width, model.config.vision.mlp
+    assert kept_widths(model, remat=False) == sorted([width, 3 * width, width, mlp])
+    assert kept_widths(model, remat=True) == [width]

@@ -1,0 +1,162 @@
+"""What makes the training step fast: each choice of the product against another way, in one run.
+
+python -m benchmarks.levers --output levers.md
+"""
+
+import contextlib
+import fnmatch
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax
+import tyro
+
+from benchmarks import alternatives as other
+from benchmarks.machine import OURS, machine, versions
+from benchmarks.output import Output
+from benchmarks.shapes import SIZES
+from benchmarks.tables import markdown
+from benchmarks.workloads import training
+from magmax_jax.config import TrainConfig
+
+COLUMNS = [
+    "what the product does", "the other way", "ours, s", "other, s", "other / ours",
+    "temporary memory, ours and other, GB", "compilation, ours and other, s",
+]  # fmt: skip
+
+
+class Lever(NamedTuple):
+    """One choice.
+
+    Attributes:
+      ours: what the product does.
+      theirs: what it could do instead.
+      context: within which the step is built that other way.
+      only: the backend or the dtype for which it makes a difference; None for all.
+    """
+
+    ours: str
+    theirs: str
+    context: Callable[[], contextlib.AbstractContextManager]
+    only: Literal["gpu", "bfloat16"] | None = None
+
+
+policies = jax.checkpoint_policies
+LEVERS = [
+    Lever("heads before tokens, explicit", "jax.nn, tokens first, XLA", other.attention_of_jax),
+    Lever("cuDNN's attention", "explicit", other.attention_without_cudnn, only="gpu"),
+    Lever("divided after the second product", "softmax first", other.weights_divided_first),
+    Lever("q, k, v in one product", "three products", other.three_products),
+    Lever("kernels (in, out)", "kernels (out, in)", other.kernels_out_in),
+    Lever("patches by a product", "a convolution", other.convolution),
+    Lever("a scan over layers", "unrolled", other.layers_unrolled),
+    Lever(
+        "three products a block are kept", "everything is kept",
+        lambda: other.kept(policies.everything_saveable),
+    ),
+    Lever(
+        "three products a block are kept", "every product is kept",
+        lambda: other.kept(policies.dots_saveable),
+    ),
+    Lever(
+        "three products a block are kept", "only its input is kept (remat)",
+        lambda: other.kept(policies.nothing_saveable),
+    ),
+    Lever("Adam leaf by leaf", "all parameters in one vector", other.parameters_in_one_vector),
+    Lever(
+        "kernels cast block by block", "all before the layers",
+        other.kernels_cast_before_the_layers, only="bfloat16",
+    ),
+    Lever("the state's buffers are donated", "not donated", other.state_not_donated),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Times the training step as it is and with one difference at a time, pair by pair."""
+
+    size: Literal["vit-l14", "vit-b16", "small", "tiny"] = "vit-b16"
+    batch_size: int | None = None
+    """16 on a CPU, else 128."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Of the computation: float32 on a CPU, else bfloat16."""
+    repeats: int = 5
+    """Of each pair, in turn; the medians are told."""
+    only: tuple[str, ...] = ("*",)
+    """Shell patterns of what is done the other way."""
+    output: Path | None = None
+    """File for the table; every single run goes into a .jsonl beside it."""
+
+
+class Step:
+    """A compiled training step and its state."""
+
+    def __init__(self, settings: Settings, context: contextlib.AbstractContextManager):
+        recipe = TrainConfig()
+        config = SIZES[settings.size].model
+        with context:
+            work = training(config, settings.batch_size, settings.dtype, recipe)
+            self._state, self._rest = work.trainer.init(work.theta), (work.batch, work.objective)
+            lowered = work.trainer.step.lower(self._state, *self._rest, ())
+            start = time.perf_counter()
+            self._compiled = lowered.compile()
+        self.compilation = time.perf_counter() - start
+        self.temporary: int = self._compiled.memory_analysis().temp_size_in_bytes
+        """Bytes that a step takes besides its state."""
+
+    def seconds(self) -> float:
+        start = time.perf_counter()
+        self._state, _ = jax.block_until_ready(self._compiled(self._state, *self._rest, ()))
+        return time.perf_counter() - start
+
+
+def compare(settings: Settings, lever: Lever) -> tuple[list[str], dict]:
+    """A row of the table, and all that was measured for it."""
+    pair = Step(settings, contextlib.nullcontext()), Step(settings, lever.context())
+    for step in pair:
+        step.seconds()
+    taken = [[step.seconds() for step in pair] for _ in range(settings.repeats)]
+    ours, theirs = (list(times) for times in zip(*taken, strict=True))
+    ratio = statistics.median(theirs) / statistics.median(ours)
+    row = [
+        lever.ours,
+        lever.theirs,
+        f"{statistics.median(ours):.3g}",
+        f"{statistics.median(theirs):.3g}",
+        f"{ratio:.3f}",
+        " ".join(f"{step.temporary / 1e9:.2f}" for step in pair),
+        " ".join(f"{step.compilation:.1f}" for step in pair),
+    ]
+    measured = {"ours": ours, "theirs": theirs, "temporary": [s.temporary for s in pair]}
+    return row, {"lever": lever.ours, "other": lever.theirs} | measured
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    settings = tyro.cli(Settings, args=argv, prog="benchmarks.levers", description=__doc__)
+    backend = jax.default_backend()
+    defaults = (16, "float32") if backend == "cpu" else (128, "bfloat16")
+    settings = Settings(
+        settings.size, settings.batch_size or defaults[0], settings.dtype or defaults[1],
+        settings.repeats, settings.only, settings.output,
+    )  # fmt: skip
+    found = ", ".join(f"{k} {v}" for k, v in versions(OURS).items())
+    work = f"{settings.size}, batch {settings.batch_size}, {settings.dtype}"
+    description = {"versions": found, "device": jax.devices()[0].device_kind, "step": work}
+    output, rows = Output(settings.output, machine() | description), []
+    for lever in LEVERS:
+        if lever.only not in (None, backend, settings.dtype):
+            continue
+        if any(fnmatch.fnmatchcase(lever.theirs, pattern) for pattern in settings.only):
+            row, measured = compare(settings, lever)
+            output.record(measured)
+            rows.append(row)
+            print(row, flush=True)
+    output.show(markdown(COLUMNS, rows))
+
+
+if __name__ == "__main__":
+    main()
