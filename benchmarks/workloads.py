@@ -18,6 +18,8 @@ from magmax_jax.sharding import Layout, one_device
 from magmax_jax.training import Objective, Trainer, make_trainer
 
 CLASSES = 100
+SPREAD = 0.02
+"""Standard deviation of parameters, around one for the scales of norms and else around zero."""
 
 
 class Training(NamedTuple):
@@ -34,13 +36,18 @@ def image_tower(
     config: CLIPConfig, dtype: str, seed: int = 0, **options
 ) -> tuple[nnx.GraphDef, nnx.State]:
     """The image tower and random float32 parameters; `options` are `VisionTower`'s."""
+    random = np.random.default_rng(seed)
 
-    def made(key: jax.Array) -> VisionTower:
-        kind, rngs = jnp.dtype(dtype), nnx.Rngs(key)
-        return VisionTower(config.vision, config.projection, dtype=kind, rngs=rngs, **options)
+    def made() -> VisionTower:
+        options["dtype"] = jnp.dtype(dtype)
+        return VisionTower(config.vision, config.projection, rngs=nnx.Rngs(0), **options)
 
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: made(jax.random.key(0))))
-    return graphdef, jax.jit(lambda key: nnx.state(made(key), nnx.Param))(jax.random.key(seed))
+    def numbers(path: tuple[str, ...], leaf: nnx.Param) -> nnx.Param:
+        noise = SPREAD * random.standard_normal(leaf.shape, np.float32)
+        return leaf.replace(jnp.asarray(noise + (path[-1] == "scale"), jnp.float32))
+
+    graphdef, shapes = nnx.split(nnx.eval_shape(made), nnx.Param)
+    return graphdef, nnx.map_state(numbers, shapes)
 
 
 def images(batch_size: int, side: int, seed: int = 0) -> Batch:
