@@ -56,8 +56,9 @@ def test_cudnn_is_for_what_it_can_do(monkeypatch, dtype, width, capability, fits
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_cudnn_is_asked_for_the_same_function(monkeypatch, causal):
-    given, asked = queries(jnp.bfloat16), []
+@pytest.mark.parametrize("tokens", [4, 5])
+def test_cudnn_is_asked_for_the_same_function(monkeypatch, tokens, causal):
+    given, asked = [x[:, :tokens] for x in queries(jnp.bfloat16)], []
     expected = attend(*(x.astype(jnp.float32) for x in given), causal=causal)
     compute = jax.nn.dot_product_attention
 
@@ -85,3 +86,22 @@ def test_large_scores_overflow_nowhere():
     q, k, v = (1e3 * x for x in queries())
     found, gradient = jax.value_and_grad(lambda q: attend(q, k, v, causal=True).sum())(q)
     assert np.isfinite(found) and np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("tokens", [4, 5])
+@pytest.mark.parametrize("causal", [False, True])
+def test_cudnn_is_lowered_for_any_number_of_tokens_with_its_gradient(monkeypatch, tokens, causal):
+    """As for a GPU with cuDNN, without one: what JAX would refuse there it refuses here."""
+    internals = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
+    monkeypatch.setattr(internals, "check_cudnn_version", lambda: 91000)
+    on_gpu(monkeypatch, "9.0")
+    q = jax.ShapeDtypeStruct((2, tokens, 3, 16), jnp.bfloat16)
+
+    def summed(q, k, v):
+        return attend(q, k, v, causal=causal).astype(jnp.float32).sum()
+
+    traced = jax.jit(jax.grad(summed, argnums=(0, 1, 2))).trace(q, q, q)
+    program = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "__cudnn$fmhaSoftmax(" in program and "__cudnn$fmhaSoftmaxBackward(" in program
+    assert [gradient.shape for gradient in traced.out_info] == [q.shape] * 3
+    assert ("PADDING" in program) == (tokens == 5)
