@@ -1,0 +1,101 @@
+"""Every benchmark, one after another, their tables in one folder.
+
+python -m benchmarks --peers PYTHON --output results
+"""
+
+import fnmatch
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import tyro
+
+from benchmarks.turns import ROOT, environment
+from magmax_jax.errors import UserError, exit_code
+
+
+class Benchmark(NamedTuple):
+    """A module of this package.
+
+    Attributes:
+      command: its name, and that of a part of it.
+      peers: whether it takes `--peers`.
+      trial: flags with which it takes seconds; their figures say nothing.
+    """
+
+    command: tuple[str, ...]
+    peers: bool
+    trial: str
+
+    @property
+    def name(self) -> str:
+        return "-".join(self.command)
+
+
+TINY = "--size tiny --repeats 1"
+BENCHMARKS = [
+    Benchmark(("train",), True, f"{TINY} --batch-sizes 2 --limit-sides 64"),
+    Benchmark(("levers",), False, f"{TINY} --batch-size 2 --only unrolled"),
+    Benchmark(("feeding",), False, f"{TINY} --batch-size 2 --steps 2 --sides 16"),
+]
+"""In the order in which they are run."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Runs every benchmark with its defaults for this machine, or its accelerator."""
+
+    output: Path
+    """Folder for a table, a file of every single run and a log of each."""
+    peers: Path = Path(sys.executable)
+    """The python of the peers' environment (requirements-peers.txt)."""
+    only: tuple[str, ...] = ("*",)
+    """Shell patterns of their names: train, levers, merge-memory, ..."""
+    trial: bool = False
+    """With the smallest models, once: whether all of it runs here, not how fast anything is."""
+
+
+def run(settings: Settings) -> None:
+    """Goes on after one that fails.
+
+    Raises:
+      UserError: no benchmark has such a name, or some have failed, which are named.
+    """
+    chosen = [
+        benchmark
+        for benchmark in BENCHMARKS
+        if any(fnmatch.fnmatchcase(benchmark.name, pattern) for pattern in settings.only)
+    ]
+    if not chosen:
+        names = ", ".join(benchmark.name for benchmark in BENCHMARKS)
+        raise UserError(f"--only {' '.join(settings.only)}: there are {names}")
+    settings.output.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for benchmark in chosen:
+        tables = (settings.output / f"{benchmark.name}.md").absolute()
+        log = tables.with_suffix(".log")
+        command = [sys.executable, "-m", f"benchmarks.{benchmark.command[0]}"]
+        command += [*benchmark.command[1:], "--output", str(tables)]
+        command += ["--peers", str(settings.peers.absolute())] if benchmark.peers else []
+        command += benchmark.trial.split() if settings.trial else []
+        print(f"{benchmark.name}: {tables}", flush=True)
+        with log.open("w") as file:
+            ended = subprocess.run(
+                command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment()
+            )
+        if ended.returncode:
+            failed.append(f"{benchmark.name} (see {log})")
+    if failed:
+        raise UserError(f"failed: {', '.join(failed)}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    settings = tyro.cli(Settings, args=argv, prog="benchmarks", description=__doc__)
+    return exit_code(lambda: run(settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
