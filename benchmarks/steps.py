@@ -1,6 +1,8 @@
 """Ours, as a contender: the product's own training step on a batch that is on the device."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -21,7 +23,7 @@ def prepare(settings: Facts) -> Prepared:
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is told, not remembered
     b, steps = settings["batch_size"], settings["steps"]
 
-    def fitting(call):
+    def fitting(call: Callable[[], Any]) -> Any:
         try:
             return call()
         except jax.errors.JaxRuntimeError as error:

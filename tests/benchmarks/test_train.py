@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from benchmarks import train
 from benchmarks.entries import COLUMNS, Entry, rows
 from benchmarks.largest import largest
-from benchmarks.shapes import SIZES
 from benchmarks.train import main
-from benchmarks.trainers import Work, tower_config, trainers
+from benchmarks.trainers import Trainer, Work, tower_config, trainers
 from benchmarks.turns import ROOT, Contestant
 from benchmarks.workloads import training
+from experiments.presets import TINY_CLIP
 from magmax_jax.config import TrainConfig
 from magmax_jax.data import Preprocessing
 from magmax_jax.models import CLIP
@@ -60,25 +61,38 @@ def test_contenders_train_side_by_side(tmp_path):
         assert torch[-1].startswith("absent: ModuleNotFoundError")
 
 
-def test_the_largest_batch_is_looked_for_alone(tmp_path):
-    output = tmp_path / "train.md"
-    bounds = "--batch-sizes largest --largest-from 2 --largest-at-most 3 --only ours".split()
-    assert main([*TINY, *bounds, "--output", str(output)]) == 0
-    ours, limit = cells(output.read_text())
-    assert ours[:2] == ["ours", "3"] and ours[-1] == "not tried above 3" and limit[1] == "3"
-
-
 ROOM = """
-import json, sys
 from benchmarks.turns import Prepared, serve
 
 def prepare(settings):
     if settings["batch_size"] > settings["room"]:
         raise MemoryError("no room")
-    return Prepared({}, lambda: None)
+    return Prepared({"steps": 1, "compile": 0.0}, lambda: None)
 
 serve(prepare)
 """
+"""A contender that has room for so many images."""
+
+
+def test_each_finds_its_largest_batch_and_absent_ones_have_a_row(tmp_path, monkeypatch):
+    command = (sys.executable, "-c", ROOM)
+    field = [Trainer(f"room for {n}", command, {"room": n}, {}, peer=False) for n in (1, 5, 9)]
+    field += [Trainer("absent", command, {"room": 9}, {}, peer=True)]
+    monkeypatch.setattr(train, "trainers", lambda *arguments: field)
+    monkeypatch.setattr(train, "why_absent", lambda *arguments: "ImportError: no torch")
+    output = tmp_path / "train.md"
+    bounds = "--batch-sizes 3 largest --largest-from 2 --largest-at-most 8".split()
+    assert main([*TINY, *bounds, "--output", str(output)]) == 0
+    table = [(row[0], row[1], row[-1]) for row in cells(output.read_text())]
+    gone = ("absent", "", "absent: ImportError: no torch")
+    assert table == [
+        ("room for 1", "3", "MemoryError: no room"), ("room for 5", "3", "ok"),
+        ("room for 9", "3", "ok"), gone, ("limit: matmul", "3", ""),
+        ("room for 1", "", "2: MemoryError: no room"),
+        ("room for 5", "4", "6: MemoryError: no room"),
+        ("room for 9", "8", "not tried above 8"), gone,
+        ("limit: matmul", "4", ""), ("limit: matmul", "8", ""),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -162,10 +176,10 @@ def test_ours_and_torch_take_the_same_steps():
     pytest.importorskip("transformers")
     from benchmarks.peers.train_torch import Recipe, Way, make_step, make_tower
 
-    config, b, steps = SIZES["tiny"].model, 6, 4
-    clip = CLIP(config, rngs=nnx.Rngs(0))
-    train = TrainConfig(learning_rate=3e-3, crop_scale=(1, 1))
-    ours = training(config, b, "float32", train, tower=clip.image_tower("float32"))
+    clip = CLIP.from_pretrained(TINY_CLIP)
+    config, b, steps = clip.config, 6, 4
+    recipe = TrainConfig(learning_rate=3e-3, clip_norm=0.35, crop_scale=(1, 1))
+    ours = training(config, b, "float32", recipe, tower=clip.image_tower("float32"))
     tensors = {
         name: torch.tensor(tensor)
         for name, tensor in to_hf(config, nnx.state(clip, nnx.Param))
@@ -175,18 +189,18 @@ def test_ours_and_torch_take_the_same_steps():
     pixels = torch.tensor(np.asarray(pixels).transpose(0, 3, 1, 2))
     labels = torch.tensor(np.asarray(ours.batch.label)).long()
     head = torch.tensor(np.asarray(ours.objective.head))
-    # Clipping that takes effect, so that it is compared too.
-    recipe = Recipe(learning_rate=train.learning_rate)
     tower = make_tower(tower_config(config), tensors)
     assert {name for name, _ in tower.named_parameters()} == set(tensors)
-    step = make_step(tower, head, Way(), recipe)
-    state, losses = ours.trainer.init(ours.theta), []
+    numbers = Recipe(learning_rate=recipe.learning_rate, clip_norm=recipe.clip_norm)
+    step = make_step(tower, head, Way(), numbers)
+    state, losses, norms = ours.trainer.init(ours.theta), [], []
     for _ in range(steps):
         state, metrics = ours.trainer.step(state, ours.batch, ours.objective)
         loss, norm = step(pixels, labels)
         np.testing.assert_allclose(float(metrics.loss), float(loss), rtol=1e-4)
-        np.testing.assert_allclose(float(metrics.gradient_norm), float(norm), rtol=1e-3)
-        losses.append(float(loss))
+        np.testing.assert_allclose(float(metrics.gradient_norm), float(norm), rtol=1e-4)
+        losses, norms = [*losses, float(loss)], [*norms, float(norm)]
+    assert max(norms) > recipe.clip_norm > min(norms)  # some are clipped, some are not
     assert losses[0] - losses[-1] > 0.05  # they have learned, and so have compared AdamW as well
     parameters = jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(state.params)))
     theirs = sum(float(p.detach().square().sum()) for p in tower.parameters()) ** 0.5
