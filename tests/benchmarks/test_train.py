@@ -36,7 +36,8 @@ def cells(text: str) -> list[list[str]]:
     return [line for line in found if line[0] and not line[0].startswith("--")]
 
 
-def test_contenders_train_side_by_side(tmp_path):
+def test_contenders_train_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiles sooner
     output = tmp_path / "train.md"
     only = ["--only", "ours", "torch, eager"]
     assert main([*TINY, "--batch-sizes", "3", *only, "--output", str(output)]) == 0
