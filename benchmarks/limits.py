@@ -7,7 +7,7 @@ import functools
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -27,18 +27,30 @@ def seconds(call: Callable[[], Any], repeats: int) -> list[float]:
     return taken
 
 
+Shape = tuple[int, int, int]
+"""Of a matrix product: (m, k) times (k, n)."""
+
+
+def matmul_shapes(cpu: bool, sides: Sequence[int] = ()) -> list[Shape]:
+    """Products that come near to what a device can.
+
+    Args:
+      sides: of square factors; by default such as fill the device, and on a CPU also the shapes of
+        ViT-B/16's MLP, which there are faster than squares.
+    """
+    if sides:
+        return [(n, n, n) for n in sides]
+    squares = [(n, n, n) for n in ((2048, 4096) if cpu else (4096, 8192, 16384))]
+    return squares + [(3152, 768, 2304), (3152, 768, 3072), (3152, 3072, 768)] * cpu
+
+
 def matmul_peak(dtype: str, repeats: int, sides: tuple[int, ...] = ()) -> float:
     """Floating-point operations a second of large matrix products, the best of several shapes.
 
     Args:
       dtype: of both factors and the product; sums are float32.
-      sides: of square factors; by default such as fill the device, and on a CPU also the shapes of
-        ViT-B/16's MLP, which there are faster than squares.
+      sides: see `matmul_shapes`.
     """
-    cpu = jax.default_backend() == "cpu"
-    shapes = [(n, n, n) for n in sides or ((2048, 4096) if cpu else (4096, 8192, 16384))]
-    if cpu and not sides:
-        shapes += [(3152, 768, 2304), (3152, 768, 3072), (3152, 3072, 768)]
     product = jax.jit(jnp.matmul)
 
     def rate(m: int, k: int, n: int) -> float:
@@ -49,7 +61,7 @@ def matmul_peak(dtype: str, repeats: int, sides: tuple[int, ...] = ()) -> float:
         )
         return 2.0 * m * k * n / statistics.median(seconds(lambda: product(a, b), repeats))
 
-    return max(rate(*shape) for shape in shapes)
+    return max(rate(*shape) for shape in matmul_shapes(jax.default_backend() == "cpu", sides))
 
 
 def copies(tree: Any, repeats: int) -> dict[str, list[float]]:

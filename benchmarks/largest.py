@@ -1,0 +1,34 @@
+"""The largest batch that a contender has room for, each tried in a process of its own."""
+
+from collections.abc import Callable
+
+from benchmarks.turns import Contestant, take_turns
+
+
+def largest(begin: int, at_most: int, contestant: Callable[[int], Contestant]) -> tuple[int, str]:
+    """Of begin 2^i and half as much again, ascending until one fails.
+
+    Args:
+      contestant: a new one of that batch size; what it has no room for, it fails at.
+
+    Returns:
+      Images, 0 where not even `begin` is possible; and why not more, one sentence.
+    """
+
+    def failure(size: int) -> str | None:
+        (ended,) = take_turns([contestant(size)], repeats=0)
+        return ended.failure
+
+    found, why, size = 0, f"not tried above {at_most}", begin
+    while size <= at_most:
+        if failed := failure(size):
+            why = f"{size}: {failed}"
+            break
+        found, size = size, 2 * size
+    between = found * 3 // 2
+    if found < between <= at_most:
+        if failed := failure(between):
+            why = f"{between}: {failed}"
+        else:
+            found = between
+    return found, why

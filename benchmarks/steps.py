@@ -1,0 +1,69 @@
+"""Ours, as a contender: the product's own training step on a batch that is on the device."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from benchmarks.shapes import SIZES
+from benchmarks.turns import Facts, Prepared, resident_peak, serve
+from benchmarks.workloads import training
+
+
+def prepare(settings: Facts) -> Prepared:
+    """A call is `steps` training steps, each on the result of the one before.
+
+    Args:
+      settings: `size`, `batch_size`, `dtype` and `steps`.
+
+    Raises:
+      MemoryError: the device has no room for it; so does the call.
+    """
+    jax.config.update("jax_enable_compilation_cache", False)  # compilation is told, not remembered
+    b, steps = settings["batch_size"], settings["steps"]
+
+    def fitting(call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise MemoryError(f"out of memory at a batch of {b}") from None
+            raise
+
+    def begin():
+        trainer, theta, batch, objective = training(
+            SIZES[settings["size"]].model, b, settings["dtype"]
+        )
+        return trainer, jax.block_until_ready((trainer.init(theta), batch, objective))
+
+    trainer, (state, batch, objective) = fitting(begin)
+    loss = None
+
+    def step(times: int) -> float:
+        nonlocal state, loss
+        start = time.perf_counter()
+        for _ in range(times):
+            state, metrics = trainer.step(state, batch, objective)
+        loss = jax.block_until_ready((state, metrics))[1].loss
+        return time.perf_counter() - start
+
+    first, second = (fitting(lambda: step(1)) for _ in range(2))
+
+    def last() -> Facts:
+        return {"loss": float(loss), "memory": _peak()}
+
+    facts = {"compile": first - second, "steps": steps, "device": jax.devices()[0].device_kind}
+    return Prepared(facts, lambda: fitting(lambda: step(steps)), last)
+
+
+def _peak() -> int:
+    """Bytes: of an accelerator's memory the most that was in use, on a CPU of the process."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return resident_peak()
+    return device.memory_stats()["peak_bytes_in_use"]
+
+
+if __name__ == "__main__":
+    serve(prepare)
