@@ -19,7 +19,6 @@ from typing import IO, Literal, NamedTuple
 
 from experiments.grids import Cell
 from magmax_jax.errors import UserError
-from magmax_jax.merges import num_models
 from magmax_jax.results import CONFIG, RunDirectory, replace
 
 State = Literal["done", "running", "interrupted", "to do"]
@@ -57,6 +56,8 @@ class Outcome(NamedTuple):
 
 def state(cell: Cell, out: Path) -> State:
     """What the cell's directory says."""
+    from magmax_jax.merges import num_models  # JAX comes with the rules: --help does without
+
     run = RunDirectory(cell.directory(out))
     if run.is_complete(cell.config, num_models(cell.config)):
         return "done"

@@ -13,6 +13,9 @@ def default_cache() -> Path:
     return Path(named) if named else Path.home() / ".cache" / "magmax_jax" / "xla"
 
 
+MIN_COMPILE_TIME = "jax_persistent_cache_min_compile_time_secs"
+
+
 @dataclass(frozen=True)
 class Engine:
     """What JAX is told before it starts; nothing of it changes a result."""
@@ -51,6 +54,10 @@ class Engine:
         import jax
 
         jax.config.update("jax_compilation_cache_dir", self.cache and str(self.cache))
+        if MIN_COMPILE_TIME.upper() not in os.environ:
+            # JAX keeps what took a second. A run has some 70 programs, and most take less each, but
+            # seconds together.
+            jax.config.update(MIN_COMPILE_TIME, 0.0)
         if not self.distributed:
             return
         try:

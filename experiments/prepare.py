@@ -9,7 +9,6 @@ from typing import Annotated
 
 import tyro
 
-from magmax_jax.data.catalogue import DATA_SETS, LISTS
 from magmax_jax.errors import UserError, exit_code
 
 
@@ -73,6 +72,8 @@ def main(argv: list[str]) -> None:
 
 def _names(given: tuple[str, ...]) -> list[str]:
     """Names in their order, each once; all and lists of the catalogue taken apart."""
+    from magmax_jax.data.catalogue import DATA_SETS, LISTS  # JAX comes along: --help does without
+
     lists = {name: [entry.split("@")[0] for entry in LISTS[name]] for name in LISTS}
     lists["all"] = list(DATA_SETS)
     if not given:

@@ -19,10 +19,8 @@ from magmax_jax.config import (
     ScenarioConfig,
 )
 from magmax_jax.measures import forgetting, last_accuracy
-from magmax_jax.merges import num_models
 from magmax_jax.report.runs import Run, collect
 from magmax_jax.results import RunDirectory
-from magmax_jax.scenarios import members_of
 
 Metric = Literal["last", "forgetting"]
 Protocol = Literal["agnostic", "aware"]
@@ -71,6 +69,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
     Raises:
       UserError: a folder does not exist.
     """
+    from magmax_jax.merges import num_models  # JAX comes with the rules: --help does without
 
     def lacking(run: Run) -> str:
         models = num_models(run.config)
@@ -199,6 +198,8 @@ def _name(columns: list[Column]) -> None:
 
 
 def _title(scenario: ScenarioConfig) -> str:
+    from magmax_jax.scenarios import members_of  # takes the loaders along
+
     members = members_of(scenario)
     if scenario.kind == "datasets":
         return f"{len(members)} data sets"

@@ -9,6 +9,7 @@ from flax import nnx
 
 import magmax_jax as mm
 from magmax_jax.__main__ import main
+from tests.imports import SLOW, imported
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +68,24 @@ def test_it_never_writes_over_a_model(tiny_clip, finetuned, tmp_path, capsys):
     assert main(["merge", *arguments, "--output", str(tmp_path)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("words", ["--help", "merge --help", "inspect --help"])
+def test_help_imports_nothing_slow(words):
+    assert not imported("-m", "magmax_jax", *words.split()) & SLOW
+
+
+def test_wrong_flags_are_refused_before_anything_slow_is_imported():
+    assert not imported("-m", "magmax_jax", "merge", "--scale", "large", code=2) & SLOW
+
+
+@pytest.mark.parametrize(
+    ("program", "allowed"),
+    [
+        ("import magmax_jax", set()),
+        ("from magmax_jax import merge, rules", {"jax"}),
+        ("from magmax_jax import CLIP", {"jax", "flax", "optax", "orbax", "huggingface_hub"}),
+    ],
+)
+def test_an_import_takes_along_what_it_needs_and_no_more(program, allowed):
+    assert imported("-c", program) & SLOW <= allowed

@@ -17,6 +17,10 @@ from magmax_jax.data.sources import Source, Split, hold_out
 from magmax_jax.data.splits import check_fingerprint, divide
 from magmax_jax.errors import UserError
 
+# Asks a bucket about each data set that is not prepared, or, since TFDS asks none any more, leaves
+# an empty folder in the temporary directory. What a builder's code says of itself is enough here.
+tfds.core.DatasetInfo.initialize_from_bucket = lambda info: None
+
 
 def load_builder(dataset: str, split: Split, data_dir: str | None) -> Source:
     """A prepared TFDS data set with the features `image` and `label`.

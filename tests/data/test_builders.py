@@ -1,5 +1,8 @@
+import contextlib
 import io
+import tempfile
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from magmax_jax.data import builders, catalogue, load_source
+from magmax_jax.data import builders, catalogue, load_source, preparation
 from magmax_jax.data.published import published_domains, wordnet_ids
 from magmax_jax.data.splits import divide, fingerprint
 from magmax_jax.errors import UserError
@@ -238,6 +241,14 @@ def test_unknown_and_unprepared_builders(tmp_path, caplog):
     with pytest.raises(UserError, match=r"experiments.prepare emnist:3.1.0 --data-dir"):
         load_source("emnist:3.1.0", "train", str(tmp_path))
     assert not caplog.records
+
+
+def test_a_data_set_that_is_not_prepared_leaves_no_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for look in (partial(load_source, split="train"), preparation.known):
+        with contextlib.suppress(UserError):
+            look("cub200", data_dir=str(tmp_path / "data"))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("name", "reason"), WHY.items())

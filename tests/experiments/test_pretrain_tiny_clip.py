@@ -5,7 +5,8 @@ import pytest
 from transformers import CLIPTokenizer
 
 from experiments import glyphs
-from experiments.pretrain_tiny_clip import Pretrain, main, train_tokenizer
+from experiments.pretrain_tiny_clip import Pretrain, main
+from experiments.tiny_clip import train_tokenizer
 from magmax_jax.errors import UserError
 from magmax_jax.models import CLIP, tokenize
 

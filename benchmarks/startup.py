@@ -1,0 +1,126 @@
+"""Start-up: imports, --help, the quickstart and the first training step, as whole processes.
+
+python -m benchmarks.startup --peers PYTHON --output startup.md
+"""
+
+import dataclasses
+import fnmatch
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from benchmarks.first_step import PARTS
+from benchmarks.machine import describe, why_absent
+from benchmarks.output import Output
+from benchmarks.processes import CACHES, MILESTONES, STEPPED, TORCH, Bench
+from benchmarks.shapes import SIZES
+from benchmarks.starts import QUICKSTART_GOAL, starts
+from benchmarks.tables import markdown
+from benchmarks.times import ALL, Times, part_rows, start_rows
+from benchmarks.turns import environment
+from magmax_jax.errors import UserError, exit_code
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Times what comes before the work, and the quickstart, which is little else."""
+
+    repeats: int = 5
+    """Of every measurement, in turn, whose median is told."""
+    only: tuple[str, ...] = ("*",)
+    """Shell patterns of the names of imports and commands."""
+    run: str = "quickstart"
+    """Arguments of experiments.run that are timed without and with compiled programs; "" for
+    none."""
+    steps: tuple[Literal["tiny", "small", "vit-b16", "vit-l14"], ...] = ("tiny", "vit-b16")
+    """Image towers whose first training step is timed; tiny is no model of use."""
+    batch_size: int = 2
+    """Of that step."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of that step's computation."""
+    peers: Path = Path(sys.executable)
+    """The python of the peers' environment (requirements-peers.txt)."""
+    time_limit: float = 900.0
+    """Seconds; a process that takes longer is ended."""
+    output: Path | None = None
+    """File for the tables; every single run goes into a .jsonl beside it."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Shows a table of imports and commands, one of the run, and one for each first step.
+
+    Raises:
+      UserError: the peers' python cannot be run.
+    """
+    settings = tyro.cli(Settings, args=argv, prog="benchmarks.startup", description=__doc__)
+    # Not resolved: the link in an environment is what makes it that environment's python.
+    peers = settings.peers.absolute()
+    if not os.access(peers, os.X_OK):
+        raise UserError(f"{peers} is no python that can be run: give that of the peers")
+    output = Output(settings.output, describe(peers) | {"repeats": str(settings.repeats)})
+    with tempfile.TemporaryDirectory(prefix="startup-") as folder:
+        bench = Bench(Path(folder), settings.repeats, settings.time_limit, Times(output))
+        for table in (starts_table, run_table, steps_tables):
+            for text in table(settings, peers, bench):
+                output.show(text)
+
+
+def starts_table(settings: Settings, peers: Path, bench: Bench) -> Iterator[str]:
+    """Imports and `--help`, ours and others'."""
+    chosen = [
+        start
+        for start in starts(peers)
+        if any(fnmatch.fnmatchcase(start.name, pattern) for pattern in settings.only)
+    ]
+    modules = {start.needs for start in chosen} - {None}
+    reasons = {module: why_absent(peers, module, environment()) for module in modules}
+    absent = {s.name: reasons[s.needs] for s in chosen if s.needs and reasons[s.needs]}
+    if chosen:
+        bench.time_starts([start for start in chosen if start.name not in absent])
+        columns = ["", "seconds", "all runs", "goal", "met"]
+        table = markdown(columns, start_rows(chosen, absent, bench.times))
+        yield f"## Imports and commands\n\n{table}"
+
+
+def run_table(settings: Settings, peers: Path, bench: Bench) -> Iterator[str]:
+    """A run's way to its first step and to its end, and whether the quickstart met its goal."""
+    if not settings.run:
+        return
+    bench.time_run(settings.run)
+    rows = part_rows("run", CACHES, [*MILESTONES, ALL], bench.times)
+    title = f"`python -m experiments.run {settings.run}`: seconds from its start until"
+    text = f"## {title}\n\n{markdown(_columns(CACHES), rows)}"
+    if settings.run == "quickstart":
+        said = (f"{kind} {bench.times.met(QUICKSTART_GOAL, 'run', kind, ALL)}" for kind in CACHES)
+        text += f"\n\nAll of it under {QUICKSTART_GOAL:g} s: {', '.join(said)}."
+    yield text
+
+
+def steps_tables(settings: Settings, peers: Path, bench: Bench) -> Iterator[str]:
+    """The first training step of each size, part by part, beside torch's."""
+    missing = settings.steps and why_absent(peers, "torch, transformers", environment())
+    kinds = (*CACHES, TORCH)
+    for size in settings.steps:
+        facts = {
+            "size": size, "model": dataclasses.asdict(SIZES[size].model),
+            "batch_size": settings.batch_size, "dtype": settings.dtype,
+        }  # fmt: skip
+        device = bench.time_steps(facts, None if missing else peers)
+        table = markdown(_columns(kinds), part_rows(size, kinds, [*PARTS, STEPPED], bench.times))
+        what = f"{size}, batch of {settings.batch_size}, {settings.dtype}, on {device}"
+        note = f"\n\ntorch is absent: {missing}" if missing else ""
+        yield f"## The first training step: {what}\n\n{table}{note}"
+
+
+def _columns(kinds: Sequence[str]) -> list[str]:
+    return ["", *(f"{kind}, s" for kind in kinds), "all runs"]
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
