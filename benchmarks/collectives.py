@@ -29,7 +29,8 @@ class Collective:
       nbytes: of the whole: what is reduced, what is gathered, what is scattered or exchanged.
       group: devices that take part together.
       times: how often a run executes it.
-      where: the operation that it comes from, as JAX names it; of combined ones, all.
+      where: the operation that it comes from, as JAX names it, or that calls it; of combined ones,
+        all.
     """
 
     kind: str
@@ -108,13 +109,13 @@ def collectives(text: str) -> list[Collective]:
     devices = math.prod(map(int, re.findall(r"(?:num_partitions|replica_count)=(\d+)", header)))
     found = {}
 
-    def walk(name: str, times: int | None) -> None:
+    def walk(name: str, times: int | None, where: str) -> None:
         for place, one in enumerate(computations[name]):
             kind = one.opcode.removesuffix("-start")
             if kind in KINDS:
                 if times is None:
                     raise ValueError(f"{one.name} is in a loop that runs nobody knows how often")
-                collective = _collective(kind, one, times, devices)
+                collective = _collective(kind, one, times, devices, where)
                 if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
                     collective = replace(collective, kind="reduce-scatter")
                 channel = re.search(r"channel_id=(\d+)", one.rest)
@@ -126,9 +127,9 @@ def collectives(text: str) -> list[Collective]:
                     runs = _trips(one, computations)
                     inner = None if runs is None or times is None else times * runs
                 for called in _called(one.rest):
-                    walk(called, inner)
+                    walk(called, inner, _where(one) or where)
 
-    walk(entry, 1)
+    walk(entry, 1, "")
     return list(found.values())
 
 
@@ -177,14 +178,18 @@ def _trips(loop: _Instruction, computations: dict[str, list[_Instruction]]) -> i
     return None
 
 
-def _collective(kind: str, one: _Instruction, times: int, devices: int) -> Collective:
+def _where(one: _Instruction) -> str:
+    found = re.search(r'op_name="([^"]*)"', one.rest)
+    return found[1] if found else ""
+
+
+def _collective(kind: str, one: _Instruction, times: int, devices: int, where: str) -> Collective:
     shape = one.shape
     if one.opcode.endswith("-start") and kind != "all-reduce":  # (operands, results, ...)
         shape = _elements(shape)[1]
     group = devices if kind.startswith("collective") else _group(one, devices)
     nbytes = _nbytes(shape) * (group if kind == "reduce-scatter" else 1)
-    where = re.search(r'op_name="([^"]*)"', one.rest)
-    return Collective(kind, nbytes, group, times, where[1] if where else "")
+    return Collective(kind, nbytes, group, times, _where(one) or where)
 
 
 def _group(one: _Instruction, devices: int) -> int:

@@ -42,6 +42,17 @@ class Accelerator:
     torus: int = 0
     compiler: str = ""
 
+    def __str__(self) -> str:
+        links = f"{self.near / 1e9:g} GB/s each way a device"
+        if self.torus:
+            links += f", half of them in slices of fewer than {self.torus}"
+        if self.far is not None:
+            links += f" within {self.node}, {self.far / 1e9:g} GB/s between them"
+        return (
+            f"{self.peak / 1e12:g} TFLOP/s in bfloat16, {self.memory / 1e9:.1f} GB of memory, "
+            f"{links}"
+        )
+
 
 ACCELERATORS = (
     Accelerator("H200", 989e12, 141e9, node=8, near=450e9, far=50e9, compiler="NVIDIA H200"),
@@ -70,8 +81,12 @@ class Assumptions:
     def __str__(self) -> str:
         return (
             f"a device by itself reaches {self.mfu:.0%} of its peak; links carry "
-            f"{self.reached:.0%} of their bytes a second; a collective takes "
-            f"{1e6 * self.latency:g} us more for each doubling of its devices"
+            f"{self.reached:.0%} of their bytes a second, by rings; a collective takes "
+            f"{1e6 * self.latency:g} us for each doubling of its devices; a step computes 3 "
+            "forward passes; blocks' hidden: what each block moves goes on beside the computation "
+            "of the same pass, and what is moved once does not; memory holds float32 parameters, "
+            f"gradients and Adam's moments, and {KEPT} d bfloat16 numbers a token and block; "
+            "gradients and gathered parameters move in bfloat16; images are there in time"
         )
 
 
@@ -152,13 +167,14 @@ def among(found: Sequence[Collective], n: int) -> list[Collective]:
 
 
 def as_bfloat16(found: Sequence[Collective]) -> list[Collective]:
-    """What accelerators move of a program whose all-reduces a CPU has promoted to float32.
+    """What accelerators move of a bfloat16 step that was compiled for a CPU.
 
-    CPUs cannot add bfloat16, in which the gradients of a bfloat16 computation leave their products.
+    There all-reduces and all-gathers are widened to float32; the program asks for bfloat16. The few
+    gradients that are float32 everywhere are halved with the rest: 0.2 % of ViT-B/16's bytes.
     """
     return [
         dataclasses.replace(one, nbytes=one.nbytes // 2)
-        if one.kind == "all-reduce" and one.phase == "backward"
+        if one.kind == "all-gather" or (one.kind == "all-reduce" and one.phase == "backward")
         else one
         for one in found
     ]

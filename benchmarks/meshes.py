@@ -8,7 +8,7 @@ import functools
 import inspect
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -133,14 +133,17 @@ def _scenario() -> Scenario:
 
 
 def _read(lowered: jax.stages.Lowered) -> Facts:
-    """Of a program: its collectives, how long it took to compile, and what memory it plans."""
+    """Of a program: its collectives, how long it took to compile, and what memory it plans; or why
+    it cannot be compiled, as for want of memory."""
     start = time.perf_counter()
-    compiled = lowered.compile()
-    seconds = time.perf_counter() - start
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        return {"failure": str(error).splitlines()[0]}
     memory = compiled.memory_analysis()
     return {
         "collectives": [asdict(one) for one in collectives(compiled.as_text())],
-        "compiling": seconds,
+        "compiling": time.perf_counter() - start,
         "bytes": memory.argument_size_in_bytes + memory.temp_size_in_bytes,
     }
 
@@ -153,35 +156,47 @@ def _devices(topology: str | None) -> Sequence[jax.Device]:
     return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
 
 
-def _prepare(settings: Facts) -> Prepared:
-    """Times the step, or reads programs.
+def read_programs(settings: Facts, programs: Sequence[Facts]) -> list[Facts]:
+    """Compiles each and reads it.
 
-    `settings`: data, fsdp; batch_size of one device; size and dtype of the model; program, by name,
-    None for the step that is timed; accumulate; topology.
+    Args:
+      settings: data, fsdp, and topology or None.
+      programs: name (training, evaluation or fold), size, dtype, batch_size of one device, and
+        accumulate, the parts of a batch, where there are several.
     """
     data, fsdp = settings["data"], settings["fsdp"]
+    devices, read = _devices(settings.get("topology")), []
+    for program in programs:
+        size, dtype, b = program["size"], program["dtype"], program["batch_size"] * data * fsdp
+        layout = mesh_layout(data, fsdp, b, devices)
+        if program["name"] == "training":
+            lowered = train_step(size, dtype, b, layout, program.get("accumulate", 1))
+        elif program["name"] == "evaluation":
+            lowered = eval_step(size, dtype, b, layout)
+        else:
+            lowered = fold_step(size, layout)
+        read.append(program | {"compiler": _device(layout).device_kind} | _read(lowered))
+    return read
+
+
+def _device(layout: Layout) -> jax.Device:
+    return layout.mesh.devices.flat[0]
+
+
+def _prepare(settings: Facts) -> Prepared:
+    """Reads `settings["programs"]`, or else times a step.
+
+    `settings`: those of `read_programs`; or data, fsdp, size, dtype and batch_size of one device.
+    """
+    if programs := settings.get("programs"):
+        return Prepared({"programs": read_programs(settings, programs)}, lambda: None)
+    data, fsdp = settings["data"], settings["fsdp"]
     batch_size = settings["batch_size"] * data * fsdp
-    devices = _devices(settings.get("topology"))
-    layout = mesh_layout(data, fsdp, batch_size, devices)
-    device = layout.mesh.devices.flat[0]
-    facts = {"device": device.device_kind, "platform": device.platform}
-    size, dtype = settings["size"], settings["dtype"]
-    if program := settings.get("program"):
-        make: dict[str, Callable[[], jax.stages.Lowered]] = {
-            "training": lambda: train_step(
-                size, dtype, batch_size, layout, settings.get("accumulate", 1)
-            ),
-            "evaluation": lambda: eval_step(size, dtype, batch_size, layout),
-            "fold": lambda: fold_step(size, layout),
-        }
-        return Prepared(facts | _read(make[program]()), lambda: None)
-    made = training(SIZES[size].model, batch_size, dtype, layout=layout)
-    batch, objective = made.batch, made.objective
-    state = made.trainer.init(made.theta)
-    lowered = made.trainer.step.lower(state, batch, objective)
-    compiled = lowered.compile()
-    facts["collectives"] = [asdict(one) for one in collectives(compiled.as_text())]
-    step = in_place(lambda state: compiled(state, batch, objective)[0], state)
+    layout = mesh_layout(data, fsdp, batch_size)
+    model = SIZES[settings["size"]].model
+    trainer, theta, batch, objective = training(model, batch_size, settings["dtype"], layout=layout)
+    step = in_place(lambda state: trainer.step(state, batch, objective)[0], trainer.init(theta))
+    facts = {"device": _device(layout).device_kind, "platform": _device(layout).platform}
     return Prepared(facts, lambda: jax.block_until_ready(step()))
 
 
