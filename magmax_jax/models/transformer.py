@@ -98,6 +98,8 @@ def apply_blocks(
     """
     graphdef, params = nnx.split(blocks)
     b, n, d = x.shape
+    if whole:  # matrices are rounded before they move: the same bits, half the bytes in 16 bits
+        params = jax.tree.map(lambda p: p.astype(x.dtype) if p.ndim > 2 else p, params)
 
     def step(x, params):
         return nnx.merge(graphdef, whole(params) if whole else params)(x, n), None
