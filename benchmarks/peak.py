@@ -1,0 +1,59 @@
+"""The matrix products that everything is held against, as a contender in turn with the others."""
+
+import sys
+
+from benchmarks.turns import Contestant, Facts, Prepared, serve, take_turns
+
+REPEATS = 3
+"""Of every product in one turn."""
+
+
+def contestant(dtype: str, sides: tuple[int, ...] = ()) -> Contestant:
+    """Each of its turns measures; `rate` tells the outcome once it has ended.
+
+    Args:
+      dtype, sides: see `limits.matmul_peak`.
+    """
+    settings = {"dtype": dtype, "sides": sides}
+    return Contestant("matmul peak", [sys.executable, "-m", "benchmarks.peak"], settings)
+
+
+def rate(ended: Contestant) -> float:
+    """Floating-point operations a second: the median of its turns, but the first.
+
+    Raises:
+      RuntimeError: it has failed.
+    """
+    if ended.failure is not None:
+        raise RuntimeError(f"the matmul peak is not known: {ended.failure}")
+    return ended.facts["flops"]
+
+
+def measure(dtype: str, sides: tuple[int, ...] = ()) -> float:
+    """Floating-point operations a second, in a process of its own that has ended.
+
+    Raises:
+      RuntimeError: it has failed.
+    """
+    return rate(*take_turns([contestant(dtype, sides)], repeats=1))
+
+
+def prepare(settings: Facts) -> Prepared:
+    import statistics
+
+    from benchmarks.limits import matmul_peak
+
+    rates: list[float] = []
+
+    def call() -> None:
+        rates.append(matmul_peak(settings["dtype"], REPEATS, tuple(settings["sides"])))
+
+    def last() -> Facts:
+        counted = rates[1:] or rates
+        return {"flops": statistics.median(counted), "all": counted}
+
+    return Prepared({}, call, last)
+
+
+if __name__ == "__main__":
+    serve(prepare)
