@@ -1,101 +1,30 @@
-"""Merging checkpoints, ours and others, side by side on the same files.
+"""Merging: checkpoints as files, ours and others side by side, and task vectors in memory.
 
-python -m benchmarks.merge --peers PYTHON --output results.md
+python -m benchmarks.merge files --peers PYTHON --output files.md
+python -m benchmarks.merge memory --peers PYTHON --output memory.md
 """
 
-import contextlib
-import dataclasses
-import fnmatch
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import tyro
 
-from benchmarks.checkpoints import make_checkpoints
-from benchmarks.contenders import contenders
-from benchmarks.machine import describe, why_absent
-from benchmarks.measuring import Limits, Run
-from benchmarks.output import Output
-from benchmarks.rounds import run_round
-from benchmarks.tables import COLUMNS, markdown, merge_rows
-from benchmarks.turns import environment
+from benchmarks import merge_files, merge_memory
+from magmax_jax.errors import exit_code
+
+Command = (
+    Annotated[merge_files.Files, tyro.conf.subcommand("files")]
+    | Annotated[merge_memory.Memory, tyro.conf.subcommand("memory")]
+)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Times every contender as a whole process and prints a table for each number of models."""
-
-    models: tuple[int, ...] = (2, 8, 20)
-    """How many fine-tuned models are merged."""
-    repeats: int = 3
-    """Runs of every contender, in turn with those of all others."""
-    size: Literal["vit-b16", "small", "tiny"] = "vit-b16"
-    """CLIP ViT-B/16, 149.6 M parameters; the others are for trials."""
-    seed: int = 0
-    """Of the checkpoints."""
-    work: Path | None = None
-    """Directory for checkpoints, which are used again, and outputs (default: a temporary one)."""
-    peers: Path = Path(sys.executable)
-    """The python of the peers' environment (requirements-peers.txt)."""
-    only: tuple[str, ...] = ("*",)
-    """Shell patterns of contenders' names."""
-    memory_limit: float = 20.0
-    """GB of private memory; a contender that takes more is ended."""
-    once_over: float = 60.0
-    """Seconds; a contender that takes longer is run once, whatever `repeats` says."""
-    time_limit: float = 900.0
-    """Seconds; a contender that takes longer is ended."""
-    output: Path | None = None
-    """File for the tables; every single run goes into a .jsonl beside it."""
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    settings = tyro.cli(Settings, args=argv, prog="benchmarks.merge", description=__doc__)
-    # Not resolved: the link in an environment is what makes it that environment's python.
-    peers = settings.peers.absolute()
-    if not os.access(peers, os.X_OK):
-        raise SystemExit(f"{peers} is no python that can be run: give that of the peers")
-    chosen = [c for c in contenders(peers) if _matches(c.name, settings.only)]
-    needed = {c.needs for c in chosen} - {None}
-    reasons = {module: why_absent(peers, module, environment()) for module in needed}
-    absent = {c.name: reasons[c.needs] for c in chosen if c.needs and reasons[c.needs]}
-    present = [c for c in chosen if c.name not in absent]
-    description = describe(peers) | {
-        "checkpoints": f"{settings.size}, float32, seed {settings.seed}",
-        "limits": f"{settings.memory_limit:g} GB of private memory, {settings.time_limit:g} s",
-    }
-    output = Output(settings.output, description)
-    with contextlib.ExitStack() as stack:
-        base = settings.work or stack.enter_context(tempfile.TemporaryDirectory())
-        work = Path(base).resolve()
-        paths = make_checkpoints(work, settings.size, max(settings.models), settings.seed)
-        outputs = stack.enter_context(tempfile.TemporaryDirectory(prefix="outputs-", dir=work))
-        limits = Limits(settings.memory_limit * 1e9, settings.time_limit)
-        for models in settings.models:
-
-            def told(name: str, repeat: int, run: Run, models: int = models) -> None:
-                row = {"models": models, "contender": name, "repeat": repeat}
-                line = f"{models} models, {name}: {run.seconds:.2f} s, {run.outcome}"
-                print(line, file=sys.stderr, flush=True)
-                output.record(row | dataclasses.asdict(run))
-
-            of_these, to = paths[: models + 1], Path(outputs) / str(models)
-            done = run_round(
-                present, of_these, to, settings.repeats, limits, settings.once_over, told
-            )
-            rows = merge_rows(chosen, done.runs, absent, done.differences)
-            table = markdown(COLUMNS, rows)
-            output.show(f"## {models} models\n\n{table}")
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status; without a command, the flags are explained and it is 2."""
+    settings = tyro.cli(Command, args=argv, prog="benchmarks.merge", description=__doc__)
+    run = merge_files.run if isinstance(settings, merge_files.Files) else merge_memory.run
+    return exit_code(lambda: run(settings))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,27 +1,24 @@
-"""torch's exact k-th smallest magnitude of the float32 numbers in a .npy file."""
+"""torch's exact k-th smallest magnitude of the float32 numbers in a .npy file, as a contender.
 
-import argparse
-import json
-import time
+On the GPU where torch has one.
+"""
 
 import numpy as np
 import torch
 
+from benchmarks.turns import Facts, Prepared, serve
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("file")
-    parser.add_argument("k", type=int)
-    parser.add_argument("repeats", type=int)
-    arguments = parser.parse_args()
-    numbers = torch.from_numpy(np.load(arguments.file))
-    seconds = []
-    for _ in range(arguments.repeats):
-        start = time.perf_counter()
-        found = numbers.abs().kthvalue(arguments.k).values.item()
-        seconds.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": seconds, "found": found}))
+
+def prepare(settings: Facts) -> Prepared:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    numbers = torch.from_numpy(np.load(settings["file"])).to(device)
+
+    def find() -> float:
+        """`item` waits for the device."""
+        return numbers.abs().kthvalue(settings["k"]).values.item()
+
+    return Prepared({"device": device, "found": find()}, find)
 
 
 if __name__ == "__main__":
-    main()
+    serve(prepare)

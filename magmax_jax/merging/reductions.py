@@ -6,37 +6,42 @@ compiler may round once (a fused multiply-add) or twice, as the rest of the prog
 only products that need no rounding meet sums.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+
+SHARES = 8
+"""Equal parts of the rows that are never added to each other before the others are done: an array
+that is sharded over as many devices, or half, or a quarter, is added where it lies."""
+STEPS = 16
+"""In which each part is added up; after them a sixteenth is left."""
 
 
 @jax.jit
 def fixed_sum(x: jax.Array) -> jax.Array:
-    """The float32 sum of all entries, added as a tree of eight branches: scalar.
+    """The float32 sum of all entries, added in steps and as a tree of eight branches: scalar.
 
     The tree also keeps the rounding error at O(log n), where running along the array has O(n).
     """
-    x = jnp.asarray(x, jnp.float32).reshape(-1)
-    while x.size > 1:
-        rows = -(-x.size // 8)
-        x = jnp.pad(x, (0, 8 * rows - x.size)).reshape(8, rows)
-        x = x[:4] + x[4:]
-        x = x[:2] + x[2:]
-        x = x[0] + x[1]
-    return jnp.sum(x)  # of one entry, or of none
+    return _tree(_stepwise(lambda x: jnp.asarray(x, jnp.float32), x))
 
 
 @jax.jit
 def inner(a: jax.Array, b: jax.Array) -> jax.Array:
     """The inner product of two arrays of one shape: float32 scalar."""
-    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
-    cross = a_high * b_low + a_low * b_high
-    return fixed_sum(a_high * b_high + (cross + a_low * b_low))
+    return _tree(_stepwise(_products, a, b))
 
 
 def squared_norm(x: jax.Array) -> jax.Array:
     """The sum of squares of an array: float32 scalar."""
     return inner(x, x)
+
+
+def _products(a: jax.Array, b: jax.Array) -> jax.Array:
+    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
+    cross = a_high * b_low + a_low * b_high
+    return a_high * b_high + (cross + a_low * b_low)
 
 
 def _halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -45,3 +50,31 @@ def _halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32) & jnp.uint32(0xFFFFF000)
     high = jax.lax.bitcast_convert_type(bits, jnp.float32)
     return high, x - high
+
+
+def _stepwise(term: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+    """What is left to add of `term` of arrays of one shape: a sixteenth of it, or all.
+
+    A loop, for of a tree's first level the compiler would keep every branch in memory.
+    """
+    *stack, rows, columns = (1, 1, *arrays[0].shape)
+    if rows % (SHARES * STEPS):
+        return term(*arrays)
+    arrays = [jnp.reshape(x, (*stack, SHARES, rows // SHARES, columns)) for x in arrays]
+    size = rows // (SHARES * STEPS)
+
+    def part(i: jax.typing.ArrayLike) -> jax.Array:
+        return term(*(jax.lax.dynamic_slice_in_dim(x, i * size, size, axis=-2) for x in arrays))
+
+    return jax.lax.fori_loop(1, STEPS, lambda i, total: total + part(i), part(0))
+
+
+def _tree(x: jax.Array) -> jax.Array:
+    x = x.reshape(-1)
+    while x.size > 1:
+        rows = -(-x.size // 8)
+        x = jnp.pad(x, (0, 8 * rows - x.size)).reshape(8, rows)
+        x = x[:4] + x[4:]
+        x = x[:2] + x[2:]
+        x = x[0] + x[1]
+    return jnp.sum(x)  # of one entry, or of none

@@ -37,7 +37,7 @@ def test_contenders_are_compared_on_the_same_files(paths, tmp_path):
     output = tmp_path / "results.md"
     flags = ["--size", "tiny", "--models", "2", "--repeats", "1", "--output", str(output)]
     only = ["--only", "ours: max_magnitude", "official: max_magnitude", "limit: *"]
-    main([*flags, *only, "--work", str(paths[0].parent.parent)])
+    main(["files", *flags, *only, "--work", str(paths[0].parent.parent)])
     table = cells(output.read_text())
     assert {len(row) for row in table.values()} == {len(COLUMNS) - 1}
     names = ["ours: max_magnitude", "official: max_magnitude", "limit: cat"]
@@ -110,6 +110,17 @@ def test_checkpoints_are_clips_and_the_same_for_the_same_seed(paths, tmp_path):
 
 def test_vit_b16_has_its_published_number_of_parameters():
     assert sum(map(math.prod, SIZES["vit-b16"].shapes.values())) == 149_620_737
+
+
+def test_mistakes_are_told_in_a_sentence(capsys, tmp_path):
+    assert main(["files", "--peers", str(tmp_path)]) == 2
+    assert main(["memory", "--rules", "maxmag"]) == 2
+    assert main(["memory", "--tasks", "0"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in said] == ["error"] * 3
+    assert "'maxmag' is no merge rule" in said[1]
+    with pytest.raises(SystemExit, match="2"):
+        main([])
 
 
 def test_differences_are_told(tmp_path):

@@ -15,7 +15,7 @@ from tests.merging.cases import EVERY
 
 
 def theta(seed: int) -> dict[str, np.ndarray]:
-    return {"w": np.random.default_rng(seed).normal(size=(64, 48)).astype(np.float32)}
+    return {"w": np.random.default_rng(seed).normal(size=(128, 48)).astype(np.float32)}
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,13 +18,22 @@ def test_they_are_sums_to_rounding(n, seed):
     np.testing.assert_allclose(inner(a, b), a.astype(float) @ b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(128, 5), (256, 3), (3, 128, 7), (2, 2, 384, 1), (129, 5)])
+def test_they_are_sums_whether_or_not_rows_come_in_steps(shape):
+    a, b = normal_taus(2, *shape)
+    np.testing.assert_allclose(fixed_sum(a), a.sum(dtype=float), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(inner(a, b), (a.astype(float) * b).sum(), rtol=1e-5, atol=1e-4)
+    assert fixed_sum(np.ones(shape)) == np.prod(shape)  # every entry, once
+
+
 def test_many_roundings_do_not_add_up():
+    assert abs(fixed_sum(np.full((384, 7813), 0.1, np.float32)) / 300_019.2 - 1) < 1e-6
     assert abs(fixed_sum(np.full(3_000_001, 0.1, np.float32)) / 300_000.1 - 1) < 1e-6
 
 
 def test_their_bits_do_not_depend_on_what_is_compiled_with_them():
-    for seed in range(2):
-        a, b = normal_taus(2, 1000, seed=seed)
+    for seed, shape in enumerate([(1000,), (1001,), (256, 5)]):
+        a, b = normal_taus(2, *shape, seed=seed)
         alone = inner(a, b)
         with jax.disable_jit():
             plain = inner(a, b)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.ranking import ranks
 from magmax_jax.merging.rule import Counted, MergeRule, collecting, factory, leaf_key, leafwise_at
 from magmax_jax.merging.rules.signs import elect_and_merge
 from magmax_jax.merging.task_vectors import PyTree
@@ -99,20 +100,24 @@ def della(density: float = 0.7, epsilon: float = 0.07, seed: int = 0) -> MergeRu
     if not (epsilon >= 0 and density - epsilon > 0 and density + epsilon <= 1):
         raise UserError(f"della: {density} +- {epsilon} are not probabilities in (0, 1]")
 
-    def merge(name: str, *taus: jax.Array) -> jax.Array:
-        def thin(task, tau):
-            kept = keep_probability(tau, density, epsilon)
-            u = jax.random.uniform(leaf_key(seed, task, name), tau.shape)
-            return jnp.where(u < kept, tau / kept, 0.0)
+    # Compiled by shape, not by tree: the leaves of most models share a few shapes.
+    @jax.jit
+    def thin(key: jax.Array, tau: jax.Array) -> jax.Array:
+        kept = keep_probability(tau, density, epsilon)
+        return jnp.where(jax.random.uniform(key, tau.shape) < kept, tau / kept, 0.0)
 
-        thinned = [thin(task, tau) for task, tau in enumerate(taus, 1)]
-        return elect_and_merge(thinned, jnp.float32(1), "mass", "mean")
+    @jax.jit
+    def merge_thinned(*taus: jax.Array) -> jax.Array:
+        return elect_and_merge(taus, jnp.float32(1), "mass", "mean")
+
+    def merge(name: str, *taus: jax.Array) -> jax.Array:
+        keys = [leaf_key(seed, task, name) for task in range(1, len(taus) + 1)]
+        return merge_thinned(*map(thin, keys, taus))
 
     return collecting(lambda taus: leafwise_at(merge, *taus), default_scale=1.1)
 
 
 def keep_probability(tau: jax.Array, density: float, epsilon: float) -> jax.Array:
     """DELLA's q of every entry, from density - epsilon to density + epsilon along each row."""
-    ranks = jnp.argsort(jnp.argsort(jnp.abs(tau), axis=-1), axis=-1) if tau.ndim else jnp.array(0)
     last = max(tau.shape[-1] - 1, 1) if tau.ndim else 1
-    return density - epsilon + 2 * epsilon * (ranks.astype(jnp.float32) / last)
+    return density - epsilon + 2 * epsilon * (ranks(tau).astype(jnp.float32) / last)
