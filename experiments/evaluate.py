@@ -116,7 +116,7 @@ def evaluate(chosen: Evaluate, progress: "Silent") -> tuple[list[Found], "Scenar
             kind, _, number = run[1].partition(":")
             if run[1] != ZERO_SHOT:
                 learned = int(number) if kind == "task" else stored.learned
-        counts = parts.test.count(theta, progress, source)
+        (counts,) = parts.test.count([theta], progress, source)
         name = source if run is None or run[1] != FINETUNED else f"{run[0]}:{FINETUNED}"
         rows = list(evaluation.rows(counts, scenario, learned, name, None))
         found.append(Found(source, rows, counts))

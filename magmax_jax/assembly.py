@@ -1,6 +1,6 @@
 """What a run is made of: data, model and compiled functions, put together once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ class Trial(NamedTuple):
 
     Attributes:
       scenario: whose test images they are.
-      evaluate: counts what a model makes of them.
+      evaluate: counts what models make of them.
       batches: every image once.
       num_batches: how many there are.
     """
@@ -47,12 +47,10 @@ class Trial(NamedTuple):
     batches: Iterable[Batch]
     num_batches: int
 
-    def count(
-        self, params: Params, progress: Silent, shown: str, models: int | None = None
-    ) -> Counts:
-        """What a model makes of the images, or, if `params` are stacked, so many models."""
+    def count(self, models: Sequence[Params], progress: Silent, shown: str) -> list[Counts]:
+        """What each model makes of the images, which are read once for all."""
         batches = progress.evaluating(shown, self.batches, self.num_batches)
-        return self.evaluate(params, batches, models)
+        return self.evaluate(models, batches)
 
 
 @dataclass(frozen=True)

@@ -247,8 +247,8 @@ class SweepConfig:
     scales: str = "0.1:1.5:0.1"
     """FIRST:LAST:STEP, both ends included, or numbers with commas between them."""
     at_once: int | None = None
-    """Scales that are evaluated in one pass over the images; none means all that memory allows, on
-    CPUs, where it is slower, one."""
+    """Scales that are evaluated in one pass over the images; none means as many as have 2 GiB of
+    parameters at most, which are 6 of CLIP ViT-B/16."""
 
     def __post_init__(self):
         at_once = self.at_once

@@ -1,9 +1,10 @@
 """One pass over the test set, every accuracy out of the same logits.
 
-Letters in shapes: b batch, k classes, t tasks, n domains, s models.
+Letters in shapes: b batch, k classes, t tasks, n domains.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -47,15 +48,15 @@ class Counts(NamedTuple):
         return cls(*groups, np.zeros((k, k), np.int32))
 
 
-Evaluate = Callable[..., Counts]
-"""(params, batches) -> Counts; (stacked, batches, s) -> Counts of s models, stacked likewise."""
+Evaluate = Callable[[Sequence[nnx.State], Iterable[Batch]], list[Counts]]
+"""(models, batches) -> the Counts of each."""
 
 
 def encode(
     tower: nnx.GraphDef, preprocessing: Preprocessing, params: nnx.State, batch: Batch
 ) -> jax.Array:
     """The image features of a batch as evaluation sees it: float32 (b, p), of length one."""
-    return normalise(nnx.merge(tower, params)(preprocessing.evaluate(batch.image, batch.box)))
+    return _features(tower, params, preprocessing.evaluate(batch.image, batch.box))
 
 
 def make_evaluate(
@@ -65,10 +66,10 @@ def make_evaluate(
     scenario: Scenario,
     layout: Layout | None = None,
 ) -> Evaluate:
-    """A function (params, batches) -> Counts, which compiles once for all models of a run.
+    """A function (models, batches) -> list[Counts], which compiles once for all models of a run.
 
-    Given a number of models s besides, `params` holds so many of them, stacked along a new first
-    axis, and so do the counts: images are read and preprocessed once for all.
+    Images are read and preprocessed once for all models that it is given, each of which then has
+    its turn with the batch: beside their parameters they take the memory of one.
 
     Args:
       tower: the image tower without its parameters.
@@ -81,9 +82,14 @@ def make_evaluate(
     place_of = np.stack([scenario.task_of, 1 + scenario.domain_of])  # (2, images)
     facts = layout.replicate((head, place_of, scenario.class_masks))  # masks: bool (t, k)
 
-    def eval_step(params: nnx.State, counts: Counts, batch: Batch, facts) -> Counts:
+    preprocess = jax.jit(preprocessing.evaluate)
+
+    @partial(jax.jit, donate_argnums=1)
+    def eval_step(
+        params: nnx.State, counts: Counts, pixels: jax.Array, batch: Batch, facts
+    ) -> Counts:
         head, place_of, class_masks = facts
-        logits = encode(tower, preprocessing, params, batch) @ head  # (b, k)
+        logits = _features(tower, params, pixels) @ head  # (b, k)
         task, domain = place_of[:, batch.index]
         own = jnp.where(class_masks[task], logits, -jnp.inf)
         agnostic, aware = _rank(logits, batch.label), _rank(own, batch.label)
@@ -101,21 +107,21 @@ def make_evaluate(
         )
         return layout.constrain_whole(counted)
 
-    one = jax.jit(eval_step, donate_argnums=1)
-    many = jax.jit(jax.vmap(eval_step, in_axes=(0, 0, None, None)), donate_argnums=1)
-
-    def evaluate(params: nnx.State, batches: Iterable[Batch], models: int | None = None) -> Counts:
-        zeros = Counts.zeros(scenario)
-        if models is None:
-            params = layout.params(params)  # a merge's may lie otherwise, and would compile again
-        else:
-            zeros = jax.tree.map(lambda x: np.broadcast_to(x, (models, *x.shape)), zeros)
-        counts = layout.replicate(zeros)
-        for batch in batches:
-            counts = (one if models is None else many)(params, counts, layout.batch(batch), facts)
+    def evaluate(models: Sequence[nnx.State], batches: Iterable[Batch]) -> list[Counts]:
+        # A merge's parameters may lie otherwise, and would compile again.
+        models = [layout.params(params) for params in models]
+        counts = [layout.replicate(Counts.zeros(scenario)) for _ in models]
+        for batch in map(layout.batch, batches):
+            pixels = preprocess(batch.image, batch.box)
+            for i, params in enumerate(models):
+                counts[i] = eval_step(params, counts[i], pixels, batch, facts)
         return jax.device_get(counts)
 
     return evaluate
+
+
+def _features(tower: nnx.GraphDef, params: nnx.State, pixels: jax.Array) -> jax.Array:
+    return normalise(nnx.merge(tower, params)(pixels))
 
 
 def _rank(logits: jax.Array, label: jax.Array) -> jax.Array:

@@ -60,7 +60,7 @@ class Recorder:
             return
         parts, params = self._parts, model()
         shown = self._progress.evaluating(name, parts.test.batches, parts.test.num_batches)
-        counts = parts.test.evaluate(params, until(self._stop, shown))
+        (counts,) = parts.test.evaluate([params], until(self._stop, shown))
         rows = list(evaluation.rows(counts, parts.scenario, after_task, name, scale))
         if self._out.writes:
             write_counts(self._out.counts_of(after_task, rows[0].label), counts)

@@ -1,4 +1,4 @@
-"""One rule at many scales: evaluated side by side, the best one found on images held out."""
+"""One rule at many scales: evaluated in one pass, the best one found on images held out."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -6,7 +6,6 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from magmax_jax import evaluation
 from magmax_jax.assembly import Parts, Trial
@@ -19,6 +18,9 @@ from magmax_jax.merging.task_vectors import PyTree
 from magmax_jax.progress import Silent
 from magmax_jax.results import Row, RunDirectory
 from magmax_jax.stored import StoredModels
+
+HELD_BYTES = 2 * 2**30
+"""Models that are evaluated at once take no more memory, unless it is said how many they are."""
 
 
 def sweep(
@@ -64,10 +66,11 @@ def sweep(
         }
         if missing:
             tau = merge.rule.finalize(stored.state(name, merge))
-            models = partial(_stacked, parts.theta_0, tau)
+            model = partial(_model, parts.theta_0, tau)
+            at_once = config.at_once or models_held(tau)
         for split, scales in missing.items():
             trial = trials[split]
-            counts = _count(config.at_once, models, scales, trial, progress, name)
+            counts = _count(at_once, model, scales, trial, progress, name)
             for scale, counted in zip(scales, counts, strict=True):
                 rows += evaluation.rows(counted, trial.scenario, learned, name, scale, split)
         rows = choose(rows, apart)
@@ -172,21 +175,24 @@ def _best(rows: Sequence[Row], split: str, apart: bool) -> dict[str, _Found]:
     return best
 
 
+def models_held(params: PyTree) -> int:
+    """How many models of this one's size are in memory together: one at least."""
+    return max(HELD_BYTES // sum(leaf.nbytes for leaf in jax.tree.leaves(params)), 1)
+
+
 def _count(
-    at_once: int | None,
-    models: Callable[[jax.Array], PyTree],
+    at_once: int,
+    model: Callable[[float], PyTree],
     scales: Sequence[float],
     trial: Trial,
     progress: Silent,
     name: str,
 ) -> list[Counts]:
     """Of the models at every scale. Where all do not fit into memory, half of them are tried."""
-    if at_once is None:
-        at_once = 1 if jax.default_backend() == "cpu" else len(scales)
     while True:
         at_once = min(at_once, len(scales))
         try:
-            return list(_passes(at_once, models, scales, trial, progress, name))
+            return list(_passes(at_once, model, scales, trial, progress, name))
         except jax.errors.JaxRuntimeError as error:
             if at_once == 1 or "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -196,7 +202,7 @@ def _count(
 
 def _passes(
     at_once: int,
-    models: Callable[[jax.Array], PyTree],
+    model: Callable[[float], PyTree],
     scales: Sequence[float],
     trial: Trial,
     progress: Silent,
@@ -204,16 +210,9 @@ def _passes(
 ) -> Iterator[Counts]:
     """Goes through the images as often as it must, so many scales at a time."""
     for start in range(0, len(scales), at_once):
-        some = list(scales[start : start + at_once])
-        # One shape, so that one program is compiled.
-        padded = jnp.array(some + some[-1:] * (at_once - len(some)), jnp.float32)
+        some = scales[start : start + at_once]
         shown = f"{name} at {', '.join(f'{scale:g}' for scale in some)}"
-        counts = trial.count(models(padded), progress, shown, at_once)
-        for i in range(len(some)):
-            yield jax.tree.map(lambda count, i=i: count[i], counts)
+        yield from trial.count([model(scale) for scale in some], progress, shown)
 
 
-@jax.jit
-def _stacked(theta_0: PyTree, tau: PyTree, scales: jax.Array) -> PyTree:
-    """theta_0 + scale tau for every scale, along a new first axis."""
-    return jax.vmap(partial(apply_task_vector, theta_0, tau))(scales)
+_model = jax.jit(apply_task_vector)

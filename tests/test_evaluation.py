@@ -46,7 +46,7 @@ def test_counts_are_numpys_whatever_the_padding(scenario, tower, head, batch_siz
     evaluate = make_evaluate(tower[0], preprocessing, head, scenario)
     batches = eval_batches(scenario.test, np.arange(IMAGES), batch_size, 16)
     with jax.transfer_guard("disallow"):  # nothing goes to a device but what is put there
-        counts = evaluate(tower[1], batches)
+        (counts,) = evaluate([tower[1]], batches)
 
     boxes = np.tile(np.array([0, 0, 16, 16], np.int32), (IMAGES, 1))
     pixels = preprocessing.evaluate(scenario.test.images, boxes)
@@ -77,8 +77,8 @@ def test_all_models_of_a_run_share_one_compilation(scenario, tower, head, caplog
     evaluate = make_evaluate(tower[0], Preprocessing(16), head, scenario)
     batches = list(eval_batches(scenario.test, np.arange(IMAGES), 8, 16))
     with jax.log_compiles(), caplog.at_level("WARNING"):
-        for scale in (0.5, 1.0, 2.0):
-            evaluate(jax.tree.map(lambda p, s=scale: p * s, tower[1]), batches)
+        for scales in ((0.5,), (1.0, 2.0)):
+            evaluate([jax.tree.map(lambda p, s=s: p * s, tower[1]) for s in scales], batches)
     compiled = [r.message for r in caplog.records if "Compiling jit(eval_step)" in r.message]
     assert len(compiled) == 1
 
@@ -87,12 +87,14 @@ def test_many_models_at_once_are_counted_as_one_by_one(scenario, tower, head):
     evaluate = make_evaluate(tower[0], Preprocessing(16), head, scenario)
     batches = list(eval_batches(scenario.test, np.arange(IMAGES), 8, 16))
     models = [jax.tree.map(lambda p, s=scale: p * s, tower[1]) for scale in (0.5, 1.0, 2.0)]
-    stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *models)
-    together = evaluate(stacked, batches, len(models))
-    for i, model in enumerate(models):
-        alone = evaluate(model, batches)
-        for name in alone._fields:
-            np.testing.assert_array_equal(getattr(together, name)[i], getattr(alone, name))
+    read = []
+    together = evaluate(models, (read.append(1) or batch for batch in batches))
+    assert len(read) == len(batches)  # once for all
+    for model, counts in zip(models, together, strict=True):
+        (alone,) = evaluate([model], batches)
+        jax.tree.map(np.testing.assert_array_equal, counts, alone)
+    confusions = {counts.confusion.tobytes() for counts in together}
+    assert len(confusions) > 1, "too alike to tell them apart"
 
 
 def test_a_label_whose_logit_is_no_number_is_not_recognised():
@@ -104,7 +106,7 @@ def test_a_label_whose_logit_is_no_number_is_not_recognised():
 
 def test_rows_weigh_samples_and_are_as_many_as_announced(scenario, tower, head):
     evaluate = make_evaluate(tower[0], Preprocessing(16), head, scenario)
-    counts = evaluate(tower[1], eval_batches(scenario.test, np.arange(IMAGES), 8, 16))
+    (counts,) = evaluate([tower[1]], eval_batches(scenario.test, np.arange(IMAGES), 8, 16))
     found = list(rows(counts, scenario, 2, "average", 1.0))
     assert [(r.protocol, r.group) for r in found[:6]] == [
         ("agnostic", group)

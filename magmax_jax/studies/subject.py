@@ -88,7 +88,8 @@ class Subject:
 
     def count(self, trial: Trial, params: Params, shown: str) -> Counts:
         """What a model makes of images."""
-        return trial.count(params, self.progress, shown)
+        (counts,) = trial.count([params], self.progress, shown)
+        return counts
 
     def leave_out(self, tau: Params) -> Params:
         """A task vector with zeros for what is excluded.

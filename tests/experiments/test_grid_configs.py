@@ -89,10 +89,7 @@ def test_a_cell_learns_merges_and_evaluates(name, tiny_clip, monkeypatch):
     for rule, scales in merges.values():
         state = fold(rule, rule.init(parts.theta_0), theta, parts.theta_0)
         theta = merged(rule, state, parts.theta_0, scales[0])
-    rows = list(
-        evaluation.rows(
-            parts.test.evaluate(theta, parts.test.batches), scenario, 1, "finetuned", None
-        )
-    )
+    (counts,) = parts.test.evaluate([theta], parts.test.batches)
+    rows = list(evaluation.rows(counts, scenario, 1, "finetuned", None))
     assert len(rows) == evaluation.num_rows_of_one(scenario)
     assert rows[0].count == len(scenario.test) and all(0 <= row.accuracy <= 1 for row in rows)

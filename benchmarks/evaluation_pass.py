@@ -1,0 +1,78 @@
+"""Our evaluation as a contender: the product's pass over test images, every accuracy of it."""
+
+import resource
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.turns import Facts, Prepared, serve
+from magmax_jax.data import Preprocessing, Source, eval_batches
+from magmax_jax.evaluation import Counts, make_evaluate
+from magmax_jax.models import CLIP
+from magmax_jax.scenarios import Head, Scenario, Task
+
+
+def prepare(settings: Facts) -> Prepared:
+    """Everything is compiled on the first batch.
+
+    Args:
+      settings: as `evaluation_work.Work` tells them, and `at_once`, models in one pass.
+    """
+    model = CLIP.from_pretrained(settings["model"])
+    size = model.config.vision.image_size
+    tower, theta = model.image_tower(settings["dtype"])
+    del model
+    scenario = _scenario(Path(settings["data"]))
+    head = jnp.asarray(np.load(Path(settings["data"]) / "head.npy"))
+    preprocessing = Preprocessing(size, tuple(settings["mean"]), tuple(settings["std"]))
+    evaluate = make_evaluate(tower, preprocessing, head, scenario)
+    batches_of = partial(
+        eval_batches, scenario.test, batch_size=settings["batch_size"], size=size
+    )  # the same as a run's
+    batches = batches_of(np.arange(len(scenario.test)))
+    shrunk = jax.jit(lambda theta, scale: jax.tree.map(lambda leaf: scale * leaf, theta))
+    found: list[Counts] = []
+
+    def call() -> None:
+        found.clear()
+        scales, at_once = settings["scales"], settings["at_once"]
+        for start in range(0, len(scales), at_once):
+            models = [shrunk(theta, scale) for scale in scales[start : start + at_once]]
+            found.extend(evaluate(models, batches))
+
+    start = time.perf_counter()
+    evaluate([shrunk(theta, 1.0)], batches_of(np.arange(1)))
+    facts = {"device": jax.devices()[0].device_kind, "first": time.perf_counter() - start}
+    return Prepared(facts, call, lambda: {"memory": _memory(), "right": [_right(c) for c in found]})
+
+
+def _scenario(data: Path) -> Scenario:
+    images, labels, classes = (np.load(data / f"{n}.npy") for n in ("images", "labels", "classes"))
+    names = tuple(f"class {i}" for i in range(classes.size))
+    source = Source(images, labels, names, image_shape=images.shape[1:3])
+    tasks = tuple(
+        Task(f"task {i}", np.zeros(0, np.int64), np.flatnonzero(np.isin(labels, own)), own)
+        for i, own in enumerate(classes, start=1)
+    )
+    return Scenario("noise", source, source, tasks, (Head(names, ("{}",)),))
+
+
+def _right(counts: Counts) -> dict[str, list[int]]:
+    """By protocol, how many images of every task are recognised."""
+    by_task = {"agnostic": counts.agnostic, "aware": counts.aware}
+    return {name: count.sum(axis=(1, 2)).tolist() for name, count in by_task.items()}
+
+
+def _memory() -> int:
+    """Bytes at the peak: the device's, on a CPU this process's."""
+    stats = jax.devices()[0].memory_stats() or {}
+    resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return stats.get("peak_bytes_in_use", resident)
+
+
+if __name__ == "__main__":
+    serve(prepare)
