@@ -93,7 +93,8 @@ def eval_step(size: str, dtype: str, batch_size: int, layout: Layout) -> jax.sta
     inside = inspect.getclosurevars(evaluate).nonlocals
     counts = _placed(Counts.zeros(scenario), layout, WHOLE)
     batch = _abstract_batch(batch_size, model.vision.image_size, layout)
-    return inside["one"].lower(theta, counts, batch, inside["facts"])
+    pixels = _placed(jax.ShapeDtypeStruct(batch.image.shape, jnp.float32), layout, BATCH)
+    return inside["eval_step"].lower(theta, counts, pixels, batch, inside["facts"])
 
 
 def fold_step(size: str, layout: Layout) -> jax.stages.Lowered:
