@@ -4,6 +4,7 @@ python -m benchmarks --peers PYTHON --output results
 """
 
 import fnmatch
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -40,7 +41,28 @@ BENCHMARKS = [
     Benchmark(("train",), True, f"{TINY} --batch-sizes 2 --limit-sides 64"),
     Benchmark(("levers",), False, f"{TINY} --batch-size 2 --only unrolled"),
     Benchmark(("feeding",), False, f"{TINY} --batch-size 2 --steps 2 --sides 16"),
-]
+    Benchmark(
+        ("evaluate",), True,
+        f"{TINY} --images 8 --batch-size 4 --tasks 2 --grid 1 8 --workers 1 --peak-sides 64",
+    ),
+    Benchmark(
+        ("merge", "memory"), True,
+        "--sizes tiny --tasks 2 --rules max_magnitude --numbers 5000 --repeats 1",
+    ),
+    Benchmark(
+        ("merge", "files"), True, f"{TINY} --models 2 --only 'ours: max_magnitude' 'limit: *'"
+    ),
+    Benchmark(
+        ("scaling",), False,
+        f"{TINY} --mesh 2x1 --batch-size 2 --compiled tiny --devices 2",
+    ),
+    Benchmark(
+        ("startup",), True, "--repeats 1 --run '' --steps tiny --only 'ours: import*'"
+    ),
+    Benchmark(
+        ("input",), False, "--source cached --repeats 1 --seconds 0.01 --batch-size 4"
+    ),
+]  # fmt: skip
 """In the order in which they are run."""
 
 
@@ -80,7 +102,7 @@ def run(settings: Settings) -> None:
         command = [sys.executable, "-m", f"benchmarks.{benchmark.command[0]}"]
         command += [*benchmark.command[1:], "--output", str(tables)]
         command += ["--peers", str(settings.peers.absolute())] if benchmark.peers else []
-        command += benchmark.trial.split() if settings.trial else []
+        command += shlex.split(benchmark.trial) if settings.trial else []
         print(f"{benchmark.name}: {tables}", flush=True)
         with log.open("w") as file:
             ended = subprocess.run(

@@ -13,7 +13,7 @@ import tyro
 from benchmarks import merge_files, merge_memory
 from magmax_jax.errors import exit_code
 
-Command = (
+Settings = (
     Annotated[merge_files.Files, tyro.conf.subcommand("files")]
     | Annotated[merge_memory.Memory, tyro.conf.subcommand("memory")]
 )
@@ -21,7 +21,7 @@ Command = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status; without a command, the flags are explained and it is 2."""
-    settings = tyro.cli(Command, args=argv, prog="benchmarks.merge", description=__doc__)
+    settings = tyro.cli(Settings, args=argv, prog="benchmarks.merge", description=__doc__)
     run = merge_files.run if isinstance(settings, merge_files.Files) else merge_memory.run
     return exit_code(lambda: run(settings))
 

@@ -28,7 +28,7 @@ class Files:
 
     models: tuple[int, ...] = (2, 8, 20)
     """How many fine-tuned models are merged."""
-    repeats: int = 3
+    repeats: int = 5
     """Runs of every contender, in turn with those of all others."""
     size: Literal["vit-b16", "small", "tiny"] = "vit-b16"
     """CLIP ViT-B/16, 149.6 M parameters; the others are for trials."""

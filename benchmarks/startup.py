@@ -52,13 +52,12 @@ class Settings:
     """File for the tables; every single run goes into a .jsonl beside it."""
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def run(settings: Settings) -> None:
     """Shows a table of imports and commands, one of the run, and one for each first step.
 
     Raises:
       UserError: the peers' python cannot be run.
     """
-    settings = tyro.cli(Settings, args=argv, prog="benchmarks.startup", description=__doc__)
     # Not resolved: the link in an environment is what makes it that environment's python.
     peers = settings.peers.absolute()
     if not os.access(peers, os.X_OK):
@@ -122,5 +121,10 @@ def _columns(kinds: Sequence[str]) -> list[str]:
     return ["", *(f"{kind}, s" for kind in kinds), "all runs"]
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    settings = tyro.cli(Settings, args=argv, prog="benchmarks.startup", description=__doc__)
+    return exit_code(lambda: run(settings))
+
+
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    sys.exit(main())

@@ -1,6 +1,7 @@
 """All benchmarks by one command."""
 
 import importlib
+import shlex
 
 import pytest
 import tyro
@@ -37,6 +38,11 @@ def test_a_name_that_there_is_not_is_told_with_those_that_there_are(tmp_path, ca
 @pytest.mark.parametrize("benchmark", every.BENCHMARKS, ids=lambda benchmark: benchmark.name)
 def test_flags_are_those_that_each_takes(benchmark, tmp_path):
     module = importlib.import_module(f"benchmarks.{benchmark.command[0]}")
-    flags = [*benchmark.command[1:], "--output", str(tmp_path / "x.md"), *benchmark.trial.split()]
+    flags = [
+        *benchmark.command[1:],
+        "--output",
+        str(tmp_path / "x.md"),
+        *shlex.split(benchmark.trial),
+    ]
     flags += ["--peers", "python"] if benchmark.peers else []
     tyro.cli(module.Settings, args=flags)
