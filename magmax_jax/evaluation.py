@@ -3,6 +3,7 @@
 Letters in shapes: b batch, k classes, t tasks, n domains.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -17,6 +18,9 @@ from magmax_jax.models import normalise
 from magmax_jax.results import DOMAIN, Row
 from magmax_jax.scenarios import Scenario
 from magmax_jax.sharding import Layout, one_device
+
+AHEAD = 2
+"""Batches that are read and preprocessed while another is on its way through the models."""
 
 
 class Counts(NamedTuple):
@@ -87,7 +91,7 @@ def make_evaluate(
     @partial(jax.jit, donate_argnums=1)
     def eval_step(
         params: nnx.State, counts: Counts, pixels: jax.Array, batch: Batch, facts
-    ) -> Counts:
+    ) -> tuple[Counts, jax.Array]:
         head, place_of, class_masks = facts
         logits = _features(tower, params, pixels) @ head  # (b, k)
         task, domain = place_of[:, batch.index]
@@ -105,16 +109,20 @@ def make_evaluate(
             add(counts.total, batch.mask),
             counts.confusion.at[batch.label, jnp.argmax(logits, axis=1)].add(batch.mask),
         )
-        return layout.constrain_whole(counted)
+        return layout.constrain_whole((counted, jnp.sum(batch.mask)))
 
     def evaluate(models: Sequence[nnx.State], batches: Iterable[Batch]) -> list[Counts]:
         # A merge's parameters may lie otherwise, and would compile again.
         models = [layout.params(params) for params in models]
         counts = [layout.replicate(Counts.zeros(scenario)) for _ in models]
+        done: deque[jax.Array] = deque()
         for batch in map(layout.batch, batches):
             pixels = preprocess(batch.image, batch.box)
             for i, params in enumerate(models):
-                counts[i] = eval_step(params, counts[i], pixels, batch, facts)
+                counts[i], samples = eval_step(params, counts[i], pixels, batch, facts)
+            done.append(samples)
+            if len(done) > AHEAD:  # further ahead, pixels would pile up
+                done.popleft().block_until_ready()
         return jax.device_get(counts)
 
     return evaluate

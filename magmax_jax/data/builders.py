@@ -17,10 +17,6 @@ from magmax_jax.data.sources import Source, Split, hold_out
 from magmax_jax.data.splits import check_fingerprint, divide
 from magmax_jax.errors import UserError
 
-# Asks a bucket about each data set that is not prepared, or, since TFDS asks none any more, leaves
-# an empty folder in the temporary directory. What a builder's code says of itself is enough here.
-tfds.core.DatasetInfo.initialize_from_bucket = lambda info: None
-
 
 def load_builder(dataset: str, split: Split, data_dir: str | None) -> Source:
     """A prepared TFDS data set with the features `image` and `label`.
@@ -140,7 +136,7 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         if name.split(":")[0] == "gtsrb":  # ours: TFDS knows it once it is imported
             from magmax_jax.data import gtsrb  # noqa: F401
         with quiet():
-            builder = tfds.builder(name, data_dir=data_dir)
+            builder = builder_of(name, data_dir)
             readable = builder.is_prepared() and {"array_record", "parquet"} & {
                 kind.value for kind in builder.info.available_file_formats()
             }
@@ -160,6 +156,19 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             "data_dir that holds it"
         )
     return builder
+
+
+def builder_of(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    """`tfds.builder`, without what TFDS asks a bucket about a data set that is not prepared.
+
+    It has stopped asking, but leaves an empty folder in the temporary directory each time.
+    """
+    info = tfds.core.DatasetInfo
+    asking, info.initialize_from_bucket = info.initialize_from_bucket, lambda self: None
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    finally:
+        info.initialize_from_bucket = asking
 
 
 def why(name: str, error: Exception) -> str:

@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
 from magmax_jax.data import contents, counts, gtsrb
-from magmax_jax.data.builders import info_damaged, why
+from magmax_jax.data.builders import builder_of, info_damaged, why
 from magmax_jax.data.catalogue import DATA_SETS, DataSet
 from magmax_jax.data.failures import INSTALL
 from magmax_jax.data.making import Options, Silent, make, remove_archives
@@ -61,7 +61,7 @@ def prepare(name: str, options: Options, display: Silent | None = None) -> None:
 def _builder(part: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     try:
         with quiet(), contextlib.redirect_stdout(io.StringIO()):
-            builder = tfds.builder(part, data_dir=data_dir)
+            builder = builder_of(part, data_dir)
     except ImportError as error:  # a builder whose definition alone takes TensorFlow, or more
         raise UserError(
             f"{part} needs more than the product ({str(error).splitlines()[-1]}): {INSTALL}"

@@ -8,6 +8,7 @@ from flax import nnx
 
 from magmax_jax.data import Preprocessing
 from magmax_jax.errors import UserError
+from magmax_jax.models import CLIP, attention
 from magmax_jax.training.regularizers import diagonal_fisher
 from tests.training.cases import CLASSES, batch_of, flat, objective
 
@@ -97,3 +98,23 @@ def test_mistakes_are_told(tower, fishers):
         diagonal_fisher(tower[0], Preprocessing(16), "exact")
     with pytest.raises(UserError, match="at least one batch"):
         fishers["empirical"](tower[1], iter([]), objective())
+
+
+def test_each_examples_gradient_is_lowered_for_gpus_without_one(tiny_clip, monkeypatch):
+    """cuDNN's attention under vmap, with the odd number of tokens that CLIPs have."""
+    internals = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
+    monkeypatch.setattr(internals, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(attention, "fits_cudnn", lambda q: True)
+    clip = CLIP.from_pretrained(tiny_clip, dtype="bfloat16")
+    graphdef, theta = nnx.split(clip.vision)
+    assert clip.config.vision.grid**2 % 2 == 0  # and the class token
+    pixels = jnp.zeros((3, 1, 16, 16, 3))
+
+    def gradients(theta, pixels):
+        def summed(theta, pixels):
+            return nnx.merge(graphdef, theta)(pixels).astype(jnp.float32).sum()
+
+        return jax.vmap(jax.grad(summed), in_axes=(None, 0))(theta, pixels)
+
+    lowered = jax.jit(gradients).trace(theta, pixels).lower(lowering_platforms=("cuda",))
+    assert lowered.as_text().count("__cudnn$fmhaSoftmaxBackward(") == 1
