@@ -7,7 +7,6 @@ to, both are taken from one pass over all images instead.
 """
 
 import contextlib
-import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import CLIPModel
 
-from benchmarks.turns import Facts, Prepared, serve
+from benchmarks.turns import Facts, Prepared, resident_peak, serve
 
 
 class Images(Dataset):
@@ -147,8 +146,7 @@ def prepare(settings: Facts) -> Prepared:
             found.append(way())
 
     def last() -> Facts:
-        resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        memory = resident if device.type == "cpu" else torch.cuda.max_memory_allocated()
+        memory = resident_peak() if device.type == "cpu" else torch.cuda.max_memory_allocated()
         return {"memory": memory, "right": found}
 
     start = time.perf_counter()
