@@ -21,7 +21,7 @@ class Device(NamedTuple):
       kind: the first one's name.
       count: how many there are.
       memory_bytes: that JAX may take of the first one; of a CPU, the machine's memory.
-      runtime: the version of what drives them, as of CUDA.
+      runtime: the version of what drives them, as of CUDA; "" where it has none.
     """
 
     platform: str
@@ -47,7 +47,9 @@ def here() -> Device:
     memory = (first.memory_stats() or {}).get("bytes_limit")
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     runtime = " ".join(first.client.platform_version.split())
-    return Device(first.platform, first.device_kind, jax.device_count(), memory or machine, runtime)
+    told = "" if runtime == first.platform else runtime
+    total = memory or machine
+    return Device(first.platform, first.device_kind, jax.device_count(), total, told)
 
 
 def peak_bytes() -> int:

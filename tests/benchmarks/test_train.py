@@ -89,10 +89,10 @@ def test_each_finds_its_largest_batch_and_absent_ones_have_a_row(tmp_path, monke
     assert table == [
         ("room for 1", "3", "MemoryError: no room"), ("room for 5", "3", "ok"),
         ("room for 9", "3", "ok"), gone, ("limit: matmul", "3", ""),
-        ("room for 1", "", "2: MemoryError: no room"),
+        ("room for 1", "1", "2: MemoryError: no room"),
         ("room for 5", "4", "6: MemoryError: no room"),
         ("room for 9", "8", "not tried above 8"), gone,
-        ("limit: matmul", "4", ""), ("limit: matmul", "8", ""),
+        *(("limit: matmul", n, "") for n in ("1", "4", "8")),
     ]  # fmt: skip
 
 
@@ -102,7 +102,8 @@ def test_each_finds_its_largest_batch_and_absent_ones_have_a_row(tmp_path, monke
         (7, 100, (6, "8: MemoryError: no room")),
         (5, 100, (4, "6: MemoryError: no room")),
         (100, 4, (4, "not tried above 4")),
-        (1, 100, (0, "2: MemoryError: no room")),
+        (1, 100, (1, "2: MemoryError: no room")),
+        (0, 100, (0, "1: MemoryError: no room")),
     ],
 )
 def test_the_largest_batch_is_the_last_that_does_not_fail(room, at_most, expected):
