@@ -167,24 +167,19 @@ def _check(settings: Settings) -> None:
 
 def description(settings: Settings, device: Device, timed: Work, need: float) -> dict[str, str]:
     models, images = settings.grid
-    return (
-        describe(settings.peers.absolute())
-        | device.facts
-        | {
-            "model": f"{settings.size}, {need / 1e9:.2f} GFLOP an image, {timed.dtype}",
-            "timed": f"{timed.images:,} images in {timed.tasks} tasks, "
-            f"batches of {timed.batch_size}, {settings.repeats} repeats",
-            "grid": f"{models} models on {images:,} images in {settings.tasks} tasks",
-            "the peers' loader": f"{settings.workers} processes",
-        }
-    )
+    told = {
+        "model": f"{settings.size}, {need / 1e9:.2f} GFLOP an image, {timed.dtype}",
+        "timed": f"{timed.images:,} images in {timed.tasks} tasks, "
+        f"batches of {timed.batch_size}, {settings.repeats} repeats",
+        "grid": f"{models} models on {images:,} images in {settings.tasks} tasks",
+        "the peers' loader": f"{settings.workers} processes",
+    }
+    return describe(settings.peers.absolute()) | device.facts | told
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    def command() -> None:
-        run(tyro.cli(Settings, args=argv, prog="benchmarks.evaluate", description=__doc__))
-
-    return exit_code(command)
+    settings = tyro.cli(Settings, args=argv, prog="benchmarks.evaluate", description=__doc__)
+    return exit_code(lambda: run(settings))
 
 
 if __name__ == "__main__":
