@@ -30,8 +30,8 @@ def in_turn(
 ) -> dict[str, list[float]]:
     """Seconds of every call, in turns, once each has been called to compile and to warm.
 
-    A sample of a short call is several of them, queued one after another and waited for once: what
-    a device computes in less time than it is told to does not count as the device's.
+    A sample of a short call is several of them, queued one after another and waited for once, so
+    that no wait of the host's is in the device's seconds.
 
     Args:
       at_least: seconds of a sample; 0 waits for every call.

@@ -107,7 +107,7 @@ def test_both_sides_of_a_pair_are_built_within_its_base(monkeypatch):
     monkeypatch.setattr(levers, "Step", Step)
     monkeypatch.setattr(levers, "SAMPLE", 0)
     lever = Lever("a", "b", lambda: entering("other"), base=lambda: entering("base"))
-    row, measured = levers.compare(Settings(repeats=2), lever)
+    _, measured = levers.compare(Settings(repeats=2), lever)
     assert seen == [["base"], ["base", "other"]] and len(measured["ours"]) == 2
     within = {
         lever.theirs for lever in LEVERS if lever.base is alternatives.attention_without_cudnn
