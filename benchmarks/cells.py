@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.turns import Contestant
 
 COLUMNS = [
-    "", "tasks", "seconds", "of which folds", "seconds a task", "GB moved", "GB/s",
+    "", "tasks", "seconds", "runs", "of which folds", "seconds a task", "GB moved", "GB/s",
     "share of a copy", "peak memory", "state",
 ]  # fmt: skip
 GROWTH = [
@@ -40,6 +40,8 @@ class Cell:
     held: int = 0
     state: int = 0
     peak: int = 0
+    compiling: bool = False
+    """Whether the only call that counts is the first, which compiles."""
 
     @property
     def seconds(self) -> list[float]:
@@ -61,17 +63,25 @@ class Bounds:
     """Bytes."""
 
 
-def measure(cells: Iterable[Cell], bounds: Bounds, seed: int) -> Iterator[Cell]:
+def measure(
+    cells: Iterable[Cell], bounds: Bounds, seed: int, known: Sequence[Cell] = ()
+) -> Iterator[Cell]:
     """Fills in one cell after the other.
 
     The first call of a process compiles and does not count, unless it takes a third of `at_most`:
     then compiling is little of it, and it is the only one.
+
+    Args:
+      known: cells that have been measured, as of a smaller tower.
     """
-    done: list[Cell] = []
+    done = list(known)
     for cell in cells:
         settings = {"size": cell.size, "rule": cell.rule, "tasks": cell.tasks, "seed": seed}
         contender = Contestant(
-            cell.rule, [sys.executable, "-m", "benchmarks.whole_merge"], settings
+            cell.rule,
+            [sys.executable, "-m", "benchmarks.whole_merge"],
+            settings,
+            limit=60 + 3 * bounds.at_most,
         )
         with contender:
             _take(contender.facts, cell)
@@ -79,6 +89,7 @@ def measure(cells: Iterable[Cell], bounds: Bounds, seed: int) -> Iterator[Cell]:
             skipped = _calls(contender, bounds) if cell.outcome == "ok" else 0
         _take(contender.facts, cell)
         cell.folds, cell.ends = cell.folds[skipped:], cell.ends[skipped:]
+        cell.compiling = not skipped
         if contender.failure:
             cell.outcome = f"failed: {contender.failure}"
         done.append(cell)
@@ -130,6 +141,7 @@ def row(cell: Cell, copy: float) -> list[str]:
     return [
         *first,
         f"{cell.median:.4g}",
+        "1, compilation included" if cell.compiling else str(len(cell.seconds)),
         f"{statistics.median(cell.folds):.4g}",
         f"{cell.median / cell.tasks:.4g}",
         f"{cell.moved / 1e9:.2f}",

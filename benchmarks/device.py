@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from benchmarks.turns import ROOT, environment
+from benchmarks.turns import ROOT, environment, resident_peak
 from magmax_jax.errors import UserError
 
 
@@ -21,12 +21,22 @@ class Device(NamedTuple):
       kind: the first one's name.
       count: how many there are.
       memory_bytes: that JAX may take of the first one; of a CPU, the machine's memory.
+      runtime: the version of what drives them, as of CUDA; "" where it has none.
     """
 
     platform: str
     kind: str
     count: int
     memory_bytes: int
+    runtime: str = ""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """To be told above a table."""
+        many = f"{self.count} x " if self.count > 1 else ""
+        memory = f"{self.memory_bytes / 1e9:.1f} GB"
+        told = {"device": f"{many}{self.kind} ({self.platform}), {memory}"}
+        return told | ({"runtime": self.runtime} if self.runtime else {})
 
 
 def here() -> Device:
@@ -36,7 +46,18 @@ def here() -> Device:
     first = jax.devices()[0]
     memory = (first.memory_stats() or {}).get("bytes_limit")
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Device(first.platform, first.device_kind, jax.device_count(), memory or machine)
+    runtime = " ".join(first.client.platform_version.split())
+    told = "" if runtime == first.platform else runtime
+    total = memory or machine
+    return Device(first.platform, first.device_kind, jax.device_count(), total, told)
+
+
+def peak_bytes() -> int:
+    """Of an accelerator's memory the most that was in use so far, on a CPU of this process's."""
+    import jax
+
+    found = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return found or resident_peak()
 
 
 def ask(python: str = sys.executable) -> Device:

@@ -3,7 +3,6 @@
 python -m benchmarks.evaluate --peers PYTHON --output evaluate.md
 """
 
-import fnmatch
 import os
 import statistics
 import sys
@@ -12,26 +11,27 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import tyro
 
 from benchmarks import peak
+from benchmarks.choosing import check_positive, matching
 from benchmarks.device import Device, ask
+from benchmarks.evaluation_table import COLUMNS, Grid, Outcome, empty_row, row
 from benchmarks.evaluation_work import (
     CLASSES,
     TORCH,
     Contender,
     Work,
     contenders,
-    differing,
     make_data,
     theta_0,
 )
-from benchmarks.machine import describe, why_absent
+from benchmarks.machine import describe, peers_python, why_absent
 from benchmarks.output import Output
 from benchmarks.tables import markdown
-from benchmarks.turns import Facts, environment, take_turns
+from benchmarks.turns import environment, take_turns
 from magmax_jax.errors import UserError, exit_code
 from magmax_jax.planning import forward_flops
 
@@ -74,42 +74,6 @@ class Settings:
     output: Path | None = None
     """File for the table; every single run goes into a .jsonl beside it."""
 
-    def __post_init__(self):
-        if not 0 < self.tasks <= min(CLASSES, self.grid[1]):
-            raise UserError(
-                f"--tasks is {self.tasks}: choose 1 to {CLASSES}, and no more than images"
-            )
-
-
-class Grid(NamedTuple):
-    """What all models on all images take."""
-
-    seconds: float
-    measured: bool
-
-    def __str__(self) -> str:
-        return f"{self.seconds:,.1f}" if self.measured else f"{self.seconds:,.0f}, computed"
-
-
-class Outcome(NamedTuple):
-    """What came of a contender that has not failed."""
-
-    name: str
-    rates: list[float]
-    """Images a second, of every call."""
-    grid: Grid
-    facts: Facts
-
-    @property
-    def rate(self) -> float:
-        return statistics.median(self.rates)
-
-
-COLUMNS = [
-    "", "images/s", "all runs", "share of the peak", "seconds for the grid", "times ours",
-    "peak memory", "right predictions",
-]  # fmt: skip
-
 
 def prepared(
     settings: Settings, work: Path, folder: Path, device: Device
@@ -136,45 +100,23 @@ def whole(settings: Settings, contender: Contender, work: Work, rate: float) -> 
     expected = Grid(models * images / rate, measured=False)
     if expected.seconds > settings.at_most:
         return expected
-    with contender.on(work, settings.peers.absolute(), models) as one:
+    one = contender.on(work, settings.peers.absolute(), models)
+    one.limit = 60 + 3 * settings.at_most
+    with one:
         one.call()
     return expected if one.failure else Grid(one.seconds[0], measured=True)
-
-
-def row(one: Outcome, need: float, flops: float, first: Outcome, images: int) -> list[str]:
-    """Of the table.
-
-    Args:
-      need: operations of an image.
-      flops: the peak.
-      first: that others are held against.
-      images: that were timed.
-    """
-    return [
-        one.name,
-        f"{one.rate:,.1f}",
-        " ".join(f"{rate:,.1f}" for rate in one.rates),
-        f"{one.rate * need / flops:.0%}",
-        str(one.grid),
-        f"{first.rate / one.rate:.2f}",
-        f"{one.facts['memory'] / 1e9:.2f} GB",
-        differing(first.facts["right"], one.facts["right"], images),
-    ]
 
 
 def run(settings: Settings) -> None:
     """Prints and writes the table.
 
     Raises:
-      UserError: the peers' python is none.
+      UserError: a setting cannot be right.
     """
-    peers = settings.peers.absolute()
-    if not (peers.is_file() and os.access(peers, os.X_OK)):
-        raise UserError(f"{peers} is no python that can be run: give that of the peers")
-    device = ask()
+    _check(settings)
+    peers, device = peers_python(settings.peers), ask()
     at_once = settings.at_once or (2 if device.platform == "cpu" else 5)
-    everyone = contenders(at_once, settings.workers)
-    chosen = [c for c in everyone if any(fnmatch.fnmatchcase(c.name, p) for p in settings.only)]
+    chosen = matching(contenders(at_once, settings.workers), settings.only)
     absent = why_absent(peers, TORCH, environment()) if any(c.is_peer for c in chosen) else None
     present = [c for c in chosen if not (absent and c.is_peer)]
     with ExitStack() as stack:
@@ -187,39 +129,57 @@ def run(settings: Settings) -> None:
         *done, limit = take_turns([*(c.on(timed, peers) for c in present), limit], settings.repeats)
         flops = peak.rate(limit)
         output.record({"contender": "matmul peak", "flops": flops, "facts": limit.facts})
-        rows, outcomes = [], []
+        outcomes, rows = {}, {c.name: empty_row(c.name, f"absent: {absent}") for c in chosen}
         for contender, contestant in zip(present, done, strict=True):
             if contestant.failure:
-                rows.append([contender.name, f"failed: {contestant.failure}", *[""] * 6])
+                why = f"failed: {contestant.failure}"
+                rows[contender.name] = empty_row(contender.name, why)
                 continue
             rates = [contender.models * timed.images / taken for taken in contestant.seconds]
             taken = whole(settings, contender, grid, statistics.median(rates))
             one = Outcome(contender.name, rates, taken, contestant.facts)
             output.record(one._asdict())
-            outcomes.append(one)
-            rows.append(row(one, need, flops, outcomes[0], timed.images))
-    rows += [[c.name, f"absent: {absent}", *[""] * 6] for c in chosen if c not in present]
+            outcomes[one.name] = one
+        rows |= {
+            name: row(one, need, flops, outcomes.get("ours"), timed.images)
+            for name, one in outcomes.items()
+        }
     output.show(f"The peak is {flops / 1e12:.3g} TFLOP/s in {timed.dtype}.")
-    output.show(markdown(COLUMNS, rows))
+    output.show(markdown(COLUMNS, list(rows.values())))
+
+
+def _check(settings: Settings) -> None:
+    check_positive(
+        {
+            "--images": settings.images,
+            "--batch-size": settings.batch_size,
+            "--at-once": settings.at_once,
+            "--grid": settings.grid,
+            "--repeats": settings.repeats,
+            "--peak-sides": settings.peak_sides,
+        }
+    )
+    if not 0 < settings.tasks <= min(CLASSES, settings.grid[1]):
+        raise UserError(
+            f"--tasks is {settings.tasks}: choose 1 to {CLASSES}, and no more than images"
+        )
 
 
 def description(settings: Settings, device: Device, timed: Work, need: float) -> dict[str, str]:
     models, images = settings.grid
-    return describe(settings.peers.absolute()) | {
-        "device": f"{device.count} x {device.kind}" if device.count > 1 else device.kind,
+    told = {
         "model": f"{settings.size}, {need / 1e9:.2f} GFLOP an image, {timed.dtype}",
         "timed": f"{timed.images:,} images in {timed.tasks} tasks, "
         f"batches of {timed.batch_size}, {settings.repeats} repeats",
         "grid": f"{models} models on {images:,} images in {settings.tasks} tasks",
         "the peers' loader": f"{settings.workers} processes",
     }
+    return describe(settings.peers.absolute()) | device.facts | told
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    def command() -> None:
-        run(tyro.cli(Settings, args=argv, prog="benchmarks.evaluate", description=__doc__))
-
-    return exit_code(command)
+    settings = tyro.cli(Settings, args=argv, prog="benchmarks.evaluate", description=__doc__)
+    return exit_code(lambda: run(settings))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Our evaluation as a contender: the product's pass over test images, every accuracy of it."""
 
-import resource
 import time
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.device import peak_bytes
 from benchmarks.turns import Facts, Prepared, serve
 from magmax_jax.data import Preprocessing, Source, eval_batches
 from magmax_jax.evaluation import Counts, make_evaluate
@@ -47,7 +47,9 @@ def prepare(settings: Facts) -> Prepared:
     start = time.perf_counter()
     evaluate([shrunk(theta, 1.0)], batches_of(np.arange(1)))
     facts = {"device": jax.devices()[0].device_kind, "first": time.perf_counter() - start}
-    return Prepared(facts, call, lambda: {"memory": _memory(), "right": [_right(c) for c in found]})
+    return Prepared(
+        facts, call, lambda: {"memory": peak_bytes(), "right": [_right(c) for c in found]}
+    )
 
 
 def _scenario(data: Path) -> Scenario:
@@ -65,13 +67,6 @@ def _right(counts: Counts) -> dict[str, list[int]]:
     """By protocol, how many images of every task are recognised."""
     by_task = {"agnostic": counts.agnostic, "aware": counts.aware}
     return {name: count.sum(axis=(1, 2)).tolist() for name, count in by_task.items()}
-
-
-def _memory() -> int:
-    """Bytes at the peak: the device's, on a CPU this process's."""
-    stats = jax.devices()[0].memory_stats() or {}
-    resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return stats.get("peak_bytes_in_use", resident)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ python -m benchmarks.feeding --output feeding.md
 
 import os
 import statistics
-import time
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,12 +18,15 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from benchmarks.choosing import check_positive
+from benchmarks.limits import in_turn
 from benchmarks.machine import OURS, machine, versions
 from benchmarks.output import Output
 from benchmarks.shapes import SIZES
 from benchmarks.tables import markdown
 from benchmarks.workloads import images, training
 from magmax_jax.data import Batch, Preprocessing
+from magmax_jax.errors import exit_code
 from magmax_jax.training import fine_tune
 
 
@@ -94,19 +97,6 @@ def resizes(settings: Settings, side: int) -> dict[str, Callable[[], object]]:
     }
 
 
-def in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every call, the first, which compiles, left out."""
-    for call in calls.values():
-        jax.block_until_ready(call())
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            taken[name].append(time.perf_counter() - start)
-    return taken
-
-
 def _dtype() -> str:
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
@@ -121,8 +111,20 @@ def _rows(taken: dict[str, list[float]], number: int) -> list[list[str]]:
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings = tyro.cli(Settings, args=argv, prog="benchmarks.feeding", description=__doc__)
+def run(settings: Settings) -> None:
+    """Prints the tables, and writes them.
+
+    Raises:
+      UserError: a number is not positive.
+    """
+    check_positive(
+        {
+            "--batch-size": settings.batch_size,
+            "--steps": settings.steps,
+            "--sides": settings.sides,
+            "--repeats": settings.repeats,
+        }
+    )
     found = ", ".join(f"{k} {v}" for k, v in versions((*OURS, "pillow")).items())
     work = f"{settings.size}, batch {settings.batch_size}, {_dtype()}"
     description = {"versions": found, "device": jax.devices()[0].device_kind, "step": work}
@@ -139,5 +141,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         output.show(f"## {title}\n\n{markdown(columns, rows)}")
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    settings = tyro.cli(Settings, args=argv, prog="benchmarks.feeding", description=__doc__)
+    return exit_code(lambda: run(settings))
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,6 +5,7 @@ python -m benchmarks.input --output input.md
 
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 import tyro
 
+from benchmarks.choosing import check_positive
 from benchmarks.machine import OURS, machine, versions
 from benchmarks.output import Output
 from benchmarks.pictures import KINDS, Kind
@@ -24,6 +26,7 @@ from benchmarks.tables import markdown
 from benchmarks.workloads import training
 from experiments.presets import TINY_CLIP
 from magmax_jax.data import Batch, Source, train_batches
+from magmax_jax.errors import exit_code
 from magmax_jax.models import CLIP
 from magmax_jax.planning import forward_flops
 
@@ -119,8 +122,20 @@ def rows(readings: Sequence[Rate], needed: float) -> list[list[str]]:
     return table
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings = tyro.cli(Settings, args=argv, prog="benchmarks.input", description=__doc__)
+def run(settings: Settings) -> None:
+    """Prints the tables, and writes them.
+
+    Raises:
+      UserError: a number is not positive.
+    """
+    check_positive(
+        {
+            "--batch-size": settings.batch_size,
+            "--flops": settings.flops,
+            "--repeats": settings.repeats,
+            "--seconds": settings.seconds,
+        }
+    )
     before, readings = os.getloadavg()[0], []
     with tempfile.TemporaryDirectory() as folder:
         for kind in (KINDS[name] for name in settings.source):
@@ -147,5 +162,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     output.show(markdown(["", "images/s", "how it is known"], shown))
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    settings = tyro.cli(Settings, args=argv, prog="benchmarks.input", description=__doc__)
+    return exit_code(lambda: run(settings))
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

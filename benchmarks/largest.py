@@ -8,11 +8,13 @@ from benchmarks.turns import Contestant, take_turns
 def largest(begin: int, at_most: int, contestant: Callable[[int], Contestant]) -> tuple[int, str]:
     """Of begin 2^i and half as much again, ascending until one fails.
 
+    Where there is no room for `begin`, halves of it are tried; another failure ends the search.
+
     Args:
       contestant: a new one of that batch size; what it has no room for, it fails at.
 
     Returns:
-      Images, 0 where not even `begin` is possible; and why not more, one sentence.
+      Images, 0 where none is possible; and why not more, one sentence.
     """
 
     def failure(size: int) -> str | None:
@@ -25,6 +27,12 @@ def largest(begin: int, at_most: int, contestant: Callable[[int], Contestant]) -
             why = f"{size}: {failed}"
             break
         found, size = size, 2 * size
+    while not found and size > 1 and "MemoryError" in failed:
+        size //= 2
+        if failed := failure(size):
+            why = f"{size}: {failed}"
+        else:
+            found = size
     between = found * 3 // 2
     if found < between <= at_most:
         if failed := failure(between):

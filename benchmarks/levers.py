@@ -4,11 +4,11 @@ python -m benchmarks.levers --output levers.md
 """
 
 import contextlib
-import fnmatch
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,12 +16,16 @@ import jax
 import tyro
 
 from benchmarks import alternatives as other
+from benchmarks import device
+from benchmarks.choosing import check_positive, matching
+from benchmarks.limits import SAMPLE, in_place, in_turn
 from benchmarks.machine import OURS, machine, versions
 from benchmarks.output import Output
 from benchmarks.shapes import SIZES
 from benchmarks.tables import markdown
 from benchmarks.workloads import training
 from magmax_jax.config import TrainConfig
+from magmax_jax.errors import exit_code
 
 COLUMNS = [
     "what the product does", "the other way", "ours, s", "other, s", "other / ours",
@@ -37,19 +41,28 @@ class Lever(NamedTuple):
       theirs: what it could do instead.
       context: within which the step is built that other way.
       only: the backend or the dtype for which it makes a difference; None for all.
+      base: within which both are built: where the product would do neither, a part of it that has
+        to be out of the way.
     """
 
     ours: str
     theirs: str
     context: Callable[[], contextlib.AbstractContextManager]
     only: Literal["gpu", "bfloat16"] | None = None
+    base: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
 
 
 policies = jax.checkpoint_policies
 LEVERS = [
-    Lever("heads before tokens, explicit", "jax.nn, tokens first, XLA", other.attention_of_jax),
+    Lever(
+        "heads before tokens, explicit", "jax.nn, tokens first, XLA", other.attention_of_jax,
+        base=other.attention_without_cudnn,
+    ),
     Lever("cuDNN's attention", "explicit", other.attention_without_cudnn, only="gpu"),
-    Lever("divided after the second product", "softmax first", other.weights_divided_first),
+    Lever(
+        "divided after the second product", "softmax first", other.weights_divided_first,
+        base=other.attention_without_cudnn,
+    ),
     Lever("q, k, v in one product", "three products", other.three_products),
     Lever("kernels (in, out)", "kernels (out, in)", other.kernels_out_in),
     Lever("patches by a product", "a convolution", other.convolution),
@@ -100,27 +113,22 @@ class Step:
         config = SIZES[settings.size].model
         with context:
             work = training(config, settings.batch_size, settings.dtype, recipe)
-            self._state, self._rest = work.trainer.init(work.theta), (work.batch, work.objective)
-            lowered = work.trainer.step.lower(self._state, *self._rest, ())
+            state, rest = work.trainer.init(work.theta), (work.batch, work.objective, ())
+            lowered = work.trainer.step.lower(state, *rest)
             start = time.perf_counter()
-            self._compiled = lowered.compile()
+            compiled = lowered.compile()
         self.compilation = time.perf_counter() - start
-        self.temporary: int = self._compiled.memory_analysis().temp_size_in_bytes
+        self.temporary: int = compiled.memory_analysis().temp_size_in_bytes
         """Bytes that a step takes besides its state."""
-
-    def seconds(self) -> float:
-        start = time.perf_counter()
-        self._state, _ = jax.block_until_ready(self._compiled(self._state, *self._rest, ()))
-        return time.perf_counter() - start
+        self.call = in_place(lambda state: compiled(state, *rest)[0], state)
 
 
 def compare(settings: Settings, lever: Lever) -> tuple[list[str], dict]:
     """A row of the table, and all that was measured for it."""
-    pair = Step(settings, contextlib.nullcontext()), Step(settings, lever.context())
-    for step in pair:
-        step.seconds()
-    taken = [[step.seconds() for step in pair] for _ in range(settings.repeats)]
-    ours, theirs = (list(times) for times in zip(*taken, strict=True))
+    with lever.base():
+        pair = Step(settings, contextlib.nullcontext()), Step(settings, lever.context())
+    calls = {"ours": pair[0].call, "theirs": pair[1].call}
+    ours, theirs = in_turn(calls, settings.repeats, SAMPLE).values()
     ratio = statistics.median(theirs) / statistics.median(ours)
     row = [
         lever.ours,
@@ -135,28 +143,38 @@ def compare(settings: Settings, lever: Lever) -> tuple[list[str], dict]:
     return row, {"lever": lever.ours, "other": lever.theirs} | measured
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    settings = tyro.cli(Settings, args=argv, prog="benchmarks.levers", description=__doc__)
-    backend = jax.default_backend()
-    defaults = (16, "float32") if backend == "cpu" else (128, "bfloat16")
-    settings = Settings(
-        settings.size, settings.batch_size or defaults[0], settings.dtype or defaults[1],
-        settings.repeats, settings.only, settings.output,
-    )  # fmt: skip
+def run(settings: Settings) -> None:
+    """Prints the table, and writes it.
+
+    Raises:
+      UserError: nothing is called so, or a number is not positive.
+    """
+    check_positive({"--batch-size": settings.batch_size, "--repeats": settings.repeats})
+    here = device.here()
+    defaults = (16, "float32") if here.platform == "cpu" else (128, "bfloat16")
+    settings = replace(
+        settings,
+        batch_size=settings.batch_size or defaults[0],
+        dtype=settings.dtype or defaults[1],
+    )
+    fitting = [one for one in LEVERS if one.only in (None, here.platform, settings.dtype)]
+    chosen = matching(fitting, settings.only, lambda lever: lever.theirs)
     found = ", ".join(f"{k} {v}" for k, v in versions(OURS).items())
     work = f"{settings.size}, batch {settings.batch_size}, {settings.dtype}"
-    description = {"versions": found, "device": jax.devices()[0].device_kind, "step": work}
-    output, rows = Output(settings.output, machine() | description), []
-    for lever in LEVERS:
-        if lever.only not in (None, backend, settings.dtype):
-            continue
-        if any(fnmatch.fnmatchcase(lever.theirs, pattern) for pattern in settings.only):
-            row, measured = compare(settings, lever)
-            output.record(measured)
-            rows.append(row)
-            print(row, flush=True)
+    description = machine() | here.facts | {"versions": found, "step": work}
+    output, rows = Output(settings.output, description), []
+    for lever in chosen:
+        row, measured = compare(settings, lever)
+        output.record(measured)
+        rows.append(row)
+        print(row, flush=True)
     output.show(markdown(COLUMNS, rows))
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    settings = tyro.cli(Settings, args=argv, prog="benchmarks.levers", description=__doc__)
+    return exit_code(lambda: run(settings))
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

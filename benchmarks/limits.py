@@ -4,10 +4,11 @@ Nothing that multiplies or moves as much is faster.
 """
 
 import functools
+import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,16 +16,51 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+SAMPLE = 0.05
+"""Seconds that one sample lasts at least."""
+
 
 def seconds(call: Callable[[], Any], repeats: int) -> list[float]:
-    """Of `repeats` calls after a first one, which compiles and warms."""
-    jax.block_until_ready(call())
-    taken = []
+    """Of one call, in `repeats` samples: see `in_turn`."""
+    return in_turn({"": call}, repeats, SAMPLE)[""]
+
+
+def in_turn(
+    calls: Mapping[str, Callable[[], Any]], repeats: int, at_least: float = 0.0
+) -> dict[str, list[float]]:
+    """Seconds of every call, in turns, once each has been called to compile and to warm.
+
+    A sample of a short call is several of them, queued one after another and waited for once, so
+    that no wait of the host's is in the device's seconds.
+
+    Args:
+      at_least: seconds of a sample; 0 waits for every call.
+    """
+    times = {name: _enough(call, at_least) for name, call in calls.items()}
+    taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        taken.append(time.perf_counter() - start)
+        for name, call in calls.items():
+            taken[name].append(_lasted(call, times[name]) / times[name])
     return taken
+
+
+def _enough(call: Callable[[], Any], at_least: float) -> int:
+    """How many calls, queued, last so long; the first of all is made here."""
+    _lasted(call, 1)
+    times = 1
+    while at_least and (lasted := _lasted(call, times)) < at_least:
+        # The time of few calls is mostly waiting, so each step grows by ten at the most.
+        times = math.ceil(times * min(10.0, 1.1 * at_least / lasted))
+    return times
+
+
+def _lasted(call: Callable[[], Any], times: int) -> float:
+    """Seconds of so many calls, of whose results only the last is kept."""
+    start = time.perf_counter()
+    for _ in range(times):
+        result = call()
+    jax.block_until_ready(result)
+    return time.perf_counter() - start
 
 
 Shape = tuple[int, int, int]

@@ -8,8 +8,11 @@ import subprocess
 from pathlib import Path
 
 from benchmarks.measuring import last_line
+from magmax_jax.errors import UserError
 
-OURS = ("magmax_jax", "jax", "jaxlib", "numpy", "safetensors")
+PLUGINS = ("jax-cuda13-plugin", "jax-cuda12-plugin")
+"""Told where they are."""
+OURS = ("magmax_jax", "jax", "jaxlib", *PLUGINS, "flax", "optax", "numpy", "safetensors")
 PEERS = ("torch", "fusion-bench", "mergekit", "transformers", "safetensors", "numpy")
 
 
@@ -34,22 +37,40 @@ def machine() -> dict[str, str]:
     }
 
 
+def peers_python(path: Path) -> Path:
+    """The python of the peers' environment, absolute.
+
+    Raises:
+      UserError: it cannot be run.
+    """
+    # Not resolved: the link in an environment is what makes it that environment's python.
+    python = path.absolute()
+    if not (python.is_file() and os.access(python, os.X_OK)):
+        raise UserError(f"--peers: {python} is no python that can be run: give that of the peers")
+    return python
+
+
 def versions(names: tuple[str, ...]) -> dict[str, str]:
     found = {}
     for name in names:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "from the working tree" if name == "magmax_jax" else "absent"
+            if name not in PLUGINS:
+                found[name] = "from the working tree" if name == "magmax_jax" else "absent"
     return found
 
 
 def peer_versions(python: Path) -> str:
-    """Asked of the environment itself."""
-    program = (
-        "import importlib.metadata as m, json, platform, sys\n"
+    """Asked of the environment itself; with CUDA's where torch was built for it."""
+    program = (  # torch's version is a file, which is read without importing torch
+        "import importlib.metadata as m, importlib.util as u, json, os, platform, runpy, sys\n"
         "have = {d.metadata['Name'].lower(): d.version for d in m.distributions()}\n"
         "found = {n: have.get(n, 'absent') for n in sys.argv[1:]}\n"
+        "spec = u.find_spec('torch')\n"
+        "file = os.path.join(os.path.dirname(spec.origin), 'version.py') if spec else ''\n"
+        "cuda = runpy.run_path(file).get('cuda') if os.path.exists(file) else None\n"
+        "found['torch'] += f' (CUDA {cuda})' if cuda else ''\n"
         "print(json.dumps([platform.python_version(), found]))"
     )
     shown = subprocess.run(

@@ -2,24 +2,21 @@
 
 import contextlib
 import dataclasses
-import fnmatch
-import os
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from benchmarks.checkpoints import make_checkpoints
+from benchmarks.choosing import check_positive, matching
 from benchmarks.contenders import contenders
-from benchmarks.machine import describe, why_absent
+from benchmarks.machine import describe, peers_python, why_absent
 from benchmarks.measuring import Limits, Run
 from benchmarks.output import Output
 from benchmarks.rounds import run_round
 from benchmarks.tables import COLUMNS, markdown, merge_rows
 from benchmarks.turns import environment
-from magmax_jax.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -54,13 +51,18 @@ def run(settings: Files) -> None:
     """Prints the tables, and writes them.
 
     Raises:
-      UserError: `peers` cannot be run.
+      UserError: `peers` cannot be run, nobody is called so, or a number is not positive.
     """
-    # Not resolved: the link in an environment is what makes it that environment's python.
-    peers = settings.peers.absolute()
-    if not os.access(peers, os.X_OK):
-        raise UserError(f"{peers} is no python that can be run: give that of the peers")
-    chosen = [c for c in contenders(peers) if _matches(c.name, settings.only)]
+    check_positive(
+        {
+            "--models": settings.models,
+            "--repeats": settings.repeats,
+            "--memory-limit": settings.memory_limit,
+            "--time-limit": settings.time_limit,
+        }
+    )
+    peers = peers_python(settings.peers)
+    chosen = matching(contenders(peers), settings.only)
     needed = {c.needs for c in chosen} - {None}
     reasons = {module: why_absent(peers, module, environment()) for module in needed}
     absent = {c.name: reasons[c.needs] for c in chosen if c.needs and reasons[c.needs]}
@@ -91,7 +93,3 @@ def run(settings: Files) -> None:
             rows = merge_rows(chosen, done.runs, absent, done.differences)
             table = markdown(COLUMNS, rows)
             output.show(f"## {models} models\n\n{table}")
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

@@ -13,11 +13,11 @@ from typing import Literal
 
 from benchmarks import device, threshold
 from benchmarks.cells import COLUMNS, GROWTH, Bounds, Cell, growth_rows, measure, row
-from benchmarks.machine import describe
+from benchmarks.choosing import check_positive
+from benchmarks.machine import describe, peers_python
 from benchmarks.output import Output
 from benchmarks.tables import markdown
 from benchmarks.turns import Contestant, Facts, take_turns
-from magmax_jax.errors import UserError
 
 FOLDS = ["", "milliseconds", "MB moved", "GB/s", "share"]
 
@@ -40,7 +40,8 @@ class Memory:
     """Of every measurement, whose median is told."""
     at_most: float = 120.0
     """Seconds that a merge may take; one that would take longer, as fewer tasks or a smaller tower
-    let one expect, is not run, and one is repeated only so far as the repeats take no longer."""
+    let one expect, is not run, and one is repeated only so far as the repeats take no longer. One
+    that has not ended after three times as long and a minute is ended."""
     memory_limit: float | None = None
     """GB; what does not fit is told, not tried (default: 0.9 of the device's or the machine's)."""
     seed: int = 0
@@ -54,13 +55,12 @@ def run(settings: Memory) -> None:
     """Prints the tables, and writes them.
 
     Raises:
-      UserError: there is no such rule, or no task.
+      UserError: there is no such rule, a number is not positive, or `peers` cannot be run.
     """
     _check(settings)
-    peers, found = settings.peers.absolute(), device.ask()
+    peers, found = peers_python(settings.peers), device.ask()
     limit = settings.memory_limit * 1e9 if settings.memory_limit else 0.9 * found.memory_bytes
-    facts = {
-        "device": f"{found.kind} ({found.platform}), {found.memory_bytes / 1e9:.1f} GB",
+    facts = found.facts | {
         "models": "image towers, float32, blocks stacked",
         "repeats": str(settings.repeats),
         "limits": f"{limit / 1e9:.1f} GB and {settings.at_most:g} s a merge",
@@ -121,9 +121,11 @@ def _thresholds(settings: Memory, peers: Path, output: Output) -> None:
 
 
 def _merges(settings: Memory, bounds: Bounds, copies: dict[str, float], output: Output) -> None:
+    done: list[Cell] = []
     for size in settings.sizes:
         cells = [Cell(size, rule, t) for rule in settings.rules for t in sorted(settings.tasks)]
-        for cell in measure(cells, bounds, settings.seed):
+        for cell in measure(cells, bounds, settings.seed, done):
+            done.append(cell)
             output.record(dataclasses.asdict(cell))
             told = f"{cell.median:.3g} s" if cell.outcome == "ok" else cell.outcome
             print(f"{size}, {cell.rule}, {cell.tasks}: {told}", file=sys.stderr, flush=True)
@@ -138,5 +140,12 @@ def _check(settings: Memory) -> None:
 
     for name in settings.rules:
         rules.options(name)
-    if not settings.tasks or min(settings.tasks) < 1:
-        raise UserError(f"--tasks are {settings.tasks}: give positive numbers")
+    check_positive(
+        {
+            "--tasks": settings.tasks,
+            "--numbers": settings.numbers,
+            "--repeats": settings.repeats,
+            "--at-most": settings.at_most,
+            "--memory-limit": settings.memory_limit,
+        }
+    )

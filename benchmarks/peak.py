@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks.turns import Contestant, Facts, Prepared, serve, take_turns
+from benchmarks.turns import Contestant, Facts, Prepared, serve
 
 REPEATS = 3
 """Of every product in one turn."""
@@ -27,15 +27,6 @@ def rate(ended: Contestant) -> float:
     if ended.failure is not None:
         raise RuntimeError(f"the matmul peak is not known: {ended.failure}")
     return ended.facts["flops"]
-
-
-def measure(dtype: str, sides: tuple[int, ...] = ()) -> float:
-    """Floating-point operations a second, in a process of its own that has ended.
-
-    Raises:
-      RuntimeError: it has failed.
-    """
-    return rate(*take_turns([contestant(dtype, sides)], repeats=1))
 
 
 def prepare(settings: Facts) -> Prepared:

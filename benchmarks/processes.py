@@ -73,7 +73,8 @@ class Bench:
         """The first training step of a fresh process, with a new cache, again with that, in torch.
 
         Args:
-          facts: `size`, a name, `model`, its configuration, `batch_size` and `dtype`.
+          facts: `size`, a name, `config`, the same as `tower_config` tells it, `batch_size` and
+            `dtype`.
           torch: the python of an environment with torch and transformers, if there is one.
 
         Returns:

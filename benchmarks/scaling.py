@@ -3,6 +3,7 @@
 python -m benchmarks.scaling --output scaling.md
 """
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from typing import Literal
 
 import tyro
 
+from benchmarks import device
+from benchmarks.choosing import check_positive
 from benchmarks.collectives import Collective
 from benchmarks.cost_model import ACCELERATORS, Assumptions
 from benchmarks.machine import OURS, machine, versions
@@ -47,7 +50,8 @@ class Settings:
     repeats: int = 5
     """Of every step, whose median is told."""
     cpu: bool = False
-    """Take virtual devices that share this machine's cores, also where there are accelerators."""
+    """Take virtual devices that share this machine's cores, also where there are accelerators.
+    Where these are fewer than a mesh needs, all meshes are timed on such."""
     compiled: tuple[Size, ...] = ("vit-b16", "vit-l14")
     """CLIPs whose programs are compiled in bfloat16, not run, and whose scaling is predicted."""
     devices: int = 8
@@ -85,7 +89,7 @@ def contestant(settings: Settings, mesh: tuple[int, int], cpu: bool, **more) -> 
     """A process with as many devices as the mesh has: accelerators, or parts of this CPU."""
     data, fsdp = mesh
     flag = f"--xla_force_host_platform_device_count={data * fsdp}"
-    variables = environment(XLA_FLAGS=flag)
+    variables = environment(XLA_FLAGS=" ".join([os.environ.get("XLA_FLAGS", ""), flag]).strip())
     if cpu:
         variables["JAX_PLATFORMS"] = "cpu"
     given = {
@@ -127,6 +131,20 @@ def programs(settings: Settings, output: Output) -> list[Program]:
 
 
 def run(settings: Settings) -> None:
+    """Prints the tables, and writes them.
+
+    Raises:
+      UserError: a mesh is none, or a number is not positive.
+    """
+    check_positive(
+        {
+            "--batch-size": settings.batch_size,
+            "--repeats": settings.repeats,
+            "--devices": settings.devices,
+            "--predicted": settings.predicted,
+            "--predicted-batch": settings.predicted_batch,
+        }
+    )
     meshes = [parse_mesh(text) for text in settings.mesh]
     meshes = sorted(set(meshes) | {(1, 1)}, key=lambda mesh: (mesh[0] * mesh[1], mesh[1]))
     step = f"{settings.size}, {settings.dtype}, {settings.batch_size} images a device"
@@ -138,14 +156,18 @@ def run(settings: Settings) -> None:
         if one.failure is None:
             output.record({"mesh": one.name, "seconds": one.seconds[-1]})
 
+    needed = max(data * fsdp for data, fsdp in meshes)
+    why = "" if settings.cpu else too_few(device.ask(), needed)
     timed = take_turns(
-        [contestant(settings, mesh, settings.cpu) for mesh in meshes], settings.repeats, told
+        [contestant(settings, mesh, settings.cpu or bool(why)) for mesh in meshes],
+        settings.repeats,
+        told,
     )
     for one in timed:
         output.record({"mesh": one.name, "failure": one.failure, "facts": one.facts})
-    device = timed[0].facts.get("device", "none")
+    kind = timed[0].facts.get("device", "none")
     output.show("## Weak scaling, measured")
-    output.show(facts({"device": f"{device}{_sharing(timed[0])}"}))
+    output.show(facts({"device": f"{kind}{_sharing(timed[0])}{why}"}))
     output.show(markdown(TIMED, timing_rows(timed)))
 
     read = programs(settings, output)
@@ -164,6 +186,13 @@ def run(settings: Settings) -> None:
         output.show(markdown(PREDICTED, rows))
         output.show(f"Of its data sheet: {accelerator}.")
     output.show(f"Assumed: {assumed}.")
+
+
+def too_few(here: device.Device, needed: int) -> str:
+    """Why no accelerator is timed, as the table tells it; "" where there are enough, or none."""
+    if here.platform == "cpu" or here.count >= needed:
+        return ""
+    return f": meshes need {needed} devices, and of {here.kind} there are {here.count}"
 
 
 def _sharing(one: Contestant) -> str:

@@ -3,9 +3,6 @@
 python -m benchmarks.startup --peers PYTHON --output startup.md
 """
 
-import dataclasses
-import fnmatch
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,16 +12,18 @@ from typing import Literal
 
 import tyro
 
+from benchmarks.choosing import check_positive, matching
 from benchmarks.first_step import PARTS
-from benchmarks.machine import describe, why_absent
+from benchmarks.machine import describe, peers_python, why_absent
 from benchmarks.output import Output
 from benchmarks.processes import CACHES, MILESTONES, STEPPED, TORCH, Bench
 from benchmarks.shapes import SIZES
-from benchmarks.starts import QUICKSTART_GOAL, starts
+from benchmarks.starts import QUICKSTART_GOAL, Start, starts
 from benchmarks.tables import markdown
 from benchmarks.times import ALL, Times, part_rows, start_rows
+from benchmarks.trainers import tower_config
 from benchmarks.turns import environment
-from magmax_jax.errors import UserError, exit_code
+from magmax_jax.errors import exit_code
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Settings:
     repeats: int = 5
     """Of every measurement, in turn, whose median is told."""
     only: tuple[str, ...] = ("*",)
-    """Shell patterns of the names of imports and commands."""
+    """Shell patterns of the names of imports and commands; without any, none is timed."""
     run: str = "quickstart"
     """Arguments of experiments.run that are timed without and with compiled programs; "" for
     none."""
@@ -56,35 +55,36 @@ def run(settings: Settings) -> None:
     """Shows a table of imports and commands, one of the run, and one for each first step.
 
     Raises:
-      UserError: the peers' python cannot be run.
+      UserError: the peers' python cannot be run, nothing is called so, or a number is not positive.
     """
-    # Not resolved: the link in an environment is what makes it that environment's python.
-    peers = settings.peers.absolute()
-    if not os.access(peers, os.X_OK):
-        raise UserError(f"{peers} is no python that can be run: give that of the peers")
+    check_positive(
+        {
+            "--repeats": settings.repeats,
+            "--batch-size": settings.batch_size,
+            "--time-limit": settings.time_limit,
+        }
+    )
+    peers = peers_python(settings.peers)
+    chosen = matching(starts(peers), settings.only) if settings.only else []
     output = Output(settings.output, describe(peers) | {"repeats": str(settings.repeats)})
     with tempfile.TemporaryDirectory(prefix="startup-") as folder:
         bench = Bench(Path(folder), settings.repeats, settings.time_limit, Times(output))
-        for table in (starts_table, run_table, steps_tables):
+        if chosen:
+            output.show(starts_table(chosen, peers, bench))
+        for table in (run_table, steps_tables):
             for text in table(settings, peers, bench):
                 output.show(text)
 
 
-def starts_table(settings: Settings, peers: Path, bench: Bench) -> Iterator[str]:
+def starts_table(chosen: Sequence[Start], peers: Path, bench: Bench) -> str:
     """Imports and `--help`, ours and others'."""
-    chosen = [
-        start
-        for start in starts(peers)
-        if any(fnmatch.fnmatchcase(start.name, pattern) for pattern in settings.only)
-    ]
     modules = {start.needs for start in chosen} - {None}
     reasons = {module: why_absent(peers, module, environment()) for module in modules}
     absent = {s.name: reasons[s.needs] for s in chosen if s.needs and reasons[s.needs]}
-    if chosen:
-        bench.time_starts([start for start in chosen if start.name not in absent])
-        columns = ["", "seconds", "all runs", "goal", "met"]
-        table = markdown(columns, start_rows(chosen, absent, bench.times))
-        yield f"## Imports and commands\n\n{table}"
+    bench.time_starts([start for start in chosen if start.name not in absent])
+    columns = ["", "seconds", "all runs", "goal", "met"]
+    table = markdown(columns, start_rows(chosen, absent, bench.times))
+    return f"## Imports and commands\n\n{table}"
 
 
 def run_table(settings: Settings, peers: Path, bench: Bench) -> Iterator[str]:
@@ -107,7 +107,7 @@ def steps_tables(settings: Settings, peers: Path, bench: Bench) -> Iterator[str]
     kinds = (*CACHES, TORCH)
     for size in settings.steps:
         facts = {
-            "size": size, "model": dataclasses.asdict(SIZES[size].model),
+            "size": size, "config": tower_config(SIZES[size].model),
             "batch_size": settings.batch_size, "dtype": settings.dtype,
         }  # fmt: skip
         device = bench.time_steps(facts, None if missing else peers)

@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 
+from benchmarks.device import peak_bytes
 from benchmarks.shapes import SIZES
-from benchmarks.turns import Facts, Prepared, resident_peak, serve
+from benchmarks.turns import Facts, Prepared, serve
 from benchmarks.workloads import training
 
 
@@ -51,18 +52,10 @@ def prepare(settings: Facts) -> Prepared:
     first, second = (fitting(lambda: step(1)) for _ in range(2))
 
     def last() -> Facts:
-        return {"loss": float(loss), "memory": _peak()}
+        return {"loss": float(loss), "memory": peak_bytes()}
 
     facts = {"compile": first - second, "steps": steps, "device": jax.devices()[0].device_kind}
     return Prepared(facts, lambda: fitting(lambda: step(steps)), last)
-
-
-def _peak() -> int:
-    """Bytes: of an accelerator's memory the most that was in use, on a CPU of the process."""
-    device = jax.devices()[0]
-    if device.platform == "cpu":
-        return resident_peak()
-    return device.memory_stats()["peak_bytes_in_use"]
 
 
 if __name__ == "__main__":

@@ -3,9 +3,7 @@
 python -m benchmarks.train --peers PYTHON --output train.md
 """
 
-import fnmatch
 import functools
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,10 +14,11 @@ from typing import Literal
 import tyro
 
 from benchmarks import device, peak
+from benchmarks.choosing import check_positive, matching
 from benchmarks.entries import COLUMNS, Entry, finished, rows
 from benchmarks.largest import largest
 from benchmarks.limits import matmul_shapes
-from benchmarks.machine import describe, why_absent
+from benchmarks.machine import describe, peers_python, why_absent
 from benchmarks.output import Output
 from benchmarks.shapes import SIZES
 from benchmarks.tables import facts, markdown
@@ -43,8 +42,9 @@ class Settings:
     """Calls of every contender, whose median is told (default: 7; on a CPU 5)."""
     steps: int | None = None
     """In each call (default: 10; on a CPU 1)."""
-    largest_from: int = 128
-    """Where the search for the largest batch begins."""
+    largest_from: int | None = None
+    """Where the search for the largest batch begins, up or down (default: 128; on an accelerator
+    whose batch sizes are the default ones 512)."""
     largest_at_most: int = 4096
     """Where it ends, unless memory does before. A CPU's memory should not be tried: set this."""
     compile_modes: tuple[Literal["default", "max-autotune-no-cudagraphs"], ...] = ("default",)
@@ -67,30 +67,28 @@ def fitted(settings: Settings, platform: str) -> Settings:
     """
     cpu = platform == "cpu"
     sizes = settings.batch_sizes or ((16,) if cpu else (128, "largest"))
-    positive = {
-        "--batch-sizes": [size for size in sizes if size != "largest"],
-        "--repeats": [settings.repeats],
-        "--steps": [settings.steps],
-        "--largest-from": [settings.largest_from],
-        "--limit-sides": settings.limit_sides,
-    }
-    for name, numbers in positive.items():
-        for number in numbers:
-            if number is not None and number < 1:
-                raise UserError(f"{name}: {number} is not positive")
-    if settings.largest_from > settings.largest_at_most:
+    check_positive(
+        {
+            "--batch-sizes": [size for size in sizes if size != "largest"],
+            "--repeats": settings.repeats,
+            "--steps": settings.steps,
+            "--largest-from": settings.largest_from,
+            "--largest-at-most": settings.largest_at_most,
+            "--limit-sides": settings.limit_sides,
+        }
+    )
+    begin = 128 if cpu or settings.batch_sizes else 512
+    begin = settings.largest_from or min(begin, settings.largest_at_most)
+    if begin > settings.largest_at_most:
         raise UserError("--largest-from is above --largest-at-most")
-    # Not resolved: the link in an environment is what makes it that environment's python.
-    peers = settings.peers.absolute()
-    if not os.access(peers, os.X_OK):
-        raise UserError(f"{peers} is no python that can be run: give that of the peers")
     return replace(
         settings,
         batch_sizes=sizes,
         dtype=settings.dtype or ("float32" if cpu else "bfloat16"),
         repeats=settings.repeats or (5 if cpu else 7),
         steps=settings.steps or (1 if cpu else 10),
-        peers=peers,
+        largest_from=begin,
+        peers=peers_python(settings.peers),
     )
 
 
@@ -148,18 +146,12 @@ def run(settings: Settings) -> None:
     here = device.ask()
     settings = fitted(settings, here.platform)
     work = Work(settings.size, settings.dtype, settings.steps, here.platform)
-    chosen = [
-        trainer
-        for trainer in trainers(work, settings.peers, settings.compile_modes)
-        if any(fnmatch.fnmatchcase(trainer.name, pattern) for pattern in settings.only)
-    ]
-    if not chosen:
-        raise UserError(f"--only: no contender is called {' or '.join(settings.only)}")
+    chosen = matching(trainers(work, settings.peers, settings.compile_modes), settings.only)
     absent = why_absent(settings.peers, PEER, environment())
     present = [trainer for trainer in chosen if not (trainer.peer and absent)]
     flops = 3 * forward_flops(SIZES[settings.size].model)
-    description = describe(settings.peers) | {
-        "device": f"{here.kind}, the first of {here.count}",
+    description = describe(settings.peers) | here.facts
+    description |= {
         "model": f"image tower of {settings.size}, {flops / 1e9:.4g} GFLOP a step and image",
         "computation": settings.dtype,
         "repeats": f"{settings.repeats} of {settings.steps} steps",

@@ -8,6 +8,7 @@ seconds, and every one has a process's memory for itself. A contender is a modul
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -71,7 +72,9 @@ class Contestant:
     Attributes:
       facts: what it told, beforehand and in the end.
       seconds: of every call.
-      failure: why it took no further part: the last line that it wrote to stderr, or None.
+      limit: seconds that it may take to prepare itself, for a call, or to end.
+      failure: why it took no further part: the last line that it wrote to stderr, "> 1800 s", or
+        None.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Contestant:
     facts: Facts = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     failure: str | None = None
+    limit: float = 1800.0
 
     def __enter__(self) -> "Contestant":
         self._log = tempfile.TemporaryFile("w+")
@@ -89,7 +93,11 @@ class Contestant:
             stdout=subprocess.PIPE, stderr=self._log, text=True, cwd=ROOT,
             env=self.environment or environment(),
         )  # fmt: skip
-        self.facts |= self._answer()
+        try:
+            self.facts |= self._answer()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def call(self) -> None:
@@ -100,9 +108,14 @@ class Contestant:
             self.seconds += [answer["seconds"]] if answer else []
 
     def __exit__(self, *raised: object) -> None:
-        if self.failure is None and raised[0] is None:
-            self._process.stdin.close()
-            self.facts |= self._answer()
+        try:
+            if self.failure is None and raised[0] is None:
+                self._process.stdin.close()
+                self.facts |= self._answer()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._log):
@@ -115,9 +128,19 @@ class Contestant:
             self._process.stdin.flush()
 
     def _answer(self) -> Facts:
+        # Each answer is one line and is waited for, so nothing of it is buffered here already.
+        if not select.select([self._process.stdout], [], [], self.limit)[0]:
+            self._process.kill()
+            self.failure = f"> {self.limit:g} s"
+            return {}
         line = self._process.stdout.readline()
         if line:
-            return json.loads(line)
+            try:
+                return json.loads(line)
+            except json.JSONDecodeError:
+                self._process.kill()
+                self.failure = f"its answer is no JSON: {line.strip()[:80]!r}"
+                return {}
         code = self._process.wait()
         self._log.seek(0)
         said = [line.strip() for line in self._log if line.strip()]

@@ -8,12 +8,12 @@ rule each when it is its turn, of which the task vector stays and nothing else.
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from benchmarks.device import peak_bytes
 from benchmarks.shapes import SIZES
 from benchmarks.turns import Facts, Prepared, serve
 from benchmarks.workloads import image_tower
@@ -52,7 +52,7 @@ def prepare(settings: Facts) -> Prepared:
         states.append(_nbytes(state))
 
     def last() -> Facts:
-        return {"folds": folds, "ends": ends, "state": max(states, default=0), "peak": _peak()}
+        return {"folds": folds, "ends": ends, "state": max(states, default=0), "peak": peak_bytes()}
 
     return Prepared(sizes(rule, theta_0, _model(name, theta_0, None), tasks), call, last)
 
@@ -131,13 +131,6 @@ def _model(name: str, theta_0: Any, seed: jax.typing.ArrayLike | None) -> Any:
 
 def _nbytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def _peak() -> int:
-    device = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-    status = Path("/proc/self/status").read_text().splitlines()
-    found = dict(line.split(":", 1) for line in status)
-    return device or 1024 * int(found["VmHWM"].split()[0])
 
 
 if __name__ == "__main__":

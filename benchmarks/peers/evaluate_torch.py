@@ -7,9 +7,8 @@ to, both are taken from one pass over all images instead.
 """
 
 import contextlib
-import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import CLIPModel
 
-from benchmarks.turns import Facts, Prepared, serve
+from benchmarks.turns import Facts, Prepared, resident_peak, serve
 
 
 class Images(Dataset):
@@ -120,9 +119,17 @@ class Evaluation:
                 logits = self.forward(pixels.to(self.device, non_blocking=True))
             yield logits.float(), labels.to(self.device, non_blocking=True)
 
+    def warm(self, images: Sequence[int]) -> None:
+        """Compiles for every size of batches that passes over so many images have: torch.compile
+        would do so within the first of them."""
+        b = self.settings["batch_size"]
+        sizes = {min(n, b) for n in images} | {n % b for n in images if n > b}
+        for size in sorted(sizes - {0}, reverse=True):
+            next(self.logits(Subset(self.images, range(size))))
+
 
 def prepare(settings: Facts) -> Prepared:
-    """The first batch has been through the tower.
+    """Batches of every size have been through the tower.
 
     Args:
       settings: as `evaluation_work.Work` tells them; `compiled`, `way` ("splits" or "once") and
@@ -147,13 +154,14 @@ def prepare(settings: Facts) -> Prepared:
             found.append(way())
 
     def last() -> Facts:
-        resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        memory = resident if device.type == "cpu" else torch.cuda.max_memory_allocated()
+        memory = resident_peak() if device.type == "cpu" else torch.cuda.max_memory_allocated()
         return {"memory": memory, "right": found}
 
     start = time.perf_counter()
     with torch.no_grad():
-        next(evaluation.logits(evaluation.images))
+        once = settings["way"] == "once"
+        passes = [evaluation.images] if once else evaluation.tasks
+        evaluation.warm([len(images) for images in passes])
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
     return Prepared({"device": name, "first": time.perf_counter() - start}, call, last)
 

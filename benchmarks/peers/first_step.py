@@ -8,46 +8,39 @@ import sys
 import time
 from pathlib import Path
 
-CLASSES = 100
+PARTS = ("interpreter", "imports", "model, batch and optimizer", "first step")
 
 
 def main() -> None:
-    """Settings are JSON in argv: `start`, `answer`, `batch_size`, `dtype`, and `model`, the
-    configuration of a CLIP as ours names its fields."""
+    """Settings are JSON in argv: `start`, `answer`, `batch_size`, `dtype`, and `config`, the fields
+    of transformers' `CLIPVisionConfig`."""
     settings = json.loads(sys.argv[1])
     ends = [time.monotonic()]
 
     import torch
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    from benchmarks.peers.train_torch import CLASSES, Way, make_step, make_tower
 
     ends.append(time.monotonic())
-    size, projection = settings["model"]["vision"], settings["model"]["projection"]
-    config = CLIPVisionConfig(
-        hidden_size=size["width"], num_hidden_layers=size["layers"],
-        num_attention_heads=size["heads"], intermediate_size=size["mlp"],
-        image_size=size["image_size"], patch_size=size["patch_size"], projection_dim=projection,
-    )  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = CLIPVisionModelWithProjection(config).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.1)
-    b, side = settings["batch_size"], size["image_size"]
-    pixels = torch.randn(b, 3, side, side, device=device)
-    labels = torch.randint(CLASSES, (b,), device=device)
-    head = torch.randn(projection, CLASSES, device=device)
-    ends.append(time.monotonic())
     reduced = settings["dtype"] == "bfloat16"
-    with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
-        features = model(pixel_values=pixels).image_embeds.float()
-    features = features / features.norm(dim=-1, keepdim=True)
-    torch.nn.functional.cross_entropy(100 * features @ head, labels).backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
+    # JAX rounds factors of float32 products to TF32 on a GPU.
+    way = Way(autocast=reduced, tf32=device.type == "cuda" and not reduced)
+    with device:
+        tower = make_tower(settings["config"])
+        b, side = settings["batch_size"], tower.config.image_size
+        head = torch.nn.functional.normalize(
+            torch.randn(tower.config.projection_dim, CLASSES), dim=0
+        )
+        pixels, labels = torch.randn(b, 3, side, side), torch.randint(CLASSES, (b,))
+    step = make_step(tower, head, way)
+    ends.append(time.monotonic())
+    step(pixels, labels)
     if device.type == "cuda":
         torch.cuda.synchronize()
     ends.append(time.monotonic())
-    names = ("interpreter", "imports", "model, batch and optimizer", "first step")
     begun = [settings["start"], *ends[:-1]]
-    parts = {name: end - start for name, start, end in zip(names, begun, ends, strict=True)}
+    parts = {name: end - start for name, start, end in zip(PARTS, begun, ends, strict=True)}
     name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
     Path(settings["answer"]).write_text(json.dumps({"device": name, "parts": parts}))
 

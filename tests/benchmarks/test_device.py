@@ -14,7 +14,8 @@ from magmax_jax.errors import UserError
 def test_a_child_tells_what_this_process_sees():
     here = device.here()
     assert (here.platform, here.count) == (jax.default_backend(), jax.device_count())
-    assert here.memory_bytes > 2**28
+    assert here.memory_bytes > 2**28 and here.kind in here.facts["device"]
+    assert device.peak_bytes() > 2**20
     assert device.ask()._replace(memory_bytes=0) == here._replace(memory_bytes=0)
 
 

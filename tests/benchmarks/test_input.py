@@ -15,7 +15,7 @@ def test_it_tells_what_is_read_and_what_a_step_takes(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "SMALL", 8)
     output = tmp_path / "input.md"
     arguments = "--source cached --repeats 2 --seconds 0.01 --batch-size 4 --output".split()
-    main([*arguments, str(output)])
+    assert main([*arguments, str(output)]) == 0
     text = output.read_text()
     assert "| 32 x 32, cached |" in text and "| by threads |" in text
     assert "| tiny-clip, 32 px " in text and "| measured here, float32 " in text
@@ -24,6 +24,11 @@ def test_it_tells_what_is_read_and_what_a_step_takes(tmp_path, monkeypatch):
     assert "cores" in first["environment"]
     assert [len(rate["rates"]) for rate in rates] == [2, 2, 2, 1]  # threads, steps, the formula
     assert all(value > 0 for rate in rates for value in rate["rates"])
+
+
+def test_a_mistake_is_told_in_a_sentence(capsys):
+    assert main(["--repeats", "0"]) == 2
+    assert capsys.readouterr().err == "error: --repeats: 0 is not positive\n"
 
 
 def test_a_worker_is_held_against_the_step():

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from benchmarks import alternatives
+from benchmarks import alternatives, levers
 from benchmarks.feeding import main as feeding
-from benchmarks.levers import LEVERS, Lever, main
+from benchmarks.levers import LEVERS, Lever, Settings, main
 from benchmarks.shapes import SIZES
 from benchmarks.workloads import image_tower, images, training
 
@@ -84,10 +84,54 @@ def test_donation_is_taken_away():
     assert program == {"ours": True, "other": False}
 
 
+def test_both_sides_of_a_pair_are_built_within_its_base(monkeypatch):
+    """What cuDNN would replace is held against what it would replace too."""
+    entered, seen = [], []
+
+    @contextlib.contextmanager
+    def entering(name: str):
+        entered.append(name)
+        yield
+        entered.remove(name)
+
+    class Step:
+        compilation, temporary = 0.0, 0
+
+        def __init__(self, settings: Settings, context: contextlib.AbstractContextManager):
+            with context:
+                seen.append(list(entered))
+
+        def call(self) -> None:
+            assert not entered
+
+    monkeypatch.setattr(levers, "Step", Step)
+    monkeypatch.setattr(levers, "SAMPLE", 0)
+    lever = Lever("a", "b", lambda: entering("other"), base=lambda: entering("base"))
+    _, measured = levers.compare(Settings(repeats=2), lever)
+    assert seen == [["base"], ["base", "other"]] and len(measured["ours"]) == 2
+    within = {
+        lever.theirs for lever in LEVERS if lever.base is alternatives.attention_without_cudnn
+    }
+    assert within == {"jax.nn, tokens first, XLA", "softmax first"}
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "said"),
+    [
+        (main, ["--batch-size", "0"], "--batch-size: 0 is not positive"),
+        (main, ["--only", "nobody"], "--only: nothing here is called nobody"),
+        (feeding, ["--sides", "16", "-1"], "--sides: -1 is not positive"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(command, flags, said, capsys):
+    assert command(flags) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
 def test_the_table_tells_pairs(tmp_path):
     output = tmp_path / "levers.md"
     flags = ["--size", "tiny", "--batch-size", "2", "--repeats", "1", "--only", "softmax first"]
-    main([*flags, "--output", str(output)])
+    assert main([*flags, "--output", str(output)]) == 0
     assert "| divided after the second product | " in output.read_text()
     _, row = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
     assert len(row["ours"]) == len(row["theirs"]) == 1 and row["other"] == "softmax first"
@@ -96,7 +140,7 @@ def test_the_table_tells_pairs(tmp_path):
 def test_feeding_tells_loops_and_resizes(tmp_path):
     output = tmp_path / "feeding.md"
     flags = "--size tiny --batch-size 2 --steps 2 --sides 16 --repeats 1 --output".split()
-    feeding([*flags, str(output)])
+    assert feeding([*flags, str(output)]) == 0
     text = output.read_text()
     for name in ("ahead: the product's loop", "when asked", "two products on the device"):
         assert f"| {name} " in text

@@ -116,8 +116,11 @@ def test_mistakes_are_told_in_a_sentence(capsys, tmp_path):
     assert main(["files", "--peers", str(tmp_path)]) == 2
     assert main(["memory", "--rules", "maxmag"]) == 2
     assert main(["memory", "--tasks", "0"]) == 2
+    assert main(["files", "--only", "nobody"]) == 2
+    assert main(["files", "--repeats", "0"]) == 2
+    assert main(["memory", "--peers", str(tmp_path)]) == 2
     said = capsys.readouterr().err.splitlines()
-    assert [line.split(":")[0] for line in said] == ["error"] * 3
+    assert [line.split(":")[0] for line in said] == ["error"] * 6
     assert "'maxmag' is no merge rule" in said[1]
     with pytest.raises(SystemExit, match="2"):
         main([])

@@ -88,6 +88,18 @@ def test_what_does_not_fit_or_would_take_too_long_is_refused():
     assert row(dataclasses.replace(other, outcome="not run"), 1.0)[2] == "not run"
 
 
+def test_runs_are_counted_and_one_that_compiles_is_told():
+    assert row(cell(2), 1.0)[3] == "1"
+    assert row(dataclasses.replace(cell(2), compiling=True), 1.0)[3] == "1, compilation included"
+
+
+def test_what_a_smaller_tower_took_is_known_of_a_larger_one():
+    """A cell of the same rule that took long: nothing larger is begun."""
+    long = dataclasses.replace(cell(2), moved=1, folds=[50.0], ends=[0.0])
+    (told,) = measure([Cell("tiny", "ties", 2)], Bounds(1, 10, 1e12), seed=0, known=[long])
+    assert told.outcome.startswith("not run: ") and not told.folds
+
+
 def test_one_that_fails_is_told():
     (alone,) = measure([Cell("tiny", "model_stock", 1)], Bounds(1, 60, 1e12), seed=0)
     assert alone.outcome.startswith("failed: ") and "needs two models" in alone.outcome

@@ -59,3 +59,28 @@ def test_nothing_is_left_of_those_that_are_interrupted():
     with pytest.raises(KeyboardInterrupt):
         take_turns(field, 1, interrupt)
     assert field[0]._process.returncode is not None
+
+
+def test_nothing_is_left_of_one_that_is_interrupted_while_it_is_prepared(monkeypatch):
+    def interrupt(self) -> dict:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Contestant, "_answer", interrupt)
+    one = contestant("a", COUNTING)
+    with pytest.raises(KeyboardInterrupt):
+        take_turns([one], 1)
+    assert one._process.returncode is not None
+
+
+@pytest.mark.parametrize(
+    ("program", "limit", "said"),
+    [
+        ("print('hello', flush=True); input(); input()", 60, "its answer is no JSON: 'hello'"),
+        ("import time; time.sleep(100)", 0.5, "> 0.5 s"),
+    ],
+)
+def test_one_that_answers_nonsense_or_too_late_takes_no_further_part(program, limit, said):
+    one = contestant("a", program)
+    one.limit = limit
+    take_turns([one], 2)
+    assert one.failure == said and one.seconds == [] and one._process.returncode is not None

@@ -1,0 +1,127 @@
+"""What the product's programs move over a mesh, counted by hand against what is read.
+
+Devices are virtual: one child process has four.
+"""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from benchmarks.collectives import Collective, summed
+from benchmarks.meshes import TASKS
+from benchmarks.shapes import SIZES
+from benchmarks.turns import ROOT, environment
+from benchmarks.workloads import CLASSES
+
+
+@pytest.fixture(scope="module")
+def dump(tmp_path_factory):
+    """Directory of evaluation steps as they are divided among devices, before all else is done."""
+    return tmp_path_factory.mktemp("dump")
+
+
+@pytest.fixture(scope="module")
+def read(dump):
+    """Collectives of programs of the tiny model on up to four devices, by name, data and fsdp."""
+    program = """
+        import json
+        from benchmarks.meshes import read_programs
+
+        tiny = {"size": "tiny", "dtype": "float32", "batch_size": 2}
+        asked = {
+            (2, 1): ["training"], (2, 2): ["training", "evaluation"], (1, 2): ["fold"],
+        }
+        for (data, fsdp), names in asked.items():
+            mesh = {"data": data, "fsdp": fsdp}
+            found = read_programs(mesh, [tiny | {"name": name} for name in names])
+            print(json.dumps(mesh | {"programs": found}))
+        parts = tiny | {"name": "training", "accumulate": 2}
+        [found] = read_programs({"data": 2, "fsdp": 1}, [parts])
+        found["name"] = "parts"
+        print(json.dumps({"data": 2, "fsdp": 1, "programs": [found]}))
+        half = tiny | {"name": "evaluation", "dtype": "bfloat16"}
+        found = read_programs({"data": 1, "fsdp": 4}, [half])
+        print(json.dumps({"data": 1, "fsdp": 4, "programs": found}))
+    """
+    flags = {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count=4 --xla_dump_to={dump} "
+        "--xla_dump_hlo_pass_re=spmd-partitioning --xla_dump_hlo_module_re=.*eval_step.*",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # of arithmetic: it compiles faster
+    }
+    shown = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True, text=True, cwd=ROOT, env=environment(**flags),
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stderr
+    return {
+        (program["name"], mesh["data"], mesh["fsdp"]): [
+            Collective(**one) for one in program["collectives"]
+        ]
+        for mesh in map(json.loads, shown.stdout.splitlines())
+        for program in mesh["programs"]
+    }
+
+
+TINY = SIZES["tiny"].model.vision
+MATRICES = TINY.layers * 12 * TINY.width**2
+"""Entries of the blocks' matrices: (d, 3 d), (d, d), (d, 4 d) and (4 d, d)."""
+PARAMETERS = (
+    MATRICES
+    + TINY.layers * 13 * TINY.width  # biases 3 d, d, 4 d, d and two norms of 2 d
+    + 3 * TINY.patch_size**2 * TINY.width
+    + TINY.width * (1 + TINY.grid**2 + 1 + 4)  # class token, positions, two norms
+    + TINY.width * SIZES["tiny"].model.projection
+)
+GRADIENTS = 4 * PARAMETERS + 8
+"""With the number of samples and the loss."""
+
+
+def moved(found: list[Collective]) -> dict:
+    return {(one.kind, one.group): one.nbytes for one in summed(found)}
+
+
+def test_data_parallel_steps_reduce_every_gradient_once_and_nothing_else(read):
+    assert moved(read["training", 2, 1]) == {("all-reduce", 2): GRADIENTS}
+
+
+def test_a_batch_in_parts_reduces_its_gradients_for_each_part(read):
+    whole, parts = (moved(read[name, 2, 1])["all-reduce", 2] for name in ("training", "parts"))
+    assert 1.9 * whole < parts < 2.1 * whole
+
+
+def test_pieces_of_blocks_are_gathered_once_forward_and_once_backward(read):
+    found = read["training", 2, 2]
+    gathers = [one for one in found if one.kind == "all-gather"]
+    for phase in ("forward", "backward"):
+        nbytes = sum(one.times * one.nbytes for one in gathers if one.phase == phase)
+        assert nbytes == 4 * MATRICES
+    sums = moved(found)
+    assert sums["all-gather", 2] == 8 * MATRICES
+    kinds = {kind for kind, _ in sums}
+    assert kinds <= {"all-gather", "all-reduce", "reduce-scatter"}
+    reduced = sum(nbytes for (kind, n), nbytes in sums.items() if kind != "all-gather" and n == 4)
+    assert reduced == GRADIENTS
+    scalars = sum(nbytes for (kind, n), nbytes in sums.items() if kind == "all-reduce" and n == 2)
+    assert scalars < 1000  # norms of what is in pieces
+
+
+def test_evaluation_reduces_its_counts_and_a_fold_nothing(read):
+    counts = 4 * (5 * TASKS * CLASSES + CLASSES**2)
+    assert moved(read["evaluation", 2, 2]) == {
+        ("all-reduce", 4): counts,
+        ("all-gather", 2): 4 * MATRICES,
+    }
+    assert read["fold", 1, 2] == []
+
+
+def test_pieces_move_in_the_computations_dtype(read, dump):
+    """As the program is divided; a CPU's compiler widens them again."""
+    texts = [path.read_text() for path in dump.glob("*after_spmd-partitioning*.txt")]
+    [text] = [text for text in texts if "num_partitions=4" in text and "bf16[" in text]
+    gathers = [line.split(" = ")[1] for line in text.splitlines() if " all-gather(" in line]
+    assert len(gathers) == 4
+    assert all(line.startswith("bf16[") for line in gathers)
