@@ -3,7 +3,6 @@
 python -m benchmarks --peers PYTHON --output results
 """
 
-import fnmatch
 import shlex
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 import tyro
 
+from benchmarks.choosing import matching
 from benchmarks.turns import ROOT, environment
 from magmax_jax.errors import UserError, exit_code
 
@@ -86,14 +86,7 @@ def run(settings: Settings) -> None:
     Raises:
       UserError: no benchmark has such a name, or some have failed, which are named.
     """
-    chosen = [
-        benchmark
-        for benchmark in BENCHMARKS
-        if any(fnmatch.fnmatchcase(benchmark.name, pattern) for pattern in settings.only)
-    ]
-    if not chosen:
-        names = ", ".join(benchmark.name for benchmark in BENCHMARKS)
-        raise UserError(f"--only {' '.join(settings.only)}: there are {names}")
+    chosen = matching(BENCHMARKS, settings.only)
     settings.output.mkdir(parents=True, exist_ok=True)
     failed = []
     for benchmark in chosen:

@@ -18,11 +18,13 @@ def matching(
     """Those whose name one of the shell patterns fits, capitals being told apart.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none; the names that there are are told.
     """
-    found = [one for one in field if any(fnmatch.fnmatchcase(name(one), p) for p in patterns)]
+    every = {name(one): one for one in field}
+    found = [one for n, one in every.items() if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
     if not found:
-        raise UserError(f"--only: nothing here is called {' or '.join(patterns) or 'nothing'}")
+        asked = " or ".join(patterns) or "nothing"
+        raise UserError(f"--only: nothing is called {asked}, there are: {', '.join(every)}")
     return found
 
 

@@ -31,7 +31,7 @@ def test_the_others_go_on_after_one_that_fails(tmp_path, monkeypatch, capsys):
 
 def test_a_name_that_there_is_not_is_told_with_those_that_there_are(tmp_path, capsys):
     assert every.main(["--output", str(tmp_path / "none"), "--only", "trian"]) == 2
-    assert "--only trian: there are train, levers" in capsys.readouterr().err
+    assert "--only: nothing is called trian, there are: train, levers" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 

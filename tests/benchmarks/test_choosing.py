@@ -15,7 +15,7 @@ def test_those_are_chosen_that_any_pattern_fits_in_their_own_order():
 
 @pytest.mark.parametrize("patterns", [["nobody", "o"], []])
 def test_patterns_that_fit_nobody_are_a_mistake(patterns):
-    with pytest.raises(UserError, match="--only: nothing here is called no"):
+    with pytest.raises(UserError, match="--only: nothing is called no"):
         matching(["ours"], patterns, str)
 
 

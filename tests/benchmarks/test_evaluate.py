@@ -75,7 +75,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path, capsys):
     assert "--tasks is 0: choose 1 to 100" in capsys.readouterr().err
     assert main([*FEW, "--repeats", "0"]) == main([*FEW, "--only", "nobody"]) == 2
     error = capsys.readouterr().err
-    assert "--repeats: 0 is not positive" in error and "nothing here is called nobody" in error
+    assert "--repeats: 0 is not positive" in error and "nothing is called nobody" in error
 
 
 def test_the_parent_takes_no_device():

@@ -119,7 +119,7 @@ def test_both_sides_of_a_pair_are_built_within_its_base(monkeypatch):
     ("command", "flags", "said"),
     [
         (main, ["--batch-size", "0"], "--batch-size: 0 is not positive"),
-        (main, ["--only", "nobody"], "--only: nothing here is called nobody"),
+        (main, ["--only", "nobody"], "--only: nothing is called nobody"),
         (feeding, ["--sides", "16", "-1"], "--sides: -1 is not positive"),
     ],
 )

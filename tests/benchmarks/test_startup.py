@@ -51,7 +51,7 @@ def test_a_peer_that_is_not_there_is_told_with_the_reason(bench):
     ("flags", "said"),
     [
         (["--peers", "/there/is/none"], "/there/is/none is no python that can be run"),
-        (["--only", "nobody"], "--only: nothing here is called nobody"),
+        (["--only", "nobody"], "--only: nothing is called nobody"),
         (["--repeats", "0"], "--repeats: 0 is not positive"),
     ],
 )
