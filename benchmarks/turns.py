@@ -153,19 +153,23 @@ def take_turns(
     repeats: int,
     told: Callable[[Contestant], None] = lambda contestant: None,
 ) -> list[Contestant]:
-    """Prepares all, calls each once unheeded and then `repeats` times, round robin.
+    """Prepares all, then calls each `repeats` times, round robin, or once unheeded if that is 0.
+
+    Every turn begins with a call that does not count: a process that has waited for others pays for
+    memory that the system has taken back, and work that follows on work does not.
 
     Args:
       told: is called after each call that counts.
     """
     with contextlib.ExitStack() as stack:
         field = [stack.enter_context(contestant) for contestant in contestants]
-        for repeat in range(1 + repeats):
+        for repeat in range(max(repeats, 1)):
             for contestant in field:
-                contestant.call()
-                if repeat == 0:
-                    contestant.seconds.clear()
-                else:
+                if repeat == 0 or len(field) > 1:
+                    contestant.call()
+                    contestant.seconds[repeat:] = []
+                if repeats > 0:
+                    contestant.call()
                     told(contestant)
     return field
 

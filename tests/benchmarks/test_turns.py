@@ -30,7 +30,14 @@ def test_each_is_prepared_once_and_called_in_turn():
     assert order == ["a", "b", "a", "b"]
     for one in done:
         assert one.failure is None and len(one.seconds) == 2 and min(one.seconds) >= 0
-        assert one.facts == {"given": {"size": 3}, "calls": 3}  # the first does not count
+        # The first of every turn does not count.
+        assert one.facts == {"given": {"size": 3}, "calls": 4}
+
+
+@pytest.mark.parametrize(("repeats", "calls"), [(3, 4), (0, 1)])
+def test_one_alone_waits_for_nobody_and_is_warmed_once(repeats, calls):
+    (one,) = take_turns([contestant("a", COUNTING)], repeats)
+    assert len(one.seconds) == repeats and one.facts["calls"] == calls
 
 
 @pytest.mark.parametrize("when", ["prepare", "call"])
