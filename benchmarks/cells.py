@@ -104,7 +104,10 @@ def refused(cell: Cell, done: Sequence[Cell], bounds: Bounds) -> str | None:
     """
     if cell.held > bounds.memory:
         return f"does not fit: {cell.held / 1e9:.1f} GB of {bounds.memory / 1e9:.1f}"
-    same = [c for c in done if c.rule == cell.rule and c.outcome == "ok"]
+    of_rule = [c for c in done if c.rule == cell.rule]
+    if any(c.outcome.startswith("failed: >") and c.moved <= cell.moved for c in of_rule):
+        return "not run: less of it has taken too long already"
+    same = [c for c in of_rule if c.outcome == "ok"]
     expected = max((c.median * cell.moved / c.moved for c in same), default=0.0)
     if expected > bounds.at_most:
         return f"not run: {expected:.0f} s by extrapolation, more than {bounds.at_most:g}"

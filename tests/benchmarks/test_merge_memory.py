@@ -88,6 +88,13 @@ def test_what_does_not_fit_or_would_take_too_long_is_refused():
     assert row(dataclasses.replace(other, outcome="not run"), 1.0)[2] == "not run"
 
 
+def test_more_of_what_took_too_long_is_not_tried():
+    bounds = Bounds(repeats=1, at_most=10, memory=5e9)
+    ended = dataclasses.replace(cell(8), outcome="failed: > 90 s")
+    assert refused(cell(20), [ended], bounds) == "not run: less of it has taken too long already"
+    assert refused(cell(2), [ended], bounds) is None
+
+
 def test_runs_are_counted_and_one_that_compiles_is_told():
     assert row(cell(2), 1.0)[3] == "1"
     assert row(dataclasses.replace(cell(2), compiling=True), 1.0)[3] == "1, compilation included"
