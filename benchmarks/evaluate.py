@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +31,7 @@ from benchmarks.evaluation_work import (
 from benchmarks.machine import describe, peers_python, why_absent
 from benchmarks.output import Output
 from benchmarks.tables import markdown
-from benchmarks.turns import environment, take_turns
+from benchmarks.turns import take_turns
 from magmax_jax.errors import UserError, exit_code
 from magmax_jax.planning import forward_flops
 
@@ -100,7 +100,7 @@ def whole(settings: Settings, contender: Contender, work: Work, rate: float) -> 
     expected = Grid(models * images / rate, measured=False)
     if expected.seconds > settings.at_most:
         return expected
-    one = contender.on(work, settings.peers.absolute(), models)
+    one = contender.on(work, settings.peers, models)
     one.limit = 60 + 3 * settings.at_most
     with one:
         one.call()
@@ -114,10 +114,10 @@ def run(settings: Settings) -> None:
       UserError: a setting cannot be right.
     """
     _check(settings)
-    peers, device = peers_python(settings.peers), ask()
+    settings, device = replace(settings, peers=peers_python(settings.peers)), ask()
     at_once = settings.at_once or (2 if device.platform == "cpu" else 5)
     chosen = matching(contenders(at_once, settings.workers), settings.only)
-    absent = why_absent(peers, TORCH, environment()) if any(c.is_peer for c in chosen) else None
+    absent = why_absent(settings.peers, TORCH) if any(c.is_peer for c in chosen) else None
     present = [c for c in chosen if not (absent and c.is_peer)]
     with ExitStack() as stack:
         base = settings.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -126,7 +126,8 @@ def run(settings: Settings) -> None:
         timed, grid, need = prepared(settings, base.absolute(), data.absolute(), device)
         output = Output(settings.output, description(settings, device, timed, need))
         limit = peak.contestant(timed.dtype, settings.peak_sides)
-        *done, limit = take_turns([*(c.on(timed, peers) for c in present), limit], settings.repeats)
+        field = [contender.on(timed, settings.peers) for contender in present]
+        *done, limit = take_turns([*field, limit], settings.repeats)
         flops = peak.rate(limit)
         output.record({"contender": "matmul peak", "flops": flops, "facts": limit.facts})
         outcomes, rows = {}, {c.name: empty_row(c.name, f"absent: {absent}") for c in chosen}
@@ -174,7 +175,7 @@ def description(settings: Settings, device: Device, timed: Work, need: float) ->
         "grid": f"{models} models on {images:,} images in {settings.tasks} tasks",
         "the peers' loader": f"{settings.workers} processes",
     }
-    return describe(settings.peers.absolute()) | device.facts | told
+    return describe(settings.peers) | device.facts | told
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,10 +10,10 @@ import numpy as np
 
 from benchmarks.device import peak_bytes
 from benchmarks.turns import Facts, Prepared, serve
-from magmax_jax.data import Preprocessing, Source, eval_batches
+from benchmarks.workloads import scenario
+from magmax_jax.data import Preprocessing, eval_batches
 from magmax_jax.evaluation import Counts, make_evaluate
 from magmax_jax.models import CLIP
-from magmax_jax.scenarios import Head, Scenario, Task
 
 
 def prepare(settings: Facts) -> Prepared:
@@ -26,14 +26,17 @@ def prepare(settings: Facts) -> Prepared:
     size = model.config.vision.image_size
     tower, theta = model.image_tower(settings["dtype"])
     del model
-    scenario = _scenario(Path(settings["data"]))
-    head = jnp.asarray(np.load(Path(settings["data"]) / "head.npy"))
+    images, labels, classes, head = (
+        np.load(Path(settings["data"]) / f"{name}.npy")
+        for name in ("images", "labels", "classes", "head")
+    )
+    tested = scenario(images, labels, classes)
     preprocessing = Preprocessing(size, tuple(settings["mean"]), tuple(settings["std"]))
-    evaluate = make_evaluate(tower, preprocessing, head, scenario)
+    evaluate = make_evaluate(tower, preprocessing, jnp.asarray(head), tested)
     batches_of = partial(
-        eval_batches, scenario.test, batch_size=settings["batch_size"], size=size
+        eval_batches, tested.test, batch_size=settings["batch_size"], size=size
     )  # the same as a run's
-    batches = batches_of(np.arange(len(scenario.test)))
+    batches = batches_of(np.arange(len(tested.test)))
     shrunk = jax.jit(lambda theta, scale: jax.tree.map(lambda leaf: scale * leaf, theta))
     found: list[Counts] = []
 
@@ -50,17 +53,6 @@ def prepare(settings: Facts) -> Prepared:
     return Prepared(
         facts, call, lambda: {"memory": peak_bytes(), "right": [_right(c) for c in found]}
     )
-
-
-def _scenario(data: Path) -> Scenario:
-    images, labels, classes = (np.load(data / f"{n}.npy") for n in ("images", "labels", "classes"))
-    names = tuple(f"class {i}" for i in range(classes.size))
-    source = Source(images, labels, names, image_shape=images.shape[1:3])
-    tasks = tuple(
-        Task(f"task {i}", np.zeros(0, np.int64), np.flatnonzero(np.isin(labels, own)), own)
-        for i, own in enumerate(classes, start=1)
-    )
-    return Scenario("noise", source, source, tasks, (Head(names, ("{}",)),))
 
 
 def _right(counts: Counts) -> dict[str, list[int]]:

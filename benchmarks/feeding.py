@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmarks.choosing import check_positive
 from benchmarks.limits import in_turn
-from benchmarks.machine import OURS, machine, versions
+from benchmarks.machine import machine, told_versions
 from benchmarks.output import Output
 from benchmarks.shapes import SIZES
 from benchmarks.tables import markdown
@@ -125,7 +125,7 @@ def run(settings: Settings) -> None:
             "--repeats": settings.repeats,
         }
     )
-    found = ", ".join(f"{k} {v}" for k, v in versions((*OURS, "pillow")).items())
+    found = told_versions("pillow")
     work = f"{settings.size}, batch {settings.batch_size}, {_dtype()}"
     description = {"versions": found, "device": jax.devices()[0].device_kind, "step": work}
     output = Output(settings.output, machine() | description)

@@ -6,6 +6,7 @@ Its start is its parent's: both read the one monotonic clock of the system.
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,15 @@ def main() -> None:
     """Settings are JSON in argv, `start` among them, the parent's clock; the seconds of every part
     go into the file `answer`."""
     settings = json.loads(sys.argv[1])
-    ends, device = take_step(settings)
+    tell(settings, PARTS, *take_step(settings))
+
+
+def tell(
+    settings: dict[str, Any], names: Sequence[str], ends: Sequence[float], device: str
+) -> None:
+    """Writes the seconds of every part, of whose ends the monotonic clock was read."""
     begun = [settings["start"], *ends[:-1]]
-    parts = {name: end - start for name, start, end in zip(PARTS, begun, ends, strict=True)}
+    parts = {name: end - start for name, start, end in zip(names, begun, ends, strict=True)}
     Path(settings["answer"]).write_text(json.dumps({"device": device, "parts": parts}))
 
 

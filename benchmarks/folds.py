@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import jax
-
 from benchmarks.limits import copies, in_place, seconds
 from benchmarks.shapes import SIZES
 from benchmarks.turns import Facts, Prepared, serve
 from benchmarks.workloads import image_tower
 from magmax_jax.merging import fold, merged, rules
+from magmax_jax.merging.task_vectors import tree_bytes
 
 ELEMENTWISE = ("max_magnitude", "average")
 COPY, FOLD, MERGED = 2, 4, 3
@@ -31,7 +30,7 @@ def measured(size: str, repeats: int, seed: int) -> list[Facts]:
     theta_0, theta_1 = (
         image_tower(SIZES[size].model, "float32", seed=2 * seed + t)[1] for t in (0, 1)
     )
-    nbytes = sum(leaf.nbytes for leaf in jax.tree.leaves(theta_0))
+    nbytes = tree_bytes(theta_0)
 
     def told(name: str, passes: int, taken: list[float]) -> Facts:
         return {"name": name, "moved": passes * nbytes, "seconds": taken, "copies": passes == COPY}

@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 from benchmarks.choosing import check_positive
-from benchmarks.machine import OURS, machine, versions
+from benchmarks.machine import machine, told_versions
 from benchmarks.output import Output
 from benchmarks.pictures import KINDS, Kind
 from benchmarks.shapes import SIZES
@@ -144,7 +144,7 @@ def run(settings: Settings) -> None:
             readings += [read(settings, kind, source, reader) for reader in readers]
     need = computed(settings)
     steps = [*(step(settings, model) for model in settings.model), need]
-    found = ", ".join(f"{k} {v}" for k, v in versions((*OURS, "grain", "pillow")).items())
+    found = told_versions("grain", "pillow")
     description = machine() | {
         "versions": found,
         "device": jax.devices()[0].device_kind,

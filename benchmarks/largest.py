@@ -17,26 +17,22 @@ def largest(begin: int, at_most: int, contestant: Callable[[int], Contestant]) -
       Images, 0 where none is possible; and why not more, one sentence.
     """
 
-    def failure(size: int) -> str | None:
-        (ended,) = take_turns([contestant(size)], repeats=0)
-        return ended.failure
+    why = f"not tried above {at_most}"
 
-    found, why, size = 0, f"not tried above {at_most}", begin
-    while size <= at_most:
-        if failed := failure(size):
-            why = f"{size}: {failed}"
-            break
+    def fits(size: int) -> bool:
+        nonlocal why
+        (ended,) = take_turns([contestant(size)], repeats=0)
+        if ended.failure:
+            why = f"{size}: {ended.failure}"
+        return not ended.failure
+
+    found, size = 0, begin
+    while size <= at_most and fits(size):
         found, size = size, 2 * size
-    while not found and size > 1 and "MemoryError" in failed:
+    while not found and size > 1 and "MemoryError" in why:
         size //= 2
-        if failed := failure(size):
-            why = f"{size}: {failed}"
-        else:
-            found = size
+        found = size if fits(size) else 0
     between = found * 3 // 2
-    if found < between <= at_most:
-        if failed := failure(between):
-            why = f"{between}: {failed}"
-        else:
-            found = between
+    if found < between <= at_most and fits(between):
+        found = between
     return found, why

@@ -19,12 +19,11 @@ from benchmarks import alternatives as other
 from benchmarks import device
 from benchmarks.choosing import check_positive, matching
 from benchmarks.limits import SAMPLE, in_place, in_turn
-from benchmarks.machine import OURS, machine, versions
+from benchmarks.machine import machine, told_versions
 from benchmarks.output import Output
 from benchmarks.shapes import SIZES
 from benchmarks.tables import markdown
 from benchmarks.workloads import training
-from magmax_jax.config import TrainConfig
 from magmax_jax.errors import exit_code
 
 COLUMNS = [
@@ -109,10 +108,9 @@ class Step:
     """A compiled training step and its state."""
 
     def __init__(self, settings: Settings, context: contextlib.AbstractContextManager):
-        recipe = TrainConfig()
         config = SIZES[settings.size].model
         with context:
-            work = training(config, settings.batch_size, settings.dtype, recipe)
+            work = training(config, settings.batch_size, settings.dtype)
             state, rest = work.trainer.init(work.theta), (work.batch, work.objective, ())
             lowered = work.trainer.step.lower(state, *rest)
             start = time.perf_counter()
@@ -159,9 +157,8 @@ def run(settings: Settings) -> None:
     )
     fitting = [one for one in LEVERS if one.only in (None, here.platform, settings.dtype)]
     chosen = matching(fitting, settings.only, lambda lever: lever.theirs)
-    found = ", ".join(f"{k} {v}" for k, v in versions(OURS).items())
     work = f"{settings.size}, batch {settings.batch_size}, {settings.dtype}"
-    description = machine() | here.facts | {"versions": found, "step": work}
+    description = machine() | here.facts | {"versions": told_versions(), "step": work}
     output, rows = Output(settings.output, description), []
     for lever in chosen:
         row, measured = compare(settings, lever)

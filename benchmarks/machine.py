@@ -5,9 +5,12 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks.measuring import last_line
+from benchmarks.turns import environment
 from magmax_jax.errors import UserError
 
 PLUGINS = ("jax-cuda13-plugin", "jax-cuda12-plugin")
@@ -16,10 +19,17 @@ OURS = ("magmax_jax", "jax", "jaxlib", *PLUGINS, "flax", "optax", "numpy", "safe
 PEERS = ("torch", "fusion-bench", "mergekit", "transformers", "safetensors", "numpy")
 
 
+class Needy(Protocol):
+    """Who may need a module that is not there; None for who needs none."""
+
+    name: str
+    needs: str | None
+
+
 def describe(peers: Path) -> dict[str, str]:
     """Machine, our versions, and those of the environment whose python is `peers`."""
     return machine() | {
-        "ours": f"python {platform.python_version()}, {_said(versions(OURS))}",
+        "ours": f"python {platform.python_version()}, {told_versions()}",
         "peers": peer_versions(peers),
     }
 
@@ -48,6 +58,11 @@ def peers_python(path: Path) -> Path:
     if not (python.is_file() and os.access(python, os.X_OK)):
         raise UserError(f"--peers: {python} is no python that can be run: give that of the peers")
     return python
+
+
+def told_versions(*more: str) -> str:
+    """Of what is ours, and of other packages that it stands on."""
+    return _said(versions((*OURS, *more)))
 
 
 def versions(names: tuple[str, ...]) -> dict[str, str]:
@@ -80,12 +95,19 @@ def peer_versions(python: Path) -> str:
     return f"python {version}, {_said(found)}"
 
 
-def why_absent(python: Path, module: str, env: dict[str, str]) -> str | None:
+def why_absent(python: Path, module: str) -> str | None:
     """The error with which a module's import ends there, None if it can be imported."""
     shown = subprocess.run(
-        [str(python), "-c", f"import {module}"], capture_output=True, text=True, env=env
+        [str(python), "-c", f"import {module}"], capture_output=True, text=True, env=environment()
     )
     return (last_line(shown.stderr) or "it ended without a word") if shown.returncode else None
+
+
+def absences(python: Path, field: Sequence[Needy]) -> dict[str, str]:
+    """Why those are absent whose module cannot be imported there, by their name."""
+    modules = {one.needs for one in field} - {None}
+    reasons = {module: why_absent(python, module) for module in modules}
+    return {one.name: why for one in field if (why := reasons.get(one.needs))}
 
 
 def _said(found: dict[str, str]) -> str:

@@ -11,12 +11,11 @@ from typing import Literal
 from benchmarks.checkpoints import make_checkpoints
 from benchmarks.choosing import check_positive, matching
 from benchmarks.contenders import contenders
-from benchmarks.machine import describe, peers_python, why_absent
+from benchmarks.machine import absences, describe, peers_python
 from benchmarks.measuring import Limits, Run
 from benchmarks.output import Output
 from benchmarks.rounds import run_round
 from benchmarks.tables import COLUMNS, markdown, merge_rows
-from benchmarks.turns import environment
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,7 @@ def run(settings: Files) -> None:
     )
     peers = peers_python(settings.peers)
     chosen = matching(contenders(peers), settings.only)
-    needed = {c.needs for c in chosen} - {None}
-    reasons = {module: why_absent(peers, module, environment()) for module in needed}
-    absent = {c.name: reasons[c.needs] for c in chosen if c.needs and reasons[c.needs]}
+    absent = absences(peers, chosen)
     present = [c for c in chosen if c.name not in absent]
     description = describe(peers) | {
         "checkpoints": f"{settings.size}, float32, seed {settings.seed}",

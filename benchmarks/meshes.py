@@ -23,15 +23,20 @@ from benchmarks.collectives import collectives
 from benchmarks.limits import in_place
 from benchmarks.shapes import SIZES
 from benchmarks.turns import Facts, Prepared, serve
-from benchmarks.workloads import CLASSES, images, training
+from benchmarks.workloads import (
+    CLASSES,
+    abstract_tower,
+    images,
+    objective,
+    scenario,
+    training,
+)
 from magmax_jax.config import ExperimentConfig, MeshConfig, TrainConfig
-from magmax_jax.data import Preprocessing, Source
+from magmax_jax.data import Preprocessing
 from magmax_jax.evaluation import Counts, make_evaluate
 from magmax_jax.merging import fold, rules
-from magmax_jax.models import CLIP
-from magmax_jax.scenarios import Head, Scenario, Task
 from magmax_jax.sharding import BATCH, WHOLE, Layout, build_layout
-from magmax_jax.training import Objective, make_trainer
+from magmax_jax.training import make_trainer
 
 TASKS = 10
 """Of the scenario that is evaluated, whose classes they share out."""
@@ -62,36 +67,31 @@ def train_step(
     size: str, dtype: str, batch_size: int, layout: Layout, accumulate: int = 1
 ) -> jax.stages.Lowered:
     """The product's training step, from shapes; `batch_size` is of all devices together."""
-    graphdef, theta = _abstract_tower(size, dtype, layout)
+    graphdef, theta = _placed_tower(size, dtype, layout)
     model = SIZES[size].model
     side = model.vision.image_size
     config = TrainConfig(batch_size=batch_size, accumulate=accumulate)
     trainer = make_trainer(graphdef, Preprocessing(side), config, layout=layout)
     state = layout.shapes(jax.eval_shape(trainer.init, theta))
 
-    def objective() -> Objective:
-        scalar = jnp.int32(1)
-        return Objective(
-            jnp.zeros((model.projection, CLASSES)), jnp.ones(CLASSES, bool),
-            jnp.zeros(CLASSES, jnp.int32), scalar, scalar, jax.random.key(0),
-        )  # fmt: skip
-
-    whole = _placed(jax.eval_shape(objective), layout, WHOLE)
+    whole = _placed(jax.eval_shape(lambda: objective(model.projection)), layout, WHOLE)
     return trainer.step.lower(state, _abstract_batch(batch_size, side, layout), whole)
 
 
 def eval_step(size: str, dtype: str, batch_size: int, layout: Layout) -> jax.stages.Lowered:
     """What evaluation does with a batch: `TASKS` tasks that share out `CLASSES` classes."""
-    graphdef, theta = _abstract_tower(size, dtype, layout)
+    graphdef, theta = _placed_tower(size, dtype, layout)
     model = SIZES[size].model
-    scenario = _scenario()
+    nothing = np.zeros((CLASSES, 1, 1, 3), np.uint8)
+    labels = np.arange(CLASSES, dtype=np.int32)
+    tested = scenario(nothing, labels, np.split(labels, TASKS))
     evaluate = make_evaluate(
         graphdef, Preprocessing(model.vision.image_size), jnp.zeros((model.projection, CLASSES)),
-        scenario, layout,
+        tested, layout,
     )  # fmt: skip
     # The jitted step is the closure's own; nobody else has a use for it.
     inside = inspect.getclosurevars(evaluate).nonlocals
-    counts = _placed(Counts.zeros(scenario), layout, WHOLE)
+    counts = _placed(Counts.zeros(tested), layout, WHOLE)
     batch = _abstract_batch(batch_size, model.vision.image_size, layout)
     pixels = _placed(jax.ShapeDtypeStruct(batch.image.shape, jnp.float32), layout, BATCH)
     return inside["eval_step"].lower(theta, counts, pixels, batch, inside["facts"])
@@ -99,15 +99,14 @@ def eval_step(size: str, dtype: str, batch_size: int, layout: Layout) -> jax.sta
 
 def fold_step(size: str, layout: Layout) -> jax.stages.Lowered:
     """Folding one more model into max_magnitude's state."""
-    _, theta = _abstract_tower(size, "float32", layout)
+    _, theta = _placed_tower(size, "float32", layout)
     rule = rules.max_magnitude()
     state = layout.shapes(jax.eval_shape(rule.init, theta))
     return jax.jit(functools.partial(fold, rule)).lower(state, theta, theta)
 
 
-def _abstract_tower(size: str, dtype: str, layout: Layout) -> tuple[nnx.GraphDef, PyTree]:
-    clip = nnx.eval_shape(lambda: CLIP(SIZES[size].model, rngs=nnx.Rngs(0)))
-    graphdef, theta = clip.image_tower(dtype, whole=layout.whole)
+def _placed_tower(size: str, dtype: str, layout: Layout) -> tuple[nnx.GraphDef, PyTree]:
+    graphdef, theta = abstract_tower(SIZES[size].model, dtype, whole=layout.whole)
     return graphdef, layout.shapes(theta)
 
 
@@ -120,17 +119,6 @@ def _abstract_batch(batch_size: int, side: int, layout: Layout) -> PyTree:
 def _placed(tree: PyTree, layout: Layout, spec: jax.sharding.PartitionSpec) -> PyTree:
     sharding = NamedSharding(layout.mesh, spec)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
-
-
-def _scenario() -> Scenario:
-    labels = np.arange(CLASSES, dtype=np.int32)
-    names = tuple(map(str, labels))
-    source = Source(np.zeros((CLASSES, 1, 1, 3), np.uint8), labels, names, image_shape=(1, 1))
-    tasks = tuple(
-        Task(str(number), own[:0], own, own)
-        for number, own in enumerate(np.split(np.arange(CLASSES), TASKS))
-    )
-    return Scenario("made up", source, source, tasks, (Head(names, ("{}",)),))
 
 
 def _read(lowered: jax.stages.Lowered) -> Facts:
@@ -195,8 +183,8 @@ def _prepare(settings: Facts) -> Prepared:
     batch_size = settings["batch_size"] * data * fsdp
     layout = mesh_layout(data, fsdp, batch_size)
     model = SIZES[settings["size"]].model
-    trainer, theta, batch, objective = training(model, batch_size, settings["dtype"], layout=layout)
-    step = in_place(lambda state: trainer.step(state, batch, objective)[0], trainer.init(theta))
+    trainer, theta, *rest = training(model, batch_size, settings["dtype"], layout=layout)
+    step = in_place(lambda state: trainer.step(state, *rest)[0], trainer.init(theta))
     facts = {"device": _device(layout).device_kind, "platform": _device(layout).platform}
     return Prepared(facts, lambda: jax.block_until_ready(step()))
 

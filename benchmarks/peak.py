@@ -1,6 +1,8 @@
 """The matrix products that everything is held against, as a contender in turn with the others."""
 
+import statistics
 import sys
+from collections.abc import Callable
 
 from benchmarks.turns import Contestant, Facts, Prepared, serve
 
@@ -30,14 +32,17 @@ def rate(ended: Contestant) -> float:
 
 
 def prepare(settings: Facts) -> Prepared:
-    import statistics
-
     from benchmarks.limits import matmul_peak
 
+    return measuring(lambda: matmul_peak(settings["dtype"], REPEATS, tuple(settings["sides"])))
+
+
+def measuring(peak: Callable[[], float]) -> Prepared:
+    """A contender each of whose calls measures a peak; the median of all but the first is told."""
     rates: list[float] = []
 
     def call() -> None:
-        rates.append(matmul_peak(settings["dtype"], REPEATS, tuple(settings["sides"])))
+        rates.append(peak())
 
     def last() -> Facts:
         counted = rates[1:] or rates

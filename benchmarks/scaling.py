@@ -17,7 +17,7 @@ from benchmarks import device
 from benchmarks.choosing import check_positive
 from benchmarks.collectives import Collective
 from benchmarks.cost_model import ACCELERATORS, Assumptions
-from benchmarks.machine import OURS, machine, versions
+from benchmarks.machine import machine, told_versions
 from benchmarks.output import Output
 from benchmarks.scaling_rows import (
     MOVED,
@@ -148,7 +148,7 @@ def run(settings: Settings) -> None:
     meshes = [parse_mesh(text) for text in settings.mesh]
     meshes = sorted(set(meshes) | {(1, 1)}, key=lambda mesh: (mesh[0] * mesh[1], mesh[1]))
     step = f"{settings.size}, {settings.dtype}, {settings.batch_size} images a device"
-    found = ", ".join(f"{name} {version}" for name, version in versions(OURS).items())
+    found = told_versions()
     description = machine() | {"versions": found, "step": step, "repeats": str(settings.repeats)}
     output = Output(settings.output, description)
 

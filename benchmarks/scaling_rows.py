@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
-from flax import nnx
 
 from benchmarks.collectives import Collective, summed
 from benchmarks.cost_model import Accelerator, Assumptions, among, as_bfloat16, predict
 from benchmarks.shapes import SIZES
 from benchmarks.turns import Contestant
-from magmax_jax.models import CLIP
+from benchmarks.workloads import abstract_tower
 
 TIMED = ["data x fsdp", "devices", "ms a step", "images/s", "efficiency", "of one device's"]
 MOVED = ["program", "compiled for", "data x fsdp", "times", "among", "MB", "MB sent", "kind"]
@@ -124,5 +123,5 @@ def prediction_rows(
 
 def _parameters(size: str) -> int:
     """Of the image tower."""
-    clip = nnx.eval_shape(lambda: CLIP(SIZES[size].model, rngs=nnx.Rngs(0)))
-    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(clip.vision, nnx.Param)))
+    _, theta = abstract_tower(SIZES[size].model, "float32")
+    return sum(leaf.size for leaf in jax.tree.leaves(theta))

@@ -14,7 +14,7 @@ import tyro
 
 from benchmarks.choosing import check_positive, matching
 from benchmarks.first_step import PARTS
-from benchmarks.machine import describe, peers_python, why_absent
+from benchmarks.machine import absences, describe, peers_python, why_absent
 from benchmarks.output import Output
 from benchmarks.processes import CACHES, MILESTONES, STEPPED, TORCH, Bench
 from benchmarks.shapes import SIZES
@@ -22,7 +22,6 @@ from benchmarks.starts import QUICKSTART_GOAL, Start, starts
 from benchmarks.tables import markdown
 from benchmarks.times import ALL, Times, part_rows, start_rows
 from benchmarks.trainers import tower_config
-from benchmarks.turns import environment
 from magmax_jax.errors import exit_code
 
 
@@ -78,9 +77,7 @@ def run(settings: Settings) -> None:
 
 def starts_table(chosen: Sequence[Start], peers: Path, bench: Bench) -> str:
     """Imports and `--help`, ours and others'."""
-    modules = {start.needs for start in chosen} - {None}
-    reasons = {module: why_absent(peers, module, environment()) for module in modules}
-    absent = {s.name: reasons[s.needs] for s in chosen if s.needs and reasons[s.needs]}
+    absent = absences(peers, chosen)
     bench.time_starts([start for start in chosen if start.name not in absent])
     columns = ["", "seconds", "all runs", "goal", "met"]
     table = markdown(columns, start_rows(chosen, absent, bench.times))
@@ -103,7 +100,7 @@ def run_table(settings: Settings, peers: Path, bench: Bench) -> Iterator[str]:
 
 def steps_tables(settings: Settings, peers: Path, bench: Bench) -> Iterator[str]:
     """The first training step of each size, part by part, beside torch's."""
-    missing = settings.steps and why_absent(peers, "torch, transformers", environment())
+    missing = settings.steps and why_absent(peers, "torch, transformers")
     kinds = (*CACHES, TORCH)
     for size in settings.steps:
         facts = {

@@ -49,8 +49,6 @@ def prepare(settings: Facts) -> Prepared:
             state, metrics = compiled(state, batch, objective, ())
         loss = jax.block_until_ready((state, metrics))[1].loss
 
-    fitting(lambda: step(1))
-
     def last() -> Facts:
         return {"loss": float(loss), "memory": peak_bytes()}
 

@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.machine import why_absent
-from benchmarks.turns import Contestant, Facts, Prepared, environment, serve, take_turns
+from benchmarks.turns import Contestant, Facts, Prepared, serve, take_turns
 
 KEPT = 0.2
 """The share of entries above the threshold."""
@@ -29,7 +29,7 @@ def compare(n: int, peers: Path, repeats: int, seed: int) -> list[Contestant]:
         file.flush()
         settings = {"file": file.name, "k": n - int(KEPT * n)}
         field = [Contestant("ours", [sys.executable, "-m", "benchmarks.threshold"], settings)]
-        if not why_absent(peers, "torch", environment()):
+        if not why_absent(peers, "torch"):
             command = [str(peers), "-m", "benchmarks.peers.kthvalue"]
             field.append(Contestant("torch", command, settings))
         done = take_turns(field, repeats)

@@ -23,7 +23,7 @@ from benchmarks.output import Output
 from benchmarks.shapes import SIZES
 from benchmarks.tables import facts, markdown
 from benchmarks.trainers import PEER, Trainer, Work, torch_device, trainers
-from benchmarks.turns import Contestant, environment, take_turns
+from benchmarks.turns import Contestant, take_turns
 from magmax_jax.errors import UserError, exit_code
 from magmax_jax.planning import forward_flops
 
@@ -147,7 +147,7 @@ def run(settings: Settings) -> None:
     settings = fitted(settings, here.platform)
     work = Work(settings.size, settings.dtype, settings.steps, here.platform)
     chosen = matching(trainers(work, settings.peers, settings.compile_modes), settings.only)
-    absent = why_absent(settings.peers, PEER, environment())
+    absent = why_absent(settings.peers, PEER)
     present = [trainer for trainer in chosen if not (trainer.peer and absent)]
     flops = 3 * forward_flops(SIZES[settings.size].model)
     description = describe(settings.peers) | here.facts

@@ -18,6 +18,7 @@ from benchmarks.shapes import SIZES
 from benchmarks.turns import Facts, Prepared, serve
 from benchmarks.workloads import image_tower
 from magmax_jax.merging import MergeRule, State, fold, merged, rules
+from magmax_jax.merging.task_vectors import tree_bytes
 
 POOL = 2
 """Models that a streaming rule is given in turn."""
@@ -49,7 +50,7 @@ def prepare(settings: Facts) -> Prepared:
         jax.block_until_ready(merged(rule, state, theta_0, rule.default_scale))
         ends.append(time.perf_counter() - start)
         folds.append(seconds)
-        states.append(_nbytes(state))
+        states.append(tree_bytes(state))
 
     def last() -> Facts:
         return {"folds": folds, "ends": ends, "state": max(states, default=0), "peak": peak_bytes()}
@@ -71,11 +72,11 @@ def sizes(rule: MergeRule, theta_0: Any, model: Any, tasks: int) -> dict[str, in
     empty = state = jax.eval_shape(rule.init, theta_0)
     for _ in range(1 if rule.streaming else tasks):
         state = jax.eval_shape(rule.update, state, model)
-    p, m, s = map(_nbytes, (theta_0, model, state))
+    p, m, s = map(tree_bytes, (theta_0, model, state))
     through = tasks * 2 * s if rule.streaming else s
     return {
         "parameters": p,
-        "moved": _nbytes(empty) + tasks * (m + p) + through + s + 2 * p,
+        "moved": tree_bytes(empty) + tasks * (m + p) + through + s + 2 * p,
         "held": p + s + max(POOL * m if rule.streaming else m, 2 * p),
     }
 
@@ -127,10 +128,6 @@ def _model(name: str, theta_0: Any, seed: jax.typing.ArrayLike | None) -> Any:
     if name == "fisher":
         return rules.Informed(theta, jax.tree.map(jnp.abs, theta))
     return theta
-
-
-def _nbytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 if __name__ == "__main__":

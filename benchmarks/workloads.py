@@ -3,6 +3,7 @@
 Speed does not depend on the numbers, so far as none of them is zero, infinite or denormal.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,9 +12,9 @@ import numpy as np
 from flax import nnx
 
 from magmax_jax.config import TrainConfig
-from magmax_jax.data import Batch, Preprocessing
-from magmax_jax.models import CLIPConfig
-from magmax_jax.models.clip import VisionTower
+from magmax_jax.data import Batch, Preprocessing, Source
+from magmax_jax.models import CLIP, CLIPConfig
+from magmax_jax.scenarios import Head, Scenario, Task
 from magmax_jax.sharding import Layout, one_device
 from magmax_jax.training import Objective, Trainer, make_trainer
 
@@ -35,19 +36,21 @@ class Training(NamedTuple):
 def image_tower(
     config: CLIPConfig, dtype: str, seed: int = 0, **options
 ) -> tuple[nnx.GraphDef, nnx.State]:
-    """The image tower and random float32 parameters; `options` are `VisionTower`'s."""
+    """The image tower and random float32 parameters; `options` are those of `abstract_tower`."""
     random = np.random.default_rng(seed)
-
-    def made() -> VisionTower:
-        options["dtype"] = jnp.dtype(dtype)
-        return VisionTower(config.vision, config.projection, rngs=nnx.Rngs(0), **options)
 
     def numbers(path: tuple[str, ...], leaf: nnx.Param) -> nnx.Param:
         noise = SPREAD * random.standard_normal(leaf.shape, np.float32)
         return leaf.replace(jnp.asarray(noise + (path[-1] == "scale"), jnp.float32))
 
-    graphdef, shapes = nnx.split(nnx.eval_shape(made), nnx.Param)
+    graphdef, shapes = abstract_tower(config, dtype, **options)
     return graphdef, nnx.map_state(numbers, shapes)
+
+
+def abstract_tower(config: CLIPConfig, dtype: str, **options) -> tuple[nnx.GraphDef, nnx.State]:
+    """The image tower and its parameters' shapes; `options` are those of `CLIP.image_tower`."""
+    clip = nnx.eval_shape(lambda: CLIP(config, rngs=nnx.Rngs(0)))
+    return clip.image_tower(dtype, **options)
 
 
 def images(batch_size: int, side: int, seed: int = 0) -> Batch:
@@ -66,6 +69,35 @@ def head(projection: int, seed: int = 0) -> jax.Array:
     """A zero-shot head of random directions, float32 (p, k)."""
     directions = jax.random.normal(jax.random.key(seed), (projection, CLASSES))
     return directions / jnp.linalg.norm(directions, axis=0)
+
+
+def objective(projection: int) -> Objective:
+    """A task of all classes, with one step of warm-up."""
+    return Objective(
+        head=head(projection),
+        classes=jnp.ones(CLASSES, bool),
+        heads=jnp.zeros(CLASSES, jnp.int32),
+        warmup=jnp.int32(1),
+        steps=jnp.int32(1000),
+        key=jax.random.key(0),
+    )
+
+
+def scenario(images: np.ndarray, labels: np.ndarray, classes: Sequence[np.ndarray]) -> Scenario:
+    """Tasks that have images to be tested on and none to learn from.
+
+    Args:
+      images: uint8 (n, height, width, 3).
+      labels: int32 (n,).
+      classes: of each task.
+    """
+    names = tuple(f"class {i}" for i in range(sum(map(len, classes))))
+    source = Source(images, labels, names, image_shape=images.shape[1:3])
+    tasks = tuple(
+        Task(f"task {i}", np.zeros(0, np.int64), np.flatnonzero(np.isin(labels, own)), own)
+        for i, own in enumerate(classes, start=1)
+    )
+    return Scenario("noise", source, source, tasks, (Head(names, ("{}",)),))
 
 
 def training(
@@ -87,17 +119,9 @@ def training(
     side = config.vision.image_size
     graphdef, theta = tower or image_tower(config, dtype, whole=layout.whole)
     trainer = make_trainer(graphdef, Preprocessing(side), train or TrainConfig(), layout=layout)
-    objective = Objective(
-        head=head(config.projection),
-        classes=jnp.ones(CLASSES, bool),
-        heads=jnp.zeros(CLASSES, jnp.int32),
-        warmup=jnp.int32(1),
-        steps=jnp.int32(1000),
-        key=jax.random.key(0),
-    )
     return Training(
         trainer,
         layout.params(theta),
         trainer.place(images(batch_size, side)),
-        layout.replicate(objective),
+        layout.replicate(objective(config.projection)),
     )

@@ -9,10 +9,9 @@ from magmax_jax.assembly import Parts
 from magmax_jax.checkpoints import KEPT, Checkpoints
 from magmax_jax.merges import Merge
 from magmax_jax.merging import State, task_vector
+from magmax_jax.merging.task_vectors import PyTree, tree_bytes
 from magmax_jax.results import Row
 from magmax_jax.training import Memory, Params, Regularizer, Trainer, TrainState
-
-PyTree = Any
 
 
 class Standing(NamedTuple):
@@ -137,7 +136,7 @@ def bytes_needed(parts: Parts) -> int:
 
 def bytes_of(largest: dict[str, PyTree], kept_tasks: int) -> int:
     """Of all checkpoints of a run, from the trees of its largest; `kept_tasks` theta_t stay."""
-    return (KEPT + 1) * _nbytes(largest) + kept_tasks * _nbytes(largest["finetuned"])
+    return (KEPT + 1) * tree_bytes(largest) + kept_tasks * tree_bytes(largest["finetuned"])
 
 
 def _trees(standing: Standing) -> dict[str, PyTree]:
@@ -147,7 +146,3 @@ def _trees(standing: Standing) -> dict[str, PyTree]:
         "memory": standing.memory,
         "training": standing.training,
     }
-
-
-def _nbytes(tree: PyTree) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -14,7 +14,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.evaluation import Counts
 from magmax_jax.merges import Merge, parse_merges
 from magmax_jax.merging import apply_task_vector, rules
-from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.merging.task_vectors import PyTree, tree_bytes
 from magmax_jax.progress import Silent
 from magmax_jax.results import Row, RunDirectory
 from magmax_jax.stored import StoredModels
@@ -177,7 +177,7 @@ def _best(rows: Sequence[Row], split: str, apart: bool) -> dict[str, _Found]:
 
 def models_held(params: PyTree) -> int:
     """How many models of this one's size are in memory together: one at least."""
-    return max(HELD_BYTES // sum(leaf.nbytes for leaf in jax.tree.leaves(params)), 1)
+    return max(HELD_BYTES // tree_bytes(params), 1)
 
 
 def _count(

@@ -11,9 +11,24 @@ from flax import nnx
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from magmax_jax.models import CLIP, CLIPConfig, Companions, TextConfig, VisionConfig
+from magmax_jax.models import (
+    CLIP,
+    CLIPConfig,
+    Companions,
+    TextConfig,
+    VisionConfig,
+    attention,
+)
 
 REAL = Path(__file__).parents[2] / "shared" / "models" / "clip-vit-tiny-patch16-224"
+
+
+@pytest.fixture
+def cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JAX lowers cuDNN's attention for GPUs without one: what it would refuse there it refuses."""
+    internals = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
+    monkeypatch.setattr(internals, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(attention, "fits_cudnn", lambda q: True)
 
 
 @pytest.fixture(scope="session")

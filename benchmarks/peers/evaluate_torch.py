@@ -17,7 +17,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import CLIPModel
 
-from benchmarks.turns import Facts, Prepared, resident_peak, serve
+from benchmarks.peers import torch_device
+from benchmarks.turns import Facts, Prepared, serve
 
 
 class Images(Dataset):
@@ -154,15 +155,14 @@ def prepare(settings: Facts) -> Prepared:
             found.append(way())
 
     def last() -> Facts:
-        memory = resident_peak() if device.type == "cpu" else torch.cuda.max_memory_allocated()
-        return {"memory": memory, "right": found}
+        return {"memory": torch_device.peak_bytes(device), "right": found}
 
     start = time.perf_counter()
     with torch.no_grad():
         once = settings["way"] == "once"
         passes = [evaluation.images] if once else evaluation.tasks
         evaluation.warm([len(images) for images in passes])
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    name = torch_device.name(device)
     return Prepared({"device": name, "first": time.perf_counter() - start}, call, last)
 
 

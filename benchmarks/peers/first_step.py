@@ -6,7 +6,8 @@ Parts have the same names; nothing is traced or compiled.
 import json
 import sys
 import time
-from pathlib import Path
+
+from benchmarks.first_step import tell
 
 PARTS = ("interpreter", "imports", "model, batch and optimizer", "first step")
 
@@ -19,7 +20,8 @@ def main() -> None:
 
     import torch
 
-    from benchmarks.peers.train_torch import CLASSES, Way, make_step, make_tower
+    from benchmarks.peers import torch_device
+    from benchmarks.peers.train_torch import Way, make_step, make_tower, noise
 
     ends.append(time.monotonic())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -28,21 +30,13 @@ def main() -> None:
     way = Way(autocast=reduced, tf32=device.type == "cuda" and not reduced)
     with device:
         tower = make_tower(settings["config"])
-        b, side = settings["batch_size"], tower.config.image_size
-        head = torch.nn.functional.normalize(
-            torch.randn(tower.config.projection_dim, CLASSES), dim=0
-        )
-        pixels, labels = torch.randn(b, 3, side, side), torch.randint(CLASSES, (b,))
+        head, pixels, labels = noise(tower, settings["batch_size"])
     step = make_step(tower, head, way)
     ends.append(time.monotonic())
     step(pixels, labels)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    torch_device.wait(device)
     ends.append(time.monotonic())
-    begun = [settings["start"], *ends[:-1]]
-    parts = {name: end - start for name, start, end in zip(PARTS, begun, ends, strict=True)}
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    Path(settings["answer"]).write_text(json.dumps({"device": name, "parts": parts}))
+    tell(settings, PARTS, ends, torch_device.name(device))
 
 
 if __name__ == "__main__":

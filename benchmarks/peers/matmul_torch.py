@@ -5,14 +5,13 @@ import time
 
 import torch
 
+from benchmarks.peak import REPEATS, measuring
+from benchmarks.peers import torch_device
 from benchmarks.turns import Facts, Prepared, serve
-
-REPEATS = 3
-"""Of every product in one turn."""
 
 
 def prepare(settings: Facts) -> Prepared:
-    """Each call measures the best of all products; the median of all but the first is told.
+    """Each call measures the best of all products.
 
     Args:
       settings: `dtype`, `device` and `shapes`, (m, k, n) each.
@@ -20,7 +19,6 @@ def prepare(settings: Facts) -> Prepared:
     device, dtype = torch.device(settings["device"]), getattr(torch, settings["dtype"])
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32, as JAX computes on a GPU by default
-    rates: list[float] = []
 
     def rate(m: int, k: int, n: int) -> float:
         a, b = torch.randn(m, k, device=device), torch.randn(k, n, device=device)
@@ -30,21 +28,13 @@ def prepare(settings: Facts) -> Prepared:
         def once() -> float:
             start = time.perf_counter()
             torch.matmul(a, b, out=product)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+            torch_device.wait(device)
             return time.perf_counter() - start
 
         once()
         return 2.0 * m * k * n / statistics.median(once() for _ in range(REPEATS))
 
-    def call() -> None:
-        rates.append(max(rate(*shape) for shape in settings["shapes"]))
-
-    def last() -> Facts:
-        counted = rates[1:] or rates
-        return {"flops": statistics.median(counted), "all": counted}
-
-    return Prepared({}, call, last)
+    return measuring(lambda: max(rate(*shape) for shape in settings["shapes"]))
 
 
 if __name__ == "__main__":

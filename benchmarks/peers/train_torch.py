@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from benchmarks.turns import Facts, Prepared, resident_peak, serve
+from benchmarks.peers import torch_device
+from benchmarks.turns import Facts, Prepared, serve
 
 CLASSES = 100
 NO_ROOM = "out of memory", "ALLOC_FAILED", "can't allocate memory"
@@ -60,6 +61,16 @@ def make_tower(
     if state is not None:
         tower.load_state_dict(state)
     return tower.train()
+
+
+def noise(
+    tower: CLIPVisionModelWithProjection, batch_size: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A head of random directions, float32 (p, k), pixels (b, 3, side, side) and labels (b,), on
+    the default device."""
+    side, width = tower.config.image_size, tower.config.projection_dim
+    head = functional.normalize(torch.randn(width, CLASSES), dim=0)
+    return head, torch.randn(batch_size, 3, side, side), torch.randint(CLASSES, (batch_size,))
 
 
 def make_step(
@@ -136,9 +147,7 @@ def prepare(settings: Facts) -> Prepared:
     def begin() -> tuple[Step, torch.Tensor, torch.Tensor]:
         with device:
             tower = make_tower(settings["config"])
-            side, width = tower.config.image_size, tower.config.projection_dim
-            head = functional.normalize(torch.randn(width, CLASSES), dim=0)
-            pixels, labels = torch.randn(b, 3, side, side), torch.randint(CLASSES, (b,))
+            head, pixels, labels = noise(tower, b)
         return make_step(tower, head, Way(**settings["way"])), pixels, labels
 
     step, pixels, labels = fitting(begin)
@@ -149,18 +158,15 @@ def prepare(settings: Facts) -> Prepared:
         start = time.perf_counter()
         for _ in range(times):
             loss, _ = step(pixels, labels)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        torch_device.wait(device)
         return time.perf_counter() - start
 
     first, second = (fitting(lambda: run(1)) for _ in range(2))
 
     def last() -> Facts:
-        on_gpu = device.type == "cuda"
-        memory = torch.cuda.max_memory_allocated() if on_gpu else resident_peak()
-        return {"loss": loss.item(), "memory": memory}
+        return {"loss": loss.item(), "memory": torch_device.peak_bytes(device)}
 
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    name = torch_device.name(device)
     facts = {"compile": first - second, "steps": steps, "device": name}
     return Prepared(facts, lambda: fitting(lambda: run(steps)), last)
 

@@ -124,3 +124,8 @@ def _add(theta_0: jax.Array, tau: jax.Array, scale: jax.typing.ArrayLike) -> jax
         return theta_0
     theta_0 = jnp.asarray(theta_0)
     return (theta_0.astype(jnp.float32) + scale * tau).astype(theta_0.dtype)
+
+
+def tree_bytes(tree: PyTree) -> int:
+    """Of all leaves, arrays or mere shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

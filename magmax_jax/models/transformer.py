@@ -110,8 +110,10 @@ def apply_blocks(
     return jax.lax.scan(step, x.reshape(b * n, d), params)[0].reshape(b, n, d)
 
 
+_named = jax.checkpoint_policies.save_only_these_names(KEPT)
+
+
 def _keeps(primitive: Primitive, *inputs, **params) -> bool:
     """Whether an operation's results are kept for the gradient: `KEPT`, and what cuDNN's attention
     returns, whose gradient takes them as they are."""
-    named = jax.checkpoint_policies.save_only_these_names(KEPT)
-    return named(primitive, *inputs, **params) or "dot_product_attention" in primitive.name
+    return _named(primitive, *inputs, **params) or "dot_product_attention" in primitive.name

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 from magmax_jax.analysis import measure
 from magmax_jax.config import MethodConfig
 from magmax_jax.merging import MergeRule, apply_task_vector, rules
-from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.merging.task_vectors import PyTree, tree_bytes
 from magmax_jax.studies.subject import Record, Subject
 from magmax_jax.training import Params, build_regularizer, make_trainer
 
@@ -108,8 +107,4 @@ def _noise(theta_0: Params, number: int) -> Params:
 
 
 def _record(what: str, seconds: float, nbytes: int | None, state: PyTree) -> Record:
-    return {"what": what, "seconds": seconds, "bytes": nbytes, "state": _nbytes(state)}
-
-
-def _nbytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    return {"what": what, "seconds": seconds, "bytes": nbytes, "state": tree_bytes(state)}

@@ -90,11 +90,7 @@ def test_large_scores_overflow_nowhere():
 
 @pytest.mark.parametrize("tokens", [4, 5])
 @pytest.mark.parametrize("causal", [False, True])
-def test_cudnn_is_lowered_for_any_number_of_tokens_with_its_gradient(monkeypatch, tokens, causal):
-    """As for a GPU with cuDNN, without one: what JAX would refuse there it refuses here."""
-    internals = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
-    monkeypatch.setattr(internals, "check_cudnn_version", lambda: 91000)
-    on_gpu(monkeypatch, "9.0")
+def test_cudnn_is_lowered_for_any_number_of_tokens_with_its_gradient(cudnn, tokens, causal):
     q = jax.ShapeDtypeStruct((2, tokens, 3, 16), jnp.bfloat16)
 
     def summed(q, k, v):

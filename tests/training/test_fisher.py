@@ -8,7 +8,7 @@ from flax import nnx
 
 from magmax_jax.data import Preprocessing
 from magmax_jax.errors import UserError
-from magmax_jax.models import CLIP, attention
+from magmax_jax.models import CLIP
 from magmax_jax.training.regularizers import diagonal_fisher
 from tests.training.cases import CLASSES, batch_of, flat, objective
 
@@ -100,11 +100,8 @@ def test_mistakes_are_told(tower, fishers):
         fishers["empirical"](tower[1], iter([]), objective())
 
 
-def test_each_examples_gradient_is_lowered_for_gpus_without_one(tiny_clip, monkeypatch):
+def test_each_examples_gradient_is_lowered_for_gpus_without_one(tiny_clip, cudnn):
     """cuDNN's attention under vmap, with the odd number of tokens that CLIPs have."""
-    internals = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
-    monkeypatch.setattr(internals, "check_cudnn_version", lambda: 91000)
-    monkeypatch.setattr(attention, "fits_cudnn", lambda q: True)
     clip = CLIP.from_pretrained(tiny_clip, dtype="bfloat16")
     graphdef, theta = nnx.split(clip.vision)
     assert clip.config.vision.grid**2 % 2 == 0  # and the class token

@@ -9,7 +9,7 @@ from flax import nnx
 from magmax_jax.config import TrainConfig
 from magmax_jax.data import Preprocessing
 from magmax_jax.errors import DivergedError
-from magmax_jax.models import CLIP, attention
+from magmax_jax.models import CLIP
 from magmax_jax.training import (
     Metrics,
     Trainer,
@@ -229,12 +229,10 @@ def test_bfloat16_computes_but_keeps_float32_weights(tiny_clip):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_the_step_is_lowered_for_accelerators_without_one(tiny_clip, platform, monkeypatch):
+def test_the_step_is_lowered_for_accelerators_without_one(tiny_clip, platform, request):
     """Of cuDNN's attention the gradient takes what was kept: the forward pass has it once."""
     if platform == "cuda":
-        internals = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
-        monkeypatch.setattr(internals, "check_cudnn_version", lambda: 91000)
-        monkeypatch.setattr(attention, "fits_cudnn", lambda q: True)
+        request.getfixturevalue("cudnn")
     tower = nnx.split(CLIP.from_pretrained(tiny_clip, dtype="bfloat16").vision)
     trainer = trainer_of(tower)
     traced = trainer.step.trace(trainer.init(tower[1]), batch_of(6), objective())
