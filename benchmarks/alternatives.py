@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from magmax_jax.models import attention, clip, transformer
-from magmax_jax.models.config import TowerConfig
+from magmax_jax.models.clip import model
+from magmax_jax.models.clip.config import TowerConfig
+from magmax_jax.models.layers import attention, transformer
 
 Context = contextlib.AbstractContextManager
 
@@ -99,7 +100,7 @@ def convolution() -> Context:
 
     @contextlib.contextmanager
     def built() -> Iterator[None]:
-        made = clip.VisionTower.__init__
+        made = model.VisionTower.__init__
 
         def init(self, config, projection, *, dtype, rngs, **options):
             made(self, config, projection, dtype=dtype, rngs=rngs, **options)
@@ -107,7 +108,7 @@ def convolution() -> Context:
                 3 * config.patch_size**2, config.width, use_bias=False, dtype=dtype, rngs=rngs
             )
 
-        with mock.patch.object(clip.VisionTower, "__init__", init):
+        with mock.patch.object(model.VisionTower, "__init__", init):
             yield
 
     return built()
@@ -137,7 +138,7 @@ def kernels_cast_before_the_layers() -> Context:
         params = jax.tree.map(lambda leaf: leaf.astype(x.dtype), params)
         return apply_blocks(nnx.merge(graphdef, params), x, *options)
 
-    return mock.patch.object(clip, "apply_blocks", cast)
+    return mock.patch.object(model, "apply_blocks", cast)
 
 
 def state_not_donated() -> Context:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from benchmarks.collectives import Collective
 from magmax_jax.models import CLIPConfig
-from magmax_jax.planning import forward_flops
+from magmax_jax.runs.estimate import forward_flops
 
 KEPT = 16
 """Numbers of the width d that a step holds for every token of every block, in the computation's

@@ -33,7 +33,7 @@ from benchmarks.output import Output
 from benchmarks.tables import markdown
 from benchmarks.turns import take_turns
 from magmax_jax.errors import UserError, exit_code
-from magmax_jax.planning import forward_flops
+from magmax_jax.runs.estimate import forward_flops
 
 
 @dataclass(frozen=True)

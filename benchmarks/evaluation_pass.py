@@ -12,7 +12,7 @@ from benchmarks.device import peak_bytes
 from benchmarks.turns import Facts, Prepared, serve
 from benchmarks.workloads import scenario
 from magmax_jax.data import Preprocessing, eval_batches
-from magmax_jax.evaluation import Counts, make_evaluate
+from magmax_jax.evaluation.evaluator import Counts, make_evaluate
 from magmax_jax.models import CLIP
 
 

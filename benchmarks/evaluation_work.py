@@ -12,10 +12,10 @@ import numpy as np
 from benchmarks.checkpoints import make_checkpoints
 from benchmarks.shapes import SIZES
 from benchmarks.turns import Contestant, Facts
-from experiments.presets import TINY_CLIP
+from magmax_jax.cli.presets import TINY_CLIP
 from magmax_jax.data import Preprocessing
 from magmax_jax.models import CLIPConfig
-from magmax_jax.models.checkpoint import read_config
+from magmax_jax.models.clip.checkpoint import read_config
 
 OURS, TORCH = "benchmarks.evaluation_pass", "benchmarks.peers.evaluate_torch"
 CLASSES, SIDE = 100, 32

@@ -34,7 +34,7 @@ def take_step(settings: dict[str, Any]) -> tuple[list[float], str]:
 
     from benchmarks.shapes import SIZES
     from benchmarks.workloads import training
-    from experiments.engine import Engine
+    from magmax_jax.cli.engine import Engine
 
     Engine(Path(settings["cache"])).start()
     ends.append(time.monotonic())

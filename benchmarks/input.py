@@ -24,11 +24,11 @@ from benchmarks.pictures import KINDS, Kind
 from benchmarks.shapes import SIZES
 from benchmarks.tables import markdown
 from benchmarks.workloads import training
-from experiments.presets import TINY_CLIP
+from magmax_jax.cli.presets import TINY_CLIP
 from magmax_jax.data import Batch, Source, train_batches
 from magmax_jax.errors import exit_code
 from magmax_jax.models import CLIP
-from magmax_jax.planning import forward_flops
+from magmax_jax.runs.estimate import forward_flops
 
 READERS = {"1 thread": (0, 1), "2 threads": (0, 2), "1 process": (1, 1), "2 processes": (2, 1)}
 """Worker processes, and threads of each (or of this one)."""

@@ -33,7 +33,7 @@ from benchmarks.workloads import (
 )
 from magmax_jax.config import ExperimentConfig, MeshConfig, TrainConfig
 from magmax_jax.data import Preprocessing
-from magmax_jax.evaluation import Counts, make_evaluate
+from magmax_jax.evaluation.evaluator import Counts, make_evaluate
 from magmax_jax.merging import fold, rules
 from magmax_jax.sharding import BATCH, WHOLE, Layout, build_layout
 from magmax_jax.training import make_trainer

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from magmax_jax.data import Source
-from magmax_jax.data.builders import Records
-from magmax_jax.data.caching import cached
-from magmax_jax.data.folders import ImageFiles
+from magmax_jax.data.pipeline.memory_cache import cached
+from magmax_jax.data.readers.folder import ImageFiles
+from magmax_jax.data.readers.tfds import Records
 
 SMALL, MIDDLE, LARGE = 5000, 96, 24
 """How many pictures of each kind are made; epochs follow one another. Small ones are as many as a

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from flax import nnx
 
 from magmax_jax.models import CLIP, CLIPConfig, TextConfig, VisionConfig
-from magmax_jax.models.conversion import hf_shapes
+from magmax_jax.models.clip.conversion import hf_shapes
 
 Shapes = dict[str, tuple[int, ...]]
 """Tensor name -> shape; kernels are (out, in)."""

@@ -45,7 +45,7 @@ def starts(peers: Path) -> list[Start]:
         _program("ours: magmax_jax.merge", "from magmax_jax import merge", IMPORT_GOAL),
         _program("ours: magmax_jax.CLIP", "from magmax_jax import CLIP", IMPORT_GOAL),
         _program("ours: everything public", "from magmax_jax import *", IMPORT_GOAL),
-        _program("ours: what a run imports", "import experiments.run, magmax_jax.experiment"),
+        _program("ours: what a run imports", "import experiments.run, magmax_jax.runs.train"),
         *(
             _help(f"ours: magmax {words}--help", "magmax_jax", *words.split())
             for words in ("", "merge ", "inspect ")

@@ -25,7 +25,7 @@ from benchmarks.tables import facts, markdown
 from benchmarks.trainers import PEER, Trainer, Work, torch_device, trainers
 from benchmarks.turns import Contestant, take_turns
 from magmax_jax.errors import UserError, exit_code
-from magmax_jax.planning import forward_flops
+from magmax_jax.runs.estimate import forward_flops
 
 
 @dataclass(frozen=True)

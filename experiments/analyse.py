@@ -1,72 +1,9 @@
 """Studies of finished runs: `python -m experiments.analyse RUN ... [--only signs pruning]`."""
 
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from experiments.engine import Engine
-from magmax_jax.config import MeshConfig
-from magmax_jax.errors import UserError, exit_code
-
-
-@dataclass(frozen=True)
-class Analyse:
-    """Studies what a run kept, and writes RUN/analysis/NAME.jsonl, which the report shows.
-
-    signs, norms, similarity, provenance (of the task vectors), transfer (to tasks to come, to other
-    data sets), alignment (CKA of features), contribution (a task left out of the merge), pruning
-    (a share of each task vector), overhead (seconds and bytes). Most need every task's model: run
-    with --checkpoint.keep-tasks.
-    """
-
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Runs that have learned at least one task."""
-    only: tuple[str, ...] = ()
-    """Studies to make; none means all."""
-    exclude: tuple[str, ...] = ()
-    """Patterns of parameters, by Hugging Face's names, to leave out where task vectors themselves
-    are compared: '*position_embedding*' '*pre_layrnorm*'."""
-    transfer_to: tuple[str, ...] = ()
-    """Further data sets for transfer: names, or folder:DIR."""
-    data_dir: str | None = None
-    """Where those lie; none means where the run's data set does."""
-    again: bool = False
-    """Make studies anew that are there already."""
-    mesh: MeshConfig = field(default_factory=MeshConfig)
-    engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
-
-
-def main(argv: list[str]) -> None:
-    """Makes the studies that the command line says."""
-    chosen = tyro.cli(Analyse, args=argv, prog="python -m experiments.analyse")
-    if not chosen.runs:
-        raise UserError("no RUN is given: name directories that experiments.run wrote")
-    chosen.engine.start()
-    import jax
-
-    from magmax_jax.progress import Silent, Terminal
-    from magmax_jax.results import RunDirectory, model_of_run
-    from magmax_jax.studies import STUDIES, study
-
-    first = jax.process_index() == 0
-    progress = Terminal() if first else Silent()
-    for run in chosen.runs:
-        if model_of_run(str(run)) is None:
-            raise UserError(f"{run} is no run's directory: give one that experiments.run wrote")
-        study(
-            RunDirectory(run, writes=first),
-            chosen.only or tuple(STUDIES),
-            progress,
-            chosen.exclude,
-            chosen.transfer_to,
-            chosen.data_dir,
-            chosen.again,
-            chosen.mesh,
-        )
-
+from magmax_jax.cli.analyse import main
+from magmax_jax.errors import exit_code
 
 if __name__ == "__main__":
     sys.exit(exit_code(lambda: main(sys.argv[1:])))

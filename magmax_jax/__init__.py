@@ -4,18 +4,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from magmax_jax.merging import MergeRule, apply_task_vector, merge, rules, task_vector
+    from magmax_jax import analysis, rules
+    from magmax_jax.merging import MergeRule, apply_task_vector, merge, task_vector
     from magmax_jax.models import CLIP
 
 __version__ = "0.1.0"
-__all__ = ["CLIP", "MergeRule", "apply_task_vector", "merge", "rules", "task_vector"]
+
+_HOMES = {
+    "CLIP": "models",
+    "MergeRule": "merging",
+    "apply_task_vector": "merging",
+    "merge": "merging",
+    "task_vector": "merging",
+    "analysis": "",
+    "rules": "",
+}
+"""Public names, and the package that each comes from; "" for a package itself."""
+__all__ = ["CLIP", "MergeRule", "analysis", "apply_task_vector", "merge", "rules", "task_vector"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what is asked for: who merges files need not wait for Flax, nor `--help` for JAX."""
-    if name not in __all__:
+    """Lazy imports: merging files does not import Flax, and `--help` does not import JAX."""
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "models" if name == "CLIP" else "merging"
+    home = _HOMES[name]
+    if not home:
+        return importlib.import_module(f"{__name__}.{name}")
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 

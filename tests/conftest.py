@@ -1,24 +1,26 @@
 """What several test folders share: a tiny CLIP on disk, made anew for each session."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
-# Programs are compiled anew in every test, and none is kept in the user's cache.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+# One cache of compiled programs for the whole test run: workers and child processes inherit it.
+# Nothing goes into the user's own cache.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="magmax-xla-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import pytest
 from flax import nnx
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from magmax_jax.models import (
-    CLIP,
-    CLIPConfig,
-    Companions,
-    TextConfig,
-    VisionConfig,
-    attention,
-)
+from magmax_jax.models import CLIP, CLIPConfig, Companions, TextConfig, VisionConfig
+from magmax_jax.models.layers import attention
 
 REAL = Path(__file__).parents[2] / "shared" / "models" / "clip-vit-tiny-patch16-224"
 

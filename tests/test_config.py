@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from experiments.presets import PRESETS
+from magmax_jax.cli.presets import PRESETS
 from magmax_jax.config import (
     CheckpointConfig,
     ExperimentConfig,

@@ -13,12 +13,12 @@ import pytest
 from flax import nnx
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from magmax_jax.checkpoints import Checkpoints
 from magmax_jax.config import ExperimentConfig, MeshConfig, TrainConfig
 from magmax_jax.errors import UserError
-from magmax_jax.export import export
 from magmax_jax.merging import rules, task_vector
 from magmax_jax.models import CLIP
+from magmax_jax.runs.checkpoints import Checkpoints
+from magmax_jax.runs.export import export
 from magmax_jax.sharding import Layout, build_layout, mesh_shape, one_device
 
 ALONE, LAYOUTS = "1x1x1", ["8x1x1", "2x4x2", "4x2x1"]
@@ -38,7 +38,7 @@ def runs(tiny_clip, tmp_path_factory):
         flags = f"--xla_force_host_platform_device_count={devices} --xla_dump_to={out / 'dump'} "
         flags += "--xla_dump_hlo_module_re=.*train_step.*"
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.layouts", str(tiny_clip), str(out), *arguments],
+            [sys.executable, "-m", "tests.helpers.layouts", str(tiny_clip), str(out), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -3,22 +3,22 @@
 Everything here is jitted and reads one task vector at a time, or a few; a pytree whose leaves are
 sharded gives the same counts, and sums that are the same to rounding, without being gathered. Only
 floating-point leaves are looked at. Streaming analyses are modules with `init`, `update` and
-`finalize`: `signs` over tasks, `alignment` over batches of features.
+`finalize`: `signs` over tasks, `cka` over batches of features.
 """
 
-from magmax_jax.analysis import alignment, signs
-from magmax_jax.analysis.overhead import Overhead, measure
+from magmax_jax.analysis import cka, signs
+from magmax_jax.analysis.cosine import cosines, inner_products, norm, norms
+from magmax_jax.analysis.profiling import Overhead, measure
 from magmax_jax.analysis.provenance import Supplied, supplied
 from magmax_jax.analysis.pruning import keep, threshold
 from magmax_jax.analysis.signs import KEPT, SignConflicts, sign_conflicts
-from magmax_jax.analysis.similarity import cosines, inner_products, norm, norms
 
 __all__ = [
     "KEPT",
     "Overhead",
     "SignConflicts",
     "Supplied",
-    "alignment",
+    "cka",
     "cosines",
     "inner_products",
     "keep",

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from magmax_jax.analysis.leaves import entries, named_leaves
 from magmax_jax.errors import UserError
+from magmax_jax.merging.numerics.selection import kth_magnitude
 from magmax_jax.merging.rule import leaf_key, leafwise_at
-from magmax_jax.merging.selection import kth_magnitude
 from magmax_jax.merging.task_vectors import PyTree
 
 Choice = Literal["largest", "smallest", "random"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from magmax_jax.data.catalogue import DataSet, builder_of, find
+from magmax_jax.data.datasets.catalogue import DataSet, builder_of, find
 from magmax_jax.errors import UserError
 
 
@@ -122,5 +122,5 @@ def _listed(data: DataSet) -> tuple[str, ...]:
 
 
 def _table(name: str) -> dict[str, Any]:
-    path = resources.files("magmax_jax.data") / f"{name}.json"
+    path = resources.files("magmax_jax.data.datasets") / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8"))

@@ -2,12 +2,12 @@
 
 from magmax_jax.merging import rules
 from magmax_jax.merging.merge import fold, merge, merged
-from magmax_jax.merging.rule import MergeRule, State
-from magmax_jax.merging.selection import (
+from magmax_jax.merging.numerics.selection import (
     count_at_least,
     kth_magnitude,
     kth_magnitudes_counted,
 )
+from magmax_jax.merging.rule import MergeRule, State
 from magmax_jax.merging.task_vectors import (
     apply_task_vector,
     check_alike,

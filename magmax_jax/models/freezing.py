@@ -8,8 +8,8 @@ import numpy as np
 from flax import nnx
 
 from magmax_jax.errors import UserError
-from magmax_jax.models.config import CLIPConfig
-from magmax_jax.models.conversion import flat, part_shapes, table
+from magmax_jax.models.clip.config import CLIPConfig
+from magmax_jax.models.clip.conversion import flat, part_shapes, table
 
 TOWER = "vision."
 """Where the image tower lies in the whole model."""

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from magmax_jax.report.contents import MINUS
+from magmax_jax.report.items import MINUS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

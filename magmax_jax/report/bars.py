@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from magmax_jax.report.axes import Axis, digits_of, label_axis, legend, shortened
-from magmax_jax.report.contents import Draw, Record
+from magmax_jax.report.items import Draw, Record
 from magmax_jax.report.style import COLOURS, MUTED, title_of
 
 if TYPE_CHECKING:

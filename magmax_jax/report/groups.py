@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from magmax_jax.config import ExperimentConfig
-from magmax_jax.measures import History
-from magmax_jax.report.contents import Column
+from magmax_jax.evaluation.metrics import History
+from magmax_jax.report.items import Column
 from magmax_jax.report.runs import Run
 from magmax_jax.report.style import FLAT
 

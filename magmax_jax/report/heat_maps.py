@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from magmax_jax.report.axes import Axis, digits_of, shortened
-from magmax_jax.report.contents import Draw, Record
+from magmax_jax.report.items import Draw, Record
 from magmax_jax.report.style import ON_DARK, ON_LIGHT, title_of
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from magmax_jax.report.axes import Axis, label_axis, legend
-from magmax_jax.report.contents import Draw, Figure, Record
+from magmax_jax.report.items import Draw, Figure, Record
 from magmax_jax.report.style import COLOURS, DASHES, FLAT, INK, MARKERS, slug, title_of
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from magmax_jax.report.contents import Column, Figure, Folded, Item, Record, Table
 from magmax_jax.report.groups import Group
-from magmax_jax.report.rendering import render
+from magmax_jax.report.items import Column, Figure, Folded, Item, Record, Table
+from magmax_jax.report.render import render
 from magmax_jax.report.sections import SECTIONS
 from magmax_jax.report.style import DARK, GRID, INK, MUTED, SURFACE, slug
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from magmax_jax.measures import histories
+from magmax_jax.evaluation.metrics import histories
+from magmax_jax.evaluation.rows import Row
 from magmax_jax.report.axes import Axis, legend
 from magmax_jax.report.lines import lines
 from magmax_jax.report.style import RC
-from magmax_jax.results import Row
 
 
 def plot(rows: Sequence[Row], title: str, path: Path) -> None:

@@ -11,15 +11,15 @@ import numpy as np
 
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
-from magmax_jax.measures import History, histories, last_accuracy, task_names
-from magmax_jax.report.contents import Record
+from magmax_jax.evaluation.metrics import History, histories, last_accuracy, task_names
+from magmax_jax.evaluation.rows import Row
+from magmax_jax.report.items import Record
 from magmax_jax.report.style import JOINT
-from magmax_jax.results import (
+from magmax_jax.runs.directory import (
     ABOUT,
     ANALYSIS,
     CONFIG,
     METRICS,
-    Row,
     RunDirectory,
     run_directories,
 )
@@ -110,7 +110,7 @@ class Run:
           UserError: the file is damaged.
         """
         # Brings the hub's client along, for which a run without counts need not wait.
-        from magmax_jax.storage.tensors import open_tensors
+        from magmax_jax.io.safetensors.reader import open_tensors
 
         after = 0 if label == "zero_shot" else self.learned
         path = RunDirectory(self.path).counts_of(after, label)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from magmax_jax.measures import forgetting, histories, last_accuracy, task_names
+from magmax_jax.evaluation.metrics import forgetting, histories, last_accuracy, task_names
+from magmax_jax.evaluation.rows import Row
 from magmax_jax.report.style import title_of
-from magmax_jax.results import Row
 
 
 def table(rows: Sequence[Row], title: str) -> Table:

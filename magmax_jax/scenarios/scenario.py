@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from magmax_jax.config import ExperimentConfig
-from magmax_jax.data.catalogue import DEFAULT_EPOCHS
-from magmax_jax.data.sources import Source
+from magmax_jax.data.datasets.catalogue import DEFAULT_EPOCHS
+from magmax_jax.data.source import Source
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Fine-tuning the image tower against a frozen head."""
 
-from magmax_jax.training.fine_tune import fine_tune
+from magmax_jax.training.loop import fine_tune
 from magmax_jax.training.regularizers import Regularizer, build_regularizer
 from magmax_jax.training.schedule import warmup_cosine, warmup_steps
 from magmax_jax.training.step import (

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from magmax_jax.analysis import alignment, inner_products, keep, sign_conflicts, signs, supplied
+from magmax_jax.analysis import cka, inner_products, keep, sign_conflicts, signs, supplied
+from magmax_jax.analysis.cosine import _inners
 from magmax_jax.analysis.leaves import named_leaves
 from magmax_jax.analysis.provenance import _of_task
 from magmax_jax.analysis.pruning import _draws, _kept
 from magmax_jax.analysis.signs import _counts, _update
-from magmax_jax.analysis.similarity import _inners
 from magmax_jax.merging import rules
 from magmax_jax.merging.rule import leaf_key
 from magmax_jax.merging.rules.elementwise import Sourced
@@ -64,7 +64,7 @@ def same_numbers(alone: list[dict], pieces: list[dict]) -> None:
     batch = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
     rows = NamedSharding(Mesh(np.array(jax.devices()), ("rows",)), PartitionSpec("rows"))
     found = [
-        alignment.finalize(alignment.update(alignment.init(8, 8), x, x**2))
+        cka.finalize(cka.update(cka.init(8, 8), x, x**2))
         for x in (jax.device_put(batch, rows), batch)
     ]
     np.testing.assert_allclose(*found, rtol=1e-5)

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from magmax_jax.analysis import alignment
+from magmax_jax.analysis import cka
 from magmax_jax.errors import UserError
 
 
-def cka(x: np.ndarray, y: np.ndarray) -> float:
+def plain_cka(x: np.ndarray, y: np.ndarray) -> float:
     x, y = (z.astype(float) - z.astype(float).mean(axis=0) for z in (x, y))
     between, *within = (np.linalg.norm(a.T @ b) for a, b in ((y, x), (x, x), (y, y)))
     return between**2 / np.prod(within)
@@ -16,14 +16,14 @@ def cka(x: np.ndarray, y: np.ndarray) -> float:
 
 def streamed(x: np.ndarray, y: np.ndarray, batch: int, padding: float = 0.0) -> float:
     """In batches of one size, the last one padded."""
-    state = alignment.init(x.shape[1], y.shape[1])
+    state = cka.init(x.shape[1], y.shape[1])
     for start in range(0, len(x), batch):
         parts = [z[start : start + batch] for z in (x, y)]
         short = batch - len(parts[0])
         padded = (np.pad(z, ((0, short), (0, 0)), constant_values=padding) for z in parts)
-        state = alignment.update(state, *padded, np.arange(batch) < len(parts[0]))
+        state = cka.update(state, *padded, np.arange(batch) < len(parts[0]))
     assert state.count == len(x)
-    return alignment.finalize(state)
+    return cka.finalize(state)
 
 
 def features(n: int = 300, mean: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -38,8 +38,8 @@ def features(n: int = 300, mean: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("batch", [1, 64, 300])
 def test_it_is_float64s_also_with_a_large_common_mean(batch, mean):
     x, y = features(mean=mean)
-    assert 0.1 < cka(x, y) < 0.9
-    assert streamed(x, y, batch) == pytest.approx(cka(x, y), abs=1e-4)
+    assert 0.1 < plain_cka(x, y) < 0.9
+    assert streamed(x, y, batch) == pytest.approx(plain_cka(x, y), abs=1e-4)
 
 
 def test_padding_changes_nothing():
@@ -57,18 +57,18 @@ def test_rotations_scales_and_shifts_change_nothing():
 def test_constant_features_are_like_nothing():
     x, _ = features()
     assert streamed(x, np.ones_like(x), 64) == 0.0
-    assert alignment.finalize(alignment.init(2, 3)) == 0.0
+    assert cka.finalize(cka.init(2, 3)) == 0.0
 
 
 def test_the_state_does_not_grow():
     x, y = features()
-    state = alignment.init(12, 7)
+    state = cka.init(12, 7)
     shapes = jax.tree.map(np.shape, state)
-    assert jax.tree.map(np.shape, alignment.update(state, x, y)) == shapes
+    assert jax.tree.map(np.shape, cka.update(state, x, y)) == shapes
 
 
 def test_mistakes_are_told():
     x, y = features()
     for wrong in ((x, y[1:]), (y, x)):
         with pytest.raises(UserError, match=r"give \(b, 12\) and \(b, 7\)"):
-            alignment.update(alignment.init(12, 7), *wrong)
+            cka.update(cka.init(12, 7), *wrong)

@@ -16,7 +16,7 @@ from benchmarks.cost_model import (
     predict,
 )
 from benchmarks.shapes import SIZES
-from magmax_jax.planning import forward_flops
+from magmax_jax.runs.estimate import forward_flops
 
 MADE_UP = Accelerator("made up", 1e12, 1e9, node=4, near=1e9, far=1e8)
 PLAIN = Assumptions(mfu=1, reached=1, latency=0)

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import pictures
 from benchmarks.input import READERS, Rate, main, rows
 from benchmarks.pictures import KINDS
-from magmax_jax.data.decoding import read
+from magmax_jax.data.pipeline.decode import read
 
 
 def test_it_tells_what_is_read_and_what_a_step_takes(tmp_path, monkeypatch):

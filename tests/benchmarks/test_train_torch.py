@@ -8,11 +8,11 @@ from flax import nnx
 
 from benchmarks.trainers import tower_config
 from benchmarks.workloads import training
-from experiments.presets import TINY_CLIP
+from magmax_jax.cli.presets import TINY_CLIP
 from magmax_jax.config import TrainConfig
 from magmax_jax.data import Preprocessing
 from magmax_jax.models import CLIP
-from magmax_jax.models.conversion import to_hf
+from magmax_jax.models.clip.conversion import to_hf
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from magmax_jax.data import catalogue, counts
+from magmax_jax.data.datasets import catalogue
+from magmax_jax.data.prepare import expected
 from tests.data import array_archives as arrays
 from tests.data import picture_archives as pictures
 from tests.data.packing import CLASSES
@@ -54,7 +55,7 @@ def small(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
         data, split=split, classes=min(data.classes, CLASSES), train_size=train, test_size=test
     )
     monkeypatch.setitem(catalogue.DATA_SETS, name, entry)
-    monkeypatch.delitem(counts._EACH, name, raising=False)
+    monkeypatch.delitem(expected._EACH, name, raising=False)
     return splits
 
 

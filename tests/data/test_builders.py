@@ -10,9 +10,12 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from magmax_jax.data import builders, catalogue, load_source, preparation
+from magmax_jax.data import load_source
+from magmax_jax.data.datasets import catalogue
+from magmax_jax.data.datasets.seeded_split import divide, fingerprint
+from magmax_jax.data.prepare import prepare
 from magmax_jax.data.published import published_domains, wordnet_ids
-from magmax_jax.data.splits import divide, fingerprint
+from magmax_jax.data.readers import tfds as builders
 from magmax_jax.errors import UserError
 from tests.data.cases import WHY
 from tests.data.test_sources import picture
@@ -227,7 +230,7 @@ class TestImageNetR:
     def test_files_of_no_domain_are_named(self, prepared):
         domains = tuple(sorted(published_domains("imagenet_r")))
         with pytest.raises(UserError, match=r"x/photo_1.jpg is called after none .*art, cartoon"):
-            builders._domains("imagenet_r", ["x/art_0.jpg", "x/photo_1.jpg"], domains)
+            tfds._domains("imagenet_r", ["x/art_0.jpg", "x/photo_1.jpg"], domains)
 
 
 def test_unknown_and_unprepared_builders(tmp_path, caplog):
@@ -245,7 +248,7 @@ def test_unknown_and_unprepared_builders(tmp_path, caplog):
 
 def test_a_data_set_that_is_not_prepared_leaves_no_temporary_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for look in (partial(load_source, split="train"), preparation.known):
+    for look in (partial(load_source, split="train"), prepare.known):
         with contextlib.suppress(UserError):
             look("cub200", data_dir=str(tmp_path / "data"))
     assert list(tmp_path.iterdir()) == []

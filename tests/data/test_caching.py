@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.presets import TINY_CLIP
-from magmax_jax.assembly import assemble
+from magmax_jax.cli.presets import TINY_CLIP
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig
-from magmax_jax.data import Source, caching, train_batches
-from magmax_jax.data.caching import Cached, cached
-from magmax_jax.data.joining import join_datasets
+from magmax_jax.data import Source, train_batches
+from magmax_jax.data.concat import join_datasets
+from magmax_jax.data.pipeline import memory_cache
+from magmax_jax.data.pipeline.memory_cache import Cached, cached
+from magmax_jax.runs.build import build_run
 from magmax_jax.scenarios import build_scenario
 from magmax_jax.sharding import one_device
 from tests.data.cases import Pictures, assert_same, uniform
@@ -71,7 +72,7 @@ def test_what_does_not_belong_in_memory_stays_as_it_is(monkeypatch):
     assert not kept(counted(shape=(61, 80)))  # fitted on the host: its canvas has 60 pixels
     source = cached(counted(), size=32)
     assert cached(source, size=32) is source
-    monkeypatch.setattr(caching, "CACHED_BYTES", 23 * 4 * 6 * 3)
+    monkeypatch.setattr(memory_cache, "CACHED_BYTES", 23 * 4 * 6 * 3)
     assert kept(counted()) and not kept(counted(24))
 
 
@@ -132,7 +133,7 @@ def test_a_run_keeps_its_training_images_and_its_test_batches_once(tmp_path):
 
     def parts(config):
         scenario = build_scenario(config.scenario, seed=0)
-        return assemble(config, scenario, one_device())
+        return build_run(config, scenario, one_device())
 
     folder = parts(config)
     assert isinstance(folder.scenario.train.images, Cached)

@@ -4,7 +4,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from magmax_jax.data import load_source
-from magmax_jax.data.catalogue import (
+from magmax_jax.data.datasets.catalogue import (
     BUILT_IN,
     DATA_SETS,
     DEFAULT_EPOCHS,

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from magmax_jax.data import columns
+from magmax_jax.data.readers import label_cache
 
 LABELS = np.array([1, 0, 2], np.int32)
 
@@ -26,13 +26,13 @@ class Records(list):
 def read(request, tmp_path, monkeypatch):
     """Reads the columns of some records, in this process or each time in another one."""
     if request.param == "file":
-        monkeypatch.setattr(columns, "WORTH", 0)
+        monkeypatch.setattr(label_cache, "WORTH", 0)
     shard(tmp_path).write_bytes(b"data")
 
     def call(records, part="train", key="file"):
         if request.param == "file":
-            columns._kept.clear()
-        return columns.columns(records, str(tmp_path), part, key)
+            label_cache._kept.clear()
+        return label_cache.columns(records, str(tmp_path), part, key)
 
     yield call
     written = list(tmp_path.glob("columns-*"))
@@ -72,13 +72,13 @@ def test_other_files_are_read_anew(read, change, tmp_path):
 class TestFiles:
     @pytest.fixture(autouse=True)
     def worth(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(columns, "WORTH", 0)
+        monkeypatch.setattr(label_cache, "WORTH", 0)
         shard(tmp_path).touch()
 
     def read(self, folder):
-        columns._kept.clear()
+        label_cache._kept.clear()
         records = Records()
-        labels, files = columns.columns(records, str(folder), "train", "file")
+        labels, files = label_cache.columns(records, str(folder), "train", "file")
         assert labels.tolist() == LABELS.tolist() and len(files) == 3
         return records.reads
 
@@ -104,7 +104,7 @@ class TestFiles:
         def refuse(*_, **__):
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(columns.Path, "open", refuse)
+        monkeypatch.setattr(label_cache.Path, "open", refuse)
         assert (self.read(tmp_path), self.read(tmp_path)) == (1, 1)
         assert [path.name for path in tmp_path.iterdir()] == [shard(tmp_path).name]
 

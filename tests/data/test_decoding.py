@@ -9,11 +9,11 @@ import pytest
 import sklearn
 from PIL import Image
 
-from magmax_jax.data.decoding import decode_rgb, read
-from magmax_jax.data.fitting import for_training, shrink
-from magmax_jax.data.folders import ImageFiles
-from magmax_jax.data.joining import Joined
-from magmax_jax.data.records import Records
+from magmax_jax.data.concat import Joined
+from magmax_jax.data.pipeline.decode import decode_rgb, read
+from magmax_jax.data.pipeline.host_resize import for_training, shrink
+from magmax_jax.data.readers.folder import ImageFiles
+from magmax_jax.data.readers.tfds_records import Records
 from magmax_jax.errors import UserError
 
 PHOTO = Path(sklearn.__file__).parent / "datasets" / "images" / "china.jpg"

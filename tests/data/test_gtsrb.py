@@ -11,8 +11,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from magmax_jax.data import gtsrb, load_source
-from magmax_jax.data.preparation import Options, known, prepare
+from magmax_jax.data import load_source
+from magmax_jax.data.prepare.prepare import Options, known, prepare
+from magmax_jax.data.readers import gtsrb
 from magmax_jax.errors import UserError
 from tests.data import archives, packing
 
@@ -43,7 +44,7 @@ def test_prepares_and_reads_without_tensorflow(folders):
         "import sys\n"
         "from pathlib import Path\n"
         "from magmax_jax.data import counts, gtsrb, load_source\n"
-        "from magmax_jax.data.preparation import Options, known, prepare\n"
+        "from magmax_jax.data.prepare.prepare import Options, known, prepare\n"
         "counts.expected = lambda data, config: {}\n"
         f"prepare('gtsrb', Options({folders.data_dir!r}, "
         f"Path({str(folders.manual_dir)!r}), repacked=True))\n"

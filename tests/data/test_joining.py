@@ -3,8 +3,8 @@ import pickle
 import numpy as np
 import pytest
 
-from magmax_jax.data.joining import join_datasets, join_domains
-from magmax_jax.data.sources import Source
+from magmax_jax.data.concat import join_datasets, join_domains
+from magmax_jax.data.source import Source
 from magmax_jax.errors import UserError
 
 

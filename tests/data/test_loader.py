@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from magmax_jax.data import Batch, Preprocessing, Source, eval_batches, num_batches, train_batches
-from magmax_jax.data.caching import cached
-from magmax_jax.data.folders import ImageFiles
+from magmax_jax.data.pipeline.memory_cache import cached
+from magmax_jax.data.readers.folder import ImageFiles
 from magmax_jax.errors import UserError
 from tests.data import SHARED, needs_shared
 from tests.data.cases import assert_same, mixed, uniform

@@ -17,9 +17,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from magmax_jax.data import builders as reading
-from magmax_jax.data import catalogue, gtsrb, load_source, making
-from magmax_jax.data.preparation import Options, known, parts, prepare
+from magmax_jax.data import load_source
+from magmax_jax.data.datasets import catalogue
+from magmax_jax.data.prepare import download
+from magmax_jax.data.prepare.prepare import Options, known, parts, prepare
+from magmax_jax.data.readers import gtsrb
+from magmax_jax.data.readers import tfds as reading
 from magmax_jax.errors import UserError
 from tests.data import archives
 from tests.data.cases import WHY, uniform
@@ -128,7 +131,7 @@ class TestNames:
         def construct(*_, **__):
             raise ImportError("Failed to construct\nNo module named 'tensorflow'")
 
-        monkeypatch.setattr(making.tfds, "builder", construct)
+        monkeypatch.setattr(download.tfds, "builder", construct)
         with pytest.raises(UserError, match=r"coco needs more .*tensorflow.*: pip install -r"):
             known("coco")
 
@@ -200,9 +203,9 @@ class TestDownloads:
         size = 10**12
         urls = [
             replace(archive, size=size)
-            for archive in making.archives.archives(making.tfds.builder("gtsrb"))
+            for archive in download.archives.archives(download.tfds.builder("gtsrb"))
         ]
-        monkeypatch.setattr(making.archives, "archives", lambda builder: urls)
+        monkeypatch.setattr(download.archives, "archives", lambda builder: urls)
         with pytest.raises(UserError, match=r"at least 3000.0 GB .* free: make room"):
             prepare("gtsrb", options)
         assert not server
@@ -221,10 +224,10 @@ def test_links_known_to_be_dead_are_told(builder, files, known_of_it):
     infos |= {url.replace("http:", "https:"): info for url, info in infos.items()}
     page = SimpleNamespace(homepage="http://page")
     builder = SimpleNamespace(name=builder, url_infos=infos, info=page)
-    told = making.archives.how_to_fetch(builder, Path("/by/hand"))
+    told = download.archives.how_to_fetch(builder, Path("/by/hand"))
     pattern = f"put {' and '.join(files)} into /by/hand and .*publisher: http://page.*{known_of_it}"
     assert re.search(pattern, told)
-    assert {archive.url for archive in making.archives.archives(builder)} == set(infos)
+    assert {archive.url for archive in download.archives.archives(builder)} == set(infos)
 
 
 class TestFolders:
@@ -242,7 +245,7 @@ class TestFolders:
         assert not files(folders.data_dir)
 
     def test_what_nothing_downloads_is_told(self, folders, monkeypatch):
-        monkeypatch.setattr(making, "_require_modules", lambda builder: None)
+        monkeypatch.setattr(download, "_require_modules", lambda builder: None)
         with pytest.raises(UserError, match=r"resisc45 .*lacks NWPU-RESISC45; .*--manual-dir"):
             prepare("resisc45", folders)
         with pytest.raises(UserError, match=r"lacks ILSVRC2012_img_train.tar and .*register"):
@@ -268,12 +271,12 @@ class TestFolders:
                 gone.append(folder)
                 folder.rmdir()
 
-        monkeypatch.setattr(making.fcntl, "flock", remove_first)
+        monkeypatch.setattr(download.fcntl, "flock", remove_first)
         prepare("gtsrb", folders)
         assert gone
 
     def test_missing_packages_are_named(self, folders, monkeypatch):
-        monkeypatch.setattr(making.importlib.util, "find_spec", lambda module: None)
+        monkeypatch.setattr(download.importlib.util, "find_spec", lambda module: None)
         needed = r"svhn_cropped needs tensorflow, importlib_resources and scipy to be prepared .*"
         with pytest.raises(UserError, match=needed + r": pip install -r requirements-prepare.txt"):
             prepare("svhn", folders)

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from magmax_jax.data import Preprocessing
-from magmax_jax.data.fitting import centre_square
-from magmax_jax.data.preprocessing import (
+from magmax_jax.data.pipeline.host_resize import centre_square
+from magmax_jax.data.pipeline.preprocessing import (
     ASPECT_RATIOS,
     random_crops,
     resize,

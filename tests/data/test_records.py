@@ -6,8 +6,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from magmax_jax.data import catalogue, columns, load_source
-from magmax_jax.data.splits import SeededSplit
+from magmax_jax.data import load_source
+from magmax_jax.data.datasets import catalogue
+from magmax_jax.data.datasets.seeded_split import SeededSplit
+from magmax_jax.data.readers import label_cache
 from tests.data import SHARED, needs_shared
 from tests.data.test_sources import picture
 
@@ -58,7 +60,7 @@ def test_files_are_read_without_tensorflow(tmp_path, monkeypatch):
     by_name = replace(toys, train="test", split=SeededSplit(train=0.5, test=0.5, by_class=False))
     monkeypatch.setitem(catalogue.DATA_SETS, "toys", by_name)
     train = load_source("toys", "train", str(tmp_path))
-    monkeypatch.setattr(columns, "read_columns", None)  # one part serves both: it was read once
+    monkeypatch.setattr(label_cache, "read_columns", None)  # one part serves both: it was read once
     test = load_source("toys", "test", str(tmp_path))
     assert sorted([*train.labels, *test.labels]) == [0, 1, 2]
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from magmax_jax.data import load_source
-from magmax_jax.data.sources import hold_out, rank_in_group
+from magmax_jax.data.source import hold_out, rank_in_group
 from magmax_jax.errors import UserError
 from tests.data import SHARED, needs_shared
 

@@ -6,9 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magmax_jax.data.catalogue import DATA_SETS
+from magmax_jax.data.datasets.catalogue import DATA_SETS
+from magmax_jax.data.datasets.seeded_split import (
+    SeededSplit,
+    check_fingerprint,
+    divide,
+    fingerprint,
+)
 from magmax_jax.data.published import published_domains, wordnet_ids
-from magmax_jax.data.splits import SeededSplit, check_fingerprint, divide, fingerprint
 from magmax_jax.errors import UserError
 
 shares = st.sampled_from([(0.8, 0.2), (0.7, 0.3), (0.6, 0.2), (0.8, 0.1), (0.05, 0.9)])
@@ -60,7 +65,7 @@ def test_images_are_ranked_by_a_hash_of_seed_and_name():
 
 def test_the_published_list_is_what_the_catalogue_verifies():
     """imagenet_r's test images, 6,000 of 30,000, are listed in a file for everyone."""
-    file = resources.files("magmax_jax.data") / "imagenet_r_test.txt"
+    file = resources.files("magmax_jax.data.datasets") / "imagenet_r_test.txt"
     names = file.read_text().splitlines()
     how = DATA_SETS["imagenet_r"].split
     assert len(names) == 6000 and fingerprint(names) == how.fingerprint

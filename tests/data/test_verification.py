@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 import tensorflow_datasets as tfds
 
-from magmax_jax.data import catalogue, contents, counts, load_source
-from magmax_jax.data.contents import RECORD
-from magmax_jax.data.preparation import Options, Silent, prepare
-from magmax_jax.data.splits import SeededSplit
+from magmax_jax.data import load_source
+from magmax_jax.data.datasets import catalogue
+from magmax_jax.data.datasets.seeded_split import SeededSplit
+from magmax_jax.data.prepare import expected, fingerprint
+from magmax_jax.data.prepare.fingerprint import RECORD
+from magmax_jax.data.prepare.prepare import NullDisplay, Options, prepare
 from magmax_jax.errors import UserError
 from tests.data import SHARED, archives, needs_shared
 
 
-class Lines(Silent):
+class Lines(NullDisplay):
     """Keeps what is said."""
 
     def __init__(self):
@@ -122,10 +124,10 @@ def test_verifying_writes_and_removes_nothing(divided):
 def test_a_division_is_read_and_written_once(divided, monkeypatch):
     options, folder, entry = divided
     prepare("gtsrb", options)
-    path = folder / contents.DIVISION
+    path = folder / fingerprint.DIVISION
     written = path.stat().st_mtime_ns, path.read_text()
-    read, reads = contents.read_columns, []
-    monkeypatch.setattr(contents, "read_columns", lambda *a: reads.append(a) or read(*a))
+    read, reads = fingerprint.read_columns, []
+    monkeypatch.setattr(fingerprint, "read_columns", lambda *a: reads.append(a) or read(*a))
     prepare("gtsrb", options)
     assert not reads and (path.stat().st_mtime_ns, path.read_text()) == written
     path.write_text('{"seed": 5}')  # of another version
@@ -144,14 +146,14 @@ def test_test_images_that_a_run_refuses_are_told(divided, monkeypatch, verify):
     monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", replace(entry, split=split))
     with pytest.raises(UserError, match=r"gtsrb: its 3 test images are not those of the publi"):
         prepare("gtsrb", replace(options, verify=verify))
-    assert not (folder / contents.DIVISION).exists()
+    assert not (folder / fingerprint.DIVISION).exists()
 
 
 def test_a_seeded_division_is_written_down(divided, monkeypatch):
     options, folder, entry = divided
-    assert not (folder / contents.DIVISION).exists()
+    assert not (folder / fingerprint.DIVISION).exists()
     prepare("gtsrb", options)
-    listed = json.loads((folder / contents.DIVISION).read_text())
+    listed = json.loads((folder / fingerprint.DIVISION).read_text())
     archives.readable("gtsrb", monkeypatch)
     monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", replace(entry, classes=43))
     for split, count in (("train", 12), ("test", 3)):
@@ -175,14 +177,14 @@ def test_unequal_classes_are_told(prepared, monkeypatch):
     options, _ = prepared
     entry = replace(catalogue.DATA_SETS["gtsrb"], name="cifar10")
     monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", entry)
-    real = contents.examine
+    real = fingerprint.examine
 
     def uneven(builder, advance):
         found = real(builder, advance)
         return found | {"test": replace(found["test"], per_class=[3, 2, 1] + [0] * 40)}
 
-    monkeypatch.setattr(contents, "examine", uneven)
-    monkeypatch.setattr(contents, "compare", lambda builder, found: True)
+    monkeypatch.setattr(fingerprint, "examine", uneven)
+    monkeypatch.setattr(fingerprint, "compare", lambda builder, found: True)
     with pytest.raises(UserError, match="has 1 to 3 images of a class in test"):
         prepare("gtsrb", options)
 
@@ -190,7 +192,7 @@ def test_unequal_classes_are_told(prepared, monkeypatch):
 def test_another_number_of_images_of_a_class_is_told(prepared, monkeypatch):
     options, _ = prepared
     for test in ((2, 2, 2), (2, 3, 1)):
-        monkeypatch.setitem(counts._EACH, "gtsrb", {"train": (5, 5, 5), "test": test})
+        monkeypatch.setitem(expected._EACH, "gtsrb", {"train": (5, 5, 5), "test": test})
         if test == (2, 2, 2):
             prepare("gtsrb", options)
     with pytest.raises(UserError, match="gtsrb has 2 images of the class 1 in test, of 3 publ"):
@@ -201,16 +203,16 @@ def test_another_number_of_images_of_a_class_is_told(prepared, monkeypatch):
 
 
 def test_the_tables_agree():
-    for name, splits in counts._EACH.items():
+    for name, splits in expected._EACH.items():
         data = catalogue.DATA_SETS[name]
-        assert counts.expected(data, None) == {split: sum(each) for split, each in splits.items()}
+        assert expected.expected(data, None) == {split: sum(each) for split, each in splits.items()}
         assert all(len(each) == data.classes for each in splits.values())
-    for name, splits in counts._EQUAL.items():
+    for name, splits in expected._EQUAL.items():
         data = catalogue.DATA_SETS[name]
-        for split, images in counts.expected(data, None).items():
+        for split, images in expected.expected(data, None).items():
             assert not set(split.split("+")) <= set(splits) or images % data.classes == 0
     names = tfds.builder("eurosat/rgb").info.features["label"].names
-    assert dict(zip(names, counts._EACH["eurosat"]["train"], strict=True))["Pasture"] == 2000
+    assert dict(zip(names, expected._EACH["eurosat"]["train"], strict=True))["Pasture"] == 2000
 
 
 def test_nothing_need_be_written(prepared, monkeypatch):
@@ -220,7 +222,7 @@ def test_nothing_need_be_written(prepared, monkeypatch):
     def refuse(path, text):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(contents, "replace", refuse)
+    monkeypatch.setattr(fingerprint, "replace", refuse)
     lines = Lines()
     prepare("gtsrb", options, lines)
     assert lines.lines[0].endswith(f"not recorded: {folder} cannot be written")

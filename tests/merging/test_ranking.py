@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from magmax_jax.merging.ranking import ranks
+from magmax_jax.merging.numerics.ranking import ranks
 from tests.merging.cases import normal_taus
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magmax_jax.merging.reductions import fixed_sum, inner
+from magmax_jax.merging.numerics.reductions import fixed_sum, inner
 from tests.merging.cases import normal_taus
 
 

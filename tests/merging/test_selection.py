@@ -8,12 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from magmax_jax.merging import (
-    count_at_least,
-    kth_magnitude,
-    kth_magnitudes_counted,
-    selection,
-)
+from magmax_jax.merging import count_at_least, kth_magnitude, kth_magnitudes_counted
+from magmax_jax.merging.numerics import selection
 
 ANY = st.floats(width=32, allow_nan=False, allow_infinity=False)  # subnormal numbers included
 ARRAYS = hnp.arrays(np.float32, 9, elements=ANY | st.sampled_from([0.0, -0.0, 1.0, -1.0]))

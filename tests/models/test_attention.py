@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from magmax_jax.models.attention import attend, fits_cudnn
+from magmax_jax.models.layers.attention import attend, fits_cudnn
 
 
 def queries(dtype=jnp.float32, width: int = 16):

@@ -13,8 +13,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from magmax_jax.errors import UserError
-from magmax_jax.models import CLIP, checkpoint, conversion
-from magmax_jax.storage import writing
+from magmax_jax.io.safetensors import writer
+from magmax_jax.models import CLIP
+from magmax_jax.models.clip import checkpoint, conversion
 from tests.models.weights import CONFIGS, weights, write_checkpoint
 
 CONFIG = CONFIGS["legacy"]
@@ -280,7 +281,7 @@ def test_full_disk_leaves_nothing_behind(function, directory, tmp_path, monkeypa
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(writing.os, function, full)
+    monkeypatch.setattr(writer.os, function, full)
     message = saved(model, tmp_path / "new")
     assert_says(message, tmp_path / "new", "cannot be written", "No space left on device")
     assert [p.name for p in tmp_path.iterdir()] == ["model"]

@@ -11,8 +11,8 @@ import pytest
 from flax import nnx
 
 from magmax_jax.models import CLIP, Companions, normalise
-from magmax_jax.models.positions import interpolate_positions
-from magmax_jax.models.transformer import apply_blocks
+from magmax_jax.models.layers.positions import interpolate_positions
+from magmax_jax.models.layers.transformer import apply_blocks
 from tests.models.weights import CONFIGS, IDS, pixels, weights, write_checkpoint
 
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import pytest
 
-from magmax_jax.report.building import build
 from magmax_jax.report.runs import Run
+from magmax_jax.report.write import build
 from tests.report.made_up import config, write
 
 HOSTILE = '<b>&"x"</b> $y$'

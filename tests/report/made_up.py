@@ -18,7 +18,8 @@ from magmax_jax.config import (
     MethodConfig,
     ScenarioConfig,
 )
-from magmax_jax.results import Row, RunDirectory
+from magmax_jax.evaluation.rows import Row
+from magmax_jax.runs.directory import RunDirectory
 
 IMAGES = 40
 """Test images of each class."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from magmax_jax.config import MeshConfig, MethodConfig, TrainConfig
-from magmax_jax.measures import measure
+from magmax_jax.evaluation.metrics import measure
 from magmax_jax.report.groups import grouped, short_names
 from magmax_jax.report.runs import Run
 from magmax_jax.report.sections import over_tasks

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from magmax_jax.measures import measure
+from magmax_jax.evaluation.metrics import measure
 from magmax_jax.report.runs import Run
 from tests.report.conftest import HOSTILE, Made
 

@@ -6,12 +6,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from magmax_jax.report.building import build
-from magmax_jax.report.contents import Column
 from magmax_jax.report.groups import grouped
+from magmax_jax.report.items import Column
 from magmax_jax.report.page import as_csv, over
 from magmax_jax.report.runs import Run, find
 from magmax_jax.report.sections import SECTIONS
+from magmax_jax.report.write import build
 from tests.report.conftest import HOSTILE
 from tests.report.made_up import config, write
 

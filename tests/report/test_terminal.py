@@ -6,7 +6,7 @@ from PIL import Image
 from rich.console import Console
 
 from magmax_jax import report
-from magmax_jax.results import Row
+from magmax_jax.evaluation.rows import Row
 
 TASKS = ["one", "two", "three"]
 LEARNED = {

@@ -10,10 +10,12 @@ from magmax_jax.scenarios import (
     Head,
     Member,
     build_scenario,
-    building,
     curriculum,
     parse_datasets,
     validating,
+)
+from magmax_jax.scenarios import (
+    build as building,
 )
 from tests.data import SHARED, needs_shared
 

@@ -8,7 +8,8 @@ from flax import nnx
 from magmax_jax.config import TrainConfig
 from magmax_jax.data import Preprocessing
 from magmax_jax.errors import UserError
-from magmax_jax.models import CLIP, conversion, trainable
+from magmax_jax.models import CLIP, trainable
+from magmax_jax.models.clip import conversion
 from magmax_jax.training import fine_tune, make_trainer
 from tests.training.cases import batches_of, task
 

@@ -13,7 +13,8 @@ import pytest
 
 from magmax_jax.config import MethodConfig, TrainConfig
 from magmax_jax.data import Batch, Preprocessing
-from magmax_jax.models import CLIP, conversion
+from magmax_jax.models import CLIP
+from magmax_jax.models.clip import conversion
 from magmax_jax.training import Objective, build_regularizer, fine_tune, make_trainer
 from tests.models.weights import CONFIGS, weights, write_checkpoint
 

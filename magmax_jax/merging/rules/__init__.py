@@ -11,10 +11,8 @@ import inspect
 from typing import Any
 
 from magmax_jax.errors import UserError
-from magmax_jax.merging.reductions import squared_norm
+from magmax_jax.merging.numerics.reductions import squared_norm
 from magmax_jax.merging.rule import Informed, MergeRule, leaf_key, leaf_name
-from magmax_jax.merging.rules.angles import model_stock, slerp
-from magmax_jax.merging.rules.drawn import dare, della, random_mix
 from magmax_jax.merging.rules.elementwise import (
     average,
     ema,
@@ -25,14 +23,17 @@ from magmax_jax.merging.rules.elementwise import (
 )
 from magmax_jax.merging.rules.emr import emr, emr_modulation, emr_sums
 from magmax_jax.merging.rules.fisher import fisher
-from magmax_jax.merging.rules.signs import consensus, sign_balance, ties
-from magmax_jax.merging.rules.sparse import (
+from magmax_jax.merging.rules.geometric import model_stock, slerp
+from magmax_jax.merging.rules.magnitude import (
     breadcrumbs,
     global_rank,
     global_threshold,
     magnitude_prune,
 )
+from magmax_jax.merging.rules.sign_consensus import consensus, sign_balance, ties
 from magmax_jax.merging.rules.spectral import iso_c, opcm, opcm_rescale, tsv_m
+from magmax_jax.merging.rules.stochastic import dare, della, random_mix
+from magmax_jax.registry import RULES
 
 __all__ = [
     "RULES",
@@ -71,29 +72,6 @@ __all__ = [
     "weighted_average",
 ]
 
-RULES = {
-    "max_magnitude": max_magnitude,
-    "min_magnitude": min_magnitude,
-    "average": average,
-    "task_arithmetic": task_arithmetic,
-    "weighted_average": weighted_average,
-    "random_mix": random_mix,
-    "ema": ema,
-    "dare": dare,
-    "breadcrumbs": breadcrumbs,
-    "magnitude_prune": magnitude_prune,
-    "emr": emr,
-    "fisher": fisher,
-    "iso_c": iso_c,
-    "opcm": opcm,
-    "ties": ties,
-    "della": della,
-    "model_stock": model_stock,
-    "slerp": slerp,
-    "tsv_m": tsv_m,
-    "consensus": consensus,
-}
-
 
 def named(name: str, seed: int = 0, **given: Any) -> MergeRule:
     """The rule of that name; `seed` is for those that draw, further arguments are the rule's own.
@@ -126,6 +104,4 @@ def options(name: str) -> dict[str, Any]:
     Raises:
       UserError: there is no such rule.
     """
-    if name not in RULES:
-        raise UserError(f"{name!r} is no merge rule: choose from {', '.join(RULES)}")
     return {o: p.default for o, p in inspect.signature(RULES[name]).parameters.items()}

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from magmax_jax.errors import UserError
 from magmax_jax.merging.rule import Counted, MergeRule, factory, leafwise
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
+from magmax_jax.registry import RULES
 
 
 class Sourced(NamedTuple):
@@ -29,6 +30,7 @@ class Sourced(NamedTuple):
     count: jax.Array
 
 
+@RULES.register("max_magnitude")
 @factory
 def max_magnitude(provenance: bool = False) -> MergeRule:
     """MagMax: of every parameter, the change of the largest magnitude.
@@ -88,6 +90,7 @@ def max_magnitude(provenance: bool = False) -> MergeRule:
     return MergeRule(init, update, lambda state: state.tau, streaming=True, default_scale=0.5)
 
 
+@RULES.register("min_magnitude")
 @factory
 def min_magnitude() -> MergeRule:
     """Of every parameter, the change of the smallest magnitude: the control of `max_magnitude`.
@@ -109,6 +112,7 @@ def min_magnitude() -> MergeRule:
     )
 
 
+@RULES.register("average")
 @factory
 def average(divisor: int | None = None) -> MergeRule:
     """The mean of the task vectors, which at scale 1 is the mean of the models.
@@ -138,6 +142,7 @@ def average(divisor: int | None = None) -> MergeRule:
     return MergeRule(Counted.zeros, update, finalize, streaming=True, default_scale=1.0)
 
 
+@RULES.register("task_arithmetic")
 @factory
 def task_arithmetic() -> MergeRule:
     """The sum of the task vectors.
@@ -157,6 +162,7 @@ def task_arithmetic() -> MergeRule:
     )
 
 
+@RULES.register("weighted_average")
 @factory
 def weighted_average(weights: Sequence[float]) -> MergeRule:
     """The mean of the task vectors under given weights.
@@ -191,6 +197,7 @@ def weighted_average(weights: Sequence[float]) -> MergeRule:
     return MergeRule(Counted.zeros, update, finalize, streaming=True, default_scale=1.0)
 
 
+@RULES.register("ema")
 @factory
 def ema(decay: float = 0.5) -> MergeRule:
     """An exponential moving average of the task vectors: late tasks count more.

@@ -5,9 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from magmax_jax.merging.reductions import fixed_sum
+from magmax_jax.merging.numerics.reductions import fixed_sum
 from magmax_jax.merging.rule import MergeRule, factory, leafwise
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
+from magmax_jax.registry import RULES
 
 
 class Extremes(NamedTuple):
@@ -25,6 +26,7 @@ class Modulation(NamedTuple):
     rescale: jax.Array
 
 
+@RULES.register("emr")
 @factory
 def emr() -> MergeRule:
     """EMR: elect a sign for every entry and take the largest change of that sign.

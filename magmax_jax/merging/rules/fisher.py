@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from magmax_jax.errors import UserError
 from magmax_jax.merging.rule import Informed, MergeRule, factory, leafwise
 from magmax_jax.merging.task_vectors import PyTree, zeros
+from magmax_jax.registry import RULES
 
 
 class Precision(NamedTuple):
@@ -16,6 +17,7 @@ class Precision(NamedTuple):
     total: PyTree
 
 
+@RULES.register("fisher")
 @factory
 def fisher(floor: float = 1e-6) -> MergeRule:
     """The mean of the task vectors, weighted entry by entry by each task's Fisher information.

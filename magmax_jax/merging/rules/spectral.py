@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
-from magmax_jax.merging.reductions import fixed_sum, squared_norm
-from magmax_jax.merging.replication import on_whole_arrays
+from magmax_jax.merging.numerics.reductions import fixed_sum, squared_norm
+from magmax_jax.merging.numerics.replication import on_whole_arrays
 from magmax_jax.merging.rule import Counted, MergeRule, collecting, factory, leafwise_at
 from magmax_jax.merging.rules.elementwise import average
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
+from magmax_jax.registry import RULES
 
 
 def product(*matrices: jax.Array) -> jax.Array:
@@ -27,6 +28,7 @@ def product(*matrices: jax.Array) -> jax.Array:
     return jnp.linalg.multi_dot(matrices, precision="highest")
 
 
+@RULES.register("iso_c")
 @factory
 def iso_c(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
     """The sum of the task vectors with every matrix's spectrum made flat.
@@ -75,6 +77,7 @@ class Projected(NamedTuple):
     count: jax.Array
 
 
+@RULES.register("opcm")
 @factory
 def opcm(
     alpha: float = 0.5,
@@ -157,6 +160,7 @@ def opcm_rescale(
     return _rescale(norms, len(tasks), jnp.sqrt(sum(merged)))
 
 
+@RULES.register("tsv_m")
 @factory
 def tsv_m(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
     """The leading singular vectors of all tasks, made orthogonal to each other.

@@ -3,21 +3,21 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from magmax_jax.report.contents import Item
 from magmax_jax.report.groups import Group
+from magmax_jax.report.items import Item
 from magmax_jax.report.sections import (
-    analysed,
     classes,
     conflicts,
-    headline,
-    influence,
-    measured,
+    metrics,
     over_tasks,
     provenance,
     pruning,
-    reproduction,
+    reproducibility,
+    studies,
+    summary,
     sweep,
     training,
+    transfer,
     vectors,
 )
 
@@ -31,8 +31,8 @@ class Section(NamedTuple):
 
 
 SECTIONS = (
-    Section("summary", "In short", headline.items),
-    Section("measures", "Measures", measured.items),
+    Section("summary", "In short", summary.items),
+    Section("measures", "Measures", metrics.items),
     Section("over-tasks", "Accuracy over tasks", over_tasks.curves),
     Section("matrices", "Accuracy matrices", over_tasks.matrices),
     Section("forgetting", "Forgetting", over_tasks.losses),
@@ -40,13 +40,13 @@ SECTIONS = (
     Section("domains", "Domains", classes.domains),
     Section("training", "Training", training.items),
     Section("sweep", "Scales", sweep.items),
-    Section("analyses", "Analyses", analysed.items),
+    Section("analyses", "Analyses", studies.items),
     Section("conflicts", "Sign conflicts", conflicts.items),
     Section("pruning", "Pruning", pruning.items),
     Section("provenance", "Provenance", provenance.items),
     Section("vectors", "Task vectors", vectors.items),
-    Section("influence", "Contribution, transfer", influence.items),
-    Section("overhead", "Cost", influence.overhead),
-    Section("config", "Configuration", reproduction.configuration),
-    Section("reproduce", "How to reproduce", reproduction.items),
+    Section("influence", "Contribution, transfer", transfer.items),
+    Section("overhead", "Cost", transfer.overhead),
+    Section("config", "Configuration", reproducibility.configuration),
+    Section("reproduce", "How to reproduce", reproducibility.items),
 )

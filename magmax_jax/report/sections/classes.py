@@ -2,9 +2,12 @@
 
 import numpy as np
 
+from magmax_jax.evaluation.rows import DOMAIN
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.bars import bars, bars_height
-from magmax_jax.report.contents import (
+from magmax_jax.report.groups import Group
+from magmax_jax.report.heat_maps import heat_map
+from magmax_jax.report.items import (
     WIDTH,
     Column,
     Figure,
@@ -16,13 +19,10 @@ from magmax_jax.report.contents import (
     percent,
     whole,
 )
-from magmax_jax.report.groups import Group
-from magmax_jax.report.heat_maps import heat_map
 from magmax_jax.report.lines import lines
 from magmax_jax.report.runs import Run
 from magmax_jax.report.sections.over_tasks import ACCURACY, AFTER
 from magmax_jax.report.style import slug, title_of
-from magmax_jax.results import DOMAIN
 
 EXTREMES = 10
 """Best and worst classes shown."""

@@ -1,10 +1,10 @@
 """Sign conflicts between task vectors: the paper's second hypothesis."""
 
 from magmax_jax.report.axes import Axis
-from magmax_jax.report.contents import Column, Figure, Item, Record, Table, percent, whole
 from magmax_jax.report.groups import Group
+from magmax_jax.report.items import Column, Figure, Item, Record, Table, percent, whole
 from magmax_jax.report.lines import line_charts
-from magmax_jax.report.sections.analysed import absent, analysed, common
+from magmax_jax.report.sections.studies import absent, analysed, common
 
 KEPT_SHOWN = (1.0, 0.2, 0.05)
 """Shares kept that have a line each over the tasks."""

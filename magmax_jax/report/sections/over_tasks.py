@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable
 
-from magmax_jax.measures import History, average_accuracy, forgetting, forgetting_by_task
+from magmax_jax.evaluation.metrics import History, average_accuracy, forgetting, forgetting_by_task
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.bars import bars, bars_height
-from magmax_jax.report.contents import WIDTH, Figure, Folded, Heading, Item, Note, Record
 from magmax_jax.report.groups import Group
 from magmax_jax.report.heat_maps import heat_map
+from magmax_jax.report.items import WIDTH, Figure, Folded, Heading, Item, Note, Record
 from magmax_jax.report.lines import line_charts
 from magmax_jax.report.runs import Run
 from magmax_jax.report.style import FLAT, JOINT, slug, title_of

@@ -2,9 +2,9 @@
 
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.bars import bars_height, stacked
-from magmax_jax.report.contents import WIDTH, Figure, Heading, Item, Record
 from magmax_jax.report.groups import Group
-from magmax_jax.report.sections.analysed import absent, analysed, common
+from magmax_jax.report.items import WIDTH, Figure, Heading, Item, Record
+from magmax_jax.report.sections.studies import absent, analysed, common
 from magmax_jax.report.style import slug
 
 PLACES = {"layer": "By layer", "kind": "By kind of weight"}

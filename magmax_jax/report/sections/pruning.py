@@ -1,11 +1,11 @@
 """Accuracy with the largest entries alone: the paper's first hypothesis."""
 
 from magmax_jax.report.axes import Axis
-from magmax_jax.report.contents import Figure, Item, Record
 from magmax_jax.report.groups import Group
+from magmax_jax.report.items import Figure, Item, Record
 from magmax_jax.report.lines import line_charts
-from magmax_jax.report.sections.analysed import absent, analysed, common
 from magmax_jax.report.sections.over_tasks import ACCURACY
+from magmax_jax.report.sections.studies import absent, analysed, common
 from magmax_jax.report.style import slug
 
 CHOICES = ("largest", "random", "smallest")

@@ -1,7 +1,8 @@
 """Accuracy over the scale of the merges, and the scale chosen without a look at test images."""
 
 from magmax_jax.report.axes import Axis
-from magmax_jax.report.contents import (
+from magmax_jax.report.groups import Group
+from magmax_jax.report.items import (
     Column,
     Figure,
     Item,
@@ -11,7 +12,6 @@ from magmax_jax.report.contents import (
     figures_shown,
     percent,
 )
-from magmax_jax.report.groups import Group
 from magmax_jax.report.lines import line_charts
 from magmax_jax.report.runs import Run
 from magmax_jax.report.sections.over_tasks import ACCURACY

@@ -3,8 +3,8 @@
 import numpy as np
 
 from magmax_jax.report.axes import Axis
-from magmax_jax.report.contents import Figure, Item, Note, Record
 from magmax_jax.report.groups import Group
+from magmax_jax.report.items import Figure, Item, Note, Record
 from magmax_jax.report.lines import lines
 from magmax_jax.report.runs import Run
 

@@ -5,10 +5,10 @@ from flax import nnx
 from magmax_jax.config import MethodConfig
 from magmax_jax.data import Preprocessing
 from magmax_jax.sharding import Layout
+from magmax_jax.training.regularizers.base import Regularizer, l2_sp, none
 from magmax_jax.training.regularizers.ewc import Anchor, ewc
 from magmax_jax.training.regularizers.fisher import diagonal_fisher
 from magmax_jax.training.regularizers.lwf import Teacher, distillation, lwf
-from magmax_jax.training.regularizers.regularizer import Regularizer, l2_sp, none
 
 __all__ = [
     "Anchor",

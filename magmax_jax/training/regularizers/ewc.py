@@ -9,8 +9,8 @@ from flax import nnx
 
 from magmax_jax.data import Batch, Preprocessing
 from magmax_jax.sharding import Layout
+from magmax_jax.training.regularizers.base import Regularizer
 from magmax_jax.training.regularizers.fisher import Kind, diagonal_fisher
-from magmax_jax.training.regularizers.regularizer import Regularizer
 from magmax_jax.training.step import Forward, Objective, Params
 
 

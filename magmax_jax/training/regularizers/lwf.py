@@ -9,7 +9,7 @@ from flax import nnx
 
 from magmax_jax.data import Batch
 from magmax_jax.models import normalise
-from magmax_jax.training.regularizers.regularizer import Regularizer
+from magmax_jax.training.regularizers.base import Regularizer
 from magmax_jax.training.step import Forward, Objective, Params
 
 EPSILON = 1e-5

@@ -1,0 +1,264 @@
+"""Any checkpoint on any scenario: `python -m experiments.evaluate SOURCE ... [--scenario...]`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from magmax_jax.cli.engine import Engine
+from magmax_jax.config import (
+    ExperimentConfig,
+    MeshConfig,
+    ModelConfig,
+    ScenarioConfig,
+    SweepConfig,
+    TrainConfig,
+)
+from magmax_jax.errors import UserError
+from magmax_jax.evaluation.rows import Row, rows_of
+from magmax_jax.runs.directory import CONFIG
+from magmax_jax.runs.model_ref import model_of_run
+
+if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
+    from rich.table import Table
+
+    from magmax_jax.evaluation.evaluator import Counts
+    from magmax_jax.runs.progress import Progress
+    from magmax_jax.scenarios import Scenario
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluates checkpoints: accuracy among all classes and among each task's own, top-5, by task,
+    by domain and by class, each image counted once.
+
+    SOURCE is a run (its last model), RUN:MODEL (finetuned, zero_shot, task:3, RULE or RULE@SCALE),
+    a directory that transformers loads, or a hub id. The first run's scenario and seed are used
+    unless the flags say otherwise.
+    """
+
+    sources: tyro.conf.Positional[tuple[str, ...]]
+    """RUN, RUN:MODEL, a directory or a hub id each; a column of the tables each."""
+    scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
+    image_size: int | None = None
+    """Input size in pixels; none means the checkpoint's own. Runs have theirs."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Computation dtype; none means the run's, or float32."""
+    batch_size: int = 256
+    seed: int = 5
+    """Of scenarios that draw something."""
+    per_class: bool = False
+    """Show every class, too."""
+    out: Path | None = None
+    """A new directory for results.jsonl, a row each group, and counts/, all counts by task, domain
+    and class with the confusions."""
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    """Of one run, on its own scenario: rules at many scales, into its sweep.jsonl."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of one source."""
+
+    source: str
+    rows: list[Row]
+    counts: "Counts"
+
+
+def parse(argv: list[str]) -> Evaluate:
+    """The command line; a run among the sources gives the defaults of the other flags."""
+
+    def read(default: Evaluate) -> Evaluate:
+        return tyro.cli(Evaluate, args=argv, prog="python -m experiments.evaluate", default=default)
+
+    plain = Evaluate(sources=())
+    chosen = read(plain)
+    if not chosen.sources:
+        raise UserError("no SOURCE is given: name runs, directories of checkpoints, or hub ids")
+    runs = [found[0] for source in chosen.sources if (found := model_of_run(source))]
+    if not runs:
+        return chosen
+    config = ExperimentConfig.from_file(runs[0] / CONFIG)
+    return read(replace(plain, scenario=config.scenario, seed=config.seed))
+
+
+def evaluate(chosen: Evaluate, progress: "Progress") -> tuple[list[Found], "Scenario"]:
+    """Every source in turn; those that start from one model share everything but their weights.
+
+    Raises:
+      UserError: a source, or the scenario, is not what it should be.
+    """
+    from magmax_jax.runs.build import RunParts, build_run
+    from magmax_jax.runs.merge_specs import parse_merges
+    from magmax_jax.runs.model_store import FINETUNED, ZERO_SHOT, ModelStore, check_name
+    from magmax_jax.scenarios import build_scenario
+    from magmax_jax.sharding import build_layout
+
+    settings = [_setting(source, chosen) for source in chosen.sources]
+    for source, config in zip(chosen.sources, settings, strict=True):
+        if run := model_of_run(source):
+            check_name(*run, parse_merges(config))
+    layout = build_layout(settings[0])
+    scenario = build_scenario(chosen.scenario, chosen.seed)
+    assembled: dict[ExperimentConfig, RunParts] = {}
+    found = []
+    for source, config in zip(chosen.sources, settings, strict=True):
+        if config not in assembled:
+            assembled[config] = build_run(config, scenario, layout)
+        parts, theta, learned = assembled[config], assembled[config].theta_0, 0
+        if run := model_of_run(source):
+            stored = ModelStore(run[0], theta, parts.merges, layout)
+            theta = stored.model(run[1])
+            kind, _, number = run[1].partition(":")
+            if run[1] != ZERO_SHOT:
+                learned = int(number) if kind == "task" else stored.learned
+        (counts,) = parts.test.count([theta], progress, source)
+        name = source if run is None or run[1] != FINETUNED else f"{run[0]}:{FINETUNED}"
+        rows = list(rows_of(counts, scenario, learned, name, None))
+        found.append(Found(source, rows, counts))
+    return found, scenario
+
+
+def tables(found: Sequence[Found], scenario: "Scenario", per_class: bool) -> Iterator["Table"]:
+    """What was found, a column each source: in all, by task and domain, by class."""
+    from rich.table import Table
+
+    def start(title: str, first: str) -> Table:
+        table = Table(title=title, title_justify="left", caption_justify="left")
+        table.add_column(first)
+        for one in found:
+            table.add_column(one.source, justify="right", overflow="fold")
+        return table
+
+    def row(protocol: str, group: str) -> list[Row]:
+        return [
+            next(r for r in one.rows if (r.protocol, r.group) == (protocol, group)) for one in found
+        ]
+
+    groups = list(dict.fromkeys(r.group for r in found[0].rows if r.group != "all"))
+    tasks = [task.name for task in scenario.tasks]
+    overall = start(f"{scenario.name}, {scenario.num_test:,} test images", "accuracy")
+    for protocol, among in (("agnostic", "all classes"), ("aware", "the task's own classes")):
+        every = row(protocol, "all")
+        overall.add_row(f"among {among}", *(f"{r.accuracy:.1%}" for r in every))
+        overall.add_row("  label among the top 5", *(f"{r.top5:.1%}" for r in every))
+        means = zip(*([r.accuracy for r in row(protocol, task)] for task in tasks), strict=True)
+        overall.add_row("  mean of the tasks", *(f"{sum(m) / len(m):.1%}" for m in means))
+    yield overall
+    parts = start("among all classes / the task's own", "task or domain")
+    for group in groups:
+        both = zip(row("agnostic", group), row("aware", group), strict=True)
+        parts.add_row(group, *(f"{a.accuracy:.1%} / {b.accuracy:.1%}" for a, b in both))
+    yield parts
+    if per_class:
+        yield _by_class(start("among all classes", "class"), found, scenario)
+
+
+def _by_class(table: "Table", found: Sequence[Found], scenario: "Scenario") -> "Table":
+    names = [name for head in scenario.heads for name in head.class_names]
+    for number, name in enumerate(names):
+        right = (one.counts.agnostic[..., number].sum() for one in found)
+        images = found[0].counts.total[..., number].sum()
+        table.add_row(name, *(f"{hits / images:.1%}" if images else "" for hits in right))
+    return table
+
+
+def _setting(source: str, chosen: Evaluate) -> ExperimentConfig:
+    """The configuration in which a source is evaluated: a run's own, but for what was chosen."""
+    run = model_of_run(source)
+    if run is None:
+        from magmax_jax.io.hub import check_source
+
+        check_source(source)
+        config = ExperimentConfig(model=ModelConfig(source), merges=())
+    else:
+        config = ExperimentConfig.from_file(run[0] / CONFIG)
+        if chosen.image_size not in (None, config.model.image_size):
+            raise UserError(
+                f"--image-size is {chosen.image_size}, but {source} was trained at its own size: "
+                "leave it away"
+            )
+    model = config.model
+    return replace(
+        config,
+        model=replace(
+            model,
+            image_size=chosen.image_size or model.image_size,
+            dtype=chosen.dtype or model.dtype,
+        ),
+        scenario=chosen.scenario,
+        train=TrainConfig(batch_size=chosen.batch_size),  # nothing is trained
+        mesh=chosen.mesh,  # that of these devices, not of the run's
+        eval_batch_size=chosen.batch_size,
+    )
+
+
+def _write(found: Sequence[Found], out: Path) -> None:
+    from magmax_jax.io.atomic import new_directory
+    from magmax_jax.runs.directory import RunDirectory
+    from magmax_jax.runs.recorder import write_counts
+
+    with new_directory(out) as partial:
+        results = RunDirectory(partial)
+        results.append(row for one in found for row in one.rows)
+        for number, one in enumerate(found, start=1):
+            write_counts(results.counts / f"{number:03d}.safetensors", one.counts)
+
+
+def _sweep(chosen: Evaluate, progress: "Progress") -> None:
+    import jax
+
+    from magmax_jax.runs.build import build_run
+    from magmax_jax.runs.directory import RunDirectory
+    from magmax_jax.runs.sweep import describe, sweep
+    from magmax_jax.scenarios import build_scenario
+    from magmax_jax.sharding import build_layout
+
+    run = model_of_run(chosen.sources[0])
+    first = jax.process_index() == 0
+    if len(chosen.sources) != 1 or run is None or run[1] != "finetuned":
+        raise UserError("--sweep.rules needs one RUN as the only SOURCE: its merges are swept")
+    config = ExperimentConfig.from_file(run[0] / CONFIG)
+    if (chosen.scenario, chosen.seed) != (config.scenario, config.seed):
+        raise UserError("--sweep.rules sweeps a run on its own scenario: leave --scenario away")
+    if chosen.dtype or chosen.image_size or chosen.out or chosen.per_class:
+        raise UserError(
+            "--sweep.rules writes into the run, and evaluates as it did: leave --dtype, "
+            "--image-size, --out and --per-class away"
+        )
+    config = _setting(chosen.sources[0], chosen)
+    scenario = build_scenario(config.scenario, config.seed)
+    parts = build_run(config, scenario, build_layout(config))
+    rows = sweep(chosen.sweep, parts, RunDirectory(run[0], writes=first), progress)
+    for sentence in describe(rows, config.scenario.kind == "datasets"):
+        progress.say(sentence)
+    progress.say(f"{run[0] / 'sweep.jsonl'} has every scale")
+
+
+def main(argv: list[str]) -> None:
+    """Evaluates what the command line says."""
+    chosen = parse(argv)
+    chosen.engine.start()
+    import jax
+
+    from magmax_jax.runs.progress import NullProgress, TerminalProgress
+
+    first = jax.process_index() == 0
+    progress = TerminalProgress() if first else NullProgress()
+    if chosen.sweep.rules:
+        _sweep(chosen, progress)
+        return
+    if chosen.out is not None:
+        from magmax_jax.io.atomic import check_free
+
+        check_free(chosen.out)
+    found, scenario = evaluate(chosen, progress)
+    for table in tables(found, scenario, chosen.per_class):
+        progress.say(table)
+    if chosen.out is not None and first:
+        _write(found, chosen.out)
+        progress.say(f"{chosen.out}: results.jsonl and counts/")

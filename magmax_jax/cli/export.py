@@ -1,0 +1,35 @@
+"""A run's model as a Hugging Face directory: `python -m experiments.export RUN --output DIR`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from magmax_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Export:
+    """Writes one of a run's models as a directory that transformers loads."""
+
+    run: tyro.conf.Positional[Path]
+    """The run's directory."""
+    output: Path
+    """A new directory; it appears whole or not at all."""
+    model: str = "finetuned"
+    """finetuned (after the last task learned so far), zero_shot, RULE or RULE@SCALE of the run's
+    merges, or task:3 of a run with --checkpoint.keep-tasks."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+
+
+def main(argv: list[str]) -> None:
+    """Writes what the command line says."""
+    chosen = tyro.cli(Export, args=argv, prog="python -m experiments.export")
+    from magmax_jax.runs.export import export
+    from magmax_jax.runs.model_ref import model_of_run
+
+    if model_of_run(str(chosen.run)) is None:
+        raise UserError(f"{chosen.run} is no run's directory: give one that experiments.run wrote")
+    export(chosen.run, chosen.model, chosen.output, chosen.dtype)
+    print(f"{chosen.output}: {chosen.model} of {chosen.run}")

@@ -1,0 +1,1 @@
+"""Grids of experiments: the paper's, run cell by cell."""

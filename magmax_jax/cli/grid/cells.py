@@ -1,0 +1,223 @@
+"""A cell on this machine: what its directory says of it, and running it as a process of its own.
+
+A process of its own, because a crash, or the end of the memory, then takes no other cell along.
+"""
+
+import fcntl
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Literal, NamedTuple
+
+from magmax_jax.cli.grid.settings import Cell
+from magmax_jax.errors import UserError
+from magmax_jax.io.atomic import write_text
+from magmax_jax.runs.directory import CONFIG, RunDirectory
+
+State = Literal["done", "running", "interrupted", "to do"]
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+Env = dict[str, str | None]
+"""Environment variables to set, or, where None, to take away."""
+ELSEWHERE = -1000
+"""Code of a cell that another grid is running at this moment."""
+
+
+class Outcome(NamedTuple):
+    """How a cell ended.
+
+    Attributes:
+      code: exit status; negative for the signal that ended it.
+      error: the last line of its standard error, "" for none.
+    """
+
+    code: int
+    error: str
+
+    @property
+    def failed(self) -> bool:
+        return self.code not in (0, ELSEWHERE)
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, in a sentence."""
+        if self.code == -signal.SIGKILL:
+            return "ended by SIGKILL, as a system does whose memory is full"
+        if self.code < 0:
+            return f"ended by {signal.Signals(-self.code).name}"
+        return self.error.removeprefix("error: ") or f"exit status {self.code}"
+
+
+def state(cell: Cell, out: Path) -> State:
+    """What the cell's directory says."""
+    from magmax_jax.runs.merge_specs import num_models
+
+    run = RunDirectory(cell.directory(out))
+    if run.is_complete(cell.config, num_models(cell.config)):
+        return "done"
+    if _is_locked(lock_of(cell, out)):
+        return "running"
+    return "interrupted" if (run.path / CONFIG).exists() else "to do"
+
+
+def command(cell: Cell, out: Path, *flags: str) -> list[str]:
+    """What runs the cell, as anyone can repeat it, once `prepare` wrote its configuration."""
+    directory = cell.directory(out)
+    run = [sys.executable, "-m", "experiments.run", "--config", f"{directory}.json"]
+    return [*run, "--out", str(directory), *flags]
+
+
+def prepare(cell: Cell, out: Path) -> None:
+    """Writes the cell's configuration beside the directory of its run.
+
+    Raises:
+      UserError: the disk refuses it.
+    """
+    path = cell.directory(out).with_suffix(".json")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, cell.config.to_json())
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): choose another --out"
+        ) from None
+
+
+def lock_of(cell: Cell, out: Path) -> Path:
+    """Held while the cell's process lives, also where the grid that started it died."""
+    return cell.directory(out).with_suffix(".lock")
+
+
+class Process:
+    """A command that runs, in a process group of its own: a terminal's Ctrl-C does not reach it.
+
+    Whoever starts it passes signals on, so that it gets each one once.
+    """
+
+    def __init__(self, command: Sequence[str], held: IO | None = None, env: Env | None = None):
+        changed = os.environ | (env or {})
+        self._popen = subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=0,
+            env={name: value for name, value in changed.items() if value is not None},
+            pass_fds=[held.fileno()] if held else [],
+        )
+        self._last: deque[str] = deque(maxlen=1)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def send(self, number: int) -> None:
+        """Passes a signal on."""
+        self._popen.send_signal(number)
+
+    def wait(self) -> Outcome:
+        """Waits for its end; a signal handler may run meanwhile, and `send`."""
+        while self._popen.poll() is None:
+            time.sleep(0.05)
+        # A grandchild may keep the pipe open; what the process itself said is read by then.
+        self._reader.join(timeout=5)
+        return Outcome(self._popen.returncode, self._last[0] if self._last else "")
+
+    def stop(self) -> None:
+        """From a signal handler that interrupts `wait`: asks it to save and end, and waits."""
+        self.send(signal.SIGTERM)
+        os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+
+    def _read(self) -> None:
+        for line in self._popen.stderr:
+            sys.stderr.write(line)
+            sys.stderr.flush()
+            if line.strip():
+                self._last.append(line.strip())
+
+
+class Relay:
+    """Passes SIGINT and SIGTERM on to the process that runs; use `relayed`."""
+
+    def __init__(self):
+        self.signal: int | None = None
+        self.process: Process | None = None
+
+    def run(self, command: Sequence[str], lock: Path | None, env: Env | None = None) -> Outcome:
+        """Runs a command to its end; ELSEWHERE where the lock is held already."""
+        with _locked(lock) as held:
+            if lock is not None and held is None:
+                return Outcome(ELSEWHERE, "another grid is running it")
+            self.process = Process(command, held, env)
+            if self.signal is not None:  # it came before there was anyone to pass it to
+                self.process.send(self.signal)
+            outcome = self.process.wait()
+            self.process = None
+            return outcome
+
+    def note(self, number: int, frame: object) -> None:
+        self.signal = number
+        if self.process is not None:
+            self.process.send(number)
+
+
+@contextmanager
+def relayed() -> Iterator[Relay]:
+    """Within this context signals go to the process that `Relay.run` runs, and end nothing else."""
+    relay = Relay()
+    with handled(relay.note):
+        yield relay
+
+
+@contextmanager
+def handled(note: Callable[[int, object], None]) -> Iterator[None]:
+    """Within this context `note` is told of SIGINT and SIGTERM, but of those that are ignored.
+
+    A shell's background job ignores Ctrl-C, which then is meant for another; so do our local jobs,
+    which hear of it from the grid that started them.
+    """
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def shown(command: Sequence[str]) -> str:
+    """As a shell takes it."""
+    return shlex.join(["python", *command[1:]])
+
+
+@contextmanager
+def _locked(path: Path | None) -> Iterator[IO | None]:
+    """The open file, locked by this process and those that inherit it; None where it is taken."""
+    if path is None:
+        yield None
+        return
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield None
+        else:
+            yield file
+
+
+def _is_locked(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

@@ -1,0 +1,206 @@
+"""Many experiments: `python -m experiments.grid NAME [options] [--field value ...]`."""
+
+import inspect
+import shlex
+import sys
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from magmax_jax.cli.grid import cells as one
+from magmax_jax.cli.grid.launchers import Launcher
+from magmax_jax.cli.grid.settings import GRIDS, Cell, Grid
+from magmax_jax.config import ExperimentConfig
+from magmax_jax.errors import Interrupted, UserError
+
+USAGE = """\
+usage: python -m experiments.grid NAME [options] [--field value ...]
+
+grids
+{grids}
+python -m experiments.grid NAME --help shows what a grid holds, and the options.
+Every field of an experiment (python -m experiments.run class --help) can be changed in all cells:
+python -m experiments.grid smoke --dry-run --train.epochs 1"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which cells of the grid, and what to do with them. Fields of an experiment
+    (`python -m experiments.run class --help`) given besides change it in every cell."""
+
+    seeds: str | None = None
+    """Each cell is run for each of these: 1,2,3. The published one is 5."""
+    only: str | None = None
+    """Cells whose name (setting/method/seed-N, as --dry-run shows it) holds this text or matches
+    this pattern: 'cifar100-*/ewc/*'."""
+    preset: Literal["paper"] | None = None
+    """paper: as in the published code, also where that is not what the paper says."""
+    dry_run: bool = False
+    """Show what would run and what is done, in how many steps and bytes, and run nothing."""
+    out: Path | None = None
+    """Where the cells' directories are; runs/smoke for smoke, runs/paper for the others."""
+    assets: Path | None = None
+    """Of smoke: a folder with a small CLIP, CIFAR-100 and PACS; the one beside the repository,
+    where there is one, else the small CLIP and the digits that come along."""
+    launch: Annotated[Launcher, tyro.conf.arg(name="")] = field(default_factory=Launcher)
+
+
+def parse(argv: list[str]) -> tuple[Grid, Options, list[str]]:
+    """The command line: which grid, how, and the flags that change its cells.
+
+    Raises:
+      UserError: there is no such grid, or it does not take the option.
+      SystemExit: a flag is wrong (code 2), or help was asked for (code 0).
+    """
+    name, rest = (argv[0], argv[1:]) if argv else ("--help", [])
+    if name in ("-h", "--help"):
+        grids = "".join(f"  {name:<20}{grid.title}\n" for name, grid in GRIDS.items())
+        print(USAGE.format(grids=grids))
+        raise SystemExit(0)
+    if name not in GRIDS:
+        raise UserError(f"{name!r} is no grid: choose from {', '.join(GRIDS)}")
+    grid = GRIDS[name]
+    options, flags = tyro.cli(
+        Options,
+        args=rest,
+        prog=f"python -m experiments.grid {name}",
+        description=describe(grid),
+        return_unknown_args=True,
+    )
+    if options.assets and not grid.takes_assets:
+        raise UserError(
+            f"--assets is for smoke; {name} takes --model.source and --scenario.data-dir"
+        )
+    if any(flag.split("=")[0] == "--seed" for flag in flags):
+        raise UserError("--seed is for one run: a grid takes --seeds, as in --seeds 1,2,3")
+    return grid, options, flags
+
+
+def describe(grid: Grid) -> str:
+    """The docstrings of its cells."""
+    texts = [inspect.cleandoc(setting.__doc__) for setting in grid.settings]
+    return f"{grid.title[0].upper()}{grid.title[1:]}.\n\n" + "\n\n".join(texts)
+
+
+def select(grid: Grid, options: Options, flags: list[str]) -> list[Cell]:
+    """The cells, changed as the flags say, for each seed.
+
+    Raises:
+      UserError: a seed is no number, or no cell is left.
+      SystemExit: a flag is wrong.
+    """
+    seeds = _seeds(grid, options.seeds)
+    cells = [cell.with_seed(seed) for seed in seeds for cell in grid.cells(options.assets)]
+    # What is left out need not bear the changes: a --method.strength is for cells that have one.
+    cells = _named(cells, options.only or "")
+    if options.preset:
+        from magmax_jax.cli import presets
+
+        cells = [_with(cell, getattr(presets, options.preset)(cell.config)) for cell in cells]
+    if flags:
+        cells = [_with(cell, _changed(cell.config, flags)) for cell in cells]
+    alike = {cell.config: cell for cell in reversed(cells)}
+    for cell in cells:
+        if alike[cell.config] is not cell:
+            print(f"{cell.name} is {alike[cell.config].name} now, and left out", file=sys.stderr)
+    return [cell for cell in cells if alike[cell.config] is cell]
+
+
+def _named(cells: list[Cell], pattern: str) -> list[Cell]:
+    chosen = [c for c in cells if pattern in c.name or fnmatchcase(c.name, pattern)]
+    if not chosen:
+        names = sorted({f"{cell.setting}/{cell.method}" for cell in cells})
+        raise UserError(f"--only {pattern} matches no cell: there are {', '.join(names)}")
+    return chosen
+
+
+def _with(cell: Cell, config: ExperimentConfig) -> Cell:
+    return Cell(cell.setting, cell.method, config)
+
+
+def _changed(config: ExperimentConfig, flags: list[str]) -> ExperimentConfig:
+    return tyro.cli(ExperimentConfig, args=flags, default=config, prog="python -m experiments.grid")
+
+
+def _seeds(grid: Grid, text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return grid.seeds
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--seeds {text}: numbers with commas between them, as in 1,2,3") from None
+    if min(seeds) < 0:
+        raise UserError(f"--seeds {text}: a seed is not negative")
+    return tuple(dict.fromkeys(seeds))
+
+
+def run_here(cells: list[Cell], out: Path) -> dict[Cell, one.Outcome]:
+    """Runs the cells one after another.
+
+    Raises:
+      Interrupted: the process was asked to stop; the cell that ran has saved and can go on.
+    """
+    outcomes = {}
+    with one.relayed() as relay:
+        for number, cell in enumerate(cells, start=1):
+            one.prepare(cell, out)
+            command = one.command(cell, out)
+            print(f"[{number}/{len(cells)}] {cell.name}\n$ {one.shown(command)}", flush=True)
+            outcomes[cell] = relay.run(command, one.lock_of(cell, out))
+            if relay.signal is not None:
+                raise Interrupted(relay.signal)
+            if outcomes[cell].failed:
+                print(f"{cell.name} failed: {outcomes[cell].reason}", file=sys.stderr)
+    return outcomes
+
+
+def main(argv: list[str]) -> None:
+    """Runs what the command line says.
+
+    Raises:
+      SystemExit: a cell failed (code 1), which did not stop the others.
+    """
+    grid, options, flags = parse(argv)
+    cells = select(grid, options, flags)
+    out = options.out or grid.out
+    states = {cell: one.state(cell, out) for cell in cells}
+    if options.dry_run:
+        from magmax_jax.cli.grid.forecast import forecast
+
+        print(describe(grid))
+        forecast(states, out)
+        return
+    due = [cell for cell, state in states.items() if state in ("to do", "interrupted")]
+    settings = ", ".join(dict.fromkeys(cell.setting for cell in cells))
+    done = len(cells) - len(due)
+    print(f"{out}: {len(cells)} cells, {done} of them done or running elsewhere ({settings})")
+    try:
+        if options.launch.launcher is None:
+            outcomes = run_here(due, out)
+        else:
+            outcomes = options.launch.run(due, out)
+    except Interrupted as interruption:
+        if options.launch.launcher == "slurm":  # where the same command would submit jobs again
+            raise
+        again = f"go on with: python -m experiments.grid {shlex.join(argv)}"
+        raise Interrupted(interruption.signal, again) from None
+    if report(outcomes, out):
+        raise SystemExit(1)
+
+
+def report(outcomes: dict[Cell, one.Outcome], out: Path) -> list[Cell]:
+    """Says at the end which cells failed, and why; these."""
+    failed = {cell: outcome for cell, outcome in outcomes.items() if outcome.failed}
+    elsewhere = [cell.name for cell, ended in outcomes.items() if ended.code == one.ELSEWHERE]
+    if elsewhere:
+        print(f"left to another grid that runs them: {', '.join(elsewhere)}")
+    print(f"tables: python -m experiments.table {out}")
+    if failed:
+        print(f"\n{len(failed)} of {len(outcomes)} cells failed:", file=sys.stderr)
+    for cell, outcome in failed.items():
+        print(f"  {cell.name}: {outcome.reason}", file=sys.stderr)
+        print(f"    {one.shown(one.command(cell, out))}", file=sys.stderr)
+    return list(failed)

@@ -1,0 +1,98 @@
+"""What a grid would run, as a table: states, steps, bytes and computation."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from magmax_jax.cli.grid.cells import State
+from magmax_jax.cli.grid.settings import Cell
+from magmax_jax.errors import UserError
+from magmax_jax.runs.estimate import DataSize, Estimate, data_size, estimate
+
+SUSTAINED = 1e14
+"""Operations a second at which hours are told: what an A100 sustains on a ViT, or so."""
+
+
+def forecast(states: Mapping[Cell, State], out: Path) -> None:
+    """Prints the table; nothing is loaded but data that lies ready, whose labels are counted."""
+    jax.config.update("jax_platforms", "cpu")  # a look must not take a GPU's memory
+    console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, 100)  # a narrow terminal wraps, rather than hide numbers
+    table = Table(box=None, header_style="bold")
+    table.add_column("cell", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for column in ("tasks", "steps", "checkpoints", "PFLOP"):
+        table.add_column(column, justify="right", no_wrap=True)
+    sizes: dict = {}
+    plans, notes = {}, {}
+    for cell, state in states.items():
+        try:
+            plans[cell] = found = estimate(cell.config, _size(sizes, cell))
+        except UserError as error:
+            notes[str(error)] = None
+            table.add_row(cell.name, state, *["?"] * 4)
+            continue
+        notes |= dict.fromkeys(
+            filter(None, (found.inexact and f"~ {found.inexact}", found.unknown))
+        )
+        table.add_row(cell.name, state, str(found.tasks), *_numbers(found))
+    for title, kept in (
+        ("all", list(plans)),
+        ("not done", [cell for cell in plans if states[cell] != "done"]),
+    ):
+        chosen = [plans[cell] for cell in kept]
+        table.add_row(f"{title} ({len(chosen)})", "", "", *_numbers(_sum(chosen)), style="bold")
+    console.print(table)
+    left = _sum([found for cell, found in plans.items() if states[cell] != "done"])
+    if left.flops is not None:
+        hours = left.flops / SUSTAINED / 3600
+        console.print(
+            f"{_short(hours)} GPU-hours to go at {SUSTAINED / 1e12:.0f} TFLOP/s sustained: three "
+            "forward passes for each training image, one for each evaluated one"
+        )
+    for note in notes:
+        console.print(note)
+    console.print(f"cells live in {out}; checkpoints: what a run needs at most while it goes on")
+
+
+def _size(sizes: dict, cell: Cell) -> DataSize:
+    """Of the cell's data, looked at once however many cells have it; a seed divides it alike."""
+    scenario, seed = cell.config.scenario, cell.config.seed
+    if scenario.kind in ("domain", "datasets"):
+        scenario = replace(scenario, num_tasks=1)  # which means nothing there
+    random = scenario.order == "random" or scenario.shuffle_tasks
+    key = scenario, seed if random else None
+    if key not in sizes:
+        sizes[key] = data_size(scenario, seed)
+    return sizes[key]
+
+
+def _sum(plans: list[Estimate]) -> Estimate:
+    def total(values):
+        values = list(values)
+        return None if None in values else sum(values)
+
+    return Estimate(
+        tasks=0,
+        steps=sum(p.steps for p in plans),
+        images=sum(p.images for p in plans),
+        evaluated=sum(p.evaluated for p in plans),
+        nbytes=total(p.nbytes for p in plans),
+        flops=total(p.flops for p in plans),
+        inexact="".join(p.inexact for p in plans),
+        unknown="".join(p.unknown for p in plans),
+    )
+
+
+def _numbers(found: Estimate) -> tuple[str, str, str]:
+    nbytes = "?" if found.nbytes is None else f"{found.nbytes / 1e9:,.2f} GB"
+    flops = "?" if found.flops is None else _short(found.flops / 1e15)
+    return f"{'~' if found.inexact else ''}{found.steps:,}", nbytes, flops
+
+
+def _short(number: float) -> str:
+    return f"{number:,.1f}" if number >= 1 else f"{number:.2g}"

@@ -1,0 +1,60 @@
+"""The grids by name: lists of configurations as plain Python, a docstring each.
+
+A docstring says what its cells reproduce, the expected figure and its source, and the cost.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from magmax_jax.cli.grid.settings import class_incremental, domain_incremental, eight_datasets
+from magmax_jax.cli.grid.settings import smoke as smoke_grid
+from magmax_jax.cli.grid.settings.cell import Cell
+
+Settings = tuple[Callable[..., list[Cell]], ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells to be run for each of some seeds."""
+
+    title: str
+    settings: Settings
+    """Functions that list cells; their docstrings say what for."""
+    seeds: tuple[int, ...] = (5,)
+    """Published is 5 alone."""
+    out: Path = Path("runs/paper")
+    """Where cells live; grids that share cells share it."""
+    takes_assets: bool = False
+
+    def cells(self, assets: Path | None) -> list[Cell]:
+        """Of one seed, all different."""
+        given = (assets,) if self.takes_assets else ()
+        cells = [cell for setting in self.settings for cell in setting(*given)]
+        return list({cell.config: cell for cell in cells}.values())
+
+
+CLASS = (
+    class_incremental.cifar100,
+    class_incremental.imagenet_r,
+    class_incremental.cub200,
+    class_incremental.cars,
+)
+DOMAIN = (domain_incremental.imagenet_r_domains, domain_incremental.domainnet)
+EIGHT = (eight_datasets.eight,)
+
+GRIDS = {
+    "class-incremental": Grid("every task brings new classes", CLASS),
+    "domain-incremental": Grid("every task brings a new domain of the same classes", DOMAIN),
+    "eight-datasets": Grid("every task brings another data set", EIGHT),
+    "all": Grid("the three above", (*CLASS, *DOMAIN, *EIGHT)),
+    "smoke": Grid(
+        "a small class- and domain-incremental grid, all methods",
+        (smoke_grid.smoke,),
+        seeds=(1, 2),
+        out=Path("runs/smoke"),
+        takes_assets=True,
+    ),
+}
+
+__all__ = ["GRIDS", "Cell", "Grid"]

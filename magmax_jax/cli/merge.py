@@ -1,0 +1,163 @@
+"""The command `magmax`, which is `python -m magmax_jax`: checkpoints in, a checkpoint out."""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from magmax_jax.errors import UserError, exit_code
+
+if TYPE_CHECKING:  # both take seconds to import: --help and wrong flags do without
+    from magmax_jax.io.safetensors.reader import TensorFiles
+    from magmax_jax.merge_files.job import Prepared
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Merges checkpoints that were fine-tuned from one; any architecture, tensor by tensor.
+
+    Sources are hub ids, directories (single or sharded safetensors), .safetensors files, or runs:
+    RUN is its last model, RUN:zero_shot its theta_0, RUN:RULE@SCALE one of its merges.
+    """
+
+    finetuned: tuple[str, ...] = ()
+    """theta_1 ... theta_T in the order of their tasks."""
+    pretrained: str | None = None
+    """theta_0; a state knows it."""
+    output: Path | None = None
+    """Directory to write; it appears whole or not at all."""
+    rule: str | None = None
+    """How to merge: max_magnitude (the default), average, ties, ... (see magmax_jax.rules)."""
+    scale: float | None = None
+    """lambda in theta_0 + lambda tau; none means the rule's published default."""
+    options: tuple[str, ...] = ()
+    """Of the rule, as KEY=VALUE: density=0.1, several values with commas: weights=1,2,3."""
+    seed: int = 0
+    """Of rules that draw."""
+    include: tuple[str, ...] = ()
+    """Shell patterns of the tensors to merge (default: all): vision_model.* visual_projection.*"""
+    exclude: tuple[str, ...] = ()
+    """Patterns of tensors to keep as theta_0 has them."""
+    out_dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    """Of merged tensors; none means theta_0's. Merging is computed in float32."""
+    state: Path | None = None
+    """File that keeps the online state: merge the next model without the earlier ones."""
+    checksums: bool = True
+    """Put the sha256 of every source into the model card and the state."""
+    dry_run: bool = False
+    """Read headers only; report what would be done and every problem."""
+
+    def __call__(self) -> None:
+        from magmax_jax.merge_files.job import Prepared, Request
+
+        console = Console(highlight=False, markup=False, soft_wrap=True)
+        request = Request(
+            self.pretrained, self.finetuned, self.rule, self.scale, _options(self.options),
+            self.seed, self.include, self.exclude, self.out_dtype, self.state, self.checksums,
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
+            prepared = Prepared(request, _opener(Path(temporary)))
+            self._run(prepared, console)
+
+    def _run(self, prepared: "Prepared", console: Console) -> None:
+        if self.dry_run:
+            console.print(prepared.describe())
+            prepared.plan.check()
+            return
+        if self.output is None:
+            raise UserError("--output names no directory to write")
+        columns = (
+            TextColumn("merging"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        shown = Console(stderr=True)
+        with Progress(*columns, console=shown, disable=not shown.is_terminal) as bar:
+            task = bar.add_task("", total=prepared.bytes_read)
+            story = prepared.run(self.output, lambda nbytes: bar.advance(task, nbytes))
+        console.print(
+            f"{self.output}: {story.rule} of {len(story.tasks)} models at scale {prepared.scale:g}"
+        )
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Prints what a checkpoint or a state holds: parts, norms, tasks, the share of each."""
+
+    source: tyro.conf.Positional[str]
+    """Hub id, directory, .safetensors file, RUN[:MODEL], or a state that a merge wrote."""
+
+    def __call__(self) -> None:
+        from magmax_jax.merge_files.inspect import inspect
+
+        with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
+            shown = inspect(self.source, _opener(Path(temporary)))
+        Console(highlight=False).print(shown)
+
+
+def _opener(temporary: Path) -> Callable[[str], "TensorFiles"]:
+    """Opens sources; what a run keeps in its own format is first written out in `temporary`."""
+    from magmax_jax.io.safetensors.reader import open_tensors
+    from magmax_jax.runs.model_ref import model_of_run
+
+    def open_source(source: str) -> "TensorFiles":
+        found = model_of_run(source)
+        if found is None:
+            return open_tensors(source)
+        from magmax_jax.runs.export import export
+
+        run, model = found
+        directory = temporary / f"{len(list(temporary.iterdir()))}-{run.name}-{model}"
+        export(run, model, directory)
+        return open_tensors(directory)
+
+    return open_source
+
+
+def _options(texts: tuple[str, ...]) -> dict[str, Any]:
+    """KEY=VALUE as numbers where they look like some, KEY=VALUE,VALUE as tuples of them."""
+    options = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise UserError(f"--options: {text!r} is not KEY=VALUE")
+        values = tuple(_value(part) for part in value.split(","))
+        options[key.replace("-", "_")] = values if len(values) > 1 else values[0]
+    return options
+
+
+def _value(text: str) -> bool | int | float | str:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line `argv` (the process's own by default) and returns its exit code."""
+    commands = {"merge": Merge, "inspect": Inspect}
+
+    def command() -> None:
+        tyro.extras.subcommand_cli_from_dict(commands, prog="magmax", args=argv)()
+
+    return exit_code(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Data sets, downloaded and prepared once: `python -m experiments.prepare NAME...|all`."""
+
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from magmax_jax.errors import UserError, exit_code
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Downloads data sets, prepares them for reading without TensorFlow, and verifies them.
+
+    What is finished is only verified: the numbers of images and of classes against the published
+    ones, for most data sets also those of each class, and every record against what was recorded in
+    magmax.json when it was prepared.
+    """
+
+    names: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NAME...")] = ()
+    """Data sets as --scenario.dataset takes them, "all" of them, a list of them (eight, fourteen,
+    twenty), or TFDS builder[/config]."""
+    data_dir: Path | None = None
+    """Where prepared data sets lie; TFDS's own, ~/tensorflow_datasets, by default."""
+    manual_dir: Path | None = None
+    """Archives that you fetched yourself, DIR/ARCHIVE or DIR/NAME/ARCHIVE, are taken from here."""
+    repacked: bool = False
+    """Take them also where they are not the publishers' files bit by bit; what is in them is
+    verified all the same."""
+    verify: bool = False
+    """Only look at what is there: nothing is prepared, written or removed."""
+    keep_archives: bool = True
+    """Keep what was downloaded beside the prepared data."""
+
+
+def main(argv: list[str]) -> None:
+    """Prepares what the command line says; one data set that fails does not stop the others."""
+    chosen = tyro.cli(Prepare, args=argv, prog="python -m experiments.prepare")
+    names = _names(chosen.names)
+    # TensorFlow, where it is needed, is to be quiet and to leave the GPUs alone.
+    os.environ |= {
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_ENABLE_ONEDNN_OPTS": "0",  # the level does not keep it from telling of these
+    }
+    from magmax_jax.cli.prepare_bars import Bars
+    from magmax_jax.data.prepare.prepare import Options, known, prepare
+
+    data_dir = chosen.data_dir and str(chosen.data_dir.expanduser())
+    for name in names:
+        known(name, data_dir)
+    options = Options(
+        data_dir, chosen.manual_dir, chosen.verify, chosen.repacked, chosen.keep_archives
+    )
+    display, failed = Bars(), {}
+    for name in names:
+        code = _attempt(lambda name=name: prepare(name, options, display))
+        if code == 130:
+            raise SystemExit(130)  # its sentence is told already
+        if code:
+            failed[name] = code
+    if not failed:
+        return
+    if len(names) > 1:
+        print(f"not prepared: {', '.join(failed)} ({len(failed)} of {len(names)})", file=sys.stderr)
+    raise SystemExit(1 if 1 in failed.values() else 2)
+
+
+def _names(given: tuple[str, ...]) -> list[str]:
+    """Names in their order, each once; all and lists of the catalogue taken apart."""
+    from magmax_jax.data.datasets.catalogue import DATA_SETS, LISTS
+
+    lists = {name: [entry.split("@")[0] for entry in LISTS[name]] for name in LISTS}
+    lists["all"] = list(DATA_SETS)
+    if not given:
+        raise UserError(f"name a data set, or more: {', '.join(DATA_SETS)}, or all of them: all")
+    return list(dict.fromkeys(name for word in given for name in lists.get(word, [word])))
+
+
+def _attempt(command) -> int:
+    """`exit_code`, which lets bugs through; here they end one data set only."""
+    try:
+        return exit_code(command)
+    except Exception:
+        traceback.print_exc()
+        return 1

@@ -1,0 +1,41 @@
+"""Runs as one page: `python -m experiments.report RUN [RUN ...]`."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from magmax_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Report:
+    """Writes index.html, one file that needs nothing else, with the same figures as PNG and SVG
+    files and the numbers as CSV files beside it. Runs of one scenario are compared side by side."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Runs, finished or not, or folders that hold some at any depth."""
+    out: Path | None = None
+    """A folder for the report; by default report/ in the run or folder, of several runs/report. An
+    earlier report there is replaced."""
+
+
+def main(argv: list[str]) -> None:
+    """Writes what the command line says."""
+    chosen = tyro.cli(Report, args=argv, prog="python -m experiments.report")
+    if not chosen.runs:
+        raise UserError("no RUNS are given: name runs, or folders that hold some")
+    from magmax_jax.report.runs import find
+    from magmax_jax.report.write import build, check
+
+    out = chosen.out
+    if out is None:
+        out = Path("runs/report") if len(chosen.runs) > 1 else chosen.runs[0] / "report"
+    runs, notes = find(chosen.runs)
+    check(out)
+    for note in notes:
+        print(note, file=sys.stderr)
+    page = build(runs, out)
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    print(f"{page}: {count}, {page.stat().st_size / 1e6:.1f} MB; figures and CSV files beside it")

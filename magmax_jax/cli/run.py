@@ -1,0 +1,132 @@
+"""One experiment: `python -m experiments.run PRESET [--field value ...]`."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from magmax_jax.cli.engine import Engine
+from magmax_jax.cli.presets import PRESETS, paper
+from magmax_jax.config import ExperimentConfig, SweepConfig
+from magmax_jax.errors import Interrupted, UserError
+from magmax_jax.evaluation.rows import Row
+
+USAGE = f"""\
+usage: python -m experiments.run PRESET [--field value ...]
+       python -m experiments.run --config FILE [--field value ...]
+
+presets
+{{presets}}
+Every field of a preset can be changed: python -m experiments.run {next(iter(PRESETS))} --help
+A run's config.json is such a FILE: it runs the same experiment again."""
+
+
+VALIDATION = 0.1
+"""Share of the training images that is held out where a scale is to be chosen."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What to run, and where its results go."""
+
+    config: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
+    out: Path
+    """Directory of the run: config.json, about.json, results.jsonl, metrics.jsonl, counts/,
+    checkpoints/, report/."""
+    overwrite: bool = False
+    """Replace a run that lies in the directory already."""
+    preset: Literal["paper"] | None = None
+    """paper: what the published code does tacitly, it does here, too (warm-up, EWC's Fisher, TIES'
+    20 %, the average of domains, class names); fields that you set stay as you set them."""
+    resume: bool = True
+    """Go on with a run of this configuration that lies in the directory already."""
+    boards: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Show every step's numbers there, too; their packages are not installed with this one."""
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
+
+
+def parse(argv: list[str]) -> Launch:
+    """The command line as a launch.
+
+    Raises:
+      UserError: the preset or the file does not exist.
+      SystemExit: a flag is wrong (code 2), or help was asked for (code 0).
+    """
+    first, rest = (argv[0], argv[1:]) if argv else ("--help", [])
+    if first in ("-h", "--help"):
+        presets = "".join(f"  {name:<12}{text}\n" for name, (text, _) in PRESETS.items())
+        print(USAGE.format(presets=presets))
+        raise SystemExit(0)
+    if first == "--config" or first.startswith("--config="):
+        file, rest = (first[9:], rest) if "=" in first else ("".join(rest[:1]), rest[1:])
+        if not file:
+            raise UserError("--config needs a FILE, the config.json of a run")
+        base, description = ExperimentConfig.from_file(file), f"The configuration in {file}."
+        name = Path(file).parent.name or "config"
+    elif first in PRESETS:
+        description, base = PRESETS[first]
+        name = first
+    else:
+        raise UserError(
+            f"{first!r} is no preset: choose from {', '.join(PRESETS)}, or --config FILE"
+        )
+
+    def read(base: ExperimentConfig) -> Launch:
+        return tyro.cli(
+            Launch,
+            args=rest,
+            prog=f"python -m experiments.run {first}",
+            description=description,
+            default=Launch(base, out=Path("runs") / name),
+        )
+
+    launch = read(base)
+    # What the paper does depends on the method and the scenario, and yields to what the user says;
+    # so do the images that a sweep needs to choose a scale.
+    if launch.preset == "paper":
+        base = paper(launch.config)
+        launch = read(base)
+    if launch.sweep.rules and first in PRESETS:
+        held_out = replace(launch.config.scenario, validation=VALIDATION)
+        launch = read(replace(launch.config, scenario=held_out))
+    return launch
+
+
+def main(argv: list[str]) -> None:
+    """Runs what the command line says."""
+    launch = parse(argv)
+    launch.engine.start()
+    # JAX and its company take seconds to import: --help and wrong flags do without.
+    from magmax_jax import report
+    from magmax_jax.runs.directory import RunDirectory
+    from magmax_jax.runs.model_ref import model_of_run
+    from magmax_jax.runs.progress import TerminalProgress
+    from magmax_jax.runs.train import run
+
+    out = RunDirectory(launch.out, launch.overwrite, resume=launch.resume)
+    if launch.sweep.rules and not launch.overwrite and model_of_run(str(launch.out)):
+        differing = out.differs(launch.config)
+        if len(differing) == 1 and differing[0].startswith("scenario.validation: 0.0 there"):
+            raise UserError(
+                f"{launch.out} holds this run without images held out to choose a scale on: sweep "
+                f"it with python -m experiments.evaluate {launch.out} --sweep.rules "
+                f"{' '.join(launch.sweep.rules)}, or choose another --out"
+            )
+    again = shlex.join(word for word in argv if word != "--overwrite")
+    command = f"python -m experiments.run {again}"
+    progress = TerminalProgress()
+
+    def show(rows: Sequence[Row], scenario: str) -> None:
+        picture = out.report / "accuracy.png"
+        report.plot(rows, scenario, picture)
+        progress.say(report.table(rows, scenario))
+        progress.say(f"{picture} shows accuracy over tasks")
+
+    try:
+        run(launch.config, out, progress, launch.boards, command, launch.sweep, show)
+    except Interrupted as interruption:
+        raise Interrupted(interruption.signal, f"resume with: {command}") from None

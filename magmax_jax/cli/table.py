@@ -1,0 +1,161 @@
+"""The paper's tables of our runs: `python -m experiments.table RUNS... [--format latex]`."""
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from magmax_jax.errors import UserError
+from magmax_jax.io.atomic import write_text
+from magmax_jax.report.paper_table import (
+    Column,
+    Metric,
+    Protocol,
+    columns,
+    find_runs,
+    mean_std,
+    row_names,
+)
+
+TITLES = {
+    "last": "accuracy after the last task, %",
+    "forgetting": "forgetting, points, mean over the tasks",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Finished runs as a table: a row for each method, a column for each setting, mean and standard
+    deviation over seeds; published figures stand in brackets beside ours."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Runs, or folders that hold some at any depth."""
+    format: Literal["markdown", "csv", "latex"] = "markdown"
+    """csv has a line for each value, with its source."""
+    metric: Metric = "last"
+    protocol: Protocol | None = None
+    """agnostic: among all classes; aware: among the task's own; by default as published: agnostic,
+    but aware for several data sets, whose mean is taken."""
+    output: Path | None = None
+    """A file to write, instead of the terminal."""
+
+
+def markdown(found: Sequence[Column], metric: Metric) -> str:
+    """A table of pipes, and a note for each source of published figures."""
+    sources = _sources(found) if metric == "last" else {}
+    lines = [["method", *(column.title for column in found)], ["---", *["---:"] * len(found)]]
+
+    def beside(percent: float, mark: int) -> str:
+        return f" [{percent:.1f}]{_raised(mark)}"
+
+    for name in row_names(found):
+        cells = _cells(found, name, sources, "{:.1f} ± {:.1f} ({})", "{:.1f} ({})", beside)
+        lines.append([name, *cells])
+    brackets = "; in brackets: published" if sources else ""
+    caption = f"{TITLES[metric]}: mean ± standard deviation (number of seeds){brackets}"
+    notes = "".join(f"{_raised(number)} {source}\n" for source, number in sources.items())
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return f"{table}\n{caption}\n" + (f"\n{notes}" if notes else "")
+
+
+def latex(found: Sequence[Column], metric: Metric) -> str:
+    """A tabular of the package booktabs; the notes are comments."""
+    sources = _sources(found) if metric == "last" else {}
+    lines = [" & ".join(["method", *(_escaped(column.title) for column in found)])]
+    beside = " [{:.1f}$^{{{}}}$]".format
+    for name in row_names(found):
+        cells = _cells(found, name, sources, "${:.1f} \\pm {:.1f}$", "${:.1f}$", beside)
+        lines.append(" & ".join([_escaped(name), *cells]))
+    head, *body = (f"{line} \\\\\n" for line in lines)
+    notes = "".join(f"% {number}: {source}\n" for source, number in sources.items())
+    seeds = sorted({len(v) for column in found for v in column.values.values()})
+    counts = " or ".join(map(str, seeds))
+    return (
+        f"% {TITLES[metric]}: mean and standard deviation over {counts} seeds\n"
+        f"\\begin{{tabular}}{{l{'r' * len(found)}}}\n\\toprule\n{head}\\midrule\n"
+        f"{''.join(body)}\\bottomrule\n\\end{{tabular}}\n{notes}"
+    )
+
+
+def as_csv(found: Sequence[Column], metric: Metric) -> str:
+    """A line for each setting and method; numbers with all their digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["setting", "method", "mean", "std", "seeds", "published", "source"])
+    for column in found:
+        for name in row_names([column]):
+            mean, std, count = mean_std(column.values[name].values())
+            figure = column.published.get(name) if metric == "last" else None
+            published = (figure.percent, figure.source) if figure else ("", "")
+            spread = "" if std is None else std
+            writer.writerow([column.title, name, mean, spread, count, *published])
+    return text.getvalue()
+
+
+FORMATS = {"markdown": markdown, "latex": latex, "csv": as_csv}
+
+
+def _cells(
+    found: Sequence[Column],
+    name: str,
+    sources: dict[str, int],
+    several: str,
+    one: str,
+    beside: Callable[[float, int], str],
+) -> list[str]:
+    """One row: our values, and `beside` of each published figure and its source's number."""
+    cells = []
+    for column in found:
+        figure = column.published.get(name)
+        mark = sources.get(figure.source) if figure else None
+        published = beside(figure.percent, mark) if mark else ""
+        cells.append(_value(column, name, several, one) + published)
+    return cells
+
+
+def _value(column: Column, name: str, several: str, one: str) -> str:
+    if name not in column.values:
+        return ""
+    mean, std, count = mean_std(column.values[name].values())
+    return one.format(mean, count) if std is None else several.format(mean, std, count)
+
+
+def _sources(found: Sequence[Column]) -> dict[str, int]:
+    """Sources of the figures beside our rows, numbered."""
+    rows = row_names(found)
+    listed = [f.source for c in found for name, f in c.published.items() if name in rows]
+    return {source: number for number, source in enumerate(dict.fromkeys(listed), start=1)}
+
+
+def _raised(number: int) -> str:
+    return str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("_", "\\_").replace("%", "\\%").replace("&", "\\&")
+
+
+def main(argv: list[str]) -> None:
+    """Shows or writes what the command line says."""
+    chosen = tyro.cli(Table, args=argv, prog="python -m experiments.table")
+    if not chosen.runs:
+        raise UserError("no RUNS are given: name runs, or folders that hold some")
+    runs, notes = find_runs(chosen.runs)
+    for note in notes:
+        print(note, file=sys.stderr)
+    if not runs:
+        where = ", ".join(map(str, chosen.runs))
+        raise UserError(f"{where}: no finished run is there; give runs, or folders that hold some")
+    text = FORMATS[chosen.format](columns(runs, chosen.metric, chosen.protocol), chosen.metric)
+    if chosen.output is None:
+        print(text, end="")
+        return
+    try:
+        write_text(chosen.output, text)
+    except OSError as error:
+        raise UserError(f"{chosen.output} cannot be written ({error.strerror})") from None

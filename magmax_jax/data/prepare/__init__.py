@@ -1,0 +1,1 @@
+"""Data sets downloaded, written as array_record and verified."""

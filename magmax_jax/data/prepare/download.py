@@ -1,0 +1,207 @@
+"""The one step that may need TensorFlow: a data set's archives, downloaded and written anew."""
+
+import contextlib
+import fcntl
+import importlib.util
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import downloader
+
+from magmax_jax.data.prepare import archives, fingerprint
+from magmax_jax.data.prepare.errors import INSTALL, told
+from magmax_jax.errors import UserError
+
+downloader.MAX_RETRIES = 4  # TFDS's 15 take a quarter of an hour to say that there is no network
+
+
+class NullDisplay:
+    """Shows nothing: for tests, and for callers with a display of their own."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def preparing(self, name: str) -> AbstractContextManager[None]:
+        """While TFDS downloads and writes, with bars of its own."""
+        tfds.disable_progress_bar()
+        return contextlib.nullcontext()
+
+    def reading(self, name: str, records: int) -> AbstractContextManager[Callable[[int], None]]:
+        """A bar over records; yields what to call with each number read."""
+        return contextlib.nullcontext(lambda count: None)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where data sets lie, and what may be done to prepare them."""
+
+    data_dir: str | None = None
+    """None: TFDS's own."""
+    manual_dir: Path | None = None
+    """Archives that the user fetched; None: TFDS's own, downloads/manual in the data directory."""
+    verify: bool = False
+    """Only look: nothing is prepared, written or removed."""
+    repacked: bool = False
+    """Take archives of `manual_dir` whose checksums are not the publishers'."""
+    keep_archives: bool = True
+
+
+def make(
+    builder: tfds.core.DatasetBuilder, name: str, options: Options, display: NullDisplay
+) -> None:
+    """Downloads what a builder needs and writes it as array_record, whole or not at all.
+
+    Args:
+      name: of the data set, and of the folder in `manual_dir` that may hold its archives.
+
+    Raises:
+      UserError: something to be installed, to be fetched or to be made room for.
+    """
+    title = fingerprint.title(builder)
+    if options.verify:
+        raise UserError(f"{title} is not prepared in {builder.data_dir}: leave out --verify")
+    _require_modules(builder)
+    root = Path(builder.data_dir_root)
+    folder = archives.by_hand_folder(options.manual_dir or root / "downloads" / "manual", name)
+    if options.manual_dir and not folder.is_dir():
+        raise UserError(f"--manual-dir {folder}: there is no such folder")
+    archives.require_by_hand(builder, folder)
+    extracted = downloads(builder) / "extracted"
+    with _alone(builder):
+        _clean(builder, extracted)
+        _require_room(builder, folder)
+        managers = archives.use_local(builder, folder, options.repacked)
+        display.say(f"{title}: preparing in {builder.data_dir}")
+        try:
+            # TFDS prints what it does, and what it misses.
+            with display.preparing(title), contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare(
+                    download_dir=root / "downloads",
+                    download_config=tfds.download.DownloadConfig(
+                        manual_dir=folder, extract_dir=extracted, try_download_gcs=False
+                    ),
+                    file_format="array_record",
+                )
+        except Exception as error:
+            for manager in managers:  # its other archives may still be on their way
+                manager._downloader._executor.shutdown(cancel_futures=True)
+            raise told(error, builder, folder) or error from None
+        finally:
+            _clean(builder, extracted)
+
+
+def remove_archives(builder: tfds.core.DatasetBuilder) -> None:
+    """Removes what was downloaded for a builder.
+
+    Raises:
+      UserError: another process prepares it, and may need what lies there.
+    """
+    folder = downloads(builder)
+    if not folder.is_dir():
+        return
+    with _alone(builder):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def _require_modules(builder: tfds.core.DatasetBuilder) -> None:
+    if builder.name == "gtsrb":  # ours, which does without
+        return
+    needed = ("tensorflow", "importlib_resources", *archives.MODULES.get(builder.name, ()))
+    missing = [module for module in needed if importlib.util.find_spec(module) is None]
+    if missing:
+        raise UserError(
+            f"{builder.name} needs {archives.listed(missing)} to be prepared (not to be read): "
+            f"{INSTALL}"
+        )
+
+
+def _require_room(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
+    """At least for what is to be downloaded, and for unpacking it: how much more is not known."""
+    there = archives.downloaded(downloads(builder))
+    copies = 0 if builder.name in archives.READ_PACKED else 1
+    sizes: dict[str, int] = {}
+    for archive in archives.archives(builder):
+        file = folder / archive.name
+        if file.is_file():
+            sizes[archive.name] = copies * file.stat().st_size
+        else:
+            sizes[archive.name] = (copies + (archive.url not in there)) * int(archive.size or 0)
+    needed = sum(sizes.values())
+    free = shutil.disk_usage(downloads(builder)).free
+    if needed > free:
+        raise UserError(
+            f"{builder.name} takes at least {needed / 1e9:.1f} GB to prepare and "
+            f"{builder.data_dir_root} has {free / 1e9:.1f} GB free: make room, or pass another "
+            "--data-dir"
+        )
+
+
+@contextlib.contextmanager
+def _alone(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
+    """Keeps other processes from preparing the same builder: they would share unfinished files."""
+    handle = _lock(builder)
+    try:
+        yield
+    finally:
+        _tidy(builder)
+        os.close(handle)
+
+
+def _lock(builder: tfds.core.DatasetBuilder) -> int:
+    """A handle of the folder of archives, which no other process has locked."""
+    folder = downloads(builder)
+    for _ in range(10):  # the last holder may tidy the folder away just now
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as closing:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+            closing.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                break
+            if os.path.samestat(os.fstat(handle), folder.stat()):
+                closing.pop_all()
+                return handle
+    raise UserError(
+        f"another process prepares {builder.name} in {builder.data_dir_root}: wait for it"
+    )
+
+
+def _clean(builder: tfds.core.DatasetBuilder, extracted: Path) -> None:
+    """Removes what an interruption left unfinished; finished archives stay."""
+    shutil.rmtree(extracted, ignore_errors=True)
+    unfinished = [
+        *Path(builder.data_dir).parent.glob("incomplete.*"),
+        *downloads(builder).rglob("*.tmp.*"),
+    ]
+    for folder in unfinished:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tidy(builder: tfds.core.DatasetBuilder) -> None:
+    """Removes folders that are empty because nothing came of them; the lock's own comes last."""
+    root = Path(builder.data_dir_root)
+    prepared = root / builder.name
+    with contextlib.suppress(OSError):
+        Path(builder.data_dir).parent.rmdir()
+    if [path.name for path in prepared.glob("*")] == [".config"]:  # TFDS's note of the default one
+        shutil.rmtree(prepared, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        downloads(builder).rmdir()
+        (root / "downloads").rmdir()
+
+
+def downloads(builder: tfds.core.DatasetBuilder) -> Path:
+    """Where a builder's archives are kept."""
+    return Path(builder.data_dir_root) / "downloads" / builder.name

@@ -1,0 +1,54 @@
+"""One sentence for each thing that can go wrong while a data set is prepared."""
+
+import errno
+import urllib.error
+import urllib.parse
+from pathlib import Path
+
+import requests
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import download_manager, extractor
+
+from magmax_jax.data.prepare import archives, fingerprint
+from magmax_jax.errors import UserError
+
+INSTALL = "pip install -r requirements-prepare.txt"
+"""What to do where TensorFlow, or a package that TFDS prepares with, is missing."""
+
+
+def told(error: Exception, builder: tfds.core.DatasetBuilder, folder: Path) -> UserError | None:
+    """The sentence for what can go wrong outside of the code; None for anything else."""
+    name = fingerprint.title(builder)
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    if isinstance(error, UserError):
+        return error
+    if isinstance(
+        error, (tfds.download.DownloadError, requests.RequestException, urllib.error.URLError)
+    ):
+        if isinstance(error, requests.ConnectionError) and error.request is not None:
+            reason = f"no connection to {urllib.parse.urlsplit(error.request.url).hostname}"
+        how = archives.how_to_fetch(builder, folder)
+        return UserError(f"{name} cannot be downloaded ({reason}): {how}")
+    if isinstance(error, download_manager.NonMatchingChecksumError):
+        return UserError(
+            f"{name}: {reason.rstrip(':')}: {archives.how_to_fetch(builder, folder)}; an archive "
+            "of yours that was packed anew is taken with --repacked"
+        )
+    if isinstance(error, ImportError):
+        return UserError(f"{name} needs more to be prepared ({reason}): {INSTALL}")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return UserError(f"{name}: {error.strerror} in {builder.data_dir_root}: pass --data-dir")
+    if archives.damaged(error):
+        return UserError(
+            f"{name}: an archive is damaged or not the publishers' ({reason}): fetch it again, and "
+            f"remove what is there, in {folder} or in {builder.data_dir_root}/downloads/"
+            f"{builder.name}"
+        )
+    # What a builder finds in archives of another layout: TFDS's reader, TensorFlow's, its own.
+    layout = (extractor.ExtractError, FileNotFoundError, AssertionError)
+    if isinstance(error, layout) or type(error).__module__.startswith("tensorflow."):
+        return UserError(
+            f"{name}: the archives do not hold what they should ({reason}); "
+            f"{archives.how_to_fetch(builder, folder)}"
+        )
+    return None

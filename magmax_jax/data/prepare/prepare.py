@@ -1,0 +1,119 @@
+"""Data sets by name, prepared for reading without TensorFlow, and verified."""
+
+import contextlib
+import io
+
+import tensorflow_datasets as tfds
+from google.protobuf import json_format
+
+from magmax_jax.data.datasets.catalogue import DATA_SETS, DataSet
+from magmax_jax.data.prepare import expected, fingerprint
+from magmax_jax.data.prepare.download import NullDisplay, Options, make, remove_archives
+from magmax_jax.data.prepare.errors import INSTALL
+from magmax_jax.data.published import expand
+from magmax_jax.data.readers import gtsrb
+from magmax_jax.data.readers.tfds import builder_of, info_damaged, why
+from magmax_jax.data.readers.tfds_records import quiet
+from magmax_jax.errors import UserError
+
+__all__ = ["NullDisplay", "Options", "gtsrb", "known", "parts", "prepare"]
+
+
+def parts(name: str) -> list[tuple[str, DataSet | None]]:
+    """TFDS builders that make up a data set, each with its entry in the catalogue (`expand`)."""
+    builders, data = expand(name)
+    return [(builder, data) for builder in builders]
+
+
+def known(name: str, data_dir: str | None = None) -> None:
+    """Checks a name, before anything is done about it.
+
+    Raises:
+      UserError: neither the catalogue nor TFDS has it, or it is no classification of images.
+    """
+    for part, _ in parts(name):
+        _builder(part, data_dir)
+
+
+def prepare(name: str, options: Options, display: NullDisplay | None = None) -> None:
+    """Downloads, prepares and verifies a data set; what is finished is only verified.
+
+    Raises:
+      UserError: it cannot be had, or what lies there is not what it should be.
+    """
+    display = display or NullDisplay()
+    for part, data in parts(name):
+        with quiet():
+            builder = _builder(part, options.data_dir)
+            new = not builder.is_prepared()
+            if new:
+                make(builder, data.name if data else builder.name, options, display)
+            elif not {"array_record", "parquet"} & _formats(builder):
+                raise UserError(
+                    f"{fingerprint.title(builder)} is prepared as {', '.join(_formats(builder))} "
+                    f"in {builder.data_dir}, which needs TensorFlow to read: remove it, or pass "
+                    "another --data-dir"
+                )
+            _verify(builder, data, new, options.verify, display)
+    if not (options.keep_archives or options.verify):
+        remove_archives(builder)
+
+
+def _builder(part: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    try:
+        with quiet(), contextlib.redirect_stdout(io.StringIO()):
+            builder = builder_of(part, data_dir)
+    except ImportError as error:  # a builder whose definition alone takes TensorFlow, or more
+        raise UserError(
+            f"{part} needs more than the product ({str(error).splitlines()[-1]}): {INSTALL}"
+        ) from None
+    except (ValueError, AssertionError) as error:
+        raise UserError(
+            f"no data set {part!r} ({why(part, error)}): choose from {', '.join(DATA_SETS)}, or a "
+            "TFDS builder[/config]"
+        ) from None
+    except json_format.ParseError as error:
+        raise UserError(info_damaged(part, data_dir, error)) from None
+    features = dict(builder.info.features.items())
+    label = features.get("label")
+    if "image" not in features or not isinstance(label, tfds.features.ClassLabel):
+        raise UserError(
+            f"{part} has the features {', '.join(features)}: a scenario needs image and label, one "
+            "class of several"
+        )
+    return builder
+
+
+def _verify(
+    builder: tfds.core.DatasetBuilder,
+    data: DataSet | None,
+    new: bool,
+    only_look: bool,
+    display: NullDisplay,
+) -> None:
+    name = fingerprint.title(builder)
+    records = sum(split.num_examples for split in builder.info.splits.values())
+    try:
+        with display.reading(name, records) as advance:
+            found = fingerprint.examine(builder, advance)
+        recorded = fingerprint.compare(builder, found)
+        told = expected.check(builder, data, found, new)
+        if data and data.split:
+            fingerprint.check_division(builder, data.split, data.train, recorded, not only_look)
+    except UserError as error:
+        # What took hours stays: the table of published numbers may be wrong, too.
+        hint = f"; what was prepared stays in {builder.data_dir}" if new else ""
+        raise UserError(f"{error}{hint}") from None
+    if recorded:
+        state = "as recorded"
+    elif only_look:
+        state = "not recorded: --verify writes nothing"
+    elif fingerprint.record(builder, found):
+        state = f"recorded in {fingerprint.RECORD}"
+    else:
+        state = f"not recorded: {builder.data_dir} cannot be written"
+    display.say(f"{name}: {told}; {state}")
+
+
+def _formats(builder: tfds.core.DatasetBuilder) -> set[str]:
+    return {kind.value for kind in builder.info.available_file_formats()}

@@ -1,0 +1,108 @@
+"""Records of a prepared TFDS data set, whose images stay encoded until they are asked for."""
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from magmax_jax.data.pipeline.decode import decode_rgb
+from magmax_jax.errors import UserError
+
+_CHUNK = 1024  # records fetched together while columns are read
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records of one data source, decoded when indexed: images[i] is uint8 (height, width, 3)."""
+
+    name: str
+    records: Any
+    """TFDS's own data source, which leaves images encoded and reopens its files after pickling."""
+    rows: np.ndarray
+    """int64 (n,): which of the records, in order."""
+    folder: str = "its folder"
+    """Where its files lie, for the sentence that tells of damage."""
+    transposed: bool = False
+    """Rows and columns are exchanged in the files: images[i] has them in their places again."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.read(index)
+
+    def read(self, index: int, least: int | None = None) -> np.ndarray:
+        """uint8 (height, width, 3); `least` is `decode_rgb`'s."""
+        row = int(self.rows[index])
+        where = f"{self.name}: record {row}"
+        with damage_told(where, self.folder):
+            # Pillow decodes greyscale and palettes to RGB alike, and TFDS would ask for OpenCV.
+            image = Image.open(io.BytesIO(self.records[row]["image"]))
+        pixels = decode_rgb(image, where, least)
+        return np.ascontiguousarray(pixels.transpose(1, 0, 2)) if self.transposed else pixels
+
+
+@contextlib.contextmanager
+def damage_told(what: str, folder: str) -> Iterator[None]:
+    """Whatever a prepared data set raises while it is read becomes one sentence.
+
+    What array_record and protobuf raise for damaged files differs by where the damage is.
+
+    Raises:
+      UserError: a file is damaged or gone.
+    """
+    try:
+        yield
+    except (UserError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{what} cannot be read ({reason}): a file is damaged or gone; remove {folder} and "
+            "prepare it again with python -m experiments.prepare"
+        ) from None
+
+
+def read_columns(records: Any, key: str | None) -> tuple[np.ndarray, list[str]]:
+    """Every record's label and, of the feature `key`, text; costs no more than reading the files.
+
+    Returns:
+      labels, int32 (n,); n strings, none of them where `key` is None.
+    """
+    labels: list[int] = []
+    texts: list[str] = []
+    for start in range(0, len(records), _CHUNK):
+        rows = range(start, min(start + _CHUNK, len(records)))
+        for record in records.__getitems__(list(rows)):
+            labels.append(record["label"])
+            if key is not None:
+                text = record[key]
+                texts.append(text.decode() if isinstance(text, bytes) else str(text))
+    return np.array(labels, np.int32), texts
+
+
+def encoded(builder: tfds.core.DatasetBuilder) -> dict[str, object]:
+    """Decoders that leave images, and masks, as they are: TFDS would ask for OpenCV."""
+    features = builder.info.features.items()
+    images = [name for name, feature in features if isinstance(feature, tfds.features.Image)]
+    return dict.fromkeys(images, tfds.decode.SkipDecoding())
+
+
+@contextlib.contextmanager
+def quiet():
+    """Keeps TFDS's remarks off the terminal: what matters comes as our own sentence."""
+    loggers = [logging.getLogger(name) for name in ("absl", "urllib3", "tensorflow")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

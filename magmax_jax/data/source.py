@@ -1,0 +1,60 @@
+"""Data sets as random-access sources of uint8 images and their labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One split of a data set of n images; worker processes receive it whole, so it pickles."""
+
+    images: Sequence[np.ndarray]
+    """images[i] is uint8 (height, width, 3); an array, or a view that decodes on demand."""
+    labels: np.ndarray
+    """int32 (n,), indices into `class_names`."""
+    class_names: tuple[str, ...]
+    domains: np.ndarray | None = None
+    """int32 (n,), indices into `domain_names`, -1 for an image without a domain; None where the
+    data set has no domains."""
+    domain_names: tuple[str, ...] = ()
+    image_shape: tuple[int, int] | None = None
+    """(height, width) of every image, None when they differ."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def hold_out(labels: np.ndarray, split: Split) -> np.ndarray:
+    """Divides a data set that has one part only: every fifth image of each class is for testing.
+
+    For digits and unknown builders; `splits.divide` serves the known ones.
+
+    Args:
+      labels: int (n,).
+
+    Returns:
+      int64 (m,), the ascending positions that belong to `split`.
+    """
+    held_out = rank_in_group(labels) % 5 == 4
+    return np.flatnonzero(held_out if split == "test" else ~held_out)
+
+
+def rank_in_group(groups: np.ndarray) -> np.ndarray:
+    """How many earlier entries are in the same group: [3, 7, 3, 3] -> [0, 0, 1, 2].
+
+    Args:
+      groups: int (n,).
+
+    Returns:
+      int64 (n,).
+    """
+    by_group = np.argsort(groups, kind="stable")
+    _, first, inverse = np.unique(groups[by_group], return_index=True, return_inverse=True)
+    rank = np.empty(len(groups), np.int64)
+    rank[by_group] = np.arange(len(groups)) - first[inverse]
+    return rank

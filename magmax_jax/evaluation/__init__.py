@@ -1,0 +1,1 @@
+"""One pass over the test images, its rows, and what the rows of a run say."""

@@ -1,0 +1,142 @@
+"""One pass over the test set, every accuracy out of the same logits.
+
+Letters in shapes: b batch, k classes, t tasks, n domains.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from magmax_jax.data import Batch, Preprocessing
+from magmax_jax.models import normalise
+from magmax_jax.scenarios import Scenario
+from magmax_jax.sharding import Layout, one_device
+
+AHEAD = 2
+"""Batches that are read and preprocessed while another is on its way through the models."""
+
+
+class Counts(NamedTuple):
+    """Exact counts of samples, int32; padding is in none.
+
+    All but `confusion` are (t, 1 + n, k): by task, by no domain and n domains, by class; whatever
+    is asked of a group is a marginal of them.
+
+    Attributes:
+      agnostic: right when the argmax ranges over every class of the scenario.
+      aware: right when it ranges over the classes of the sample's task.
+      agnostic_top5, aware_top5: the label is among the five likeliest of these classes.
+      total: samples.
+      confusion: (k, k), label by prediction among every class.
+    """
+
+    agnostic: jax.Array
+    aware: jax.Array
+    agnostic_top5: jax.Array
+    aware_top5: jax.Array
+    total: jax.Array
+    confusion: jax.Array
+
+    @classmethod
+    def zeros(cls, scenario: Scenario) -> "Counts":
+        k = scenario.num_classes
+        shape = len(scenario.tasks), 1 + len(scenario.domain_names), k
+        groups = (np.zeros(shape, np.int32) for _ in cls._fields[:-1])
+        return cls(*groups, np.zeros((k, k), np.int32))
+
+
+Evaluate = Callable[[Sequence[nnx.State], Iterable[Batch]], list[Counts]]
+"""(models, batches) -> the Counts of each."""
+
+
+def encode(
+    tower: nnx.GraphDef, preprocessing: Preprocessing, params: nnx.State, batch: Batch
+) -> jax.Array:
+    """The image features of a batch as evaluation sees it: float32 (b, p), of length one."""
+    return _features(tower, params, preprocessing.evaluate(batch.image, batch.box))
+
+
+def make_evaluate(
+    tower: nnx.GraphDef,
+    preprocessing: Preprocessing,
+    head: jax.Array,
+    scenario: Scenario,
+    layout: Layout | None = None,
+) -> Evaluate:
+    """A function (models, batches) -> list[Counts], which compiles once for all models of a run.
+
+    Images are read and preprocessed once for all models that it is given, each of which then has
+    its turn with the batch: beside their parameters they take the memory of one.
+
+    Args:
+      tower: the image tower without its parameters.
+      preprocessing: from uint8 images to the tower's pixels, on the device.
+      head: float32 (p, k), over every class of the scenario.
+      scenario: which task each test image and each class belongs to, and which domain.
+      layout: where parameters and batches lie; one device by default.
+    """
+    layout = layout or one_device()
+    place_of = np.stack([scenario.task_of, 1 + scenario.domain_of])  # (2, images)
+    facts = layout.replicate((head, place_of, scenario.class_masks))  # masks: bool (t, k)
+
+    preprocess = jax.jit(preprocessing.evaluate)
+
+    @partial(jax.jit, donate_argnums=1)
+    def eval_step(
+        params: nnx.State, counts: Counts, pixels: jax.Array, batch: Batch, facts
+    ) -> tuple[Counts, jax.Array]:
+        head, place_of, class_masks = facts
+        logits = _features(tower, params, pixels) @ head  # (b, k)
+        task, domain = place_of[:, batch.index]
+        own = jnp.where(class_masks[task], logits, -jnp.inf)
+        agnostic, aware = _rank(logits, batch.label), _rank(own, batch.label)
+
+        def add(count: jax.Array, hit: jax.Array) -> jax.Array:
+            return count.at[task, domain, batch.label].add(hit & batch.mask)
+
+        counted = Counts(
+            add(counts.agnostic, agnostic < 1),
+            add(counts.aware, aware < 1),
+            add(counts.agnostic_top5, agnostic < 5),
+            add(counts.aware_top5, aware < 5),
+            add(counts.total, batch.mask),
+            counts.confusion.at[batch.label, jnp.argmax(logits, axis=1)].add(batch.mask),
+        )
+        return layout.constrain_whole((counted, jnp.sum(batch.mask)))
+
+    def evaluate(models: Sequence[nnx.State], batches: Iterable[Batch]) -> list[Counts]:
+        # A merge's parameters may lie otherwise, and would compile again.
+        models = [layout.params(params) for params in models]
+        counts = [layout.replicate(Counts.zeros(scenario)) for _ in models]
+        done: deque[jax.Array] = deque()
+        for batch in map(layout.batch, batches):
+            pixels = preprocess(batch.image, batch.box)
+            for i, params in enumerate(models):
+                counts[i], samples = eval_step(params, counts[i], pixels, batch, facts)
+            done.append(samples)
+            if len(done) > AHEAD:  # further ahead, pixels would pile up
+                done.popleft().block_until_ready()
+        return jax.device_get(counts)
+
+    return evaluate
+
+
+def _features(tower: nnx.GraphDef, params: nnx.State, pixels: jax.Array) -> jax.Array:
+    return normalise(nnx.merge(tower, params)(pixels))
+
+
+def _rank(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """int32 (b,): classes that come before the label; equal ones in their order, as in argmax.
+
+    A label whose logit is not a number comes behind any number of classes.
+    """
+    mine = jnp.take_along_axis(logits, label[:, None], axis=1)
+    later = jnp.arange(logits.shape[1]) >= label[:, None]
+    behind = (logits < mine) | ((logits == mine) & later)
+    return jnp.where(jnp.isnan(mine[:, 0]), jnp.iinfo(jnp.int32).max, jnp.sum(~behind, axis=1))

@@ -1,0 +1,288 @@
+"""What the accuracies of a run say of learning and forgetting, with the definitions' sources.
+
+Notation: a_(t,i) is the accuracy on task i after t tasks, of T tasks; a_(0,i) is zero-shot; n_i is
+the number of test images of task i. Every mean over tasks comes in two weightings: weighted by n_i
+(each image counts the same) or not (each task counts the same, as in most papers).
+
+Accuracies are of one protocol. 'agnostic' ranges over all classes of the scenario, also those that
+are yet to come, where papers on class-incremental learning range over the classes seen so far: the
+two agree after the last task alone.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from magmax_jax.evaluation.rows import DOMAIN, Row
+
+
+class History(NamedTuple):
+    """Accuracies of one model over a run, of one protocol.
+
+    Attributes:
+      label: finetuned, zero_shot, or RULE@SCALE.
+      tasks: the names of the t tasks in the order learned.
+      accuracy: float64 (1 + T, t) in [0, 1], after 0..T tasks, of each task; row 0 is zero-shot
+        accuracy; NaN where nothing was measured. T < t in a run that is not finished, and T = 1 in
+        joint training.
+      overall: float64 (1 + T,), of all test images.
+      counts: int64 (t,), test images of each task.
+    """
+
+    label: str
+    tasks: tuple[str, ...]
+    accuracy: np.ndarray
+    overall: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def learned(self) -> int:
+        """Tasks behind the latest evaluation; 0 where there was none after a task."""
+        measured = np.flatnonzero(~np.isnan(self.overall))
+        return int(measured[-1]) if measured.size else 0
+
+    def first(self, tasks: int) -> "History":
+        """As if the scenario had ended after this many tasks: theirs alone, and only until then."""
+        accuracy = self.accuracy[: 1 + tasks, :tasks]
+        counts = self.counts[:tasks]
+        overall = accuracy @ (counts / counts.sum())
+        return History(self.label, self.tasks[:tasks], accuracy, overall, counts)
+
+
+class Both(NamedTuple):
+    """A measure in both weightings, None where it is not defined.
+
+    Attributes:
+      weighted: every test image counts the same.
+      task_mean: every task counts the same.
+    """
+
+    weighted: float | None
+    task_mean: float | None
+
+
+class Measures(NamedTuple):
+    """All measures of one model; what each is, the functions of these names say."""
+
+    last_accuracy: Both
+    incremental_accuracy: Both
+    forgetting: Both
+    backward_transfer: Both
+    forward_transfer: Both
+    intransigence: Both
+
+
+def task_names(rows: Sequence[Row]) -> list[str]:
+    """The tasks in the order learned, as every evaluation lists them."""
+    groups = dict.fromkeys(row.group for row in rows if _counts_here(row))
+    return [group for group in groups if group != "all" and not group.startswith(DOMAIN)]
+
+
+def histories(rows: Sequence[Row], protocol: str) -> dict[str, History]:
+    """The history of every model by its label, in the order of the rows.
+
+    Rows of validation images, and of scales that were chosen by a sweep, are left out.
+
+    Args:
+      rows: of one run, finished or not.
+      protocol: agnostic or aware.
+    """
+    tasks = task_names(rows)
+    used = [row for row in rows if _counts_here(row) and row.protocol == protocol]
+    columns = {name: place for place, name in enumerate(["all", *tasks])}
+    rounds = 1 + max((row.after_task for row in used), default=0)
+    tables = {row.label: np.full((rounds, 1 + len(tasks)), np.nan) for row in used}
+    counts = np.zeros(1 + len(tasks), np.int64)
+    for row in used:
+        if row.group in columns:
+            place = columns[row.group]
+            counts[place] = row.count
+            at_zero = row.after_task == 0  # where every model starts
+            for table in tables.values() if at_zero else [tables[row.label]]:
+                table[row.after_task, place] = row.accuracy
+    return {
+        label: History(label, tuple(tasks), table[:, 1:], table[:, 0], counts[1:])
+        for label, table in tables.items()
+    }
+
+
+def measure(history: History, independent: History | None = None) -> Measures:
+    """Every measure of one model, in both weightings.
+
+    Args:
+      history: of the model.
+      independent: of `finetuned` in a run of the same tasks with method.sequential off, against
+        which intransigence is measured.
+    """
+
+    def both(function, *arguments) -> Both:
+        return Both(*(function(*arguments, weighted=weighted) for weighted in (True, False)))
+
+    plain = (last_accuracy, incremental_accuracy, forgetting, backward_transfer, forward_transfer)
+    compared = (
+        Both(None, None) if independent is None else both(intransigence, history, independent)
+    )
+    return Measures(*(both(function, history) for function in plain), compared)
+
+
+def last_accuracy(history: History, weighted: bool) -> float | None:
+    """Accuracy on all T tasks at the latest evaluation, which is A_T once the run is finished.
+
+        A_T = sum_i n_i a_(T,i) / sum_i n_i                 weighted
+        A_T = 1/T sum_i a_(T,i)                             else
+
+    Weighted it is the accuracy on all test images, which MagMax reports (Marczak et al., 2024,
+    arXiv 2407.06322); the mean over tasks is ACC of Lopez-Paz & Ranzato, 2017 (arXiv 1706.08840).
+    Of the zero-shot model and of joint training it is the accuracy of the one model there is.
+
+    Returns:
+      A_T in [0, 1], or None where nothing was measured.
+    """
+    at = history.learned
+    if weighted:
+        return None if np.isnan(history.overall[at]) else float(history.overall[at])
+    return _mean(history.accuracy[at], history.counts, weighted)
+
+
+def average_accuracy(history: History, after: int, weighted: bool) -> float | None:
+    """Accuracy after `after` tasks on these, without those to come.
+
+        A_t = 1/t sum_(i<=t) a_(t,i)
+
+    Chaudhry et al., 2018 (arXiv 1801.10112), average accuracy; weighted by n_i it is the accuracy
+    on all test images of the tasks seen, as in iCaRL and PILOT (mammoth takes the mean over tasks).
+
+    Returns:
+      A_t in [0, 1], or None where the model was not evaluated after that many tasks.
+    """
+    if not 0 < after < len(history.accuracy):
+        return None
+    seen = history.first(after)
+    return _mean(seen.accuracy[-1], seen.counts, weighted)
+
+
+def incremental_accuracy(history: History, weighted: bool) -> float | None:
+    """Mean of the average accuracy over the whole run.
+
+        1/T sum_t A_t
+
+    Average incremental accuracy of iCaRL (Rebuffi et al., 2017, arXiv 1611.07725). Of the two
+    weightings of A_t, iCaRL and PILOT have the one by images, and mammoth the mean over tasks.
+
+    Returns:
+      A value in [0, 1], or None for a run that is not finished, zero-shot and joint training.
+    """
+    if not _is_finished(history):
+        return None
+    each = [average_accuracy(history, t, weighted) for t in range(1, 1 + len(history.tasks))]
+    return None if None in each else float(np.mean(each))
+
+
+def forgetting(history: History, weighted: bool) -> float | None:
+    """Mean over all tasks but the last of the best accuracy a task ever had minus its final one.
+
+        F = 1/(T-1) sum_(i<T) f_i        f_i = max_(i<=t<T) a_(t,i) - a_(T,i)
+
+    Chaudhry et al., 2018 (arXiv 1801.10112), eq. 3, whose maximum starts at t = 1: here it starts
+    when the task was learned, so that zero-shot luck with a task to come is no memory of it. The
+    final model is not in the maximum, so a task that got better counts negatively. In mammoth and
+    PILOT it is in the maximum (from t = 1, accuracies of tasks to come being 0), so theirs is never
+    below 0; Avalanche has a_(i,i) for the maximum, which is minus backward transfer. All three take
+    the mean over tasks, not weighted.
+
+    Returns:
+      F in [-1, 1], or None for fewer than two tasks, a run that is not finished, zero-shot and
+      joint training.
+    """
+    drops = forgetting_by_task(history)
+    return None if drops is None else _mean(drops, history.counts[:-1], weighted)
+
+
+def forgetting_by_task(history: History) -> np.ndarray | None:
+    """f_i of `forgetting`, float64 (T - 1,) in [-1, 1] without the last task; None where F is."""
+    last = len(history.tasks)
+    if last < 2 or not _is_finished(history):
+        return None
+    best = [history.accuracy[i:last, i - 1].max() for i in range(1, last)]
+    return np.asarray(best) - history.accuracy[last, :-1]
+
+
+def backward_transfer(history: History, weighted: bool) -> float | None:
+    """How much later tasks changed the accuracy that a task had when it was learned.
+
+        BWT = 1/(T-1) sum_(i<T) (a_(T,i) - a_(i,i))
+
+    Lopez-Paz & Ranzato, 2017 (arXiv 1706.08840), so in mammoth and Avalanche. F >= -BWT, for
+    a_(i,i) is among the accuracies that F takes the maximum of.
+
+    Returns:
+      BWT in [-1, 1], negative where tasks were forgotten; None where `forgetting` is.
+    """
+    if len(history.tasks) < 2 or not _is_finished(history):
+        return None
+    change = history.accuracy[-1] - _when_learned(history)
+    return _mean(change[:-1], history.counts[:-1], weighted)
+
+
+def forward_transfer(history: History, weighted: bool) -> float | None:
+    """How much the tasks before it changed the accuracy on a task against the pretrained model's.
+
+        FWT = 1/(T-1) sum_(i>1) (a_(i-1,i) - a_(0,i))
+
+    Lopez-Paz & Ranzato, 2017 (arXiv 1706.08840), who subtract the accuracy of random weights, as
+    mammoth and Avalanche do; a_(0,i) is that of the pretrained model here, zero-shot.
+
+    Returns:
+      FWT in [-1, 1], negative where what zero-shot could do was lost; None where `forgetting` is.
+    """
+    if len(history.tasks) < 2 or not _is_finished(history):
+        return None
+    before = np.diagonal(history.accuracy)[1:]  # a_(i-1,i) of i = 2..T
+    change = before - history.accuracy[0, 1:]
+    return _mean(change, history.counts[1:], weighted)
+
+
+def intransigence(history: History, independent: History, weighted: bool) -> float | None:
+    """How much less of each new task a model learned than one that learned that task alone.
+
+        I = 1/T sum_i (a*_i - a_(i,i))
+
+    a*_i is the accuracy on task i of theta_0 fine-tuned on task i alone. Chaudhry et al., 2018
+    (arXiv 1801.10112) have for a*_i a model trained on the tasks 1..i jointly, and look at each i;
+    the mean over tasks is ours.
+
+    Args:
+      history: of the model.
+      independent: of `finetuned` in a run of the same tasks with method.sequential off, whose
+        a_(i,i) are the a*_i.
+
+    Returns:
+      I in [-1, 1], negative where other tasks helped; None for a run that is not finished,
+      zero-shot and joint training, and where the two runs differ in their tasks.
+    """
+    same = history.tasks == independent.tasks and np.array_equal(history.counts, independent.counts)
+    if not (same and _is_finished(history) and _is_finished(independent)):
+        return None
+    lost = _when_learned(independent) - _when_learned(history)
+    return _mean(lost, history.counts, weighted)
+
+
+def _counts_here(row: Row) -> bool:
+    return row.split == "test" and row.chosen is None
+
+
+def _is_finished(history: History) -> bool:
+    return bool(history.tasks) and history.learned == len(history.tasks)
+
+
+def _when_learned(history: History) -> np.ndarray:
+    """a_(i,i) of i = 1..T."""
+    return np.diagonal(history.accuracy, offset=-1)
+
+
+def _mean(values: np.ndarray, counts: np.ndarray, weighted: bool) -> float | None:
+    """None where one is missing, or there is none."""
+    if not values.size or np.isnan(values).any():
+        return None
+    return float(np.average(values, weights=counts if weighted else None))

@@ -1,0 +1,101 @@
+"""Rows: one measured accuracy each, as `results.jsonl` holds them one a line."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:  # rows are read without JAX
+    from magmax_jax.evaluation.evaluator import Counts
+    from magmax_jax.scenarios import Scenario
+
+DOMAIN = "domain:"
+"""Before the names of groups that are domains, where these are not the tasks."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured accuracy; `results.jsonl` holds one a line."""
+
+    after_task: int
+    """Tasks learned so far; 0 is the pretrained model."""
+    model: str
+    """zero_shot, finetuned (the last theta_t), or a rule's name."""
+    scale: float | None
+    """lambda of a merge, None where there is none."""
+    protocol: str
+    """agnostic (argmax over every class of the scenario) or aware (over the task's own)."""
+    group: str
+    """all, a task's name, or domain: and a domain's."""
+    accuracy: float
+    """In [0, 1]; of `all`, weighted by samples."""
+    count: int
+    """Samples."""
+    top5: float | None = None
+    """In [0, 1]: the share whose label is among the five likeliest classes of the protocol."""
+    split: str = "test"
+    """The images: test, or validation, which were held out of the training images."""
+    chosen: str | None = None
+    """On which split this scale was found to be the best of a sweep; None where it was given."""
+
+    @property
+    def label(self) -> str:
+        """The model, and the scale where there is one: max_magnitude@0.5."""
+        return self.model if self.scale is None else f"{self.model}@{self.scale:g}"
+
+
+def rows_of(
+    counts: "Counts",
+    scenario: "Scenario",
+    after_task: int,
+    model: str,
+    scale: float | None,
+    split: str = "test",
+) -> Iterator[Row]:
+    """The rows of one evaluation: both protocols; all samples, every task's and every domain's."""
+    total = _in_groups(counts.total)
+    for protocol in ("agnostic", "aware"):
+        right = _in_groups(getattr(counts, protocol))
+        near = _in_groups(getattr(counts, f"{protocol}_top5"))
+        for group, *found in zip(group_names(scenario), right, near, total, strict=True):
+            hits, top5, samples = map(int, found)
+            shares = hits / max(samples, 1), samples, top5 / max(samples, 1)
+            yield Row(after_task, model, scale, protocol, group, *shares, split)
+
+
+def group_names(scenario: "Scenario") -> list[str]:
+    """Of test images, in the order of their rows."""
+    domains = [f"{DOMAIN}{name}" for name in scenario.domain_names]
+    return ["all", *(task.name for task in scenario.tasks), *domains]
+
+
+def _in_groups(counts: np.ndarray) -> np.ndarray:
+    """Counts (t, 1 + n, k) as those of `group_names`."""
+    tasks, domains = counts.sum(axis=(1, 2)), counts.sum(axis=(0, 2))[1:]
+    return np.concatenate([[counts.sum()], tasks, domains])
+
+
+def num_rows_of_one(scenario: "Scenario") -> int:
+    """How many rows one evaluation makes."""
+    return 2 * len(group_names(scenario))
+
+
+def num_rows(scenario: "Scenario", tasks: int, models: int) -> int:
+    """Rows of a whole run: of the pretrained model, then of `models` after each of its tasks."""
+    return (1 + tasks * models) * num_rows_of_one(scenario)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file up to a torn line; none where there is no file."""
+    return list(_read_rows(path)) if path.exists() else []
+
+
+def _read_rows(path: Path) -> Iterator[Row]:
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            yield Row(**json.loads(line))
+        except (ValueError, TypeError):
+            return

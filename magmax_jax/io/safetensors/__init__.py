@@ -1,0 +1,1 @@
+"""safetensors files: header, reader and writer."""

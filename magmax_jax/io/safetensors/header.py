@@ -1,0 +1,112 @@
+"""A safetensors file's header: what it holds and where, checked against the bytes that follow."""
+
+import itertools
+import math
+import os
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from magmax_jax.errors import UserError
+from magmax_jax.io.json_files import parse
+
+DTYPES = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "I16": np.dtype(np.int16),
+    "I8": np.dtype(np.int8),
+    "U64": np.dtype(np.uint64),
+    "U32": np.dtype(np.uint32),
+    "U16": np.dtype(np.uint16),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
+"""safetensors' names of dtypes."""
+
+
+class Tensor(NamedTuple):
+    """Where a tensor lies, and what it is."""
+
+    path: Path
+    offset: int
+    """Bytes from the start of the file."""
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+
+def read_header(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata and the tensors of one safetensors file, in the order of their data.
+
+    Raises:
+      UserError: the header is torn, names a tensor twice, lets tensors share bytes, or does not
+        describe exactly the bytes that follow it.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            start = 8 + struct.unpack("<Q", file.read(8))[0]
+            if start > size:
+                raise ValueError("it is cut off within its header")
+            header = parse(file.read(start - 8), path)
+        metadata = header.pop("__metadata__", {})
+        tensors = {name: _tensor(path, start, entry) for name, entry in header.items()}
+        return metadata, _in_order(path, tensors, start, size)
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise UserError(
+            f"{path} is not a whole safetensors file ({error}): fetch it again"
+        ) from None
+
+
+def _tensor(path: Path, start: int, entry: dict) -> Tensor:
+    low, high = entry["data_offsets"]
+    if entry["dtype"] not in DTYPES:
+        raise ValueError(f"unknown dtype {entry['dtype']}")
+    shape = tuple(int(n) for n in entry["shape"])
+    tensor = Tensor(path, start + int(low), DTYPES[entry["dtype"]], shape)
+    if min(shape, default=0) < 0 or high - low != tensor.nbytes:
+        raise ValueError(f"{high - low} bytes for {entry['dtype']} {list(shape)}")
+    return tensor
+
+
+def _in_order(path: Path, tensors: dict[str, Tensor], start: int, size: int) -> dict[str, Tensor]:
+    """The tensors as they lie in the file; raises a ValueError unless they fill it exactly."""
+    ordered = sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].nbytes))
+    filled = [(name, tensor) for name, tensor in ordered if tensor.nbytes]
+    tied = [
+        f"{first} and {second}"
+        for (first, one), (second, other) in itertools.pairwise(filled)
+        if other.offset < one.offset + one.nbytes
+    ]
+    if tied:
+        raise UserError(
+            f"{path}: {', '.join(tied)} share bytes, but safetensors forbids tied tensors: "
+            "save the model again with transformers' save_pretrained"
+        )
+    for name, tensor in ordered:
+        if tensor.offset != start:
+            raise ValueError(f"its header puts {name} at a wrong place")
+        start += tensor.nbytes
+    if start != size:
+        raise ValueError(f"it has {size} bytes, its header describes {start}")
+    return dict(ordered)

@@ -1,0 +1,153 @@
+"""Checkpoints as named tensors in files: headers read at once, data only when it is asked for.
+
+Any architecture: what a tensor means is its name's business, not ours.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from magmax_jax.errors import UserError
+from magmax_jax.io import hub
+from magmax_jax.io.json_files import read_object
+from magmax_jax.io.safetensors.header import Tensor, read_header
+
+
+@dataclass(frozen=True)
+class TensorFiles:
+    """A checkpoint: its directory, its files and every tensor in them, in the files' order."""
+
+    directory: Path
+    files: tuple[Path, ...]
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+    @property
+    def place(self) -> Path:
+        """What messages call it: its directory, or its file where that has a name of its own."""
+        own = len(self.files) == 1 and self.files[0].name not in hub.SAFETENSORS
+        return self.files[0] if own else self.directory
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def load(self, name: str) -> np.ndarray:
+        """One tensor, in memory of its own; raises as `Reader.into` does."""
+        with Reader() as reader:
+            return reader.whole(self.tensors[name])
+
+
+def open_tensors(source: str | Path) -> TensorFiles:
+    """Reads the headers of a hub id, a directory or one .safetensors file.
+
+    Raises:
+      UserError: there is nothing there, a file is torn or lies about itself, shards are lost or
+        hold a tensor twice, or all there is are pickles.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise UserError(hub.no_weights(path.parent, {path.name}))
+        return open_files(path.parent, [path])
+    directory = hub.locate(source)
+    try:
+        names = {p.name for p in directory.iterdir()}
+    except OSError as error:
+        raise UserError(f"{directory} cannot be read ({error.strerror})") from None
+    indices = sorted(name for name in names if name.endswith(".safetensors.index.json"))
+    others = sorted(name for name in names if name.endswith(".safetensors"))
+    weights = [*(name for name in hub.SAFETENSORS if name in names), *indices]
+    if not weights and len(others) > 1:
+        raise UserError(
+            f"{directory} holds {len(others)} safetensors files and no index of them: "
+            "name the one that you mean"
+        )
+    if not weights and not others:
+        raise UserError(hub.no_weights(directory, names))
+    first = directory / (weights or others)[0]
+    return _open_sharded(first) if first.suffix == ".json" else open_files(directory, [first])
+
+
+def _open_sharded(index: Path) -> TensorFiles:
+    try:
+        where = dict(read_object(index)["weight_map"])
+        shards = sorted({index.parent / shard for shard in where.values()})
+    except (KeyError, TypeError):
+        raise UserError(
+            f"{index} has no weight_map from tensors to shards: fetch it again"
+        ) from None
+    lost = [shard.name for shard in shards if not shard.is_file()]
+    if lost:
+        raise UserError(
+            f"{index} names shards that are not there: {', '.join(lost)}: "
+            "fetch them into its directory"
+        )
+    found = open_files(index.parent, shards)
+    absent = sorted(set(where) - set(found.tensors))
+    if absent:
+        raise UserError(
+            f"{index} names tensors that its shards do not hold: {', '.join(absent)}: "
+            "fetch the index and the shards again, from one revision"
+        )
+    return found
+
+
+def open_files(directory: Path, paths: list[Path]) -> TensorFiles:
+    """The tensors of several safetensors files, of any names, as one checkpoint."""
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    for path in paths:
+        header, inside = read_header(path)
+        twice = sorted(set(tensors) & set(inside))
+        if twice:
+            first = tensors[twice[0]].path
+            raise UserError(
+                f"{path} and {first.name} both hold {', '.join(twice)}: "
+                "fetch the index and the shards again, from one revision"
+            )
+        tensors |= inside
+        metadata |= header
+    return TensorFiles(directory, tuple(paths), tensors, metadata)
+
+
+class Reader:
+    """Reads pieces of tensors into memory that the caller owns; safe to call from threads."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, int] = {}
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+
+    def into(self, out: np.ndarray, tensor: Tensor, start: int = 0) -> None:
+        """Fills `out`, one-dimensional and of the tensor's dtype, from its element `start` on.
+
+        Raises:
+          UserError: the file cannot be read any more, or is shorter than its header says.
+        """
+        view = memoryview(out.view(np.uint8))
+        offset = tensor.offset + start * tensor.dtype.itemsize
+        try:
+            if tensor.path not in self._files:
+                self._files[tensor.path] = os.open(tensor.path, os.O_RDONLY)
+            while view:
+                count = os.preadv(self._files[tensor.path], [view], offset)
+                if not count:
+                    raise UserError(f"{tensor.path} ended while it was read: fetch it again")
+                view, offset = view[count:], offset + count
+        except OSError as error:
+            raise UserError(f"{tensor.path} cannot be read ({error.strerror})") from None
+
+    def whole(self, tensor: Tensor) -> np.ndarray:
+        """The tensor, in memory of its own."""
+        out = np.empty(tensor.size, tensor.dtype)
+        self.into(out, tensor)
+        return out.reshape(tensor.shape)

@@ -1,0 +1,132 @@
+"""Writing safetensors whose data comes piece by piece, so that they appear whole or not at all."""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from magmax_jax.io.safetensors.header import DTYPES
+
+SHARD_BYTES = 5 << 30
+"""Largest file; a larger tensor has one to itself."""
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+TensorSpecs = Mapping[str, tuple[np.dtype, tuple[int, ...]]]
+"""Name -> (dtype, shape), in the order in which tensors lie in a file."""
+
+
+def nbytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * dtype.itemsize
+
+
+class FileWriter:
+    """One safetensors file, its room taken at the start and its header written last.
+
+    Args:
+      path: of the new file; a temporary name, to be renamed once `close` has returned.
+      tensors: what it will hold.
+      metadata_bytes: room in the header for what `close` is told.
+
+    Raises:
+      OSError: the disk refuses it, or has no room.
+    """
+
+    def __init__(self, path: Path, tensors: TensorSpecs, metadata_bytes: int = 64):
+        self.path = path
+        self._entries, end = {}, 0
+        for name, (dtype, shape) in tensors.items():
+            start, end = end, end + nbytes(dtype, shape)
+            entry = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+            self._entries[name] = entry
+        # Padded so that data begins aligned for every dtype and device.
+        self._data = -(-(8 + len(json.dumps(self._entries)) + metadata_bytes) // 64) * 64
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            # Taking all the room now tells of a full disk before the work, not after it.
+            if hasattr(os, "posix_fallocate"):  # macOS has none
+                os.posix_fallocate(self._file, 0, self._data + end)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def write(self, name: str, data: np.ndarray, start: int = 0) -> None:
+        """Writes `data`, of the tensor's dtype, as its elements from `start` on."""
+        view = memoryview(np.ascontiguousarray(data).reshape(-1).view(np.uint8))
+        offset = self._data + self._entries[name]["data_offsets"][0] + start * data.itemsize
+        while view:
+            count = os.pwrite(self._file, view, offset)
+            view, offset = view[count:], offset + count
+
+    def close(self, metadata: Mapping[str, str]) -> None:
+        """Writes the header: from now on the file is whole."""
+        header = json.dumps({"__metadata__": dict(metadata)} | self._entries).encode()
+        room = self._data - 8
+        if len(header) > room:
+            raise ValueError(f"a header of {len(header)} bytes in room for {room}")
+        header = header.ljust(room)
+        os.pwrite(self._file, room.to_bytes(8, "little") + header, 0)
+        os.close(self._file)
+        self._file = None
+
+    def abandon(self) -> None:
+        """Removes what was written, wherever it has not been renamed."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        self.path.unlink(missing_ok=True)
+
+
+class DirectoryWriter:
+    """The weights of a model, in shards; they are whole once its `with` block ends well.
+
+    Args:
+      directory: an existing empty one.
+      tensors: of the model.
+      shard_bytes: largest file.
+
+    Raises:
+      OSError: the disk refuses it, or has no room.
+    """
+
+    def __init__(self, directory: Path, tensors: TensorSpecs, shard_bytes: int = SHARD_BYTES):
+        shards: list[dict] = [{}]
+        filled = 0
+        for name, what in tensors.items():
+            size = nbytes(*what)
+            if filled and filled + size > shard_bytes:
+                shards.append({})
+                filled = 0
+            shards[-1][name] = what
+            filled += size
+        self._writers: dict[str, FileWriter] = {}
+        with contextlib.ExitStack() as undo:
+            for i, shard in enumerate(shards, start=1):
+                name = f"model-{i:05}-of-{len(shards):05}" if len(shards) > 1 else "model"
+                writer = FileWriter(directory / f"{name}.safetensors", shard)
+                undo.callback(writer.abandon)
+                self._writers |= dict.fromkeys(shard, writer)
+            if len(shards) > 1:
+                where = {name: writer.path.name for name, writer in self._writers.items()}
+                total = sum(nbytes(*what) for what in tensors.values())
+                index = {"metadata": {"total_size": total}, "weight_map": where}
+                text = json.dumps(index, indent=2) + "\n"
+                (directory / "model.safetensors.index.json").write_text(text)
+            self._undo = undo.pop_all()
+
+    def write(self, name: str, data: np.ndarray, start: int = 0) -> None:
+        """As `FileWriter.write`, in the shard that holds the tensor."""
+        self._writers[name].write(name, data, start)
+
+    def __enter__(self) -> "DirectoryWriter":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is not None:
+            self._undo.close()
+            return
+        for writer in set(self._writers.values()):
+            writer.close({"format": "pt"})

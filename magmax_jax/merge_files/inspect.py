@@ -1,0 +1,127 @@
+"""What a checkpoint or a state holds, told in a table: `magmax inspect`."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Group
+from rich.table import Table
+
+from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles, open_files, open_tensors
+from magmax_jax.merge_files.job import size
+from magmax_jax.merge_files.state import KEY, Story
+
+PIECE = 1 << 20
+"""Entries that are read at once."""
+
+
+def inspect(source: str, open_source: Callable[[str], TensorFiles] = open_tensors) -> Group:
+    """A hub id, a directory, a .safetensors file or a state, described for the terminal.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    path = Path(source)
+    files = open_files(path.parent, [path]) if path.is_file() else open_source(source)
+    if KEY in files.metadata:
+        return _state(files, path)
+    return Group(*_checkpoint(files))
+
+
+def _checkpoint(files: TensorFiles) -> list:
+    dtypes = Counter()
+    for tensor in files.tensors.values():
+        dtypes[str(tensor.dtype)] += tensor.size
+    table = Table(title=str(files.directory), title_justify="left")
+    for column in ("part", "tensors", "entries", "norm"):
+        table.add_column(column, justify="left" if column == "part" else "right")
+    with Reader() as reader:
+        for part, names in _parts(files).items():
+            entries = sum(files.tensors[name].size for name in names)
+            norm = _norm(files, names, reader)
+            table.add_row(part, f"{len(names):,}", f"{entries:,}", f"{norm:.5g}")
+    kinds = ", ".join(f"{count:,} {dtype}" for dtype, count in dtypes.items())
+    files_line = f"{len(files.tensors)} tensors in {len(files.files)} files, {size(files.nbytes)}"
+    return [table, f"{files_line}: {kinds}"]
+
+
+def _parts(files: TensorFiles) -> dict[str, list[str]]:
+    """Tensors by the first two words of their names: text_model.encoder, ..."""
+    parts: dict[str, list[str]] = {}
+    for name in files.tensors:
+        words = name.split(".")
+        parts.setdefault(".".join(words[: max(1, min(2, len(words) - 1))]), []).append(name)
+    return parts
+
+
+def _norm(files: TensorFiles, names: list[str], reader: Reader) -> float:
+    pieces = (piece for name in names for piece in _pieces(files.tensors[name], reader))
+    return sum(float(piece @ piece) for piece in (p.astype(np.float64) for p in pieces)) ** 0.5
+
+
+def _pieces(tensor: Tensor, reader: Reader) -> Iterator[np.ndarray]:
+    """The tensor's entries, flat, a bounded number at a time."""
+    for start in range(0, tensor.size, PIECE):
+        piece = np.empty(min(PIECE, tensor.size - start), tensor.dtype)
+        reader.into(piece, tensor, start)
+        yield piece
+
+
+def _state(files: TensorFiles, path: Path) -> Group:
+    story = Story.from_metadata(files.metadata, path)
+    table = Table(title=str(path), title_justify="left")
+    table.add_column("task", justify="right")
+    table.add_column("model")
+    table.add_column("norm of tau", justify="right")
+    provenance = _provenance(story, files)
+    if provenance:
+        table.add_column("entries supplied", justify="right")
+    for i, task in enumerate(story.tasks, start=1):
+        row = [str(i), task.source, f"{task.norm:.5g}"]
+        if provenance:
+            row.append(f"{provenance.supplied[i]:.1%}" if i <= 255 else "with 255")
+        table.add_row(*row)
+    options = "".join(f", {key}={value}" for key, value in story.options.items())
+    lines = [
+        f"{story.rule}{options}, online state of {len(story.tasks)} tasks, {size(files.nbytes)}",
+        f"theta_0: {story.pretrained} (sha256 {story.sha256 or 'not computed'})",
+    ]
+    if provenance:
+        lines.append(
+            f"sign conflicts: {provenance.conflicts:.1%} of entries were increased by one task and "
+            f"decreased by another; {provenance.untouched:.1%} were never changed"
+        )
+    return Group(table, *lines)
+
+
+class Provenance(NamedTuple):
+    """What the state of `max_magnitude` tells of all its entries, as shares of them."""
+
+    supplied: np.ndarray
+    """By each task, (256,), the 255th and all later ones as one."""
+    conflicts: float
+    """Increased by one task, decreased by another."""
+    untouched: float
+    """Changed by no task."""
+
+
+def _provenance(story: Story, files: TensorFiles) -> Provenance | None:
+    """None where the state keeps no provenance."""
+    if story.rule != "max_magnitude":
+        return None
+    # Leaves are numbered as the state's fields are: tau, source, signs, count.
+    supplied, signs = np.zeros(256, np.int64), np.zeros(4, np.int64)
+    with Reader() as reader:
+        for name, tensor in files.tensors.items():
+            field, _, of = name.partition("/")
+            if field != "1":
+                continue
+            seen = _pieces(files.tensors[f"2/{of}"], reader)
+            for source, signs_seen in zip(_pieces(tensor, reader), seen, strict=True):
+                # Where nothing ever changed the last task's zero has won the tie: it supplied none.
+                supplied += np.bincount(source[signs_seen > 0], minlength=256)
+                signs += np.bincount(signs_seen, minlength=4)
+    total = max(signs.sum(), 1)
+    return Provenance(supplied / total, signs[3] / total, signs[0] / total)

@@ -1,0 +1,107 @@
+"""The online state of a merge in a file: next month's model needs it and the new model, no other.
+
+A safetensors file. Of every merged tensor it holds the rule's state as `0/NAME`, `1/NAME`, ... (the
+leaves of the state of a tree of that one tensor), and its metadata tells the rule, theta_0 and the
+tasks in their order.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from magmax_jax.errors import UserError
+from magmax_jax.io.safetensors.reader import Tensor, TensorFiles, open_files
+from magmax_jax.merging import MergeRule
+
+KEY = "magmax_state"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model that was merged."""
+
+    source: str
+    """As it was named on the command line."""
+    sha256: str | None
+    """Of its weights (see `digest`), None where none was computed."""
+    norm: float
+    """|tau| over all merged tensors."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a state says of itself."""
+
+    rule: str
+    options: dict[str, Any]
+    seed: int
+    pretrained: str
+    sha256: str | None
+    """Of theta_0's weights."""
+    tasks: tuple[Task, ...] = ()
+
+    def to_metadata(self) -> dict[str, str]:
+        return {KEY: json.dumps(dataclasses.asdict(self))}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str], path: Path) -> "Story":
+        """Raises a UserError where the metadata are not a state's."""
+        try:
+            value = json.loads(metadata[KEY])
+            tasks = tuple(Task(**task) for task in value.pop("tasks"))
+            options = value.pop("options").items()  # JSON has lists for tuples
+            options = {key: tuple(v) if isinstance(v, list) else v for key, v in options}
+            return cls(**value, options=options, tasks=tasks)
+        except (KeyError, ValueError, TypeError, AttributeError):
+            raise UserError(f"{path} is no state that a merge wrote") from None
+
+
+def read_state(path: Path) -> tuple[Story, TensorFiles]:
+    """The story and the tensors of a state file.
+
+    Raises:
+      UserError: there is none, or it is torn or something else.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such state file")
+    files = open_files(path.parent, [path])
+    return Story.from_metadata(files.metadata, path), files
+
+
+def leaves(rule: MergeRule, name: str, tensor: Tensor) -> list[jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of the rule's state of one tensor."""
+    theta = jax.ShapeDtypeStruct(tensor.shape, np.float32)
+    return jax.tree.leaves(jax.eval_shape(rule.init, {name: theta}))
+
+
+def layout(
+    rule: MergeRule, names: Sequence[str], pretrained: TensorFiles
+) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """What a state file of these tensors holds, leaf by leaf, each in theta_0's order."""
+    states = {name: leaves(rule, name, pretrained.tensors[name]) for name in names}
+    count = max((len(state) for state in states.values()), default=0)
+    return {
+        f"{i}/{name}": (np.dtype(state[i].dtype), state[i].shape)
+        for i in range(count)
+        for name, state in states.items()
+    }
+
+
+def differences(
+    files: TensorFiles, expected: dict[str, tuple[np.dtype, tuple[int, ...]]], path: Path
+) -> list[str]:
+    """A problem if the file does not hold exactly the state that is expected."""
+    found = {name: (tensor.dtype, tensor.shape) for name, tensor in files.tensors.items()}
+    differing = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
+    if not differing:
+        return []
+    return [
+        f"{path} is the state of another model or choice of tensors: {len(differing)} of its "
+        f"tensors differ, {differing[0]} first"
+    ]

@@ -1,0 +1,130 @@
+"""The out-of-core pass: pieces of all models side by side, one compiled call a piece.
+
+Rules that treat every entry alike do not care where a tensor begins, so a checkpoint is one long
+stream: chunks of one size, filled across tensors, compile one call for all of them. While one chunk
+is merged, the next is read into the other of two buffers; memory is those buffers, whatever the
+models' size.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+
+from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles
+
+BUFFER_BYTES = 24 << 20
+"""What the two sets of buffers take together."""
+LARGEST, SMALLEST = 1 << 20, 1 << 14
+"""Bounds on the entries of a chunk: a larger one leaves the caches, a smaller one costs calls."""
+ALIGNMENT = 64
+"""At which XLA takes the host's memory as it is, without a copy."""
+
+
+class Piece(NamedTuple):
+    """`count` entries of a tensor from its entry `start` on, at `position` in a chunk."""
+
+    name: str
+    start: int
+    count: int
+    position: int
+
+
+class Chunk(NamedTuple):
+    """Entries of one or several tensors, of every source side by side."""
+
+    pieces: list[Piece]
+    count: int
+    """Entries in use; the rest of the arrays is zero."""
+    arrays: tuple[np.ndarray, ...]
+    """One a source, all of the chunk's length."""
+
+
+def chunk_length(sources: int) -> int:
+    """Entries of a chunk for so many sources, state included."""
+    return int(np.clip(BUFFER_BYTES // (8 * sources), SMALLEST, LARGEST)) // 1024 * 1024
+
+
+def cut(names: Sequence[str], sources: Sequence[TensorFiles], length: int) -> Iterator[list[Piece]]:
+    """Divides the stream of all tensors' entries into chunks; dtypes change between chunks only."""
+    pieces: list[Piece] = []
+    filled, dtypes = 0, None
+    for name in names:
+        kinds = tuple(source.tensors[name].dtype for source in sources)
+        if pieces and (kinds != dtypes or filled == length):
+            yield pieces
+            pieces, filled = [], 0
+        dtypes = kinds
+        start, size = 0, sources[0].tensors[name].size
+        while start < size:
+            count = min(size - start, length - filled)
+            pieces.append(Piece(name, start, count, filled))
+            start, filled = start + count, filled + count
+            if filled == length:
+                yield pieces
+                pieces, filled = [], 0
+    if pieces:
+        yield pieces
+
+
+def stream(
+    names: Sequence[str],
+    sources: Sequence[TensorFiles],
+    reader: Reader,
+    length: int,
+    every: int = 1,
+) -> Iterator[Chunk]:
+    """The chunks of `names` in turn, read ahead by one; of `every` so many the first.
+
+    A chunk's arrays are reused two chunks later: what was computed of them must be done by then.
+    """
+    buffers = [[_aligned(4 * length) for _ in sources] for _ in range(2)]
+
+    def fill(pieces: list[Piece], memory: list[np.ndarray]) -> Chunk:
+        arrays = []
+        for source, raw in zip(sources, memory, strict=True):
+            array = raw.view(source.tensors[pieces[0].name].dtype)[:length]
+            for run in _runs(pieces, source.tensors):
+                reader.into(
+                    array[run.position : run.position + run.count],
+                    source.tensors[run.name],
+                    run.start,
+                )
+            arrays.append(array)
+        count = pieces[-1].position + pieces[-1].count
+        for array in arrays:
+            array[count:] = 0
+        return Chunk(pieces, count, tuple(arrays))
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = None
+        for i, pieces in enumerate(islice(cut(names, sources, length), 0, None, every)):
+            coming = pool.submit(fill, pieces, buffers[i % 2])
+            if ahead is not None:
+                yield ahead.result()
+            ahead = coming
+        if ahead is not None:
+            yield ahead.result()
+
+
+def _runs(pieces: list[Piece], tensors: dict[str, Tensor]) -> Iterator[Piece]:
+    """Joins pieces that lie one behind the other in the file too: one read instead of many."""
+    run = pieces[0]
+    for piece in pieces[1:]:
+        first, tensor = tensors[run.name], tensors[piece.name]
+        size = tensor.dtype.itemsize
+        end = first.offset + (run.start + run.count) * size
+        if first.path == tensor.path and end == tensor.offset + piece.start * size:
+            run = run._replace(count=run.count + piece.count)
+        else:
+            yield run
+            run = piece
+    yield run
+
+
+def _aligned(nbytes: int) -> np.ndarray:
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes]

@@ -1,0 +1,1 @@
+"""Numerics that merge rules share: exact order statistics, reductions, replication."""

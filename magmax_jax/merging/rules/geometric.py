@@ -1,0 +1,92 @@
+"""Rules that go by the angles between task vectors, tensor by tensor."""
+
+import jax
+import jax.numpy as jnp
+
+from magmax_jax.errors import UserError
+from magmax_jax.merging.numerics.reductions import inner, squared_norm
+from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
+from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.registry import RULES
+
+PARALLEL = 0.9995
+"""The cosine beyond which two directions are taken for one, as in mergekit."""
+
+
+@RULES.register("model_stock")
+@factory
+def model_stock() -> MergeRule:
+    """Model Stock: of every tensor the mean change, the shorter the less the models agree on it.
+
+        tau = k mean_t tau_t,    k = T c / (1 + (T - 1) c),    c the mean cosine of two task vectors
+
+    Jang et al., 2024 (arXiv 2403.19522), one angle per tensor. For more than two models the paper
+    writes one angle; mergekit averages the cosines, as here, fusion_bench the angles. Tensors that
+    no model changed, or that pull each other back to theta_0, stay theta_0's. Default scale 1.
+    Collects all task vectors. Order does not matter, but for rounding.
+
+    Raises:
+      UserError: when merging fewer than two models.
+    """
+
+    @jax.jit
+    def interpolate(*taus: jax.Array) -> jax.Array:
+        # |sum of unit vectors|^2 has all pairs' cosines in it, at the cost of T products, not T^2.
+        norms, number = [jnp.sqrt(squared_norm(tau)) for tau in taus], len(taus)
+        unit = [tau / jnp.where(n > 0, n, 1.0) for tau, n in zip(taus, norms, strict=True)]
+        twice_pairs = squared_norm(sum(unit)) - sum((n > 0).astype(jnp.float32) for n in norms)
+        c = jnp.clip(twice_pairs / (number * (number - 1)), -1.0, 1.0)
+        below = 1 + (number - 1) * c
+        ratio = jnp.where(below > 1e-6, number * c / jnp.where(below > 1e-6, below, 1.0), 0.0)
+        return ratio * (sum(taus) / number)
+
+    def finalize(taus: tuple[PyTree, ...]) -> PyTree:
+        if len(taus) < 2:
+            raise UserError("model_stock needs two models or more: one has no angle to another")
+        return leafwise(interpolate, *taus)
+
+    return collecting(finalize, default_scale=1.0)
+
+
+@RULES.register("slerp")
+@factory
+def slerp(t: float = 0.5) -> MergeRule:
+    """Along the arc from the first model's change to the second's, tensor by tensor.
+
+        tau = sin((1 - t) a) / sin(a) tau_1 + sin(t a) / sin(a) tau_2,    a their angle
+
+    Shoemake, 1985. mergekit has the same formula and fallback (a straight line where |cos a| >
+    0.9995, here also where a tensor did not change), but turns whole weights about the origin, from
+    theta_0 to a model; this turns task vectors about theta_0. Default scale 1. Collects two task
+    vectors, all that it takes. Order: t = 0 is the first, 1 the second.
+
+    Args:
+      t: in [0, 1], where on the arc.
+
+    Raises:
+      UserError: t is outside [0, 1]; or, when merging, there are not two models.
+    """
+    if not 0 <= t <= 1:
+        raise UserError(f"slerp: t is {t}, not in [0, 1]")
+
+    @jax.jit
+    def turn(a: jax.Array, b: jax.Array) -> jax.Array:
+        c = cosine(a, b)
+        straight = (jnp.abs(c) > PARALLEL) | (squared_norm(a) == 0) | (squared_norm(b) == 0)
+        angle = jnp.arccos(jnp.where(straight, 0.0, c))
+        from_a = jnp.where(straight, 1 - t, jnp.sin((1 - t) * angle) / jnp.sin(angle))
+        from_b = jnp.where(straight, t, jnp.sin(t * angle) / jnp.sin(angle))
+        return from_a * a + from_b * b
+
+    def finalize(taus: tuple[PyTree, ...]) -> PyTree:
+        if len(taus) != 2:
+            raise UserError(f"slerp merges two models, not {len(taus)}")
+        return leafwise(turn, *taus)
+
+    return collecting(finalize, default_scale=1.0)
+
+
+def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Of the angle between two arrays of one shape, in [-1, 1]; 0 where one of them is zero."""
+    norms = jnp.sqrt(squared_norm(a)) * jnp.sqrt(squared_norm(b))
+    return jnp.clip(inner(a, b) / jnp.where(norms > 0, norms, 1.0), -1.0, 1.0)

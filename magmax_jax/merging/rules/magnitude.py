@@ -1,0 +1,160 @@
+"""Rules that drop entries by magnitude, and the thresholds that they and `ties` drop them by."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from magmax_jax.errors import UserError
+from magmax_jax.merging.numerics.selection import kth_magnitude
+from magmax_jax.merging.rule import Counted, MergeRule, factory, leafwise
+from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
+from magmax_jax.registry import RULES
+
+Threshold = Literal["global", "per_tensor"]
+
+
+def global_rank(size: int, density: float, entries: int | None = None) -> int:
+    """The rank, from 1 the smallest, of the magnitude from which on a task vector is kept.
+
+    As in the official code: of d entries the (d - int(density d))-th smallest, itself kept, so that
+    int(density d) + 1 are kept where magnitudes differ.
+
+    Args:
+      size: floating-point entries of the task vector.
+      density: the share to keep.
+      entries: d, by default `size`. More than `size` counts as many further zeros: the official
+        code ranks among the whole CLIP, the text tower included, which fine-tuning does not change.
+
+    Raises:
+      UserError: `entries` is less than `size`.
+    """
+    entries = size if entries is None else entries
+    if entries < size:
+        raise UserError(f"{entries} entries are fewer than the {size} of the tree")
+    return entries - int(entries * density) - (entries - size)
+
+
+def global_threshold(tau: PyTree, density: float, entries: int | None = None) -> jax.Array:
+    """The magnitude from which on `trim` keeps a whole task vector: float32 scalar.
+
+    Leaf by leaf it is `kth_magnitudes_counted` of the rank `global_rank(size, density, entries)`.
+    """
+    size = sum(leaf.size for leaf in jax.tree.leaves(tau) if is_merged(leaf))
+    return kth_magnitude(tau, global_rank(size, density, entries))
+
+
+def tensor_threshold(tau: jax.Array, density: float) -> jax.Array:
+    """The magnitude from which on `trim` keeps one tensor: of n entries the int(density n) largest.
+
+    As in peft and mergekit, which keep one entry fewer than the official code's global threshold;
+    mergekit keeps one at least, this, as peft, may keep none of a very small tensor.
+    """
+    return kth_magnitude(tau, tau.size - int(density * tau.size) + 1)
+
+
+def trim(tau: jax.Array, threshold: jax.typing.ArrayLike) -> jax.Array:
+    """The entries of at least the threshold's magnitude, the others zero."""
+    return jnp.where(jnp.abs(tau) >= threshold, tau, 0.0)
+
+
+def check_trimming(
+    rule: str, density: float, threshold: str, thresholds: Sequence[float] | None
+) -> None:
+    """Raises a UserError where `rule` cannot trim by these arguments."""
+    if not 0 <= density <= 1:
+        raise UserError(f"{rule}: density is {density}, not in [0, 1]")
+    if threshold not in ("global", "per_tensor"):
+        raise UserError(f"{rule}: threshold is {threshold!r}, not 'global' or 'per_tensor'")
+    if thresholds is not None and threshold == "per_tensor":
+        raise UserError(f"{rule}: thresholds are of threshold='global'")
+
+
+@RULES.register("breadcrumbs")
+@factory
+def breadcrumbs(beta: float = 0.85, gamma: float = 0.006) -> MergeRule:
+    """The sum of task vectors without their outliers and their trifles.
+
+        tau = sum_t m_t tau_t,    m_t = 0 for the int(gamma n) largest and the int(beta n) smallest
+        |tau_t^p|
+                                  of every tensor's n entries, else 1
+
+    Model Breadcrumbs, Davari & Belilovsky, 2024 (arXiv 2312.06795). The release ranks within every
+    row (last axis), here and in mergekit within every tensor; mergekit keeps the share density = 1
+    - beta - gamma. Magnitudes equal to the last one kept are kept too. The defaults are near the
+    release's search (keep 0.15, drop 0.006), as is the scale of 0.2. State: one task vector. Order
+    does not matter, but for rounding.
+
+    Args:
+      beta: the share of smallest entries to drop.
+      gamma: the share of largest entries to drop.
+
+    Raises:
+      UserError: a share is negative, or nothing would be left.
+    """
+    if not (beta >= 0 and gamma >= 0 and beta + gamma < 1):
+        raise UserError(f"breadcrumbs: beta {beta} and gamma {gamma} leave nothing")
+
+    def add(total: jax.Array, tau: jax.Array) -> jax.Array:
+        magnitude, n = jnp.abs(tau), tau.size
+        low = kth_magnitude(tau, int(beta * n) + 1)
+        high = kth_magnitude(tau, n - int(gamma * n))
+        return total + jnp.where((magnitude >= low) & (magnitude <= high), tau, 0.0)
+
+    return MergeRule(
+        zeros,
+        lambda total, tau: leafwise(add, total, tau),
+        lambda total: total,
+        streaming=True,
+        default_scale=0.2,
+    )
+
+
+@RULES.register("magnitude_prune")
+@factory
+def magnitude_prune(
+    density: float = 0.2,
+    threshold: Threshold = "per_tensor",
+    thresholds: Sequence[float] | None = None,
+    entries: int | None = None,
+) -> MergeRule:
+    """The sum of task vectors of which only the largest entries were kept.
+
+        tau = sum_t m_t tau_t,    m_t = 1 for the largest |tau_t^p|, else 0
+
+    peft's `magnitude_prune` with weights of 1, and the first step of `ties`. It needs the whole of
+    one task vector, never two, so it streams. Default scale 0.3, that of the unpruned sum. State:
+    one task vector and a counter. Order does not matter, but for rounding and `thresholds`.
+
+    Args:
+      density: the share of entries to keep.
+      threshold: "per_tensor" as in peft (`tensor_threshold`), or "global" over the task vector
+        (`global_threshold`). Magnitudes equal to the threshold are kept.
+      thresholds: the global thresholds of the tasks in their order, for callers who hand over a
+        task vector leaf by leaf. A task beyond them makes the merge NaN.
+      entries: of the global threshold, see `global_rank`.
+
+    Raises:
+      UserError: the density is outside [0, 1], or the thresholds do not go together.
+    """
+    check_trimming("magnitude_prune", density, threshold, thresholds)
+
+    def update(state: Counted, tau: PyTree) -> Counted:
+        if thresholds is not None:
+            given = jnp.array(thresholds, jnp.float32)
+            whole = given.at[state.count].get(mode="fill", fill_value=jnp.nan)
+        elif threshold == "global":
+            whole = global_threshold(tau, density, entries)
+        else:
+            whole = None
+
+        def add(total, tau):
+            least = tensor_threshold(tau, density) if whole is None else whole
+            return total + jnp.where(jnp.isnan(least), jnp.nan, trim(tau, least))
+
+        return Counted(leafwise(add, state.tau, tau), state.count + 1)
+
+    return MergeRule(
+        Counted.zeros, update, lambda state: state.tau, streaming=True, default_scale=0.3
+    )

@@ -1,0 +1,182 @@
+"""Rules that let the tasks vote on every entry: on its sign, or on keeping it."""
+
+from collections.abc import Sequence
+from functools import partial, reduce
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from magmax_jax.errors import UserError
+from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
+from magmax_jax.merging.rules.magnitude import (
+    Threshold,
+    check_trimming,
+    global_threshold,
+    tensor_threshold,
+    trim,
+)
+from magmax_jax.merging.task_vectors import PyTree, is_merged
+from magmax_jax.registry import RULES
+
+Elect = Literal["mass", "count"]
+Aggregate = Literal["mean", "sum", "max"]
+
+
+@RULES.register("ties")
+@factory
+def ties(
+    density: float = 0.2,
+    threshold: Threshold = "global",
+    elect: Elect = "mass",
+    aggregate: Aggregate = "mean",
+    thresholds: Sequence[float] | None = None,
+    majority: int | None = None,
+    entries: int | None = None,
+) -> MergeRule:
+    """TIES: trim every task vector, elect a sign for every entry, merge those that agree with it.
+
+        tau_t' = tau_t where |tau_t^p| >= the threshold of task t, else 0
+        sign   = sgn(sum_t tau_t')      or, elected by count, sgn(sum_t sgn(tau_t'))
+        tau    = mean over t of the tau_t' that are not zero and have that sign
+
+    Yadav et al., 2023 (arXiv 2306.01708) as in MagMax's official code, which is the default: the
+    fifth of the whole task vector that is largest, and where the elected sign is zero (the tasks
+    cancel exactly) the majority of all elected signs. peft and mergekit trim tensor by tensor, keep
+    one entry fewer (`tensor_threshold`) and take plus for zero: `ties(threshold="per_tensor",
+    majority=1)`. Entries equal to the threshold are all kept, as in the official code; the others
+    keep as many of them as fit. Default scale 0.55. Collects all task vectors. Order does not
+    matter, but for rounding.
+
+    Args:
+      density: the share of entries to keep.
+      threshold: "global" over the floating-point entries of a task vector, or "per_tensor".
+      elect: "mass" weighs each vote by its magnitude, "count" does not (peft's "frequency").
+      aggregate: of those that agree the "mean", the "sum", or the one of "max"imal magnitude.
+      thresholds: the global threshold of every task, in their order, for callers who merge leaf by
+        leaf (`global_threshold`, `kth_magnitudes_counted`).
+      majority: the majority sign, -1, 0 or 1, for the same callers: the sign of the sum of
+        `sign_balance` over all leaves. It decides entries that cancel exactly.
+      entries: of the global threshold, a larger denominator than the tree's own: see `global_rank`.
+
+    Raises:
+      UserError: an argument is none of the above; or, when merging, there are not as many
+        `thresholds` as task vectors.
+    """
+    check_trimming("ties", density, threshold, thresholds)
+    if elect not in ("mass", "count") or aggregate not in ("mean", "sum", "max"):
+        raise UserError(f"ties: cannot elect by {elect!r} and aggregate by {aggregate!r}")
+
+    def finalize(taus: tuple[PyTree, ...]) -> PyTree:
+        if thresholds is not None and len(thresholds) != len(taus):
+            raise UserError(f"ties: {len(thresholds)} thresholds for {len(taus)} task vectors")
+        if threshold == "per_tensor":
+            least = None
+        elif thresholds is not None:
+            least = jnp.array(thresholds, jnp.float32)
+        else:
+            least = jnp.stack([global_threshold(tau, density, entries) for tau in taus])
+
+        def own(leaves):
+            if least is not None:
+                return least
+            return jnp.stack([tensor_threshold(leaf, density) for leaf in leaves])
+
+        if majority is None:
+            together = zip(*map(jax.tree.leaves, taus), strict=True)
+            sign = _sign_of_sum(
+                [sign_balance(of, own(of), elect) for of in together if is_merged(of[0])]
+            )
+        else:
+            sign = jnp.float32(majority)
+        return leafwise(
+            lambda *leaves: _trim_and_merge(leaves, own(leaves), sign, elect, aggregate), *taus
+        )
+
+    return collecting(finalize, default_scale=0.55)
+
+
+@partial(jax.jit, static_argnames="elect")
+def sign_balance(leaves: Sequence[jax.Array], thresholds: jax.Array, elect: Elect) -> jax.Array:
+    """How many entries of one tensor elect plus, less those that elect minus: int32 scalar.
+
+    Args:
+      leaves: that tensor's change by every task.
+      thresholds: (t,) the magnitude from which on each task's entries take part.
+      elect: as for `ties`, whose `majority` is the sign of the sum of these over all tensors.
+    """
+    trimmed = [trim(leaf, thresholds[t]) for t, leaf in enumerate(leaves)]
+    return jnp.sum(elected_signs(trimmed, elect).astype(jnp.int32))
+
+
+def elected_signs(taus: Sequence[jax.Array], elect: Elect) -> jax.Array:
+    """-1, 0 or 1 for every entry, by the sum of the votes or of their signs."""
+    return jnp.sign(sum(taus if elect == "mass" else map(jnp.sign, taus)))
+
+
+def elect_and_merge(
+    taus: Sequence[jax.Array], majority: jax.Array, elect: Elect, aggregate: Aggregate
+) -> jax.Array:
+    """One tensor of `ties` after trimming: the aggregate of the entries of the elected sign.
+
+    Without an elected sign and a majority (both zero) the negative entries are merged, and their
+    "max" is zero, as in the official code.
+    """
+    signs = elected_signs(taus, elect)
+    signs = jnp.where(signs == 0, majority, signs)
+    agreeing = [jnp.where(jnp.where(signs > 0, tau > 0, tau < 0), tau, 0.0) for tau in taus]
+    if aggregate == "max":
+        return reduce(jnp.maximum, map(jnp.abs, agreeing)) * signs
+    total = sum(agreeing)
+    if aggregate == "sum":
+        return total
+    return total / jnp.maximum(sum(tau != 0 for tau in agreeing), 1)
+
+
+@partial(jax.jit, static_argnames=("elect", "aggregate"))
+def _trim_and_merge(leaves, thresholds, majority, elect, aggregate):
+    trimmed = [trim(leaf, thresholds[t]) for t, leaf in enumerate(leaves)]
+    return elect_and_merge(trimmed, majority, elect, aggregate)
+
+
+def _sign_of_sum(balances: Sequence[jax.Array]) -> jax.Array:
+    """The sign of a sum of int32 numbers, in two limbs: the sum may exceed 32 bits."""
+    low = sum(balance & 0xFFFF for balance in balances)
+    high = sum(balance >> 16 for balance in balances) + (low >> 16)
+    return jnp.where(high == 0, jnp.sign(low & 0xFFFF), jnp.sign(high)).astype(jnp.float32)
+
+
+@RULES.register("consensus")
+@factory
+def consensus(votes: int = 2, tall_lambda: float = 0.4) -> MergeRule:
+    """The sum of the task vectors, without what fewer than `votes` tasks depend on.
+
+        total = sum_t tau_t
+        m_t   = |tau_t^p| > tall_lambda |total^p - tau_t^p|          the TALL mask of task t
+        tau   = total where at least `votes` tasks have m_t, else 0
+
+    Consensus task arithmetic, Wang et al., 2024 (arXiv 2405.07813); `>` as in the release, where
+    the paper has `>=`, under which untouched entries count as used. The release picks lambda per
+    task on validation data out of 0.2 ... 0.6; this takes one for all. Default scale 0.3, that of
+    the sum. Collects all task vectors. Order does not matter, but for rounding. One task alone has
+    no consensus.
+
+    Args:
+      votes: how many tasks must depend on an entry; 1 removes only what no task uses, 0 nothing.
+      tall_lambda: how much the others may drown an entry of a task that depends on it.
+
+    Raises:
+      UserError: votes or tall_lambda is negative.
+    """
+    if votes < 0 or tall_lambda < 0:
+        raise UserError(
+            f"consensus: votes {votes} and tall_lambda {tall_lambda} must not be negative"
+        )
+
+    @jax.jit
+    def agree(*taus: jax.Array) -> jax.Array:
+        total = sum(taus)
+        used = [jnp.abs(tau) > tall_lambda * jnp.abs(total - tau) for tau in taus]
+        return jnp.where(sum(mask.astype(jnp.int32) for mask in used) >= votes, total, 0.0)
+
+    return collecting(lambda taus: leafwise(agree, *taus), default_scale=0.3)

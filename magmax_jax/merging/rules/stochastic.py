@@ -1,0 +1,127 @@
+"""Rules that draw at random: every draw is keyed by seed, task and the leaf's name."""
+
+import jax
+import jax.numpy as jnp
+
+from magmax_jax.errors import UserError
+from magmax_jax.merging.numerics.ranking import ranks
+from magmax_jax.merging.rule import Counted, MergeRule, collecting, factory, leaf_key, leafwise_at
+from magmax_jax.merging.rules.sign_consensus import elect_and_merge
+from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.registry import RULES
+
+
+@RULES.register("random_mix")
+@factory
+def random_mix(seed: int = 0) -> MergeRule:
+    """Of every parameter, the change of a task drawn uniformly among those seen: a control.
+
+        tau^p = tau_t^p,    t uniform over 1 ... T, for each p by itself
+
+    Drawn as a reservoir of one (Vitter, 1985): the t-th task replaces an entry with probability
+    1/t, which leaves every task in it with probability 1/T. Default scale 1. State: one task vector
+    and a counter. Order changes the draws, not their distribution.
+
+    Args:
+      seed: of the draws; the same seed, order and leaf names give the same mix.
+    """
+
+    def update(state: Counted, tau: PyTree) -> Counted:
+        count = state.count + 1
+
+        def replace(name, mixed, tau):
+            # u in [0, 1) and u t < 1: the first task replaces everything.
+            u = jax.random.uniform(leaf_key(seed, count, name), mixed.shape)
+            return jnp.where(u * count < 1, tau, mixed)
+
+        return Counted(leafwise_at(replace, state.tau, tau), count)
+
+    return MergeRule(
+        Counted.zeros, update, lambda state: state.tau, streaming=True, default_scale=1.0
+    )
+
+
+@RULES.register("dare")
+@factory
+def dare(drop: float = 0.5, seed: int = 0) -> MergeRule:
+    """The sum of task vectors of which random entries were dropped and the others enlarged.
+
+        tau = sum_t m_t tau_t / (1 - drop),    m_t^p = 0 with probability drop, else 1
+
+    DARE, Yu et al., 2024 (arXiv 2311.03099), with task arithmetic; fusion_bench's
+    `DareTaskArithmetic`, whose defaults these are. The paper drops up to 0.9 and more of language
+    models; mergekit calls 1 - drop the density. Default scale 0.3. State: one task vector and a
+    counter. Order changes the draws, not their distribution.
+
+    Args:
+      drop: the probability in [0, 1) with which an entry is dropped.
+      seed: of the draws.
+
+    Raises:
+      UserError: drop is outside [0, 1).
+    """
+    if not 0 <= drop < 1:
+        raise UserError(f"dare: drop is {drop}, not in [0, 1)")
+
+    def update(state: Counted, tau: PyTree) -> Counted:
+        count = state.count + 1
+
+        def add(name, total, tau):
+            kept = jax.random.uniform(leaf_key(seed, count, name), total.shape) >= drop
+            return total + jnp.where(kept, tau, 0.0) / (1 - drop)
+
+        return Counted(leafwise_at(add, state.tau, tau), count)
+
+    return MergeRule(
+        Counted.zeros, update, lambda state: state.tau, streaming=True, default_scale=0.3
+    )
+
+
+@RULES.register("della")
+@factory
+def della(density: float = 0.7, epsilon: float = 0.07, seed: int = 0) -> MergeRule:
+    """The mean over agreeing signs of task vectors that were thinned by magnitude.
+
+        q = density - epsilon + 2 epsilon (rank - 1) / (n - 1)      kept with probability q
+        tau_t' = tau_t / q where kept, else 0
+        tau = mean over t of the tau_t' whose sign is that of sum_t tau_t' (plus where it is zero)
+
+    DELLA, Deep et al., 2024 (arXiv 2406.11617) in its release: rank is that of |tau_t^p| among the
+    n entries of its row (the last axis; a vector is one row), from 1, the smallest. mergekit keeps
+    the same entries but rescales the tensor to its old L1 norm instead of entry by entry, with
+    epsilon 0.15. The release's example is the default here: a drop rate of 0.3 in a window of 0.14
+    (2 epsilon), and scale 1.1. Collects all task vectors. Order changes the draws, not their
+    distribution. The rows of a kernel stored as (in, out) are not those of its transpose.
+
+    Args:
+      density: the share of entries kept.
+      epsilon: how far the probability of the largest and the smallest of a row is from it.
+      seed: of the draws.
+
+    Raises:
+      UserError: density - epsilon is not positive, or density + epsilon exceeds 1.
+    """
+    if not (epsilon >= 0 and density - epsilon > 0 and density + epsilon <= 1):
+        raise UserError(f"della: {density} +- {epsilon} are not probabilities in (0, 1]")
+
+    # Compiled by shape, not by tree: the leaves of most models share a few shapes.
+    @jax.jit
+    def thin(key: jax.Array, tau: jax.Array) -> jax.Array:
+        kept = keep_probability(tau, density, epsilon)
+        return jnp.where(jax.random.uniform(key, tau.shape) < kept, tau / kept, 0.0)
+
+    @jax.jit
+    def merge_thinned(*taus: jax.Array) -> jax.Array:
+        return elect_and_merge(taus, jnp.float32(1), "mass", "mean")
+
+    def merge(name: str, *taus: jax.Array) -> jax.Array:
+        keys = [leaf_key(seed, task, name) for task in range(1, len(taus) + 1)]
+        return merge_thinned(*map(thin, keys, taus))
+
+    return collecting(lambda taus: leafwise_at(merge, *taus), default_scale=1.1)
+
+
+def keep_probability(tau: jax.Array, density: float, epsilon: float) -> jax.Array:
+    """DELLA's q of every entry, from density - epsilon to density + epsilon along each row."""
+    last = max(tau.shape[-1] - 1, 1) if tau.ndim else 1
+    return density - epsilon + 2 * epsilon * (ranks(tau).astype(jnp.float32) / last)

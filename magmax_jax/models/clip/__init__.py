@@ -1,0 +1,1 @@
+"""CLIP: both towers, their checkpoints, the zero-shot head."""

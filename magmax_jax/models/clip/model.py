@@ -1,0 +1,225 @@
+"""CLIP (Radford et al., 2021, arXiv 2103.00020): an image and a text tower into one space.
+
+Letters in shapes: b batch, n tokens, d width of a tower, p width of the shared space.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from magmax_jax.models.clip import checkpoint, conversion
+from magmax_jax.models.clip.checkpoint import Companions
+from magmax_jax.models.clip.config import LEGACY_EOS, CLIPConfig, TextConfig, VisionConfig
+from magmax_jax.models.layers.positions import interpolate_positions
+from magmax_jax.models.layers.transformer import apply_blocks, layer_norm, stacked_blocks
+
+
+class VisionTower(nnx.Module):
+    """A vision transformer whose class token is projected into the shared space."""
+
+    def __init__(
+        self,
+        config: VisionConfig,
+        projection: int,
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+        remat: bool = False,
+        whole: Callable[[nnx.State], nnx.State] | None = None,
+    ):
+        """`remat` and `whole` are `apply_blocks`'s; they change no parameter."""
+        d, patch = config.width, config.patch_size
+        normal = nnx.initializers.normal(d**-0.5)
+        self.class_embedding = nnx.Param(normal(rngs.params(), (d,)))
+        # A convolution whose stride is its size is one matmul over patches.
+        self.patch_embedding = nnx.Linear(
+            3 * patch * patch, d, use_bias=False, dtype=dtype, rngs=rngs
+        )
+        self.position_embedding = nnx.Param(normal(rngs.params(), (config.grid**2 + 1, d)))
+        self.pre_norm = layer_norm(config, dtype, rngs)
+        self.blocks = stacked_blocks(config, causal=False, dtype=dtype, rngs=rngs)
+        self.post_norm = layer_norm(config, dtype, rngs)
+        self.projection = nnx.Linear(
+            d, projection, use_bias=False, kernel_init=normal, dtype=dtype, rngs=rngs
+        )
+        self.config = config
+        self.remat, self.whole = remat, whole
+
+    def embed(self, pixels: jax.Array) -> jax.Array:
+        """Normalised pixels (b, height, width, 3) -> class token and patches, (b, n, d)."""
+        size, patch, grid = self.config.image_size, self.config.patch_size, self.config.grid
+        if pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
+            raise ValueError(
+                f"pixels have shape {pixels.shape}: this tower takes (b, {size}, {size}, 3); "
+                "another size is set by CLIP.from_pretrained(source, image_size=...)"
+            )
+        b = pixels.shape[0]
+        pixels = pixels[:, : grid * patch, : grid * patch]
+        pixels = pixels.reshape(b, grid, patch, grid, patch, 3).transpose(0, 1, 3, 2, 4, 5)
+        patches = self.patch_embedding(pixels.reshape(b, grid * grid, patch * patch * 3))
+        first = jnp.broadcast_to(self.class_embedding[...], (b, 1, patches.shape[-1]))
+        tokens = jnp.concatenate([first.astype(patches.dtype), patches], axis=1)
+        # In the parameters' float32: some checkpoints hold positions of a magnitude near 1000.
+        return tokens + self.position_embedding[...]
+
+    def __call__(self, pixels: jax.Array) -> jax.Array:
+        """Normalised pixels (b, height, width, 3) -> features (b, p), not normalised."""
+        x = self.pre_norm(self.embed(pixels))
+        x = apply_blocks(self.blocks, x, self.remat, self.whole)
+        return self.projection(self.post_norm(x[:, 0]))
+
+
+class TextTower(nnx.Module):
+    """A causal transformer whose EOS token is projected into the shared space."""
+
+    def __init__(self, config: TextConfig, projection: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        d = config.width
+        normal = nnx.initializers.normal
+        self.token_embedding = nnx.Param(normal(0.02)(rngs.params(), (config.vocabulary, d)))
+        self.position_embedding = nnx.Param(normal(0.01)(rngs.params(), (config.context, d)))
+        self.blocks = stacked_blocks(config, causal=True, dtype=dtype, rngs=rngs)
+        self.final_norm = layer_norm(config, dtype, rngs)
+        self.projection = nnx.Linear(
+            d, projection, use_bias=False, kernel_init=normal(d**-0.5), dtype=dtype, rngs=rngs
+        )
+        self.config = config
+        self.dtype = dtype
+
+    def embed(self, ids: jax.Array) -> jax.Array:
+        """Token ids (b, n) -> tokens with positions (b, n, d)."""
+        n = ids.shape[1]
+        if n > self.config.context:
+            raise ValueError(f"{n} tokens a text: this tower takes at most {self.config.context}")
+        x = self.token_embedding[...][ids] + self.position_embedding[...][:n]
+        return x.astype(self.dtype)
+
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        """Token ids (b, n), padded behind their EOS -> features (b, p), not normalised."""
+        x = self.final_norm(apply_blocks(self.blocks, self.embed(ids)))
+        legacy = self.config.eos == LEGACY_EOS
+        end = jnp.argmax(ids if legacy else ids == self.config.eos, axis=1)  # argmax: the first
+        return self.projection(x[jnp.arange(len(x)), end])
+
+
+class CLIP(nnx.Module):
+    """Both towers and the logarithm of the inverse temperature.
+
+    Parameters are float32 whatever `dtype` is, the dtype of the computation.
+    """
+
+    def __init__(self, config: CLIPConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+        self.vision = VisionTower(config.vision, config.projection, dtype=dtype, rngs=rngs)
+        self.text = TextTower(config.text, config.projection, dtype=dtype, rngs=rngs)
+        self.logit_scale = nnx.Param(jnp.float32(config.logit_scale))
+        self.config = config
+        self.companions = Companions()
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.companions.tokenizer
+
+    @property
+    def preprocessor(self) -> dict | None:
+        return self.companions.preprocessor
+
+    def encode_image(self, pixels: jax.Array) -> jax.Array:
+        """Normalised pixels (b, height, width, 3) -> features (b, p), not normalised."""
+        return self.vision(pixels)
+
+    def encode_text(self, ids: jax.Array) -> jax.Array:
+        """Token ids int (b, n), n at most the context -> features (b, p), not normalised."""
+        return self.text(ids)
+
+    def __call__(self, pixels: jax.Array, ids: jax.Array) -> jax.Array:
+        """Logits of every image for every text, (images, texts): scaled cosine similarities."""
+        image, text = normalise(self.encode_image(pixels)), normalise(self.encode_text(ids))
+        return jnp.exp(self.logit_scale[...]) * image @ text.T
+
+    def image_tower(
+        self,
+        dtype: jnp.dtype | str,
+        remat: bool = False,
+        whole: Callable[[nnx.State], nnx.State] | None = None,
+    ) -> tuple[nnx.GraphDef, nnx.State]:
+        """What is fine-tuned: the image tower computing in `dtype`, and its float32 parameters.
+
+        Text may thus be encoded in one dtype and images in another; the parameters are shared, not
+        copied. `remat` and `whole` are those of `transformer.apply_blocks`.
+        """
+        config, projection = self.config.vision, self.config.projection
+        options = {"dtype": jnp.dtype(dtype), "remat": remat, "whole": whole}
+
+        def tower() -> VisionTower:
+            return VisionTower(config, projection, rngs=nnx.Rngs(0), **options)
+
+        return nnx.graphdef(nnx.eval_shape(tower)), nnx.state(self.vision)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        image_size: int | None = None,
+        dtype: jnp.dtype | str = jnp.float32,
+    ) -> "CLIP":
+        """Loads a CLIP checkpoint; every tensor of it is accounted for.
+
+        Args:
+          source: a directory, or a hub id such as "openai/clip-vit-base-patch16". Weights may be
+            safetensors (single or sharded; Hugging Face's or OpenCLIP's names) or
+            `flax_model.msgpack`, in float32, float16 or bfloat16. Pickles are never read.
+          image_size: pixels; another than the checkpoint's interpolates the position embedding.
+          dtype: of the computation; parameters are float32.
+
+        Raises:
+          UserError: the source is missing, unreadable or a pickle; its tensors are not exactly
+            those of the model that its configuration describes (all differences in one message);
+            or the image size is no multiple of the patch.
+        """
+        found = checkpoint.read(source)
+        config = found.config
+        if image_size is not None:
+            config = config.at_size(image_size)
+
+        def abstract(config: CLIPConfig) -> CLIP:
+            return nnx.eval_shape(lambda: cls(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)))
+
+        params = conversion.from_hf(
+            found.tensors,
+            found.config,
+            nnx.state(abstract(found.config)),
+            where=str(found.directory),
+        )
+        params["vision.position_embedding"] = interpolate_positions(
+            params["vision.position_embedding"], config.vision.grid
+        )
+        graphdef, state = nnx.split(abstract(config))
+        model = nnx.merge(graphdef, conversion.fill(state, params))
+        model.companions = found.companions
+        return model
+
+    def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
+        """Writes configuration, safetensors, tokenizer and preprocessor; transformers loads them.
+
+        The directory appears whole or not at all. With `dtype` "float32" the round trip is
+        bit-exact; "float16" and "bfloat16" round.
+
+        Raises:
+          UserError: the directory exists and is not empty, or cannot be written.
+        """
+        state = nnx.state(self, nnx.Param)
+        checkpoint.write(Path(directory), self.config, state, self.companions, dtype)
+
+
+def normalise(features: jax.Array) -> jax.Array:
+    """Features (..., p) of any dtype -> float32 of length one."""
+    features = features.astype(jnp.float32)
+    return features / jnp.linalg.norm(features, axis=-1, keepdims=True)
+
+
+def num_entries(model: CLIP) -> int:
+    """Of all parameters of both towers: 149,620,737 for ViT-B/16."""
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))

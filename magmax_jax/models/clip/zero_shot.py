@@ -1,0 +1,89 @@
+"""The zero-shot head: class names in, a frozen classifier out."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from magmax_jax.errors import UserError
+from magmax_jax.models.clip.config import LEGACY_EOS
+from magmax_jax.models.clip.model import CLIP, normalise
+
+
+def tokenize(model: CLIP, texts: Sequence[str]) -> np.ndarray:
+    """Token ids int32 (len(texts), n), n the length of the longest text, padded behind each EOS.
+
+    Raises:
+      UserError: the model came without a tokenizer or with another model's, or a text exceeds its
+        context.
+    """
+    if model.tokenizer is None:
+        raise UserError(
+            "the model's directory has no tokenizer (tokenizer.json, or vocab.json and merges.txt) "
+            "to read texts with: copy the tokenizer files of the original model into it"
+        )
+    ids = model.tokenizer(list(texts))["input_ids"]
+    longest = max(range(len(ids)), key=lambda i: len(ids[i]))
+    if len(ids[longest]) > model.config.text.context:
+        raise UserError(
+            f"the text {texts[longest]!r} has {len(ids[longest])} tokens, the model takes at most "
+            f"{model.config.text.context}: shorten the class name or the template"
+        )
+    # The tower sees nothing behind the first EOS, so any id pads; repeating it suits both poolings.
+    padded = np.array([row + row[-1:] * (len(ids[longest]) - len(row)) for row in ids], np.int32)
+    text = model.config.text
+    ends = text.eos == LEGACY_EOS or (padded == text.eos).any(axis=1).all()
+    if not ends or padded.max() >= text.vocabulary:
+        raise UserError(
+            f"the tokenizer's ids (up to {padded.max()}) are not those of this model (vocabulary "
+            f"{text.vocabulary}, eos_token_id {text.eos}): "
+            "copy the tokenizer files of the original model into its directory"
+        )
+    return padded
+
+
+def zero_shot_head(
+    model: CLIP, class_names: Sequence[str], templates: Sequence[str], batch_size: int = 256
+) -> jax.Array:
+    """The classifier that CLIP's text tower makes of class names (Radford et al., 2021, 3.1.4).
+
+    Per class, each template's text embedding is normalised; their mean is normalised again and
+    multiplied by exp(logit_scale), so that logits = normalised image features @ head.
+
+    Args:
+      class_names: k names, put into each template's `{}`.
+      templates: at least one.
+      batch_size: texts a forward pass; all passes have one shape, so one is compiled.
+
+    Returns:
+      float32 (p, k), on the device.
+
+    Raises:
+      UserError: no class, no template, or a template without `{}`; and as `tokenize` does.
+    """
+    if not class_names or not templates:
+        raise UserError(
+            f"a head needs class names and templates, got {len(class_names)} and {len(templates)}"
+        )
+    for template in templates:
+        if "{}" not in template:
+            raise UserError(f"the template {template!r} has no {{}} where the class name goes")
+    texts = [template.replace("{}", name) for name in class_names for template in templates]
+    ids = tokenize(model, texts)
+    batch_size = min(batch_size, len(texts))
+    graphdef, params = nnx.split(model.text)
+
+    padding = np.repeat(ids[:1], -len(ids) % batch_size, axis=0)
+    batches = np.concatenate([ids, padding]).reshape(-1, batch_size, ids.shape[1])
+    features = jnp.concatenate([_encode(graphdef, params, batch) for batch in batches])
+    means = features[: len(texts)].reshape(len(class_names), len(templates), -1).mean(axis=1)
+    return jnp.exp(model.logit_scale[...]) * normalise(means).T
+
+
+@partial(jax.jit, static_argnums=0)
+def _encode(graphdef: nnx.GraphDef, params: nnx.State, ids: jax.Array) -> jax.Array:
+    """Token ids (b, n) -> normalised text features (b, p)."""
+    return normalise(nnx.merge(graphdef, params)(ids))

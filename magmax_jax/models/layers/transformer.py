@@ -1,0 +1,119 @@
+"""The pre-norm transformer that both of CLIP's towers are made of.
+
+Letters in shapes: b batch, n tokens, d width, h heads, m width of the MLP, l layers.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import Primitive
+
+from magmax_jax.models.clip.config import TowerConfig
+from magmax_jax.models.layers.activations import ACTIVATIONS
+from magmax_jax.models.layers.attention import attend
+
+KEPT = "kept"
+"""The name of what a block keeps for the gradient besides its input: q, k and v together, the
+tokens between its halves, and what goes into the MLP's activation."""
+
+
+def layer_norm(config: TowerConfig, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """LayerNorm with two float32 passes: E[x^2] - E[x]^2 cancels where |x| is near 1000."""
+    return nnx.LayerNorm(
+        config.width, epsilon=config.epsilon, use_fast_variance=False, dtype=dtype, rngs=rngs
+    )
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention; q, k and v come out of one matmul."""
+
+    def __init__(self, config: TowerConfig, *, causal: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+        d = config.width
+        # The deviations of OpenAI's CLIP: residual branches shrink with depth.
+        residual = nnx.initializers.normal((2 * config.layers * d) ** -0.5)
+        inner = nnx.initializers.normal(d**-0.5)
+        self.qkv = nnx.Linear(d, 3 * d, kernel_init=inner, dtype=dtype, rngs=rngs)
+        self.out = nnx.Linear(d, d, kernel_init=residual, dtype=dtype, rngs=rngs)
+        self.heads = config.heads
+        self.causal = causal
+
+    def __call__(self, x: jax.Array, n: int) -> jax.Array:
+        """(b n, d) -> (b n, d), each of b sequences of n tokens attending to itself."""
+        d, h = x.shape[-1], self.heads
+        qkv = checkpoint_name(self.qkv(x), KEPT)
+        q, k, v = jnp.split(qkv.reshape(-1, n, 3 * h, d // h), 3, axis=2)  # (b, n, h, d/h)
+        return self.out(attend(q, k, v, causal=self.causal).reshape(-1, d))
+
+
+class Block(nnx.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, config: TowerConfig, *, causal: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+        d, m = config.width, config.mlp
+        residual = nnx.initializers.normal((2 * config.layers * d) ** -0.5)
+        wide = nnx.initializers.normal((2 * d) ** -0.5)
+        self.norm1 = layer_norm(config, dtype, rngs)
+        self.attention = Attention(config, causal=causal, dtype=dtype, rngs=rngs)
+        self.norm2 = layer_norm(config, dtype, rngs)
+        self.fc1 = nnx.Linear(d, m, kernel_init=wide, dtype=dtype, rngs=rngs)
+        self.fc2 = nnx.Linear(m, d, kernel_init=residual, dtype=dtype, rngs=rngs)
+        self.activation = config.activation
+
+    def __call__(self, x: jax.Array, n: int) -> jax.Array:
+        """(b n, d) -> (b n, d), sequences of n tokens."""
+        x = checkpoint_name(x + self.attention(self.norm1(x), n), KEPT)
+        hidden = checkpoint_name(self.fc1(self.norm2(x)), KEPT)
+        return x + self.fc2(ACTIVATIONS[self.activation](hidden))
+
+
+def stacked_blocks(config: TowerConfig, *, causal: bool, dtype: jnp.dtype, rngs: nnx.Rngs) -> Block:
+    """All blocks of a tower as one `Block` whose parameters are stacked over layers: (l, ...)."""
+
+    @nnx.split_rngs(splits=config.layers)
+    @nnx.vmap(in_axes=0, out_axes=0)
+    def stacked(rngs: nnx.Rngs) -> Block:
+        return Block(config, causal=causal, dtype=dtype, rngs=rngs)
+
+    return stacked(rngs)
+
+
+def apply_blocks(
+    blocks: Block,
+    x: jax.Array,
+    remat: bool = False,
+    whole: Callable[[nnx.State], nnx.State] | None = None,
+) -> jax.Array:
+    """Walks x (b, n, d) through the stack; one block is compiled, whatever the depth.
+
+    Tokens are flattened to (b n, d) on the way: plain matrix products are the fastest everywhere.
+    For the gradient a block keeps what is dear to compute, `KEPT`; norms, activations and weights
+    of attention are computed again, which is faster than writing and reading them.
+
+    Args:
+      remat: keep only each block's input for the gradient, and compute all the rest again.
+      whole: puts one block's parameters together where devices hold pieces of them.
+    """
+    graphdef, params = nnx.split(blocks)
+    b, n, d = x.shape
+    if whole:  # matrices are rounded before they move: the same bits, half the bytes in 16 bits
+        params = jax.tree.map(lambda p: p.astype(x.dtype) if p.ndim > 2 else p, params)
+
+    def step(x, params):
+        return nnx.merge(graphdef, whole(params) if whole else params)(x, n), None
+
+    # Within a scan nothing is merged with what it repeats anyway.
+    policy = jax.checkpoint_policies.nothing_saveable if remat else _keeps
+    step = jax.checkpoint(step, prevent_cse=False, policy=policy)
+    return jax.lax.scan(step, x.reshape(b * n, d), params)[0].reshape(b, n, d)
+
+
+_named = jax.checkpoint_policies.save_only_these_names(KEPT)
+
+
+def _keeps(primitive: Primitive, *inputs, **params) -> bool:
+    """Whether an operation's results are kept for the gradient: `KEPT`, and what cuDNN's attention
+    returns, whose gradient takes them as they are."""
+    return _named(primitive, *inputs, **params) or "dot_product_attention" in primitive.name

@@ -1,0 +1,51 @@
+"""What can be added to magmax_jax: a registry for each kind of thing, and nothing else.
+
+A value registers itself in the module that defines it; from then on it is found by its name, and
+nobody else compares that name. The tables below say in which module each bundled name is defined,
+so that names can be listed (for `--help`, in messages) before anything slow is imported.
+
+    from magmax_jax.registry import RULES
+
+    @RULES.register("my_rule")
+    def my_rule(share: float = 0.5) -> MergeRule: ...
+"""
+
+from typing import TYPE_CHECKING
+
+from magmax_jax.registry.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from magmax_jax.merging import MergeRule
+
+__all__ = ["RULES", "Registry"]
+
+_RULES = "magmax_jax.merging.rules"
+
+RULES: "Registry[Callable[..., MergeRule]]" = Registry(
+    "merge rule",
+    {
+        "max_magnitude": f"{_RULES}.elementwise",
+        "min_magnitude": f"{_RULES}.elementwise",
+        "average": f"{_RULES}.elementwise",
+        "task_arithmetic": f"{_RULES}.elementwise",
+        "weighted_average": f"{_RULES}.elementwise",
+        "random_mix": f"{_RULES}.stochastic",
+        "ema": f"{_RULES}.elementwise",
+        "dare": f"{_RULES}.stochastic",
+        "breadcrumbs": f"{_RULES}.magnitude",
+        "magnitude_prune": f"{_RULES}.magnitude",
+        "emr": f"{_RULES}.emr",
+        "fisher": f"{_RULES}.fisher",
+        "iso_c": f"{_RULES}.spectral",
+        "opcm": f"{_RULES}.spectral",
+        "ties": f"{_RULES}.sign_consensus",
+        "della": f"{_RULES}.stochastic",
+        "model_stock": f"{_RULES}.geometric",
+        "slerp": f"{_RULES}.geometric",
+        "tsv_m": f"{_RULES}.spectral",
+        "consensus": f"{_RULES}.sign_consensus",
+    },
+)
+"""Factories of merge rules: options -> MergeRule."""

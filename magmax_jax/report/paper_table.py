@@ -1,0 +1,220 @@
+"""Finished runs as the paper's table: a column for each setting, a row for each method."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from magmax_jax.config import (
+    CheckpointConfig,
+    ExperimentConfig,
+    MergingConfig,
+    MeshConfig,
+    MethodConfig,
+    ScenarioConfig,
+)
+from magmax_jax.evaluation.metrics import forgetting, last_accuracy
+from magmax_jax.report.published_figures import Figure, figures
+from magmax_jax.report.runs import Run, collect
+from magmax_jax.runs.directory import RunDirectory
+
+Metric = Literal["last", "forgetting"]
+Protocol = Literal["agnostic", "aware"]
+
+MERGES = {
+    "average": ("average", 1.0),
+    "random_mix": ("random mix", 1.0),
+    "ties": ("TIES", 0.55),
+    "max_magnitude": ("MagMax", 0.5),
+}
+"""Rule -> its name in the table and its published scale, in the paper's order."""
+ROW_ORDER = (
+    "zero-shot",
+    "joint",
+    "EWC",
+    "LwF",
+    "sequential fine-tuning",
+    *(f"{start}, {name}" for start in ("independent", "sequential") for name, _ in MERGES.values()),
+)
+REGULARIZERS = {"ewc": "EWC", "lwf": "LwF", "l2_sp": "L2-SP"}
+
+
+@dataclass
+class Column:
+    """One setting: its values by row and by seed, in per cent."""
+
+    title: str
+    setting: ExperimentConfig
+    """Of all its runs, without what tells them apart."""
+    values: dict[str, dict[int, float]]
+
+    @property
+    def published(self) -> dict[str, Figure]:
+        return figures(self.setting)
+
+
+def mean_std(values: Iterable[float]) -> tuple[float, float | None, int]:
+    """Mean, standard deviation of the sample (None for one value), and number of values."""
+    found = list(values)
+    return float(np.mean(found)), float(np.std(found, ddof=1)) if found[1:] else None, len(found)
+
+
+def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """The finished runs in these folders, and what there is to say of the others.
+
+    Raises:
+      UserError: a folder does not exist.
+    """
+    from magmax_jax.runs.merge_specs import num_models
+
+    def lacking(run: Run) -> str:
+        models = num_models(run.config)
+        finished = RunDirectory(run.path).is_complete(run.config, models)
+        return "" if finished else "not finished"
+
+    return collect(paths, lacking)
+
+
+def columns(runs: Sequence[Run], metric: Metric, protocol: Protocol | None) -> list[Column]:
+    """The table's columns. Joint training stands in that of every division of its data.
+
+    Args:
+      metric: accuracy after the last task, or forgetting.
+      protocol: None is the published one: among all classes, but each data set's own of several.
+    """
+    found: dict[ExperimentConfig, Column] = {}
+    joint = [run for run in runs if run.config.method.joint]
+    whole = protocol != "aware"  # else what it is told of the task depends on the division
+    for run in runs:
+        if not run.config.method.joint:
+            key = _setting(run.config)
+            column = found.setdefault(key, Column("", key, {}))
+            _enter(column, run, metric, protocol)
+    for run in joint:
+        identity = _data if whole or run.config.scenario.kind == "datasets" else _setting
+        data = identity(run.config)
+        same = [column for key, column in found.items() if identity(key) == data]
+        if not same:
+            key = _setting(run.config)
+            same = [found.setdefault(key, Column("", key, {}))]
+        for column in same:
+            _enter(column, run, metric, protocol)
+    _name(list(found.values()))
+    return sorted(found.values(), key=lambda column: _place(column.setting.scenario))
+
+
+def row_names(columns: Sequence[Column]) -> list[str]:
+    """All rows, in the paper's order; at another scale or strength behind the paper's own."""
+
+    def place(name: str) -> int:
+        known = [i for i, row in enumerate(ROW_ORDER) if name.startswith(row)]
+        return known[-1] if known else len(ROW_ORDER)
+
+    names = dict.fromkeys(name for column in columns for name in column.values)
+    return sorted(names, key=lambda name: (place(name), name))
+
+
+def _enter(column: Column, run: Run, metric: Metric, protocol: Protocol | None) -> None:
+    apart = run.config.scenario.kind == "datasets"
+    chosen = protocol or ("aware" if apart else "agnostic")
+    for label, history in run.histories(chosen).items():
+        name = _row_name(run.config.method, label)
+        stream = not run.config.method.joint
+        if name is None or (name in column.values and label == "zero_shot" and not stream):
+            continue
+        if metric == "forgetting":
+            value = forgetting(history, weighted=False)
+        else:
+            value = last_accuracy(history, weighted=not apart)
+        if value is not None:
+            column.values.setdefault(name, {})[run.config.seed] = 100 * float(value)
+
+
+def _row_name(method: MethodConfig, label: str) -> str | None:
+    """What the table calls a model of a run; None for what says nothing of its own."""
+    if label == "zero_shot":
+        return "zero-shot"
+    if method.joint:
+        name = "joint"
+    elif method.regularizer != "none":
+        name = REGULARIZERS[method.regularizer] + ("" if method.sequential else ", independent")
+    else:
+        name = "sequential" if method.sequential else "independent"
+    rest = {
+        "Fisher": method.fisher if method.fisher != "empirical" else None,
+        "strength": method.strength,
+    }
+    told = ", ".join(f"{what} {value}" for what, value in rest.items() if value is not None)
+    name += f" ({told})" if told else ""
+    if label == "finetuned":
+        if method.joint or method.regularizer != "none":
+            return name
+        return "sequential fine-tuning" if method.sequential else None
+    rule, _, scale = label.partition("@")
+    title, published = MERGES.get(rule, (rule, None))
+    return f"{name}, {title}" + ("" if published == float(scale) else f" at {scale}")
+
+
+def _setting(config: ExperimentConfig) -> ExperimentConfig:
+    """Without what tells the runs of a column apart, and what changes no result."""
+    return replace(
+        config,
+        method=MethodConfig(),
+        mesh=MeshConfig(),
+        checkpoint=CheckpointConfig(),
+        train=replace(config.train, workers=0, accumulate=1, remat=False),
+        merges=(),
+        eval_batch_size=1,
+        seed=0,
+    )
+
+
+def _data(config: ExperimentConfig) -> ExperimentConfig:
+    """A setting however its data is divided: what joint training depends on."""
+    scenario, default = config.scenario, ScenarioConfig()
+    names = ("num_tasks", "allow_unequal", "order", "shuffle_tasks")
+    changes: dict[str, Any] = {name: getattr(default, name) for name in names}
+    if scenario.kind != "datasets":
+        changes["kind"] = "class"
+    return replace(_setting(config), scenario=replace(scenario, **changes), merging=MergingConfig())
+
+
+def _name(columns: list[Column]) -> None:
+    """Short titles; where two are the same, with the fields in which they differ."""
+    for column in columns:
+        column.title = _title(column.setting.scenario)
+    for title in {column.title for column in columns}:
+        alike = [column for column in columns if column.title == title]
+        if len(alike) > 1:
+            flat = [dict(_fields(dataclasses.asdict(column.setting))) for column in alike]
+            names = [name for name in flat[0] if len({facts[name] for facts in flat}) > 1]
+            for column, facts in zip(alike, flat, strict=True):
+                told = ", ".join(f"{name} {facts[name]}" for name in names)
+                column.title = f"{title} ({told})"
+
+
+def _title(scenario: ScenarioConfig) -> str:
+    from magmax_jax.scenarios import members_of  # takes the loaders along
+
+    members = members_of(scenario)
+    if scenario.kind == "datasets":
+        return f"{len(members)} data sets"
+    ways = {"class": f"{scenario.num_tasks} tasks", "data": f"{scenario.num_tasks} shares"}
+    return f"{members[0].name}, {ways.get(scenario.kind, 'domains')}"
+
+
+def _place(scenario: ScenarioConfig) -> tuple:
+    kinds = ("class", "data", "domain", "datasets")
+    return kinds.index(scenario.kind), scenario.dataset, scenario.num_tasks
+
+
+def _fields(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _fields(inner, f"{where}.{name}" if where else name)
+    else:
+        yield where, json.dumps(value)

@@ -1,0 +1,66 @@
+"""What the analyses have in common: they are made after a run, of the models that it kept."""
+
+from collections.abc import Sequence
+
+from magmax_jax.report.groups import Group
+from magmax_jax.report.items import Item, Note, Record
+from magmax_jax.report.runs import Run
+
+NAMES = {
+    "signs": "sign conflicts",
+    "pruning": "pruned task vectors",
+    "provenance": "provenance",
+    "similarity": "cosines between task vectors",
+    "norms": "norms of task vectors",
+    "alignment": "features compared",
+    "contribution": "contributions of single tasks",
+    "transfer": "transfer",
+    "overhead": "costs",
+}
+"""Analyses, by their files."""
+COMMAND = "python -m experiments.analyse RUN"
+KEEPING = f"python -m experiments.run ... --checkpoint.keep-tasks --out RUN\n{COMMAND}"
+
+
+def analysed(group: Group, name: str) -> list[Record]:
+    """The records of an analysis of all runs, each with the name of its run."""
+    return [{"run": run.name} | record for run in group.runs for record in run.analysis(name)]
+
+
+def items(group: Group) -> list[Item]:
+    """What to say where no run has any analysis, instead of saying it of each."""
+    if any(run.analysis(name) for run in group.runs for name in NAMES):
+        return []
+    runs = _learned_one_by_one(group)
+    if not runs:
+        return []
+    return [_note(f"There are none yet ({', '.join(NAMES.values())})", runs)]
+
+
+def absent(group: Group, name: str) -> list[Item]:
+    """What to say of the runs that lack an analysis, where others, or the same, have some."""
+    lacking = [run for run in _learned_one_by_one(group) if not run.analysis(name)]
+    if not lacking or items(group):
+        return []
+    whose = f" of {', '.join(run.name for run in lacking)}" if len(group.runs) > 1 else ""
+    return [_note(f"No {NAMES[name]}{whose} yet", lacking)]
+
+
+def common(records: Sequence[Record], field: str) -> list:
+    """All values of a field, in the order in which they come."""
+    return list(dict.fromkeys(record[field] for record in records))
+
+
+def figures_first(found: Sequence[Item]) -> list[Item]:
+    """The same items, notes last."""
+    return sorted(found, key=lambda item: isinstance(item, Note))
+
+
+def _learned_one_by_one(group: Group) -> list[Run]:
+    return [run for run in group.runs if not run.config.method.joint]
+
+
+def _note(lacking: str, runs: Sequence[Run]) -> Note:
+    if all(run.config.checkpoint.keep_tasks for run in runs):
+        return Note(f"{lacking}: analyse the run, which kept every task's model.", COMMAND)
+    return Note(f"{lacking}: repeat the run, keeping every task's model, and analyse it.", KEEPING)

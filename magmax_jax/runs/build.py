@@ -1,0 +1,214 @@
+"""What a run is made of: data, model and compiled functions, put together once."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from magmax_jax.config import ExperimentConfig
+from magmax_jax.data import Batch, Preprocessing, eval_batches, num_batches, train_batches
+from magmax_jax.data.pipeline.host_resize import untouched
+from magmax_jax.data.pipeline.memory_cache import CACHED_BYTES, cached
+from magmax_jax.evaluation import evaluator
+from magmax_jax.evaluation.evaluator import Counts, Evaluate
+from magmax_jax.models import CLIP, num_entries, trainable, zero_shot_head
+from magmax_jax.runs.merge_specs import Merge, parse_merges
+from magmax_jax.runs.progress import Progress
+from magmax_jax.scenarios import Scenario, Task, curriculum, validating
+from magmax_jax.sharding import Layout
+from magmax_jax.training import (
+    Objective,
+    Params,
+    Regularizer,
+    Trainer,
+    build_regularizer,
+    make_trainer,
+    warmup_steps,
+)
+
+
+class EvaluationSet(NamedTuple):
+    """Images that models are tried on.
+
+    Attributes:
+      scenario: whose test images they are.
+      evaluate: counts what models make of them.
+      batches: every image once.
+      num_batches: how many there are.
+    """
+
+    scenario: Scenario
+    evaluate: Evaluate
+    batches: Iterable[Batch]
+    num_batches: int
+
+    def count(self, models: Sequence[Params], progress: Progress, shown: str) -> list[Counts]:
+        """What each model makes of the images, which are read once for all."""
+        batches = progress.evaluating(shown, self.batches, self.num_batches)
+        return self.evaluate(models, batches)
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """A run's parts. Tasks are counted from 1."""
+
+    config: ExperimentConfig
+    scenario: Scenario
+    tasks: tuple[Task, ...]
+    """What is learned, one after another."""
+    merges: dict[str, Merge]
+    clip_entries: int
+    """Of both towers."""
+    layout: Layout
+    theta_0: Params
+    head: jax.Array
+    """float32 (p, k)."""
+    tower: nnx.GraphDef
+    """The image tower without its parameters."""
+    preprocessing: Preprocessing
+    trainer: Trainer
+    regularizer: Regularizer
+    test: EvaluationSet
+    """On the test images."""
+
+    def test_of(self, task: int) -> EvaluationSet:
+        """On those of one of the scenario's tasks."""
+        indices = self.scenario.tasks[task - 1].test
+        batches = _test_batches(
+            self.config, self.scenario, self.preprocessing.size, self.layout, indices
+        )
+        count = num_batches(len(indices), self.config.eval_batch_size)
+        return self.test._replace(batches=batches, num_batches=count)
+
+    def validation(self) -> EvaluationSet | None:
+        """On the images that the tasks hold out; None where they hold out none."""
+        scenario = validating(self.scenario)
+        if not scenario.num_test:
+            return None
+        model = self.tower, self.preprocessing, self.head
+        return _trial(self.config, scenario, *model, self.layout)
+
+    def epochs(self, task: int) -> int:
+        """Passes over one task's training images."""
+        return self.config.train.epochs or self.tasks[task - 1].epochs
+
+    def steps(self, task: int) -> int:
+        """Of fine-tuning on one task."""
+        images = len(self.tasks[task - 1].train)
+        return num_batches(images, self.config.train.batch_size, self.epochs(task))
+
+    def objective(self, task: int) -> Objective:
+        """What distinguishes the task, on the devices."""
+        steps = self.steps(task)
+        return self.layout.replicate(
+            Objective(
+                self.head,
+                self.scenario.class_mask(self.tasks[task - 1]),
+                self.scenario.head_of,
+                np.int32(warmup_steps(self.config.train, steps)),
+                np.int32(steps),
+                self._key(task),
+            )
+        )
+
+    def train_batches(self, task: int, epochs: int) -> grain.IterDataset[Batch]:
+        """`epochs` passes over the task's training images, on the host."""
+        recipe = self.config.train
+        return train_batches(
+            self.scenario.train,
+            self.tasks[task - 1].train,
+            recipe.batch_size,
+            epochs,
+            seed=int(jax.random.bits(self._key(task))),
+            size=self.preprocessing.size,
+            workers=recipe.workers,
+            rows=self.layout.rows(recipe.batch_size),
+        )
+
+    def _key(self, task: int) -> jax.Array:
+        return jax.random.fold_in(jax.random.key(self.config.seed), task)
+
+
+def build_run(config: ExperimentConfig, scenario: Scenario, layout: Layout) -> RunParts:
+    """Loads theta_0 and builds everything around it; nothing is compiled yet.
+
+    Raises:
+      UserError: the model cannot be read, or does not fit the configuration.
+    """
+    model = CLIP.from_pretrained(config.model.source, config.model.image_size)
+    size = model.config.vision.image_size
+    preprocessing = Preprocessing.from_config(model.preprocessor or {}, size)
+    heads = [zero_shot_head(model, *head) for head in scenario.heads]
+    head = layout.replicate(jnp.concatenate(heads, axis=1))
+    clip_entries = num_entries(model)
+    tower, theta_0 = model.image_tower(config.model.dtype, config.train.remat, layout.whole)
+    trained = trainable(model.config, theta_0, config.train.freeze)
+    del model  # the text tower has done its work
+
+    regularizer = build_regularizer(
+        config.method, tower, preprocessing, scenario.num_classes, layout
+    )
+    return RunParts(
+        config,
+        replace(scenario, train=cached(scenario.train, size, config.train.workers)),
+        curriculum(scenario, config),
+        parse_merges(config, clip_entries),
+        clip_entries,
+        layout,
+        layout.params(theta_0),
+        head,
+        tower,
+        preprocessing,
+        make_trainer(tower, preprocessing, config.train, regularizer.penalty, trained, layout),
+        regularizer,
+        _trial(config, scenario, tower, preprocessing, head, layout),
+    )
+
+
+def _trial(
+    config: ExperimentConfig,
+    scenario: Scenario,
+    tower: nnx.GraphDef,
+    preprocessing: Preprocessing,
+    head: jax.Array,
+    layout: Layout,
+) -> EvaluationSet:
+    evaluate = evaluator.make_evaluate(tower, preprocessing, head, scenario, layout)
+    batches = _test_batches(config, scenario, preprocessing.size, layout)
+    return EvaluationSet(
+        scenario, evaluate, batches, num_batches(scenario.num_test, config.eval_batch_size)
+    )
+
+
+def _test_batches(
+    config: ExperimentConfig,
+    scenario: Scenario,
+    size: int,
+    layout: Layout,
+    indices: np.ndarray | None = None,
+) -> Iterable[Batch]:
+    """Of all test images, or of those at `indices`.
+
+    In memory between evaluations when they are small, as the batches that they are shown in: each
+    image once, whether it was fitted or not.
+    """
+    if indices is None:
+        indices = np.flatnonzero(scenario.task_of >= 0)
+    batches = eval_batches(
+        scenario.test,
+        indices,
+        config.eval_batch_size,
+        size,
+        config.train.workers,
+        layout.rows(config.eval_batch_size),
+    )
+    test = scenario.test
+    height, width = test.image_shape if untouched(test.image_shape, size) else (size, size)
+    small = 3 * height * width * len(indices) <= CACHED_BYTES
+    there = isinstance(test.images, np.ndarray)  # is in memory already
+    return list(batches) if small and not there else batches

@@ -1,0 +1,207 @@
+"""What a run measured, on disk: `config.json` says what was run, `results.jsonl` what came out."""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from magmax_jax.config import ExperimentConfig
+from magmax_jax.errors import UserError
+from magmax_jax.evaluation.rows import DOMAIN, Row, read_rows
+from magmax_jax.io.atomic import write_text
+
+CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints", "report"
+TASKS, METRICS, ABOUT, COUNTS = "tasks", "metrics.jsonl", "about.json", "counts"
+SWEEP, ANALYSIS = "sweep.jsonl", "analysis"
+PARTIAL = f"{CONFIG}.partial"
+
+
+class RunDirectory:
+    """A directory that one run owns.
+
+    Of several processes that share a run, one writes; the others' `start` and `append` do nothing.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        overwrite: bool = False,
+        writes: bool = True,
+        resume: bool = True,
+    ):
+        self.path = Path(path)
+        self.overwrite = overwrite
+        self.writes = writes
+        self.resume = resume
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / CHECKPOINTS
+
+    @property
+    def tasks(self) -> Path:
+        """Every theta_t, where they are kept."""
+        return self.path / TASKS
+
+    @property
+    def report(self) -> Path:
+        return self.path / REPORT
+
+    @property
+    def counts(self) -> Path:
+        """Exact counts of every evaluation."""
+        return self.path / COUNTS
+
+    def counts_of(self, after_task: int, label: str) -> Path:
+        """Those of one model (`Row.label`) after so many tasks."""
+        return self.counts / f"{after_task:03d}-{label}.safetensors"
+
+    @property
+    def about(self) -> Path:
+        return self.path / ABOUT
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / METRICS
+
+    def holds(self, config: ExperimentConfig) -> bool:
+        """Whether a run of this configuration lives here, and is to be kept.
+
+        Raises:
+          UserError: another run does, or anything else.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path} is a file: choose another --out")
+        if not self.path.exists() or not any(self.path.iterdir()):
+            return False
+        stored = self._config()
+        if stored is None and (self.path / PARTIAL).exists():
+            return False  # a run was about to start when it was interrupted
+        if not isinstance(stored, dict) or not {"model", "scenario", "train"} <= set(stored):
+            raise UserError(f"{self.path} holds other things than a run: choose another --out")
+        if self.overwrite:
+            return False
+        differing = self.differs(config)
+        if differing:
+            raise UserError(
+                f"{self.path} holds a run of another configuration ({'; '.join(differing)}): "
+                "choose another --out, or pass --overwrite to replace it"
+            )
+        if not self.resume:
+            raise UserError(
+                f"{self.path} holds a run of this configuration, and --no-resume does not go on "
+                "with it: choose another --out, or pass --overwrite to replace it"
+            )
+        return True
+
+    def is_complete(self, config: ExperimentConfig, models: int) -> bool:
+        """Whether a run of this configuration lives here and has all of its rows.
+
+        Nothing but what is here is read, neither data nor model: the rows of the pretrained model
+        tell how many an evaluation has, and how many tasks there are.
+
+        Args:
+          models: that are evaluated after each task (`merges.num_models`).
+        """
+        if not (self.path / CONFIG).exists() or self.differs(config):
+            return False
+        rows = set(self.rows())
+        first = [row.group for row in rows if row.after_task == 0]
+        groups = {group for group in first if group != "all" and not group.startswith(DOMAIN)}
+        tasks = 1 if config.method.joint else len(groups)
+        return bool(first) and len(rows) == len(first) * (1 + tasks * models)
+
+    def start(self, config: ExperimentConfig) -> None:
+        """Empties the directory of an earlier run and writes the configuration.
+
+        Raises:
+          UserError: the disk refuses it.
+        """
+        if not self.writes:
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            # The old configuration goes first and the new one comes last: in between, nothing here
+            # counts as a run, and PARTIAL tells that it is ours.
+            (self.path / PARTIAL).write_text(config.to_json())
+            (self.path / CONFIG).unlink(missing_ok=True)
+            for file in (ROWS, METRICS, ABOUT, SWEEP):
+                (self.path / file).unlink(missing_ok=True)
+            for directory in (CHECKPOINTS, TASKS, REPORT, COUNTS, ANALYSIS):
+                shutil.rmtree(self.path / directory, ignore_errors=True)
+            os.write_text(self.path / PARTIAL, self.path / CONFIG)
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written ({error.strerror})") from None
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Adds rows to `results.jsonl`, all of one evaluation in one write."""
+        if not self.writes:
+            return
+        with (self.path / ROWS).open("a") as file:
+            file.write(_lines(rows))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def keep(self, rows: Iterable[Row]) -> None:
+        """Makes these the rows of `results.jsonl`, all at once."""
+        if self.writes:
+            write_text(self.path / ROWS, _lines(rows))
+
+    def rows(self) -> list[Row]:
+        """The rows written so far; a line torn by an interruption ends them."""
+        return read_rows(self.path / ROWS)
+
+    def keep_swept(self, rows: Iterable[Row]) -> None:
+        """Makes these the rows of `sweep.jsonl`, all at once."""
+        if self.writes:
+            write_text(self.path / SWEEP, _lines(rows))
+
+    def swept(self) -> list[Row]:
+        """The rows of a sweep of scales, if there was one."""
+        return read_rows(self.path / SWEEP)
+
+    def differs(self, config: ExperimentConfig) -> list[str]:
+        """Fields in which the stored configuration differs; those it lacks have their defaults.
+
+        As sentences: `train.epochs: 10 there, 5 here`.
+        """
+        try:
+            stored = json.loads(ExperimentConfig.from_file(self.path / CONFIG).to_json())
+        except UserError:
+            stored = self._config()
+        return sorted(_differences(stored, json.loads(config.to_json())))
+
+    def _config(self) -> Any:
+        try:
+            return json.loads((self.path / CONFIG).read_text())
+        except (OSError, ValueError):
+            return None
+
+
+def _lines(rows: Iterable[Row]) -> str:
+    return "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows)
+
+
+def run_directories(path: Path) -> Iterator[Path]:
+    """The directory itself if it is a run's, else those of the runs in it, at any depth, by name.
+
+    What a run holds is not looked through.
+    """
+    for folder, inner, files in os.walk(path):
+        if CONFIG in files and ({ROWS, METRICS, ABOUT} & set(files) or CHECKPOINTS in inner):
+            inner.clear()
+            yield Path(folder)
+        inner.sort()
+
+
+def _differences(stored: Any, ours: Any, where: str = "") -> Iterator[str]:
+    """Fields in which two configurations differ, as `train.epochs: 10 there, 5 here`."""
+    if isinstance(stored, dict) and isinstance(ours, dict):
+        for name in stored.keys() | ours.keys():
+            inner = f"{where}.{name}" if where else name
+            yield from _differences(stored.get(name), ours.get(name), inner)
+    elif stored != ours:
+        yield f"{where or 'all of it'}: {stored} there, {ours} here"

@@ -1,0 +1,34 @@
+"""Models out of a run's directory, as checkpoints that transformers and `magmax merge` read."""
+
+from pathlib import Path
+
+from flax import nnx
+
+from magmax_jax.config import ExperimentConfig
+from magmax_jax.models import CLIP, num_entries
+from magmax_jax.runs.directory import CONFIG
+from magmax_jax.runs.merge_specs import parse_merges
+from magmax_jax.runs.model_store import ModelStore, check_name
+
+
+def export(run: Path, model: str, output: Path, dtype: str = "float32") -> None:
+    """Writes one of a run's models as a Hugging Face directory, the text tower included.
+
+    Args:
+      run: the run's directory.
+      model: `finetuned` (after the last task learned so far), `task:3` (after that task, if the run
+        keeps every task's), `zero_shot` (theta_0 at the run's image size), or one of the run's
+        merges, `RULE` or `RULE@SCALE` at any scale.
+      output: a new directory; it appears whole or not at all.
+      dtype: of the weights, "float32", "float16" or "bfloat16".
+
+    Raises:
+      UserError: the run has no such model or no checkpoint, or the disk refuses.
+    """
+    config = ExperimentConfig.from_file(run / CONFIG)
+    check_name(run, model, parse_merges(config))  # before anything is read
+    clip = CLIP.from_pretrained(config.model.source, config.model.image_size)
+    _, theta_0 = clip.image_tower("float32")
+    stored = ModelStore(run, theta_0, parse_merges(config, num_entries(clip)))
+    nnx.update(clip.vision, stored.model(model))
+    clip.save_pretrained(output, dtype)

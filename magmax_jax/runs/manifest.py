@@ -1,0 +1,76 @@
+"""`about.json`: what a run is, for those who have its directory and neither data nor model."""
+
+import json
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import jax
+
+import magmax_jax
+from magmax_jax.io.atomic import write_text
+from magmax_jax.runs.build import RunParts
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.merge_specs import num_models
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def write(out: RunDirectory, parts: RunParts, command: str) -> None:
+    """Tells of the scenario, of what is learned, and, once more each time, of this start.
+
+    Args:
+      command: that repeats it, "" where there is none.
+    """
+    if not out.writes:
+        return
+    scenario = parts.scenario
+    about = {
+        "scenario": scenario.name,
+        "classes": [name for head in scenario.heads for name in head.class_names],
+        "domains": list(scenario.domain_names),
+        "tasks": [
+            {
+                "name": task.name,
+                "classes": task.classes.tolist(),
+                "train": len(task.train),
+                "validation": len(task.validation),
+                "test": len(task.test),
+            }
+            for task in scenario.tasks
+        ],
+        "learned": [
+            {
+                "name": task.name,
+                "steps": parts.steps(number),
+                "images": len(task.train),
+                "epochs": parts.epochs(number),
+            }
+            for number, task in enumerate(parts.tasks, start=1)
+        ],
+        "models": num_models(parts.config),
+        "starts": [*_starts(out), _start(command)],
+    }
+    write_text(out.about, json.dumps(about, indent=1) + "\n")
+
+
+def _starts(out: RunDirectory) -> Sequence[dict[str, Any]]:
+    """The earlier ones."""
+    try:
+        return json.loads(out.about.read_text())["starts"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _start(command: str) -> dict[str, Any]:
+    versions = {package: version(package) for package in PACKAGES}
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "versions": {"python": platform.python_version(), "magmax_jax": magmax_jax.__version__}
+        | versions,
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "processes": jax.process_count(),
+    }

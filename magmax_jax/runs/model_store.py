@@ -1,0 +1,154 @@
+"""The models that a run has kept, read from its checkpoints when they are asked for."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from magmax_jax.errors import UserError
+from magmax_jax.merging import State, fold, merged
+from magmax_jax.runs.checkpoints import Checkpoints
+from magmax_jax.runs.directory import CHECKPOINTS, TASKS
+from magmax_jax.runs.merge_specs import Merge, split
+from magmax_jax.runs.state import state_shapes
+from magmax_jax.sharding import Layout, one_device
+from magmax_jax.training import Params
+
+ZERO_SHOT, FINETUNED = "zero_shot", "finetuned"
+
+
+class ModelStore:
+    """What lies in a run's `checkpoints/` and `tasks/`.
+
+    Args:
+      run: its directory.
+      theta_0: where it started; stored models have its structure.
+      merges: all that the run has.
+      layout: where arrays are put; one device by default.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        theta_0: Params,
+        merges: dict[str, Merge],
+        layout: Layout | None = None,
+    ):
+        self.run, self.theta_0, self.merges = run, theta_0, merges
+        self._layout = layout or one_device()
+
+    @cached_property
+    def learned(self) -> int:
+        """Tasks that the last checkpoint had learned when this was first asked.
+
+        Raises:
+          UserError: there is no checkpoint yet.
+        """
+        return self._restore(self.run / CHECKPOINTS, ())[1]["learned"]
+
+    @property
+    def tasks(self) -> Sequence[int]:
+        """Numbers of the tasks whose theta_t is kept, from 1."""
+        if not (self.run / TASKS).is_dir():
+            return []
+        with Checkpoints(self.run / TASKS, keep=None) as checkpoints:
+            return checkpoints.numbers
+
+    def finetuned(self) -> Params:
+        """theta_t after the last task learned so far."""
+        return self._restore(self.run / CHECKPOINTS, ("finetuned",))[0]["finetuned"]
+
+    def task(self, number: int) -> Params:
+        """theta_t after that task.
+
+        Raises:
+          UserError: the run has not kept it.
+        """
+        return self._restore(self.run / TASKS, ("finetuned",), number)[0]["finetuned"]
+
+    def state(self, name: str, merge: Merge | None = None) -> State:
+        """A rule's state after the last task: the run's own, or folded anew from its tasks.
+
+        Args:
+          merge: the rule, where it is not one of the run's.
+
+        Raises:
+          UserError: the run has neither the state nor every theta_t.
+        """
+        if name in self.merges:
+            return self._restore(self.run / CHECKPOINTS, ("merges",))[0]["merges"][name]
+        # A task's model is written before the checkpoint that has learned it.
+        learned = range(1, self.learned + 1)
+        if merge is None or not learned or not set(learned) <= set(self.tasks):
+            raise UserError(
+                f"{self.run} keeps no state of {name} and not every task's model to make it from: "
+                f"choose from {', '.join(self.merges) or 'none'}, or run with "
+                "--checkpoint.keep-tasks"
+            )
+        state = self._layout.params(merge.rule.init(self.theta_0))
+        for number in learned:
+            state = fold(merge.rule, state, self.task(number), self.theta_0)
+        return state
+
+    def model(self, name: str) -> Params:
+        """A model as `find` names it.
+
+        Raises:
+          UserError: the run has no such model.
+        """
+        if name == ZERO_SHOT:
+            return self.theta_0
+        if name == FINETUNED:
+            return self.finetuned()
+        kind, _, number = name.partition(":")
+        if kind == "task":
+            return self.task(int(number))
+        rule, scale = split(name)
+        merge = self.merges[rule]
+        scale = merge.rule.default_scale if scale is None else scale
+        return merged(merge.rule, self.state(rule), self.theta_0, scale)
+
+    def _restore(
+        self, directory: Path, names: Sequence[str], number: int | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Trees of a checkpoint by name, the last one's or that of a task; and its note."""
+        notes: dict[str, Any] = {}
+
+        def like(note: dict[str, Any]) -> dict[str, Any]:
+            notes.update(note)
+            trees: dict[str, Any] = {}
+            if "finetuned" in names:
+                trees["finetuned"] = self.theta_0
+            if "merges" in names:
+                trees["merges"] = state_shapes(self.merges, self.theta_0, note["learned"])
+            # Where to put them is told anew: the run's devices need not be there.
+            return self._layout.shapes(trees)
+
+        if directory.is_dir():
+            with Checkpoints(directory, keep=None) as checkpoints:
+                last = max(checkpoints.numbers, default=None) if number is None else number
+                if last in checkpoints.numbers:
+                    return checkpoints.restore(like, last).trees, notes
+        what = "checkpoint yet"
+        if number is not None:
+            what = f"model of task {number} (the first is 1): run with --checkpoint.keep-tasks"
+        raise UserError(f"{directory} holds no {what}")
+
+
+def check_name(run: Path, name: str, merges: dict[str, Merge]) -> None:
+    """Raises a UserError if a run of these merges cannot hold a model of that name.
+
+    The names: `finetuned` (after the last task learned so far), `task:3` (after that task, if the
+    run keeps every task's), `zero_shot` (theta_0), or one of the run's merges, `RULE` or
+    `RULE@SCALE` at any scale.
+    """
+    kind, _, number = name.partition(":")
+    rule, _ = split(name)
+    if name in (ZERO_SHOT, FINETUNED) or (kind == "task" and number.isdigit()):
+        return
+    if rule not in merges:
+        kept = ", ".join(f"{name}[@SCALE]" for name in merges)
+        raise UserError(
+            f"{run} holds no model {name!r}: choose finetuned, zero_shot, task:NUMBER"
+            + (f" or one of {kept}" if kept else "")
+        )

@@ -1,0 +1,96 @@
+"""What a run shows while it goes on."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TypeVar
+
+from rich import progress as bars
+from rich.console import Console, RenderableType
+
+from magmax_jax.training import Metrics
+
+Item = TypeVar("Item")
+
+
+class Progress(Protocol):
+    """What a run reports while it goes on."""
+
+    def say(self, text: RenderableType) -> None:
+        """A line."""
+
+    def training(
+        self, name: str, steps: int, images: int, first: int = 0
+    ) -> AbstractContextManager[Callable[[int, Metrics], None]]:
+        """A bar over `steps` from `first` on; yields what to call with each step's metrics."""
+        ...
+
+    def evaluating(self, name: str, batches: Iterable[Item], total: int) -> Iterable[Item]:
+        """A bar over batches of evaluation."""
+        ...
+
+
+class NullProgress(Progress):
+    """Shows nothing: for tests, and for callers with a display of their own."""
+
+    def say(self, text: RenderableType) -> None:
+        pass
+
+    @contextmanager
+    def training(
+        self, name: str, steps: int, images: int, first: int = 0
+    ) -> Iterator[Callable[[int, Metrics], None]]:
+        yield lambda step, metrics: None
+
+    def evaluating(self, name: str, batches: Iterable[Item], total: int) -> Iterable[Item]:
+        return batches
+
+
+class TerminalProgress(NullProgress):
+    """Bars with loss, images a second and time left; in a log file, one line each at its end."""
+
+    def __init__(self, console: Console | None = None):
+        self.console = console or Console(highlight=False)
+
+    def say(self, text: RenderableType) -> None:
+        self.console.print(text)
+
+    @contextmanager
+    def training(
+        self, name: str, steps: int, images: int, first: int = 0
+    ) -> Iterator[Callable[[int, Metrics], None]]:
+        began, mean = 0.0, 0.0
+        with self._bar(transient=False) as bar:
+            task = bar.add_task(name, total=steps, completed=first, facts="compiling")
+
+            def on_step(step: int, metrics: Metrics) -> None:
+                nonlocal began, mean
+                if step == first:  # the clock starts when the first step is done: it compiles
+                    began, mean = time.perf_counter(), metrics.loss
+                    bar.update(task, completed=step + 1, facts=f"loss {mean:.3f}")
+                    return
+                mean = 0.9 * mean + 0.1 * metrics.loss
+                rate = images * (step - first) / steps / (time.perf_counter() - began)
+                bar.update(task, completed=step + 1, facts=f"loss {mean:.3f}  {rate:,.0f} images/s")
+
+            yield on_step
+
+    def evaluating(self, name: str, batches: Iterable[Item], total: int) -> Iterator[Item]:
+        if not self.console.is_terminal:  # a log file: a bar that vanishes would leave blank lines
+            yield from batches
+            return
+        with self._bar(transient=True) as bar:
+            task = bar.add_task(f"evaluating {name}", total=total, facts="")
+            for batch in batches:
+                yield batch
+                bar.advance(task)
+
+    def _bar(self, transient: bool) -> bars.Progress:
+        columns = (
+            bars.TextColumn("{task.description:<28}"),
+            bars.BarColumn(bar_width=24),
+            bars.TextColumn("{task.completed}/{task.total}"),
+            bars.TimeRemainingColumn(elapsed_when_finished=True),
+            bars.TextColumn("{task.fields[facts]}"),
+        )
+        return bars.Progress(*columns, console=self.console, transient=transient)

@@ -1,0 +1,108 @@
+"""Evaluations on their way into a run's directory, each once however often it is interrupted."""
+
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from magmax_jax.evaluation.evaluator import Counts
+from magmax_jax.evaluation.rows import Row, num_rows_of_one, rows_of
+from magmax_jax.io.safetensors.writer import FileWriter
+from magmax_jax.merging import merged
+from magmax_jax.runs.build import RunParts
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.merge_specs import num_models
+from magmax_jax.runs.preemption import Stop
+from magmax_jax.runs.progress import Progress
+from magmax_jax.runs.state import RunState
+from magmax_jax.training import Params
+
+Item = TypeVar("Item")
+
+
+class Recorder:
+    """Evaluates models and adds their rows, but those that an earlier start of the run has added.
+
+    Of these it keeps what the run's checkpoint holds, should the file have lost it, and what is
+    whole in the file and not of work that will be done again.
+    """
+
+    def __init__(
+        self, parts: RunParts, out: RunDirectory, progress: Progress, stop: Stop, at: RunState
+    ):
+        self._parts, self._out, self._progress, self._stop = parts, out, progress, stop
+        whole = num_rows_of_one(parts.scenario)
+        models: dict[tuple, list[Row]] = {}
+        for row in dict.fromkeys((*at.rows, *out.rows())):
+            models.setdefault((row.after_task, row.model, row.scale), []).append(row)
+        kept = {
+            model: rows
+            for model, rows in models.items()
+            if len(rows) == whole and model[0] <= at.learned
+        }
+        self._known = set(kept)
+        out.keep(row for rows in kept.values() for row in rows)
+
+    def all(self, at: RunState) -> None:
+        """The fine-tuned model and every merge at every scale."""
+        self(at.learned, "finetuned", None, lambda: at.theta)
+        for name, (rule, scales) in self._parts.merges.items():
+            merge = partial(merged, rule, at.states[name], self._parts.theta_0)
+            for scale in scales:
+                self(at.learned, name, scale, partial(merge, scale))
+
+    def __call__(
+        self, after_task: int, name: str, scale: float | None, model: Callable[[], Params]
+    ) -> None:
+        """Evaluates one model, which is made only if its rows are not there."""
+        if (after_task, name, scale) in self._known:
+            return
+        parts, params = self._parts, model()
+        shown = self._progress.evaluating(name, parts.test.batches, parts.test.num_batches)
+        (counts,) = parts.test.evaluate([params], until(self._stop, shown))
+        rows = list(rows_of(counts, parts.scenario, after_task, name, scale))
+        if self._out.writes:
+            write_counts(self._out.counts_of(after_task, rows[0].label), counts)
+        self._out.append(rows)
+        self._progress.say(f"  {rows[0].label:<24} {rows[0].accuracy:.1%}")
+
+
+def write_counts(path: Path, counts: Counts) -> None:
+    """One evaluation's counts, in the smallest unsigned integers that hold them, all at once."""
+    arrays = {name: _narrow(np.asarray(array)) for name, array in counts._asdict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_path = path.with_suffix(".partial")
+    partial_path.unlink(missing_ok=True)  # an interrupted one
+    writer = FileWriter(partial_path, {name: (a.dtype, a.shape) for name, a in arrays.items()})
+    try:
+        for name, array in arrays.items():
+            writer.write(name, array)
+        writer.close({})
+        with partial_path.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial_path, path)
+    except BaseException:
+        writer.abandon()
+        raise
+
+
+def counts_bytes(parts: RunParts) -> int:
+    """What the counts of all evaluations of a run take at most."""
+    images = parts.test.scenario.num_test
+    entries = sum(array.size for array in Counts.zeros(parts.scenario))
+    evaluations = 1 + len(parts.tasks) * num_models(parts.config)
+    return entries * np.min_scalar_type(images).itemsize * evaluations
+
+
+def _narrow(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.min_scalar_type(array.max(initial=0)))
+
+
+def until(stop: Stop, items: Iterable[Item]) -> Iterable[Item]:
+    """The items, unless the process is asked to stop."""
+    for item in items:
+        stop.check()
+        yield item

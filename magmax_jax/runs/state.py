@@ -1,0 +1,148 @@
+"""Where a run stands: all that the rest of it depends on, to and from its checkpoints."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+
+from magmax_jax.evaluation.rows import Row
+from magmax_jax.merging import State, task_vector
+from magmax_jax.merging.task_vectors import PyTree, tree_bytes
+from magmax_jax.runs.build import RunParts
+from magmax_jax.runs.checkpoints import KEPT, Checkpoints
+from magmax_jax.runs.merge_specs import Merge
+from magmax_jax.training import Memory, Params, Regularizer, Trainer, TrainState
+
+
+class RunState(NamedTuple):
+    """A run between two steps.
+
+    Attributes:
+      learned: tasks that were learned and folded into every merge.
+      theta: the parameters after them.
+      states: of the merges, by the rule's name.
+      memory: the regularizer's.
+      training: of the next task, where it has begun; and `data`, Grain's state of its batches.
+      step: how many of its steps are done.
+      rows: that were written when the checkpoint was.
+    """
+
+    learned: int
+    theta: Params
+    states: dict[str, State]
+    memory: Memory
+    training: TrainState | None = None
+    data: Any = None
+    step: int = 0
+    rows: tuple[Row, ...] = ()
+
+
+def beginning(parts: RunParts) -> RunState:
+    """Before the first task."""
+    theta_0, layout = parts.theta_0, parts.layout
+    states = {name: layout.params(m.rule.init(theta_0)) for name, m in parts.merges.items()}
+    return RunState(0, theta_0, states, layout.params(parts.regularizer.init(theta_0)))
+
+
+def save(checkpoints: Checkpoints, parts: RunParts, standing: RunState) -> None:
+    """Starts to write a checkpoint, whose number counts the steps and the tasks of the run."""
+    checkpoints.save(
+        steps_done(parts, standing) + standing.learned,
+        _trees(standing),
+        {
+            "learned": standing.learned,
+            "step": standing.step,
+            "data": standing.data,
+            "rows": [dataclasses.asdict(row) for row in standing.rows],
+        },
+    )
+
+
+def steps_done(parts: RunParts, standing: RunState) -> int:
+    """Of the whole run."""
+    return sum(parts.steps(task) for task in range(1, standing.learned + 1)) + standing.step
+
+
+def restore(checkpoints: Checkpoints, parts: RunParts) -> RunState | None:
+    """Where the run stood at its last sound checkpoint, None where there is none.
+
+    Raises:
+      UserError: there are checkpoints, and none of them can be read.
+    """
+
+    def like(note: dict[str, Any]) -> dict[str, PyTree]:
+        return parts.layout.shapes(shapes(parts, note["learned"], note["step"] > 0))
+
+    found = checkpoints.restore(like)
+    if found is None:
+        return None
+    trees, note = found.trees, found.note
+    return RunState(
+        note["learned"],
+        trees["finetuned"],
+        trees["merges"],
+        trees["memory"],
+        trees["training"],
+        note["data"],
+        note["step"],
+        tuple(Row(**row) for row in note["rows"]),
+    )
+
+
+def shapes(parts: RunParts, learned: int, training: bool) -> dict[str, PyTree]:
+    """The trees of a checkpoint as `jax.ShapeDtypeStruct`s."""
+    return abstract_trees(
+        parts.theta_0, parts.merges, parts.regularizer, parts.trainer, learned, training
+    )
+
+
+def abstract_trees(
+    theta: Params,
+    merges: dict[str, Merge],
+    regularizer: Regularizer,
+    trainer: Trainer,
+    learned: int,
+    training: bool,
+) -> dict[str, PyTree]:
+    """The trees of a checkpoint as `jax.ShapeDtypeStruct`s; of `theta` only shapes are read."""
+    theta = jax.eval_shape(lambda tree: tree, theta)
+    return _trees(
+        RunState(
+            learned,
+            theta,
+            state_shapes(merges, theta, learned),
+            jax.eval_shape(regularizer.init, theta),
+            jax.eval_shape(trainer.init, theta) if training else None,
+        )
+    )
+
+
+def state_shapes(merges: dict[str, Merge], theta: Params, learned: int) -> dict[str, State]:
+    """Of the merges' states after so many tasks: those of collecting rules grow."""
+    states, tau = {}, jax.eval_shape(task_vector, theta, theta)
+    for name, (rule, _) in merges.items():
+        states[name] = jax.eval_shape(rule.init, theta)
+        for _ in range(0 if rule.streaming else learned):
+            states[name] = jax.eval_shape(rule.update, states[name], tau)
+    return states
+
+
+def bytes_needed(parts: RunParts) -> int:
+    """What the checkpoints of the whole run take at most, one in writing included."""
+    largest = shapes(parts, len(parts.tasks), training=True)
+    keeps = parts.config.checkpoint.keep_tasks
+    return bytes_of(largest, len(parts.tasks) if keeps else 0)
+
+
+def bytes_of(largest: dict[str, PyTree], kept_tasks: int) -> int:
+    """Of all checkpoints of a run, from the trees of its largest; `kept_tasks` theta_t stay."""
+    return (KEPT + 1) * tree_bytes(largest) + kept_tasks * tree_bytes(largest["finetuned"])
+
+
+def _trees(standing: RunState) -> dict[str, PyTree]:
+    return {
+        "finetuned": standing.theta,
+        "merges": standing.states,
+        "memory": standing.memory,
+        "training": standing.training,
+    }

@@ -1,0 +1,116 @@
+"""What every step measured: lines of `metrics.jsonl`, and the boards that show them."""
+
+import importlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from magmax_jax.errors import UserError
+from magmax_jax.io.atomic import write_text
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.training import Metrics
+
+Board = Literal["tensorboard", "wandb"]
+Write = Callable[[int, dict[str, float]], None]
+"""Takes the run's step and the numbers of it, by name."""
+
+
+class StepLog:
+    """Writes what each step measured. Use as a context.
+
+    A line: `task` and its `step` (from 1), `total_step` of the whole run, what `Metrics` holds,
+    `seconds` since the line before it and `images_per_second`; these two are of the wall clock,
+    all else is the same in a run that is repeated; what is not finite is null. Losses arrive a
+    little late, so lines do.
+
+    Args:
+      out: the run's directory; lines of steps beyond `done` are of work that is done again, and go.
+      done: steps of the run behind its checkpoint.
+      boards: where numbers go, too.
+      name: of the run there.
+    """
+
+    def __init__(
+        self, out: RunDirectory, done: int = 0, boards: Sequence[Board] = (), name: str = "run"
+    ):
+        self._done = done
+        self._last = time.perf_counter()
+        self._file = None
+        self._writes: list[Write] = []
+        if not out.writes:
+            return
+        lines = out.metrics.read_text().splitlines(keepends=True) if out.metrics.exists() else []
+        write_text(out.metrics, "".join(line for line in lines if _step(line) <= done))
+        self._writes = [_BOARDS[board](out.path, name) for board in boards]
+        self._file = out.metrics.open("a")
+
+    def __enter__(self) -> "StepLog":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._file:
+            self._file.close()
+
+    def __call__(self, task: int, step: int, metrics: Metrics, images: float) -> None:
+        """Adds a step, from 0 within its task (from 1), of `images` images on average."""
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        self._done += 1
+        if not self._file:
+            return
+        numbers = {key: value for key, value in metrics._asdict().items() if value is not None}
+        numbers |= {"seconds": seconds, "images_per_second": images / seconds}
+        where = {"task": task, "step": step + 1, "total_step": self._done}
+        # JSON has no word for what is not finite.
+        line = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+        self._file.write(json.dumps(where | line) + "\n")
+        self._file.flush()
+        for write in self._writes:
+            write(self._done, {"task": task} | numbers)
+
+
+def _step(line: str) -> float:
+    """The total step of a line, infinity of a torn one."""
+    try:
+        return json.loads(line)["total_step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def check_boards(boards: Sequence[Board]) -> None:
+    """Raises a UserError if a board's package is not installed."""
+    for board in boards:
+        package = _PACKAGES[board]
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            raise UserError(
+                f"--boards {board} needs the package {package}: pip install {package}, or leave "
+                "the board out"
+            ) from None
+
+
+def _tensorboard(directory: Path, name: str) -> Write:
+    package = importlib.import_module(_PACKAGES["tensorboard"])
+    board = package.SummaryWriter(str(directory / "tensorboard"))
+
+    def write(step: int, numbers: dict[str, float]) -> None:
+        for key, value in numbers.items():
+            board.add_scalar(f"train/{key}", value, step)
+
+    return write
+
+
+def _wandb(directory: Path, name: str) -> Write:
+    run = importlib.import_module(_PACKAGES["wandb"]).init(
+        project="magmax_jax", name=name, dir=str(directory), resume="allow", id=name
+    )
+    return lambda step, numbers: run.log({f"train/{k}": v for k, v in numbers.items()}, step=step)
+
+
+_BOARDS = {"tensorboard": _tensorboard, "wandb": _wandb}
+_PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+"""Imported only when asked for."""

@@ -1,0 +1,110 @@
+"""What merging costs, beside training and beside the baselines."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+import jax
+import jax.numpy as jnp
+
+from magmax_jax.analysis import measure
+from magmax_jax.config import MethodConfig
+from magmax_jax.merging import MergeRule, apply_task_vector, rules
+from magmax_jax.merging.task_vectors import PyTree, tree_bytes
+from magmax_jax.runs.studies.subject import Record, Subject
+from magmax_jax.training import Params, build_regularizer, make_trainer
+
+TITLES = {"none": "training step", "ewc": "EWC: step", "lwf": "LwF: step"}
+TASKS = 8
+"""Task vectors at most that rules are timed on: collecting ones hold them all."""
+REPEATS = 3
+
+
+def overhead(subject: Subject) -> Iterator[Record]:
+    """Seconds and bytes of one step of training, plain and with EWC and LwF, and of every rule.
+
+    A rule's update is what one more task costs, its merge what one more model costs; EWC's
+    consolidation, once a task, is a pass over its images, timed on a few batches. Bytes are
+    temporary arrays and results as the compiled program plans them, `state` what is kept from task
+    to task.
+    """
+    step = None
+    for record in (*_steps(subject), *_rules(subject)):
+        step = step or record["seconds"]
+        yield record | {"steps": record["seconds"] / step}
+
+
+def _steps(subject: Subject) -> Iterator[Record]:
+    parts = subject.parts
+    config = replace(parts.config.train, workers=0)
+    task = min(2, len(parts.tasks))  # baselines remember the first
+    objective = parts.objective(task)
+    few = [parts.trainer.place(batch) for batch in islice(parts.train_batches(task, 1), 3)]
+    for kind, title in TITLES.items():
+        method = MethodConfig(regularizer=kind)
+        regularizer = build_regularizer(
+            method, parts.tower, parts.preprocessing, parts.scenario.num_classes, parts.layout
+        )
+        trainer = make_trainer(
+            parts.tower, parts.preprocessing, config, regularizer.penalty, layout=parts.layout
+        )
+        memory = parts.layout.params(regularizer.init(parts.theta_0))
+        memory = regularizer.consolidate(memory, parts.theta_0, few, parts.objective(1))
+        state = trainer.init(parts.theta_0)
+        cost = measure(trainer.step, state, few[0], objective, memory, repeats=REPEATS)
+        yield _record(title, cost.seconds, cost.nbytes, memory)
+        if kind == "ewc":
+            start = time.perf_counter()
+            again = regularizer.consolidate(memory, parts.theta_0, few, parts.objective(1))
+            jax.block_until_ready(again)
+            seconds = (time.perf_counter() - start) / len(few)
+            batches = parts.steps(task) // parts.epochs(task)
+            yield _record("EWC: consolidation", seconds * batches, None, memory)
+
+
+def _rules(subject: Subject) -> Iterator[Record]:
+    """Of every rule there is, on as many task vectors as were learned, `TASKS` at most."""
+    theta_0 = subject.parts.theta_0
+    count = min(subject.learned, TASKS)
+    # Which entries they have changes no rule's cost: noise serves where tasks were not kept.
+    taus = [_noise(theta_0, number) for number in range(1, count + 1)]
+    for name in rules.RULES:
+        rule, given = _rule(name, count), taus[:2] if name == "slerp" else taus
+        if name == "fisher":
+            given = [rules.Informed(tau, jax.tree.map(jnp.ones_like, tau)) for tau in taus]
+        state = rule.init(theta_0)
+        for tau in given[:-1]:
+            state = rule.update(state, tau)
+        if rule.streaming:
+            # A copy of the rule's function: donating its state is `fold`'s business.
+            update = jax.jit(rule.update, donate_argnums=0)
+            cost = measure(update, state, given[-1], repeats=REPEATS)
+            state = rule.update(state, given[-1])
+            yield _record(f"{name}: update", cost.seconds, cost.nbytes, state)
+        else:
+            state = rule.update(state, given[-1])
+        cost = measure(_merge(rule, theta_0), state, repeats=REPEATS)
+        yield _record(f"{name}: merge", cost.seconds, cost.nbytes, state)
+
+
+def _rule(name: str, tasks: int) -> MergeRule:
+    needed = {"weighted_average": {"weights": (1.0,) * tasks}}
+    return rules.named(name, **needed.get(name, {}))
+
+
+def _merge(rule: MergeRule, theta_0: Params):
+    return jax.jit(lambda state: apply_task_vector(theta_0, rule.finalize(state), 0.5))
+
+
+@jax.jit
+def _noise(theta_0: Params, number: int) -> Params:
+    def draw(leaf: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(jax.random.key(number), leaf.size)
+        return 1e-3 * jax.random.normal(key, leaf.shape)
+
+    return jax.tree.map(draw, theta_0)
+
+
+def _record(what: str, seconds: float, nbytes: int | None, state: PyTree) -> Record:
+    return {"what": what, "seconds": seconds, "bytes": nbytes, "state": tree_bytes(state)}

@@ -1,0 +1,122 @@
+"""Which studies there are, and how their records come into a run's directory."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from magmax_jax.config import ExperimentConfig, MeshConfig, ScenarioConfig
+from magmax_jax.errors import UserError
+from magmax_jax.runs import directory
+from magmax_jax.runs.build import build_run
+from magmax_jax.runs.directory import ANALYSIS, CONFIG, RunDirectory
+from magmax_jax.runs.model_store import ModelStore
+from magmax_jax.runs.progress import NullProgress, Progress
+from magmax_jax.runs.studies.accuracies import contribution, pruning, transfer
+from magmax_jax.runs.studies.features import alignment
+from magmax_jax.runs.studies.overhead import overhead
+from magmax_jax.runs.studies.subject import Record, Subject, Unsuited
+from magmax_jax.runs.studies.weights import norms, provenance, signs, similarity
+from magmax_jax.scenarios import Scenario, build_scenario
+from magmax_jax.sharding import build_layout
+
+STUDIES: dict[str, Callable[[Subject], Iterator[Record]]] = {
+    "signs": signs,
+    "norms": norms,
+    "similarity": similarity,
+    "provenance": provenance,
+    "transfer": transfer,
+    "alignment": alignment,
+    "contribution": contribution,
+    "pruning": pruning,
+    "overhead": overhead,
+}
+"""By name, the quick ones first."""
+COMPARING = ("signs", "norms", "similarity", "provenance")
+"""Those that compare task vectors, without what is excluded."""
+
+
+def study(
+    out: RunDirectory,
+    names: Sequence[str] = tuple(STUDIES),
+    progress: Progress | None = None,
+    exclude: tuple[str, ...] = (),
+    transfer_to: tuple[str, ...] = (),
+    data_dir: str | None = None,
+    again: bool = False,
+    mesh: MeshConfig | None = None,
+) -> None:
+    """Makes studies of a run and writes each to `analysis/NAME.jsonl`, whole or not at all.
+
+    One that lies there already, of as many tasks and with the same arguments, is left as it is;
+    one that this run does not allow is passed over with a sentence.
+
+    Args:
+      out: the run's directory.
+      names: of `STUDIES`.
+      progress: shows what is done.
+      exclude: patterns of parameters to leave out where task vectors are compared.
+      transfer_to: further data sets for `transfer`.
+      data_dir: where those lie; None for where the run's data set does.
+      again: make those, too, that are there.
+      mesh: of these devices; what the run had does not matter.
+
+    Raises:
+      UserError: the run has learned no task, its data or model is not there, or there is no such
+        study, pattern or data set; or the only study named is one that the run does not allow.
+    """
+    progress = progress or NullProgress()
+    for name in names:
+        if name not in STUDIES:
+            raise UserError(f"{name!r} is no study: choose from {', '.join(STUDIES)}")
+    stored_config = ExperimentConfig.from_file(out.path / CONFIG)
+    config = replace(stored_config, mesh=mesh or MeshConfig())
+    layout = build_layout(config)
+    parts = build_run(config, build_scenario(config.scenario, config.seed), layout)
+    stored = ModelStore(out.path, parts.theta_0, parts.merges, layout)
+    learned = stored.learned
+    if not learned:
+        raise UserError(f"{out.path} has learned no task yet: there is nothing to study")
+    transfer_to = transfer_to if "transfer" in names else ()
+    others = {name: _other(name, data_dir, config) for name in transfer_to}
+    subject = Subject(parts, stored, out.rows(), learned, progress, tuple(exclude), others)
+    _ = subject.kept  # says now what is wrong with the patterns
+    if out.writes:
+        (out.path / ANALYSIS).mkdir(exist_ok=True)
+    for name in names:
+        path = out.path / ANALYSIS / f"{name}.jsonl"
+        stamp: Record = {"learned": learned}
+        if name in COMPARING:
+            stamp["exclude"] = " ".join(exclude)
+        if name == "transfer":
+            stamp["others"] = " ".join(transfer_to)
+        if not again and path.exists() and _stamp(path, stamp) == stamp:
+            progress.say(f"{name}: {path} is there already (--again repeats it)")
+            continue
+        try:
+            records = list(STUDIES[name](subject))
+        except Unsuited as error:
+            if len(names) == 1:
+                raise
+            progress.say(f"{name}: left out, {error}")
+            continue
+        if out.writes:
+            directory.replace(path, "".join(json.dumps(r | stamp) + "\n" for r in records))
+        progress.say(f"{name}: {len(records)} records in {path}")
+
+
+def _other(name: str, data_dir: str | None, config: ExperimentConfig) -> Scenario:
+    """A data set as one task, on which models are tried."""
+    own = config.scenario
+    beside = None if own.dataset == "folder" else own.data_dir  # which is the folder itself
+    scenario = ScenarioConfig(dataset=name, data_dir=data_dir or beside, num_tasks=1)
+    return build_scenario(scenario, config.seed)
+
+
+def _stamp(path: Path, like: Record) -> Record | None:
+    """What a file's first record says of how it was made; None if it says nothing."""
+    try:
+        first = json.loads(path.read_text().partition("\n")[0])
+        return {key: first[key] for key in like}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

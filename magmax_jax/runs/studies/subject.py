@@ -1,0 +1,144 @@
+"""A run as studies see it: its parts, its models, and the names of what they are made of."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from magmax_jax.errors import UserError
+from magmax_jax.evaluation.evaluator import Counts
+from magmax_jax.evaluation.rows import Row
+from magmax_jax.merging import merged, task_vector
+from magmax_jax.models import trainable
+from magmax_jax.runs.build import EvaluationSet, RunParts
+from magmax_jax.runs.estimate import model_shape
+from magmax_jax.runs.model_store import ModelStore
+from magmax_jax.runs.progress import Progress
+from magmax_jax.scenarios import Scenario
+from magmax_jax.training import Params
+
+Record = dict[str, Any]
+"""A flat line of JSON."""
+
+
+class Unsuited(UserError):
+    """The run does not allow a study: the sentence says why."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run under study.
+
+    Attributes:
+      parts: of the run.
+      stored: its models.
+      rows: of its evaluations.
+      learned: tasks that its last checkpoint has learned.
+      progress: shows evaluations.
+      exclude: patterns of parameters, by Hugging Face's names, whose changes are left out where
+        task vectors themselves are compared.
+      others: further data sets by name, for `transfer`.
+    """
+
+    parts: RunParts
+    stored: ModelStore
+    rows: Sequence[Row]
+    learned: int
+    progress: Progress
+    exclude: tuple[str, ...] = ()
+    others: Mapping[str, Scenario] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the tasks learned so far."""
+        return [task.name for task in self.parts.tasks[: self.learned]]
+
+    def check_tasks(self) -> None:
+        """Raises an Unsuited unless the run keeps theta_t of every task learned so far."""
+        if not set(range(1, self.learned + 1)) <= set(self.stored.tasks):
+            raise Unsuited(
+                f"{self.stored.run} does not keep every task's model: run it with "
+                "--checkpoint.keep-tasks"
+            )
+
+    def tau(self, task: int) -> Params:
+        """tau_t = theta_t - theta_0."""
+        return _task_vector(self.stored.task(task), self.parts.theta_0)
+
+    def taus(self) -> Iterator[Params]:
+        """tau_1, tau_2, ..., without what is excluded; one is in memory at a time."""
+        for task in range(1, self.learned + 1):
+            yield self.leave_out(self.tau(task))
+
+    def merged_tau(self, rule: str) -> Params:
+        """What one of the run's rules makes of all task vectors, without what is excluded."""
+        state = self.stored.state(rule)
+        return self.leave_out(self.parts.merges[rule].rule.finalize(state))
+
+    def models(self) -> Iterator[tuple[str, float | None, Params]]:
+        """The last fine-tuned model and every merge, with their scales."""
+        yield "finetuned", None, self.stored.finetuned()
+        for name, merge in self.parts.merges.items():
+            state = self.stored.state(name)
+            for scale in merge.scales:
+                yield name, scale, merged(merge.rule, state, self.parts.theta_0, scale)
+
+    def count(self, trial: EvaluationSet, params: Params, shown: str) -> Counts:
+        """What a model makes of images."""
+        (counts,) = trial.count([params], self.progress, shown)
+        return counts
+
+    def leave_out(self, tau: Params) -> Params:
+        """A task vector with zeros for what is excluded.
+
+        Raises:
+          UserError: a pattern matches nothing, or together they match everything.
+        """
+        return tau if self.kept is None else _masked(tau, self.kept)
+
+    @cached_property
+    def kept(self) -> Params | None:
+        """Bools that broadcast to a task vector, False for what is excluded; None for all True.
+
+        Raises:
+          UserError: a pattern matches nothing, or together they match everything.
+        """
+        shape, why = model_shape(self.parts.config)
+        if self.exclude and shape is None:
+            raise UserError(f"--exclude needs the model's configuration: {why}")
+        return trainable(shape, self.parts.theta_0, self.exclude, "--exclude")
+
+
+def place_of(leaf: str, layer: int | None) -> tuple[str, str]:
+    """Where a leaf of the image tower is, and what kind of weight it is.
+
+    >>> place_of("blocks.attention.qkv.kernel.value", 2)
+    ('block 3', 'attention.qkv.kernel')
+    >>> place_of("projection.kernel.value", None)
+    ('head', 'projection.kernel')
+    """
+    kind = kind_of(leaf)
+    if layer is not None:
+        return f"block {layer + 1}", kind
+    return ("head" if kind.startswith(("post_norm", "projection")) else "embedding"), kind
+
+
+def kind_of(leaf: str) -> str:
+    """The kind of weight of a leaf, whatever its layer."""
+    return leaf.removesuffix(".value").removeprefix("blocks.")
+
+
+def is_stacked(leaf: str) -> bool:
+    """Whether a leaf's first axis runs over layers."""
+    return leaf.startswith("blocks.")
+
+
+_task_vector = jax.jit(task_vector)
+
+
+@jax.jit
+def _masked(tau: Params, kept: Params) -> Params:
+    return jax.tree.map(lambda x, keep: jnp.where(keep, x, 0), tau, kept)

@@ -1,0 +1,212 @@
+"""A whole experiment: the composition of everything else."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from magmax_jax.config import ExperimentConfig, SweepConfig
+from magmax_jax.errors import DivergedError, UserError
+from magmax_jax.evaluation.rows import Row, num_rows
+from magmax_jax.merging import fold
+from magmax_jax.runs import manifest, state
+from magmax_jax.runs.build import RunParts, build_run
+from magmax_jax.runs.checkpoints import Checkpoints
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.merge_specs import num_models
+from magmax_jax.runs.preemption import Stop, stop_signals
+from magmax_jax.runs.progress import NullProgress, Progress
+from magmax_jax.runs.recorder import Recorder, counts_bytes, until
+from magmax_jax.runs.state import RunState
+from magmax_jax.runs.step_log import Board, StepLog, check_boards
+from magmax_jax.runs.sweep import check as check_sweep
+from magmax_jax.runs.sweep import describe as describe_sweep
+from magmax_jax.runs.sweep import sweep
+from magmax_jax.scenarios import Scenario, build_scenario, curriculum
+from magmax_jax.sharding import build_layout
+from magmax_jax.training import Memory, Metrics, Params, TrainState, fine_tune
+
+
+def run(
+    config: ExperimentConfig,
+    out: RunDirectory,
+    progress: Progress | None = None,
+    boards: Sequence[Board] = (),
+    command: str = "",
+    sweeps: SweepConfig | None = None,
+    show: Callable[[Sequence[Row], str], None] = lambda rows, scenario: None,
+) -> list[Row]:
+    """Learns the scenario's tasks one after another, merging and evaluating after each.
+
+    Writes `config.json`, `about.json`, `results.jsonl`, `metrics.jsonl`, `counts/`, `checkpoints/`
+    (and `tasks/`, if all are kept) into `out`; each step's numbers go to `boards`, too. `command`
+    is recorded in `about.json` as what repeats the run. Process 0 calls `show(rows, scenario name)`
+    once all rows are written. After it `sweeps` are made, and written to `sweep.jsonl`.
+
+    A run of the same configuration that is complete there is shown again; an interrupted one goes
+    on where its last checkpoint was, and ends with the same bits as one that was not interrupted.
+    Of several processes that run it together, on a disk that all of them see, the first one writes,
+    and shows its progress.
+
+    Returns:
+      the rows of `results.jsonl`.
+
+    Raises:
+      UserError: the configuration does not fit the devices, data, model, directory or disk.
+      DivergedError: a loss is not finite; rows and checkpoints before it stay.
+      Interrupted: the process was asked to stop, and everything is saved.
+    """
+    progress = progress or NullProgress()
+    check_boards(boards)
+    models = num_models(config)
+    if sweeps and sweeps.rules:
+        check_sweep(sweeps, config)
+    layout = build_layout(config)
+    if not layout.is_first:
+        out, progress = RunDirectory(out.path, out.overwrite, writes=False), NullProgress()
+    kept = out.holds(config)
+    scenario = build_scenario(config.scenario, config.seed)
+    tasks = len(curriculum(scenario, config))
+    done = kept and len(out.rows()) == num_rows(scenario, tasks, models)
+    layout.meet("the configuration or what the directory holds", (config, done))
+    parts = None
+    if done:
+        progress.say(f"{out.path} holds this run already (--overwrite repeats it)")
+    else:
+        parts = build_run(config, scenario, layout)
+        _check_disk(parts, out, progress)
+        if not kept:
+            out.start(config)
+        manifest.write(out, parts, command)
+        progress.say(describe(scenario))
+        learn_all(parts, out, progress, boards)
+    layout.meet("the end")  # by which all rows are written
+    rows = out.rows()
+    if out.writes:
+        show(rows, scenario.name)
+    if sweeps and sweeps.rules:
+        sweep(sweeps, parts or build_run(config, scenario, layout), out, progress)
+        for sentence in describe_sweep(out.swept(), config.scenario.kind == "datasets"):
+            progress.say(sentence)
+    return rows
+
+
+def learn_all(
+    parts: RunParts, out: RunDirectory, progress: Progress, boards: Sequence[Board] = ()
+) -> None:
+    """The loop that MagMax is: fine-tune, fold into every merge, evaluate; next task."""
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_signals(progress.say))
+        checkpoints = stack.enter_context(Checkpoints(out.checkpoints, say=progress.say))
+        tasks = None
+        if parts.config.checkpoint.keep_tasks:
+            tasks = stack.enter_context(Checkpoints(out.tasks, keep=None))
+
+        def keep(at: RunState) -> None:
+            if tasks and at.learned and at.learned not in tasks.numbers:
+                tasks.save(at.learned, {"finetuned": at.theta}, {})
+
+        at = state.restore(checkpoints, parts)
+        if at is not None:
+            progress.say(_where(at, parts))
+            keep(at)  # which may have come too late before
+        at = at or state.beginning(parts)
+        done = state.steps_done(parts, at)
+        log = stack.enter_context(StepLog(out, done, boards, out.path.name))
+        evaluate = Recorder(parts, out, progress, stop, at)
+        if at.learned:
+            evaluate.all(at)
+        else:
+            evaluate(0, "zero_shot", None, lambda: parts.theta_0)
+        for task in range(at.learned + 1, len(parts.tasks) + 1):
+            at = at._replace(rows=tuple(out.rows()))
+            theta, memory = learn(parts, at, checkpoints, stop, progress, log)
+            states = {
+                name: fold(merge.rule, at.states[name], theta, parts.theta_0)
+                for name, merge in parts.merges.items()
+            }
+            at = RunState(task, theta, states, memory, rows=at.rows)
+            state.save(checkpoints, parts, at)
+            keep(at)
+            evaluate.all(at)
+
+
+def learn(
+    parts: RunParts,
+    at: RunState,
+    checkpoints: Checkpoints,
+    stop: Stop,
+    progress: Progress,
+    log: StepLog,
+) -> tuple[Params, Memory]:
+    """Fine-tunes on the next task: theta_t, and the memory of all tasks so far."""
+    config, number = parts.config, at.learned + 1
+    task, steps, epochs = parts.tasks[number - 1], parts.steps(number), parts.epochs(number)
+    before = state.steps_done(parts, at) - at.step
+    objective = parts.objective(number)
+    batches = iter(parts.train_batches(number, epochs))
+    if at.training:
+        batches.set_state(at.data)
+
+    def due(done: int) -> bool:
+        # What a regularizer does after the last step may take as long as an epoch.
+        last = done == steps and parts.regularizer.penalty is not None
+        every = config.checkpoint.every
+        return stop.at(before + done) or last or (every is not None and done % every == 0)
+
+    def save(done: int, state: TrainState) -> None:
+        now = at._replace(training=state, data=batches.get_state(), step=done)
+        state.save(checkpoints, parts, now)
+        stop.check()
+
+    name = f"{task.name} ({number}/{len(parts.tasks)})"
+    start = at.theta if config.method.sequential else parts.theta_0
+    resumed = (at.step, at.training) if at.training else None
+    images = len(task.train) * epochs
+    with progress.training(name, steps, images, at.step) as show:
+
+        def on_step(step: int, metrics: Metrics) -> None:
+            show(step, metrics)
+            log(number, step, metrics, images / steps)
+
+        try:
+            theta = fine_tune(
+                parts.trainer, start, objective, batches, on_step, at.memory, resumed, due, save
+            )
+        except DivergedError as error:
+            raise DivergedError(f"{name}: {error}") from None
+    once = progress.evaluating("importances", parts.train_batches(number, 1), steps // epochs)
+    placed = map(parts.trainer.place, until(stop, once))
+    memory = parts.regularizer.consolidate(at.memory, theta, placed, objective)
+    return theta, parts.layout.params(memory)
+
+
+def _check_disk(parts: RunParts, out: RunDirectory, progress: Progress) -> None:
+    """Says what the run will take, and raises a UserError if there is less."""
+    needed = state.bytes_needed(parts) + counts_bytes(parts)
+    there = next(path for path in (out.path, *out.path.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    taken = sum(f.stat().st_size for f in out.path.rglob("*") if f.is_file())
+    if needed > free + taken:
+        raise UserError(
+            f"{out.path}: checkpoints of this run take up to {needed / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free there: make room, choose another --out, or keep less "
+            "(fewer merges, --checkpoint.no-keep-tasks)"
+        )
+    progress.say(f"checkpoints take up to {needed / 1e9:.2f} GB of {free / 1e9:,.0f} GB free")
+
+
+def _where(at: RunState, parts: RunParts) -> str:
+    """Where a run goes on."""
+    where = f"after task {at.learned} of {len(parts.tasks)}"
+    if at.training:
+        where = f"at step {at.step} of {parts.steps(at.learned + 1)} of task {at.learned + 1}"
+    return f"going on {where}"
+
+
+def describe(scenario: Scenario) -> str:
+    """What is about to be learned, in a line."""
+    train = sum(len(task.train) for task in scenario.tasks)
+    return (
+        f"{scenario.name}: {len(scenario.tasks)} tasks, {scenario.num_classes} classes, "
+        f"{train:,} training and {scenario.num_test:,} test images; accuracies among all classes"
+    )

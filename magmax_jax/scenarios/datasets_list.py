@@ -1,0 +1,65 @@
+"""A sequence of data sets as it is written in a configuration: NAME[@EPOCHS] each."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from magmax_jax.config import ScenarioConfig
+from magmax_jax.data.datasets.catalogue import LISTS, epochs
+from magmax_jax.errors import UserError
+
+FOLDER = "folder:"
+
+
+class Member(NamedTuple):
+    """One data set of a scenario.
+
+    Attributes:
+      dataset: as `load_source` takes it.
+      name: as people call it; that of its task in a sequence of data sets.
+      epochs: for one task of it.
+    """
+
+    dataset: str
+    name: str
+    epochs: int
+
+
+def members_of(config: ScenarioConfig) -> list[Member]:
+    """A scenario's data sets as they are listed; one, but for kind datasets.
+
+    Raises:
+      UserError: as `parse_datasets` does.
+    """
+    if config.kind == "datasets":
+        return parse_datasets(config.datasets)
+    is_folder = config.dataset == "folder" and config.data_dir
+    name = Path(config.data_dir).name if is_folder else config.dataset
+    return [Member(config.dataset, name, epochs(config.dataset))]
+
+
+def parse_datasets(texts: Sequence[str]) -> list[Member]:
+    """`NAME`, `NAME@EPOCHS`, `folder:DIR`, or the name of a list of them, as data sets.
+
+    Raises:
+      UserError: an EPOCHS is no positive number, or two data sets share a name.
+    """
+    members = [_parse(text) for given in texts for text in LISTS.get(given, (given,))]
+    names = [member.name for member in members]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"scenario.datasets names {name} twice: leave one of them out")
+    return members
+
+
+def _parse(text: str) -> Member:
+    dataset, at, number = text.rpartition("@")
+    if not at or "/" in number:  # a folder's path may have an @ in it
+        dataset, number = text, ""
+    elif not number.isdigit() or not int(number):
+        raise UserError(f"scenario.datasets: {text!r} needs a number of epochs behind the @")
+    is_folder = dataset.startswith(FOLDER)
+    name = Path(dataset.removeprefix(FOLDER)).name if is_folder else dataset
+    if not name:
+        raise UserError(f"scenario.datasets: {text!r} names no data set")
+    return Member(dataset, name, int(number) if number else epochs(dataset))

@@ -1,0 +1,1 @@
+"""Kinds of scenarios: how data is divided into tasks."""

@@ -1,0 +1,62 @@
+"""The display of `experiments.prepare`: TFDS's bars and ours, on a terminal and elsewhere."""
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+from tensorflow_datasets.core.utils import tqdm_utils
+
+from magmax_jax.cli.prepare_bars import Bars
+from magmax_jax.data.prepare.prepare import Options, prepare
+from tests.data import archives
+
+
+@pytest.fixture
+def shown():
+    return io.StringIO()
+
+
+@pytest.fixture
+def bars(shown):
+    return Bars(
+        Console(file=shown, force_terminal=True, width=120, highlight=False, soft_wrap=True)
+    )
+
+
+def test_tfds_s_bars_are_rows_of_ours(bars, shown):
+    library = tqdm_utils.tqdm_lib
+    with bars.preparing("toy"):
+        with tqdm_utils.async_tqdm(total=0, desc="Dl Size...", unit=" MiB") as size:
+            size.update_total(7)
+            size.update(3)
+            time.sleep(0.3)  # a few frames
+        for item in tqdm_utils.tqdm(range(5), desc="Generating train examples...", total=5):
+            time.sleep(0.3 * (item == 4))
+    assert "toy: download (MiB)" in shown.getvalue() and "3/7" in shown.getvalue()
+    assert "toy: generating train examples" in shown.getvalue() and "4/5" in shown.getvalue()
+    assert tqdm_utils.tqdm_lib is library
+
+
+def test_reading_shows_records(bars, shown):
+    with bars.reading("toy", 1_000) as advance:
+        advance(512)
+        time.sleep(0.3)
+    assert "toy: verifying" in shown.getvalue() and "512/1000" in shown.getvalue()
+
+
+def test_a_whole_preparation(bars, shown, tmp_path, monkeypatch):
+    archives.small("gtsrb", tmp_path / "archives", monkeypatch)
+    prepare("gtsrb", Options(str(tmp_path / "data"), tmp_path / "archives", repacked=True), bars)
+    assert "gtsrb: train 15, test 6; 3 classes; recorded in magmax.json" in shown.getvalue()
+
+
+def test_elsewhere_there_are_lines_only(shown):
+    bars = Bars(Console(file=shown, soft_wrap=True))
+    with bars.preparing("toy"), tqdm_utils.async_tqdm(total=0, desc="Dl Size...") as size:
+        size.update(3)
+    with bars.reading("toy", 2) as advance:
+        advance(2)
+    assert shown.getvalue() == ""
+    bars.say("toy: [bold] is no markup")
+    assert shown.getvalue() == "toy: [bold] is no markup\n"

@@ -1,0 +1,109 @@
+"""How launchers start JAX: the folder of compiled programs, and the other processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from magmax_jax.cli.engine import MIN_COMPILE_TIME, Engine, default_cache
+from magmax_jax.cli.run import parse
+from magmax_jax.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def told(monkeypatch) -> list:
+    """What JAX was told, which is not carried out."""
+    calls = []
+    monkeypatch.setattr(jax.config, "update", lambda name, value: calls.append((name, value)))
+    monkeypatch.setattr(
+        jax.distributed, "initialize", lambda *where, **options: calls.append(where)
+    )
+    return calls
+
+
+def test_programs_are_kept_where_jax_or_the_user_says(monkeypatch, tmp_path, told):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_cache() == tmp_path / ".cache" / "magmax_jax" / "xla"
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/there")
+    assert parse(["quickstart"]).engine.cache == default_cache() == Path("/there")
+    for flags in ([], ["--cache", "/here"], ["--cache", "None"]):
+        parse(["quickstart", *flags]).engine.start()
+    name = "jax_compilation_cache_dir"
+    assert [call for call in told if call[0] == name] == [
+        (name, "/there"), (name, "/here"), (name, None),
+    ]  # fmt: skip
+
+
+def test_every_program_is_kept_but_where_the_user_says_how_slow_it_must_be(monkeypatch, told):
+    monkeypatch.delenv(MIN_COMPILE_TIME.upper(), raising=False)
+    Engine().start()
+    assert (MIN_COMPILE_TIME, 0.0) in told
+    told.clear()
+    monkeypatch.setenv(MIN_COMPILE_TIME.upper(), "5")
+    Engine().start()
+    assert MIN_COMPILE_TIME not in dict(told)
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    """Neither does what takes no second, and what is computed is the same."""
+    program = (
+        "import sys, jax\n"
+        "from pathlib import Path\n"
+        "from magmax_jax.cli.engine import Engine\n"
+        "found = []\n"
+        "jax.monitoring.register_event_listener(lambda name, **_: found.append(name))\n"
+        "Engine(Path(sys.argv[1])).start()\n"
+        "print(jax.jit(lambda x: jax.numpy.sin(x).sum())(jax.numpy.arange(1000.0)))\n"
+        "print(*sorted({name.rsplit('/')[-1] for name in found} & {'cache_hits', 'cache_misses'}))"
+    )
+    env = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "true"}
+    env.pop(MIN_COMPILE_TIME.upper(), None)
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env) for _ in range(2)
+    )
+    assert first.stdout.splitlines()[1] == "cache_misses", first.stderr
+    assert second.stdout.splitlines() == [first.stdout.splitlines()[0], "cache_hits"]
+
+
+def test_other_processes_are_met_at_an_address_or_as_the_cluster_says(told):
+    Engine(None, distributed=True).start()
+    flags = "--distributed --coordinator host:1 --processes 4 --process 3 --cache None"
+    parse(["quickstart", *flags.split()]).engine.start()
+    met = [call for call in told if len(call) == 3]
+    assert met == [(None, None, None), ("host:1", 4, 3)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--distributed --process 1", "go together: give all three"),
+        ("--coordinator host:1 --processes 2 --process 1", "need --distributed"),
+        ("--distributed --coordinator host:1 --processes 2 --process 2", "it is one of 0 to 1"),
+    ],
+)
+def test_half_an_address_is_refused(flags, message):
+    with pytest.raises(UserError, match=message):
+        parse(["quickstart", *flags.split()])
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("coordinator_address should be defined."), "finds no cluster .*defined"),
+        (RuntimeError("timed out"), "does not meet the others .timed out"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_one_sentence(monkeypatch, told, error, message):
+    def fail(*where, **options):
+        raise error
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    with pytest.raises(UserError, match=message):
+        Engine(None, distributed=True).start()

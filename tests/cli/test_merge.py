@@ -1,0 +1,91 @@
+"""The command `magmax merge`."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import magmax_jax as mm
+from magmax_jax.cli.merge import main
+from tests.helpers.imports import SLOW, imported
+
+
+@pytest.fixture(scope="module")
+def finetuned(tiny_clip, tmp_path_factory):
+    """Two models a little away from theta_0."""
+    directories = []
+    for seed in range(2):
+        model = mm.CLIP.from_pretrained(tiny_clip)
+        leaves, treedef = jax.tree.flatten(nnx.state(model))
+        keys = jax.random.split(jax.random.key(seed), len(leaves))
+        moved = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+        nnx.update(model, jax.tree.unflatten(treedef, moved))
+        directories.append(tmp_path_factory.mktemp("finetuned") / str(seed))
+        model.save_pretrained(directories[-1])
+    return directories
+
+
+def states(directories):
+    return [nnx.state(mm.CLIP.from_pretrained(directory)) for directory in directories]
+
+
+@pytest.mark.parametrize(("flags", "rule", "scale"), [
+    ([], mm.rules.max_magnitude(), 0.5),
+    (["--rule", "average", "--scale", "0.8"], mm.rules.average(), 0.8),
+    (["--rule", "ties"], mm.rules.ties(), 0.55),
+])  # fmt: skip
+def test_it_writes_what_the_library_merges(tiny_clip, finetuned, tmp_path, flags, rule, scale):
+    output = tmp_path / "merged"
+    sources = ["--pretrained", str(tiny_clip), "--finetuned", *map(str, finetuned)]
+    assert main(["merge", *sources, "--output", str(output), *flags]) == 0
+    theta_0, *models = states([tiny_clip, *finetuned])
+    expected = mm.merge(theta_0, models, rule, scale)
+    # Compiled in other pieces, a sum may round its last bit the other way.
+    close = partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7)
+    jax.tree.map(close, states([output])[0], expected)
+    assert mm.CLIP.from_pretrained(output).tokenizer("a")["input_ids"] == [256, 64, 257]
+
+
+def test_mistakes_exit_with_two_and_write_nothing(tiny_clip, finetuned, tmp_path, capsys):
+    output = tmp_path / "merged"
+    base = ["merge", "--pretrained", str(tiny_clip), "--output", str(output), "--finetuned"]
+    for wrong, words in [
+        ([str(tmp_path / "none")], "none"),
+        ([], "names no models"),
+        ([str(finetuned[0]), "--rule", "tyes"], "no merge rule"),
+    ]:
+        assert main([*base, *wrong]) == 2
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_it_never_writes_over_a_model(tiny_clip, finetuned, tmp_path, capsys):
+    (tmp_path / "precious").write_text("")
+    arguments = ["--pretrained", str(tiny_clip), "--finetuned", str(finetuned[0])]
+    assert main(["merge", *arguments, "--output", str(tmp_path)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("words", ["--help", "merge --help", "inspect --help"])
+def test_help_imports_nothing_slow(words):
+    assert not imported("-m", "magmax_jax", *words.split()) & SLOW
+
+
+def test_wrong_flags_are_refused_before_anything_slow_is_imported():
+    assert not imported("-m", "magmax_jax", "merge", "--scale", "large", code=2) & SLOW
+
+
+@pytest.mark.parametrize(
+    ("program", "allowed"),
+    [
+        ("import magmax_jax", set()),
+        ("from magmax_jax import merge, rules", {"jax"}),
+        ("from magmax_jax import CLIP", {"jax", "flax", "optax", "orbax", "huggingface_hub"}),
+    ],
+)
+def test_an_import_takes_along_what_it_needs_and_no_more(program, allowed):
+    assert imported("-c", program) & SLOW <= allowed

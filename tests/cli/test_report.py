@@ -1,0 +1,147 @@
+"""`python -m experiments.report`: which runs, which folder, and every mistake."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from magmax_jax.cli.report import main
+from magmax_jax.errors import exit_code
+from magmax_jax.report import page
+from magmax_jax.report import write as building
+from magmax_jax.report.render import Picture
+from tests.report.made_up import config, write
+
+SMALL = config(tasks=2, merges=())
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    """Figures are not drawn."""
+    monkeypatch.setattr(page, "render", lambda figure: Picture(b"<svg/>", b"png", (300, 200)))
+
+
+@pytest.fixture
+def runs(tmp_path) -> Path:
+    write(tmp_path / "runs" / "a", SMALL, rows_only=True)
+    write(tmp_path / "runs" / "deep" / "b", config(2, sequential=False, merges=()), rows_only=True)
+    return tmp_path / "runs"
+
+
+def call(*argv) -> int:
+    return exit_code(lambda: main([str(word) for word in argv]))
+
+
+def test_a_run_has_its_report_inside(runs, quick, capsys):
+    picture = runs / "a" / "report" / "accuracy.png"
+    picture.parent.mkdir()
+    picture.write_bytes(b"the run's own")
+    assert call(runs / "a") == 0
+    assert f"{runs / 'a' / 'report' / 'index.html'}: 1 run" in capsys.readouterr().out
+    assert picture.read_bytes() == b"the run's own"
+    assert {f.name for f in picture.parent.iterdir()} == building.OURS
+
+
+def test_a_folder_of_runs_has_its_report_inside_and_again(runs, quick, capsys):
+    for _ in range(2):
+        assert call(runs) == 0
+        assert "2 runs" in capsys.readouterr().out
+    assert "independent" in (runs / "report" / "index.html").read_text()
+    assert [f.name for f in runs.iterdir() if f.name.startswith(".")] == []
+
+
+def test_several_runs_go_to_a_folder_of_their_own(runs, quick, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert call(runs / "a", runs / "deep") == 0
+    assert (tmp_path / "runs" / "report" / "index.html").is_file()
+    assert call(runs / "a", runs / "a", "--out", tmp_path / "there") == 0
+    assert (tmp_path / "there" / "index.html").is_file()
+
+
+def test_an_interruption_leaves_the_old_report(runs, quick, monkeypatch):
+    assert call(runs / "a") == 0
+    out = runs / "a" / "report"
+    before = {f: f.read_bytes() for f in out.rglob("*") if f.is_file()}
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(building.shutil, "copy2", interrupted)
+    assert call(runs / "a") == 130
+    assert {f: f.read_bytes() for f in out.rglob("*") if f.is_file()} == before
+    assert sorted(f.name for f in (runs / "a").iterdir() if f.name.startswith(".")) == []
+
+
+def nothing(folder: Path) -> list:
+    return []
+
+
+def no_folder(folder: Path) -> list:
+    return [folder / "nowhere"]
+
+
+def no_run(folder: Path) -> list:
+    (folder / "empty").mkdir()
+    return [folder / "empty"]
+
+
+def no_rows(folder: Path) -> list:
+    path = write(folder / "run", SMALL, rows_only=True)
+    (path / "results.jsonl").write_text("")
+    return [path]
+
+
+def other_things(folder: Path) -> list:
+    (folder / "thesis").mkdir()
+    (folder / "thesis" / "chapter.tex").write_text("years of work")
+    return [write(folder / "run", SMALL, rows_only=True), "--out", folder / "thesis"]
+
+
+def a_file(folder: Path) -> list:
+    (folder / "file").write_text("")
+    return [write(folder / "run", SMALL, rows_only=True), "--out", folder / "file"]
+
+
+def below_a_file(folder: Path) -> list:
+    (folder / "file").write_text("")
+    return [write(folder / "run", SMALL, rows_only=True), "--out", folder / "file" / "report"]
+
+
+MISTAKES = {
+    nothing: "no RUNS are given",
+    no_folder: "there is no such folder",
+    no_run: "no run is there",
+    no_rows: "nothing is evaluated yet",
+    other_things: "holds other things than a report",
+    a_file: "is a file",
+    below_a_file: "cannot be written",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
+def test_mistakes_are_one_sentence(mistake, quick, tmp_path, capsys):
+    assert call(*mistake(tmp_path)) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and told.count("\n") == 1 and MISTAKES[mistake] in told
+    kept = tmp_path / "thesis" / "chapter.tex"
+    assert not kept.parent.exists() or kept.read_text() == "years of work"
+
+
+def test_runs_that_cannot_be_told_of_are_named(runs, quick, capsys):
+    (runs / "bad").mkdir()
+    (runs / "bad" / "config.json").write_text("{")
+    (runs / "bad" / "results.jsonl").write_text("")
+    assert call(runs) == 0
+    assert "left out" in capsys.readouterr().err
+
+
+def test_neither_jax_nor_a_data_set_is_loaded():
+    program = (
+        "import sys, experiments.report, magmax_jax.report.write, magmax_jax.report.page\n"
+        "print([m for m in ('jax', 'flax', 'matplotlib.pyplot', 'grain') if m in sys.modules])"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "[]"

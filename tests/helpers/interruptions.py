@@ -1,0 +1,167 @@
+"""A small run that is killed again and again, each time at a random moment, and resumed.
+
+    python -m tests.helpers.interruptions DIRECTORY --clip MODEL [--kills 20] [--seed 0] [--every 2]
+
+Prints a line a kill, and at the end whether the run came out as one that nobody disturbed did: its
+rows, its metrics and every array that it keeps, to the bit. When all of a run is done before there
+were enough kills, another one is begun.
+"""
+
+import dataclasses
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from magmax_jax.config import (
+    CheckpointConfig,
+    ExperimentConfig,
+    MethodConfig,
+    ModelConfig,
+    ScenarioConfig,
+    TrainConfig,
+)
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys
+from magmax_jax.cli.run import main
+from magmax_jax.errors import exit_code
+sys.exit(exit_code(lambda: main(sys.argv[1:])))
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What is killed, and how often."""
+
+    directory: tyro.conf.Positional[Path]
+    """For the model and the runs."""
+    clip: Path
+    """The model: a directory."""
+    kills: int = 20
+    seed: int = 0
+    every: int = 2
+    """Steps between two checkpoints."""
+    regularizer: str = "ewc"
+
+
+def config(arguments: Arguments) -> ExperimentConfig:
+    """Three tasks of about 18 steps, two streaming merges and a collecting one, a regularizer."""
+    return ExperimentConfig(
+        model=ModelConfig(str(arguments.clip)),
+        scenario=ScenarioConfig(
+            dataset="digits", num_tasks=3, allow_unequal=True, limit_per_class=8
+        ),
+        method=MethodConfig(regularizer=arguments.regularizer),
+        train=TrainConfig(epochs=6, batch_size=8, learning_rate=1e-3, warmup_fraction=0.1),
+        checkpoint=CheckpointConfig(every=arguments.every, keep_tasks=True),
+        merges=("max_magnitude", "random_mix", "ties"),
+        eval_batch_size=32,
+    )
+
+
+class Run:
+    """One run's directory, and the processes that work on it."""
+
+    def __init__(self, arguments: Arguments, name: str):
+        self.out = arguments.directory / name
+        file = arguments.directory / "config.json"
+        file.write_text(config(arguments).to_json())
+        cache = arguments.directory / "compiled"
+        self.command = [sys.executable, "-c", PROGRAM, "--config", str(file), "--out"]
+        self.command += [str(self.out), "--cache", str(cache)]
+
+    def start(self) -> subprocess.Popen:
+        return subprocess.Popen(
+            self.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def finish(self) -> str:
+        """What it prints from here to its end."""
+        child = self.start()
+        text, _ = child.communicate()
+        assert child.returncode == 0, text
+        return text
+
+    def saving(self) -> bool:
+        """Whether a checkpoint is half-written."""
+        return any(".orbax-checkpoint-tmp" in p.name for p in (self.out / "checkpoints").glob("*"))
+
+    def newest(self) -> int | None:
+        numbers = [int(p.name) for p in (self.out / "checkpoints").glob("*") if p.name.isdigit()]
+        return max(numbers, default=None)
+
+    def digest(self) -> str:
+        """Of the rows, of the metrics but for the clock's, and of all arrays that were kept."""
+        from magmax_jax.runs.export import export
+
+        total = hashlib.sha256((self.out / "results.jsonl").read_bytes())
+        for counts in sorted((self.out / "counts").iterdir()):
+            total.update(counts.name.encode() + counts.read_bytes())
+        for line in (self.out / "metrics.jsonl").read_text().splitlines():
+            numbers = json.loads(line)
+            del numbers["seconds"], numbers["images_per_second"]
+            total.update(json.dumps(numbers).encode())
+        models = ["finetuned", "max_magnitude", "random_mix", "ties", "task:1", "task:2", "task:3"]
+        for model in models:
+            exported = self.out / "exported" / model.replace(":", "-")
+            if not exported.exists():
+                export(self.out, model, exported)
+            total.update((exported / "model.safetensors").read_bytes())
+        return total.hexdigest()
+
+
+def disturb(
+    arguments: Arguments, expected: str, duration: float, say: Callable[[str], None] = print
+) -> bool:
+    """Kills runs as often as asked for; whether all of them came out as `expected`.
+
+    Args:
+      expected: digest of an undisturbed run.
+      duration: seconds that it took.
+    """
+    random, kills, same = np.random.default_rng(arguments.seed), 0, []
+    while kills < arguments.kills:
+        run = Run(arguments, f"killed-{len(same) + 1}")
+        while kills < arguments.kills:
+            child, after = run.start(), random.uniform(0.1, 1.0) * duration
+            try:
+                child.wait(after)
+                break  # it was done before
+            except subprocess.TimeoutExpired:
+                child.send_signal(signal.SIGKILL)
+                child.communicate()
+            kills += 1
+            saving = ", while it saved" if run.saving() else ""
+            say(f"kill {kills} after {after:.1f} s: checkpoint {run.newest()}{saving}")
+        text = run.finish()
+        same.append(run.digest() == expected)
+        where = " ".join(line.strip() for line in text.splitlines() if "going on" in line)
+        say(f"run {len(same)}, {where}: {'the same' if same[-1] else 'ANOTHER'}")
+    return all(same)
+
+
+def main() -> None:
+    arguments = tyro.cli(Arguments)
+    arguments.directory.mkdir(parents=True, exist_ok=True)
+    Run(arguments, "compiling").finish()
+    began, reference = time.perf_counter(), Run(arguments, "undisturbed")
+    reference.finish()
+    duration = time.perf_counter() - began
+    expected = reference.digest()
+    print(f"undisturbed: {duration:.1f} s, {expected[:16]}", flush=True)
+    if not disturb(arguments, expected, duration, partial(print, flush=True)):
+        raise SystemExit("not all runs came out the same")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Headers that are torn or lie: one sentence that says what, where and what to do."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from magmax_jax.errors import UserError
+from magmax_jax.io.safetensors.header import read_header
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file of one tensor of every kind that matters here: ordinary, scalar and empty."""
+    path = tmp_path / "model.safetensors"
+    content = {"a": np.ones((7, 3), np.float32), "b": np.int8(1), "empty": np.ones((0, 4))}
+    save_file({name: np.asarray(value) for name, value in content.items()}, path, {"format": "pt"})
+    return path
+
+
+def refusal(path, content: bytes) -> str:
+    path.write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        read_header(path)
+    message = str(raised.value)
+    assert str(path) in message and "\n" not in message
+    assert path.read_bytes() == content
+    return message
+
+
+def holding(header: str, data: bytes) -> bytes:
+    return len(header).to_bytes(8, "little") + header.encode() + data
+
+
+def entry(*shape: int, at: int = 0, dtype: str = "U8") -> dict:
+    end = at + int(np.prod(shape))
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
+
+
+def test_a_header_tells_every_tensor_in_the_order_of_the_data(path):
+    metadata, tensors = read_header(path)
+    assert metadata == {"format": "pt"}
+    assert {name: (str(t.dtype), t.shape) for name, t in tensors.items()} == {
+        "empty": ("float64", (0, 4)),
+        "a": ("float32", (7, 3)),
+        "b": ("int8", ()),
+    }
+    assert [t.offset for t in tensors.values()] == sorted(t.offset for t in tensors.values())
+
+
+def test_torn_files(path):
+    whole = path.read_bytes()
+    for content, words in [
+        (whole[:-1], "its header describes"),
+        (whole + b"\0", "its header describes"),
+        (whole[:5], "not a whole safetensors file"),
+        (b"", "not a whole safetensors file"),
+        (b"<html>404</html>" * 9, "cut off within its header"),
+        ((1 << 62).to_bytes(8, "little") + whole[8:], "cut off within its header"),
+        (whole.replace(b"[7,3]", b"[8,3]"), "84 bytes for F32 [8, 3]"),
+        (whole.replace(b'"F32"', b'"X32"'), "unknown dtype X32"),
+    ]:
+        message = refusal(path, content)
+        assert words in message and message.endswith("fetch it again")
+
+
+def test_a_tensor_that_is_named_twice(path):
+    one, other = json.dumps(entry(4)), json.dumps(entry(4, at=4))
+    message = refusal(path, holding(f'{{"a": {one}, "b": {other}, "a": {other}}}', bytes(8)))
+    assert message == f"{path} names a twice: save the model again"
+    twice = '{"a": {"dtype": "U8", "dtype": "I8", "shape": [4], "data_offsets": [0, 4]}}'
+    assert "names dtype twice" in refusal(path, holding(twice, bytes(4)))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "pairs"),
+    [
+        ({"head": entry(4), "embedding": entry(4), "x": entry(2, at=4)}, ["head and embedding"]),
+        ({"a": entry(4), "b": entry(4, at=2)}, ["a and b"]),
+        ({"a": entry(6), "b": entry(2, at=2)}, ["a and b"]),
+        ({"a": entry(2), "b": entry(2), "c": entry(4, at=2), "d": entry(4, at=2)},
+         ["a and b", "c and d"]),
+    ],
+)  # fmt: skip
+def test_tied_tensors(tensors, pairs, path):
+    message = refusal(path, holding(json.dumps(tensors), bytes(6)))
+    assert message.startswith(f"{path}: {', '.join(pairs)} share bytes")
+    assert "save the model again with transformers' save_pretrained" in message
+
+
+def test_a_hole_between_tensors(path):
+    header = json.dumps({"a": entry(4), "b": entry(4, at=6)})
+    assert "puts b at a wrong place" in refusal(path, holding(header, bytes(10)))
+
+
+@pytest.mark.parametrize("header", ["[]", "3", '{"a": 3}', '{"a": {}}', '{"a": [', "{}x"])
+def test_a_header_of_something_else(header, path):
+    assert "not a whole safetensors file" in refusal(path, holding(header, b""))

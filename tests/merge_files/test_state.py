@@ -1,0 +1,192 @@
+"""`--state`: month after month, without the earlier models."""
+
+import dataclasses
+import threading
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import magmax_jax as mm
+from magmax_jax.cli.merge import main
+from magmax_jax.io.safetensors.reader import Reader
+from magmax_jax.merge_files import job as command
+from magmax_jax.merge_files import model_card as card
+from magmax_jax.merge_files.execute import merge_files
+from magmax_jax.merge_files.state import read_state
+from tests.merge_files.conftest import COUNTER, expected, merge, sources, tensors, write
+
+
+def assert_holds(directory, content) -> None:
+    found = load_file(directory / "model.safetensors")
+    assert found.keys() == content.keys()
+    for name, value in content.items():
+        np.testing.assert_array_equal(found[name], np.asarray(value), err_msg=name)
+        assert found[name].dtype == np.asarray(value).dtype
+
+
+def test_inspect_credits_no_task_with_what_none_changed(models, tmp_path, capsys):
+    half = tensors(1)
+    half["d"] = tensors(0)["d"]
+    write(models[1], half)
+    state = tmp_path / "state"
+    assert merge(*sources(models[:2]), "--state", state, "--output", tmp_path / "first") == 0
+    capsys.readouterr()
+    assert main(["inspect", str(state)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    sizes = {name: tensor.size for name, tensor in tensors(0).items() if name != COUNTER}
+    untouched = sizes["d"] / sum(sizes.values())
+    assert f"{untouched:.1%} were never changed" in shown and f"{1 - untouched:.1%}" in shown
+
+
+def conflicts(seeds) -> float:
+    """The share of entries that one model increases and another decreases."""
+
+    def tau(seed) -> np.ndarray:
+        base, theta = tensors(0), tensors(seed)
+        changes = [np.float32(theta[n]) - np.float32(base[n]) for n in base if n != COUNTER]
+        return np.concatenate([np.ravel(change) for change in changes])
+
+    taus = [tau(seed) for seed in seeds]
+    return float(np.mean((np.max(taus, axis=0) > 0) & (np.min(taus, axis=0) < 0)))
+
+
+@pytest.mark.parametrize("rule", ["max_magnitude", "average", "random_mix"])
+def test_one_model_at_a_time_is_all_at_once(models, tmp_path, rule):
+    state, once = tmp_path / "state", tmp_path / "once"
+    assert merge(*sources(models), "--rule", rule, "--output", once) == 0
+    first = ["--pretrained", models[0], "--rule", rule]
+    for i, model in enumerate(models[1:]):
+        flags = ["--finetuned", model, "--state", state, "--output", tmp_path / f"month-{i}"]
+        assert merge(*flags, *first) == 0
+        first = []
+    for name, tensor in load_file(once / "model.safetensors").items():
+        found = load_file(tmp_path / "month-2" / "model.safetensors")[name]
+        np.testing.assert_allclose(found.astype(float), tensor.astype(float), rtol=1e-6, atol=1e-7)
+
+
+def test_a_state_gives_the_model_at_any_scale_without_any_other(models, tmp_path):
+    state, out = tmp_path / "state", tmp_path / "out"
+    assert merge(*sources(models), "--state", state, "--output", tmp_path / "first") == 0
+    assert merge("--state", state, "--scale", 1, "--output", out) == 0
+    content = expected([1, 2, 3], mm.rules.max_magnitude(), 1.0)
+    content[COUNTER] = tensors(0)[COUNTER]
+    assert_holds(out, content)
+
+
+def test_inspect_tells_tasks_and_the_share_of_each(models, tmp_path, capsys):
+    state = tmp_path / "state"
+    assert merge(*sources(models), "--state", state, "--output", tmp_path / "first") == 0
+    capsys.readouterr()
+    assert main(["inspect", str(state)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "online state of 3 tasks" in shown
+    taus = np.abs([tensors(i)["d"] - tensors(0)["d"] for i in (1, 2, 3)])
+    assert 30 < 100 * np.mean(taus.argmax(axis=0) == 0) < 37
+    assert shown.count("33.") + shown.count("32.") + shown.count("34.") >= 3
+    assert f"sign conflicts: {conflicts([1, 2, 3]):.1%} of entries" in shown
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--rule", "average"], "--rule is average, but"),
+        (["--exclude", "d"], "another model or choice of tensors"),
+    ],
+)
+def test_what_contradicts_the_state_is_refused(models, tmp_path, capsys, flags, words):
+    state = tmp_path / "state"
+    assert merge(*sources(models[:2]), "--state", state, "--output", tmp_path / "first") == 0
+    before = state.read_bytes()
+    more = ["--finetuned", models[2], "--state", state, "--output", tmp_path / "out"]
+    assert merge(*more, *flags) == 2
+    assert words in capsys.readouterr().err
+    assert state.read_bytes() == before
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def begun(models, tmp_path, monkeypatch):
+    """A state of theta_1, and a merge that notes in `merged` that it has begun."""
+    state, merged = tmp_path / "state", []
+    assert merge(*sources(models[:2]), "--state", state, "--output", tmp_path / "first") == 0
+
+    def noted(job):
+        merged.append(job)
+        return merge_files(job)
+
+    monkeypatch.setattr(command, "merge_files", noted)
+    return state, merged
+
+
+def test_a_model_is_never_merged_twice(models, tmp_path, capsys, begun):
+    state, merged = begun
+    again = models[1].rename(tmp_path / "renamed")  # its content tells, not its name
+    before, there = state.read_bytes(), sorted(tmp_path.iterdir())
+    flags = ["--finetuned", again, models[2], again, "--state", state]
+    assert merge(*flags, "--output", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.count(f"{again} is in this state already, as task 1: leave it out") == 2
+    assert str(models[2]) not in error
+    assert not merged and state.read_bytes() == before and sorted(tmp_path.iterdir()) == there
+
+
+def test_another_theta_0_in_the_same_place_is_noticed(models, tmp_path, capsys, begun):
+    state, merged = begun
+    before, there = state.read_bytes(), sorted(tmp_path.iterdir())
+    write(models[0], tensors(9))
+    more = ["--finetuned", models[2], "--state", state, "--output", tmp_path / "out"]
+    assert merge(*more) == 2
+    assert "is not the theta_0 with which" in capsys.readouterr().err
+    assert not merged and state.read_bytes() == before and sorted(tmp_path.iterdir()) == there
+    # Who asks for no checksums has none compared.
+    assert merge(*more, "--no-checksums") == 0
+    assert len(merged) == 1
+
+
+def test_a_state_without_checksums_is_continued(models, tmp_path, begun):
+    _, merged = begun
+    state, out = ["--state", tmp_path / "unknown"], tmp_path / "out"
+    assert merge(*sources(models[:2]), *state, "--no-checksums", "--output", out) == 0
+    again = ["--finetuned", models[1], "--output", tmp_path / "again"]
+    assert merge(*again, *state) == 0
+    assert len(merged) == 2
+
+
+def test_without_a_state_merging_does_not_wait_for_checksums(models, tmp_path, monkeypatch):
+    begun, real = threading.Event(), card.digest
+
+    def digest(files):
+        assert begun.wait(60)
+        return real(files)
+
+    def merging(job):
+        begun.set()
+        return merge_files(job)
+
+    monkeypatch.setattr(card, "digest", digest)
+    monkeypatch.setattr(command, "merge_files", merging)
+    flags = ["--state", tmp_path / "state", "--output", tmp_path / "out"]
+    assert merge(*sources(models), *flags) == 0
+    story, _ = read_state(tmp_path / "state")
+    assert all(task.sha256 for task in story.tasks)
+
+
+def test_more_tasks_than_a_byte_counts(models, tmp_path, capsys):
+    path = tmp_path / "state"
+    assert merge(*sources(models), "--state", path, "--output", tmp_path / "first") == 0
+    story, files = read_state(path)
+    many = dataclasses.replace(story, tasks=story.tasks * 100)
+    with Reader() as reader:
+        content = {name: reader.whole(tensor) for name, tensor in files.tensors.items()}
+    save_file(content, path, metadata=many.to_metadata())
+    assert main(["inspect", str(path)]) == 0
+    assert "online state of 300 tasks" in capsys.readouterr().out
+
+
+def test_rules_that_need_all_models_have_none(models, tmp_path, capsys):
+    for rule in ("ties", "opcm"):
+        flags = ["--rule", rule, "--state", tmp_path / "s", "--output", tmp_path / "o"]
+        assert merge(*sources(models), *flags) == 2
+        assert rule in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()

@@ -1,0 +1,87 @@
+"""Checkpoints: what comes back, how many stay, and what happens to damaged ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from magmax_jax.errors import UserError
+from magmax_jax.runs.checkpoints import KEPT, Checkpoints
+
+
+def trees(seed: int) -> dict:
+    random = np.random.default_rng(seed)
+    return {
+        "model": {"w": jnp.asarray(random.normal(size=(300, 20)), jnp.float32), "n": jnp.int32(3)},
+        "rest": (jnp.asarray(random.normal(size=5), jnp.bfloat16), jnp.array([True, False])),
+        "nothing": (),
+    }
+
+
+def like(note) -> dict:
+    return jax.eval_shape(lambda: trees(0))
+
+
+def flip(directory, bit: int) -> None:
+    """Damages the largest file of a checkpoint."""
+    path = max((p for p in directory.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1 << bit
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        for number in (2, 5, 9):
+            checkpoints.save(number, trees(number), {"number": number})
+    return tmp_path
+
+
+def test_the_latest_comes_back_to_the_bit(saved):
+    with Checkpoints(saved) as checkpoints:
+        assert len(checkpoints.numbers) == KEPT and checkpoints.numbers == [5, 9]
+        found = checkpoints.restore(like)
+        assert (found.number, found.note) == (9, {"number": 9})
+        jax.tree.map(np.testing.assert_array_equal, found.trees, trees(9))
+        part = checkpoints.restore(lambda note: {"model": like(note)["model"]}, 5)
+    jax.tree.map(np.testing.assert_array_equal, part.trees, {"model": trees(5)["model"]})
+
+
+def test_arrays_may_be_donated_as_soon_as_they_are_saved(tmp_path):
+    spoil = jax.jit(lambda tree: jax.tree.map(lambda x: x * 0, tree), donate_argnums=0)
+    with Checkpoints(tmp_path) as checkpoints:
+        state = trees(1)["model"]
+        checkpoints.save(1, {"model": state}, {})
+        spoil(state)
+        found = checkpoints.restore(lambda note: {"model": like(note)["model"]})
+    jax.tree.map(np.testing.assert_array_equal, found.trees["model"], trees(1)["model"])
+
+
+@pytest.mark.parametrize("bit", [0, 7])
+def test_a_flipped_bit_is_noticed_and_the_one_before_serves(saved, bit):
+    flip(saved / "9", bit)
+    said = []
+    with Checkpoints(saved, say=said.append) as checkpoints:
+        found = checkpoints.restore(like)
+        assert found.number == 5
+        jax.tree.map(np.testing.assert_array_equal, found.trees, trees(5))
+        checkpoints.save(9, trees(9), {"number": 9})  # its number is free again
+    assert "9 is damaged" in said[0] and (saved / "9.damaged").is_dir()
+    with Checkpoints(saved) as checkpoints:
+        assert checkpoints.restore(like).number == 9
+
+
+def test_lost_files_are_damage_too_and_none_left_is_told(saved):
+    for number in (5, 9):
+        (saved / str(number) / "note" / "metadata").unlink()
+    with (
+        Checkpoints(saved) as checkpoints,
+        pytest.raises(UserError, match="no checkpoint that can be read"),
+    ):
+        checkpoints.restore(like)
+
+
+def test_an_empty_directory_holds_none(tmp_path):
+    with Checkpoints(tmp_path / "new") as checkpoints:
+        assert checkpoints.restore(like) is None and checkpoints.numbers == []

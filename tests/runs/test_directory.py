@@ -1,0 +1,87 @@
+"""A run's directory: who may write there, and what a torn file leaves."""
+
+import pytest
+
+from magmax_jax.config import ExperimentConfig, TrainConfig
+from magmax_jax.errors import UserError
+from magmax_jax.evaluation.rows import Row
+from magmax_jax.runs.directory import RunDirectory
+
+CONFIG = ExperimentConfig()
+ROW = Row(1, "max_magnitude", 0.5, "agnostic", "all", 0.25, 8)
+
+
+@pytest.fixture
+def run(tmp_path):
+    out = RunDirectory(tmp_path / "runs" / "one")
+    assert not out.holds(CONFIG)
+    out.start(CONFIG)
+    return out
+
+
+def test_rows_come_back_as_they_were_written(run):
+    other = Row(0, "zero_shot", None, "aware", "task 1", 1 / 3, 3)
+    run.append([ROW])
+    run.append([other, ROW])
+    assert run.rows() == [ROW, other, ROW]
+    assert [row.label for row in run.rows()[:2]] == ["max_magnitude@0.5", "zero_shot"]
+
+
+def test_a_torn_last_line_is_not_a_row(run):
+    run.append([ROW, ROW])
+    file = run.path / "results.jsonl"
+    file.write_text(file.read_text()[:-20])
+    assert run.rows() == [ROW]
+
+
+def test_the_same_configuration_is_recognised_and_another_refused(run):
+    assert run.holds(CONFIG)
+    with pytest.raises(UserError, match=r"train\.epochs: None there, 3 here.*--overwrite"):
+        run.holds(ExperimentConfig(train=TrainConfig(epochs=3)))
+    again = RunDirectory(run.path, overwrite=True)
+    assert not again.holds(ExperimentConfig(train=TrainConfig(epochs=3)))
+
+
+def test_starting_again_leaves_nothing_of_the_earlier_run(run):
+    run.append([ROW])
+    (run.checkpoints / "1").mkdir(parents=True)
+    run.report.mkdir()
+    run.start(CONFIG)
+    assert sorted(p.name for p in run.path.iterdir()) == ["config.json"]
+    assert run.rows() == []
+
+
+def test_a_run_torn_before_its_configuration_was_whole_counts_as_none(run):
+    (run.path / "config.json").rename(run.path / "config.json.partial")
+    assert not run.holds(CONFIG)
+
+
+def test_other_peoples_files_are_never_touched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("ten years")
+    with pytest.raises(UserError, match="holds other things than a run"):
+        RunDirectory(tmp_path, overwrite=True).holds(CONFIG)
+    (tmp_path / "model" / "checkpoints").mkdir(parents=True)
+    for content in (None, "{", '{"model_type": "clip"}'):
+        if content:
+            (tmp_path / "model" / "config.json").write_text(content)
+        with pytest.raises(UserError, match="holds other things than a run"):
+            RunDirectory(tmp_path / "model", overwrite=True).holds(CONFIG)
+    with pytest.raises(UserError, match="is a file"):
+        RunDirectory(tmp_path / "thesis.tex").holds(CONFIG)
+
+
+def test_of_several_processes_one_writes(tmp_path):
+    other = RunDirectory(tmp_path / "run", writes=False)
+    other.start(CONFIG)
+    other.append([ROW])
+    assert not other.path.exists()
+    writer = RunDirectory(other.path)
+    writer.start(CONFIG)
+    writer.append([ROW])
+    assert other.holds(CONFIG) and other.rows() == [ROW]
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        RunDirectory(tmp_path / "file" / "run").start(CONFIG)

@@ -1,0 +1,117 @@
+"""A run's models as directories, and runs as what `magmax merge` merges."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file
+
+import magmax_jax as mm
+from magmax_jax.cli.merge import main
+from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
+from magmax_jax.errors import UserError
+from magmax_jax.runs.checkpoints import Checkpoints
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.export import export
+from magmax_jax.runs.train import run
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_clip, tmp_path_factory):
+    """Two small runs that differ in their seeds."""
+    config = ExperimentConfig(
+        model=ModelConfig(str(tiny_clip)),
+        scenario=ScenarioConfig(dataset="digits", num_tasks=2, limit_per_class=3),
+        train=TrainConfig(epochs=1, batch_size=8, learning_rate=1e-3, warmup_fraction=0.1),
+        merges=("max_magnitude", "average"),
+        eval_batch_size=32,
+    )
+    directory = tmp_path_factory.mktemp("runs")
+    for seed in (1, 2):
+        run(dataclasses.replace(config, seed=seed), RunDirectory(directory / str(seed)))
+    return [directory / "1", directory / "2"]
+
+
+def tower(directory):
+    return nnx.state(mm.CLIP.from_pretrained(directory).vision)
+
+
+def test_the_last_model_and_every_merge_come_out(runs, tiny_clip, tmp_path):
+    models = ("finetuned", "zero_shot", "max_magnitude", "max_magnitude@1", "average@0.25")
+    for model in models:
+        export(runs[0], model, tmp_path / model)
+    found = {model: tower(tmp_path / model) for model in models}
+    theta_0 = tower(tiny_clip)
+    jax.tree.map(np.testing.assert_array_equal, found["zero_shot"], theta_0)
+    states = {
+        name: jax.eval_shape(mm.rules.named(name).init, theta_0)
+        for name in ("max_magnitude", "average")
+    }
+    with Checkpoints(runs[0] / "checkpoints") as checkpoints:
+        _, _, state = checkpoints.restore(lambda note: {"finetuned": theta_0, "merges": states})
+    jax.tree.map(np.testing.assert_array_equal, found["finetuned"], state["finetuned"])
+    tau = state["merges"]["max_magnitude"]
+    for model, scale in (("max_magnitude", 0.5), ("max_magnitude@1", 1.0)):
+        expected = mm.apply_task_vector(theta_0, tau, scale)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), found[model], expected
+        )
+    mean = mm.rules.average().finalize(state["merges"]["average"])
+    expected = mm.apply_task_vector(theta_0, mean, 0.25)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), found["average@0.25"], expected
+    )
+    text = "text_model.encoder.layers.0.mlp.fc1.weight"
+    ours, theirs = (load_file(d / "model.safetensors") for d in (tmp_path / "finetuned", tiny_clip))
+    np.testing.assert_array_equal(ours[text], theirs[text])
+
+
+def test_runs_are_merged_as_checkpoints_are(runs, tiny_clip, tmp_path):
+    exported = [tmp_path / "1", tmp_path / "2"]
+    for path, directory in zip(runs, exported, strict=True):
+        export(path, "finetuned", directory)
+
+    def merge(*finetuned, output) -> dict[str, np.ndarray]:
+        command = ["merge", "--pretrained", tiny_clip, "--finetuned", *finetuned]
+        assert main(list(map(str, [*command, "--output", tmp_path / output]))) == 0
+        return load_file(tmp_path / output / "model.safetensors")
+
+    expected, found = merge(*exported, output="a"), merge(*runs, output="b")
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(found[name], tensor, err_msg=name)
+    card = (tmp_path / "b" / "README.md").read_text()
+    assert str(runs[0]) in card and str(runs[1]) in card
+
+    scaled = merge(runs[0], f"{runs[1]}:average@0.5", output="c")
+    assert any((scaled[name] != found[name]).any() for name in found)
+
+
+def test_inspect_reads_a_run(runs, capsys):
+    assert main(["inspect", f"{runs[0]}:max_magnitude"]) == 0
+    assert "vision_model.encoder" in capsys.readouterr().out
+
+
+def test_what_a_run_does_not_hold_is_told(runs, tmp_path, capsys):
+    with pytest.raises(
+        UserError, match=r"holds no model 'ties': choose finetuned, zero_shot, task:NUMBER or"
+    ):
+        export(runs[0], "ties", tmp_path / "out")
+    with pytest.raises(UserError, match="needs a number behind the @"):
+        export(runs[0], "average@x", tmp_path / "out")
+    command = ["merge", "--pretrained", runs[0], "--finetuned", f"{runs[0]}:ties"]
+    assert main(list(map(str, [*command, "--output", tmp_path / "out"]))) == 2
+    assert "holds no model 'ties'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_a_checkpoint_has_only_its_start(runs, tmp_path):
+    bare = tmp_path / "bare"
+    (bare / "checkpoints").mkdir(parents=True)
+    config = json.loads((runs[0] / "config.json").read_text())
+    (bare / "config.json").write_text(json.dumps(config))
+    export(bare, "zero_shot", tmp_path / "start")
+    with pytest.raises(UserError, match="no checkpoint"):
+        export(bare, "finetuned", tmp_path / "out")

@@ -1,0 +1,145 @@
+"""Runs that are killed, asked to stop, or find their checkpoints damaged, and come out the same."""
+
+import dataclasses
+import signal
+import threading
+
+import pytest
+
+from magmax_jax.errors import Interrupted, UserError
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.preemption import stop_signals
+from magmax_jax.runs.train import run
+from tests.helpers.interruptions import Arguments, Run, config, disturb
+
+
+@pytest.fixture(scope="module")
+def arguments(tiny_clip, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("interrupted")
+    return Arguments(directory, tiny_clip, kills=2, regularizer="lwf")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(arguments):
+    reference = Run(arguments, "undisturbed")
+    reference.finish()
+    return reference
+
+
+def test_killed_at_random_moments_it_comes_out_the_same(arguments, undisturbed, capsys):
+    """A few times; `python -m tests.helpers.interruptions` does it as often as it is asked to."""
+    assert disturb(arguments, undisturbed.digest(), duration=12)
+    assert capsys.readouterr().out.count("kill") == 2
+
+
+def test_asked_to_stop_it_saves_and_says_how_to_go_on(arguments, undisturbed):
+    """By SIGTERM in the middle of a task; the newest checkpoint is then damaged, too."""
+    stopped = Run(arguments, "stopped")
+    child = stopped.start()
+    said = []
+    for line in child.stdout:
+        said.append(line)
+        if ("task 2" in line and "loss" in line) or "max_magnitude" in line:
+            child.send_signal(signal.SIGTERM)
+            break
+    said += child.stdout.read().splitlines()
+    assert child.wait() == 128 + signal.SIGTERM, said
+    assert said[-1].startswith("resume with: python -m experiments.run --config "), said
+
+    checkpoints = stopped.out / "checkpoints"
+    newest = checkpoints / str(stopped.newest())
+    largest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 16
+    largest.write_bytes(content)
+    text = " ".join(stopped.finish().split())
+    assert "is damaged" in text and "going on" in text
+    assert (checkpoints / f"{newest.name}.damaged").is_dir()
+    assert stopped.digest() == undisturbed.digest()
+
+
+def test_lost_and_torn_files_of_a_finished_run(arguments, undisturbed):
+    """Rows that are gone are measured again, from the checkpoint of the last task."""
+    before = undisturbed.digest()
+    rows = undisturbed.out / "results.jsonl"
+    lines = rows.read_text().splitlines(keepends=True)
+    rows.write_text("".join(lines[:-3]) + lines[-3][:20])
+    text = undisturbed.finish()
+    assert "going on after task 3 of 3" in " ".join(text.split())
+    assert undisturbed.digest() == before
+    rows.unlink()  # those of earlier tasks are in the checkpoint
+    undisturbed.finish()
+    assert undisturbed.digest() == before
+
+
+def test_nothing_that_can_be_read_is_an_error(arguments, undisturbed, tmp_path):
+    out = RunDirectory(tmp_path / "run")
+    out.start(config(arguments))
+    for number in (5, 9):
+        (out.checkpoints / str(number)).mkdir(parents=True)
+    with pytest.raises(UserError, match="no checkpoint that can be read: --overwrite starts"):
+        run(config(arguments), out)
+
+
+def test_no_resume_and_another_configuration_are_refused(arguments, undisturbed):
+    with pytest.raises(UserError, match="--no-resume does not go on with it"):
+        run(config(arguments), RunDirectory(undisturbed.out, resume=False))
+    other = dataclasses.replace(config(arguments), seed=6)
+    with pytest.raises(UserError, match=r"another configuration \(seed: 5 there, 6 here\)"):
+        run(other, RunDirectory(undisturbed.out))
+
+
+def test_a_disk_that_is_too_small_is_noticed_before_anything_is_done(
+    arguments, tmp_path, monkeypatch
+):
+    usage = lambda path: type("Usage", (), {"free": 1_000_000})()  # noqa: E731
+    monkeypatch.setattr("magmax_jax.runs.train.shutil.disk_usage", usage)
+    out = RunDirectory(tmp_path / "run")
+    with pytest.raises(UserError, match=r"checkpoints of this run take up to 0\.0 GB"):
+        run(config(arguments), out)
+    assert not out.path.exists()
+
+
+@pytest.fixture
+def sigint():
+    """Ctrl-C as it is in the foreground, however the tests were started."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_signal_is_noted_and_the_second_acts(sigint):
+    said = []
+    with stop_signals(said.append) as stop:
+        assert not stop.at(1)
+        stop.check()
+        signal.raise_signal(signal.SIGINT)
+        assert stop.at(2) and len(said) == 1
+        with pytest.raises(Interrupted):
+            stop.check()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_signals():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_that_is_ignored_stays_so(sigint):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with stop_signals() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert not stop.at(1)
+
+
+def test_other_threads_leave_signals_alone():
+    found = []
+
+    def other() -> None:
+        with stop_signals() as stop:
+            found.append(stop.at(1))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert found == [False]

@@ -1,0 +1,1 @@
+"""How the bundled small CLIP was made."""
