@@ -10,6 +10,8 @@ so that names can be listed (for `--help`, in messages) before anything slow is 
     def my_rule(share: float = 0.5) -> MergeRule: ...
 """
 
+import pkgutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magmax_jax.registry.registry import Registry
@@ -17,9 +19,10 @@ from magmax_jax.registry.registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from magmax_jax.data import DataSet
     from magmax_jax.merging import MergeRule
 
-__all__ = ["RULES", "Registry"]
+__all__ = ["DATA_SETS", "RULES", "Registry"]
 
 _RULES = "magmax_jax.merging.rules"
 
@@ -49,3 +52,14 @@ RULES: "Registry[Callable[..., MergeRule]]" = Registry(
     },
 )
 """Factories of merge rules: options -> MergeRule."""
+
+_DATA_SETS = "data/datasets"
+
+DATA_SETS: "Registry[DataSet]" = Registry(
+    "data set",
+    {
+        module.name: f"magmax_jax.{_DATA_SETS.replace('/', '.')}.{module.name}"
+        for module in pkgutil.iter_modules([str(Path(__file__).parents[1] / _DATA_SETS)])
+    },
+)
+"""Data sets: each module of `magmax_jax.data.datasets` defines the one of its name."""
