@@ -8,7 +8,16 @@ _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, 
 
 
 class UserError(ValueError):
-    """A mistake its reader can mend: one sentence that says what, where and what to do."""
+    """A mistake its reader can mend: one sentence that says what, where and what to do.
+
+    Attributes:
+      command: words of a `magmax` command that mends it, () if there is none; `str` is the sentence
+        alone.
+    """
+
+    def __init__(self, message: str = "", command: tuple[str, ...] = ()):
+        super().__init__(message)
+        self.command = command
 
 
 class DivergedError(RuntimeError):

@@ -10,12 +10,14 @@ so that names can be listed (for `--help`, in messages) before anything slow is 
     def my_rule(share: float = 0.5) -> MergeRule: ...
 """
 
+import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from magmax_jax.registry.registry import Registry
 
-__all__ = ["RULES", "Registry"]
+__all__ = ["DATA_SETS", "RULES", "Registry"]
 
 _RULES = "magmax_jax.merging.rules"
 
@@ -45,3 +47,14 @@ RULES: Registry[Callable[..., Any]] = Registry(
     },
 )
 """Factories of merge rules: options -> MergeRule."""
+
+_DATA_SETS = "data/datasets"
+
+DATA_SETS: Registry[Any] = Registry(
+    "data set",
+    {
+        module.name: f"magmax_jax.{_DATA_SETS.replace('/', '.')}.{module.name}"
+        for module in pkgutil.iter_modules([str(Path(__file__).parents[1] / _DATA_SETS)])
+    },
+)
+"""Data sets: each module of `magmax_jax.data.datasets` defines the one of its name."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from magmax_jax.config import ExperimentConfig
+from magmax_jax.data.folder_name import folder_of
 from magmax_jax.evaluation.metrics import History
 from magmax_jax.report.items import Column
 from magmax_jax.report.runs import Run
@@ -155,7 +156,7 @@ def _scenario(run: Run) -> tuple:
     """What runs must share to be compared: the data and how it is divided."""
     scenario = run.config.scenario
     own = scenario.datasets if scenario.kind == "datasets" else scenario.dataset
-    where = scenario.data_dir if scenario.dataset == "folder" else None
+    where = folder_of(scenario.dataset, scenario.data_dir)
     return scenario.kind, own, where, scenario.limit_per_class, tuple(run.tasks)
 
 
