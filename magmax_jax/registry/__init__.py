@@ -15,7 +15,7 @@ from typing import Any
 
 from magmax_jax.registry.registry import Registry
 
-__all__ = ["RULES", "Registry"]
+__all__ = ["MODEL_FAMILIES", "RULES", "Registry"]
 
 _RULES = "magmax_jax.merging.rules"
 
@@ -45,3 +45,8 @@ RULES: Registry[Callable[..., Any]] = Registry(
     },
 )
 """Factories of merge rules: options -> MergeRule."""
+
+MODEL_FAMILIES: Registry[Any] = Registry(
+    "model family", {"clip": "magmax_jax.models.clip.family"}
+)
+"""`models.ModelFamily` values, by the `model_type` of their checkpoints' config.json."""
