@@ -46,7 +46,5 @@ RULES: Registry[Callable[..., Any]] = Registry(
 )
 """Factories of merge rules: options -> MergeRule."""
 
-MODEL_FAMILIES: Registry[Any] = Registry(
-    "model family", {"clip": "magmax_jax.models.clip.family"}
-)
+MODEL_FAMILIES: Registry[Any] = Registry("model family", {"clip": "magmax_jax.models.clip.family"})
 """`models.ModelFamily` values, by the `model_type` of their checkpoints' config.json."""
