@@ -17,7 +17,7 @@ from typing import Any
 
 from magmax_jax.registry.registry import Registry
 
-__all__ = ["DATA_SETS", "RULES", "Registry"]
+__all__ = ["DATA_SETS", "MODEL_FAMILIES", "RULES", "Registry"]
 
 _RULES = "magmax_jax.merging.rules"
 
@@ -58,3 +58,6 @@ DATA_SETS: Registry[Any] = Registry(
     },
 )
 """Data sets: each module of `magmax_jax.data.datasets` defines the one of its name."""
+
+MODEL_FAMILIES: Registry[Any] = Registry("model family", {"clip": "magmax_jax.models.clip.family"})
+"""`models.ModelFamily` values, by the `model_type` of their checkpoints' config.json."""
