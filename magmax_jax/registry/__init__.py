@@ -17,11 +17,15 @@ from magmax_jax.registry.registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from magmax_jax.cli.command import Command
+    from magmax_jax.evaluation.metrics import Metric
     from magmax_jax.merging import MergeRule
+    from magmax_jax.report.section import Section
 
-__all__ = ["RULES", "Registry"]
+__all__ = ["COMMANDS", "METRICS", "REPORT_SECTIONS", "RULES", "Registry"]
 
 _RULES = "magmax_jax.merging.rules"
+_SECTIONS = "magmax_jax.report.sections"
 
 RULES: "Registry[Callable[..., MergeRule]]" = Registry(
     "merge rule",
@@ -49,3 +53,62 @@ RULES: "Registry[Callable[..., MergeRule]]" = Registry(
     },
 )
 """Factories of merge rules: options -> MergeRule."""
+
+METRICS: "Registry[Metric]" = Registry(
+    "metric",
+    dict.fromkeys(
+        (
+            "last_accuracy",
+            "incremental_accuracy",
+            "forgetting",
+            "backward_transfer",
+            "forward_transfer",
+            "intransigence",
+        ),
+        "magmax_jax.evaluation.metrics",
+    ),
+)
+"""What the accuracies of a run show of learning and forgetting."""
+
+REPORT_SECTIONS: "Registry[Section]" = Registry(
+    "report section",
+    {
+        "summary": f"{_SECTIONS}.summary",
+        "measures": f"{_SECTIONS}.metrics",
+        "over-tasks": f"{_SECTIONS}.over_tasks",
+        "matrices": f"{_SECTIONS}.over_tasks",
+        "forgetting": f"{_SECTIONS}.over_tasks",
+        "classes": f"{_SECTIONS}.classes",
+        "domains": f"{_SECTIONS}.classes",
+        "training": f"{_SECTIONS}.training",
+        "sweep": f"{_SECTIONS}.sweep",
+        "analyses": f"{_SECTIONS}.studies",
+        "conflicts": f"{_SECTIONS}.conflicts",
+        "pruning": f"{_SECTIONS}.pruning",
+        "provenance": f"{_SECTIONS}.provenance",
+        "vectors": f"{_SECTIONS}.vectors",
+        "influence": f"{_SECTIONS}.transfer",
+        "overhead": f"{_SECTIONS}.transfer",
+        "config": f"{_SECTIONS}.reproducibility",
+        "reproduce": f"{_SECTIONS}.reproducibility",
+    },
+)
+"""Chapters of the report."""
+
+COMMANDS: "Registry[Command]" = Registry(
+    "command",
+    {
+        "run": "magmax_jax.cli.run",
+        "watch": "magmax_jax.cli.watch",
+        "evaluate": "magmax_jax.cli.evaluate",
+        "analyse": "magmax_jax.cli.analyse",
+        "report": "magmax_jax.cli.report",
+        "grid": "magmax_jax.cli.grid.command",
+        "table": "magmax_jax.cli.table",
+        "prepare": "magmax_jax.cli.prepare",
+        "export": "magmax_jax.cli.export",
+        "merge": "magmax_jax.cli.merge",
+        "inspect": "magmax_jax.cli.merge",
+    },
+)
+"""Commands of the program `magmax`."""

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import magmax_jax as mm
-from magmax_jax.cli.merge import main
+from magmax_jax.cli.main import main
 from tests.helpers.imports import SLOW, imported
 
 
