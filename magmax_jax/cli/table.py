@@ -11,7 +11,7 @@ from typing import Literal
 import tyro
 
 from magmax_jax.errors import UserError
-from magmax_jax.io.atomic import write_text
+from magmax_jax.io.atomic import refusing, write_text
 from magmax_jax.report.paper_table import (
     Column,
     Metric,
@@ -155,7 +155,5 @@ def main(argv: list[str]) -> None:
     if chosen.output is None:
         print(text, end="")
         return
-    try:
+    with refusing(chosen.output):
         write_text(chosen.output, text)
-    except OSError as error:
-        raise UserError(f"{chosen.output} cannot be written ({error.strerror})") from None

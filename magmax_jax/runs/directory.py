@@ -11,7 +11,7 @@ from typing import Any
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.rows import DOMAIN, Row, read_rows
-from magmax_jax.io.atomic import write_text
+from magmax_jax.io import json_lines
 
 CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints", "report"
 TASKS, METRICS, ABOUT, COUNTS = "tasks", "metrics.jsonl", "about.json", "counts"
@@ -140,15 +140,12 @@ class RunDirectory:
         """Adds rows to `results.jsonl`, all of one evaluation in one write."""
         if not self.writes:
             return
-        with (self.path / ROWS).open("a") as file:
-            file.write(_lines(rows))
-            file.flush()
-            os.fsync(file.fileno())
+        json_lines.append(self.path / ROWS, map(dataclasses.asdict, rows))
 
     def keep(self, rows: Iterable[Row]) -> None:
         """Makes these the rows of `results.jsonl`, all at once."""
         if self.writes:
-            write_text(self.path / ROWS, _lines(rows))
+            json_lines.write(self.path / ROWS, map(dataclasses.asdict, rows))
 
     def rows(self) -> list[Row]:
         """The rows written so far; a line torn by an interruption ends them."""
@@ -157,7 +154,7 @@ class RunDirectory:
     def keep_swept(self, rows: Iterable[Row]) -> None:
         """Makes these the rows of `sweep.jsonl`, all at once."""
         if self.writes:
-            write_text(self.path / SWEEP, _lines(rows))
+            json_lines.write(self.path / SWEEP, map(dataclasses.asdict, rows))
 
     def swept(self) -> list[Row]:
         """The rows of a sweep of scales, if there was one."""
@@ -179,10 +176,6 @@ class RunDirectory:
             return json.loads((self.path / CONFIG).read_text())
         except (OSError, ValueError):
             return None
-
-
-def _lines(rows: Iterable[Row]) -> str:
-    return "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows)
 
 
 def run_directories(path: Path) -> Iterator[Path]:
