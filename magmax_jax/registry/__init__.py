@@ -10,24 +10,17 @@ so that names can be listed (for `--help`, in messages) before anything slow is 
     def my_rule(share: float = 0.5) -> MergeRule: ...
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 from magmax_jax.registry.registry import Registry
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from magmax_jax.cli.command import Command
-    from magmax_jax.evaluation.metrics import Metric
-    from magmax_jax.merging import MergeRule
-    from magmax_jax.report.section import Section
 
 __all__ = ["COMMANDS", "METRICS", "REPORT_SECTIONS", "RULES", "Registry"]
 
 _RULES = "magmax_jax.merging.rules"
 _SECTIONS = "magmax_jax.report.sections"
 
-RULES: "Registry[Callable[..., MergeRule]]" = Registry(
+RULES: Registry[Callable[..., Any]] = Registry(
     "merge rule",
     {
         "max_magnitude": f"{_RULES}.elementwise",
@@ -54,7 +47,7 @@ RULES: "Registry[Callable[..., MergeRule]]" = Registry(
 )
 """Factories of merge rules: options -> MergeRule."""
 
-METRICS: "Registry[Metric]" = Registry(
+METRICS: Registry[Any] = Registry(
     "metric",
     dict.fromkeys(
         (
@@ -68,9 +61,9 @@ METRICS: "Registry[Metric]" = Registry(
         "magmax_jax.evaluation.metrics",
     ),
 )
-"""What the accuracies of a run show of learning and forgetting."""
+"""`magmax_jax.evaluation.metrics.Metric`s: learning and forgetting in a run's accuracies."""
 
-REPORT_SECTIONS: "Registry[Section]" = Registry(
+REPORT_SECTIONS: Registry[Any] = Registry(
     "report section",
     {
         "summary": f"{_SECTIONS}.summary",
@@ -93,9 +86,9 @@ REPORT_SECTIONS: "Registry[Section]" = Registry(
         "reproduce": f"{_SECTIONS}.reproducibility",
     },
 )
-"""Chapters of the report."""
+"""`magmax_jax.report.section.Section`s: chapters of the report."""
 
-COMMANDS: "Registry[Command]" = Registry(
+COMMANDS: Registry[Any] = Registry(
     "command",
     {
         "run": "magmax_jax.cli.run",
@@ -111,4 +104,4 @@ COMMANDS: "Registry[Command]" = Registry(
         "inspect": "magmax_jax.cli.merge",
     },
 )
-"""Commands of the program `magmax`."""
+"""`magmax_jax.cli.command.Command`s of the program `magmax`."""
