@@ -47,9 +47,7 @@ def items(group: Group) -> list[Item]:
         Note(
             "The same experiment again, from the configuration in the run's folder; with the same "
             "versions on the same device it gives the same numbers:",
-            group.program.line(
-                "run", "--config", f"{_folder(group)}/config.json", "--out", "again"
-            ),
+            group.program.line("run", "--config", config, "--out", "again"),
         )
     )
     unknown = [name for name, each in starts.items() if not each]
