@@ -153,6 +153,7 @@ def test_help_lists_the_grids_and_what_one_holds(capsys):
         assert all(word in shown for word in words)
 
 
+@pytest.mark.slow
 def test_cells_run_are_skipped_when_done_and_run_anew_when_changed(small, tmp_path, capsys):
     argv = ["small", "--only", "digits/[se]*", "--out", str(tmp_path)]
     main(argv)
@@ -191,6 +192,7 @@ def test_a_failed_cell_is_reported_and_stops_no_other(small, tmp_path, capsys):
     assert one.state(good, tmp_path / "out") == "done"
 
 
+@pytest.mark.slow
 def test_a_grid_with_a_failed_cell_exits_with_one(small, tmp_path):
     argv = ["small", "--only", "sequential", "--out", str(tmp_path), "--train.learning-rate=1e30"]
     with pytest.raises(SystemExit) as ended:
@@ -198,6 +200,7 @@ def test_a_grid_with_a_failed_cell_exits_with_one(small, tmp_path):
     assert ended.value.code == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_the_cell_save_and_the_grid_tell_how_to_go_on(number, tmp_path, tiny_clip):
     argv = f"smoke --only sequential/seed-1 --model.source {tiny_clip} --model.image-size None"

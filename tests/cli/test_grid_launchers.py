@@ -72,6 +72,7 @@ def assert_one_failed(outcomes, cells, out):
     assert bad.failed and "/nowhere" in bad.reason
 
 
+@pytest.mark.slow
 def test_local_jobs_run_side_by_side_and_a_failed_one_fails_alone(cells, tmp_path, capsys):
     outcomes = Launcher("local", jobs=2).run(cells, tmp_path)
     assert_one_failed(outcomes, cells, tmp_path)
@@ -83,6 +84,7 @@ def test_local_jobs_run_side_by_side_and_a_failed_one_fails_alone(cells, tmp_pat
     assert any("--config" in log and "zero_shot" in log for log in logs)
 
 
+@pytest.mark.slow
 def test_slurm_jobs_are_an_array_that_runs_the_same_command(cells, slurm):
     outcomes = Launcher("slurm", jobs=2, partition="gpu", gpus_per_node=1, timeout_min=60).run(
         cells, slurm / "out"
@@ -135,6 +137,7 @@ def test_jobs_at_the_same_time_get_different_gpus(monkeypatch):
     assert _devices(Launcher("local"), 0) == {"CUDA_VISIBLE_DEVICES": "7"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole_group", [False, True], ids=["kill", "ctrl-c"])
 def test_a_signal_lets_local_jobs_save(whole_group, tiny_clip, tmp_path):
     argv = f"smoke --only sequential/seed-1 --model.source {tiny_clip} --model.image-size None"
