@@ -10,20 +10,16 @@ so that names can be listed (for `--help`, in messages) before anything slow is 
     def my_rule(share: float = 0.5) -> MergeRule: ...
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 from magmax_jax.registry.registry import Registry
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from magmax_jax.merging import MergeRule
 
 __all__ = ["RULES", "Registry"]
 
 _RULES = "magmax_jax.merging.rules"
 
-RULES: "Registry[Callable[..., MergeRule]]" = Registry(
+RULES: Registry[Callable[..., Any]] = Registry(
     "merge rule",
     {
         "max_magnitude": f"{_RULES}.elementwise",

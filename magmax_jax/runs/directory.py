@@ -132,7 +132,7 @@ class RunDirectory:
                 (self.path / file).unlink(missing_ok=True)
             for directory in (CHECKPOINTS, TASKS, REPORT, COUNTS, ANALYSIS):
                 shutil.rmtree(self.path / directory, ignore_errors=True)
-            os.write_text(self.path / PARTIAL, self.path / CONFIG)
+            os.replace(self.path / PARTIAL, self.path / CONFIG)
         except OSError as error:
             raise UserError(f"{self.path} cannot be written ({error.strerror})") from None
 

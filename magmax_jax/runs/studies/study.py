@@ -7,7 +7,7 @@ from pathlib import Path
 
 from magmax_jax.config import ExperimentConfig, MeshConfig, ScenarioConfig
 from magmax_jax.errors import UserError
-from magmax_jax.runs import directory
+from magmax_jax.io.atomic import write_text
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import ANALYSIS, CONFIG, RunDirectory
 from magmax_jax.runs.model_store import ModelStore
@@ -101,7 +101,7 @@ def study(
             progress.say(f"{name}: left out, {error}")
             continue
         if out.writes:
-            directory.replace(path, "".join(json.dumps(r | stamp) + "\n" for r in records))
+            write_text(path, "".join(json.dumps(r | stamp) + "\n" for r in records))
         progress.say(f"{name}: {len(records)} records in {path}")
 
 
