@@ -1,4 +1,4 @@
-"""What `experiments.prepare` shows while it goes on."""
+"""What `magmax prepare` shows while it works."""
 
 import sys
 import threading

@@ -15,9 +15,10 @@ from typing import Any
 
 from magmax_jax.registry.registry import Registry
 
-__all__ = ["RULES", "Registry"]
+__all__ = ["COMMANDS", "METRICS", "REPORT_SECTIONS", "RULES", "Registry"]
 
 _RULES = "magmax_jax.merging.rules"
+_SECTIONS = "magmax_jax.report.sections"
 
 RULES: Registry[Callable[..., Any]] = Registry(
     "merge rule",
@@ -45,3 +46,62 @@ RULES: Registry[Callable[..., Any]] = Registry(
     },
 )
 """Factories of merge rules: options -> MergeRule."""
+
+METRICS: Registry[Any] = Registry(
+    "metric",
+    dict.fromkeys(
+        (
+            "last_accuracy",
+            "incremental_accuracy",
+            "forgetting",
+            "backward_transfer",
+            "forward_transfer",
+            "intransigence",
+        ),
+        "magmax_jax.evaluation.metrics",
+    ),
+)
+"""`magmax_jax.evaluation.metrics.Metric`s: learning and forgetting in a run's accuracies."""
+
+REPORT_SECTIONS: Registry[Any] = Registry(
+    "report section",
+    {
+        "summary": f"{_SECTIONS}.summary",
+        "measures": f"{_SECTIONS}.metrics",
+        "over-tasks": f"{_SECTIONS}.over_tasks",
+        "matrices": f"{_SECTIONS}.over_tasks",
+        "forgetting": f"{_SECTIONS}.over_tasks",
+        "classes": f"{_SECTIONS}.classes",
+        "domains": f"{_SECTIONS}.classes",
+        "training": f"{_SECTIONS}.training",
+        "sweep": f"{_SECTIONS}.sweep",
+        "analyses": f"{_SECTIONS}.studies",
+        "conflicts": f"{_SECTIONS}.conflicts",
+        "pruning": f"{_SECTIONS}.pruning",
+        "provenance": f"{_SECTIONS}.provenance",
+        "vectors": f"{_SECTIONS}.vectors",
+        "influence": f"{_SECTIONS}.transfer",
+        "overhead": f"{_SECTIONS}.transfer",
+        "config": f"{_SECTIONS}.reproducibility",
+        "reproduce": f"{_SECTIONS}.reproducibility",
+    },
+)
+"""`magmax_jax.report.section.Section`s: chapters of the report."""
+
+COMMANDS: Registry[Any] = Registry(
+    "command",
+    {
+        "run": "magmax_jax.cli.run",
+        "watch": "magmax_jax.cli.watch",
+        "evaluate": "magmax_jax.cli.evaluate",
+        "analyse": "magmax_jax.cli.analyse",
+        "report": "magmax_jax.cli.report",
+        "grid": "magmax_jax.cli.grid.command",
+        "table": "magmax_jax.cli.table",
+        "prepare": "magmax_jax.cli.prepare",
+        "export": "magmax_jax.cli.export",
+        "merge": "magmax_jax.cli.merge",
+        "inspect": "magmax_jax.cli.merge",
+    },
+)
+"""`magmax_jax.cli.command.Command`s of the program `magmax`."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import experiments
 from magmax_jax.cli.grid import cells as one
 from magmax_jax.cli.grid import command as grids
 from magmax_jax.cli.grid.command import main, parse, select
@@ -156,7 +157,7 @@ def test_help_lists_the_grids_and_what_one_holds(capsys):
 @pytest.mark.slow
 def test_cells_run_are_skipped_when_done_and_run_anew_when_changed(small, tmp_path, capsys):
     argv = ["small", "--only", "digits/[se]*", "--out", str(tmp_path)]
-    main(argv)
+    main(argv, experiments.PROGRAM)
     shown = capsys.readouterr().out
     assert "[2/2] digits/ewc/seed-1" in shown and "$ python -m experiments.run --config" in shown
     [cell, other] = chosen(*argv)
