@@ -1,6 +1,7 @@
 """`python -m experiments.grid`: which cells there are, which run, and what becomes of them."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import signal
@@ -228,7 +229,8 @@ def test_a_signal_lets_the_cell_save_and_the_grid_tell_how_to_go_on(number, tmp_
 def test_one_cell_is_not_run_twice_at_the_same_time(small, tmp_path):
     cell = small()[0].with_seed(1)
     one.prepare(cell, tmp_path)
-    with one.relayed() as relay, one._locked(one.lock_of(cell, tmp_path)):
+    with one.relayed() as relay, one.lock_of(cell, tmp_path).open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
         assert one.state(cell, tmp_path) == "running"
         outcome = relay.run(["false"], one.lock_of(cell, tmp_path))
         assert outcome.code == one.ELSEWHERE and not outcome.failed
