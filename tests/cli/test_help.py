@@ -5,7 +5,7 @@ import pytest
 import experiments
 from magmax_jax.cli.main import main
 from magmax_jax.registry import COMMANDS
-from tests.helpers.imports import SLOW, imported
+from tests.helpers.imports import answered
 
 LAUNCHERS = (
     "run", "evaluate", "analyse", "report", "watch", "table", "grid", "prepare", "export",
@@ -13,20 +13,13 @@ LAUNCHERS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_help_imports_nothing_slow(launcher):
-    assert not imported("-m", f"experiments.{launcher}", "--help") & SLOW
-
-
-@pytest.mark.parametrize("words", ["--help", "merge --help", "inspect --help"])
-def test_neither_does_help_of_the_program(words):
-    assert not imported("-m", "magmax_jax", *words.split()) & SLOW
-
-
-def test_neither_do_a_preset_s_fields_and_a_wrong_flag():
-    run = ("-m", "experiments.run", "quickstart")
-    assert not imported(*run, "--help") & SLOW
-    assert not imported(*run, "--no-such-flag", code=2) & SLOW
+def test_help_and_wrong_flags_import_nothing_slow():
+    helps = [f"experiments.{launcher} --help" for launcher in LAUNCHERS]
+    helps += [f"magmax_jax {words}" for words in ("--help", "merge --help", "inspect --help")]
+    helps += ["experiments.run quickstart --help"]
+    wrong = ["experiments.run quickstart --no-such-flag", "magmax_jax merge --scale large"]
+    found = answered(*helps, *wrong)
+    assert found == dict.fromkeys(helps, (0, set())) | dict.fromkeys(wrong, (2, set()))
 
 
 def help_of(capsys, *words, **options) -> str:

@@ -70,10 +70,6 @@ def test_it_never_writes_over_a_model(tiny_clip, finetuned, tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["precious"]
 
 
-def test_wrong_flags_are_refused_before_anything_slow_is_imported():
-    assert not imported("-m", "magmax_jax", "merge", "--scale", "large", code=2) & SLOW
-
-
 @pytest.mark.parametrize(
     ("program", "allowed"),
     [

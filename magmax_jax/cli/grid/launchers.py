@@ -180,7 +180,7 @@ def _run_local(
                 cell, slot = waiting.pop(0), slots.pop(0)
                 # Else a terminal's Ctrl-C would reach submitit, which gives jobs a second to end.
                 noting = signal.signal(signal.SIGINT, signal.SIG_IGN)
-                devices = _devices(launcher, slot)
+                devices = visible_gpus(launcher, slot)
                 job = executor.submit(launcher.job(cell, out, devices, program))
                 signal.signal(signal.SIGINT, noting)
                 running[cell] = job, slot
@@ -252,7 +252,7 @@ def _told(outcome: one.Outcome) -> str:
     return f"failed: {outcome.reason}" if outcome.failed else "done"
 
 
-def _devices(launcher: Launcher, slot: int) -> one.Env:
+def visible_gpus(launcher: Launcher, slot: int) -> one.Env:
     """GPUs of a local job, of those that are given here: submitit hides them all otherwise.
 
     Raises:
