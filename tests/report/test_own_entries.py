@@ -58,7 +58,8 @@ def shown(capsys, *argv) -> str:
 
 
 def test_a_metric_is_a_choice_of_the_table(own, runs, capsys):
-    assert "worst_task" in shown(capsys, "table", "--help")
+    listed = shown(capsys, "table", "--help")
+    assert "worst_task" in listed and "(default: last)" in listed
     for name, title in (("worst_task", "worst task, %"), ("gap", "gap, points")):
         text = shown(capsys, "table", runs, "--metric", name)
         assert f"{title}, mean over the tasks" in text and "sequential fine-tuning | " in text
