@@ -109,7 +109,7 @@ def test_a_job_of_several_nodes_is_one_run_of_a_process_a_gpu(cells, slurm):
     assert job.command[-1] == "--distributed"
     sbatch = slurm / "bin" / "sbatch"
     sbatch.write_text(f'#!/bin/bash\ncp "$1" {slurm}/submitted.sh\necho full >&2\nexit 1\n')
-    with pytest.raises(UserError, match="sbatch refuses the jobs .*full"):  # nothing is run
+    with pytest.raises(UserError, match=r"sbatch refuses the jobs .*full"):  # nothing is run
         launcher.run(cells, slurm / "out")
     text = (slurm / "submitted.sh").read_text()
     for option in ("nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "account=me", "qos=long"):
