@@ -68,9 +68,11 @@ def check_merges(name: str, config: ExperimentConfig) -> dict[str, Merge]:
 
 
 def test_every_cell_is_built(built):
+    distinct = {(cell.config.scenario, cell.config.method.joint): n for n, cell in CELLS.items()}
     for name, cell in CELLS.items():
-        scenario, parts = built(name)
         check_merges(name, cell.config)
+    for name in distinct.values():
+        scenario, parts = built(name)
         for task in (1, len(parts.tasks)):
             batch = next(iter(parts.train_batches(task, 1)))
             learned = np.asarray(parts.objective(task).classes)

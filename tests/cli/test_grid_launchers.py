@@ -108,8 +108,8 @@ def test_a_job_of_several_nodes_is_one_run_of_a_process_a_gpu(cells, slurm):
     job = launcher.job(cells[0], slurm / "out")
     assert job.command[-1] == "--distributed"
     sbatch = slurm / "bin" / "sbatch"
-    sbatch.write_text(f'#!/bin/bash\ncp "$1" {slurm}/submitted.sh\nexit 1\n')  # nothing is run
-    with pytest.raises(UserError, match="sbatch refuses the jobs"):
+    sbatch.write_text(f'#!/bin/bash\ncp "$1" {slurm}/submitted.sh\necho full >&2\nexit 1\n')
+    with pytest.raises(UserError, match=r"sbatch refuses the jobs .*full"):  # nothing is run
         launcher.run(cells, slurm / "out")
     text = (slurm / "submitted.sh").read_text()
     for option in ("nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "account=me", "qos=long"):
@@ -125,7 +125,9 @@ def test_where_there_is_no_slurm_nothing_is_left_behind(cells, tmp_path, monkeyp
 
 
 def test_jobs_at_the_same_time_get_different_gpus(monkeypatch):
-    def visible(slot: int, launcher=Launcher("local", jobs=2, gpus_per_node=2)) -> str | None:
+    jobs = Launcher("local", jobs=2, gpus_per_node=2)
+
+    def visible(slot: int, launcher: Launcher = jobs) -> str | None:
         return visible_gpus(launcher, slot)["CUDA_VISIBLE_DEVICES"]
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -133,11 +133,12 @@ class Process:
         os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
 
     def _read(self) -> None:
-        for line in self._popen.stderr:
-            sys.stderr.write(line)
-            sys.stderr.flush()
-            if line.strip():
-                self._last.append(line.strip())
+        with self._popen.stderr as lines:
+            for line in lines:
+                sys.stderr.write(line)
+                sys.stderr.flush()
+                if line.strip():
+                    self._last.append(line.strip())
 
 
 class Relay:
