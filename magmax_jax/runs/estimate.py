@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from magmax_jax.config import ExperimentConfig, ScenarioConfig
 from magmax_jax.data import Preprocessing, num_batches
-from magmax_jax.data.datasets.catalogue import find
+from magmax_jax.data.catalogue import find
 from magmax_jax.data.published import published_domains
 from magmax_jax.errors import UserError
 from magmax_jax.models import ModelShape, abstract_model, known_shape
@@ -99,12 +99,13 @@ def data_size(config: ScenarioConfig, seed: int) -> DataSize:
       UserError: it cannot be read, and is in no catalogue.
     """
     known = [find(member.dataset) for member in members_of(config)]
-    if all(known) and sum(data.train_size for data in known) > READ_AT_MOST:
+    sized = all(data and data.has_sizes for data in known)
+    if sized and sum(data.train_size for data in known) > READ_AT_MOST:
         return _catalogued(config, "too many images to look through")
     try:
         scenario = build_scenario(config, seed)
     except UserError as error:
-        if all(known):
+        if sized:
             return _catalogued(config, str(error))
         raise
     tasks = tuple(TaskSize(len(task.train), task.epochs) for task in scenario.tasks)
