@@ -10,6 +10,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
 from magmax_jax.models.base import Model, ModelFamily, ModelShape
+from magmax_jax.models.checkpoint import CONFIG, no_configuration
 from magmax_jax.registry import MODEL_FAMILIES
 
 
@@ -54,7 +55,7 @@ def known_shape(
     if not directory.is_dir():
         if source.count("/") != 1 or source[0] in "./~":
             return None, f"{source} is no directory"
-        cached = try_to_load_from_cache(source, "config.json")
+        cached = try_to_load_from_cache(source, CONFIG)
         directory = Path(cached).parent if isinstance(cached, str) else directory
     if directory.is_dir():
         shape = _family(directory).shape_of(directory)
@@ -79,7 +80,7 @@ def _family(directory: Path) -> ModelFamily:
     Raises:
       UserError: it has no configuration, or that of another kind of model.
     """
-    path = directory / "config.json"
+    path = directory / CONFIG
     config = read_object(path)
     name = (config or {}).get("model_type")
     if isinstance(name, str) and name in MODEL_FAMILIES:
@@ -88,10 +89,7 @@ def _family(directory: Path) -> ModelFamily:
         if family.recognises(directory):
             return family
     if config is None:
-        raise UserError(
-            f"{directory} has neither config.json nor open_clip_config.json: "
-            "put the model's own config.json there"
-        )
+        raise no_configuration(directory)
     families = " or ".join(repr(family) for family in MODEL_FAMILIES)
     raise UserError(
         f"{path}: model_type is {name!r}, not {families}: choose such a model with both towers"

@@ -130,7 +130,7 @@ class Model(Protocol):
         ...
 
     def update_image_tower(self, params: nnx.State) -> None:
-        """Takes over parameters like those that `image_tower` gave."""
+        """Replaces the image tower's parameters; `params` is like what `image_tower` returns."""
         ...
 
     def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:

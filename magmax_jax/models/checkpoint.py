@@ -16,6 +16,9 @@ from magmax_jax.models import conversion
 from magmax_jax.models.entries import Entry
 from magmax_jax.models.hugging_face import transformers
 
+CONFIG = "config.json"
+OPENCLIP = "open_clip_config.json"
+
 
 @dataclass(frozen=True, eq=False)
 class Companions:
@@ -25,6 +28,13 @@ class Companions:
     """A transformers tokenizer, or None where the checkpoint has none."""
     preprocessor: dict | None = None
     """The content of `preprocessor_config.json`, or None."""
+
+
+def no_configuration(directory: Path) -> UserError:
+    """The error for a directory that holds no publisher's configuration."""
+    return UserError(
+        f"{directory} has neither {CONFIG} nor {OPENCLIP}: put the model's own {CONFIG} there"
+    )
 
 
 def read_tokenizer(directory: Path) -> Any:

@@ -64,7 +64,7 @@ def from_hf(
 def hf_shapes(entries: Sequence[Entry], state: nnx.State) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor of Hugging Face's, in the order in which `to_hf` makes them."""
     shapes = {path: leaf.shape for path, leaf in flat(state)}
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for entry in entries:
         parts = part_shapes(entry, shapes[entry.path])
         for names in entry.names:
@@ -91,14 +91,14 @@ def to_hf(entries: Sequence[Entry], state: nnx.State) -> Iterator[tuple[str, np.
 def flat(state: nnx.State) -> Iterator[tuple[str, Any]]:
     """Every leaf with its dotted path."""
     for path, leaf in nnx.to_flat_state(state):
-        yield ".".join(path), leaf.get_value()
+        yield ".".join(map(str, path)), leaf.get_value()
 
 
 def fill(state: nnx.State, params: dict[str, np.ndarray]) -> nnx.State:
     """The abstract `state` with its leaves taken from `params`, on the default device."""
     return nnx.from_flat_state(
         [
-            (path, leaf.replace(jnp.asarray(params.pop(".".join(path)))))
+            (path, leaf.replace(jnp.asarray(params.pop(".".join(map(str, path))))))
             for path, leaf in nnx.to_flat_state(state)
         ]
     )

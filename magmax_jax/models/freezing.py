@@ -65,7 +65,10 @@ def trainable(
         stacked = np.stack(np.broadcast_arrays(*layers))
         masks[entry.path] = _smallest(stacked) if entry.stacked else layers[0]
     return nnx.from_flat_state(
-        [(path, leaf.replace(masks[".".join(path)])) for path, leaf in nnx.to_flat_state(params)]
+        [
+            (path, leaf.replace(masks[".".join(map(str, path))]))
+            for path, leaf in nnx.to_flat_state(params)
+        ]
     )
 
 

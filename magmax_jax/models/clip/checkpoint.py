@@ -14,13 +14,11 @@ from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import open_tensors
 from magmax_jax.models import checkpoint
-from magmax_jax.models.checkpoint import Companions, read_tokenizer
+from magmax_jax.models.checkpoint import OPENCLIP, Companions, no_configuration, read_tokenizer
 from magmax_jax.models.clip import other_formats
 from magmax_jax.models.clip.config import CLIPConfig
 from magmax_jax.models.conversion import Tensors
 from magmax_jax.models.hugging_face import transformers
-
-OPENCLIP = "open_clip_config.json"
 
 
 @dataclass(frozen=True)
@@ -92,15 +90,13 @@ def read_config(directory: Path) -> CLIPConfig:
     path = directory / "config.json"
     config, openclip = read_object(path), read_object(directory / OPENCLIP)
     if config is None and openclip is None:
-        raise UserError(
-            f"{directory} has neither config.json nor {OPENCLIP}: "
-            "put the model's own config.json there"
-        )
+        raise no_configuration(directory)
+    config = config or {}
     try:
-        if openclip is not None and (config is None or config.get("model_type") != "clip"):
+        if openclip is not None and config.get("model_type") != CLIPConfig.model_type:
             path = directory / OPENCLIP
-            config = {"model_type": "clip"} | other_formats.openclip_config(openclip)
-        if config.get("model_type") != "clip":
+            config = {"model_type": CLIPConfig.model_type} | other_formats.openclip_config(openclip)
+        if config.get("model_type") != CLIPConfig.model_type:
             raise UserError(
                 f"model_type is {config.get('model_type')!r}, not 'clip': "
                 "choose a CLIP with both towers"

@@ -1,7 +1,8 @@
 """CLIP as a registered family."""
 
 from magmax_jax.models.base import ModelFamily
-from magmax_jax.models.clip.checkpoint import OPENCLIP, read_config
+from magmax_jax.models.checkpoint import OPENCLIP
+from magmax_jax.models.clip.checkpoint import read_config
 from magmax_jax.models.clip.config import CLIPConfig, TextConfig, VisionConfig
 from magmax_jax.models.clip.model import CLIP
 from magmax_jax.registry import MODEL_FAMILIES

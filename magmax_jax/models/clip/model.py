@@ -159,16 +159,21 @@ class CLIP(nnx.Module):
         Text may thus be encoded in one dtype and images in another; the parameters are shared, not
         copied. `remat` and `whole` are those of `transformer.apply_blocks`.
         """
-        config, projection = self.config.vision, self.config.projection
-        options = {"dtype": jnp.dtype(dtype), "remat": remat, "whole": whole}
 
         def tower() -> VisionTower:
-            return VisionTower(config, projection, rngs=nnx.Rngs(0), **options)
+            return VisionTower(
+                self.config.vision,
+                self.config.projection,
+                dtype=jnp.dtype(dtype),
+                rngs=nnx.Rngs(0),
+                remat=remat,
+                whole=whole,
+            )
 
         return nnx.graphdef(nnx.eval_shape(tower)), nnx.state(self.vision)
 
     def update_image_tower(self, params: nnx.State) -> None:
-        """Takes over parameters like those that `image_tower` gave."""
+        """Replaces the image tower's parameters; `params` is like what `image_tower` returns."""
         nnx.update(self.vision, params)
 
     def text_tower(self) -> tuple[nnx.GraphDef, nnx.State]:
