@@ -1,8 +1,10 @@
 """The house: imports run one way, and neither torch nor TensorFlow is among them."""
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,44 @@ def test_every_module_has_its_floor():
     assert floors - {"__init__", "py"} == set(ORDER)
 
 
+def test_no_files_import_each_other_in_a_circle():
+    """Imports for type checkers count too: a circle of types is a circle of ideas."""
+    files = {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
+        for folder in ("magmax_jax", "experiments", "tools")
+        for file in (ROOT / folder).rglob("*.py")
+    }
+    graph = {
+        module: {
+            name if name in files else name.rpartition(".")[0]
+            for name in imports(file)
+            if name in files or name.rpartition(".")[0] in files
+        }
+        - {module}
+        for module, file in files.items()
+    }
+    try:
+        order = list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+    assert set(order) == set(files)
+
+
+def test_one_layout_one_task_one_plan():
+    defined = Counter(
+        node.name
+        for file in (ROOT / "magmax_jax").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name: defined[name] for name in ("Layout", "Task", "Plan", "Progress")} == {
+        "Layout": 1,
+        "Task": 1,
+        "Plan": 1,
+        "Progress": 1,
+    }
+
+
 def test_imports_run_downward():
     for file, names in sources().items():
         floor = file.relative_to(ROOT / "magmax_jax").parts[0].removesuffix(".py")
@@ -56,6 +96,17 @@ def test_io_and_merging_know_nothing_and_models_only_io(floor, known):
         ours = {name.split(".")[1] for name in names if name.startswith("magmax_jax.")}
         if file.relative_to(ROOT / "magmax_jax").parts[0] == floor:
             assert ours <= {floor, "errors", "registry"} | known
+
+
+def test_families_of_models_are_known_by_their_registry_alone():
+    """But for `magmax_jax.models` itself, which names what is public of CLIP."""
+    rooms = ROOT / "magmax_jax" / "models"
+    families = {directory.name for directory in rooms.iterdir() if directory.is_dir()}
+    for family in families - {"layers", "__pycache__"}:
+        for file, names in sources().items():
+            if rooms / family not in file.parents and file != rooms / "__init__.py":
+                found = [n for n in names if f"{n}.".startswith(f"magmax_jax.models.{family}.")]
+                assert not found, f"{file} imports {found}"
 
 
 def test_meshes_are_known_to_one_file():

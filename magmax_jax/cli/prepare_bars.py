@@ -1,4 +1,4 @@
-"""What `prepare` shows on a terminal, and elsewhere."""
+"""What `magmax prepare` shows while it works."""
 
 import sys
 from collections.abc import Callable, Iterator

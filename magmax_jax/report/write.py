@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import MAGMAX, Program, UserError
 from magmax_jax.io.atomic import replace_directory
 from magmax_jax.report.groups import grouped
 from magmax_jax.report.picture import plot
@@ -15,10 +15,11 @@ PAGE, PICTURE = "index.html", "accuracy.png"
 OURS = {PAGE, PICTURE, "figures", "data"}
 
 
-def build(runs: Sequence[Run], out: Path) -> Path:
+def build(runs: Sequence[Run], out: Path, program: Program = MAGMAX) -> Path:
     """Writes `index.html`, `figures/*.png|svg` and `data/*.csv` into `out`.
 
-    An earlier report there is replaced, except for the `accuracy.png` that a run leaves.
+    An earlier report there is replaced, except for the `accuracy.png` that a run leaves. `program`
+    names the commands that the page shows.
 
     Returns:
       the page.
@@ -29,7 +30,7 @@ def build(runs: Sequence[Run], out: Path) -> Path:
     from magmax_jax.report.page import compose
 
     check(out)
-    groups = grouped(runs)
+    groups = grouped(runs, program)
     report = compose(groups)
     with replace_directory(out) as folder:
         for name, content in report.files.items():

@@ -17,6 +17,8 @@ CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints
 TASKS, METRICS, ABOUT, COUNTS = "tasks", "metrics.jsonl", "about.json", "counts"
 SWEEP, ANALYSIS = "sweep.jsonl", "analysis"
 PARTIAL = f"{CONFIG}.partial"
+PATHS = ("model.source", "scenario.data_dir")
+"""Fields of the configuration that may name a directory."""
 
 
 class RunDirectory:
@@ -196,5 +198,11 @@ def _differences(stored: Any, ours: Any, where: str = "") -> Iterator[str]:
         for name in stored.keys() | ours.keys():
             inner = f"{where}.{name}" if where else name
             yield from _differences(stored.get(name), ours.get(name), inner)
-    elif stored != ours:
+    elif stored != ours and not (where in PATHS and _same_directory(stored, ours)):
         yield f"{where or 'all of it'}: {stored} there, {ours} here"
+
+
+def _same_directory(stored: Any, ours: Any) -> bool:
+    """Whether both are paths of one directory, as where it was moved and a link stays behind."""
+    named = isinstance(stored, str) and isinstance(ours, str)
+    return named and os.path.isdir(stored) and os.path.realpath(stored) == os.path.realpath(ours)

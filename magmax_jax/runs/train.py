@@ -153,8 +153,8 @@ def learn(
         every = config.checkpoint.every
         return stop.at(before + done) or last or (every is not None and done % every == 0)
 
-    def save(done: int, state: TrainState) -> None:
-        now = at._replace(training=state, data=batches.get_state(), step=done)
+    def save(done: int, training: TrainState) -> None:
+        now = at._replace(training=training, data=batches.get_state(), step=done)
         state.save(checkpoints, parts, now)
         stop.check()
 

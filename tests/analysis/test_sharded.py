@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_every_analysis_gives_the_same_numbers_on_sharded_arrays():
     shown = subprocess.run(
         [sys.executable, "-m", "tests.analysis.sharded"],
