@@ -8,6 +8,7 @@ from magmax_jax.merging.numerics.selection import (
     kth_magnitudes_counted,
 )
 from magmax_jax.merging.rule import MergeRule, State
+from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import (
     apply_task_vector,
     check_alike,
@@ -18,6 +19,7 @@ from magmax_jax.merging.task_vectors import (
 __all__ = [
     "MergeRule",
     "State",
+    "TaskVectors",
     "apply_task_vector",
     "check_alike",
     "check_finite",
