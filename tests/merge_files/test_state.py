@@ -10,9 +10,9 @@ from safetensors.numpy import load_file, save_file
 import magmax_jax as mm
 from magmax_jax.cli.merge import main
 from magmax_jax.io.safetensors.reader import Reader
-from magmax_jax.merge_files import job as command
+from magmax_jax.merge_files import execute
 from magmax_jax.merge_files import model_card as card
-from magmax_jax.merge_files.execute import merge_files
+from magmax_jax.merge_files.execute import merge_tensors
 from magmax_jax.merge_files.state import read_state
 from tests.merge_files.conftest import COUNTER, expected, merge, sources, tensors, write
 
@@ -111,11 +111,11 @@ def begun(models, tmp_path, monkeypatch):
     state, merged = tmp_path / "state", []
     assert merge(*sources(models[:2]), "--state", state, "--output", tmp_path / "first") == 0
 
-    def noted(job):
-        merged.append(job)
-        return merge_files(job)
+    def noted(*arguments):
+        merged.append(arguments)
+        return merge_tensors(*arguments)
 
-    monkeypatch.setattr(command, "merge_files", noted)
+    monkeypatch.setattr(execute, "merge_tensors", noted)
     return state, merged
 
 
@@ -160,23 +160,23 @@ def test_without_a_state_merging_does_not_wait_for_checksums(models, tmp_path, m
         assert begun.wait(60)
         return real(files)
 
-    def merging(job):
+    def merging(*arguments):
         begun.set()
-        return merge_files(job)
+        return merge_tensors(*arguments)
 
     monkeypatch.setattr(card, "digest", digest)
-    monkeypatch.setattr(command, "merge_files", merging)
+    monkeypatch.setattr(execute, "merge_tensors", merging)
     flags = ["--state", tmp_path / "state", "--output", tmp_path / "out"]
     assert merge(*sources(models), *flags) == 0
-    story, _ = read_state(tmp_path / "state")
-    assert all(task.sha256 for task in story.tasks)
+    history, _ = read_state(tmp_path / "state")
+    assert all(task.sha256 for task in history.tasks)
 
 
 def test_more_tasks_than_a_byte_counts(models, tmp_path, capsys):
     path = tmp_path / "state"
     assert merge(*sources(models), "--state", path, "--output", tmp_path / "first") == 0
-    story, files = read_state(path)
-    many = dataclasses.replace(story, tasks=story.tasks * 100)
+    history, files = read_state(path)
+    many = dataclasses.replace(history, tasks=history.tasks * 100)
     with Reader() as reader:
         content = {name: reader.whole(tensor) for name, tensor in files.tensors.items()}
     save_file(content, path, metadata=many.to_metadata())
