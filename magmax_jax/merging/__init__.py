@@ -13,6 +13,7 @@ from magmax_jax.merging.task_vectors import (
     apply_task_vector,
     check_alike,
     check_finite,
+    is_merged,
     task_vector,
 )
 
@@ -25,6 +26,7 @@ __all__ = [
     "check_finite",
     "count_at_least",
     "fold",
+    "is_merged",
     "kth_magnitude",
     "kth_magnitudes_counted",
     "merge",

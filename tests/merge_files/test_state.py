@@ -1,6 +1,7 @@
 """`--state`: month after month, without the earlier models."""
 
 import dataclasses
+import json
 import threading
 
 import numpy as np
@@ -9,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 import magmax_jax as mm
 from magmax_jax.cli.merge import main
-from magmax_jax.io.safetensors.reader import Reader
+from magmax_jax.io.safetensors.reader import Reader, open_files
 from magmax_jax.merge_files import execute
 from magmax_jax.merge_files import model_card as card
 from magmax_jax.merge_files.execute import merge_tensors
@@ -182,6 +183,28 @@ def test_more_tasks_than_a_byte_counts(models, tmp_path, capsys):
     save_file(content, path, metadata=many.to_metadata())
     assert main(["inspect", str(path)]) == 0
     assert "online state of 300 tasks" in capsys.readouterr().out
+
+
+def test_the_metadata_of_a_state_keep_their_keys(models, tmp_path):
+    """State files of earlier versions must stay readable, and ours by them."""
+    state = tmp_path / "state"
+    assert merge(*sources(models[:2]), "--state", state, "--output", tmp_path / "first") == 0
+    metadata = json.loads(open_files(tmp_path, [state]).metadata["magmax_state"])
+    (task,) = metadata.pop("tasks")
+    assert list(metadata) == ["rule", "options", "seed", "pretrained", "sha256"]
+    assert list(task) == ["source", "sha256", "norm"]
+    assert metadata["options"] == {}, "what a state adds to the options is not the user's"
+
+
+def test_a_state_may_go_without_provenance(models, tmp_path, capsys):
+    state, more = tmp_path / "state", ["--finetuned", models[2]]
+    flags = ["--state", state, "--options", "provenance=false"]
+    assert merge(*sources(models[:2]), *flags, "--output", tmp_path / "first") == 0
+    assert merge(*more, "--state", state, "--output", tmp_path / "second") == 0
+    capsys.readouterr()
+    assert main(["inspect", str(state)]) == 0
+    shown = capsys.readouterr().out
+    assert "online state of 2 tasks" in shown and "entries supplied" not in shown
 
 
 def test_rules_that_need_all_models_have_none(models, tmp_path, capsys):
