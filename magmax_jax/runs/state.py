@@ -78,14 +78,14 @@ def restore(checkpoints: Checkpoints, parts: RunParts) -> RunState | None:
         return None
     trees, note = found.trees, found.note
     return RunState(
-        note["learned"],
-        trees["finetuned"],
-        trees["merges"],
-        trees["memory"],
-        trees["training"],
-        note["data"],
-        note["step"],
-        tuple(Row(**row) for row in note["rows"]),
+        learned=note["learned"],
+        theta=trees["finetuned"],
+        states=trees["merges"],
+        memory=trees["memory"],
+        training=trees["training"],
+        data=note["data"],
+        step=note["step"],
+        rows=tuple(Row(**row) for row in note["rows"]),
     )
 
 
@@ -108,11 +108,11 @@ def abstract_trees(
     theta = jax.eval_shape(lambda tree: tree, theta)
     return _trees(
         RunState(
-            learned,
-            theta,
-            state_shapes(merges, theta, learned),
-            jax.eval_shape(regularizer.init, theta),
-            jax.eval_shape(trainer.init, theta) if training else None,
+            learned=learned,
+            theta=theta,
+            states=state_shapes(merges, theta, learned),
+            memory=jax.eval_shape(regularizer.init, theta),
+            training=jax.eval_shape(trainer.init, theta) if training else None,
         )
     )
 

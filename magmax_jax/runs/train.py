@@ -124,7 +124,7 @@ def learn_all(
                 name: fold(merge.rule, at.states[name], theta, parts.theta_0)
                 for name, merge in parts.merges.items()
             }
-            at = RunState(task, theta, states, memory, rows=at.rows)
+            at = RunState(learned=task, theta=theta, states=states, memory=memory, rows=at.rows)
             state.save(checkpoints, parts, at)
             keep(at)
             evaluate.all(at)

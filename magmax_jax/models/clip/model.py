@@ -14,6 +14,7 @@ from flax import nnx
 from magmax_jax.models.clip import checkpoint, conversion
 from magmax_jax.models.clip.checkpoint import Companions
 from magmax_jax.models.clip.config import LEGACY_EOS, CLIPConfig, TextConfig, VisionConfig
+from magmax_jax.models.features import normalise
 from magmax_jax.models.layers.positions import interpolate_positions
 from magmax_jax.models.layers.transformer import apply_blocks, layer_norm, stacked_blocks
 
@@ -212,12 +213,6 @@ class CLIP(nnx.Module):
         """
         state = nnx.state(self, nnx.Param)
         checkpoint.write(Path(directory), self.config, state, self.companions, dtype)
-
-
-def normalise(features: jax.Array) -> jax.Array:
-    """Features (..., p) of any dtype -> float32 of length one."""
-    features = features.astype(jnp.float32)
-    return features / jnp.linalg.norm(features, axis=-1, keepdims=True)
 
 
 def num_entries(model: CLIP) -> int:

@@ -10,7 +10,8 @@ from flax import nnx
 
 from magmax_jax.errors import UserError
 from magmax_jax.models.clip.config import LEGACY_EOS
-from magmax_jax.models.clip.model import CLIP, normalise
+from magmax_jax.models.clip.model import CLIP
+from magmax_jax.models.features import normalise
 
 
 def tokenize(model: CLIP, texts: Sequence[str]) -> np.ndarray:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from magmax_jax.data import Batch
-from magmax_jax.models import normalise
+from magmax_jax.models import image_features
 from magmax_jax.training.regularizers.base import Regularizer
 from magmax_jax.training.step import Forward, Objective, Params
 
@@ -55,7 +55,7 @@ def lwf(
     def penalty(memory: Teacher, params: Params, forward: Forward) -> jax.Array:
         def distil() -> jax.Array:
             head, heads = forward.objective.head, forward.objective.heads
-            features = normalise(nnx.merge(tower, memory.theta)(forward.pixels))
+            features = image_features(tower, memory.theta, forward.pixels)
             new, old = forward.features @ head, features @ head  # (b, k) each
             losses = distillation(new, old, memory.classes, temperature, heads)
             samples = jnp.maximum(jnp.sum(forward.mask), 1)
