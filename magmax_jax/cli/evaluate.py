@@ -18,6 +18,7 @@ from magmax_jax.config import (
 )
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.rows import Row, rows_of
+from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs.directory import CONFIG
 from magmax_jax.runs.model_ref import model_of_run
 
@@ -234,7 +235,7 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
     scenario = build_scenario(config.scenario, config.seed)
     parts = build_run(config, scenario, build_layout(config))
     rows = sweep(chosen.sweep, parts, RunDirectory(run[0], writes=first), progress)
-    for sentence in describe(rows, config.scenario.kind == "datasets"):
+    for sentence in describe(rows, SCENARIO_KINDS[config.scenario.kind].task_aware):
         progress.say(sentence)
     progress.say(f"{run[0] / 'sweep.jsonl'} has every scale")
 

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from magmax_jax.merging import MergeRule
+    from magmax_jax.scenarios import ScenarioKind
+    from magmax_jax.training import RegularizerSpec
 
-__all__ = ["RULES", "Registry"]
+__all__ = ["REGULARIZERS", "RULES", "SCENARIO_KINDS", "Registry"]
 
 _RULES = "magmax_jax.merging.rules"
+_REGULARIZERS = "magmax_jax.training.regularizers"
+_KINDS = "magmax_jax.scenarios.kinds"
 
 RULES: "Registry[Callable[..., MergeRule]]" = Registry(
     "merge rule",
@@ -49,3 +53,25 @@ RULES: "Registry[Callable[..., MergeRule]]" = Registry(
     },
 )
 """Factories of merge rules: options -> MergeRule."""
+
+REGULARIZERS: "Registry[RegularizerSpec]" = Registry(
+    "regularizer",
+    {
+        "none": f"{_REGULARIZERS}.none",
+        "ewc": f"{_REGULARIZERS}.ewc",
+        "lwf": f"{_REGULARIZERS}.lwf",
+        "l2_sp": f"{_REGULARIZERS}.l2_sp",
+    },
+)
+"""Penalties that hold a model near the tasks before."""
+
+SCENARIO_KINDS: "Registry[ScenarioKind]" = Registry(
+    "scenario kind",
+    {
+        "class": f"{_KINDS}.class_incremental",
+        "data": f"{_KINDS}.data_incremental",
+        "domain": f"{_KINDS}.domain_incremental",
+        "datasets": f"{_KINDS}.dataset_sequence",
+    },
+)
+"""How data is divided into tasks, in the order of a table's columns."""

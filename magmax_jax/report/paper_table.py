@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,9 +18,13 @@ from magmax_jax.config import (
     ScenarioConfig,
 )
 from magmax_jax.evaluation.metrics import forgetting, last_accuracy
+from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.report.published_figures import Figure, figures
 from magmax_jax.report.runs import Run, collect
 from magmax_jax.runs.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from magmax_jax.scenarios import ScenarioKind
 
 Metric = Literal["last", "forgetting"]
 Protocol = Literal["agnostic", "aware"]
@@ -40,7 +44,6 @@ ROW_ORDER = (
     "sequential fine-tuning",
     *(f"{start}, {name}" for start in ("independent", "sequential") for name, _ in MERGES.values()),
 )
-REGULARIZERS = {"ewc": "EWC", "lwf": "LwF", "l2_sp": "L2-SP"}
 
 
 @dataclass
@@ -95,7 +98,7 @@ def columns(runs: Sequence[Run], metric: Metric, protocol: Protocol | None) -> l
             column = found.setdefault(key, Column("", key, {}))
             _enter(column, run, metric, protocol)
     for run in joint:
-        identity = _data if whole or run.config.scenario.kind == "datasets" else _setting
+        identity = _data if whole or _kind(run.config).reads_several else _setting
         data = identity(run.config)
         same = [column for key, column in found.items() if identity(key) == data]
         if not same:
@@ -119,7 +122,7 @@ def row_names(columns: Sequence[Column]) -> list[str]:
 
 
 def _enter(column: Column, run: Run, metric: Metric, protocol: Protocol | None) -> None:
-    apart = run.config.scenario.kind == "datasets"
+    apart = _kind(run.config).task_aware
     chosen = protocol or ("aware" if apart else "agnostic")
     for label, history in run.histories(chosen).items():
         name = _row_name(run.config.method, label)
@@ -138,10 +141,11 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
     """What the table calls a model of a run; None for what says nothing of its own."""
     if label == "zero_shot":
         return "zero-shot"
+    title = REGULARIZERS[method.regularizer].title
     if method.joint:
         name = "joint"
-    elif method.regularizer != "none":
-        name = REGULARIZERS[method.regularizer] + ("" if method.sequential else ", independent")
+    elif title is not None:
+        name = title + ("" if method.sequential else ", independent")
     else:
         name = "sequential" if method.sequential else "independent"
     rest = {
@@ -151,7 +155,7 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
     told = ", ".join(f"{what} {value}" for what, value in rest.items() if value is not None)
     name += f" ({told})" if told else ""
     if label == "finetuned":
-        if method.joint or method.regularizer != "none":
+        if method.joint or title is not None:
             return name
         return "sequential fine-tuning" if method.sequential else None
     rule, _, scale = label.partition("@")
@@ -178,8 +182,8 @@ def _data(config: ExperimentConfig) -> ExperimentConfig:
     scenario, default = config.scenario, ScenarioConfig()
     names = ("num_tasks", "allow_unequal", "order", "shuffle_tasks")
     changes: dict[str, Any] = {name: getattr(default, name) for name in names}
-    if scenario.kind != "datasets":
-        changes["kind"] = "class"
+    if not _kind(config).reads_several:
+        changes["kind"] = default.kind
     return replace(_setting(config), scenario=replace(scenario, **changes), merging=MergingConfig())
 
 
@@ -200,16 +204,16 @@ def _name(columns: list[Column]) -> None:
 def _title(scenario: ScenarioConfig) -> str:
     from magmax_jax.scenarios import members_of  # takes the loaders along
 
-    members = members_of(scenario)
-    if scenario.kind == "datasets":
-        return f"{len(members)} data sets"
-    ways = {"class": f"{scenario.num_tasks} tasks", "data": f"{scenario.num_tasks} shares"}
-    return f"{members[0].name}, {ways.get(scenario.kind, 'domains')}"
+    names = [member.name for member in members_of(scenario)]
+    return SCENARIO_KINDS[scenario.kind].short_name(scenario, names)
 
 
 def _place(scenario: ScenarioConfig) -> tuple:
-    kinds = ("class", "data", "domain", "datasets")
-    return kinds.index(scenario.kind), scenario.dataset, scenario.num_tasks
+    return list(SCENARIO_KINDS).index(scenario.kind), scenario.dataset, scenario.num_tasks
+
+
+def _kind(config: ExperimentConfig) -> "ScenarioKind":
+    return SCENARIO_KINDS[config.scenario.kind]
 
 
 def _fields(value: Any, where: str = "") -> Iterator[tuple[str, str]]:

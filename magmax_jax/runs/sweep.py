@@ -13,6 +13,7 @@ from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row, rows_of
 from magmax_jax.merging import apply_task_vector, rules
 from magmax_jax.merging.task_vectors import PyTree, tree_bytes
+from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs.build import EvaluationSet, RunParts
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.merge_specs import Merge, parse_merges
@@ -52,7 +53,7 @@ def sweep(
     learned = stored.learned
     if not learned:
         raise UserError(f"{out.path} has learned no task yet: there is nothing to sweep")
-    apart = parts.config.scenario.kind == "datasets"
+    apart = SCENARIO_KINDS[parts.config.scenario.kind].task_aware
     trials = {"test": parts.test}
     if (validation := parts.validation()) is not None:
         trials["validation"] = validation

@@ -8,8 +8,10 @@ from magmax_jax.config import ExperimentConfig, SweepConfig
 from magmax_jax.errors import DivergedError, UserError
 from magmax_jax.evaluation.rows import Row, num_rows
 from magmax_jax.merging import fold
+from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs import manifest, state
 from magmax_jax.runs.build import RunParts, build_run
+from magmax_jax.runs.check import check_config
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.merge_specs import num_models
@@ -56,6 +58,7 @@ def run(
       Interrupted: the process was asked to stop, and everything is saved.
     """
     progress = progress or NullProgress()
+    check_config(config)
     check_boards(boards)
     models = num_models(config)
     if sweeps and sweeps.rules:
@@ -85,7 +88,8 @@ def run(
         show(rows, scenario.name)
     if sweeps and sweeps.rules:
         sweep(sweeps, parts or build_run(config, scenario, layout), out, progress)
-        for sentence in describe_sweep(out.swept(), config.scenario.kind == "datasets"):
+        apart = SCENARIO_KINDS[config.scenario.kind].task_aware
+        for sentence in describe_sweep(out.swept(), apart):
             progress.say(sentence)
     return rows
 

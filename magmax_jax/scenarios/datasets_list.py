@@ -7,6 +7,7 @@ from typing import NamedTuple
 from magmax_jax.config import ScenarioConfig
 from magmax_jax.data.datasets.catalogue import LISTS, epochs
 from magmax_jax.errors import UserError
+from magmax_jax.registry import SCENARIO_KINDS
 
 FOLDER = "folder:"
 
@@ -26,12 +27,17 @@ class Member(NamedTuple):
 
 
 def members_of(config: ScenarioConfig) -> list[Member]:
-    """A scenario's data sets as they are listed; one, but for kind datasets.
+    """A scenario's data sets as they are listed; a single one unless its kind reads several.
 
     Raises:
-      UserError: as `parse_datasets` does.
+      UserError: as `parse_datasets` does, or the list is empty.
     """
-    if config.kind == "datasets":
+    if SCENARIO_KINDS[config.kind].reads_several:
+        if not config.datasets:
+            raise UserError(
+                f"scenario.datasets is empty: name the data sets of kind {config.kind}, or a list "
+                "of them"
+            )
         return parse_datasets(config.datasets)
     is_folder = config.dataset == "folder" and config.data_dir
     name = Path(config.data_dir).name if is_folder else config.dataset
