@@ -1,8 +1,10 @@
 """The house: imports run one way, and neither torch nor TensorFlow is among them."""
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,44 @@ def sources() -> dict[Path, set[str]]:
 def test_every_module_has_its_floor():
     floors = {p.stem for p in (ROOT / "magmax_jax").iterdir() if not p.name.startswith("__py")}
     assert floors - {"__init__", "py"} == set(ORDER)
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Imports for type checkers count too: a circle of types is a circle of ideas."""
+    files = {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
+        for folder in ("magmax_jax", "experiments", "tools")
+        for file in (ROOT / folder).rglob("*.py")
+    }
+    graph = {
+        module: {
+            name if name in files else name.rpartition(".")[0]
+            for name in imports(file)
+            if name in files or name.rpartition(".")[0] in files
+        }
+        - {module}
+        for module, file in files.items()
+    }
+    try:
+        order = list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+    assert set(order) == set(files)
+
+
+def test_one_layout_one_task_one_plan():
+    defined = Counter(
+        node.name
+        for file in (ROOT / "magmax_jax").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name: defined[name] for name in ("Layout", "Task", "Plan", "Progress")} == {
+        "Layout": 1,
+        "Task": 1,
+        "Plan": 1,
+        "Progress": 1,
+    }
 
 
 def test_imports_run_downward():

@@ -10,16 +10,10 @@ so that names can be listed (for `--help`, in messages) before anything slow is 
     def my_rule(share: float = 0.5) -> MergeRule: ...
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 from magmax_jax.registry.registry import Registry
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from magmax_jax.merging import MergeRule
-    from magmax_jax.scenarios import ScenarioKind
-    from magmax_jax.training import RegularizerSpec
 
 __all__ = ["REGULARIZERS", "RULES", "SCENARIO_KINDS", "Registry"]
 
@@ -27,7 +21,7 @@ _RULES = "magmax_jax.merging.rules"
 _REGULARIZERS = "magmax_jax.training.regularizers"
 _KINDS = "magmax_jax.scenarios.kinds"
 
-RULES: "Registry[Callable[..., MergeRule]]" = Registry(
+RULES: Registry[Callable[..., Any]] = Registry(
     "merge rule",
     {
         "max_magnitude": f"{_RULES}.elementwise",
@@ -54,7 +48,7 @@ RULES: "Registry[Callable[..., MergeRule]]" = Registry(
 )
 """Factories of merge rules: options -> MergeRule."""
 
-REGULARIZERS: "Registry[RegularizerSpec]" = Registry(
+REGULARIZERS: Registry[Any] = Registry(
     "regularizer",
     {
         "none": f"{_REGULARIZERS}.none",
@@ -63,9 +57,9 @@ REGULARIZERS: "Registry[RegularizerSpec]" = Registry(
         "l2_sp": f"{_REGULARIZERS}.l2_sp",
     },
 )
-"""Penalties that hold a model near the tasks before."""
+"""Penalties that hold a model near the tasks before: `training.RegularizerSpec`s."""
 
-SCENARIO_KINDS: "Registry[ScenarioKind]" = Registry(
+SCENARIO_KINDS: Registry[Any] = Registry(
     "scenario kind",
     {
         "class": f"{_KINDS}.class_incremental",
@@ -74,4 +68,4 @@ SCENARIO_KINDS: "Registry[ScenarioKind]" = Registry(
         "datasets": f"{_KINDS}.dataset_sequence",
     },
 )
-"""How data is divided into tasks, in the order of a table's columns."""
+"""How data is divided into tasks: `scenarios.ScenarioKind`s, in the order of a table's columns."""

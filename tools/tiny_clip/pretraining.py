@@ -1,4 +1,4 @@
-"""The small CLIP that comes along: its tokenizer, its towers and their training.
+"""The bundled small CLIP: its tokenizer, its towers and their training.
 
 `python -m experiments.pretrain_tiny_clip` is the command.
 """
@@ -6,7 +6,6 @@
 import json
 import math
 from functools import partial
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +21,10 @@ from transformers import CLIPTokenizer
 from magmax_jax.errors import DivergedError
 from magmax_jax.models import CLIP, CLIPConfig, Companions, TextConfig, VisionConfig, tokenize
 from tools.tiny_clip import glyphs
-
-if TYPE_CHECKING:
-    from tools.tiny_clip.command import Pretrain
+from tools.tiny_clip.settings import Pretrain
 
 
-def random_clip(chosen: "Pretrain", tokenizer: CLIPTokenizer) -> CLIP:
+def random_clip(chosen: Pretrain, tokenizer: CLIPTokenizer) -> CLIP:
     """Both towers with random weights."""
     tower = {"width": chosen.width, "heads": 4, "mlp": 4 * chosen.width}
     tower |= {"activation": "quick_gelu", "epsilon": 1e-5}
@@ -76,7 +73,7 @@ def train_tokenizer(texts: list[str], context: int) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=context)
 
 
-def pretrain(chosen: "Pretrain") -> CLIP:
+def pretrain(chosen: Pretrain) -> CLIP:
     """Trains both towers with a bar on the terminal.
 
     Raises:
