@@ -15,6 +15,7 @@ from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.report.items import Column
 from magmax_jax.report.runs import Run
 from magmax_jax.report.style import FLAT
+from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 
 _UNTOLD = (
     "method", "scenario", "mesh", "checkpoint", "merges", "eval_batch_size",
@@ -53,7 +54,7 @@ class Group:
         found, pretrained = [], []
         for run in self.runs:
             for label, history in run.histories(protocol).items():
-                if label == "zero_shot":
+                if label == ZERO_SHOT:
                     if not any(np.array_equal(history.accuracy[0], h) for h in pretrained):
                         pretrained.append(history.accuracy[0])
                         name = "pretrained" if len(self.runs) > 1 else run.name
@@ -73,10 +74,10 @@ class Group:
         alone = [
             other
             for other in self.runs
-            if not other.config.method.sequential and "finetuned" in other.labels
+            if not other.config.method.sequential and FINETUNED in other.labels
         ]
         alone.sort(key=lambda other: other.config.seed != seeds.get(name))
-        return alone[0].histories(protocol)["finetuned"] if alone else None
+        return alone[0].histories(protocol)[FINETUNED] if alone else None
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:

@@ -22,6 +22,7 @@ from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.report.published_figures import Figure, figures
 from magmax_jax.report.runs import Run, collect
 from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.model_ref import ZERO_SHOT, ModelRef
 
 if TYPE_CHECKING:
     from magmax_jax.scenarios import ScenarioKind
@@ -127,7 +128,7 @@ def _enter(column: Column, run: Run, metric: Metric, protocol: Protocol | None) 
     for label, history in run.histories(chosen).items():
         name = _row_name(run.config.method, label)
         stream = not run.config.method.joint
-        if name is None or (name in column.values and label == "zero_shot" and not stream):
+        if name is None or (name in column.values and label == ZERO_SHOT and not stream):
             continue
         if metric == "forgetting":
             value = forgetting(history, weighted=False)
@@ -139,7 +140,8 @@ def _enter(column: Column, run: Run, metric: Metric, protocol: Protocol | None) 
 
 def _row_name(method: MethodConfig, label: str) -> str | None:
     """What the table calls a model of a run; None for what says nothing of its own."""
-    if label == "zero_shot":
+    ref = ModelRef.parse(label)
+    if ref.is_zero_shot:
         return "zero-shot"
     title = REGULARIZERS[method.regularizer].title
     if method.joint:
@@ -154,13 +156,12 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
     }
     told = ", ".join(f"{what} {value}" for what, value in rest.items() if value is not None)
     name += f" ({told})" if told else ""
-    if label == "finetuned":
+    if ref.is_finetuned:
         if method.joint or title is not None:
             return name
         return "sequential fine-tuning" if method.sequential else None
-    rule, _, scale = label.partition("@")
-    title, published = MERGES.get(rule, (rule, None))
-    return f"{name}, {title}" + ("" if published == float(scale) else f" at {scale}")
+    title, published = MERGES.get(ref.name, (ref.name, None))
+    return f"{name}, {title}" + ("" if published == ref.scale else f" at {ref.scale:g}")
 
 
 def _setting(config: ExperimentConfig) -> ExperimentConfig:

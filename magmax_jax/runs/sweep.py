@@ -17,6 +17,7 @@ from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs.build import EvaluationSet, RunParts
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.merge_specs import Merge, parse_merges
+from magmax_jax.runs.model_ref import ModelRef
 from magmax_jax.runs.model_store import ModelStore
 from magmax_jax.runs.progress import NullProgress, Progress
 
@@ -95,7 +96,7 @@ def check(
         raise UserError("joint training merges nothing: there is nothing to sweep")
     own = parse_merges(run)
     for name in config.rules:
-        if name == "fisher" or "@" in name:
+        if name == "fisher" or ModelRef.parse(name, "sweep.rules").scale is not None:
             why = "it needs every task's Fisher" if name == "fisher" else "leave its scale away"
             raise UserError(f"sweep.rules: {name} cannot be swept, {why}")
         if name not in own and not run.checkpoint.keep_tasks:

@@ -15,6 +15,7 @@ from magmax_jax.runs.check import check_config
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.merge_specs import num_models
+from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 from magmax_jax.runs.preemption import Stop, stop_signals
 from magmax_jax.runs.progress import NullProgress, Progress
 from magmax_jax.runs.recorder import Recorder, counts_bytes, until
@@ -107,7 +108,7 @@ def learn_all(
 
         def keep(at: RunState) -> None:
             if tasks and at.learned and at.learned not in tasks.numbers:
-                tasks.save(at.learned, {"finetuned": at.theta}, {})
+                tasks.save(at.learned, {FINETUNED: at.theta}, {})
 
         at = state.restore(checkpoints, parts)
         if at is not None:
@@ -120,7 +121,7 @@ def learn_all(
         if at.learned:
             evaluate.all(at)
         else:
-            evaluate(0, "zero_shot", None, lambda: parts.theta_0)
+            evaluate(0, ZERO_SHOT, None, lambda: parts.theta_0)
         for task in range(at.learned + 1, len(parts.tasks) + 1):
             at = at._replace(rows=tuple(out.rows()))
             theta, memory = learn(parts, at, checkpoints, stop, progress, log)
