@@ -27,12 +27,9 @@ def _one_of(registry: Registry) -> Any:
     """
     return tyro.conf.arg(
         constructor_factory=lambda: Literal[tuple(registry)],
-        # tyro shows the default of a type that is made on demand as the repr of a list.
-        help_behavior_hint=lambda default: f"(default: {default.strip(_LIST)})",
+        # tyro shows the default of a type made on demand as the repr of a list: ['none'].
+        help_behavior_hint=lambda default: f"(default: {default[2:-2]})",
     )
-
-
-_LIST = "[']"
 
 
 @dataclass(frozen=True)
@@ -305,7 +302,7 @@ class ExperimentConfig:
         """Reads what `to_json` wrote; fields that it does not name keep their defaults.
 
         Raises:
-          UserError: the file is missing, not JSON, or names a field or type that is not ours.
+          UserError: the file is missing, not JSON, or not a configuration of ours.
         """
         path = Path(path)
         try:
@@ -314,7 +311,11 @@ class ExperimentConfig:
             raise UserError(f"{path}: there is no such configuration file") from None
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: not a readable JSON configuration ({error})") from None
-        return _from_json(cls, value, str(path))
+        try:
+            return _from_json(cls, value, str(path))
+        except UserError as error:
+            told = str(error)
+            raise UserError(told if told.startswith(f"{path}:") else f"{path}: {told}") from None
 
 
 def _from_json(kind: Any, value: Any, where: str) -> Any:

@@ -91,7 +91,7 @@ def test_a_wrong_file_is_told_where_it_is_wrong(content, message, tmp_path):
     file.write_text(content)
     with pytest.raises(UserError) as raised:
         ExperimentConfig.from_file(file)
-    assert message in str(raised.value)
+    assert message in str(raised.value) and str(raised.value).startswith(f"{file}: ")
 
 
 def test_a_missing_file_is_named(tmp_path):
