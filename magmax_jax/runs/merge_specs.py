@@ -30,7 +30,7 @@ def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> d
         ref = ModelRef.parse(text, "merges")
         name = ref.name
         if name not in merges:
-            options = _published(config, clip_entries).get(name, {})
+            options = _published(name, config, clip_entries)
             merges[name] = Merge(rules.named(name, config.seed, **options), [])
         merge = merges[name]
         scale = merge.rule.default_scale if ref.scale is None else ref.scale
@@ -48,11 +48,11 @@ def num_models(config: ExperimentConfig) -> int:
     return 1 + sum(len(merge.scales) for merge in parse_merges(config).values())
 
 
-def _published(config: ExperimentConfig, clip_entries: int | None) -> dict[str, dict[str, Any]]:
-    """Options of rules, by the rule's name, where the configuration asks for what was published."""
-    options: dict[str, dict[str, Any]] = {}
+def _published(name: str, config: ExperimentConfig, clip_entries: int | None) -> dict[str, Any]:
+    """The rule's options where the configuration asks for what was published."""
+    options: dict[str, Any] = {}
     if config.merging.ties_entries == "clip":
-        options["ties"] = {"entries": clip_entries}
+        options["entries"] = clip_entries
     if config.merging.average_divisor == "two":
-        options["average"] = {"divisor": 2}
-    return options
+        options["divisor"] = 2
+    return {option: options[option] for option in options.keys() & rules.options(name).keys()}

@@ -96,11 +96,11 @@ def check(
         raise UserError("joint training merges nothing: there is nothing to sweep")
     own = parse_merges(run)
     for name in config.rules:
-        if name == "fisher" or ModelRef.parse(name, "sweep.rules").scale is not None:
-            why = "it needs every task's Fisher" if name == "fisher" else "leave its scale away"
-            raise UserError(f"sweep.rules: {name} cannot be swept, {why}")
+        if ModelRef.parse(name, "sweep.rules").scale is not None:
+            raise UserError(f"sweep.rules: {name} cannot be swept, leave its scale out")
+        if rules.named(name).needs_fisher:
+            raise UserError(f"sweep.rules: {name} cannot be swept, it needs every task's Fisher")
         if name not in own and not run.checkpoint.keep_tasks:
-            rules.options(name)  # which there may not be
             raise UserError(
                 f"sweep.rules: {name} is none of the run's merges, and every task's model is "
                 f"needed to make it: add it to --merges, or run with --checkpoint.keep-tasks"

@@ -1,5 +1,6 @@
 """What merging costs, beside training and beside the baselines."""
 
+import inspect
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -67,33 +68,47 @@ def _steps(subject: Subject) -> Iterator[Record]:
 
 
 def _rules(subject: Subject) -> Iterator[Record]:
-    """Of every rule there is, on as many task vectors as were learned, `TASKS` at most."""
+    """Every rule, on as many task vectors as tasks were learned, `TASKS` at most."""
     theta_0 = subject.parts.theta_0
     count = min(subject.learned, TASKS)
-    # Which entries they have changes no rule's cost: noise serves where tasks were not kept.
-    taus = [_noise(theta_0, number) for number in range(1, count + 1)]
     for name in rules.RULES:
-        rule, given = _rule(name, count), taus[:2] if name == "slerp" else taus
-        if name == "fisher":
-            given = [rules.Informed(tau, jax.tree.map(jnp.ones_like, tau)) for tau in taus]
+        rule = _rule(name, count)
+        taus = list(_task_vectors(rule, theta_0, count))
         state = rule.init(theta_0)
-        for tau in given[:-1]:
+        for tau in taus[:-1]:
             state = rule.update(state, tau)
         if rule.streaming:
             # A copy of the rule's function: donating its state is `fold`'s business.
             update = jax.jit(rule.update, donate_argnums=0)
-            cost = measure(update, state, given[-1], repeats=REPEATS)
-            state = rule.update(state, given[-1])
+            cost = measure(update, state, taus[-1], repeats=REPEATS)
+            state = rule.update(state, taus[-1])
             yield _record(f"{name}: update", cost.seconds, cost.nbytes, state)
         else:
-            state = rule.update(state, given[-1])
+            state = rule.update(state, taus[-1])
         cost = measure(_merge(rule, theta_0), state, repeats=REPEATS)
         yield _record(f"{name}: merge", cost.seconds, cost.nbytes, state)
 
 
 def _rule(name: str, tasks: int) -> MergeRule:
-    needed = {"weighted_average": {"weights": (1.0,) * tasks}}
-    return rules.named(name, **needed.get(name, {}))
+    """With a one for each task where the rule needs values and has no default for them."""
+    needed = {
+        option: (1.0,) * tasks
+        for option, default in rules.options(name).items()
+        if default is inspect.Parameter.empty and rules.takes_several(name, option)
+    }
+    return rules.named(name, **needed)
+
+
+def _task_vectors(rule: MergeRule, theta_0: Params, count: int) -> Iterator[PyTree]:
+    """So many, or as many as the rule takes."""
+    count = max(count, rule.fewest_models)
+    if rule.most_models is not None:
+        count = min(count, rule.most_models)
+    # The values do not affect a rule's cost, so noise stands in for task vectors that were not
+    # kept.
+    for number in range(1, count + 1):
+        tau = _noise(theta_0, number)
+        yield rules.Informed(tau, jax.tree.map(jnp.ones_like, tau)) if rule.needs_fisher else tau
 
 
 def _merge(rule: MergeRule, theta_0: Params):
