@@ -65,10 +65,11 @@ class Merge:
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job
         from magmax_jax.merge_files.plan import make_plan
+        from magmax_jax.runs.model_ref import absolute
 
         console = Console(highlight=False, markup=False, soft_wrap=True)
         job = Job(
-            pretrained=self.pretrained,
+            pretrained=self.pretrained and absolute(self.pretrained),
             finetuned=self.finetuned,
             rule=self.rule,
             scale=self.scale,
