@@ -21,7 +21,7 @@ from magmax_jax.merge_files.survey import surveyed
 
 HASHERS = 2
 """Threads that compute sha256s beside the merge: one takes longer than merging does."""
-Digests = list[Future[str] | None]
+Digests = list[Future[str]]
 
 
 def execute(
@@ -49,7 +49,7 @@ def execute(
         # After an error, sha256s that nobody will read are not begun.
         aside.callback(pool.shutdown, wait=False, cancel_futures=True)
         digests = _digests(plan, pool)
-        if plan.state and plan.job.checksums:
+        if plan.state and digests:
             _check_digests(plan, digests)
         next_state = _next_state(plan, aside)
         with new_directory(output) as partial:
@@ -111,11 +111,9 @@ def _next_state(plan: Plan, aside: contextlib.ExitStack) -> FileWriter | None:
 
 
 def _digests(plan: Plan, pool: ThreadPoolExecutor) -> Digests:
-    """sha256 of theta_0 and of every model, in the background; None where none is wanted."""
-    return [
-        pool.submit(model_card.digest, files) if plan.job.checksums else None
-        for files in (plan.pretrained, *plan.models)
-    ]
+    """sha256 of theta_0 and of every model, in the background; none where none are wanted."""
+    wanted = (plan.pretrained, *plan.models) if plan.job.checksums else ()
+    return [pool.submit(model_card.digest, files) for files in wanted]
 
 
 def _check_digests(plan: Plan, digests: Digests) -> None:
@@ -136,7 +134,8 @@ def _check_digests(plan: Plan, digests: Digests) -> None:
 
 
 def _history_after(plan: Plan, norms: np.ndarray, digests: Digests) -> MergeHistory:
-    first, *rest = [future.result() if future else None for future in digests]
+    unknown: list[str | None] = [None] * (1 + len(plan.models))
+    first, *rest = [future.result() for future in digests] or unknown
     merged = [
         MergedModel(source, sha256, float(norm))
         for source, sha256, norm in zip(plan.job.finetuned, rest, norms, strict=True)
