@@ -3,9 +3,10 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +19,16 @@ from magmax_jax.merge_files.by_tensor import as_one_tree, by_tensor
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.state import MergedModel, MergeHistory
 from magmax_jax.merge_files.survey import surveyed
+from magmax_jax.merging.rule import Scope
 
 HASHERS = 2
 """Threads that compute sha256s beside the merge: one takes longer than merging does."""
+METHODS: dict[Scope, Callable[..., Iterator[Sequence[Any]]]] = {
+    "entry": by_chunk,
+    "tensor": by_tensor,
+    "model": as_one_tree,
+}
+"""How a rule is fed, by its scope."""
 Digests = list[Future[str]]
 
 
@@ -59,7 +67,7 @@ def execute(
             model_card.copy_companions(plan.pretrained, partial, plan.job.out_dtype)
             text = model_card.model_card(history, plan.scale, plan.kept)
             (partial / "README.md").write_text(text)
-        if next_state:
+        if next_state and plan.job.state:
             with refusing(plan.job.state):
                 next_state.close(history.to_metadata())
                 os.replace(next_state.path, plan.job.state)
@@ -84,13 +92,8 @@ def merge_tensors(
         for name in plan.kept:
             output.write(name, reader.whole(plan.pretrained.tensors[name]))
             advance(plan.pretrained.tensors[name].nbytes)
-        if plan.rule.scope == "model":
-            parts = as_one_tree(plan, reader, output, advance)
-        else:
-            merge = by_chunk if plan.rule.scope == "entry" else by_tensor
-            parts = merge(plan, reader, output, next_state, advance)
         squares = np.zeros(len(plan.models))
-        for part in parts:
+        for part in METHODS[plan.rule.scope](plan, reader, output, next_state, advance):
             squares += np.asarray(part, np.float64)
     return np.sqrt(squares)
 

@@ -83,5 +83,5 @@ def _absolute(source: str) -> str:
     path, colon, model = source.partition(":")
     if Path(source).expanduser().exists():
         path, colon, model = source, "", ""
-    path = Path(path).expanduser()
-    return f"{path.resolve()}{colon}{model}" if path.exists() else source
+    place = Path(path).expanduser()
+    return f"{place.resolve()}{colon}{model}" if place.exists() else source

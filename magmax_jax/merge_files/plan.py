@@ -15,12 +15,12 @@ from magmax_jax.merge_files.state import MergeHistory
 from magmax_jax.merge_files.stream import BUFFER_BYTES
 from magmax_jax.merging import MergeRule
 
-METHODS = {
+HOW = {
     "entry": "in chunks, all models side by side",
     "tensor": "tensor by tensor",
     "model": "all tensors at once",
 }
-"""How a rule is fed, by its scope."""
+"""How a rule is fed, by its scope, in words."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Plan:
 
     def describe(self) -> str:
         """What will happen: method, tensors, bytes, memory, notes and problems."""
-        count, how = len(self.job.finetuned), METHODS[self.rule.scope]
+        count, how = len(self.job.finetuned), HOW[self.rule.scope]
         lines = [f"{self.history.rule} of {count} models at scale {self.scale:g}, {how}"]
         if self.pretrained.files:
             lines.append(f"merges {len(self.merged)} tensors, keeps {len(self.kept)} of theta_0's")

@@ -28,13 +28,15 @@ def unfit_models(job: Job, history: MergeHistory, rule: MergeRule) -> list[str]:
     fewest, most = rule.fewest_models, rule.most_models
     if rule.needs_fisher:
         return [f"{name} needs every model's Fisher, which no checkpoint holds: use the library"]
-    if rule.per_model and job.state and tasks > most:
+    if rule.per_model and job.state:
+        if most is None or tasks <= most:
+            return []
         return [
             f"{job.state} has {most} {rule.per_model} for {tasks} tasks, which it keeps as it was "
             "begun: begin another state with one for each task to come"
         ]
     # Only a state may have more of them, for the tasks to come.
-    if rule.per_model and not job.state and tasks != most:
+    if rule.per_model and tasks != most:
         return [
             f"--options: {rule.per_model} has {most} values for {tasks} models: give one for each"
         ]
