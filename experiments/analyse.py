@@ -1,9 +1,6 @@
 """Studies of finished runs: `python -m experiments.analyse RUN ... [--only signs pruning]`."""
 
-import sys
-
-from magmax_jax.cli.analyse import main
-from magmax_jax.errors import exit_code
+from experiments import launch
 
 if __name__ == "__main__":
-    sys.exit(exit_code(lambda: main(sys.argv[1:])))
+    launch("analyse")

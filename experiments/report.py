@@ -1,9 +1,6 @@
 """Runs as one page: `python -m experiments.report RUN [RUN ...]`."""
 
-import sys
-
-from magmax_jax.cli.report import main
-from magmax_jax.errors import exit_code
+from experiments import launch
 
 if __name__ == "__main__":
-    sys.exit(exit_code(lambda: main(sys.argv[1:])))
+    launch("report")

@@ -1,9 +1,6 @@
 """The paper's tables of our runs: `python -m experiments.table RUNS... [--format latex]`."""
 
-import sys
-
-from magmax_jax.cli.table import main
-from magmax_jax.errors import exit_code
+from experiments import launch
 
 if __name__ == "__main__":
-    sys.exit(exit_code(lambda: main(sys.argv[1:])))
+    launch("table")

@@ -1,8 +1,6 @@
 """`python -m magmax_jax` is the command `magmax`."""
 
-import sys
-
-from magmax_jax.cli.merge import main
+from magmax_jax.cli.main import launch
 
 if __name__ == "__main__":
-    sys.exit(main())
+    launch()

@@ -1,14 +1,54 @@
-"""The ways in which a command ends early without a stack trace."""
+"""The ways in which a command ends early without a stack trace, and how messages name commands."""
 
 import errno
+import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
+@dataclass(frozen=True)
+class Program:
+    """How the user started the program, so that messages name commands that the user can type.
+
+    Attributes:
+      prefix: what stands before a command's name, such as "magmax " or "python -m package.".
+
+    >>> Program().line("report", "runs/my run")
+    "magmax report 'runs/my run'"
+    >>> Program("python mine.py ").argv("run", "class")[1:]
+    ['mine.py', 'run', 'class']
+    """
+
+    prefix: str = "magmax "
+
+    def line(self, *words: str) -> str:
+        """A command and its arguments, as a shell takes them."""
+        return f"{self.prefix}{shlex.join(words)}"
+
+    def argv(self, *words: str) -> list[str]:
+        """The same for a child process, which runs the interpreter of this one."""
+        first, *rest = shlex.split(self.line(*words))
+        module = [] if first.startswith("python") else ["-m", "magmax_jax"]
+        return [sys.executable, *module, *rest]
+
+
+MAGMAX = Program()
+
+
 class UserError(ValueError):
-    """A mistake its reader can mend: one sentence that says what, where and what to do."""
+    """A mistake that the user can fix: one sentence that says what, where and what to do.
+
+    Args:
+      message: the sentence. It names no program: a library may be used without one.
+      command: a command that fixes it, if there is one, as words: its name, then its arguments.
+    """
+
+    def __init__(self, message: str, *, command: tuple[str, ...] = ()):
+        super().__init__(message)
+        self.command = command
 
 
 class DivergedError(RuntimeError):
@@ -29,17 +69,22 @@ class Interrupted(Exception):
         self.resume = resume
 
 
-def exit_code(command: Callable[[], None]) -> int:
+def exit_code(command: Callable[[], None], program: Program = MAGMAX) -> int:
     """Runs a command; returns 0 if it ends well, else prints one sentence and returns its code.
 
     2 for a mistake of the user's or a disk that refuses, 1 for a run that diverged, 128 and the
     signal's number for an interruption (130 for Ctrl-C, 143 for SIGTERM). Other exceptions are bugs
     and keep their stack trace.
+
+    Args:
+      command: what to run.
+      program: names the command that fixes a `UserError`.
     """
     try:
         command()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        remedy = f": run {program.line(*error.command)}" if error.command else ""
+        print(f"error: {error}{remedy}", file=sys.stderr)
         return 2
     except DivergedError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,26 +1,35 @@
-"""What several test folders share: a tiny CLIP on disk, made anew for each session."""
+"""What all tests share: how their programs are compiled, and a tiny CLIP on disk."""
 
 import atexit
 import os
 import shutil
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
-# One cache of compiled programs for the whole test run: workers and child processes inherit it.
-# Nothing goes into the user's own cache.
+import pytest
+
+# pytest loads this file before any test imports JAX; workers and child processes inherit the
+# variables.
+
+# One cache of compiled programs for the whole test run. Nothing goes into the user's own cache.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="magmax-xla-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
-import pytest
-from flax import nnx
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
-
-from magmax_jax.models import CLIP, CLIPConfig, Companions, TextConfig, VisionConfig
-from magmax_jax.models.layers import attention
+# Test programs run for milliseconds and compile for seconds, so XLA compiles them in a hurry (a
+# seventh of the time). MAGMAX_TESTS_OPTIMIZED=1 compiles them as a user's are compiled: `.ci/run`
+# runs the tests that compare bits that way, too.
+OPTIMIZED = os.environ.get("MAGMAX_TESTS_OPTIMIZED") == "1"
+QUICK = "--xla_cpu_use_fusion_emitters=false"
+if not OPTIMIZED:
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    flags = os.environ.get("XLA_FLAGS", "")
+    # Newer versions do not know the flag, and XLA aborts on flags that it does not know.
+    if metadata.version("jaxlib").startswith("0.10.") and QUICK not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {QUICK}".strip()
 
 REAL = Path(__file__).parents[2] / "shared" / "models" / "clip-vit-tiny-patch16-224"
 
@@ -28,6 +37,8 @@ REAL = Path(__file__).parents[2] / "shared" / "models" / "clip-vit-tiny-patch16-
 @pytest.fixture
 def cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
     """JAX lowers cuDNN's attention for GPUs without one: what it would refuse there it refuses."""
+    from magmax_jax.models.layers import attention
+
     internals = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
     monkeypatch.setattr(internals, "check_cudnn_version", lambda: 91000)
     monkeypatch.setattr(attention, "fits_cudnn", lambda q: True)
@@ -41,8 +52,11 @@ def real_clip() -> Path:
     return REAL
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """Bytes as tokens between bos (256) and eos (257)."""
+def byte_tokenizer():
+    """A fast tokenizer of transformers': bytes as tokens between bos (256) and eos (257)."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate([*alphabet, "<bos>", "<eos>"])}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
@@ -58,6 +72,10 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a random CLIP: 16 pixels in patches of 8, two layers of width 32."""
+    from flax import nnx
+
+    from magmax_jax.models import CLIP, CLIPConfig, Companions, TextConfig, VisionConfig
+
     tower = {"layers": 2, "heads": 2, "mlp": 64, "activation": "quick_gelu", "epsilon": 1e-5}
     config = CLIPConfig(
         vision=VisionConfig(width=32, **tower, image_size=16, patch_size=8),

@@ -1,10 +1,12 @@
 """Exit codes and the one sentence that goes with them."""
 
 import errno
+import pickle
+import sys
 
 import pytest
 
-from magmax_jax.errors import DivergedError, UserError, exit_code
+from magmax_jax.errors import DivergedError, Program, UserError, exit_code
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,31 @@ def test_bugs_keep_their_stack_trace(bug):
 
     with pytest.raises(type(bug)):
         exit_code(command)
+
+
+@pytest.mark.parametrize(
+    ("program", "remedy"),
+    [
+        (Program(), "magmax prepare cifar100 --data-dir '/my data'"),
+        (Program("python -m package."), "python -m package.prepare cifar100 --data-dir '/my data'"),
+        (Program("python mine.py "), "python mine.py prepare cifar100 --data-dir '/my data'"),
+    ],
+)
+def test_the_command_that_fixes_a_mistake_is_named_as_the_user_started_the_program(
+    program, remedy, capsys
+):
+    command = ("prepare", "cifar100", "--data-dir", "/my data")
+    error = UserError("cifar100 is not prepared", command=command)
+    error = pickle.loads(pickle.dumps(error))  # as it comes out of another process
+
+    def fail():
+        raise error
+
+    assert str(error) == "cifar100 is not prepared"  # a library names no program
+    assert exit_code(fail, program) == 2
+    assert capsys.readouterr().err == f"error: cifar100 is not prepared: run {remedy}\n"
+
+
+def test_a_child_process_runs_the_program_of_its_parent():
+    assert Program().argv("run", "a b") == [sys.executable, "-m", "magmax_jax", "run", "a b"]
+    assert Program("python -m x.").argv("run") == [sys.executable, "-m", "x.run"]

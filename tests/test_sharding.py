@@ -70,6 +70,7 @@ def losses(runs, layout: str) -> np.ndarray:
     return np.array((one_process | first)[layout]["losses"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_losses_are_those_of_one_device(runs, layout):
     expected = losses(runs, ALONE)
@@ -77,6 +78,7 @@ def test_losses_are_those_of_one_device(runs, layout):
     np.testing.assert_allclose(losses(runs, layout), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_accuracies_are_those_of_one_device(runs, layout):
     out, _ = runs
@@ -85,6 +87,7 @@ def test_accuracies_are_those_of_one_device(runs, layout):
     assert (out / layout / "results.jsonl").read_text() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_checkpoints_of_all_devices_open_on_one_and_merge_to_the_same_model(
     runs, layout, tiny_clip
@@ -107,6 +110,7 @@ def test_checkpoints_of_all_devices_open_on_one_and_merge_to_the_same_model(
         assert np.mean(np.abs(found - expected) < 2e-6) > 0.99
 
 
+@pytest.mark.slow
 def test_a_run_on_all_devices_is_exported_on_one(runs, tmp_path):
     for model in ("finetuned", "max_magnitude"):
         found = []
@@ -124,23 +128,26 @@ def flat(params: nnx.State) -> np.ndarray:
     return np.asarray(jax.flatten_util.ravel_pytree(params)[0])
 
 
+@pytest.mark.slow
 def test_one_process_writes_and_shows(runs):
     out, (_, first, second) = runs
     assert first["4x2x1"]["said"] > 0
     assert second["4x2x1"]["said"] == 0 and second["4x2x1"]["losses"] == []
     written = sorted(path.name for path in (out / "4x2x1").iterdir())
     assert written == [
-        "about.json", "checkpoints", "config.json", "counts", "metrics.jsonl", "report",
+        "about.json", "checkpoints", "config.json", "counts", "metrics.jsonl",
         "results.jsonl",
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_layout_compiles_each_step_once(runs):
     for process in runs[1]:
         for layout, shown in process.items():
             assert shown["compiled"] == {"train_step": 1, "eval_step": 1}, layout
 
 
+@pytest.mark.slow
 def test_parameters_in_pieces_come_together_one_block_at_a_time(runs):
     """As compiled: the pieces move, the images do not; and no device ever holds all blocks."""
     programs = [
@@ -154,6 +161,7 @@ def test_parameters_in_pieces_come_together_one_block_at_a_time(runs):
         assert "all-to-all(" not in text and "collective-permute(" not in text
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_kept(runs):
     out, _ = runs
     kept = [path.name for path in (out / "cache").iterdir() if path.name.endswith("-cache")]

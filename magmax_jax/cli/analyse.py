@@ -1,4 +1,4 @@
-"""Studies of finished runs: `python -m experiments.analyse RUN ... [--only signs pruning]`."""
+"""Studies of finished runs: `magmax analyse RUN ... [--only signs pruning]`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,9 +6,11 @@ from typing import Annotated
 
 import tyro
 
+from magmax_jax.cli.command import Command
 from magmax_jax.cli.engine import Engine
 from magmax_jax.config import MeshConfig
-from magmax_jax.errors import UserError
+from magmax_jax.errors import MAGMAX, Program, UserError
+from magmax_jax.registry import COMMANDS
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ class Analyse:
     engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
 
 
-def main(argv: list[str]) -> None:
-    """Makes the studies that the command line says."""
-    chosen = tyro.cli(Analyse, args=argv, prog="python -m experiments.analyse")
+def main(argv: list[str], program: Program = MAGMAX) -> None:
+    """Makes the studies that the command line asks for."""
+    chosen = tyro.cli(Analyse, args=argv, prog=program.line("analyse"))
     if not chosen.runs:
-        raise UserError("no RUN is given: name directories that experiments.run wrote")
+        raise UserError("no RUN is given: name directories of runs")
     chosen.engine.start()
     import jax
 
@@ -55,7 +57,7 @@ def main(argv: list[str]) -> None:
     progress = TerminalProgress() if first else NullProgress()
     for run in chosen.runs:
         if model_of_run(str(run)) is None:
-            raise UserError(f"{run} is no run's directory: give one that experiments.run wrote")
+            raise UserError(f"{run} is no run's directory: give the directory of a run")
         study(
             RunDirectory(run, writes=first),
             chosen.only or tuple(STUDIES),
@@ -66,3 +68,8 @@ def main(argv: list[str]) -> None:
             chosen.again,
             chosen.mesh,
         )
+
+
+COMMANDS.register(
+    "analyse", Command("Studies finished runs: sign conflicts, transfer, costs.", main)
+)

@@ -1,4 +1,4 @@
-"""Any checkpoint on any scenario: `python -m experiments.evaluate SOURCE ... [--scenario...]`."""
+"""Any checkpoint on any scenario: `magmax evaluate SOURCE ... [--scenario...]`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from magmax_jax.cli.command import Command
 from magmax_jax.cli.engine import Engine
 from magmax_jax.config import (
     ExperimentConfig,
@@ -16,8 +17,9 @@ from magmax_jax.config import (
     SweepConfig,
     TrainConfig,
 )
-from magmax_jax.errors import UserError
+from magmax_jax.errors import MAGMAX, Program, UserError
 from magmax_jax.evaluation.rows import Row, rows_of
+from magmax_jax.registry import COMMANDS
 from magmax_jax.runs.directory import CONFIG
 from magmax_jax.runs.model_ref import model_of_run
 
@@ -69,11 +71,11 @@ class Found:
     counts: "Counts"
 
 
-def parse(argv: list[str]) -> Evaluate:
+def parse(argv: list[str], program: Program = MAGMAX) -> Evaluate:
     """The command line; a run among the sources gives the defaults of the other flags."""
 
     def read(default: Evaluate) -> Evaluate:
-        return tyro.cli(Evaluate, args=argv, prog="python -m experiments.evaluate", default=default)
+        return tyro.cli(Evaluate, args=argv, prog=program.line("evaluate"), default=default)
 
     plain = Evaluate(sources=())
     chosen = read(plain)
@@ -239,9 +241,9 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
     progress.say(f"{run[0] / 'sweep.jsonl'} has every scale")
 
 
-def main(argv: list[str]) -> None:
-    """Evaluates what the command line says."""
-    chosen = parse(argv)
+def main(argv: list[str], program: Program = MAGMAX) -> None:
+    """Evaluates what the command line names."""
+    chosen = parse(argv, program)
     chosen.engine.start()
     import jax
 
@@ -262,3 +264,6 @@ def main(argv: list[str]) -> None:
     if chosen.out is not None and first:
         _write(found, chosen.out)
         progress.say(f"{chosen.out}: results.jsonl and counts/")
+
+
+COMMANDS.register("evaluate", Command("Evaluates any checkpoint on any scenario.", main))

@@ -1,4 +1,4 @@
-"""A run's model as a Hugging Face directory: `python -m experiments.export RUN --output DIR`."""
+"""A run's model as a Hugging Face directory: `magmax export RUN --output DIR`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import Literal
 
 import tyro
 
-from magmax_jax.errors import UserError
+from magmax_jax.cli.command import Command
+from magmax_jax.errors import MAGMAX, Program, UserError
+from magmax_jax.registry import COMMANDS
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,16 @@ class Export:
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
 
 
-def main(argv: list[str]) -> None:
-    """Writes what the command line says."""
-    chosen = tyro.cli(Export, args=argv, prog="python -m experiments.export")
+def main(argv: list[str], program: Program = MAGMAX) -> None:
+    """Writes the model that the command line names."""
+    chosen = tyro.cli(Export, args=argv, prog=program.line("export"))
     from magmax_jax.runs.export import export
     from magmax_jax.runs.model_ref import model_of_run
 
     if model_of_run(str(chosen.run)) is None:
-        raise UserError(f"{chosen.run} is no run's directory: give one that experiments.run wrote")
+        raise UserError(f"{chosen.run} is no run's directory: give the directory of a run")
     export(chosen.run, chosen.model, chosen.output, chosen.dtype)
     print(f"{chosen.output}: {chosen.model} of {chosen.run}")
+
+
+COMMANDS.register("export", Command("Writes a run's model as a directory for transformers.", main))

@@ -1,6 +1,5 @@
-"""The command `magmax`, which is `python -m magmax_jax`: checkpoints in, a checkpoint out."""
+"""Checkpoints in, a checkpoint out: `magmax merge` and `magmax inspect`."""
 
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from magmax_jax.errors import UserError, exit_code
+from magmax_jax.cli.command import Command
+from magmax_jax.errors import MAGMAX, Program, UserError
+from magmax_jax.registry import COMMANDS
 
 if TYPE_CHECKING:  # both take seconds to import: --help and wrong flags do without
     from magmax_jax.io.safetensors.reader import TensorFiles
@@ -160,15 +161,15 @@ def _value(text: str) -> bool | int | float | str:
     return text
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line `argv` (the process's own by default) and returns its exit code."""
-    commands = {"merge": Merge, "inspect": Inspect}
-
-    def command() -> None:
-        tyro.extras.subcommand_cli_from_dict(commands, prog="magmax", args=argv)()
-
-    return exit_code(command)
+def main(argv: list[str], program: Program = MAGMAX) -> None:
+    """Merges the checkpoints that the command line names."""
+    tyro.cli(Merge, args=argv, prog=program.line("merge"))()
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def inspect(argv: list[str], program: Program = MAGMAX) -> None:
+    """Describes the checkpoint or state that the command line names."""
+    tyro.cli(Inspect, args=argv, prog=program.line("inspect"))()
+
+
+COMMANDS.register("merge", Command("Merges checkpoints that were fine-tuned from one.", main))
+COMMANDS.register("inspect", Command("Shows what a checkpoint or a merge's state holds.", inspect))

@@ -1,15 +1,18 @@
-"""Data sets, downloaded and prepared once: `python -m experiments.prepare NAME...|all`."""
+"""Data sets, downloaded and prepared once: `magmax prepare NAME...|all`."""
 
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from magmax_jax.errors import UserError, exit_code
+from magmax_jax.cli.command import Command
+from magmax_jax.errors import MAGMAX, Program, UserError, exit_code
+from magmax_jax.registry import COMMANDS
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,9 @@ class Prepare:
     """Keep what was downloaded beside the prepared data."""
 
 
-def main(argv: list[str]) -> None:
-    """Prepares what the command line says; one data set that fails does not stop the others."""
-    chosen = tyro.cli(Prepare, args=argv, prog="python -m experiments.prepare")
+def main(argv: list[str], program: Program = MAGMAX) -> None:
+    """Prepares the data sets named; one that fails does not stop the others."""
+    chosen = tyro.cli(Prepare, args=argv, prog=program.line("prepare"))
     names = _names(chosen.names)
     # TensorFlow, where it is needed, is to be quiet and to leave the GPUs alone.
     os.environ |= {
@@ -58,7 +61,7 @@ def main(argv: list[str]) -> None:
     )
     display, failed = Bars(), {}
     for name in names:
-        code = _attempt(lambda name=name: prepare(name, options, display))
+        code = _attempt(lambda name=name: prepare(name, options, display), program)
         if code == 130:
             raise SystemExit(130)  # its sentence is told already
         if code:
@@ -71,20 +74,26 @@ def main(argv: list[str]) -> None:
 
 
 def _names(given: tuple[str, ...]) -> list[str]:
-    """Names in their order, each once; all and lists of the catalogue taken apart."""
-    from magmax_jax.data.datasets.catalogue import DATA_SETS, LISTS
+    """Names in their order, each once; "all" and lists are expanded."""
+    from magmax_jax.data.catalogue import LISTS, prepared_names
 
     lists = {name: [entry.split("@")[0] for entry in LISTS[name]] for name in LISTS}
-    lists["all"] = list(DATA_SETS)
+    lists["all"] = prepared_names()
     if not given:
-        raise UserError(f"name a data set, or more: {', '.join(DATA_SETS)}, or all of them: all")
+        raise UserError(f"name a data set, or more: {', '.join(lists['all'])}, or all of them: all")
     return list(dict.fromkeys(name for word in given for name in lists.get(word, [word])))
 
 
-def _attempt(command) -> int:
+def _attempt(command: Callable[[], None], program: Program) -> int:
     """`exit_code`, which lets bugs through; here they end one data set only."""
     try:
-        return exit_code(command)
+        return exit_code(command, program)
     except Exception:
         traceback.print_exc()
         return 1
+
+
+# Downloads run in threads, which Python would wait for after Ctrl-C, up to the last byte.
+COMMANDS.register(
+    "prepare", Command("Downloads, prepares and verifies data sets.", main, abandons_threads=True)
+)

@@ -1,4 +1,4 @@
-"""Runs as one page: `python -m experiments.report RUN [RUN ...]`."""
+"""Runs as one page: `magmax report RUN [RUN ...]`."""
 
 import sys
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import tyro
 
-from magmax_jax.errors import UserError
+from magmax_jax.cli.command import Command
+from magmax_jax.errors import MAGMAX, Program, UserError
+from magmax_jax.registry import COMMANDS
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,9 @@ class Report:
     earlier report there is replaced."""
 
 
-def main(argv: list[str]) -> None:
-    """Writes what the command line says."""
-    chosen = tyro.cli(Report, args=argv, prog="python -m experiments.report")
+def main(argv: list[str], program: Program = MAGMAX) -> None:
+    """Writes the report that the command line asks for."""
+    chosen = tyro.cli(Report, args=argv, prog=program.line("report"))
     if not chosen.runs:
         raise UserError("no RUNS are given: name runs, or folders that hold some")
     from magmax_jax.report.runs import find
@@ -36,6 +38,9 @@ def main(argv: list[str]) -> None:
     check(out)
     for note in notes:
         print(note, file=sys.stderr)
-    page = build(runs, out)
+    page = build(runs, out, program)
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     print(f"{page}: {count}, {page.stat().st_size / 1e6:.1f} MB; figures and CSV files beside it")
+
+
+COMMANDS.register("report", Command("Writes one HTML page of figures and tables about runs.", main))

@@ -1,6 +1,5 @@
-"""One experiment: `python -m experiments.run PRESET [--field value ...]`."""
+"""One experiment: `magmax run PRESET [--field value ...]`."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,19 +7,21 @@ from typing import Annotated, Literal
 
 import tyro
 
+from magmax_jax.cli.command import Command
 from magmax_jax.cli.engine import Engine
 from magmax_jax.cli.presets import PRESETS, paper
 from magmax_jax.config import ExperimentConfig, SweepConfig
-from magmax_jax.errors import Interrupted, UserError
+from magmax_jax.errors import MAGMAX, Interrupted, Program, UserError
 from magmax_jax.evaluation.rows import Row
+from magmax_jax.registry import COMMANDS
 
-USAGE = f"""\
-usage: python -m experiments.run PRESET [--field value ...]
-       python -m experiments.run --config FILE [--field value ...]
+USAGE = """\
+usage: {run} PRESET [--field value ...]
+       {run} --config FILE [--field value ...]
 
 presets
-{{presets}}
-Every field of a preset can be changed: python -m experiments.run {next(iter(PRESETS))} --help
+{presets}
+Every field of a preset can be changed: {run} {first} --help
 A run's config.json is such a FILE: it runs the same experiment again."""
 
 
@@ -49,7 +50,7 @@ class Launch:
     engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
 
 
-def parse(argv: list[str]) -> Launch:
+def parse(argv: list[str], program: Program = MAGMAX) -> Launch:
     """The command line as a launch.
 
     Raises:
@@ -59,7 +60,8 @@ def parse(argv: list[str]) -> Launch:
     first, rest = (argv[0], argv[1:]) if argv else ("--help", [])
     if first in ("-h", "--help"):
         presets = "".join(f"  {name:<12}{text}\n" for name, (text, _) in PRESETS.items())
-        print(USAGE.format(presets=presets))
+        names = {"run": program.line("run"), "first": next(iter(PRESETS))}
+        print(USAGE.format(presets=presets, **names))
         raise SystemExit(0)
     if first == "--config" or first.startswith("--config="):
         file, rest = (first[9:], rest) if "=" in first else ("".join(rest[:1]), rest[1:])
@@ -79,7 +81,7 @@ def parse(argv: list[str]) -> Launch:
         return tyro.cli(
             Launch,
             args=rest,
-            prog=f"python -m experiments.run {first}",
+            prog=program.line("run", first),
             description=description,
             default=Launch(base, out=Path("runs") / name),
         )
@@ -96,9 +98,9 @@ def parse(argv: list[str]) -> Launch:
     return launch
 
 
-def main(argv: list[str]) -> None:
-    """Runs what the command line says."""
-    launch = parse(argv)
+def main(argv: list[str], program: Program = MAGMAX) -> None:
+    """Runs the experiment that the command line describes."""
+    launch = parse(argv, program)
     launch.engine.start()
     # JAX and its company take seconds to import: --help and wrong flags do without.
     from magmax_jax import report
@@ -111,13 +113,12 @@ def main(argv: list[str]) -> None:
     if launch.sweep.rules and not launch.overwrite and model_of_run(str(launch.out)):
         differing = out.differs(launch.config)
         if len(differing) == 1 and differing[0].startswith("scenario.validation: 0.0 there"):
+            sweep = program.line("evaluate", str(launch.out), "--sweep.rules", *launch.sweep.rules)
             raise UserError(
                 f"{launch.out} holds this run without images held out to choose a scale on: sweep "
-                f"it with python -m experiments.evaluate {launch.out} --sweep.rules "
-                f"{' '.join(launch.sweep.rules)}, or choose another --out"
+                f"it with {sweep}, or choose another --out"
             )
-    again = shlex.join(word for word in argv if word != "--overwrite")
-    command = f"python -m experiments.run {again}"
+    command = program.line("run", *(word for word in argv if word != "--overwrite"))
     progress = TerminalProgress()
 
     def show(rows: Sequence[Row], scenario: str) -> None:
@@ -130,3 +131,8 @@ def main(argv: list[str]) -> None:
         run(launch.config, out, progress, launch.boards, command, launch.sweep, show)
     except Interrupted as interruption:
         raise Interrupted(interruption.signal, f"resume with: {command}") from None
+
+
+COMMANDS.register(
+    "run", Command("Learns tasks one after another, merging and evaluating after each.", main)
+)

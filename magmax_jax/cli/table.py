@@ -1,4 +1,4 @@
-"""The paper's tables of our runs: `python -m experiments.table RUNS... [--format latex]`."""
+"""The paper's tables of our runs: `magmax table RUNS... [--format latex]`."""
 
 import csv
 import io
@@ -6,15 +6,16 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from magmax_jax.errors import UserError
-from magmax_jax.io.atomic import write_text
+from magmax_jax.cli.command import Command
+from magmax_jax.errors import MAGMAX, Program, UserError
+from magmax_jax.io.atomic import refusing, write_text
+from magmax_jax.registry import COMMANDS, METRICS
 from magmax_jax.report.paper_table import (
     Column,
-    Metric,
     Protocol,
     columns,
     find_runs,
@@ -22,10 +23,10 @@ from magmax_jax.report.paper_table import (
     row_names,
 )
 
-TITLES = {
-    "last": "accuracy after the last task, %",
-    "forgetting": "forgetting, points, mean over the tasks",
-}
+
+def metrics() -> dict[str, str]:
+    """Names of metrics by what command lines call them."""
+    return {metric.flag or name: name for name, metric in METRICS.items()}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,14 @@ class Table:
     """Runs, or folders that hold some at any depth."""
     format: Literal["markdown", "csv", "latex"] = "markdown"
     """csv has a line for each value, with its source."""
-    metric: Metric = "last"
+    metric: Annotated[
+        str,
+        tyro.conf.arg(
+            constructor_factory=lambda: Literal[tuple(metrics())],
+            help_behavior_hint="(default: last)",
+        ),
+    ] = "last"
+    """What the numbers are: accuracies in %, or differences of accuracies in points."""
     protocol: Protocol | None = None
     """agnostic: among all classes; aware: among the task's own; by default as published: agnostic,
     but aware for several data sets, whose mean is taken."""
@@ -45,9 +53,9 @@ class Table:
     """A file to write, instead of the terminal."""
 
 
-def markdown(found: Sequence[Column], metric: Metric) -> str:
+def markdown(found: Sequence[Column], metric: str) -> str:
     """A table of pipes, and a note for each source of published figures."""
-    sources = _sources(found) if metric == "last" else {}
+    sources = _sources(found)
     lines = [["method", *(column.title for column in found)], ["---", *["---:"] * len(found)]]
 
     def beside(percent: float, mark: int) -> str:
@@ -57,15 +65,15 @@ def markdown(found: Sequence[Column], metric: Metric) -> str:
         cells = _cells(found, name, sources, "{:.1f} ± {:.1f} ({})", "{:.1f} ({})", beside)
         lines.append([name, *cells])
     brackets = "; in brackets: published" if sources else ""
-    caption = f"{TITLES[metric]}: mean ± standard deviation (number of seeds){brackets}"
+    caption = f"{_title(metric)}: mean ± standard deviation (number of seeds){brackets}"
     notes = "".join(f"{_raised(number)} {source}\n" for source, number in sources.items())
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     return f"{table}\n{caption}\n" + (f"\n{notes}" if notes else "")
 
 
-def latex(found: Sequence[Column], metric: Metric) -> str:
+def latex(found: Sequence[Column], metric: str) -> str:
     """A tabular of the package booktabs; the notes are comments."""
-    sources = _sources(found) if metric == "last" else {}
+    sources = _sources(found)
     lines = [" & ".join(["method", *(_escaped(column.title) for column in found)])]
     beside = " [{:.1f}$^{{{}}}$]".format
     for name in row_names(found):
@@ -76,13 +84,13 @@ def latex(found: Sequence[Column], metric: Metric) -> str:
     seeds = sorted({len(v) for column in found for v in column.values.values()})
     counts = " or ".join(map(str, seeds))
     return (
-        f"% {TITLES[metric]}: mean and standard deviation over {counts} seeds\n"
+        f"% {_title(metric)}: mean and standard deviation over {counts} seeds\n"
         f"\\begin{{tabular}}{{l{'r' * len(found)}}}\n\\toprule\n{head}\\midrule\n"
         f"{''.join(body)}\\bottomrule\n\\end{{tabular}}\n{notes}"
     )
 
 
-def as_csv(found: Sequence[Column], metric: Metric) -> str:
+def as_csv(found: Sequence[Column], metric: str) -> str:
     """A line for each setting and method; numbers with all their digits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -90,7 +98,7 @@ def as_csv(found: Sequence[Column], metric: Metric) -> str:
     for column in found:
         for name in row_names([column]):
             mean, std, count = mean_std(column.values[name].values())
-            figure = column.published.get(name) if metric == "last" else None
+            figure = column.published.get(name)
             published = (figure.percent, figure.source) if figure else ("", "")
             spread = "" if std is None else std
             writer.writerow([column.title, name, mean, spread, count, *published])
@@ -98,6 +106,12 @@ def as_csv(found: Sequence[Column], metric: Metric) -> str:
 
 
 FORMATS = {"markdown": markdown, "latex": latex, "csv": as_csv}
+
+
+def _title(metric: str) -> str:
+    found = METRICS[metric]
+    mean = "" if found.weighted else ", mean over the tasks"
+    return f"{found.heading[0].lower()}{found.heading[1:]}{mean}"
 
 
 def _cells(
@@ -140,9 +154,9 @@ def _escaped(text: str) -> str:
     return text.replace("_", "\\_").replace("%", "\\%").replace("&", "\\&")
 
 
-def main(argv: list[str]) -> None:
-    """Shows or writes what the command line says."""
-    chosen = tyro.cli(Table, args=argv, prog="python -m experiments.table")
+def main(argv: list[str], program: Program = MAGMAX) -> None:
+    """Prints or writes the table that the command line asks for."""
+    chosen = tyro.cli(Table, args=argv, prog=program.line("table"))
     if not chosen.runs:
         raise UserError("no RUNS are given: name runs, or folders that hold some")
     runs, notes = find_runs(chosen.runs)
@@ -151,11 +165,13 @@ def main(argv: list[str]) -> None:
     if not runs:
         where = ", ".join(map(str, chosen.runs))
         raise UserError(f"{where}: no finished run is there; give runs, or folders that hold some")
-    text = FORMATS[chosen.format](columns(runs, chosen.metric, chosen.protocol), chosen.metric)
+    metric = metrics()[chosen.metric]
+    text = FORMATS[chosen.format](columns(runs, metric, chosen.protocol), metric)
     if chosen.output is None:
         print(text, end="")
         return
-    try:
+    with refusing(chosen.output):
         write_text(chosen.output, text)
-    except OSError as error:
-        raise UserError(f"{chosen.output} cannot be written ({error.strerror})") from None
+
+
+COMMANDS.register("table", Command("Shows finished runs as the paper's tables.", main))

@@ -1,88 +1,115 @@
-"""How far runs are: `python -m experiments.watch RUN [RUN ...]`."""
+"""How far runs are: `magmax watch RUN [RUN ...]`."""
 
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import tyro
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.text import Text
+from rich.table import Table
 
-from magmax_jax.cli.watching import Contents, Follower, Snapshot, overview, screen, snapshot
-from magmax_jax.cli.watching.screen import QUIET
-from magmax_jax.errors import UserError
+from magmax_jax.cli.command import Command
+from magmax_jax.cli.run_status import RunFollower, Status
+from magmax_jax.errors import MAGMAX, Program, UserError
+from magmax_jax.evaluation.metrics import History, last_accuracy
+from magmax_jax.registry import COMMANDS
+from magmax_jax.report.style import title_of
 from magmax_jax.runs.directory import run_directories
+
+QUIET = 300
+"""Seconds without a line after which a run may have stopped."""
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Shows how far runs are, from their directories alone, also of runs on another machine whose
-    disk is shared. Ends when they are finished; ending it earlier does nothing to them."""
+    """Shows how far runs are, from their directories alone, so also of runs on another machine
+    whose disk is shared. Ends when they are finished; ending it earlier does nothing to them."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Runs, or folders that hold some at any depth: these have a line each."""
+    """Runs, or folders that hold some at any depth."""
     every: float = 2.0
     """Seconds between two looks."""
     once: bool = False
-    """Print how it stands and end, as is done where the output is no terminal."""
+    """Print how far they are and end; the default if the output is no terminal."""
     wait: bool = False
-    """Wait for folders and runs that are not there yet."""
+    """Wait for folders and runs that do not exist yet."""
 
 
 class Watcher:
-    """Follows the runs in some folders, those too that appear later."""
+    """Follows the runs in some folders, including runs that appear later."""
 
     def __init__(self, folders: Sequence[Path]):
         self._folders = folders
-        self._followers: dict[Path, Follower] = {}
-        self._seen: dict[Path, tuple[Contents, Snapshot]] = {}
+        self._followers: dict[Path, RunFollower] = {}
 
-    def look(self, now: float) -> list[Snapshot]:
-        """Where every run stands that is there now."""
+    def look(self, now: float) -> list[Status]:
+        """How far every run is that exists at `now`, in seconds since the epoch."""
         found = dict.fromkeys(run for folder in self._folders for run in run_directories(folder))
-        self._followers = {run: self._followers.get(run) or Follower(run) for run in found}
-        for run, follower in self._followers.items():
-            contents = follower.look(now)
-            if run not in self._seen or self._seen[run][0] != contents:
-                self._seen[run] = contents, snapshot(contents)
-        return [self._seen[run][1] for run in found]
+        self._followers = {run: self._followers.get(run) or RunFollower(run) for run in found}
+        return [follower.look(now) for follower in self._followers.values()]
 
-    def is_over(self, runs: Sequence[Snapshot], now: float) -> bool:
+    def is_over(self, runs: Sequence[Status], now: float) -> bool:
         """Whether all is finished. In a folder of runs the next one may be about to start."""
         alone = {run.path for run in runs} >= set(self._folders)
         return bool(runs) and all(
-            run.state == "finished" and (alone or now - (run.written or 0) > QUIET) for run in runs
+            run.state == "finished" and (alone or now - run.written > QUIET) for run in runs
         )
 
 
-def show(runs: Sequence[Snapshot], now: float) -> RenderableType:
-    """One run in full, several with a line each."""
+def show(runs: Sequence[Status], now: float) -> RenderableType:
+    """A line for each run; for a single one also the latest accuracies of every model."""
     if not runs:
-        return Text("waiting for a run to begin")
-    return screen(runs[0], now) if len(runs) == 1 else overview(runs, now)
-
-
-def check(folders: Sequence[Path], runs: Sequence[Snapshot]) -> None:
-    """Raises a UserError if a folder is not there, or none holds a run."""
-    for folder in folders:
-        if not folder.is_dir():
-            raise UserError(
-                f"{folder}: there is no such folder; give a run's, or --wait until it is there"
-            )
-    if not runs:
-        where = ", ".join(map(str, folders))
-        raise UserError(
-            f"{where}: no run is there yet; give the folder of one, or --wait until it begins"
+        return "waiting for a run to begin"
+    table = _table("run", "state", "task", "step", "left", "loss", "best")
+    for run in runs:
+        going_on = run.state not in ("finished", "diverged")
+        silence = now - run.written if going_on else 0.0
+        best = max((h.overall[h.learned] for h in run.agnostic.values()), default=None)
+        table.add_row(
+            str(run.path),
+            run.state + (f", silent for {_time(silence)}" if silence > QUIET else ""),
+            f"{run.task}/{run.tasks or '?'}",
+            f"{run.step}/{run.steps or '?'}",
+            "" if run.seconds_left is None else _time(run.seconds_left),
+            "" if run.loss is None else f"{run.loss:.3f}",
+            "" if best is None else f"{best:.1%}",
         )
+    if len(runs) > 1 or not runs[0].agnostic:
+        return table
+    models = _table("model", "after task", "agnostic", "aware")
+    for label, history in runs[0].agnostic.items():
+        accuracies = _accuracy(history), _accuracy(runs[0].aware.get(label))
+        models.add_row(title_of(label), str(history.learned), *accuracies)
+    note = "accuracy on all test images: agnostic, among all classes; aware, among the task's own"
+    return Group(table, "", models, note)
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for column in others:
+        table.add_column(column, justify="right", overflow="fold")
+    return table
+
+
+def _time(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _accuracy(history: History | None) -> str:
+    found = history and last_accuracy(history, weighted=True)
+    return "" if found is None else f"{found:.1%}"
 
 
 def follow(watcher: Watcher, every: float, console: Console) -> None:
     """Shows the runs until they are finished or Ctrl-C is pressed, and then leaves the last look.
 
-    On the terminal's other screen nothing flickers, and a change of its size leaves no remains.
+    The terminal's alternate screen does not flicker, and resizing it leaves no remains.
     """
     shown: RenderableType = Group()
     with (
@@ -100,20 +127,26 @@ def follow(watcher: Watcher, every: float, console: Console) -> None:
     console.print(shown)
 
 
-def main(argv: list[str]) -> None:
-    """Shows what the command line says."""
-    options = tyro.cli(Watch, args=argv, prog="python -m experiments.watch")
+def main(argv: list[str], program: Program = MAGMAX) -> None:
+    """Shows the runs that the command line names."""
+    options = tyro.cli(Watch, args=argv, prog=program.line("watch"))
     if not options.runs:
         raise UserError("no RUN is given: name runs, or folders that hold some")
     if not options.every > 0:
         raise UserError(f"--every is {options.every}: it is a number of seconds above 0")
-    console = Console(highlight=False)
-    watcher = Watcher(options.runs)
-    now = time.time()
+    console = Console(highlight=False, markup=False)
+    watcher, now = Watcher(options.runs), time.time()
     runs = watcher.look(now)
-    if not options.wait:
-        check(options.runs, runs)
+    for folder in options.runs if not options.wait else ():
+        if not folder.is_dir():
+            raise UserError(f"{folder}: there is no such folder; name one, or --wait for it")
+    if not runs and not options.wait:
+        where = ", ".join(map(str, options.runs))
+        raise UserError(f"{where}: no run is there yet; name another folder, or --wait for a run")
     if options.once or not console.is_terminal or console.is_dumb_terminal:
         console.print(show(runs, now))
     else:
         follow(watcher, options.every, console)
+
+
+COMMANDS.register("watch", Command("Shows how far runs are and what their models can do.", main))

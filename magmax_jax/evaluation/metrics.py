@@ -1,5 +1,8 @@
 """What the accuracies of a run say of learning and forgetting, with the definitions' sources.
 
+Each metric is an entry of `registry.METRICS`. To add one, register a `Metric` with a function of a
+`History`; it then appears in the report, its CSV files and the choices of `magmax table --metric`.
+
 Notation: a_(t,i) is the accuracy on task i after t tasks, of T tasks; a_(0,i) is zero-shot; n_i is
 the number of test images of task i. Every mean over tasks comes in two weightings: weighted by n_i
 (each image counts the same) or not (each task counts the same, as in most papers).
@@ -9,12 +12,14 @@ are yet to come, where papers on class-incremental learning range over the class
 two agree after the last task alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from magmax_jax.evaluation.rows import DOMAIN, Row
+from magmax_jax.registry import METRICS
 
 
 class History(NamedTuple):
@@ -51,7 +56,7 @@ class History(NamedTuple):
 
 
 class Both(NamedTuple):
-    """A measure in both weightings, None where it is not defined.
+    """A metric in both weightings, None where it is not defined.
 
     Attributes:
       weighted: every test image counts the same.
@@ -62,15 +67,46 @@ class Both(NamedTuple):
     task_mean: float | None
 
 
-class Measures(NamedTuple):
-    """All measures of one model; what each is, the functions of these names say."""
+@dataclass(frozen=True)
+class Metric:
+    """A metric of one model over a run: an entry of `registry.METRICS`."""
 
-    last_accuracy: Both
-    incremental_accuracy: Both
-    forgetting: Both
-    backward_transfer: Both
-    forward_transfer: Both
-    intransigence: Both
+    title: str
+    """As a table's heading has it, without the unit."""
+    unit: str
+    """`%` of a share in [0, 1], `points` of a difference of two: what is shown is 100 times it."""
+    definition: str
+    """What it is and who defined it, in a clause that follows the title and a colon."""
+    function: Callable[..., float | None]
+    """`function(history, weighted=...)`, or `function(history, independent, weighted=...)` if it
+    `needs_independent`; None where it is not defined."""
+    weighted: bool = False
+    """Whether papers weight it by images; else every task counts the same."""
+    needs_independent: bool = False
+    """Whether it compares with `finetuned` of a run with method.sequential off."""
+    flag: str = ""
+    """Its name on command lines; by default the one it is registered under."""
+
+    @property
+    def heading(self) -> str:
+        """Title and unit."""
+        return f"{self.title}, {self.unit}"
+
+    def value(
+        self, history: History, weighted: bool, independent: History | None = None
+    ) -> float | None:
+        """The metric of a model; None where it is not defined.
+
+        Args:
+          history: of the model.
+          weighted: every test image counts the same, else every task.
+          independent: of `finetuned` in a run of the same tasks with method.sequential off.
+        """
+        if not self.needs_independent:
+            return self.function(history, weighted=weighted)
+        if independent is None:
+            return None
+        return self.function(history, independent, weighted=weighted)
 
 
 def task_names(rows: Sequence[Row]) -> list[str]:
@@ -107,23 +143,18 @@ def histories(rows: Sequence[Row], protocol: str) -> dict[str, History]:
     }
 
 
-def measure(history: History, independent: History | None = None) -> Measures:
-    """Every measure of one model, in both weightings.
+def measure(history: History, independent: History | None = None) -> dict[str, Both]:
+    """Every metric of one model by its name, in both weightings.
 
     Args:
       history: of the model.
-      independent: of `finetuned` in a run of the same tasks with method.sequential off, against
-        which intransigence is measured.
+      independent: of `finetuned` in a run of the same tasks with method.sequential off, which some
+        metrics compare with.
     """
-
-    def both(function, *arguments) -> Both:
-        return Both(*(function(*arguments, weighted=weighted) for weighted in (True, False)))
-
-    plain = (last_accuracy, incremental_accuracy, forgetting, backward_transfer, forward_transfer)
-    compared = (
-        Both(None, None) if independent is None else both(intransigence, history, independent)
-    )
-    return Measures(*(both(function, history) for function in plain), compared)
+    return {
+        name: Both(*(metric.value(history, weighted, independent) for weighted in (True, False)))
+        for name, metric in METRICS.items()
+    }
 
 
 def last_accuracy(history: History, weighted: bool) -> float | None:
@@ -286,3 +317,65 @@ def _mean(values: np.ndarray, counts: np.ndarray, weighted: bool) -> float | Non
     if not values.size or np.isnan(values).any():
         return None
     return float(np.average(values, weights=counts if weighted else None))
+
+
+METRICS.register(
+    "last_accuracy",
+    Metric(
+        title="Last accuracy",
+        unit="%",
+        definition="on all test images after the last task",
+        function=last_accuracy,
+        weighted=True,
+        flag="last",
+    ),
+)
+METRICS.register(
+    "incremental_accuracy",
+    Metric(
+        title="Incremental accuracy",
+        unit="%",
+        definition="mean, over the run, of the accuracy on the tasks seen (iCaRL)",
+        function=incremental_accuracy,
+        weighted=True,
+    ),
+)
+METRICS.register(
+    "forgetting",
+    Metric(
+        title="Forgetting",
+        unit="points",
+        definition="best accuracy since a task was learned minus the final one, without the last "
+        "task (Chaudhry et al., 2018)",
+        function=forgetting,
+    ),
+)
+METRICS.register(
+    "backward_transfer",
+    Metric(
+        title="Backward transfer",
+        unit="points",
+        definition="final accuracy minus that when learned (Lopez-Paz & Ranzato, 2017)",
+        function=backward_transfer,
+    ),
+)
+METRICS.register(
+    "forward_transfer",
+    Metric(
+        title="Forward transfer",
+        unit="points",
+        definition="accuracy just before a task is learned minus zero-shot's (Lopez-Paz & "
+        "Ranzato, 2017)",
+        function=forward_transfer,
+    ),
+)
+METRICS.register(
+    "intransigence",
+    Metric(
+        title="Intransigence",
+        unit="points",
+        definition="accuracy that independent fine-tuning has on a new task minus the model's",
+        function=intransigence,
+        needs_independent=True,
+    ),
+)

@@ -1,12 +1,13 @@
 """Rows: one measured accuracy each, as `results.jsonl` holds them one a line."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from magmax_jax.io import json_lines
 
 if TYPE_CHECKING:  # rows are read without JAX
     from magmax_jax.evaluation.evaluator import Counts
@@ -89,13 +90,16 @@ def num_rows(scenario: "Scenario", tasks: int, models: int) -> int:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file up to a torn line; none where there is no file."""
-    return list(_read_rows(path)) if path.exists() else []
+    """The rows of a file up to a torn line; none if there is no file."""
+    return to_rows(json_lines.read(path))
 
 
-def _read_rows(path: Path) -> Iterator[Row]:
-    for line in path.read_text().splitlines(keepends=True):
+def to_rows(records: Iterable[json_lines.Record]) -> list[Row]:
+    """Rows from their records, up to the first record that is not a row."""
+    rows = []
+    for record in records:
         try:
-            yield Row(**json.loads(line))
-        except (ValueError, TypeError):
-            return
+            rows.append(Row(**record))
+        except TypeError:
+            break
+    return rows

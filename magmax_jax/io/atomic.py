@@ -4,20 +4,39 @@ import contextlib
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from magmax_jax.errors import UserError
 
 
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A path beside `path` at which to write a file, which replaces `path` if all goes well.
+
+    The file is on the disk before it gets its name. Temporary names are unique, so several
+    processes can write the same file: one of them wins. Names end in ".partial"; only a process
+    that is killed leaves one behind.
+
+    Raises:
+      OSError: the disk refuses.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
+    try:
+        yield partial
+        _sync(partial)
+        os.replace(partial, path)
+        _sync_names(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Makes `text` the content of a file, whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with new_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -28,15 +47,35 @@ def new_directory(output: Path) -> Iterator[Path]:
       UserError: `output` holds something, or the disk refuses.
     """
     check_free(output)
-    with refusing(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    with refusing(output), _room_beside(output) as room:
+        partial = room / output.name
+        partial.mkdir()
+        yield partial
+        partial.chmod(0o755)
+        os.replace(partial, output)
+        _sync_names(output.parent)
+
+
+@contextlib.contextmanager
+def replace_directory(output: Path) -> Iterator[Path]:
+    """An empty directory under a temporary name, which replaces `output` if all goes well.
+
+    Raises:
+      UserError: the disk refuses; `output` is then as it was.
+    """
+    with refusing(output), _room_beside(output) as room:
+        new, old = room / output.name, room / f"{output.name}.old"
+        new.mkdir()
+        yield new
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(output, old)
         try:
-            yield partial
-            partial.chmod(0o755)
-            os.replace(partial, output)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            os.replace(new, output)
+        except OSError:
+            if old.exists():
+                os.replace(old, output)
+            raise
+        _sync_names(output.parent)
 
 
 @contextlib.contextmanager
@@ -52,3 +91,29 @@ def check_free(output: Path) -> None:
     """Raises a UserError if `output` exists and is not an empty directory."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} exists already: choose another directory or remove it")
+
+
+@contextlib.contextmanager
+def _room_beside(output: Path) -> Iterator[Path]:
+    """A temporary directory on the same disk as `output`, removed afterwards."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    room = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        yield room
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Waits until the disk has a file's content."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_names(directory: Path) -> None:
+    """Waits for the names in a directory, which some network file systems cannot do."""
+    with contextlib.suppress(OSError):
+        _sync(directory)

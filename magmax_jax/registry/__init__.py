@@ -10,14 +10,25 @@ so that names can be listed (for `--help`, in messages) before anything slow is 
     def my_rule(share: float = 0.5) -> MergeRule: ...
 """
 
+import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from magmax_jax.registry.registry import Registry
 
-__all__ = ["RULES", "Registry"]
+__all__ = [
+    "COMMANDS",
+    "DATA_SETS",
+    "METRICS",
+    "MODEL_FAMILIES",
+    "REPORT_SECTIONS",
+    "RULES",
+    "Registry",
+]
 
 _RULES = "magmax_jax.merging.rules"
+_SECTIONS = "magmax_jax.report.sections"
 
 RULES: Registry[Callable[..., Any]] = Registry(
     "merge rule",
@@ -45,3 +56,76 @@ RULES: Registry[Callable[..., Any]] = Registry(
     },
 )
 """Factories of merge rules: options -> MergeRule."""
+
+_DATA_SETS = "data/datasets"
+
+DATA_SETS: Registry[Any] = Registry(
+    "data set",
+    {
+        module.name: f"magmax_jax.{_DATA_SETS.replace('/', '.')}.{module.name}"
+        for module in pkgutil.iter_modules([str(Path(__file__).parents[1] / _DATA_SETS)])
+    },
+)
+"""Data sets: each module of `magmax_jax.data.datasets` defines the one of its name."""
+
+MODEL_FAMILIES: Registry[Any] = Registry("model family", {"clip": "magmax_jax.models.clip.family"})
+"""`models.ModelFamily` values, by the `model_type` of their checkpoints' config.json."""
+
+METRICS: Registry[Any] = Registry(
+    "metric",
+    dict.fromkeys(
+        (
+            "last_accuracy",
+            "incremental_accuracy",
+            "forgetting",
+            "backward_transfer",
+            "forward_transfer",
+            "intransigence",
+        ),
+        "magmax_jax.evaluation.metrics",
+    ),
+)
+"""`magmax_jax.evaluation.metrics.Metric`s: learning and forgetting in a run's accuracies."""
+
+REPORT_SECTIONS: Registry[Any] = Registry(
+    "report section",
+    {
+        "summary": f"{_SECTIONS}.summary",
+        "measures": f"{_SECTIONS}.metrics",
+        "over-tasks": f"{_SECTIONS}.over_tasks",
+        "matrices": f"{_SECTIONS}.over_tasks",
+        "forgetting": f"{_SECTIONS}.over_tasks",
+        "classes": f"{_SECTIONS}.classes",
+        "domains": f"{_SECTIONS}.classes",
+        "training": f"{_SECTIONS}.training",
+        "sweep": f"{_SECTIONS}.sweep",
+        "analyses": f"{_SECTIONS}.studies",
+        "conflicts": f"{_SECTIONS}.conflicts",
+        "pruning": f"{_SECTIONS}.pruning",
+        "provenance": f"{_SECTIONS}.provenance",
+        "vectors": f"{_SECTIONS}.vectors",
+        "influence": f"{_SECTIONS}.transfer",
+        "overhead": f"{_SECTIONS}.transfer",
+        "config": f"{_SECTIONS}.reproducibility",
+        "reproduce": f"{_SECTIONS}.reproducibility",
+    },
+)
+"""`magmax_jax.report.section.Section`s: chapters of the report."""
+
+COMMANDS: Registry[Any] = Registry(
+    "command",
+    {
+        "run": "magmax_jax.cli.run",
+        "watch": "magmax_jax.cli.watch",
+        "evaluate": "magmax_jax.cli.evaluate",
+        "analyse": "magmax_jax.cli.analyse",
+        "report": "magmax_jax.cli.report",
+        "grid": "magmax_jax.cli.grid.command",
+        "table": "magmax_jax.cli.table",
+        "prepare": "magmax_jax.cli.prepare",
+        "export": "magmax_jax.cli.export",
+        "merge": "magmax_jax.cli.merge",
+        "inspect": "magmax_jax.cli.merge",
+    },
+)
+"""`magmax_jax.cli.command.Command`s of the program `magmax`."""

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from magmax_jax.config import ExperimentConfig
+from magmax_jax.data.folder_name import folder_of
+from magmax_jax.errors import MAGMAX, Program
 from magmax_jax.evaluation.metrics import History
 from magmax_jax.report.items import Column
-from magmax_jax.report.runs import Run
+from magmax_jax.report.runs import Run, independent
 from magmax_jax.report.style import FLAT
 
 _KINDS = {
@@ -34,6 +36,8 @@ class Group:
 
     title: str
     runs: Sequence[Run]
+    program: Program = MAGMAX
+    """Names the commands that the page shows."""
 
     @property
     def tasks(self) -> list[str]:
@@ -75,16 +79,10 @@ class Group:
     def independent(self, name: str, protocol: str) -> History | None:
         """`finetuned` of a run that learned each task alone; with that run's seed, if there is."""
         seeds = {run.name: run.config.seed for run in self.runs}
-        alone = [
-            other
-            for other in self.runs
-            if not other.config.method.sequential and "finetuned" in other.labels
-        ]
-        alone.sort(key=lambda other: other.config.seed != seeds.get(name))
-        return alone[0].histories(protocol)["finetuned"] if alone else None
+        return independent(self.runs, seeds.get(name), protocol)
 
 
-def grouped(runs: Sequence[Run]) -> list[Group]:
+def grouped(runs: Sequence[Run], program: Program = MAGMAX) -> list[Group]:
     """Runs by their scenarios, in the order in which these come; every run gets a name."""
     found: dict[Any, list[Run]] = {}
     for run in runs:
@@ -93,7 +91,7 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
     for members in found.values():
         named = zip(members, short_names([run.config for run in members]), strict=True)
         named = [replace(run, name=name) for run, name in named]
-        groups.append(Group(_title(members), named))
+        groups.append(Group(_title(members), named, program))
     titles = [group.title for group in groups]
     return [
         replace(g, title=g.title if titles.count(g.title) == 1 else f"{g.title} ({number})")
@@ -155,7 +153,7 @@ def _scenario(run: Run) -> tuple:
     """What runs must share to be compared: the data and how it is divided."""
     scenario = run.config.scenario
     own = scenario.datasets if scenario.kind == "datasets" else scenario.dataset
-    where = scenario.data_dir if scenario.dataset == "folder" else None
+    where = folder_of(scenario.dataset, scenario.data_dir)
     return scenario.kind, own, where, scenario.limit_per_class, tuple(run.tasks)
 
 

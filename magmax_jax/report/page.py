@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from magmax_jax.report.groups import Group
 from magmax_jax.report.items import Column, Figure, Folded, Item, Record, Table
 from magmax_jax.report.render import render
-from magmax_jax.report.sections import SECTIONS
+from magmax_jax.report.section import Section, sections
 from magmax_jax.report.style import DARK, GRID, INK, MUTED, SURFACE, slug
 
 MAX_TOLD = 6
@@ -43,7 +43,7 @@ class Report(NamedTuple):
 
 def compose(groups: Sequence[Group]) -> Report:
     """Makes the page and its figures and tables as files: PNG and SVG, and CSV."""
-    chapters = _named([_chapter(*section, groups) for section in SECTIONS], len(groups) > 1)
+    chapters = _named([_chapter(*named, groups) for named in sections()], len(groups) > 1)
     chapters = [chapter for chapter in chapters if any(chapter.parts.values())]
     files: dict[str, bytes] = {}
     sizes: dict[str, tuple[int, int]] = {}
@@ -117,8 +117,8 @@ def _lead(group: Group, several: bool) -> str:
     return f"{group.title}: {runs}" if several else runs
 
 
-def _chapter(name: str, title: str, items: Any, groups: Sequence[Group]) -> Chapter:
-    return Chapter(name, title, {group.title: items(group) for group in groups})
+def _chapter(name: str, section: Section, groups: Sequence[Group]) -> Chapter:
+    return Chapter(name, section.title, {group.title: section.items(group) for group in groups})
 
 
 def _named(chapters: Sequence[Chapter], several: bool) -> list[Chapter]:

@@ -17,12 +17,11 @@ from magmax_jax.config import (
     MethodConfig,
     ScenarioConfig,
 )
-from magmax_jax.evaluation.metrics import forgetting, last_accuracy
+from magmax_jax.registry import METRICS
 from magmax_jax.report.published_figures import Figure, figures
-from magmax_jax.report.runs import Run, collect
+from magmax_jax.report.runs import Run, collect, independent
 from magmax_jax.runs.directory import RunDirectory
 
-Metric = Literal["last", "forgetting"]
 Protocol = Literal["agnostic", "aware"]
 
 MERGES = {
@@ -51,10 +50,11 @@ class Column:
     setting: ExperimentConfig
     """Of all its runs, without what tells them apart."""
     values: dict[str, dict[int, float]]
+    metric: str = "last_accuracy"
 
     @property
     def published(self) -> dict[str, Figure]:
-        return figures(self.setting)
+        return figures(self.setting, self.metric)
 
 
 def mean_std(values: Iterable[float]) -> tuple[float, float | None, int]:
@@ -79,11 +79,11 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
     return collect(paths, lacking)
 
 
-def columns(runs: Sequence[Run], metric: Metric, protocol: Protocol | None) -> list[Column]:
+def columns(runs: Sequence[Run], metric: str, protocol: Protocol | None) -> list[Column]:
     """The table's columns. Joint training stands in that of every division of its data.
 
     Args:
-      metric: accuracy after the last task, or forgetting.
+      metric: its name in `registry.METRICS`.
       protocol: None is the published one: among all classes, but each data set's own of several.
     """
     found: dict[ExperimentConfig, Column] = {}
@@ -92,17 +92,17 @@ def columns(runs: Sequence[Run], metric: Metric, protocol: Protocol | None) -> l
     for run in runs:
         if not run.config.method.joint:
             key = _setting(run.config)
-            column = found.setdefault(key, Column("", key, {}))
-            _enter(column, run, metric, protocol)
+            column = found.setdefault(key, Column("", key, {}, metric))
+            _enter(column, run, runs, protocol)
     for run in joint:
         identity = _data if whole or run.config.scenario.kind == "datasets" else _setting
         data = identity(run.config)
         same = [column for key, column in found.items() if identity(key) == data]
         if not same:
             key = _setting(run.config)
-            same = [found.setdefault(key, Column("", key, {}))]
+            same = [found.setdefault(key, Column("", key, {}, metric))]
         for column in same:
-            _enter(column, run, metric, protocol)
+            _enter(column, run, runs, protocol)
     _name(list(found.values()))
     return sorted(found.values(), key=lambda column: _place(column.setting.scenario))
 
@@ -118,18 +118,19 @@ def row_names(columns: Sequence[Column]) -> list[str]:
     return sorted(names, key=lambda name: (place(name), name))
 
 
-def _enter(column: Column, run: Run, metric: Metric, protocol: Protocol | None) -> None:
+def _enter(column: Column, run: Run, runs: Sequence[Run], protocol: Protocol | None) -> None:
     apart = run.config.scenario.kind == "datasets"
     chosen = protocol or ("aware" if apart else "agnostic")
+    metric, alone = METRICS[column.metric], None
+    if metric.needs_independent:
+        same = [other for other in runs if _setting(other.config) == column.setting]
+        alone = independent(same, run.config.seed, chosen)
     for label, history in run.histories(chosen).items():
         name = _row_name(run.config.method, label)
         stream = not run.config.method.joint
         if name is None or (name in column.values and label == "zero_shot" and not stream):
             continue
-        if metric == "forgetting":
-            value = forgetting(history, weighted=False)
-        else:
-            value = last_accuracy(history, weighted=not apart)
+        value = metric.value(history, metric.weighted and not apart, alone)
         if value is not None:
             column.values.setdefault(name, {})[run.config.seed] = 100 * float(value)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from magmax_jax.evaluation.metrics import histories
 from magmax_jax.evaluation.rows import Row
+from magmax_jax.io.atomic import new_file
 from magmax_jax.report.axes import Axis, legend
 from magmax_jax.report.lines import lines
 from magmax_jax.report.style import RC
@@ -47,6 +48,5 @@ def plot(rows: Sequence[Row], title: str, path: Path) -> None:
         axes.set_ylim(bottom=0)  # of both, once both are drawn
         legend(axes, columns=5)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        figure.savefig(partial, dpi=150, format="png")
-    partial.replace(path)
+        with new_file(path) as partial:
+            figure.savefig(partial, dpi=150, format="png")

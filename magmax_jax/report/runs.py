@@ -13,6 +13,7 @@ from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.metrics import History, histories, last_accuracy, task_names
 from magmax_jax.evaluation.rows import Row
+from magmax_jax.io import json_lines
 from magmax_jax.report.items import Record
 from magmax_jax.report.style import JOINT
 from magmax_jax.runs.directory import (
@@ -89,7 +90,7 @@ class Run:
     @cached_property
     def steps(self) -> list[Record]:
         """Lines of metrics.jsonl."""
-        return _records(self.path / METRICS)
+        return json_lines.read(self.path / METRICS)
 
     @cached_property
     def about(self) -> dict[str, Any]:
@@ -101,7 +102,7 @@ class Run:
 
     def analysis(self, name: str) -> list[Record]:
         """The records of one analysis; none where it was not made."""
-        return _records(self.path / ANALYSIS / f"{name}.jsonl")
+        return json_lines.read(self.path / ANALYSIS / f"{name}.jsonl")
 
     def counts(self, label: str) -> dict[str, np.ndarray] | None:
         """Counts of a model's latest evaluation by name, or None where none were kept.
@@ -122,6 +123,13 @@ class Run:
     @property
     def class_names(self) -> list[str] | None:
         return self.about.get("classes")
+
+
+def independent(runs: Sequence[Run], seed: int | None, protocol: str) -> History | None:
+    """`finetuned` of a run that learned each task alone; with that seed, if there is one."""
+    alone = [r for r in runs if not r.config.method.sequential and "finetuned" in r.labels]
+    alone.sort(key=lambda run: run.config.seed != seed)
+    return alone[0].histories(protocol)["finetuned"] if alone else None
 
 
 def find(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
@@ -165,14 +173,3 @@ def collect(paths: Sequence[Path], lacking: Callable[[Run], str]) -> tuple[list[
             else:
                 runs.setdefault(directory.resolve(), run)
     return list(runs.values()), notes
-
-
-def _records(path: Path) -> list[Record]:
-    """A file's lines; a line torn by an interruption ends them."""
-    found = []
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found

@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import MAGMAX, Program, UserError
+from magmax_jax.io.atomic import replace_directory
 from magmax_jax.report.groups import grouped
 from magmax_jax.report.picture import plot
 from magmax_jax.report.runs import Run
@@ -16,10 +15,11 @@ PAGE, PICTURE = "index.html", "accuracy.png"
 OURS = {PAGE, PICTURE, "figures", "data"}
 
 
-def build(runs: Sequence[Run], out: Path) -> Path:
+def build(runs: Sequence[Run], out: Path, program: Program = MAGMAX) -> Path:
     """Writes `index.html`, `figures/*.png|svg` and `data/*.csv` into `out`.
 
-    An earlier report there is replaced, except for the `accuracy.png` that a run leaves.
+    An earlier report there is replaced, except for the `accuracy.png` that a run leaves. `program`
+    names the commands that the page shows.
 
     Returns:
       the page.
@@ -30,9 +30,9 @@ def build(runs: Sequence[Run], out: Path) -> Path:
     from magmax_jax.report.page import compose
 
     check(out)
-    groups = grouped(runs)
+    groups = grouped(runs, program)
     report = compose(groups)
-    with _replacing(out) as folder:
+    with replace_directory(out) as folder:
         for name, content in report.files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
@@ -51,23 +51,3 @@ def check(out: Path) -> None:
     there = os.listdir(out) if out.exists() else []
     if any(name not in OURS and not name.endswith(".partial") for name in there):
         raise UserError(f"{out} holds other things than a report: choose another --out")
-
-
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """An empty folder beside `out` that takes its place if all goes well."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as room:
-            new, old = Path(room) / "new", Path(room) / "old"
-            new.mkdir()
-            yield new
-            if out.exists():
-                os.replace(out, old)
-            try:
-                os.replace(new, out)
-            except OSError:
-                os.replace(old, out)
-                raise
-    except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror or error})") from None

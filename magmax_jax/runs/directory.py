@@ -11,12 +11,14 @@ from typing import Any
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.rows import DOMAIN, Row, read_rows
-from magmax_jax.io.atomic import write_text
+from magmax_jax.io import json_lines
 
 CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints", "report"
 TASKS, METRICS, ABOUT, COUNTS = "tasks", "metrics.jsonl", "about.json", "counts"
 SWEEP, ANALYSIS = "sweep.jsonl", "analysis"
 PARTIAL = f"{CONFIG}.partial"
+PATHS = ("model.source", "scenario.data_dir")
+"""Fields of the configuration that may name a directory."""
 
 
 class RunDirectory:
@@ -140,15 +142,12 @@ class RunDirectory:
         """Adds rows to `results.jsonl`, all of one evaluation in one write."""
         if not self.writes:
             return
-        with (self.path / ROWS).open("a") as file:
-            file.write(_lines(rows))
-            file.flush()
-            os.fsync(file.fileno())
+        json_lines.append(self.path / ROWS, map(dataclasses.asdict, rows))
 
     def keep(self, rows: Iterable[Row]) -> None:
         """Makes these the rows of `results.jsonl`, all at once."""
         if self.writes:
-            write_text(self.path / ROWS, _lines(rows))
+            json_lines.write(self.path / ROWS, map(dataclasses.asdict, rows))
 
     def rows(self) -> list[Row]:
         """The rows written so far; a line torn by an interruption ends them."""
@@ -157,7 +156,7 @@ class RunDirectory:
     def keep_swept(self, rows: Iterable[Row]) -> None:
         """Makes these the rows of `sweep.jsonl`, all at once."""
         if self.writes:
-            write_text(self.path / SWEEP, _lines(rows))
+            json_lines.write(self.path / SWEEP, map(dataclasses.asdict, rows))
 
     def swept(self) -> list[Row]:
         """The rows of a sweep of scales, if there was one."""
@@ -181,10 +180,6 @@ class RunDirectory:
             return None
 
 
-def _lines(rows: Iterable[Row]) -> str:
-    return "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows)
-
-
 def run_directories(path: Path) -> Iterator[Path]:
     """The directory itself if it is a run's, else those of the runs in it, at any depth, by name.
 
@@ -203,5 +198,11 @@ def _differences(stored: Any, ours: Any, where: str = "") -> Iterator[str]:
         for name in stored.keys() | ours.keys():
             inner = f"{where}.{name}" if where else name
             yield from _differences(stored.get(name), ours.get(name), inner)
-    elif stored != ours:
+    elif stored != ours and not (where in PATHS and _same_directory(stored, ours)):
         yield f"{where or 'all of it'}: {stored} there, {ours} here"
+
+
+def _same_directory(stored: Any, ours: Any) -> bool:
+    """Whether both are paths of one directory, as where it was moved and a link stays behind."""
+    named = isinstance(stored, str) and isinstance(ours, str)
+    return named and os.path.isdir(stored) and os.path.realpath(stored) == os.path.realpath(ours)

@@ -1,6 +1,5 @@
 """Evaluations on their way into a run's directory, each once however often it is interrupted."""
 
-import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row, num_rows_of_one, rows_of
+from magmax_jax.io.atomic import new_file
 from magmax_jax.io.safetensors.writer import FileWriter
 from magmax_jax.merging import merged
 from magmax_jax.runs.build import RunParts
@@ -74,19 +74,15 @@ def write_counts(path: Path, counts: Counts) -> None:
     """One evaluation's counts, in the smallest unsigned integers that hold them, all at once."""
     arrays = {name: _narrow(np.asarray(array)) for name, array in counts._asdict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_suffix(".partial")
-    partial_path.unlink(missing_ok=True)  # an interrupted one
-    writer = FileWriter(partial_path, {name: (a.dtype, a.shape) for name, a in arrays.items()})
-    try:
-        for name, array in arrays.items():
-            writer.write(name, array)
-        writer.close({})
-        with partial_path.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial_path, path)
-    except BaseException:
-        writer.abandon()
-        raise
+    with new_file(path) as partial_path:
+        writer = FileWriter(partial_path, {name: (a.dtype, a.shape) for name, a in arrays.items()})
+        try:
+            for name, array in arrays.items():
+                writer.write(name, array)
+            writer.close({})
+        except BaseException:
+            writer.abandon()
+            raise
 
 
 def counts_bytes(parts: RunParts) -> int:

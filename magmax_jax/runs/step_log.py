@@ -1,7 +1,6 @@
 """What every step measured: lines of `metrics.jsonl`, and the boards that show them."""
 
 import importlib
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from magmax_jax.errors import UserError
-from magmax_jax.io.atomic import write_text
+from magmax_jax.io import json_lines
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.training import Metrics
 
@@ -42,8 +41,8 @@ class StepLog:
         self._writes: list[Write] = []
         if not out.writes:
             return
-        lines = out.metrics.read_text().splitlines(keepends=True) if out.metrics.exists() else []
-        write_text(out.metrics, "".join(line for line in lines if _step(line) <= done))
+        kept = [line for line in json_lines.read(out.metrics) if _step(line) <= done]
+        json_lines.write(out.metrics, kept)
         self._writes = [_BOARDS[board](out.path, name) for board in boards]
         self._file = out.metrics.open("a")
 
@@ -66,18 +65,15 @@ class StepLog:
         where = {"task": task, "step": step + 1, "total_step": self._done}
         # JSON has no word for what is not finite.
         line = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
-        self._file.write(json.dumps(where | line) + "\n")
+        self._file.write(json_lines.to_text([where | line]))
         self._file.flush()
         for write in self._writes:
             write(self._done, {"task": task} | numbers)
 
 
-def _step(line: str) -> float:
-    """The total step of a line, infinity of a torn one."""
-    try:
-        return json.loads(line)["total_step"]
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+def _step(line: json_lines.Record) -> float:
+    """The total step of a line; infinity if it has none."""
+    return line.get("total_step", math.inf)
 
 
 def check_boards(boards: Sequence[Board]) -> None:

@@ -1,6 +1,7 @@
 """`python -m experiments.grid`: which cells there are, which run, and what becomes of them."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import experiments
 from magmax_jax.cli.grid import cells as one
 from magmax_jax.cli.grid import command as grids
 from magmax_jax.cli.grid.command import main, parse, select
@@ -153,9 +155,10 @@ def test_help_lists_the_grids_and_what_one_holds(capsys):
         assert all(word in shown for word in words)
 
 
+@pytest.mark.slow
 def test_cells_run_are_skipped_when_done_and_run_anew_when_changed(small, tmp_path, capsys):
     argv = ["small", "--only", "digits/[se]*", "--out", str(tmp_path)]
-    main(argv)
+    main(argv, experiments.PROGRAM)
     shown = capsys.readouterr().out
     assert "[2/2] digits/ewc/seed-1" in shown and "$ python -m experiments.run --config" in shown
     [cell, other] = chosen(*argv)
@@ -191,6 +194,7 @@ def test_a_failed_cell_is_reported_and_stops_no_other(small, tmp_path, capsys):
     assert one.state(good, tmp_path / "out") == "done"
 
 
+@pytest.mark.slow
 def test_a_grid_with_a_failed_cell_exits_with_one(small, tmp_path):
     argv = ["small", "--only", "sequential", "--out", str(tmp_path), "--train.learning-rate=1e30"]
     with pytest.raises(SystemExit) as ended:
@@ -198,6 +202,7 @@ def test_a_grid_with_a_failed_cell_exits_with_one(small, tmp_path):
     assert ended.value.code == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_the_cell_save_and_the_grid_tell_how_to_go_on(number, tmp_path, tiny_clip):
     argv = f"smoke --only sequential/seed-1 --model.source {tiny_clip} --model.image-size None"
@@ -224,7 +229,8 @@ def test_a_signal_lets_the_cell_save_and_the_grid_tell_how_to_go_on(number, tmp_
 def test_one_cell_is_not_run_twice_at_the_same_time(small, tmp_path):
     cell = small()[0].with_seed(1)
     one.prepare(cell, tmp_path)
-    with one.relayed() as relay, one._locked(one.lock_of(cell, tmp_path)):
+    with one.relayed() as relay, one.lock_of(cell, tmp_path).open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
         assert one.state(cell, tmp_path) == "running"
         outcome = relay.run(["false"], one.lock_of(cell, tmp_path))
         assert outcome.code == one.ELSEWHERE and not outcome.failed

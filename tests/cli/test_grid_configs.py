@@ -1,10 +1,12 @@
-"""Every configuration of every grid, two steps each, with a dummy model and generated data."""
+"""Every configuration of every grid with a dummy model and generated data.
+
+All are built; of each kind of scenario and method one is trained for two steps, too.
+"""
 
 from dataclasses import replace
 from functools import cache
 from itertools import islice
 
-import jax
 import numpy as np
 import pytest
 
@@ -12,39 +14,20 @@ from magmax_jax.config import ExperimentConfig, ModelConfig
 from magmax_jax.evaluation.rows import num_rows_of_one, rows_of
 from magmax_jax.merging import fold, merged
 from magmax_jax.runs import build as assembly
-from magmax_jax.runs.merge_specs import parse_merges
-from magmax_jax.scenarios import Head, build_scenario
+from magmax_jax.runs.build import RunParts
+from magmax_jax.runs.merge_specs import Merge, parse_merges
+from magmax_jax.scenarios import Head, Scenario, build_scenario
 from magmax_jax.scenarios import build as building
 from magmax_jax.sharding import one_device
 from magmax_jax.training import fine_tune
 from tests.cli.generated import all_cells, source
 
 CELLS = all_cells()
-
+TRAINED = {(cell.config.scenario.kind, cell.method): name for name, cell in CELLS.items()}
 
 LAYOUT = one_device()
 make_trainer, build_regularizer = cache(assembly.make_trainer), cache(assembly.build_regularizer)
 """Cells whose programs are the same share them, as the tasks of one run do."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Programs that are traced anew in every cell are compiled once, too."""
-    changes = {
-        "jax_disable_most_optimizations": True,
-        "jax_enable_compilation_cache": True,
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("xla")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: jax.config.values[name] for name in changes}
-    for name, value in changes.items():
-        jax.config.update(name, value)
-    jax.experimental.compilation_cache.compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    jax.experimental.compilation_cache.compilation_cache.reset_cache()
 
 
 def shrunk(config: ExperimentConfig, model: str) -> ExperimentConfig:
@@ -58,19 +41,48 @@ def shrunk(config: ExperimentConfig, model: str) -> ExperimentConfig:
     )
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_a_cell_learns_merges_and_evaluates(name, tiny_clip, monkeypatch):
+@pytest.fixture
+def built(tiny_clip, monkeypatch):
+    """Makes the parts of a cell's run; programs that cells have in common are traced once."""
     monkeypatch.setattr(building, "load_source", source)
     monkeypatch.setattr(assembly, "make_trainer", make_trainer)
     monkeypatch.setattr(assembly, "build_regularizer", build_regularizer)
-    config = shrunk(CELLS[name].config, str(tiny_clip))
-    scenario = build_scenario(config.scenario, config.seed)
-    # The dummy's tokens are bytes, of which gtsrb's names have more than it takes.
-    heads = [
-        Head(tuple(n[:20] for n in head.class_names), head.templates) for head in scenario.heads
-    ]
-    scenario = replace(scenario, heads=tuple(heads))
-    parts = assembly.build_run(config, scenario, LAYOUT)
+
+    def build(name: str) -> tuple[Scenario, RunParts]:
+        config = shrunk(CELLS[name].config, str(tiny_clip))
+        scenario = build_scenario(config.scenario, config.seed)
+        # The dummy's tokens are bytes, of which gtsrb's names have more than it takes.
+        heads = [
+            Head(tuple(n[:20] for n in head.class_names), head.templates) for head in scenario.heads
+        ]
+        scenario = replace(scenario, heads=tuple(heads))
+        return scenario, assembly.build_run(config, scenario, LAYOUT)
+
+    return build
+
+
+def check_merges(name: str, config: ExperimentConfig) -> dict[str, Merge]:
+    merges = parse_merges(config, clip_entries=100_000)
+    assert (len(merges) == 4) == (CELLS[name].method in ("sequential", "independent")), name
+    return merges
+
+
+def test_every_cell_is_built(built):
+    distinct = {(cell.config.scenario, cell.config.method.joint): n for n, cell in CELLS.items()}
+    for name, cell in CELLS.items():
+        check_merges(name, cell.config)
+    for name in distinct.values():
+        scenario, parts = built(name)
+        for task in (1, len(parts.tasks)):
+            batch = next(iter(parts.train_batches(task, 1)))
+            learned = np.asarray(parts.objective(task).classes)
+            assert learned[batch.label[batch.mask]].all(), name
+        assert num_rows_of_one(scenario) > 0, name
+
+
+@pytest.mark.parametrize("name", TRAINED.values())
+def test_a_cell_learns_merges_and_evaluates(name, built):
+    scenario, parts = built(name)
     theta, memory = parts.theta_0, parts.regularizer.init(parts.theta_0)
     for task in (1, len(parts.tasks)):  # the last is the first where all are learned at once
         objective, batches = parts.objective(task), list(islice(parts.train_batches(task, 2), 2))
@@ -86,9 +98,7 @@ def test_a_cell_learns_merges_and_evaluates(name, tiny_clip, monkeypatch):
         assert len(losses) == 2 and np.isfinite(losses).all()
         placed = map(parts.trainer.place, batches)
         memory = parts.regularizer.consolidate(memory, theta, placed, objective)
-    merges = parse_merges(config, clip_entries=100_000)
-    assert (len(merges) == 4) == (CELLS[name].method in ("sequential", "independent"))
-    for rule, scales in merges.values():
+    for rule, scales in check_merges(name, CELLS[name].config).values():
         state = fold(rule, rule.init(parts.theta_0), theta, parts.theta_0)
         theta = merged(rule, state, parts.theta_0, scales[0])
     (counts,) = parts.test.evaluate([theta], parts.test.batches)

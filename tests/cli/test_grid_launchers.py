@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from magmax_jax.cli.grid import cells as one
-from magmax_jax.cli.grid.launchers import Launcher, _devices
+from magmax_jax.cli.grid.launchers import Launcher, visible_gpus
 from magmax_jax.cli.grid.settings import Cell
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
 from magmax_jax.errors import UserError
@@ -72,6 +72,7 @@ def assert_one_failed(outcomes, cells, out):
     assert bad.failed and "/nowhere" in bad.reason
 
 
+@pytest.mark.slow
 def test_local_jobs_run_side_by_side_and_a_failed_one_fails_alone(cells, tmp_path, capsys):
     outcomes = Launcher("local", jobs=2).run(cells, tmp_path)
     assert_one_failed(outcomes, cells, tmp_path)
@@ -83,6 +84,7 @@ def test_local_jobs_run_side_by_side_and_a_failed_one_fails_alone(cells, tmp_pat
     assert any("--config" in log and "zero_shot" in log for log in logs)
 
 
+@pytest.mark.slow
 def test_slurm_jobs_are_an_array_that_runs_the_same_command(cells, slurm):
     outcomes = Launcher("slurm", jobs=2, partition="gpu", gpus_per_node=1, timeout_min=60).run(
         cells, slurm / "out"
@@ -103,10 +105,13 @@ def test_what_slurm_refuses_is_one_sentence(cells, slurm):
 
 def test_a_job_of_several_nodes_is_one_run_of_a_process_a_gpu(cells, slurm):
     launcher = Launcher("slurm", nodes=2, gpus_per_node=4, slurm=("account=me", "qos=long"))
-    executor = launcher.executor(slurm / "jobs")
     job = launcher.job(cells[0], slurm / "out")
     assert job.command[-1] == "--distributed"
-    text = executor._executor._make_submission_file_text("true", "id")
+    sbatch = slurm / "bin" / "sbatch"
+    sbatch.write_text(f'#!/bin/bash\ncp "$1" {slurm}/submitted.sh\necho full >&2\nexit 1\n')
+    with pytest.raises(UserError, match=r"sbatch refuses the jobs .*full"):  # nothing is run
+        launcher.run(cells, slurm / "out")
+    text = (slurm / "submitted.sh").read_text()
     for option in ("nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "account=me", "qos=long"):
         assert f"#SBATCH --{option}\n" in text
     assert "--distributed" not in Launcher("slurm").job(cells[0], slurm / "out").command
@@ -120,21 +125,26 @@ def test_where_there_is_no_slurm_nothing_is_left_behind(cells, tmp_path, monkeyp
 
 
 def test_jobs_at_the_same_time_get_different_gpus(monkeypatch):
+    jobs = Launcher("local", jobs=2, gpus_per_node=2)
+
+    def visible(slot: int, launcher: Launcher = jobs) -> str | None:
+        return visible_gpus(launcher, slot)["CUDA_VISIBLE_DEVICES"]
+
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    launcher = Launcher("local", jobs=2, gpus_per_node=2)
-    assert [_devices(launcher, slot)["CUDA_VISIBLE_DEVICES"] for slot in (0, 1)] == ["0,1", "2,3"]
+    assert [visible(0), visible(1)] == ["0,1", "2,3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,9")
-    assert [_devices(launcher, slot)["CUDA_VISIBLE_DEVICES"] for slot in (0, 1)] == ["4,5", "6,9"]
+    assert [visible(0), visible(1)] == ["4,5", "6,9"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
     with pytest.raises(UserError, match="fewer than the 4 GPUs"):
-        _devices(launcher, 0)
+        visible(0)
     # submitit hides all of them where it is not told how many.
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert _devices(Launcher("local"), 0) == {"CUDA_VISIBLE_DEVICES": None}
+    assert visible(0, Launcher("local")) is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    assert _devices(Launcher("local"), 0) == {"CUDA_VISIBLE_DEVICES": "7"}
+    assert visible(0, Launcher("local")) == "7"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole_group", [False, True], ids=["kill", "ctrl-c"])
 def test_a_signal_lets_local_jobs_save(whole_group, tiny_clip, tmp_path):
     argv = f"smoke --only sequential/seed-1 --model.source {tiny_clip} --model.image-size None"

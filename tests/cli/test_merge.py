@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import magmax_jax as mm
-from magmax_jax.cli.merge import main
+from magmax_jax.cli.main import main
 from tests.helpers.imports import SLOW, imported
 
 
@@ -68,15 +68,6 @@ def test_it_never_writes_over_a_model(tiny_clip, finetuned, tmp_path, capsys):
     assert main(["merge", *arguments, "--output", str(tmp_path)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["precious"]
-
-
-@pytest.mark.parametrize("words", ["--help", "merge --help", "inspect --help"])
-def test_help_imports_nothing_slow(words):
-    assert not imported("-m", "magmax_jax", *words.split()) & SLOW
-
-
-def test_wrong_flags_are_refused_before_anything_slow_is_imported():
-    assert not imported("-m", "magmax_jax", "merge", "--scale", "large", code=2) & SLOW
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`python -m experiments.watch`: runs written step by step, and what a look at them shows."""
+"""`magmax watch`: runs written step by step, and what a look at them shows."""
 
 import dataclasses
 import io
@@ -9,15 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from magmax_jax.cli import watch
-from magmax_jax.cli.watching import Follower, JsonLines, overview, screen, snapshot
-from magmax_jax.cli.watching.screen import Sparkline, duration
+from magmax_jax.cli.run_status import RunFollower, Status
 from magmax_jax.config import ExperimentConfig, MethodConfig
 from magmax_jax.errors import exit_code
+from magmax_jax.evaluation.metrics import last_accuracy
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.io.atomic import write_text
 from magmax_jax.runs.directory import METRICS, RunDirectory
@@ -85,88 +83,73 @@ def run(tmp_path) -> Writer:
     return Writer(tmp_path / "run")
 
 
-def look(run: Writer, follower: Follower | None = None, now: float = NOW):
-    return snapshot((follower or Follower(run.path)).look(now))
+def look(run: Writer, follower: RunFollower | None = None, now: float = NOW) -> Status:
+    return (follower or RunFollower(run.path)).look(now)
 
 
-def text(shown, width: int = 80) -> str:
+def text(shown, width: int = 200) -> str:
     console = Console(file=io.StringIO(), width=width)
     console.print(shown)
     return console.file.getvalue()
 
 
 def shown(run: Writer, now: float = NOW, width: int = 200) -> str:
-    return text(screen(look(run, now=now), now), width)
+    return text(watch.show([look(run, now=now)], now), width)
+
+
+def lines(told: str) -> dict[str, list[str]]:
+    """Words of each line by the first one."""
+    return {line.split()[0]: line.split()[1:] for line in told.splitlines() if line.strip()}
 
 
 def test_a_run_is_followed_from_its_start_to_its_end(run):
-    follower = Follower(run.path)
+    follower = RunFollower(run.path)
 
     def where():
         now = look(run, follower)
-        return now.state, now.task, now.step, now.evaluated
+        return now.state, now.task, now.step
 
-    assert where() == ("starting", 1, 0, 0)
-    assert "starting: zero-shot accuracy comes first" in shown(run)
+    assert where() == ("starting", 1, 0)
     run.evaluate(0, "zero_shot")
-    assert where() == ("starting", 1, 0, 0)
-    assert "starting task 1 of 3" in shown(run)
+    assert where() == ("starting", 1, 0)
     run.train(1, (1, 2, 3))
-    assert where() == ("training", 1, 3, 0)
+    assert where() == ("training", 1, 3)
     run.train(1, (4,))
-    assert where() == ("evaluating", 1, 4, 0)
+    assert where() == ("evaluating", 1, 4)
     run.evaluate(1, "finetuned")
-    assert where() == ("evaluating", 1, 4, 1)
-    assert "evaluating after task 1 of 3: 1 of 2 models" in shown(run)
+    assert where() == ("evaluating", 1, 4)
     run.evaluate(1, "max_magnitude")
-    assert where() == ("starting", 2, 0, 0)
+    assert where() == ("starting", 2, 0)
     run.train(2, (1,))
-    assert where() == ("training", 2, 1, 0)
+    assert where() == ("training", 2, 1)
     run.train(2, (2, 3, 4))
     run.evaluate(2)
     run.train(3, (1, 2, 3, 4))
     run.evaluate(3, "finetuned")
-    assert where() == ("evaluating", 3, 4, 1)
+    assert where() == ("evaluating", 3, 4)
     run.evaluate(3, "max_magnitude")
-    assert where() == ("finished", 3, 4, 2)
-    assert "finished, 3 tasks" in shown(run)
+    assert where() == ("finished", 3, 4)
 
 
-def test_the_screen_of_a_run_in_training(run):
+def test_a_run_in_training_shows_its_step_time_left_and_last_accuracies(run):
     run.evaluate(0, "zero_shot")
     run.train(1, (1, 2, 3, 4))
     run.evaluate(1)
     run.train(2, (1, 2, 3), loss=0.5)
-    (run.path / "checkpoints" / "5").mkdir(parents=True)
-    (run.path / "checkpoints" / "9.orbax-checkpoint-tmp").mkdir()
-    os.utime(run.path / "checkpoints" / "5", (NOW - 120, NOW - 120))
-    told = shown(run, NOW + 12)
-    assert "training task 2 of 3" in told
-    assert "digits, class-incremental; sequential fine-tuning" in told
-    assert "7/12 steps" in told and "3/4 steps" in told
+    told = lines(shown(run, NOW + 12))
     # 5 steps of 2 s; the 60 s before task 2 were an evaluation, and two are to come
-    assert "2 min left" in told and "2 s left" in told and ">" not in told
-    assert "loss 0.500" in told and "rate 1.0e-05" in told and "5 images/s" in told
-    assert "last line 12 s ago, checkpoint 5 2 min ago" in told
-    lines = {line.split()[0]: line.split()[1:] for line in told.splitlines() if line.strip()}
-    assert lines["zero-shot"] == ["20.0%", "30.0%"]
-    assert lines["max_magnitude@0.5"] == ["50.0%", "+30.0", "60.0%"]
+    assert told[str(run.path)] == ["training", "2/3", "3/4", "0:02:10", "0.500", "50.0%"]
+    assert told["zero-shot"] == ["0", "20.0%", "30.0%"]
+    assert told["max_magnitude@0.5"] == ["1", "50.0%", "60.0%"]
+    assert told["last"] == ["fine-tuned", "1", "40.0%", "50.0%"]
 
 
-def test_forgetting_is_that_of_the_tasks_so_far(run):
-    run.evaluate(0, "zero_shot")
-    for task in (1, 2):
-        run.train(task, range(1, 5))
-        run.evaluate(task)
-    model = look(run).models[-1]
-    assert (model.label, model.after) == ("max_magnitude@0.5", 2)
-    assert model.change == pytest.approx(0.1) and model.forgetting == pytest.approx(-0.1)
-
-
-def test_before_an_evaluation_was_timed_there_is_at_least_so_much_left(run):
+def test_before_an_evaluation_was_timed_the_steps_alone_are_left(run):
     run.evaluate(0, "zero_shot")
     run.train(1, (1, 2, 3))
-    assert "> 18 s left" in shown(run)  # 9 steps of 2 s
+    assert look(run).seconds_left == 9 * 2
+    run.whole()
+    assert look(run).seconds_left is None
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
@@ -175,10 +158,10 @@ def test_nothing_is_wider_than_the_terminal_or_cut_off(run, width):
     run.train(1, (1, 2, 3, 4))
     run.evaluate(1)
     run.train(2, (1, 2, 3))
-    path = Path("run")  # the paths of tests are long
-    told = text(screen(dataclasses.replace(look(run), path=path), NOW), width)
+    short = dataclasses.replace(look(run), path=Path("run"))  # the paths of tests are long
+    told = text(watch.show([short], NOW), width)
     assert max(map(len, told.splitlines())) <= width and "…" not in told
-    for words in ("max_magnitude@0.5", "+30.0", "images/s", "2 min left", "forgetting"):
+    for words in ("training", "2/3", "0:02:10", "max_magnitude@0.5", "50.0%"):
         assert words in told
 
 
@@ -186,113 +169,76 @@ def test_a_pipe_that_knows_ascii_alone_gets_ascii(run):
     run.evaluate(0, "zero_shot")
     run.train(1, (1, 2))
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    Console(file=file, width=100).print(screen(look(run), NOW), overview([look(run)], NOW))
+    Console(file=file, width=100).print(watch.show([look(run)], NOW))
     file.flush()
-    assert b"loss 1.000" in file.buffer.getvalue()
+    assert b"1.000" in file.buffer.getvalue()
 
 
-def test_silence_is_told(run):
+def test_silence_is_reported(run):
     run.train(1, (1, 2))
-    assert "may have stopped" not in shown(run, NOW + 299)
-    assert "nothing for 6 min: it may have stopped" in shown(run, NOW + 360)
-    assert "quiet" in text(overview([look(run)], NOW + 360))
+    assert "silent" not in shown(run, NOW + 300)
+    assert "training, silent for 0:06:00" in shown(run, NOW + 360)
+    run.whole()
+    assert "silent" not in shown(run, NOW + 360)
 
 
-def test_a_loss_that_is_not_finite_is_told(run):
+def test_a_loss_that_is_not_finite_is_reported(run):
     run.train(1, (1, 2))
-    run.train(1, (3,), loss=float("nan"))
-    assert "diverged in task 1 of 3: a loss is not finite" in shown(run)
+    run.train(1, (3,), loss=None)  # as the run writes it: JSON has no NaN
+    assert "diverged" in shown(run)
 
 
 def test_a_run_that_goes_on_from_a_checkpoint_loses_steps_and_rows(run):
-    follower = Follower(run.path)
+    follower = RunFollower(run.path)
     run.evaluate(0, "zero_shot")
     run.train(1, (1, 2, 3, 4))
-    run.evaluate(1, "finetuned")
+    run.evaluate(1)
     run.train(2, (1, 2, 3))
-    assert look(run, follower).total_step == 7
-    kept = (run.path / METRICS).read_text().splitlines(keepends=True)[:5]
+    assert (look(run, follower).task, look(run, follower).step) == (2, 3)
+    kept = (run.path / METRICS).read_text().splitlines(keepends=True)[:3]
     write_text(run.path / METRICS, "".join(kept))
     run.out.keep(row for row in run.out.rows() if row.after_task == 0)
     now = look(run, follower)
-    assert (now.total_step, now.step) == (5, 1) and len(now.models) == 1
-    run.train(2, (2, 3, 4), loss=0.25)
-    assert look(run, follower).losses == (1.0, 0.25, 0.25, 0.25)
+    assert (now.state, now.task, now.step) == ("training", 1, 3) and list(now.agnostic) == [
+        "zero_shot"
+    ]
+    run.train(1, (4,), loss=0.25)
+    assert look(run, follower).loss == 0.25
 
 
 def test_a_run_that_starts_again_is_seen_from_its_start(run):
-    follower = Follower(run.path)
+    follower = RunFollower(run.path)
     assert look(run.whole(), follower).state == "finished"
     run.out.start(CONFIG)
     now = look(run, follower)
-    assert (now.state, now.task, now.models, now.losses) == ("starting", 1, (), ())
+    assert (now.state, now.task, now.agnostic, now.loss) == ("starting", 1, {}, None)
 
 
 @pytest.mark.parametrize("joint", [False, True], ids=["stream", "joint"])
-def test_a_run_that_does_not_tell_about_itself_is_shown_as_far_as_it_goes(tmp_path, joint):
+def test_a_run_without_a_manifest_is_shown_as_far_as_it_goes(tmp_path, joint):
     config = dataclasses.replace(CONFIG, method=MethodConfig(joint=joint))
     run = Writer(tmp_path / "old", config, tells=False)
     run.evaluate(0, "zero_shot")
     run.train(1, (1, 2, 3))
-    told = shown(run)
-    assert f"training task 1 of {1 if joint else 3}" in told and "3 steps" in told
-    assert f"cifar100, class-incremental; {'joint' if joint else 'sequential'}" in told
+    tasks = 1 if joint else 3
+    assert lines(shown(run))[str(run.path)] == ["training", f"1/{tasks}", "3/?", "1.000", "20.0%"]
     run.evaluate(1, "finetuned")
     assert look(run).state == ("finished" if joint else "evaluating")
 
 
-def test_another_machines_clock_does_not_make_news_old(run):
-    follower = Follower(run.path)
+def test_the_clock_of_the_writing_machine_does_not_matter(run):
+    follower = RunFollower(run.path)
     run.train(1, (1,))
     look(run, follower, NOW + 1000)
     run.train(1, (2,))  # dated long ago
-    assert look(run, follower, NOW + 1010).written == NOW + 1000
+    assert look(run, follower, NOW + 1010).written == NOW + 1010
+    assert look(run, follower, NOW + 2000).written == NOW + 1010
     run.date(NOW + 9000)
-    assert look(run, Follower(run.path), NOW).written == NOW  # nor lets it come from the future
-
-
-def test_torn_lines_wait_until_they_are_whole(tmp_path):
-    lines = JsonLines(tmp_path / "lines.jsonl")
-    assert lines.look() == (False, [])
-    lines.path.write_text('{"a": 1}\n{"a"')
-    assert lines.look()[1] == [{"a": 1}]
-    assert lines.look() == (False, [])
-    with lines.path.open("a") as file:
-        file.write(": 2}\n\0\0\0\n")  # as a shared disk shows what has not arrived
-    assert lines.look() == (False, [{"a": 2}])
-    text = lines.path.read_bytes().replace(b"\0\0\0", b'{"a": 3}')
-    lines.path.write_bytes(text)  # in place, as it arrives
-    assert lines.look() == (False, [{"a": 3}])
-
-
-def test_only_what_was_added_is_read(tmp_path, monkeypatch):
-    lines = JsonLines(tmp_path / "lines.jsonl")
-    lines.path.write_text("".join(json.dumps({"a": i}) + "\n" for i in range(1000)))
-    assert len(lines.look()[1]) == 1000
-    parsed = []
-    monkeypatch.setattr(json, "loads", lambda line: parsed.append(line) or {})
-    with lines.path.open("a") as file:
-        file.write('{"a": 1000}\n')
-    assert lines.look() == (False, [{}]) and parsed == [b'{"a": 1000}\n']
-
-
-def test_files_that_were_replaced_cut_or_taken_away_are_read_anew(tmp_path):
-    lines = JsonLines(tmp_path / "lines.jsonl")
-    lines.path.write_text('{"a": 1}\n{"a": 2}\n')
-    lines.look()
-    write_text(lines.path, '{"a": 1}\n{"a": 2}\n{"a": 3}\n')
-    assert lines.look() == (True, [{"a": 1}, {"a": 2}, {"a": 3}])
-    lines.path.write_text('{"a": 1}\n')
-    assert lines.look() == (True, [{"a": 1}])
-    lines.path.write_text('{"b": 1}\n{"b": 2}\n')  # the same file, other words
-    assert lines.look() == (True, [{"b": 1}, {"b": 2}])
-    lines.path.unlink()
-    assert lines.look() == (True, [])
-    assert lines.look() == (False, [])
+    assert look(run, now=NOW).written == NOW  # not in the future either
 
 
 def test_a_disk_that_stumbles_changes_nothing(run, monkeypatch):
-    follower = Follower(run.path)
+    follower = RunFollower(run.path)
     before = look(run.whole(), follower)
 
     def stale(*_, **__):
@@ -302,33 +248,13 @@ def test_a_disk_that_stumbles_changes_nothing(run, monkeypatch):
         patch.setattr(Path, "open", stale)
         patch.setattr(Path, "read_text", stale)
         during = look(run, follower)
-    assert (during.state, during.models) == (before.state, before.models)
+    assert during.state == before.state and [*during.agnostic] == [*before.agnostic]
 
 
-def test_sparklines_follow_the_numbers():
-    assert Sparkline([0, 1, 2, 3, 4, 5, 6, 7]).text(20) == "▁▂▃▄▅▆▇█"
-    assert Sparkline([0, 0, 7, 7]).text(2) == "▁█"
-    assert Sparkline([3.0] * 5).text(3) == "▁▁▁" and Sparkline([]).text(9) == ""
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1), st.integers(1, 40))
-def test_a_sparkline_fills_its_place_and_has_a_bar_for_every_share(numbers, width):
-    assert len(Sparkline(numbers).text(width)) == min(width, len(numbers))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0 s"),
-        (59.6, "1 min"),
-        (3599, "1 h 00 min"),
-        (7530, "2 h 06 min"),
-        (86399, "1 d 00 h"),
-        (273_600, "3 d 04 h"),
-    ],
-)
-def test_durations_are_told_in_their_largest_units(seconds, words):
-    assert duration(seconds) == words
+def test_accuracies_are_those_of_the_rows(run):
+    run.whole()
+    found = look(run).agnostic["max_magnitude@0.5"]
+    assert found.learned == 3 and last_accuracy(found, weighted=True) == pytest.approx(0.7)
 
 
 def test_a_folder_of_runs_has_a_line_for_each(tmp_path):
@@ -341,14 +267,13 @@ def test_a_folder_of_runs_has_a_line_for_each(tmp_path):
     (tmp_path / "grid" / "model" / "config.json").write_text('{"model_type": "clip"}')
     watcher = watch.Watcher([tmp_path / "grid"])
     runs = watcher.look(NOW)
-    told = text(watch.show(runs, NOW))
-    assert "1 training, 1 starting, 1 finished" in told
-    lines = [line.split() for line in told.splitlines() if "seed-1" in line]
-    assert lines == [
-        ["seq/seed-1", "training", "1/3", "3/4", "20.0%", ">", "18", "s"],
-        ["lwf/seed-1", "starting", "1/3", "0/4"],
-        ["ewc/seed-1", "finished", "3/3", "4/4", "70.0%"],
-    ]
+    told = lines(text(watch.show(runs, NOW)))
+    found = {name: told[str(tmp_path / "grid" / name / "seed-1")] for name in ("seq", "lwf", "ewc")}
+    assert found == {
+        "seq": ["training", "1/3", "3/4", "0:00:18", "1.000", "20.0%"],
+        "lwf": ["starting", "1/3", "0/4"],
+        "ewc": ["finished", "3/3", "4/4", "1.000", "70.0%"],
+    }
     assert not watcher.is_over(runs, NOW)
     begun.train(1, (4,))
     assert "evaluating" in text(watch.show(watcher.look(NOW), NOW))
@@ -378,7 +303,7 @@ def test_a_live_watch_ends_by_itself_or_by_ctrl_c_and_leaves_the_last_look(run, 
     file = io.StringIO()
     console = Console(file=file, width=80, height=40, force_terminal=True)
     watch.follow(watch.Watcher([run.path]), 0.5, console)
-    assert looks == [0.5] and file.getvalue().count("finished, 3 tasks") == 2
+    assert looks == [0.5] and file.getvalue().count("finished") == 2
 
     def interrupted(seconds):
         raise KeyboardInterrupt
@@ -388,7 +313,7 @@ def test_a_live_watch_ends_by_itself_or_by_ctrl_c_and_leaves_the_last_look(run, 
     run.out.about.write_text("{}")
     watch.follow(watch.Watcher([run.path]), 0.5, console)
     left = file.getvalue().rpartition("\x1b[?1049l")[2]  # behind the end of the other screen
-    assert "starting: zero-shot accuracy comes first" in left
+    assert "starting" in left
 
 
 @pytest.mark.parametrize(
@@ -415,7 +340,7 @@ def test_the_command_prints_one_look_into_a_pipe(run):
     env = os.environ | {"COLUMNS": "200"}
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert "finished, 3 tasks" in ended.stdout and "\x1b" not in ended.stdout
+    assert "finished" in ended.stdout and "\x1b" not in ended.stdout
     waiting = subprocess.run(
         [*command[:3], str(run.path / "later"), "--wait"], capture_output=True, text=True, cwd=ROOT
     )

@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from magmax_jax.data import Preprocessing, Source, eval_batches
-from magmax_jax.evaluation.evaluator import _rank, make_evaluate
+from magmax_jax.evaluation.evaluator import make_evaluate
 from magmax_jax.evaluation.rows import num_rows, rows_of
 from magmax_jax.models import CLIP
 from magmax_jax.scenarios import Head, Scenario, Task
@@ -98,11 +98,29 @@ def test_many_models_at_once_are_counted_as_one_by_one(scenario, tower, head):
     assert len(confusions) > 1, "too alike to tell them apart"
 
 
-def test_a_label_whose_logit_is_no_number_is_not_recognised():
-    logits = jax.numpy.array([[1.0, 2.0, 2.0], [np.nan] * 3])
-    for label, rank in ((0, 2), (1, 0), (2, 1)):  # of equal ones the first, as argmax has it
-        found = _rank(logits, jax.numpy.array([label, label])).tolist()
-        assert found[0] == rank and found[1] > 5
+def test_a_label_whose_logit_is_no_number_is_not_recognised(scenario, tower, head):
+    def hits(head):
+        evaluate = make_evaluate(tower[0], Preprocessing(16), head, scenario)
+        (counts,) = evaluate([tower[1]], eval_batches(scenario.test, np.arange(IMAGES), 22, 16))
+        every = counts.agnostic, counts.aware, counts.agnostic_top5, counts.aware_top5
+        return np.array([count.sum(axis=(0, 1)) for count in every])
+
+    assert not hits(head.at[:, 2].set(np.nan))[:, 2].any()
+    assert not hits(head * np.nan).any()
+
+
+def test_the_first_of_equal_logits_is_the_prediction(scenario, tower, head):
+    """As argmax has it: with one logit for all classes, class 0 is everyone's prediction."""
+    evaluate = make_evaluate(tower[0], Preprocessing(16), head * 0, scenario)
+    (counts,) = evaluate([tower[1]], eval_batches(scenario.test, np.arange(IMAGES), 22, 16))
+    found = np.array([c.sum(axis=(0, 1)) for c in (counts.agnostic, counts.agnostic_top5)])
+    total = counts.total.sum(axis=(0, 1))
+    np.testing.assert_array_equal(found[0], total * (np.arange(CLASSES) == 0))
+    np.testing.assert_array_equal(found[1], total * (np.arange(CLASSES) < 5))
+    first = [task.classes.min() for task in scenario.tasks]  # of the task's own classes
+    aware = counts.aware.sum(axis=(0, 1))
+    np.testing.assert_array_equal(aware, total * np.isin(np.arange(CLASSES), first))
+    np.testing.assert_array_equal(counts.confusion[:, 0], total)
 
 
 def test_rows_weigh_samples_and_are_as_many_as_announced(scenario, tower, head):

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import jax
 import tyro
 
 from magmax_jax.cli.engine import Engine
@@ -29,6 +28,7 @@ from magmax_jax.config import (
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.progress import NullProgress
 from magmax_jax.runs.train import run
+from tests.helpers.compilations import compilations
 
 
 class Recorder(NullProgress):
@@ -62,14 +62,9 @@ def config(clip: Path, layout: str) -> ExperimentConfig:
 
 def record(clip: Path, out: Path, layout: str) -> dict:
     """One run: its losses, how often it spoke, and how often the steps were compiled."""
-    recorder, compiled = Recorder(), []
-
-    def listen(name: str, seconds: float, **facts) -> None:
-        if name == "/jax/core/compile/backend_compile_duration":
-            compiled.append(facts.get("fun_name", ""))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    run(config(clip, layout), RunDirectory(out / layout), recorder)
+    recorder = Recorder()
+    with compilations() as compiled:
+        run(config(clip, layout), RunDirectory(out / layout), recorder)
     counts = {step: sum(step in name for name in compiled) for step in ("train_step", "eval_step")}
     return {"losses": recorder.losses, "said": recorder.said, "compiled": counts}
 

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import magmax_jax as mm
-from magmax_jax.cli.merge import main
+from magmax_jax.cli.main import main
 
 SHAPES = {
     "a.weight": (70, 30),

@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import magmax_jax as mm
-from magmax_jax.cli.merge import main
+from magmax_jax.cli.main import main
 from magmax_jax.merge_files import plan
 from magmax_jax.merge_files.state import read_state
 from tests.merge_files.conftest import COUNTER, expected, merge, sources

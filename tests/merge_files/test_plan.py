@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from magmax_jax.cli.merge import main
+from magmax_jax.cli.main import main
 from tests.merge_files.conftest import tensors, write
 
 

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import magmax_jax as mm
-from magmax_jax.cli.merge import main
+from magmax_jax.cli.main import main
 from magmax_jax.io.safetensors.reader import Reader, open_files
 from magmax_jax.merge_files import execute
 from magmax_jax.merge_files import model_card as card

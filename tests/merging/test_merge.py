@@ -13,7 +13,7 @@ from flax import nnx
 import magmax_jax as mm
 from magmax_jax.errors import UserError
 from magmax_jax.merging import fold
-from magmax_jax.merging.merge import _fold
+from tests.helpers.compilations import compilations
 
 
 def random_models(count: int) -> list[dict[str, np.ndarray]]:
@@ -111,10 +111,11 @@ def test_a_merge_that_is_not_finite_is_refused():
 def test_fifty_tasks_compile_once():
     theta_0, *models = random_models(6)
     rule = mm.rules.ema(0.123)  # of its own, so that nothing is compiled yet
-    state, before = rule.init(theta_0), _fold._cache_size()
-    for model in models:
-        state = fold(rule, state, model, theta_0)
-    assert _fold._cache_size() == before + 1
+    state = rule.init(theta_0)
+    with compilations() as compiled:
+        for model in models:
+            state = fold(rule, state, model, theta_0)
+    assert len(compiled) == 1
 
 
 def test_states_of_nnx_and_dataclasses_merge_as_dicts_do():

@@ -9,7 +9,10 @@ from PIL import Image
 from magmax_jax.report.style import DARK, SURFACE
 from tests.report.chromium import PROGRAM, Chromium
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium on the PATH")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium on the PATH"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def test_intransigence_is_against_the_independent_run_of_the_seed(tmp_path):
     assert alone is not None
     assert (alone.accuracy == group.runs[2].agnostic["finetuned"].accuracy).all()
     history = group.runs[0].agnostic["finetuned"]
-    assert measure(history, alone).intransigence.weighted is not None
+    assert measure(history, alone)["intransigence"].weighted is not None
 
 
 def test_too_many_lines_are_shared_out_among_figures(tmp_path):

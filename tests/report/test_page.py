@@ -10,7 +10,7 @@ from magmax_jax.report.groups import grouped
 from magmax_jax.report.items import Column
 from magmax_jax.report.page import as_csv, over
 from magmax_jax.report.runs import Run, find
-from magmax_jax.report.sections import SECTIONS
+from magmax_jax.report.section import sections
 from magmax_jax.report.write import build
 from tests.report.conftest import HOSTILE
 from tests.report.made_up import config, write
@@ -118,7 +118,7 @@ def said(runs: list[Run]) -> dict[str, str]:
     """Section -> its notes, of runs of one scenario."""
     [group] = grouped(runs)
     notes = {}
-    for section in SECTIONS:
+    for _, section in sections():
         found = section.items(group)
         notes[section.title] = " ".join(item.text for item in found if hasattr(item, "command"))
     return notes

@@ -2,7 +2,7 @@
 
 import pytest
 
-from magmax_jax.config import ExperimentConfig, TrainConfig
+from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.runs.directory import RunDirectory
@@ -40,6 +40,27 @@ def test_the_same_configuration_is_recognised_and_another_refused(run):
         run.holds(ExperimentConfig(train=TrainConfig(epochs=3)))
     again = RunDirectory(run.path, overwrite=True)
     assert not again.holds(ExperimentConfig(train=TrainConfig(epochs=3)))
+
+
+def test_a_directory_that_moved_and_left_a_link_is_the_same_configuration(tmp_path):
+    new, old = tmp_path / "new", tmp_path / "old"
+    for folder in (new / "model", new / "data", new / "other"):
+        folder.mkdir(parents=True)
+    old.symlink_to(new)
+
+    def config(folder, model="model"):
+        return ExperimentConfig(
+            model=ModelConfig(str(folder / model)),
+            scenario=ScenarioConfig(data_dir=str(folder / "data")),
+        )
+
+    run = RunDirectory(tmp_path / "run")
+    run.start(config(old))
+    assert run.differs(config(new)) == [] and run.holds(config(new))
+    [other] = run.differs(config(new, "other"))
+    assert other.startswith("model.source: ")
+    [gone] = run.differs(config(tmp_path / "gone"))[:1]
+    assert gone.startswith("model.source: ")
 
 
 def test_starting_again_leaves_nothing_of_the_earlier_run(run):

@@ -10,7 +10,7 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 import magmax_jax as mm
-from magmax_jax.cli.merge import main
+from magmax_jax.cli.main import main
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
 from magmax_jax.errors import UserError
 from magmax_jax.runs.checkpoints import Checkpoints

@@ -26,12 +26,14 @@ def undisturbed(arguments):
     return reference
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_comes_out_the_same(arguments, undisturbed, capsys):
     """A few times; `python -m tests.helpers.interruptions` does it as often as it is asked to."""
     assert disturb(arguments, undisturbed.digest(), duration=12)
     assert capsys.readouterr().out.count("kill") == 2
 
 
+@pytest.mark.slow
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(arguments, undisturbed):
     """By SIGTERM in the middle of a task; the newest checkpoint is then damaged, too."""
     stopped = Run(arguments, "stopped")
@@ -58,6 +60,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(arguments, undisturbed):
     assert stopped.digest() == undisturbed.digest()
 
 
+@pytest.mark.slow
 def test_lost_and_torn_files_of_a_finished_run(arguments, undisturbed):
     """Rows that are gone are measured again, from the checkpoint of the last task."""
     before = undisturbed.digest()

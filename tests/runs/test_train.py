@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from contextlib import contextmanager
 
 import jax
 import numpy as np
@@ -28,6 +27,7 @@ from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.merge_specs import parse_merges
 from magmax_jax.runs.train import run
 from magmax_jax.training.regularizers import Anchor, Teacher
+from tests.helpers.compilations import compilations
 
 
 @pytest.fixture(scope="module")
@@ -43,20 +43,6 @@ def config(tiny_clip):
 
 def metrics_of(out):
     return [json.loads(line) for line in out.metrics.read_text().splitlines()]
-
-
-@contextmanager
-def compilations():
-    """The names of the functions that are compiled meanwhile, from JAX's own monitoring."""
-    names = []
-
-    def listen(event, seconds, **facts):
-        if event == "/jax/core/compile/backend_compile_duration":
-            names.append(facts.get("fun_name", ""))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield names
-    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +111,9 @@ def test_the_directory_holds_what_it_promises(finished, config):
         "split",
         "chosen",
     }
-    assert (out.report / "accuracy.png").stat().st_size > 10_000
     leftovers = [p.name for p in out.path.iterdir()]
     assert sorted(leftovers) == [
-        "about.json", "checkpoints", "config.json", "counts", "metrics.jsonl", "report",
+        "about.json", "checkpoints", "config.json", "counts", "metrics.jsonl",
         "results.jsonl",
     ]  # fmt: skip
 

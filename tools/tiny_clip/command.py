@@ -11,13 +11,10 @@ fine-tuning more to learn than 4000, which name 78 % instead of 67 % of the digi
 and 81 % of their test part. Of the fonts only pixels are used, none is stored.
 """
 
-import shutil
-import tempfile
-from pathlib import Path
-
 import tyro
 
 from magmax_jax.errors import UserError
+from magmax_jax.io.atomic import replace_directory
 from tools.tiny_clip.settings import Pretrain
 
 
@@ -36,15 +33,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"{output} exists: choose another --output, or pass --overwrite")
     from tools.tiny_clip.pretraining import pretrain
 
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent)
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written ({error.strerror})") from None
-    with scratch:  # made before the training: a full disk or a wrong path shows at once
-        fresh = Path(scratch.name) / output.name
+    with replace_directory(output) as fresh:  # before the training: a wrong path shows at once
         pretrain(config).save_pretrained(fresh, dtype="float16")
-        shutil.rmtree(output, ignore_errors=True)
-        fresh.rename(output)
     size = sum(file.stat().st_size for file in output.iterdir())
     print(f"{output}: {size / 1e6:.1f} MB")

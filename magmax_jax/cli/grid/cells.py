@@ -1,6 +1,6 @@
-"""A cell on this machine: what its directory says of it, and running it as a process of its own.
+"""A cell on this machine: its state on disk, and the process that runs it.
 
-A process of its own, because a crash, or the end of the memory, then takes no other cell along.
+Each cell runs in its own process, so a crash or an out-of-memory kill cannot take down the others.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 from magmax_jax.cli.grid.settings import Cell
-from magmax_jax.errors import UserError
+from magmax_jax.errors import Program, UserError
 from magmax_jax.io.atomic import write_text
 from magmax_jax.runs.directory import CONFIG, RunDirectory
 
@@ -67,11 +67,10 @@ def state(cell: Cell, out: Path) -> State:
     return "interrupted" if (run.path / CONFIG).exists() else "to do"
 
 
-def command(cell: Cell, out: Path, *flags: str) -> list[str]:
-    """What runs the cell, as anyone can repeat it, once `prepare` wrote its configuration."""
+def command(program: Program, cell: Cell, out: Path, *flags: str) -> list[str]:
+    """What runs the cell, as anyone can repeat it once `prepare` wrote its configuration."""
     directory = cell.directory(out)
-    run = [sys.executable, "-m", "experiments.run", "--config", f"{directory}.json"]
-    return [*run, "--out", str(directory), *flags]
+    return program.argv("run", "--config", f"{directory}.json", "--out", str(directory), *flags)
 
 
 def prepare(cell: Cell, out: Path) -> None:
@@ -134,11 +133,12 @@ class Process:
         os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
 
     def _read(self) -> None:
-        for line in self._popen.stderr:
-            sys.stderr.write(line)
-            sys.stderr.flush()
-            if line.strip():
-                self._last.append(line.strip())
+        with self._popen.stderr as lines:
+            for line in lines:
+                sys.stderr.write(line)
+                sys.stderr.flush()
+                if line.strip():
+                    self._last.append(line.strip())
 
 
 class Relay:

@@ -1,7 +1,6 @@
-"""Many experiments: `python -m experiments.grid NAME [options] [--field value ...]`."""
+"""Many experiments: `magmax grid NAME [options] [--field value ...]`."""
 
 import inspect
-import shlex
 import sys
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -10,26 +9,28 @@ from typing import Annotated, Literal
 
 import tyro
 
+from magmax_jax.cli.command import Command
 from magmax_jax.cli.grid import cells as one
 from magmax_jax.cli.grid.launchers import Launcher
 from magmax_jax.cli.grid.settings import GRIDS, Cell, Grid
 from magmax_jax.config import ExperimentConfig
-from magmax_jax.errors import Interrupted, UserError
+from magmax_jax.errors import MAGMAX, Interrupted, Program, UserError
+from magmax_jax.registry import COMMANDS
 
 USAGE = """\
-usage: python -m experiments.grid NAME [options] [--field value ...]
+usage: {grid} NAME [options] [--field value ...]
 
 grids
 {grids}
-python -m experiments.grid NAME --help shows what a grid holds, and the options.
-Every field of an experiment (python -m experiments.run class --help) can be changed in all cells:
-python -m experiments.grid smoke --dry-run --train.epochs 1"""
+{grid} NAME --help shows what a grid holds, and the options.
+Every field of an experiment ({run} class --help) can be changed in all cells:
+{grid} smoke --dry-run --train.epochs 1"""
 
 
 @dataclass(frozen=True)
 class Options:
     """Which cells of the grid, and what to do with them. Fields of an experiment
-    (`python -m experiments.run class --help`) given besides change it in every cell."""
+    (`magmax run class --help`) given besides change it in every cell."""
 
     seeds: str | None = None
     """Each cell is run for each of these: 1,2,3. The published one is 5."""
@@ -48,7 +49,7 @@ class Options:
     launch: Annotated[Launcher, tyro.conf.arg(name="")] = field(default_factory=Launcher)
 
 
-def parse(argv: list[str]) -> tuple[Grid, Options, list[str]]:
+def parse(argv: list[str], program: Program = MAGMAX) -> tuple[Grid, Options, list[str]]:
     """The command line: which grid, how, and the flags that change its cells.
 
     Raises:
@@ -58,7 +59,7 @@ def parse(argv: list[str]) -> tuple[Grid, Options, list[str]]:
     name, rest = (argv[0], argv[1:]) if argv else ("--help", [])
     if name in ("-h", "--help"):
         grids = "".join(f"  {name:<20}{grid.title}\n" for name, grid in GRIDS.items())
-        print(USAGE.format(grids=grids))
+        print(USAGE.format(grids=grids, grid=program.line("grid"), run=program.line("run")))
         raise SystemExit(0)
     if name not in GRIDS:
         raise UserError(f"{name!r} is no grid: choose from {', '.join(GRIDS)}")
@@ -66,7 +67,7 @@ def parse(argv: list[str]) -> tuple[Grid, Options, list[str]]:
     options, flags = tyro.cli(
         Options,
         args=rest,
-        prog=f"python -m experiments.grid {name}",
+        prog=program.line("grid", name),
         description=describe(grid),
         return_unknown_args=True,
     )
@@ -122,7 +123,7 @@ def _with(cell: Cell, config: ExperimentConfig) -> Cell:
 
 
 def _changed(config: ExperimentConfig, flags: list[str]) -> ExperimentConfig:
-    return tyro.cli(ExperimentConfig, args=flags, default=config, prog="python -m experiments.grid")
+    return tyro.cli(ExperimentConfig, args=flags, default=config, prog="grid")
 
 
 def _seeds(grid: Grid, text: str | None) -> tuple[int, ...]:
@@ -137,7 +138,7 @@ def _seeds(grid: Grid, text: str | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(seeds))
 
 
-def run_here(cells: list[Cell], out: Path) -> dict[Cell, one.Outcome]:
+def run_here(cells: list[Cell], out: Path, program: Program = MAGMAX) -> dict[Cell, one.Outcome]:
     """Runs the cells one after another.
 
     Raises:
@@ -147,7 +148,7 @@ def run_here(cells: list[Cell], out: Path) -> dict[Cell, one.Outcome]:
     with one.relayed() as relay:
         for number, cell in enumerate(cells, start=1):
             one.prepare(cell, out)
-            command = one.command(cell, out)
+            command = one.command(program, cell, out)
             print(f"[{number}/{len(cells)}] {cell.name}\n$ {one.shown(command)}", flush=True)
             outcomes[cell] = relay.run(command, one.lock_of(cell, out))
             if relay.signal is not None:
@@ -157,13 +158,13 @@ def run_here(cells: list[Cell], out: Path) -> dict[Cell, one.Outcome]:
     return outcomes
 
 
-def main(argv: list[str]) -> None:
-    """Runs what the command line says.
+def main(argv: list[str], program: Program = MAGMAX) -> None:
+    """Runs the cells that the command line names.
 
     Raises:
       SystemExit: a cell failed (code 1), which did not stop the others.
     """
-    grid, options, flags = parse(argv)
+    grid, options, flags = parse(argv, program)
     cells = select(grid, options, flags)
     out = options.out or grid.out
     states = {cell: one.state(cell, out) for cell in cells}
@@ -179,28 +180,31 @@ def main(argv: list[str]) -> None:
     print(f"{out}: {len(cells)} cells, {done} of them done or running elsewhere ({settings})")
     try:
         if options.launch.launcher is None:
-            outcomes = run_here(due, out)
+            outcomes = run_here(due, out, program)
         else:
-            outcomes = options.launch.run(due, out)
+            outcomes = options.launch.run(due, out, program)
     except Interrupted as interruption:
         if options.launch.launcher == "slurm":  # where the same command would submit jobs again
             raise
-        again = f"go on with: python -m experiments.grid {shlex.join(argv)}"
+        again = f"go on with: {program.line('grid', *argv)}"
         raise Interrupted(interruption.signal, again) from None
-    if report(outcomes, out):
+    if report(outcomes, out, program):
         raise SystemExit(1)
 
 
-def report(outcomes: dict[Cell, one.Outcome], out: Path) -> list[Cell]:
-    """Says at the end which cells failed, and why; these."""
+def report(outcomes: dict[Cell, one.Outcome], out: Path, program: Program = MAGMAX) -> list[Cell]:
+    """Reports which cells failed, and why, and returns them."""
     failed = {cell: outcome for cell, outcome in outcomes.items() if outcome.failed}
     elsewhere = [cell.name for cell, ended in outcomes.items() if ended.code == one.ELSEWHERE]
     if elsewhere:
         print(f"left to another grid that runs them: {', '.join(elsewhere)}")
-    print(f"tables: python -m experiments.table {out}")
+    print(f"tables: {program.line('table', str(out))}")
     if failed:
         print(f"\n{len(failed)} of {len(outcomes)} cells failed:", file=sys.stderr)
     for cell, outcome in failed.items():
         print(f"  {cell.name}: {outcome.reason}", file=sys.stderr)
-        print(f"    {one.shown(one.command(cell, out))}", file=sys.stderr)
+        print(f"    {one.shown(one.command(program, cell, out))}", file=sys.stderr)
     return list(failed)
+
+
+COMMANDS.register("grid", Command("Runs many experiments, such as the paper's tables.", main))

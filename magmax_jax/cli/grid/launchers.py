@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from magmax_jax.cli.grid import cells as one
 from magmax_jax.cli.grid.settings import Cell
-from magmax_jax.errors import Interrupted, UserError
+from magmax_jax.errors import MAGMAX, Interrupted, Program, UserError
 
 JOBS = "jobs"
 """Folder of the jobs' output and of submitit's own files."""
@@ -72,7 +72,9 @@ class Launcher:
         """JAX takes one GPU a process where several processes run on Slurm."""
         return 1 if self.nodes == 1 else self.gpus_per_node or 1
 
-    def run(self, cells: Sequence[Cell], out: Path) -> dict[Cell, one.Outcome]:
+    def run(
+        self, cells: Sequence[Cell], out: Path, program: Program = MAGMAX
+    ) -> dict[Cell, one.Outcome]:
         """Submits the cells and waits for their end.
 
         Raises:
@@ -85,8 +87,8 @@ class Launcher:
         for cell in cells:
             one.prepare(cell, out)
         if self.launcher == "local":
-            return _run_local(executor, self, cells, out)
-        return _wait(executor, self, cells, out)
+            return _run_local(executor, self, cells, out, program)
+        return _wait(executor, self, cells, out, program)
 
     def executor(self, folder: Path) -> Any:
         """submitit's, which knows what each job is given."""
@@ -124,10 +126,12 @@ class Launcher:
             ) from None
         return executor
 
-    def job(self, cell: Cell, out: Path, env: one.Env | None = None) -> "Job":
+    def job(
+        self, cell: Cell, out: Path, env: one.Env | None = None, program: Program = MAGMAX
+    ) -> "Job":
         """What runs a cell, as each process of its job calls it."""
         distributed = ["--distributed"] if self.nodes > 1 else []
-        command = one.command(cell, out, *distributed)
+        command = one.command(program, cell, out, *distributed)
         return Job(command, str(one.lock_of(cell, out)), env or {})
 
 
@@ -163,7 +167,7 @@ class Job:
 
 
 def _run_local(
-    executor: Any, launcher: Launcher, cells: Sequence[Cell], out: Path
+    executor: Any, launcher: Launcher, cells: Sequence[Cell], out: Path, program: Program
 ) -> dict[Cell, one.Outcome]:
     """So many at a time; the first signal lets those that run save, and starts no more."""
     slots, waiting = list(range(launcher.jobs or 1)), list(cells)
@@ -176,7 +180,8 @@ def _run_local(
                 cell, slot = waiting.pop(0), slots.pop(0)
                 # Else a terminal's Ctrl-C would reach submitit, which gives jobs a second to end.
                 noting = signal.signal(signal.SIGINT, signal.SIG_IGN)
-                job = executor.submit(launcher.job(cell, out, _devices(launcher, slot)))
+                devices = visible_gpus(launcher, slot)
+                job = executor.submit(launcher.job(cell, out, devices, program))
                 signal.signal(signal.SIGINT, noting)
                 running[cell] = job, slot
                 print(f"{cell.name}: {job.paths.stdout}", flush=True)
@@ -197,14 +202,14 @@ def _run_local(
 
 
 def _wait(
-    executor: Any, launcher: Launcher, cells: Sequence[Cell], out: Path
+    executor: Any, launcher: Launcher, cells: Sequence[Cell], out: Path, program: Program
 ) -> dict[Cell, one.Outcome]:
     """All at once, as an array of jobs; what is submitted outlives this process."""
     import submitit
 
     try:
         with executor.batch():
-            jobs = [executor.submit(launcher.job(cell, out)) for cell in cells]
+            jobs = [executor.submit(launcher.job(cell, out, program=program)) for cell in cells]
     except submitit.core.utils.FailedJobError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(
@@ -247,7 +252,7 @@ def _told(outcome: one.Outcome) -> str:
     return f"failed: {outcome.reason}" if outcome.failed else "done"
 
 
-def _devices(launcher: Launcher, slot: int) -> one.Env:
+def visible_gpus(launcher: Launcher, slot: int) -> one.Env:
     """GPUs of a local job, of those that are given here: submitit hides them all otherwise.
 
     Raises:

@@ -1,6 +1,5 @@
 """What lies in a prepared data set: images per class, and a fingerprint that tells any change."""
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -10,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from magmax_jax.data.datasets.seeded_split import (
+from magmax_jax.data.readers.tfds_records import encoded, read_columns
+from magmax_jax.data.seeded_split import (
     SeededSplit,
     check_fingerprint,
     divide,
     fingerprint,
 )
-from magmax_jax.data.readers.tfds_records import encoded, read_columns
 from magmax_jax.errors import UserError
 from magmax_jax.io.atomic import write_text
 
@@ -154,12 +153,10 @@ def _listed(path: Path, how: SeededSplit) -> dict[str, list[str]] | None:
 
 
 def _write(path: Path, text: str) -> bool:
-    """Whole or not at all; False where nothing can be written."""
+    """Writes a file whole; returns False where the disk refuses."""
     try:
         write_text(path, text + "\n")
     except OSError:
-        with contextlib.suppress(OSError):
-            path.with_name(f"{path.name}.partial").unlink(missing_ok=True)
         return False
     return True
 

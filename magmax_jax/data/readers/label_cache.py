@@ -3,14 +3,13 @@
 import contextlib
 import hashlib
 import json
-import os
-import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from magmax_jax.data.readers.tfds_records import read_columns
+from magmax_jax.io.atomic import new_file
 
 _kept: dict[tuple[str, str], tuple[np.ndarray, list[str]]] = {}
 """(folder, stamp) -> what this process read."""
@@ -68,12 +67,6 @@ def _load(
 
 
 def _save(path: Path, stamp: str, labels: np.ndarray, texts: list[str]) -> None:
-    """Writes the file all at once; nothing where nothing can be written."""
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    with contextlib.suppress(OSError):
-        try:
-            with partial.open("wb") as file:
-                np.savez(file, stamp=stamp, labels=labels, texts=np.array(texts, np.str_))
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+    """Writes the file whole; does nothing where the disk refuses."""
+    with contextlib.suppress(OSError), new_file(path) as partial, partial.open("wb") as file:
+        np.savez(file, stamp=stamp, labels=labels, texts=np.array(texts, np.str_))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from magmax_jax.evaluation.rows import DOMAIN
+from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.bars import bars, bars_height
 from magmax_jax.report.groups import Group
@@ -21,6 +22,7 @@ from magmax_jax.report.items import (
 )
 from magmax_jax.report.lines import lines
 from magmax_jax.report.runs import Run
+from magmax_jax.report.section import Section
 from magmax_jax.report.sections.over_tasks import ACCURACY, AFTER
 from magmax_jax.report.style import slug, title_of
 
@@ -193,3 +195,7 @@ def domains(group: Group) -> list[Item]:
                 )
             )
     return found
+
+
+REPORT_SECTIONS.register("classes", Section("Classes", 60, items))
+REPORT_SECTIONS.register("domains", Section("Domains", 70, domains))

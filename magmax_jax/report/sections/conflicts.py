@@ -1,9 +1,11 @@
 """Sign conflicts between task vectors: the paper's second hypothesis."""
 
+from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.groups import Group
 from magmax_jax.report.items import Column, Figure, Item, Record, Table, percent, whole
 from magmax_jax.report.lines import line_charts
+from magmax_jax.report.section import Section
 from magmax_jax.report.sections.studies import absent, analysed, common
 
 KEPT_SHOWN = (1.0, 0.2, 0.05)
@@ -80,3 +82,6 @@ def _parts(group: Group, records: list[Record], last: dict[str, int]) -> Table:
         "conflicts: with both signs."
     )
     return Table("signs-parts", "By kind of weight", caption, shown, columns)
+
+
+REPORT_SECTIONS.register("conflicts", Section("Sign conflicts", 110, items))

@@ -1,27 +1,11 @@
-"""Every measure of every model, weighted by images and as the mean over tasks."""
+"""Every metric of every model, weighted by images and as the mean over tasks."""
 
 from magmax_jax.evaluation.metrics import Both, measure
+from magmax_jax.registry import METRICS, REPORT_SECTIONS
 from magmax_jax.report.groups import Group
 from magmax_jax.report.items import Column, Item, Record, Table, percent
+from magmax_jax.report.section import Section
 from magmax_jax.report.style import JOINT, title_of
-
-MEASURES = {
-    "last_accuracy": "Last accuracy, %",
-    "incremental_accuracy": "Incremental accuracy, %",
-    "forgetting": "Forgetting, points",
-    "backward_transfer": "Backward transfer, points",
-    "forward_transfer": "Forward transfer, points",
-    "intransigence": "Intransigence, points",
-}
-_DEFINITIONS = (
-    "Last: on all test images after the last task. Incremental: mean, over the run, of the "
-    "accuracy on the tasks seen (iCaRL). Forgetting: best accuracy since a task was learned minus "
-    "the final one, without the last task (Chaudhry et al., 2018). Backward transfer: final "
-    "accuracy minus that when learned; forward transfer: accuracy just before a task is learned "
-    "minus zero-shot's (Lopez-Paz & Ranzato, 2017). Intransigence: accuracy that independent "
-    "fine-tuning has on a new task minus the model's. Each twice: every image counts the same "
-    "(images), or every task (tasks). Top-5: the class is among the five likeliest, in the end."
-)
 
 
 def items(group: Group) -> list[Item]:
@@ -34,12 +18,13 @@ def _table(group: Group, protocol: str) -> Table:
         independent = group.independent(run, protocol)
         record: Record = {"run": run, "model": title_of(label)}
         record["top5_weighted"] = _top5(group, run, label, protocol)
-        for name, both in measure(history, independent)._asdict().items():
+        for name, both in measure(history, independent).items():
             record |= {f"{name}_{weighting}": v for weighting, v in both._asdict().items()}
         records.append(record)
     present = {name for record in records for name, value in record.items() if value is not None}
     columns = [*group.run_columns, Column("model", "Model")]
-    for name, title in (MEASURES | {"top5": "Top-5, %"}).items():
+    titles = {name: metric.heading for name, metric in METRICS.items()} | {"top5": "Top-5, %"}
+    for name, title in titles.items():
         for weighting, told in zip(Both._fields, ("images", "tasks"), strict=True):
             field = f"{name}_{weighting}"
             if field in present:
@@ -48,9 +33,17 @@ def _table(group: Group, protocol: str) -> Table:
     return Table(
         f"measures-{protocol}",
         f"Measures among {among} ({protocol})",
-        _DEFINITIONS if protocol == "agnostic" else "As above, told the task.",
+        _definitions() if protocol == "agnostic" else "As above, told the task.",
         records,
         columns,
+    )
+
+
+def _definitions() -> str:
+    each = " ".join(f"{metric.title}: {metric.definition}." for metric in METRICS.values())
+    return (
+        f"{each} Each twice: every image counts the same (images), or every task (tasks). Top-5: "
+        "the class is among the five likeliest, in the end."
     )
 
 
@@ -60,3 +53,6 @@ def _top5(group: Group, name: str, label: str, protocol: str) -> float | None:
     wanted = ("finetuned" if label == JOINT else label, "all", protocol, "test")
     rows = [r for r in run.rows if (r.label, r.group, r.protocol, r.split) == wanted]
     return rows[-1].top5 if rows else None
+
+
+REPORT_SECTIONS.register("measures", Section("Measures", 20, items))

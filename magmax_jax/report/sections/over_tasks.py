@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 from magmax_jax.evaluation.metrics import History, average_accuracy, forgetting, forgetting_by_task
+from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.bars import bars, bars_height
 from magmax_jax.report.groups import Group
@@ -11,6 +12,7 @@ from magmax_jax.report.heat_maps import heat_map
 from magmax_jax.report.items import WIDTH, Figure, Folded, Heading, Item, Note, Record
 from magmax_jax.report.lines import line_charts
 from magmax_jax.report.runs import Run
+from magmax_jax.report.section import Section
 from magmax_jax.report.style import FLAT, JOINT, slug, title_of
 
 AFTER = Axis("after_task", "tasks learned", "whole")
@@ -155,3 +157,8 @@ def losses(group: Group) -> list[Item]:
             name = slug("forgetting", run.name)
             found.append(Figure(name, title, caption, records, draw, "bar chart", size))
     return found
+
+
+REPORT_SECTIONS.register("over-tasks", Section("Accuracy over tasks", 30, curves))
+REPORT_SECTIONS.register("matrices", Section("Accuracy matrices", 40, matrices))
+REPORT_SECTIONS.register("forgetting", Section("Forgetting", 50, losses))

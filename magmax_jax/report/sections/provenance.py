@@ -1,9 +1,11 @@
 """Which task supplies what of a merged model."""
 
+from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.bars import bars_height, stacked
 from magmax_jax.report.groups import Group
 from magmax_jax.report.items import WIDTH, Figure, Heading, Item, Record
+from magmax_jax.report.section import Section
 from magmax_jax.report.sections.studies import absent, analysed, common
 from magmax_jax.report.style import slug
 
@@ -74,3 +76,6 @@ def _shares(records: list[Record], place: str, field: str) -> list[Record]:
         }
         for (where, task), (value, _) in sums.items()
     ]
+
+
+REPORT_SECTIONS.register("provenance", Section("Provenance", 130, items))

@@ -1,9 +1,11 @@
 """Accuracy with the largest entries alone: the paper's first hypothesis."""
 
+from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.groups import Group
 from magmax_jax.report.items import Figure, Item, Record
 from magmax_jax.report.lines import line_charts
+from magmax_jax.report.section import Section
 from magmax_jax.report.sections.over_tasks import ACCURACY
 from magmax_jax.report.sections.studies import absent, analysed, common
 from magmax_jax.report.style import slug
@@ -54,3 +56,6 @@ def _mean_over_tasks(records: list[Record]) -> list[Record]:
         }
         for (run, choice, kept), each in sums.items()
     ]
+
+
+REPORT_SECTIONS.register("pruning", Section("Pruning", 120, items))

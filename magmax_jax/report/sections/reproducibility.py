@@ -1,8 +1,10 @@
 """The configuration, and how to have the same numbers again."""
 
 from magmax_jax.config import ExperimentConfig
+from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.groups import Group, fields
 from magmax_jax.report.items import Column, Folded, Item, Note, Record, Table
+from magmax_jax.report.section import Section
 
 
 def configuration(group: Group) -> list[Item]:
@@ -40,11 +42,12 @@ def items(group: Group) -> list[Item]:
     if len(group.runs) == 1 and starts[group.names[0]]:
         command = starts[group.names[0]][0]["command"]
         found.append(Note("The command that made this run:", command))
+    config = f"{_folder(group)}/config.json"
     found.append(
         Note(
             "The same experiment again, from the configuration in the run's folder; with the same "
             "versions on the same device it gives the same numbers:",
-            f"python -m experiments.run --config {_folder(group)}/config.json --out again",
+            group.program.line("run", "--config", config, "--out", "again"),
         )
     )
     unknown = [name for name, each in starts.items() if not each]
@@ -89,3 +92,7 @@ def _versions(known: dict[str, list[Record]]) -> Table:
     columns = [Column("package", "Package"), *(Column(name, name) for name in latest)]
     caption = "Of the packages at the latest start."
     return Table("versions", "Versions", caption, records, columns)
+
+
+REPORT_SECTIONS.register("config", Section("Configuration", 170, configuration))
+REPORT_SECTIONS.register("reproduce", Section("How to reproduce", 180, items))

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.groups import Group
 from magmax_jax.report.items import Item, Note, Record
 from magmax_jax.report.runs import Run
+from magmax_jax.report.section import Section
 
 NAMES = {
     "signs": "sign conflicts",
@@ -18,8 +20,6 @@ NAMES = {
     "overhead": "costs",
 }
 """Analyses, by their files."""
-COMMAND = "python -m experiments.analyse RUN"
-KEEPING = f"python -m experiments.run ... --checkpoint.keep-tasks --out RUN\n{COMMAND}"
 
 
 def analysed(group: Group, name: str) -> list[Record]:
@@ -34,7 +34,7 @@ def items(group: Group) -> list[Item]:
     runs = _learned_one_by_one(group)
     if not runs:
         return []
-    return [_note(f"There are none yet ({', '.join(NAMES.values())})", runs)]
+    return [_note(group, f"There are none yet ({', '.join(NAMES.values())})", runs)]
 
 
 def absent(group: Group, name: str) -> list[Item]:
@@ -43,7 +43,7 @@ def absent(group: Group, name: str) -> list[Item]:
     if not lacking or items(group):
         return []
     whose = f" of {', '.join(run.name for run in lacking)}" if len(group.runs) > 1 else ""
-    return [_note(f"No {NAMES[name]}{whose} yet", lacking)]
+    return [_note(group, f"No {NAMES[name]}{whose} yet", lacking)]
 
 
 def common(records: Sequence[Record], field: str) -> list:
@@ -60,7 +60,13 @@ def _learned_one_by_one(group: Group) -> list[Run]:
     return [run for run in group.runs if not run.config.method.joint]
 
 
-def _note(lacking: str, runs: Sequence[Run]) -> Note:
+def _note(group: Group, lacking: str, runs: Sequence[Run]) -> Note:
+    analyse = group.program.line("analyse", "RUN")
     if all(run.config.checkpoint.keep_tasks for run in runs):
-        return Note(f"{lacking}: analyse the run, which kept every task's model.", COMMAND)
-    return Note(f"{lacking}: repeat the run, keeping every task's model, and analyse it.", KEEPING)
+        return Note(f"{lacking}: analyse the run, which kept every task's model.", analyse)
+    repeat = group.program.line("run", "...", "--checkpoint.keep-tasks", "--out", "RUN")
+    text = f"{lacking}: repeat the run, keeping every task's model, and analyse it."
+    return Note(text, f"{repeat}\n{analyse}")
+
+
+REPORT_SECTIONS.register("analyses", Section("Analyses", 100, items))

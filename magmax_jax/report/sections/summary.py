@@ -1,6 +1,7 @@
 """What came out, in a few numbers."""
 
 from magmax_jax.evaluation.metrics import forgetting, last_accuracy
+from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.bars import bars, bars_height
 from magmax_jax.report.groups import Group
@@ -17,6 +18,7 @@ from magmax_jax.report.items import (
     percent,
 )
 from magmax_jax.report.runs import Run
+from magmax_jax.report.section import Section
 from magmax_jax.report.style import title_of
 
 
@@ -168,3 +170,6 @@ def _final(group: Group) -> Figure:
         "bar chart",
         (WIDTH, bars_height(len(records), len(group.runs) if several else len(records))),
     )
+
+
+REPORT_SECTIONS.register("summary", Section("In short", 10, items))

@@ -1,5 +1,6 @@
 """Accuracy over the scale of the merges, and the scale chosen without a look at test images."""
 
+from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.groups import Group
 from magmax_jax.report.items import (
@@ -14,6 +15,7 @@ from magmax_jax.report.items import (
 )
 from magmax_jax.report.lines import line_charts
 from magmax_jax.report.runs import Run
+from magmax_jax.report.section import Section
 from magmax_jax.report.sections.over_tasks import ACCURACY
 from magmax_jax.report.style import slug
 
@@ -91,3 +93,6 @@ def _table(group: Group, chosen: list[Record]) -> Table:
     )
     found = list(records.values())
     return Table("sweep-chosen", "Scales chosen on validation images", caption, found, columns)
+
+
+REPORT_SECTIONS.register("sweep", Section("Scales", 90, items))

@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.groups import Group
 from magmax_jax.report.items import Figure, Item, Note, Record
 from magmax_jax.report.lines import lines
 from magmax_jax.report.runs import Run
+from magmax_jax.report.section import Section
 
 POINTS = 240
 """Of a curve; of a longer one each is the mean of neighbouring steps."""
@@ -52,3 +54,6 @@ def _losses(run: Run) -> list[Record]:
         for piece in pieces
         if len(piece)
     ]
+
+
+REPORT_SECTIONS.register("training", Section("Training", 80, items))

@@ -1,11 +1,13 @@
 """What a task gives to the others, and to what no task taught; and what it all costs."""
 
+from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.bars import bars, bars_height
 from magmax_jax.report.groups import Group
 from magmax_jax.report.heat_maps import heat_map
 from magmax_jax.report.items import WIDTH, Column, Figure, Item, Table, figures_shown, megabytes
 from magmax_jax.report.lines import line_charts
+from magmax_jax.report.section import Section
 from magmax_jax.report.sections.over_tasks import ACCURACY, AFTER
 from magmax_jax.report.sections.studies import absent, analysed, common, figures_first
 from magmax_jax.report.style import slug
@@ -119,3 +121,7 @@ def overhead(group: Group) -> list[Item]:
         "XLA plans it; what is kept from one task to the next."
     )
     return [Table("overhead", "Time and memory", caption, records, columns), *missing]
+
+
+REPORT_SECTIONS.register("influence", Section("Contribution, transfer", 150, items))
+REPORT_SECTIONS.register("overhead", Section("Cost", 160, overhead))

@@ -1,10 +1,12 @@
 """Task vectors as vectors: their directions and lengths, and what they do to the features."""
 
+from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.groups import Group
 from magmax_jax.report.heat_maps import heat_map
 from magmax_jax.report.items import WIDTH, Figure, Item
 from magmax_jax.report.lines import line_charts
+from magmax_jax.report.section import Section
 from magmax_jax.report.sections.studies import absent, analysed, common, figures_first
 from magmax_jax.report.style import slug
 
@@ -102,3 +104,6 @@ def alignment(group: Group) -> list[Item]:
             )
         )
     return [*found, *absent(group, "alignment")]
+
+
+REPORT_SECTIONS.register("vectors", Section("Task vectors", 140, items))

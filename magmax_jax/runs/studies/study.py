@@ -1,13 +1,13 @@
 """Which studies there are, and how their records come into a run's directory."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from magmax_jax.config import ExperimentConfig, MeshConfig, ScenarioConfig
+from magmax_jax.data.folder_name import folder_of
 from magmax_jax.errors import UserError
-from magmax_jax.io.atomic import write_text
+from magmax_jax.io import json_lines
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import ANALYSIS, CONFIG, RunDirectory
 from magmax_jax.runs.model_store import ModelStore
@@ -101,22 +101,20 @@ def study(
             progress.say(f"{name}: left out, {error}")
             continue
         if out.writes:
-            write_text(path, "".join(json.dumps(r | stamp) + "\n" for r in records))
+            json_lines.write(path, (record | stamp for record in records))
         progress.say(f"{name}: {len(records)} records in {path}")
 
 
 def _other(name: str, data_dir: str | None, config: ExperimentConfig) -> Scenario:
     """A data set as one task, on which models are tried."""
     own = config.scenario
-    beside = None if own.dataset == "folder" else own.data_dir  # which is the folder itself
+    is_own = own.data_dir == folder_of(own.dataset, own.data_dir)  # the folder of images itself
+    beside = None if is_own else own.data_dir
     scenario = ScenarioConfig(dataset=name, data_dir=data_dir or beside, num_tasks=1)
     return build_scenario(scenario, config.seed)
 
 
 def _stamp(path: Path, like: Record) -> Record | None:
-    """What a file's first record says of how it was made; None if it says nothing."""
-    try:
-        first = json.loads(path.read_text().partition("\n")[0])
-        return {key: first[key] for key in like}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """What a file's first record says of how it was made; None if it does not say."""
+    records = json_lines.read(path)
+    return {key: records[0].get(key) for key in like} if records else None

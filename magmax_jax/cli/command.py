@@ -1,0 +1,24 @@
+"""What a command of `magmax` is: an entry of `registry.COMMANDS`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from magmax_jax.errors import Program
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, registered under its name in the module that defines it.
+
+        COMMANDS.register("greet", Command("Says hello.", main))
+
+    Its module should import what is slow (JAX, Flax) only once it runs: `magmax --help` imports it.
+    """
+
+    summary: str
+    """One line for `magmax --help`."""
+    main: Callable[[list[str], Program], None]
+    """Takes the words after the command's name, and how the program was started, for messages.
+    Raises UserError for a mistake, SystemExit for wrong flags and for help."""
+    abandons_threads: bool = False
+    """Whether the process ends without waiting for the threads that the command leaves behind."""

@@ -1,0 +1,145 @@
+"""How far a run is, read from its directory while another process, perhaps elsewhere, writes it."""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from magmax_jax.config import ExperimentConfig
+from magmax_jax.errors import UserError
+from magmax_jax.evaluation.metrics import History, histories, task_names
+from magmax_jax.evaluation.rows import Row, to_rows
+from magmax_jax.io.json_lines import Follower, Record
+from magmax_jax.runs.directory import ABOUT, CONFIG, METRICS, ROWS
+
+State = Literal["diverged", "training", "evaluating", "starting", "finished"]
+RECENT = 50
+"""Steps over which speed is measured."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a run is. What its files do not say (yet) is None."""
+
+    path: Path
+    state: State
+    task: int
+    """The one being learned or evaluated, from 1."""
+    tasks: int | None
+    step: int
+    """Steps of the task that are done."""
+    steps: int | None
+    loss: float | None
+    """Of the task's latest step; None if it is not finite."""
+    seconds_left: float | None
+    """Of the run; without evaluations in the first task, when their time is not known yet."""
+    agnostic: dict[str, History]
+    """By the model's label."""
+    aware: dict[str, History]
+    written: float
+    """When a line was added last, in seconds since the epoch by this machine's clock."""
+
+
+class RunFollower:
+    """Reads one run's directory; each look reads only what is new in it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._metrics, self._results = Follower(path / METRICS), Follower(path / ROWS)
+        self._about: dict[str, Any] = {}
+        self._rows: list[Row] = []
+        self._steps: list[Record] = []  # of the latest task
+        self._pause = 0.0  # seconds from the last step of the task before: evaluations
+        self._written: float | None = None  # None before the first look
+
+    def look(self, now: float) -> Status:
+        """How far the run is at `now`, in seconds since the epoch."""
+        again, steps = self._metrics.look()
+        anew, rows = self._results.look()
+        if again:
+            self._steps, self._pause = [], 0.0
+        if anew:
+            self._rows = []
+        if again or anew:
+            self._about = {}
+        for step in steps:
+            if self._steps and self._steps[-1]["task"] != step["task"]:
+                self._steps, self._pause = [], step["seconds"]
+            self._steps.append(step)
+        self._rows += to_rows(rows)
+        with suppress(OSError, ValueError):  # older runs have none
+            self._about = json.loads((self.path / ABOUT).read_text())
+        if self._written is None:
+            self._written = min(_modified(self.path), now)
+        elif steps or rows:  # dated by this machine's clock, as the other one's may be wrong
+            self._written = now
+        return self._status()
+
+    def _status(self) -> Status:
+        learned = self._about.get("learned", [])
+        tasks, models = self._expected(len(learned))
+        agnostic = histories(self._rows, "agnostic")
+        after = [history.learned for history in agnostic.values()]
+        last = self._steps[-1] if self._steps else None
+        task = max(last["task"] if last else 0, *after, 0)
+        step = last["step"] if last and last["task"] == task else 0
+        steps = learned[task - 1]["steps"] if 0 < task <= len(learned) else None
+        evaluated = after.count(task) if task else 0
+        state: State = "training"
+        if last and last["loss"] is None:
+            state = "diverged"
+        elif task == 0 or (evaluated >= models and task != tasks):
+            state = "starting"
+        elif evaluated >= models:
+            state = "finished"
+        elif evaluated or step == steps:
+            state = "evaluating"
+        left, seconds = None, _seconds_per_step(self._steps)
+        if last and seconds and learned and state != "finished":
+            left = seconds * (sum(entry["steps"] for entry in learned) - last["total_step"])
+            left += self._pause * (len(learned) - task + 1 - evaluated / models)
+        if state == "starting":
+            last, step, task = None, 0, task + 1
+            steps = learned[task - 1]["steps"] if learned else None
+        return Status(
+            path=self.path,
+            state=state,
+            task=task,
+            tasks=tasks,
+            step=step,
+            steps=steps,
+            loss=last and last["loss"],
+            seconds_left=left,
+            agnostic=agnostic,
+            aware=histories(self._rows, "aware"),
+            written=self._written,
+        )
+
+    def _expected(self, learned: int) -> tuple[int | None, int]:
+        """How many tasks the run learns, and how many models it evaluates after each."""
+        config = ExperimentConfig()
+        with suppress(UserError):  # there is none yet, or it is another version's
+            config = ExperimentConfig.from_file(self.path / CONFIG)
+        joint = config.method.joint
+        models = 1 + (0 if joint else len(set(config.merges)))
+        tasks = learned or (1 if joint else len(task_names(self._rows)))
+        return tasks or None, self._about.get("models", models)
+
+
+def _seconds_per_step(steps: Sequence[Record]) -> float | None:
+    """Mean over the latest steps without the longest: it compiled, or followed a resumption.
+
+    A task's first step also waited for evaluations, and never counts.
+    """
+    times = sorted(step["seconds"] for step in steps[-RECENT:] if step["step"] > 1)[:-1]
+    return sum(times) / len(times) if times else None
+
+
+def _modified(path: Path) -> float:
+    """When the latest file of a run was written; 0.0 if that cannot be read."""
+    with suppress(OSError, ValueError):
+        files = [path / name for name in (METRICS, ROWS, CONFIG)]
+        return max(file.stat().st_mtime for file in files if file.exists())
+    return 0.0

@@ -1,0 +1,103 @@
+"""JSON lines: files with one JSON object a line, whose last line an interruption may have torn."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from magmax_jax.io.atomic import write_text
+
+Record = dict[str, Any]
+
+
+def to_text(records: Iterable[Record]) -> str:
+    """The records as lines, each with its line break."""
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def write(path: Path, records: Iterable[Record]) -> None:
+    """Makes these the records of a file, whole or not at all."""
+    write_text(path, to_text(records))
+
+
+def append(path: Path, records: Iterable[Record]) -> None:
+    """Adds records in one write, and returns once the disk has them."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(to_text(records))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path: Path) -> list[Record]:
+    """The records up to the first torn line; none if there is no file."""
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [record for _, record in _whole_lines(text)]
+
+
+class Follower:
+    """Reads a file to which another process, perhaps on another machine, appends records.
+
+    Each look opens the file anew, because that makes a network file system ask its server for
+    changes, and reads the whole lines that were added since the last look.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._forget()
+
+    def look(self) -> tuple[bool, list[Record]]:
+        """Whether all records read before are void, and the records since then.
+
+        They are void if the file was replaced, cut or removed, as when a run resumes from a
+        checkpoint.
+        """
+        try:
+            with self.path.open("rb") as file:
+                void = self._is_another(file)
+                if void:
+                    self._forget()
+                    self._identity = _identity(file)
+                file.seek(self._at)
+                records = []
+                for line, record in _whole_lines(file.read()):
+                    self._at, self._last = self._at + len(line), line
+                    records.append(record)
+                return void, records
+        except FileNotFoundError:
+            void = self._at > 0
+            self._forget()
+            return void, []
+        except OSError:  # a network file system's handle may be stale for a moment
+            return False, []
+
+    def _forget(self) -> None:
+        self._identity: tuple[int, int] | None = None
+        self._at, self._last = 0, b""  # where the last line read ends, and that line
+
+    def _is_another(self, file: BinaryIO) -> bool:
+        if _identity(file) != self._identity or os.fstat(file.fileno()).st_size < self._at:
+            return True
+        # A new file may have the inode number of one that is gone, and any length.
+        file.seek(self._at - len(self._last))
+        return file.read(len(self._last)) != self._last
+
+
+def _whole_lines(text: bytes) -> Iterator[tuple[bytes, Record]]:
+    """Lines with their records, up to the first that is torn or has not arrived yet."""
+    for line in text.splitlines(keepends=True):
+        try:
+            record = json.loads(line) if line.endswith(b"\n") else None
+        except ValueError:
+            return
+        if not isinstance(record, dict):
+            return
+        yield line, record
+
+
+def _identity(file: BinaryIO) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino

@@ -1,0 +1,78 @@
+"""The program `magmax`: its table of commands, to which anyone can add."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from magmax_jax.cli.command import Command
+from magmax_jax.cli.main import main
+from magmax_jax.errors import Program, UserError
+from magmax_jax.registry import COMMANDS
+
+ROOT = Path(__file__).parents[2]
+MINE = """
+import threading
+import time
+
+from magmax_jax.cli.command import Command
+from magmax_jax.cli.main import launch
+from magmax_jax.errors import Program
+from magmax_jax.registry import COMMANDS
+
+
+def greet(argv, program):
+    print(f"hello {argv[0]} from {program.line('greet')}", flush=True)
+    if argv[0] == "thread":
+        threading.Thread(target=time.sleep, args=(60,)).start()
+
+
+COMMANDS.register("greet", Command("Says hello.", greet, abandons_threads=True))
+launch(program=Program("python mine.py "))
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """Runs a program of a user's own, which has a command more."""
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+    def run(*words):
+        command = [sys.executable, "mine.py", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+
+    return run
+
+
+def test_a_users_own_command_is_listed_and_runs_beside_the_bundled_ones(mine):
+    listed = mine("--help")
+    assert listed.returncode == 0 and "greet     Says hello." in listed.stdout
+    assert "usage: python mine.py COMMAND" in listed.stdout
+    ended = mine("greet", "you")
+    assert (ended.returncode, ended.stdout) == (0, "hello you from python mine.py greet\n")
+    assert "usage: python mine.py run PRESET" in mine("run", "--help").stdout
+    unknown = mine("grete")
+    assert unknown.returncode == 2 and unknown.stderr.endswith("inspect, greet\n")
+
+
+def test_threads_that_a_command_abandons_are_not_waited_for(mine):
+    assert mine("greet", "thread").stdout.startswith("hello thread")
+
+
+def test_a_command_is_given_its_words_and_the_program(capsys):
+    given = []
+
+    def command(argv, program):
+        given.append((argv, program))
+        raise UserError("no luck", command=("luck", "--more"))
+
+    program = Program("python -m there.")
+    COMMANDS.register("luck", Command("Tries.", command))
+    try:
+        assert main(["luck", "a", "--b"], program) == 2
+    finally:
+        COMMANDS.unregister("luck")
+    assert given == [(["a", "--b"], program)]
+    assert capsys.readouterr().err == "error: no luck: run python -m there.luck --more\n"
