@@ -42,7 +42,7 @@ class MergeRule(NamedTuple):
       default_scale: the lambda that the rule is published with.
       scope: what the rule must see at once for its result not to change: the whole "model", one
         "tensor", or one "entry" (then the rule also reads no names: it may be fed flat pieces that
-        join several tensors). A rule that takes anything from the whole task vector (a threshold, a
+        join several tensors, and its state's leaves are scalars or have a tensor's shape). A rule that takes anything from the whole task vector (a threshold, a
         norm, a majority) has the scope "model", unless it has a `survey`.
       reads_names: what happens to a tensor depends on its name, as for rules that draw. Where not,
         tensors of one shape share what is compiled.
