@@ -5,6 +5,7 @@ from magmax_jax.models.base import Model, ModelFamily, ModelShape, Place, num_en
 from magmax_jax.models.checkpoint import Companions
 from magmax_jax.models.clip.config import CLIPConfig, TextConfig, VisionConfig
 from magmax_jax.models.clip.model import CLIP
+from magmax_jax.models.features import image_features
 from magmax_jax.models.freezing import trainable
 from magmax_jax.models.layers.normalise import normalise
 from magmax_jax.models.zero_shot import tokenize, zero_shot_head
@@ -21,6 +22,7 @@ __all__ = [
     "VisionConfig",
     "abstract_model",
     "from_pretrained",
+    "image_features",
     "known_shape",
     "normalise",
     "num_entries",

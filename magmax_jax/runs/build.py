@@ -115,12 +115,12 @@ class RunParts:
         steps = self.steps(task)
         return self.layout.replicate(
             Objective(
-                self.head,
-                self.scenario.class_mask(self.tasks[task - 1]),
-                self.scenario.head_of,
-                np.int32(warmup_steps(self.config.train, steps)),
-                np.int32(steps),
-                self._key(task),
+                head=self.head,
+                classes=self.scenario.class_mask(self.tasks[task - 1]),
+                heads=self.scenario.head_of,
+                warmup=np.int32(warmup_steps(self.config.train, steps)),
+                steps=np.int32(steps),
+                key=self._key(task),
             )
         )
 
@@ -163,20 +163,22 @@ def build_run(config: ExperimentConfig, scenario: Scenario, layout: Layout) -> R
         config.method, tower, preprocessing, scenario.num_classes, layout
     )
     return RunParts(
-        config,
-        replace(scenario, train=cached(scenario.train, size, config.train.workers)),
-        curriculum(scenario, config),
-        parse_merges(config, clip_entries),
-        shape,
-        clip_entries,
-        layout,
-        layout.params(theta_0),
-        head,
-        tower,
-        preprocessing,
-        make_trainer(tower, preprocessing, config.train, regularizer.penalty, trained, layout),
-        regularizer,
-        _trial(config, scenario, tower, preprocessing, head, layout),
+        config=config,
+        scenario=replace(scenario, train=cached(scenario.train, size, config.train.workers)),
+        tasks=curriculum(scenario, config),
+        merges=parse_merges(config, clip_entries),
+        shape=shape,
+        clip_entries=clip_entries,
+        layout=layout,
+        theta_0=layout.params(theta_0),
+        head=head,
+        tower=tower,
+        preprocessing=preprocessing,
+        trainer=make_trainer(
+            tower, preprocessing, config.train, regularizer.penalty, trained, layout
+        ),
+        regularizer=regularizer,
+        test=_trial(config, scenario, tower, preprocessing, head, layout),
     )
 
 

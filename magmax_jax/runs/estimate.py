@@ -4,7 +4,6 @@ Steps come from the data where it can be read, else from the catalogue's sizes; 
 and floating-point operations from the shape of the model, whose weights are not touched.
 """
 
-from itertools import pairwise
 from typing import NamedTuple
 
 from magmax_jax.config import ExperimentConfig, ScenarioConfig
@@ -13,11 +12,12 @@ from magmax_jax.data.catalogue import find
 from magmax_jax.data.published import published_domains
 from magmax_jax.errors import UserError
 from magmax_jax.models import ModelShape, abstract_model, known_shape
+from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.runs import state
 from magmax_jax.runs.merge_specs import num_models, parse_merges
 from magmax_jax.scenarios import at_once, build_scenario, members_of
 from magmax_jax.sharding import one_device
-from magmax_jax.training import build_regularizer, make_trainer
+from magmax_jax.training import build_regularizer, check_method, make_trainer
 
 READ_AT_MOST = 200_000
 """Images of a known data set whose labels are read in order to count exactly; reading the labels of
@@ -75,8 +75,10 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
     """Counts what the run of a configuration takes; `data` is its scenario's `data_size`.
 
     Raises:
-      UserError: a merge or the model's directory is not what the configuration says.
+      UserError: the method contradicts itself, or a merge or the model's directory is not what the
+        configuration says.
     """
+    check_method(config.method)
     tasks = _learned(config, data.tasks)
     steps = sum(num_batches(t.images, config.train.batch_size, t.epochs) for t in tasks)
     images = sum(task.images * task.epochs for task in tasks)
@@ -118,13 +120,12 @@ def _flops(
 ) -> float:
     """A training image costs three forward passes (the gradient two of them), an evaluated one one.
 
-    On top come a pass for each image: of the teacher with lwf, of the recomputation with remat; and
-    three for each image once a task, for ewc's Fisher.
+    Recomputation with remat adds one for each training image; a regularizer says what it adds, for
+    each image of a step and for each image once a task.
     """
-    kind = config.method.regularizer
-    passes = 3 + (kind == "lwf") + config.train.remat
-    importances = 3 * once if kind == "ewc" else 0
-    return shape.forward_flops() * (passes * images + importances + evaluated)
+    spec = REGULARIZERS[config.method.regularizer]
+    passes = 3 + spec.passes_per_image + config.train.remat
+    return shape.forward_flops() * (passes * images + spec.passes_per_task * once + evaluated)
 
 
 def _nbytes(config: ExperimentConfig, shape: ModelShape, merges, classes: int, tasks: int) -> int:
@@ -156,20 +157,7 @@ def _catalogued(config: ScenarioConfig, reason: str) -> DataSize:
             for size in (data.train_size, data.test_size)
         )
         tests, classes = tests + test, classes + data.classes
-        for share in _shares(config, data.classes, domains):
+        for share in SCENARIO_KINDS[config.kind].shares(config, data.classes, domains):
             images = round(train * share * (1 - config.validation))
             tasks.append(TaskSize(images, member.epochs))
     return DataSize(tuple(tasks), tests, classes, reason)
-
-
-def _shares(config: ScenarioConfig, classes: int, domains: int) -> list[float]:
-    """The share of a data set's images that each of its tasks has."""
-    if config.kind == "datasets":
-        return [1.0]
-    if config.kind == "domain":
-        return [1 / domains] * domains
-    count = config.num_tasks
-    if config.kind == "data":
-        return [1 / count] * count
-    bounds = [classes * i // count for i in range(count + 1)]
-    return [(stop - start) / classes for start, stop in pairwise(bounds)]

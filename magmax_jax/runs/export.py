@@ -6,10 +6,11 @@ from magmax_jax.config import ExperimentConfig
 from magmax_jax.models import from_pretrained, num_entries
 from magmax_jax.runs.directory import CONFIG
 from magmax_jax.runs.merge_specs import parse_merges
-from magmax_jax.runs.model_store import ModelStore, check_name
+from magmax_jax.runs.model_ref import ModelRef
+from magmax_jax.runs.model_store import ModelStore, check_model
 
 
-def export(run: Path, model: str, output: Path, dtype: str = "float32") -> None:
+def export(run: Path, model: ModelRef | str, output: Path, dtype: str = "float32") -> None:
     """Writes one of a run's models as a Hugging Face directory, the text tower included.
 
     Args:
@@ -25,9 +26,10 @@ def export(run: Path, model: str, output: Path, dtype: str = "float32") -> None:
         saved, or the disk refuses.
     """
     config = ExperimentConfig.from_file(run / CONFIG)
-    check_name(run, model, parse_merges(config))  # before anything is read
+    ref = ModelRef.parse(str(model), str(run))
+    check_model(run, ref, parse_merges(config))  # before anything is read
     loaded = from_pretrained(config.model.source, config.model.image_size)
     _, theta_0 = loaded.image_tower("float32")
     stored = ModelStore(run, theta_0, parse_merges(config, num_entries(loaded)))
-    loaded.update_image_tower(stored.model(model))
+    loaded.update_image_tower(stored.model(ref))
     loaded.save_pretrained(output, dtype)

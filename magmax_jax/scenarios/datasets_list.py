@@ -7,6 +7,7 @@ from magmax_jax.config import ScenarioConfig
 from magmax_jax.data.catalogue import LISTS, epochs
 from magmax_jax.data.folder_name import title_of
 from magmax_jax.errors import UserError
+from magmax_jax.registry import SCENARIO_KINDS
 
 
 class Member(NamedTuple):
@@ -24,12 +25,17 @@ class Member(NamedTuple):
 
 
 def members_of(config: ScenarioConfig) -> list[Member]:
-    """A scenario's data sets as they are listed; one, but for kind datasets.
+    """A scenario's data sets as they are listed; a single one unless its kind reads several.
 
     Raises:
-      UserError: as `parse_datasets` does.
+      UserError: as `parse_datasets` does, or the list is empty.
     """
-    if config.kind == "datasets":
+    if SCENARIO_KINDS[config.kind].reads_several:
+        if not config.datasets:
+            raise UserError(
+                f"scenario.datasets is empty: name the data sets of kind {config.kind}, or a list "
+                "of them"
+            )
         return parse_datasets(config.datasets)
     name = title_of(config.dataset, config.data_dir)
     return [Member(config.dataset, name, epochs(config.dataset))]

@@ -14,22 +14,22 @@ from magmax_jax.analysis import measure
 from magmax_jax.config import MethodConfig
 from magmax_jax.merging import MergeRule, apply_task_vector, rules
 from magmax_jax.merging.task_vectors import PyTree, tree_bytes
+from magmax_jax.registry import REGULARIZERS
 from magmax_jax.runs.studies.subject import Record, Subject
 from magmax_jax.training import Params, build_regularizer, make_trainer
 
-TITLES = {"none": "training step", "ewc": "EWC: step", "lwf": "LwF: step"}
 TASKS = 8
 """Task vectors at most that rules are timed on: collecting ones hold them all."""
 REPEATS = 3
 
 
 def overhead(subject: Subject) -> Iterator[Record]:
-    """Seconds and bytes of one step of training, plain and with EWC and LwF, and of every rule.
+    """Seconds and bytes of one step of training, plain and with every regularizer, and every rule.
 
-    A rule's update is what one more task costs, its merge what one more model costs; EWC's
-    consolidation, once a task, is a pass over its images, timed on a few batches. Bytes are
-    temporary arrays and results as the compiled program plans them, `state` what is kept from task
-    to task.
+    A rule's update is what one more task costs, its merge what one more model costs. Where a
+    regularizer reads a task's images once more to consolidate, that pass is timed on a few batches.
+    Bytes are temporary arrays and results as the compiled program plans them, `state` what is kept
+    from task to task.
     """
     step = None
     for record in (*_steps(subject), *_rules(subject)):
@@ -43,8 +43,10 @@ def _steps(subject: Subject) -> Iterator[Record]:
     task = min(2, len(parts.tasks))  # baselines remember the first
     objective = parts.objective(task)
     few = [parts.trainer.place(batch) for batch in islice(parts.train_batches(task, 1), 3)]
-    for kind, title in TITLES.items():
-        method = MethodConfig(regularizer=kind)
+    for name, spec in REGULARIZERS.items():
+        # Where no strength is published any will do: it changes no cost.
+        chosen = not spec.is_plain and spec.strength is None
+        method = MethodConfig(regularizer=name, strength=1.0 if chosen else None)
         regularizer = build_regularizer(
             method, parts.tower, parts.preprocessing, parts.scenario.num_classes, parts.layout
         )
@@ -55,14 +57,15 @@ def _steps(subject: Subject) -> Iterator[Record]:
         memory = regularizer.consolidate(memory, parts.theta_0, few, parts.objective(1))
         state = trainer.init(parts.theta_0)
         cost = measure(trainer.step, state, few[0], objective, memory, repeats=REPEATS)
+        title = "training step" if spec.is_plain else f"{spec.title}: step"
         yield _record(title, cost.seconds, cost.nbytes, memory)
-        if kind == "ewc":
+        if spec.passes_per_task:
             start = time.perf_counter()
             again = regularizer.consolidate(memory, parts.theta_0, few, parts.objective(1))
             jax.block_until_ready(again)
             seconds = (time.perf_counter() - start) / len(few)
             batches = parts.steps(task) // parts.epochs(task)
-            yield _record("EWC: consolidation", seconds * batches, None, memory)
+            yield _record(f"{spec.title}: consolidation", seconds * batches, None, memory)
 
 
 def _rules(subject: Subject) -> Iterator[Record]:

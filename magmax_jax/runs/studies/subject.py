@@ -14,6 +14,7 @@ from magmax_jax.evaluation.rows import Row
 from magmax_jax.merging import merged, task_vector
 from magmax_jax.models import Place, trainable
 from magmax_jax.runs.build import EvaluationSet, RunParts
+from magmax_jax.runs.model_ref import FINETUNED
 from magmax_jax.runs.model_store import ModelStore
 from magmax_jax.runs.progress import Progress
 from magmax_jax.scenarios import Scenario
@@ -79,7 +80,7 @@ class Subject:
 
     def models(self) -> Iterator[tuple[str, float | None, Params]]:
         """The last fine-tuned model and every merge, with their scales."""
-        yield "finetuned", None, self.stored.finetuned()
+        yield FINETUNED, None, self.stored.finetuned()
         for name, merge in self.parts.merges.items():
             state = self.stored.state(name)
             for scale in merge.scales:

@@ -242,10 +242,12 @@ def test_every_rule_has_its_price(studied, monkeypatch):
     monkeypatch.setattr(rules, "RULES", {name: rules.RULES[name] for name in some})
     study(studied, ["overhead"])
     found = {r["what"]: r for r in records(studied, "overhead")}
-    baselines = {"training step", "EWC: step", "EWC: consolidation", "LwF: step"}
+    baselines = {
+        "training step", "EWC: step", "EWC: consolidation", "LwF: step", "L2-SP: step",
+    }  # fmt: skip
     assert baselines <= set(found)
     named = {what.partition(":")[0] for what in found}
-    assert named == {*rules.RULES, "training step", "EWC", "LwF"}
+    assert named == {*rules.RULES, "training step", "EWC", "LwF", "L2-SP"}
     assert found["training step"]["steps"] == 1 and found["training step"]["state"] == 0
     assert all(r["seconds"] > 0 for r in found.values())
     theta = found["max_magnitude: merge"]["state"]
