@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from benchmarks.collectives import Collective
 from magmax_jax.models import CLIPConfig
-from magmax_jax.runs.estimate import forward_flops
 
 KEPT = 16
 """Numbers of the width d that a step holds for every token of every block, in the computation's
@@ -121,7 +120,7 @@ def compute_seconds(
     config: CLIPConfig, b: int, accelerator: Accelerator, assumed: Assumptions
 ) -> float:
     """3 forward passes (the gradient is two of them) over MFU times peak."""
-    return 3 * forward_flops(config) * b / (assumed.mfu * accelerator.peak)
+    return 3 * config.forward_flops() * b / (assumed.mfu * accelerator.peak)
 
 
 def collective_seconds(one: Collective, accelerator: Accelerator, assumed: Assumptions) -> float:

@@ -33,7 +33,6 @@ from benchmarks.output import Output
 from benchmarks.tables import markdown
 from benchmarks.turns import take_turns
 from magmax_jax.errors import UserError, exit_code
-from magmax_jax.runs.estimate import forward_flops
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def prepared(
         return Work(path, data, images, tasks, batch_size, dtype, device.platform, *numbers)
 
     timed = made("timed", images, min(settings.tasks, max(images // batch_size, 1)))
-    return timed, made("grid", settings.grid[1], settings.tasks), forward_flops(shape)
+    return timed, made("grid", settings.grid[1], settings.tasks), shape.forward_flops()
 
 
 def whole(settings: Settings, contender: Contender, work: Work, rate: float) -> Grid:

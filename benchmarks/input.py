@@ -28,7 +28,6 @@ from magmax_jax.cli.presets import TINY_CLIP
 from magmax_jax.data import Batch, Source, train_batches
 from magmax_jax.errors import exit_code
 from magmax_jax.models import CLIP
-from magmax_jax.runs.estimate import forward_flops
 
 READERS = {"1 thread": (0, 1), "2 threads": (0, 2), "1 process": (1, 1), "2 processes": (2, 1)}
 """Worker processes, and threads of each (or of this one)."""
@@ -106,7 +105,7 @@ def step(settings: Settings, model: str) -> Rate:
 
 def computed(settings: Settings) -> Rate:
     """ViT-B/16's step, for a device that nobody has measured here."""
-    need = 3 * forward_flops(SIZES["vit-b16"].model)
+    need = 3 * SIZES["vit-b16"].model.forward_flops()
     how = f"computed, not measured: {need / 1e9:.0f} GFLOP / {settings.flops / 1e12:g} TFLOP/s"
     return Rate("CLIP ViT-B/16, 224 px", how, [settings.flops / need])
 

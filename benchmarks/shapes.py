@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from flax import nnx
 
 from magmax_jax.models import CLIP, CLIPConfig, TextConfig, VisionConfig
-from magmax_jax.models.clip.conversion import hf_shapes
+from magmax_jax.models.conversion import hf_shapes
 
 Shapes = dict[str, tuple[int, ...]]
 """Tensor name -> shape; kernels are (out, in)."""
@@ -21,7 +21,7 @@ class Size:
     def shapes(self) -> Shapes:
         """Of every tensor, without the memory of one."""
         clip = nnx.eval_shape(lambda: CLIP(self.model, rngs=nnx.Rngs(0)))
-        return hf_shapes(self.model, nnx.state(clip))
+        return hf_shapes(self.model.entries, nnx.state(clip))
 
 
 def _size(

@@ -25,7 +25,6 @@ from benchmarks.tables import facts, markdown
 from benchmarks.trainers import PEER, Trainer, Work, torch_device, trainers
 from benchmarks.turns import Contestant, take_turns
 from magmax_jax.errors import UserError, exit_code
-from magmax_jax.runs.estimate import forward_flops
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def run(settings: Settings) -> None:
     chosen = matching(trainers(work, settings.peers, settings.compile_modes), settings.only)
     absent = why_absent(settings.peers, PEER)
     present = [trainer for trainer in chosen if not (trainer.peer and absent)]
-    flops = 3 * forward_flops(SIZES[settings.size].model)
+    flops = 3 * SIZES[settings.size].model.forward_flops()
     description = describe(settings.peers) | here.facts
     description |= {
         "model": f"image tower of {settings.size}, {flops / 1e9:.4g} GFLOP a step and image",

@@ -4,7 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from magmax_jax import analysis, rules
+    from magmax_jax import analysis, registry, rules
+    from magmax_jax.errors import UserError
     from magmax_jax.merging import MergeRule, apply_task_vector, merge, task_vector
     from magmax_jax.models import CLIP
 
@@ -13,14 +14,19 @@ __version__ = "0.1.0"
 _HOMES = {
     "CLIP": "models",
     "MergeRule": "merging",
+    "UserError": "errors",
     "apply_task_vector": "merging",
     "merge": "merging",
     "task_vector": "merging",
     "analysis": "",
+    "registry": "",
     "rules": "",
 }
 """Public names, and the package that each comes from; "" for a package itself."""
-__all__ = ["CLIP", "MergeRule", "analysis", "apply_task_vector", "merge", "rules", "task_vector"]
+__all__ = [
+    "CLIP", "MergeRule", "UserError", "analysis", "apply_task_vector", "merge", "registry",
+    "rules", "task_vector",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -7,14 +7,29 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from magmax_jax.errors import UserError
+from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS, Registry
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise UserError(message)
+
+
+def _one_of(registry: Registry) -> Any:
+    """How the command line takes a name of the registry: --help and errors list all of them.
+
+    They are listed when the command line is parsed, so names that users registered are included.
+    """
+    return tyro.conf.arg(
+        constructor_factory=lambda: Literal[tuple(registry)],
+        # tyro shows the default of a type made on demand as the repr of a list: ['none'].
+        help_behavior_hint=lambda default: f"(default: {default[2:-2]})",
+    )
 
 
 @dataclass(frozen=True)
@@ -37,7 +52,7 @@ class ModelConfig:
 class ScenarioConfig:
     """Which tasks arrive, in which order."""
 
-    kind: Literal["class", "domain", "datasets", "data"] = "class"
+    kind: Annotated[str, _one_of(SCENARIO_KINDS)] = "class"
     """class: each task brings new classes; domain: a new domain of all classes; datasets: another
     data set, with a head of its own; data: an equal share of every class's images."""
     dataset: str = "cifar100"
@@ -70,10 +85,7 @@ class ScenarioConfig:
     ("aquarium_fish"), or with spaces throughout."""
 
     def __post_init__(self):
-        _require(
-            self.kind != "datasets" or bool(self.datasets),
-            "scenario.datasets is empty: name the data sets of kind datasets, or a list of them",
-        )
+        SCENARIO_KINDS.check(self.kind)
         _require(self.num_tasks > 0, f"scenario.num_tasks is {self.num_tasks}: it must be positive")
         limit = self.limit_per_class
         _require(
@@ -94,7 +106,7 @@ class MethodConfig:
 
     sequential: bool = True
     """Start task t from theta_(t-1) (MagMax); otherwise every task starts from theta_0."""
-    regularizer: Literal["none", "ewc", "lwf", "l2_sp"] = "none"
+    regularizer: Annotated[str, _one_of(REGULARIZERS)] = "none"
     """Penalty against forgetting: elastic weight consolidation, learning without forgetting, or a
     pull towards theta_0."""
     strength: float | None = None
@@ -105,33 +117,12 @@ class MethodConfig:
     """Learn all tasks at once, as if they were one: the upper bound. Nothing is merged."""
 
     def __post_init__(self):
-        kind, strength = self.regularizer, self.strength
+        # What a regularizer asks of the other fields it says itself: see `training.check_method`.
+        REGULARIZERS.check(self.regularizer)
+        strength = self.strength
         _require(
             strength is None or 0 <= strength < float("inf"),
             f"method.strength is {strength}: it must be finite and not negative",
-        )
-        _require(
-            strength is None or kind != "none",
-            f"method.strength is {strength}, but no method.regularizer is chosen: name one",
-        )
-        _require(
-            strength is not None or kind != "l2_sp",
-            "method.regularizer l2_sp needs a method.strength: it has no published one",
-        )
-        _require(
-            self.fisher == "empirical" or kind == "ewc",
-            f"method.fisher {self.fisher} means something for method.regularizer ewc alone, "
-            f"not for {kind}",
-        )
-        _require(
-            self.sequential or kind not in ("ewc", "lwf"),
-            f"method.regularizer {kind} holds a task to the one before, but method.sequential is "
-            "off: leave one of them out",
-        )
-        _require(
-            not self.joint or (self.sequential and kind in ("none", "l2_sp")),
-            "method.joint learns all tasks at once: neither --method.no-sequential nor "
-            "method.regularizer ewc or lwf has a meaning with it, leave them out",
         )
 
 
@@ -311,7 +302,7 @@ class ExperimentConfig:
         """Reads what `to_json` wrote; fields that it does not name keep their defaults.
 
         Raises:
-          UserError: the file is missing, not JSON, or names a field or type that is not ours.
+          UserError: the file is missing, not JSON, or not a configuration of ours.
         """
         path = Path(path)
         try:
@@ -320,7 +311,11 @@ class ExperimentConfig:
             raise UserError(f"{path}: there is no such configuration file") from None
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: not a readable JSON configuration ({error})") from None
-        return _from_json(cls, value, str(path))
+        try:
+            return _from_json(cls, value, str(path))
+        except UserError as error:
+            told = str(error)
+            raise UserError(told if told.startswith(f"{path}:") else f"{path}: {told}") from None
 
 
 def _from_json(kind: Any, value: Any, where: str) -> Any:

@@ -98,6 +98,17 @@ def test_io_and_merging_know_nothing_and_models_only_io(floor, known):
             assert ours <= {floor, "errors", "registry"} | known
 
 
+def test_families_of_models_are_known_by_their_registry_alone():
+    """But for `magmax_jax.models` itself, which names what is public of CLIP."""
+    rooms = ROOT / "magmax_jax" / "models"
+    families = {directory.name for directory in rooms.iterdir() if directory.is_dir()}
+    for family in families - {"layers", "__pycache__"}:
+        for file, names in sources().items():
+            if rooms / family not in file.parents and file != rooms / "__init__.py":
+                found = [n for n in names if f"{n}.".startswith(f"magmax_jax.models.{family}.")]
+                assert not found, f"{file} imports {found}"
+
+
 def test_meshes_are_known_to_one_file():
     """And to the one of the rules that says what a mesh must not change."""
     knowing = {

@@ -17,6 +17,7 @@ from magmax_jax.config import (
     TrainConfig,
 )
 from magmax_jax.errors import UserError
+from magmax_jax.training import check_method
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -77,6 +78,8 @@ def test_missing_fields_keep_their_defaults(tmp_path):
         ('{"train": {"epochs": "3"}}', "train: epochs: expected int, found '3'"),
         ('{"train": {"epochs": true}}', "train: epochs: expected int, found True"),
         ('{"model": {"dtype": "int8"}}', "'int8' is none of 'float32', 'bfloat16'"),
+        ('{"method": {"regularizer": "ewk"}}', "'ewk' is no regularizer: choose from none, ewc"),
+        ('{"method": {"regularizer": 3}}', "method: regularizer: expected str, found 3"),
         ('{"merges": "average"}', "merges: expected a list"),
         ('{"train": 3}', "train: expected an object"),
         ('{"train": {"crop_scale": [0.9]}}', "train: crop_scale: expected 2 values, found [0.9]"),
@@ -88,7 +91,7 @@ def test_a_wrong_file_is_told_where_it_is_wrong(content, message, tmp_path):
     file.write_text(content)
     with pytest.raises(UserError) as raised:
         ExperimentConfig.from_file(file)
-    assert message in str(raised.value)
+    assert message in str(raised.value) and str(raised.value).startswith(f"{file}: ")
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -131,15 +134,17 @@ def test_values_out_of_range_are_refused(make):
         ),
         ({"regularizer": "ewc", "sequential": False}, "ewc holds a task to the one before"),
         ({"regularizer": "lwf", "sequential": False}, "lwf holds a task to the one before"),
+        ({"regularizer": "ewc", "joint": True}, "nor method.regularizer ewc or lwf has a meaning"),
+        ({"sequential": False, "joint": True}, "learns all tasks at once"),
     ],
 )
 def test_methods_that_contradict_themselves_are_refused(method, message):
     with pytest.raises(UserError, match=message):
-        MethodConfig(**method)
+        check_method(MethodConfig(**method))
 
 
 def test_l2_sp_remembers_no_task_and_so_also_suits_independent_fine_tuning():
-    assert not MethodConfig(sequential=False, regularizer="l2_sp", strength=0.1).sequential
+    check_method(MethodConfig(sequential=False, regularizer="l2_sp", strength=0.1))
 
 
 def test_the_json_is_for_people_too():

@@ -19,7 +19,7 @@ from magmax_jax.config import (
 )
 from magmax_jax.errors import MAGMAX, Program, UserError
 from magmax_jax.evaluation.rows import Row, rows_of
-from magmax_jax.registry import COMMANDS
+from magmax_jax.registry import COMMANDS, SCENARIO_KINDS
 from magmax_jax.runs.directory import CONFIG
 from magmax_jax.runs.model_ref import model_of_run
 
@@ -96,14 +96,14 @@ def evaluate(chosen: Evaluate, progress: "Progress") -> tuple[list[Found], "Scen
     """
     from magmax_jax.runs.build import RunParts, build_run
     from magmax_jax.runs.merge_specs import parse_merges
-    from magmax_jax.runs.model_store import FINETUNED, ZERO_SHOT, ModelStore, check_name
+    from magmax_jax.runs.model_store import ModelStore, check_model
     from magmax_jax.scenarios import build_scenario
     from magmax_jax.sharding import build_layout
 
     settings = [_setting(source, chosen) for source in chosen.sources]
     for source, config in zip(chosen.sources, settings, strict=True):
         if run := model_of_run(source):
-            check_name(*run, parse_merges(config))
+            check_model(*run, parse_merges(config))
     layout = build_layout(settings[0])
     scenario = build_scenario(chosen.scenario, chosen.seed)
     assembled: dict[ExperimentConfig, RunParts] = {}
@@ -115,11 +115,10 @@ def evaluate(chosen: Evaluate, progress: "Progress") -> tuple[list[Found], "Scen
         if run := model_of_run(source):
             stored = ModelStore(run[0], theta, parts.merges, layout)
             theta = stored.model(run[1])
-            kind, _, number = run[1].partition(":")
-            if run[1] != ZERO_SHOT:
-                learned = int(number) if kind == "task" else stored.learned
+            if not run[1].is_zero_shot:
+                learned = run[1].task or stored.learned
         (counts,) = parts.test.count([theta], progress, source)
-        name = source if run is None or run[1] != FINETUNED else f"{run[0]}:{FINETUNED}"
+        name = source if run is None or not run[1].is_finetuned else f"{run[0]}:{run[1]}"
         rows = list(rows_of(counts, scenario, learned, name, None))
         found.append(Found(source, rows, counts))
     return found, scenario
@@ -222,7 +221,7 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
 
     run = model_of_run(chosen.sources[0])
     first = jax.process_index() == 0
-    if len(chosen.sources) != 1 or run is None or run[1] != "finetuned":
+    if len(chosen.sources) != 1 or run is None or not run[1].is_finetuned:
         raise UserError("--sweep.rules needs one RUN as the only SOURCE: its merges are swept")
     config = ExperimentConfig.from_file(run[0] / CONFIG)
     if (chosen.scenario, chosen.seed) != (config.scenario, config.seed):
@@ -236,7 +235,7 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
     scenario = build_scenario(config.scenario, config.seed)
     parts = build_run(config, scenario, build_layout(config))
     rows = sweep(chosen.sweep, parts, RunDirectory(run[0], writes=first), progress)
-    for sentence in describe(rows, config.scenario.kind == "datasets"):
+    for sentence in describe(rows, SCENARIO_KINDS[config.scenario.kind].task_aware):
         progress.say(sentence)
     progress.say(f"{run[0] / 'sweep.jsonl'} has every scale")
 

@@ -23,7 +23,7 @@ from magmax_jax.registry import COMMANDS
 
 if TYPE_CHECKING:  # both take seconds to import: --help and wrong flags do without
     from magmax_jax.io.safetensors.reader import TensorFiles
-    from magmax_jax.merge_files.job import Prepared
+    from magmax_jax.merge_files.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,32 @@ class Merge:
     """Read headers only; report what would be done and every problem."""
 
     def __call__(self) -> None:
-        from magmax_jax.merge_files.job import Prepared, Request
+        from magmax_jax.merge_files.job import Job
+        from magmax_jax.merge_files.plan import make_plan
 
         console = Console(highlight=False, markup=False, soft_wrap=True)
-        request = Request(
-            self.pretrained, self.finetuned, self.rule, self.scale, _options(self.options),
-            self.seed, self.include, self.exclude, self.out_dtype, self.state, self.checksums,
-        )  # fmt: skip
+        job = Job(
+            pretrained=self.pretrained,
+            finetuned=self.finetuned,
+            rule=self.rule,
+            scale=self.scale,
+            options=_options(self.options),
+            seed=self.seed,
+            include=self.include,
+            exclude=self.exclude,
+            out_dtype=self.out_dtype,
+            state=self.state,
+            checksums=self.checksums,
+        )
         with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
-            prepared = Prepared(request, _opener(Path(temporary)))
-            self._run(prepared, console)
+            self._run(make_plan(job, _opener(Path(temporary))), console)
 
-    def _run(self, prepared: "Prepared", console: Console) -> None:
+    def _run(self, plan: "Plan", console: Console) -> None:
+        from magmax_jax.merge_files.execute import execute
+
         if self.dry_run:
-            console.print(prepared.describe())
-            prepared.plan.check()
+            console.print(plan.describe())
+            plan.check()
             return
         if self.output is None:
             raise UserError("--output names no directory to write")
@@ -86,10 +97,10 @@ class Merge:
         )  # fmt: skip
         shown = Console(stderr=True)
         with Progress(*columns, console=shown, disable=not shown.is_terminal) as bar:
-            task = bar.add_task("", total=prepared.bytes_read)
-            story = prepared.run(self.output, lambda nbytes: bar.advance(task, nbytes))
+            task = bar.add_task("", total=plan.bytes_read)
+            history = execute(plan, self.output, lambda nbytes: bar.advance(task, nbytes))
         console.print(
-            f"{self.output}: {story.rule} of {len(story.tasks)} models at scale {prepared.scale:g}"
+            f"{self.output}: {history.rule} of {len(history.tasks)} models at scale {plan.scale:g}"
         )
 
 

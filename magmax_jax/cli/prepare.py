@@ -74,13 +74,13 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
 
 
 def _names(given: tuple[str, ...]) -> list[str]:
-    """Names in their order, each once; all and lists of the catalogue taken apart."""
-    from magmax_jax.data.datasets.catalogue import DATA_SETS, LISTS
+    """Names in their order, each once; "all" and lists are expanded."""
+    from magmax_jax.data.catalogue import LISTS, prepared_names
 
     lists = {name: [entry.split("@")[0] for entry in LISTS[name]] for name in LISTS}
-    lists["all"] = list(DATA_SETS)
+    lists["all"] = prepared_names()
     if not given:
-        raise UserError(f"name a data set, or more: {', '.join(DATA_SETS)}, or all of them: all")
+        raise UserError(f"name a data set, or more: {', '.join(lists['all'])}, or all of them: all")
     return list(dict.fromkeys(name for word in given for name in lists.get(word, [word])))
 
 

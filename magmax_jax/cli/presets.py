@@ -10,6 +10,7 @@ from magmax_jax.config import (
     ScenarioConfig,
     TrainConfig,
 )
+from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 
 TINY_CLIP = str(Path(__file__).parent / "assets" / "tiny-clip")
 
@@ -71,13 +72,12 @@ def paper(config: ExperimentConfig) -> ExperimentConfig:
 
     Maximum magnitude needs no switch: that a later task wins a tie is our rule, too.
     """
-    ewc, domain = config.method.regularizer == "ewc", config.scenario.kind == "domain"
+    published = REGULARIZERS[config.method.regularizer].published
+    divisor = SCENARIO_KINDS[config.scenario.kind].published_divisor
     return replace(
         config,
         scenario=replace(config.scenario, names="published", order="published"),
-        method=replace(config.method, fisher="accumulated") if ewc else config.method,
+        method=replace(config.method, **published),
         train=replace(config.train, warmup_steps=500, warmup_fraction=None),
-        merging=replace(
-            config.merging, ties_entries="clip", average_divisor="two" if domain else "tasks"
-        ),
+        merging=replace(config.merging, ties_entries="clip", average_divisor=divisor),
     )

@@ -38,9 +38,13 @@ class Table:
     """Runs, or folders that hold some at any depth."""
     format: Literal["markdown", "csv", "latex"] = "markdown"
     """csv has a line for each value, with its source."""
-    metric: Annotated[str, tyro.conf.arg(constructor_factory=lambda: Literal[tuple(metrics())])] = (
-        "last"
-    )
+    metric: Annotated[
+        str,
+        tyro.conf.arg(
+            constructor_factory=lambda: Literal[tuple(metrics())],
+            help_behavior_hint="(default: last)",
+        ),
+    ] = "last"
     """What the numbers are: accuracies in %, or differences of accuracies in points."""
     protocol: Protocol | None = None
     """agnostic: among all classes; aware: among the task's own; by default as published: agnostic,

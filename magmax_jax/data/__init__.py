@@ -1,15 +1,43 @@
 """Data sets, their published facts, batches on the host and preprocessing on the device."""
 
-from magmax_jax.data.load import load_source
-from magmax_jax.data.pipeline.loader import Batch, eval_batches, num_batches, train_batches
-from magmax_jax.data.pipeline.preprocessing import Preprocessing, Views
-from magmax_jax.data.published import order, prompt_names, templates
-from magmax_jax.data.source import Source
+import importlib
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from magmax_jax.data.data_set import DataSet, FromTfds
+    from magmax_jax.data.load import load_source
+    from magmax_jax.data.pipeline.loader import Batch, eval_batches, num_batches, train_batches
+    from magmax_jax.data.pipeline.preprocessing import Preprocessing, Views
+    from magmax_jax.data.published import order, prompt_names, templates
+    from magmax_jax.data.seeded_split import SeededSplit
+    from magmax_jax.data.source import Source, Split
+
+_HOMES = {
+    "Batch": "pipeline.loader",
+    "DataSet": "data_set",
+    "FromTfds": "data_set",
+    "Preprocessing": "pipeline.preprocessing",
+    "SeededSplit": "seeded_split",
+    "Source": "source",
+    "Split": "source",
+    "Views": "pipeline.preprocessing",
+    "eval_batches": "pipeline.loader",
+    "load_source": "load",
+    "num_batches": "pipeline.loader",
+    "order": "published",
+    "prompt_names": "published",
+    "templates": "published",
+    "train_batches": "pipeline.loader",
+}
+"""Public names, and the module that defines each."""
 __all__ = [
     "Batch",
+    "DataSet",
+    "FromTfds",
     "Preprocessing",
+    "SeededSplit",
     "Source",
+    "Split",
     "Views",
     "eval_batches",
     "load_source",
@@ -19,3 +47,14 @@ __all__ = [
     "templates",
     "train_batches",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Lazy imports: listing data sets and their facts imports neither JAX nor Grain nor TFDS."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -32,7 +32,7 @@ class Source:
 def hold_out(labels: np.ndarray, split: Split) -> np.ndarray:
     """Divides a data set that has one part only: every fifth image of each class is for testing.
 
-    For digits and unknown builders; `splits.divide` serves the known ones.
+    For digits and TFDS builders without a row; `seeded_split.divide` serves the others.
 
     Args:
       labels: int (n,).

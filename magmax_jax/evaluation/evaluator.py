@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from magmax_jax.data import Batch, Preprocessing
-from magmax_jax.models import normalise
+from magmax_jax.models import image_features
 from magmax_jax.scenarios import Scenario
 from magmax_jax.sharding import Layout, one_device
 
@@ -59,7 +59,7 @@ def encode(
     tower: nnx.GraphDef, preprocessing: Preprocessing, params: nnx.State, batch: Batch
 ) -> jax.Array:
     """The image features of a batch as evaluation sees it: float32 (b, p), of length one."""
-    return _features(tower, params, preprocessing.evaluate(batch.image, batch.box))
+    return image_features(tower, params, preprocessing.evaluate(batch.image, batch.box))
 
 
 def make_evaluate(
@@ -92,7 +92,7 @@ def make_evaluate(
         params: nnx.State, counts: Counts, pixels: jax.Array, batch: Batch, facts
     ) -> tuple[Counts, jax.Array]:
         head, place_of, class_masks = facts
-        logits = _features(tower, params, pixels) @ head  # (b, k)
+        logits = image_features(tower, params, pixels) @ head  # (b, k)
         task, domain = place_of[:, batch.index]
         own = jnp.where(class_masks[task], logits, -jnp.inf)
         agnostic, aware = _rank(logits, batch.label), _rank(own, batch.label)
@@ -101,12 +101,12 @@ def make_evaluate(
             return count.at[task, domain, batch.label].add(hit & batch.mask)
 
         counted = Counts(
-            add(counts.agnostic, agnostic < 1),
-            add(counts.aware, aware < 1),
-            add(counts.agnostic_top5, agnostic < 5),
-            add(counts.aware_top5, aware < 5),
-            add(counts.total, batch.mask),
-            counts.confusion.at[batch.label, jnp.argmax(logits, axis=1)].add(batch.mask),
+            agnostic=add(counts.agnostic, agnostic < 1),
+            aware=add(counts.aware, aware < 1),
+            agnostic_top5=add(counts.agnostic_top5, agnostic < 5),
+            aware_top5=add(counts.aware_top5, aware < 5),
+            total=add(counts.total, batch.mask),
+            confusion=counts.confusion.at[batch.label, jnp.argmax(logits, axis=1)].add(batch.mask),
         )
         return layout.constrain_whole((counted, jnp.sum(batch.mask)))
 
@@ -125,10 +125,6 @@ def make_evaluate(
         return jax.device_get(counts)
 
     return evaluate
-
-
-def _features(tower: nnx.GraphDef, params: nnx.State, pixels: jax.Array) -> jax.Array:
-    return normalise(nnx.merge(tower, params)(pixels))
 
 
 def _rank(logits: jax.Array, label: jax.Array) -> jax.Array:

@@ -63,8 +63,17 @@ def rows_of(
         near = _in_groups(getattr(counts, f"{protocol}_top5"))
         for group, *found in zip(group_names(scenario), right, near, total, strict=True):
             hits, top5, samples = map(int, found)
-            shares = hits / max(samples, 1), samples, top5 / max(samples, 1)
-            yield Row(after_task, model, scale, protocol, group, *shares, split)
+            yield Row(
+                after_task=after_task,
+                model=model,
+                scale=scale,
+                protocol=protocol,
+                group=group,
+                accuracy=hits / max(samples, 1),
+                count=samples,
+                top5=top5 / max(samples, 1),
+                split=split,
+            )
 
 
 def group_names(scenario: "Scenario") -> list[str]:

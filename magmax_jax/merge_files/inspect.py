@@ -1,17 +1,19 @@
-"""What a checkpoint or a state holds, told in a table: `magmax inspect`."""
+"""What a checkpoint or a state holds, as a table: `magmax inspect`."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from rich.console import Group
 from rich.table import Table
 
 from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles, open_files, open_tensors
-from magmax_jax.merge_files.job import size
-from magmax_jax.merge_files.state import KEY, Story
+from magmax_jax.merge_files.plan import size
+from magmax_jax.merge_files.state import KEY, MergeHistory
+from magmax_jax.merging import rules
 
 PIECE = 1 << 20
 """Entries that are read at once."""
@@ -70,23 +72,24 @@ def _pieces(tensor: Tensor, reader: Reader) -> Iterator[np.ndarray]:
 
 
 def _state(files: TensorFiles, path: Path) -> Group:
-    story = Story.from_metadata(files.metadata, path)
+    history = MergeHistory.from_metadata(files.metadata, path)
     table = Table(title=str(path), title_justify="left")
     table.add_column("task", justify="right")
     table.add_column("model")
     table.add_column("norm of tau", justify="right")
-    provenance = _provenance(story, files)
+    provenance = _provenance(history, files)
     if provenance:
         table.add_column("entries supplied", justify="right")
-    for i, task in enumerate(story.tasks, start=1):
+    for i, task in enumerate(history.tasks, start=1):
         row = [str(i), task.source, f"{task.norm:.5g}"]
         if provenance:
             row.append(f"{provenance.supplied[i]:.1%}" if i <= 255 else "with 255")
         table.add_row(*row)
-    options = "".join(f", {key}={value}" for key, value in story.options.items())
+    options = "".join(f", {key}={value}" for key, value in history.options.items())
+    tasks = f"online state of {len(history.tasks)} tasks, {size(files.nbytes)}"
     lines = [
-        f"{story.rule}{options}, online state of {len(story.tasks)} tasks, {size(files.nbytes)}",
-        f"theta_0: {story.pretrained} (sha256 {story.sha256 or 'not computed'})",
+        f"{history.rule}{options}, {tasks}",
+        f"theta_0: {history.pretrained} (sha256 {history.sha256 or 'not computed'})",
     ]
     if provenance:
         lines.append(
@@ -97,7 +100,7 @@ def _state(files: TensorFiles, path: Path) -> Group:
 
 
 class Provenance(NamedTuple):
-    """What the state of `max_magnitude` tells of all its entries, as shares of them."""
+    """What a `Sourced` state says of all its entries, as shares of them."""
 
     supplied: np.ndarray
     """By each task, (256,), the 255th and all later ones as one."""
@@ -107,18 +110,23 @@ class Provenance(NamedTuple):
     """Changed by no task."""
 
 
-def _provenance(story: Story, files: TensorFiles) -> Provenance | None:
-    """None where the state keeps no provenance."""
-    if story.rule != "max_magnitude":
+def _provenance(history: MergeHistory, files: TensorFiles) -> Provenance | None:
+    """None where the state keeps no provenance, or the rule is not known here."""
+    if history.rule not in rules.RULES:
         return None
-    # Leaves are numbered as the state's fields are: tau, source, signs, count.
+    theta = jax.ShapeDtypeStruct((), np.float32)
+    state = jax.eval_shape(history.build_rule(kept=True).init, theta)
+    if not isinstance(state, rules.Sourced):
+        return None
+    # A file numbers the leaves as the state's fields are.
+    of_source, of_signs = (str(state._fields.index(field)) for field in ("source", "signs"))
     supplied, signs = np.zeros(256, np.int64), np.zeros(4, np.int64)
     with Reader() as reader:
         for name, tensor in files.tensors.items():
             field, _, of = name.partition("/")
-            if field != "1":
+            if field != of_source:
                 continue
-            seen = _pieces(files.tensors[f"2/{of}"], reader)
+            seen = _pieces(files.tensors[f"{of_signs}/{of}"], reader)
             for source, signs_seen in zip(_pieces(tensor, reader), seen, strict=True):
                 # Where nothing ever changed the last task's zero has won the tie: it supplied none.
                 supplied += np.bincount(source[signs_seen > 0], minlength=256)

@@ -1,4 +1,4 @@
-"""What accompanies merged weights: configuration, tokenizer, and a card that tells the story."""
+"""What accompanies merged weights: configuration, tokenizer, and a card that tells the history."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 from magmax_jax.errors import UserError
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import TensorFiles
-from magmax_jax.merge_files.state import Story
+from magmax_jax.merge_files.state import MergeHistory
 
 WEIGHT_SUFFIXES = {".safetensors", ".bin", ".msgpack", ".h5", ".pt", ".pth", ".ckpt", ".onnx"}
 _PIECE = 1 << 22
@@ -46,9 +46,9 @@ def digest(files: TensorFiles) -> str:
     return total.hexdigest()
 
 
-def model_card(story: Story, scale: float, kept: Sequence[str]) -> str:
+def model_card(history: MergeHistory, scale: float, kept: Sequence[str]) -> str:
     """README.md of the merged model, with the metadata that model hubs read."""
-    options = "".join(f", {key}={value}" for key, value in story.options.items())
+    options = "".join(f", {key}={value}" for key, value in history.options.items())
     lines = [
         "---",
         "library_name: transformers",
@@ -59,14 +59,14 @@ def model_card(story: Story, scale: float, kept: Sequence[str]) -> str:
         "",
         "# Merged model",
         "",
-        f"`{story.rule}`{options} at scale {scale:g}: theta_0 + {scale:g} tau, where tau merges "
-        f"the task vectors of {len(story.tasks)} models, in this order.",
+        f"`{history.rule}`{options} at scale {scale:g}: theta_0 + {scale:g} tau, where tau merges "
+        f"the task vectors of {len(history.tasks)} models, in this order.",
         "",
         "| | model | norm of its task vector | sha256 of its weights |",
         "|---|---|---|---|",
-        f"| theta_0 | `{story.pretrained}` | | {story.sha256 or 'not computed'} |",
+        f"| theta_0 | `{history.pretrained}` | | {history.sha256 or 'not computed'} |",
     ]
-    for i, task in enumerate(story.tasks, start=1):
+    for i, task in enumerate(history.tasks, start=1):
         lines.append(
             f"| {i} | `{task.source}` | {task.norm:.4g} | {task.sha256 or 'not computed'} |"
         )

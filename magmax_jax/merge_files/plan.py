@@ -1,34 +1,101 @@
 """What a merge would do, from headers alone: every problem at once, bytes, memory, method."""
 
-import fnmatch
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.io.json_files import read_object
-from magmax_jax.io.safetensors.reader import TensorFiles
-from magmax_jax.merge_files import tied_embeddings
+from magmax_jax.io.safetensors.reader import TensorFiles, open_tensors
+from magmax_jax.merge_files import compare, state
+from magmax_jax.merge_files.job import Job, begin
+from magmax_jax.merge_files.state import MergeHistory
+from magmax_jax.merge_files.stream import BUFFER_BYTES
+from magmax_jax.merging import MergeRule
 
-MERGED = {np.dtype(name) for name in ("float32", "float16", "bfloat16")}
-"""What takes part in merging; all else is theta_0's."""
+METHODS = {
+    "entry": "in chunks, all models side by side",
+    "tensor": "tensor by tensor",
+    "model": "all tensors at once",
+}
+"""How a rule is fed, by its scope."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which tensors are merged and which are theta_0's."""
+    """A job whose headers have been read; nothing has been computed or written.
 
+    Attributes:
+      history: of what was merged before this job.
+      rule: as the options make it; where it has a survey, not yet completed.
+      pretrained: theta_0, None where it cannot be read; then there are problems.
+      models: theta_1 ... theta_T, those that can be read.
+      state: the state before, None at the beginning or without one.
+      merged, kept: names of tensors that are merged, and of those that stay theta_0's.
+      out_dtypes: of every tensor of the output.
+      state_layout: dtype and shape of every tensor of the state after.
+      problems: why the job cannot be done, each in one sentence.
+      notes: what is allowed, but rarely meant.
+    """
+
+    job: Job
+    history: MergeHistory
+    rule: MergeRule
+    scale: float
+    pretrained: TensorFiles | None
+    models: tuple[TensorFiles, ...]
+    state: TensorFiles | None
     merged: list[str]
     kept: list[str]
     out_dtypes: dict[str, np.dtype]
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    bytes_read: int = 0
-    bytes_written: int = 0
+    state_layout: dict[str, tuple[np.dtype, tuple[int, ...]]]
+    problems: list[str]
+    notes: list[str]
+
+    @property
+    def bytes_read(self) -> int:
+        if self.pretrained is None:
+            return 0
+        models = sum(
+            m.tensors[n].nbytes for m in self.models for n in self.merged if n in m.tensors
+        )
+        return self.pretrained.nbytes + models + (self.state.nbytes if self.state else 0)
+
+    @property
+    def bytes_written(self) -> int:
+        if self.pretrained is None:
+            return 0
+        tensors = self.pretrained.tensors.items()
+        return sum(tensor.size * self.out_dtypes[name].itemsize for name, tensor in tensors)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that tensors take at most, about."""
+        if self.rule.scope == "entry":
+            return BUFFER_BYTES
+        sizes = [4 * self.pretrained.tensors[name].size for name in self.merged]
+        at_once = max(sizes, default=0) if self.rule.scope == "tensor" else sum(sizes)
+        return at_once * (5 if self.rule.streaming else len(self.models) + 4)
+
+    def describe(self) -> str:
+        """What will happen: method, tensors, bytes, memory, notes and problems."""
+        count, how = len(self.job.finetuned), METHODS[self.rule.scope]
+        lines = [f"{self.history.rule} of {count} models at scale {self.scale:g}, {how}"]
+        if self.pretrained:
+            lines.append(f"merges {len(self.merged)} tensors, keeps {len(self.kept)} of theta_0's")
+        if not self.problems:
+            lines.append(
+                f"reads {size(self.bytes_read)}, writes {size(self.bytes_written)}, "
+                f"takes about {size(self.memory)} of memory besides the program's own"
+            )
+        lines += [
+            *(f"note: {note}" for note in self.notes),
+            *(f"problem: {problem}" for problem in self.problems),
+        ]
+        return "\n".join(lines)
 
     def check(self) -> None:
-        """Raises one UserError that lists every problem."""
+        """Raises one UserError that lists every problem, if there are any."""
         if len(self.problems) == 1:
             raise UserError(f"these checkpoints cannot be merged: {self.problems[0]}")
         if self.problems:
@@ -38,124 +105,115 @@ class Plan:
             )
 
 
-def open_all(
-    sources: Sequence[str], open_source: Callable[[str], TensorFiles]
-) -> tuple[list[TensorFiles | None], list[str]]:
-    """Every source's headers, None where they cannot be read, and the problems that tell why."""
-    opened, problems = [], []
+def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors) -> Plan:
+    """Reads all headers. What cannot be read or does not fit together is among the problems.
+
+    Args:
+      job: what is wanted.
+      open_source: gives the tensors of a source that the job names.
+
+    Raises:
+      UserError: the job contradicts itself or the state, or its rule cannot keep a state in a file.
+    """
+    history, before = begin(job)
+    rule = history.build_rule(kept=job.state is not None)
+    if job.state:
+        _check_state_possible(history.rule, rule)
+    problems, notes, layout = [], [], {}
+    pretrained, *opened = _open_all([history.pretrained, *job.finetuned], open_source, problems)
+    models = [model for model in opened if model is not None]
+    merged, out_dtypes = [], {}
+    if pretrained is not None:  # else there is nothing to compare with
+        merged, others = compare.choose(pretrained, job.include, job.exclude)
+        problems += compare.problems(pretrained, models, merged, (*job.include, *job.exclude))
+        notes += compare.notes(pretrained, models, merged, others)
+        dtypes = dict.fromkeys(merged, np.dtype(job.out_dtype)) if job.out_dtype else {}
+        out_dtypes = {name: t.dtype for name, t in pretrained.tensors.items()} | dtypes
+    problems += _unfit_for_rule(job, history, rule)
+    if job.state and pretrained is not None:
+        layout = state.layout(rule, merged, pretrained)
+        if before:
+            problems += state.differences(before, layout, job.state)
+    if rule.scope == "model":
+        notes.append(
+            f"{history.rule} does not say that it works tensor by tensor (MergeRule.scope), so "
+            "all tensors are in memory at once"
+        )
+    chosen = set(merged)
+    return Plan(
+        job=job,
+        history=history,
+        rule=rule,
+        scale=rule.default_scale if job.scale is None else job.scale,
+        pretrained=pretrained,
+        models=tuple(models),
+        state=before,
+        merged=merged,
+        kept=[name for name in out_dtypes if name not in chosen],
+        out_dtypes=out_dtypes,
+        state_layout=layout,
+        problems=problems,
+        notes=notes,
+    )
+
+
+def _check_state_possible(name: str, rule: MergeRule) -> None:
+    """Raises a UserError for rules whose state is not that of its tensors one by one."""
+    if not rule.streaming:
+        raise UserError(f"{name} needs all models at once: it has no state to keep in a file")
+    if rule.survey:
+        raise UserError(
+            f"{name} weighs whole task vectors against each other, which a state file cannot keep: "
+            "merge all models at once, without --state"
+        )
+    if rule.scope == "model":
+        raise UserError(
+            f"{name} does not say that it works tensor by tensor (MergeRule.scope), as the state "
+            "in a file must: merge all models at once, without --state"
+        )
+
+
+def _unfit_for_rule(job: Job, history: MergeHistory, rule: MergeRule) -> list[str]:
+    """A problem if these are not the models that the rule takes."""
+    name, tasks = history.rule, len(history.tasks) + len(job.finetuned)
+    fewest, most = rule.fewest_models, rule.most_models
+    if rule.needs_fisher:
+        return [f"{name} needs every model's Fisher, which no checkpoint holds: use the library"]
+    if rule.per_model and job.state and tasks > most:
+        return [
+            f"{job.state} has {most} {rule.per_model} for {tasks} tasks, which it keeps as it was "
+            "begun: begin another state with one for each task to come"
+        ]
+    # Only a state may have more of them, for the tasks to come.
+    if rule.per_model and not job.state and tasks != most:
+        return [
+            f"--options: {rule.per_model} has {most} values for {tasks} models: give one for each"
+        ]
+    if tasks < fewest or (most is not None and tasks > most):
+        takes = f"{fewest} or more" if most is None else f"{fewest} to {most}"
+        takes = takes if fewest != most else str(most)
+        return [f"{name} merges {takes} models, not {tasks}"]
+    return []
+
+
+def _open_all(
+    sources: Sequence[str], open_source: Callable[[str], TensorFiles], problems: list[str]
+) -> list[TensorFiles | None]:
+    """Every source's headers; None where they cannot be read, with the reason in `problems`."""
+    opened: list[TensorFiles | None] = []
     for source in sources:
         try:
             opened.append(open_source(source))
         except UserError as error:
             opened.append(None)
             problems.append(str(error))
-    return opened, problems
+    return opened
 
 
-def make_plan(
-    pretrained: TensorFiles | None,
-    models: Sequence[TensorFiles],
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    out_dtype: np.dtype | None = None,
-) -> Plan:
-    """Compares every model's headers with theta_0's.
-
-    Args:
-      pretrained: theta_0, None where it cannot be read: then there is nothing to compare with.
-      include: shell patterns of names that are merged; none means all.
-      exclude: patterns of names that are kept as theta_0 has them.
-      out_dtype: of merged tensors in the output; None keeps theta_0's.
-    """
-    if pretrained is None:
-        return Plan([], [], {})
-    problems, notes = [], _repeats(pretrained, models)
-    try:
-        read_object(pretrained.directory / "config.json")
-    except UserError as error:  # the output would have it too
-        problems.append(str(error))
-
-    def wanted(name: str) -> bool:
-        chosen = not include or any(fnmatch.fnmatchcase(name, p) for p in include)
-        return chosen and not any(fnmatch.fnmatchcase(name, p) for p in exclude)
-
-    for pattern in (*include, *exclude):
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in pretrained.tensors):
-            problems.append(f"the pattern {pattern!r} matches no tensor of {pretrained.place}")
-    merged = [n for n, t in pretrained.tensors.items() if wanted(n) and t.dtype in MERGED]
-    merged_names = set(merged)
-    kept = [name for name in pretrained.tensors if name not in merged_names]
-    others = [n for n in kept if wanted(n)]
-    if others:
-        notes.append(f"{len(others)} tensors are not floating-point and stay: {_some(others)}")
-    if not merged:
-        problems.append(f"{pretrained.place} holds no floating-point tensor to merge")
-    for model in models:
-        problems += _differences(pretrained, model, merged, kept)
-        notes += _notes(pretrained, model, merged)
-    out_dtypes = {
-        name: out_dtype if out_dtype is not None and name in merged_names else tensor.dtype
-        for name, tensor in pretrained.tensors.items()
-    }
-    return Plan(
-        merged,
-        kept,
-        out_dtypes,
-        problems,
-        notes,
-        bytes_read=pretrained.nbytes
-        + sum(m.tensors[n].nbytes for m in models for n in merged if n in m.tensors),
-        bytes_written=sum(t.size * out_dtypes[n].itemsize for n, t in pretrained.tensors.items()),
-    )
-
-
-def _differences(pretrained: TensorFiles, model: TensorFiles, merged, kept) -> list[str]:
-    where, problems = model.place, []
-    for name in merged:
-        theirs, ours = model.tensors.get(name), pretrained.tensors[name]
-        if theirs is None:
-            problems.append(
-                f"{where}: {name} is missing{tied_embeddings.why_missing(name, pretrained, model)}"
-            )
-        elif theirs.shape != ours.shape:
-            shapes = f"{list(theirs.shape)}, theta_0's {list(ours.shape)}"
-            problems.append(f"{where}: {name} has shape {shapes}")
-        elif theirs.dtype not in MERGED:
-            problems.append(f"{where}: {name} is {theirs.dtype}, which is not merged")
-    known = set(merged) | set(kept)
-    problems += [
-        f"{where}: {name} is not in theta_0{tied_embeddings.why_unexpected(name, model)}"
-        for name in model.tensors
-        if name not in known
-    ]
-    return problems
-
-
-def _notes(pretrained: TensorFiles, model: TensorFiles, merged) -> list[str]:
-    notes = []
-    differing = [
-        name
-        for name in merged
-        if name in model.tensors and model.tensors[name].dtype != pretrained.tensors[name].dtype
-    ]
-    if differing:
-        notes.append(f"{model.place}: another dtype than theta_0's in {_some(differing)}")
-    return notes
-
-
-def _repeats(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> list[str]:
-    """Notes on models that are theta_0, or each other: allowed, but rarely meant."""
-    theta_0, *places = [
-        tuple(path.resolve() for path in files.files) for files in (pretrained, *models)
-    ]
-    notes = []
-    for i, model in enumerate(models):
-        if places[i] == theta_0:
-            notes.append(f"{model.place} is theta_0 itself: its task vector is zero")
-        elif places[i] in places[:i]:
-            notes.append(f"{model.place} is named more than once: it counts each time")
-    return notes
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def size(nbytes: float) -> str:
+    """Bytes for readers, to three digits: "12.3 MB"."""
+    for unit in ("bytes", "kB", "MB"):
+        if nbytes < 1000:
+            return f"{nbytes:.3g} {unit}" if unit != "bytes" else f"{nbytes} bytes"
+        nbytes /= 1000
+    return f"{nbytes:.3g} GB"

@@ -1,8 +1,8 @@
 """The online state of a merge in a file: next month's model needs it and the new model, no other.
 
-A safetensors file. Of every merged tensor it holds the rule's state as `0/NAME`, `1/NAME`, ... (the
-leaves of the state of a tree of that one tensor), and its metadata tells the rule, theta_0 and the
-tasks in their order.
+A safetensors file. For every merged tensor it holds the rule's state as `0/NAME`, `1/NAME`, ...:
+the leaves of the state of a tree of that tensor. Its metadata holds the merge's history: the rule,
+theta_0 and the models in their order.
 """
 
 import dataclasses
@@ -17,14 +17,14 @@ import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.reader import Tensor, TensorFiles, open_files
-from magmax_jax.merging import MergeRule
+from magmax_jax.merging import MergeRule, rules
 
 KEY = "magmax_state"
 
 
 @dataclass(frozen=True)
-class Task:
-    """One model that was merged."""
+class MergedModel:
+    """One model of a history."""
 
     source: str
     """As it was named on the command line."""
@@ -35,8 +35,11 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Story:
-    """What a state says of itself."""
+class MergeHistory:
+    """All that was ever merged into one model: what a state file and a model card say.
+
+    The names of its fields and of `MergedModel`'s are the keys of the JSON in state files.
+    """
 
     rule: str
     options: dict[str, Any]
@@ -44,17 +47,36 @@ class Story:
     pretrained: str
     sha256: str | None
     """Of theta_0's weights."""
-    tasks: tuple[Task, ...] = ()
+    tasks: tuple[MergedModel, ...] = ()
+
+    def build_rule(self, kept: bool = False) -> MergeRule:
+        """The rule with its options.
+
+        Args:
+          kept: its state is kept in a file, for which a rule may have further options.
+
+        Raises:
+          UserError: there is no such rule, or it cannot take the options.
+        """
+        try:
+            rule = rules.named(self.rule, self.seed, **self.options)
+            if kept and rule.state_options:
+                options = dict(rule.state_options) | self.options
+                rule = rules.named(self.rule, self.seed, **options)
+        except TypeError as error:
+            given = ", ".join(f"{key}={value!r}" for key, value in self.options.items())
+            raise UserError(f"--options: {self.rule} cannot take {given} ({error})") from None
+        return rule
 
     def to_metadata(self) -> dict[str, str]:
         return {KEY: json.dumps(dataclasses.asdict(self))}
 
     @classmethod
-    def from_metadata(cls, metadata: dict[str, str], path: Path) -> "Story":
+    def from_metadata(cls, metadata: dict[str, str], path: Path) -> "MergeHistory":
         """Raises a UserError where the metadata are not a state's."""
         try:
             value = json.loads(metadata[KEY])
-            tasks = tuple(Task(**task) for task in value.pop("tasks"))
+            tasks = tuple(MergedModel(**task) for task in value.pop("tasks"))
             options = value.pop("options").items()  # JSON has lists for tuples
             options = {key: tuple(v) if isinstance(v, list) else v for key, v in options}
             return cls(**value, options=options, tasks=tasks)
@@ -62,8 +84,8 @@ class Story:
             raise UserError(f"{path} is no state that a merge wrote") from None
 
 
-def read_state(path: Path) -> tuple[Story, TensorFiles]:
-    """The story and the tensors of a state file.
+def read_state(path: Path) -> tuple[MergeHistory, TensorFiles]:
+    """The history and the tensors of a state file.
 
     Raises:
       UserError: there is none, or it is torn or something else.
@@ -71,20 +93,14 @@ def read_state(path: Path) -> tuple[Story, TensorFiles]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such state file")
     files = open_files(path.parent, [path])
-    return Story.from_metadata(files.metadata, path), files
-
-
-def leaves(rule: MergeRule, name: str, tensor: Tensor) -> list[jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of the rule's state of one tensor."""
-    theta = jax.ShapeDtypeStruct(tensor.shape, np.float32)
-    return jax.tree.leaves(jax.eval_shape(rule.init, {name: theta}))
+    return MergeHistory.from_metadata(files.metadata, path), files
 
 
 def layout(
     rule: MergeRule, names: Sequence[str], pretrained: TensorFiles
 ) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """What a state file of these tensors holds, leaf by leaf, each in theta_0's order."""
-    states = {name: leaves(rule, name, pretrained.tensors[name]) for name in names}
+    states = {name: _leaves(rule, name, pretrained.tensors[name]) for name in names}
     count = max((len(state) for state in states.values()), default=0)
     return {
         f"{i}/{name}": (np.dtype(state[i].dtype), state[i].shape)
@@ -105,3 +121,9 @@ def differences(
         f"{path} is the state of another model or choice of tensors: {len(differing)} of its "
         f"tensors differ, {differing[0]} first"
     ]
+
+
+def _leaves(rule: MergeRule, name: str, tensor: Tensor) -> list[jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of the rule's state of one tensor."""
+    theta = jax.ShapeDtypeStruct(tensor.shape, np.float32)
+    return jax.tree.leaves(jax.eval_shape(rule.init, {name: theta}))

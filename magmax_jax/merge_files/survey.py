@@ -1,86 +1,94 @@
-"""Passes over whole task vectors before a merge: numbers that no single tensor can tell.
+"""Passes over whole task vectors before a merge: numbers that no single tensor holds."""
 
-A rule that needs one takes it as an option when it is fed piece by piece; here is who needs what.
-"""
-
-from collections.abc import Sequence
-from functools import partial
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.io.safetensors.reader import Reader, TensorFiles
-from magmax_jax.merge_files.execute import read_task_vectors, update_compiled
+from magmax_jax.io.safetensors.reader import Reader
+from magmax_jax.merge_files.by_tensor import Tree, read_tensor
+from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.stream import chunk_length, stream
-from magmax_jax.merging import count_at_least, kth_magnitudes_counted, rules, task_vector
+from magmax_jax.merging import count_at_least, kth_magnitudes_counted, task_vector
 
 SAMPLES, SAMPLE_LENGTH, SAMPLE_STRIDE = 256, 1 << 12, 1 << 4
 """A sample: about so many places, so many entries at each, one taken in so many."""
-ELEMENTWISE = {
-    "max_magnitude",
-    "min_magnitude",
-    "average",
-    "task_arithmetic",
-    "weighted_average",
-    "ema",
-    "consensus",
-}
 
 
-def survey(
-    name: str,
-    options: dict[str, Any],
-    pretrained: TensorFiles,
-    models: Sequence[TensorFiles],
-    names: Sequence[str],
-) -> dict[str, Any]:
-    """The further options that the rule `name` needs to be fed piece by piece, {} for most.
-
-    Args:
-      names: the merged tensors.
+def surveyed(plan: Plan) -> Plan:
+    """The plan with its rule completed by what the rule's survey finds, if it has one.
 
     Raises:
-      UserError: an input is not finite, or a file became shorter.
+      UserError: an input is not finite, a file became shorter, or the survey does not complete the
+        rule.
     """
-    defaults = rules.options(name)
-    chosen = {key: options.get(key, default) for key, default in defaults.items()}
+    if plan.rule.survey is None or plan.rule.scope == "model":
+        return plan
     with Reader() as reader:
-        if name in ("ties", "magnitude_prune") and chosen["threshold"] == "global":
-            size = sum(pretrained.tensors[n].size for n in names)
-            rank = rules.global_rank(size, chosen["density"], chosen["entries"])
-            thresholds = _thresholds(pretrained, models, names, size, rank, reader)
-            if name == "magnitude_prune":
-                return {"thresholds": thresholds}
-            majority = _majority(pretrained, models, names, thresholds, chosen["elect"], reader)
-            return {"thresholds": thresholds, "majority": majority}
-        if name == "opcm":
-            return {"rescale": _rescale(options, pretrained, models, names, reader)}
-    return {}
+        rule = plan.rule.survey(FileTaskVectors(plan, reader))
+    if rule.survey is not None:
+        raise UserError(
+            f"the survey of {plan.history.rule} returns a rule that needs a survey again: return "
+            "one whose `survey` is None"
+        )
+    return dataclasses.replace(plan, rule=rule)
 
 
-def _thresholds(pretrained, models, names, size: int, rank: int, reader) -> list[float]:
-    """The magnitude of that rank of every task vector, all of them in the same passes."""
-    sources = [pretrained, *models]
+class FileTaskVectors:
+    """The task vectors of a plan's models, read in passes: a `merging.TaskVectors`."""
 
-    def count(pivots: jax.Array) -> np.ndarray:
-        total = np.zeros(pivots.shape, np.int64)
-        # A chunk's padding is zero, which is below every pivot.
-        for chunk in stream(names, sources, reader, chunk_length(len(sources))):
-            total += np.asarray(_count(pivots, *chunk.arrays))
+    def __init__(self, plan: Plan, reader: Reader):
+        self._plan, self._reader = plan, reader
+        self._sources = [plan.pretrained, *plan.models]
+
+    @property
+    def count(self) -> int:
+        return len(self._plan.models)
+
+    @property
+    def size(self) -> int:
+        return sum(self._plan.pretrained.tensors[name].size for name in self._plan.merged)
+
+    def kth_magnitudes(self, k: int) -> list[float]:
+        def count(pivots: jax.Array) -> np.ndarray:
+            total = np.zeros(pivots.shape, np.int64)
+            # A chunk's padding is zero, which is below every pivot.
+            for chunk in self._chunks():
+                total += np.asarray(_count(pivots, *chunk.arrays))
+            return total
+
+        samples: list[list[np.ndarray]] = [[] for _ in self._plan.models]
+        every = max(1, self.size // (SAMPLES * SAMPLE_LENGTH))
+        for chunk in self._chunks(SAMPLE_LENGTH, every):
+            part = slice(0, chunk.count, SAMPLE_STRIDE)
+            theta_0, *thetas = (array[part].astype(np.float32) for array in chunk.arrays)
+            for sample, theta in zip(samples, thetas, strict=True):
+                sample.append(theta - theta_0)
+        found = kth_magnitudes_counted(count, self.size, k, [np.concatenate(s) for s in samples])
+        return found.tolist()
+
+    def total(self, function: Callable[[tuple[jax.Array, ...]], jax.Array]) -> np.ndarray:
+        compiled = jax.jit(lambda theta_0, *thetas: function(_task_vectors(theta_0, thetas)))
+        total: np.ndarray = np.int64(0)
+        for chunk in self._chunks():
+            # Without the padding, so that `function` may also count zeros.
+            found = np.asarray(compiled(*(array[: chunk.count] for array in chunk.arrays)))
+            if not np.issubdtype(found.dtype, np.integer):
+                raise TypeError(f"the function of `total` gives {found.dtype}, not integers")
+            total = total + found.astype(np.int64)
         return total
 
-    samples: list[list[np.ndarray]] = [[] for _ in models]
-    every = max(1, size // (SAMPLES * SAMPLE_LENGTH))
-    for chunk in stream(names, sources, reader, SAMPLE_LENGTH, every):
-        some = slice(0, chunk.count, SAMPLE_STRIDE)
-        theta_0, *thetas = (array[some].astype(np.float32) for array in chunk.arrays)
-        for sample, theta in zip(samples, thetas, strict=True):
-            sample.append(theta - theta_0)
-    found = kth_magnitudes_counted(count, size, rank, [np.concatenate(s) for s in samples])
-    return found.tolist()
+    def tensors(self) -> Iterator[tuple[Tree, Iterator[Tree]]]:
+        plan = self._plan
+        for name in sorted(plan.merged):  # as the leaves of a dict
+            yield read_tensor(plan.pretrained, plan.models, name, self._reader, plan.rule)
+
+    def _chunks(self, length: int | None = None, every: int = 1):
+        length = length or chunk_length(len(self._sources))
+        return stream(self._plan.merged, self._sources, self._reader, length, every)
 
 
 @jax.jit
@@ -90,62 +98,6 @@ def _count(pivots: jax.Array, theta_0: jax.Array, *thetas: jax.Array) -> jax.Arr
     return jnp.stack([count_at_least(tau, own) for tau, own in zip(taus, pivots, strict=True)])
 
 
-def _majority(pretrained, models, names, thresholds, elect, reader) -> int:
-    """The sign that most entries elect, over all tensors: it decides those that cancel exactly."""
-    sources, least = [pretrained, *models], jnp.array(thresholds, jnp.float32)
-    balance = 0
-    for chunk in stream(names, sources, reader, chunk_length(len(sources))):
-        # A chunk's padding is zero and elects no sign.
-        balance += int(_balance(elect, least, *chunk.arrays))
-    return (balance > 0) - (balance < 0)
-
-
-@partial(jax.jit, static_argnums=0)
-def _balance(elect, least, theta_0: jax.Array, *thetas: jax.Array) -> jax.Array:
-    return rules.sign_balance(_task_vectors(theta_0, thetas), least, elect)
-
-
-def _task_vectors(theta_0: jax.Array, thetas: Sequence[jax.Array]) -> list[jax.Array]:
+def _task_vectors(theta_0: jax.Array, thetas: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
     theta_0 = theta_0.astype(jnp.float32)
-    return [task_vector(theta.astype(jnp.float32), theta_0) for theta in thetas]
-
-
-def _rescale(options, pretrained, models, names, reader) -> float:
-    """opcm's factor, which its merged norm decides: the projections are computed twice for it."""
-    rule = rules.named("opcm", **options)
-    nameless = is_nameless("opcm", options)
-    update = partial(update_compiled, rule) if nameless else rule.update
-    tasks: list[list[jax.Array]] = [[] for _ in models]
-    merged = []
-    for name in names:
-        theta_0, taus = read_task_vectors(pretrained, models, name, reader, nameless)
-        (key,) = theta_0
-        state = rule.init(theta_0)
-        for norms, tau in zip(tasks, taus, strict=True):
-            norms.append(rules.squared_norm(tau[key]))
-            state = update(state, tau)
-        merged.append(rules.squared_norm(state.tau[key]))
-    return float(rules.opcm_rescale(tasks, merged))
-
-
-def is_elementwise(name: str, options: dict[str, Any]) -> bool:
-    """Whether the rule treats every entry alike, once it knows what `survey` finds."""
-    if name in ("ties", "magnitude_prune"):
-        default = rules.options(name)["threshold"]
-        return options.get("threshold", default) == "global"
-    return name in ELEMENTWISE
-
-
-def is_nameless(name: str, options: dict[str, Any]) -> bool:
-    """Whether the rule never looks at a tensor's name: it draws nothing and excepts no tensor."""
-    return "seed" not in rules.options(name) and not options.get("averaged")
-
-
-def check_state_possible(name: str, options: dict[str, Any]) -> None:
-    """Raises a UserError for rules whose state is not that of its tensors one by one."""
-    threshold = options.get("threshold", rules.options(name).get("threshold"))
-    if name == "opcm" or (name == "magnitude_prune" and threshold == "global"):
-        raise UserError(
-            f"{name} weighs whole task vectors against each other, which a state file cannot keep: "
-            "merge all models at once, without --state"
-        )
+    return tuple(task_vector(theta.astype(jnp.float32), theta_0) for theta in thetas)

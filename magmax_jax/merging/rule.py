@@ -4,9 +4,9 @@ A rule is a value in the shape of optax's transformations. The state of a stream
 of arrays whose size does not grow with the tasks, so it can be jitted, donated, sharded and written
 to disk; the state of a collecting rule is the tuple of all task vectors.
 
-Rules see one leaf at a time and know it by its path, never by its position, and what a rule needs
-of the whole task vector it takes from its caller on request. So a rule gives the same bits on a
-tree of one leaf as on the whole tree, and a model too large for memory can be merged tensor by
+The bundled rules see one leaf at a time and know it by its path, never by its position, and a rule
+that needs something of the whole task vector can find it in a survey. So they give the same bits on
+a tree of one leaf as on the whole tree, and a model too large for memory can be merged tensor by
 tensor.
 """
 
@@ -14,19 +14,25 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
 
 State = Any
+Scope = Literal["entry", "tensor", "model"]
 
 
 class MergeRule(NamedTuple):
-    """A way to merge task vectors, as pure functions.
+    """A way to merge task vectors, as pure functions, and what callers must know of it.
+
+    Only the first five fields must be given. The defaults of the others are right for every rule,
+    and slow: a rule that says no more is fed whole trees. Facts that depend on a rule's options are
+    those of this value.
 
     Attributes:
       init: theta_0 -> state, before any task.
@@ -34,6 +40,21 @@ class MergeRule(NamedTuple):
       finalize: state -> tau, the merged task vector; the state stays usable.
       streaming: the state's size does not depend on the number of tasks.
       default_scale: the lambda that the rule is published with.
+      scope: what the rule must see at once for its result not to change: the whole "model", one
+        "tensor", or one "entry" (then the rule also reads no names: it may be fed flat pieces that
+        join several tensors). A rule that takes anything from the whole task vector (a threshold, a
+        norm, a majority) has the scope "model", unless it has a `survey`.
+      reads_names: what happens to a tensor depends on its name, as for rules that draw. Where not,
+        tensors of one shape share what is compiled.
+      survey: finds what the rule takes from whole task vectors, and returns the rule completed with
+        it, whose `survey` is None; None where the rule takes nothing from them. `scope` is that of
+        the completed rule. Callers survey before they feed a rule anything but whole models.
+      needs_fisher: every model is an `Informed`.
+      fewest_models: below which the rule cannot merge.
+      most_models: beyond which it cannot, None for any number.
+      per_model: the option that holds one value for each of `most_models` models, in their order.
+      state_options: further options, as (name, value) pairs, of a rule whose state is kept in a
+        file; options that the user gives win.
     """
 
     init: Callable[[PyTree], State]
@@ -41,6 +62,14 @@ class MergeRule(NamedTuple):
     finalize: Callable[[State], PyTree]
     streaming: bool
     default_scale: float
+    scope: Scope = "model"
+    reads_names: bool = True
+    survey: "Callable[[TaskVectors], MergeRule] | None" = None
+    needs_fisher: bool = False
+    fewest_models: int = 1
+    most_models: int | None = None
+    per_model: str | None = None
+    state_options: tuple[tuple[str, Any], ...] = ()
 
 
 class Counted(NamedTuple):
@@ -64,14 +93,21 @@ class Informed(NamedTuple):
     fisher: PyTree
 
 
-def collecting(finalize: Callable[[tuple], PyTree], default_scale: float) -> MergeRule:
-    """The rule that keeps every task vector and hands the tuple of them to `finalize`."""
+def collecting(
+    finalize: Callable[[tuple], PyTree], default_scale: float, **facts: Any
+) -> MergeRule:
+    """The rule that keeps every task vector and hands the tuple of them to `finalize`.
+
+    Args:
+      facts: further fields of `MergeRule`.
+    """
     return MergeRule(
         lambda pretrained: (),
         lambda taus, tau: (*taus, tau),
         finalize,
         streaming=False,
         default_scale=default_scale,
+        **facts,
     )
 
 

@@ -1,17 +1,29 @@
-"""CLIP in Flax NNX: the model, its checkpoints, and the zero-shot head."""
+"""Models in Flax NNX: CLIP, what any family has to offer, and what is made of it."""
 
-from magmax_jax.models.clip.checkpoint import Companions
+from magmax_jax.models.auto import abstract_model, from_pretrained, known_shape
+from magmax_jax.models.base import Model, ModelFamily, ModelShape, Place, num_entries
+from magmax_jax.models.checkpoint import Companions
 from magmax_jax.models.clip.config import CLIPConfig, TextConfig, VisionConfig
-from magmax_jax.models.clip.model import CLIP, normalise, num_entries
-from magmax_jax.models.clip.zero_shot import tokenize, zero_shot_head
+from magmax_jax.models.clip.model import CLIP
+from magmax_jax.models.features import image_features
 from magmax_jax.models.freezing import trainable
+from magmax_jax.models.layers.normalise import normalise
+from magmax_jax.models.zero_shot import tokenize, zero_shot_head
 
 __all__ = [
     "CLIP",
     "CLIPConfig",
     "Companions",
+    "Model",
+    "ModelFamily",
+    "ModelShape",
+    "Place",
     "TextConfig",
     "VisionConfig",
+    "abstract_model",
+    "from_pretrained",
+    "image_features",
+    "known_shape",
     "normalise",
     "num_entries",
     "tokenize",

@@ -8,15 +8,12 @@ import numpy as np
 from flax import nnx
 
 from magmax_jax.errors import UserError
-from magmax_jax.models.clip.config import CLIPConfig
-from magmax_jax.models.clip.conversion import flat, part_shapes, table
-
-TOWER = "vision."
-"""Where the image tower lies in the whole model."""
+from magmax_jax.models.base import ModelShape
+from magmax_jax.models.conversion import flat, part_shapes
 
 
 def trainable(
-    config: CLIPConfig, params: nnx.State, frozen: Sequence[str], field: str = "train.freeze"
+    config: ModelShape, params: nnx.State, frozen: Sequence[str], field: str = "train.freeze"
 ) -> nnx.State | None:
     """Which entries of the image tower's parameters are trained, where `frozen` names are not.
 
@@ -40,7 +37,7 @@ def trainable(
     """
     if not frozen:
         return None
-    entries = [entry for entry in table(config) if entry.path.startswith(TOWER)]
+    entries = config.image_entries
     names = [name for entry in entries for layer in entry.names for name in layer]
     stopped = set()
     for pattern in frozen:
@@ -57,8 +54,7 @@ def trainable(
     leaves = dict(flat(params))
     masks = {}
     for entry in entries:
-        path = entry.path.removeprefix(TOWER)
-        shapes = part_shapes(entry, leaves[path].shape)
+        shapes = part_shapes(entry, leaves[entry.path].shape)
         layers = []
         for layer in entry.names:
             parts = [
@@ -67,9 +63,12 @@ def trainable(
             ]
             layers.append(_smallest(entry.layout.join(parts)))
         stacked = np.stack(np.broadcast_arrays(*layers))
-        masks[path] = _smallest(stacked) if entry.stacked else layers[0]
+        masks[entry.path] = _smallest(stacked) if entry.stacked else layers[0]
     return nnx.from_flat_state(
-        [(path, leaf.replace(masks[".".join(path)])) for path, leaf in nnx.to_flat_state(params)]
+        [
+            (path, leaf.replace(masks[".".join(map(str, path))]))
+            for path, leaf in nnx.to_flat_state(params)
+        ]
     )
 
 

@@ -10,15 +10,29 @@ so that names can be listed (for `--help`, in messages) before anything slow is 
     def my_rule(share: float = 0.5) -> MergeRule: ...
 """
 
+import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from magmax_jax.registry.registry import Registry
 
-__all__ = ["COMMANDS", "METRICS", "REPORT_SECTIONS", "RULES", "Registry"]
+__all__ = [
+    "COMMANDS",
+    "DATA_SETS",
+    "METRICS",
+    "MODEL_FAMILIES",
+    "REGULARIZERS",
+    "REPORT_SECTIONS",
+    "RULES",
+    "SCENARIO_KINDS",
+    "Registry",
+]
 
 _RULES = "magmax_jax.merging.rules"
 _SECTIONS = "magmax_jax.report.sections"
+_REGULARIZERS = "magmax_jax.training.regularizers"
+_KINDS = "magmax_jax.scenarios.kinds"
 
 RULES: Registry[Callable[..., Any]] = Registry(
     "merge rule",
@@ -46,6 +60,20 @@ RULES: Registry[Callable[..., Any]] = Registry(
     },
 )
 """Factories of merge rules: options -> MergeRule."""
+
+_DATA_SETS = "data/datasets"
+
+DATA_SETS: Registry[Any] = Registry(
+    "data set",
+    {
+        module.name: f"magmax_jax.{_DATA_SETS.replace('/', '.')}.{module.name}"
+        for module in pkgutil.iter_modules([str(Path(__file__).parents[1] / _DATA_SETS)])
+    },
+)
+"""Data sets: each module of `magmax_jax.data.datasets` defines the one of its name."""
+
+MODEL_FAMILIES: Registry[Any] = Registry("model family", {"clip": "magmax_jax.models.clip.family"})
+"""`models.ModelFamily` values, by the `model_type` of their checkpoints' config.json."""
 
 METRICS: Registry[Any] = Registry(
     "metric",
@@ -105,3 +133,25 @@ COMMANDS: Registry[Any] = Registry(
     },
 )
 """`magmax_jax.cli.command.Command`s of the program `magmax`."""
+
+REGULARIZERS: Registry[Any] = Registry(
+    "regularizer",
+    {
+        "none": f"{_REGULARIZERS}.none",
+        "ewc": f"{_REGULARIZERS}.ewc",
+        "lwf": f"{_REGULARIZERS}.lwf",
+        "l2_sp": f"{_REGULARIZERS}.l2_sp",
+    },
+)
+"""Penalties that hold a model near the tasks before: `training.RegularizerSpec`s."""
+
+SCENARIO_KINDS: Registry[Any] = Registry(
+    "scenario kind",
+    {
+        "class": f"{_KINDS}.class_incremental",
+        "data": f"{_KINDS}.data_incremental",
+        "domain": f"{_KINDS}.domain_incremental",
+        "datasets": f"{_KINDS}.dataset_sequence",
+    },
+)
+"""How data is divided into tasks: `scenarios.ScenarioKind`s, in the order of a table's columns."""

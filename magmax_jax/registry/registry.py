@@ -50,10 +50,25 @@ class Registry(Generic[T]):
         self._values[name] = value
         return value
 
+    def replace(self, name: str, value: T) -> T:
+        """Puts a value in place of the registered one, and returns that.
+
+        Raises:
+          UserError: there is none.
+        """
+        before = self[name]
+        self._values[name] = value
+        return before
+
     def unregister(self, name: str) -> None:
         """Removes a value that was added with `register`; bundled ones stay."""
         if name not in self._modules:
             self._values.pop(name, None)
+
+    def check(self, name: str) -> None:
+        """Raises a UserError if there is no such name; imports nothing."""
+        if name not in self:
+            raise UserError(f"{name!r} is no {self.kind}: choose from {', '.join(self)}")
 
     def __getitem__(self, name: str) -> T:
         """The value of that name.
@@ -61,10 +76,9 @@ class Registry(Generic[T]):
         Raises:
           UserError: there is none.
         """
-        if name not in self._values and name in self._modules:
-            importlib.import_module(self._modules[name])
+        self.check(name)
         if name not in self._values:
-            raise UserError(f"{name!r} is no {self.kind}: choose from {', '.join(self)}")
+            importlib.import_module(self._modules[name])
         return self._values[name]
 
     def __contains__(self, name: object) -> bool:

@@ -10,18 +10,15 @@ from typing import Any
 import numpy as np
 
 from magmax_jax.config import ExperimentConfig
+from magmax_jax.data.folder_name import folder_of
 from magmax_jax.errors import MAGMAX, Program
 from magmax_jax.evaluation.metrics import History
+from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.report.items import Column
 from magmax_jax.report.runs import Run, independent
 from magmax_jax.report.style import FLAT
+from magmax_jax.runs.model_ref import ZERO_SHOT
 
-_KINDS = {
-    "class": "class-incremental",
-    "domain": "domain-incremental",
-    "data": "shares of the data",
-    "datasets": "data sets",
-}
 _UNTOLD = (
     "method", "scenario", "mesh", "checkpoint", "merges", "eval_batch_size",
     "train.workers", "train.accumulate", "train.remat",
@@ -61,7 +58,7 @@ class Group:
         found, pretrained = [], []
         for run in self.runs:
             for label, history in run.histories(protocol).items():
-                if label == "zero_shot":
+                if label == ZERO_SHOT:
                     if not any(np.array_equal(history.accuracy[0], h) for h in pretrained):
                         pretrained.append(history.accuracy[0])
                         name = "pretrained" if len(self.runs) > 1 else run.name
@@ -140,9 +137,9 @@ def _told(name: str, value: str) -> str:
 def _method(config: ExperimentConfig) -> str:
     method = config.method
     name = "joint" if method.joint else "sequential" if method.sequential else "independent"
-    if method.regularizer == "none":
+    title = REGULARIZERS[method.regularizer].title
+    if title is None:
         return name
-    title = {"ewc": "EWC", "lwf": "LwF", "l2_sp": "L2-SP"}[method.regularizer]
     rest = [method.fisher if method.fisher != "empirical" else None, method.strength]
     told = " ".join(str(value) for value in rest if value is not None)
     return (title if name == "sequential" else f"{title}, {name}") + (f" {told}" if told else "")
@@ -151,8 +148,8 @@ def _method(config: ExperimentConfig) -> str:
 def _scenario(run: Run) -> tuple:
     """What runs must share to be compared: the data and how it is divided."""
     scenario = run.config.scenario
-    own = scenario.datasets if scenario.kind == "datasets" else scenario.dataset
-    where = scenario.data_dir if scenario.dataset == "folder" else None
+    own = SCENARIO_KINDS[scenario.kind].data(scenario)
+    where = folder_of(scenario.dataset, scenario.data_dir)
     return scenario.kind, own, where, scenario.limit_per_class, tuple(run.tasks)
 
 
@@ -161,9 +158,9 @@ def _title(runs: Sequence[Run]) -> str:
     told = [run.about["scenario"] for run in runs if "scenario" in run.about]
     if told:
         title = f"{told[0]}, {tasks} tasks"
-    elif config.kind == "datasets":
-        title = f"{tasks} data sets"
+    elif (kind := SCENARIO_KINDS[config.kind]).reads_several:
+        title = f"{tasks} {kind.parts}"
     else:
-        title = f"{config.dataset}, {_KINDS[config.kind]}, {tasks} tasks"
+        title = f"{kind.name([config.dataset])}, {tasks} tasks"
     limit = config.limit_per_class
     return title if limit is None else f"{title}, {limit} images a class"

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,10 +17,14 @@ from magmax_jax.config import (
     MethodConfig,
     ScenarioConfig,
 )
-from magmax_jax.registry import METRICS
+from magmax_jax.registry import METRICS, REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.report.published_figures import Figure, figures
 from magmax_jax.report.runs import Run, collect, independent
 from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.model_ref import ZERO_SHOT, ModelRef
+
+if TYPE_CHECKING:
+    from magmax_jax.scenarios import ScenarioKind
 
 Protocol = Literal["agnostic", "aware"]
 
@@ -39,7 +43,6 @@ ROW_ORDER = (
     "sequential fine-tuning",
     *(f"{start}, {name}" for start in ("independent", "sequential") for name, _ in MERGES.values()),
 )
-REGULARIZERS = {"ewc": "EWC", "lwf": "LwF", "l2_sp": "L2-SP"}
 
 
 @dataclass
@@ -95,7 +98,7 @@ def columns(runs: Sequence[Run], metric: str, protocol: Protocol | None) -> list
             column = found.setdefault(key, Column("", key, {}, metric))
             _enter(column, run, runs, protocol)
     for run in joint:
-        identity = _data if whole or run.config.scenario.kind == "datasets" else _setting
+        identity = _data if whole or _kind(run.config).reads_several else _setting
         data = identity(run.config)
         same = [column for key, column in found.items() if identity(key) == data]
         if not same:
@@ -119,7 +122,7 @@ def row_names(columns: Sequence[Column]) -> list[str]:
 
 
 def _enter(column: Column, run: Run, runs: Sequence[Run], protocol: Protocol | None) -> None:
-    apart = run.config.scenario.kind == "datasets"
+    apart = _kind(run.config).task_aware
     chosen = protocol or ("aware" if apart else "agnostic")
     metric, alone = METRICS[column.metric], None
     if metric.needs_independent:
@@ -128,7 +131,7 @@ def _enter(column: Column, run: Run, runs: Sequence[Run], protocol: Protocol | N
     for label, history in run.histories(chosen).items():
         name = _row_name(run.config.method, label)
         stream = not run.config.method.joint
-        if name is None or (name in column.values and label == "zero_shot" and not stream):
+        if name is None or (name in column.values and label == ZERO_SHOT and not stream):
             continue
         value = metric.value(history, metric.weighted and not apart, alone)
         if value is not None:
@@ -137,12 +140,14 @@ def _enter(column: Column, run: Run, runs: Sequence[Run], protocol: Protocol | N
 
 def _row_name(method: MethodConfig, label: str) -> str | None:
     """What the table calls a model of a run; None for what says nothing of its own."""
-    if label == "zero_shot":
+    ref = ModelRef.parse(label)
+    if ref.is_zero_shot:
         return "zero-shot"
+    title = REGULARIZERS[method.regularizer].title
     if method.joint:
         name = "joint"
-    elif method.regularizer != "none":
-        name = REGULARIZERS[method.regularizer] + ("" if method.sequential else ", independent")
+    elif title is not None:
+        name = title + ("" if method.sequential else ", independent")
     else:
         name = "sequential" if method.sequential else "independent"
     rest = {
@@ -151,13 +156,12 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
     }
     told = ", ".join(f"{what} {value}" for what, value in rest.items() if value is not None)
     name += f" ({told})" if told else ""
-    if label == "finetuned":
-        if method.joint or method.regularizer != "none":
+    if ref.is_finetuned:
+        if method.joint or title is not None:
             return name
         return "sequential fine-tuning" if method.sequential else None
-    rule, _, scale = label.partition("@")
-    title, published = MERGES.get(rule, (rule, None))
-    return f"{name}, {title}" + ("" if published == float(scale) else f" at {scale}")
+    title, published = MERGES.get(ref.name, (ref.name, None))
+    return f"{name}, {title}" + ("" if published == ref.scale else f" at {ref.scale:g}")
 
 
 def _setting(config: ExperimentConfig) -> ExperimentConfig:
@@ -179,8 +183,8 @@ def _data(config: ExperimentConfig) -> ExperimentConfig:
     scenario, default = config.scenario, ScenarioConfig()
     names = ("num_tasks", "allow_unequal", "order", "shuffle_tasks")
     changes: dict[str, Any] = {name: getattr(default, name) for name in names}
-    if scenario.kind != "datasets":
-        changes["kind"] = "class"
+    if not _kind(config).reads_several:
+        changes["kind"] = default.kind
     return replace(_setting(config), scenario=replace(scenario, **changes), merging=MergingConfig())
 
 
@@ -201,16 +205,16 @@ def _name(columns: list[Column]) -> None:
 def _title(scenario: ScenarioConfig) -> str:
     from magmax_jax.scenarios import members_of  # takes the loaders along
 
-    members = members_of(scenario)
-    if scenario.kind == "datasets":
-        return f"{len(members)} data sets"
-    ways = {"class": f"{scenario.num_tasks} tasks", "data": f"{scenario.num_tasks} shares"}
-    return f"{members[0].name}, {ways.get(scenario.kind, 'domains')}"
+    names = [member.name for member in members_of(scenario)]
+    return SCENARIO_KINDS[scenario.kind].short_name(scenario, names)
 
 
 def _place(scenario: ScenarioConfig) -> tuple:
-    kinds = ("class", "data", "domain", "datasets")
-    return kinds.index(scenario.kind), scenario.dataset, scenario.num_tasks
+    return list(SCENARIO_KINDS).index(scenario.kind), scenario.dataset, scenario.num_tasks
+
+
+def _kind(config: ExperimentConfig) -> "ScenarioKind":
+    return SCENARIO_KINDS[config.scenario.kind]
 
 
 def _fields(value: Any, where: str = "") -> Iterator[tuple[str, str]]:

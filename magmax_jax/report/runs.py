@@ -24,6 +24,7 @@ from magmax_jax.runs.directory import (
     RunDirectory,
     run_directories,
 )
+from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT, ModelRef
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,17 @@ class Run:
     @cached_property
     def best_merge(self) -> str | None:
         """The merge that is right on most test images at the latest evaluation."""
-        merges = [label for label in self.labels if label not in ("zero_shot", "finetuned")]
+        merges = [label for label in self.labels if ModelRef.parse(label).is_merge]
         return max(merges, key=self.last, default=None)
 
     @property
     def best(self) -> str:
         """The model to look at closely: the best merge, else the last fine-tuned one."""
-        return self.best_merge or ("finetuned" if "finetuned" in self.labels else "zero_shot")
+        return self.best_merge or (FINETUNED if FINETUNED in self.labels else ZERO_SHOT)
 
     def shown(self, label: str) -> str:
         """What tables and figures call a model: joint training is one of its own."""
-        return JOINT if label == "finetuned" and self.config.method.joint else label
+        return JOINT if label == FINETUNED and self.config.method.joint else label
 
     def last(self, label: str) -> float:
         """Agnostic accuracy on all test images at the latest evaluation."""
@@ -113,7 +114,7 @@ class Run:
         # Brings the hub's client along, for which a run without counts need not wait.
         from magmax_jax.io.safetensors.reader import open_tensors
 
-        after = 0 if label == "zero_shot" else self.learned
+        after = 0 if label == ZERO_SHOT else self.learned
         path = RunDirectory(self.path).counts_of(after, label)
         if not path.is_file():
             return None

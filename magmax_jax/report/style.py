@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
+
 # Okabe and Ito's colours, and two more; black is the pretrained model's.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F")
 MARKERS = "osD^vP*X"
@@ -17,8 +19,8 @@ DASHES = (
     (0, (2, 4)),
 )
 JOINT = "joint_training"
-TITLES = {"zero_shot": "zero-shot", "finetuned": "last fine-tuned", JOINT: "joint training"}
-FLAT = {"zero_shot": ":", JOINT: "-."}
+TITLES = {ZERO_SHOT: "zero-shot", FINETUNED: "last fine-tuned", JOINT: "joint training"}
+FLAT = {ZERO_SHOT: ":", JOINT: "-."}
 """Models that do not change with the tasks: level lines."""
 
 INK, MUTED, GRID, SURFACE = "#1f2937", "#6b7280", "#e5e7eb", "#ffffff"

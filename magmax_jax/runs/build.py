@@ -16,7 +16,13 @@ from magmax_jax.data.pipeline.host_resize import untouched
 from magmax_jax.data.pipeline.memory_cache import CACHED_BYTES, cached
 from magmax_jax.evaluation import evaluator
 from magmax_jax.evaluation.evaluator import Counts, Evaluate
-from magmax_jax.models import CLIP, num_entries, trainable, zero_shot_head
+from magmax_jax.models import (
+    ModelShape,
+    from_pretrained,
+    num_entries,
+    trainable,
+    zero_shot_head,
+)
 from magmax_jax.runs.merge_specs import Merge, parse_merges
 from magmax_jax.runs.progress import Progress
 from magmax_jax.scenarios import Scenario, Task, curriculum, validating
@@ -62,6 +68,8 @@ class RunParts:
     tasks: tuple[Task, ...]
     """What is learned, one after another."""
     merges: dict[str, Merge]
+    shape: ModelShape
+    """What theta_0's configuration says."""
     clip_entries: int
     """Of both towers."""
     layout: Layout
@@ -107,12 +115,12 @@ class RunParts:
         steps = self.steps(task)
         return self.layout.replicate(
             Objective(
-                self.head,
-                self.scenario.class_mask(self.tasks[task - 1]),
-                self.scenario.head_of,
-                np.int32(warmup_steps(self.config.train, steps)),
-                np.int32(steps),
-                self._key(task),
+                head=self.head,
+                classes=self.scenario.class_mask(self.tasks[task - 1]),
+                heads=self.scenario.head_of,
+                warmup=np.int32(warmup_steps(self.config.train, steps)),
+                steps=np.int32(steps),
+                key=self._key(task),
             )
         )
 
@@ -140,33 +148,37 @@ def build_run(config: ExperimentConfig, scenario: Scenario, layout: Layout) -> R
     Raises:
       UserError: the model cannot be read, or does not fit the configuration.
     """
-    model = CLIP.from_pretrained(config.model.source, config.model.image_size)
-    size = model.config.vision.image_size
+    model = from_pretrained(config.model.source, config.model.image_size)
+    shape = model.config
+    size = shape.image_size
     preprocessing = Preprocessing.from_config(model.preprocessor or {}, size)
     heads = [zero_shot_head(model, *head) for head in scenario.heads]
     head = layout.replicate(jnp.concatenate(heads, axis=1))
     clip_entries = num_entries(model)
     tower, theta_0 = model.image_tower(config.model.dtype, config.train.remat, layout.whole)
-    trained = trainable(model.config, theta_0, config.train.freeze)
+    trained = trainable(shape, theta_0, config.train.freeze)
     del model  # the text tower has done its work
 
     regularizer = build_regularizer(
         config.method, tower, preprocessing, scenario.num_classes, layout
     )
     return RunParts(
-        config,
-        replace(scenario, train=cached(scenario.train, size, config.train.workers)),
-        curriculum(scenario, config),
-        parse_merges(config, clip_entries),
-        clip_entries,
-        layout,
-        layout.params(theta_0),
-        head,
-        tower,
-        preprocessing,
-        make_trainer(tower, preprocessing, config.train, regularizer.penalty, trained, layout),
-        regularizer,
-        _trial(config, scenario, tower, preprocessing, head, layout),
+        config=config,
+        scenario=replace(scenario, train=cached(scenario.train, size, config.train.workers)),
+        tasks=curriculum(scenario, config),
+        merges=parse_merges(config, clip_entries),
+        shape=shape,
+        clip_entries=clip_entries,
+        layout=layout,
+        theta_0=layout.params(theta_0),
+        head=head,
+        tower=tower,
+        preprocessing=preprocessing,
+        trainer=make_trainer(
+            tower, preprocessing, config.train, regularizer.penalty, trained, layout
+        ),
+        regularizer=regularizer,
+        test=_trial(config, scenario, tower, preprocessing, head, layout),
     )
 
 

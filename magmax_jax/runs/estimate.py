@@ -4,25 +4,20 @@ Steps come from the data where it can be read, else from the catalogue's sizes; 
 and floating-point operations from the shape of the model, whose weights are not touched.
 """
 
-from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
-
-from flax import nnx
-from huggingface_hub import try_to_load_from_cache
 
 from magmax_jax.config import ExperimentConfig, ScenarioConfig
 from magmax_jax.data import Preprocessing, num_batches
-from magmax_jax.data.datasets.catalogue import find
+from magmax_jax.data.catalogue import find
 from magmax_jax.data.published import published_domains
 from magmax_jax.errors import UserError
-from magmax_jax.models import CLIP, CLIPConfig, TextConfig, VisionConfig
-from magmax_jax.models.clip.checkpoint import read_config
+from magmax_jax.models import ModelShape, abstract_model, known_shape
+from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.runs import state
 from magmax_jax.runs.merge_specs import num_models, parse_merges
 from magmax_jax.scenarios import at_once, build_scenario, members_of
 from magmax_jax.sharding import one_device
-from magmax_jax.training import build_regularizer, make_trainer
+from magmax_jax.training import build_regularizer, check_method, make_trainer
 
 READ_AT_MOST = 200_000
 """Images of a known data set whose labels are read in order to count exactly; reading the labels of
@@ -80,14 +75,16 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
     """Counts what the run of a configuration takes; `data` is its scenario's `data_size`.
 
     Raises:
-      UserError: a merge or the model's directory is not what the configuration says.
+      UserError: the method contradicts itself, or a merge or the model's directory is not what the
+        configuration says.
     """
+    check_method(config.method)
     tasks = _learned(config, data.tasks)
     steps = sum(num_batches(t.images, config.train.batch_size, t.epochs) for t in tasks)
     images = sum(task.images * task.epochs for task in tasks)
     merges = parse_merges(config)
     evaluated = data.test * (1 + num_models(config) * len(tasks))
-    shape, unknown = model_shape(config)
+    shape, unknown = known_shape(config.model.source, config.model.image_size)
     counted = None, None
     if shape is not None:
         counted = (
@@ -104,12 +101,13 @@ def data_size(config: ScenarioConfig, seed: int) -> DataSize:
       UserError: it cannot be read, and is in no catalogue.
     """
     known = [find(member.dataset) for member in members_of(config)]
-    if all(known) and sum(data.train_size for data in known) > READ_AT_MOST:
+    sized = all(data and data.has_sizes for data in known)
+    if sized and sum(data.train_size for data in known) > READ_AT_MOST:
         return _catalogued(config, "too many images to look through")
     try:
         scenario = build_scenario(config, seed)
     except UserError as error:
-        if all(known):
+        if sized:
             return _catalogued(config, str(error))
         raise
     tasks = tuple(TaskSize(len(task.train), task.epochs) for task in scenario.tasks)
@@ -117,61 +115,22 @@ def data_size(config: ScenarioConfig, seed: int) -> DataSize:
     return DataSize(tasks, scenario.num_test, classes, "")
 
 
-def model_shape(config: ExperimentConfig) -> tuple[CLIPConfig | None, str]:
-    """The model's, from its config.json where that is on this machine; else why it is not known.
-
-    Raises:
-      UserError: its directory holds no CLIP, or the image size does not fit it.
-    """
-    source = config.model.source
-    cached = None
-    if not Path(source).expanduser().is_dir():
-        if source.count("/") != 1 or source[0] in "./~":
-            return None, f"{source} is no directory"
-        cached = try_to_load_from_cache(source, "config.json")
-    directory = Path(cached).parent if isinstance(cached, str) else Path(source).expanduser()
-    if directory.is_dir():
-        shape = read_config(directory)
-    elif source in PUBLISHED:
-        shape = PUBLISHED[source]
-    else:
-        return None, f"{source} is not on this machine yet"
-    size = config.model.image_size
-    return (shape if size is None else shape.at_size(size)), ""
-
-
-def forward_flops(shape: CLIPConfig) -> float:
-    """Of the image tower on one image: two for each multiplication of its matrix products.
-
-    n tokens of width d in L blocks with MLPs of width m, patches of p pixels, projected to q:
-
-        2 (3 p^2 d (n - 1) + L n (4 d^2 + 2 d m + 2 n d) + d q)
-    """
-    tower = shape.vision
-    n, d, m = tower.grid**2 + 1, tower.width, tower.mlp
-    patches = 3 * tower.patch_size**2 * d * (n - 1)
-    blocks = tower.layers * n * (4 * d * d + 2 * d * m + 2 * n * d)
-    return 2.0 * (patches + blocks + d * shape.projection)
-
-
 def _flops(
-    config: ExperimentConfig, shape: CLIPConfig, images: int, once: int, evaluated: int
+    config: ExperimentConfig, shape: ModelShape, images: int, once: int, evaluated: int
 ) -> float:
     """A training image costs three forward passes (the gradient two of them), an evaluated one one.
 
-    On top come a pass for each image: of the teacher with lwf, of the recomputation with remat; and
-    three for each image once a task, for ewc's Fisher.
+    Recomputation with remat adds one for each training image; a regularizer says what it adds, for
+    each image of a step and for each image once a task.
     """
-    kind = config.method.regularizer
-    passes = 3 + (kind == "lwf") + config.train.remat
-    importances = 3 * once if kind == "ewc" else 0
-    return forward_flops(shape) * (passes * images + importances + evaluated)
+    spec = REGULARIZERS[config.method.regularizer]
+    passes = 3 + spec.passes_per_image + config.train.remat
+    return shape.forward_flops() * (passes * images + spec.passes_per_task * once + evaluated)
 
 
-def _nbytes(config: ExperimentConfig, shape: CLIPConfig, merges, classes: int, tasks: int) -> int:
-    clip = nnx.eval_shape(lambda: CLIP(shape, rngs=nnx.Rngs(0)))
-    tower, theta = clip.image_tower(config.model.dtype)
-    preprocessing, layout = Preprocessing(shape.vision.image_size), one_device()
+def _nbytes(config: ExperimentConfig, shape: ModelShape, merges, classes: int, tasks: int) -> int:
+    tower, theta = abstract_model(shape).image_tower(config.model.dtype)
+    preprocessing, layout = Preprocessing(shape.image_size), one_device()
     regularizer = build_regularizer(config.method, tower, preprocessing, classes, layout)
     trainer = make_trainer(tower, preprocessing, config.train, layout=layout)
     largest = state.abstract_trees(theta, merges, regularizer, trainer, tasks, training=True)
@@ -198,42 +157,7 @@ def _catalogued(config: ScenarioConfig, reason: str) -> DataSize:
             for size in (data.train_size, data.test_size)
         )
         tests, classes = tests + test, classes + data.classes
-        for share in _shares(config, data.classes, domains):
+        for share in SCENARIO_KINDS[config.kind].shares(config, data.classes, domains):
             images = round(train * share * (1 - config.validation))
             tasks.append(TaskSize(images, member.epochs))
     return DataSize(tuple(tasks), tests, classes, reason)
-
-
-def _shares(config: ScenarioConfig, classes: int, domains: int) -> list[float]:
-    """The share of a data set's images that each of its tasks has."""
-    if config.kind == "datasets":
-        return [1.0]
-    if config.kind == "domain":
-        return [1 / domains] * domains
-    count = config.num_tasks
-    if config.kind == "data":
-        return [1 / count] * count
-    bounds = [classes * i // count for i in range(count + 1)]
-    return [(stop - start) / classes for start, stop in pairwise(bounds)]
-
-
-def _published(width: int, layers: int, patch: int, text: int, projection: int) -> CLIPConfig:
-    """A CLIP of Radford et al., 2021 (arXiv 2103.00020, table 20), at 224 pixels."""
-
-    def tower(width: int, layers: int) -> dict:
-        sizes = {"width": width, "layers": layers, "heads": width // 64, "mlp": 4 * width}
-        return sizes | {"activation": "quick_gelu", "epsilon": 1e-5}
-
-    return CLIPConfig(
-        VisionConfig(**tower(width, layers), image_size=224, patch_size=patch),
-        TextConfig(**tower(text, 12), vocabulary=49408, context=77, eos=49407),
-        projection,
-    )
-
-
-PUBLISHED = {
-    "openai/clip-vit-base-patch32": _published(768, 12, 32, 512, 512),
-    "openai/clip-vit-base-patch16": _published(768, 12, 16, 512, 512),
-    "openai/clip-vit-large-patch14": _published(1024, 24, 14, 768, 768),
-}
-"""Models whose shape is known before they are downloaded."""

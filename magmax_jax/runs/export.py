@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-from flax import nnx
-
 from magmax_jax.config import ExperimentConfig
-from magmax_jax.models import CLIP, num_entries
+from magmax_jax.models import from_pretrained, num_entries
 from magmax_jax.runs.directory import CONFIG
 from magmax_jax.runs.merge_specs import parse_merges
-from magmax_jax.runs.model_store import ModelStore, check_name
+from magmax_jax.runs.model_ref import ModelRef
+from magmax_jax.runs.model_store import ModelStore, check_model
 
 
-def export(run: Path, model: str, output: Path, dtype: str = "float32") -> None:
+def export(run: Path, model: ModelRef | str, output: Path, dtype: str = "float32") -> None:
     """Writes one of a run's models as a Hugging Face directory, the text tower included.
 
     Args:
@@ -23,12 +22,14 @@ def export(run: Path, model: str, output: Path, dtype: str = "float32") -> None:
       dtype: of the weights, "float32", "float16" or "bfloat16".
 
     Raises:
-      UserError: the run has no such model or no checkpoint, or the disk refuses.
+      UserError: the run has no such model or no checkpoint, the model's family cannot be
+        saved, or the disk refuses.
     """
     config = ExperimentConfig.from_file(run / CONFIG)
-    check_name(run, model, parse_merges(config))  # before anything is read
-    clip = CLIP.from_pretrained(config.model.source, config.model.image_size)
-    _, theta_0 = clip.image_tower("float32")
-    stored = ModelStore(run, theta_0, parse_merges(config, num_entries(clip)))
-    nnx.update(clip.vision, stored.model(model))
-    clip.save_pretrained(output, dtype)
+    ref = ModelRef.parse(str(model), str(run))
+    check_model(run, ref, parse_merges(config))  # before anything is read
+    loaded = from_pretrained(config.model.source, config.model.image_size)
+    _, theta_0 = loaded.image_tower("float32")
+    stored = ModelStore(run, theta_0, parse_merges(config, num_entries(loaded)))
+    loaded.update_image_tower(stored.model(ref))
+    loaded.save_pretrained(output, dtype)

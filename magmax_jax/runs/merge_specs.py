@@ -2,11 +2,9 @@
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from magmax_jax.config import ExperimentConfig
-from magmax_jax.errors import UserError
 from magmax_jax.merging import MergeRule, rules
+from magmax_jax.runs.model_ref import ModelRef
 
 
 class Merge(NamedTuple):
@@ -29,31 +27,16 @@ def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> d
     """
     merges: dict[str, Merge] = {}
     for text in () if config.method.joint else config.merges:
-        name, scale = split(text)
+        ref = ModelRef.parse(text, "merges")
+        name = ref.name
         if name not in merges:
-            options = _published(config, clip_entries).get(name, {})
+            options = _published(name, config, clip_entries)
             merges[name] = Merge(rules.named(name, config.seed, **options), [])
         merge = merges[name]
-        scale = merge.rule.default_scale if scale is None else scale
+        scale = merge.rule.default_scale if ref.scale is None else ref.scale
         if scale not in merge.scales:
             merge.scales.append(scale)
     return merges
-
-
-def split(text: str) -> tuple[str, float | None]:
-    """`RULE@SCALE` as a rule's name and a scale, None where there is none.
-
-    Raises:
-      UserError: the scale is no finite number.
-    """
-    name, at, number = text.partition("@")
-    try:
-        scale = float(number) if at else None
-    except ValueError:
-        raise UserError(f"merges: {text!r} needs a number behind the @") from None
-    if scale is not None and not np.isfinite(scale):
-        raise UserError(f"merges: the scale of {text!r} is not finite")
-    return name, scale
 
 
 def num_models(config: ExperimentConfig) -> int:
@@ -65,11 +48,11 @@ def num_models(config: ExperimentConfig) -> int:
     return 1 + sum(len(merge.scales) for merge in parse_merges(config).values())
 
 
-def _published(config: ExperimentConfig, clip_entries: int | None) -> dict[str, dict[str, Any]]:
-    """Options of rules, by the rule's name, where the configuration asks for what was published."""
-    options: dict[str, dict[str, Any]] = {}
+def _published(name: str, config: ExperimentConfig, clip_entries: int | None) -> dict[str, Any]:
+    """The rule's options where the configuration asks for what was published."""
+    options: dict[str, Any] = {}
     if config.merging.ties_entries == "clip":
-        options["ties"] = {"entries": clip_entries}
+        options["entries"] = clip_entries
     if config.merging.average_divisor == "two":
-        options["average"] = {"divisor": 2}
-    return options
+        options["divisor"] = 2
+    return {option: options[option] for option in options.keys() & rules.options(name).keys()}

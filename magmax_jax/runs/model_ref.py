@@ -1,19 +1,91 @@
-"""Names of a run's models: `RUN`, `RUN:MODEL`."""
+"""Names of a run's models: `finetuned`, `zero_shot`, `task:3`, `RULE@SCALE`, and `RUN:MODEL`."""
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
+from magmax_jax.errors import UserError
 from magmax_jax.runs.directory import CHECKPOINTS, CONFIG
 
+ZERO_SHOT, FINETUNED = "zero_shot", "finetuned"
+_TASK = "task:"
 
-def model_of_run(source: str) -> tuple[Path, str] | None:
+
+@dataclass(frozen=True)
+class ModelRef:
+    """One of a run's models.
+
+    >>> ModelRef.parse("max_magnitude@0.5")
+    ModelRef(name='max_magnitude', scale=0.5, task=None)
+    >>> str(ModelRef.parse("task:3"))
+    'task:3'
+    """
+
+    name: str
+    """`finetuned`, after the last task learned; `zero_shot`, theta_0; `task`; or a merge rule."""
+    scale: float | None = None
+    """lambda of a merge; None for the rule's default scale."""
+    task: int | None = None
+    """The task, from 1, after which a `task` model was kept."""
+
+    @classmethod
+    def parse(cls, text: str, where: str = "") -> "ModelRef":
+        """A name as users write it. Any word can name a rule: whether there is one is not checked.
+
+        Args:
+          where: what the message begins with, such as the name of a field.
+
+        Raises:
+          UserError: what follows an @ is not a finite number.
+        """
+        if text.startswith(_TASK) and text.removeprefix(_TASK).isdigit():
+            return cls("task", task=int(text.removeprefix(_TASK)))
+        name, at, number = text.partition("@")
+        if not at:
+            return cls(name)
+        before = f"{where}: " if where else ""
+        try:
+            scale = float(number)
+        except ValueError:
+            raise UserError(f"{before}{text!r} needs a number behind the @") from None
+        if not math.isfinite(scale):
+            raise UserError(f"{before}the scale of {text!r} is not finite")
+        return cls(name, scale)
+
+    def __str__(self) -> str:
+        if self.task is not None:
+            return f"{_TASK}{self.task}"
+        if self.scale is None:
+            return self.name
+        short = f"{self.scale:g}"  # as tables and files have it, where that is exact
+        return f"{self.name}@{short if float(short) == self.scale else repr(self.scale)}"
+
+    @property
+    def is_zero_shot(self) -> bool:
+        return self == ModelRef(ZERO_SHOT)
+
+    @property
+    def is_finetuned(self) -> bool:
+        """Whether it is the model after the last task learned, not merged."""
+        return self == ModelRef(FINETUNED)
+
+    @property
+    def is_merge(self) -> bool:
+        return not (self.is_zero_shot or self.is_finetuned or self.task is not None)
+
+
+def model_of_run(source: str) -> tuple[Path, ModelRef] | None:
     """What `RUN` or `RUN:MODEL` names, the run's directory and the model; None for anything else.
 
     Without a name it is `finetuned`.
+
+    Raises:
+      UserError: as `ModelRef.parse` does.
     """
     words = source.split(":")  # task:3 has a colon of its own, and so may a path
     named = [(":".join(words[:i]), ":".join(words[i:])) for i in range(len(words) - 1, 0, -1)]
-    for directory, name in ((source, "finetuned"), *named):
+    for directory, name in ((source, FINETUNED), *named):
         run = Path(directory).expanduser()
         if directory and (run / CONFIG).is_file() and (run / CHECKPOINTS).is_dir():
-            return run, name
+            return run, ModelRef.parse(name, directory)
     return None

@@ -9,12 +9,11 @@ from magmax_jax.errors import UserError
 from magmax_jax.merging import State, fold, merged
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import CHECKPOINTS, TASKS
-from magmax_jax.runs.merge_specs import Merge, split
+from magmax_jax.runs.merge_specs import Merge
+from magmax_jax.runs.model_ref import FINETUNED, ModelRef
 from magmax_jax.runs.state import state_shapes
 from magmax_jax.sharding import Layout, one_device
 from magmax_jax.training import Params
-
-ZERO_SHOT, FINETUNED = "zero_shot", "finetuned"
 
 
 class ModelStore:
@@ -56,7 +55,7 @@ class ModelStore:
 
     def finetuned(self) -> Params:
         """theta_t after the last task learned so far."""
-        return self._restore(self.run / CHECKPOINTS, ("finetuned",))[0]["finetuned"]
+        return self._restore(self.run / CHECKPOINTS, (FINETUNED,))[0][FINETUNED]
 
     def task(self, number: int) -> Params:
         """theta_t after that task.
@@ -64,7 +63,7 @@ class ModelStore:
         Raises:
           UserError: the run has not kept it.
         """
-        return self._restore(self.run / TASKS, ("finetuned",), number)[0]["finetuned"]
+        return self._restore(self.run / TASKS, (FINETUNED,), number)[0][FINETUNED]
 
     def state(self, name: str, merge: Merge | None = None) -> State:
         """A rule's state after the last task: the run's own, or folded anew from its tasks.
@@ -90,23 +89,22 @@ class ModelStore:
             state = fold(merge.rule, state, self.task(number), self.theta_0)
         return state
 
-    def model(self, name: str) -> Params:
-        """A model as `find` names it.
+    def model(self, ref: ModelRef) -> Params:
+        """The model of that name.
 
         Raises:
           UserError: the run has no such model.
         """
-        if name == ZERO_SHOT:
+        check_model(self.run, ref, self.merges)
+        if ref.is_zero_shot:
             return self.theta_0
-        if name == FINETUNED:
+        if ref.is_finetuned:
             return self.finetuned()
-        kind, _, number = name.partition(":")
-        if kind == "task":
-            return self.task(int(number))
-        rule, scale = split(name)
-        merge = self.merges[rule]
-        scale = merge.rule.default_scale if scale is None else scale
-        return merged(merge.rule, self.state(rule), self.theta_0, scale)
+        if ref.task is not None:
+            return self.task(ref.task)
+        merge = self.merges[ref.name]
+        scale = merge.rule.default_scale if ref.scale is None else ref.scale
+        return merged(merge.rule, self.state(ref.name), self.theta_0, scale)
 
     def _restore(
         self, directory: Path, names: Sequence[str], number: int | None = None
@@ -117,11 +115,11 @@ class ModelStore:
         def like(note: dict[str, Any]) -> dict[str, Any]:
             notes.update(note)
             trees: dict[str, Any] = {}
-            if "finetuned" in names:
-                trees["finetuned"] = self.theta_0
+            if FINETUNED in names:
+                trees[FINETUNED] = self.theta_0
             if "merges" in names:
                 trees["merges"] = state_shapes(self.merges, self.theta_0, note["learned"])
-            # Where to put them is told anew: the run's devices need not be there.
+            # The layout is that of these devices: the run's need not be there.
             return self._layout.shapes(trees)
 
         if directory.is_dir():
@@ -135,20 +133,14 @@ class ModelStore:
         raise UserError(f"{directory} holds no {what}")
 
 
-def check_name(run: Path, name: str, merges: dict[str, Merge]) -> None:
-    """Raises a UserError if a run of these merges cannot hold a model of that name.
+def check_model(run: Path, ref: ModelRef, merges: dict[str, Merge]) -> None:
+    """Raises a UserError if a run of these merges cannot hold the model.
 
-    The names: `finetuned` (after the last task learned so far), `task:3` (after that task, if the
-    run keeps every task's), `zero_shot` (theta_0), or one of the run's merges, `RULE` or
-    `RULE@SCALE` at any scale.
+    A merge can be had at any scale.
     """
-    kind, _, number = name.partition(":")
-    rule, _ = split(name)
-    if name in (ZERO_SHOT, FINETUNED) or (kind == "task" and number.isdigit()):
-        return
-    if rule not in merges:
+    if ref.is_merge and ref.name not in merges:
         kept = ", ".join(f"{name}[@SCALE]" for name in merges)
         raise UserError(
-            f"{run} holds no model {name!r}: choose finetuned, zero_shot, task:NUMBER"
+            f"{run} holds no model {str(ref)!r}: choose finetuned, zero_shot, task:NUMBER"
             + (f" or one of {kept}" if kept else "")
         )

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on."""
+"""What a run reports while it goes on."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,24 +14,25 @@ Item = TypeVar("Item")
 
 
 class Progress(Protocol):
-    """What a run reports while it goes on."""
+    """Where a run, an evaluation or a study reports how far it is."""
 
     def say(self, text: RenderableType) -> None:
-        """A line."""
+        """Reports a line."""
+        ...
 
     def training(
         self, name: str, steps: int, images: int, first: int = 0
     ) -> AbstractContextManager[Callable[[int, Metrics], None]]:
-        """A bar over `steps` from `first` on; yields what to call with each step's metrics."""
+        """Reports training from step `first` to `steps`; yields what each step's metrics go to."""
         ...
 
     def evaluating(self, name: str, batches: Iterable[Item], total: int) -> Iterable[Item]:
-        """A bar over batches of evaluation."""
+        """The batches, reported as they are read: one pass without training."""
         ...
 
 
 class NullProgress(Progress):
-    """Shows nothing: for tests, and for callers with a display of their own."""
+    """Reports nothing: the default, and what all processes but the first use."""
 
     def say(self, text: RenderableType) -> None:
         pass
@@ -46,7 +47,7 @@ class NullProgress(Progress):
         return batches
 
 
-class TerminalProgress(NullProgress):
+class TerminalProgress(Progress):
     """Bars with loss, images a second and time left; in a log file, one line each at its end."""
 
     def __init__(self, console: Console | None = None):

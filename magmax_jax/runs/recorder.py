@@ -15,6 +15,7 @@ from magmax_jax.merging import merged
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.merge_specs import num_models
+from magmax_jax.runs.model_ref import FINETUNED
 from magmax_jax.runs.preemption import Stop
 from magmax_jax.runs.progress import Progress
 from magmax_jax.runs.state import RunState
@@ -48,7 +49,7 @@ class Recorder:
 
     def all(self, at: RunState) -> None:
         """The fine-tuned model and every merge at every scale."""
-        self(at.learned, "finetuned", None, lambda: at.theta)
+        self(at.learned, FINETUNED, None, lambda: at.theta)
         for name, (rule, scales) in self._parts.merges.items():
             merge = partial(merged, rule, at.states[name], self._parts.theta_0)
             for scale in scales:

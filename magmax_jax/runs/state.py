@@ -11,6 +11,7 @@ from magmax_jax.merging.task_vectors import PyTree, tree_bytes
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.checkpoints import KEPT, Checkpoints
 from magmax_jax.runs.merge_specs import Merge
+from magmax_jax.runs.model_ref import FINETUNED
 from magmax_jax.training import Memory, Params, Regularizer, Trainer, TrainState
 
 
@@ -78,14 +79,14 @@ def restore(checkpoints: Checkpoints, parts: RunParts) -> RunState | None:
         return None
     trees, note = found.trees, found.note
     return RunState(
-        note["learned"],
-        trees["finetuned"],
-        trees["merges"],
-        trees["memory"],
-        trees["training"],
-        note["data"],
-        note["step"],
-        tuple(Row(**row) for row in note["rows"]),
+        learned=note["learned"],
+        theta=trees[FINETUNED],
+        states=trees["merges"],
+        memory=trees["memory"],
+        training=trees["training"],
+        data=note["data"],
+        step=note["step"],
+        rows=tuple(Row(**row) for row in note["rows"]),
     )
 
 
@@ -108,11 +109,11 @@ def abstract_trees(
     theta = jax.eval_shape(lambda tree: tree, theta)
     return _trees(
         RunState(
-            learned,
-            theta,
-            state_shapes(merges, theta, learned),
-            jax.eval_shape(regularizer.init, theta),
-            jax.eval_shape(trainer.init, theta) if training else None,
+            learned=learned,
+            theta=theta,
+            states=state_shapes(merges, theta, learned),
+            memory=jax.eval_shape(regularizer.init, theta),
+            training=jax.eval_shape(trainer.init, theta) if training else None,
         )
     )
 
@@ -136,12 +137,12 @@ def bytes_needed(parts: RunParts) -> int:
 
 def bytes_of(largest: dict[str, PyTree], kept_tasks: int) -> int:
     """Of all checkpoints of a run, from the trees of its largest; `kept_tasks` theta_t stay."""
-    return (KEPT + 1) * tree_bytes(largest) + kept_tasks * tree_bytes(largest["finetuned"])
+    return (KEPT + 1) * tree_bytes(largest) + kept_tasks * tree_bytes(largest[FINETUNED])
 
 
 def _trees(standing: RunState) -> dict[str, PyTree]:
     return {
-        "finetuned": standing.theta,
+        FINETUNED: standing.theta,
         "merges": standing.states,
         "memory": standing.memory,
         "training": standing.training,

@@ -13,9 +13,11 @@ from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row, rows_of
 from magmax_jax.merging import apply_task_vector, rules
 from magmax_jax.merging.task_vectors import PyTree, tree_bytes
+from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs.build import EvaluationSet, RunParts
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.merge_specs import Merge, parse_merges
+from magmax_jax.runs.model_ref import ModelRef
 from magmax_jax.runs.model_store import ModelStore
 from magmax_jax.runs.progress import NullProgress, Progress
 
@@ -52,7 +54,7 @@ def sweep(
     learned = stored.learned
     if not learned:
         raise UserError(f"{out.path} has learned no task yet: there is nothing to sweep")
-    apart = parts.config.scenario.kind == "datasets"
+    apart = SCENARIO_KINDS[parts.config.scenario.kind].task_aware
     trials = {"test": parts.test}
     if (validation := parts.validation()) is not None:
         trials["validation"] = validation
@@ -94,11 +96,11 @@ def check(
         raise UserError("joint training merges nothing: there is nothing to sweep")
     own = parse_merges(run)
     for name in config.rules:
-        if name == "fisher" or "@" in name:
-            why = "it needs every task's Fisher" if name == "fisher" else "leave its scale away"
-            raise UserError(f"sweep.rules: {name} cannot be swept, {why}")
+        if ModelRef.parse(name, "sweep.rules").scale is not None:
+            raise UserError(f"sweep.rules: {name} cannot be swept, leave its scale out")
+        if rules.named(name).needs_fisher:
+            raise UserError(f"sweep.rules: {name} cannot be swept, it needs every task's Fisher")
         if name not in own and not run.checkpoint.keep_tasks:
-            rules.options(name)  # which there may not be
             raise UserError(
                 f"sweep.rules: {name} is none of the run's merges, and every task's model is "
                 f"needed to make it: add it to --merges, or run with --checkpoint.keep-tasks"

@@ -8,11 +8,14 @@ from magmax_jax.config import ExperimentConfig, SweepConfig
 from magmax_jax.errors import DivergedError, UserError
 from magmax_jax.evaluation.rows import Row, num_rows
 from magmax_jax.merging import fold
+from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs import manifest, state
 from magmax_jax.runs.build import RunParts, build_run
+from magmax_jax.runs.check import check_config
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.merge_specs import num_models
+from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 from magmax_jax.runs.preemption import Stop, stop_signals
 from magmax_jax.runs.progress import NullProgress, Progress
 from magmax_jax.runs.recorder import Recorder, counts_bytes, until
@@ -56,6 +59,7 @@ def run(
       Interrupted: the process was asked to stop, and everything is saved.
     """
     progress = progress or NullProgress()
+    check_config(config)
     check_boards(boards)
     models = num_models(config)
     if sweeps and sweeps.rules:
@@ -85,7 +89,8 @@ def run(
         show(rows, scenario.name)
     if sweeps and sweeps.rules:
         sweep(sweeps, parts or build_run(config, scenario, layout), out, progress)
-        for sentence in describe_sweep(out.swept(), config.scenario.kind == "datasets"):
+        apart = SCENARIO_KINDS[config.scenario.kind].task_aware
+        for sentence in describe_sweep(out.swept(), apart):
             progress.say(sentence)
     return rows
 
@@ -103,7 +108,7 @@ def learn_all(
 
         def keep(at: RunState) -> None:
             if tasks and at.learned and at.learned not in tasks.numbers:
-                tasks.save(at.learned, {"finetuned": at.theta}, {})
+                tasks.save(at.learned, {FINETUNED: at.theta}, {})
 
         at = state.restore(checkpoints, parts)
         if at is not None:
@@ -116,7 +121,7 @@ def learn_all(
         if at.learned:
             evaluate.all(at)
         else:
-            evaluate(0, "zero_shot", None, lambda: parts.theta_0)
+            evaluate(0, ZERO_SHOT, None, lambda: parts.theta_0)
         for task in range(at.learned + 1, len(parts.tasks) + 1):
             at = at._replace(rows=tuple(out.rows()))
             theta, memory = learn(parts, at, checkpoints, stop, progress, log)
@@ -124,7 +129,7 @@ def learn_all(
                 name: fold(merge.rule, at.states[name], theta, parts.theta_0)
                 for name, merge in parts.merges.items()
             }
-            at = RunState(task, theta, states, memory, rows=at.rows)
+            at = RunState(learned=task, theta=theta, states=states, memory=memory, rows=at.rows)
             state.save(checkpoints, parts, at)
             keep(at)
             evaluate.all(at)

@@ -9,15 +9,10 @@ from magmax_jax.data import published
 from magmax_jax.data.concat import join_datasets
 from magmax_jax.data.load import load_source
 from magmax_jax.errors import UserError
+from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.scenarios.datasets_list import Member, members_of
 from magmax_jax.scenarios.kinds.split import divide
 from magmax_jax.scenarios.scenario import Head, Scenario
-
-KINDS = {
-    "class": "class-incremental",
-    "domain": "domain-incremental",
-    "data": "data-incremental",
-}
 
 
 def build_scenario(config: ScenarioConfig, seed: int) -> Scenario:
@@ -26,7 +21,7 @@ def build_scenario(config: ScenarioConfig, seed: int) -> Scenario:
     Raises:
       UserError: a data set cannot be read, or does not divide as the configuration says.
     """
-    members = _members(config, seed)
+    kind, members = SCENARIO_KINDS[config.kind], _members(config, seed)
     names = [member.name for member in members]
     trains = [load_source(member.dataset, "train", config.data_dir) for member in members]
     tests = [load_source(member.dataset, "test", config.data_dir) for member in members]
@@ -37,22 +32,26 @@ def build_scenario(config: ScenarioConfig, seed: int) -> Scenario:
         plain = config.names == "plain"
         class_names = published.prompt_names(member.dataset, train.class_names, plain)
         heads.append(Head(class_names, config.templates or published.templates(member.dataset)))
-    if config.kind == "datasets":
-        name = f"{len(members)} data sets, one after another"
+    if kind.reads_several:
         train, test = join_datasets(trains, names), join_datasets(tests, names)
     else:
-        name = f"{names[0]}, {KINDS[config.kind]}"
         (train,), (test,) = trains, tests
     sizes = [len(head.class_names) for head in heads]
     tasks = divide(config, members, np.cumsum(sizes) - sizes, train, test, seed)
-    domain_names = () if config.kind == "domain" else test.domain_names
-    return Scenario(name, train, test, tasks, tuple(heads), domain_names)
+    return Scenario(
+        name=kind.name(names),
+        train=train,
+        test=test,
+        tasks=tasks,
+        heads=tuple(heads),
+        domain_names=() if kind.tasks_are_domains else test.domain_names,
+    )
 
 
 def _members(config: ScenarioConfig, seed: int) -> Sequence[Member]:
-    """The data sets in the order in which they are learned; one, but for kind datasets."""
+    """The data sets in the order in which they are learned."""
     members = members_of(config)
-    if config.kind == "datasets" and config.order == "random":
+    if config.order == "random" and SCENARIO_KINDS[config.kind].reads_several:
         return [members[i] for i in np.random.default_rng(seed).permutation(len(members))]
     return members
 

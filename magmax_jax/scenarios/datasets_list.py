@@ -1,14 +1,13 @@
 """A sequence of data sets as it is written in a configuration: NAME[@EPOCHS] each."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from magmax_jax.config import ScenarioConfig
-from magmax_jax.data.datasets.catalogue import LISTS, epochs
+from magmax_jax.data.catalogue import LISTS, epochs
+from magmax_jax.data.folder_name import title_of
 from magmax_jax.errors import UserError
-
-FOLDER = "folder:"
+from magmax_jax.registry import SCENARIO_KINDS
 
 
 class Member(NamedTuple):
@@ -26,15 +25,19 @@ class Member(NamedTuple):
 
 
 def members_of(config: ScenarioConfig) -> list[Member]:
-    """A scenario's data sets as they are listed; one, but for kind datasets.
+    """A scenario's data sets as they are listed; a single one unless its kind reads several.
 
     Raises:
-      UserError: as `parse_datasets` does.
+      UserError: as `parse_datasets` does, or the list is empty.
     """
-    if config.kind == "datasets":
+    if SCENARIO_KINDS[config.kind].reads_several:
+        if not config.datasets:
+            raise UserError(
+                f"scenario.datasets is empty: name the data sets of kind {config.kind}, or a list "
+                "of them"
+            )
         return parse_datasets(config.datasets)
-    is_folder = config.dataset == "folder" and config.data_dir
-    name = Path(config.data_dir).name if is_folder else config.dataset
+    name = title_of(config.dataset, config.data_dir)
     return [Member(config.dataset, name, epochs(config.dataset))]
 
 
@@ -58,8 +61,7 @@ def _parse(text: str) -> Member:
         dataset, number = text, ""
     elif not number.isdigit() or not int(number):
         raise UserError(f"scenario.datasets: {text!r} needs a number of epochs behind the @")
-    is_folder = dataset.startswith(FOLDER)
-    name = Path(dataset.removeprefix(FOLDER)).name if is_folder else dataset
+    name = title_of(dataset, None)
     if not name:
         raise UserError(f"scenario.datasets: {text!r} names no data set")
     return Member(dataset, name, int(number) if number else epochs(dataset))

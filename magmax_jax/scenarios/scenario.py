@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from magmax_jax.config import ExperimentConfig
-from magmax_jax.data.datasets.catalogue import DEFAULT_EPOCHS
+from magmax_jax.data.data_set import DEFAULT_EPOCHS
 from magmax_jax.data.source import Source
 
 

@@ -1,7 +1,13 @@
 """Fine-tuning the image tower against a frozen head."""
 
 from magmax_jax.training.loop import fine_tune
-from magmax_jax.training.regularizers import Regularizer, build_regularizer
+from magmax_jax.training.regularizers import (
+    Regularizer,
+    RegularizerSpec,
+    Setup,
+    build_regularizer,
+    check_method,
+)
 from magmax_jax.training.schedule import warmup_cosine, warmup_steps
 from magmax_jax.training.step import (
     Forward,
@@ -23,9 +29,12 @@ __all__ = [
     "Objective",
     "Params",
     "Regularizer",
+    "RegularizerSpec",
+    "Setup",
     "TrainState",
     "Trainer",
     "build_regularizer",
+    "check_method",
     "cross_entropy",
     "fine_tune",
     "make_trainer",

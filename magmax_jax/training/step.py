@@ -10,9 +10,10 @@ from flax import nnx
 
 from magmax_jax.config import TrainConfig
 from magmax_jax.data import Batch, Preprocessing, Views
-from magmax_jax.models import normalise
+from magmax_jax.models import image_features
 from magmax_jax.sharding import Layout, one_device
 from magmax_jax.training.accumulation import mean_over_parts
+from magmax_jax.training.optimizer import adamw, unfrozen
 from magmax_jax.training.schedule import warmup_cosine
 
 Params = nnx.State
@@ -125,24 +126,15 @@ def make_trainer(
       layout: where parameters and batches lie; one device by default.
     """
     layout = layout or one_device()
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
-        optax.add_decayed_weights(config.weight_decay),
-    )
+    optimizer = adamw(config)
 
     @jax.jit
     def init(params: Params) -> TrainState:
         params = jax.tree.map(jnp.copy, params)
         return layout.constrain(TrainState(params, optimizer.init(params), jnp.int32(0)))
 
-    def unfrozen(tree: Params) -> Params:
-        if trainable is None:
-            return tree
-        return jax.tree.map(lambda train, x: jnp.where(train, x, 0), trainable, tree)
-
     def loss_fn(params: Params, pixels: jax.Array, batch: Batch, objective: Objective, memory):
-        features = normalise(nnx.merge(tower, params)(pixels))
+        features = image_features(tower, params, pixels)
         logits = features @ objective.head  # (b, k)
         classes = own_classes(objective, batch)
         losses = cross_entropy(logits, batch.label, classes, config.label_smoothing)
@@ -165,14 +157,21 @@ def make_trainer(
             )
 
         (loss, extra), gradients = mean_over_parts(gradient, config.accumulate, batch, views)
-        gradients = unfrozen(gradients)
+        gradients = unfrozen(gradients, trainable)
         updates, moments = optimizer.update(gradients, state.moments, state.params)
         rate = warmup_cosine(state.step, config.learning_rate, objective.warmup, objective.steps)
-        # Updates are weight decay too: what is frozen does not decay either.
-        updates = unfrozen(updates)
+        # Updates include weight decay: frozen entries must not decay either.
+        updates = unfrozen(updates, trainable)
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
         norm = optax.tree.norm
-        metrics = Metrics(loss, norm(gradients), rate, norm(params), rate * norm(updates), extra)
+        metrics = Metrics(
+            loss=loss,
+            gradient_norm=norm(gradients),
+            learning_rate=rate,
+            parameter_norm=norm(params),
+            update_norm=rate * norm(updates),
+            penalty=extra,
+        )
         return layout.constrain(TrainState(params, moments, state.step + 1)), metrics
 
     return Trainer(init, train_step, layout.batch)

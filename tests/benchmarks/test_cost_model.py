@@ -16,7 +16,6 @@ from benchmarks.cost_model import (
     predict,
 )
 from benchmarks.shapes import SIZES
-from magmax_jax.runs.estimate import forward_flops
 
 MADE_UP = Accelerator("made up", 1e12, 1e9, node=4, near=1e9, far=1e8)
 PLAIN = Assumptions(mfu=1, reached=1, latency=0)
@@ -48,7 +47,7 @@ def test_a_torus_that_is_cut_has_half_the_links():
 def test_predictions_hide_the_blocks_collectives_as_far_as_their_pass_takes():
     config = SIZES["tiny"].model
     compute = compute_seconds(config, 32, MADE_UP, PLAIN)
-    assert compute == 3 * forward_flops(config) * 32 / 1e12
+    assert compute == 3 * config.forward_flops() * 32 / 1e12
     size = round(compute * 1e9)  # a gather among 2 of so many bytes takes half the computation
     backward = "transpose(jvp())"
     found = [

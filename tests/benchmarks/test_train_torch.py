@@ -12,7 +12,7 @@ from magmax_jax.cli.presets import TINY_CLIP
 from magmax_jax.config import TrainConfig
 from magmax_jax.data import Preprocessing
 from magmax_jax.models import CLIP
-from magmax_jax.models.clip.conversion import to_hf
+from magmax_jax.models.conversion import to_hf
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -26,7 +26,7 @@ def test_ours_and_torch_take_the_same_steps():
     ours = training(config, b, "float32", recipe, tower=clip.image_tower("float32"))
     tensors = {
         name: torch.tensor(tensor)
-        for name, tensor in to_hf(config, nnx.state(clip, nnx.Param))
+        for name, tensor in to_hf(config.entries, nnx.state(clip, nnx.Param))
         if name.startswith(("vision_model.", "visual_projection."))
     }
     pixels = Preprocessing(config.vision.image_size).evaluate(ours.batch.image, ours.batch.box)

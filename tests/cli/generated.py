@@ -1,15 +1,13 @@
 """Data sets of the catalogue's classes and domains, with a few generated images of each."""
 
-import json
 from functools import cache
-from importlib import resources
 
 import numpy as np
 
 from magmax_jax.cli.grid.settings import GRIDS, Cell
 from magmax_jax.cli.grid.settings import smoke as smoke_grid
 from magmax_jax.data import Source
-from magmax_jax.data.datasets.catalogue import find
+from magmax_jax.data.catalogue import find
 from magmax_jax.data.published import published_domains
 
 OTHERS = {"digits": (10, 1), "digits_styles": (10, 3), "folder": (7, 4)}
@@ -43,10 +41,10 @@ def source(dataset: str, split: str, data_dir: str | None = None) -> Source:
 @cache
 def class_names(dataset: str, classes: int) -> tuple[str, ...]:
     """The published ones, without which a data set may be refused."""
-    path = resources.files("magmax_jax.data.datasets") / "class_names.json"
-    published = json.loads(path.read_text(encoding="utf-8")).get(dataset, ())
+    data = find(dataset)
+    published = data.class_names if data else ()
     plain = tuple(f"name {i}" for i in range(classes))
-    return tuple(published) if len(published) == classes else plain
+    return published if len(published) == classes else plain
 
 
 def all_cells() -> dict[str, Cell]:

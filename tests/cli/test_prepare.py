@@ -3,11 +3,11 @@
 import pytest
 
 from magmax_jax.cli import prepare
-from magmax_jax.data.datasets import catalogue
 from magmax_jax.data.prepare import download
 from magmax_jax.data.prepare import prepare as preparation
 from magmax_jax.errors import UserError, exit_code
 from tests.data import archives
+from tests.data.rows import prepared_rows
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_names_are_taken_apart(attempts, capsys):
     attempts.clear()
     main("eight")
     assert attempts == ["cars", "mnist", "eurosat", "svhn", "resisc45", "sun397", "dtd"]
-    assert prepare._names(("all",)) == list(catalogue.DATA_SETS)
+    assert prepare._names(("all",)) == [row.name for row in prepared_rows()]
     assert prepare._names(("twenty", "cars"))[-1] == "kmnist"
 
 
@@ -75,9 +75,9 @@ def test_an_interruption_stops_all(attempts, capsys):
 
 def test_unknown_names_end_it_before_it_begins(attempts, capsys):
     assert main("mnist", "cifar1000") == 2
-    assert not attempts and "choose from cifar10, cifar100" in capsys.readouterr().err
+    assert not attempts and "choose from cars, cifar10, cifar100" in capsys.readouterr().err
     assert main() == 2
-    assert "name a data set, or more: cifar10" in capsys.readouterr().err
+    assert "name a data set, or more: cars, cifar10" in capsys.readouterr().err
 
 
 def test_prepares_and_tells(tmp_path, monkeypatch, capsys):

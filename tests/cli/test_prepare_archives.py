@@ -14,10 +14,9 @@ from tensorflow_datasets.image_classification import mnist
 
 from magmax_jax.cli import prepare
 from magmax_jax.data import load_source
-from magmax_jax.data.datasets import catalogue
-from magmax_jax.data.prepare import expected
 from magmax_jax.errors import exit_code
 from tests.data import archives, packing
+from tests.data.rows import ROWS
 
 WITH_TENSORFLOW = all(
     importlib.util.find_spec(module)
@@ -38,7 +37,6 @@ def write(tmp_path, monkeypatch):
     monkeypatch.setattr(mnist, "_TEST_EXAMPLES", test)
     monkeypatch.setattr(mnist.EMNIST.builder_configs["digits"], "train_examples", train)
     monkeypatch.setattr(mnist.EMNIST.builder_configs["digits"], "test_examples", test)
-    monkeypatch.setattr(expected, "_DOMAINNET", dict.fromkeys(expected._DOMAINNET, (train, test)))
     labels = tmp_path / "archives" / "imagenet" / "labels.txt"
     monkeypatch.setattr(imagenet_common, "_VALIDATION_LABELS_FNAME", str(labels))
     return lambda name: archives.small(name, tmp_path / "archives" / name, monkeypatch)
@@ -72,19 +70,19 @@ def test_prepares_from_the_publishers_archives(name, write, tmp_path, monkeypatc
     for split, images in splits.items():
         assert f"{split} {images}" in shown.out or name == "dtd"
     assert "recorded in magmax.json" in shown.out and shown.err == ""
-    recorded = catalogue.DATA_SETS[name]
+    recorded = ROWS[name]
     archives.readable(name, monkeypatch)
-    data = catalogue.DATA_SETS[name]
+    data = ROWS[name]
     sources = [
         load_source(name, split, str(tmp_path / "data"))
-        for split in ("train",) + ("test",) * (data.split is None and name != "imagenet")
+        for split in ("train",) + ("test",) * (data.tfds.split is None and name != "imagenet")
     ]
     for source in sources:
         assert_colours_are_those_of_the_labels(source)
     left = [*(tmp_path / "data").rglob("*incomplete*"), *(tmp_path / "data").rglob("extracted")]
     assert not [path for path in left if path.is_file() or any(path.iterdir())]
 
-    monkeypatch.setitem(catalogue.DATA_SETS, name, recorded)
+    monkeypatch.setitem(ROWS, name, recorded)
     assert run(tmp_path, name) == 0
     again = capfd.readouterr().out
     assert "as recorded" in again and "preparing" not in again
@@ -108,7 +106,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("name", "words"),
         [
-            ("cars", ("cars_train.tgz", "HTTP code: 404", "dead since 2023", "--repacked")),
+            ("cars", ("cars_train.tgz", "HTTP code: 404", "dead since 2023", "set repacked")),
             ("sun397", ("SUN397.tar.gz", "dead since 2025", "into {}/archives and run")),
             ("eurosat", ("put EuroSAT.zip into", "zenodo.org")),
             ("domainnet", ("clipart_train.txt", "domainnet/clipart cannot be downloaded")),
@@ -124,7 +122,7 @@ class TestMistakes:
         write("cifar10")
         assert run(tmp_path, "cifar10") == 2
         shown = capfd.readouterr().err
-        assert "has wrong checksum: " in shown and "is taken with --repacked" in shown
+        assert "has wrong checksum: " in shown and "is accepted with repacked" in shown
 
     def test_damaged_archives(self, write, tmp_path, capfd):
         write("dtd")

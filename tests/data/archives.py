@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from magmax_jax.data.datasets import catalogue
-from magmax_jax.data.prepare import expected
 from tests.data import array_archives as arrays
 from tests.data import picture_archives as pictures
-from tests.data.packing import CLASSES
+from tests.data.packing import CLASSES, TEST, TRAIN
+from tests.data.rows import ROWS, prepared_rows, with_tfds
 
 LAYOUTS: dict[str, Callable[[Path], dict[str, int]]] = {
     "cifar10": arrays.cifar10,
@@ -38,29 +37,29 @@ LAYOUTS: dict[str, Callable[[Path], dict[str, int]]] = {
 }
 
 
-PUBLISHED = dict(catalogue.DATA_SETS)
+PUBLISHED = {row.name: row for row in prepared_rows()}
 
 
 def small(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Writes a data set's archives, and makes the tables say what is in them."""
+    """Writes a data set's archives, and makes its row say what is in them."""
     folder.mkdir(parents=True)
     splits = LAYOUTS[name](folder)
-    data = catalogue.DATA_SETS[name]
-    train = sum(splits[split] for split in data.train.split("+"))
-    test = 0 if data.split else sum(splits[split] for split in data.test.split("+"))
-    if data.split:
-        train = round(train * data.split.train)
-    split = data.split and replace(data.split, fingerprint="")
-    entry = replace(
-        data, split=split, classes=min(data.classes, CLASSES), train_size=train, test_size=test
-    )
-    monkeypatch.setitem(catalogue.DATA_SETS, name, entry)
-    monkeypatch.delitem(expected._EACH, name, raising=False)
+    data = ROWS[name]
+    facts = data.tfds
+    train = sum(splits[split] for split in facts.train.split("+"))
+    test = 0 if facts.split else sum(splits[split] for split in facts.test.split("+"))
+    if facts.split:
+        train = round(train * facts.split.train)
+    split = facts.split and replace(facts.split, fingerprint="")
+    domains = dict.fromkeys(facts.per_domain, (CLASSES * TRAIN, CLASSES * TEST))
+    entry = replace(data, classes=min(data.classes, CLASSES), train_size=train, test_size=test)
+    entry = with_tfds(entry, split=split, per_class={}, per_domain=domains)
+    monkeypatch.setitem(ROWS, name, entry)
     return splits
 
 
 def readable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the catalogue say again what it does, for reading; but the images may be others."""
+    """Makes the row say again what it does, for reading; but the images may be others."""
     data = PUBLISHED[name]
-    split = data.split and replace(data.split, fingerprint="")
-    monkeypatch.setitem(catalogue.DATA_SETS, name, replace(data, split=split))
+    split = data.tfds.split and replace(data.tfds.split, fingerprint="")
+    monkeypatch.setitem(ROWS, name, with_tfds(data, split=split))

@@ -11,13 +11,13 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from magmax_jax.data import load_source
-from magmax_jax.data.datasets import catalogue
-from magmax_jax.data.datasets.seeded_split import divide, fingerprint
 from magmax_jax.data.prepare import prepare
 from magmax_jax.data.published import published_domains, wordnet_ids
 from magmax_jax.data.readers import tfds as builders
+from magmax_jax.data.seeded_split import divide, fingerprint
 from magmax_jax.errors import UserError
 from tests.data.cases import WHY
+from tests.data.rows import ROWS, with_tfds
 from tests.data.test_sources import picture
 
 
@@ -192,13 +192,12 @@ class TestImageNetR:
         def use(files, known):
             builder = fake_builder({"test": labels}, names, ("file_name", {"test": files}))
             prepared(imagenet_r=builder)
-            data = catalogue.DATA_SETS["imagenet_r"]
-            how = replace(data.split, fingerprint=known)
-            chosen = replace(data, split=how)
-            monkeypatch.setitem(catalogue.DATA_SETS, "imagenet_r", chosen)
+            data = ROWS["imagenet_r"]
+            how = replace(data.tfds.split, fingerprint=known)
+            monkeypatch.setitem(ROWS, "imagenet_r", with_tfds(data, split=how))
             return files, how
 
-        return lambda known="": use(files, known)
+        return lambda known="", files=files: use(files, known)
 
     def test_classes_domains_and_split(self, renditions):
         files, how = renditions()
@@ -227,22 +226,25 @@ class TestImageNetR:
         with pytest.raises(UserError, match="not those of the published split"):
             load_source("imagenet_r", "test")
 
-    def test_files_of_no_domain_are_named(self, prepared):
-        domains = tuple(sorted(published_domains("imagenet_r")))
-        with pytest.raises(UserError, match=r"x/photo_1.jpg is called after none .*art, cartoon"):
-            tfds._domains("imagenet_r", ["x/art_0.jpg", "x/photo_1.jpg"], domains)
+    def test_files_of_no_domain_are_named(self, renditions):
+        files, _ = renditions()
+        renditions(files=[file.replace("/art_", "/photo_") for file in files])
+        with pytest.raises(UserError, match=r"/photo_\d+.jpg is called after none .*art, cartoon"):
+            load_source("imagenet_r", "train")
 
 
 def test_unknown_and_unprepared_builders(tmp_path, caplog):
     with pytest.raises(UserError, match=r"'cifar1000': neither digits, folder nor a TFDS"):
         load_source("cifar1000", "train", str(tmp_path))
-    command = f"python -m experiments.prepare cub200 --data-dir {tmp_path}, or"
-    with pytest.raises(UserError, match=f"caltech_birds2011 is not prepared .*run once {command}"):
-        load_source("cub200", "train", str(tmp_path))
-    with pytest.raises(UserError, match=r"experiments.prepare emnist/letters --data-dir"):
-        load_source("emnist/letters", "train", str(tmp_path))
-    with pytest.raises(UserError, match=r"experiments.prepare emnist:3.1.0 --data-dir"):
-        load_source("emnist:3.1.0", "train", str(tmp_path))
+    for name, builder in (
+        ("cub200", "caltech_birds2011"),
+        ("emnist/letters", "emnist/letters"),
+        ("emnist:3.1.0", "emnist/digits:3.1.0"),
+    ):
+        told = f"^{builder} is not prepared .*: prepare it once, or pass the data_dir that h"
+        with pytest.raises(UserError, match=told) as raised:
+            load_source(name, "train", str(tmp_path))
+        assert raised.value.command == ("prepare", name, "--data-dir", str(tmp_path))
     assert not caplog.records
 
 

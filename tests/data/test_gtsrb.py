@@ -12,8 +12,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from magmax_jax.data import load_source
+from magmax_jax.data.prepare import gtsrb
 from magmax_jax.data.prepare.prepare import Options, known, prepare
-from magmax_jax.data.readers import gtsrb
 from magmax_jax.errors import UserError
 from tests.data import archives, packing
 
@@ -43,9 +43,10 @@ def test_prepares_and_reads_without_tensorflow(folders):
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from magmax_jax.data import counts, gtsrb, load_source\n"
+        "from magmax_jax.data import load_source\n"
+        "from magmax_jax.data.prepare import expected\n"
         "from magmax_jax.data.prepare.prepare import Options, known, prepare\n"
-        "counts.expected = lambda data, config: {}\n"
+        "expected.expected = lambda data, config: {}\n"
         f"prepare('gtsrb', Options({folders.data_dir!r}, "
         f"Path({str(folders.manual_dir)!r}), repacked=True))\n"
         f"print(len(load_source('gtsrb', 'test', {folders.data_dir!r})))\n"
@@ -113,7 +114,7 @@ class TestDamage:
 
 def test_other_archives_are_refused(folders):
     options = Options(folders.data_dir, folders.manual_dir)
-    with pytest.raises(UserError, match=r"GTSRB-Training_fixed.zip is not .*md5.*--repacked"):
+    with pytest.raises(UserError, match=r"GTSRB-Training_fixed.zip is not .*md5.*set repacked"):
         prepare("gtsrb", options)
     packing.zipped(
         folders.manual_dir / "GTSRB-Training_fixed.zip",

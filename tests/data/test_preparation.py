@@ -18,14 +18,13 @@ from types import SimpleNamespace
 import pytest
 
 from magmax_jax.data import load_source
-from magmax_jax.data.datasets import catalogue
-from magmax_jax.data.prepare import download
+from magmax_jax.data.prepare import download, gtsrb
 from magmax_jax.data.prepare.prepare import Options, known, parts, prepare
-from magmax_jax.data.readers import gtsrb
 from magmax_jax.data.readers import tfds as reading
 from magmax_jax.errors import UserError
 from tests.data import archives
 from tests.data.cases import WHY, uniform
+from tests.data.rows import ROWS, prepared_rows
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def files(folder):
 
 class TestNames:
     def test_a_name_stands_for_its_builders(self):
-        data = catalogue.DATA_SETS
+        data = ROWS
         assert parts("cars") == parts("cars196") == [("cars196", data["cars"])]
         assert parts("eurosat") == parts("eurosat/rgb") == [("eurosat/rgb", data["eurosat"])]
         assert [name for name, _ in parts("domainnet")] == [
@@ -104,7 +103,7 @@ class TestNames:
         ],
     )
     def test_versions_are_prepared_as_they_are_read(self, name, builders, monkeypatch):
-        data = catalogue.DATA_SETS[name.split(":")[0].split("/")[0]]
+        data = ROWS[name.split(":")[0].split("/")[0]]
         assert parts(name) == [(builder, data) for builder in builders]
         read = []
         monkeypatch.setattr(
@@ -114,11 +113,11 @@ class TestNames:
         assert read == parts(name)
 
     def test_the_catalogue_is_known_to_tfds(self):
-        for name in catalogue.DATA_SETS:
-            known(name)
+        for row in prepared_rows():
+            known(row.name)
 
     def test_mistakes_are_named(self):
-        with pytest.raises(UserError, match=r"'cifar1000'.*choose from cifar10, cifar100, .*TFDS"):
+        with pytest.raises(UserError, match=r"'cifar1000'.*choose from cars, cifar10, .*TFDS"):
             known("cifar1000")
         for name, reason in WHY.items():
             with pytest.raises(UserError, match=rf"^no data set '{name}' \({reason}\): choose"):
@@ -126,6 +125,8 @@ class TestNames:
         for name in ("celeb_a", "lfw"):  # no label, and names as labels
             with pytest.raises(UserError, match=rf"{name} has the features .* image and label"):
                 known(name)
+        with pytest.raises(UserError, match="digits needs no preparing"):
+            known("digits")
 
     def test_builders_that_cannot_even_be_named_are_told(self, monkeypatch):
         def construct(*_, **__):
@@ -172,7 +173,7 @@ class TestDownloads:
 
     def test_archives_that_another_process_may_need_stay(self, options, locked):
         prepare("gtsrb", options)
-        with locked(), pytest.raises(UserError, match="another process prepares gtsrb"):
+        with locked(), pytest.raises(UserError, match="another process is preparing gtsrb"):
             prepare("gtsrb", replace(options, keep_archives=False))
         assert len(files(Path(options.data_dir) / "downloads")) == 6
 
@@ -214,8 +215,8 @@ class TestDownloads:
 @pytest.mark.parametrize(
     ("builder", "files", "known_of_it"),
     [
-        ("cars196", ("car_devkit.tgz", "cars_test.tgz"), "dead since 2023; .*--repacked"),
-        ("sun397", ("Partitions.zip", "SUN397.tar.gz"), "dead since 2025 .*--repacked"),
+        ("cars196", ("car_devkit.tgz", "cars_test.tgz"), "dead since 2023; .*set repacked"),
+        ("sun397", ("Partitions.zip", "SUN397.tar.gz"), "dead since 2025 .*set repacked"),
         ("caltech_birds2011", ("CUB_200_2011.tgz", "segmentations.tgz"), ""),
     ],
 )
@@ -238,15 +239,16 @@ class TestFolders:
         prepare("gtsrb", folders)
 
     def test_mistakes_are_named(self, folders):
-        with pytest.raises(UserError, match=r"--manual-dir .*nowhere: there is no such folder"):
+        with pytest.raises(UserError, match=r"manual_dir .*nowhere: there is no such folder"):
             prepare("gtsrb", replace(folders, manual_dir=folders.manual_dir / "nowhere"))
-        with pytest.raises(UserError, match=r"is not prepared in .*: leave out --verify"):
+        with pytest.raises(UserError, match=r"is not prepared in .*: prepare it") as raised:
             prepare("gtsrb", replace(folders, verify=True))
+        assert raised.value.command == ("prepare", "gtsrb", "--data-dir", folders.data_dir)
         assert not files(folders.data_dir)
 
     def test_what_nothing_downloads_is_told(self, folders, monkeypatch):
         monkeypatch.setattr(download, "_require_modules", lambda builder: None)
-        with pytest.raises(UserError, match=r"resisc45 .*lacks NWPU-RESISC45; .*--manual-dir"):
+        with pytest.raises(UserError, match=r"resisc45 .*lacks NWPU-RESISC45; .*manual_dir"):
             prepare("resisc45", folders)
         with pytest.raises(UserError, match=r"lacks ILSVRC2012_img_train.tar and .*register"):
             prepare("imagenet", folders)
@@ -256,7 +258,7 @@ class TestFolders:
         noted.mkdir(parents=True)
         with locked() as folder:
             for _ in range(2):
-                with pytest.raises(UserError, match="another process prepares gtsrb"):
+                with pytest.raises(UserError, match="another process is preparing gtsrb"):
                     prepare("gtsrb", folders)
             assert folder.is_dir() and noted.is_dir()  # the holder tidies, nobody else
         prepare("gtsrb", folders)

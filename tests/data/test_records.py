@@ -1,16 +1,14 @@
 import io
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from magmax_jax.data import load_source
-from magmax_jax.data.datasets import catalogue
-from magmax_jax.data.datasets.seeded_split import SeededSplit
+from magmax_jax.data import DataSet, FromTfds, SeededSplit, load_source
 from magmax_jax.data.readers import label_cache
 from tests.data import SHARED, needs_shared
+from tests.data.rows import ROWS, with_tfds
 from tests.data.test_sources import picture
 
 
@@ -49,16 +47,17 @@ class ToyTextures(tfds.core.GeneratorBasedBuilder):
 def test_files_are_read_without_tensorflow(tmp_path, monkeypatch):
     builder = tfds.builder("toy_textures", data_dir=tmp_path, file_format="array_record")
     builder.download_and_prepare()
-    toys = catalogue.DataSet("toys", "toy_textures", 3, 6, 3, "plain", train="train+validation")
-    monkeypatch.setitem(catalogue.DATA_SETS, "toys", toys)
+    facts = FromTfds(builder="toy_textures", train="train+validation")
+    toys = DataSet(name="toys", tfds=facts, classes=3, train_size=6, test_size=3)
+    monkeypatch.setitem(ROWS, "toys", toys)
     train, test = (load_source("toys", split, str(tmp_path)) for split in ("train", "test"))
     assert sorted(train.labels) == [0, 0, 0, 1, 1, 2] and sorted(test.labels) == [0, 1, 2]
     for position, label in enumerate(test.labels):
         np.testing.assert_array_equal(test.images[position], picture(label))
     copy = pickle.loads(pickle.dumps(train))
     np.testing.assert_array_equal(copy.images[5], train.images[5])
-    by_name = replace(toys, train="test", split=SeededSplit(train=0.5, test=0.5, by_class=False))
-    monkeypatch.setitem(catalogue.DATA_SETS, "toys", by_name)
+    split = SeededSplit(train=0.5, test=0.5, by_class=False)
+    monkeypatch.setitem(ROWS, "toys", with_tfds(toys, train="test", split=split))
     train = load_source("toys", "train", str(tmp_path))
     monkeypatch.setattr(label_cache, "read_columns", None)  # one part serves both: it was read once
     test = load_source("toys", "test", str(tmp_path))

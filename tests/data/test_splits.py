@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magmax_jax.data.datasets.catalogue import DATA_SETS
-from magmax_jax.data.datasets.seeded_split import (
+from magmax_jax.data.published import published_domains, wordnet_ids
+from magmax_jax.data.seeded_split import (
     SeededSplit,
     check_fingerprint,
     divide,
     fingerprint,
 )
-from magmax_jax.data.published import published_domains, wordnet_ids
 from magmax_jax.errors import UserError
+from magmax_jax.registry import DATA_SETS
 
 shares = st.sampled_from([(0.8, 0.2), (0.7, 0.3), (0.6, 0.2), (0.8, 0.1), (0.05, 0.9)])
 images = st.lists(st.tuples(st.text(max_size=4), st.integers(0, 3)), unique_by=lambda it: it[0])
@@ -67,7 +67,7 @@ def test_the_published_list_is_what_the_catalogue_verifies():
     """imagenet_r's test images, 6,000 of 30,000, are listed in a file for everyone."""
     file = resources.files("magmax_jax.data.datasets") / "imagenet_r_test.txt"
     names = file.read_text().splitlines()
-    how = DATA_SETS["imagenet_r"].split
+    how = DATA_SETS["imagenet_r"].tfds.split
     assert len(names) == 6000 and fingerprint(names) == how.fingerprint
     ranks = sorted(hashlib.sha256(f"{how.seed}:{name}".encode()).hexdigest() for name in names)
     assert 0.79 < int(ranks[0][:8], 16) / 16**8 < 0.81  # the last fifth of all hashes

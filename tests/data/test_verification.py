@@ -9,13 +9,13 @@ import pytest
 import tensorflow_datasets as tfds
 
 from magmax_jax.data import load_source
-from magmax_jax.data.datasets import catalogue
-from magmax_jax.data.datasets.seeded_split import SeededSplit
 from magmax_jax.data.prepare import expected, fingerprint
 from magmax_jax.data.prepare.fingerprint import RECORD
 from magmax_jax.data.prepare.prepare import NullDisplay, Options, prepare
+from magmax_jax.data.seeded_split import SeededSplit
 from magmax_jax.errors import UserError
 from tests.data import SHARED, archives, needs_shared
+from tests.data.rows import ROWS, prepared_rows, with_tfds
 
 
 class Lines(NullDisplay):
@@ -86,8 +86,8 @@ def test_changes_are_told(prepared):
 def test_a_subset_serves_but_not_from_archives(prepared, monkeypatch):
     options, folder = prepared
     (folder / RECORD).unlink()
-    entry = replace(catalogue.DATA_SETS["gtsrb"], train_size=26_640)
-    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", entry)
+    entry = replace(ROWS["gtsrb"], train_size=26_640)
+    monkeypatch.setitem(ROWS, "gtsrb", entry)
     lines = Lines()
     prepare("gtsrb", options, lines)
     assert lines.lines[0].startswith("gtsrb: train a subset: 15 of 26,640, test 6; 3 classes;")
@@ -100,8 +100,8 @@ def test_a_subset_serves_but_not_from_archives(prepared, monkeypatch):
 @pytest.fixture
 def divided(prepared, monkeypatch):
     """As if its test images were drawn from those for training."""
-    entry = replace(catalogue.DATA_SETS["gtsrb"], train_size=12, split=SeededSplit())
-    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", entry)
+    entry = with_tfds(replace(ROWS["gtsrb"], train_size=12), split=SeededSplit())
+    monkeypatch.setitem(ROWS, "gtsrb", entry)
     return *prepared, entry
 
 
@@ -117,7 +117,7 @@ def test_verifying_writes_and_removes_nothing(divided):
 
     before, lines = state(), Lines()
     prepare("gtsrb", replace(options, verify=True, keep_archives=False), lines)
-    assert lines.lines[0].endswith("; not recorded: --verify writes nothing")
+    assert lines.lines[0].endswith("; not recorded: verify writes nothing")
     assert state() == before
 
 
@@ -133,8 +133,8 @@ def test_a_division_is_read_and_written_once(divided, monkeypatch):
     path.write_text('{"seed": 5}')  # of another version
     prepare("gtsrb", options)
     assert len(reads) == 1 and path.read_text() == written[1]
-    other = replace(entry, split=SeededSplit(seed=6))
-    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", other)
+    other = with_tfds(entry, split=SeededSplit(seed=6))
+    monkeypatch.setitem(ROWS, "gtsrb", other)
     prepare("gtsrb", options)
     assert len(reads) == 2 and path.read_text() != written[1]
 
@@ -142,8 +142,8 @@ def test_a_division_is_read_and_written_once(divided, monkeypatch):
 @pytest.mark.parametrize("verify", [False, True])
 def test_test_images_that_a_run_refuses_are_told(divided, monkeypatch, verify):
     options, folder, entry = divided
-    split = replace(entry.split, fingerprint="0" * 64)
-    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", replace(entry, split=split))
+    split = replace(entry.tfds.split, fingerprint="0" * 64)
+    monkeypatch.setitem(ROWS, "gtsrb", with_tfds(entry, split=split))
     with pytest.raises(UserError, match=r"gtsrb: its 3 test images are not those of the publi"):
         prepare("gtsrb", replace(options, verify=verify))
     assert not (folder / fingerprint.DIVISION).exists()
@@ -155,7 +155,7 @@ def test_a_seeded_division_is_written_down(divided, monkeypatch):
     prepare("gtsrb", options)
     listed = json.loads((folder / fingerprint.DIVISION).read_text())
     archives.readable("gtsrb", monkeypatch)
-    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", replace(entry, classes=43))
+    monkeypatch.setitem(ROWS, "gtsrb", replace(entry, classes=43))
     for split, count in (("train", 12), ("test", 3)):
         source = load_source("gtsrb", split, options.data_dir)
         names = [source.images.records[row]["filename"].decode() for row in source.images.rows]
@@ -164,19 +164,19 @@ def test_a_seeded_division_is_written_down(divided, monkeypatch):
 
 def test_too_many_images_and_missing_classes_are_told(prepared, monkeypatch):
     options, _ = prepared
-    entry = catalogue.DATA_SETS["gtsrb"]
-    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", replace(entry, test_size=5))
+    entry = ROWS["gtsrb"]
+    monkeypatch.setitem(ROWS, "gtsrb", replace(entry, test_size=5))
     with pytest.raises(UserError, match="has 6 images in test, of 5 published"):
         prepare("gtsrb", options)
-    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", replace(entry, classes=43))
+    monkeypatch.setitem(ROWS, "gtsrb", replace(entry, classes=43))
     with pytest.raises(UserError, match="has images of 3 classes in train, of 43 published"):
         prepare("gtsrb", options)
 
 
 def test_unequal_classes_are_told(prepared, monkeypatch):
     options, _ = prepared
-    entry = replace(catalogue.DATA_SETS["gtsrb"], name="cifar10")
-    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", entry)
+    entry = with_tfds(ROWS["gtsrb"], balanced=("train", "test"))
+    monkeypatch.setitem(ROWS, "gtsrb", entry)
     real = fingerprint.examine
 
     def uneven(builder, advance):
@@ -192,27 +192,37 @@ def test_unequal_classes_are_told(prepared, monkeypatch):
 def test_another_number_of_images_of_a_class_is_told(prepared, monkeypatch):
     options, _ = prepared
     for test in ((2, 2, 2), (2, 3, 1)):
-        monkeypatch.setitem(expected._EACH, "gtsrb", {"train": (5, 5, 5), "test": test})
+        per_class = {"train": (5, 5, 5), "test": test}
+        monkeypatch.setitem(ROWS, "gtsrb", with_tfds(ROWS["gtsrb"], per_class=per_class))
         if test == (2, 2, 2):
             prepare("gtsrb", options)
     with pytest.raises(UserError, match="gtsrb has 2 images of the class 1 in test, of 3 publ"):
         prepare("gtsrb", options)
-    entry = replace(catalogue.DATA_SETS["gtsrb"], test_size=7)
-    monkeypatch.setitem(catalogue.DATA_SETS, "gtsrb", entry)
+    entry = replace(ROWS["gtsrb"], test_size=7)
+    monkeypatch.setitem(ROWS, "gtsrb", entry)
     prepare("gtsrb", options)  # a subset
 
 
 def test_the_tables_agree():
-    for name, splits in expected._EACH.items():
-        data = catalogue.DATA_SETS[name]
+    rows = [row for row in prepared_rows() if row.tfds.domains != "configs"]
+    for data in (row for row in rows if row.tfds.per_class):
+        splits = data.tfds.per_class
         assert expected.expected(data, None) == {split: sum(each) for split, each in splits.items()}
         assert all(len(each) == data.classes for each in splits.values())
-    for name, splits in expected._EQUAL.items():
-        data = catalogue.DATA_SETS[name]
+    for data in (row for row in rows if row.tfds.balanced):
         for split, images in expected.expected(data, None).items():
-            assert not set(split.split("+")) <= set(splits) or images % data.classes == 0
+            balanced = set(split.split("+")) <= set(data.tfds.balanced)
+            assert not balanced or images % data.classes == 0
     names = tfds.builder("eurosat/rgb").info.features["label"].names
-    assert dict(zip(names, expected._EACH["eurosat"]["train"], strict=True))["Pasture"] == 2000
+    images = ROWS["eurosat"].tfds.per_class["train"]
+    assert dict(zip(names, images, strict=True))["Pasture"] == 2000
+
+
+def test_sizes_of_domains_add_up():
+    data = ROWS["domainnet"]
+    sizes = [expected.expected(data, domain) for domain in data.domain_names]
+    assert sum(size["train"] for size in sizes) == data.train_size
+    assert sum(size["test"] for size in sizes) == data.test_size
 
 
 def test_nothing_need_be_written(prepared, monkeypatch):
@@ -222,7 +232,7 @@ def test_nothing_need_be_written(prepared, monkeypatch):
     def refuse(path, text):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(fingerprint, "replace", refuse)
+    monkeypatch.setattr(fingerprint, "write_text", refuse)
     lines = Lines()
     prepare("gtsrb", options, lines)
     assert lines.lines[0].endswith(f"not recorded: {folder} cannot be written")

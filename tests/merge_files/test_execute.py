@@ -13,6 +13,9 @@ import magmax_jax as mm
 from magmax_jax.io.safetensors import writer
 from magmax_jax.io.safetensors.reader import open_tensors
 from magmax_jax.merge_files import stream
+from magmax_jax.merge_files.execute import execute
+from magmax_jax.merge_files.job import Job
+from magmax_jax.merge_files.plan import make_plan
 from magmax_jax.merge_files.stream import cut
 from tests.merge_files.conftest import COUNTER, HALF, expected, merge, sources, tensors, write
 
@@ -95,10 +98,8 @@ def test_the_output_has_theta_0s_companions_and_tells_its_story(models, tmp_path
 def test_large_models_are_written_in_shards(models, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert merge(*sources(models), "--output", whole) == 0
-    from magmax_jax.merge_files.job import Prepared, Request
-
     names = tuple(map(str, models[1:]))
-    Prepared(Request(str(models[0]), names, shard_bytes=10_000)).run(out)
+    execute(make_plan(Job(str(models[0]), names, shard_bytes=10_000)), out)
     index = json.loads((out / "model.safetensors.index.json").read_text())
     assert len(set(index["weight_map"].values())) > 2
     content = {}

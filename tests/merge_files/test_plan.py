@@ -86,6 +86,25 @@ def test_a_state_of_other_tensors_is_among_the_problems(models, tmp_path, plan):
     assert "no such directory" in problems[0] and "choice of tensors" in problems[1]
 
 
+@pytest.mark.parametrize(
+    ("rule", "count", "words"),
+    [
+        ("slerp", 3, "slerp merges 2 models, not 3"),
+        ("model_stock", 1, "model_stock merges 2 or more models, not 1"),
+        ("fisher", 2, "fisher needs every model's Fisher, which no checkpoint holds"),
+    ],
+)
+def test_models_that_the_rule_cannot_take(models, plan, rule, count, words):
+    _, problems = plan(*models[: count + 1], flags=["--rule", rule])
+    assert len(problems) == 1 and problems[0].startswith(words)
+
+
+def test_thresholds_are_one_for_each_model(models, plan):
+    flags = ["--rule", "ties", "--options", "thresholds=1,2"]
+    _, problems = plan(*models, flags=flags)
+    assert problems == ["--options: thresholds has 2 values for 3 models: give one for each"]
+
+
 class TestTied:
     """The output embedding where one checkpoint holds it and the other one does not."""
 

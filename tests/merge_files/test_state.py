@@ -1,6 +1,7 @@
 """`--state`: month after month, without the earlier models."""
 
 import dataclasses
+import json
 import threading
 
 import numpy as np
@@ -9,10 +10,10 @@ from safetensors.numpy import load_file, save_file
 
 import magmax_jax as mm
 from magmax_jax.cli.main import main
-from magmax_jax.io.safetensors.reader import Reader
-from magmax_jax.merge_files import job as command
+from magmax_jax.io.safetensors.reader import Reader, open_files
+from magmax_jax.merge_files import execute
 from magmax_jax.merge_files import model_card as card
-from magmax_jax.merge_files.execute import merge_files
+from magmax_jax.merge_files.execute import merge_tensors
 from magmax_jax.merge_files.state import read_state
 from tests.merge_files.conftest import COUNTER, expected, merge, sources, tensors, write
 
@@ -111,11 +112,11 @@ def begun(models, tmp_path, monkeypatch):
     state, merged = tmp_path / "state", []
     assert merge(*sources(models[:2]), "--state", state, "--output", tmp_path / "first") == 0
 
-    def noted(job):
-        merged.append(job)
-        return merge_files(job)
+    def noted(*arguments):
+        merged.append(arguments)
+        return merge_tensors(*arguments)
 
-    monkeypatch.setattr(command, "merge_files", noted)
+    monkeypatch.setattr(execute, "merge_tensors", noted)
     return state, merged
 
 
@@ -160,28 +161,50 @@ def test_without_a_state_merging_does_not_wait_for_checksums(models, tmp_path, m
         assert begun.wait(60)
         return real(files)
 
-    def merging(job):
+    def merging(*arguments):
         begun.set()
-        return merge_files(job)
+        return merge_tensors(*arguments)
 
     monkeypatch.setattr(card, "digest", digest)
-    monkeypatch.setattr(command, "merge_files", merging)
+    monkeypatch.setattr(execute, "merge_tensors", merging)
     flags = ["--state", tmp_path / "state", "--output", tmp_path / "out"]
     assert merge(*sources(models), *flags) == 0
-    story, _ = read_state(tmp_path / "state")
-    assert all(task.sha256 for task in story.tasks)
+    history, _ = read_state(tmp_path / "state")
+    assert all(task.sha256 for task in history.tasks)
 
 
 def test_more_tasks_than_a_byte_counts(models, tmp_path, capsys):
     path = tmp_path / "state"
     assert merge(*sources(models), "--state", path, "--output", tmp_path / "first") == 0
-    story, files = read_state(path)
-    many = dataclasses.replace(story, tasks=story.tasks * 100)
+    history, files = read_state(path)
+    many = dataclasses.replace(history, tasks=history.tasks * 100)
     with Reader() as reader:
         content = {name: reader.whole(tensor) for name, tensor in files.tensors.items()}
     save_file(content, path, metadata=many.to_metadata())
     assert main(["inspect", str(path)]) == 0
     assert "online state of 300 tasks" in capsys.readouterr().out
+
+
+def test_the_metadata_of_a_state_keep_their_keys(models, tmp_path):
+    """State files of earlier versions must stay readable, and ours by them."""
+    state = tmp_path / "state"
+    assert merge(*sources(models[:2]), "--state", state, "--output", tmp_path / "first") == 0
+    metadata = json.loads(open_files(tmp_path, [state]).metadata["magmax_state"])
+    (task,) = metadata.pop("tasks")
+    assert list(metadata) == ["rule", "options", "seed", "pretrained", "sha256"]
+    assert list(task) == ["source", "sha256", "norm"]
+    assert metadata["options"] == {}, "what a state adds to the options is not the user's"
+
+
+def test_a_state_may_go_without_provenance(models, tmp_path, capsys):
+    state, more = tmp_path / "state", ["--finetuned", models[2]]
+    flags = ["--state", state, "--options", "provenance=false"]
+    assert merge(*sources(models[:2]), *flags, "--output", tmp_path / "first") == 0
+    assert merge(*more, "--state", state, "--output", tmp_path / "second") == 0
+    capsys.readouterr()
+    assert main(["inspect", str(state)]) == 0
+    shown = capsys.readouterr().out
+    assert "online state of 2 tasks" in shown and "entries supplied" not in shown
 
 
 def test_rules_that_need_all_models_have_none(models, tmp_path, capsys):

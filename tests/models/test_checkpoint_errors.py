@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors import writer
-from magmax_jax.models import CLIP
-from magmax_jax.models.clip import checkpoint, conversion
+from magmax_jax.models import CLIP, conversion
+from magmax_jax.models.clip import checkpoint
 from tests.models.weights import CONFIGS, weights, write_checkpoint
 
 CONFIG = CONFIGS["legacy"]
@@ -302,8 +302,8 @@ def test_a_tensor_is_read_when_it_is_asked_for(directory):
 def test_tensors_are_written_one_at_a_time(directory, tmp_path, monkeypatch):
     model, real, alive = CLIP.from_pretrained(directory), conversion.to_hf, []
 
-    def watched(config, state):
-        for name, array in real(config, state):
+    def watched(entries, state):
+        for name, array in real(entries, state):
             alive.append(weakref.ref(array))
             # This one, the last one until the writer asks for the next, and their query and key.
             assert sum(ref() is not None for ref in alive) <= 4

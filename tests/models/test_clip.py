@@ -158,6 +158,14 @@ def test_the_image_tower_is_the_models_own_and_computes_in_its_dtype(tiny_clip):
     assert ours.unsafe_buffer_pointer() == jax.tree.leaves(shared)[0].unsafe_buffer_pointer()
 
 
+def test_parameters_of_the_image_tower_have_their_places(tiny_clip):
+    place_of = CLIP.from_pretrained(tiny_clip).config.place_of
+    assert place_of("position_embedding") == ("embedding", "position_embedding", False)
+    assert place_of("post_norm.scale") == ("head", "post_norm.scale", False)
+    assert place_of("projection.kernel") == ("head", "projection.kernel", False)
+    assert place_of("blocks.fc1.bias") == ("block", "fc1.bias", True)
+
+
 def test_blocks_computed_again_give_the_same_gradient_in_less_memory(tiny_clip):
     model = CLIP.from_pretrained(tiny_clip)
     pixels = jax.random.normal(jax.random.key(0), (64, 16, 16, 3))

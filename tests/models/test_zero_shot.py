@@ -6,7 +6,7 @@ import pytest
 
 from magmax_jax.errors import UserError
 from magmax_jax.models import CLIP, Companions, normalise, tokenize, zero_shot_head
-from magmax_jax.models.clip import zero_shot as module
+from magmax_jax.models import zero_shot as module
 
 NAMES = ["aquarium_fish", "cat", "bus", "oak tree"]
 TEMPLATES = ["{}", "a {}.", "{} or {}"]

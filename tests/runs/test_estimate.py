@@ -13,9 +13,11 @@ from magmax_jax.config import (
     TrainConfig,
 )
 from magmax_jax.errors import UserError
+from magmax_jax.models import known_shape
+from magmax_jax.registry import MODEL_FAMILIES
 from magmax_jax.runs import state
 from magmax_jax.runs.build import build_run
-from magmax_jax.runs.estimate import PUBLISHED, data_size, estimate, forward_flops, model_shape
+from magmax_jax.runs.estimate import data_size, estimate
 from magmax_jax.scenarios import build_scenario
 from magmax_jax.sharding import one_device
 
@@ -59,10 +61,10 @@ def test_counts_are_those_of_the_run(config, method, keep):
 
 
 def test_operations_are_those_of_the_matrix_products(config):
-    shape = PUBLISHED["openai/clip-vit-base-patch16"]
-    assert forward_flops(shape) == pytest.approx(35.1e9, rel=0.01)  # 17.6 GMAC
+    shape = MODEL_FAMILIES["clip"].published["openai/clip-vit-base-patch16"]
+    assert shape.forward_flops() == pytest.approx(35.1e9, rel=0.01)  # 17.6 GMAC
     found, lwf = planned(config), planned(replace(config, method=MethodConfig(regularizer="lwf")))
-    one = forward_flops(model_shape(config)[0])
+    one = known_shape(config.model.source, config.model.image_size)[0].forward_flops()
     assert found.flops == one * (3 * found.images + found.evaluated)
     assert lwf.flops - found.flops == one * found.images
     ewc = planned(replace(config, method=MethodConfig(regularizer="ewc")))

@@ -1,14 +1,11 @@
 """Random batches, objectives and tasks for the tiny CLIP: 16 pixels, features of width 16."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from magmax_jax.data import Batch, Preprocessing
-from magmax_jax.models import normalise
+from magmax_jax.models import image_features
 from magmax_jax.training import Forward, Objective
 
 CLASSES = np.array([True, False, True, True])
@@ -34,7 +31,12 @@ def objective(steps: int = 4, classes: np.ndarray = CLASSES, seed: int = 0) -> O
     head = jax.random.normal(jax.random.key(7), (16, 4)) * 5
     heads = jnp.zeros(4, jnp.int32)
     return Objective(
-        head, jnp.asarray(classes), heads, jnp.int32(1), jnp.int32(steps), jax.random.key(seed)
+        head=head,
+        classes=jnp.asarray(classes),
+        heads=heads,
+        warmup=jnp.int32(1),
+        steps=jnp.int32(steps),
+        key=jax.random.key(seed),
     )
 
 
@@ -65,9 +67,7 @@ def flat(tree) -> np.ndarray:
     return np.asarray(jax.flatten_util.ravel_pytree(tree)[0], np.float64)
 
 
-@partial(jax.jit, static_argnums=0)
-def _features(graphdef, params, pixels):
-    return normalise(nnx.merge(graphdef, params)(pixels))
+_features = jax.jit(image_features, static_argnums=0)
 
 
 def forward(tower, params, batch: Batch, goal: Objective) -> Forward:

@@ -8,8 +8,7 @@ from flax import nnx
 from magmax_jax.config import TrainConfig
 from magmax_jax.data import Preprocessing
 from magmax_jax.errors import UserError
-from magmax_jax.models import CLIP, trainable
-from magmax_jax.models.clip import conversion
+from magmax_jax.models import CLIP, conversion, trainable
 from magmax_jax.training import fine_tune, make_trainer
 from tests.training.cases import batches_of, task
 
@@ -26,7 +25,7 @@ def hugging_face(model, tower_params) -> dict[str, np.ndarray]:
     """The model's image tensors by Hugging Face's names, its tower holding these parameters."""
     state = nnx.state(model)
     state["vision"] = jax.tree.map(np.asarray, tower_params)
-    tensors = dict(conversion.to_hf(model.config, state))
+    tensors = dict(conversion.to_hf(model.config.entries, state))
     return {k: v for k, v in tensors.items() if k.startswith("vis")}
 
 

@@ -13,8 +13,7 @@ import pytest
 
 from magmax_jax.config import MethodConfig, TrainConfig
 from magmax_jax.data import Batch, Preprocessing
-from magmax_jax.models import CLIP
-from magmax_jax.models.clip import conversion
+from magmax_jax.models import CLIP, conversion
 from magmax_jax.training import Objective, build_regularizer, fine_tune, make_trainer
 from tests.models.weights import CONFIGS, weights, write_checkpoint
 
@@ -136,10 +135,8 @@ def compare(model, losses, theta, twin, expected) -> None:
     np.testing.assert_allclose(losses, expected, rtol=TOLERANCE)
     start, moved = weights(CONFIG), 0
     ours, theirs = dict(conversion.flat(theta)), twin.state_dict()
-    for entry in conversion.table(model.config):
-        if entry.path.startswith("text") or entry.path == "logit_scale":
-            continue
-        leaf = np.asarray(ours[entry.path.removeprefix("vision.")])
+    for entry in model.config.image_entries:
+        leaf = np.asarray(ours[entry.path])
         for names, layer in zip(entry.names, leaf if entry.stacked else [leaf], strict=True):
             for name, tensor in zip(names, entry.layout.split(layer), strict=True):
                 if name.endswith("k_proj.bias"):

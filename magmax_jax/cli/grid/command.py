@@ -103,6 +103,10 @@ def select(grid: Grid, options: Options, flags: list[str]) -> list[Cell]:
         cells = [_with(cell, getattr(presets, options.preset)(cell.config)) for cell in cells]
     if flags:
         cells = [_with(cell, _changed(cell.config, flags)) for cell in cells]
+    from magmax_jax.runs.check import check_config
+
+    for cell in cells:
+        check_config(cell.config)
     alike = {cell.config: cell for cell in reversed(cells)}
     for cell in cells:
         if alike[cell.config] is not cell:

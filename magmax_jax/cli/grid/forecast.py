@@ -11,6 +11,7 @@ from rich.table import Table
 from magmax_jax.cli.grid.cells import State
 from magmax_jax.cli.grid.settings import Cell
 from magmax_jax.errors import UserError
+from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs.estimate import DataSize, Estimate, data_size, estimate
 
 SUSTAINED = 1e14
@@ -62,8 +63,8 @@ def forecast(states: Mapping[Cell, State], out: Path) -> None:
 def _size(sizes: dict, cell: Cell) -> DataSize:
     """Of the cell's data, looked at once however many cells have it; a seed divides it alike."""
     scenario, seed = cell.config.scenario, cell.config.seed
-    if scenario.kind in ("domain", "datasets"):
-        scenario = replace(scenario, num_tasks=1)  # which means nothing there
+    if "num_tasks" not in SCENARIO_KINDS[scenario.kind].reads:
+        scenario = replace(scenario, num_tasks=1)
     random = scenario.order == "random" or scenario.shuffle_tasks
     key = scenario, seed if random else None
     if key not in sizes:

@@ -1,1 +1,1 @@
-"""What is known of each data set."""
+"""The bundled data sets: a module of that name each, which registers it."""

@@ -1,7 +1,7 @@
 """Publishers' archives: their names, where they come from, and copies that a user fetched.
 
-TFDS takes a file from its manual folder in place of a download when it has the registered name and
-checksum. Here that folder may serve several data sets whose archives have the same names, files
+TFDS takes a file from its manual folder in place of a download if it has the registered name and
+checksum. Here that folder may also hold archives of several data sets under the same names, files
 without a registered checksum, and archives that were packed anew.
 """
 
@@ -11,94 +11,34 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download import checksums, downloader
 
+from magmax_jax.data.catalogue import made_by
+from magmax_jax.data.data_set import Archive, FromTfds
 from magmax_jax.errors import UserError
-
-MODULES = {
-    "caltech_birds2011": ("cv2",),
-    "cars196": ("scipy",),
-    "oxford_flowers102": ("scipy",),
-    "patch_camelyon": ("h5py",),
-    "sun397": ("cv2",),
-    "svhn_cropped": ("scipy",),
-}
-"""TFDS builder -> what it imports besides TensorFlow, which all of TFDS's need to unpack archives.
-
-`importlib_resources` is TFDS's own, for its lists of checksums; it does not install it.
-"""
-
-BY_HAND = {
-    "resisc45": ("NWPU-RESISC45",),
-    "imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"),
-}
-"""TFDS builder -> files or folders that nothing downloads."""
-
-READ_PACKED = ("gtsrb", "sun397", "svhn_cropped")
-"""TFDS builders that do not unpack their archives to disk."""
-
-LINKS = {
-    "cars196": (
-        "Stanford's links have been dead since 2023; the copies told of in "
-        "github.com/pytorch/vision/issues/7545 hold loose files: pack them as cars_train.tgz "
-        "(cars_train/*.jpg), cars_test.tgz (cars_test/*.jpg) and car_devkit.tgz "
-        "(devkit/cars_train_annos.mat), and add --repacked"
-    ),
-    "sun397": (
-        "Princeton's links have been dead since 2025 (github.com/pytorch/vision/issues/9348); "
-        "SUN397.tar.gz holds SUN397/a/abbey/*.jpg and so on, Partitions.zip holds Training_01.txt "
-        "and Testing_01.txt; with archives packed anew add --repacked"
-    ),
-    "eurosat": (
-        "zenodo.org/records/7711810 has the images, too: pack them as EuroSAT.zip "
-        "(2750/CLASS/*.jpg) and add --repacked"
-    ),
-    "resisc45": (
-        "get the archive from gcheng-nwpu.github.io/#Datasets or from "
-        "huggingface.co/datasets/torchgeo/resisc45, and unpack it: NWPU-RESISC45/CLASS/*.jpg"
-    ),
-    "imagenet2012": "register at image-net.org/download-images, which gives the links",
-}
-"""TFDS builder -> what is known of its publisher's links and of copies elsewhere."""
-
-
-@dataclass(frozen=True)
-class Archive:
-    """One file that a builder downloads."""
-
-    url: str
-    name: str
-    """Under which it is looked for among the files that a user fetched."""
-    size: int | None = None
-    """Bytes, where TFDS knows them."""
 
 
 def archives(builder: tfds.core.DatasetBuilder) -> tuple[Archive, ...]:
-    """What a builder downloads; () where that is not known beforehand.
+    """What a builder downloads; () if that is not known beforehand.
 
-    A file that has moved is there twice, with its old address and its new one.
+    A file that has moved is listed twice, with its old address and its new one.
     """
-    if builder.name == "gtsrb":
-        return tuple(Archive(url, url.split("/")[-1]) for url in builder.urls())
-    if builder.name == "domainnet":  # TFDS registers neither names nor checksums of it
-        domain, base = builder.builder_config.name, builder._BASE_URL
-        lists = (f"domainnet/txt/{domain}_{split}.txt" for split in ("train", "test"))
-        files = (builder.builder_config.img_url, *lists)
-        return tuple(Archive(f"{base}/{file}", file.split("/")[-1]) for file in files)
-    if builder.name in BY_HAND:
+    facts = facts_of(builder)
+    if facts.by_hand:
         return ()
-    known = [
+    registered = tuple(
         Archive(url, info.filename or url.split("/")[-1], info.size)
         for url, info in sorted((builder.url_infos or {}).items())
-    ]
-    if builder.name == "eurosat":  # the other file has thirteen bands, which no picture shows
-        known = [a for a in known if a.url == builder.builder_config.download_url]
-    return tuple(known)
+    )
+    return facts.choose_archives(builder, registered) if facts.choose_archives else registered
+
+
+def facts_of(builder: tfds.core.DatasetBuilder) -> FromTfds:
+    """What is known about a builder, in whatever /config."""
+    data = made_by(builder.name)
+    return data.tfds if data else FromTfds(builder=builder.name)
 
 
 def by_hand_folder(folder: Path, name: str) -> Path:
@@ -109,39 +49,16 @@ def by_hand_folder(folder: Path, name: str) -> Path:
     return folder / name if (folder / name).is_dir() else folder
 
 
-def use_local(
-    builder: tfds.core.DatasetBuilder, folder: Path, repacked: bool
-) -> list[tfds.download.DownloadManager]:
-    """Makes a builder take the archives that lie in `folder`, and download the others.
+def local_files(builder: tfds.core.DatasetBuilder, folder: Path, repacked: bool) -> dict[str, Path]:
+    """Address -> the file in `folder` that is taken whatever its checksum is.
 
-    TFDS compares a file with the checksum that it knows. Where it knows none, and for `repacked`
-    archives, the file's own takes its place.
-
-    Returns:
-      an empty list, to which the builder adds the download manager that it comes to use.
+    TFDS itself takes a file whose checksum it knows. These are the others: files for which none is
+    registered, and with `repacked` all that are there.
     """
-    managers: list[tfds.download.DownloadManager] = []
-    if hasattr(builder, "any_archive"):
-        builder.any_archive = repacked
-    make = builder._make_download_manager
-
-    def make_local(**kwargs: Any) -> tfds.download.DownloadManager:
-        manager = make(**kwargs)
-        known = dict(manager._url_infos)  # TFDS keeps one table for all managers
-        for archive in archives(builder):
-            file = folder / archive.name
-            if file.is_file() and (repacked or archive.url not in known):
-                known[archive.url] = checksums.compute_url_info(file)
-        manager._url_infos = known
-        # TFDS shares one downloader among managers; this one can be ended where a download fails.
-        own = manager._DownloadManager__downloader = downloader._Downloader()
-        # Of archives that are there already it would count bytes, among MiB of downloads.
-        own.increase_tqdm = lambda url_info: None
-        managers.append(manager)
-        return manager
-
-    builder._make_download_manager = make_local
-    return managers
+    known = builder.url_infos or {}
+    files = {each.url: folder / each.name for each in archives(builder)}
+    taken = {url for url, file in files.items() if file.is_file()}
+    return {url: files[url] for url in taken if repacked or url not in known}
 
 
 def require_by_hand(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
@@ -150,22 +67,23 @@ def require_by_hand(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
     Raises:
       UserError: something is not in `folder`.
     """
-    missing = [name for name in BY_HAND.get(builder.name, ()) if not (folder / name).exists()]
+    facts = facts_of(builder)
+    missing = [name for name in facts.by_hand if not (folder / name).exists()]
     if missing:
         raise UserError(
-            f"{builder.name} has to be fetched by hand: {folder} lacks {listed(missing)}; "
-            f"{LINKS[builder.name]}, and name its folder with --manual-dir"
+            f"{builder.name} must be downloaded by hand: {folder} lacks {listed(missing)}; "
+            f"{facts.links}, and pass its folder as manual_dir"
         )
 
 
 def how_to_fetch(builder: tfds.core.DatasetBuilder, folder: Path) -> str:
-    """What a user can do where downloading fails: which files, from where, to where."""
+    """What a user can do if downloading fails: which files, from where, to where."""
     names = sorted({archive.name for archive in archives(builder)})
-    links = f"; {LINKS[builder.name]}" if builder.name in LINKS else ""
+    links = facts_of(builder).links
     return (
         f"try again later, or put {listed(names) if names else 'its files'} into {folder} and run "
-        "the same command again; another folder can be named with --manual-dir "
-        f"(publisher: {builder.info.homepage}{links})"
+        "the same command again; manual_dir names another folder "
+        f"(publisher: {builder.info.homepage}{f'; {links}' if links else ''})"
     )
 
 

@@ -1,4 +1,4 @@
-"""The one step that may need TensorFlow: a data set's archives, downloaded and written anew."""
+"""The one step that may need TensorFlow: downloading archives and writing them as array_record."""
 
 import contextlib
 import fcntl
@@ -10,51 +10,60 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download import downloader
 
+from magmax_jax.data import tfds_internals
 from magmax_jax.data.prepare import archives, fingerprint
-from magmax_jax.data.prepare.errors import INSTALL, told
+from magmax_jax.data.prepare.errors import INSTALL, as_user_error
+from magmax_jax.data.readers.tfds_builder import prepare_command
 from magmax_jax.errors import UserError
 
-downloader.MAX_RETRIES = 4  # TFDS's 15 take a quarter of an hour to say that there is no network
+
+class Display(Protocol):
+    """Shows how the preparation goes on."""
+
+    def say(self, text: str) -> None:
+        """Shows a line."""
+
+    def preparing(self, name: str) -> AbstractContextManager[None]:
+        """While TFDS downloads and writes."""
+
+    def reading(self, name: str, records: int) -> AbstractContextManager[Callable[[int], None]]:
+        """A bar over records; yields what to call with each number read."""
 
 
 class NullDisplay:
-    """Shows nothing: for tests, and for callers with a display of their own."""
+    """Shows nothing."""
 
     def say(self, text: str) -> None:
         pass
 
     def preparing(self, name: str) -> AbstractContextManager[None]:
-        """While TFDS downloads and writes, with bars of its own."""
         tfds.disable_progress_bar()
         return contextlib.nullcontext()
 
     def reading(self, name: str, records: int) -> AbstractContextManager[Callable[[int], None]]:
-        """A bar over records; yields what to call with each number read."""
         return contextlib.nullcontext(lambda count: None)
 
 
 @dataclass(frozen=True)
 class Options:
-    """Where data sets lie, and what may be done to prepare them."""
+    """Where data sets are, and what may be done to prepare them."""
 
     data_dir: str | None = None
     """None: TFDS's own."""
     manual_dir: Path | None = None
-    """Archives that the user fetched; None: TFDS's own, downloads/manual in the data directory."""
+    """Archives that the user downloaded; None: downloads/manual in the data directory."""
     verify: bool = False
-    """Only look: nothing is prepared, written or removed."""
+    """Only check: nothing is prepared, written or removed."""
     repacked: bool = False
-    """Take archives of `manual_dir` whose checksums are not the publishers'."""
+    """Accept archives in `manual_dir` whose checksums are not the publishers'."""
     keep_archives: bool = True
 
 
-def make(
-    builder: tfds.core.DatasetBuilder, name: str, options: Options, display: NullDisplay
-) -> None:
+def make(builder: tfds.core.DatasetBuilder, name: str, options: Options, display: Display) -> None:
     """Downloads what a builder needs and writes it as array_record, whole or not at all.
 
     Args:
@@ -65,22 +74,31 @@ def make(
     """
     title = fingerprint.title(builder)
     if options.verify:
-        raise UserError(f"{title} is not prepared in {builder.data_dir}: leave out --verify")
+        raise UserError(
+            f"{title} is not prepared in {builder.data_dir}: prepare it without verify",
+            command=prepare_command(title, options.data_dir),
+        )
     _require_modules(builder)
     root = Path(builder.data_dir_root)
     folder = archives.by_hand_folder(options.manual_dir or root / "downloads" / "manual", name)
     if options.manual_dir and not folder.is_dir():
-        raise UserError(f"--manual-dir {folder}: there is no such folder")
+        raise UserError(f"manual_dir {folder}: there is no such folder")
     archives.require_by_hand(builder, folder)
     extracted = downloads(builder) / "extracted"
     with _alone(builder):
         _clean(builder, extracted)
         _require_room(builder, folder)
-        managers = archives.use_local(builder, folder, options.repacked)
+        local = archives.local_files(builder, folder, options.repacked)
+        if hasattr(builder, "any_archive"):  # ours, which knows the checksums itself
+            builder.any_archive = options.repacked
         display.say(f"{title}: preparing in {builder.data_dir}")
         try:
-            # TFDS prints what it does, and what it misses.
-            with display.preparing(title), contextlib.redirect_stdout(io.StringIO()):
+            with (
+                display.preparing(title),
+                contextlib.redirect_stdout(io.StringIO()),  # TFDS prints what it does and misses
+                tfds_internals.trusting(builder, local),
+                tfds_internals.downloading(builder),
+            ):
                 builder.download_and_prepare(
                     download_dir=root / "downloads",
                     download_config=tfds.download.DownloadConfig(
@@ -89,9 +107,7 @@ def make(
                     file_format="array_record",
                 )
         except Exception as error:
-            for manager in managers:  # its other archives may still be on their way
-                manager._downloader._executor.shutdown(cancel_futures=True)
-            raise told(error, builder, folder) or error from None
+            raise as_user_error(error, builder, folder) or error from None
         finally:
             _clean(builder, extracted)
 
@@ -100,7 +116,7 @@ def remove_archives(builder: tfds.core.DatasetBuilder) -> None:
     """Removes what was downloaded for a builder.
 
     Raises:
-      UserError: another process prepares it, and may need what lies there.
+      UserError: another process is preparing it, and may need what is there.
     """
     folder = downloads(builder)
     if not folder.is_dir():
@@ -115,9 +131,11 @@ def remove_archives(builder: tfds.core.DatasetBuilder) -> None:
 
 
 def _require_modules(builder: tfds.core.DatasetBuilder) -> None:
-    if builder.name == "gtsrb":  # ours, which does without
-        return
-    needed = ("tensorflow", "importlib_resources", *archives.MODULES.get(builder.name, ()))
+    facts = archives.facts_of(builder)
+    # All of TFDS's own builders unpack with TensorFlow; TFDS does not install importlib_resources,
+    # which it needs for its lists of checksums.
+    common = ("tensorflow", "importlib_resources") if facts.needs_tensorflow else ()
+    needed = (*common, *facts.packages)
     missing = [module for module in needed if importlib.util.find_spec(module) is None]
     if missing:
         raise UserError(
@@ -127,9 +145,12 @@ def _require_modules(builder: tfds.core.DatasetBuilder) -> None:
 
 
 def _require_room(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
-    """At least for what is to be downloaded, and for unpacking it: how much more is not known."""
+    """Checks for a lower bound: archives plus their unpacked copies.
+
+    The size of the prepared data is unknown.
+    """
     there = archives.downloaded(downloads(builder))
-    copies = 0 if builder.name in archives.READ_PACKED else 1
+    copies = int(archives.facts_of(builder).unpacks)
     sizes: dict[str, int] = {}
     for archive in archives.archives(builder):
         file = folder / archive.name
@@ -143,13 +164,13 @@ def _require_room(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
         raise UserError(
             f"{builder.name} takes at least {needed / 1e9:.1f} GB to prepare and "
             f"{builder.data_dir_root} has {free / 1e9:.1f} GB free: make room, or pass another "
-            "--data-dir"
+            "data_dir"
         )
 
 
 @contextlib.contextmanager
 def _alone(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
-    """Keeps other processes from preparing the same builder: they would share unfinished files."""
+    """Keeps other processes from preparing the same builder, with which they would share files."""
     handle = _lock(builder)
     try:
         yield
@@ -174,7 +195,7 @@ def _lock(builder: tfds.core.DatasetBuilder) -> int:
                 closing.pop_all()
                 return handle
     raise UserError(
-        f"another process prepares {builder.name} in {builder.data_dir_root}: wait for it"
+        f"another process is preparing {builder.name} in {builder.data_dir_root}: wait for it"
     )
 
 

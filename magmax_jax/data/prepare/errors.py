@@ -7,8 +7,8 @@ from pathlib import Path
 
 import requests
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download import download_manager, extractor
 
+from magmax_jax.data import tfds_internals
 from magmax_jax.data.prepare import archives, fingerprint
 from magmax_jax.errors import UserError
 
@@ -16,7 +16,9 @@ INSTALL = "pip install -r requirements-prepare.txt"
 """What to do where TensorFlow, or a package that TFDS prepares with, is missing."""
 
 
-def told(error: Exception, builder: tfds.core.DatasetBuilder, folder: Path) -> UserError | None:
+def as_user_error(
+    error: Exception, builder: tfds.core.DatasetBuilder, folder: Path
+) -> UserError | None:
     """The sentence for what can go wrong outside of the code; None for anything else."""
     name = fingerprint.title(builder)
     reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -29,15 +31,17 @@ def told(error: Exception, builder: tfds.core.DatasetBuilder, folder: Path) -> U
             reason = f"no connection to {urllib.parse.urlsplit(error.request.url).hostname}"
         how = archives.how_to_fetch(builder, folder)
         return UserError(f"{name} cannot be downloaded ({reason}): {how}")
-    if isinstance(error, download_manager.NonMatchingChecksumError):
+    if isinstance(error, tfds_internals.ChecksumError):
         return UserError(
             f"{name}: {reason.rstrip(':')}: {archives.how_to_fetch(builder, folder)}; an archive "
-            "of yours that was packed anew is taken with --repacked"
+            "of yours that was packed anew is accepted with repacked"
         )
     if isinstance(error, ImportError):
         return UserError(f"{name} needs more to be prepared ({reason}): {INSTALL}")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return UserError(f"{name}: {error.strerror} in {builder.data_dir_root}: pass --data-dir")
+        return UserError(
+            f"{name}: {error.strerror} in {builder.data_dir_root}: pass another data_dir"
+        )
     if archives.damaged(error):
         return UserError(
             f"{name}: an archive is damaged or not the publishers' ({reason}): fetch it again, and "
@@ -45,7 +49,7 @@ def told(error: Exception, builder: tfds.core.DatasetBuilder, folder: Path) -> U
             f"{builder.name}"
         )
     # What a builder finds in archives of another layout: TFDS's reader, TensorFlow's, its own.
-    layout = (extractor.ExtractError, FileNotFoundError, AssertionError)
+    layout = (tfds_internals.ExtractError, FileNotFoundError, AssertionError)
     if isinstance(error, layout) or type(error).__module__.startswith("tensorflow."):
         return UserError(
             f"{name}: the archives do not hold what they should ({reason}); "

@@ -3,65 +3,27 @@
 import numpy as np
 import tensorflow_datasets as tfds
 
-from magmax_jax.data.datasets.catalogue import DataSet
+from magmax_jax.data.data_set import DataSet, FromTfds
 from magmax_jax.data.prepare.fingerprint import Contents, title
 from magmax_jax.errors import UserError
-
-_DOMAINNET = {
-    "clipart": (33_525, 14_604),
-    "infograph": (36_023, 15_582),
-    "painting": (50_416, 21_850),
-    "quickdraw": (120_750, 51_750),
-    "real": (120_906, 52_041),
-    "sketch": (48_212, 20_916),
-}
-"""Its domains' images for training and for testing, which the catalogue holds summed."""
-
-_EQUAL = {
-    "cifar10": ("train", "test"),
-    "cifar100": ("train", "test"),
-    "dtd": ("train", "validation", "test"),
-    "emnist": ("train", "test"),
-    "fashion_mnist": ("train", "test"),
-    "flowers102": ("train", "validation"),
-    "food101": ("train", "validation"),
-    "imagenet": ("validation",),
-    "kmnist": ("train", "test"),
-    "resisc45": ("train",),
-    "stl10": ("train", "test"),
-    "sun397": ("train", "test"),
-}
-"""Data set -> TFDS splits in which its publishers have as many images of each class."""
-
-_EACH = {
-    "eurosat": {"train": (3000, 3000, 3000, 2500, 2500, 2000, 2500, 3000, 2500, 3000)},
-    "mnist": {
-        "train": (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
-        "test": (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
-    },
-    "svhn": {
-        "train": (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659),
-        "test": (1744, 5099, 4149, 2882, 2523, 2384, 1977, 2019, 1660, 1595),
-    },
-}
-"""Data set -> TFDS split -> its publishers' images of each class, in the builder's order."""
 
 
 def expected(data: DataSet | None, config: str | None) -> dict[str, int]:
     """Images that the publishers have in a split, or in several ("train+validation").
 
     Args:
-      data: an entry of the catalogue; None for a data set that is not there.
+      data: None for a builder that is not in `DATA_SETS`.
       config: of the TFDS builder.
     """
     if data is None:
         return {}
-    if data.domains == "configs":
-        train, test = _DOMAINNET[config]
-        return {data.train: train, data.test: test}
-    if data.split:  # it divides one part, of which the catalogue has the shares
-        return {data.train: round(data.train_size / data.split.train)}
-    return {data.train: data.train_size, data.test: data.test_size}
+    facts = data.tfds
+    if facts.domains == "configs":
+        train, test = facts.per_domain[config]
+        return {facts.train: train, facts.test: test}
+    if facts.split:  # it divides one part, whose shares `data` has
+        return {facts.train: round(data.train_size / facts.split.train)}
+    return {facts.train: data.train_size, facts.test: data.test_size}
 
 
 def check(
@@ -77,6 +39,7 @@ def check(
         one has another number of classes or, where that is known, of images of a class.
     """
     told, rest = [], dict(found)
+    facts = data.tfds if data else FromTfds(builder=builder.name)
     for splits, images in expected(data, builder.builder_config_name).items():
         names = [name for name in splits.split("+") if name in found]
         have = sum(rest.pop(name).images for name in names)
@@ -89,14 +52,14 @@ def check(
             told.append(f"{splits} a subset: {have:,} of {images:,}")
             continue
         told.append(f"{splits} {have:,}")
-        if data.domains != "configs":
+        if facts.domains != "configs":
             _check_classes(builder, data, [found[name] for name in names], splits)
-        for name in set(names) & set(_EQUAL.get(data.name, ())):
+        for name in set(names) & set(facts.balanced):
             _check_equal(builder, found[name], name)
-        for name in set(names) & set(_EACH.get(data.name, ())):
-            _check_each(builder, found[name], name, _EACH[data.name][name])
+        for name in set(names) & set(facts.per_class):
+            _check_each(builder, found[name], name, facts.per_class[name])
     told += [f"{name} {contents.images:,}" for name, contents in rest.items()]
-    if data and data.domains == "configs" and " subset" not in str(told):
+    if facts.domains == "configs" and " subset" not in str(told):
         # A single domain's images for testing need not show every class.
         _check_classes(builder, data, list(found.values()), "all splits")
     return f"{', '.join(told)}; {_classes(found.values())} classes"

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from magmax_jax.data.datasets.seeded_split import (
+from magmax_jax.data.readers.tfds_records import encoded, read_columns
+from magmax_jax.data.seeded_split import (
     SeededSplit,
     check_fingerprint,
     divide,
     fingerprint,
 )
-from magmax_jax.data.readers.tfds_records import encoded, read_columns
 from magmax_jax.errors import UserError
 from magmax_jax.io.atomic import write_text
 

@@ -6,21 +6,25 @@ import io
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
-from magmax_jax.data.datasets.catalogue import DATA_SETS, DataSet
+from magmax_jax.data.catalogue import expand, prepared_names, require_preparable
+from magmax_jax.data.data_set import DataSet
 from magmax_jax.data.prepare import expected, fingerprint
-from magmax_jax.data.prepare.download import NullDisplay, Options, make, remove_archives
+from magmax_jax.data.prepare.download import Display, NullDisplay, Options, make, remove_archives
 from magmax_jax.data.prepare.errors import INSTALL
-from magmax_jax.data.published import expand
-from magmax_jax.data.readers import gtsrb
-from magmax_jax.data.readers.tfds import builder_of, info_damaged, why
+from magmax_jax.data.readers.tfds_builder import builder_of, info_damaged, why
 from magmax_jax.data.readers.tfds_records import quiet
 from magmax_jax.errors import UserError
 
-__all__ = ["NullDisplay", "Options", "gtsrb", "known", "parts", "prepare"]
+__all__ = ["Display", "NullDisplay", "Options", "known", "parts", "prepare"]
 
 
 def parts(name: str) -> list[tuple[str, DataSet | None]]:
-    """TFDS builders that make up a data set, each with its entry in the catalogue (`expand`)."""
+    """TFDS builders that make up a data set, each with its row (`expand`).
+
+    Raises:
+      UserError: it needs no preparing.
+    """
+    require_preparable(name)
     builders, data = expand(name)
     return [(builder, data) for builder in builders]
 
@@ -29,13 +33,14 @@ def known(name: str, data_dir: str | None = None) -> None:
     """Checks a name, before anything is done about it.
 
     Raises:
-      UserError: neither the catalogue nor TFDS has it, or it is no classification of images.
+      UserError: neither `DATA_SETS` nor TFDS has it, it needs no preparing, or it is no
+        classification of images.
     """
     for part, _ in parts(name):
         _builder(part, data_dir)
 
 
-def prepare(name: str, options: Options, display: NullDisplay | None = None) -> None:
+def prepare(name: str, options: Options, display: Display | None = None) -> None:
     """Downloads, prepares and verifies a data set; what is finished is only verified.
 
     Raises:
@@ -52,7 +57,7 @@ def prepare(name: str, options: Options, display: NullDisplay | None = None) -> 
                 raise UserError(
                     f"{fingerprint.title(builder)} is prepared as {', '.join(_formats(builder))} "
                     f"in {builder.data_dir}, which needs TensorFlow to read: remove it, or pass "
-                    "another --data-dir"
+                    "another data_dir"
                 )
             _verify(builder, data, new, options.verify, display)
     if not (options.keep_archives or options.verify):
@@ -68,12 +73,13 @@ def _builder(part: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             f"{part} needs more than the product ({str(error).splitlines()[-1]}): {INSTALL}"
         ) from None
     except (ValueError, AssertionError) as error:
+        known = ", ".join(prepared_names())
         raise UserError(
-            f"no data set {part!r} ({why(part, error)}): choose from {', '.join(DATA_SETS)}, or a "
-            "TFDS builder[/config]"
+            f"no data set {part!r} ({why(part, error)}): choose from {known}, or a TFDS "
+            "builder[/config]"
         ) from None
     except json_format.ParseError as error:
-        raise UserError(info_damaged(part, data_dir, error)) from None
+        raise info_damaged(part, data_dir, error) from None
     features = dict(builder.info.features.items())
     label = features.get("label")
     if "image" not in features or not isinstance(label, tfds.features.ClassLabel):
@@ -89,7 +95,7 @@ def _verify(
     data: DataSet | None,
     new: bool,
     only_look: bool,
-    display: NullDisplay,
+    display: Display,
 ) -> None:
     name = fingerprint.title(builder)
     records = sum(split.num_examples for split in builder.info.splits.values())
@@ -98,8 +104,9 @@ def _verify(
             found = fingerprint.examine(builder, advance)
         recorded = fingerprint.compare(builder, found)
         told = expected.check(builder, data, found, new)
-        if data and data.split:
-            fingerprint.check_division(builder, data.split, data.train, recorded, not only_look)
+        if data and data.tfds.split:
+            facts = data.tfds
+            fingerprint.check_division(builder, facts.split, facts.train, recorded, not only_look)
     except UserError as error:
         # What took hours stays: the table of published numbers may be wrong, too.
         hint = f"; what was prepared stays in {builder.data_dir}" if new else ""
@@ -107,7 +114,7 @@ def _verify(
     if recorded:
         state = "as recorded"
     elif only_look:
-        state = "not recorded: --verify writes nothing"
+        state = "not recorded: verify writes nothing"
     elif fingerprint.record(builder, found):
         state = f"recorded in {fingerprint.RECORD}"
     else:

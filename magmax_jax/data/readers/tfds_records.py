@@ -27,7 +27,7 @@ class Records:
     rows: np.ndarray
     """int64 (n,): which of the records, in order."""
     folder: str = "its folder"
-    """Where its files lie, for the sentence that tells of damage."""
+    """Where its files lie, for the sentence that reports damage."""
     transposed: bool = False
     """Rows and columns are exchanged in the files: images[i] has them in their places again."""
 
@@ -65,7 +65,7 @@ def damage_told(what: str, folder: str) -> Iterator[None]:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{what} cannot be read ({reason}): a file is damaged or gone; remove {folder} and "
-            "prepare it again with python -m experiments.prepare"
+            "prepare it again"
         ) from None
 
 

@@ -3,17 +3,28 @@
 Streaming, with a state that does not grow with the tasks: `max_magnitude`, `min_magnitude`,
 `average`, `task_arithmetic`, `weighted_average`, `random_mix`, `ema`, `dare`, `breadcrumbs`,
 `magnitude_prune`, `emr`, `fisher`, `iso_c`, `opcm`. Collecting all task vectors: `ties`, `della`,
-`model_stock`, `slerp`, `tsv_m`, `consensus`. The other names here are what callers need who merge
-leaf by leaf (thresholds, balances, norms).
+`model_stock`, `slerp`, `tsv_m`, `consensus`. The other names here are for callers who merge leaf by
+leaf (thresholds, balances, norms), and for authors of rules (`collecting`, `leafwise`, ...).
 """
 
 import inspect
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, get_args, get_origin
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.reductions import squared_norm
-from magmax_jax.merging.rule import Informed, MergeRule, leaf_key, leaf_name
+from magmax_jax.merging.rule import (
+    Informed,
+    MergeRule,
+    collecting,
+    factory,
+    leaf_key,
+    leaf_name,
+    leafwise,
+    leafwise_at,
+)
 from magmax_jax.merging.rules.elementwise import (
+    Sourced,
     average,
     ema,
     max_magnitude,
@@ -33,14 +44,18 @@ from magmax_jax.merging.rules.magnitude import (
 from magmax_jax.merging.rules.sign_consensus import consensus, sign_balance, ties
 from magmax_jax.merging.rules.spectral import iso_c, opcm, opcm_rescale, tsv_m
 from magmax_jax.merging.rules.stochastic import dare, della, random_mix
+from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.registry import RULES
 
 __all__ = [
     "RULES",
     "Informed",
     "MergeRule",
+    "Sourced",
+    "TaskVectors",
     "average",
     "breadcrumbs",
+    "collecting",
     "consensus",
     "dare",
     "della",
@@ -48,12 +63,15 @@ __all__ = [
     "emr",
     "emr_modulation",
     "emr_sums",
+    "factory",
     "fisher",
     "global_rank",
     "global_threshold",
     "iso_c",
     "leaf_key",
     "leaf_name",
+    "leafwise",
+    "leafwise_at",
     "magnitude_prune",
     "max_magnitude",
     "min_magnitude",
@@ -66,6 +84,7 @@ __all__ = [
     "sign_balance",
     "slerp",
     "squared_norm",
+    "takes_several",
     "task_arithmetic",
     "ties",
     "tsv_m",
@@ -105,3 +124,17 @@ def options(name: str) -> dict[str, Any]:
       UserError: there is no such rule.
     """
     return {o: p.default for o, p in inspect.signature(RULES[name]).parameters.items()}
+
+
+def takes_several(name: str, option: str) -> bool:
+    """Whether an option of a rule is annotated as a sequence, as `weights` is.
+
+    >>> takes_several("weighted_average", "weights"), takes_several("ties", "density")
+    (True, False)
+
+    Raises:
+      UserError: there is no such rule.
+    """
+    parameters = inspect.signature(RULES[name]).parameters
+    kind = parameters[option].annotation if option in parameters else None
+    return any(get_origin(part) is Sequence for part in (kind, *get_args(kind)))

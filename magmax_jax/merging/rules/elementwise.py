@@ -1,7 +1,7 @@
 """Rules that look at one entry at a time: extremes, sums and averages."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,9 @@ from magmax_jax.errors import UserError
 from magmax_jax.merging.rule import Counted, MergeRule, factory, leafwise
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
 from magmax_jax.registry import RULES
+
+ENTRYWISE: dict[str, Any] = {"scope": "entry", "reads_names": False}
+"""What is true of every rule here."""
 
 
 class Sourced(NamedTuple):
@@ -63,6 +66,8 @@ def max_magnitude(provenance: bool = False) -> MergeRule:
             lambda merged: merged,
             streaming=True,
             default_scale=0.5,
+            state_options=(("provenance", True),),
+            **ENTRYWISE,
         )
 
     def init(pretrained: PyTree) -> Sourced:
@@ -87,7 +92,9 @@ def max_magnitude(provenance: bool = False) -> MergeRule:
         signs = jax.tree.map(seen, state.signs, tau)
         return Sourced(leafwise(larger, state.tau, tau), source, signs, count)
 
-    return MergeRule(init, update, lambda state: state.tau, streaming=True, default_scale=0.5)
+    return MergeRule(
+        init, update, lambda state: state.tau, streaming=True, default_scale=0.5, **ENTRYWISE
+    )
 
 
 @RULES.register("min_magnitude")
@@ -108,7 +115,12 @@ def min_magnitude() -> MergeRule:
         return Counted(leafwise(smaller, state.tau, tau), state.count + 1)
 
     return MergeRule(
-        Counted.zeros, update, lambda state: state.tau, streaming=True, default_scale=0.5
+        Counted.zeros,
+        update,
+        lambda state: state.tau,
+        streaming=True,
+        default_scale=0.5,
+        **ENTRYWISE,
     )
 
 
@@ -139,7 +151,9 @@ def average(divisor: int | None = None) -> MergeRule:
         share = 1.0 / (divisor or jnp.maximum(state.count, 1))
         return leafwise(lambda total: total * share, state.tau)
 
-    return MergeRule(Counted.zeros, update, finalize, streaming=True, default_scale=1.0)
+    return MergeRule(
+        Counted.zeros, update, finalize, streaming=True, default_scale=1.0, **ENTRYWISE
+    )
 
 
 @RULES.register("task_arithmetic")
@@ -159,6 +173,7 @@ def task_arithmetic() -> MergeRule:
         lambda total: total,
         streaming=True,
         default_scale=0.3,
+        **ENTRYWISE,
     )
 
 
@@ -194,7 +209,16 @@ def weighted_average(weights: Sequence[float]) -> MergeRule:
         share = 1.0 / jnp.where(state.count, total, 1.0)
         return leafwise(lambda total: total * share, state.tau)
 
-    return MergeRule(Counted.zeros, update, finalize, streaming=True, default_scale=1.0)
+    return MergeRule(
+        Counted.zeros,
+        update,
+        finalize,
+        streaming=True,
+        default_scale=1.0,
+        most_models=len(weights),
+        per_model="weights",
+        **ENTRYWISE,
+    )
 
 
 @RULES.register("ema")
@@ -224,5 +248,10 @@ def ema(decay: float = 0.5) -> MergeRule:
         return Counted(leafwise(blend, state.tau, tau), state.count + 1)
 
     return MergeRule(
-        Counted.zeros, update, lambda state: state.tau, streaming=True, default_scale=1.0
+        Counted.zeros,
+        update,
+        lambda state: state.tau,
+        streaming=True,
+        default_scale=1.0,
+        **ENTRYWISE,
     )

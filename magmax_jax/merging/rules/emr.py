@@ -57,6 +57,8 @@ def emr() -> MergeRule:
         finalize,
         streaming=True,
         default_scale=1.0,
+        scope="tensor",
+        reads_names=False,
     )
 
 

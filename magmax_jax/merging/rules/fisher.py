@@ -68,4 +68,7 @@ def fisher(floor: float = 1e-6) -> MergeRule:
         finalize,
         streaming=True,
         default_scale=1.0,
+        scope="tensor",
+        reads_names=False,
+        needs_fisher=True,
     )

@@ -45,7 +45,9 @@ def model_stock() -> MergeRule:
             raise UserError("model_stock needs two models or more: one has no angle to another")
         return leafwise(interpolate, *taus)
 
-    return collecting(finalize, default_scale=1.0)
+    return collecting(
+        finalize, default_scale=1.0, scope="tensor", reads_names=False, fewest_models=2
+    )
 
 
 @RULES.register("slerp")
@@ -83,7 +85,14 @@ def slerp(t: float = 0.5) -> MergeRule:
             raise UserError(f"slerp merges two models, not {len(taus)}")
         return leafwise(turn, *taus)
 
-    return collecting(finalize, default_scale=1.0)
+    return collecting(
+        finalize,
+        default_scale=1.0,
+        scope="tensor",
+        reads_names=False,
+        fewest_models=2,
+        most_models=2,
+    )
 
 
 def cosine(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.selection import kth_magnitude
 from magmax_jax.merging.rule import Counted, MergeRule, factory, leafwise
+from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
 from magmax_jax.registry import RULES
 
@@ -39,7 +40,8 @@ def global_rank(size: int, density: float, entries: int | None = None) -> int:
 def global_threshold(tau: PyTree, density: float, entries: int | None = None) -> jax.Array:
     """The magnitude from which on `trim` keeps a whole task vector: float32 scalar.
 
-    Leaf by leaf it is `kth_magnitudes_counted` of the rank `global_rank(size, density, entries)`.
+    Piece by piece it is `TaskVectors.kth_magnitudes` of the rank `global_rank(size, density,
+    entries)`.
     """
     size = sum(leaf.size for leaf in jax.tree.leaves(tau) if is_merged(leaf))
     return kth_magnitude(tau, global_rank(size, density, entries))
@@ -108,6 +110,8 @@ def breadcrumbs(beta: float = 0.85, gamma: float = 0.006) -> MergeRule:
         lambda total: total,
         streaming=True,
         default_scale=0.2,
+        scope="tensor",
+        reads_names=False,
     )
 
 
@@ -155,6 +159,19 @@ def magnitude_prune(
 
         return Counted(leafwise(add, state.tau, tau), state.count + 1)
 
+    def survey(vectors: TaskVectors) -> MergeRule:
+        found = vectors.kth_magnitudes(global_rank(vectors.size, density, entries))
+        return magnitude_prune(density, threshold, found, entries)
+
     return MergeRule(
-        Counted.zeros, update, lambda state: state.tau, streaming=True, default_scale=0.3
+        Counted.zeros,
+        update,
+        lambda state: state.tau,
+        streaming=True,
+        default_scale=0.3,
+        scope="entry" if threshold == "global" else "tensor",
+        reads_names=False,
+        survey=survey if threshold == "global" and thresholds is None else None,
+        most_models=None if thresholds is None else len(thresholds),
+        per_model=None if thresholds is None else "thresholds",
     )

@@ -12,10 +12,12 @@ from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
 from magmax_jax.merging.rules.magnitude import (
     Threshold,
     check_trimming,
+    global_rank,
     global_threshold,
     tensor_threshold,
     trim,
 )
+from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged
 from magmax_jax.registry import RULES
 
@@ -93,7 +95,40 @@ def ties(
             lambda *leaves: _trim_and_merge(leaves, own(leaves), sign, elect, aggregate), *taus
         )
 
-    return collecting(finalize, default_scale=0.55)
+    def survey(vectors: TaskVectors) -> MergeRule:
+        least, sign = thresholds, majority
+        if threshold == "global" and least is None:
+            least = vectors.kth_magnitudes(global_rank(vectors.size, density, entries))
+        if sign is None:
+            sign = _majority(vectors, density, least, elect)
+        return ties(density, threshold, elect, aggregate, least, sign, entries)
+
+    complete = majority is not None and (threshold == "per_tensor" or thresholds is not None)
+    return collecting(
+        finalize,
+        default_scale=0.55,
+        scope="entry" if threshold == "global" else "tensor",
+        reads_names=False,
+        survey=None if complete else survey,
+        most_models=None if thresholds is None else len(thresholds),
+        per_model=None if thresholds is None else "thresholds",
+    )
+
+
+def _majority(
+    vectors: TaskVectors, density: float, thresholds: Sequence[float] | None, elect: Elect
+) -> int:
+    """The sign that most entries elect, of thresholds over the whole vector or else per tensor."""
+    if thresholds is not None:
+        least = jnp.array(thresholds, jnp.float32)
+        balance = int(vectors.total(lambda taus: sign_balance(taus, least, elect)))
+    else:
+        balance = 0
+        for _, taus in vectors.tensors():
+            leaves = [leaf for tau in taus for leaf in jax.tree.leaves(tau)]
+            least = jnp.stack([tensor_threshold(leaf, density) for leaf in leaves])
+            balance += int(sign_balance(leaves, least, elect))
+    return (balance > 0) - (balance < 0)
 
 
 @partial(jax.jit, static_argnames="elect")
@@ -179,4 +214,6 @@ def consensus(votes: int = 2, tall_lambda: float = 0.4) -> MergeRule:
         used = [jnp.abs(tau) > tall_lambda * jnp.abs(total - tau) for tau in taus]
         return jnp.where(sum(mask.astype(jnp.int32) for mask in used) >= votes, total, 0.0)
 
-    return collecting(lambda taus: leafwise(agree, *taus), default_scale=0.3)
+    return collecting(
+        lambda taus: leafwise(agree, *taus), default_scale=0.3, scope="entry", reads_names=False
+    )

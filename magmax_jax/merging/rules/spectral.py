@@ -19,6 +19,7 @@ from magmax_jax.merging.numerics.reductions import fixed_sum, squared_norm
 from magmax_jax.merging.numerics.replication import on_whole_arrays
 from magmax_jax.merging.rule import Counted, MergeRule, collecting, factory, leafwise_at
 from magmax_jax.merging.rules.elementwise import average
+from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
 from magmax_jax.registry import RULES
 
@@ -60,7 +61,7 @@ def iso_c(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
 
         return leafwise_at(merge, state.tau)
 
-    return average()._replace(finalize=finalize)
+    return average()._replace(finalize=finalize, scope="tensor", reads_names=bool(averaged))
 
 
 class Projected(NamedTuple):
@@ -144,7 +145,29 @@ def opcm(
     def init(pretrained: PyTree) -> Projected:
         return Projected(zeros(pretrained), jnp.float32(0), jnp.int32(0))
 
-    return MergeRule(init, update, finalize, streaming=True, default_scale=1.0)
+    def survey(vectors: TaskVectors) -> MergeRule:
+        # The projections are computed twice: the factor needs the norm of their result.
+        step = update if averaged else jax.jit(update)
+        tasks: list[list[jax.Array]] = [[] for _ in range(vectors.count)]
+        merged = []
+        for theta_0, taus in vectors.tensors():
+            state = init(theta_0)
+            for norms, tau in zip(tasks, taus, strict=True):
+                norms += map(squared_norm, jax.tree.leaves(tau))
+                state = step(state, tau)
+            merged += map(squared_norm, jax.tree.leaves(state.tau))
+        return opcm(alpha, float(opcm_rescale(tasks, merged)), stacked, averaged)
+
+    return MergeRule(
+        init,
+        update,
+        finalize,
+        streaming=True,
+        default_scale=1.0,
+        scope="tensor",
+        reads_names=bool(averaged),
+        survey=survey if rescale is None else None,
+    )
 
 
 def opcm_rescale(
@@ -203,7 +226,7 @@ def tsv_m(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
 
         return leafwise_at(merge, *taus)
 
-    return collecting(finalize, default_scale=1.0)
+    return collecting(finalize, default_scale=1.0, scope="tensor", reads_names=bool(averaged))
 
 
 def _by_matrix(

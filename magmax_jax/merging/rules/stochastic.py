@@ -37,7 +37,12 @@ def random_mix(seed: int = 0) -> MergeRule:
         return Counted(leafwise_at(replace, state.tau, tau), count)
 
     return MergeRule(
-        Counted.zeros, update, lambda state: state.tau, streaming=True, default_scale=1.0
+        Counted.zeros,
+        update,
+        lambda state: state.tau,
+        streaming=True,
+        default_scale=1.0,
+        scope="tensor",
     )
 
 
@@ -73,7 +78,12 @@ def dare(drop: float = 0.5, seed: int = 0) -> MergeRule:
         return Counted(leafwise_at(add, state.tau, tau), count)
 
     return MergeRule(
-        Counted.zeros, update, lambda state: state.tau, streaming=True, default_scale=0.3
+        Counted.zeros,
+        update,
+        lambda state: state.tau,
+        streaming=True,
+        default_scale=0.3,
+        scope="tensor",
     )
 
 
@@ -118,7 +128,7 @@ def della(density: float = 0.7, epsilon: float = 0.07, seed: int = 0) -> MergeRu
         keys = [leaf_key(seed, task, name) for task in range(1, len(taus) + 1)]
         return merge_thinned(*map(thin, keys, taus))
 
-    return collecting(lambda taus: leafwise_at(merge, *taus), default_scale=1.1)
+    return collecting(lambda taus: leafwise_at(merge, *taus), default_scale=1.1, scope="tensor")
 
 
 def keep_probability(tau: jax.Array, density: float, epsilon: float) -> jax.Array:

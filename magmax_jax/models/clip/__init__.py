@@ -1,1 +1,1 @@
-"""CLIP: both towers, their checkpoints, the zero-shot head."""
+"""CLIP: both towers, their checkpoints and their entry among the model families."""

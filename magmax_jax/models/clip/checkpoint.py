@@ -1,38 +1,24 @@
-"""CLIP checkpoints on disk: a directory in, a directory out; formats and what lies beside."""
+"""CLIP checkpoints on disk: a directory in, a directory out."""
 
 import functools
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flax import nnx
 from flax.serialization import msgpack_restore
 from huggingface_hub.errors import StrictDataclassError
 
 from magmax_jax.errors import UserError
 from magmax_jax.io import hub
-from magmax_jax.io.atomic import new_directory
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import open_tensors
-from magmax_jax.io.safetensors.writer import DirectoryWriter
-from magmax_jax.models.clip import conversion, other_formats
+from magmax_jax.models import checkpoint
+from magmax_jax.models.checkpoint import OPENCLIP, Companions, no_configuration, read_tokenizer
+from magmax_jax.models.clip import other_formats
 from magmax_jax.models.clip.config import CLIPConfig
-from magmax_jax.models.clip.conversion import DTYPES, Tensors
+from magmax_jax.models.conversion import Tensors
 from magmax_jax.models.hugging_face import transformers
-
-OPENCLIP = "open_clip_config.json"
-
-
-@dataclass(frozen=True, eq=False)
-class Companions:
-    """What lies beside the weights and is saved with them."""
-
-    tokenizer: Any = None
-    """A transformers tokenizer, or None where the checkpoint has none."""
-    preprocessor: dict | None = None
-    """The content of `preprocessor_config.json`, or None."""
 
 
 @dataclass(frozen=True)
@@ -73,30 +59,16 @@ def write(
     """Writes a directory that transformers loads; it appears whole or not at all.
 
     Raises:
-      UserError: the directory holds something already, the dtype is none that checkpoints have, or
-        the disk refuses it.
+      UserError: as `models.checkpoint.write` does.
     """
-    if dtype not in DTYPES:
-        raise UserError(f"{directory}: dtype {dtype!r} is not written, use {', '.join(DTYPES)}")
-    kind = np.dtype(dtype)
-    hf_config = config.to_hf()
-    hf_config.dtype = dtype
-    size = config.vision.image_size
+    size = config.image_size
     preprocessor = (companions.preprocessor or {}) | {
         "image_processor_type": "CLIPImageProcessor",
         "size": {"shortest_edge": size},
         "crop_size": {"height": size, "width": size},
     }
-    with new_directory(directory) as partial:
-        hf_config.save_pretrained(partial)
-        if companions.tokenizer is not None:
-            companions.tokenizer.save_pretrained(partial)
-        (partial / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
-        shapes = conversion.hf_shapes(config, state)
-        layout = {name: (kind, shape) for name, shape in shapes.items()}
-        with DirectoryWriter(partial, layout) as writer:
-            for name, tensor in conversion.to_hf(config, state):
-                writer.write(name, tensor.astype(kind, copy=False))
+    companions = replace(companions, preprocessor=preprocessor)
+    checkpoint.write(directory, config.to_hf(), companions, config.entries, state, dtype)
 
 
 def _msgpack(path: Path) -> dict[str, Any]:
@@ -118,15 +90,13 @@ def read_config(directory: Path) -> CLIPConfig:
     path = directory / "config.json"
     config, openclip = read_object(path), read_object(directory / OPENCLIP)
     if config is None and openclip is None:
-        raise UserError(
-            f"{directory} has neither config.json nor {OPENCLIP}: "
-            "put the model's own config.json there"
-        )
+        raise no_configuration(directory)
+    config = config or {}
     try:
-        if openclip is not None and (config is None or config.get("model_type") != "clip"):
+        if openclip is not None and config.get("model_type") != CLIPConfig.model_type:
             path = directory / OPENCLIP
-            config = {"model_type": "clip"} | other_formats.openclip_config(openclip)
-        if config.get("model_type") != "clip":
+            config = {"model_type": CLIPConfig.model_type} | other_formats.openclip_config(openclip)
+        if config.get("model_type") != CLIPConfig.model_type:
             raise UserError(
                 f"model_type is {config.get('model_type')!r}, not 'clip': "
                 "choose a CLIP with both towers"
@@ -140,14 +110,4 @@ def _companions(directory: Path) -> Companions:
     preprocessor = read_object(directory / "preprocessor_config.json")
     if preprocessor is None:
         preprocessor = other_formats.openclip_preprocessor(read_object(directory / OPENCLIP) or {})
-    tokenizer = None
-    if any((directory / n).exists() for n in ("tokenizer.json", "vocab.json")):
-        try:
-            tokenizer = transformers().AutoTokenizer.from_pretrained(
-                directory, local_files_only=True, trust_remote_code=False
-            )
-        except Exception as error:  # the tokenizers library raises bare exceptions on broken files
-            raise UserError(
-                f"{directory}: the tokenizer cannot be read ({error}): fetch its files again"
-            ) from None
-    return Companions(tokenizer, preprocessor)
+    return Companions(read_tokenizer(directory), preprocessor)

@@ -1,34 +1,18 @@
 """The shape of a CLIP: what Hugging Face's `CLIPConfig` says, as hashable values."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from magmax_jax.errors import UserError
+from magmax_jax.models.base import Place
+from magmax_jax.models.clip.conversion import table
+from magmax_jax.models.entries import Entry
 from magmax_jax.models.hugging_face import transformers
-from magmax_jax.models.layers.activations import ACTIVATIONS
+from magmax_jax.models.layers.transformer import TowerConfig
 
 LEGACY_EOS = 2
 """`eos_token_id` in configurations from before July 2023; the real EOS is the highest id there."""
-
-
-@dataclass(frozen=True)
-class TowerConfig:
-    """What both towers share: a pre-norm transformer of `layers` blocks of width d = `width`."""
-
-    width: int
-    layers: int
-    heads: int
-    mlp: int
-    activation: str
-    epsilon: float
-
-    def __post_init__(self):
-        if self.width % self.heads:
-            raise UserError(
-                f"a width of {self.width} does not divide into {self.heads} attention heads"
-            )
-        if self.activation not in ACTIVATIONS:
-            raise UserError(f"hidden_act {self.activation!r} is none of {', '.join(ACTIVATIONS)}")
 
 
 @dataclass(frozen=True)
@@ -56,11 +40,56 @@ class TextConfig(TowerConfig):
 class CLIPConfig:
     """Both towers and the width of the space that they share."""
 
+    model_type: ClassVar[str] = "clip"
+
     vision: VisionConfig
     text: TextConfig
     projection: int
     logit_scale: float = 2.6592
     """Initial value of the logarithm of the inverse temperature, for training from nothing."""
+
+    @property
+    def image_size(self) -> int:
+        """Images are square; pixels along one side."""
+        return self.vision.image_size
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """Every parameter of the model, in the order of the forward pass."""
+        return table(self.vision.patch_size, self.vision.layers, self.text.layers)
+
+    @property
+    def image_entries(self) -> Sequence[Entry]:
+        """Those of the image tower, by their paths there."""
+        tower = "vision."
+        return [
+            entry._replace(path=entry.path.removeprefix(tower))
+            for entry in self.entries
+            if entry.path.startswith(tower)
+        ]
+
+    def place_of(self, path: str) -> Place:
+        """Where a parameter of the image tower is, by its path there.
+
+        The norm and the projection behind the blocks are the head.
+        """
+        if path.startswith("blocks."):
+            return Place("block", path.removeprefix("blocks."), stacked=True)
+        head = path.startswith(("post_norm.", "projection."))
+        return Place("head" if head else "embedding", path, stacked=False)
+
+    def forward_flops(self) -> float:
+        """Of the image tower on one image: two for each multiplication of its matrix products.
+
+        n tokens of width d in L blocks with MLPs of width m, patches of p pixels, projected to q:
+
+            2 (3 p^2 d (n - 1) + L n (4 d^2 + 2 d m + 2 n d) + d q)
+        """
+        tower = self.vision
+        n, d, m = tower.grid**2 + 1, tower.width, tower.mlp
+        patches = 3 * tower.patch_size**2 * d * (n - 1)
+        blocks = tower.layers * n * (4 * d * d + 2 * d * m + 2 * n * d)
+        return 2.0 * (patches + blocks + d * self.projection)
 
     @classmethod
     def from_hf(cls, config: Any) -> "CLIPConfig":

@@ -3,17 +3,22 @@
 Letters in shapes: b batch, n tokens, d width of a tower, p width of the shared space.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from magmax_jax.models.clip import checkpoint, conversion
-from magmax_jax.models.clip.checkpoint import Companions
+from magmax_jax.models import conversion
+from magmax_jax.models.checkpoint import Companions
+from magmax_jax.models.clip import checkpoint
 from magmax_jax.models.clip.config import LEGACY_EOS, CLIPConfig, TextConfig, VisionConfig
+from magmax_jax.models.clip.conversion import BUFFERS
+from magmax_jax.models.clip.tokens import token_ids
+from magmax_jax.models.layers.normalise import normalise
 from magmax_jax.models.layers.positions import interpolate_positions
 from magmax_jax.models.layers.transformer import apply_blocks, layer_norm, stacked_blocks
 
@@ -134,6 +139,10 @@ class CLIP(nnx.Module):
         """Token ids int (b, n), n at most the context -> features (b, p), not normalised."""
         return self.text(ids)
 
+    def tokenize(self, texts: Sequence[str]) -> np.ndarray:
+        """Token ids int32 (len(texts), n) as `encode_text` takes them; see `token_ids`."""
+        return token_ids(self.tokenizer, self.config.text, texts)
+
     def __call__(self, pixels: jax.Array, ids: jax.Array) -> jax.Array:
         """Logits of every image for every text, (images, texts): scaled cosine similarities."""
         image, text = normalise(self.encode_image(pixels)), normalise(self.encode_text(ids))
@@ -150,13 +159,26 @@ class CLIP(nnx.Module):
         Text may thus be encoded in one dtype and images in another; the parameters are shared, not
         copied. `remat` and `whole` are those of `transformer.apply_blocks`.
         """
-        config, projection = self.config.vision, self.config.projection
-        options = {"dtype": jnp.dtype(dtype), "remat": remat, "whole": whole}
 
         def tower() -> VisionTower:
-            return VisionTower(config, projection, rngs=nnx.Rngs(0), **options)
+            return VisionTower(
+                self.config.vision,
+                self.config.projection,
+                dtype=jnp.dtype(dtype),
+                rngs=nnx.Rngs(0),
+                remat=remat,
+                whole=whole,
+            )
 
         return nnx.graphdef(nnx.eval_shape(tower)), nnx.state(self.vision)
+
+    def update_image_tower(self, params: nnx.State) -> None:
+        """Replaces the image tower's parameters; `params` is like what `image_tower` returns."""
+        nnx.update(self.vision, params)
+
+    def text_tower(self) -> tuple[nnx.GraphDef, nnx.State]:
+        """What encodes text, and its parameters."""
+        return nnx.split(self.text)
 
     @classmethod
     def from_pretrained(
@@ -189,9 +211,10 @@ class CLIP(nnx.Module):
 
         params = conversion.from_hf(
             found.tensors,
-            found.config,
+            found.config.entries,
             nnx.state(abstract(found.config)),
             where=str(found.directory),
+            buffers=BUFFERS,
         )
         params["vision.position_embedding"] = interpolate_positions(
             params["vision.position_embedding"], config.vision.grid
@@ -212,14 +235,3 @@ class CLIP(nnx.Module):
         """
         state = nnx.state(self, nnx.Param)
         checkpoint.write(Path(directory), self.config, state, self.companions, dtype)
-
-
-def normalise(features: jax.Array) -> jax.Array:
-    """Features (..., p) of any dtype -> float32 of length one."""
-    features = features.astype(jnp.float32)
-    return features / jnp.linalg.norm(features, axis=-1, keepdims=True)
-
-
-def num_entries(model: CLIP) -> int:
-    """Of all parameters of both towers: 149,620,737 for ViT-B/16."""
-    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def is_openclip(names) -> bool:
 
 def openclip_tensors(tensors: dict[str, Read]) -> dict[str, Read]:
     """OpenCLIP's tensors under Hugging Face's names; what has no counterpart keeps its name."""
-    renamed = {}
+    renamed: dict[str, Read] = {}
     for name, read in tensors.items():
         if name != "attn_mask":  # a buffer: the causal mask
             renamed.update(_from_openclip(name, read))
@@ -71,7 +72,7 @@ def _from_openclip(name: str, read: Read) -> Iterator[tuple[str, Read]]:
         if rest in ("attn.in_proj_weight", "attn.in_proj_bias"):
             kind = rest.rpartition("_")[2]
             for i, x in enumerate("qkv"):
-                yield f"{prefix}.self_attn.{x}_proj.{kind}", lambda i=i: np.split(read(), 3)[i]
+                yield f"{prefix}.self_attn.{x}_proj.{kind}", partial(_third, read, i)
             return
         stem, _, kind = rest.rpartition(".")
         yield (
@@ -85,6 +86,11 @@ def _from_openclip(name: str, read: Read) -> Iterator[tuple[str, Read]]:
     else:
         stem, _, kind = name.rpartition(".")
         yield (f"{_OPENCLIP[stem]}.{kind}" if stem in _OPENCLIP else name), read
+
+
+def _third(read: Read, i: int) -> np.ndarray:
+    """The i-th of query, key and value, which OpenCLIP stores as one tensor."""
+    return np.split(read(), 3)[i]
 
 
 def openclip_config(config: dict) -> dict:
@@ -150,7 +156,7 @@ def _flax_leaves(tree: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[
             yield from _flax_leaves(value, (*path, key))
         elif key == "kernel":
             axes = (3, 2, 0, 1) if value.ndim == 4 else None  # (h, w, in, out) -> (out, in, h, w)
-            yield ".".join((*path, "weight")), lambda v=value, axes=axes: v.transpose(axes)
+            yield ".".join((*path, "weight")), partial(np.transpose, value, axes)
         else:
             name = "weight" if key in ("scale", "embedding") else key
-            yield ".".join((*path, name)), lambda v=value: np.asarray(v)
+            yield ".".join((*path, name)), partial(np.asarray, value)

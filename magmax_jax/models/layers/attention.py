@@ -14,15 +14,20 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool) -> jax.Arr
 
 def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
     """`attend` for where `fits_cudnn` says so."""
-    n, options = q.shape[1], {}
+    n, lengths = q.shape[1], None
     if n % 2:
         # JAX 0.10 refuses the gradient of an odd number of tokens, which nearly all CLIPs have.
         q, k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (q, k, v))
         # A constant that comes from q: under vmap JAX wants one for each that is mapped over.
         lengths = jnp.where(jnp.isfinite(q[:, 0, 0, 0]), n, n).astype(jnp.int32)
-        options = {"query_seq_lengths": lengths, "key_value_seq_lengths": lengths}
     found = jax.nn.dot_product_attention(
-        q, k, v, is_causal=causal, implementation="cudnn", **options
+        q,
+        k,
+        v,
+        is_causal=causal,
+        query_seq_lengths=lengths,
+        key_value_seq_lengths=lengths,
+        implementation="cudnn",
     )
     return found[:, :n]
 

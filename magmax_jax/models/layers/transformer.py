@@ -1,9 +1,10 @@
-"""The pre-norm transformer that both of CLIP's towers are made of.
+"""The pre-norm transformer that image and text towers are made of.
 
 Letters in shapes: b batch, n tokens, d width, h heads, m width of the MLP, l layers.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,33 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Primitive
 
-from magmax_jax.models.clip.config import TowerConfig
+from magmax_jax.errors import UserError
 from magmax_jax.models.layers.activations import ACTIVATIONS
 from magmax_jax.models.layers.attention import attend
 
 KEPT = "kept"
 """The name of what a block keeps for the gradient besides its input: q, k and v together, the
 tokens between its halves, and what goes into the MLP's activation."""
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """The shape of a transformer: `layers` blocks of width d = `width`."""
+
+    width: int
+    layers: int
+    heads: int
+    mlp: int
+    activation: str
+    epsilon: float
+
+    def __post_init__(self):
+        if self.width % self.heads:
+            raise UserError(
+                f"a width of {self.width} does not divide into {self.heads} attention heads"
+            )
+        if self.activation not in ACTIVATIONS:
+            raise UserError(f"hidden_act {self.activation!r} is none of {', '.join(ACTIVATIONS)}")
 
 
 def layer_norm(config: TowerConfig, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:

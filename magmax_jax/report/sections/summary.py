@@ -20,6 +20,7 @@ from magmax_jax.report.items import (
 from magmax_jax.report.runs import Run
 from magmax_jax.report.section import Section
 from magmax_jax.report.style import title_of
+from magmax_jax.runs.model_ref import ModelRef
 
 
 def items(group: Group) -> list[Item]:
@@ -88,7 +89,7 @@ def _sentence(run: Run) -> str:
         "among all classes of the scenario (agnostic), after the last task learned; forgetting is "
         "the mean drop of a task's accuracy from its best since it was learned, weighted by images."
     )
-    merges = [label for label in run.labels if label not in ("zero_shot", "finetuned")]
+    merges = [label for label in run.labels if ModelRef.parse(label).is_merge]
     if len(merges) > 1:
         text += (
             f" The best merge is the best of {len(merges)} on these very images: a choice in "

@@ -1,5 +1,6 @@
 """What merging costs, beside training and beside the baselines."""
 
+import inspect
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,22 +13,22 @@ from magmax_jax.analysis import measure
 from magmax_jax.config import MethodConfig
 from magmax_jax.merging import MergeRule, apply_task_vector, rules
 from magmax_jax.merging.task_vectors import PyTree, tree_bytes
+from magmax_jax.registry import REGULARIZERS
 from magmax_jax.runs.studies.subject import Record, Subject
 from magmax_jax.training import Params, build_regularizer, make_trainer
 
-TITLES = {"none": "training step", "ewc": "EWC: step", "lwf": "LwF: step"}
 TASKS = 8
 """Task vectors at most that rules are timed on: collecting ones hold them all."""
 REPEATS = 3
 
 
 def overhead(subject: Subject) -> Iterator[Record]:
-    """Seconds and bytes of one step of training, plain and with EWC and LwF, and of every rule.
+    """Seconds and bytes of one step of training, plain and with every regularizer, and every rule.
 
-    A rule's update is what one more task costs, its merge what one more model costs; EWC's
-    consolidation, once a task, is a pass over its images, timed on a few batches. Bytes are
-    temporary arrays and results as the compiled program plans them, `state` what is kept from task
-    to task.
+    A rule's update is what one more task costs, its merge what one more model costs. Where a
+    regularizer reads a task's images once more to consolidate, that pass is timed on a few batches.
+    Bytes are temporary arrays and results as the compiled program plans them, `state` what is kept
+    from task to task.
     """
     step = None
     for record in (*_steps(subject), *_rules(subject)):
@@ -41,8 +42,10 @@ def _steps(subject: Subject) -> Iterator[Record]:
     task = min(2, len(parts.tasks))  # baselines remember the first
     objective = parts.objective(task)
     few = [parts.trainer.place(batch) for batch in islice(parts.train_batches(task, 1), 3)]
-    for kind, title in TITLES.items():
-        method = MethodConfig(regularizer=kind)
+    for name, spec in REGULARIZERS.items():
+        # Where no strength is published any will do: it changes no cost.
+        chosen = not spec.is_plain and spec.strength is None
+        method = MethodConfig(regularizer=name, strength=1.0 if chosen else None)
         regularizer = build_regularizer(
             method, parts.tower, parts.preprocessing, parts.scenario.num_classes, parts.layout
         )
@@ -53,44 +56,59 @@ def _steps(subject: Subject) -> Iterator[Record]:
         memory = regularizer.consolidate(memory, parts.theta_0, few, parts.objective(1))
         state = trainer.init(parts.theta_0)
         cost = measure(trainer.step, state, few[0], objective, memory, repeats=REPEATS)
+        title = "training step" if spec.is_plain else f"{spec.title}: step"
         yield _record(title, cost.seconds, cost.nbytes, memory)
-        if kind == "ewc":
+        if spec.passes_per_task:
             start = time.perf_counter()
             again = regularizer.consolidate(memory, parts.theta_0, few, parts.objective(1))
             jax.block_until_ready(again)
             seconds = (time.perf_counter() - start) / len(few)
             batches = parts.steps(task) // parts.epochs(task)
-            yield _record("EWC: consolidation", seconds * batches, None, memory)
+            yield _record(f"{spec.title}: consolidation", seconds * batches, None, memory)
 
 
 def _rules(subject: Subject) -> Iterator[Record]:
-    """Of every rule there is, on as many task vectors as were learned, `TASKS` at most."""
+    """Every rule, on as many task vectors as tasks were learned, `TASKS` at most."""
     theta_0 = subject.parts.theta_0
     count = min(subject.learned, TASKS)
-    # Which entries they have changes no rule's cost: noise serves where tasks were not kept.
-    taus = [_noise(theta_0, number) for number in range(1, count + 1)]
     for name in rules.RULES:
-        rule, given = _rule(name, count), taus[:2] if name == "slerp" else taus
-        if name == "fisher":
-            given = [rules.Informed(tau, jax.tree.map(jnp.ones_like, tau)) for tau in taus]
+        rule = _rule(name, count)
+        taus = list(_task_vectors(rule, theta_0, count))
         state = rule.init(theta_0)
-        for tau in given[:-1]:
+        for tau in taus[:-1]:
             state = rule.update(state, tau)
         if rule.streaming:
             # A copy of the rule's function: donating its state is `fold`'s business.
             update = jax.jit(rule.update, donate_argnums=0)
-            cost = measure(update, state, given[-1], repeats=REPEATS)
-            state = rule.update(state, given[-1])
+            cost = measure(update, state, taus[-1], repeats=REPEATS)
+            state = rule.update(state, taus[-1])
             yield _record(f"{name}: update", cost.seconds, cost.nbytes, state)
         else:
-            state = rule.update(state, given[-1])
+            state = rule.update(state, taus[-1])
         cost = measure(_merge(rule, theta_0), state, repeats=REPEATS)
         yield _record(f"{name}: merge", cost.seconds, cost.nbytes, state)
 
 
 def _rule(name: str, tasks: int) -> MergeRule:
-    needed = {"weighted_average": {"weights": (1.0,) * tasks}}
-    return rules.named(name, **needed.get(name, {}))
+    """With a one for each task where the rule needs values and has no default for them."""
+    needed = {
+        option: (1.0,) * tasks
+        for option, default in rules.options(name).items()
+        if default is inspect.Parameter.empty and rules.takes_several(name, option)
+    }
+    return rules.named(name, **needed)
+
+
+def _task_vectors(rule: MergeRule, theta_0: Params, count: int) -> Iterator[PyTree]:
+    """So many, or as many as the rule takes."""
+    count = max(count, rule.fewest_models)
+    if rule.most_models is not None:
+        count = min(count, rule.most_models)
+    # The values do not affect a rule's cost, so noise stands in for task vectors that were not
+    # kept.
+    for number in range(1, count + 1):
+        tau = _noise(theta_0, number)
+        yield rules.Informed(tau, jax.tree.map(jnp.ones_like, tau)) if rule.needs_fisher else tau
 
 
 def _merge(rule: MergeRule, theta_0: Params):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from magmax_jax.config import ExperimentConfig, MeshConfig, ScenarioConfig
+from magmax_jax.data.folder_name import folder_of
 from magmax_jax.errors import UserError
 from magmax_jax.io import json_lines
 from magmax_jax.runs.build import build_run
@@ -107,7 +108,8 @@ def study(
 def _other(name: str, data_dir: str | None, config: ExperimentConfig) -> Scenario:
     """A data set as one task, on which models are tried."""
     own = config.scenario
-    beside = None if own.dataset == "folder" else own.data_dir  # which is the folder itself
+    is_own = own.data_dir == folder_of(own.dataset, own.data_dir)  # the folder of images itself
+    beside = None if is_own else own.data_dir
     scenario = ScenarioConfig(dataset=name, data_dir=data_dir or beside, num_tasks=1)
     return build_scenario(scenario, config.seed)
 

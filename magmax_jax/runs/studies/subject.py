@@ -12,9 +12,9 @@ from magmax_jax.errors import UserError
 from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.merging import merged, task_vector
-from magmax_jax.models import trainable
+from magmax_jax.models import Place, trainable
 from magmax_jax.runs.build import EvaluationSet, RunParts
-from magmax_jax.runs.estimate import model_shape
+from magmax_jax.runs.model_ref import FINETUNED
 from magmax_jax.runs.model_store import ModelStore
 from magmax_jax.runs.progress import Progress
 from magmax_jax.scenarios import Scenario
@@ -80,7 +80,7 @@ class Subject:
 
     def models(self) -> Iterator[tuple[str, float | None, Params]]:
         """The last fine-tuned model and every merge, with their scales."""
-        yield "finetuned", None, self.stored.finetuned()
+        yield FINETUNED, None, self.stored.finetuned()
         for name, merge in self.parts.merges.items():
             state = self.stored.state(name)
             for scale in merge.scales:
@@ -106,34 +106,11 @@ class Subject:
         Raises:
           UserError: a pattern matches nothing, or together they match everything.
         """
-        shape, why = model_shape(self.parts.config)
-        if self.exclude and shape is None:
-            raise UserError(f"--exclude needs the model's configuration: {why}")
-        return trainable(shape, self.parts.theta_0, self.exclude, "--exclude")
+        return trainable(self.parts.shape, self.parts.theta_0, self.exclude, "--exclude")
 
-
-def place_of(leaf: str, layer: int | None) -> tuple[str, str]:
-    """Where a leaf of the image tower is, and what kind of weight it is.
-
-    >>> place_of("blocks.attention.qkv.kernel.value", 2)
-    ('block 3', 'attention.qkv.kernel')
-    >>> place_of("projection.kernel.value", None)
-    ('head', 'projection.kernel')
-    """
-    kind = kind_of(leaf)
-    if layer is not None:
-        return f"block {layer + 1}", kind
-    return ("head" if kind.startswith(("post_norm", "projection")) else "embedding"), kind
-
-
-def kind_of(leaf: str) -> str:
-    """The kind of weight of a leaf, whatever its layer."""
-    return leaf.removesuffix(".value").removeprefix("blocks.")
-
-
-def is_stacked(leaf: str) -> bool:
-    """Whether a leaf's first axis runs over layers."""
-    return leaf.startswith("blocks.")
+    def place_of(self, leaf: str) -> Place:
+        """Where a leaf of a task vector is, by its name in `analysis`."""
+        return self.parts.shape.place_of(leaf.removesuffix(".value"))
 
 
 _task_vector = jax.jit(task_vector)

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 from magmax_jax.analysis import cosines, inner_products, norm, sign_conflicts, supplied
 from magmax_jax.merging import rules, task_vector
-from magmax_jax.runs.studies.subject import Record, Subject, is_stacked, kind_of, place_of
+from magmax_jax.runs.studies.subject import Record, Subject
 from magmax_jax.training import Params
 
 
 def signs(subject: Subject) -> Iterator[Record]:
     """Sign conflicts among the first T task vectors, of all entries and by kind of weight."""
     subject.check_tasks()
-    for found in sign_conflicts(subject.taus(), part_of=kind_of):
+    for found in sign_conflicts(subject.taus(), part_of=lambda leaf: subject.place_of(leaf).kind):
         yield found.record()
 
 
@@ -52,13 +52,14 @@ def provenance(subject: Subject) -> Iterator[Record]:
     state = rule.init(subject.parts.theta_0)
     for tau in subject.taus():
         state = rule.update(state, tau)
-    for found in supplied(state, is_stacked):
-        layer, kind = place_of(found.leaf, found.layer)
+    for found in supplied(state, lambda leaf: subject.place_of(leaf).stacked):
+        place = subject.place_of(found.leaf)
+        number = "" if found.layer is None else f" {found.layer + 1}"
         yield {
             "rule": "max_magnitude",
             "task": subject.names[found.task - 1],
-            "layer": layer,
-            "kind": kind,
+            "layer": f"{place.section}{number}",
+            "kind": place.kind,
             "entries": found.entries,
             "supplied": found.supplied,
             "squared_norm": found.squared_norm,

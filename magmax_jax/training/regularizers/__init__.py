@@ -4,17 +4,24 @@ from flax import nnx
 
 from magmax_jax.config import MethodConfig
 from magmax_jax.data import Preprocessing
-from magmax_jax.sharding import Layout
-from magmax_jax.training.regularizers.base import Regularizer, l2_sp, none
+from magmax_jax.registry import REGULARIZERS
+from magmax_jax.sharding import Layout, one_device
+from magmax_jax.training.regularizers.base import Regularizer, RegularizerSpec, Setup
+from magmax_jax.training.regularizers.check import check_method
 from magmax_jax.training.regularizers.ewc import Anchor, ewc
 from magmax_jax.training.regularizers.fisher import diagonal_fisher
+from magmax_jax.training.regularizers.l2_sp import l2_sp
 from magmax_jax.training.regularizers.lwf import Teacher, distillation, lwf
+from magmax_jax.training.regularizers.none import none
 
 __all__ = [
     "Anchor",
     "Regularizer",
+    "RegularizerSpec",
+    "Setup",
     "Teacher",
     "build_regularizer",
+    "check_method",
     "diagonal_fisher",
     "distillation",
     "ewc",
@@ -39,12 +46,20 @@ def build_regularizer(
       preprocessing: from uint8 images to the tower's pixels, on the device.
       num_classes: k, of the whole scenario.
       layout: where parameters lie; one device by default.
+
+    Raises:
+      UserError: as `check_method` does.
     """
-    strength = {} if config.strength is None else {"strength": config.strength}
-    build = {
-        "none": none,
-        "ewc": lambda: ewc(tower, preprocessing, fisher=config.fisher, layout=layout, **strength),
-        "lwf": lambda: lwf(tower, num_classes, **strength),
-        "l2_sp": lambda: l2_sp(**strength),
-    }
-    return build[config.regularizer]()
+    check_method(config)
+    spec = REGULARIZERS[config.regularizer]
+    strength = spec.strength if config.strength is None else config.strength
+    return spec.build(
+        Setup(
+            tower=tower,
+            preprocessing=preprocessing,
+            num_classes=num_classes,
+            strength=strength or 0.0,
+            method=config,
+            layout=layout or one_device(),
+        )
+    )

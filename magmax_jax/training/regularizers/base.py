@@ -1,13 +1,15 @@
-"""What a regularizer is, and the two that are one line: none, and the pull towards theta_0."""
+"""What a regularizer is, and what the rest of the house must know of one."""
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-import jax
-import optax
+from flax import nnx
 
-from magmax_jax.data import Batch
-from magmax_jax.training.step import Forward, Memory, Objective, Params, Penalty
+from magmax_jax.config import MethodConfig
+from magmax_jax.data import Batch, Preprocessing
+from magmax_jax.sharding import Layout
+from magmax_jax.training.step import Memory, Objective, Params, Penalty
 
 
 class Regularizer(NamedTuple):
@@ -30,28 +32,50 @@ class Regularizer(NamedTuple):
     consolidate: Callable[[Memory, Params, Iterable[Batch], Objective], Memory]
 
 
-def none() -> Regularizer:
-    """Plain fine-tuning: no penalty, nothing to remember, and no cost."""
-    return Regularizer(lambda theta_0: (), None, lambda memory, params, batches, objective: memory)
+@dataclass(frozen=True)
+class Setup:
+    """What a regularizer is built from."""
+
+    tower: nnx.GraphDef
+    """The image tower without its parameters."""
+    preprocessing: Preprocessing
+    """From uint8 images to the tower's pixels, on the device."""
+    num_classes: int
+    """k, of the whole scenario."""
+    strength: float
+    """Factor of the penalty: the configured one, else the published one; 0 for plain training."""
+    method: MethodConfig
+    """For fields of the regularizer's own (`RegularizerSpec.options`)."""
+    layout: Layout
+    """Where parameters lie."""
 
 
-def l2_sp(strength: float) -> Regularizer:
-    """A pull back to the pretrained model, the "starting point".
+@dataclass(frozen=True)
+class RegularizerSpec:
+    """A regularizer as `REGULARIZERS` holds it: how to build it, and facts that others consult.
 
-        penalty = strength / 2 * |theta - theta_0|^2
-
-    Li, Grandvalet & Davoine, 2018 (arXiv 1802.01483, eq. 2 without the term for a new head: ours is
-    frozen). They choose the strength by cross-validation, so there is no default. Unlike the other
-    regularizers it remembers no task, so it also suits independent fine-tuning. It acts on top of
-    the recipe's weight decay, which pulls towards zero.
-
-    Memory: theta_0.
+    Costs are counted in forward passes of the image tower, a gradient being two of them: plans and
+    the overhead study go by them.
     """
 
-    def penalty(memory: Params, params: Params, forward: Forward) -> jax.Array:
-        tau = jax.tree.map(lambda new, old: new - old, params, memory)
-        return strength / 2 * optax.tree.norm(tau, squared=True)
+    title: str | None
+    """In tables and reports: "EWC". None: nothing is added, and a run is named by how its tasks
+    start ("sequential")."""
+    build: Callable[[Setup], Regularizer]
+    strength: float | None = None
+    """The published strength. None: there is none, and the configuration must set one."""
+    passes_per_image: int = 0
+    """Extra forward passes for each image of a training step."""
+    passes_per_task: int = 0
+    """Forward passes for each training image in `consolidate`, once a task; 0 if it reads none."""
+    needs_previous_task: bool = True
+    """Whether the penalty holds a task to the one before, which needs sequential training."""
+    options: tuple[str, ...] = ()
+    """Fields of `MethodConfig` that this regularizer reads, beside `strength`."""
+    published: Mapping[str, Any] = field(default_factory=dict)
+    """Values of those fields in the published experiments, for `--preset paper`."""
 
-    return Regularizer(
-        lambda theta_0: theta_0, penalty, lambda memory, params, batches, objective: memory
-    )
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is training without a penalty."""
+        return self.title is None

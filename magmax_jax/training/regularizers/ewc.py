@@ -8,10 +8,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from magmax_jax.data import Batch, Preprocessing
+from magmax_jax.registry import REGULARIZERS
 from magmax_jax.sharding import Layout
-from magmax_jax.training.regularizers.base import Regularizer
+from magmax_jax.training.regularizers.base import Regularizer, RegularizerSpec, Setup
 from magmax_jax.training.regularizers.fisher import Kind, diagonal_fisher
 from magmax_jax.training.step import Forward, Objective, Params
+
+PUBLISHED_STRENGTH = 1e6
 
 
 class Anchor(NamedTuple):
@@ -24,7 +27,7 @@ class Anchor(NamedTuple):
 def ewc(
     tower: nnx.GraphDef,
     preprocessing: Preprocessing,
-    strength: float = 1e6,
+    strength: float = PUBLISHED_STRENGTH,
     fisher: Kind = "empirical",
     decay: float = 0.5,
     layout: Layout | None = None,
@@ -70,3 +73,26 @@ def ewc(
         return Anchor(params, blend(memory.fisher, estimate(params, batches, objective)))
 
     return Regularizer(init, penalty, consolidate)
+
+
+def _build(setup: Setup) -> Regularizer:
+    return ewc(
+        setup.tower,
+        setup.preprocessing,
+        strength=setup.strength,
+        fisher=setup.method.fisher,
+        layout=setup.layout,
+    )
+
+
+REGULARIZERS.register(
+    "ewc",
+    RegularizerSpec(
+        title="EWC",
+        build=_build,
+        strength=PUBLISHED_STRENGTH,
+        passes_per_task=3,  # the Fisher: a forward pass and a gradient
+        options=("fisher",),
+        published={"fisher": "accumulated"},
+    ),
+)

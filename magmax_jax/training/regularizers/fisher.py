@@ -9,7 +9,7 @@ from flax import nnx
 
 from magmax_jax.data import Batch, Preprocessing
 from magmax_jax.errors import UserError
-from magmax_jax.models import normalise
+from magmax_jax.models import image_features
 from magmax_jax.sharding import Layout, one_device
 from magmax_jax.training.step import Objective, Params, cross_entropy
 
@@ -75,7 +75,7 @@ def diagonal_fisher(
 
     def surprise(params: Params, pixels: jax.Array, mask: jax.Array, objective: Objective):
         """The sum of -log p(likeliest class) over the samples."""
-        logits = normalise(nnx.merge(tower, params)(pixels)) @ objective.head
+        logits = image_features(tower, params, pixels) @ objective.head
         likeliest = jnp.argmax(jnp.where(objective.classes, logits, -jnp.inf), axis=1)
         losses = cross_entropy(logits, likeliest, objective.classes)
         return jnp.sum(jnp.where(mask, losses, 0))

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from magmax_jax.data import Batch
-from magmax_jax.models import normalise
-from magmax_jax.training.regularizers.base import Regularizer
+from magmax_jax.models import image_features
+from magmax_jax.registry import REGULARIZERS
+from magmax_jax.training.regularizers.base import Regularizer, RegularizerSpec
 from magmax_jax.training.step import Forward, Objective, Params
 
+PUBLISHED_STRENGTH = 0.3
 EPSILON = 1e-5
 """Share of the new probabilities that is spread evenly, so that no logarithm is infinite."""
 
@@ -27,7 +29,10 @@ class Teacher(NamedTuple):
 
 
 def lwf(
-    tower: nnx.GraphDef, num_classes: int, strength: float = 0.3, temperature: float = 2.0
+    tower: nnx.GraphDef,
+    num_classes: int,
+    strength: float = PUBLISHED_STRENGTH,
+    temperature: float = 2.0,
 ) -> Regularizer:
     """Learning without forgetting (Li & Hoiem, 2016, arXiv 1606.09282).
 
@@ -55,7 +60,7 @@ def lwf(
     def penalty(memory: Teacher, params: Params, forward: Forward) -> jax.Array:
         def distil() -> jax.Array:
             head, heads = forward.objective.head, forward.objective.heads
-            features = normalise(nnx.merge(tower, memory.theta)(forward.pixels))
+            features = image_features(tower, memory.theta, forward.pixels)
             new, old = forward.features @ head, features @ head  # (b, k) each
             losses = distillation(new, old, memory.classes, temperature, heads)
             samples = jnp.maximum(jnp.sum(forward.mask), 1)
@@ -112,3 +117,14 @@ def distillation(
     learned = over_heads(jax.ops.segment_sum, jnp.asarray(classes, jnp.float32))
     q = (soften(new) + EPSILON / jnp.maximum(learned, 1)) / (1 + EPSILON)
     return -jnp.sum(soften(old) * jnp.log(q), axis=1)
+
+
+REGULARIZERS.register(
+    "lwf",
+    RegularizerSpec(
+        title="LwF",
+        build=lambda setup: lwf(setup.tower, setup.num_classes, setup.strength),
+        strength=PUBLISHED_STRENGTH,
+        passes_per_image=1,  # the teacher's
+    ),
+)

@@ -20,7 +20,6 @@ from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.model_store import ModelStore
 from magmax_jax.runs.progress import NullProgress
 from magmax_jax.runs.studies import STUDIES, accuracies, study
-from magmax_jax.runs.studies.subject import place_of
 from magmax_jax.runs.train import run
 
 TASKS = ["task 1", "task 2", "task 3"]
@@ -243,19 +242,15 @@ def test_every_rule_has_its_price(studied, monkeypatch):
     monkeypatch.setattr(rules, "RULES", {name: rules.RULES[name] for name in some})
     study(studied, ["overhead"])
     found = {r["what"]: r for r in records(studied, "overhead")}
-    baselines = {"training step", "EWC: step", "EWC: consolidation", "LwF: step"}
+    baselines = {
+        "training step", "EWC: step", "EWC: consolidation", "LwF: step", "L2-SP: step",
+    }  # fmt: skip
     assert baselines <= set(found)
     named = {what.partition(":")[0] for what in found}
-    assert named == {*rules.RULES, "training step", "EWC", "LwF"}
+    assert named == {*rules.RULES, "training step", "EWC", "LwF", "L2-SP"}
     assert found["training step"]["steps"] == 1 and found["training step"]["state"] == 0
     assert all(r["seconds"] > 0 for r in found.values())
     theta = found["max_magnitude: merge"]["state"]
     assert found["average: merge"]["state"] == theta + 4  # and a counter
     assert found["ties: merge"]["state"] == 3 * theta
     assert found["max_magnitude: update"]["bytes"] < theta / 8, "in the state's own place"
-
-
-def test_leaves_have_their_places():
-    assert place_of("position_embedding.value", None) == ("embedding", "position_embedding")
-    assert place_of("post_norm.scale.value", None) == ("head", "post_norm.scale")
-    assert place_of("blocks.fc1.bias.value", 0) == ("block 1", "fc1.bias")

@@ -9,46 +9,24 @@ import numpy as np
 from flax import nnx
 
 from magmax_jax.errors import UserError
-from magmax_jax.models.clip.config import LEGACY_EOS
-from magmax_jax.models.clip.model import CLIP, normalise
+from magmax_jax.models.base import Model
+from magmax_jax.models.layers.normalise import normalise
 
 
-def tokenize(model: CLIP, texts: Sequence[str]) -> np.ndarray:
-    """Token ids int32 (len(texts), n), n the length of the longest text, padded behind each EOS.
+def tokenize(model: Model, texts: Sequence[str]) -> np.ndarray:
+    """Token ids int32 (len(texts), n), padded as the model's text tower wants them.
 
     Raises:
       UserError: the model came without a tokenizer or with another model's, or a text exceeds its
         context.
     """
-    if model.tokenizer is None:
-        raise UserError(
-            "the model's directory has no tokenizer (tokenizer.json, or vocab.json and merges.txt) "
-            "to read texts with: copy the tokenizer files of the original model into it"
-        )
-    ids = model.tokenizer(list(texts))["input_ids"]
-    longest = max(range(len(ids)), key=lambda i: len(ids[i]))
-    if len(ids[longest]) > model.config.text.context:
-        raise UserError(
-            f"the text {texts[longest]!r} has {len(ids[longest])} tokens, the model takes at most "
-            f"{model.config.text.context}: shorten the class name or the template"
-        )
-    # The tower sees nothing behind the first EOS, so any id pads; repeating it suits both poolings.
-    padded = np.array([row + row[-1:] * (len(ids[longest]) - len(row)) for row in ids], np.int32)
-    text = model.config.text
-    ends = text.eos == LEGACY_EOS or (padded == text.eos).any(axis=1).all()
-    if not ends or padded.max() >= text.vocabulary:
-        raise UserError(
-            f"the tokenizer's ids (up to {padded.max()}) are not those of this model (vocabulary "
-            f"{text.vocabulary}, eos_token_id {text.eos}): "
-            "copy the tokenizer files of the original model into its directory"
-        )
-    return padded
+    return model.tokenize(texts)
 
 
 def zero_shot_head(
-    model: CLIP, class_names: Sequence[str], templates: Sequence[str], batch_size: int = 256
+    model: Model, class_names: Sequence[str], templates: Sequence[str], batch_size: int = 256
 ) -> jax.Array:
-    """The classifier that CLIP's text tower makes of class names (Radford et al., 2021, 3.1.4).
+    """The classifier that a text tower makes of class names (Radford et al., 2021, 3.1.4).
 
     Per class, each template's text embedding is normalised; their mean is normalised again and
     multiplied by exp(logit_scale), so that logits = normalised image features @ head.
@@ -72,9 +50,9 @@ def zero_shot_head(
         if "{}" not in template:
             raise UserError(f"the template {template!r} has no {{}} where the class name goes")
     texts = [template.replace("{}", name) for name in class_names for template in templates]
-    ids = tokenize(model, texts)
+    ids = model.tokenize(texts)
     batch_size = min(batch_size, len(texts))
-    graphdef, params = nnx.split(model.text)
+    graphdef, params = model.text_tower()
 
     padding = np.repeat(ids[:1], -len(ids) % batch_size, axis=0)
     batches = np.concatenate([ids, padding]).reshape(-1, batch_size, ids.shape[1])

@@ -1,7 +1,7 @@
-"""German Traffic Sign Recognition Benchmark, which TFDS lacks, as a TFDS builder of our own.
+"""A TFDS builder for the German Traffic Sign Recognition Benchmark, which TFDS lacks.
 
-Unlike TFDS's builders it needs no TensorFlow to prepare: importing this module is enough to have
-`tfds.builder("gtsrb")`, and what it prepared is read without this module.
+Unlike TFDS's builders it prepares without TensorFlow. Importing this module is enough for
+`tfds.builder("gtsrb")`; what it prepared is read without this module.
 """
 
 import contextlib
@@ -85,7 +85,7 @@ def _check(path: Path, name: str, md5: str) -> None:
     if found != md5:
         raise UserError(
             f"{path} is not the publishers' {name} (its md5 is {found}, not {md5}): remove it and "
-            "fetch it again, or pass --repacked to take it as it is"
+            "fetch it again, or set repacked to accept it as it is"
         )
 
 

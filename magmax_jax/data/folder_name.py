@@ -1,0 +1,24 @@
+"""A folder of images as a data set: `folder`, which `data_dir` points to, or `folder:DIR`."""
+
+from pathlib import Path
+
+_WORD = "folder"
+
+
+def is_folder(dataset: str) -> bool:
+    """Whether a data set is spelled as a folder of images."""
+    return dataset.partition(":")[0] == _WORD
+
+
+def folder_of(dataset: str, data_dir: str | None) -> str | None:
+    """The folder that holds a data set's images; None if none is named, or it is no folder."""
+    if not is_folder(dataset):
+        return None
+    _, colon, folder = dataset.partition(":")
+    return (folder or None) if colon else data_dir
+
+
+def title_of(dataset: str, data_dir: str | None) -> str:
+    """What people call a data set: a folder by its own name, others as they are spelled."""
+    folder = folder_of(dataset, data_dir)
+    return Path(folder).name if folder else dataset.removeprefix(f"{_WORD}:")

@@ -1,0 +1,85 @@
+"""All that we use of TFDS (4.9.10) besides its public interface, in one place.
+
+tests/data/test_tfds_internals.py says which of it a new release of TFDS has taken away.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import checksums, download_manager, downloader, extractor
+
+ChecksumError = download_manager.NonMatchingChecksumError
+"""An archive is not the one whose checksum TFDS knows; `tfds.download` does not export it."""
+
+ExtractError = extractor.ExtractError
+"""An archive cannot be unpacked; not exported, either."""
+
+RETRIES = 4
+"""With TFDS's own number it takes many minutes to learn that there is no network."""
+
+SIMULTANEOUS = 50
+"""Downloads at a time, as TFDS has it."""
+
+
+@contextlib.contextmanager
+def without_bucket() -> Iterator[None]:
+    """Keeps TFDS from asking a bucket about a data set that is not prepared.
+
+    It has stopped asking, but leaves an empty folder in the temporary directory each time.
+    """
+    info = tfds.core.DatasetInfo
+    asking, info.initialize_from_bucket = info.initialize_from_bucket, lambda self: None
+    try:
+        yield
+    finally:
+        info.initialize_from_bucket = asking
+
+
+@contextlib.contextmanager
+def downloading(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
+    """While a builder downloads: with fewer retries, and on an error no longer than necessary.
+
+    TFDS shares one downloader among builders. If one archive fails, the others are still on their
+    way: this waits for those that have begun, drops the rest and leaves the downloader usable.
+    """
+    shared = downloader.get_downloader(
+        max_simultaneous_downloads=builder.MAX_SIMULTANEOUS_DOWNLOADS
+    )
+    before = downloader.MAX_RETRIES, shared._executor, shared.increase_tqdm
+    own = ThreadPoolExecutor(builder.MAX_SIMULTANEOUS_DOWNLOADS or SIMULTANEOUS)
+    downloader.MAX_RETRIES, shared._executor = RETRIES, own
+    # For archives that are there already it would add bytes to a bar of MiB.
+    shared.increase_tqdm = lambda url_info: None
+    try:
+        yield
+    except Exception:
+        own.shutdown(cancel_futures=True)
+        raise
+    finally:
+        own.shutdown(wait=False)  # after Ctrl-C, do not wait
+        downloader.MAX_RETRIES, shared._executor, shared.increase_tqdm = before
+
+
+@contextlib.contextmanager
+def trusting(builder: tfds.core.DatasetBuilder, files: dict[str, Path]) -> Iterator[None]:
+    """Makes TFDS take the user's own files from its manual folder.
+
+    It does so if a file has the registered name and checksum; here both are the file's own.
+
+    Args:
+      files: address -> the file that stands for it.
+    """
+    cls: Any = type(builder)
+    own = {name: value for name, value in vars(cls).items() if name == "url_infos"}
+    infos = {url: checksums.compute_url_info(file) for url, file in files.items()}
+    cls.url_infos = dict(builder.url_infos or {}) | infos
+    try:
+        yield
+    finally:
+        del cls.url_infos
+        for name, value in own.items():
+            setattr(cls, name, value)

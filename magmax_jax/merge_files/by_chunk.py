@@ -1,0 +1,113 @@
+"""Merging in chunks: memory does not depend on the number of models or on their size."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from magmax_jax.errors import UserError
+from magmax_jax.io.safetensors.reader import Reader, TensorFiles
+from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
+from magmax_jax.merge_files.plan import Plan
+from magmax_jax.merge_files.stream import Chunk, chunk_length, stream
+from magmax_jax.merging import MergeRule, apply_task_vector, task_vector
+
+
+def by_chunk(
+    plan: Plan,
+    reader: Reader,
+    output: DirectoryWriter,
+    next_state: FileWriter | None,
+    advance: Callable[[int], None],
+) -> Iterator[Sequence[np.ndarray]]:
+    """Merges chunk after chunk; yields its squared norms in the task vectors, (t,)."""
+    names = plan.merged
+    template = jax.eval_shape(plan.rule.init, jax.ShapeDtypeStruct((8,), np.float32))
+    fields = [i for i, leaf in enumerate(jax.tree.leaves(template)) if leaf.shape]
+    scalars = _read_scalars(plan.state, reader, template, names[0]) if plan.state else None
+    stored = [_leaf(plan.state, i, names) for i in fields] if plan.state else []
+    sources = [plan.pretrained, *plan.models, *stored]
+    length = chunk_length(len(sources) + (len(fields) if next_state else 0))
+    models, state = len(plan.models), None
+    for chunk in stream(names, sources, reader, length):
+        theta_0, *rest = chunk.arrays
+        before = None
+        if plan.state:
+            before = _assemble(template, fields, rest[models:], scalars)
+        dtype = plan.out_dtypes[chunk.pieces[0].name]
+        result = merge_chunk(plan.rule, plan.scale, dtype, before, theta_0, *rest[:models])
+        merged, finite, squares, state = jax.device_get(result)
+        if not finite:
+            _refuse(sources[: 1 + models], chunk)
+        for name, start, count, position in chunk.pieces:
+            output.write(name, merged[position : position + count], start)
+        if next_state:
+            _write_fields(next_state, chunk, fields, state)
+        advance(chunk.count * sum(array.itemsize for array in chunk.arrays))
+        yield squares
+    if next_state and state is not None:
+        for i, leaf in enumerate(jax.tree.leaves(state)):
+            for name in names if i not in fields else ():
+                next_state.write(f"{i}/{name}", np.asarray(leaf))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def merge_chunk(
+    rule: MergeRule, scale: float, dtype: np.dtype, state, theta_0: jax.Array, *models: jax.Array
+):
+    """All models' chunk in; the merged chunk, whether every input is finite, squared norms, state.
+
+    One compiled pass: every array is read once, and no task vector is ever in memory.
+    """
+    theta_0 = theta_0.astype(jnp.float32)
+    state = rule.init(theta_0) if state is None else state
+    squares, odd = [], theta_0 - theta_0  # x - x is zero for finite numbers and NaN for all others
+    for model in models:
+        tau = task_vector(model.astype(jnp.float32), theta_0)
+        state = rule.update(state, tau)
+        squares.append(jnp.sum(tau * tau))
+        odd = odd + (tau - tau)
+    merged = apply_task_vector(theta_0, rule.finalize(state), scale).astype(dtype)
+    return merged, jnp.all(odd == 0), squares, state
+
+
+def _leaf(state: TensorFiles, i: int, names: Sequence[str]) -> TensorFiles:
+    """One leaf of the state as a source with the model's own names."""
+    tensors = {name: state.tensors[f"{i}/{name}"] for name in names}
+    return TensorFiles(state.directory, state.files, tensors, state.metadata)
+
+
+def _read_scalars(state: TensorFiles, reader: Reader, template, name: str) -> dict[int, np.ndarray]:
+    """The leaves that all tensors share, counters for instance, from the first tensor's state."""
+    shapes = [leaf.shape for leaf in jax.tree.leaves(template)]
+    return {
+        i: reader.whole(state.tensors[f"{i}/{name}"]) for i, shape in enumerate(shapes) if not shape
+    }
+
+
+def _assemble(template, fields, arrays, scalars):
+    filled = dict(zip(fields, arrays, strict=True)) | scalars
+    return jax.tree.unflatten(jax.tree.structure(template), [filled[i] for i in sorted(filled)])
+
+
+def _write_fields(next_state: FileWriter, chunk: Chunk, fields, state) -> None:
+    found = jax.tree.leaves(state)
+    for i in fields:
+        for name, start, count, position in chunk.pieces:
+            piece = found[i][position : position + count]
+            next_state.write(f"{i}/{name}", piece, start)
+
+
+def _refuse(sources: Sequence[TensorFiles], chunk: Chunk) -> None:
+    for source, array in zip(sources, chunk.arrays, strict=False):
+        for name, start, count, position in chunk.pieces:
+            piece = array[position : position + count].astype(np.float32)
+            if not np.isfinite(piece).all():
+                where = int(np.argmin(np.isfinite(piece)))
+                raise UserError(
+                    f"{source.place}: {name} holds {piece[where]} at entry {start + where}: "
+                    "this model is broken"
+                )
+    raise UserError(f"{sources[0].place}: a difference in {chunk.pieces[0].name} exceeds float32")

@@ -1,0 +1,55 @@
+"""What a rule may ask of whole task vectors when it is fed piece by piece."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from magmax_jax.merging.task_vectors import PyTree
+
+
+class TaskVectors(Protocol):
+    """The task vectors tau_1 ... tau_t of a merge, too large for memory: each call is passes.
+
+    A rule's `survey` takes from it the numbers that no single piece holds. All answers are exact:
+    they do not depend on how the task vectors are cut into pieces, files or devices.
+
+    Attributes:
+      count: how many there are, t.
+      size: floating-point entries of each.
+    """
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def kth_magnitudes(self, k: int) -> list[float]:
+        """The k-th smallest |entry| of each task vector, as `kth_magnitude` of it in memory.
+
+        Five or six passes, for all task vectors together.
+        """
+        ...
+
+    def total(self, function: Callable[[tuple[jax.Array, ...]], jax.Array]) -> np.ndarray:
+        """The sum over all pieces of what `function` counts in each: int64, in one pass.
+
+        Args:
+          function: of one piece of every task vector, float32 (n,) each, the same n entries of all;
+            jitted. It gives an integer array of a shape that does not depend on n. Floats are
+            refused: their sum would depend on where the pieces end. Use `tensors` for them.
+
+        Raises:
+          TypeError: it gives floats.
+        """
+        ...
+
+    def tensors(self) -> Iterator[tuple[PyTree, Iterator[PyTree]]]:
+        """Every merged tensor in the order of names: theta_0's, and those of tau_1 ... tau_t.
+
+        Each is a tree of one float32 leaf, as the rule itself is fed. Task vectors are read as they
+        are asked for, so one pass need not hold two.
+        """
+        ...

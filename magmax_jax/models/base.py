@@ -1,0 +1,172 @@
+"""What the rest of the package needs of a model family, and nothing more.
+
+A family is one value, registered under the `model_type` that its checkpoints' `config.json` names:
+
+    from magmax_jax.models import ModelFamily
+    from magmax_jax.registry import MODEL_FAMILIES
+
+    MODEL_FAMILIES.register("my_type", ModelFamily(my_shape_of, my_load, my_init))
+
+Letters in shapes: b batch, n tokens, p width of the space that images and texts share, k classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from magmax_jax.models.entries import Entry
+
+
+class Place(NamedTuple):
+    """Where a parameter of the image tower is.
+
+    Attributes:
+      section: "embedding" before the blocks, "block", or "head" after them. Studies append the
+        number to that of a stacked parameter; others say "block 3" themselves.
+      kind: of weight, the same in every block: "attention.qkv.kernel".
+      stacked: whether the first axis of the parameter runs over blocks.
+    """
+
+    section: str
+    kind: str
+    stacked: bool
+
+
+class ModelShape(Protocol):
+    """What a configuration says of a model, as a hashable value; no weights are needed."""
+
+    @property
+    def model_type(self) -> str:
+        """The name under which the family is registered."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Images are square; pixels along one side."""
+        ...
+
+    @property
+    def image_entries(self) -> Sequence[Entry]:
+        """Every parameter of the image tower, by its path there and by Hugging Face's names."""
+        ...
+
+    def at_size(self, image_size: int) -> Self:
+        """The same model for images of `image_size` pixels.
+
+        Raises:
+          UserError: the model cannot take them.
+        """
+        ...
+
+    def place_of(self, path: str) -> Place:
+        """Where a parameter of the image tower is, by its path there: "blocks.fc1.kernel"."""
+        ...
+
+    def forward_flops(self) -> float:
+        """Of the image tower on one image: two for each multiplication of its matrix products."""
+        ...
+
+
+class Model(Protocol):
+    """A loaded model: an `nnx.Module` whose parameters are float32.
+
+    The logits of images for classes are `normalise(encode_image(pixels)) @ head`, where head is
+    `zero_shot_head(model, ...)`. A constant that a family adds to all logits, such as SigLIP's
+    bias, is left out: it changes neither a softmax nor a maximum.
+    """
+
+    @property
+    def config(self) -> ModelShape: ...
+
+    @property
+    def preprocessor(self) -> Mapping[str, Any] | None:
+        """The content of `preprocessor_config.json`; None stands for CLIP's."""
+        ...
+
+    @property
+    def logit_scale(self) -> nnx.Param:
+        """float32 scalar, the logarithm of what cosine similarities are multiplied by."""
+        ...
+
+    def encode_image(self, pixels: jax.Array) -> jax.Array:
+        """Normalised pixels (b, height, width, 3) -> features (b, p), not of length one."""
+        ...
+
+    def encode_text(self, ids: jax.Array) -> jax.Array:
+        """Token ids int (b, n) -> features (b, p), not of length one."""
+        ...
+
+    def tokenize(self, texts: Sequence[str]) -> np.ndarray:
+        """Token ids int32 (len(texts), n), padded as `encode_text` wants them.
+
+        Raises:
+          UserError: there is no tokenizer, it is another model's, or a text is too long.
+        """
+        ...
+
+    def text_tower(self) -> tuple[nnx.GraphDef, nnx.State]:
+        """`encode_text` as a graph and its parameters: merged, they take ids (b, n)."""
+        ...
+
+    def image_tower(
+        self,
+        dtype: jnp.dtype | str,
+        remat: bool = False,
+        whole: Callable[[nnx.State], nnx.State] | None = None,
+    ) -> tuple[nnx.GraphDef, nnx.State]:
+        """What is fine-tuned, `encode_image`, as a graph and its float32 parameters.
+
+        Args:
+          dtype: of the computation.
+          remat: compute activations again for the gradient, where that saves memory.
+          whole: puts the parameters of one block together where devices hold pieces of them; a
+            tower without parameters of three or more axes, which are never cut, may ignore it.
+        """
+        ...
+
+    def update_image_tower(self, params: nnx.State) -> None:
+        """Replaces the image tower's parameters; `params` is like what `image_tower` returns."""
+        ...
+
+    def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
+        """Writes a new directory that `models.from_pretrained` loads.
+
+        Raises:
+          UserError: the family's models are not saved, or the directory cannot be written.
+        """
+        ...
+
+
+def _never(directory: Path) -> bool:
+    return False
+
+
+class ModelFamily(NamedTuple):
+    """One family of models, found by `model_type`.
+
+    Attributes:
+      shape_of: a directory -> what its configuration describes; raises a UserError where that is
+        none of the family's models.
+      load: (directory, image size or None for the checkpoint's own, dtype of the computation) ->
+        the model; raises a UserError where its files are not whole.
+      init: a shape -> a model of random parameters; plans only trace it, for shapes.
+      published: shapes of well-known models by hub id, for plans made before a download.
+      recognises: whether a directory without a known `model_type` is the family's nevertheless, by
+        another publisher's files.
+    """
+
+    shape_of: Callable[[Path], ModelShape]
+    load: Callable[[Path, int | None, jnp.dtype | str], Model]
+    init: Callable[[Any, nnx.Rngs], Model]
+    published: Mapping[str, ModelShape] = {}
+    recognises: Callable[[Path], bool] = _never
+
+
+def num_entries(model: Model) -> int:
+    """Entries of all parameters of all towers: 149,620,737 for CLIP ViT-B/16."""
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))

@@ -1,0 +1,95 @@
+"""What checkpoints of all families have in common: companions of the weights, and how to write."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from magmax_jax.errors import UserError
+from magmax_jax.io.atomic import new_directory
+from magmax_jax.io.safetensors.writer import DirectoryWriter
+from magmax_jax.models import conversion
+from magmax_jax.models.entries import Entry
+from magmax_jax.models.hugging_face import transformers
+
+CONFIG = "config.json"
+OPENCLIP = "open_clip_config.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Companions:
+    """What lies beside the weights and is saved with them."""
+
+    tokenizer: Any = None
+    """A transformers tokenizer, or None where the checkpoint has none."""
+    preprocessor: dict | None = None
+    """The content of `preprocessor_config.json`, or None."""
+
+
+def no_configuration(directory: Path) -> UserError:
+    """The error for a directory that holds no publisher's configuration."""
+    return UserError(
+        f"{directory} has neither {CONFIG} nor {OPENCLIP}: put the model's own {CONFIG} there"
+    )
+
+
+def read_tokenizer(directory: Path) -> Any:
+    """The transformers tokenizer in a directory, None where there is none.
+
+    Raises:
+      UserError: its files are broken.
+    """
+    if not any((directory / name).exists() for name in ("tokenizer.json", "vocab.json")):
+        return None
+    try:
+        return transformers().AutoTokenizer.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # the tokenizers library raises bare exceptions on broken files
+        raise UserError(
+            f"{directory}: the tokenizer cannot be read ({error}): fetch its files again"
+        ) from None
+
+
+def write(
+    directory: Path,
+    hf_config: Any,
+    companions: Companions,
+    entries: Sequence[Entry],
+    state: nnx.State,
+    dtype: str,
+) -> None:
+    """Writes a directory that transformers loads; it appears whole or not at all.
+
+    Args:
+      directory: a new one.
+      hf_config: a transformers configuration of the model; its `dtype` is set.
+      companions: the preprocessor's content is written as it is.
+      entries: every parameter of the model.
+      state: the parameters.
+      dtype: of the tensors.
+
+    Raises:
+      UserError: the directory holds something already, the dtype is none that checkpoints have, or
+        the disk refuses it.
+    """
+    if dtype not in conversion.DTYPES:
+        written = ", ".join(conversion.DTYPES)
+        raise UserError(f"{directory}: dtype {dtype!r} is not written, use {written}")
+    kind = np.dtype(dtype)
+    hf_config.dtype = dtype
+    with new_directory(directory) as partial:
+        hf_config.save_pretrained(partial)
+        if companions.tokenizer is not None:
+            companions.tokenizer.save_pretrained(partial)
+        preprocessor = json.dumps(companions.preprocessor, indent=2) + "\n"
+        (partial / "preprocessor_config.json").write_text(preprocessor)
+        shapes = conversion.hf_shapes(entries, state)
+        layout = {name: (kind, shape) for name, shape in shapes.items()}
+        with DirectoryWriter(partial, layout) as writer:
+            for name, tensor in conversion.to_hf(entries, state):
+                writer.write(name, tensor.astype(kind, copy=False))

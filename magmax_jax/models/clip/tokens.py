@@ -1,0 +1,44 @@
+"""Texts as the ids that CLIP's text tower takes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from magmax_jax.errors import UserError
+from magmax_jax.models.clip.config import LEGACY_EOS, TextConfig
+
+
+def token_ids(tokenizer: Any, config: TextConfig, texts: Sequence[str]) -> np.ndarray:
+    """Token ids int32 (len(texts), n), n the length of the longest text, padded behind each EOS.
+
+    Args:
+      tokenizer: the model's, of transformers; None where it came without one.
+      config: the text tower's.
+      texts: at least one.
+
+    Raises:
+      UserError: there is no tokenizer, it is another model's, or a text exceeds the context.
+    """
+    if tokenizer is None:
+        raise UserError(
+            "the model's directory has no tokenizer (tokenizer.json, or vocab.json and merges.txt) "
+            "to read texts with: copy the tokenizer files of the original model into it"
+        )
+    ids = tokenizer(list(texts))["input_ids"]
+    longest = max(range(len(ids)), key=lambda i: len(ids[i]))
+    if len(ids[longest]) > config.context:
+        raise UserError(
+            f"the text {texts[longest]!r} has {len(ids[longest])} tokens, the model takes at most "
+            f"{config.context}: shorten the class name or the template"
+        )
+    # The tower sees nothing behind the first EOS, so any id pads; repeating it suits both poolings.
+    padded = np.array([row + row[-1:] * (len(ids[longest]) - len(row)) for row in ids], np.int32)
+    ends = config.eos == LEGACY_EOS or (padded == config.eos).any(axis=1).all()
+    if not ends or padded.max() >= config.vocabulary:
+        raise UserError(
+            f"the tokenizer's ids (up to {padded.max()}) are not those of this model (vocabulary "
+            f"{config.vocabulary}, eos_token_id {config.eos}): "
+            "copy the tokenizer files of the original model into its directory"
+        )
+    return padded

@@ -1,0 +1,16 @@
+"""Image features as the zero-shot head takes them: of length one."""
+
+import jax
+from flax import nnx
+
+from magmax_jax.models.layers.normalise import normalise
+
+
+def image_features(tower: nnx.GraphDef, params: nnx.State, pixels: jax.Array) -> jax.Array:
+    """Features of preprocessed images (b, size, size, 3): float32 (b, p), of length one.
+
+    Args:
+      tower: the image tower without its parameters.
+      params: its parameters.
+    """
+    return normalise(nnx.merge(tower, params)(pixels))

@@ -1,0 +1,10 @@
+"""Features of length one."""
+
+import jax
+import jax.numpy as jnp
+
+
+def normalise(features: jax.Array) -> jax.Array:
+    """Features (..., p) of any dtype -> float32 of length one."""
+    features = features.astype(jnp.float32)
+    return features / jnp.linalg.norm(features, axis=-1, keepdims=True)

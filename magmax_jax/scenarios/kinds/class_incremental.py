@@ -1,0 +1,45 @@
+"""Class-incremental: every task brings new classes."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from magmax_jax.config import ScenarioConfig
+from magmax_jax.errors import UserError
+from magmax_jax.registry import SCENARIO_KINDS
+from magmax_jax.scenarios.kinds.base import Data, Division, ScenarioKind, arrival_order, numbered
+
+
+def divide(config: ScenarioConfig, data: Data, seed: int) -> Division:
+    """Task i of T takes positions floor(n i / T) to floor(n (i + 1) / T) of n classes' order."""
+    num_tasks, count = config.num_tasks, len(data.train.class_names)
+    bounds = _bounds(config, count)
+    sizes = tuple(np.diff(bounds).tolist())
+    if num_tasks > count:
+        raise UserError(
+            f"{config.dataset} has {count} classes; num_tasks={num_tasks} is more than that"
+        )
+    if len(set(sizes)) > 1 and not config.allow_unequal:
+        shown = str(sizes) if num_tasks <= 10 else f"of {min(sizes)} to {max(sizes)} classes"
+        raise UserError(
+            f"{config.dataset} has {count} classes; num_tasks={num_tasks} leaves unequal tasks "
+            f"{shown}: pass allow_unequal=True or a divisor"
+        )
+    order = arrival_order(config, data.train.class_names, seed)
+    position = np.argsort(order)  # class id -> its place in the order
+    task_of_class = np.searchsorted(bounds, position, side="right") - 1
+    train, test = (task_of_class[part.source.labels] for part in data.parts)
+    classes = [order[start:stop] for start, stop in pairwise(bounds)]
+    return Division(numbered(num_tasks), classes, (train, test))
+
+
+def _bounds(config: ScenarioConfig, count: int) -> list[int]:
+    return [count * i // config.num_tasks for i in range(config.num_tasks + 1)]
+
+
+def _shares(config: ScenarioConfig, classes: int, domains: int) -> list[float]:
+    """As if every class had as many images as the others."""
+    return [(stop - start) / classes for start, stop in pairwise(_bounds(config, classes))]
+
+
+SCENARIO_KINDS.register("class", ScenarioKind("class-incremental", divide, _shares, numbered=True))

@@ -1,0 +1,32 @@
+"""AdamW on clipped gradients, and what keeps frozen entries as they are."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from magmax_jax.config import TrainConfig
+
+
+def adamw(config: TrainConfig) -> optax.GradientTransformation:
+    """AdamW before the learning rate: what the schedule's rate multiplies and a step subtracts.
+
+    Gradients are clipped by their global norm; weight decay is decoupled, on every entry.
+    """
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
+        optax.add_decayed_weights(config.weight_decay),
+    )
+
+
+def unfrozen(tree: nnx.State, trainable: nnx.State | None) -> nnx.State:
+    """A gradient or an update with zeros for frozen entries.
+
+    Args:
+      tree: like the parameters.
+      trainable: bools that broadcast to it, False for frozen; None freezes nothing.
+    """
+    if trainable is None:
+        return tree
+    return jax.tree.map(lambda train, x: jnp.where(train, x, 0), trainable, tree)

@@ -1,0 +1,57 @@
+"""Names of a run's models, as users write them and back."""
+
+import pytest
+
+from magmax_jax.errors import UserError
+from magmax_jax.runs.model_ref import ModelRef, model_of_run
+
+
+@pytest.mark.parametrize(
+    ("text", "ref"),
+    [
+        ("finetuned", ModelRef("finetuned")),
+        ("zero_shot", ModelRef("zero_shot")),
+        ("task:3", ModelRef("task", task=3)),
+        ("ties", ModelRef("ties")),
+        ("ties@1", ModelRef("ties", 1.0)),
+        ("max_magnitude@0.123456789", ModelRef("max_magnitude", 0.123456789)),
+        ("task:many", ModelRef("task:many")),
+        ("finetuned@0.5", ModelRef("finetuned", 0.5)),
+    ],
+)
+def test_names_survive_being_read_and_written(text, ref):
+    assert ModelRef.parse(text) == ref and str(ref) == text
+
+
+def test_a_merge_is_what_is_neither_a_model_trained_nor_where_it_started():
+    kinds = {"finetuned": 0, "zero_shot": 0, "task:1": 0, "ties": 1, "ties@2": 1, "finetuned@1": 1}
+    assert {name: ModelRef.parse(name).is_merge for name in kinds} == kinds
+    assert ModelRef.parse("zero_shot").is_zero_shot and ModelRef.parse("finetuned").is_finetuned
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("average@", "merges: 'average@' needs a number behind the @"),
+        ("average@half", "merges: 'average@half' needs a number behind the @"),
+        ("average@inf", "merges: the scale of 'average@inf' is not finite"),
+    ],
+)
+def test_a_scale_is_a_finite_number(text, message):
+    with pytest.raises(UserError) as raised:
+        ModelRef.parse(text, "merges")
+    assert str(raised.value) == message
+
+
+def test_a_run_is_found_before_its_model_whatever_colons_its_path_has(tmp_path):
+    for name in ("run", "a:b"):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text("{}")
+        run = tmp_path / name
+        assert model_of_run(str(run)) == (run, ModelRef("finetuned"))
+        assert model_of_run(f"{run}:task:2") == (run, ModelRef("task", task=2))
+        assert model_of_run(f"{run}:ties@0.3") == (run, ModelRef("ties", 0.3))
+        with pytest.raises(UserError, match="a number behind the @"):
+            model_of_run(f"{run}:ties@x")
+    for other in ("openai/clip-vit-base-patch16", str(tmp_path), f"{tmp_path}/none:finetuned"):
+        assert model_of_run(other) is None
