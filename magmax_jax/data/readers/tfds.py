@@ -142,14 +142,15 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             }
     except (ValueError, AssertionError, ImportError) as error:
         raise UserError(
-            f"dataset {name!r}: neither digits, folder nor a TFDS builder ({why(name, error)})"
+            f"dataset {name!r} is neither registered, nor folder, nor a TFDS builder "
+            f"({why(name, error)})"
         ) from None
     except json_format.ParseError as error:
         raise info_damaged(name, data_dir, error) from None
     if not readable:
         raise UserError(
-            f"{name} is not prepared as array_record in {builder.data_dir}: prepare it once, or "
-            "pass the data_dir that holds it",
+            f"{name} is not prepared as array_record in {builder.data_dir}; pass the data_dir that "
+            "holds it, or prepare it once",
             command=prepare_command(name, data_dir),
         )
     return builder
