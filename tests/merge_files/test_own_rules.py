@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import magmax_jax as mm
-from magmax_jax.cli.merge import main
+from magmax_jax.cli.main import main
 from magmax_jax.merging import TaskVectors, is_merged, kth_magnitude
 from magmax_jax.registry import RULES
 from tests.merge_files.conftest import COUNTER, expected, merge, sources, write

@@ -116,7 +116,7 @@ def test_published_options_are_those_of_the_regularizer(config):
 def test_its_passes_are_part_of_the_plan(config):
     size = data_size(config.scenario, config.seed)
     found, plain = estimate(config, size), estimate(replace(config, method=MethodConfig()), size)
-    one = known_shape(config.model.source, None)[0].forward_flops()
+    one = known_shape(config.model.source, config.model.image_size)[0].forward_flops()
     assert found.flops - plain.flops == one * (2 * found.images + 3 * 30)
     assert found.nbytes > plain.nbytes  # its memory
 
@@ -129,7 +129,7 @@ def test_a_run_learns_with_it_and_tables_and_studies_name_it(config, tmp_path, m
     held = [step["penalty"] for step in steps if step["task"] == 2 and step["step"] > 1]
     assert not any(free) and held and min(held) > 0
     assert short_names([config]) == ["MAS"]
-    [column] = columns(find_runs([out.path])[0], "last_accuracy", None)
+    [column] = columns(find_runs([out.path])[0], "last", None)
     assert {"zero-shot", "MAS"} == set(column.values)
     monkeypatch.setattr(rules, "RULES", {})
     some = {name: REGULARIZERS[name] for name in ("none", "mas")}
