@@ -75,7 +75,7 @@ def make(builder: tfds.core.DatasetBuilder, name: str, options: Options, display
     title = fingerprint.title(builder)
     if options.verify:
         raise UserError(
-            f"{title} is not prepared in {builder.data_dir}: prepare it without verify",
+            f"{title} is not prepared in {builder.data_dir}; prepare it first",
             command=prepare_command(title, options.data_dir),
         )
     _require_modules(builder)
