@@ -30,9 +30,9 @@ __all__ = [
 ]
 
 _RULES = "magmax_jax.merging.rules"
+_SECTIONS = "magmax_jax.report.sections"
 _REGULARIZERS = "magmax_jax.training.regularizers"
 _KINDS = "magmax_jax.scenarios.kinds"
-_SECTIONS = "magmax_jax.report.sections"
 
 RULES: Registry[Callable[..., Any]] = Registry(
     "merge rule",
@@ -60,28 +60,6 @@ RULES: Registry[Callable[..., Any]] = Registry(
     },
 )
 """Factories of merge rules: options -> MergeRule."""
-
-REGULARIZERS: Registry[Any] = Registry(
-    "regularizer",
-    {
-        "none": f"{_REGULARIZERS}.none",
-        "ewc": f"{_REGULARIZERS}.ewc",
-        "lwf": f"{_REGULARIZERS}.lwf",
-        "l2_sp": f"{_REGULARIZERS}.l2_sp",
-    },
-)
-"""Penalties that hold a model near the tasks before: `training.RegularizerSpec`s."""
-
-SCENARIO_KINDS: Registry[Any] = Registry(
-    "scenario kind",
-    {
-        "class": f"{_KINDS}.class_incremental",
-        "data": f"{_KINDS}.data_incremental",
-        "domain": f"{_KINDS}.domain_incremental",
-        "datasets": f"{_KINDS}.dataset_sequence",
-    },
-)
-"""How data is divided into tasks: `scenarios.ScenarioKind`s, in the order of a table's columns."""
 
 _DATA_SETS = "data/datasets"
 
@@ -155,3 +133,25 @@ COMMANDS: Registry[Any] = Registry(
     },
 )
 """`magmax_jax.cli.command.Command`s of the program `magmax`."""
+
+REGULARIZERS: Registry[Any] = Registry(
+    "regularizer",
+    {
+        "none": f"{_REGULARIZERS}.none",
+        "ewc": f"{_REGULARIZERS}.ewc",
+        "lwf": f"{_REGULARIZERS}.lwf",
+        "l2_sp": f"{_REGULARIZERS}.l2_sp",
+    },
+)
+"""Penalties that hold a model near the tasks before: `training.RegularizerSpec`s."""
+
+SCENARIO_KINDS: Registry[Any] = Registry(
+    "scenario kind",
+    {
+        "class": f"{_KINDS}.class_incremental",
+        "data": f"{_KINDS}.data_incremental",
+        "domain": f"{_KINDS}.domain_incremental",
+        "datasets": f"{_KINDS}.dataset_sequence",
+    },
+)
+"""How data is divided into tasks: `scenarios.ScenarioKind`s, in the order of a table's columns."""
