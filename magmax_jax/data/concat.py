@@ -74,8 +74,7 @@ def join_datasets(parts: Sequence[Source], names: Sequence[str]) -> Source:
     domains = _starts([len(part.domain_names) for part in parts])
     labels, places = [], []
     for part, first_class, first_domain in zip(parts, classes, domains, strict=True):
-        none = part.domains is None
-        own = np.full(len(part), -1, np.int32) if none else part.domains
+        own = np.full(len(part), -1, np.int32) if part.domains is None else part.domains
         labels.append(part.labels + np.int32(first_class))
         places.append(np.where(own < 0, own, own + np.int32(first_domain)))
     named = list(zip(names, parts, strict=True))

@@ -44,7 +44,7 @@ def locate(source: str | Path) -> Path:
     if check_source(source):
         return Path(source).expanduser()
     try:
-        return _download(source)
+        return _download(str(source))
     except HFValidationError:
         raise UserError(_NO_SOURCE.format(source)) from None
     except RepositoryNotFoundError:
@@ -53,7 +53,7 @@ def locate(source: str | Path) -> Path:
             "private or gated one needs `hf auth login`"
         ) from None
     except (HTTPError, OSError) as error:
-        cached = _cached(source)
+        cached = _cached(str(source))
         if cached is None:
             first_line = str(error).partition("\n")[0]
             raise UserError(

@@ -47,7 +47,9 @@ class Follower:
 
     def __init__(self, path: Path):
         self.path = path
-        self._forget()
+        self._identity: tuple[int, int] | None = None
+        self._at = 0  # where the last line read ends,
+        self._last = b""  # and that line
 
     def look(self) -> tuple[bool, list[Record]]:
         """Whether all records read before are void, and the records since then.
@@ -75,8 +77,7 @@ class Follower:
             return False, []
 
     def _forget(self) -> None:
-        self._identity: tuple[int, int] | None = None
-        self._at, self._last = 0, b""  # where the last line read ends, and that line
+        self._identity, self._at, self._last = None, 0, b""
 
     def _is_another(self, file: BinaryIO) -> bool:
         if _identity(file) != self._identity or os.fstat(file.fileno()).st_size < self._at:

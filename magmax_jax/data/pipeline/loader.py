@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import grain
 import numpy as np
@@ -19,22 +19,30 @@ from magmax_jax.data.pipeline.host_resize import Fit, for_evaluation, for_traini
 from magmax_jax.data.pipeline.memory_cache import Cached, in_memory
 from magmax_jax.data.source import Source
 
+if TYPE_CHECKING:
+    import jax
+
+    Array = np.ndarray | jax.Array
+
 PREFETCHED_BATCHES = 4  # held ready by the threads of each process
 THREADS = 4  # of each process
 
 
 class Batch(NamedTuple):
-    """b images, on the host. Padding rows are black, whole, of label 0, index -1 and mask False."""
+    """b images, on the host or the device.
 
-    image: np.ndarray
+    Padding rows are black, whole, of label 0, index -1 and mask False.
+    """
+
+    image: "Array"
     """uint8 (b, H, W, 3), in [0, 255]."""
-    box: np.ndarray
+    box: "Array"
     """int32 (b, 4), [top, left, height, width] of each image's valid region."""
-    label: np.ndarray
+    label: "Array"
     """int32 (b,), the source's own class ids."""
-    index: np.ndarray
+    index: "Array"  # type: ignore[assignment]  # hides tuple.index, which nobody needs
     """int32 (b,), positions in the source."""
-    mask: np.ndarray
+    mask: "Array"
     """bool (b,), whether the row is a sample."""
 
 
@@ -163,6 +171,7 @@ class _Read:
         if self.fit is None and isinstance(images, Cached):
             return images.rows(chosen), None
         shape = (self.fit.side, self.fit.side) if self.fit else self.source.image_shape
+        assert shape is not None  # images of different sizes are always fitted
         pixels = np.empty((len(chosen), *shape, 3), np.uint8)
         if self.fit is None:
             for row, i in enumerate(chosen):

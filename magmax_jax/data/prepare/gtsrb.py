@@ -44,7 +44,7 @@ class Gtsrb(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    url_infos = {}  # noqa: RUF012  (TFDS would look for its list of checksums in its own package)
+    url_infos: dict[str, Any] = {}  # noqa: RUF012  (TFDS would look for its list of checksums in its own package)
     any_archive = False
 
     def _info(self) -> tfds.core.DatasetInfo:

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from magmax_jax.io.safetensors.header import DTYPES
 
 SHARD_BYTES = 5 << 30
 """Largest file; a larger tensor has one to itself."""
+_CLOSED = -1
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 TensorSpecs = Mapping[str, tuple[np.dtype, tuple[int, ...]]]
@@ -37,7 +39,8 @@ class FileWriter:
 
     def __init__(self, path: Path, tensors: TensorSpecs, metadata_bytes: int = 64):
         self.path = path
-        self._entries, end = {}, 0
+        self._entries: dict[str, dict[str, Any]] = {}
+        end = 0
         for name, (dtype, shape) in tensors.items():
             start, end = end, end + nbytes(dtype, shape)
             entry = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
@@ -55,7 +58,7 @@ class FileWriter:
 
     def write(self, name: str, data: np.ndarray, start: int = 0) -> None:
         """Writes `data`, of the tensor's dtype, as its elements from `start` on."""
-        view = memoryview(np.ascontiguousarray(data).reshape(-1).view(np.uint8))
+        view = np.ascontiguousarray(data).reshape(-1).view(np.uint8).data
         offset = self._data + self._entries[name]["data_offsets"][0] + start * data.itemsize
         while view:
             count = os.pwrite(self._file, view, offset)
@@ -70,13 +73,13 @@ class FileWriter:
         header = header.ljust(room)
         os.pwrite(self._file, room.to_bytes(8, "little") + header, 0)
         os.close(self._file)
-        self._file = None
+        self._file = _CLOSED
 
     def abandon(self) -> None:
         """Removes what was written, wherever it has not been renamed."""
-        if self._file is not None:
+        if self._file != _CLOSED:
             os.close(self._file)
-            self._file = None
+            self._file = _CLOSED
         self.path.unlink(missing_ok=True)
 
 
