@@ -85,13 +85,20 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
     merges = parse_merges(config)
     evaluated = data.test * (1 + num_models(config) * len(tasks))
     shape, unknown = known_shape(config.model.source, config.model.image_size)
-    counted = None, None
+    nbytes = flops = None
     if shape is not None:
-        counted = (
-            _nbytes(config, shape, merges, data.classes, len(tasks)),
-            _flops(config, shape, images, sum(task.images for task in tasks), evaluated),
-        )
-    return Estimate(len(tasks), steps, images, evaluated, *counted, data.inexact, unknown)
+        nbytes = _nbytes(config, shape, merges, data.classes, len(tasks))
+        flops = _flops(config, shape, images, sum(task.images for task in tasks), evaluated)
+    return Estimate(
+        tasks=len(tasks),
+        steps=steps,
+        images=images,
+        evaluated=evaluated,
+        nbytes=nbytes,
+        flops=flops,
+        inexact=data.inexact,
+        unknown=unknown,
+    )
 
 
 def data_size(config: ScenarioConfig, seed: int) -> DataSize:
