@@ -3,9 +3,10 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +19,17 @@ from magmax_jax.merge_files.by_tensor import as_one_tree, by_tensor
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.state import MergedModel, MergeHistory
 from magmax_jax.merge_files.survey import surveyed
+from magmax_jax.merging.rule import Scope
 
 HASHERS = 2
 """Threads that compute sha256s beside the merge: one takes longer than merging does."""
-Digests = list[Future[str] | None]
+METHODS: dict[Scope, Callable[..., Iterator[Sequence[Any]]]] = {
+    "entry": by_chunk,
+    "tensor": by_tensor,
+    "model": as_one_tree,
+}
+"""How a rule is fed, by its scope."""
+Digests = list[Future[str]]
 
 
 def execute(
@@ -49,7 +57,7 @@ def execute(
         # After an error, sha256s that nobody will read are not begun.
         aside.callback(pool.shutdown, wait=False, cancel_futures=True)
         digests = _digests(plan, pool)
-        if plan.state and plan.job.checksums:
+        if plan.state and digests:
             _check_digests(plan, digests)
         next_state = _next_state(plan, aside)
         with new_directory(output) as partial:
@@ -59,7 +67,7 @@ def execute(
             model_card.copy_companions(plan.pretrained, partial, plan.job.out_dtype)
             text = model_card.model_card(history, plan.scale, plan.kept)
             (partial / "README.md").write_text(text)
-        if next_state:
+        if next_state and plan.job.state:
             with refusing(plan.job.state):
                 next_state.close(history.to_metadata())
                 os.replace(next_state.path, plan.job.state)
@@ -84,13 +92,8 @@ def merge_tensors(
         for name in plan.kept:
             output.write(name, reader.whole(plan.pretrained.tensors[name]))
             advance(plan.pretrained.tensors[name].nbytes)
-        if plan.rule.scope == "model":
-            parts = as_one_tree(plan, reader, output, advance)
-        else:
-            merge = by_chunk if plan.rule.scope == "entry" else by_tensor
-            parts = merge(plan, reader, output, next_state, advance)
         squares = np.zeros(len(plan.models))
-        for part in parts:
+        for part in METHODS[plan.rule.scope](plan, reader, output, next_state, advance):
             squares += np.asarray(part, np.float64)
     return np.sqrt(squares)
 
@@ -111,11 +114,9 @@ def _next_state(plan: Plan, aside: contextlib.ExitStack) -> FileWriter | None:
 
 
 def _digests(plan: Plan, pool: ThreadPoolExecutor) -> Digests:
-    """sha256 of theta_0 and of every model, in the background; None where none is wanted."""
-    return [
-        pool.submit(model_card.digest, files) if plan.job.checksums else None
-        for files in (plan.pretrained, *plan.models)
-    ]
+    """sha256 of theta_0 and of every model, in the background; none where none are wanted."""
+    wanted = (plan.pretrained, *plan.models) if plan.job.checksums else ()
+    return [pool.submit(model_card.digest, files) for files in wanted]
 
 
 def _check_digests(plan: Plan, digests: Digests) -> None:
@@ -136,7 +137,8 @@ def _check_digests(plan: Plan, digests: Digests) -> None:
 
 
 def _history_after(plan: Plan, norms: np.ndarray, digests: Digests) -> MergeHistory:
-    first, *rest = [future.result() if future else None for future in digests]
+    unknown: list[str | None] = [None] * (1 + len(plan.models))
+    first, *rest = [future.result() for future in digests] or unknown
     merged = [
         MergedModel(source, sha256, float(norm))
         for source, sha256, norm in zip(plan.job.finetuned, rest, norms, strict=True)

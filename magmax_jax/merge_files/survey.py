@@ -72,7 +72,7 @@ class FileTaskVectors:
 
     def total(self, function: Callable[[tuple[jax.Array, ...]], jax.Array]) -> np.ndarray:
         compiled = jax.jit(lambda theta_0, *thetas: function(_task_vectors(theta_0, thetas)))
-        total: np.ndarray = np.int64(0)
+        total = np.zeros((), np.int64)
         for chunk in self._chunks():
             # Without the padding, so that `function` may also count zeros.
             found = np.asarray(compiled(*(array[: chunk.count] for array in chunk.arrays)))

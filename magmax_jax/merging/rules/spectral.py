@@ -149,7 +149,7 @@ def opcm(
         # The projections are computed twice: the factor needs the norm of their result.
         step = update if averaged else jax.jit(update)
         tasks: list[list[jax.Array]] = [[] for _ in range(vectors.count)]
-        merged = []
+        merged: list[jax.Array] = []
         for theta_0, taus in vectors.tensors():
             state = init(theta_0)
             for norms, tau in zip(tasks, taus, strict=True):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +92,7 @@ def _rules(subject: Subject) -> Iterator[Record]:
 
 def _rule(name: str, tasks: int) -> MergeRule:
     """With a one for each task where the rule needs values and has no default for them."""
-    needed = {
+    needed: dict[str, Any] = {
         option: (1.0,) * tasks
         for option, default in rules.options(name).items()
         if default is inspect.Parameter.empty and rules.takes_several(name, option)
