@@ -25,8 +25,12 @@ def one_of(registry: Registry) -> Any:
 
     They are listed when the command line is parsed, so names that users registered are included.
     """
+
+    def names() -> Any:
+        return Literal[tuple(registry)]
+
     return tyro.conf.arg(
-        constructor_factory=lambda: Literal[tuple(registry)],
+        constructor_factory=names,
         # tyro shows the default of a type made on demand as the repr of a list: ['none'].
         help_behavior_hint=lambda default: f"(default: {default[2:-2]})",
     )
@@ -331,7 +335,7 @@ class ExperimentConfig:
 def _from_json(kind: Any, value: Any, where: str) -> Any:
     """`value` as JSON gave it, as a `kind`: a dataclass, tuple, union, literal or plain type."""
     origin = typing.get_origin(kind)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         _require(isinstance(value, dict), f"{where}: expected an object, found {value!r}")
         hints = typing.get_type_hints(kind)
         unknown = sorted(set(value) - set(hints))

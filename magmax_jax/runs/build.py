@@ -53,7 +53,7 @@ class EvaluationSet(NamedTuple):
     batches: Iterable[Batch]
     num_batches: int
 
-    def count(self, models: Sequence[Params], progress: Progress, shown: str) -> list[Counts]:
+    def counts_of(self, models: Sequence[Params], progress: Progress, shown: str) -> list[Counts]:
         """What each model makes of the images, which are read once for all."""
         batches = progress.evaluating(shown, self.batches, self.num_batches)
         return self.evaluate(models, batches)
@@ -220,7 +220,8 @@ def _test_batches(
         layout.rows(config.eval_batch_size),
     )
     test = scenario.test
-    height, width = test.image_shape if untouched(test.image_shape, size) else (size, size)
+    shape = test.image_shape
+    height, width = shape if shape and untouched(shape, size) else (size, size)
     small = 3 * height * width * len(indices) <= CACHED_BYTES
     there = isinstance(test.images, np.ndarray)  # is in memory already
     return list(batches) if small and not there else batches

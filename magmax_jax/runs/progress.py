@@ -66,11 +66,12 @@ class TerminalProgress(Progress):
 
             def on_step(step: int, metrics: Metrics) -> None:
                 nonlocal began, mean
+                loss = float(metrics.loss)
                 if step == first:  # the clock starts when the first step is done: it compiles
-                    began, mean = time.perf_counter(), metrics.loss
+                    began, mean = time.perf_counter(), loss
                     bar.update(task, completed=step + 1, facts=f"loss {mean:.3f}")
                     return
-                mean = 0.9 * mean + 0.1 * metrics.loss
+                mean = 0.9 * mean + 0.1 * loss
                 rate = images * (step - first) / steps / (time.perf_counter() - began)
                 bar.update(task, completed=step + 1, facts=f"loss {mean:.3f}  {rate:,.0f} images/s")
 

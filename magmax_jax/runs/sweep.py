@@ -141,7 +141,7 @@ def describe(rows: Sequence[Row], apart: bool) -> Iterator[str]:
             continue
         seen = validated[model]
         yield (
-            f"{model}: scale {seen.scale:g} is best on {seen.count:,} validation images "
+            f"{model}: scale {seen.scale:g} is best on {seen.images:,} validation images "
             f"({seen.accuracy:.1%}, {measure}); "
             f"{tested[model, seen.scale].accuracy:.1%} on the test images"
         )
@@ -153,17 +153,18 @@ class _Found(NamedTuple):
     model: str
     scale: float
     accuracy: float
-    count: int
+    images: int
 
 
 def _found(rows: Sequence[Row], split: str, apart: bool) -> Iterator[_Found]:
     """By ascending scale."""
     groups: dict[tuple[str, float], list[Row]] = {}
     protocol = "aware" if apart else "agnostic"
-    for row in sorted(rows, key=lambda row: row.scale):
-        if (row.split, row.protocol, row.group != "all") == (split, protocol, apart):
+    for row in rows:
+        decides = (row.split, row.protocol, row.group != "all") == (split, protocol, apart)
+        if decides and row.scale is not None:
             groups.setdefault((row.model, row.scale), []).append(row)
-    for (model, scale), parts in groups.items():
+    for (model, scale), parts in sorted(groups.items(), key=lambda found: found[0][1]):
         mean = sum(row.accuracy for row in parts) / len(parts)
         yield _Found(model, scale, mean, sum(row.count for row in parts))
 
@@ -214,7 +215,7 @@ def _passes(
     for start in range(0, len(scales), at_once):
         some = scales[start : start + at_once]
         shown = f"{name} at {', '.join(f'{scale:g}' for scale in some)}"
-        yield from trial.count([model(scale) for scale in some], progress, shown)
+        yield from trial.counts_of([model(scale) for scale in some], progress, shown)
 
 
 _model = jax.jit(apply_task_vector)

@@ -32,7 +32,8 @@ def divide(
     Raises:
       UserError: the data does not divide as the configuration says, or a task is without images.
     """
-    parts = tuple(Part(source, _kept(source, config.limit_per_class)) for source in (train, test))
+    limit = config.limit_per_class
+    parts = Part(train, _kept(train, limit)), Part(test, _kept(test, limit))
     data = Data(members, starts, parts)
     kind = SCENARIO_KINDS[config.kind]
     division = kind.divide(config, data, seed)
