@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -151,3 +152,9 @@ def test_the_json_is_for_people_too():
     text = ExperimentConfig().to_json()
     assert json.loads(text)["train"]["learning_rate"] == 1e-5
     assert text.count("\n") > 20
+
+
+def test_a_configuration_of_an_earlier_run_is_written_again_as_it_was():
+    """Of a run of commit 8d6db0e: runs are recognised, and grid cells named, by this text."""
+    file = Path(__file__).parent / "runs" / "config_of_an_earlier_run.json"
+    assert ExperimentConfig.from_file(file).to_json() == file.read_text()
