@@ -45,6 +45,12 @@ class Follower:
     changes, and reads the whole lines that were added since the last look.
     """
 
+    _identity: tuple[int, int] | None
+    _at: int
+    """Where the last line read ends."""
+    _last: bytes
+    """That line."""
+
     def __init__(self, path: Path):
         self.path = path
         self._forget()
@@ -75,8 +81,7 @@ class Follower:
             return False, []
 
     def _forget(self) -> None:
-        self._identity: tuple[int, int] | None = None
-        self._at, self._last = 0, b""  # where the last line read ends, and that line
+        self._identity, self._at, self._last = None, 0, b""
 
     def _is_another(self, file: BinaryIO) -> bool:
         if _identity(file) != self._identity or os.fstat(file.fileno()).st_size < self._at:

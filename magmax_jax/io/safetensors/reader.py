@@ -73,7 +73,7 @@ def open_tensors(source: str | Path) -> TensorFiles:
 
 def _open_sharded(index: Path) -> TensorFiles:
     try:
-        where = dict(read_object(index)["weight_map"])
+        where = dict((read_object(index) or {})["weight_map"])
         shards = sorted({index.parent / shard for shard in where.values()})
     except (KeyError, TypeError):
         raise UserError(
@@ -122,7 +122,7 @@ class Reader:
     def __enter__(self) -> "Reader":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for descriptor in self._files.values():
             os.close(descriptor)
         self._files.clear()
@@ -133,7 +133,7 @@ class Reader:
         Raises:
           UserError: the file cannot be read any more, or is shorter than its header says.
         """
-        view = memoryview(out.view(np.uint8))
+        view = out.view(np.uint8).data
         offset = tensor.offset + start * tensor.dtype.itemsize
         try:
             if tensor.path not in self._files:

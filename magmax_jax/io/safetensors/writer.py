@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,14 +38,15 @@ class FileWriter:
 
     def __init__(self, path: Path, tensors: TensorSpecs, metadata_bytes: int = 64):
         self.path = path
-        self._entries, end = {}, 0
+        self._entries: dict[str, dict[str, Any]] = {}
+        end = 0
         for name, (dtype, shape) in tensors.items():
             start, end = end, end + nbytes(dtype, shape)
             entry = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
             self._entries[name] = entry
         # Padded so that data begins aligned for every dtype and device.
         self._data = -(-(8 + len(json.dumps(self._entries)) + metadata_bytes) // 64) * 64
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        self._open, self._file = True, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             # Taking all the room now tells of a full disk before the work, not after it.
             if hasattr(os, "posix_fallocate"):  # macOS has none
@@ -55,7 +57,7 @@ class FileWriter:
 
     def write(self, name: str, data: np.ndarray, start: int = 0) -> None:
         """Writes `data`, of the tensor's dtype, as its elements from `start` on."""
-        view = memoryview(np.ascontiguousarray(data).reshape(-1).view(np.uint8))
+        view = np.ascontiguousarray(data).reshape(-1).view(np.uint8).data
         offset = self._data + self._entries[name]["data_offsets"][0] + start * data.itemsize
         while view:
             count = os.pwrite(self._file, view, offset)
@@ -70,13 +72,13 @@ class FileWriter:
         header = header.ljust(room)
         os.pwrite(self._file, room.to_bytes(8, "little") + header, 0)
         os.close(self._file)
-        self._file = None
+        self._open = False
 
     def abandon(self) -> None:
         """Removes what was written, wherever it has not been renamed."""
-        if self._file is not None:
+        if self._open:
             os.close(self._file)
-            self._file = None
+            self._open = False
         self.path.unlink(missing_ok=True)
 
 
@@ -124,7 +126,7 @@ class DirectoryWriter:
     def __enter__(self) -> "DirectoryWriter":
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self._undo.close()
             return
