@@ -27,7 +27,8 @@ def choose(
     def matches(name: str, patterns: Sequence[str]) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
-    merged, others = [], []
+    merged: list[str] = []
+    others: list[str] = []
     for name, tensor in pretrained.tensors.items():
         if (not include or matches(name, include)) and not matches(name, exclude):
             (merged if tensor.dtype in MERGED else others).append(name)

@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from magmax_jax.io.atomic import check_free, new_directory, refusing
@@ -21,7 +22,8 @@ from magmax_jax.merge_files.survey import surveyed
 
 HASHERS = 2
 """Threads that compute sha256s beside the merge: one takes longer than merging does."""
-Digests = list[Future[str] | None]
+Digests = list[Future[str]]
+"""sha256s of theta_0 and of every model, in the background; none where none is wanted."""
 
 
 def execute(
@@ -49,7 +51,7 @@ def execute(
         # After an error, sha256s that nobody will read are not begun.
         aside.callback(pool.shutdown, wait=False, cancel_futures=True)
         digests = _digests(plan, pool)
-        if plan.state and plan.job.checksums:
+        if plan.state and digests:
             _check_digests(plan, digests)
         next_state = _next_state(plan, aside)
         with new_directory(output) as partial:
@@ -59,10 +61,10 @@ def execute(
             model_card.copy_companions(plan.pretrained, partial, plan.job.out_dtype)
             text = model_card.model_card(history, plan.scale, plan.kept)
             (partial / "README.md").write_text(text)
-        if next_state:
-            with refusing(plan.job.state):
+        if next_state and (path := plan.job.state):
+            with refusing(path):
                 next_state.close(history.to_metadata())
-                os.replace(next_state.path, plan.job.state)
+                os.replace(next_state.path, path)
     return history
 
 
@@ -80,6 +82,7 @@ def merge_tensors(
     Raises:
       UserError: an input is not finite (the tensor is named), or a file became shorter.
     """
+    parts: Iterator[Sequence[np.ndarray | jax.Array]]
     with Reader() as reader:
         for name in plan.kept:
             output.write(name, reader.whole(plan.pretrained.tensors[name]))
@@ -111,11 +114,8 @@ def _next_state(plan: Plan, aside: contextlib.ExitStack) -> FileWriter | None:
 
 
 def _digests(plan: Plan, pool: ThreadPoolExecutor) -> Digests:
-    """sha256 of theta_0 and of every model, in the background; None where none is wanted."""
-    return [
-        pool.submit(model_card.digest, files) if plan.job.checksums else None
-        for files in (plan.pretrained, *plan.models)
-    ]
+    wanted = (plan.pretrained, *plan.models) if plan.job.checksums else ()
+    return [pool.submit(model_card.digest, files) for files in wanted]
 
 
 def _check_digests(plan: Plan, digests: Digests) -> None:
@@ -136,7 +136,8 @@ def _check_digests(plan: Plan, digests: Digests) -> None:
 
 
 def _history_after(plan: Plan, norms: np.ndarray, digests: Digests) -> MergeHistory:
-    first, *rest = [future.result() if future else None for future in digests]
+    found: list[str | None] = [future.result() for future in digests]
+    first, *rest = found or [None] * (1 + len(plan.models))
     merged = [
         MergedModel(source, sha256, float(norm))
         for source, sha256, norm in zip(plan.job.finetuned, rest, norms, strict=True)

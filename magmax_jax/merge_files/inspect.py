@@ -33,7 +33,7 @@ def inspect(source: str, open_source: Callable[[str], TensorFiles] = open_tensor
 
 
 def _checkpoint(files: TensorFiles) -> list:
-    dtypes = Counter()
+    dtypes: Counter[str] = Counter()
     for tensor in files.tensors.values():
         dtypes[str(tensor.dtype)] += tensor.size
     table = Table(title=str(files.directory), title_justify="left")

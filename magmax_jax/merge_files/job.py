@@ -80,8 +80,8 @@ def _options(rule: str, given: dict[str, Any]) -> dict[str, Any]:
 
 def _absolute(source: str) -> str:
     """A path from wherever it is read again, its `:MODEL` too; a hub id stays what it is."""
-    path, colon, model = source.partition(":")
+    place, colon, model = source.partition(":")
     if Path(source).expanduser().exists():
-        path, colon, model = source, "", ""
-    path = Path(path).expanduser()
+        place, colon, model = source, "", ""
+    path = Path(place).expanduser()
     return f"{path.resolve()}{colon}{model}" if path.exists() else source

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.reader import TensorFiles, open_tensors
+from magmax_jax.io.safetensors.writer import TensorSpecs
 from magmax_jax.merge_files import compare, state
 from magmax_jax.merge_files.job import Job, begin
 from magmax_jax.merge_files.state import MergeHistory
@@ -19,6 +21,7 @@ METHODS = {
     "model": "all tensors at once",
 }
 """How a rule is fed, by its scope."""
+_UNREAD = TensorFiles(Path(), (), {}, {})
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Plan:
     Attributes:
       history: of what was merged before this job.
       rule: as the options make it; where it has a survey, not yet completed.
-      pretrained: theta_0, None where it cannot be read; then there are problems.
+      pretrained: theta_0, without files where it cannot be read; then there are problems.
       models: theta_1 ... theta_T, those that can be read.
       state: the state before, None at the beginning or without one.
       merged, kept: names of tensors that are merged, and of those that stay theta_0's.
@@ -42,20 +45,18 @@ class Plan:
     history: MergeHistory
     rule: MergeRule
     scale: float
-    pretrained: TensorFiles | None
+    pretrained: TensorFiles
     models: tuple[TensorFiles, ...]
     state: TensorFiles | None
     merged: list[str]
     kept: list[str]
     out_dtypes: dict[str, np.dtype]
-    state_layout: dict[str, tuple[np.dtype, tuple[int, ...]]]
+    state_layout: TensorSpecs
     problems: list[str]
     notes: list[str]
 
     @property
     def bytes_read(self) -> int:
-        if self.pretrained is None:
-            return 0
         models = sum(
             m.tensors[n].nbytes for m in self.models for n in self.merged if n in m.tensors
         )
@@ -63,8 +64,6 @@ class Plan:
 
     @property
     def bytes_written(self) -> int:
-        if self.pretrained is None:
-            return 0
         tensors = self.pretrained.tensors.items()
         return sum(tensor.size * self.out_dtypes[name].itemsize for name, tensor in tensors)
 
@@ -81,7 +80,7 @@ class Plan:
         """What will happen: method, tensors, bytes, memory, notes and problems."""
         count, how = len(self.job.finetuned), METHODS[self.rule.scope]
         lines = [f"{self.history.rule} of {count} models at scale {self.scale:g}, {how}"]
-        if self.pretrained:
+        if self.pretrained.files:
             lines.append(f"merges {len(self.merged)} tensors, keeps {len(self.kept)} of theta_0's")
         if not self.problems:
             lines.append(
@@ -119,10 +118,13 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     rule = history.build_rule(kept=job.state is not None)
     if job.state:
         _check_state_possible(history.rule, rule)
-    problems, notes, layout = [], [], {}
+    problems: list[str] = []
+    notes: list[str] = []
+    layout: TensorSpecs = {}
     pretrained, *opened = _open_all([history.pretrained, *job.finetuned], open_source, problems)
     models = [model for model in opened if model is not None]
-    merged, out_dtypes = [], {}
+    merged: list[str] = []
+    out_dtypes: dict[str, np.dtype] = {}
     if pretrained is not None:  # else there is nothing to compare with
         merged, others = compare.choose(pretrained, job.include, job.exclude)
         problems += compare.problems(pretrained, models, merged, (*job.include, *job.exclude))
@@ -145,7 +147,7 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
         history=history,
         rule=rule,
         scale=rule.default_scale if job.scale is None else job.scale,
-        pretrained=pretrained,
+        pretrained=pretrained or _UNREAD,
         models=tuple(models),
         state=before,
         merged=merged,
@@ -179,16 +181,18 @@ def _unfit_for_rule(job: Job, history: MergeHistory, rule: MergeRule) -> list[st
     fewest, most = rule.fewest_models, rule.most_models
     if rule.needs_fisher:
         return [f"{name} needs every model's Fisher, which no checkpoint holds: use the library"]
-    if rule.per_model and job.state and tasks > most:
-        return [
-            f"{job.state} has {most} {rule.per_model} for {tasks} tasks, which it keeps as it was "
-            "begun: begin another state with one for each task to come"
-        ]
-    # Only a state may have more of them, for the tasks to come.
-    if rule.per_model and not job.state and tasks != most:
-        return [
-            f"--options: {rule.per_model} has {most} values for {tasks} models: give one for each"
-        ]
+    if rule.per_model and most is not None:
+        if job.state and tasks > most:
+            return [
+                f"{job.state} has {most} {rule.per_model} for {tasks} tasks, which it keeps as it "
+                "was begun: begin another state with one for each task to come"
+            ]
+        # Only a state may have more of them, for the tasks to come.
+        if not job.state and tasks != most:
+            return [
+                f"--options: {rule.per_model} has {most} values for {tasks} models: give one for "
+                "each"
+            ]
     if tasks < fewest or (most is not None and tasks > most):
         takes = f"{fewest} or more" if most is None else f"{fewest} to {most}"
         takes = takes if fewest != most else str(most)
