@@ -2,7 +2,7 @@
 
 import re
 
-from magmax_jax.data.data_set import DEFAULT_EPOCHS, DataSet
+from magmax_jax.data.data_set import DEFAULT_EPOCHS, DataSet, FromTfds
 from magmax_jax.errors import UserError
 from magmax_jax.registry import DATA_SETS
 
@@ -34,11 +34,10 @@ def find(dataset: str) -> DataSet | None:
     return known if own else None
 
 
-def made_by(builder: str) -> DataSet | None:
-    """The data set made by that TFDS builder, whatever its /config and :version."""
-    name = _base(builder)
-    rows = (row for row in DATA_SETS.values() if row.tfds)
-    return next((row for row in rows if _base(row.tfds.builder) == name), None)
+def facts_of(builder: str) -> FromTfds | None:
+    """What is known about a TFDS builder, whatever its /config and :version."""
+    data = _made_by(builder)
+    return data.tfds if data else None
 
 
 def builder_of(dataset: str) -> str:
@@ -92,7 +91,13 @@ def config_of(builder: str) -> str:
 def _of_name(dataset: str) -> DataSet | None:
     """The data set of that name, or made by that builder in any /config and :version."""
     name = _base(dataset)
-    return DATA_SETS[name] if name in DATA_SETS else made_by(name)
+    return DATA_SETS[name] if name in DATA_SETS else _made_by(name)
+
+
+def _made_by(builder: str) -> DataSet | None:
+    name = _base(builder)
+    rows = DATA_SETS.values()
+    return next((row for row in rows if row.tfds and _base(row.tfds.builder) == name), None)
 
 
 def _base(builder: str) -> str:

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from magmax_jax.data.pipeline.decode import read
-from magmax_jax.data.source import Source
+from magmax_jax.data.source import Images, Source
 from magmax_jax.errors import UserError
 
 
@@ -15,7 +14,7 @@ from magmax_jax.errors import UserError
 class Joined:
     """Several sources' images, one after another."""
 
-    parts: tuple[Any, ...]
+    parts: tuple[Images, ...]
     starts: np.ndarray
     """int64 (parts,): the index at which each part begins."""
     shapes: tuple[tuple[int, int] | None, ...]
@@ -74,8 +73,7 @@ def join_datasets(parts: Sequence[Source], names: Sequence[str]) -> Source:
     domains = _starts([len(part.domain_names) for part in parts])
     labels, places = [], []
     for part, first_class, first_domain in zip(parts, classes, domains, strict=True):
-        none = part.domains is None
-        own = np.full(len(part), -1, np.int32) if none else part.domains
+        own = np.full(len(part), -1, np.int32) if part.domains is None else part.domains
         labels.append(part.labels + np.int32(first_class))
         places.append(np.where(own < 0, own, own + np.int32(first_domain)))
     named = list(zip(names, parts, strict=True))

@@ -1,20 +1,28 @@
 """Data sets as random-access sources of uint8 images and their labels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
 Split = Literal["train", "test"]
 
 
+class Images(Protocol):
+    """n images by position: an array, a list, or a view that decodes on demand."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> np.ndarray:
+        """uint8 (height, width, 3)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Source:
     """One split of a data set of n images; worker processes receive it whole, so it pickles."""
 
-    images: Sequence[np.ndarray]
-    """images[i] is uint8 (height, width, 3); an array, or a view that decodes on demand."""
+    images: Images
     labels: np.ndarray
     """int32 (n,), indices into `class_names`."""
     class_names: tuple[str, ...]

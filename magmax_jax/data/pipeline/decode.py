@@ -1,10 +1,9 @@
 """Encoded images to pixels: all of them, or a JPEG's at a fraction where fewer are wanted."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from PIL import Image
 
+from magmax_jax.data.source import Images
 from magmax_jax.errors import UserError
 
 
@@ -35,7 +34,7 @@ def decode_rgb(image: Image.Image, where: str, least: int | None = None) -> np.n
         raise UserError(f"{where}: the image is damaged ({error}); replace or remove it") from None
 
 
-def read(images: Sequence[np.ndarray], index: int, least: int | None = None) -> np.ndarray:
+def read(images: Images, index: int, least: int | None = None) -> np.ndarray:
     """images[index], or less of it where `least` pixels of short side are enough.
 
     Args:

@@ -1,13 +1,13 @@
 """Small data sets in memory: every image is decoded once, however many epochs and tasks see it."""
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from magmax_jax.data.concat import Joined
 from magmax_jax.data.pipeline.host_resize import untouched
-from magmax_jax.data.source import Source
+from magmax_jax.data.source import Images, Source
 
 CACHED_BYTES = 1 << 30
 """Images of one split that take no more than this, as uint8, stay in memory."""
@@ -20,7 +20,7 @@ class Cached:
     pixels behind. Memory is taken by what was read: the pages of other images are never written.
     """
 
-    def __init__(self, images: Sequence[np.ndarray], count: int, shape: tuple[int, int]):
+    def __init__(self, images: Images, count: int, shape: tuple[int, int]):
         """`shape` is (height, width) of each of `count` images."""
         self._images = images
         self._pixels = np.empty((count, *shape, 3), np.uint8)
@@ -46,12 +46,12 @@ class Cached:
             self._filled[index] = True  # last: another thread may take the pixels at once
         return self._pixels[indices]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         count, height, width, _ = self._pixels.shape
         return Cached, (self._images, count, (height, width))
 
 
-def in_memory(images: Sequence[np.ndarray]) -> bool:
+def in_memory(images: Images) -> bool:
     """Whether they are an array or become one: a worker process would have a copy of its own."""
     return isinstance(images, np.ndarray | Cached)
 
@@ -72,15 +72,13 @@ def cached(source: Source, size: int, workers: int = 0) -> Source:
             return source
         sizes = np.diff([*images.starts, len(source)])
         parts = zip(images.parts, sizes, images.shapes, strict=True)
-        kept = tuple(_cached(part, int(count), shape, size) for part, count, shape in parts)
-        return replace(source, images=replace(images, parts=kept))
+        each = tuple(_cached(part, int(count), shape, size) for part, count, shape in parts)
+        return replace(source, images=replace(images, parts=each))
     kept = _cached(images, len(source), source.image_shape, size)
     return source if kept is images else replace(source, images=kept)
 
 
-def _cached(
-    images: Sequence[np.ndarray], count: int, shape: tuple[int, int] | None, size: int
-) -> Sequence[np.ndarray]:
+def _cached(images: Images, count: int, shape: tuple[int, int] | None, size: int) -> Images:
     if in_memory(images) or not untouched(shape, size):
         return images
     height, width = shape

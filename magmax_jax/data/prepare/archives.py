@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from magmax_jax.data.catalogue import made_by
+from magmax_jax.data import catalogue
 from magmax_jax.data.data_set import Archive, FromTfds
 from magmax_jax.errors import UserError
 
@@ -37,8 +37,7 @@ def archives(builder: tfds.core.DatasetBuilder) -> tuple[Archive, ...]:
 
 def facts_of(builder: tfds.core.DatasetBuilder) -> FromTfds:
     """What is known about a builder, in whatever /config."""
-    data = made_by(builder.name)
-    return data.tfds if data else FromTfds(builder=builder.name)
+    return catalogue.facts_of(builder.name) or FromTfds(builder=builder.name)
 
 
 def by_hand_folder(folder: Path, name: str) -> Path:

@@ -28,7 +28,8 @@ def as_user_error(
         error, (tfds.download.DownloadError, requests.RequestException, urllib.error.URLError)
     ):
         if isinstance(error, requests.ConnectionError) and error.request is not None:
-            reason = f"no connection to {urllib.parse.urlsplit(error.request.url).hostname}"
+            host = urllib.parse.urlsplit(str(error.request.url)).hostname
+            reason = f"no connection to {host}"
         how = archives.how_to_fetch(builder, folder)
         return UserError(f"{name} cannot be downloaded ({reason}): {how}")
     if isinstance(error, tfds_internals.ChecksumError):

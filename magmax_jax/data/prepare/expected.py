@@ -1,5 +1,7 @@
 """Numbers of images and of classes against the publishers', of each class where these are known."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -15,11 +17,11 @@ def expected(data: DataSet | None, config: str | None) -> dict[str, int]:
       data: None for a builder that is not in `DATA_SETS`.
       config: of the TFDS builder.
     """
-    if data is None:
+    facts = data.tfds if data else None
+    if data is None or facts is None:
         return {}
-    facts = data.tfds
     if facts.domains == "configs":
-        train, test = facts.per_domain[config]
+        train, test = facts.per_domain[config or ""]
         return {facts.train: train, facts.test: test}
     if facts.split:  # it divides one part, whose shares `data` has
         return {facts.train: round(data.train_size / facts.split.train)}
@@ -39,7 +41,22 @@ def check(
         one has another number of classes or, where that is known, of images of a class.
     """
     told, rest = [], dict(found)
-    facts = data.tfds if data else FromTfds(builder=builder.name)
+    facts = data.tfds if data else None
+    if data and facts:
+        told = _against_published(builder, data, facts, rest, new)
+    told += [f"{name} {contents.images:,}" for name, contents in rest.items()]
+    return f"{', '.join(told)}; {_classes(found.values())} classes"
+
+
+def _against_published(
+    builder: tfds.core.DatasetBuilder,
+    data: DataSet,
+    facts: FromTfds,
+    rest: dict[str, Contents],
+    new: bool,
+) -> list[str]:
+    """A part of the line for each number published; takes what it was of out of `rest`."""
+    told, found = [], dict(rest)
     for splits, images in expected(data, builder.builder_config_name).items():
         names = [name for name in splits.split("+") if name in found]
         have = sum(rest.pop(name).images for name in names)
@@ -58,14 +75,15 @@ def check(
             _check_equal(builder, found[name], name)
         for name in set(names) & set(facts.per_class):
             _check_each(builder, found[name], name, facts.per_class[name])
-    told += [f"{name} {contents.images:,}" for name, contents in rest.items()]
     if facts.domains == "configs" and " subset" not in str(told):
         # A single domain's images for testing need not show every class.
         _check_classes(builder, data, list(found.values()), "all splits")
-    return f"{', '.join(told)}; {_classes(found.values())} classes"
+    return told
 
 
-def _check_classes(builder, data: DataSet, parts: list[Contents], where: str) -> None:
+def _check_classes(
+    builder: tfds.core.DatasetBuilder, data: DataSet, parts: list[Contents], where: str
+) -> None:
     classes = _classes(parts)
     if classes != data.classes:
         raise UserError(
@@ -74,7 +92,7 @@ def _check_classes(builder, data: DataSet, parts: list[Contents], where: str) ->
         )
 
 
-def _check_equal(builder, contents: Contents, name: str) -> None:
+def _check_equal(builder: tfds.core.DatasetBuilder, contents: Contents, name: str) -> None:
     counts = set(contents.per_class) - {0}  # names of classes that have none, as in imagenet_r
     if len(counts) != 1:
         raise UserError(
@@ -83,7 +101,12 @@ def _check_equal(builder, contents: Contents, name: str) -> None:
         )
 
 
-def _check_each(builder, contents: Contents, name: str, published: tuple[int, ...]) -> None:
+def _check_each(
+    builder: tfds.core.DatasetBuilder,
+    contents: Contents,
+    name: str,
+    published: tuple[int, ...],
+) -> None:
     names = builder.info.features["label"].names
     for called, have, images in zip(names, contents.per_class, published, strict=False):
         if have != images:
@@ -93,6 +116,6 @@ def _check_each(builder, contents: Contents, name: str, published: tuple[int, ..
             )
 
 
-def _classes(parts) -> int:
+def _classes(parts: Iterable[Contents]) -> int:
     """How many classes have images."""
     return int(np.count_nonzero(np.sum([part.per_class for part in parts], axis=0)))

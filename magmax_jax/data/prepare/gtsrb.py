@@ -11,7 +11,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import tensorflow_datasets as tfds
 from PIL import Image
@@ -44,7 +44,7 @@ class Gtsrb(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    url_infos = {}  # noqa: RUF012  (TFDS would look for its list of checksums in its own package)
+    url_infos: dict[str, Any] = {}  # noqa: RUF012  (TFDS would look for its list of checksums in its own package)
     any_archive = False
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -75,7 +75,7 @@ class Gtsrb(tfds.core.GeneratorBasedBuilder):
         train, test, labels = paths
         return {"train": _training(train), "test": _testing(test, labels)}
 
-    def _generate_examples(self):
+    def _generate_examples(self) -> NoReturn:
         raise NotImplementedError  # the splits' generators are functions of this module
 
 

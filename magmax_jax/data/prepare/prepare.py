@@ -104,8 +104,8 @@ def _verify(
             found = fingerprint.examine(builder, advance)
         recorded = fingerprint.compare(builder, found)
         told = expected.check(builder, data, found, new)
-        if data and data.tfds.split:
-            facts = data.tfds
+        facts = data.tfds if data else None
+        if facts and facts.split:
             fingerprint.check_division(builder, facts.split, facts.train, recorded, not only_look)
     except UserError as error:
         # What took hours stays: the table of published numbers may be wrong, too.

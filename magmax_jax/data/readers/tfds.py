@@ -1,12 +1,13 @@
 """TensorFlow Datasets as sources, read at random and without TensorFlow."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
-from magmax_jax.data.catalogue import expand, made_by
+from magmax_jax.data.catalogue import expand, facts_of
 from magmax_jax.data.concat import join_domains
 from magmax_jax.data.data_set import DataSet, FromTfds
 from magmax_jax.data.published import wordnet_ids
@@ -30,14 +31,14 @@ def load_builder(dataset: str, split: Split, data_dir: str | None) -> Source:
     """
     names, data = expand(dataset)
     parts = [_load_one(name, data, split, data_dir) for name in names]
-    if len(parts) == 1:
+    if len(parts) == 1 or data is None:
         return parts[0]
     return join_domains(parts, tuple(sorted(data.domain_names)))
 
 
 def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | None) -> Source:
     builder = _prepared(name, data_dir)
-    facts = data and data.tfds
+    facts = data.tfds if data else None
     features, splits = builder.info.features, list(builder.info.splits)
     key = facts.split.key if facts and facts.split else None
     _check_features(name, features, key)
@@ -56,24 +57,25 @@ def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | Non
     else:
         divide_it = data is None and len(splits) == 1
         rows = hold_out(labels, split) if divide_it else np.arange(len(labels))
-    by_file = facts is not None and facts.domains == "file name"
-    domain_names = tuple(sorted(data.domain_names)) if by_file else ()
+    domain_names: tuple[str, ...] = ()
+    if data and facts and facts.domains == "file name":
+        domain_names = tuple(sorted(data.domain_names))
     height, width, _ = features["image"].shape
-    made = made_by(name)
-    turned = made is not None and made.tfds.transposed
+    made = facts_of(name)
+    turned = made is not None and made.transposed
     if turned:
         height, width = width, height
     return Source(
         images=Records(name, records, rows, folder, turned),
         labels=labels[rows],
         class_names=class_names,
-        domains=_domains(name, [files[i] for i in rows], domain_names) if by_file else None,
+        domains=_domains(name, [files[i] for i in rows], domain_names) if domain_names else None,
         domain_names=domain_names,
         image_shape=(height, width) if height and width else None,
     )
 
 
-def _check_features(name: str, features: Sequence[str], key: str | None) -> None:
+def _check_features(name: str, features: Mapping[str, Any], key: str | None) -> None:
     for needed in filter(None, ("image", "label", key)):
         if needed not in features:
             found = ", ".join(features)
@@ -111,7 +113,7 @@ def _compact(
         place = {each: i for i, each in enumerate(names)}
         new = np.full(len(names), -1, np.int32)
         new[[place[each] for each in named]] = np.arange(len(named))
-        labels, names = np.where(labels < 0, labels, new[labels]), named.values()
+        labels, names = np.where(labels < 0, labels, new[labels]), list(named.values())
     if data and len(names) != data.classes:
         raise UserError(
             f"{name} has {len(names)} classes where {data.name} has {data.classes}: it is another "

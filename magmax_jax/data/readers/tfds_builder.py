@@ -7,15 +7,15 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from magmax_jax.data import tfds_internals
-from magmax_jax.data.catalogue import find, made_by
+from magmax_jax.data.catalogue import facts_of, find
 from magmax_jax.errors import UserError
 
 
 def builder_of(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     """`tfds.builder`, which also knows the builders that TFDS lacks (`FromTfds.module`)."""
-    data = made_by(name)
-    if data and data.tfds.module:
-        importlib.import_module(data.tfds.module)
+    facts = facts_of(name)
+    if facts and facts.module:
+        importlib.import_module(facts.module)
     with tfds_internals.without_bucket():
         return tfds.builder(name, data_dir=data_dir)
 
