@@ -76,7 +76,7 @@ class Scenario:
     @property
     def domain_of(self) -> np.ndarray:
         """int32 (len(test),): each test image's domain of `domain_names`, -1 where it has none."""
-        if self.domain_names:
+        if self.domain_names and self.test.domains is not None:
             return self.test.domains
         return np.full(len(self.test), -1, np.int32)
 

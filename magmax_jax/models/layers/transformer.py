@@ -5,6 +5,7 @@ Letters in shapes: b batch, n tokens, d width, h heads, m width of the MLP, l la
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ class TowerConfig:
     activation: str
     epsilon: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.width % self.heads:
             raise UserError(
                 f"a width of {self.width} does not divide into {self.heads} attention heads"
@@ -122,7 +123,7 @@ def apply_blocks(
     if whole:  # matrices are rounded before they move: the same bits, half the bytes in 16 bits
         params = jax.tree.map(lambda p: p.astype(x.dtype) if p.ndim > 2 else p, params)
 
-    def step(x, params):
+    def step(x: jax.Array, params: nnx.State) -> tuple[jax.Array, None]:
         return nnx.merge(graphdef, whole(params) if whole else params)(x, n), None
 
     # Within a scan nothing is merged with what it repeats anyway.
@@ -134,7 +135,7 @@ def apply_blocks(
 _named = jax.checkpoint_policies.save_only_these_names(KEPT)
 
 
-def _keeps(primitive: Primitive, *inputs, **params) -> bool:
+def _keeps(primitive: Primitive, *inputs: Any, **params: Any) -> bool:
     """Whether an operation's results are kept for the gradient: `KEPT`, and what cuDNN's attention
     returns, whose gradient takes them as they are."""
     return _named(primitive, *inputs, **params) or "dot_product_attention" in primitive.name

@@ -19,7 +19,8 @@ def divide(config: ScenarioConfig, data: Data, seed: int) -> Division:
         task_of[by_class] = np.arange(len(by_class)) % num_tasks
         shares.append(task_of)
     classes = [np.arange(len(data.train.class_names))] * num_tasks
-    return Division(numbered(num_tasks), classes, tuple(shares))
+    train, test = shares
+    return Division(numbered(num_tasks), classes, (train, test))
 
 
 SCENARIO_KINDS.register(

@@ -32,8 +32,8 @@ def divide(
     Raises:
       UserError: the data does not divide as the configuration says, or a task is without images.
     """
-    parts = tuple(Part(source, _kept(source, config.limit_per_class)) for source in (train, test))
-    data = Data(members, starts, parts)
+    learned, tested = (Part(part, _kept(part, config.limit_per_class)) for part in (train, test))
+    data = Data(members, starts, (learned, tested))
     kind = SCENARIO_KINDS[config.kind]
     division = kind.divide(config, data, seed)
     held = _held_out(config.validation, division, data, seed)
