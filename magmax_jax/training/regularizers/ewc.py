@@ -61,14 +61,14 @@ def ewc(
             params,
             memory.theta,
         )
-        return strength / 2 * sum(jax.tree.leaves(terms))
+        return jnp.asarray(strength / 2 * sum(jax.tree.leaves(terms)))
 
     @jax.jit(donate_argnums=1)
     def blend(old: Params, new: Params) -> Params:
         return jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, old, new)
 
     def consolidate(
-        memory: Anchor, params: Params, batches: Iterable[Batch], objective: Objective
+        memory: Anchor, params: Params, batches: Iterable[Batch[jax.Array]], objective: Objective
     ) -> Anchor:
         return Anchor(params, blend(memory.fisher, estimate(params, batches, objective)))
 
