@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import grain
 import jax
@@ -38,7 +37,8 @@ from magmax_jax.training import (
 )
 
 
-class EvaluationSet(NamedTuple):
+@dataclass(frozen=True)
+class EvaluationSet:
     """Images that models are tried on.
 
     Attributes:
@@ -50,10 +50,12 @@ class EvaluationSet(NamedTuple):
 
     scenario: Scenario
     evaluate: Evaluate
-    batches: Iterable[Batch]
+    batches: Iterable[Batch[np.ndarray]]
     num_batches: int
 
-    def count(self, models: Sequence[Params], progress: Progress, shown: str) -> list[Counts]:
+    def count(
+        self, models: Sequence[Params], progress: Progress, shown: str
+    ) -> list[Counts[np.ndarray]]:
         """What each model makes of the images, which are read once for all."""
         batches = progress.evaluating(shown, self.batches, self.num_batches)
         return self.evaluate(models, batches)
@@ -91,7 +93,7 @@ class RunParts:
             self.config, self.scenario, self.preprocessing.size, self.layout, indices
         )
         count = num_batches(len(indices), self.config.eval_batch_size)
-        return self.test._replace(batches=batches, num_batches=count)
+        return replace(self.test, batches=batches, num_batches=count)
 
     def validation(self) -> EvaluationSet | None:
         """On the images that the tasks hold out; None where they hold out none."""
@@ -113,18 +115,19 @@ class RunParts:
     def objective(self, task: int) -> Objective:
         """What distinguishes the task, on the devices."""
         steps = self.steps(task)
-        return self.layout.replicate(
-            Objective(
-                head=self.head,
-                classes=self.scenario.class_mask(self.tasks[task - 1]),
-                heads=self.scenario.head_of,
-                warmup=np.int32(warmup_steps(self.config.train, steps)),
-                steps=np.int32(steps),
-                key=self._key(task),
-            )
+        on_devices = self.layout.replicate(
+            {
+                "head": self.head,
+                "classes": self.scenario.class_mask(self.tasks[task - 1]),
+                "heads": self.scenario.head_of,
+                "warmup": np.int32(warmup_steps(self.config.train, steps)),
+                "steps": np.int32(steps),
+                "key": self._key(task),
+            }
         )
+        return Objective(**on_devices)
 
-    def train_batches(self, task: int, epochs: int) -> grain.IterDataset[Batch]:
+    def train_batches(self, task: int, epochs: int) -> grain.IterDataset[Batch[np.ndarray]]:
         """`epochs` passes over the task's training images, on the host."""
         recipe = self.config.train
         return train_batches(
@@ -203,7 +206,7 @@ def _test_batches(
     size: int,
     layout: Layout,
     indices: np.ndarray | None = None,
-) -> Iterable[Batch]:
+) -> Iterable[Batch[np.ndarray]]:
     """Of all test images, or of those at `indices`.
 
     In memory between evaluations when they are small, as the batches that they are shown in: each
@@ -220,7 +223,8 @@ def _test_batches(
         layout.rows(config.eval_batch_size),
     )
     test = scenario.test
-    height, width = test.image_shape if untouched(test.image_shape, size) else (size, size)
+    shape = test.image_shape
+    height, width = shape if untouched(shape, size) else (size, size)
     small = 3 * height * width * len(indices) <= CACHED_BYTES
     there = isinstance(test.images, np.ndarray)  # is in memory already
     return list(batches) if small and not there else batches

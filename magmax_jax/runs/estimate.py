@@ -4,17 +4,19 @@ Steps come from the data where it can be read, else from the catalogue's sizes; 
 and floating-point operations from the shape of the model, whose weights are not touched.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from magmax_jax.config import ExperimentConfig, ScenarioConfig
 from magmax_jax.data import Preprocessing, num_batches
 from magmax_jax.data.catalogue import find
+from magmax_jax.data.data_set import DataSet
 from magmax_jax.data.published import published_domains
 from magmax_jax.errors import UserError
 from magmax_jax.models import ModelShape, abstract_model, known_shape
 from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.runs import state
-from magmax_jax.runs.merge_specs import num_models, parse_merges
+from magmax_jax.runs.merge_specs import Merge, num_models, parse_merges
 from magmax_jax.scenarios import at_once, build_scenario, members_of
 from magmax_jax.sharding import one_device
 from magmax_jax.training import build_regularizer, check_method, make_trainer
@@ -85,13 +87,22 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
     merges = parse_merges(config)
     evaluated = data.test * (1 + num_models(config) * len(tasks))
     shape, unknown = known_shape(config.model.source, config.model.image_size)
-    counted = None, None
+    nbytes: int | None = None
+    flops: float | None = None
     if shape is not None:
-        counted = (
-            _nbytes(config, shape, merges, data.classes, len(tasks)),
-            _flops(config, shape, images, sum(task.images for task in tasks), evaluated),
-        )
-    return Estimate(len(tasks), steps, images, evaluated, *counted, data.inexact, unknown)
+        nbytes = _nbytes(config, shape, merges, data.classes, len(tasks))
+        once = sum(task.images for task in tasks)
+        flops = _flops(config, shape, images, once, evaluated)
+    return Estimate(
+        tasks=len(tasks),
+        steps=steps,
+        images=images,
+        evaluated=evaluated,
+        nbytes=nbytes,
+        flops=flops,
+        inexact=data.inexact,
+        unknown=unknown,
+    )
 
 
 def data_size(config: ScenarioConfig, seed: int) -> DataSize:
@@ -100,15 +111,16 @@ def data_size(config: ScenarioConfig, seed: int) -> DataSize:
     Raises:
       UserError: it cannot be read, and is in no catalogue.
     """
-    known = [find(member.dataset) for member in members_of(config)]
-    sized = all(data and data.has_sizes for data in known)
+    members = members_of(config)
+    known = [data for member in members if (data := find(member.dataset)) and data.has_sizes]
+    sized = len(known) == len(members)
     if sized and sum(data.train_size for data in known) > READ_AT_MOST:
-        return _catalogued(config, "too many images to look through")
+        return _catalogued(config, known, "too many images to look through")
     try:
         scenario = build_scenario(config, seed)
     except UserError as error:
         if sized:
-            return _catalogued(config, str(error))
+            return _catalogued(config, known, str(error))
         raise
     tasks = tuple(TaskSize(len(task.train), task.epochs) for task in scenario.tasks)
     classes = len({int(label) for task in scenario.tasks for label in task.classes})
@@ -128,7 +140,13 @@ def _flops(
     return shape.forward_flops() * (passes * images + spec.passes_per_task * once + evaluated)
 
 
-def _nbytes(config: ExperimentConfig, shape: ModelShape, merges, classes: int, tasks: int) -> int:
+def _nbytes(
+    config: ExperimentConfig,
+    shape: ModelShape,
+    merges: dict[str, Merge],
+    classes: int,
+    tasks: int,
+) -> int:
     tower, theta = abstract_model(shape).image_tower(config.model.dtype)
     preprocessing, layout = Preprocessing(shape.image_size), one_device()
     regularizer = build_regularizer(config.method, tower, preprocessing, classes, layout)
@@ -146,11 +164,10 @@ def _learned(config: ExperimentConfig, tasks: tuple[TaskSize, ...]) -> tuple[Tas
     return (TaskSize(sum(t.images * n for t, n in zip(tasks, times, strict=True)), common),)
 
 
-def _catalogued(config: ScenarioConfig, reason: str) -> DataSize:
+def _catalogued(config: ScenarioConfig, known: Sequence[DataSet], reason: str) -> DataSize:
     """As if every class, and every domain, had as many images as the others."""
     tasks, tests, classes = [], 0, 0
-    for member in members_of(config):
-        data = find(member.dataset)
+    for member, data in zip(members_of(config), known, strict=True):
         domains = len(published_domains(member.dataset)) or 1
         train, test = (
             min(size, (config.limit_per_class or size) * data.classes * domains)

@@ -22,7 +22,7 @@ class Progress(Protocol):
 
     def training(
         self, name: str, steps: int, images: int, first: int = 0
-    ) -> AbstractContextManager[Callable[[int, Metrics], None]]:
+    ) -> AbstractContextManager[Callable[[int, Metrics[float]], None]]:
         """Reports training from step `first` to `steps`; yields what each step's metrics go to."""
         ...
 
@@ -40,7 +40,7 @@ class NullProgress(Progress):
     @contextmanager
     def training(
         self, name: str, steps: int, images: int, first: int = 0
-    ) -> Iterator[Callable[[int, Metrics], None]]:
+    ) -> Iterator[Callable[[int, Metrics[float]], None]]:
         yield lambda step, metrics: None
 
     def evaluating(self, name: str, batches: Iterable[Item], total: int) -> Iterable[Item]:
@@ -59,12 +59,12 @@ class TerminalProgress(Progress):
     @contextmanager
     def training(
         self, name: str, steps: int, images: int, first: int = 0
-    ) -> Iterator[Callable[[int, Metrics], None]]:
+    ) -> Iterator[Callable[[int, Metrics[float]], None]]:
         began, mean = 0.0, 0.0
         with self._bar(transient=False) as bar:
             task = bar.add_task(name, total=steps, completed=first, facts="compiling")
 
-            def on_step(step: int, metrics: Metrics) -> None:
+            def on_step(step: int, metrics: Metrics[float]) -> None:
                 nonlocal began, mean
                 if step == first:  # the clock starts when the first step is done: it compiles
                     began, mean = time.perf_counter(), metrics.loss

@@ -6,6 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from magmax_jax.config import ExperimentConfig, SweepConfig
 from magmax_jax.errors import UserError
@@ -141,7 +142,7 @@ def describe(rows: Sequence[Row], apart: bool) -> Iterator[str]:
             continue
         seen = validated[model]
         yield (
-            f"{model}: scale {seen.scale:g} is best on {seen.count:,} validation images "
+            f"{model}: scale {seen.scale:g} is best on {seen.images:,} validation images "
             f"({seen.accuracy:.1%}, {measure}); "
             f"{tested[model, seen.scale].accuracy:.1%} on the test images"
         )
@@ -153,17 +154,18 @@ class _Found(NamedTuple):
     model: str
     scale: float
     accuracy: float
-    count: int
+    images: int
 
 
 def _found(rows: Sequence[Row], split: str, apart: bool) -> Iterator[_Found]:
     """By ascending scale."""
     groups: dict[tuple[str, float], list[Row]] = {}
     protocol = "aware" if apart else "agnostic"
-    for row in sorted(rows, key=lambda row: row.scale):
-        if (row.split, row.protocol, row.group != "all") == (split, protocol, apart):
+    for row in rows:
+        wanted = (row.split, row.protocol, row.group != "all") == (split, protocol, apart)
+        if wanted and row.scale is not None:
             groups.setdefault((row.model, row.scale), []).append(row)
-    for (model, scale), parts in groups.items():
+    for (model, scale), parts in sorted(groups.items(), key=lambda item: item[0][1]):
         mean = sum(row.accuracy for row in parts) / len(parts)
         yield _Found(model, scale, mean, sum(row.count for row in parts))
 
@@ -189,7 +191,7 @@ def _count(
     trial: EvaluationSet,
     progress: Progress,
     name: str,
-) -> list[Counts]:
+) -> list[Counts[np.ndarray]]:
     """Of the models at every scale. Where all do not fit into memory, half of them are tried."""
     while True:
         at_once = min(at_once, len(scales))
@@ -209,7 +211,7 @@ def _passes(
     trial: EvaluationSet,
     progress: Progress,
     name: str,
-) -> Iterator[Counts]:
+) -> Iterator[Counts[np.ndarray]]:
     """Goes through the images as often as it must, so many scales at a time."""
     for start in range(0, len(scales), at_once):
         some = scales[start : start + at_once]

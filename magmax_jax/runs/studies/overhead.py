@@ -2,9 +2,10 @@
 
 import inspect
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from magmax_jax.analysis import measure
 from magmax_jax.config import MethodConfig
 from magmax_jax.merging import MergeRule, apply_task_vector, rules
+from magmax_jax.merging.rule import State
 from magmax_jax.merging.task_vectors import PyTree, tree_bytes
 from magmax_jax.registry import REGULARIZERS
 from magmax_jax.runs.studies.subject import Record, Subject
@@ -91,7 +93,7 @@ def _rules(subject: Subject) -> Iterator[Record]:
 
 def _rule(name: str, tasks: int) -> MergeRule:
     """With a one for each task where the rule needs values and has no default for them."""
-    needed = {
+    needed: dict[str, Any] = {
         option: (1.0,) * tasks
         for option, default in rules.options(name).items()
         if default is inspect.Parameter.empty and rules.takes_several(name, option)
@@ -111,7 +113,7 @@ def _task_vectors(rule: MergeRule, theta_0: Params, count: int) -> Iterator[PyTr
         yield rules.Informed(tau, jax.tree.map(jnp.ones_like, tau)) if rule.needs_fisher else tau
 
 
-def _merge(rule: MergeRule, theta_0: Params):
+def _merge(rule: MergeRule, theta_0: Params) -> Callable[[State], Params]:
     return jax.jit(lambda state: apply_task_vector(theta_0, rule.finalize(state), 0.5))
 
 
