@@ -55,7 +55,8 @@ class Group:
         Joint training is a model of its own, and the pretrained model, which is the same in most
         runs, comes once, of the run `pretrained`.
         """
-        found, pretrained = [], []
+        found: list[tuple[str, str, History]] = []
+        pretrained: list[np.ndarray] = []
         for run in self.runs:
             for label, history in run.histories(protocol).items():
                 if label == ZERO_SHOT:
@@ -85,8 +86,8 @@ def grouped(runs: Sequence[Run], program: Program = MAGMAX) -> list[Group]:
         found.setdefault(_scenario(run), []).append(run)
     groups = []
     for members in found.values():
-        named = zip(members, short_names([run.config for run in members]), strict=True)
-        named = [replace(run, name=name) for run, name in named]
+        names = short_names([run.config for run in members])
+        named = [replace(run, name=name) for run, name in zip(members, names, strict=True)]
         groups.append(Group(_title(members), named, program))
     titles = [group.title for group in groups]
     return [
