@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     from magmax_jax.cli.prepare_bars import Bars
     from magmax_jax.data.prepare.prepare import Options, known, prepare
 
-    data_dir = chosen.data_dir and str(chosen.data_dir.expanduser())
+    data_dir = str(chosen.data_dir.expanduser()) if chosen.data_dir else None
     for name in names:
         known(name, data_dir)
     options = Options(
@@ -61,7 +62,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     )
     display, failed = Bars(), {}
     for name in names:
-        code = _attempt(lambda name=name: prepare(name, options, display), program)
+        code = _attempt(partial(prepare, name, options, display), program)
         if code == 130:
             raise SystemExit(130)  # its sentence is told already
         if code:
