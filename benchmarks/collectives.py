@@ -5,7 +5,7 @@ The text is what `jax.stages.Compiled.as_text()` gives, or a file that `--xla_du
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -14,10 +14,9 @@ KINDS = (
     "collective-broadcast", "ragged-all-to-all",
 )  # fmt: skip
 
-_BITS = {"pred": 8, "token": 0, "opaque": 0}
 _HEADER = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) (?:\(.*)?\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<rest>.*)$")
-_CALLED = re.compile(r"(body|condition|calls|to_apply|\w+_computations?)=(\{[^}]*\}|%?[\w.\-]+)")
+_CALLED = re.compile(r"(?:body|condition|calls|to_apply|\w+_computations?)=(\{[^}]*\}|%?[\w.\-]+)")
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,7 @@ class Collective:
       nbytes: of the whole: what is reduced, what is gathered, what is scattered or exchanged.
       group: devices that take part together.
       times: how often a run executes it.
-      where: the operation that it comes from, as JAX names it, or that calls it; of combined ones,
-        all.
+      where: the operation that it comes from, as JAX names it, or that calls it.
     """
 
     kind: str
@@ -47,18 +45,10 @@ class Collective:
         (n - 1) / n B       all-gather, reduce-scatter, all-to-all
         B                   those from one device to another
         """
-        if self.kind == "all-reduce":
-            return 2 * (self.group - 1) / self.group * self.nbytes
         if self.kind.startswith("collective"):
             return self.nbytes
-        return (self.group - 1) / self.group * self.nbytes
-
-    @property
-    def phase(self) -> str:
-        """Of a training step: "backward", "forward", or "update", which is all else."""
-        if "transpose(" in self.where:
-            return "backward"
-        return "forward" if "jvp(" in self.where else "update"
+        passes = 2 if self.kind == "all-reduce" else 1
+        return passes * (self.group - 1) / self.group * self.nbytes
 
 
 class Sum(NamedTuple):
@@ -73,33 +63,36 @@ class Sum(NamedTuple):
 
 def summed(found: Iterable[Collective]) -> list[Sum]:
     """By kind and group, the most bytes first."""
-    found = list(found)
-    sums = []
-    for kind, group in dict.fromkeys((one.kind, one.group) for one in found):
-        same = [one for one in found if (one.kind, one.group) == (kind, group)]
-        totals = (sum(one.times * size(one) for one in same) for size in _SIZES)
-        sums.append(Sum(kind, group, sum(one.times for one in same), *totals))
-    return sorted(sums, key=lambda one: -one.nbytes)
-
-
-_SIZES = (lambda one: one.nbytes, lambda one: one.wire)
+    sums: dict[tuple[str, int], Sum] = {}
+    for one in found:
+        kind, group = key = one.kind, one.group
+        *_, times, nbytes, wire = sums.get(key, Sum(kind, group, 0, 0, 0.0))
+        nbytes, wire = nbytes + one.times * one.nbytes, wire + one.times * one.wire
+        sums[key] = Sum(kind, group, times + one.times, nbytes, wire)
+    return sorted(sums.values(), key=lambda one: -one.nbytes)
 
 
 class _Instruction(NamedTuple):
+    """`rest` is the text from the operands on."""
+
     name: str
     shape: str
     opcode: str
     rest: str
-    """From the operands on."""
+
+    @property
+    def where(self) -> str:
+        found = re.search(r'op_name="([^"]*)"', self.rest)
+        return found[1] if found else ""
 
 
 def collectives(text: str) -> list[Collective]:
     """Every collective that a run executes, in no particular order.
 
-    A loop's count for as often as it runs, which the compiler notes, or its condition says, which
-    is taken to count from 0 by ones. Of a conditional, all branches count. TPUs' programs show a
-    gather once for each computation that runs beside it, by one channel, which counts once, and a
-    reduce-scatter as an all-reduce in a computation named for what it is.
+    One in a loop counts as often as the loop runs, which the compiler notes, or its condition says,
+    which is taken to count from 0 by ones. Of a conditional, all branches count. TPUs' programs
+    show a gather once for each computation that runs beside it, by one channel, which counts once,
+    and a reduce-scatter as an all-reduce in a computation named for what it is.
 
     Raises:
       ValueError: how often one is executed, how large it is, or among how many, cannot be read.
@@ -122,12 +115,11 @@ def collectives(text: str) -> list[Collective]:
                 key = (channel[1], collective) if channel else (name, place, len(found))
                 found[key] = collective
             elif not one.opcode.endswith(("-done", "-update")):
-                inner = times
-                if one.opcode == "while":
-                    runs = _trips(one, computations)
-                    inner = None if runs is None or times is None else times * runs
-                for called in _called(one.rest):
-                    walk(called, inner, _where(one) or where)
+                runs = _trips(one, computations) if one.opcode == "while" else 1
+                inner = None if runs is None or times is None else times * runs
+                for names in _CALLED.findall(one.rest):
+                    for called in names.strip("{}").split(","):
+                        walk(called.strip().removeprefix("%"), inner, one.where or where)
 
     walk(entry, 1, "")
     return list(found.values())
@@ -141,7 +133,8 @@ def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:
             current = computations.setdefault(header["name"], [])
             entry = header["name"] if header["entry"] else entry
         elif current is not None and (match := _INSTRUCTION.match(line)):
-            shape, after = _split_shape(match["rest"])
+            # `(f32[2]{0}, s32[]) while(...)`: the shape ends at the first space outside brackets.
+            shape, after = _split(match["rest"], " ")
             if opcode := re.match(r"[\w\-]+(?=\()", after):
                 current.append(_Instruction(match["name"], shape, opcode[0], after[opcode.end() :]))
     if entry is None:
@@ -149,21 +142,14 @@ def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:
     return computations, entry
 
 
-def _split_shape(text: str) -> tuple[str, str]:
-    """`(f32[2]{0}, s32[]) while(...)` -> the shape, and what follows it."""
+def _split(text: str, separator: str) -> tuple[str, str]:
+    """Before and after the first separator outside brackets."""
     depth = 0
     for place, letter in enumerate(text):
-        depth += (letter in "({[") - (letter in ")}]")
-        if letter == " " and depth == 0:
+        if letter == separator and depth == 0:
             return text[:place], text[place + 1 :]
+        depth += (letter in "({[") - (letter in ")}]")
     return text, ""
-
-
-def _called(rest: str) -> Iterator[str]:
-    """Names of the computations that an instruction runs."""
-    for _, names in _CALLED.findall(rest):
-        for name in names.strip("{}").split(","):
-            yield name.strip().removeprefix("%")
 
 
 def _trips(loop: _Instruction, computations: dict[str, list[_Instruction]]) -> int | None:
@@ -178,18 +164,13 @@ def _trips(loop: _Instruction, computations: dict[str, list[_Instruction]]) -> i
     return None
 
 
-def _where(one: _Instruction) -> str:
-    found = re.search(r'op_name="([^"]*)"', one.rest)
-    return found[1] if found else ""
-
-
 def _collective(kind: str, one: _Instruction, times: int, devices: int, where: str) -> Collective:
     shape = one.shape
     if one.opcode.endswith("-start") and kind != "all-reduce":  # (operands, results, ...)
-        shape = _elements(shape)[1]
+        shape, _ = _split(_split(shape[1:-1], ",")[1], ",")
     group = devices if kind.startswith("collective") else _group(one, devices)
     nbytes = _nbytes(shape) * (group if kind == "reduce-scatter" else 1)
-    return Collective(kind, nbytes, group, times, _where(one) or where)
+    return Collective(kind, nbytes, group, times, one.where or where)
 
 
 def _group(one: _Instruction, devices: int) -> int:
@@ -204,28 +185,18 @@ def _group(one: _Instruction, devices: int) -> int:
         return int(iota[1])
     mesh = re.match(r"mesh\[([^\]]*)\](?:, device_ids=\(.*?\)\))? \{([^}]*)\}", text)
     if mesh is None:
-        raise ValueError(f"{one.name}: cannot read {groups[0][:80]}")
+        raise ValueError(f"{one.name}: cannot read {text[:80]}")
     sizes = dict(re.findall(r"'([^']+)'=(\d+)", mesh[1]))
     axes = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", mesh[2])  # a part of an axis has its own size
     return math.prod(int(part or sizes[name]) for name, part in axes)
-
-
-def _elements(shape: str) -> Sequence[str]:
-    """Of a tuple's shape, those of its elements."""
-    elements, depth, start = [], 0, 1
-    for place, letter in enumerate(shape):
-        depth += (letter in "({[") - (letter in ")}]")
-        if (letter == "," and depth == 1) or (letter == ")" and depth == 0):
-            elements.append(shape[start:place])
-            start = place + 1
-    return elements
 
 
 def _nbytes(shape: str) -> int:
     """Of all arrays in a shape."""
     total = 0
     for dtype, sizes in re.findall(r"([a-z]\w*)\[([\d,<=]*)\]", shape):
-        bits = _BITS.get(dtype) if dtype in _BITS else int(re.match(r"[a-z]+(\d+)", dtype)[1])
+        bits = re.match(r"[a-z]+(\d+)", dtype)
+        bits = int(bits[1]) if bits else {"pred": 8, "token": 0, "opaque": 0}[dtype]
         entries = math.prod(int(size.lstrip("<=")) for size in sizes.split(",") if size)
         total += -(-bits * entries // 8)
     return total

@@ -1,99 +1,247 @@
-"""Who merges: one command each, for the same files."""
+"""One protocol for everything that is timed side by side: contenders that take turns.
 
+A contender is a process of its own. One that is `Served` is prepared once and then timed call by
+call, so that neither imports nor compilation are in its seconds. One that is `Whole` is started and
+runs to its end in every call. Turns are round robin: what drifts on the machine drifts for all.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import select
+import statistics
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.peers.arguments import WEIGHTS
+from benchmarks.serving import Facts
+from benchmarks.watching import kill, watch
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
-@dataclass(frozen=True)
-class Job:
-    """theta_0, theta_1 ... theta_N and where the merged model goes, all directories."""
-
-    pretrained: Path
-    finetuned: Sequence[Path]
-    output: Path
-
-    @property
-    def flags(self) -> list[str]:
-        names = map(str, self.finetuned)
-        return [
-            *("--pretrained", str(self.pretrained)),
-            *("--finetuned", *names),
-            *("--output", str(self.output)),
-        ]
-
-
-@dataclass(frozen=True)
+@dataclass(kw_only=True)
 class Contender:
-    """A way of merging."""
+    """What can be timed; a context that leaves no process behind.
+
+    Attributes:
+      labels: what tells it from others of the same name, e.g. its batch size.
+      python: of the environment in which it runs.
+      needs: the module without which it is absent; None if it needs none.
+      variables: of its environment, beside `environment()`.
+      limit: seconds that a call, the preparation or the end may take.
+      calls: one record for each call that counts, with its `seconds`.
+      facts: what it reported of itself, before and after.
+      failure: why it took no further part, e.g. "> 1800 s" or "failed: " and the last line that it
+        wrote to stderr; None if all went well.
+    """
 
     name: str
-    command: Callable[[Job], list[str]]
-    ours: str
-    """Ours that does the same work: what its seconds and its output are compared with."""
+    labels: Mapping[str, object] = field(default_factory=dict)
+    python: Path | str = sys.executable
     needs: str | None = None
-    """The module without which it is absent, None for ours and those that need nothing."""
-    merges: bool = True
-    """Whether its output is a merged model."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    limit: float = 1800.0
+    calls: list[Facts] = field(default_factory=list, init=False)
+    facts: Facts = field(default_factory=dict, init=False)
+    failure: str | None = field(default=None, init=False)
+
+    @property
+    def seconds(self) -> list[float]:
+        return [call["seconds"] for call in self.calls]
+
+    def median(self, part: str = "seconds") -> float:
+        """Of one entry of the calls' records."""
+        return statistics.median(call[part] for call in self.calls)
+
+    def __enter__(self) -> "Contender":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
+    def warm(self, first: bool, alone: bool) -> None:
+        """Makes ready for a call, so that it takes as long as any other.
+
+        Args:
+          first: whether this is its first turn.
+          alone: whether it takes turns with nobody.
+        """
+
+    def call(self) -> bool:
+        """Makes a call if it still takes part; returns whether a record was added."""
+        raise NotImplementedError
 
 
-def contenders(peers: Path) -> list[Contender]:
-    """All of them.
+@dataclass(kw_only=True)
+class Served(Contender):
+    """A function that `benchmarks.serving` runs.
+
+    Attributes:
+      function: MODULE:FUNCTION.
+      settings: that it is given; JSON.
+    """
+
+    function: str
+    settings: Facts
+
+    def __enter__(self) -> "Served":
+        self._log = tempfile.TemporaryFile("w+")
+        # torch would find compiled code of another contender in the directory that they share.
+        self._folder = tempfile.TemporaryDirectory()
+        variables = {"TORCHINDUCTOR_CACHE_DIR": self._folder.name, **self.variables}
+        command = [str(self.python), "-m", "benchmarks.serving", self.function]
+        self._process = subprocess.Popen(
+            [*command, json.dumps(self.settings)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self._log, text=True, cwd=ROOT, env=environment(**variables),
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            self.facts |= self._answer()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def warm(self, first: bool, alone: bool) -> None:
+        """A call that does not count: a process that waited for others pays for memory that the
+        system has taken back since."""
+        if (first or not alone) and self.call():
+            self.calls.pop()
+
+    def call(self) -> bool:
+        if self.failure:
+            return False
+        with contextlib.suppress(BrokenPipeError):  # it has ended; its answer will say why
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+        answer = self._answer()
+        self.calls += [answer] if answer else []
+        return bool(answer)
+
+    def __exit__(self, *raised: object) -> None:
+        try:
+            if self.failure is None and raised[0] is None:
+                self._process.stdin.close()
+                self.facts |= self._answer()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        kill(self._process)
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            with contextlib.suppress(BrokenPipeError):  # a request that it never read
+                stream.close()
+        self._folder.cleanup()
+
+    def _answer(self) -> Facts:
+        """The next line that it answers; {} once it has failed."""
+        # Each answer is one line and is waited for, so nothing is buffered here already.
+        if select.select([self._process.stdout], [], [], self.limit)[0]:
+            line = self._process.stdout.readline()
+            with contextlib.suppress(json.JSONDecodeError):
+                return json.loads(line)
+            code = None if line else self._process.wait()
+            self._log.seek(0)
+            said = last_line(self._log.read()) or f"exit status {code} without a message"
+            self.failure = f"failed: {f'it answered {line.strip()[:80]!r}' if line else said}"
+        else:
+            self.failure = f"> {self.limit:g} s"
+        kill(self._process)
+        return {}
+
+
+@dataclass(kw_only=True)
+class Whole(Contender):
+    """A program that is timed from its start until it is gone.
+
+    Attributes:
+      command: what is started.
+      memory: bytes of private memory that its processes may take together.
+      once_over: seconds; one call that takes longer is the only one.
+      before: is called before each call, untimed.
+      unheeded: whether a first call does not count, so that its files are in memory.
+      files: by name; the seconds until each had something in it are among the record, as `reached`.
+    """
+
+    command: Sequence[str]
+    memory: float = float("inf")
+    once_over: float = float("inf")
+    before: Callable[[], object] = lambda: None
+    unheeded: bool = False
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    def warm(self, first: bool, alone: bool) -> None:
+        if first and self.unheeded and self.call():
+            self.calls.pop()
+
+    def call(self) -> bool:
+        if self.failure or any(seconds > self.once_over for seconds in self.seconds):
+            return False
+        self.before()
+        with tempfile.TemporaryFile("w+") as log:
+            process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                cwd=ROOT, env=environment(**self.variables), start_new_session=True,
+            )  # fmt: skip
+            seen = watch(process, self.memory, self.limit, self.files)
+            log.seek(0)
+            said = last_line(log.read())
+        self.failure = seen.exceeded
+        if not seen.exceeded and process.returncode:
+            said = said or f"exit status {process.returncode} without a message"
+            self.failure = f"failed: {said}"
+        self.calls.append({name: value for name, value in vars(seen).items() if name != "exceeded"})
+        return True
+
+
+def take_turns(
+    contenders: Sequence[Contender],
+    repeats: int,
+    told: Callable[[Contender], object] = lambda contender: None,
+) -> None:
+    """Prepares all, then calls each `repeats` times, round robin; 0 repeats only warm.
+
+    One whose module cannot be imported takes no part; its failure says so.
 
     Args:
-      peers: the python in whose environment the peers are installed.
+      told: is called after each call that counts.
     """
+    for one in contenders:
+        if one.needs and (why := why_absent(str(one.python), one.needs)):
+            one.failure = f"absent: {why}"
+    with contextlib.ExitStack() as stack:
+        present = [stack.enter_context(one) for one in contenders if not one.failure]
+        for repeat in range(max(repeats, 1)):
+            for one in present:
+                one.warm(first=repeat == 0, alone=len(present) == 1)
+                if repeats and one.call():
+                    told(one)
+
+
+@functools.cache
+def why_absent(python: str, module: str) -> str | None:
+    """The error with which importing a module ends there, None if it can be imported."""
+    command = [python, "-c", f"import {module}"]
+    shown = subprocess.run(command, capture_output=True, text=True, env=environment())
+    return (last_line(shown.stderr) or "no message") if shown.returncode else None
+
+
+def last_line(text: str) -> str:
+    """The last line with anything in it, where a traceback names the error, or ""."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """A child's: this working tree can be imported, no hub is asked for anything, and JAX takes
+    only the memory that it needs, so that others have room beside it."""
     ours = {
-        "max_magnitude": ["--rule", "max_magnitude"],
-        "max_magnitude, no checksums": ["--rule", "max_magnitude", "--no-checksums"],
-        "average": ["--rule", "average"],
-        "ties": ["--rule", "ties"],
-        "ties, trimmed per tensor": [
-            *("--rule", "ties"),
-            *("--options", "threshold=per_tensor", "majority=1"),
-        ],
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }
-    official = ("official", "official", "safetensors.torch")
-    fusion_bench = ("fusion_bench", "fusion_bench_magmax", "fusion_bench.method")
-    mergekit = ("mergekit", "mergekit_merge", "mergekit.scripts.merge_raw_pytorch")
-    theirs = [
-        (*official, "max_magnitude", "max_magnitude"),
-        (*official, "average", "average"),
-        (*official, "ties", "ties"),
-        (*fusion_bench, "max_magnitude", "max_magnitude"),
-        (*mergekit, "average", "average"),
-        (*mergekit, "ties", "ties, trimmed per tensor"),
-    ]
-    return [
-        *(_ours(name, flags) for name, flags in ours.items()),
-        *(
-            Contender(f"{who}: {same}", _peer(peers, module, rule), f"ours: {same}", needs)
-            for who, module, needs, rule, same in theirs
-        ),
-        Contender("limit: cat", _cat, "ours: max_magnitude", merges=False),
-        Contender(
-            "limit: read and write",
-            _peer(Path(sys.executable), "copy_files", "copy"),
-            "ours: max_magnitude",
-            merges=False,
-        ),
-    ]
-
-
-def _ours(name: str, flags: list[str]) -> Contender:
-    start = [sys.executable, "-m", "magmax_jax", "merge"]
-    same = f"ours: {name.removesuffix(', no checksums')}"
-    return Contender(f"ours: {name}", lambda job: [*start, *flags, *job.flags], ours=same)
-
-
-def _peer(python: Path, module: str, rule: str) -> Callable[[Job], list[str]]:
-    start = [str(python), "-m", f"benchmarks.peers.{module}", "--rule", rule]
-    return lambda job: [*start, *job.flags]
-
-
-def _cat(job: Job) -> list[str]:
-    files = [str(path / WEIGHTS) for path in (job.pretrained, *job.finetuned)]
-    return ["sh", "-c", 'exec cat "$@" > /dev/null', "cat", *files]
+    return os.environ | ours | more

@@ -1,170 +1,179 @@
-"""Reading images against learning from them: images a second of a worker and of a training step.
+"""Reading images against learning from them: how many workers keep up with a training step.
 
 python -m benchmarks.input --output input.md
 """
 
+import io
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import jax
 import numpy as np
-import tyro
+from PIL import Image
 
-from benchmarks.choosing import check_positive
-from benchmarks.machine import machine, told_versions
-from benchmarks.output import Output
-from benchmarks.pictures import KINDS, Kind
-from benchmarks.shapes import SIZES
-from benchmarks.tables import markdown
-from benchmarks.workloads import training
-from magmax_jax.cli.presets import TINY_CLIP
-from magmax_jax.data import Batch, Source, train_batches
-from magmax_jax.errors import exit_code
-from magmax_jax.models import CLIP
+from benchmarks.flags import Flags, command
+from benchmarks.machine import describe
+from benchmarks.tables import Output, table
+from magmax_jax.data import Source, train_batches
+from magmax_jax.data.pipeline.memory_cache import cached
+from magmax_jax.data.readers.folder import ImageFiles
+from magmax_jax.data.readers.tfds import Records
 
 READERS = {"1 thread": (0, 1), "2 threads": (0, 2), "1 process": (1, 1), "2 processes": (2, 1)}
 """Worker processes, and threads of each (or of this one)."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Times reading images of several kinds, and the training steps that wait for them."""
+class Settings(Flags):
+    """Times reading images of several kinds, for the training steps that wait for them."""
 
-    source: tuple[Literal["cached", "records", "middle", "whole", "large"], ...] = tuple(KINDS)
+    source: tuple[Literal["cached", "records", "middle", "large"], ...] = (
+        "cached", "records", "middle", "large",
+    )  # fmt: skip
     """Kinds of images that are read."""
-    model: tuple[str, ...] = (TINY_CLIP,)
-    """CLIPs whose training step is timed here: directories or hub ids."""
-    batch_size: int = 64
-    """Of the training step."""
-    flops: float = 4e14
-    """Floating-point operations a second for which ViT-B/16's step is computed."""
-    repeats: int = 5
-    """Of every measurement, whose median is told."""
+    small: int = 5000
+    """Images of 32 x 32: as many as a task of CIFAR-100 has. Grain's shuffling takes longer over
+    fewer, 40 us an image over 500."""
+    photographs: int = 48
+    """JPEGs of each kind; epochs follow one another."""
+    needed: float = 3796.0
+    """Images a second that training takes, as `benchmarks.train` measures them (default: computed
+    for ViT-B/16 at 224 px, 105 GFLOP an image at 4e14 a second)."""
     seconds: float = 1.0
     """Each repeat of reading takes at least this long."""
-    seed: int = 0
-    output: Path | None = None
-    """File for the tables; every single rate goes into a .jsonl beside it."""
 
 
-class Rate(NamedTuple):
-    """Images a second of one thing, every time it was measured."""
+class Kind(NamedTuple):
+    """One kind of data: `make` takes a folder, `size` is the model's in pixels, and batches are
+    small where images are large, so that one is not a long time. Cached images are read by threads,
+    others by `processes` too."""
 
     name: str
-    reader: str
-    rates: list[float]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.rates)
+    make: Callable[[Settings, Path], Source]
+    size: int
+    batch_size: int
+    processes: bool = True
 
 
-def read(settings: Settings, kind: Kind, source: Source, reader: str) -> Rate:
-    """Once processes have started and the first batch is there."""
+def picture(random: np.random.Generator, height: int, width: int) -> Image.Image:
+    """Noise with the spectrum of photographs, 1 over the frequency, mostly grey: it compresses as
+    they do."""
+    down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
+    frequency = np.hypot(down, across)
+    frequency[0, 0] = np.inf  # no mean
+    shape = (4, *frequency.shape)
+    waves = random.standard_normal(shape) + 1j * random.standard_normal(shape)
+    grey, *colours = np.fft.irfft2(waves / frequency, (height, width))
+    pixels = np.stack(colours, -1) / 4 + grey[..., None]
+    pixels = 128 + 50 * pixels / pixels.std()
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def small_records(settings: Settings, folder: Path) -> Source:
+    """PNGs of 32 x 32, as TFDS keeps CIFAR; in memory, for only the decoding is asked about."""
+    random, n, records = np.random.default_rng(0), settings.small, []
+    for _ in range(n):
+        buffer = io.BytesIO()
+        picture(random, 32, 32).save(buffer, "PNG")
+        records.append({"image": buffer.getvalue()})
+    images = Records("pictures", records, np.arange(n))
+    return Source(images, np.zeros(n, np.int32), ("any",), image_shape=(32, 32))
+
+
+def small_cached(settings: Settings, folder: Path) -> Source:
+    source = cached(small_records(settings, folder), 32)
+    source.images.rows(np.arange(settings.small))
+    return source
+
+
+def jpegs(least: tuple[int, int], most: tuple[int, int]) -> Callable[[Settings, Path], Source]:
+    """Files of random sizes (height, width); the most is not reached."""
+
+    def make(settings: Settings, folder: Path) -> Source:
+        random, n = np.random.default_rng(0), settings.photographs
+        paths = tuple(str(folder / f"{least[0]}-{i}.jpg") for i in range(n))
+        for path in paths:
+            picture(random, *random.integers(least, most).tolist()).save(path, quality=90)
+        return Source(ImageFiles(paths), np.zeros(n, np.int32), ("any",))
+
+    return make
+
+
+KINDS = {
+    "cached": Kind("32 x 32, cached", small_cached, 32, 128, processes=False),
+    "records": Kind("32 x 32, PNG records", small_records, 32, 128),
+    # ImageNet's and most photographs' on the web; a camera's.
+    "middle": Kind("JPEG, 320 to 480 x 400 to 600", jpegs((320, 400), (480, 600)), 224, 16),
+    "large": Kind("JPEG, 1500 x 2000", jpegs((1500, 2000), (1501, 2001)), 224, 8),
+}
+
+
+def read(settings: Settings, kind: Kind, source: Source, reader: str) -> list[float]:
+    """Images a second of every repeat, once processes have started and the first batch is there."""
     workers, threads = READERS[reader]
     forever = 1_000_000
     batches = train_batches(
-        source, np.arange(len(source)), kind.batch_size, forever, settings.seed, kind.size,
+        source, np.arange(len(source)), kind.batch_size, forever, 0, kind.size,
         workers=workers, threads=threads,
     )  # fmt: skip
-    iterator = iter(batches)
+    iterator, rates = iter(batches), []
     next(iterator)
-    rates = [_rate(iterator, settings.seconds) for _ in range(settings.repeats)]
+    for _ in range(settings.repeats):
+        images, start = 0, time.perf_counter()
+        while (taken := time.perf_counter() - start) < settings.seconds:
+            images += int(next(iterator).mask.sum())
+        rates.append(images / taken)
     iterator.close()
-    return Rate(kind.name, reader, rates)
+    return rates
 
 
-def _rate(batches: Iterator[Batch], seconds: float) -> float:
-    images, start = 0, time.perf_counter()
-    while (taken := time.perf_counter() - start) < seconds:
-        images += int(next(batches).mask.sum())
-    return images / taken
+def reading_table(medians: Mapping[str, Mapping[str, float]], needed: float) -> str:
+    """A row for every kind; last, how many of its fastest single worker keep up with `needed`.
 
+    Args:
+      medians: images a second by kind and reader.
+    """
 
-def step(settings: Settings, model: str) -> Rate:
-    """Training on one batch that is on the device already, preprocessing included."""
-    clip = CLIP.from_pretrained(model)
-    size, b = clip.config.vision.image_size, settings.batch_size
-    trainer, theta, batch, objective = training(
-        clip.config, b, "float32", tower=clip.image_tower("float32")
-    )
-    state, rates = trainer.init(theta), []
-    for _ in range(1 + settings.repeats):
-        start = time.perf_counter()
-        state, _ = jax.block_until_ready(trainer.step(state, batch, objective))
-        rates.append(b / (time.perf_counter() - start))
-    return Rate(f"{Path(model).name}, {size} px", "measured here, float32", rates[1:])
+    def shown(reader: str) -> Callable[[str], str]:
+        return lambda kind: (
+            f"{medians[kind][reader]:,.0f}" if reader in medians[kind] else "by threads"
+        )
 
+    def workers(kind: str) -> str:
+        alone = (medians[kind].get(reader, 0.0) for reader in ("1 thread", "1 process"))
+        return f"{needed / max(alone):.1f}"
 
-def computed(settings: Settings) -> Rate:
-    """ViT-B/16's step, for a device that nobody has measured here."""
-    need = 3 * SIZES["vit-b16"].model.forward_flops()
-    how = f"computed, not measured: {need / 1e9:.0f} GFLOP / {settings.flops / 1e12:g} TFLOP/s"
-    return Rate("CLIP ViT-B/16, 224 px", how, [settings.flops / need])
-
-
-def rows(readings: Sequence[Rate], needed: float) -> list[list[str]]:
-    """A row for every kind; last, how many of its fastest single worker keep up with `needed`."""
-    table = []
-    for name in dict.fromkeys(rate.name for rate in readings):
-        medians = {rate.reader: rate.median for rate in readings if rate.name == name}
-        shown = [f"{medians[r]:,.0f}" if r in medians else "by threads" for r in READERS]
-        alone = max(medians[r] for r in ("1 thread", "1 process") if r in medians)
-        table.append([name, *shown, f"{needed / alone:.1f}"])
-    return table
+    columns = {"": str} | {reader: shown(reader) for reader in READERS}
+    return table({}, columns | {"workers for the step": workers}, medians)
 
 
 def run(settings: Settings) -> None:
-    """Prints the tables, and writes them.
-
-    Raises:
-      UserError: a number is not positive.
-    """
-    check_positive(
-        {
-            "--batch-size": settings.batch_size,
-            "--flops": settings.flops,
-            "--repeats": settings.repeats,
-            "--seconds": settings.seconds,
-        }
-    )
-    before, readings = os.getloadavg()[0], []
-    with tempfile.TemporaryDirectory() as folder:
-        for kind in (KINDS[name] for name in settings.source):
-            source = kind.make(Path(folder), np.random.default_rng(settings.seed))
-            readers = [r for r, (workers, _) in READERS.items() if kind.processes or not workers]
-            readings += [read(settings, kind, source, reader) for reader in readers]
-    need = computed(settings)
-    steps = [*(step(settings, model) for model in settings.model), need]
-    found = told_versions("grain", "pillow")
-    description = machine() | {
-        "versions": found,
-        "device": jax.devices()[0].device_kind,
-        "load": f"{before:.1f} before, {os.getloadavg()[0]:.1f} at the end",
+    """Prints the table, and writes it."""
+    description = describe(None, "grain", "pillow") | {
+        "a step takes": f"{settings.needed:,.0f} images/s",
+        "load": f"{os.getloadavg()[0]:.1f} before",
         "repeats": f"{settings.repeats} of at least {settings.seconds:g} s",
     }
-    output = Output(settings.output, description)
-    for rate in (*readings, *steps):
-        output.record(rate._asdict())
+    output, medians = Output(settings.output, description), {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in (KINDS[name] for name in settings.source):
+            source, medians[kind.name] = kind.make(settings, Path(folder)), {}
+            for reader, (workers, _) in READERS.items():
+                if kind.processes or not workers:
+                    rates = read(settings, kind, source, reader)
+                    output.record({"name": kind.name, "reader": reader, "rates": rates})
+                    medians[kind.name][reader] = statistics.median(rates)
     output.show("## Images a second that are read")
-    columns = ["", *READERS, "workers for ViT-B/16"]
-    output.show(markdown(columns, rows(readings, need.median)))
-    output.show("## Images a second that a training step takes")
-    shown = [[rate.name, f"{rate.median:,.0f}", rate.reader] for rate in steps]
-    output.show(markdown(["", "images/s", "how it is known"], shown))
+    output.show(reading_table(medians, settings.needed))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    settings = tyro.cli(Settings, args=argv, prog="benchmarks.input", description=__doc__)
-    return exit_code(lambda: run(settings))
-
+main = command(Settings, run, "benchmarks.input", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

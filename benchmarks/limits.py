@@ -1,14 +1,10 @@
-"""The limits that everything is held against: how fast a device multiplies matrices and copies.
+"""The limits that everything is held against: how fast a device multiplies matrices and copies."""
 
-Nothing that multiplies or moves as much is faster.
-"""
-
-import functools
 import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,46 +12,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.contenders import Served
+from benchmarks.serving import Facts, Prepared
+
 SAMPLE = 0.05
-"""Seconds that one sample lasts at least."""
+"""Seconds that a sample lasts at least."""
+REPEATS = 3
+"""Of every matrix product in one call."""
 
 
 def seconds(call: Callable[[], Any], repeats: int) -> list[float]:
-    """Of one call, in `repeats` samples: see `in_turn`."""
-    return in_turn({"": call}, repeats, SAMPLE)[""]
+    """Of one call, in `repeats` samples, once it has been called to compile and to warm.
 
-
-def in_turn(
-    calls: Mapping[str, Callable[[], Any]], repeats: int, at_least: float = 0.0
-) -> dict[str, list[float]]:
-    """Seconds of every call, in turns, once each has been called to compile and to warm.
-
-    A sample of a short call is several of them, queued one after another and waited for once, so
-    that no wait of the host's is in the device's seconds.
-
-    Args:
-      at_least: seconds of a sample; 0 waits for every call.
+    A sample of a short call is many of them, queued one after another and waited for once, so that
+    no wait of the host's is in the device's seconds.
     """
-    times = {name: _enough(call, at_least) for name, call in calls.items()}
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            taken[name].append(_lasted(call, times[name]) / times[name])
-    return taken
-
-
-def _enough(call: Callable[[], Any], at_least: float) -> int:
-    """How many calls, queued, last so long; the first of all is made here."""
     _lasted(call, 1)
     times = 1
-    while at_least and (lasted := _lasted(call, times)) < at_least:
+    while (lasted := _lasted(call, times)) < SAMPLE:
         # The time of few calls is mostly waiting, so each step grows by ten at the most.
-        times = math.ceil(times * min(10.0, 1.1 * at_least / lasted))
-    return times
+        times = math.ceil(times * min(10.0, 1.1 * SAMPLE / lasted))
+    return [_lasted(call, times) / times for _ in range(repeats)]
 
 
 def _lasted(call: Callable[[], Any], times: int) -> float:
-    """Seconds of so many calls, of whose results only the last is kept."""
+    """Seconds of so many calls; only the last result is kept."""
     start = time.perf_counter()
     for _ in range(times):
         result = call()
@@ -63,76 +44,56 @@ def _lasted(call: Callable[[], Any], times: int) -> float:
     return time.perf_counter() - start
 
 
-Shape = tuple[int, int, int]
-"""Of a matrix product: (m, k) times (k, n)."""
-
-
-def matmul_shapes(cpu: bool, sides: Sequence[int] = ()) -> list[Shape]:
-    """Products that come near to what a device can.
-
-    Args:
-      sides: of square factors; by default such as fill the device, and on a CPU also the shapes of
-        ViT-B/16's MLP, which there are faster than squares.
-    """
-    if sides:
-        return [(n, n, n) for n in sides]
-    squares = [(n, n, n) for n in ((2048, 4096) if cpu else (4096, 8192, 16384))]
-    return squares + [(3152, 768, 2304), (3152, 768, 3072), (3152, 3072, 768)] * cpu
-
-
-def matmul_peak(dtype: str, repeats: int, sides: tuple[int, ...] = ()) -> float:
-    """Floating-point operations a second of large matrix products, the best of several shapes.
+def matmul(dtype: str, platform: str, sides: Sequence[int] = ()) -> Served:
+    """The fastest of several large matrix products; each call adds its `flops` a second.
 
     Args:
       dtype: of both factors and the product; sums are float32.
-      sides: see `matmul_shapes`.
+      sides: of square factors; by default such as fill the device, and on a CPU also the shapes of
+        ViT-B/16's MLP, which are faster there than squares.
     """
+    cpu = platform == "cpu"
+    squares = sides or ((2048, 4096) if cpu else (4096, 8192, 16384))
+    shapes = [(n, n, n) for n in squares]
+    if cpu and not sides:
+        shapes += [(3152, 768, 2304), (3152, 768, 3072), (3152, 3072, 768)]
+    settings = {"dtype": dtype, "shapes": shapes}
+    return Served(name="matmul", function="benchmarks.limits:products", settings=settings)
+
+
+def products(settings: Facts) -> Prepared:
     product = jax.jit(jnp.matmul)
 
     def rate(m: int, k: int, n: int) -> float:
         keys = jax.random.split(jax.random.key(0))
         a, b = (
-            jax.random.normal(key, shape, jnp.dtype(dtype))
+            jax.random.normal(key, shape, jnp.dtype(settings["dtype"]))
             for key, shape in zip(keys, ((m, k), (k, n)), strict=True)
         )
-        return 2.0 * m * k * n / statistics.median(seconds(lambda: product(a, b), repeats))
+        return 2.0 * m * k * n / statistics.median(seconds(lambda: product(a, b), REPEATS))
 
-    return max(rate(*shape) for shape in matmul_shapes(jax.default_backend() == "cpu", sides))
+    return Prepared({}, lambda: {"flops": max(rate(*shape) for shape in settings["shapes"])})
 
 
 def copies(tree: Any, repeats: int) -> dict[str, list[float]]:
     """Seconds of every way of copying a pytree where it lies; each moves its bytes in and out.
 
-    All write to memory that has been written before, but for jax's own copy, whose new memory is
-    part of what it costs. On CPUs numpy's copies are tried too.
+    All write to memory that has been written before, except jax's own copy, whose new memory is
+    part of its cost. On CPUs numpy's copies are tried too.
     """
-    ways = {
-        "jitted jnp.copy": functools.partial(
-            jax.jit(lambda tree: jax.tree.map(jnp.copy, tree)), tree
-        ),
-        "jitted negation in place": in_place(
-            jax.jit(lambda tree: jax.tree.map(jnp.negative, tree), donate_argnums=0),
-            jax.tree.map(jnp.copy, tree),
-        ),
-    }
-    taken = _host_copies(tree, repeats) if jax.default_backend() == "cpu" else {}
-    return taken | {name: seconds(way, repeats) for name, way in ways.items()}
-
-
-def _host_copies(tree: Any, repeats: int) -> dict[str, list[float]]:
-    source = np.concatenate([np.asarray(leaf).reshape(-1) for leaf in jax.tree.leaves(tree)])
-    target = np.zeros_like(source)
+    copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+    negate = jax.jit(lambda tree: jax.tree.map(jnp.negative, tree), donate_argnums=0)
+    ways: dict[str, Callable[[], Any]] = {}
     threads = len(os.sched_getaffinity(0))
-    ways = {"numpy.copyto, one thread": functools.partial(np.copyto, target, source)}
     with ThreadPoolExecutor(threads) as pool:
-        parts = np.array_split(target, threads), np.array_split(source, threads)
-        pieces = list(zip(*parts, strict=True))
-
-        def in_threads() -> None:
-            list(pool.map(lambda pair: np.copyto(*pair), pieces))
-
-        if threads > 1:
-            ways[f"numpy.copyto, {threads} threads"] = in_threads
+        if jax.default_backend() == "cpu":
+            source = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+            target = np.zeros_like(source)
+            parts = np.array_split(target, threads), np.array_split(source, threads)
+            ways["numpy.copyto, one thread"] = lambda: np.copyto(target, source)
+            ways[f"numpy.copyto, {threads} threads"] = lambda: list(pool.map(np.copyto, *parts))
+        ways["jitted jnp.copy"] = lambda: copy(tree)
+        ways["jitted negation in place"] = in_place(negate, copy(tree))
         return {name: seconds(way, repeats) for name, way in ways.items()}
 
 

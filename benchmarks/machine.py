@@ -1,114 +1,124 @@
-"""What the figures were measured on and with."""
+"""What the figures were measured on and with.
+
+python -m benchmarks.machine prints what JAX computes on, as JSON.
+"""
 
 import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
-from collections.abc import Sequence
+import sys
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
-from benchmarks.measuring import last_line
-from benchmarks.turns import environment
+from benchmarks.contenders import ROOT, environment, last_line
+from benchmarks.serving import resident_peak
 from magmax_jax.errors import UserError
 
 PLUGINS = ("jax-cuda13-plugin", "jax-cuda12-plugin")
-"""Told where they are."""
-OURS = ("magmax_jax", "jax", "jaxlib", *PLUGINS, "flax", "optax", "numpy", "safetensors")
+"""Reported where they are installed."""
+OURS = ("jax", "jaxlib", *PLUGINS, "flax", "optax", "numpy", "safetensors")
 PEERS = ("torch", "fusion-bench", "mergekit", "transformers", "safetensors", "numpy")
+PEER_VERSIONS = """
+import importlib.metadata as m, importlib.util as u, json, os, platform, runpy, sys
+have = {d.metadata["Name"].lower(): d.version for d in m.distributions()}
+found = {n: have.get(n, "absent") for n in sys.argv[1:]}
+spec = u.find_spec("torch")  # its version of CUDA is in a file that needs no import of torch
+file = os.path.join(os.path.dirname(spec.origin), "version.py") if spec else ""
+cuda = runpy.run_path(file).get("cuda") if os.path.exists(file) else None
+found["torch"] += f" (CUDA {cuda})" if cuda else ""
+print(json.dumps([platform.python_version(), found]))
+"""
+"""Run by the python of the peers' environment."""
 
 
-class Needy(Protocol):
-    """Who may need a module that is not there; None for who needs none."""
+class Device(NamedTuple):
+    """The devices of one kind that a process of JAX sees.
 
-    name: str
-    needs: str | None
+    Attributes:
+      platform: "cpu", "gpu" or "tpu".
+      kind: the first one's name.
+      memory_bytes: what JAX may take of the first one; of a CPU, the machine's memory.
+    """
 
+    platform: str
+    kind: str
+    count: int
+    memory_bytes: int
 
-def describe(peers: Path) -> dict[str, str]:
-    """Machine, our versions, and those of the environment whose python is `peers`."""
-    return machine() | {
-        "ours": f"python {platform.python_version()}, {told_versions()}",
-        "peers": peer_versions(peers),
-    }
-
-
-def machine() -> dict[str, str]:
-    """Processor, cores that this process may use, memory and kernel."""
-    cpus = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in cpus if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "processor": names[0] if names else platform.machine(),
-        "cores": str(len(os.sched_getaffinity(0))),
-        "memory": f"{memory / 2**30:.1f} GiB",
-        "system": f"{platform.system()} {platform.release()}",
-    }
+    @property
+    def facts(self) -> dict[str, str]:
+        """For the head of a table."""
+        many = f"{self.count} x " if self.count > 1 else ""
+        memory = f"{self.memory_bytes / 1e9:.1f} GB"
+        return {"device": f"{many}{self.kind} ({self.platform}), {memory}"}
 
 
-def peers_python(path: Path) -> Path:
-    """The python of the peers' environment, absolute.
+def here() -> Device:
+    """This process's device, which it holds from then on."""
+    import jax
+
+    first = jax.devices()[0]
+    limit = (first.memory_stats() or {}).get("bytes_limit")
+    return Device(first.platform, first.device_kind, jax.device_count(), limit or memory())
+
+
+def ask(python: str = sys.executable) -> Device:
+    """What a process of `python` sees that has ended when this returns, and so holds no memory.
 
     Raises:
-      UserError: it cannot be run.
+      UserError: JAX finds no device there, or is not installed.
     """
-    # Not resolved: the link in an environment is what makes it that environment's python.
-    python = path.absolute()
-    if not (python.is_file() and os.access(python, os.X_OK)):
-        raise UserError(f"--peers: {python} is no python that can be run: give that of the peers")
-    return python
+    command = [python, "-m", "benchmarks.machine"]
+    shown = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment())
+    if shown.returncode:
+        raise UserError(f"JAX of {python} finds no device: {last_line(shown.stderr)}")
+    return Device(**json.loads(shown.stdout))
 
 
-def told_versions(*more: str) -> str:
-    """Of what is ours, and of other packages that it stands on."""
-    return _said(versions((*OURS, *more)))
+def peak_bytes() -> int:
+    """Most of an accelerator's memory that was in use so far; on a CPU this process's."""
+    import jax
+
+    found = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return found or resident_peak()
 
 
-def versions(names: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            if name not in PLUGINS:
-                found[name] = "from the working tree" if name == "magmax_jax" else "absent"
-    return found
+def memory() -> int:
+    """The machine's, bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def peer_versions(python: Path) -> str:
-    """Asked of the environment itself; with CUDA's where torch was built for it."""
-    program = (  # torch's version is a file, which is read without importing torch
-        "import importlib.metadata as m, importlib.util as u, json, os, platform, runpy, sys\n"
-        "have = {d.metadata['Name'].lower(): d.version for d in m.distributions()}\n"
-        "found = {n: have.get(n, 'absent') for n in sys.argv[1:]}\n"
-        "spec = u.find_spec('torch')\n"
-        "file = os.path.join(os.path.dirname(spec.origin), 'version.py') if spec else ''\n"
-        "cuda = runpy.run_path(file).get('cuda') if os.path.exists(file) else None\n"
-        "found['torch'] += f' (CUDA {cuda})' if cuda else ''\n"
-        "print(json.dumps([platform.python_version(), found]))"
-    )
-    shown = subprocess.run(
-        [str(python), "-c", program, *PEERS], capture_output=True, text=True, check=True
-    )
-    version, found = json.loads(shown.stdout)
-    return f"python {version}, {_said(found)}"
+def describe(peers: Path | None = None, *more: str) -> dict[str, str]:
+    """Processor, usable cores, memory, kernel, and versions.
+
+    Args:
+      peers: the python of the peers' environment, if they take part.
+      more: packages of ours whose version matters beside `OURS`.
+    """
+    names = re.findall(r"(?m)^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text())
+    have = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
+    ours = {n: have.get(n, "absent") for n in (*OURS, *more) if n in have or n not in PLUGINS}
+    told = {
+        "processor": names[0] if names else platform.machine(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{memory() / 2**30:.1f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "ours": f"python {platform.python_version()}, the working tree, {_listed(ours)}",
+    }
+    if peers:
+        command = [str(peers), "-c", PEER_VERSIONS, *PEERS]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True)
+        version, found = json.loads(shown.stdout)
+        told["peers"] = f"python {version}, {_listed(found)}"
+    return told
 
 
-def why_absent(python: Path, module: str) -> str | None:
-    """The error with which a module's import ends there, None if it can be imported."""
-    shown = subprocess.run(
-        [str(python), "-c", f"import {module}"], capture_output=True, text=True, env=environment()
-    )
-    return (last_line(shown.stderr) or "it ended without a word") if shown.returncode else None
-
-
-def absences(python: Path, field: Sequence[Needy]) -> dict[str, str]:
-    """Why those are absent whose module cannot be imported there, by their name."""
-    modules = {one.needs for one in field} - {None}
-    reasons = {module: why_absent(python, module) for module in modules}
-    return {one.name: why for one in field if (why := reasons.get(one.needs))}
-
-
-def _said(found: dict[str, str]) -> str:
+def _listed(found: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+if __name__ == "__main__":
+    print(json.dumps(here()._asdict()))

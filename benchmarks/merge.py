@@ -5,26 +5,26 @@ python -m benchmarks.merge memory --peers PYTHON --output memory.md
 """
 
 import sys
-from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
 
 from benchmarks import merge_files, merge_memory
-from magmax_jax.errors import exit_code
+from benchmarks.flags import command
+from benchmarks.merge_files import Files
+from benchmarks.merge_memory import Memory
 
 Settings = (
-    Annotated[merge_files.Files, tyro.conf.subcommand("files")]
-    | Annotated[merge_memory.Memory, tyro.conf.subcommand("memory")]
+    Annotated[Files, tyro.conf.subcommand("files")]
+    | Annotated[Memory, tyro.conf.subcommand("memory")]
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status; without a command, the flags are explained and it is 2."""
-    settings = tyro.cli(Settings, args=argv, prog="benchmarks.merge", description=__doc__)
-    run = merge_files.run if isinstance(settings, merge_files.Files) else merge_memory.run
-    return exit_code(lambda: run(settings))
+def run(settings: Files | Memory) -> None:
+    (merge_files if isinstance(settings, Files) else merge_memory).run(settings)
 
+
+main = command(Settings, run, "benchmarks.merge", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,92 +1,158 @@
 """`benchmarks.merge files`: checkpoints, ours and others, side by side on the same files."""
 
 import contextlib
-import dataclasses
+import os
+import shutil
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.checkpoints import make_checkpoints
-from benchmarks.choosing import check_positive, matching
-from benchmarks.contenders import contenders
-from benchmarks.machine import absences, describe, peers_python
-from benchmarks.measuring import Limits, Run
-from benchmarks.output import Output
-from benchmarks.rounds import run_round
-from benchmarks.tables import COLUMNS, markdown, merge_rows
+from benchmarks import tables
+from benchmarks.checkpoints import compare, make_checkpoints
+from benchmarks.contenders import Whole
+from benchmarks.flags import PeersFlags, matching
+from benchmarks.machine import describe
+from benchmarks.peers.merge import WEIGHTS
+from benchmarks.tables import Output, table
 
 
 @dataclass(frozen=True)
-class Files:
+class Files(PeersFlags):
     """Times every contender as a whole process and prints a table for each number of models."""
 
     models: tuple[int, ...] = (2, 8, 20)
     """How many fine-tuned models are merged."""
-    repeats: int = 5
-    """Runs of every contender, in turn with those of all others."""
     size: Literal["vit-b16", "small", "tiny"] = "vit-b16"
     """CLIP ViT-B/16, 149.6 M parameters; the others are for trials."""
-    seed: int = 0
-    """Of the checkpoints."""
     work: Path | None = None
     """Directory for checkpoints, which are used again, and outputs (default: a temporary one)."""
-    peers: Path = Path(sys.executable)
-    """The python of the peers' environment (requirements-peers.txt)."""
-    only: tuple[str, ...] = ("*",)
-    """Shell patterns of contenders' names."""
     memory_limit: float = 20.0
     """GB of private memory; a contender that takes more is ended."""
     once_over: float = 60.0
     """Seconds; a contender that takes longer is run once, whatever `repeats` says."""
     time_limit: float = 900.0
     """Seconds; a contender that takes longer is ended."""
-    output: Path | None = None
-    """File for the tables; every single run goes into a .jsonl beside it."""
+
+
+OURS = {
+    "ours: max_magnitude": "--rule max_magnitude",
+    "ours: max_magnitude, no checksums": "--rule max_magnitude --no-checksums",
+    "ours: average": "--rule average",
+    "ours: ties": "--rule ties",
+    "ours: ties, trimmed per tensor": "--rule ties --options threshold=per_tensor majority=1",
+}
+"""By name, the flags."""
+PEERS = {
+    "official: max_magnitude": "safetensors.torch",
+    "official: average": "safetensors.torch",
+    "official: ties": "safetensors.torch",
+    "fusion_bench: max_magnitude": "fusion_bench.method",
+    "mergekit: average": "mergekit.scripts.merge_raw_pytorch",
+    "mergekit: ties, trimmed per tensor": "mergekit.scripts.merge_raw_pytorch",
+}
+"""By name, PEER: what of ours does the same work; the module without which it is absent."""
+LIMITS = {
+    "limit: cat": 'shift; exec cat "$@" > /dev/null',
+    "limit: read and write": 'cat "$2" > "$1"; shift 2; exec cat "$@" > /dev/null',
+}
+"""By name, a shell program that takes the output and the files to read."""
+
+
+def reference(name: str) -> str:
+    """Ours that does the same work: its seconds and its output are the reference."""
+    if name in LIMITS:
+        return "ours: max_magnitude"
+    return f"ours: {name.partition(': ')[2].removesuffix(', no checksums')}"
+
+
+def mergers(settings: Files, paths: Sequence[Path], outputs: Path) -> list[Whole]:
+    """All of them, for the directories of theta_0, theta_1 ... theta_N; each writes to a folder of
+    its name in `outputs`."""
+    theta_0, *finetuned = map(str, paths)
+
+    def one(name: str, *command: str, needs: str | None = None) -> Whole:
+        def before() -> None:
+            """Earlier writes are done, and the models are in the page cache."""
+            shutil.rmtree(outputs / name, ignore_errors=True)
+            os.sync()
+            for path in paths:
+                with open(path / WEIGHTS, "rb", buffering=0) as file:
+                    while file.read(1 << 22):
+                        pass
+
+        return Whole(
+            name=name, command=command, labels={"models": len(finetuned)}, needs=needs,
+            python=settings.peers, memory=settings.memory_limit * 1e9, limit=settings.time_limit,
+            once_over=settings.once_over, before=before,
+        )  # fmt: skip
+
+    def ours(name: str) -> Whole:
+        given = ["--pretrained", theta_0, "--finetuned", *finetuned]
+        given += ["--output", str(outputs / name), *OURS[name].split()]
+        return one(name, sys.executable, "-m", "magmax_jax", "merge", *given)
+
+    def peer(name: str) -> Whole:
+        who, rule = name.split(",")[0].split(": ")
+        command = [str(settings.peers), "-m", "benchmarks.peers.merge", who, rule]
+        return one(name, *command, str(outputs / name), theta_0, *finetuned, needs=PEERS[name])
+
+    def limit(name: str) -> Whole:
+        files = [str(path / WEIGHTS) for path in paths]
+        return one(name, "sh", "-c", LIMITS[name], "sh", str(outputs / name), *files)
+
+    return [*map(ours, OURS), *map(peer, PEERS), *map(limit, LIMITS)]
+
+
+def rows(ended: Sequence[Whole], differences: Mapping[str, str]) -> str:
+    """The table of a number of models.
+
+    Args:
+      differences: by name, of its output from that of ours.
+    """
+    taken = {one.name: one.median() for one in ended if not one.failure}
+
+    def largest(part: str, one: Whole) -> str:
+        return tables.size(max(call[part] for call in one.calls))
+
+    columns = {
+        "seconds": tables.median(),
+        "all runs": tables.every(),
+        "times ours": lambda one: tables.ratio(taken[one.name], taken.get(reference(one.name))),
+        "private memory": lambda one: largest("private", one),
+        "resident memory": lambda one: largest("resident", one),
+        "output": lambda one: differences.get(one.name, ""),
+    }
+    return table({"": tables.name}, columns, ended)
 
 
 def run(settings: Files) -> None:
     """Prints the tables, and writes them.
 
     Raises:
-      UserError: `peers` cannot be run, nobody is called so, or a number is not positive.
+      UserError: nobody is called so.
     """
-    check_positive(
-        {
-            "--models": settings.models,
-            "--repeats": settings.repeats,
-            "--memory-limit": settings.memory_limit,
-            "--time-limit": settings.time_limit,
-        }
-    )
-    peers = peers_python(settings.peers)
-    chosen = matching(contenders(peers), settings.only)
-    absent = absences(peers, chosen)
-    present = [c for c in chosen if c.name not in absent]
-    description = describe(peers) | {
-        "checkpoints": f"{settings.size}, float32, seed {settings.seed}",
+    matching([*OURS, *PEERS, *LIMITS], settings.only, str)  # a mistake is reported before any work
+    description = describe(settings.peers) | {
+        "checkpoints": f"{settings.size}, float32",
         "limits": f"{settings.memory_limit:g} GB of private memory, {settings.time_limit:g} s",
     }
     output = Output(settings.output, description)
     with contextlib.ExitStack() as stack:
         base = settings.work or stack.enter_context(tempfile.TemporaryDirectory())
         work = Path(base).resolve()
-        paths = make_checkpoints(work, settings.size, max(settings.models), settings.seed)
-        outputs = stack.enter_context(tempfile.TemporaryDirectory(prefix="outputs-", dir=work))
-        limits = Limits(settings.memory_limit * 1e9, settings.time_limit)
+        paths = make_checkpoints(work, settings.size, max(settings.models))
         for models in settings.models:
-
-            def told(name: str, repeat: int, run: Run, models: int = models) -> None:
-                row = {"models": models, "contender": name, "repeat": repeat}
-                line = f"{models} models, {name}: {run.seconds:.2f} s, {run.outcome}"
-                print(line, file=sys.stderr, flush=True)
-                output.record(row | dataclasses.asdict(run))
-
-            of_these, to = paths[: models + 1], Path(outputs) / str(models)
-            done = run_round(
-                present, of_these, to, settings.repeats, limits, settings.once_over, told
-            )
-            rows = merge_rows(chosen, done.runs, absent, done.differences)
-            table = markdown(COLUMNS, rows)
-            output.show(f"## {models} models\n\n{table}")
+            with tempfile.TemporaryDirectory(prefix="outputs-", dir=work) as folder:
+                field = mergers(settings, paths[: models + 1], Path(folder))
+                field = matching(field, settings.only)
+                output.measure(field, settings.repeats)
+                well = {one.name for one in field if not one.failure}
+                differences = {
+                    name: compare(Path(folder) / reference(name), Path(folder) / name)
+                    for name in sorted(well - LIMITS.keys())
+                    if name != reference(name) and reference(name) in well
+                }
+            output.show(f"## {models} models\n\n{rows(field, differences)}")

@@ -1,29 +1,31 @@
 """`benchmarks.merge memory`: folds against copies, the exact threshold, and whole merges.
 
-No JAX runs in this process, which would take memory of an accelerator: every measurement is a
-child's.
+No JAX runs in this process, where it would take an accelerator's memory: children measure.
 """
 
-import dataclasses
+import itertools
 import statistics
-import sys
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from benchmarks import device, threshold
-from benchmarks.cells import COLUMNS, GROWTH, Bounds, Cell, growth_rows, measure, row
-from benchmarks.choosing import check_positive
-from benchmarks.machine import describe, peers_python
-from benchmarks.output import Output
-from benchmarks.tables import markdown
-from benchmarks.turns import Contestant, Facts, take_turns
+import numpy as np
 
-FOLDS = ["", "milliseconds", "MB moved", "GB/s", "share"]
+from benchmarks import tables
+from benchmarks.contenders import Served
+from benchmarks.flags import PeersFlags
+from benchmarks.machine import ask, describe
+from benchmarks.serving import Facts
+from benchmarks.tables import Output, label, table
+from magmax_jax.merging import rules
+
+KEPT = 0.2
+"""The share of entries above the exact threshold."""
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(PeersFlags):
     """Times merging in memory, on the accelerator if JAX finds one, else on the CPU."""
 
     sizes: tuple[Literal["vit-b16", "vit-l14", "small", "tiny"], ...] = ("vit-b16", "vit-l14")
@@ -31,121 +33,197 @@ class Memory:
     tasks: tuple[int, ...] = (2, 8, 20, 50)
     """How many models are merged."""
     rules: tuple[str, ...] = ("max_magnitude", "average", "ties", "iso_c", "tsv_m", "opcm")
-    """Of whole merges; any of magmax_jax.merging.rules."""
+    """Of whole merges; any of magmax_jax.merging.rules that needs nothing but the models."""
     numbers: tuple[int, ...] = (60_000_000, 150_000_000)
     """Of how many numbers the threshold is sought."""
     only: tuple[Literal["folds", "threshold", "merges"], ...] = ("folds", "threshold", "merges")
     """What is measured. Without folds, whole merges have no copy to be compared with."""
-    repeats: int = 5
-    """Of every measurement, whose median is told."""
     at_most: float = 120.0
-    """Seconds that a merge may take; one that would take longer, as fewer tasks or a smaller tower
-    let one expect, is not run, and one is repeated only so far as the repeats take no longer. One
-    that has not ended after three times as long and a minute is ended."""
+    """Seconds that a merge, and its repeats together, may take; one that would take longer, going
+    by fewer tasks or a smaller tower, is not run. It is ended after three times that and a
+    minute."""
     memory_limit: float | None = None
-    """GB; what does not fit is told, not tried (default: 0.9 of the device's or the machine's)."""
-    seed: int = 0
-    peers: Path = Path(sys.executable)
-    """The python of an environment with torch."""
-    output: Path | None = None
-    """File for the tables; every single time goes into a .jsonl beside it."""
+    """GB; what does not fit is not tried (default: 0.9 of the device's or the machine's)."""
 
 
 def run(settings: Memory) -> None:
     """Prints the tables, and writes them.
 
     Raises:
-      UserError: there is no such rule, a number is not positive, or `peers` cannot be run.
+      UserError: there is no such rule.
     """
-    _check(settings)
-    peers, found = peers_python(settings.peers), device.ask()
-    limit = settings.memory_limit * 1e9 if settings.memory_limit else 0.9 * found.memory_bytes
-    facts = found.facts | {
+    for name in settings.rules:
+        rules.options(name)
+    device = ask()
+    limit = settings.memory_limit * 1e9 if settings.memory_limit else 0.9 * device.memory_bytes
+    facts = device.facts | {
         "models": "image towers, float32, blocks stacked",
         "repeats": str(settings.repeats),
         "limits": f"{limit / 1e9:.1f} GB and {settings.at_most:g} s a merge",
     }
-    output = Output(settings.output, describe(peers) | facts)
-    bounds = Bounds(settings.repeats, settings.at_most, limit)
+    output = Output(settings.output, describe(settings.peers) | facts)
     copies: dict[str, float] = {}
-    for size in settings.sizes:
-        if "folds" in settings.only:
-            copies[size] = _folds(size, settings, output)
+    if "folds" in settings.only:
+        for size in settings.sizes:
+            copies[size] = show_folds(size, settings.repeats, output)
     if "threshold" in settings.only:
-        _thresholds(settings, peers, output)
+        show_thresholds(settings, output)
     if "merges" in settings.only:
-        _merges(settings, bounds, copies, output)
+        done: list[Served] = []
+        for size in settings.sizes:
+            cells = [
+                whole_merge(size, rule, tasks)
+                for rule in settings.rules
+                for tasks in sorted(settings.tasks)
+            ]
+            for cell in cells:
+                measure(cell, settings, limit, done, output)
+                done.append(cell)
+            output.show(f"## Whole merges: {size}\n\n{rows(cells, copies.get(size))}")
 
 
-def _folds(size: str, settings: Memory, output: Output) -> float:
-    """Shows them; returns bytes a second of the fastest copy, 0 where the measurement failed."""
-    given = {"size": size, "repeats": settings.repeats, "seed": settings.seed}
-    command = [sys.executable, "-m", "benchmarks.folds"]
-    (done,) = take_turns([Contestant("folds", command, given)], repeats=0)
-    title = f"## One more model: {size}"
-    if done.failure is not None:
-        output.show(f"{title}\n\nfailed: {done.failure}")
-        return 0.0
-    timings = done.facts["timings"]
-    for timing in timings:
-        output.record({"size": size} | timing)
-    reference = max((t for t in timings if t["copies"]), key=_rate)
-    rows = [
-        [
-            t["name"] + (", the reference" if t is reference else ""),
-            f"{1e3 * statistics.median(t['seconds']):.3g}",
-            f"{t['moved'] / 1e6:.0f}",
-            f"{_rate(t) / 1e9:.1f}",
-            f"{100 * _rate(t) / _rate(reference):.0f} %",
-        ]
-        for t in timings
-    ]
-    output.show(f"{title}\n\n{markdown(FOLDS, rows)}")
-    return _rate(reference)
+def show_folds(size: str, repeats: int, output: Output) -> float | None:
+    """Returns bytes a second of the fastest copy, None where the measurement failed."""
+    folds = Served(
+        name="folds", labels={"size": size}, function="benchmarks.ours.merging:folds",
+        settings={"size": size, "repeats": repeats},
+    )  # fmt: skip
+    with folds:
+        if folds.call():
+            output.called(folds)
+    output.show(f"## One more model: {size}")
+    if folds.failure:
+        output.show(folds.failure)
+        return None
+
+    def rate(timing: Facts) -> float:
+        return timing["moved"] / statistics.median(timing["seconds"])
+
+    timings = folds.calls[0]["timings"]
+    fastest = max((timing for timing in timings if timing["copies"]), key=rate)
+    columns = {
+        "": lambda t: t["name"] + (", the reference" if t is fastest else ""),
+        "milliseconds": lambda t: f"{1e3 * statistics.median(t['seconds']):.3g}",
+        "MB moved": lambda t: f"{t['moved'] / 1e6:.0f}",
+        "GB/s": lambda t: f"{rate(t) / 1e9:.1f}",
+        "share": lambda t: f"{100 * rate(t) / rate(fastest):.0f} %",
+    }
+    output.show(table({}, columns, timings))
+    return rate(fastest)
 
 
-def _rate(timing: Facts) -> float:
-    return timing["moved"] / statistics.median(timing["seconds"])
+def show_thresholds(settings: Memory, output: Output) -> None:
+    """Ours and torch's on the same numbers in turns.
 
-
-def _thresholds(settings: Memory, peers: Path, output: Output) -> None:
-    rows = []
+    Raises:
+      AssertionError: torch finds another threshold.
+    """
+    ended = []
     for n in settings.numbers:
-        done = threshold.compare(n, peers, settings.repeats, settings.seed)
-        for one in done:
-            output.record(
-                {"threshold": n, "contender": one.name, "seconds": one.seconds} | one.facts
-            )
-        rows.append(threshold.row(n, done))
-    output.show(f"## The exact global threshold\n\n{markdown(threshold.COLUMNS, rows)}")
+        numbers = np.random.default_rng(n).standard_normal(n, np.float32)
+        with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+            np.save(file, numbers)
+            file.flush()
+            shared = {"settings": {"file": file.name, "k": n - int(KEPT * n)}}
+            shared["labels"] = {"numbers": n}
+            pair = [
+                Served(name="ours", function="benchmarks.ours.merging:threshold", **shared),
+                Served(
+                    name="torch", function="benchmarks.peers.torch_device:threshold", needs="torch",
+                    python=settings.peers, **shared,
+                ),
+            ]  # fmt: skip
+            output.measure(pair, settings.repeats)
+        values = {one.facts["found"] for one in pair if not one.failure}
+        assert len(values) <= 1, f"of {n} numbers torch and we find {values}"
+        ended += pair
+    ours = {one.labels["numbers"]: one.median() for one in ended[::2] if not one.failure}
+    columns = {
+        "seconds": tables.median(".4f"),
+        "on": lambda one: one.facts["device"],
+        "times ours": lambda one: tables.ratio(one.median(), ours.get(one.labels["numbers"])),
+    }
+    labels = {"": tables.name, "numbers": lambda one: f"{one.labels['numbers']:,}"}
+    output.show(f"## The exact global threshold\n\n{table(labels, columns, ended)}")
 
 
-def _merges(settings: Memory, bounds: Bounds, copies: dict[str, float], output: Output) -> None:
-    done: list[Cell] = []
-    for size in settings.sizes:
-        cells = [Cell(size, rule, t) for rule in settings.rules for t in sorted(settings.tasks)]
-        for cell in measure(cells, bounds, settings.seed, done):
-            done.append(cell)
-            output.record(dataclasses.asdict(cell))
-            told = f"{cell.median:.3g} s" if cell.outcome == "ok" else cell.outcome
-            print(f"{size}, {cell.rule}, {cell.tasks}: {told}", file=sys.stderr, flush=True)
-        rows = [row(cell, copies.get(size, 0.0)) for cell in cells]
-        output.show(f"## Whole merges: {size}\n\n{markdown(COLUMNS, rows)}")
-        if growth := growth_rows(cells):
-            output.show(f"### Growth: {size}\n\n{markdown(GROWTH, growth)}")
+def whole_merge(size: str, rule: str, tasks: int) -> Served:
+    asked = {"size": size, "rule": rule, "tasks": tasks}
+    return Served(name=rule, labels=asked, function="benchmarks.ours.merging:whole", settings=asked)
 
 
-def _check(settings: Memory) -> None:
-    from magmax_jax.merging import rules
+def measure(
+    cell: Served, settings: Memory, memory: float, done: Sequence[Served], output: Output
+) -> None:
+    """Measures a whole merge, unless it is `refused`.
 
-    for name in settings.rules:
-        rules.options(name)
-    check_positive(
-        {
-            "--tasks": settings.tasks,
-            "--numbers": settings.numbers,
-            "--repeats": settings.repeats,
-            "--at-most": settings.at_most,
-            "--memory-limit": settings.memory_limit,
-        }
-    )
+    The first call compiles and does not count, unless it takes a third of `at_most`: then compiling
+    is little of it, and it is the only one.
+    """
+    cell.limit = 60 + 3 * settings.at_most
+    with cell:
+        cell.failure = cell.failure or refused(cell, settings.at_most, memory, done)
+        if cell.call():
+            (first,) = cell.seconds
+            cell.facts["compiling"] = first > settings.at_most / 3
+            if not cell.facts["compiling"]:
+                cell.calls.clear()
+                while len(cell.calls) < settings.repeats and cell.call():
+                    output.called(cell)
+                    if first + sum(cell.seconds) > settings.at_most:
+                        break
+    output.ended(cell)
+
+
+def refused(cell: Served, at_most: float, memory: float, done: Sequence[Served]) -> str | None:
+    """Why it is not even tried: a sentence, or None.
+
+    Args:
+      cell: prepared, so that its sizes are known.
+      at_most, memory: seconds and bytes that it may take.
+      done: others; of the same rule, its seconds a byte are expected to be at least theirs.
+    """
+    held, moved = cell.facts["held"], cell.facts["moved"]
+    if held > memory:
+        return f"does not fit: {held / 1e9:.1f} GB of {memory / 1e9:.1f}"
+    same = [one for one in done if one.name == cell.name and "moved" in one.facts]
+    ended = [one for one in same if (one.failure or "").startswith(">")]
+    if any(one.facts["moved"] <= moved for one in ended):
+        return "not run: less of it has taken too long already"
+    times = [one.median() * moved / one.facts["moved"] for one in same if not one.failure]
+    if max(times, default=0.0) > at_most:
+        return f"not run: {max(times):.0f} s by extrapolation, more than {at_most:g}"
+    return None
+
+
+def rows(cells: Sequence[Served], copy: float | None) -> str:
+    """The table of a size.
+
+    Args:
+      cells: by rule, with ever more tasks.
+      copy: bytes a second of the fastest copy, if it is known.
+    """
+    pairs = itertools.pairwise(cell for cell in cells if not cell.failure)
+    fewer = {id(b): a for a, b in pairs if a.name == b.name}
+
+    def rate(one: Served) -> float:
+        return one.facts["moved"] / one.median()
+
+    def one_more(one: Served) -> str:
+        if (less := fewer.get(id(one))) is None:
+            return ""
+        tasks = one.labels["tasks"] - less.labels["tasks"]
+        return f"{(one.median() - less.median()) / tasks:.4g}"
+
+    columns = {
+        "seconds": tables.median(".4g"),
+        "runs": lambda one: "1, compiling" if one.facts["compiling"] else str(len(one.calls)),
+        "of which folds": lambda one: f"{one.median('folds'):.4g}",
+        "one more task": one_more,
+        "GB moved": lambda one: f"{one.facts['moved'] / 1e9:.2f}",
+        "GB/s": lambda one: f"{rate(one) / 1e9:.2f}",
+        "share of a copy": lambda one: f"{100 * rate(one) / copy:.3g} %" if copy else "",
+        "peak memory": lambda one: f"{one.facts['peak'] / 1e9:.2f} GB",
+        "state": lambda one: f"{one.facts['state'] / 1e9:.3f} GB",
+    }
+    return table({"": tables.name, "tasks": label("tasks")}, columns, cells)

@@ -1,127 +1,178 @@
-"""Start-up: imports, --help, the quickstart and the first training step, as whole processes.
+"""Start-up: imports, --help, and the quickstart up to its first step and its end.
 
 python -m benchmarks.startup --peers PYTHON --output startup.md
 """
 
+import shlex
+import shutil
+import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import tyro
+from benchmarks import tables
+from benchmarks.contenders import Whole
+from benchmarks.flags import PeersFlags, command, matching
+from benchmarks.machine import describe
+from benchmarks.tables import Output, table
 
-from benchmarks.choosing import check_positive, matching
-from benchmarks.first_step import PARTS
-from benchmarks.machine import absences, describe, peers_python, why_absent
-from benchmarks.output import Output
-from benchmarks.processes import CACHES, MILESTONES, STEPPED, TORCH, Bench
-from benchmarks.shapes import SIZES
-from benchmarks.starts import QUICKSTART_GOAL, Start, starts
-from benchmarks.tables import markdown
-from benchmarks.times import ALL, Times, part_rows, start_rows
-from benchmarks.trainers import tower_config
-from magmax_jax.errors import exit_code
+IMPORT_GOAL, HELP_GOAL, QUICKSTART_GOAL = 1.5, 1.0, 60.0
+"""Seconds within which our own must be done."""
+IMPORTS = {
+    "import magmax_jax": "import magmax_jax",
+    "magmax_jax.merge": "from magmax_jax import merge",
+    "magmax_jax.CLIP": "from magmax_jax import CLIP",
+    "everything public": "from magmax_jax import *",
+}
+LAUNCHERS = (
+    "run", "run quickstart", "evaluate", "analyse", "report", "watch", "table", "grid", "prepare",
+    "export", "pretrain_tiny_clip",
+)  # fmt: skip
+PEER_IMPORTS = {
+    "import torch": "torch",
+    "from transformers import CLIPModel": "transformers",
+    "import mergekit.merge": "mergekit",
+    "from fusion_bench.method import MagMaxAlgorithm": "fusion_bench",
+}
+PEER_COMMANDS = {"mergekit-pytorch": "mergekit", "fusion_bench": "fusion_bench"}
+"""Beside their python; each with the module that it belongs to."""
+MILESTONES = {
+    "images, model and head are there": "config.json",
+    "the zero-shot model is evaluated": "results.jsonl",
+    "the first step is recorded": "metrics.jsonl",
+}
+"""Of a run: the file of its directory that shows it."""
+ALL = "all is done"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(PeersFlags):
     """Times what comes before the work, and the quickstart, which is little else."""
 
-    repeats: int = 5
-    """Of every measurement, in turn, whose median is told."""
     only: tuple[str, ...] = ("*",)
     """Shell patterns of the names of imports and commands; without any, none is timed."""
     run: str = "quickstart"
     """Arguments of experiments.run that are timed without and with compiled programs; "" for
     none."""
-    steps: tuple[Literal["tiny", "small", "vit-b16", "vit-l14"], ...] = ("tiny", "vit-b16")
-    """Image towers whose first training step is timed; tiny is no model of use."""
-    batch_size: int = 2
-    """Of that step."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of that step's computation."""
-    peers: Path = Path(sys.executable)
-    """The python of the peers' environment (requirements-peers.txt)."""
     time_limit: float = 900.0
     """Seconds; a process that takes longer is ended."""
-    output: Path | None = None
-    """File for the tables; every single run goes into a .jsonl beside it."""
+
+
+def starts(settings: Settings) -> list[Whole]:
+    """Imports and `--help`, ours and others'; ours have a goal, in seconds, among their labels."""
+
+    def start(name: str, *words: str, needs: str | None = None, **labels: float) -> Whole:
+        return Whole(
+            name=name, command=words, labels=labels, needs=needs, python=settings.peers,
+            limit=settings.time_limit, unheeded=True,
+        )  # fmt: skip
+
+    def imports(name: str, program: str, **labels: float) -> Whole:
+        return start(name, sys.executable, "-c", program, **labels)
+
+    def help(name: str, words: str) -> Whole:
+        command = [sys.executable, "-m", *words.split(), "--help"]
+        return start(f"ours: {name} --help", *command, goal=HELP_GOAL)
+
+    peers = str(settings.peers)
+    return [
+        imports("limit: python, nothing else", "pass"),
+        *(imports(f"limit: import {m}", f"import {m}") for m in ("numpy", "jax", "flax.nnx")),
+        *(imports(f"ours: {name}", p, goal=IMPORT_GOAL) for name, p in IMPORTS.items()),
+        imports("ours: what a run imports", "import experiments.run, magmax_jax.runs.train"),
+        *(help(f"magmax {w}".strip(), f"magmax_jax {w}") for w in ("", "merge", "inspect")),
+        *(help(f"experiments.{name}", f"experiments.{name}") for name in LAUNCHERS),
+        *(start(f"peer: {p}", peers, "-c", p, needs=m) for p, m in PEER_IMPORTS.items()),
+        *(
+            start(f"peer: {c} --help", peers, str(settings.peers.parent / c), "--help", needs=m)
+            for c, m in PEER_COMMANDS.items()
+        ),
+    ]
+
+
+def starts_table(chosen: Sequence[Whole]) -> str:
+    columns = {
+        "seconds": tables.median(),
+        "all runs": tables.every(),
+        "goal": lambda one: f"{one.labels['goal']:g}" if "goal" in one.labels else "",
+        "met": lambda one: met(one, one.labels["goal"]) if "goal" in one.labels else "",
+    }
+    return table({"": tables.name}, columns, chosen)
+
+
+def met(one: Whole, goal: float) -> str:
+    return "yes" if not one.failure and one.median() < goal else "no"
+
+
+def runs(settings: Settings, work: Path) -> list[Whole]:
+    """`experiments.run` as users type it, with a new cache of programs, and with what that left."""
+
+    def run(kind: str, *old: Path) -> Whole:
+        out = work / kind
+
+        def before() -> None:
+            for folder in (out, *old):
+                shutil.rmtree(folder, ignore_errors=True)
+
+        words = [*shlex.split(settings.run), "--out", str(out), "--cache", str(work / "programs")]
+        return Whole(
+            name=kind, command=[sys.executable, "-m", "experiments.run", *words],
+            labels={"run": settings.run}, limit=settings.time_limit, before=before,
+            files={name: out / file for name, file in MILESTONES.items()},
+        )  # fmt: skip
+
+    return [run("cold", work / "programs"), run("warm")]
+
+
+def runs_table(ended: Sequence[Whole]) -> str:
+    """A row for each milestone, with the seconds of every run; the last is the end of all."""
+
+    def column(one: Whole, shown: Callable[[list[float]], str]) -> Callable[[str], str]:
+        def cell(milestone: str) -> str:
+            found = [{**call["reached"], ALL: call["seconds"]}.get(milestone) for call in one.calls]
+            return shown([seconds for seconds in found if seconds is not None])
+
+        return cell
+
+    def median(found: list[float]) -> str:
+        return f"{statistics.median(found):.2f}" if found else ""
+
+    def every(found: list[float]) -> str:
+        return " ".join(f"{seconds:.2f}" for seconds in found)
+
+    columns = {"": str}
+    columns |= {f"{one.name}, s": column(one, median) for one in ended if not one.failure}
+    columns |= {f"{one.name}, all runs": column(one, every) for one in ended}
+    failed = "".join(f"\n\n{one.name}: {one.failure}" for one in ended if one.failure)
+    return table({}, columns, [*MILESTONES, ALL]) + failed
 
 
 def run(settings: Settings) -> None:
-    """Shows a table of imports and commands, one of the run, and one for each first step.
+    """Shows a table of imports and commands, and one of the run.
 
     Raises:
-      UserError: the peers' python cannot be run, nothing is called so, or a number is not positive.
+      UserError: nothing is called so.
     """
-    check_positive(
-        {
-            "--repeats": settings.repeats,
-            "--batch-size": settings.batch_size,
-            "--time-limit": settings.time_limit,
-        }
-    )
-    peers = peers_python(settings.peers)
-    chosen = matching(starts(peers), settings.only) if settings.only else []
-    output = Output(settings.output, describe(peers) | {"repeats": str(settings.repeats)})
-    with tempfile.TemporaryDirectory(prefix="startup-") as folder:
-        bench = Bench(Path(folder), settings.repeats, settings.time_limit, Times(output))
-        if chosen:
-            output.show(starts_table(chosen, peers, bench))
-        for table in (run_table, steps_tables):
-            for text in table(settings, peers, bench):
-                output.show(text)
+    chosen = matching(starts(settings), settings.only) if settings.only else []
+    description = describe(settings.peers) | {"repeats": str(settings.repeats)}
+    output = Output(settings.output, description)
+    if chosen:
+        output.measure(chosen, settings.repeats)
+        output.show(f"## Imports and commands\n\n{starts_table(chosen)}")
+    if settings.run:
+        with tempfile.TemporaryDirectory(prefix="startup-") as folder:
+            ended = runs(settings, Path(folder))
+            output.measure(ended, settings.repeats)
+        output.show(f"## `python -m experiments.run {settings.run}`: seconds from its start until")
+        output.show(runs_table(ended))
+        if settings.run == "quickstart":
+            said = ", ".join(f"{one.name} {met(one, QUICKSTART_GOAL)}" for one in ended)
+            output.show(f"All of it under {QUICKSTART_GOAL:g} s: {said}.")
 
 
-def starts_table(chosen: Sequence[Start], peers: Path, bench: Bench) -> str:
-    """Imports and `--help`, ours and others'."""
-    absent = absences(peers, chosen)
-    bench.time_starts([start for start in chosen if start.name not in absent])
-    columns = ["", "seconds", "all runs", "goal", "met"]
-    table = markdown(columns, start_rows(chosen, absent, bench.times))
-    return f"## Imports and commands\n\n{table}"
-
-
-def run_table(settings: Settings, peers: Path, bench: Bench) -> Iterator[str]:
-    """A run's way to its first step and to its end, and whether the quickstart met its goal."""
-    if not settings.run:
-        return
-    bench.time_run(settings.run)
-    rows = part_rows("run", CACHES, [*MILESTONES, ALL], bench.times)
-    title = f"`python -m experiments.run {settings.run}`: seconds from its start until"
-    text = f"## {title}\n\n{markdown(_columns(CACHES), rows)}"
-    if settings.run == "quickstart":
-        said = (f"{kind} {bench.times.met(QUICKSTART_GOAL, 'run', kind, ALL)}" for kind in CACHES)
-        text += f"\n\nAll of it under {QUICKSTART_GOAL:g} s: {', '.join(said)}."
-    yield text
-
-
-def steps_tables(settings: Settings, peers: Path, bench: Bench) -> Iterator[str]:
-    """The first training step of each size, part by part, beside torch's."""
-    missing = settings.steps and why_absent(peers, "torch, transformers")
-    kinds = (*CACHES, TORCH)
-    for size in settings.steps:
-        facts = {
-            "size": size, "config": tower_config(SIZES[size].model),
-            "batch_size": settings.batch_size, "dtype": settings.dtype,
-        }  # fmt: skip
-        device = bench.time_steps(facts, None if missing else peers)
-        table = markdown(_columns(kinds), part_rows(size, kinds, [*PARTS, STEPPED], bench.times))
-        what = f"{size}, batch of {settings.batch_size}, {settings.dtype}, on {device}"
-        note = f"\n\ntorch is absent: {missing}" if missing else ""
-        yield f"## The first training step: {what}\n\n{table}{note}"
-
-
-def _columns(kinds: Sequence[str]) -> list[str]:
-    return ["", *(f"{kind}, s" for kind in kinds), "all runs"]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    settings = tyro.cli(Settings, args=argv, prog="benchmarks.startup", description=__doc__)
-    return exit_code(lambda: run(settings))
-
+main = command(Settings, run, "benchmarks.startup", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

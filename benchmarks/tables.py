@@ -1,74 +1,107 @@
-"""Results as Markdown."""
+"""Results as Markdown tables and as rows of JSON: to the terminal, FILE.md and FILE.jsonl."""
 
-import statistics
-from collections.abc import Mapping, Sequence
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from benchmarks.contenders import Contender
-from benchmarks.measuring import Run
+from benchmarks.contenders import Contender, take_turns
 
-COLUMNS = [
-    "", "seconds", "all runs", "times ours", "private memory", "resident memory", "output",
-]  # fmt: skip
+Columns = Mapping[str, Callable[[Any], str]]
+"""By heading, the cell of a row."""
 
 
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table: the first column and the last are text, all others are aligned to the right."""
-    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+def table(labels: Columns, columns: Columns, rows: Iterable[Any]) -> str:
+    """A row for each of `rows`; one that has a `failure` shows it in place of the columns."""
+
+    def cells(row: Any) -> list[str]:
+        named = [cell(row) for cell in labels.values()]
+        if failure := getattr(row, "failure", None):
+            return [*named, failure, *[""] * (len(columns) - 1)]
+        return [*named, *(cell(row) for cell in columns.values())]
+
+    return markdown([*labels, *columns], [cells(row) for row in rows])
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first and the last column are text, all others are aligned to the right."""
+    widths = [max(map(len, cells)) for cells in zip(headings, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
         padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         return f"| {' | '.join(padded)} |"
 
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:-1]), "-" * widths[-1]]
-    return "\n".join([line(columns), line(rule), *map(line, rows)])
+    return "\n".join([line(headings), line(rule), *map(line, rows)])
 
 
-def facts(description: Mapping[str, str]) -> str:
-    return "\n".join(f"- {name}: {value}" for name, value in description.items())
+def name(contender: Contender) -> str:
+    return contender.name
 
 
-def merge_rows(
-    contenders: Sequence[Contender],
-    runs: Mapping[str, Sequence[Run]],
-    absent: Mapping[str, str],
-    differences: Mapping[str, str],
-) -> list[list[str]]:
-    """A row for every contender, one that is absent or that did not finish included.
-
-    Args:
-      runs: by the contender's name, every one that was made.
-      absent: why, by name.
-      differences: what was found when outputs were compared, by name.
-    """
-    rows = []
-    for contender in contenders:
-        name = contender.name
-        if name in absent:
-            rows.append([name, f"absent: {absent[name]}", "", "", "", "", ""])
-            continue
-        done = [run for run in runs[name] if run.outcome == "ok"]
-        failed = [run for run in runs[name] if run.outcome != "ok"]
-        ours = [run.seconds for run in runs.get(contender.ours, ()) if run.outcome == "ok"]
-        ratio = ""
-        if done and ours:
-            ratio = f"{median(done) / statistics.median(ours):.2f}"
-        rows.append(
-            [
-                name,
-                failed[0].outcome if failed else f"{median(done):.2f}",
-                " ".join(f"{run.seconds:.2f}" for run in runs[name]),
-                "" if failed else ratio,
-                _size(max(run.anonymous for run in runs[name])),
-                _size(max(run.resident for run in runs[name])),
-                differences.get(name, ""),
-            ]
-        )
-    return rows
+def label(of: str) -> Callable[[Contender], str]:
+    """The cell of one of a contender's labels."""
+    return lambda contender: str(contender.labels[of])
 
 
-def median(runs: Sequence[Run]) -> float:
-    return statistics.median(run.seconds for run in runs)
+def median(digits: str = ".2f") -> Callable[[Contender], str]:
+    return lambda contender: format(contender.median(), digits)
 
 
-def _size(nbytes: int) -> str:
+def every(digits: str = ".2f") -> Callable[[Contender], str]:
+    """Seconds of all calls."""
+    return lambda contender: " ".join(format(seconds, digits) for seconds in contender.seconds)
+
+
+def ratio(a: float | None, b: float | None) -> str:
+    """How many times b is in a; "" where one of them is missing."""
+    return f"{a / b:.2f}" if a and b else ""
+
+
+def size(nbytes: float) -> str:
     return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.0f} MB"
+
+
+class Output:
+    """Writes as results come, so that an interrupted run leaves what it has measured."""
+
+    def __init__(self, path: Path | None, environment: Mapping[str, str]):
+        """Begins both files anew with what was measured on and with."""
+        self._path = path
+        if path:
+            path.write_text("")
+            path.with_suffix(".jsonl").write_text("")
+        self.show("\n".join(f"- {name}: {value}" for name, value in environment.items()))
+        self.record({"environment": dict(environment)})
+
+    def show(self, text: str) -> None:
+        """Markdown, a paragraph or more."""
+        print(text, end="\n\n", flush=True)
+        if self._path:
+            with self._path.open("a") as file:
+                file.write(text + "\n\n")
+
+    def record(self, row: Mapping[str, Any]) -> None:
+        if self._path:
+            with self._path.with_suffix(".jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def measure(self, contenders: Sequence[Contender], repeats: int) -> None:
+        """Lets contenders take turns, and records every call and how each of them ended."""
+        take_turns(contenders, repeats, self.called)
+        self.ended(*contenders)
+
+    def called(self, one: Contender) -> None:
+        """The call that has just ended."""
+        told = ", ".join([one.name, *(f"{key} {value}" for key, value in one.labels.items())])
+        result = one.failure or f"{one.seconds[-1]:.4g} s"
+        print(f"{told}: {result}", file=sys.stderr, flush=True)
+        row = {"contender": one.name, **one.labels, "repeat": len(one.calls) - 1}
+        self.record(row | one.calls[-1])
+
+    def ended(self, *contenders: Contender) -> None:
+        """What they reported, and how they ended."""
+        for one in contenders:
+            row = {"contender": one.name, **one.labels, "outcome": one.failure or "ok"}
+            self.record(row | {"facts": one.facts})

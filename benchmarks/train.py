@@ -3,32 +3,31 @@
 python -m benchmarks.train --peers PYTHON --output train.md
 """
 
-import functools
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
-import tyro
+from benchmarks import tables
+from benchmarks.contenders import Served, take_turns
+from benchmarks.flags import PeersFlags, command, matching
+from benchmarks.limits import matmul
+from benchmarks.machine import ask, describe
+from benchmarks.serving import Facts
+from benchmarks.tables import Output, table
+from benchmarks.workloads import SIZES, tower_config
+from magmax_jax.errors import UserError
 
-from benchmarks import device, peak
-from benchmarks.choosing import check_positive, matching
-from benchmarks.entries import COLUMNS, Entry, finished, rows
-from benchmarks.largest import largest
-from benchmarks.limits import matmul_shapes
-from benchmarks.machine import describe, peers_python, why_absent
-from benchmarks.output import Output
-from benchmarks.shapes import SIZES
-from benchmarks.tables import facts, markdown
-from benchmarks.trainers import PEER, Trainer, Work, torch_device, trainers
-from benchmarks.turns import Contestant, take_turns
-from magmax_jax.errors import UserError, exit_code
+ALONE = {
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "true",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.93",
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+}
+"""For a contender that has the accelerator to itself: nearly all of its memory, without gaps."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(PeersFlags):
     """Times a training step of every contender, in turns, and a table for each batch size."""
 
     size: Literal["vit-b16", "vit-l14", "small", "tiny"] = "vit-b16"
@@ -37,154 +36,158 @@ class Settings:
     """Images; "largest" is what each has room for alone (default: 128 and largest; on a CPU 16)."""
     dtype: Literal["bfloat16", "float32"] | None = None
     """Of the computation; parameters are float32 (default: bfloat16; on a CPU float32)."""
-    repeats: int | None = None
-    """Calls of every contender, whose median is told (default: 7; on a CPU 5)."""
     steps: int | None = None
     """In each call (default: 10; on a CPU 1)."""
-    largest_from: int | None = None
-    """Where the search for the largest batch begins, up or down (default: 128; on an accelerator
-    whose batch sizes are the default ones 512)."""
+    largest_from: int = 128
+    """Where the search for the largest batch begins; it doubles."""
     largest_at_most: int = 4096
     """Where it ends, unless memory does before. A CPU's memory should not be tried: set this."""
     compile_modes: tuple[Literal["default", "max-autotune-no-cudagraphs"], ...] = ("default",)
     """torch.compile's; each is a contender."""
     limit_sides: tuple[int, ...] = ()
     """Of the square products that are the limit (default: such as fill the device)."""
-    peers: Path = Path(sys.executable)
-    """The python of the peers' environment (requirements-peers.txt)."""
-    only: tuple[str, ...] = ("*",)
-    """Shell patterns of contenders' names."""
-    output: Path | None = None
-    """File for the tables; every single run goes into a .jsonl beside it."""
 
 
 def fitted(settings: Settings, platform: str) -> Settings:
-    """With the defaults of what computes, and what can be checked checked.
+    """With the defaults of what computes.
 
     Raises:
-      UserError: a number is not positive, or the peers' python cannot be run.
+      UserError: the search for the largest batch begins above its end.
     """
+    if settings.largest_from > settings.largest_at_most:
+        raise UserError("--largest-from is above --largest-at-most: lower it")
     cpu = platform == "cpu"
-    sizes = settings.batch_sizes or ((16,) if cpu else (128, "largest"))
-    check_positive(
-        {
-            "--batch-sizes": [size for size in sizes if size != "largest"],
-            "--repeats": settings.repeats,
-            "--steps": settings.steps,
-            "--largest-from": settings.largest_from,
-            "--largest-at-most": settings.largest_at_most,
-            "--limit-sides": settings.limit_sides,
-        }
-    )
-    begin = 128 if cpu or settings.batch_sizes else 512
-    begin = settings.largest_from or min(begin, settings.largest_at_most)
-    if begin > settings.largest_at_most:
-        raise UserError("--largest-from is above --largest-at-most")
     return replace(
         settings,
-        batch_sizes=sizes,
+        batch_sizes=settings.batch_sizes or ((16,) if cpu else (128, "largest")),
         dtype=settings.dtype or ("float32" if cpu else "bfloat16"),
-        repeats=settings.repeats or (5 if cpu else 7),
         steps=settings.steps or (1 if cpu else 10),
-        largest_from=begin,
-        peers=peers_python(settings.peers),
     )
 
 
-def matmul_peaks(settings: Settings, platform: str, absent: str | None) -> dict[str, Contestant]:
-    """JAX's and, unless it is absent, torch's large products, measured in turns."""
-    field = {"jax": peak.contestant(settings.dtype, settings.limit_sides)}
-    if absent is None:
-        shapes = matmul_shapes(platform == "cpu", settings.limit_sides)
-        asked = {"dtype": settings.dtype, "shapes": shapes, "device": torch_device(platform)}
-        command = [str(settings.peers), "-m", "benchmarks.peers.matmul_torch"]
-        field["torch"] = Contestant("matmul peak", command, asked)
-    return dict(zip(field, take_turns(field.values(), repeats=3), strict=True))
+def trainers(settings: Settings, platform: str) -> list[Served]:
+    """All of them, still without a batch size.
+
+    Args:
+      settings: fitted.
+      platform: JAX's name of what computes: "cpu", "gpu" or "tpu".
+    """
+    dtype, steps = settings.dtype, {"steps": settings.steps}
+
+    def torch(name: str, way: Facts) -> Served:
+        # torch's name of JAX's "gpu"; AMD's are cuda too.
+        device = "cuda" if platform == "gpu" else platform
+        asked = {"config": tower_config(SIZES[settings.size]), "device": device, "way": way}
+        return Served(
+            name=name, python=settings.peers, needs="torch, transformers",
+            function="benchmarks.peers.train_torch:prepare", settings=steps | asked,
+        )  # fmt: skip
+
+    ours = Served(
+        name="ours", function="benchmarks.ours.training:prepare",
+        settings=steps | {"size": settings.size, "dtype": dtype},
+    )  # fmt: skip
+    # JAX rounds factors of float32 products to TF32 on a GPU; torch does if asked.
+    way = {"autocast": dtype == "bfloat16", "tf32": platform == "gpu" and dtype == "float32"}
+    modes = {mode: "" if mode == "default" else f", {mode}" for mode in settings.compile_modes}
+    return [
+        ours,
+        *(torch(f"torch, compiled{of}", way | {"compiled": mode}) for mode, of in modes.items()),
+        torch("torch, eager", way),
+        torch("official recipe", {"fused": False}),
+    ]
 
 
-def time_together(
-    settings: Settings, field: Sequence[Trainer], batch_size: int, caches: Path, output: Output
-) -> list[Entry]:
-    """All at one batch size, in turns."""
-    told = functools.partial(_record, output, batch_size=batch_size)
-    contestants = [trainer.contestant(batch_size, caches) for trainer in field]
-    return [finished(one, batch_size) for one in take_turns(contestants, settings.repeats, told)]
+def of_batch(one: Served, batch_size: int, alone: bool = False) -> Served:
+    """A contender at a batch size, ready to take part once."""
+    return replace(
+        one,
+        settings=one.settings | {"batch_size": batch_size},
+        labels={"batch": batch_size},
+        variables=ALONE if alone else {},
+    )
 
 
-def time_alone(settings: Settings, trainer: Trainer, caches: Path, output: Output) -> Entry:
-    """One at the largest batch that it has room for, with no other beside it."""
+def at_largest(settings: Settings, one: Served, output: Output) -> Served:
+    """A contender at the largest batch of `largest_from` 2^i images that it has room for, each
+    tried in a fresh process with no other beside it; `note` says why not more."""
+    size, found, note = settings.largest_from, None, "no more was tried"
+    while size <= settings.largest_at_most:
+        tried = of_batch(one, size, alone=True)
+        take_turns([tried], repeats=0)
+        if tried.failure:
+            note = f"{size}: {tried.failure}"
+            break
+        found, size = of_batch(one, size, alone=True), 2 * size
+    if found:
+        output.measure([found], settings.repeats)
+        found.facts["note"] = note
+    return found or tried
 
-    def alone(batch_size: int) -> Contestant:
-        print(f"{trainer.name}: a batch of {batch_size}", file=sys.stderr, flush=True)
-        return trainer.contestant(batch_size, caches, alone=True)
 
-    size, why = largest(settings.largest_from, settings.largest_at_most, alone)
-    if not size:
-        return Entry(trainer.name, 0, None, why)
-    told = functools.partial(_record, output, batch_size=size)
-    (ended,) = take_turns([alone(size)], settings.repeats, told)
-    return finished(ended, size, why)
+def rows(ended: Sequence[Served], peak: float, flops: float) -> str:
+    """The table of a batch size; its last rows are the limit.
 
+    Args:
+      peak: floating-point operations a second of the fastest large matrix product.
+      flops: that a step takes for one image.
+    """
+    limits = []
+    for size in sorted({one.labels["batch"] for one in ended if one.calls}):
+        limit = Served(name="limit: matmul", function="", settings={}, labels={"batch": size})
+        limit.calls.append({"seconds": size * flops / peak})
+        limits.append(limit)
 
-def _record(output: Output, one: Contestant, batch_size: int) -> None:
-    """The call that has just ended, unless the contender did with it."""
-    if one.failure:
-        return
-    seconds = one.seconds[-1] / one.facts["steps"]
-    print(f"{one.name}, batch of {batch_size}: {seconds:.4g} s", file=sys.stderr, flush=True)
-    row = {"contender": one.name, "batch": batch_size, "repeat": len(one.seconds) - 1}
-    output.record(row | {"seconds": seconds})
+    def images(one: Served) -> float:
+        return one.labels["batch"] / one.median()
+
+    ours = next((images(one) for one in ended if one.name == "ours" and one.calls), None)
+    columns = {
+        "seconds a step": tables.median(".4g"),
+        "all runs": lambda one: tables.every(".4g")(one) if one.facts else "",
+        "images/s": lambda one: f"{images(one):,.1f}",
+        "MFU": lambda one: f"{images(one) * flops / peak:.1%}",
+        "times ours": lambda one: tables.ratio(ours, images(one)),
+        "peak memory": lambda one: tables.size(one.facts["memory"]) if one.facts else "",
+        "compilation, s": lambda one: f"{max(one.facts['compile'], 0):.1f}" if one.facts else "",
+        "why no larger batch": lambda one: one.facts.get("note", ""),
+    }
+    return table({"": tables.name, "batch": tables.label("batch")}, columns, [*ended, *limits])
 
 
 def run(settings: Settings) -> None:
-    """Measures and tells.
+    """Measures and shows.
 
     Raises:
       UserError: a setting cannot be right.
     """
-    here = device.ask()
-    settings = fitted(settings, here.platform)
-    work = Work(settings.size, settings.dtype, settings.steps, here.platform)
-    chosen = matching(trainers(work, settings.peers, settings.compile_modes), settings.only)
-    absent = why_absent(settings.peers, PEER)
-    present = [trainer for trainer in chosen if not (trainer.peer and absent)]
-    flops = 3 * SIZES[settings.size].model.forward_flops()
-    description = describe(settings.peers) | here.facts
+    device = ask()
+    settings = fitted(settings, device.platform)
+    field = matching(trainers(settings, device.platform), settings.only)
+    flops = 3 * SIZES[settings.size].forward_flops()
+    description = describe(settings.peers) | device.facts
     description |= {
         "model": f"image tower of {settings.size}, {flops / 1e9:.4g} GFLOP a step and image",
         "computation": settings.dtype,
         "repeats": f"{settings.repeats} of {settings.steps} steps",
     }
     output = Output(settings.output, description)
-    peaks = matmul_peaks(settings, here.platform, absent)
-    top = max(peak.rate(one) for who, one in peaks.items() if who == "jax" or not one.failure)
-    output.show(facts({f"matmul, {who}": _peak(one) for who, one in peaks.items()}))
-    output.record({"peaks": {who: one.facts for who, one in peaks.items()}})
-    with tempfile.TemporaryDirectory() as caches:
-        for size in settings.batch_sizes:
-            if size == "largest":
-                entries = [time_alone(settings, t, Path(caches), output) for t in present]
-            else:
-                entries = time_together(settings, present, size, Path(caches), output)
-            found = {entry.name: entry for entry in entries}
-            gone = Entry("", 0, None, f"absent: {absent}")
-            every = [found.get(t.name, replace(gone, name=t.name)) for t in chosen]
-            for entry in entries:
-                row = {"contender": entry.name, "batch": entry.batch_size}
-                told = entry.ended.facts if entry.ended else {}
-                output.record(row | {"outcome": entry.outcome, "facts": told})
-            output.show(f"## Batch size: {size}")
-            output.show(markdown(COLUMNS, rows(every, top, flops)))
+    limit = matmul(settings.dtype, device.platform, settings.limit_sides)
+    output.measure([limit], repeats=3)
+    if limit.failure:
+        raise UserError(f"the limit is not known: {limit.failure}")
+    peak = limit.median("flops")
+    output.show(f"Matrix products reach {peak / 1e12:.4g} TFLOP/s in {settings.dtype}.")
+    for size in settings.batch_sizes:
+        if size == "largest":
+            ended = [at_largest(settings, one, output) for one in field]
+        else:
+            ended = [of_batch(one, size) for one in field]
+            output.measure(ended, settings.repeats)
+        output.show(f"## Batch size: {size}\n\n{rows(ended, peak, flops)}")
 
 
-def _peak(one: Contestant) -> str:
-    return one.failure or f"{one.facts['flops'] / 1e12:.4g} TFLOP/s"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    settings = tyro.cli(Settings, args=argv, prog="benchmarks.train", description=__doc__)
-    return exit_code(lambda: run(settings))
-
+main = command(Settings, run, "benchmarks.train", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,10 +1,10 @@
-"""The work that is timed: an image tower of random weights, a batch of noise, the training step.
+"""The work that is timed: CLIPs of random weights, batches of noise, the product's training step.
 
-Speed does not depend on the numbers, so far as none of them is zero, infinite or denormal.
+Speed does not depend on the numbers, as long as none is zero, infinite or denormal.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from flax import nnx
 
 from magmax_jax.config import TrainConfig
 from magmax_jax.data import Batch, Preprocessing, Source
-from magmax_jax.models import CLIP, CLIPConfig
+from magmax_jax.models import CLIP, CLIPConfig, TextConfig, VisionConfig
 from magmax_jax.scenarios import Head, Scenario, Task
 from magmax_jax.sharding import Layout, one_device
 from magmax_jax.training import Objective, Trainer, make_trainer
@@ -23,18 +23,31 @@ SPREAD = 0.02
 """Standard deviation of parameters, around one for the scales of norms and else around zero."""
 
 
-class Training(NamedTuple):
-    """What a training step takes."""
+def _tower(width: int, layers: int, heads: int) -> dict[str, Any]:
+    sizes = {"width": width, "layers": layers, "heads": heads, "mlp": 4 * width}
+    return sizes | {"activation": "quick_gelu", "epsilon": 1e-5}
 
-    trainer: Trainer
-    theta: nnx.State
-    batch: Batch
-    """On the device."""
-    objective: Objective
+
+def _clip(vision: dict, side: int, patch: int, text: dict, words: int, projection: int):
+    ends = {"vocabulary": words, "bos": words - 2, "eos": words - 1, "context": 77}
+    return CLIPConfig(
+        VisionConfig(**vision, image_size=side, patch_size=patch),
+        TextConfig(**text, **ends),
+        projection,
+    )
+
+
+SIZES = {
+    "vit-l14": _clip(_tower(1024, 24, 16), 224, 14, _tower(768, 12, 12), 49408, 768),
+    "vit-b16": _clip(_tower(768, 12, 12), 224, 16, _tower(512, 12, 8), 49408, 512),
+    "small": _clip(_tower(256, 4, 4), 96, 16, _tower(192, 4, 4), 8000, 128),
+    "tiny": _clip(_tower(64, 2, 2), 32, 8, _tower(48, 2, 2), 400, 32),
+}
+"""CLIP ViT-L/14 and ViT-B/16, 427.6 and 149.6 M parameters, and two of 6.8 and 0.2 M for trials."""
 
 
 def image_tower(
-    config: CLIPConfig, dtype: str, seed: int = 0, **options
+    config: CLIPConfig, dtype: str, seed: int = 0, **options: Any
 ) -> tuple[nnx.GraphDef, nnx.State]:
     """The image tower and random float32 parameters; `options` are those of `abstract_tower`."""
     random = np.random.default_rng(seed)
@@ -47,10 +60,34 @@ def image_tower(
     return graphdef, nnx.map_state(numbers, shapes)
 
 
-def abstract_tower(config: CLIPConfig, dtype: str, **options) -> tuple[nnx.GraphDef, nnx.State]:
+def abstract_tower(
+    config: CLIPConfig, dtype: str, **options: Any
+) -> tuple[nnx.GraphDef, nnx.State]:
     """The image tower and its parameters' shapes; `options` are those of `CLIP.image_tower`."""
     clip = nnx.eval_shape(lambda: CLIP(config, rngs=nnx.Rngs(0)))
     return clip.image_tower(dtype, **options)
+
+
+def tree_bytes(tree: Any) -> int:
+    """Of all arrays of a pytree, or of their shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def tower_config(config: CLIPConfig) -> dict[str, Any]:
+    """An image tower as the fields of transformers' `CLIPVisionConfig`."""
+    # Not `CLIPConfig.to_hf`, which imports transformers and with it torch.
+    vision = config.vision
+    return {
+        "hidden_size": vision.width,
+        "intermediate_size": vision.mlp,
+        "num_hidden_layers": vision.layers,
+        "num_attention_heads": vision.heads,
+        "image_size": vision.image_size,
+        "patch_size": vision.patch_size,
+        "projection_dim": config.projection,
+        "hidden_act": vision.activation,
+        "layer_norm_eps": vision.epsilon,
+    }
 
 
 def images(batch_size: int, side: int, seed: int = 0) -> Batch:
@@ -65,16 +102,11 @@ def images(batch_size: int, side: int, seed: int = 0) -> Batch:
     )
 
 
-def head(projection: int, seed: int = 0) -> jax.Array:
-    """A zero-shot head of random directions, float32 (p, k)."""
-    directions = jax.random.normal(jax.random.key(seed), (projection, CLASSES))
-    return directions / jnp.linalg.norm(directions, axis=0)
-
-
 def objective(projection: int) -> Objective:
-    """A task of all classes, with one step of warm-up."""
+    """A task of all classes with a head of random directions, and one step of warm-up."""
+    directions = jax.random.normal(jax.random.key(0), (projection, CLASSES))
     return Objective(
-        head=head(projection),
+        head=directions / jnp.linalg.norm(directions, axis=0),
         classes=jnp.ones(CLASSES, bool),
         heads=jnp.zeros(CLASSES, jnp.int32),
         warmup=jnp.int32(1),
@@ -84,7 +116,7 @@ def objective(projection: int) -> Objective:
 
 
 def scenario(images: np.ndarray, labels: np.ndarray, classes: Sequence[np.ndarray]) -> Scenario:
-    """Tasks that have images to be tested on and none to learn from.
+    """Tasks with images to be tested on and none to learn from.
 
     Args:
       images: uint8 (n, height, width, 3).
@@ -107,8 +139,8 @@ def training(
     train: TrainConfig | None = None,
     layout: Layout | None = None,
     tower: tuple[nnx.GraphDef, nnx.State] | None = None,
-) -> Training:
-    """The product's own step on a batch of noise of the tower's size.
+) -> tuple[Trainer, nnx.State, Batch, Objective]:
+    """What the product's own step takes: on a batch of noise of the tower's size, on the device.
 
     Args:
       train: the recipe; the paper's by default.
@@ -119,7 +151,7 @@ def training(
     side = config.vision.image_size
     graphdef, theta = tower or image_tower(config, dtype, whole=layout.whole)
     trainer = make_trainer(graphdef, Preprocessing(side), train or TrainConfig(), layout=layout)
-    return Training(
+    return (
         trainer,
         layout.params(theta),
         trainer.place(images(batch_size, side)),

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from magmax_jax.errors import UserError
-from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS, Registry
+from magmax_jax.registry import DATA_SETS, REGULARIZERS, RULES, SCENARIO_KINDS, Registry
 
 
 def _require(condition: bool, message: str) -> None:
@@ -20,7 +20,7 @@ def _require(condition: bool, message: str) -> None:
         raise UserError(message)
 
 
-def _one_of(registry: Registry) -> Any:
+def one_of(registry: Registry) -> Any:
     """How the command line takes a name of the registry: --help and errors list all of them.
 
     They are listed when the command line is parsed, so names that users registered are included.
@@ -33,6 +33,16 @@ def _one_of(registry: Registry) -> Any:
         constructor_factory=names,
         # tyro shows the default of a type made on demand as the repr of a list: ['none'].
         help_behavior_hint=lambda default: f"(default: {default[2:-2]})",
+    )
+
+
+def listing(registry: Registry) -> Any:
+    """How --help lists the names of a registry, for a field that also takes other values.
+
+    As for `one_of`, names that users registered are included.
+    """
+    return tyro.conf.arg(
+        help_behavior_hint=lambda default: f"(default: {default}; names: {', '.join(registry)})"
     )
 
 
@@ -56,12 +66,12 @@ class ModelConfig:
 class ScenarioConfig:
     """Which tasks arrive, in which order."""
 
-    kind: Annotated[str, _one_of(SCENARIO_KINDS)] = "class"
+    kind: Annotated[str, one_of(SCENARIO_KINDS)] = "class"
     """class: each task brings new classes; domain: a new domain of all classes; datasets: another
     data set, with a head of its own; data: an equal share of every class's images."""
-    dataset: str = "cifar100"
-    """A name of the catalogue (cifar100, imagenet_r, ...), digits (scikit-learn's), folder
-    (train|test/[domain/]class/* images), or any TFDS builder with image and label."""
+    dataset: Annotated[str, listing(DATA_SETS)] = "cifar100"
+    """A data set known by name, folder (train|test/[domain/]class/* images), or any TFDS builder
+    with image and label."""
     datasets: tuple[str, ...] = ("eight",)
     """Of kind datasets: NAME[@EPOCHS] each, in the order of learning; folder:DIR is a folder of
     images, and eight, fourteen and twenty are the lists of the literature, the last two without the
@@ -110,7 +120,7 @@ class MethodConfig:
 
     sequential: bool = True
     """Start task t from theta_(t-1) (MagMax); otherwise every task starts from theta_0."""
-    regularizer: Annotated[str, _one_of(REGULARIZERS)] = "none"
+    regularizer: Annotated[str, one_of(REGULARIZERS)] = "none"
     """Penalty against forgetting: elastic weight consolidation, learning without forgetting, or a
     pull towards theta_0."""
     strength: float | None = None
@@ -287,8 +297,8 @@ class ExperimentConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    merges: tuple[str, ...] = ("max_magnitude", "average", "random_mix")
-    """RULE or RULE@SCALE, a rule of magmax_jax.rules; one rule's scales share its state."""
+    merges: Annotated[tuple[str, ...], listing(RULES)] = ("max_magnitude", "average", "random_mix")
+    """RULE or RULE@SCALE; the scales of one rule share its state."""
     merging: MergingConfig = field(default_factory=MergingConfig)
     eval_batch_size: int = 256
     seed: int = 5

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
+
 ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "registry", "config", "io", "merging", "rules", "analysis", "data",
@@ -107,6 +109,24 @@ def test_families_of_models_are_known_by_their_registry_alone():
             if rooms / family not in file.parents and file != rooms / "__init__.py":
                 found = [n for n in names if f"{n}.".startswith(f"magmax_jax.models.{family}.")]
                 assert not found, f"{file} imports {found}"
+
+
+def test_no_regularizer_and_no_kind_of_scenario_is_known_by_its_name():
+    """Nothing is decided by comparing a name, but where it is defined."""
+    homes = [
+        ROOT / "magmax_jax" / "training" / "regularizers",
+        ROOT / "magmax_jax" / "scenarios" / "kinds",
+    ]
+    names = {*REGULARIZERS, *SCENARIO_KINDS}
+    for file in (ROOT / "magmax_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Compare) and not set(homes) & set(file.parents):
+                for side in (node.left, *node.comparators):
+                    values = (
+                        side.elts if isinstance(side, ast.Tuple | ast.List | ast.Set) else [side]
+                    )
+                    compared = {v.value for v in values if isinstance(v, ast.Constant)} & names
+                    assert not compared, f"{file}:{node.lineno} compares {compared}"
 
 
 def test_meshes_are_known_to_one_file():

@@ -1,9 +1,8 @@
 """Evaluation in torch, written plainly after what is published of the official experiments.
 
-Images are decoded, resized and normalised one by one by Pillow in a DataLoader's processes; a pass
-counts which are right among the classes of a head. For accuracies among all classes and among each
-task's own every task's images are gone through twice, with a loader of their own each time; told
-to, both are taken from one pass over all images instead.
+Images are decoded, resized and normalised one by one by Pillow in a DataLoader's processes. For
+accuracies among all classes and among each task's own, the official way goes through every task's
+images twice, with a loader of their own each time; `once` takes both from one pass over all images.
 """
 
 import contextlib
@@ -18,7 +17,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import CLIPModel
 
 from benchmarks.peers import torch_device
-from benchmarks.turns import Facts, Prepared, serve
+from benchmarks.serving import Facts, Prepared
+
+PROTOCOLS = ("agnostic", "aware")
 
 
 class Images(Dataset):
@@ -61,79 +62,66 @@ class Evaluation:
     """All accuracies of one model."""
 
     def __init__(self, settings: Facts, device: torch.device):
-        data = Path(settings["data"])
-        images, labels = np.load(data / "images.npy"), np.load(data / "labels.npy")
-        self.classes = torch.from_numpy(np.load(data / "classes.npy")).to(device)
+        images, labels, classes, head = (
+            np.load(Path(settings["data"]) / f"{name}.npy")
+            for name in ("images", "labels", "classes", "head")
+        )
         clip = CLIPModel.from_pretrained(settings["model"], dtype=torch.float32)
-        self.tower = Tower(clip, np.load(data / "head.npy")).to(device).eval()
+        self.settings, self.device, self.tasks = settings, device, len(classes)
+        self.tower = Tower(clip, head).to(device).eval()
+        self.forward = torch.compile(self.tower) if settings["compiled"] else self.tower
         size = clip.config.vision_config.image_size
         self.images = Images(images, labels, size, settings["mean"], settings["std"])
-        owned = (np.isin(labels, own) for own in np.load(data / "classes.npy"))
-        self.tasks = [np.flatnonzero(mask).tolist() for mask in owned]
-        self.settings, self.device = settings, device
-        self.forward = torch.compile(self.tower) if settings["compiled"] else self.tower
+        self.task_of = torch.empty(classes.size, dtype=torch.long, device=device)
+        for number, own in enumerate(torch.from_numpy(classes).to(device)):
+            self.task_of[own] = number
+        everything = range(len(images))
+        owned = [np.flatnonzero(np.isin(labels, own)).tolist() for own in classes]
+        self.passes = [(PROTOCOLS, everything)]
+        if settings["way"] == "splits":
+            self.passes = [((protocol,), own) for protocol in PROTOCOLS for own in owned]
 
-    def split_by_split(self) -> dict[str, list[int]]:
-        """A pass over each task's images for each protocol."""
-        right: dict[str, list[int]] = {"agnostic": [], "aware": []}
-        for protocol, counts in right.items():
-            for own, task in zip(self.classes, self.tasks, strict=True):
-                correct = 0
-                for logits, labels in self.logits(Subset(self.images, task)):
+    def right(self) -> dict[str, list[int]]:
+        """By protocol, how many images of every task are recognised."""
+        zeros = torch.zeros(self.tasks, dtype=torch.long, device=self.device)
+        counts = {protocol: zeros.clone() for protocol in PROTOCOLS}
+        for protocols, images in self.passes:
+            for logits, labels in self.logits(images):
+                task = self.task_of[labels]
+                for protocol in protocols:
                     if protocol == "aware":
-                        found = own[logits[:, own].argmax(dim=1)]
-                    else:
-                        found = logits.argmax(dim=1)
-                    correct += (found == labels).sum().item()
-                counts.append(correct)
-        return right
+                        logits = logits.masked_fill(self.task_of != task[:, None], -torch.inf)
+                    counts[protocol].index_add_(0, task, (logits.argmax(dim=1) == labels).long())
+        return {protocol: count.tolist() for protocol, count in counts.items()}
 
-    def once(self) -> dict[str, list[int]]:
-        """One pass over all images, both protocols from the same logits."""
-        task_of = torch.empty(self.classes.numel(), dtype=torch.long, device=self.device)
-        for number, own in enumerate(self.classes):
-            task_of[own] = number
-        agnostic = torch.zeros(len(self.classes), dtype=torch.long, device=self.device)
-        aware = agnostic.clone()
-        for logits, labels in self.logits(self.images):
-            task = task_of[labels]
-            inside = task_of[None] == task[:, None]
-            own = logits.masked_fill(~inside, -torch.inf).argmax(dim=1)
-            agnostic.index_add_(0, task, (logits.argmax(dim=1) == labels).long())
-            aware.index_add_(0, task, (own == labels).long())
-        return {"agnostic": agnostic.tolist(), "aware": aware.tolist()}
-
-    def logits(self, images: Dataset) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def logits(self, images: Sequence[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """float32 (b, k) and labels (b,), a batch at a time."""
         loader = DataLoader(
-            images,
-            self.settings["batch_size"],
-            num_workers=self.settings["workers"],
-            pin_memory=self.device.type == "cuda",
-        )
-        half = self.settings["dtype"] == "bfloat16"
-        kind = (
-            torch.autocast(self.device.type, torch.bfloat16) if half else contextlib.nullcontext()
-        )
+            Subset(self.images, images), self.settings["batch_size"],
+            num_workers=self.settings["workers"], pin_memory=self.device.type == "cuda",
+        )  # fmt: skip
+        kind = contextlib.nullcontext()
+        if self.settings["dtype"] == "bfloat16":
+            kind = torch.autocast(self.device.type, torch.bfloat16)
         for pixels, labels in loader:
             with kind:
                 logits = self.forward(pixels.to(self.device, non_blocking=True))
             yield logits.float(), labels.to(self.device, non_blocking=True)
 
-    def warm(self, images: Sequence[int]) -> None:
-        """Compiles for every size of batches that passes over so many images have: torch.compile
-        would do so within the first of them."""
+    def warm(self) -> None:
+        """Compiles for every size of batches, which torch.compile would do when one comes."""
         b = self.settings["batch_size"]
-        sizes = {min(n, b) for n in images} | {n % b for n in images if n > b}
+        counts = [len(images) for _, images in self.passes]
+        sizes = {min(n, b) for n in counts} | {n % b for n in counts if n > b}
         for size in sorted(sizes - {0}, reverse=True):
-            next(self.logits(Subset(self.images, range(size))))
+            next(self.logits(range(size)))
 
 
 def prepare(settings: Facts) -> Prepared:
     """Batches of every size have been through the tower.
 
     Args:
-      settings: as `evaluation_work.Work` tells them; `compiled`, `way` ("splits" or "once") and
+      settings: those of `benchmarks.evaluate.work`, `compiled`, `way` ("splits" or "once") and
         `workers`.
     """
     gpu = torch.cuda.is_available()
@@ -143,7 +131,6 @@ def prepare(settings: Facts) -> Prepared:
     evaluation = Evaluation(settings, device)
     weights = dict(evaluation.tower.named_parameters())
     theta = {name: value.detach().clone() for name, value in weights.items()}
-    way = evaluation.once if settings["way"] == "once" else evaluation.split_by_split
     found: list[dict[str, list[int]]] = []
 
     @torch.no_grad()
@@ -152,19 +139,12 @@ def prepare(settings: Facts) -> Prepared:
         for scale in settings["scales"]:
             for name, value in weights.items():
                 value.copy_(scale * theta[name])
-            found.append(way())
-
-    def last() -> Facts:
-        return {"memory": torch_device.peak_bytes(device), "right": found}
+            found.append(evaluation.right())
 
     start = time.perf_counter()
     with torch.no_grad():
-        once = settings["way"] == "once"
-        passes = [evaluation.images] if once else evaluation.tasks
-        evaluation.warm([len(images) for images in passes])
-    name = torch_device.name(device)
-    return Prepared({"device": name, "first": time.perf_counter() - start}, call, last)
-
-
-if __name__ == "__main__":
-    serve(prepare)
+        evaluation.warm()
+    facts = {"device": torch_device.name(device), "first": time.perf_counter() - start}
+    return Prepared(
+        facts, call, lambda: {"memory": torch_device.peak_bytes(device), "right": found}
+    )

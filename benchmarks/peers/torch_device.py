@@ -1,8 +1,9 @@
-"""The device of torch's contenders: its name, its memory, and waiting for it."""
+"""The device of torch's contenders: its name, its memory, and waiting for it; and one contender."""
 
+import numpy as np
 import torch
 
-from benchmarks.turns import resident_peak
+from benchmarks.serving import Facts, Prepared, resident_peak
 
 
 def name(device: torch.device) -> str:
@@ -16,5 +17,16 @@ def wait(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Of a GPU's memory the most that was in use so far, on a CPU of this process's."""
+    """Most of a GPU's memory that was in use so far; on a CPU this process's."""
     return torch.cuda.max_memory_allocated() if device.type == "cuda" else resident_peak()
+
+
+def threshold(settings: Facts) -> Prepared:
+    """The exact `k`-th smallest magnitude of the float32 numbers in `file`, a .npy."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    numbers = torch.from_numpy(np.load(settings["file"])).to(device)
+
+    def find() -> float:
+        return numbers.abs().kthvalue(settings["k"]).values.item()  # which waits for the device
+
+    return Prepared({"device": device, "found": find()}, find)

@@ -10,11 +10,9 @@ from torch.nn import functional
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from benchmarks.peers import torch_device
-from benchmarks.turns import Facts, Prepared, serve
+from benchmarks.serving import Facts, Prepared
 
 CLASSES = 100
-NO_ROOM = "out of memory", "ALLOC_FAILED", "can't allocate memory"
-"""What errors say where memory has no room."""
 
 
 class Way(NamedTuple):
@@ -42,6 +40,12 @@ class Recipe(NamedTuple):
     warmup: int = 1
     steps: int = 1000
 
+    def rate(self, step: int) -> float:
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        passed = (step - self.warmup) / (self.steps - self.warmup)
+        return self.learning_rate * (1 + math.cos(math.pi * passed)) / 2
+
 
 Step = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """(pixels float32 (b, 3, side, side), labels int64 (b,)) -> (loss, norm of its gradient)."""
@@ -63,26 +67,8 @@ def make_tower(
     return tower.train()
 
 
-def noise(
-    tower: CLIPVisionModelWithProjection, batch_size: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A head of random directions, float32 (p, k), pixels (b, 3, side, side) and labels (b,), on
-    the default device."""
-    side, width = tower.config.image_size, tower.config.projection_dim
-    head = functional.normalize(torch.randn(width, CLASSES), dim=0)
-    return head, torch.randn(batch_size, 3, side, side), torch.randint(CLASSES, (batch_size,))
-
-
-def make_step(
-    tower: torch.nn.Module, head: torch.Tensor, way: Way, recipe: Recipe | None = None
-) -> Step:
-    """One step on the cross-entropy of a frozen head, of every parameter of the tower.
-
-    Args:
-      head: float32 (p, k).
-      recipe: the paper's by default.
-    """
-    recipe = recipe or Recipe()
+def make_step(tower: torch.nn.Module, head: torch.Tensor, way: Way, recipe: Recipe) -> Step:
+    """A step on the cross-entropy of a frozen head (p, k), of every parameter of the tower."""
     parameters = list(tower.parameters())
     optimizer = torch.optim.AdamW(
         parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay,
@@ -102,7 +88,7 @@ def make_step(
     def step(pixels: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal done
         for group in optimizer.param_groups:
-            group["lr"] = rate(done, recipe)
+            group["lr"] = recipe.rate(done)
         done += 1
         optimizer.zero_grad()
         with torch.autocast(head.device.type, torch.bfloat16, enabled=way.autocast):
@@ -115,43 +101,21 @@ def make_step(
     return step
 
 
-def rate(step: int, recipe: Recipe) -> float:
-    """The learning rate of a step, 0 for the first."""
-    peak, warmup, steps = recipe.learning_rate, recipe.warmup, recipe.steps
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
-
-
 def prepare(settings: Facts) -> Prepared:
     """A call is `steps` training steps on noise that is on the device, float32 already.
 
     Args:
       settings: `config` (`make_tower`'s), `batch_size`, `steps`, `device` and `way` (`Way`'s).
-
-    Raises:
-      MemoryError: the device has no room for it; so does the call.
     """
     b, steps = settings["batch_size"], settings["steps"]
-    device = torch.device(settings["device"])
     torch.manual_seed(0)
-
-    def fitting(call: Callable[[], Any]) -> Any:
-        try:
-            return call()
-        except RuntimeError as error:  # torch.OutOfMemoryError, cuBLAS's and the CPU's
-            if any(sign in str(error) for sign in NO_ROOM):
-                raise MemoryError(f"out of memory at a batch of {b}") from None
-            raise
-
-    def begin() -> tuple[Step, torch.Tensor, torch.Tensor]:
-        with device:
-            tower = make_tower(settings["config"])
-            head, pixels, labels = noise(tower, b)
-        return make_step(tower, head, Way(**settings["way"])), pixels, labels
-
-    step, pixels, labels = fitting(begin)
-    loss = None
+    device = torch.device(settings["device"])
+    with device:
+        tower = make_tower(settings["config"])
+        side = tower.config.image_size
+        pixels, labels = torch.randn(b, 3, side, side), torch.randint(CLASSES, (b,))
+        head = functional.normalize(torch.randn(tower.config.projection_dim, CLASSES), dim=0)
+    step, loss = make_step(tower, head, Way(**settings["way"]), Recipe()), None
 
     def run(times: int) -> float:
         nonlocal loss
@@ -161,15 +125,10 @@ def prepare(settings: Facts) -> Prepared:
         torch_device.wait(device)
         return time.perf_counter() - start
 
-    first, second = (fitting(lambda: run(1)) for _ in range(2))
+    first, second = run(1), run(1)
 
     def last() -> Facts:
         return {"loss": loss.item(), "memory": torch_device.peak_bytes(device)}
 
-    name = torch_device.name(device)
-    facts = {"compile": first - second, "steps": steps, "device": name}
-    return Prepared(facts, lambda: fitting(lambda: run(steps)), last)
-
-
-if __name__ == "__main__":
-    serve(prepare)
+    facts = {"compile": first - second, "device": torch_device.name(device)}
+    return Prepared(facts, lambda: run(steps), last, units=steps)

@@ -118,7 +118,7 @@ def evaluate(chosen: Evaluate, progress: "Progress") -> tuple[list[Found], "Scen
             theta = stored.model(run[1])
             if not run[1].is_zero_shot:
                 learned = run[1].task or stored.learned
-        (counts,) = parts.test.count([theta], progress, source)
+        (counts,) = parts.test.counts_of([theta], progress, source)
         name = source if run is None or not run[1].is_finetuned else f"{run[0]}:{run[1]}"
         rows = list(rows_of(counts, scenario, learned, name, None))
         found.append(Found(source, rows, counts))

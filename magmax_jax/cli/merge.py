@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -18,8 +18,9 @@ from rich.progress import (
 )
 
 from magmax_jax.cli.command import Command
+from magmax_jax.config import listing
 from magmax_jax.errors import MAGMAX, Program, UserError
-from magmax_jax.registry import COMMANDS
+from magmax_jax.registry import COMMANDS, RULES
 
 if TYPE_CHECKING:  # both take seconds to import: --help and wrong flags do without
     from magmax_jax.io.safetensors.reader import TensorFiles
@@ -40,8 +41,8 @@ class Merge:
     """theta_0; a state knows it."""
     output: Path | None = None
     """Directory to write; it appears whole or not at all."""
-    rule: str | None = None
-    """How to merge: max_magnitude (the default), average, ties, ... (see magmax_jax.rules)."""
+    rule: Annotated[str | None, listing(RULES)] = None
+    """How to merge; none means max_magnitude, or the rule of the state."""
     scale: float | None = None
     """lambda in theta_0 + lambda tau; none means the rule's published default."""
     options: tuple[str, ...] = ()
@@ -64,10 +65,11 @@ class Merge:
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job
         from magmax_jax.merge_files.plan import make_plan
+        from magmax_jax.runs.model_ref import absolute
 
         console = Console(highlight=False, markup=False, soft_wrap=True)
         job = Job(
-            pretrained=self.pretrained,
+            pretrained=self.pretrained and absolute(self.pretrained),
             finetuned=self.finetuned,
             rule=self.rule,
             scale=self.scale,

@@ -29,27 +29,27 @@ class Prepare:
     """Data sets as --scenario.dataset takes them, "all" of them, a list of them (eight, fourteen,
     twenty), or TFDS builder[/config]."""
     data_dir: Path | None = None
-    """Where prepared data sets lie; TFDS's own, ~/tensorflow_datasets, by default."""
+    """Directory of prepared data sets; TFDS's own, ~/tensorflow_datasets, by default."""
     manual_dir: Path | None = None
-    """Archives that you fetched yourself, DIR/ARCHIVE or DIR/NAME/ARCHIVE, are taken from here."""
+    """Directory of archives that you downloaded yourself: DIR/ARCHIVE or DIR/NAME/ARCHIVE."""
     repacked: bool = False
-    """Take them also where they are not the publishers' files bit by bit; what is in them is
-    verified all the same."""
+    """Accept archives that are not byte for byte the publishers'; their contents are verified all
+    the same."""
     verify: bool = False
-    """Only look at what is there: nothing is prepared, written or removed."""
+    """Only check what is there: nothing is prepared, written or removed."""
     keep_archives: bool = True
-    """Keep what was downloaded beside the prepared data."""
+    """Keep the downloaded archives beside the prepared data."""
 
 
 def main(argv: list[str], program: Program = MAGMAX) -> None:
     """Prepares the data sets named; one that fails does not stop the others."""
     chosen = tyro.cli(Prepare, args=argv, prog=program.line("prepare"))
     names = _names(chosen.names)
-    # TensorFlow, where it is needed, is to be quiet and to leave the GPUs alone.
+    # Keeps TensorFlow, if it is needed, quiet and off the GPUs.
     os.environ |= {
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TF_ENABLE_ONEDNN_OPTS": "0",  # the level does not keep it from telling of these
+        "TF_ENABLE_ONEDNN_OPTS": "0",  # the log level does not silence these
     }
     from magmax_jax.cli.prepare_bars import Bars
     from magmax_jax.data.prepare.prepare import Options, known, prepare
@@ -64,7 +64,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     for name in names:
         code = _attempt(partial(prepare, name, options, display), program)
         if code == 130:
-            raise SystemExit(130)  # its sentence is told already
+            raise SystemExit(130)  # its sentence is printed already
         if code:
             failed[name] = code
     if not failed:

@@ -36,8 +36,8 @@ def find(dataset: str) -> DataSet | None:
 
 def facts_of(builder: str) -> FromTfds | None:
     """What is known about a TFDS builder, whatever its /config and :version."""
-    data = _made_by(builder)
-    return data.tfds if data else None
+    made = _made_by(builder)
+    return made.tfds if made else None
 
 
 def builder_of(dataset: str) -> str:

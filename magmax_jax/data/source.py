@@ -9,13 +9,12 @@ Split = Literal["train", "test"]
 
 
 class Images(Protocol):
-    """n images by position: an array, a list, or a view that decodes on demand."""
+    """n images that can be indexed: an array, or a view that decodes on demand."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> np.ndarray:
         """uint8 (height, width, 3)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,7 @@ class Source:
     """One split of a data set of n images; worker processes receive it whole, so it pickles."""
 
     images: Images
+    """images[i] is uint8 (height, width, 3)."""
     labels: np.ndarray
     """int32 (n,), indices into `class_names`."""
     class_names: tuple[str, ...]

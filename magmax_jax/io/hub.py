@@ -43,9 +43,8 @@ def locate(source: str | Path) -> Path:
     """
     if check_source(source):
         return Path(source).expanduser()
-    hub_id = str(source)
     try:
-        return _download(hub_id)
+        return _download(str(source))
     except HFValidationError:
         raise UserError(_NO_SOURCE.format(source)) from None
     except RepositoryNotFoundError:
@@ -54,7 +53,7 @@ def locate(source: str | Path) -> Path:
             "private or gated one needs `hf auth login`"
         ) from None
     except (HTTPError, OSError) as error:
-        cached = _cached(hub_id)
+        cached = _cached(str(source))
         if cached is None:
             first_line = str(error).partition("\n")[0]
             raise UserError(

@@ -45,15 +45,11 @@ class Follower:
     changes, and reads the whole lines that were added since the last look.
     """
 
-    _identity: tuple[int, int] | None
-    _at: int
-    """Where the last line read ends."""
-    _last: bytes
-    """That line."""
-
     def __init__(self, path: Path):
         self.path = path
-        self._forget()
+        self._identity: tuple[int, int] | None = None
+        self._at = 0  # where the last line read ends,
+        self._last = b""  # and that line
 
     def look(self) -> tuple[bool, list[Record]]:
         """Whether all records read before are void, and the records since then.

@@ -58,9 +58,13 @@ def as_one_tree(
     plan: Plan,
     reader: Reader,
     output: DirectoryWriter,
+    next_state: None,
     advance: Callable[[int], None],
 ) -> Iterator[Sequence[jax.Array]]:
-    """Merges all tensors together, as `magmax_jax.merge` does; yields as `by_tensor`."""
+    """Merges all tensors together, as `magmax_jax.merge` does; yields as `by_tensor`.
+
+    Such a state is not that of its tensors one by one, so no file keeps it.
+    """
 
     def whole(source: TensorFiles) -> Tree:
         tree = {name: _read(source, name, reader) for name in plan.merged}

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import jax
 import numpy as np
 
 from magmax_jax.io.atomic import check_free, new_directory, refusing
@@ -19,11 +19,17 @@ from magmax_jax.merge_files.by_tensor import as_one_tree, by_tensor
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.state import MergedModel, MergeHistory
 from magmax_jax.merge_files.survey import surveyed
+from magmax_jax.merging.rule import Scope
 
 HASHERS = 2
 """Threads that compute sha256s beside the merge: one takes longer than merging does."""
+METHODS: dict[Scope, Callable[..., Iterator[Sequence[Any]]]] = {
+    "entry": by_chunk,
+    "tensor": by_tensor,
+    "model": as_one_tree,
+}
+"""How a rule is fed, by its scope."""
 Digests = list[Future[str]]
-"""sha256s of theta_0 and of every model, in the background; none where none is wanted."""
 
 
 def execute(
@@ -61,10 +67,10 @@ def execute(
             model_card.copy_companions(plan.pretrained, partial, plan.job.out_dtype)
             text = model_card.model_card(history, plan.scale, plan.kept)
             (partial / "README.md").write_text(text)
-        if next_state and (path := plan.job.state):
-            with refusing(path):
+        if next_state and plan.job.state:
+            with refusing(plan.job.state):
                 next_state.close(history.to_metadata())
-                os.replace(next_state.path, path)
+                os.replace(next_state.path, plan.job.state)
     return history
 
 
@@ -82,18 +88,12 @@ def merge_tensors(
     Raises:
       UserError: an input is not finite (the tensor is named), or a file became shorter.
     """
-    parts: Iterator[Sequence[np.ndarray | jax.Array]]
     with Reader() as reader:
         for name in plan.kept:
             output.write(name, reader.whole(plan.pretrained.tensors[name]))
             advance(plan.pretrained.tensors[name].nbytes)
-        if plan.rule.scope == "model":
-            parts = as_one_tree(plan, reader, output, advance)
-        else:
-            merge = by_chunk if plan.rule.scope == "entry" else by_tensor
-            parts = merge(plan, reader, output, next_state, advance)
         squares = np.zeros(len(plan.models))
-        for part in parts:
+        for part in METHODS[plan.rule.scope](plan, reader, output, next_state, advance):
             squares += np.asarray(part, np.float64)
     return np.sqrt(squares)
 
@@ -114,6 +114,7 @@ def _next_state(plan: Plan, aside: contextlib.ExitStack) -> FileWriter | None:
 
 
 def _digests(plan: Plan, pool: ThreadPoolExecutor) -> Digests:
+    """sha256 of theta_0 and of every model, in the background; none where none are wanted."""
     wanted = (plan.pretrained, *plan.models) if plan.job.checksums else ()
     return [pool.submit(model_card.digest, files) for files in wanted]
 
@@ -136,8 +137,8 @@ def _check_digests(plan: Plan, digests: Digests) -> None:
 
 
 def _history_after(plan: Plan, norms: np.ndarray, digests: Digests) -> MergeHistory:
-    found: list[str | None] = [future.result() for future in digests]
-    first, *rest = found or [None] * (1 + len(plan.models))
+    unknown: list[str | None] = [None] * (1 + len(plan.models))
+    first, *rest = [future.result() for future in digests] or unknown
     merged = [
         MergedModel(source, sha256, float(norm))
         for source, sha256, norm in zip(plan.job.finetuned, rest, norms, strict=True)

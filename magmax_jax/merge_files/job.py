@@ -79,9 +79,6 @@ def _options(rule: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _absolute(source: str) -> str:
-    """A path from wherever it is read again, its `:MODEL` too; a hub id stays what it is."""
-    place, colon, model = source.partition(":")
-    if Path(source).expanduser().exists():
-        place, colon, model = source, "", ""
-    path = Path(place).expanduser()
-    return f"{path.resolve()}{colon}{model}" if path.exists() else source
+    """A path as it is from any working directory; anything else, such as a hub id, stays."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() else source

@@ -11,17 +11,17 @@ from magmax_jax.io.safetensors.reader import TensorFiles, open_tensors
 from magmax_jax.io.safetensors.writer import TensorSpecs
 from magmax_jax.merge_files import compare, state
 from magmax_jax.merge_files.job import Job, begin
+from magmax_jax.merge_files.rule_limits import check_state_possible, unfit_models
 from magmax_jax.merge_files.state import MergeHistory
 from magmax_jax.merge_files.stream import BUFFER_BYTES
 from magmax_jax.merging import MergeRule
 
-METHODS = {
+HOW = {
     "entry": "in chunks, all models side by side",
     "tensor": "tensor by tensor",
     "model": "all tensors at once",
 }
-"""How a rule is fed, by its scope."""
-_UNREAD = TensorFiles(Path(), (), {}, {})
+"""How a rule is fed, by its scope, in words."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Plan:
     Attributes:
       history: of what was merged before this job.
       rule: as the options make it; where it has a survey, not yet completed.
-      pretrained: theta_0, without files where it cannot be read; then there are problems.
+      pretrained: theta_0, without files where they cannot be read; that is among the problems.
       models: theta_1 ... theta_T, those that can be read.
       state: the state before, None at the beginning or without one.
       merged, kept: names of tensors that are merged, and of those that stay theta_0's.
@@ -78,7 +78,7 @@ class Plan:
 
     def describe(self) -> str:
         """What will happen: method, tensors, bytes, memory, notes and problems."""
-        count, how = len(self.job.finetuned), METHODS[self.rule.scope]
+        count, how = len(self.job.finetuned), HOW[self.rule.scope]
         lines = [f"{self.history.rule} of {count} models at scale {self.scale:g}, {how}"]
         if self.pretrained.files:
             lines.append(f"merges {len(self.merged)} tensors, keeps {len(self.kept)} of theta_0's")
@@ -117,22 +117,20 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     history, before = begin(job)
     rule = history.build_rule(kept=job.state is not None)
     if job.state:
-        _check_state_possible(history.rule, rule)
+        check_state_possible(history.rule, rule)
     problems: list[str] = []
     notes: list[str] = []
     layout: TensorSpecs = {}
-    pretrained, *opened = _open_all([history.pretrained, *job.finetuned], open_source, problems)
+    first, *opened = _open_all([history.pretrained, *job.finetuned], open_source, problems)
+    pretrained = first or TensorFiles(Path(history.pretrained), (), {}, {})
     models = [model for model in opened if model is not None]
     merged: list[str] = []
-    out_dtypes: dict[str, np.dtype] = {}
-    if pretrained is not None:  # else there is nothing to compare with
+    if pretrained.files:  # else there is nothing to compare with
         merged, others = compare.choose(pretrained, job.include, job.exclude)
         problems += compare.problems(pretrained, models, merged, (*job.include, *job.exclude))
         notes += compare.notes(pretrained, models, merged, others)
-        dtypes = dict.fromkeys(merged, np.dtype(job.out_dtype)) if job.out_dtype else {}
-        out_dtypes = {name: t.dtype for name, t in pretrained.tensors.items()} | dtypes
-    problems += _unfit_for_rule(job, history, rule)
-    if job.state and pretrained is not None:
+    problems += unfit_models(job, history, rule)
+    if job.state and pretrained.files:
         layout = state.layout(rule, merged, pretrained)
         if before:
             problems += state.differences(before, layout, job.state)
@@ -142,62 +140,22 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
             "all tensors are in memory at once"
         )
     chosen = set(merged)
+    dtypes = dict.fromkeys(merged, np.dtype(job.out_dtype)) if job.out_dtype else {}
     return Plan(
         job=job,
         history=history,
         rule=rule,
         scale=rule.default_scale if job.scale is None else job.scale,
-        pretrained=pretrained or _UNREAD,
+        pretrained=pretrained,
         models=tuple(models),
         state=before,
         merged=merged,
-        kept=[name for name in out_dtypes if name not in chosen],
-        out_dtypes=out_dtypes,
+        kept=[name for name in pretrained.tensors if name not in chosen],
+        out_dtypes={name: t.dtype for name, t in pretrained.tensors.items()} | dtypes,
         state_layout=layout,
         problems=problems,
         notes=notes,
     )
-
-
-def _check_state_possible(name: str, rule: MergeRule) -> None:
-    """Raises a UserError for rules whose state is not that of its tensors one by one."""
-    if not rule.streaming:
-        raise UserError(f"{name} needs all models at once: it has no state to keep in a file")
-    if rule.survey:
-        raise UserError(
-            f"{name} weighs whole task vectors against each other, which a state file cannot keep: "
-            "merge all models at once, without --state"
-        )
-    if rule.scope == "model":
-        raise UserError(
-            f"{name} does not say that it works tensor by tensor (MergeRule.scope), as the state "
-            "in a file must: merge all models at once, without --state"
-        )
-
-
-def _unfit_for_rule(job: Job, history: MergeHistory, rule: MergeRule) -> list[str]:
-    """A problem if these are not the models that the rule takes."""
-    name, tasks = history.rule, len(history.tasks) + len(job.finetuned)
-    fewest, most = rule.fewest_models, rule.most_models
-    if rule.needs_fisher:
-        return [f"{name} needs every model's Fisher, which no checkpoint holds: use the library"]
-    if rule.per_model and most is not None:
-        if job.state and tasks > most:
-            return [
-                f"{job.state} has {most} {rule.per_model} for {tasks} tasks, which it keeps as it "
-                "was begun: begin another state with one for each task to come"
-            ]
-        # Only a state may have more of them, for the tasks to come.
-        if not job.state and tasks != most:
-            return [
-                f"--options: {rule.per_model} has {most} values for {tasks} models: give one for "
-                "each"
-            ]
-    if tasks < fewest or (most is not None and tasks > most):
-        takes = f"{fewest} or more" if most is None else f"{fewest} to {most}"
-        takes = takes if fewest != most else str(most)
-        return [f"{name} merges {takes} models, not {tasks}"]
-    return []
 
 
 def _open_all(

@@ -30,9 +30,9 @@ Scope = Literal["entry", "tensor", "model"]
 class MergeRule(NamedTuple):
     """A way to merge task vectors, as pure functions, and what callers must know of it.
 
-    Only the first five fields must be given. The defaults of the others are right for every rule,
-    and slow: a rule that says no more is fed whole trees. Facts that depend on a rule's options are
-    those of this value.
+    Only the first five fields must be given. The defaults of the others are right for every rule of
+    plain models, and slow: a rule that says no more is fed whole trees. Facts that depend on a
+    rule's options are those of this value.
 
     Attributes:
       init: theta_0 -> state, before any task.
@@ -41,9 +41,10 @@ class MergeRule(NamedTuple):
       streaming: the state's size does not depend on the number of tasks.
       default_scale: the lambda that the rule is published with.
       scope: what the rule must see at once for its result not to change: the whole "model", one
-        "tensor", or one "entry" (then the rule also reads no names: it may be fed flat pieces that
-        join several tensors). A rule that takes anything from the whole task vector (a threshold, a
-        norm, a majority) has the scope "model", unless it has a `survey`.
+        "tensor", or one "entry". A rule of entries may be fed flat pieces that join several
+        tensors; the leaves of its state are scalars or have a tensor's shape. A rule that takes
+        anything from the whole task vector (a threshold, a norm, a majority) has the scope "model",
+        unless it has a `survey`; what it takes unsaid cannot be noticed.
       reads_names: what happens to a tensor depends on its name, as for rules that draw. Where not,
         tensors of one shape share what is compiled.
       survey: finds what the rule takes from whole task vectors, and returns the rule completed with

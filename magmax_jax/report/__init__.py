@@ -1,6 +1,6 @@
 """What a run measured as people read it: a table in the terminal, a picture, and one page.
 
-Everything is made from the files of runs, without JAX, data or models. `build` in `report.page`
+Everything is made from the files of runs, without data, models or devices. `build` in `report.page`
 makes the page; it is not imported here, for a run needs neither templates nor a plotting library
 until it ends.
 """

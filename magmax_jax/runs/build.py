@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import grain
 import jax
@@ -37,8 +38,7 @@ from magmax_jax.training import (
 )
 
 
-@dataclass(frozen=True)
-class EvaluationSet:
+class EvaluationSet(NamedTuple):
     """Images that models are tried on.
 
     Attributes:
@@ -53,7 +53,7 @@ class EvaluationSet:
     batches: Iterable[Batch[np.ndarray]]
     num_batches: int
 
-    def count(
+    def counts_of(
         self, models: Sequence[Params], progress: Progress, shown: str
     ) -> list[Counts[np.ndarray]]:
         """What each model makes of the images, which are read once for all."""
@@ -93,7 +93,7 @@ class RunParts:
             self.config, self.scenario, self.preprocessing.size, self.layout, indices
         )
         count = num_batches(len(indices), self.config.eval_batch_size)
-        return replace(self.test, batches=batches, num_batches=count)
+        return self.test._replace(batches=batches, num_batches=count)
 
     def validation(self) -> EvaluationSet | None:
         """On the images that the tasks hold out; None where they hold out none."""

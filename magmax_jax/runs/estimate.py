@@ -87,12 +87,10 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
     merges = parse_merges(config)
     evaluated = data.test * (1 + num_models(config) * len(tasks))
     shape, unknown = known_shape(config.model.source, config.model.image_size)
-    nbytes: int | None = None
-    flops: float | None = None
+    nbytes = flops = None
     if shape is not None:
         nbytes = _nbytes(config, shape, merges, data.classes, len(tasks))
-        once = sum(task.images for task in tasks)
-        flops = _flops(config, shape, images, once, evaluated)
+        flops = _flops(config, shape, images, sum(task.images for task in tasks), evaluated)
     return Estimate(
         tasks=len(tasks),
         steps=steps,
@@ -111,9 +109,9 @@ def data_size(config: ScenarioConfig, seed: int) -> DataSize:
     Raises:
       UserError: it cannot be read, and is in no catalogue.
     """
-    members = members_of(config)
-    known = [data for member in members if (data := find(member.dataset)) and data.has_sizes]
-    sized = len(known) == len(members)
+    found = [find(member.dataset) for member in members_of(config)]
+    known = [data for data in found if data and data.has_sizes]
+    sized = len(known) == len(found)
     if sized and sum(data.train_size for data in known) > READ_AT_MOST:
         return _catalogued(config, known, "too many images to look through")
     try:

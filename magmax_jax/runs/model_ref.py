@@ -89,3 +89,15 @@ def model_of_run(source: str) -> tuple[Path, ModelRef] | None:
         if directory and (run / CONFIG).is_file() and (run / CHECKPOINTS).is_dir():
             return run, ModelRef.parse(name, directory)
     return None
+
+
+def absolute(source: str) -> str:
+    """`RUN:MODEL` as it is from any working directory; other sources stay.
+
+    Raises:
+      UserError: as `model_of_run` does.
+    """
+    found = model_of_run(source)
+    if found is None or found[0] == Path(source).expanduser():
+        return source
+    return f"{found[0].resolve()}:{found[1]}"

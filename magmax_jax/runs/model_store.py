@@ -125,10 +125,9 @@ class ModelStore:
         if directory.is_dir():
             with Checkpoints(directory, keep=None) as checkpoints:
                 last = max(checkpoints.numbers, default=None) if number is None else number
-                there = last in checkpoints.numbers
-                restored = checkpoints.restore(like, last) if there else None
-            if restored:
-                return restored.trees, notes
+                found = checkpoints.restore(like, last) if last in checkpoints.numbers else None
+                if found is not None:
+                    return found.trees, notes
         what = "checkpoint yet"
         if number is not None:
             what = f"model of task {number} (the first is 1): run with --checkpoint.keep-tasks"

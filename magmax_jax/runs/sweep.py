@@ -162,10 +162,10 @@ def _found(rows: Sequence[Row], split: str, apart: bool) -> Iterator[_Found]:
     groups: dict[tuple[str, float], list[Row]] = {}
     protocol = "aware" if apart else "agnostic"
     for row in rows:
-        wanted = (row.split, row.protocol, row.group != "all") == (split, protocol, apart)
-        if wanted and row.scale is not None:
+        decides = (row.split, row.protocol, row.group != "all") == (split, protocol, apart)
+        if decides and row.scale is not None:
             groups.setdefault((row.model, row.scale), []).append(row)
-    for (model, scale), parts in sorted(groups.items(), key=lambda item: item[0][1]):
+    for (model, scale), parts in sorted(groups.items(), key=lambda found: found[0][1]):
         mean = sum(row.accuracy for row in parts) / len(parts)
         yield _Found(model, scale, mean, sum(row.count for row in parts))
 
@@ -216,7 +216,7 @@ def _passes(
     for start in range(0, len(scales), at_once):
         some = scales[start : start + at_once]
         shown = f"{name} at {', '.join(f'{scale:g}' for scale in some)}"
-        yield from trial.count([model(scale) for scale in some], progress, shown)
+        yield from trial.counts_of([model(scale) for scale in some], progress, shown)
 
 
 _model = jax.jit(apply_task_vector)

@@ -9,9 +9,9 @@ import pytest
 
 
 @pytest.mark.slow
-def test_every_analysis_gives_the_same_numbers_on_sharded_arrays():
+def test_every_analysis_gives_the_same_numbers_on_sharded_arrays(tmp_path):
     shown = subprocess.run(
-        [sys.executable, "-m", "tests.analysis.sharded"],
+        [sys.executable, "-m", "tests.analysis.sharded", str(tmp_path)],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
@@ -19,7 +19,8 @@ def test_every_analysis_gives_the_same_numbers_on_sharded_arrays():
         | {
             "JAX_PLATFORMS": "cpu",
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",  # bits are those of a user's programs
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "JAX_ENABLE_COMPILATION_CACHE": "false",  # what is not compiled is not dumped
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count=8 --xla_dump_to={tmp_path}",
         },
     )
     assert shown.returncode == 0, shown.stderr

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from magmax_jax.analysis import SignConflicts, sign_conflicts
+from magmax_jax.analysis import SignConflicts, sign_conflicts, signs
 from magmax_jax.errors import UserError
 from tests.analysis.cases import NAMES, flat, part, task_vector
 
@@ -69,17 +69,14 @@ def test_shares_are_of_all_entries_and_of_the_shared():
 
 def test_it_streams_with_a_state_of_three_bytes_an_entry():
     taus = [task_vector(seed) for seed in range(3)]
-    state = sign_conflicts.init(taus[0])
+    state = signs.init(taus[0])
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     for tau in taus:
-        state = sign_conflicts.update(state, tau, sign_conflicts.thresholds(tau, KEPT))
+        state = signs.update(state, tau, signs.thresholds(tau, KEPT))
         assert sum(leaf.nbytes for leaf in jax.tree.leaves(state)) == size
     assert size == 3 * flat(taus[0]).size + 4
     assert list(state.plus) == NAMES
-    assert (
-        list(sign_conflicts.finalize(state, KEPT, part))
-        == list(sign_conflicts(taus, KEPT, part))[-9:]
-    )
+    assert list(signs.finalize(state, KEPT, part)) == list(sign_conflicts(taus, KEPT, part))[-9:]
 
 
 def test_half_precision_is_counted_as_it_is():

@@ -1,7 +1,7 @@
 """All benchmarks by one command."""
 
 import importlib
-import shlex
+from pathlib import Path
 
 import pytest
 import tyro
@@ -9,40 +9,26 @@ import tyro
 import benchmarks.__main__ as every
 
 
-def feeding() -> every.Benchmark:
-    (found,) = [benchmark for benchmark in every.BENCHMARKS if benchmark.name == "feeding"]
-    return found
-
-
-def test_each_writes_its_tables_and_its_log(tmp_path, capsys):
-    out = tmp_path / "results"
-    assert every.main(["--output", str(out), "--trial", "--only", "feed*"]) == 0
-    assert "two products on the device" in (out / "feeding.md").read_text()
-    assert {file.name for file in out.iterdir()} == {"feeding.md", "feeding.jsonl", "feeding.log"}
-
-
-def test_the_others_go_on_after_one_that_fails(tmp_path, monkeypatch, capsys):
-    bad = every.Benchmark(("train",), True, "--size none")
-    monkeypatch.setattr(every, "BENCHMARKS", [bad, feeding()])
-    assert every.main(["--output", str(tmp_path), "--trial"]) == 2
+@pytest.mark.slow
+def test_each_writes_its_tables_and_its_log_after_one_that_fails(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(every.TRIALS, "train", "--size none")
+    flags = ["--output", str(tmp_path), "--trial", "--only", "train", "input"]
+    assert every.main(flags) == 2
     assert "failed: train (see " in capsys.readouterr().err
-    assert (tmp_path / "feeding.md").exists()
+    assert "| 32 x 32, cached |" in (tmp_path / "input.md").read_text()
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {"input.md", "input.jsonl", "input.log", "train.log"}
 
 
-def test_a_name_that_there_is_not_is_told_with_those_that_there_are(tmp_path, capsys):
+def test_a_name_that_does_not_exist_is_reported_with_those_that_do(tmp_path, capsys):
     assert every.main(["--output", str(tmp_path / "none"), "--only", "trian"]) == 2
-    assert "--only: nothing is called trian, there are: train, levers" in capsys.readouterr().err
+    assert "--only: nothing is called trian, there are: train, eval" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("benchmark", every.BENCHMARKS, ids=lambda benchmark: benchmark.name)
-def test_flags_are_those_that_each_takes(benchmark, tmp_path):
-    module = importlib.import_module(f"benchmarks.{benchmark.command[0]}")
-    flags = [
-        *benchmark.command[1:],
-        "--output",
-        str(tmp_path / "x.md"),
-        *shlex.split(benchmark.trial),
-    ]
-    flags += ["--peers", "python"] if benchmark.peers else []
-    tyro.cli(module.Settings, args=flags)
+@pytest.mark.parametrize("name", every.TRIALS)
+def test_flags_are_those_that_each_takes(name, tmp_path):
+    module = importlib.import_module(f"benchmarks.{name.split()[0]}")
+    settings = every.Settings(tmp_path, peers=Path("python"), trial=True)
+    given = tyro.cli(module.Settings, args=every.flags(name, settings))
+    assert given.output.parent == tmp_path and given.repeats == 1

@@ -2,27 +2,25 @@
 
 import json
 
-import numpy as np
 import pytest
 
-from benchmarks import pictures
-from benchmarks.input import READERS, Rate, main, rows
-from benchmarks.pictures import KINDS
+from benchmarks.input import KINDS, READERS, Settings, main, reading_table
 from magmax_jax.data.pipeline.decode import read
+from tests.benchmarks.test_train import cells
 
 
-def test_it_tells_what_is_read_and_what_a_step_takes(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "SMALL", 8)
+@pytest.mark.slow
+def test_it_tells_what_is_read(tmp_path):
     output = tmp_path / "input.md"
-    arguments = "--source cached --repeats 2 --seconds 0.01 --batch-size 4 --output".split()
-    assert main([*arguments, str(output)]) == 0
-    text = output.read_text()
-    assert "| 32 x 32, cached |" in text and "| by threads |" in text
-    assert "| tiny-clip, 32 px " in text and "| measured here, float32 " in text
-    assert "| computed, not measured: 105 GFLOP / 400 TFLOP/s |" in text
+    flags = "--source cached --small 8 --repeats 2 --seconds 0.01 --output".split()
+    assert main([*flags, str(output)]) == 0
+    _, row = cells(output.read_text())
+    assert row[0] == "32 x 32, cached" and row[3:5] == ["by threads"] * 2
     first, *rates = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
     assert "cores" in first["environment"]
-    assert [len(rate["rates"]) for rate in rates] == [2, 2, 2, 1]  # threads, steps, the formula
+    assert [(rate["reader"], len(rate["rates"])) for rate in rates] == [
+        ("1 thread", 2), ("2 threads", 2),
+    ]  # fmt: skip
     assert all(value > 0 for rate in rates for value in rate["rates"])
 
 
@@ -33,16 +31,14 @@ def test_a_mistake_is_told_in_a_sentence(capsys):
 
 def test_a_worker_is_held_against_the_step():
     medians = dict(zip(READERS, (100.0, 150.0, 50.0, 90.0), strict=True))
-    readings = [Rate("a", reader, [rate]) for reader, rate in medians.items()]
-    assert rows(readings, 1000.0) == [["a", "100", "150", "50", "90", "10.0"]]
+    (_, row) = cells(reading_table({"a": medians}, 1000.0))
+    assert row == ["a", "100", "150", "50", "90", "10.0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
-def test_kinds_are_what_they_are_called(name, tmp_path, monkeypatch):
-    for count in ("SMALL", "MIDDLE", "LARGE"):
-        monkeypatch.setattr(pictures, count, 1)
-    kind = KINDS[name]
-    source = kind.make(tmp_path, np.random.default_rng(0))
+def test_kinds_are_what_they_are_called(name, tmp_path):
+    source = KINDS[name].make(Settings(small=1, photographs=1), tmp_path)
     height, width, _ = read(source.images, 0).shape
     least, *_ = read(source.images, 0, 560).shape
     if name in ("cached", "records"):
@@ -50,4 +46,4 @@ def test_kinds_are_what_they_are_called(name, tmp_path, monkeypatch):
     elif name == "middle":
         assert 320 <= height < 480 and 400 <= width < 600 and source.image_shape is None
     else:
-        assert (height, width) == (1500, 2000) and least == (750 if name == "large" else 1500)
+        assert (height, width) == (1500, 2000) and least == 750  # decoded at half its size

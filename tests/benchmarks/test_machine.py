@@ -1,6 +1,6 @@
-"""What is told of versions, and who may be a peer."""
+"""What is reported of the machine, of versions, and of the device."""
 
-import os
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,37 +9,53 @@ import jax
 import pytest
 
 from benchmarks import machine
+from benchmarks.contenders import ROOT
 from magmax_jax.errors import UserError
+
+pytestmark = pytest.mark.slow
 
 
 def test_ours_are_told_and_plugins_where_they_are():
-    found = machine.versions(machine.OURS)
-    assert found["jax"] == jax.__version__ and found["flax"][0].isdigit()
-    assert found["optax"][0].isdigit()
-    assert all(found.get(name) != "absent" for name in machine.PLUGINS)
-    assert machine.versions(("none-of-that-name",)) == {"none-of-that-name": "absent"}
+    told = machine.describe(None, "none-of-that-name")
+    assert {"processor", "cores", "memory", "system"} <= told.keys()
+    assert f"jax {jax.__version__}, " in told["ours"] and "cuda" not in told["ours"]
+    assert told["ours"].endswith("none-of-that-name absent")
 
 
-def test_a_torch_for_cuda_is_told_with_its_version(tmp_path, monkeypatch):
+def test_a_torch_for_cuda_is_reported_with_its_version(tmp_path, monkeypatch):
     """A package that cannot be imported: only its version is read."""
     package = tmp_path / "torch"
     package.mkdir()
     (package / "__init__.py").write_text("raise ImportError")
     (package / "version.py").write_text("cuda = '13.0'")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    told = machine.peer_versions(Path(sys.executable))
-    assert " (CUDA 13.0), " in told
+    assert " (CUDA 13.0), " in machine.describe(Path(sys.executable))["peers"]
     monkeypatch.setenv("PYTHONPATH", "")
     if not find_spec("torch"):
-        assert "torch absent," in machine.peer_versions(Path(sys.executable))
+        assert "torch absent," in machine.describe(Path(sys.executable))["peers"]
 
 
-def test_peers_python_is_a_file_that_can_be_run_and_stays_a_link(tmp_path):
-    link = tmp_path / "python"
-    link.symlink_to(sys.executable)
-    assert machine.peers_python(link) == link
-    assert machine.peers_python(Path(os.path.relpath(link))).is_absolute()
-    (tmp_path / "text").write_text("")
-    for wrong in (tmp_path, tmp_path / "text", tmp_path / "none"):
-        with pytest.raises(UserError, match="is no python that can be run"):
-            machine.peers_python(wrong)
+def test_a_child_tells_what_this_process_sees():
+    here = machine.here()
+    assert (here.platform, here.count) == (jax.default_backend(), jax.device_count())
+    assert here.memory_bytes > 2**28 and here.kind in here.facts["device"]
+    assert machine.peak_bytes() > 2**20
+    assert machine.ask()._replace(memory_bytes=0) == here._replace(memory_bytes=0)
+
+
+def test_a_python_without_jax_is_told_in_a_sentence(tmp_path):
+    lonely = tmp_path / "python"
+    lonely.write_text("#!/bin/sh\necho ModuleNotFoundError: no jax >&2\nexit 1\n")
+    lonely.chmod(0o755)
+    with pytest.raises(UserError, match="finds no device: ModuleNotFoundError: no jax"):
+        machine.ask(str(lonely))
+
+
+@pytest.mark.parametrize("module", ["train", "evaluate", "merge", "scaling", "startup"])
+def test_who_asks_holds_no_device(module):
+    program = (
+        f"import sys, benchmarks.{module}\n"
+        "from jax._src import xla_bridge\n"
+        "sys.exit(xla_bridge.backends_are_initialized() or 'torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

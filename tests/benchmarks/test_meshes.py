@@ -11,10 +11,11 @@ import textwrap
 import pytest
 
 from benchmarks.collectives import Collective, summed
-from benchmarks.meshes import TASKS
-from benchmarks.shapes import SIZES
-from benchmarks.turns import ROOT, environment
-from benchmarks.workloads import CLASSES
+from benchmarks.contenders import ROOT, environment
+from benchmarks.ours.meshes import TASKS
+from benchmarks.workloads import CLASSES, SIZES
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -28,27 +29,25 @@ def read(dump):
     """Collectives of programs of the tiny model on up to four devices, by name, data and fsdp."""
     program = """
         import json
-        from benchmarks.meshes import read_programs
+        from benchmarks.ours.meshes import read_programs
 
         tiny = {"size": "tiny", "dtype": "float32", "batch_size": 2}
+        parts = {"name": "training", "accumulate": 2}
+        half = {"name": "evaluation", "dtype": "bfloat16"}
         asked = {
-            (2, 1): ["training"], (2, 2): ["training", "evaluation"], (1, 2): ["fold"],
+            (2, 1): [{"name": "training"}, parts],
+            (2, 2): [{"name": "training"}, {"name": "evaluation"}],
+            (1, 2): [{"name": "fold"}],
+            (1, 4): [half],
         }
-        for (data, fsdp), names in asked.items():
-            mesh = {"data": data, "fsdp": fsdp}
-            found = read_programs(mesh, [tiny | {"name": name} for name in names])
-            print(json.dumps(mesh | {"programs": found}))
-        parts = tiny | {"name": "training", "accumulate": 2}
-        [found] = read_programs({"data": 2, "fsdp": 1}, [parts])
-        found["name"] = "parts"
-        print(json.dumps({"data": 2, "fsdp": 1, "programs": [found]}))
-        half = tiny | {"name": "evaluation", "dtype": "bfloat16"}
-        found = read_programs({"data": 1, "fsdp": 4}, [half])
-        print(json.dumps({"data": 1, "fsdp": 4, "programs": found}))
+        for (data, fsdp), programs in asked.items():
+            for program in read_programs(data, fsdp, [tiny | one for one in programs]):
+                print(json.dumps({"data": data, "fsdp": fsdp} | program))
     """
     flags = {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count=4 --xla_dump_to={dump} "
         "--xla_dump_hlo_pass_re=spmd-partitioning --xla_dump_hlo_module_re=.*eval_step.*",
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # of arithmetic: it compiles faster
     }
@@ -57,16 +56,15 @@ def read(dump):
         capture_output=True, text=True, cwd=ROOT, env=environment(**flags),
     )  # fmt: skip
     assert shown.returncode == 0, shown.stderr
-    return {
-        (program["name"], mesh["data"], mesh["fsdp"]): [
-            Collective(**one) for one in program["collectives"]
-        ]
-        for mesh in map(json.loads, shown.stdout.splitlines())
-        for program in mesh["programs"]
-    }
+    found = {}
+    for one in map(json.loads, shown.stdout.splitlines()):
+        name = "parts" if "accumulate" in one else one["name"]
+        moved = [Collective(**each) for each in one["collectives"]]
+        found[name, one["data"], one["fsdp"]] = moved
+    return found
 
 
-TINY = SIZES["tiny"].model.vision
+TINY = SIZES["tiny"].vision
 MATRICES = TINY.layers * 12 * TINY.width**2
 """Entries of the blocks' matrices: (d, 3 d), (d, d), (d, 4 d) and (4 d, d)."""
 PARAMETERS = (
@@ -74,7 +72,7 @@ PARAMETERS = (
     + TINY.layers * 13 * TINY.width  # biases 3 d, d, 4 d, d and two norms of 2 d
     + 3 * TINY.patch_size**2 * TINY.width
     + TINY.width * (1 + TINY.grid**2 + 1 + 4)  # class token, positions, two norms
-    + TINY.width * SIZES["tiny"].model.projection
+    + TINY.width * SIZES["tiny"].projection
 )
 GRADIENTS = 4 * PARAMETERS + 8
 """With the number of samples and the loss."""
@@ -96,9 +94,9 @@ def test_a_batch_in_parts_reduces_its_gradients_for_each_part(read):
 def test_pieces_of_blocks_are_gathered_once_forward_and_once_backward(read):
     found = read["training", 2, 2]
     gathers = [one for one in found if one.kind == "all-gather"]
-    for phase in ("forward", "backward"):
-        nbytes = sum(one.times * one.nbytes for one in gathers if one.phase == phase)
-        assert nbytes == 4 * MATRICES
+    for backward in (True, False):
+        part = [one for one in gathers if ("transpose(" in one.where) == backward]
+        assert sum(one.times * one.nbytes for one in part) == 4 * MATRICES
     sums = moved(found)
     assert sums["all-gather", 2] == 8 * MATRICES
     kinds = {kind for kind, _ in sums}

@@ -180,6 +180,7 @@ def test_cells_run_are_skipped_when_done_and_run_anew_when_changed(small, tmp_pa
     assert {one.state(cell, tmp_path) for cell in chosen(*changed)} == {"to do"}
 
 
+@pytest.mark.slow
 def test_a_failed_cell_is_reported_and_stops_no_other(small, tmp_path, capsys):
     broken = replace(small()[0], setting="broken").with_seed(1)
     config = replace(broken.config, model=ModelConfig(str(tmp_path / "nowhere")))

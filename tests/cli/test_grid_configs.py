@@ -41,24 +41,28 @@ def shrunk(config: ExperimentConfig, model: str) -> ExperimentConfig:
     )
 
 
-@pytest.fixture
-def built(tiny_clip, monkeypatch):
-    """Makes the parts of a cell's run; programs that cells have in common are traced once."""
+@pytest.fixture(autouse=True)
+def small_and_shared(monkeypatch):
+    """Data is generated, and programs that cells have in common are traced once."""
     monkeypatch.setattr(building, "load_source", source)
     monkeypatch.setattr(assembly, "make_trainer", make_trainer)
     monkeypatch.setattr(assembly, "build_regularizer", build_regularizer)
 
-    def build(name: str) -> tuple[Scenario, RunParts]:
-        config = shrunk(CELLS[name].config, str(tiny_clip))
-        scenario = build_scenario(config.scenario, config.seed)
-        # The dummy's tokens are bytes, of which gtsrb's names have more than it takes.
-        heads = [
-            Head(tuple(n[:20] for n in head.class_names), head.templates) for head in scenario.heads
-        ]
-        scenario = replace(scenario, heads=tuple(heads))
-        return scenario, assembly.build_run(config, scenario, LAYOUT)
 
-    return build
+def scenario_of(config: ExperimentConfig) -> Scenario:
+    scenario = build_scenario(config.scenario, config.seed)
+    # The dummy's tokens are bytes, of which gtsrb's names have more than it takes.
+    heads = [
+        Head(tuple(n[:20] for n in head.class_names), head.templates) for head in scenario.heads
+    ]
+    return replace(scenario, heads=tuple(heads))
+
+
+def built(name: str, model) -> tuple[Scenario, RunParts]:
+    """A cell's scenario and the parts of its run."""
+    config = shrunk(CELLS[name].config, str(model))
+    scenario = scenario_of(config)
+    return scenario, assembly.build_run(config, scenario, LAYOUT)
 
 
 def check_merges(name: str, config: ExperimentConfig) -> dict[str, Merge]:
@@ -67,22 +71,35 @@ def check_merges(name: str, config: ExperimentConfig) -> dict[str, Merge]:
     return merges
 
 
-def test_every_cell_is_built(built):
-    distinct = {(cell.config.scenario, cell.config.method.joint): n for n, cell in CELLS.items()}
+def test_every_cell_has_its_scenario_and_its_merges():
+    by_scenario = {}
     for name, cell in CELLS.items():
         check_merges(name, cell.config)
+        by_scenario[cell.config.scenario] = name
+    for name in by_scenario.values():
+        scenario = scenario_of(shrunk(CELLS[name].config, ""))
+        tasks = CELLS[name].config.scenario.num_tasks
+        assert CELLS[name].config.scenario.kind != "class" or len(scenario.tasks) == tasks, name
+        assert num_rows_of_one(scenario) > 0, name
+
+
+def test_every_data_set_is_learned_from(tiny_clip):
+    """As tasks and all at once: a batch has the classes that the objective learns."""
+    distinct = {}
+    for name, cell in CELLS.items():
+        data = cell.config.scenario
+        distinct[data.kind, data.dataset, data.datasets, cell.config.method.joint] = name
     for name in distinct.values():
-        scenario, parts = built(name)
+        _, parts = built(name, tiny_clip)
         for task in (1, len(parts.tasks)):
             batch = next(iter(parts.train_batches(task, 1)))
             learned = np.asarray(parts.objective(task).classes)
             assert learned[batch.label[batch.mask]].all(), name
-        assert num_rows_of_one(scenario) > 0, name
 
 
 @pytest.mark.parametrize("name", TRAINED.values())
-def test_a_cell_learns_merges_and_evaluates(name, built):
-    scenario, parts = built(name)
+def test_a_cell_learns_merges_and_evaluates(name, tiny_clip):
+    scenario, parts = built(name, tiny_clip)
     theta, memory = parts.theta_0, parts.regularizer.init(parts.theta_0)
     for task in (1, len(parts.tasks)):  # the last is the first where all are learned at once
         objective, batches = parts.objective(task), list(islice(parts.train_batches(task, 2), 2))

@@ -54,8 +54,17 @@ def test_names_are_taken_apart(attempts, capsys):
     attempts.clear()
     main("eight")
     assert attempts == ["cars", "mnist", "eurosat", "svhn", "resisc45", "sun397", "dtd"]
-    assert prepare._names(("all",)) == [row.name for row in prepared_rows()]
-    assert prepare._names(("twenty", "cars"))[-1] == "kmnist"
+
+
+@pytest.mark.parametrize("names", [("all",), ("twenty", "cars")])
+def test_lists_stand_for_their_data_sets_each_once(names, monkeypatch):
+    seen = []
+    monkeypatch.setattr(preparation, "prepare", lambda name, options, display: seen.append(name))
+    assert main(*names) == 0
+    if names == ("all",):
+        assert seen == [row.name for row in prepared_rows()]
+    else:
+        assert seen[-1] == "kmnist" and seen.count("cars") == 1
 
 
 def test_one_that_fails_does_not_stop_the_others(attempts, capsys):

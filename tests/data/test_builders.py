@@ -234,14 +234,14 @@ class TestImageNetR:
 
 
 def test_unknown_and_unprepared_builders(tmp_path, caplog):
-    with pytest.raises(UserError, match=r"'cifar1000': neither digits, folder nor a TFDS"):
+    with pytest.raises(UserError, match=r"'cifar1000' is neither registered, nor folder, nor a"):
         load_source("cifar1000", "train", str(tmp_path))
     for name, builder in (
         ("cub200", "caltech_birds2011"),
         ("emnist/letters", "emnist/letters"),
         ("emnist:3.1.0", "emnist/digits:3.1.0"),
     ):
-        told = f"^{builder} is not prepared .*: prepare it once, or pass the data_dir that h"
+        told = f"^{builder} is not prepared .*; pass the data_dir that holds it, or prepare"
         with pytest.raises(UserError, match=told) as raised:
             load_source(name, "train", str(tmp_path))
         assert raised.value.command == ("prepare", name, "--data-dir", str(tmp_path))
@@ -258,6 +258,6 @@ def test_a_data_set_that_is_not_prepared_leaves_no_temporary_folder(tmp_path, mo
 
 @pytest.mark.parametrize(("name", "reason"), WHY.items())
 def test_unknown_versions_and_configs(name, reason, tmp_path):
-    pattern = rf"^dataset '{name}': neither digits, folder nor a TFDS builder \({reason}\)$"
+    pattern = rf"^dataset '{name}' is neither registered, .* nor a TFDS builder \({reason}\)$"
     with pytest.raises(UserError, match=pattern):
         load_source(name, "train", str(tmp_path))

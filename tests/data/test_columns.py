@@ -1,5 +1,6 @@
 """Labels and names, kept in memory and beside the data as long as its files are the same."""
 
+import importlib
 import os
 
 import numpy as np
@@ -22,16 +23,20 @@ class Records(list):
         return [self[row] for row in rows]
 
 
+def begin_anew(monkeypatch):
+    """What a process of its own finds: nothing in memory, every file worth keeping."""
+    importlib.reload(label_cache)
+    monkeypatch.setattr(label_cache, "WORTH", 0)
+
+
 @pytest.fixture(params=["memory", "file"])
 def read(request, tmp_path, monkeypatch):
     """Reads the columns of some records, in this process or each time in another one."""
-    if request.param == "file":
-        monkeypatch.setattr(label_cache, "WORTH", 0)
     shard(tmp_path).write_bytes(b"data")
 
     def call(records, part="train", key="file"):
         if request.param == "file":
-            label_cache._kept.clear()
+            begin_anew(monkeypatch)
         return label_cache.columns(records, str(tmp_path), part, key)
 
     yield call
@@ -71,12 +76,12 @@ def test_other_files_are_read_anew(read, change, tmp_path):
 
 class TestFiles:
     @pytest.fixture(autouse=True)
-    def worth(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(label_cache, "WORTH", 0)
+    def a_shard(self, tmp_path, monkeypatch):
         shard(tmp_path).touch()
+        self.monkeypatch = monkeypatch
 
     def read(self, folder):
-        label_cache._kept.clear()
+        begin_anew(self.monkeypatch)
         records = Records()
         labels, files = label_cache.columns(records, str(folder), "train", "file")
         assert labels.tolist() == LABELS.tolist() and len(files) == 3

@@ -10,6 +10,7 @@ from magmax_jax.config import ScenarioConfig
 from magmax_jax.data import DataSet, Source, load_source, order, prompt_names, templates
 from magmax_jax.data.folder_name import folder_of, title_of
 from magmax_jax.registry import DATA_SETS
+from magmax_jax.runs.estimate import DataSize, TaskSize, data_size
 from magmax_jax.scenarios import build_scenario
 
 
@@ -35,6 +36,16 @@ def test_a_name_and_a_reader_are_enough(squares):
     config = ScenarioConfig(kind="datasets", datasets=("squares@3", "digits"))
     tasks = build_scenario(config, seed=0).tasks
     assert [(task.name, task.epochs) for task in tasks] == [("squares", 3), ("digits", 10)]
+
+
+def test_its_run_is_planned_with_its_sizes_or_after_a_look_at_it(squares):
+    config = ScenarioConfig(dataset="squares", num_tasks=2)
+    assert data_size(config, seed=0) == DataSize((TaskSize(6, 10), TaskSize(6, 10)), 4, 4, "")
+    large = DataSet(name="squares", read=read_squares, classes=4, train_size=400_000, test_size=8)
+    DATA_SETS.replace("squares", large)
+    planned = data_size(config, seed=0)
+    assert [task.images for task in planned.tasks] == [200_000, 200_000] and planned.test == 8
+    assert planned.inexact == "too many images to look through"
 
 
 def test_published_facts_are_used(squares):

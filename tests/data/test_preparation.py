@@ -241,7 +241,7 @@ class TestFolders:
     def test_mistakes_are_named(self, folders):
         with pytest.raises(UserError, match=r"manual_dir .*nowhere: there is no such folder"):
             prepare("gtsrb", replace(folders, manual_dir=folders.manual_dir / "nowhere"))
-        with pytest.raises(UserError, match=r"is not prepared in .*: prepare it") as raised:
+        with pytest.raises(UserError, match=r"is not prepared in .*; prepare it") as raised:
             prepare("gtsrb", replace(folders, verify=True))
         assert raised.value.command == ("prepare", "gtsrb", "--data-dir", folders.data_dir)
         assert not files(folders.data_dir)

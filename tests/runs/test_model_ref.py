@@ -3,7 +3,7 @@
 import pytest
 
 from magmax_jax.errors import UserError
-from magmax_jax.runs.model_ref import ModelRef, model_of_run
+from magmax_jax.runs.model_ref import ModelRef, absolute, model_of_run
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_scale_is_a_finite_number(text, message):
     assert str(raised.value) == message
 
 
-def test_a_run_is_found_before_its_model_whatever_colons_its_path_has(tmp_path):
+def test_a_run_is_found_before_its_model_whatever_colons_its_path_has(tmp_path, monkeypatch):
     for name in ("run", "a:b"):
         (tmp_path / name / "checkpoints").mkdir(parents=True)
         (tmp_path / name / "config.json").write_text("{}")
@@ -53,5 +53,8 @@ def test_a_run_is_found_before_its_model_whatever_colons_its_path_has(tmp_path):
         assert model_of_run(f"{run}:ties@0.3") == (run, ModelRef("ties", 0.3))
         with pytest.raises(UserError, match="a number behind the @"):
             model_of_run(f"{run}:ties@x")
+    monkeypatch.chdir(tmp_path)
+    assert absolute("run:ties@1") == f"{tmp_path / 'run'}:ties@1"
+    assert absolute("run") == "run" and absolute("some/model") == "some/model"
     for other in ("openai/clip-vit-base-patch16", str(tmp_path), f"{tmp_path}/none:finetuned"):
         assert model_of_run(other) is None

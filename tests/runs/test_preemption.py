@@ -1,14 +1,18 @@
 """Runs that are killed, asked to stop, or find their checkpoints damaged, and come out the same."""
 
 import dataclasses
+import json
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from magmax_jax.errors import Interrupted, UserError
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.preemption import stop_signals
+from magmax_jax.runs.progress import NullProgress
 from magmax_jax.runs.train import run
 from tests.helpers.interruptions import Arguments, Run, config, disturb
 
@@ -75,7 +79,36 @@ def test_lost_and_torn_files_of_a_finished_run(arguments, undisturbed):
     assert undisturbed.digest() == before
 
 
-def test_nothing_that_can_be_read_is_an_error(arguments, undisturbed, tmp_path):
+class StopInTaskTwo(NullProgress):
+    """Sends SIGTERM to its own process in the middle of the second task."""
+
+    @contextmanager
+    def training(self, name, steps, images, first=0) -> Iterator:
+        def after(step, metrics) -> None:
+            if "task 2" in name and step == steps // 2:
+                signal.raise_signal(signal.SIGTERM)
+
+        yield after
+
+
+def test_a_run_that_is_stopped_goes_on_to_the_same_rows(arguments, tmp_path):
+    """Within one process, where the slow tests above end processes."""
+
+    def losses(out: RunDirectory) -> list[float]:
+        return [json.loads(line)["loss"] for line in out.metrics.read_text().splitlines()]
+
+    short = config(dataclasses.replace(arguments, every=4))
+    short = dataclasses.replace(short, train=dataclasses.replace(short.train, epochs=2))
+    whole, stopped = (RunDirectory(tmp_path / name) for name in ("whole", "stopped"))
+    rows = run(short, whole)
+    with pytest.raises(Interrupted):
+        run(short, stopped, StopInTaskTwo())
+    assert {row.after_task for row in stopped.rows()} == {0, 1}
+    assert run(short, stopped) == rows
+    assert losses(stopped) == losses(whole)
+
+
+def test_nothing_that_can_be_read_is_an_error(arguments, tmp_path):
     out = RunDirectory(tmp_path / "run")
     out.start(config(arguments))
     for number in (5, 9):
@@ -84,12 +117,14 @@ def test_nothing_that_can_be_read_is_an_error(arguments, undisturbed, tmp_path):
         run(config(arguments), out)
 
 
-def test_no_resume_and_another_configuration_are_refused(arguments, undisturbed):
+def test_no_resume_and_another_configuration_are_refused(arguments, tmp_path):
+    path = tmp_path / "run"
+    RunDirectory(path).start(config(arguments))
     with pytest.raises(UserError, match="--no-resume does not go on with it"):
-        run(config(arguments), RunDirectory(undisturbed.out, resume=False))
+        run(config(arguments), RunDirectory(path, resume=False))
     other = dataclasses.replace(config(arguments), seed=6)
     with pytest.raises(UserError, match=r"another configuration \(seed: 5 there, 6 here\)"):
-        run(other, RunDirectory(undisturbed.out))
+        run(other, RunDirectory(path))
 
 
 def test_a_disk_that_is_too_small_is_noticed_before_anything_is_done(

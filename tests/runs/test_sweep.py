@@ -88,8 +88,8 @@ def test_what_was_swept_is_not_evaluated_again(swept, parts, monkeypatch):
     before = swept.swept()
     more = dataclasses.replace(SWEEP, scales="0.5,1,1.5", at_once=1)
     calls = []
-    trial = dataclasses.replace(
-        parts.test, evaluate=lambda *args: calls.append(args) or parts.test.evaluate(*args)
+    trial = parts.test._replace(
+        evaluate=lambda *args: calls.append(args) or parts.test.evaluate(*args)
     )
     rows = sweep(more, dataclasses.replace(parts, test=trial), swept)
     assert len(calls) == len(SWEEP.rules)  # the one new scale

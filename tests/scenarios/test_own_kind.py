@@ -66,7 +66,9 @@ def test_reports_and_tables_use_its_words(tmp_path):
     [group] = grouped([Run(tmp_path, config)])
     assert group.title == "digits, by parity, 0 tasks"
     run = SimpleNamespace(config=config, histories=lambda protocol: {})
-    assert [column.title for column in columns([run], "last", None)] == ["digits, parities"]
+    assert [column.title for column in columns([run], "last_accuracy", None)] == [
+        "digits, parities"
+    ]
     assert paper(config).merging.average_divisor == "tasks"
 
 

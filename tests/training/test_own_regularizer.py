@@ -129,7 +129,7 @@ def test_a_run_learns_with_it_and_tables_and_studies_name_it(config, tmp_path, m
     held = [step["penalty"] for step in steps if step["task"] == 2 and step["step"] > 1]
     assert not any(free) and held and min(held) > 0
     assert short_names([config]) == ["MAS"]
-    [column] = columns(find_runs([out.path])[0], "last", None)
+    [column] = columns(find_runs([out.path])[0], "last_accuracy", None)
     assert {"zero-shot", "MAS"} == set(column.values)
     monkeypatch.setattr(rules, "RULES", {})
     some = {name: REGULARIZERS[name] for name in ("none", "mas")}

@@ -1,5 +1,7 @@
 """The compiled step: its loss, its optimiser, and what must not change it."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,7 @@ from magmax_jax.training import (
     make_trainer,
     own_classes,
 )
+from tests.helpers.compilations import compilations
 from tests.training.cases import CLASSES, batch_of, objective
 
 
@@ -39,9 +42,15 @@ def test_label_smoothing_spreads_over_the_tasks_classes_alone():
     np.testing.assert_allclose(cross_entropy(logits, labels, CLASSES, 0.1), expected, rtol=1e-5)
 
 
-def trainer_of(tower, **recipe):
+@cache
+def trainer(graphdef, **recipe):
     fixed = {"crop_scale": (1.0, 1.0), "learning_rate": 1e-3}
-    return make_trainer(tower[0], Preprocessing(16), TrainConfig(**(fixed | recipe)))
+    return make_trainer(graphdef, Preprocessing(16), TrainConfig(**(fixed | recipe)))
+
+
+def trainer_of(tower, **recipe):
+    """Tests of one recipe share its trainer, whose step is then traced once."""
+    return trainer(tower[0], **recipe)
 
 
 def test_padding_changes_nothing(tower):
@@ -106,11 +115,13 @@ def test_weight_decay_alone_shrinks_every_tensor(tower):
 
 
 def test_tasks_of_every_kind_share_one_compilation(tower):
-    trainer = trainer_of(tower)
+    trainer = trainer_of(tower, weight_decay=0.3)  # of its own, so that nothing is compiled yet
     state = trainer.init(tower[1])
-    for i, classes in enumerate([CLASSES, ~CLASSES, np.ones(4, bool)]):
-        state, _ = trainer.step(state, batch_of(6), objective(steps=5 + i, classes=classes, seed=i))
-    assert trainer.step._cache_size() == 1
+    with compilations() as compiled:
+        for i, classes in enumerate([CLASSES, ~CLASSES, np.ones(4, bool)]):
+            goal = objective(steps=5 + i, classes=classes, seed=i)
+            state, _ = trainer.step(state, batch_of(6), goal)
+    assert sum("train_step" in name for name in compiled) == 1
 
 
 def test_a_samples_loss_ranges_over_the_classes_of_its_own_head(tower):
@@ -234,7 +245,7 @@ def test_the_step_is_lowered_for_accelerators_without_one(tiny_clip, platform, r
     if platform == "cuda":
         request.getfixturevalue("cudnn")
     tower = nnx.split(CLIP.from_pretrained(tiny_clip, dtype="bfloat16").vision)
-    trainer = trainer_of(tower)
+    trainer = make_trainer(tower[0], Preprocessing(16), TrainConfig())
     traced = trainer.step.trace(trainer.init(tower[1]), batch_of(6), objective())
     program = traced.lower(lowering_platforms=(platform,)).as_text()
     calls = ("__cudnn$fmhaSoftmax(", "__cudnn$fmhaSoftmaxBackward(")

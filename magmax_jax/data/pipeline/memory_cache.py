@@ -72,14 +72,14 @@ def cached(source: Source, size: int, workers: int = 0) -> Source:
             return source
         sizes = np.diff([*images.starts, len(source)])
         parts = zip(images.parts, sizes, images.shapes, strict=True)
-        each = tuple(_cached(part, int(count), shape, size) for part, count, shape in parts)
-        return replace(source, images=replace(images, parts=each))
+        kept_parts = tuple(_cached(part, int(count), shape, size) for part, count, shape in parts)
+        return replace(source, images=replace(images, parts=kept_parts))
     kept = _cached(images, len(source), source.image_shape, size)
     return source if kept is images else replace(source, images=kept)
 
 
 def _cached(images: Images, count: int, shape: tuple[int, int] | None, size: int) -> Images:
-    if in_memory(images) or not untouched(shape, size):
+    if in_memory(images) or shape is None or not untouched(shape, size):
         return images
     height, width = shape
     worth_it = 3 * height * width * count <= CACHED_BYTES

@@ -6,46 +6,18 @@ import importlib.util
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import tensorflow_datasets as tfds
 
 from magmax_jax.data import tfds_internals
 from magmax_jax.data.prepare import archives, fingerprint
+from magmax_jax.data.prepare.display import Display
 from magmax_jax.data.prepare.errors import INSTALL, as_user_error
 from magmax_jax.data.readers.tfds_builder import prepare_command
 from magmax_jax.errors import UserError
-
-
-class Display(Protocol):
-    """Shows how the preparation goes on."""
-
-    def say(self, text: str) -> None:
-        """Shows a line."""
-
-    def preparing(self, name: str) -> AbstractContextManager[None]:
-        """While TFDS downloads and writes."""
-
-    def reading(self, name: str, records: int) -> AbstractContextManager[Callable[[int], None]]:
-        """A bar over records; yields what to call with each number read."""
-
-
-class NullDisplay:
-    """Shows nothing."""
-
-    def say(self, text: str) -> None:
-        pass
-
-    def preparing(self, name: str) -> AbstractContextManager[None]:
-        tfds.disable_progress_bar()
-        return contextlib.nullcontext()
-
-    def reading(self, name: str, records: int) -> AbstractContextManager[Callable[[int], None]]:
-        return contextlib.nullcontext(lambda count: None)
 
 
 @dataclass(frozen=True)
@@ -75,7 +47,7 @@ def make(builder: tfds.core.DatasetBuilder, name: str, options: Options, display
     title = fingerprint.title(builder)
     if options.verify:
         raise UserError(
-            f"{title} is not prepared in {builder.data_dir}: prepare it without verify",
+            f"{title} is not prepared in {builder.data_dir}; prepare it first",
             command=prepare_command(title, options.data_dir),
         )
     _require_modules(builder)

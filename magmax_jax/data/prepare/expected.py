@@ -17,11 +17,11 @@ def expected(data: DataSet | None, config: str | None) -> dict[str, int]:
       data: None for a builder that is not in `DATA_SETS`.
       config: of the TFDS builder.
     """
-    facts = data.tfds if data else None
-    if data is None or facts is None:
+    if data is None or data.tfds is None:
         return {}
-    if facts.domains == "configs":
-        train, test = facts.per_domain[config or ""]
+    facts = data.tfds
+    if facts.domains == "configs" and config:
+        train, test = facts.per_domain[config]
         return {facts.train: train, facts.test: test}
     if facts.split:  # it divides one part, whose shares `data` has
         return {facts.train: round(data.train_size / facts.split.train)}
@@ -41,22 +41,7 @@ def check(
         one has another number of classes or, where that is known, of images of a class.
     """
     told, rest = [], dict(found)
-    facts = data.tfds if data else None
-    if data and facts:
-        told = _against_published(builder, data, facts, rest, new)
-    told += [f"{name} {contents.images:,}" for name, contents in rest.items()]
-    return f"{', '.join(told)}; {_classes(found.values())} classes"
-
-
-def _against_published(
-    builder: tfds.core.DatasetBuilder,
-    data: DataSet,
-    facts: FromTfds,
-    rest: dict[str, Contents],
-    new: bool,
-) -> list[str]:
-    """A part of the line for each number published; takes what it was of out of `rest`."""
-    told, found = [], dict(rest)
+    facts = (data and data.tfds) or FromTfds(builder=builder.name)
     for splits, images in expected(data, builder.builder_config_name).items():
         names = [name for name in splits.split("+") if name in found]
         have = sum(rest.pop(name).images for name in names)
@@ -69,16 +54,17 @@ def _against_published(
             told.append(f"{splits} a subset: {have:,} of {images:,}")
             continue
         told.append(f"{splits} {have:,}")
-        if facts.domains != "configs":
+        if data and facts.domains != "configs":
             _check_classes(builder, data, [found[name] for name in names], splits)
         for name in set(names) & set(facts.balanced):
             _check_equal(builder, found[name], name)
         for name in set(names) & set(facts.per_class):
             _check_each(builder, found[name], name, facts.per_class[name])
-    if facts.domains == "configs" and " subset" not in str(told):
+    told += [f"{name} {contents.images:,}" for name, contents in rest.items()]
+    if data and facts.domains == "configs" and " subset" not in str(told):
         # A single domain's images for testing need not show every class.
         _check_classes(builder, data, list(found.values()), "all splits")
-    return told
+    return f"{', '.join(told)}; {_classes(found.values())} classes"
 
 
 def _check_classes(

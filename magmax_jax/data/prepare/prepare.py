@@ -9,7 +9,8 @@ from google.protobuf import json_format
 from magmax_jax.data.catalogue import expand, prepared_names, require_preparable
 from magmax_jax.data.data_set import DataSet
 from magmax_jax.data.prepare import expected, fingerprint
-from magmax_jax.data.prepare.download import Display, NullDisplay, Options, make, remove_archives
+from magmax_jax.data.prepare.display import Display, NullDisplay
+from magmax_jax.data.prepare.download import Options, make, remove_archives
 from magmax_jax.data.prepare.errors import INSTALL
 from magmax_jax.data.readers.tfds_builder import builder_of, info_damaged, why
 from magmax_jax.data.readers.tfds_records import quiet

@@ -57,7 +57,8 @@ def _load(
 ) -> tuple[np.ndarray, list[str]] | None:
     """What `_save` wrote; None where there is nothing of the kind, or it is of other files."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        # NumPy does not close a damaged file that it opened itself.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             labels, texts = kept["labels"], kept["texts"].tolist()
             same = kept["stamp"].item() == stamp
     except Exception:  # numpy's and zipfile's errors differ by what is wrong with it

@@ -31,7 +31,7 @@ def load_builder(dataset: str, split: Split, data_dir: str | None) -> Source:
     """
     names, data = expand(dataset)
     parts = [_load_one(name, data, split, data_dir) for name in names]
-    if len(parts) == 1 or data is None:
+    if data is None or len(parts) == 1:
         return parts[0]
     return join_domains(parts, tuple(sorted(data.domain_names)))
 
@@ -57,11 +57,10 @@ def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | Non
     else:
         divide_it = data is None and len(splits) == 1
         rows = hold_out(labels, split) if divide_it else np.arange(len(labels))
-    domain_names: tuple[str, ...] = ()
-    if data and facts and facts.domains == "file name":
-        domain_names = tuple(sorted(data.domain_names))
+    by_file = facts is not None and facts.domains == "file name"
+    domain_names = tuple(sorted(data.domain_names)) if data and by_file else ()
     height, width, _ = features["image"].shape
-    made = facts_of(name)
+    made = facts_of(name)  # also of another /config
     turned = made is not None and made.transposed
     if turned:
         height, width = width, height
@@ -69,7 +68,7 @@ def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | Non
         images=Records(name, records, rows, folder, turned),
         labels=labels[rows],
         class_names=class_names,
-        domains=_domains(name, [files[i] for i in rows], domain_names) if domain_names else None,
+        domains=_domains(name, [files[i] for i in rows], domain_names) if by_file else None,
         domain_names=domain_names,
         image_shape=(height, width) if height and width else None,
     )
@@ -113,7 +112,7 @@ def _compact(
         place = {each: i for i, each in enumerate(names)}
         new = np.full(len(names), -1, np.int32)
         new[[place[each] for each in named]] = np.arange(len(named))
-        labels, names = np.where(labels < 0, labels, new[labels]), list(named.values())
+        labels, names = np.where(labels < 0, labels, new[labels]), tuple(named.values())
     if data and len(names) != data.classes:
         raise UserError(
             f"{name} has {len(names)} classes where {data.name} has {data.classes}: it is another "
@@ -144,14 +143,15 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             }
     except (ValueError, AssertionError, ImportError) as error:
         raise UserError(
-            f"dataset {name!r}: neither digits, folder nor a TFDS builder ({why(name, error)})"
+            f"dataset {name!r} is neither registered, nor folder, nor a TFDS builder "
+            f"({why(name, error)})"
         ) from None
     except json_format.ParseError as error:
         raise info_damaged(name, data_dir, error) from None
     if not readable:
         raise UserError(
-            f"{name} is not prepared as array_record in {builder.data_dir}: prepare it once, or "
-            "pass the data_dir that holds it",
+            f"{name} is not prepared as array_record in {builder.data_dir}; pass the data_dir that "
+            "holds it, or prepare it once",
             command=prepare_command(name, data_dir),
         )
     return builder

@@ -14,6 +14,7 @@ from magmax_jax.io.safetensors.header import DTYPES
 
 SHARD_BYTES = 5 << 30
 """Largest file; a larger tensor has one to itself."""
+_CLOSED = -1
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 TensorSpecs = Mapping[str, tuple[np.dtype, tuple[int, ...]]]
@@ -46,7 +47,7 @@ class FileWriter:
             self._entries[name] = entry
         # Padded so that data begins aligned for every dtype and device.
         self._data = -(-(8 + len(json.dumps(self._entries)) + metadata_bytes) // 64) * 64
-        self._open, self._file = True, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             # Taking all the room now tells of a full disk before the work, not after it.
             if hasattr(os, "posix_fallocate"):  # macOS has none
@@ -72,13 +73,13 @@ class FileWriter:
         header = header.ljust(room)
         os.pwrite(self._file, room.to_bytes(8, "little") + header, 0)
         os.close(self._file)
-        self._open = False
+        self._file = _CLOSED
 
     def abandon(self) -> None:
         """Removes what was written, wherever it has not been renamed."""
-        if self._open:
+        if self._file != _CLOSED:
             os.close(self._file)
-            self._open = False
+            self._file = _CLOSED
         self.path.unlink(missing_ok=True)
 
 

@@ -5,6 +5,16 @@ Streaming, with a state that does not grow with the tasks: `max_magnitude`, `min
 `magnitude_prune`, `emr`, `fisher`, `iso_c`, `opcm`. Collecting all task vectors: `ties`, `della`,
 `model_stock`, `slerp`, `tsv_m`, `consensus`. The other names here are for callers who merge leaf by
 leaf (thresholds, balances, norms), and for authors of rules (`collecting`, `leafwise`, ...).
+
+A rule of your own is a function of its options that returns a `MergeRule`. `RULES.register` makes
+its name known to `named` and `--rule`; what it declares decides how files are merged with it:
+
+    @RULES.register("median")
+    def median() -> MergeRule:
+        def merge(*taus):
+            return jnp.median(jnp.stack(taus), axis=0)
+
+        return collecting(lambda taus: leafwise(merge, *taus), default_scale=1.0, scope="entry")
 """
 
 import inspect

@@ -89,7 +89,7 @@ class Subject:
 
     def count(self, trial: EvaluationSet, params: Params, shown: str) -> Counts[np.ndarray]:
         """What a model makes of images."""
-        (counts,) = trial.count([params], self.progress, shown)
+        (counts,) = trial.counts_of([params], self.progress, shown)
         return counts
 
     def leave_out(self, tau: Params) -> Params:

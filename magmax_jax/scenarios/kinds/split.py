@@ -32,8 +32,9 @@ def divide(
     Raises:
       UserError: the data does not divide as the configuration says, or a task is without images.
     """
-    learned, tested = (Part(part, _kept(part, config.limit_per_class)) for part in (train, test))
-    data = Data(members, starts, (learned, tested))
+    limit = config.limit_per_class
+    parts = Part(train, _kept(train, limit)), Part(test, _kept(test, limit))
+    data = Data(members, starts, parts)
     kind = SCENARIO_KINDS[config.kind]
     division = kind.divide(config, data, seed)
     held = _held_out(config.validation, division, data, seed)

@@ -61,7 +61,7 @@ def ewc(
             params,
             memory.theta,
         )
-        return jnp.asarray(strength / 2 * sum(jax.tree.leaves(terms)))
+        return strength / 2 * sum(jax.tree.leaves(terms), jnp.float32(0))
 
     @jax.jit(donate_argnums=1)
     def blend(old: Params, new: Params) -> Params:

@@ -237,6 +237,7 @@ def test_studies_need_something_learned(studied, monkeypatch):
         study(studied, ["contribution"], again=True)
 
 
+@pytest.mark.slow
 def test_every_rule_has_its_price(studied, monkeypatch):
     some = ("max_magnitude", "average", "weighted_average", "fisher", "ties", "slerp")
     monkeypatch.setattr(rules, "RULES", {name: rules.RULES[name] for name in some})

@@ -1,0 +1,90 @@
+"""Flags that benchmarks share, and what is asked of them all."""
+
+import dataclasses
+import fnmatch
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from magmax_jax.errors import UserError, exit_code
+
+Named = TypeVar("Named")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    repeats: int = 5
+    """Calls of every measurement; the table shows their median."""
+    output: Path | None = None
+    """File for the tables; every single call goes into a .jsonl beside it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeersFlags(Flags):
+    peers: Path = Path(sys.executable)
+    """The python of the peers' environment (requirements-peers.txt)."""
+    only: tuple[str, ...] = ("*",)
+    """Shell patterns of contenders' names."""
+
+
+def command(
+    settings: Any, run: Callable[[Any], None], prog: str, description: str | None
+) -> Callable[[Sequence[str] | None], int]:
+    """The `main` of a benchmark: its exit code, 2 and one sentence for a mistake.
+
+    Args:
+      settings: the class of its flags.
+      run: measures and shows.
+    """
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        given = tyro.cli(settings, args=argv, prog=prog, description=description)
+        return exit_code(lambda: run(checked(given)))
+
+    return main
+
+
+def checked(settings: Named) -> Named:
+    """With the path of the peers' python made absolute.
+
+    Raises:
+      UserError: a number is not positive, or the peers' python cannot be run.
+    """
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        for number in value if isinstance(value, tuple) else [value]:
+            zero = number == 0 and field.name != "workers"
+            if type(number) in (int, float) and (number < 0 or zero):
+                flag = field.name.replace("_", "-")
+                raise UserError(f"--{flag}: {number} is not positive")
+    if not isinstance(settings, PeersFlags):
+        return settings
+    # Not resolved: the link in an environment is what makes it that environment's python.
+    python = settings.peers.absolute()
+    if not (python.is_file() and os.access(python, os.X_OK)):
+        raise UserError(f"--peers: {python} is no python that can be run: give that of the peers")
+    return dataclasses.replace(settings, peers=python)
+
+
+def matching(
+    field: Iterable[Named],
+    patterns: Sequence[str],
+    name: Callable[[Named], str] = attrgetter("name"),
+) -> list[Named]:
+    """Those whose name matches one of the shell patterns, case-sensitive, in their own order.
+
+    Raises:
+      UserError: there is none; it lists the names that exist.
+    """
+    every = {name(one): one for one in field}
+    found = [one for n, one in every.items() if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
+    if not found:
+        asked = " or ".join(patterns) or "nothing"
+        raise UserError(f"--only: nothing is called {asked}, there are: {', '.join(every)}")
+    return found

@@ -1,0 +1,87 @@
+"""Watches a process and its descendants from outside: memory, files that appear, limits."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+PERIOD = 0.01
+"""Seconds between two looks; a memory peak that is shorter may be missed."""
+
+
+@dataclass
+class Watched:
+    """What was seen of a process from its start until it was gone.
+
+    Attributes:
+      exceeded: the limit for which it was killed, e.g. "> 20 GB"; None if it ended by itself.
+      seconds: wall time.
+      private: largest sum over its processes, bytes: anonymous memory, which is theirs alone.
+      resident: the same with pages of mapped files, which the system may drop.
+      reached: seconds until each file had something in it; files that never had are missing.
+    """
+
+    exceeded: str | None = None
+    seconds: float = 0.0
+    private: int = 0
+    resident: int = 0
+    reached: dict[str, float] = field(default_factory=dict)
+
+
+def watch(
+    process: subprocess.Popen, memory: float, seconds: float, files: Mapping[str, Path]
+) -> Watched:
+    """Watches until the process ends or exceeds a limit; nothing of it is left afterwards.
+
+    Args:
+      process: the first of a session of its own, just started.
+      memory: bytes of private memory that its processes may take together.
+      seconds: that it may take.
+      files: by the name under which they are reported.
+    """
+    seen, start = Watched(), time.perf_counter()
+    parent = psutil.Process(process.pid)
+    # The descriptor becomes readable when the process ends: the polling adds no delay to its time.
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        while not seen.exceeded and not select.select([descriptor], [], [], PERIOD)[0]:
+            private, resident = _memory(parent)
+            seen.private, seen.resident = max(seen.private, private), max(seen.resident, resident)
+            passed = time.perf_counter() - start
+            for name, file in files.items():
+                if name not in seen.reached and file.exists() and file.stat().st_size:
+                    seen.reached[name] = passed
+            if private > memory:
+                seen.exceeded = f"> {memory / 1e9:.3g} GB"
+            elif passed > seconds:
+                seen.exceeded = f"> {seconds:.3g} s"
+        seen.seconds = time.perf_counter() - start
+    finally:
+        os.close(descriptor)
+        kill(process)
+    return seen
+
+
+def kill(process: subprocess.Popen) -> None:
+    """Ends a process and what it started, as far as anything of them is left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _memory(parent: psutil.Process) -> tuple[int, int]:
+    """Private and resident bytes of a process and its descendants."""
+    private = resident = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in (parent, *parent.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found = process.memory_info()
+                private, resident = private + found.rss - found.shared, resident + found.rss
+    return private, resident

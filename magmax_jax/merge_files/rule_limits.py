@@ -1,0 +1,47 @@
+"""What a rule's facts rule out: a state in a file, other numbers of models than it takes."""
+
+from magmax_jax.errors import UserError
+from magmax_jax.merge_files.job import Job
+from magmax_jax.merge_files.state import MergeHistory
+from magmax_jax.merging import MergeRule
+
+
+def check_state_possible(name: str, rule: MergeRule) -> None:
+    """Raises a UserError for rules whose state is not that of its tensors one by one."""
+    if not rule.streaming:
+        raise UserError(f"{name} needs all models at once: it has no state to keep in a file")
+    if rule.survey:
+        raise UserError(
+            f"{name} weighs whole task vectors against each other, which a state file cannot keep: "
+            "merge all models at once, without --state"
+        )
+    if rule.scope == "model":
+        raise UserError(
+            f"{name} does not say that it works tensor by tensor (MergeRule.scope), as the state "
+            "in a file must: merge all models at once, without --state"
+        )
+
+
+def unfit_models(job: Job, history: MergeHistory, rule: MergeRule) -> list[str]:
+    """A problem if these are not the models that the rule takes."""
+    name, tasks = history.rule, len(history.tasks) + len(job.finetuned)
+    fewest, most = rule.fewest_models, rule.most_models
+    if rule.needs_fisher:
+        return [f"{name} needs every model's Fisher, which no checkpoint holds: use the library"]
+    if rule.per_model and job.state:
+        if most is None or tasks <= most:
+            return []
+        return [
+            f"{job.state} has {most} {rule.per_model} for {tasks} tasks, which it keeps as it was "
+            "begun: begin another state with one for each task to come"
+        ]
+    # Only a state may have more of them, for the tasks to come.
+    if rule.per_model and tasks != most:
+        return [
+            f"--options: {rule.per_model} has {most} values for {tasks} models: give one for each"
+        ]
+    if tasks < fewest or (most is not None and tasks > most):
+        takes = f"{fewest} or more" if most is None else f"{fewest} to {most}"
+        takes = takes if fewest != most else str(most)
+        return [f"{name} merges {takes} models, not {tasks}"]
+    return []

@@ -1,0 +1,50 @@
+"""Flags that all benchmarks have."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from benchmarks.flags import Flags, PeersFlags, checked, matching
+from magmax_jax.errors import UserError
+
+
+def test_those_are_chosen_that_any_pattern_fits_in_their_own_order():
+    names = ["ours", "torch, eager", "Ours"]
+    assert matching(names, ["t*", "ours"], str) == ["ours", "torch, eager"]
+
+
+@pytest.mark.parametrize("patterns", [["nobody", "o"], []])
+def test_patterns_that_fit_nobody_are_a_mistake(patterns):
+    with pytest.raises(UserError, match="--only: nothing is called no"):
+        matching(["ours"], patterns, str)
+
+
+@dataclass(frozen=True)
+class Some(Flags):
+    a_b: tuple[float, ...] = ()
+    workers: int | None = None
+    there: bool = False
+
+
+def test_numbers_must_be_positive_defaults_need_not():
+    checked(Some())
+    checked(Some(a_b=(1, 0.5), workers=0))
+    for value in (0, -1):
+        with pytest.raises(UserError, match=f"--a-b: {value} is not positive"):
+            checked(Some(a_b=(1, value)))
+    with pytest.raises(UserError, match="--repeats: 0 is not positive"):
+        checked(Some(repeats=0))
+
+
+def test_peers_python_is_a_file_that_can_be_run_and_stays_a_link(tmp_path):
+    link = tmp_path / "python"
+    link.symlink_to(sys.executable)
+    assert checked(PeersFlags(peers=link)).peers == link
+    assert checked(PeersFlags(peers=Path(os.path.relpath(link)))).peers.is_absolute()
+    (tmp_path / "text").write_text("")
+    for wrong in (tmp_path, tmp_path / "text", tmp_path / "none"):
+        with pytest.raises(UserError, match="is no python that can be run"):
+            checked(PeersFlags(peers=wrong))
