@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Primitive
+from jax.typing import DTypeLike
 
 from magmax_jax.errors import UserError
 from magmax_jax.models.layers.activations import ACTIVATIONS
@@ -42,7 +43,7 @@ class TowerConfig:
             raise UserError(f"hidden_act {self.activation!r} is none of {', '.join(ACTIVATIONS)}")
 
 
-def layer_norm(config: TowerConfig, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def layer_norm(config: TowerConfig, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.LayerNorm:
     """LayerNorm with two float32 passes: E[x^2] - E[x]^2 cancels where |x| is near 1000."""
     return nnx.LayerNorm(
         config.width, epsilon=config.epsilon, use_fast_variance=False, dtype=dtype, rngs=rngs
@@ -52,7 +53,7 @@ def layer_norm(config: TowerConfig, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Lay
 class Attention(nnx.Module):
     """Multi-head self-attention; q, k and v come out of one matmul."""
 
-    def __init__(self, config: TowerConfig, *, causal: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: TowerConfig, *, causal: bool, dtype: DTypeLike, rngs: nnx.Rngs):
         d = config.width
         # The deviations of OpenAI's CLIP: residual branches shrink with depth.
         residual = nnx.initializers.normal((2 * config.layers * d) ** -0.5)
@@ -73,7 +74,7 @@ class Attention(nnx.Module):
 class Block(nnx.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
-    def __init__(self, config: TowerConfig, *, causal: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: TowerConfig, *, causal: bool, dtype: DTypeLike, rngs: nnx.Rngs):
         d, m = config.width, config.mlp
         residual = nnx.initializers.normal((2 * config.layers * d) ** -0.5)
         wide = nnx.initializers.normal((2 * d) ** -0.5)
@@ -91,7 +92,7 @@ class Block(nnx.Module):
         return x + self.fc2(ACTIVATIONS[self.activation](hidden))
 
 
-def stacked_blocks(config: TowerConfig, *, causal: bool, dtype: jnp.dtype, rngs: nnx.Rngs) -> Block:
+def stacked_blocks(config: TowerConfig, *, causal: bool, dtype: DTypeLike, rngs: nnx.Rngs) -> Block:
     """All blocks of a tower as one `Block` whose parameters are stacked over layers: (l, ...)."""
 
     @nnx.split_rngs(splits=config.layers)
