@@ -57,7 +57,7 @@ class ModelConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Computation dtype of the image tower; master weights are float32 either way."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         size = self.image_size
         _require(size is None or size > 0, f"model.image_size is {size}: it must be positive")
 
@@ -98,7 +98,7 @@ class ScenarioConfig:
     """Class names in prompts: as the paper put them, cifar100's with their underscores
     ("aquarium_fish"), or with spaces throughout."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         SCENARIO_KINDS.check(self.kind)
         _require(self.num_tasks > 0, f"scenario.num_tasks is {self.num_tasks}: it must be positive")
         limit = self.limit_per_class
@@ -130,7 +130,7 @@ class MethodConfig:
     joint: bool = False
     """Learn all tasks at once, as if they were one: the upper bound. Nothing is merged."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # What a regularizer asks of the other fields it says itself: see `training.check_method`.
         REGULARIZERS.check(self.regularizer)
         strength = self.strength
@@ -173,7 +173,7 @@ class TrainConfig:
     """Compute each block again for its gradient instead of keeping what it computed: a third more
     computation, a fraction of the memory."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate"):
             value = getattr(self, name)
             _require(value is None or value > 0, f"train.{name} is {value}: it must be positive")
@@ -220,7 +220,7 @@ class MeshConfig:
     fsdp: int = 1
     """Devices that hold parameters and optimiser state in pieces, for models too large for one."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require(
             self.data > 0 or self.data == -1,
             f"mesh.data is {self.data}: it must be positive, or -1 for all devices",
@@ -237,7 +237,7 @@ class CheckpointConfig:
     keep_tasks: bool = False
     """Keep every theta_t (in tasks/), not only the last; analyses need them."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         every = self.every
         _require(every is None or every > 0, f"checkpoint.every is {every}: it must be positive")
 
@@ -255,7 +255,7 @@ class SweepConfig:
     """Scales that are evaluated in one pass over the images; none means as many as have 2 GiB of
     parameters at most, which are 6 of CLIP ViT-B/16."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         at_once = self.at_once
         _require(at_once is None or at_once > 0, f"sweep.at_once is {at_once}: it must be positive")
         _ = self.values
@@ -303,7 +303,7 @@ class ExperimentConfig:
     eval_batch_size: int = 256
     seed: int = 5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         size = self.eval_batch_size
         _require(size > 0, f"eval_batch_size is {size}: it must be positive")
         _require(self.seed >= 0, f"seed is {self.seed}: it must not be negative")

@@ -165,7 +165,7 @@ def _check_divides(name: str, size: int, devices: int, parts: int = 1) -> None:
         )
 
 
-def _put(leaf: jax.typing.ArrayLike, sharding: NamedSharding) -> jax.Array:
+def _put(leaf: jax.Array | np.ndarray | np.number, sharding: NamedSharding) -> jax.Array:
     """`jax.device_put`, without its comparison of the leaf among all processes.
 
     That would gather what every one of them has on every one.

@@ -34,7 +34,7 @@ class Moments(NamedTuple):
       yx: (q, p).
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # the field's word; tuple.count is not called
     mean_x: jax.Array
     mean_y: jax.Array
     xx: jax.Array

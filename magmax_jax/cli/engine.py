@@ -32,14 +32,16 @@ class Engine:
     process: int | None = None
     """Elsewhere: which one this is, from 0."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         address = self.coordinator, self.processes, self.process
         given = sum(value is not None for value in address)
         if given not in (0, 3):
             raise UserError("--coordinator, --processes and --process go together: give all three")
         if given and not self.distributed:
             raise UserError("--coordinator, --processes and --process need --distributed")
-        if given and not 0 <= self.process < self.processes:
+        if self.process is None or self.processes is None:
+            return
+        if not 0 <= self.process < self.processes:
             raise UserError(
                 f"--process is {self.process}: with --processes {self.processes} it is one of 0 to "
                 f"{self.processes - 1}"

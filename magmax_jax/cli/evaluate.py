@@ -24,6 +24,7 @@ from magmax_jax.runs.directory import CONFIG
 from magmax_jax.runs.model_ref import model_of_run
 
 if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
+    import numpy as np
     from rich.table import Table
 
     from magmax_jax.evaluation.evaluator import Counts
@@ -68,7 +69,7 @@ class Found:
 
     source: str
     rows: list[Row]
-    counts: "Counts"
+    counts: "Counts[np.ndarray]"
 
 
 def parse(argv: list[str], program: Program = MAGMAX) -> Evaluate:

@@ -75,9 +75,9 @@ class RunFollower:
             self._written = min(_modified(self.path), now)
         elif steps or rows:  # dated by this machine's clock, as the other one's may be wrong
             self._written = now
-        return self._status()
+        return self._status(self._written)
 
-    def _status(self) -> Status:
+    def _status(self, written: float) -> Status:
         learned = self._about.get("learned", [])
         tasks, models = self._expected(len(learned))
         agnostic = histories(self._rows, "agnostic")
@@ -110,11 +110,11 @@ class RunFollower:
             tasks=tasks,
             step=step,
             steps=steps,
-            loss=last and last["loss"],
+            loss=last["loss"] if last else None,
             seconds_left=left,
             agnostic=agnostic,
             aware=histories(self._rows, "aware"),
-            written=self._written,
+            written=written,
         )
 
     def _expected(self, learned: int) -> tuple[int | None, int]:

@@ -125,9 +125,9 @@ def _cells(
     """One row: our values, and `beside` of each published figure and its source's number."""
     cells = []
     for column in found:
-        figure = column.published.get(name)
-        mark = sources.get(figure.source) if figure else None
-        published = beside(figure.percent, mark) if mark else ""
+        figure, published = column.published.get(name), ""
+        if figure and (mark := sources.get(figure.source)):
+            published = beside(figure.percent, mark)
         cells.append(_value(column, name, several, one) + published)
     return cells
 

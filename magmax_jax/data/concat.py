@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from magmax_jax.data.pipeline.decode import read
-from magmax_jax.data.source import Source
+from magmax_jax.data.source import Images, Source
 from magmax_jax.errors import UserError
 
 
@@ -15,7 +14,7 @@ from magmax_jax.errors import UserError
 class Joined:
     """Several sources' images, one after another."""
 
-    parts: tuple[Any, ...]
+    parts: tuple[Images, ...]
     starts: np.ndarray
     """int64 (parts,): the index at which each part begins."""
     shapes: tuple[tuple[int, int] | None, ...]

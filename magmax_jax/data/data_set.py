@@ -123,7 +123,7 @@ class DataSet:
     class_order: tuple[int, ...] = ()
     domain_names: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.read is None) == (self.tfds is None):
             raise ValueError(f"data set {self.name}: give precisely one of read and tfds")
 

@@ -6,7 +6,7 @@ Letters in shapes: b batch, k classes, t tasks, n domains.
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,11 @@ AHEAD = 2
 """Batches that are read and preprocessed while another is on its way through the models."""
 
 
-class Counts(NamedTuple):
-    """Exact counts of samples, int32; padding is in none.
+Array = TypeVar("Array")
+
+
+class Counts(NamedTuple, Generic[Array]):
+    """Exact counts of samples, int32, on the devices or the host; padding is in none.
 
     All but `confusion` are (t, 1 + n, k): by task, by no domain and n domains, by class; whatever
     is asked of a group is a marginal of them.
@@ -36,27 +39,27 @@ class Counts(NamedTuple):
       confusion: (k, k), label by prediction among every class.
     """
 
-    agnostic: jax.Array
-    aware: jax.Array
-    agnostic_top5: jax.Array
-    aware_top5: jax.Array
-    total: jax.Array
-    confusion: jax.Array
+    agnostic: Array
+    aware: Array
+    agnostic_top5: Array
+    aware_top5: Array
+    total: Array
+    confusion: Array
 
     @classmethod
-    def zeros(cls, scenario: Scenario) -> "Counts":
+    def zeros(cls, scenario: Scenario) -> "Counts[np.ndarray]":
         k = scenario.num_classes
         shape = len(scenario.tasks), 1 + len(scenario.domain_names), k
-        groups = (np.zeros(shape, np.int32) for _ in cls._fields[:-1])
-        return cls(*groups, np.zeros((k, k), np.int32))
+        groups = {name: np.zeros(shape, np.int32) for name in cls._fields[:-1]}
+        return Counts(**groups, confusion=np.zeros((k, k), np.int32))
 
 
-Evaluate = Callable[[Sequence[nnx.State], Iterable[Batch]], list[Counts]]
+Evaluate = Callable[[Sequence[nnx.State], Iterable[Batch[np.ndarray]]], list[Counts[np.ndarray]]]
 """(models, batches) -> the Counts of each."""
 
 
 def encode(
-    tower: nnx.GraphDef, preprocessing: Preprocessing, params: nnx.State, batch: Batch
+    tower: nnx.GraphDef, preprocessing: Preprocessing, params: nnx.State, batch: Batch[jax.Array]
 ) -> jax.Array:
     """The image features of a batch as evaluation sees it: float32 (b, p), of length one."""
     return image_features(tower, params, preprocessing.evaluate(batch.image, batch.box))
@@ -89,8 +92,12 @@ def make_evaluate(
 
     @partial(jax.jit, donate_argnums=1)
     def eval_step(
-        params: nnx.State, counts: Counts, pixels: jax.Array, batch: Batch, facts
-    ) -> tuple[Counts, jax.Array]:
+        params: nnx.State,
+        counts: Counts[jax.Array],
+        pixels: jax.Array,
+        batch: Batch[jax.Array],
+        facts: tuple[jax.Array, jax.Array, jax.Array],
+    ) -> tuple[Counts[jax.Array], jax.Array]:
         head, place_of, class_masks = facts
         logits = image_features(tower, params, pixels) @ head  # (b, k)
         task, domain = place_of[:, batch.index]
@@ -110,7 +117,9 @@ def make_evaluate(
         )
         return layout.constrain_whole((counted, jnp.sum(batch.mask)))
 
-    def evaluate(models: Sequence[nnx.State], batches: Iterable[Batch]) -> list[Counts]:
+    def evaluate(
+        models: Sequence[nnx.State], batches: Iterable[Batch[np.ndarray]]
+    ) -> list[Counts[np.ndarray]]:
         # A merge's parameters may lie otherwise, and would compile again.
         models = [layout.params(params) for params in models]
         counts = [layout.replicate(Counts.zeros(scenario)) for _ in models]

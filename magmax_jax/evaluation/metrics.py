@@ -207,7 +207,8 @@ def incremental_accuracy(history: History, weighted: bool) -> float | None:
     if not _is_finished(history):
         return None
     each = [average_accuracy(history, t, weighted) for t in range(1, 1 + len(history.tasks))]
-    return None if None in each else float(np.mean(each))
+    known = [value for value in each if value is not None]
+    return float(np.mean(known)) if len(known) == len(each) else None
 
 
 def forgetting(history: History, weighted: bool) -> float | None:

@@ -49,7 +49,7 @@ class Row:
 
 
 def rows_of(
-    counts: "Counts",
+    counts: "Counts[np.ndarray]",
     scenario: "Scenario",
     after_task: int,
     model: str,

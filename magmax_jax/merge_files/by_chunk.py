@@ -13,6 +13,7 @@ from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.stream import Chunk, chunk_length, stream
 from magmax_jax.merging import MergeRule, apply_task_vector, task_vector
+from magmax_jax.merging.rule import State
 
 
 def by_chunk(
@@ -26,7 +27,7 @@ def by_chunk(
     names = plan.merged
     template = jax.eval_shape(plan.rule.init, jax.ShapeDtypeStruct((8,), np.float32))
     fields = [i for i, leaf in enumerate(jax.tree.leaves(template)) if leaf.shape]
-    scalars = _read_scalars(plan.state, reader, template, names[0]) if plan.state else None
+    scalars = _read_scalars(plan.state, reader, template, names[0]) if plan.state else {}
     stored = [_leaf(plan.state, i, names) for i in fields] if plan.state else []
     sources = [plan.pretrained, *plan.models, *stored]
     length = chunk_length(len(sources) + (len(fields) if next_state else 0))
@@ -45,7 +46,7 @@ def by_chunk(
             output.write(name, merged[position : position + count], start)
         if next_state:
             _write_fields(next_state, chunk, fields, state)
-        advance(chunk.count * sum(array.itemsize for array in chunk.arrays))
+        advance(chunk.size * sum(array.itemsize for array in chunk.arrays))
         yield squares
     if next_state and state is not None:
         for i, leaf in enumerate(jax.tree.leaves(state)):
@@ -55,8 +56,13 @@ def by_chunk(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def merge_chunk(
-    rule: MergeRule, scale: float, dtype: np.dtype, state, theta_0: jax.Array, *models: jax.Array
-):
+    rule: MergeRule,
+    scale: float,
+    dtype: np.dtype,
+    state: State | None,
+    theta_0: jax.Array,
+    *models: jax.Array,
+) -> tuple[jax.Array, jax.Array, list[jax.Array], State]:
     """All models' chunk in; the merged chunk, whether every input is finite, squared norms, state.
 
     One compiled pass: every array is read once, and no task vector is ever in memory.
@@ -79,7 +85,9 @@ def _leaf(state: TensorFiles, i: int, names: Sequence[str]) -> TensorFiles:
     return TensorFiles(state.directory, state.files, tensors, state.metadata)
 
 
-def _read_scalars(state: TensorFiles, reader: Reader, template, name: str) -> dict[int, np.ndarray]:
+def _read_scalars(
+    state: TensorFiles, reader: Reader, template: State, name: str
+) -> dict[int, np.ndarray]:
     """The leaves that all tensors share, counters for instance, from the first tensor's state."""
     shapes = [leaf.shape for leaf in jax.tree.leaves(template)]
     return {
@@ -87,12 +95,19 @@ def _read_scalars(state: TensorFiles, reader: Reader, template, name: str) -> di
     }
 
 
-def _assemble(template, fields, arrays, scalars):
+def _assemble(
+    template: State,
+    fields: Sequence[int],
+    arrays: Sequence[np.ndarray],
+    scalars: dict[int, np.ndarray],
+) -> State:
     filled = dict(zip(fields, arrays, strict=True)) | scalars
     return jax.tree.unflatten(jax.tree.structure(template), [filled[i] for i in sorted(filled)])
 
 
-def _write_fields(next_state: FileWriter, chunk: Chunk, fields, state) -> None:
+def _write_fields(
+    next_state: FileWriter, chunk: Chunk, fields: Sequence[int], state: State
+) -> None:
     found = jax.tree.leaves(state)
     for i in fields:
         for name, start, count, position in chunk.pieces:

@@ -12,6 +12,7 @@ from magmax_jax.io.safetensors.reader import Reader, TensorFiles
 from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merging import MergeRule, apply_task_vector, fold, merged, task_vector
+from magmax_jax.merging.rule import State
 
 Tree = dict[str, jax.Array]
 
@@ -101,12 +102,12 @@ def read_tensor(
 
 
 @partial(jax.jit, static_argnums=0)
-def _update(rule: MergeRule, state, tau):
+def _update(rule: MergeRule, state: State, tau: Tree) -> State:
     return rule.update(state, tau)
 
 
 @partial(jax.jit, static_argnums=0)
-def _finalize(rule: MergeRule, state):
+def _finalize(rule: MergeRule, state: State) -> Tree:
     return rule.finalize(state)
 
 

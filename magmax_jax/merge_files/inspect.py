@@ -131,5 +131,5 @@ def _provenance(history: MergeHistory, files: TensorFiles) -> Provenance | None:
                 # Where nothing ever changed the last task's zero has won the tie: it supplied none.
                 supplied += np.bincount(source[signs_seen > 0], minlength=256)
                 signs += np.bincount(signs_seen, minlength=4)
-    total = max(signs.sum(), 1)
+    total = max(int(signs.sum()), 1)
     return Provenance(supplied / total, signs[3] / total, signs[0] / total)

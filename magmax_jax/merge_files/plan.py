@@ -8,6 +8,7 @@ import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.reader import TensorFiles, open_tensors
+from magmax_jax.io.safetensors.writer import TensorSpecs
 from magmax_jax.merge_files import compare, state
 from magmax_jax.merge_files.job import Job, begin
 from magmax_jax.merge_files.rule_limits import check_state_possible, unfit_models
@@ -50,7 +51,7 @@ class Plan:
     merged: list[str]
     kept: list[str]
     out_dtypes: dict[str, np.dtype]
-    state_layout: dict[str, tuple[np.dtype, tuple[int, ...]]]
+    state_layout: TensorSpecs
     problems: list[str]
     notes: list[str]
 
@@ -119,7 +120,7 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
         check_state_possible(history.rule, rule)
     problems: list[str] = []
     notes: list[str] = []
-    layout: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+    layout: TensorSpecs = {}
     first, *opened = _open_all([history.pretrained, *job.finetuned], open_source, problems)
     pretrained = first or TensorFiles(Path(history.pretrained), (), {}, {})
     models = [model for model in opened if model is not None]

@@ -17,6 +17,7 @@ import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.reader import Tensor, TensorFiles, open_files
+from magmax_jax.io.safetensors.writer import TensorSpecs
 from magmax_jax.merging import MergeRule, rules
 
 KEY = "magmax_state"
@@ -96,9 +97,7 @@ def read_state(path: Path) -> tuple[MergeHistory, TensorFiles]:
     return MergeHistory.from_metadata(files.metadata, path), files
 
 
-def layout(
-    rule: MergeRule, names: Sequence[str], pretrained: TensorFiles
-) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+def layout(rule: MergeRule, names: Sequence[str], pretrained: TensorFiles) -> TensorSpecs:
     """What a state file of these tensors holds, leaf by leaf, each in theta_0's order."""
     states = {name: _leaves(rule, name, pretrained.tensors[name]) for name in names}
     count = max((len(state) for state in states.values()), default=0)
@@ -109,9 +108,7 @@ def layout(
     }
 
 
-def differences(
-    files: TensorFiles, expected: dict[str, tuple[np.dtype, tuple[int, ...]]], path: Path
-) -> list[str]:
+def differences(files: TensorFiles, expected: TensorSpecs, path: Path) -> list[str]:
     """A problem if the file does not hold exactly the state that is expected."""
     found = {name: (tensor.dtype, tensor.shape) for name, tensor in files.tensors.items()}
     differing = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))

@@ -24,11 +24,11 @@ ALIGNMENT = 64
 
 
 class Piece(NamedTuple):
-    """`count` entries of a tensor from its entry `start` on, at `position` in a chunk."""
+    """`size` entries of a tensor from its entry `start` on, at `position` in a chunk."""
 
     name: str
     start: int
-    count: int
+    size: int
     position: int
 
 
@@ -36,7 +36,7 @@ class Chunk(NamedTuple):
     """Entries of one or several tensors, of every source side by side."""
 
     pieces: list[Piece]
-    count: int
+    size: int
     """Entries in use; the rest of the arrays is zero."""
     arrays: tuple[np.ndarray, ...]
     """One a source, all of the chunk's length."""
@@ -88,12 +88,12 @@ def stream(
             array = raw.view(source.tensors[pieces[0].name].dtype)[:length]
             for run in _runs(pieces, source.tensors):
                 reader.into(
-                    array[run.position : run.position + run.count],
+                    array[run.position : run.position + run.size],
                     source.tensors[run.name],
                     run.start,
                 )
             arrays.append(array)
-        count = pieces[-1].position + pieces[-1].count
+        count = pieces[-1].position + pieces[-1].size
         for array in arrays:
             array[count:] = 0
         return Chunk(pieces, count, tuple(arrays))
@@ -114,10 +114,10 @@ def _runs(pieces: list[Piece], tensors: dict[str, Tensor]) -> Iterator[Piece]:
     run = pieces[0]
     for piece in pieces[1:]:
         first, tensor = tensors[run.name], tensors[piece.name]
-        size = tensor.dtype.itemsize
-        end = first.offset + (run.start + run.count) * size
-        if first.path == tensor.path and end == tensor.offset + piece.start * size:
-            run = run._replace(count=run.count + piece.count)
+        width = tensor.dtype.itemsize
+        end = first.offset + (run.start + run.size) * width
+        if first.path == tensor.path and end == tensor.offset + piece.start * width:
+            run = run._replace(size=run.size + piece.size)
         else:
             yield run
             run = piece

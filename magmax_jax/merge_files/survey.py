@@ -11,7 +11,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.merge_files.by_tensor import Tree, read_tensor
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merge_files.stream import chunk_length, stream
+from magmax_jax.merge_files.stream import Chunk, chunk_length, stream
 from magmax_jax.merging import count_at_least, kth_magnitudes_counted, task_vector
 
 SAMPLES, SAMPLE_LENGTH, SAMPLE_STRIDE = 256, 1 << 12, 1 << 4
@@ -63,7 +63,7 @@ class FileTaskVectors:
         samples: list[list[np.ndarray]] = [[] for _ in self._plan.models]
         every = max(1, self.size // (SAMPLES * SAMPLE_LENGTH))
         for chunk in self._chunks(SAMPLE_LENGTH, every):
-            part = slice(0, chunk.count, SAMPLE_STRIDE)
+            part = slice(0, chunk.size, SAMPLE_STRIDE)
             theta_0, *thetas = (array[part].astype(np.float32) for array in chunk.arrays)
             for sample, theta in zip(samples, thetas, strict=True):
                 sample.append(theta - theta_0)
@@ -75,7 +75,7 @@ class FileTaskVectors:
         total = np.zeros((), np.int64)
         for chunk in self._chunks():
             # Without the padding, so that `function` may also count zeros.
-            found = np.asarray(compiled(*(array[: chunk.count] for array in chunk.arrays)))
+            found = np.asarray(compiled(*(array[: chunk.size] for array in chunk.arrays)))
             if not np.issubdtype(found.dtype, np.integer):
                 raise TypeError(f"the function of `total` gives {found.dtype}, not integers")
             total = total + found.astype(np.int64)
@@ -86,7 +86,7 @@ class FileTaskVectors:
         for name in sorted(plan.merged):  # as the leaves of a dict
             yield read_tensor(plan.pretrained, plan.models, name, self._reader, plan.rule)
 
-    def _chunks(self, length: int | None = None, every: int = 1):
+    def _chunks(self, length: int | None = None, every: int = 1) -> Iterator[Chunk]:
         length = length or chunk_length(len(self._sources))
         return stream(self._plan.merged, self._sources, self._reader, length, every)
 

@@ -77,7 +77,7 @@ class Counted(NamedTuple):
     """State of rules that count: a running task vector, and how many were seen (int32 scalar)."""
 
     tau: PyTree
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # part of saved states; tuple.count is not called
 
     @classmethod
     def zeros(cls, pretrained: PyTree) -> "Counted":
@@ -154,7 +154,7 @@ def leaf_name(path: tuple) -> str:
 def leaf_key(seed: int, task: jax.typing.ArrayLike, name: str) -> jax.Array:
     """The random key of one leaf of one task (counted from 1), wherever the leaf is in its tree."""
     digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
-    words = np.frombuffer(digest, "<u4").astype(np.uint32)
+    words = jnp.asarray(np.frombuffer(digest, "<u4").astype(np.uint32))
     return jax.random.fold_in(jax.random.wrap_key_data(words, impl="threefry2x32"), task)
 
 

@@ -93,8 +93,10 @@ def check_alike(tree: PyTree, reference: PyTree, dtypes: bool = True) -> None:
             f"the two pytrees are not those of one model ({len(problems)} leaves differ):\n  "
             + "\n  ".join(problems)
         )
-    if (ours := jax.tree.structure(tree)) != (theirs := jax.tree.structure(reference)):
-        raise UserError(f"the two pytrees differ in their containers: {ours}, not {theirs}")
+    found: object = jax.tree.structure(tree)  # JAX ships no stubs of PyTreeDef
+    expected: object = jax.tree.structure(reference)
+    if found != expected:
+        raise UserError(f"the two pytrees differ in their containers: {found}, not {expected}")
 
 
 def check_finite(tree: PyTree) -> None:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import jax.numpy as jnp
 from flax import nnx
 from huggingface_hub import try_to_load_from_cache
+from jax.typing import DTypeLike
 
 from magmax_jax.errors import UserError
 from magmax_jax.io import hub
@@ -15,7 +15,7 @@ from magmax_jax.registry import MODEL_FAMILIES
 
 
 def from_pretrained(
-    source: str | Path, image_size: int | None = None, dtype: jnp.dtype | str = "float32"
+    source: str | Path, image_size: int | None = None, dtype: DTypeLike = "float32"
 ) -> Model:
     """Loads a checkpoint of whichever family it is.
 

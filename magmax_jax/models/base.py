@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from magmax_jax.models.entries import Entry
 
@@ -115,7 +115,7 @@ class Model(Protocol):
 
     def image_tower(
         self,
-        dtype: jnp.dtype | str,
+        dtype: DTypeLike,
         remat: bool = False,
         whole: Callable[[nnx.State], nnx.State] | None = None,
     ) -> tuple[nnx.GraphDef, nnx.State]:
@@ -161,7 +161,7 @@ class ModelFamily(NamedTuple):
     """
 
     shape_of: Callable[[Path], ModelShape]
-    load: Callable[[Path, int | None, jnp.dtype | str], Model]
+    load: Callable[[Path, int | None, DTypeLike], Model]
     init: Callable[[Any, nnx.Rngs], Model]
     published: Mapping[str, ModelShape] = {}
     recognises: Callable[[Path], bool] = _never

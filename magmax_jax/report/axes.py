@@ -57,7 +57,8 @@ def legend(axes: "Axes", columns: int | None = None) -> None:
     columns = columns or (1 if longest > 26 else 2 if longest > 14 else 3)
     columns = min(len(labels), columns)
     axes.figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-    axes.figure.set_figheight(axes.figure.get_figheight() + 0.2 * (-(-len(labels) // columns) - 1))
+    figure = axes.figure.figure
+    figure.set_figheight(figure.get_figheight() + 0.2 * (-(-len(labels) // columns) - 1))
 
 
 def shortened(name: str, longest: int = 22) -> str:

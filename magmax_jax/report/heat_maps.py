@@ -83,7 +83,8 @@ def heat_map(
             image, ax=axes, label=value.label, fraction=0.06, pad=0.03, aspect=40
         )
         bar.outline.set_visible(False)
-        bar.solids.set_rasterized(True)
+        if bar.solids is not None:
+            bar.solids.set_rasterized(True)
         if value.kind == "share":
             bar.ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
 

@@ -14,6 +14,10 @@ Record = dict[str, Any]
 Draw = Callable[["Axes"], None]
 
 
+def _nothing(axes: "Axes") -> None:
+    """Leaves the axes empty."""
+
+
 class Figure(NamedTuple):
     """One panel and the numbers that it shows.
 
@@ -21,7 +25,7 @@ class Figure(NamedTuple):
       name: of its files, and its id on the page.
       caption: what is seen, and by which definition.
       records: the numbers drawn.
-      draw: draws them; None in a figure that is yet to be told how.
+      draw: draws them; by default nothing, in a figure that is yet to be completed.
       kind: what it is to who cannot see it, such as "line chart".
       size: width and height in inches; a legend of several lines adds to it.
     """
@@ -30,7 +34,7 @@ class Figure(NamedTuple):
     title: str
     caption: str
     records: Sequence[Record]
-    draw: Draw | None = None
+    draw: Draw = _nothing
     kind: str = "line chart"
     size: tuple[float, float] = (WIDTH, 3.2)
 

@@ -1,7 +1,7 @@
 """Line charts, as few as can be read. They show what their records say."""
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from magmax_jax.report.axes import Axis, label_axis, legend
 from magmax_jax.report.items import Draw, Figure, Record
@@ -14,7 +14,7 @@ MAX_LINES = 8
 """In one figure; more are shared out among figures."""
 MAX_MARKED = 60
 """Points of a line up to which each has a mark."""
-RING = {
+RING: dict[str, Any] = {
     "linestyle": "",
     "marker": "o",
     "markersize": 12,
@@ -46,15 +46,16 @@ def lines(
         for r in records:
             series.setdefault((r[colour[0]], r[dash[0]] if dash else None), []).append(r)
         named: set[str] = set()
+        dashes = list(dash[1]) if dash else []
         for (name, second), mine in series.items():
             number = list(colour[1]).index(name)
-            style = list(dash[1]).index(second) if second is not None else number
-            alone = second is None or len(dash[1]) == 1
+            style = dashes.index(second) if second is not None else number
+            alone = second is None or len(dashes) == 1
             label = title_of(name) if alone else f"{title_of(name)}, {title_of(second)}"
             if name in FLAT:
                 for level in dict.fromkeys(r[y.field] for r in mine):
-                    label = None if name in named else title_of(name)
-                    axes.axhline(level, color=INK, linestyle=FLAT[name], label=label)
+                    once = None if name in named else title_of(name)
+                    axes.axhline(level, color=INK, linestyle=FLAT[name], label=once)
                     named.add(name)
                 continue
             many = len(mine) > MAX_MARKED

@@ -157,7 +157,8 @@ def collect(paths: Sequence[Path], lacking: Callable[[Run], str]) -> tuple[list[
     Raises:
       UserError: a folder does not exist.
     """
-    runs, notes = {}, []
+    runs: dict[Path, Run] = {}
+    notes: list[str] = []
     for path in paths:
         if not path.is_dir():
             raise UserError(

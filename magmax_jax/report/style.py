@@ -29,7 +29,7 @@ DARK = {INK: "#e5e7eb", MUTED: "#9ca3af", GRID: "#333a45", SURFACE: "#161a21"}
 ON_LIGHT, ON_DARK = "#101010", "#fefefe"
 """Text on a heat map's cells, which are the same in both: none of the colours above."""
 
-RC: dict[str, Any] = {
+RC: dict[Any, Any] = {  # to matplotlib's types, keys are literals
     "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
     "axes.facecolor": SURFACE,

@@ -50,10 +50,12 @@ class EvaluationSet(NamedTuple):
 
     scenario: Scenario
     evaluate: Evaluate
-    batches: Iterable[Batch]
+    batches: Iterable[Batch[np.ndarray]]
     num_batches: int
 
-    def counts_of(self, models: Sequence[Params], progress: Progress, shown: str) -> list[Counts]:
+    def counts_of(
+        self, models: Sequence[Params], progress: Progress, shown: str
+    ) -> list[Counts[np.ndarray]]:
         """What each model makes of the images, which are read once for all."""
         batches = progress.evaluating(shown, self.batches, self.num_batches)
         return self.evaluate(models, batches)
@@ -113,18 +115,19 @@ class RunParts:
     def objective(self, task: int) -> Objective:
         """What distinguishes the task, on the devices."""
         steps = self.steps(task)
-        return self.layout.replicate(
-            Objective(
-                head=self.head,
-                classes=self.scenario.class_mask(self.tasks[task - 1]),
-                heads=self.scenario.head_of,
-                warmup=np.int32(warmup_steps(self.config.train, steps)),
-                steps=np.int32(steps),
-                key=self._key(task),
-            )
+        on_devices = self.layout.replicate(
+            {
+                "head": self.head,
+                "classes": self.scenario.class_mask(self.tasks[task - 1]),
+                "heads": self.scenario.head_of,
+                "warmup": np.int32(warmup_steps(self.config.train, steps)),
+                "steps": np.int32(steps),
+                "key": self._key(task),
+            }
         )
+        return Objective(**on_devices)
 
-    def train_batches(self, task: int, epochs: int) -> grain.IterDataset[Batch]:
+    def train_batches(self, task: int, epochs: int) -> grain.IterDataset[Batch[np.ndarray]]:
         """`epochs` passes over the task's training images, on the host."""
         recipe = self.config.train
         return train_batches(
@@ -203,7 +206,7 @@ def _test_batches(
     size: int,
     layout: Layout,
     indices: np.ndarray | None = None,
-) -> Iterable[Batch]:
+) -> Iterable[Batch[np.ndarray]]:
     """Of all test images, or of those at `indices`.
 
     In memory between evaluations when they are small, as the batches that they are shown in: each
@@ -221,7 +224,7 @@ def _test_batches(
     )
     test = scenario.test
     shape = test.image_shape
-    height, width = shape if shape and untouched(shape, size) else (size, size)
+    height, width = shape if untouched(shape, size) else (size, size)
     small = 3 * height * width * len(indices) <= CACHED_BYTES
     there = isinstance(test.images, np.ndarray)  # is in memory already
     return list(batches) if small and not there else batches

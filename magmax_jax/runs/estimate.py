@@ -16,7 +16,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.models import ModelShape, abstract_model, known_shape
 from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.runs import state
-from magmax_jax.runs.merge_specs import num_models, parse_merges
+from magmax_jax.runs.merge_specs import Merge, num_models, parse_merges
 from magmax_jax.scenarios import at_once, build_scenario, members_of
 from magmax_jax.sharding import one_device
 from magmax_jax.training import build_regularizer, check_method, make_trainer
@@ -138,7 +138,13 @@ def _flops(
     return shape.forward_flops() * (passes * images + spec.passes_per_task * once + evaluated)
 
 
-def _nbytes(config: ExperimentConfig, shape: ModelShape, merges, classes: int, tasks: int) -> int:
+def _nbytes(
+    config: ExperimentConfig,
+    shape: ModelShape,
+    merges: dict[str, Merge],
+    classes: int,
+    tasks: int,
+) -> int:
     tower, theta = abstract_model(shape).image_tower(config.model.dtype)
     preprocessing, layout = Preprocessing(shape.image_size), one_device()
     regularizer = build_regularizer(config.method, tower, preprocessing, classes, layout)

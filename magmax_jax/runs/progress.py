@@ -22,7 +22,7 @@ class Progress(Protocol):
 
     def training(
         self, name: str, steps: int, images: int, first: int = 0
-    ) -> AbstractContextManager[Callable[[int, Metrics], None]]:
+    ) -> AbstractContextManager[Callable[[int, Metrics[float]], None]]:
         """Reports training from step `first` to `steps`; yields what each step's metrics go to."""
         ...
 
@@ -40,7 +40,7 @@ class NullProgress(Progress):
     @contextmanager
     def training(
         self, name: str, steps: int, images: int, first: int = 0
-    ) -> Iterator[Callable[[int, Metrics], None]]:
+    ) -> Iterator[Callable[[int, Metrics[float]], None]]:
         yield lambda step, metrics: None
 
     def evaluating(self, name: str, batches: Iterable[Item], total: int) -> Iterable[Item]:
@@ -59,19 +59,18 @@ class TerminalProgress(Progress):
     @contextmanager
     def training(
         self, name: str, steps: int, images: int, first: int = 0
-    ) -> Iterator[Callable[[int, Metrics], None]]:
+    ) -> Iterator[Callable[[int, Metrics[float]], None]]:
         began, mean = 0.0, 0.0
         with self._bar(transient=False) as bar:
             task = bar.add_task(name, total=steps, completed=first, facts="compiling")
 
-            def on_step(step: int, metrics: Metrics) -> None:
+            def on_step(step: int, metrics: Metrics[float]) -> None:
                 nonlocal began, mean
-                loss = float(metrics.loss)
                 if step == first:  # the clock starts when the first step is done: it compiles
-                    began, mean = time.perf_counter(), loss
+                    began, mean = time.perf_counter(), metrics.loss
                     bar.update(task, completed=step + 1, facts=f"loss {mean:.3f}")
                     return
-                mean = 0.9 * mean + 0.1 * loss
+                mean = 0.9 * mean + 0.1 * metrics.loss
                 rate = images * (step - first) / steps / (time.perf_counter() - began)
                 bar.update(task, completed=step + 1, facts=f"loss {mean:.3f}  {rate:,.0f} images/s")
 

@@ -71,7 +71,7 @@ class Recorder:
         self._progress.say(f"  {rows[0].label:<24} {rows[0].accuracy:.1%}")
 
 
-def write_counts(path: Path, counts: Counts) -> None:
+def write_counts(path: Path, counts: Counts[np.ndarray]) -> None:
     """One evaluation's counts, in the smallest unsigned integers that hold them, all at once."""
     arrays = {name: _narrow(np.asarray(array)) for name, array in counts._asdict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -49,11 +49,11 @@ class StepLog:
     def __enter__(self) -> "StepLog":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file:
             self._file.close()
 
-    def __call__(self, task: int, step: int, metrics: Metrics, images: float) -> None:
+    def __call__(self, task: int, step: int, metrics: Metrics[float], images: float) -> None:
         """Adds a step, from 0 within its task (from 1), of `images` images on average."""
         now = time.perf_counter()
         seconds, self._last = now - self._last, now

@@ -6,6 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from magmax_jax.config import ExperimentConfig, SweepConfig
 from magmax_jax.errors import UserError
@@ -190,7 +191,7 @@ def _count(
     trial: EvaluationSet,
     progress: Progress,
     name: str,
-) -> list[Counts]:
+) -> list[Counts[np.ndarray]]:
     """Of the models at every scale. Where all do not fit into memory, half of them are tried."""
     while True:
         at_once = min(at_once, len(scales))
@@ -210,7 +211,7 @@ def _passes(
     trial: EvaluationSet,
     progress: Progress,
     name: str,
-) -> Iterator[Counts]:
+) -> Iterator[Counts[np.ndarray]]:
     """Goes through the images as often as it must, so many scales at a time."""
     for start in range(0, len(scales), at_once):
         some = scales[start : start + at_once]

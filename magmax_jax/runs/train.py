@@ -169,7 +169,7 @@ def learn(
     images = len(task.train) * epochs
     with progress.training(name, steps, images, at.step) as show:
 
-        def on_step(step: int, metrics: Metrics) -> None:
+        def on_step(step: int, metrics: Metrics[float]) -> None:
             show(step, metrics)
             log(number, step, metrics, images / steps)
 

@@ -12,7 +12,7 @@ PyTree = Any
 
 
 def mean_over_parts(
-    function: Callable[..., PyTree], parts: int, batch: Batch, *others: PyTree
+    function: Callable[..., PyTree], parts: int, batch: Batch[jax.Array], *others: PyTree
 ) -> PyTree:
     """What `function` gives for a batch, computed from one part of it after another.
 

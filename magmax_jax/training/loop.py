@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 import jax
+import numpy as np
 
 from magmax_jax.data import Batch
 from magmax_jax.errors import DivergedError
@@ -18,8 +19,8 @@ def fine_tune(
     trainer: Trainer,
     start: Params,
     objective: Objective,
-    batches: Iterable[Batch],
-    on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
+    batches: Iterable[Batch[np.ndarray]],
+    on_step: Callable[[int, Metrics[float]], None] = lambda step, metrics: None,
     memory: Memory = (),
     resumed: tuple[int, TrainState] | None = None,
     due: Callable[[int], bool] = lambda done: False,
@@ -43,12 +44,12 @@ def fine_tune(
       DivergedError: a loss or a gradient is not finite.
     """
     first, state = resumed or (0, trainer.init(start))
-    pending: deque[tuple[int, Metrics]] = deque()
+    pending: deque[tuple[int, Metrics[jax.Array]]] = deque()
 
     def settle(left: int) -> None:
         while len(pending) > left:
-            step, metrics = pending.popleft()
-            metrics = jax.tree.map(float, jax.device_get(metrics))
+            step, measured = pending.popleft()
+            metrics: Metrics[float] = jax.tree.map(float, jax.device_get(measured))
             on_step(step, metrics)  # also of the step that ends it all: who watches should see it
             shown = (("loss", metrics.loss), ("gradient's norm", metrics.gradient_norm))
             for name, value in shown:

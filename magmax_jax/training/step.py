@@ -1,10 +1,11 @@
 """One step of fine-tuning the image tower: compiled once, for every task of a run."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -71,8 +72,11 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
-class Metrics(NamedTuple):
-    """float32 scalars of one step.
+Number = TypeVar("Number")
+
+
+class Metrics(NamedTuple, Generic[Number]):
+    """What one step measured: float32 scalars on the devices, floats once they are on the host.
 
     Attributes:
       loss: what was minimised: the mean cross-entropy and the penalty together.
@@ -83,12 +87,12 @@ class Metrics(NamedTuple):
       penalty: the regularizer's share of the loss; None where there is no regularizer.
     """
 
-    loss: jax.Array
-    gradient_norm: jax.Array
-    learning_rate: jax.Array
-    parameter_norm: jax.Array
-    update_norm: jax.Array
-    penalty: jax.Array | None
+    loss: Number
+    gradient_norm: Number
+    learning_rate: Number
+    parameter_norm: Number
+    update_norm: Number
+    penalty: Number | None
 
 
 class Trainer(NamedTuple):
@@ -102,8 +106,8 @@ class Trainer(NamedTuple):
     """
 
     init: Callable[[Params], TrainState]
-    step: Callable[..., tuple[TrainState, Metrics]]
-    place: Callable[[Batch], Batch]
+    step: Callable[..., tuple[TrainState, Metrics[jax.Array]]]
+    place: Callable[[Batch[np.ndarray]], Batch[jax.Array]]
 
 
 def make_trainer(
@@ -133,7 +137,13 @@ def make_trainer(
         params = jax.tree.map(jnp.copy, params)
         return layout.constrain(TrainState(params, optimizer.init(params), jnp.int32(0)))
 
-    def loss_fn(params: Params, pixels: jax.Array, batch: Batch, objective: Objective, memory):
+    def loss_fn(
+        params: Params,
+        pixels: jax.Array,
+        batch: Batch[jax.Array],
+        objective: Objective,
+        memory: Memory,
+    ) -> tuple[jax.Array, jax.Array | None]:
         features = image_features(tower, params, pixels)
         logits = features @ objective.head  # (b, k)
         classes = own_classes(objective, batch)
@@ -146,11 +156,13 @@ def make_trainer(
         return loss + extra, extra
 
     @jax.jit(donate_argnums=0)
-    def train_step(state: TrainState, batch: Batch, objective: Objective, memory: Memory = ()):
+    def train_step(
+        state: TrainState, batch: Batch[jax.Array], objective: Objective, memory: Memory = ()
+    ) -> tuple[TrainState, Metrics[jax.Array]]:
         key = jax.random.fold_in(objective.key, state.step)
         views = preprocessing.draw(key, batch.box, config.crop_scale)  # of all parts at once
 
-        def gradient(batch: Batch, views: Views) -> tuple[tuple[jax.Array, Any], Params]:
+        def gradient(batch: Batch[jax.Array], views: Views) -> tuple[tuple[jax.Array, Any], Params]:
             pixels = preprocessing.show(batch.image, views)
             return jax.value_and_grad(loss_fn, has_aux=True)(
                 state.params, pixels, batch, objective, memory
@@ -177,7 +189,7 @@ def make_trainer(
     return Trainer(init, train_step, layout.batch)
 
 
-def own_classes(objective: Objective, batch: Batch) -> jax.Array:
+def own_classes(objective: Objective, batch: Batch[jax.Array]) -> jax.Array:
     """bool (b, k): the classes that each sample's loss ranges over; in padding, all of the task."""
     own = objective.heads == objective.heads[batch.label][:, None]
     # Padding's label may be of another head: without classes its loss would turn gradients to NaN.

@@ -57,9 +57,9 @@ def test_chunks_cover_every_entry_once_and_change_dtype_between_them(models):
     seen = {name: np.zeros(files.tensors[name].size, int) for name in names}
     for pieces in cut(names, [files], 1 << 10):
         assert len({files.tensors[piece.name].dtype for piece in pieces}) == 1
-        assert sum(piece.count for piece in pieces) <= 1 << 10
+        assert sum(piece.size for piece in pieces) <= 1 << 10
         for piece in pieces:
-            seen[piece.name][piece.start : piece.start + piece.count] += 1
+            seen[piece.name][piece.start : piece.start + piece.size] += 1
     assert all((count == 1).all() for count in seen.values())
 
 

@@ -133,7 +133,10 @@ class Process:
         os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
 
     def _read(self) -> None:
-        with self._popen.stderr as lines:
+        lines = self._popen.stderr
+        if lines is None:  # where it is no pipe; here it is one
+            return
+        with lines:
             for line in lines:
                 sys.stderr.write(line)
                 sys.stderr.flush()
@@ -144,7 +147,7 @@ class Process:
 class Relay:
     """Passes SIGINT and SIGTERM on to the process that runs; use `relayed`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.signal: int | None = None
         self.process: Process | None = None
 

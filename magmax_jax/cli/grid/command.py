@@ -82,7 +82,7 @@ def parse(argv: list[str], program: Program = MAGMAX) -> tuple[Grid, Options, li
 
 def describe(grid: Grid) -> str:
     """The docstrings of its cells."""
-    texts = [inspect.cleandoc(setting.__doc__) for setting in grid.settings]
+    texts = [inspect.cleandoc(setting.__doc__ or "") for setting in grid.settings]
     return f"{grid.title[0].upper()}{grid.title[1:]}.\n\n" + "\n\n".join(texts)
 
 

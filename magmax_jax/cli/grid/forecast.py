@@ -1,8 +1,9 @@
 """What a grid would run, as a table: states, steps, bytes and computation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 from rich.console import Console
@@ -16,6 +17,7 @@ from magmax_jax.runs.estimate import DataSize, Estimate, data_size, estimate
 
 SUSTAINED = 1e14
 """Operations a second at which hours are told: what an A100 sustains on a ViT, or so."""
+Number = TypeVar("Number", int, float)
 
 
 def forecast(states: Mapping[Cell, State], out: Path) -> None:
@@ -29,7 +31,8 @@ def forecast(states: Mapping[Cell, State], out: Path) -> None:
     for column in ("tasks", "steps", "checkpoints", "PFLOP"):
         table.add_column(column, justify="right", no_wrap=True)
     sizes: dict = {}
-    plans, notes = {}, {}
+    plans: dict[Cell, Estimate] = {}
+    notes: dict[str, None] = {}
     for cell, state in states.items():
         try:
             plans[cell] = found = estimate(cell.config, _size(sizes, cell))
@@ -73,20 +76,21 @@ def _size(sizes: dict, cell: Cell) -> DataSize:
 
 
 def _sum(plans: list[Estimate]) -> Estimate:
-    def total(values):
-        values = list(values)
-        return None if None in values else sum(values)
-
     return Estimate(
         tasks=0,
         steps=sum(p.steps for p in plans),
         images=sum(p.images for p in plans),
         evaluated=sum(p.evaluated for p in plans),
-        nbytes=total(p.nbytes for p in plans),
-        flops=total(p.flops for p in plans),
+        nbytes=_total([p.nbytes for p in plans]),
+        flops=_total([p.flops for p in plans]),
         inexact="".join(p.inexact for p in plans),
         unknown="".join(p.unknown for p in plans),
     )
+
+
+def _total(values: Sequence[Number | None]) -> Number | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _numbers(found: Estimate) -> tuple[str, str, str]:

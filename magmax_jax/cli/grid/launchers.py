@@ -48,7 +48,7 @@ class Launcher:
     slurm: tuple[str, ...] = ()
     """Other options of sbatch: KEY=VALUE ..., as in account=me qos=long."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("jobs", "nodes", "gpus_per_node", "cpus_per_task", "mem_gb", "timeout_min"):
             value, flag = getattr(self, name), "--" + name.replace("_", "-")
             if value is not None and value <= 0:
@@ -97,7 +97,7 @@ class Launcher:
         import submitit
 
         local = self.launcher == "local"
-        parameters = {"timeout_min": A_YEAR if local else self.timeout_min or A_DAY}
+        parameters: dict[str, Any] = {"timeout_min": A_YEAR if local else self.timeout_min or A_DAY}
         if not local:
             parameters |= {
                 "name": "magmax",

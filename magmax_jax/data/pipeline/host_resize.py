@@ -7,7 +7,7 @@ bytes would travel than arrive.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from PIL import Image
@@ -56,7 +56,7 @@ def for_evaluation(shape: tuple[int, int] | None, size: int) -> Fit | None:
     return None if untouched(shape, size) else Fit(partial(centre_square, size=size), size, None)
 
 
-def untouched(shape: tuple[int, int] | None, size: int) -> bool:
+def untouched(shape: tuple[int, int] | None, size: int) -> TypeGuard[tuple[int, int]]:
     """Whether images go to the device as they are: they have one size, and not even their short
     side is longer than the canvas that `shrink` would lay them on.
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import grain
 import numpy as np
@@ -19,30 +19,28 @@ from magmax_jax.data.pipeline.host_resize import Fit, for_evaluation, for_traini
 from magmax_jax.data.pipeline.memory_cache import Cached, in_memory
 from magmax_jax.data.source import Source
 
-if TYPE_CHECKING:
-    import jax
-
-    Array = np.ndarray | jax.Array
-
 PREFETCHED_BATCHES = 4  # held ready by the threads of each process
 THREADS = 4  # of each process
 
 
-class Batch(NamedTuple):
-    """b images, on the host or the device.
+Array = TypeVar("Array")
+
+
+class Batch(NamedTuple, Generic[Array]):
+    """b images: a `Batch[np.ndarray]` on the host, a `Batch[jax.Array]` on devices.
 
     Padding rows are black, whole, of label 0, index -1 and mask False.
     """
 
-    image: "Array"
+    image: Array
     """uint8 (b, H, W, 3), in [0, 255]."""
-    box: "Array"
+    box: Array
     """int32 (b, 4), [top, left, height, width] of each image's valid region."""
-    label: "Array"
+    label: Array
     """int32 (b,), the source's own class ids."""
-    index: "Array"  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+    index: Array  # type: ignore[assignment]  # the field's word; tuple.index is not called
     """int32 (b,), positions in the source."""
-    mask: "Array"
+    mask: Array
     """bool (b,), whether the row is a sample."""
 
 
@@ -61,7 +59,7 @@ def train_batches(
     workers: int = 0,
     rows: np.ndarray | None = None,
     threads: int = THREADS,
-) -> grain.IterDataset[Batch]:
+) -> grain.IterDataset[Batch[np.ndarray]]:
     """`epochs` passes over source[indices], each in another order.
 
     The same seed gives the same batches, whatever `workers` and `threads`, and whether images are
@@ -93,7 +91,7 @@ def eval_batches(
     workers: int = 0,
     rows: np.ndarray | None = None,
     threads: int = THREADS,
-) -> grain.IterDataset[Batch]:
+) -> grain.IterDataset[Batch[np.ndarray]]:
     """One pass over source[indices], in order.
 
     Images of one size pass untouched unless they are very large; others are resized and cropped
@@ -113,7 +111,7 @@ def _batches(
     workers: int,
     rows: np.ndarray | None,
     threads: int,
-) -> grain.IterDataset[Batch]:
+) -> grain.IterDataset[Batch[np.ndarray]]:
     rows = np.arange(batch_size) if rows is None else rows
     # Indices are looked up a batch at a time: Grain's own way takes 10 us for each of them.
     choose = partial(_choose, indices=np.asarray(indices), batch_size=batch_size, rows=rows)
@@ -149,7 +147,7 @@ class _Read:
     fit: Fit | None
     """None where images pass as they are."""
 
-    def __call__(self, index: np.ndarray) -> Batch:
+    def __call__(self, index: np.ndarray) -> Batch[np.ndarray]:
         mask = index >= 0
         chosen = index[mask]
         images, boxes = self._images(chosen)
@@ -165,19 +163,20 @@ class _Read:
 
     def _images(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """uint8 (len(chosen), H, W, 3), written once, and int32 boxes if they are not whole."""
-        images = self.source.images
-        if self.fit is None and isinstance(images, np.ndarray):
-            return images[chosen], None
-        if self.fit is None and isinstance(images, Cached):
-            return images.rows(chosen), None
-        shape = (self.fit.side, self.fit.side) if self.fit else self.source.image_shape
-        assert shape is not None  # images of different sizes are always fitted
-        pixels = np.empty((len(chosen), *shape, 3), np.uint8)
-        if self.fit is None:
+        images, shape = self.source.images, self.source.image_shape
+        if self.fit is not None:
+            pixels = np.empty((len(chosen), self.fit.side, self.fit.side, 3), np.uint8)
+            boxes = np.empty((len(chosen), 4), np.int32)
             for row, i in enumerate(chosen):
-                pixels[row] = images[i]
-            return pixels, None
-        boxes = np.empty((len(chosen), 4), np.int32)
+                pixels[row], boxes[row] = self.fit.apply(read(images, i, self.fit.least))
+            return pixels, boxes
+        if isinstance(images, np.ndarray):
+            return images[chosen], None
+        if isinstance(images, Cached):
+            return images.rows(chosen), None
+        if shape is None:
+            raise ValueError("images of several sizes need a fit")
+        pixels = np.empty((len(chosen), *shape, 3), np.uint8)
         for row, i in enumerate(chosen):
-            pixels[row], boxes[row] = self.fit.apply(read(images, i, self.fit.least))
-        return pixels, boxes
+            pixels[row] = images[i]
+        return pixels, None

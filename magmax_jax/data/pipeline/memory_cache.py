@@ -1,6 +1,7 @@
 """Small data sets in memory: every image is decoded once, however many epochs and tasks see it."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ class Cached:
             self._filled[index] = True  # last: another thread may take the pixels at once
         return self._pixels[indices]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         count, height, width, _ = self._pixels.shape
         return Cached, (self._images, count, (height, width))
 

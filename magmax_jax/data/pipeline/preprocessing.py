@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from magmax_jax.errors import UserError
 
@@ -104,7 +105,7 @@ class Preprocessing:
         height, width = boxes[:, 2], boxes[:, 3]
         short = jnp.minimum(height, width)
 
-        def centre(low, length):
+        def centre(low: jax.Array, length: jax.Array) -> Axis:
             resized = self.size * length // short
             step = length / resized
             return low, low + length, low + (resized - self.size) // 2 * step, step
@@ -140,7 +141,14 @@ def resize(images: jax.Array, size: int, rows: Axis, columns: Axis) -> jax.Array
     return jnp.clip(pixels, 0, 255)
 
 
-def resize_weights(out_size, in_size, low, high, start, step) -> jax.Array:
+def resize_weights(
+    out_size: int,
+    in_size: int,
+    low: ArrayLike,
+    high: ArrayLike,
+    start: ArrayLike,
+    step: ArrayLike,
+) -> jax.Array:
     """Weights of a bicubic resize along one axis, as Pillow defines them.
 
     Output pixel o is centred at start + (o + 1/2) step, in units of input pixels; only the input
@@ -202,7 +210,7 @@ def random_crops(key: jax.Array, boxes: jax.Array, scale: tuple[float, float]) -
     return jnp.concatenate([top + down, left + right, crop_height, crop_width], axis=1)
 
 
-def _keys_cubic(x):
+def _keys_cubic(x: jax.Array) -> jax.Array:
     """Keys' cubic convolution kernel for a = -1/2, x >= 0 (Keys 1981, eq. 15)."""
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2

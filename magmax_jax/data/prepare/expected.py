@@ -1,5 +1,7 @@
 """Numbers of images and of classes against the publishers', of each class where these are known."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -65,7 +67,9 @@ def check(
     return f"{', '.join(told)}; {_classes(found.values())} classes"
 
 
-def _check_classes(builder, data: DataSet, parts: list[Contents], where: str) -> None:
+def _check_classes(
+    builder: tfds.core.DatasetBuilder, data: DataSet, parts: list[Contents], where: str
+) -> None:
     classes = _classes(parts)
     if classes != data.classes:
         raise UserError(
@@ -74,7 +78,7 @@ def _check_classes(builder, data: DataSet, parts: list[Contents], where: str) ->
         )
 
 
-def _check_equal(builder, contents: Contents, name: str) -> None:
+def _check_equal(builder: tfds.core.DatasetBuilder, contents: Contents, name: str) -> None:
     counts = set(contents.per_class) - {0}  # names of classes that have none, as in imagenet_r
     if len(counts) != 1:
         raise UserError(
@@ -83,7 +87,12 @@ def _check_equal(builder, contents: Contents, name: str) -> None:
         )
 
 
-def _check_each(builder, contents: Contents, name: str, published: tuple[int, ...]) -> None:
+def _check_each(
+    builder: tfds.core.DatasetBuilder,
+    contents: Contents,
+    name: str,
+    published: tuple[int, ...],
+) -> None:
     names = builder.info.features["label"].names
     for called, have, images in zip(names, contents.per_class, published, strict=False):
         if have != images:
@@ -93,6 +102,6 @@ def _check_each(builder, contents: Contents, name: str, published: tuple[int, ..
             )
 
 
-def _classes(parts) -> int:
+def _classes(parts: Iterable[Contents]) -> int:
     """How many classes have images."""
     return int(np.count_nonzero(np.sum([part.per_class for part in parts], axis=0)))

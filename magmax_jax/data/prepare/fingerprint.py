@@ -53,7 +53,9 @@ def examine(
     return {name: _examine_split(builder, name, advance) for name in builder.info.splits}
 
 
-def _examine_split(builder, name: str, advance: Callable[[int], None]) -> Contents:
+def _examine_split(
+    builder: tfds.core.DatasetBuilder, name: str, advance: Callable[[int], None]
+) -> Contents:
     counts = np.zeros(builder.info.features["label"].num_classes, np.int64)
     digest, images = hashlib.sha256(), builder.info.splits[name].num_examples
     try:

@@ -11,7 +11,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import tensorflow_datasets as tfds
 from PIL import Image
@@ -75,7 +75,7 @@ class Gtsrb(tfds.core.GeneratorBasedBuilder):
         train, test, labels = paths
         return {"train": _training(train), "test": _testing(test, labels)}
 
-    def _generate_examples(self):
+    def _generate_examples(self) -> NoReturn:
         raise NotImplementedError  # the splits' generators are functions of this module
 
 

@@ -95,7 +95,7 @@ def encoded(builder: tfds.core.DatasetBuilder) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Keeps TFDS's remarks off the terminal: what matters comes as our own sentence."""
     loggers = [logging.getLogger(name) for name in ("absl", "urllib3", "tensorflow")]
     levels = [logger.level for logger in loggers]

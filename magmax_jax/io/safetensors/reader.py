@@ -122,7 +122,7 @@ class Reader:
     def __enter__(self) -> "Reader":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for descriptor in self._files.values():
             os.close(descriptor)
         self._files.clear()

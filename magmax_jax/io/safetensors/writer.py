@@ -127,7 +127,7 @@ class DirectoryWriter:
     def __enter__(self) -> "DirectoryWriter":
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self._undo.close()
             return

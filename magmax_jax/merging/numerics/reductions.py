@@ -60,11 +60,11 @@ def _stepwise(term: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
     *stack, rows, columns = (1, 1, *arrays[0].shape)
     if rows % (SHARES * STEPS):
         return term(*arrays)
-    arrays = [jnp.reshape(x, (*stack, SHARES, rows // SHARES, columns)) for x in arrays]
+    parts = [jnp.reshape(x, (*stack, SHARES, rows // SHARES, columns)) for x in arrays]
     size = rows // (SHARES * STEPS)
 
     def part(i: jax.typing.ArrayLike) -> jax.Array:
-        return term(*(jax.lax.dynamic_slice_in_dim(x, i * size, size, axis=-2) for x in arrays))
+        return term(*(jax.lax.dynamic_slice_in_dim(x, i * size, size, axis=-2) for x in parts))
 
     return jax.lax.fori_loop(1, STEPS, lambda i, total: total + part(i), part(0))
 

@@ -1,11 +1,14 @@
 """Functions that see sharded arrays whole, so that they compute on many devices what one would."""
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 from jax.experimental.custom_partitioning import custom_partitioning
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from magmax_jax.merging.task_vectors import PyTree
 
 
 def on_whole_arrays(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -19,13 +22,13 @@ def on_whole_arrays(function: Callable[..., jax.Array]) -> Callable[..., jax.Arr
     """
     whole = custom_partitioning(function)
 
-    def replicated(mesh, shapes):
+    def replicated(mesh: Mesh, shapes: PyTree) -> PyTree:
         return jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec()), shapes)
 
-    def partition(mesh, arguments, result):
+    def partition(mesh: Mesh, arguments: PyTree, result: PyTree) -> tuple[Any, ...]:
         return mesh, function, replicated(mesh, result), replicated(mesh, arguments)
 
-    def rule(mesh, arguments, results):
+    def rule(mesh: Mesh, arguments: Sequence[jax.Array], results: Sequence[jax.Array]) -> str:
         """No axis of an array is that of another: `a b, c d -> e f`."""
         letters = iter(string.ascii_lowercase)
         one = [" ".join(next(letters) for _ in x.shape) for x in (*arguments, *results)]

@@ -30,7 +30,7 @@ class Sourced(NamedTuple):
     tau: PyTree
     source: PyTree
     signs: PyTree
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # part of saved states; tuple.count is not called
 
 
 @RULES.register("max_magnitude")
@@ -80,12 +80,12 @@ def max_magnitude(provenance: bool = False) -> MergeRule:
         count = state.count + 1
         number = jnp.minimum(count, 255).astype(jnp.uint8)
 
-        def supplier(merged, tau, source):
+        def supplier(merged: jax.Array, tau: jax.Array, source: jax.Array) -> jax.Array:
             if not is_merged(merged):
                 return source
             return jnp.where(jnp.abs(tau) >= jnp.abs(merged), number, source)
 
-        def seen(signs, tau):
+        def seen(signs: jax.Array, tau: jax.Array) -> jax.Array:
             return signs | jnp.where(tau > 0, jnp.uint8(1), jnp.where(tau < 0, jnp.uint8(2), 0))
 
         source = jax.tree.map(supplier, state.tau, tau, state.source)
@@ -109,7 +109,7 @@ def min_magnitude() -> MergeRule:
     """
 
     def update(state: Counted, tau: PyTree) -> Counted:
-        def smaller(merged, tau):
+        def smaller(merged: jax.Array, tau: jax.Array) -> jax.Array:
             return jnp.where((state.count == 0) | (jnp.abs(tau) <= jnp.abs(merged)), tau, merged)
 
         return Counted(leafwise(smaller, state.tau, tau), state.count + 1)
@@ -242,7 +242,7 @@ def ema(decay: float = 0.5) -> MergeRule:
         raise UserError(f"ema: decay is {decay}, not in [0, 1)")
 
     def update(state: Counted, tau: PyTree) -> Counted:
-        def blend(merged, tau):
+        def blend(merged: jax.Array, tau: jax.Array) -> jax.Array:
             return jnp.where(state.count == 0, tau, decay * merged + (1 - decay) * tau)
 
         return Counted(leafwise(blend, state.tau, tau), state.count + 1)

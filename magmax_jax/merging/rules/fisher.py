@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
@@ -45,13 +46,13 @@ def fisher(floor: float = 1e-6) -> MergeRule:
         if not isinstance(task, Informed):
             raise UserError("fisher needs every model as rules.Informed(params, fisher)")
 
-        def raised(information):
+        def raised(information: jax.Array) -> jax.Array:
             return jnp.maximum(jnp.asarray(information, jnp.float32), floor)
 
-        def weigh(total, tau, information):
+        def weigh(total: jax.Array, tau: jax.Array, information: jax.Array) -> jax.Array:
             return total + raised(information) * tau
 
-        def count(total, information):
+        def count(total: jax.Array, information: jax.Array) -> jax.Array:
             return total + raised(information)
 
         return Precision(

@@ -34,7 +34,8 @@ def model_stock() -> MergeRule:
         # |sum of unit vectors|^2 has all pairs' cosines in it, at the cost of T products, not T^2.
         norms, number = [jnp.sqrt(squared_norm(tau)) for tau in taus], len(taus)
         unit = [tau / jnp.where(n > 0, n, 1.0) for tau, n in zip(taus, norms, strict=True)]
-        twice_pairs = squared_norm(sum(unit)) - sum((n > 0).astype(jnp.float32) for n in norms)
+        together = jnp.asarray(sum(unit))
+        twice_pairs = squared_norm(together) - sum((n > 0).astype(jnp.float32) for n in norms)
         c = jnp.clip(twice_pairs / (number * (number - 1)), -1.0, 1.0)
         below = 1 + (number - 1) * c
         ratio = jnp.where(below > 1e-6, number * c / jnp.where(below > 1e-6, below, 1.0), 0.0)

@@ -153,7 +153,7 @@ def magnitude_prune(
         else:
             whole = None
 
-        def add(total, tau):
+        def add(total: jax.Array, tau: jax.Array) -> jax.Array:
             least = tensor_threshold(tau, density) if whole is None else whole
             return total + jnp.where(jnp.isnan(least), jnp.nan, trim(tau, least))
 

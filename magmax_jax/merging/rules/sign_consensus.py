@@ -79,7 +79,7 @@ def ties(
         else:
             least = jnp.stack([global_threshold(tau, density, entries) for tau in taus])
 
-        def own(leaves):
+        def own(leaves: Sequence[jax.Array]) -> jax.Array:
             if least is not None:
                 return least
             return jnp.stack([tensor_threshold(leaf, density) for leaf in leaves])
@@ -162,14 +162,20 @@ def elect_and_merge(
     agreeing = [jnp.where(jnp.where(signs > 0, tau > 0, tau < 0), tau, 0.0) for tau in taus]
     if aggregate == "max":
         return reduce(jnp.maximum, map(jnp.abs, agreeing)) * signs
-    total = sum(agreeing)
+    total = jnp.asarray(sum(agreeing))
     if aggregate == "sum":
         return total
     return total / jnp.maximum(sum(tau != 0 for tau in agreeing), 1)
 
 
 @partial(jax.jit, static_argnames=("elect", "aggregate"))
-def _trim_and_merge(leaves, thresholds, majority, elect, aggregate):
+def _trim_and_merge(
+    leaves: Sequence[jax.Array],
+    thresholds: jax.Array,
+    majority: jax.Array,
+    elect: Elect,
+    aggregate: Aggregate,
+) -> jax.Array:
     trimmed = [trim(leaf, thresholds[t]) for t, leaf in enumerate(leaves)]
     return elect_and_merge(trimmed, majority, elect, aggregate)
 

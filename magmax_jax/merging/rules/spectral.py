@@ -55,7 +55,7 @@ def iso_c(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
     def finalize(state: Counted) -> PyTree:
         share = 1.0 / jnp.maximum(state.count, 1)
 
-        def merge(name, total):
+        def merge(name: str, total: jax.Array) -> jax.Array:
             each = of_matrix(name, total)
             return total * share if each is None else each(total)
 
@@ -75,7 +75,7 @@ class Projected(NamedTuple):
 
     tau: PyTree
     norms: jax.Array
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # part of saved states; tuple.count is not called
 
 
 @RULES.register("opcm")
@@ -124,7 +124,7 @@ def opcm(
     of_matrix = _by_matrix(project, stacked, averaged)
 
     def update(state: Projected, tau: PyTree) -> Projected:
-        def add(name, merged, tau):
+        def add(name: str, merged: jax.Array, tau: jax.Array) -> jax.Array:
             each = of_matrix(name, merged)
             if each is None:
                 return merged + tau
@@ -170,9 +170,7 @@ def opcm(
     )
 
 
-def opcm_rescale(
-    tasks: Sequence[Sequence[jax.Array]], merged: Sequence[jax.Array]
-) -> jax.typing.ArrayLike:
+def opcm_rescale(tasks: Sequence[Sequence[jax.Array]], merged: Sequence[jax.Array]) -> jax.Array:
     """The `rescale` of `opcm` out of what callers learn leaf by leaf: float32 scalar.
 
     Args:
@@ -180,7 +178,7 @@ def opcm_rescale(
       merged: the `squared_norm` of each leaf of the state's `tau`, in the same order of leaves.
     """
     norms = sum(jnp.sqrt(sum(leaves)) for leaves in tasks)
-    return _rescale(norms, len(tasks), jnp.sqrt(sum(merged)))
+    return _rescale(jnp.asarray(norms), len(tasks), jnp.sqrt(sum(merged)))
 
 
 @RULES.register("tsv_m")
@@ -218,7 +216,7 @@ def tsv_m(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
     of_matrix = _by_matrix(combine, stacked, averaged)
 
     def finalize(taus: tuple[PyTree, ...]) -> PyTree:
-        def merge(name, *leaves):
+        def merge(name: str, *leaves: jax.Array) -> jax.Array:
             each = of_matrix(name, leaves[0])
             if each is None:
                 return sum(leaves) * (1.0 / jnp.float32(len(leaves)))

@@ -29,7 +29,7 @@ def random_mix(seed: int = 0) -> MergeRule:
     def update(state: Counted, tau: PyTree) -> Counted:
         count = state.count + 1
 
-        def replace(name, mixed, tau):
+        def replace(name: str, mixed: jax.Array, tau: jax.Array) -> jax.Array:
             # u in [0, 1) and u t < 1: the first task replaces everything.
             u = jax.random.uniform(leaf_key(seed, count, name), mixed.shape)
             return jnp.where(u * count < 1, tau, mixed)
@@ -71,7 +71,7 @@ def dare(drop: float = 0.5, seed: int = 0) -> MergeRule:
     def update(state: Counted, tau: PyTree) -> Counted:
         count = state.count + 1
 
-        def add(name, total, tau):
+        def add(name: str, total: jax.Array, tau: jax.Array) -> jax.Array:
             kept = jax.random.uniform(leaf_key(seed, count, name), total.shape) >= drop
             return total + jnp.where(kept, tau, 0.0) / (1 - drop)
 

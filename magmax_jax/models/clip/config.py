@@ -172,7 +172,7 @@ class CLIPConfig:
         return replace(self, vision=replace(self.vision, image_size=image_size))
 
 
-def _tower(config) -> dict:
+def _tower(config: Any) -> dict[str, Any]:
     return {
         "width": config.hidden_size,
         "layers": config.num_hidden_layers,

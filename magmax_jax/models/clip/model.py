@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from magmax_jax.models import conversion
 from magmax_jax.models.checkpoint import Companions
@@ -31,7 +32,7 @@ class VisionTower(nnx.Module):
         config: VisionConfig,
         projection: int,
         *,
-        dtype: jnp.dtype,
+        dtype: DTypeLike,
         rngs: nnx.Rngs,
         remat: bool = False,
         whole: Callable[[nnx.State], nnx.State] | None = None,
@@ -81,7 +82,7 @@ class VisionTower(nnx.Module):
 class TextTower(nnx.Module):
     """A causal transformer whose EOS token is projected into the shared space."""
 
-    def __init__(self, config: TextConfig, projection: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: TextConfig, projection: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         d = config.width
         normal = nnx.initializers.normal
         self.token_embedding = nnx.Param(normal(0.02)(rngs.params(), (config.vocabulary, d)))
@@ -116,7 +117,7 @@ class CLIP(nnx.Module):
     Parameters are float32 whatever `dtype` is, the dtype of the computation.
     """
 
-    def __init__(self, config: CLIPConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, config: CLIPConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.vision = VisionTower(config.vision, config.projection, dtype=dtype, rngs=rngs)
         self.text = TextTower(config.text, config.projection, dtype=dtype, rngs=rngs)
         self.logit_scale = nnx.Param(jnp.float32(config.logit_scale))
@@ -150,7 +151,7 @@ class CLIP(nnx.Module):
 
     def image_tower(
         self,
-        dtype: jnp.dtype | str,
+        dtype: DTypeLike,
         remat: bool = False,
         whole: Callable[[nnx.State], nnx.State] | None = None,
     ) -> tuple[nnx.GraphDef, nnx.State]:
@@ -185,7 +186,7 @@ class CLIP(nnx.Module):
         cls,
         source: str | Path,
         image_size: int | None = None,
-        dtype: jnp.dtype | str = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
     ) -> "CLIP":
         """Loads a CLIP checkpoint; every tensor of it is accounted for.
 

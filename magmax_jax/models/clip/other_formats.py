@@ -1,7 +1,7 @@
 """Other publishers' names for the same tensors: OpenCLIP's and Flax's, as Hugging Face's."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import partial
 from typing import Any
 
@@ -51,7 +51,7 @@ _OPENCLIP_FOREIGN = (
 """Keys of an OpenCLIP tower that, when set, make it another architecture than CLIP's."""
 
 
-def is_openclip(names) -> bool:
+def is_openclip(names: Container[str]) -> bool:
     return "visual.conv1.weight" in names
 
 

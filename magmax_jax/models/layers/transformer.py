@@ -5,12 +5,14 @@ Letters in shapes: b batch, n tokens, d width, h heads, m width of the MLP, l la
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Primitive
+from jax.typing import DTypeLike
 
 from magmax_jax.errors import UserError
 from magmax_jax.models.layers.activations import ACTIVATIONS
@@ -32,7 +34,7 @@ class TowerConfig:
     activation: str
     epsilon: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.width % self.heads:
             raise UserError(
                 f"a width of {self.width} does not divide into {self.heads} attention heads"
@@ -41,7 +43,7 @@ class TowerConfig:
             raise UserError(f"hidden_act {self.activation!r} is none of {', '.join(ACTIVATIONS)}")
 
 
-def layer_norm(config: TowerConfig, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def layer_norm(config: TowerConfig, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.LayerNorm:
     """LayerNorm with two float32 passes: E[x^2] - E[x]^2 cancels where |x| is near 1000."""
     return nnx.LayerNorm(
         config.width, epsilon=config.epsilon, use_fast_variance=False, dtype=dtype, rngs=rngs
@@ -51,7 +53,7 @@ def layer_norm(config: TowerConfig, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Lay
 class Attention(nnx.Module):
     """Multi-head self-attention; q, k and v come out of one matmul."""
 
-    def __init__(self, config: TowerConfig, *, causal: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: TowerConfig, *, causal: bool, dtype: DTypeLike, rngs: nnx.Rngs):
         d = config.width
         # The deviations of OpenAI's CLIP: residual branches shrink with depth.
         residual = nnx.initializers.normal((2 * config.layers * d) ** -0.5)
@@ -72,7 +74,7 @@ class Attention(nnx.Module):
 class Block(nnx.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
-    def __init__(self, config: TowerConfig, *, causal: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: TowerConfig, *, causal: bool, dtype: DTypeLike, rngs: nnx.Rngs):
         d, m = config.width, config.mlp
         residual = nnx.initializers.normal((2 * config.layers * d) ** -0.5)
         wide = nnx.initializers.normal((2 * d) ** -0.5)
@@ -90,7 +92,7 @@ class Block(nnx.Module):
         return x + self.fc2(ACTIVATIONS[self.activation](hidden))
 
 
-def stacked_blocks(config: TowerConfig, *, causal: bool, dtype: jnp.dtype, rngs: nnx.Rngs) -> Block:
+def stacked_blocks(config: TowerConfig, *, causal: bool, dtype: DTypeLike, rngs: nnx.Rngs) -> Block:
     """All blocks of a tower as one `Block` whose parameters are stacked over layers: (l, ...)."""
 
     @nnx.split_rngs(splits=config.layers)
@@ -122,7 +124,7 @@ def apply_blocks(
     if whole:  # matrices are rounded before they move: the same bits, half the bytes in 16 bits
         params = jax.tree.map(lambda p: p.astype(x.dtype) if p.ndim > 2 else p, params)
 
-    def step(x, params):
+    def step(x: jax.Array, params: nnx.State) -> tuple[jax.Array, None]:
         return nnx.merge(graphdef, whole(params) if whole else params)(x, n), None
 
     # Within a scan nothing is merged with what it repeats anyway.
@@ -134,7 +136,7 @@ def apply_blocks(
 _named = jax.checkpoint_policies.save_only_these_names(KEPT)
 
 
-def _keeps(primitive: Primitive, *inputs, **params) -> bool:
+def _keeps(primitive: Primitive, *inputs: Any, **params: Any) -> bool:
     """Whether an operation's results are kept for the gradient: `KEPT`, and what cuDNN's attention
     returns, whose gradient takes them as they are."""
     return _named(primitive, *inputs, **params) or "dot_product_attention" in primitive.name

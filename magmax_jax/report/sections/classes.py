@@ -164,7 +164,7 @@ def domains(group: Group) -> list[Item]:
     found: list[Item] = []
     for run in group.runs:
         models = ("finetuned", run.best_merge, "zero_shot")
-        records = [
+        records: list[Record] = [
             {
                 "run": run.name,
                 "model": row.label,

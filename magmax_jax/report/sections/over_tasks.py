@@ -75,7 +75,7 @@ def matrices(group: Group) -> list[Item]:
         rest = [label for label in run.labels if label not in (*main, "zero_shot")]
         found += [Heading(run.name)] if several else []
         found += [_matrix(run, label, "agnostic") for label in main]
-        folded = [_matrix(run, label, "aware") for label in main]
+        folded: list[Item] = [_matrix(run, label, "aware") for label in main]
         if not several:
             folded += [_matrix(run, label, p) for label in rest for p in ("agnostic", "aware")]
         title = "Among the task's own classes" + (

@@ -50,9 +50,9 @@ def _tiles(run: Run, several: bool) -> Tiles:
     lost = _forgetting(run, run.best)
     if lost is not None:
         plain = _forgetting(run, "finetuned")
-        told = run.best_merge and plain is not None
         note = f"of {title_of(run.best)}"
-        note += f"; the last fine-tuned model: {percent(plain)}" if told else ""
+        if run.best_merge and plain is not None:
+            note += f"; the last fine-tuned model: {percent(plain)}"
         tiles.append(Tile("Forgetting", percent(lost), "points", note))
     return Tiles(f"The best of the runs: {run.name}" if several else "", tiles)
 

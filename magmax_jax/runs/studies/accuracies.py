@@ -7,16 +7,17 @@ from dataclasses import replace
 import numpy as np
 
 from magmax_jax.analysis import keep
+from magmax_jax.analysis.pruning import Choice
 from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import num_rows_of_one, rows_of
 from magmax_jax.merging import apply_task_vector, fold, merged, rules
-from magmax_jax.runs.build import build_run
+from magmax_jax.runs.build import EvaluationSet, build_run
 from magmax_jax.runs.studies.subject import Record, Subject, Unsuited
 from magmax_jax.training import Params
 
 KEPT = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 """Shares of a task vector's entries that are kept."""
-CHOICES = ("largest", "random", "smallest")
+CHOICES: tuple[Choice, ...] = ("largest", "random", "smallest")
 RULE = "max_magnitude"
 """The rule that pruned task vectors are merged by: the paper's, at its scale of 0.5."""
 
@@ -96,7 +97,7 @@ def transfer(subject: Subject) -> Iterator[Record]:
         config = replace(subject.parts.config, merges=())
         trial = build_run(config, scenario, subject.parts.layout).test
 
-        def accuracies(params: Params, shown: str, trial=trial) -> list[float]:
+        def accuracies(params: Params, shown: str, trial: EvaluationSet = trial) -> list[float]:
             counts = subject.count(trial, params, shown)
             return [_share(counts, protocol) for protocol in ("agnostic", "aware")]
 
@@ -152,14 +153,16 @@ def _apart(subject: Subject) -> bool:
     return not subject.parts.config.method.joint
 
 
-def _kept() -> Iterator[tuple[float, str, Record]]:
+def _kept() -> Iterator[tuple[float, Choice, Record]]:
     """Shares and choices; none and all are the same by any choice."""
     for share in KEPT:
         for choice in CHOICES if 0 < share < 1 else CHOICES[:1]:
             yield share, choice, {"kept": share, "choice": choice}
 
 
-def _accuracies(record: Record, counts: Counts, task: int | None = None) -> Iterator[Record]:
+def _accuracies(
+    record: Record, counts: Counts[np.ndarray], task: int | None = None
+) -> Iterator[Record]:
     for protocol in ("agnostic", "aware"):
         yield record | {
             "protocol": protocol,
@@ -169,5 +172,5 @@ def _accuracies(record: Record, counts: Counts, task: int | None = None) -> Iter
         }
 
 
-def _share(counts: Counts, protocol: str) -> float:
+def _share(counts: Counts[np.ndarray], protocol: str) -> float:
     return float(getattr(counts, protocol).sum() / counts.total.sum())

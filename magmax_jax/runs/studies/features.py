@@ -26,7 +26,7 @@ def alignment(subject: Subject) -> Iterator[Record]:
     def step(
         states: dict[str, cka.Moments],
         models: tuple[Params, Params],
-        batch: Batch,
+        batch: Batch[jax.Array],
         task_of: jax.Array,
     ) -> dict[str, cka.Moments]:
         x, y = (encode(parts.tower, parts.preprocessing, params, batch) for params in models)

@@ -2,7 +2,7 @@
 
 import inspect
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from magmax_jax.analysis import measure
 from magmax_jax.config import MethodConfig
 from magmax_jax.merging import MergeRule, apply_task_vector, rules
+from magmax_jax.merging.rule import State
 from magmax_jax.merging.task_vectors import PyTree, tree_bytes
 from magmax_jax.registry import REGULARIZERS
 from magmax_jax.runs.studies.subject import Record, Subject
@@ -112,7 +113,7 @@ def _task_vectors(rule: MergeRule, theta_0: Params, count: int) -> Iterator[PyTr
         yield rules.Informed(tau, jax.tree.map(jnp.ones_like, tau)) if rule.needs_fisher else tau
 
 
-def _merge(rule: MergeRule, theta_0: Params):
+def _merge(rule: MergeRule, theta_0: Params) -> Callable[[State], Params]:
     return jax.jit(lambda state: apply_task_vector(theta_0, rule.finalize(state), 0.5))
 
 

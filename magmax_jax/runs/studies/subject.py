@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.evaluator import Counts
@@ -86,7 +87,7 @@ class Subject:
             for scale in merge.scales:
                 yield name, scale, merged(merge.rule, state, self.parts.theta_0, scale)
 
-    def count(self, trial: EvaluationSet, params: Params, shown: str) -> Counts:
+    def count(self, trial: EvaluationSet, params: Params, shown: str) -> Counts[np.ndarray]:
         """What a model makes of images."""
         (counts,) = trial.counts_of([params], self.progress, shown)
         return counts

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
 from flax import nnx
 
 from magmax_jax.config import MethodConfig
@@ -29,7 +30,7 @@ class Regularizer(NamedTuple):
 
     init: Callable[[Params], Memory]
     penalty: Penalty | None
-    consolidate: Callable[[Memory, Params, Iterable[Batch], Objective], Memory]
+    consolidate: Callable[[Memory, Params, Iterable[Batch[jax.Array]], Objective], Memory]
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def ewc(
         return jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, old, new)
 
     def consolidate(
-        memory: Anchor, params: Params, batches: Iterable[Batch], objective: Objective
+        memory: Anchor, params: Params, batches: Iterable[Batch[jax.Array]], objective: Objective
     ) -> Anchor:
         return Anchor(params, blend(memory.fisher, estimate(params, batches, objective)))
 

@@ -35,7 +35,7 @@ def diagonal_fisher(
     preprocessing: Preprocessing,
     kind: Kind = "empirical",
     layout: Layout | None = None,
-) -> Callable[[Params, Iterable[Batch], Objective], Params]:
+) -> Callable[[Params, Iterable[Batch[jax.Array]], Objective], Params]:
     """A function (params, batches, objective) -> F, which compiles once for all tasks.
 
     With g_i the gradient of -log p(y_i | x_i), y_i the class that the model itself finds likeliest
@@ -73,14 +73,18 @@ def diagonal_fisher(
         raise UserError(f"{kind!r} is no kind of Fisher: choose from {', '.join(get_args(Kind))}")
     layout = layout or one_device()
 
-    def surprise(params: Params, pixels: jax.Array, mask: jax.Array, objective: Objective):
+    def surprise(
+        params: Params, pixels: jax.Array, mask: jax.Array, objective: Objective
+    ) -> jax.Array:
         """The sum of -log p(likeliest class) over the samples."""
         logits = image_features(tower, params, pixels) @ objective.head
         likeliest = jnp.argmax(jnp.where(objective.classes, logits, -jnp.inf), axis=1)
         losses = cross_entropy(logits, likeliest, objective.classes)
         return jnp.sum(jnp.where(mask, losses, 0))
 
-    def sum_of_squares(params: Params, pixels: jax.Array, mask: jax.Array, objective: Objective):
+    def sum_of_squares(
+        params: Params, pixels: jax.Array, mask: jax.Array, objective: Objective
+    ) -> Params:
         """sum_i g_i^2, a few examples at a time."""
         together = max(m for m in range(1, EXAMPLES_AT_ONCE + 1) if len(mask) % m == 0)
 
@@ -90,7 +94,7 @@ def diagonal_fisher(
             x = x.reshape(together, -1, 1, *x.shape[1:])
             return jnp.swapaxes(x, 0, 1)  # (groups, together, 1, ...)
 
-        def add(squares: Params, group: tuple[jax.Array, jax.Array]):
+        def add(squares: Params, group: tuple[jax.Array, jax.Array]) -> tuple[Params, None]:
             each = jax.vmap(jax.grad(surprise), in_axes=(None, 0, 0, None))
             gradients = each(params, *group, objective)
             return jax.tree.map(
@@ -107,7 +111,9 @@ def diagonal_fisher(
         return layout.constrain(Sums(zeros, gradient, jnp.int32(0)))
 
     @jax.jit(donate_argnums=0)
-    def fisher_step(sums: Sums, params: Params, batch: Batch, objective: Objective) -> Sums:
+    def fisher_step(
+        sums: Sums, params: Params, batch: Batch[jax.Array], objective: Objective
+    ) -> Sums:
         pixels = preprocessing.evaluate(batch.image, batch.box)
         count = jnp.sum(batch.mask)
         if kind == "empirical":
@@ -126,7 +132,9 @@ def diagonal_fisher(
     def mean(sums: Sums) -> Params:
         return jax.tree.map(lambda s: s / sums.samples, sums.squares)
 
-    def estimate(params: Params, batches: Iterable[Batch], objective: Objective) -> Params:
+    def estimate(
+        params: Params, batches: Iterable[Batch[jax.Array]], objective: Objective
+    ) -> Params:
         sums, batch = begin(params), None
         for batch in batches:
             sums = fisher_step(sums, params, batch, objective)

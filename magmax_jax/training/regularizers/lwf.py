@@ -69,7 +69,7 @@ def lwf(
         return jax.lax.cond(jnp.any(memory.classes), distil, lambda: jnp.float32(0))
 
     def consolidate(
-        memory: Teacher, params: Params, batches: Iterable[Batch], objective: Objective
+        memory: Teacher, params: Params, batches: Iterable[Batch[jax.Array]], objective: Objective
     ) -> Teacher:
         return Teacher(params, memory.classes | objective.classes)
 

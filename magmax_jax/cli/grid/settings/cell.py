@@ -5,6 +5,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from magmax_jax.config import ExperimentConfig, MethodConfig
 
@@ -60,5 +61,5 @@ def joint(setting: str, config: ExperimentConfig) -> Cell:
     return Cell(setting, "joint", _with(replace(config, merges=()), joint=True))
 
 
-def _with(config: ExperimentConfig, **method) -> ExperimentConfig:
+def _with(config: ExperimentConfig, **method: Any) -> ExperimentConfig:
     return replace(config, method=MethodConfig(**method))

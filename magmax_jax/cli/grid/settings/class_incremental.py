@@ -5,6 +5,8 @@ batches of 128, published orders of the classes; the figure is accuracy among al
 last task.
 """
 
+from typing import Any
+
 from magmax_jax.cli.grid.settings.cell import Cell, joint, stream
 from magmax_jax.config import ExperimentConfig, ScenarioConfig
 
@@ -48,7 +50,7 @@ def cars() -> list[Cell]:
     return _settings("cars", (5, 10, 20), allow_unequal=True)
 
 
-def _settings(dataset: str, nums_tasks: tuple[int, ...], **options) -> list[Cell]:
+def _settings(dataset: str, nums_tasks: tuple[int, ...], **options: Any) -> list[Cell]:
     """Streams in so many tasks, and one joint training for all of them."""
     cells = []
     for num_tasks in nums_tasks:
@@ -57,7 +59,7 @@ def _settings(dataset: str, nums_tasks: tuple[int, ...], **options) -> list[Cell
     return [*cells, joint_of(dataset, **options)]
 
 
-def joint_of(dataset: str, **options) -> Cell:
+def joint_of(dataset: str, **options: Any) -> Cell:
     """One training for all numbers of tasks; its rows tell the accuracies of ten."""
     scenario = ScenarioConfig(dataset=dataset, num_tasks=10, **options)
     return joint(dataset, ExperimentConfig(scenario=scenario))
