@@ -21,9 +21,9 @@ def _require(condition: bool, message: str) -> None:
 
 
 def one_of(registry: Registry) -> Any:
-    """How the command line takes a name of the registry: --help and errors list all of them.
+    """Annotation of a field that takes a name of the registry; --help and errors list the names.
 
-    They are listed when the command line is parsed, so names that users registered are included.
+    The list is made when the command line is parsed, so it includes names that users registered.
     """
 
     def names() -> Any:
@@ -37,9 +37,9 @@ def one_of(registry: Registry) -> Any:
 
 
 def listing(registry: Registry) -> Any:
-    """How --help lists the names of a registry, for a field that also takes other values.
+    """Annotation of a field that also takes other values; --help lists the registry's names.
 
-    As for `one_of`, names that users registered are included.
+    As for `one_of`, the list includes names that users registered.
     """
     return tyro.conf.arg(
         help_behavior_hint=lambda default: f"(default: {default}; names: {', '.join(registry)})"
@@ -51,9 +51,10 @@ class ModelConfig:
     """theta_0: where it comes from and how it computes."""
 
     source: str = "openai/clip-vit-base-patch16"
-    """Hugging Face hub id, or a directory that holds a CLIP checkpoint."""
+    """Hugging Face hub id, or a directory with a CLIP checkpoint."""
     image_size: int | None = None
-    """Input size in pixels; another than the checkpoint's interpolates its position embedding."""
+    """Input size in pixels; not set: the checkpoint's. Another size interpolates the position
+    embedding."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Computation dtype of the image tower; master weights are float32 either way."""
 
@@ -67,36 +68,36 @@ class ScenarioConfig:
     """Which tasks arrive, in which order."""
 
     kind: Annotated[str, one_of(SCENARIO_KINDS)] = "class"
-    """class: each task brings new classes; domain: a new domain of all classes; datasets: another
-    data set, with a head of its own; data: an equal share of every class's images."""
+    """What each task brings. class: new classes; domain: a new domain of all classes; datasets:
+    another data set, with its own head; data: an equal share of every class's images."""
     dataset: Annotated[str, listing(DATA_SETS)] = "cifar100"
-    """A data set known by name, folder (train|test/[domain/]class/* images), or any TFDS builder
-    with image and label."""
+    """Name of a data set, folder (images in train|test/[domain/]class/*), or any TFDS builder with
+    image and label."""
     datasets: tuple[str, ...] = ("eight",)
-    """Of kind datasets: NAME[@EPOCHS] each, in the order of learning; folder:DIR is a folder of
-    images, and eight, fourteen and twenty are the lists of the literature, the last two without the
-    one and two data sets that TFDS does not have."""
+    """For kind datasets: NAME[@EPOCHS] or folder:DIR[@EPOCHS] each, in learning order, or a list of
+    the literature: eight, fourteen (13 of them) or twenty (18); TFDS lacks the others."""
     data_dir: str | None = None
-    """Where prepared TFDS data sets lie (default: TFDS's own), or the folder of images."""
+    """Directory of prepared TFDS data sets (default: TFDS's own), or the folder of images."""
     num_tasks: int = 10
-    """Number of tasks of kinds class and data; the others have one a domain or data set."""
+    """Number of tasks for kinds class and data; others have one task per domain or data set."""
     allow_unequal: bool = False
-    """Accept tasks of unequal class counts: task i takes floor(n i / T) to floor(n (i+1) / T)."""
+    """Allow tasks with different numbers of classes: task i takes classes floor(n i / T) to
+    floor(n (i+1) / T)."""
     order: Literal["published", "natural", "random"] = "published"
-    """Order of classes, domains or data sets: the published one (natural where there is none), the
-    own one of the data set or list, or a permutation drawn from the seed."""
+    """Order of classes, domains or data sets. published: as in the paper, natural if there is none;
+    natural: as in the data set or list; random: a permutation drawn from the seed."""
     shuffle_tasks: bool = False
-    """Let the same tasks arrive in an order drawn from the seed."""
+    """Keep the tasks, but learn them in an order drawn from the seed."""
     limit_per_class: int | None = None
     """Keep at most this many training and this many test images of each class (and domain)."""
     validation: float = 0.0
-    """Share of each class's (and domain's) training images that every task holds out: never trained
-    on, for choosing the scale of a merge."""
+    """Share of each class's (and domain's) training images held out of training, to choose the
+    scale of a merge."""
     templates: tuple[str, ...] = ()
-    """Prompts, {} standing for the class name; none means the data set's published ones."""
+    """Prompts, with {} in place of the class name; not set: the data set's published prompts."""
     names: Literal["published", "plain"] = "published"
-    """Class names in prompts: as the paper put them, cifar100's with their underscores
-    ("aquarium_fish"), or with spaces throughout."""
+    """Class names in prompts. published: as in the paper, which keeps cifar100's underscores
+    ("aquarium_fish"); plain: with spaces."""
 
     def __post_init__(self) -> None:
         SCENARIO_KINDS.check(self.kind)
@@ -110,25 +111,26 @@ class ScenarioConfig:
         for template in self.templates:
             _require(
                 "{}" in template,
-                f"scenario.templates: {template!r} lacks the place {{}} of the name",
+                f"scenario.templates: {template!r} has no {{}} for the class name",
             )
 
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """How one task's training relates to the last one's."""
+    """How training on a task depends on the tasks before it."""
 
     sequential: bool = True
-    """Start task t from theta_(t-1) (MagMax); otherwise every task starts from theta_0."""
+    """Start task t from theta_(t-1), as MagMax does; otherwise start every task from theta_0."""
     regularizer: Annotated[str, one_of(REGULARIZERS)] = "none"
-    """Penalty against forgetting: elastic weight consolidation, learning without forgetting, or a
-    pull towards theta_0."""
+    """Penalty against forgetting. ewc: elastic weight consolidation; lwf: learning without
+    forgetting; l2_sp: distance to theta_0."""
     strength: float | None = None
-    """Factor of that penalty; none means the published one (ewc 1e6, lwf 0.3; l2_sp has none)."""
+    """Weight of the penalty; not set: the published one (ewc 1e6, lwf 0.3; l2_sp has none)."""
     fisher: Literal["empirical", "batch", "accumulated"] = "empirical"
-    """What ewc squares: examples' gradients, batches', or the published code's running sums."""
+    """Gradients that ewc squares. empirical: of single examples; batch: of batch means;
+    accumulated: running sums, as in the published code."""
     joint: bool = False
-    """Learn all tasks at once, as if they were one: the upper bound. Nothing is merged."""
+    """Train on all tasks at once: the upper bound. Nothing is merged."""
 
     def __post_init__(self) -> None:
         # What a regularizer asks of the other fields it says itself: see `training.check_method`.
@@ -145,33 +147,34 @@ class TrainConfig:
     """Fine-tuning of the image tower on one task (defaults: the paper's recipe)."""
 
     epochs: int | None = None
-    """Passes over a task's images; none means the data set's published number, 10 where there is
-    none."""
+    """Passes over a task's images; not set: the data set's published number, else 10."""
     batch_size: int = 128
     learning_rate: float = 1e-5
     """Peak learning rate of AdamW."""
     weight_decay: float = 0.1
-    """Decoupled, on every trained tensor."""
+    """Decoupled weight decay, on every trained tensor."""
     clip_norm: float = 1.0
-    """Global norm to which gradients are clipped."""
+    """Global norm at which gradients are clipped."""
     warmup_steps: int = 500
-    """Linear warm-up whatever the task's length, as published; a shorter task never peaks."""
+    """Steps of linear warm-up, whatever the task's length, as published; a task with fewer steps
+    never reaches the peak."""
     warmup_fraction: float | None = None
-    """Warm up over this fraction of the task's steps instead."""
+    """Warm up over this fraction of the task's steps; replaces warmup_steps."""
     label_smoothing: float = 0.0
     crop_scale: tuple[float, float] = (0.9, 1.0)
-    """Area of the random resized crop, as a share of the image; 1 1 switches it off."""
+    """Area of the random resized crop, as a fraction of the image; 1 1 disables cropping."""
     workers: int = 0
-    """Processes that decode images; 0 decodes in threads. A small data set (images of one size, at
-    most 1 GiB) is decoded once, kept in memory and read by threads, whatever this says."""
+    """Processes that decode images; 0 decodes in threads. Ignored for small data sets (images of
+    one size, at most 1 GiB), which are decoded once and kept in memory."""
     freeze: tuple[str, ...] = ()
-    """Patterns of parameters to leave as they are, by Hugging Face's names:
+    """Patterns of parameters to freeze, by Hugging Face's names:
     'vision_model.encoder.layers.[0-5].*' freezes the first six layers."""
     accumulate: int = 1
-    """Compute a batch in this many parts, one after another: the same steps in less memory."""
+    """Split each batch into this many parts, computed one after another: the same steps in less
+    memory."""
     remat: bool = False
-    """Compute each block again for its gradient instead of keeping what it computed: a third more
-    computation, a fraction of the memory."""
+    """Rematerialise: recompute each block in the backward pass instead of keeping its activations.
+    A third more computation, a fraction of the memory."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate"):
@@ -200,25 +203,26 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class MergingConfig:
-    """Where the published merges are not what their names say."""
+    """Choices of the published merges that differ from their definitions."""
 
     ties_entries: Literal["tower", "clip"] = "tower"
-    """What the largest 20 % that ties keeps are counted in: the image tower's entries, or, as
-    published, all of CLIP's, which keeps about 35 % of the image tower's."""
+    """Entries of which ties keeps the largest 20 %. tower: the image tower's; clip: all of CLIP's,
+    as in the published code, which keeps about 35 % of the image tower's."""
     average_divisor: Literal["tasks", "two"] = "tasks"
-    """The average divides the sum of the task vectors by their number, or, as published for
-    domain-incremental learning, by two, however many there are."""
+    """Divisor of average. tasks: the number of task vectors; two: always 2, as in the published
+    code for domain-incremental learning."""
 
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """How the devices of all processes share the work."""
+    """How work is divided among the devices of all processes."""
 
     data: int = -1
-    """How often the parameters are held whole: by each device, or by each group of `fsdp` devices.
-    A batch is shared out among all of them; -1 takes all devices there are."""
+    """Number of full copies of the model (data parallelism); -1 uses all devices. Each batch is
+    split over all devices in use."""
     fsdp: int = 1
-    """Devices that hold parameters and optimiser state in pieces, for models too large for one."""
+    """Devices over which each copy's parameters and optimiser state are sharded, for models too
+    large for one."""
 
     def __post_init__(self) -> None:
         _require(
@@ -230,12 +234,12 @@ class MeshConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """What a run keeps on disk, to go on after an interruption and to be looked at later."""
+    """What a run keeps on disk, to resume after an interruption and for later analysis."""
 
     every: int | None = None
-    """Save after every so many steps, too; none saves after every task alone."""
+    """Also save every N steps; not set: save after each task only."""
     keep_tasks: bool = False
-    """Keep every theta_t (in tasks/), not only the last; analyses need them."""
+    """Keep every theta_t (in tasks/), not only the last; studies need them."""
 
     def __post_init__(self) -> None:
         every = self.every
@@ -244,16 +248,16 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """Which merges to try at which scales, once the last task is learned; it changes no run."""
+    """Merges to evaluate at many scales after the last task; the run itself does not change."""
 
     rules: tuple[str, ...] = ()
-    """Rules of the run's merges, or any where the run keeps every task's model
-    (--checkpoint.keep-tasks); none sweeps nothing."""
+    """Rules among the run's merges, or any rule if the run keeps every task's model
+    (--checkpoint.keep-tasks); not set: no sweep."""
     scales: str = "0.1:1.5:0.1"
-    """FIRST:LAST:STEP, both ends included, or numbers with commas between them."""
+    """FIRST:LAST:STEP, both ends included, or numbers separated by commas."""
     at_once: int | None = None
-    """Scales that are evaluated in one pass over the images; none means as many as have 2 GiB of
-    parameters at most, which are 6 of CLIP ViT-B/16."""
+    """Scales evaluated in one pass over the images; not set: as many as fit in 2 GiB of parameters,
+    6 for CLIP ViT-B/16."""
 
     def __post_init__(self) -> None:
         at_once = self.at_once
@@ -268,7 +272,7 @@ class SweepConfig:
         (0.1, 0.2, 0.3, 0.4)
 
         Raises:
-          UserError: they are not written as they should be.
+          UserError: `scales` has neither form.
         """
         try:
             if ":" not in self.scales:
@@ -282,14 +286,14 @@ class SweepConfig:
         except (ValueError, ZeroDivisionError, OverflowError):
             pass
         raise UserError(
-            f"sweep.scales is {self.scales!r}: write FIRST:LAST:STEP, as 0.1:1.5:0.1, or numbers "
-            "with commas between them, as 0.3,0.5,1"
+            f"sweep.scales is {self.scales!r}: write FIRST:LAST:STEP, e.g. 0.1:1.5:0.1, or "
+            "numbers separated by commas, e.g. 0.3,0.5,1"
         )
 
 
 @dataclass(frozen=True)
 class ExperimentConfig:
-    """One run: a model, a scenario, a method, and what is merged after every task."""
+    """One run: a model, a scenario, a method, and the merges made after every task."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
@@ -298,7 +302,7 @@ class ExperimentConfig:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     merges: Annotated[tuple[str, ...], listing(RULES)] = ("max_magnitude", "average", "random_mix")
-    """RULE or RULE@SCALE; the scales of one rule share its state."""
+    """Merges to make after every task: RULE or RULE@SCALE. Scales of one rule share its state."""
     merging: MergingConfig = field(default_factory=MergingConfig)
     eval_batch_size: int = 256
     seed: int = 5
@@ -313,10 +317,10 @@ class ExperimentConfig:
 
     @classmethod
     def from_file(cls, path: Path | str) -> "ExperimentConfig":
-        """Reads what `to_json` wrote; fields that it does not name keep their defaults.
+        """Reads what `to_json` wrote; fields missing from the file keep their defaults.
 
         Raises:
-          UserError: the file is missing, not JSON, or not a configuration of ours.
+          UserError: the file is missing, not JSON, or not a configuration.
         """
         path = Path(path)
         try:
@@ -328,8 +332,8 @@ class ExperimentConfig:
         try:
             return _from_json(cls, value, str(path))
         except UserError as error:
-            told = str(error)
-            raise UserError(told if told.startswith(f"{path}:") else f"{path}: {told}") from None
+            text = str(error)
+            raise UserError(text if text.startswith(f"{path}:") else f"{path}: {text}") from None
 
 
 def _from_json(kind: Any, value: Any, where: str) -> Any:

@@ -43,22 +43,22 @@ class Evaluate:
     """
 
     sources: tyro.conf.Positional[tuple[str, ...]]
-    """RUN, RUN:MODEL, a directory or a hub id each; a column of the tables each."""
+    """Each a RUN, RUN:MODEL, directory or hub id; each becomes a column of the tables."""
     scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
     image_size: int | None = None
-    """Input size in pixels; none means the checkpoint's own. Runs have theirs."""
+    """Input size in pixels; not set: the checkpoint's own. A run's is fixed."""
     dtype: Literal["float32", "bfloat16"] | None = None
-    """Computation dtype; none means the run's, or float32."""
+    """Computation dtype; not set: the run's, or float32."""
     batch_size: int = 256
     seed: int = 5
-    """Of scenarios that draw something."""
+    """Seed of scenarios that draw at random."""
     per_class: bool = False
-    """Show every class, too."""
+    """Also show the accuracy of every class."""
     out: Path | None = None
     """A new directory for results.jsonl, a row each group, and counts/, all counts by task, domain
     and class with the confusions."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    """Of one run, on its own scenario: rules at many scales, into its sweep.jsonl."""
+    """Sweep rules over scales for one run, on its own scenario; writes its sweep.jsonl."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
     engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
 
@@ -182,7 +182,7 @@ def _setting(source: str, chosen: Evaluate) -> ExperimentConfig:
         if chosen.image_size not in (None, config.model.image_size):
             raise UserError(
                 f"--image-size is {chosen.image_size}, but {source} was trained at its own size: "
-                "leave it away"
+                "leave it out"
             )
     model = config.model
     return replace(
