@@ -107,12 +107,12 @@ def evaluate(chosen: Evaluate, progress: "Progress") -> tuple[list[Found], "Scen
             check_model(*run, parse_merges(config))
     layout = build_layout(settings[0])
     scenario = build_scenario(chosen.scenario, chosen.seed)
-    assembled: dict[ExperimentConfig, RunParts] = {}
+    built: dict[ExperimentConfig, RunParts] = {}
     found = []
     for source, config in zip(chosen.sources, settings, strict=True):
-        if config not in assembled:
-            assembled[config] = build_run(config, scenario, layout)
-        parts, theta, learned = assembled[config], assembled[config].theta_0, 0
+        if config not in built:
+            built[config] = build_run(config, scenario, layout)
+        parts, theta, learned = built[config], built[config].theta_0, 0
         if run := model_of_run(source):
             stored = ModelStore(run[0], theta, parts.merges, layout)
             theta = stored.model(run[1])
@@ -226,11 +226,11 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
         raise UserError("--sweep.rules needs one RUN as the only SOURCE: its merges are swept")
     config = ExperimentConfig.from_file(run[0] / CONFIG)
     if (chosen.scenario, chosen.seed) != (config.scenario, config.seed):
-        raise UserError("--sweep.rules sweeps a run on its own scenario: leave --scenario away")
+        raise UserError("--sweep.rules sweeps a run on its own scenario: leave out --scenario")
     if chosen.dtype or chosen.image_size or chosen.out or chosen.per_class:
         raise UserError(
-            "--sweep.rules writes into the run, and evaluates as it did: leave --dtype, "
-            "--image-size, --out and --per-class away"
+            "--sweep.rules writes into the run and evaluates as the run did: leave out --dtype, "
+            "--image-size, --out and --per-class"
         )
     config = _setting(chosen.sources[0], chosen)
     scenario = build_scenario(config.scenario, config.seed)
