@@ -72,4 +72,4 @@ class Engine:
                 "--process"
             ) from None
         except RuntimeError as error:
-            raise UserError(f"--distributed does not meet the others ({error})") from None
+            raise UserError(f"--distributed cannot reach the other processes ({error})") from None

@@ -90,7 +90,7 @@ def columns(runs: Sequence[Run], metric: str, protocol: Protocol | None) -> list
     """
     found: dict[ExperimentConfig, Column] = {}
     joint = [run for run in runs if run.config.method.joint]
-    whole = protocol != "aware"  # else what it is told of the task depends on the division
+    whole = protocol != "aware"  # aware accuracy depends on how the data is divided
     for run in runs:
         if not run.config.method.joint:
             key = _setting(run.config)

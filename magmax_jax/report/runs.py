@@ -35,7 +35,7 @@ class Run:
     path: Path
     config: ExperimentConfig
     name: str = ""
-    """What tells it from the others of a report."""
+    """Its name among the runs of a report."""
 
     @cached_property
     def rows(self) -> list[Row]:

@@ -137,7 +137,8 @@ def describe(rows: Sequence[Row], apart: bool) -> Iterator[str]:
         if model not in validated:
             yield (
                 f"{model}: scale {best.scale:g} is best ({best.accuracy:.1%}, {measure}), but was "
-                "picked on test images, so do not report it; run again with --scenario.validation 0.1"
+                "picked on test images, so do not report it; run again with "
+                "--scenario.validation 0.1"
             )
             continue
         seen = validated[model]

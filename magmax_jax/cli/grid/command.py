@@ -138,7 +138,7 @@ def _seeds(grid: Grid, text: str | None) -> tuple[int, ...]:
     except ValueError:
         raise UserError(f"--seeds {text}: write numbers separated by commas, e.g. 1,2,3") from None
     if min(seeds) < 0:
-        raise UserError(f"--seeds {text}: a seed is not negative")
+        raise UserError(f"--seeds {text}: seeds must not be negative")
     return tuple(dict.fromkeys(seeds))
 
 
