@@ -1,6 +1,6 @@
 """Any checkpoint on any scenario: `magmax evaluate SOURCE ... [--scenario...]`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,6 +9,7 @@ import tyro
 
 from magmax_jax.cli.command import Command
 from magmax_jax.cli.engine import Engine
+from magmax_jax.cli.evaluate_tables import Found, tables
 from magmax_jax.config import (
     ExperimentConfig,
     MeshConfig,
@@ -18,16 +19,12 @@ from magmax_jax.config import (
     TrainConfig,
 )
 from magmax_jax.errors import MAGMAX, Program, UserError
-from magmax_jax.evaluation.rows import Row, rows_of
+from magmax_jax.evaluation.rows import rows_of
 from magmax_jax.registry import COMMANDS, SCENARIO_KINDS
 from magmax_jax.runs.directory import CONFIG
 from magmax_jax.runs.model_ref import model_of_run
 
 if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
-    import numpy as np
-    from rich.table import Table
-
-    from magmax_jax.evaluation.evaluator import Counts
     from magmax_jax.runs.progress import Progress
     from magmax_jax.scenarios import Scenario
 
@@ -61,15 +58,6 @@ class Evaluate:
     """Sweep rules over scales for one run, on its own scenario; writes its sweep.jsonl."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
     engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What came of one source."""
-
-    source: str
-    rows: list[Row]
-    counts: "Counts[np.ndarray]"
 
 
 def parse(argv: list[str], program: Program = MAGMAX) -> Evaluate:
@@ -123,50 +111,6 @@ def evaluate(chosen: Evaluate, progress: "Progress") -> tuple[list[Found], "Scen
         rows = list(rows_of(counts, scenario, learned, name, None))
         found.append(Found(source, rows, counts))
     return found, scenario
-
-
-def tables(found: Sequence[Found], scenario: "Scenario", per_class: bool) -> Iterator["Table"]:
-    """What was found, a column each source: in all, by task and domain, by class."""
-    from rich.table import Table
-
-    def start(title: str, first: str) -> Table:
-        table = Table(title=title, title_justify="left", caption_justify="left")
-        table.add_column(first)
-        for one in found:
-            table.add_column(one.source, justify="right", overflow="fold")
-        return table
-
-    def row(protocol: str, group: str) -> list[Row]:
-        return [
-            next(r for r in one.rows if (r.protocol, r.group) == (protocol, group)) for one in found
-        ]
-
-    groups = list(dict.fromkeys(r.group for r in found[0].rows if r.group != "all"))
-    tasks = [task.name for task in scenario.tasks]
-    overall = start(f"{scenario.name}, {scenario.num_test:,} test images", "accuracy")
-    for protocol, among in (("agnostic", "all classes"), ("aware", "the task's own classes")):
-        every = row(protocol, "all")
-        overall.add_row(f"among {among}", *(f"{r.accuracy:.1%}" for r in every))
-        overall.add_row("  label among the top 5", *(f"{r.top5:.1%}" for r in every))
-        means = zip(*([r.accuracy for r in row(protocol, task)] for task in tasks), strict=True)
-        overall.add_row("  mean of the tasks", *(f"{sum(m) / len(m):.1%}" for m in means))
-    yield overall
-    parts = start("among all classes / the task's own", "task or domain")
-    for group in groups:
-        both = zip(row("agnostic", group), row("aware", group), strict=True)
-        parts.add_row(group, *(f"{a.accuracy:.1%} / {b.accuracy:.1%}" for a, b in both))
-    yield parts
-    if per_class:
-        yield _by_class(start("among all classes", "class"), found, scenario)
-
-
-def _by_class(table: "Table", found: Sequence[Found], scenario: "Scenario") -> "Table":
-    names = [name for head in scenario.heads for name in head.class_names]
-    for number, name in enumerate(names):
-        right = (one.counts.agnostic[..., number].sum() for one in found)
-        images = found[0].counts.total[..., number].sum()
-        table.add_row(name, *(f"{hits / images:.1%}" if images else "" for hits in right))
-    return table
 
 
 def _setting(source: str, chosen: Evaluate) -> ExperimentConfig:
