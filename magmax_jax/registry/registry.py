@@ -50,6 +50,16 @@ class Registry(Generic[T]):
         self._values[name] = value
         return value
 
+    def replace(self, name: str, value: T) -> T:
+        """Replaces a registered value, bundled ones included, and returns the one it replaced.
+
+        Raises:
+          UserError: there is none.
+        """
+        before = self[name]
+        self._values[name] = value
+        return before
+
     def unregister(self, name: str) -> None:
         """Removes a value that was added with `register`; bundled ones stay."""
         if name not in self._modules:
