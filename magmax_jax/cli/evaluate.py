@@ -52,7 +52,7 @@ class Evaluate:
     per_class: bool = False
     """Also show the accuracy of every class."""
     out: Path | None = None
-    """A new directory for results.jsonl, a row each group, and counts/, all counts by task, domain
+    """A new directory for results.jsonl, one row per group, and counts/, the counts by task, domain
     and class with the confusions."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
     """Sweep rules over scales for one run, on its own scenario; writes its sweep.jsonl."""

@@ -20,23 +20,23 @@ from magmax_jax.registry import COMMANDS
 class Prepare:
     """Downloads data sets, prepares them for reading without TensorFlow, and verifies them.
 
-    What is finished is only verified: the numbers of images and of classes against the published
-    ones, for most data sets also those of each class, and every record against what was recorded in
-    magmax.json when it was prepared.
+    Data that is already prepared is only verified: numbers of images and classes against the
+    published ones, for most data sets also the images of each class, and every record against the
+    fingerprint recorded in magmax.json when it was prepared.
     """
 
     names: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NAME...")] = ()
-    """Data sets as --scenario.dataset takes them, "all" of them, a list of them (eight, fourteen,
-    twenty), or TFDS builder[/config]."""
+    """Names of data sets, a list of them (eight, fourteen, twenty), all, or TFDS builders
+    (builder[/config])."""
     data_dir: Path | None = None
-    """Directory of prepared data sets; TFDS's own, ~/tensorflow_datasets, by default."""
+    """Directory of prepared data sets (default: TFDS's own, ~/tensorflow_datasets)."""
     manual_dir: Path | None = None
     """Directory of archives that you downloaded yourself: DIR/ARCHIVE or DIR/NAME/ARCHIVE."""
     repacked: bool = False
-    """Accept archives that are not byte for byte the publishers'; their contents are verified all
-    the same."""
+    """Accept archives that differ from the publishers' byte for byte; their contents are still
+    verified."""
     verify: bool = False
-    """Only check what is there: nothing is prepared, written or removed."""
+    """Only verify; nothing is prepared, written or removed."""
     keep_archives: bool = True
     """Keep the downloaded archives beside the prepared data."""
 

@@ -19,7 +19,7 @@ class Report:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Runs, finished or not, or folders that hold some at any depth."""
     out: Path | None = None
-    """A folder for the report; by default report/ in the run or folder, of several runs/report. An
+    """Directory of the report (default: report/ in the run or folder; runs/report for several). An
     earlier report there is replaced."""
 
 

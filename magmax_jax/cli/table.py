@@ -37,7 +37,7 @@ class Table:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Runs, or folders that hold some at any depth."""
     format: Literal["markdown", "csv", "latex"] = "markdown"
-    """csv has a line for each value, with its source."""
+    """csv has one line per value, with its source."""
     metric: Annotated[
         str,
         tyro.conf.arg(
@@ -45,12 +45,12 @@ class Table:
             help_behavior_hint="(default: last)",
         ),
     ] = "last"
-    """What the numbers are: accuracies in %, or differences of accuracies in points."""
+    """Metric to show: accuracies in %, differences of accuracies in points."""
     protocol: Protocol | None = None
-    """agnostic: among all classes; aware: among the task's own; by default as published: agnostic,
-    but aware for several data sets, whose mean is taken."""
+    """agnostic: among all classes; aware: among the task's own. Default: as published, which is
+    agnostic, but aware (mean over data sets) for kind datasets."""
     output: Path | None = None
-    """A file to write, instead of the terminal."""
+    """Write to this file instead of the terminal."""
 
 
 def markdown(found: Sequence[Column], metric: str) -> str:

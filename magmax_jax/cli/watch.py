@@ -28,15 +28,15 @@ QUIET = 300
 
 @dataclass(frozen=True)
 class Watch:
-    """Shows how far runs are, from their directories alone, so also of runs on another machine
-    whose disk is shared. Ends when they are finished; ending it earlier does nothing to them."""
+    """Shows the progress of runs, read from their directories only, so also of runs on another
+    machine with a shared disk. Ends when all are finished; stopping it does not affect them."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Runs, or folders that hold some at any depth."""
     every: float = 2.0
-    """Seconds between two looks."""
+    """Seconds between updates."""
     once: bool = False
-    """Print how far they are and end; the default if the output is no terminal."""
+    """Print the progress once and exit; the default if the output is not a terminal."""
     wait: bool = False
     """Wait for folders and runs that do not exist yet."""
 

@@ -21,7 +21,7 @@ JOBS = "jobs"
 """Folder of the jobs' output and of submitit's own files."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 REQUEUES = 1000
-"""How often a job that reaches its time limit may be queued again."""
+"""Maximum number of requeues of a job that reaches its time limit."""
 A_DAY, A_YEAR = 60 * 24, 60 * 24 * 365
 
 
@@ -30,23 +30,24 @@ class Launcher:
     """Where cells run: here one after another, or as jobs."""
 
     launcher: Literal["local", "slurm"] | None = None
-    """One job a cell: local runs --jobs of them at a time on this machine, slurm submits them and
-    waits; without, cells run one after another in the foreground."""
+    """Run each cell as a job: local runs --jobs at a time on this machine, slurm submits all and
+    waits. Not set: cells run one after another in the foreground."""
     jobs: int | None = None
-    """At most so many jobs at a time (local: 1, slurm: as the cluster says)."""
+    """Maximum number of jobs at a time (default: 1 for local, the cluster's limit for slurm)."""
     nodes: int = 1
-    """Of slurm, for a job; several learn one cell together (jax.distributed, a process a GPU)."""
+    """slurm: nodes per job; several train one cell together (jax.distributed, a process a GPU)."""
     gpus_per_node: int | None = None
-    """For a job. Locally, jobs that run at the same time get different ones."""
+    """GPUs per job and node; jobs that run at the same time on this machine get different ones."""
     cpus_per_task: int | None = None
-    """Of slurm."""
+    """slurm: CPU cores per task."""
     mem_gb: float | None = None
-    """Of slurm, for a node."""
+    """slurm: memory per node."""
     timeout_min: int | None = None
-    """Of slurm, 24 hours by default: a job that reaches it saves, is queued again and goes on."""
+    """slurm: time limit, 24 hours by default; a job that reaches it saves, is requeued and
+    resumes."""
     partition: str | None = None
     slurm: tuple[str, ...] = ()
-    """Other options of sbatch: KEY=VALUE ..., as in account=me qos=long."""
+    """Other sbatch options as KEY=VALUE, e.g. account=me qos=long."""
 
     def __post_init__(self) -> None:
         for name in ("jobs", "nodes", "gpus_per_node", "cpus_per_task", "mem_gb", "timeout_min"):
