@@ -140,12 +140,12 @@ def mesh_shape(config: ExperimentConfig, devices: int, processes: int = 1) -> tu
     if devices % (data * fsdp):
         raise UserError(
             f"mesh.data {data} times mesh.fsdp {fsdp} does not divide the number of devices, which "
-            f"is {devices}: choose others, or leave both away to use all devices"
+            f"is {devices}: choose others, or leave out both to use all devices"
         )
     if processes > 1 and data * fsdp != devices:
         raise UserError(
             f"mesh.data {data} times mesh.fsdp {fsdp} leaves out some of {devices} devices, which "
-            f"{processes} processes cannot do: choose others, or leave mesh.data away"
+            f"{processes} processes cannot do: choose others, or leave out mesh.data"
         )
     train = config.train
     _check_divides("eval_batch_size", config.eval_batch_size, data * fsdp)

@@ -1,4 +1,4 @@
-"""The house: imports run one way, and neither torch nor TensorFlow is among them."""
+"""Imports run one way, and neither torch nor TensorFlow is among them."""
 
 import ast
 import graphlib

@@ -26,16 +26,16 @@ class Analyse:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Runs that have learned at least one task."""
     only: tuple[str, ...] = ()
-    """Studies to make; none means all."""
+    """Studies to make; all if none are named."""
     exclude: tuple[str, ...] = ()
     """Patterns of parameters, by Hugging Face's names, to leave out where task vectors themselves
     are compared: '*position_embedding*' '*pre_layrnorm*'."""
     transfer_to: tuple[str, ...] = ()
     """Further data sets for transfer: names, or folder:DIR."""
     data_dir: str | None = None
-    """Where those lie; none means where the run's data set does."""
+    """Directory of those data sets; not set: the run's."""
     again: bool = False
-    """Make studies anew that are there already."""
+    """Repeat studies that already exist."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
     engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
 

@@ -18,19 +18,19 @@ MIN_COMPILE_TIME = "jax_persistent_cache_min_compile_time_secs"
 
 @dataclass(frozen=True)
 class Engine:
-    """What JAX is told before it starts; nothing of it changes a result."""
+    """Settings that JAX needs before it starts; none changes a result."""
 
     cache: Path | None = field(default_factory=default_cache)
-    """Directory of compiled programs, so that the next run need not compile them; None: nowhere."""
+    """Directory in which compiled programs are kept for the next run; None keeps none."""
     distributed: bool = False
     """One of several processes of one run, each started with this option: on a cluster that JAX
     knows (Slurm, Open MPI, Kubernetes, Cloud TPU) nothing else is needed."""
     coordinator: str | None = None
-    """Elsewhere: HOST:PORT of process 0, any free port of it."""
+    """On other clusters: HOST:PORT of process 0; any free port."""
     processes: int | None = None
-    """Elsewhere: how many processes there are."""
+    """On other clusters: number of processes."""
     process: int | None = None
-    """Elsewhere: which one this is, from 0."""
+    """On other clusters: index of this process, from 0."""
 
     def __post_init__(self) -> None:
         address = self.coordinator, self.processes, self.process
@@ -72,4 +72,4 @@ class Engine:
                 "--process"
             ) from None
         except RuntimeError as error:
-            raise UserError(f"--distributed does not meet the others ({error})") from None
+            raise UserError(f"--distributed cannot reach the other processes ({error})") from None

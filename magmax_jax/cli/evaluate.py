@@ -1,6 +1,6 @@
 """Any checkpoint on any scenario: `magmax evaluate SOURCE ... [--scenario...]`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,6 +9,7 @@ import tyro
 
 from magmax_jax.cli.command import Command
 from magmax_jax.cli.engine import Engine
+from magmax_jax.cli.evaluate_tables import Found, tables
 from magmax_jax.config import (
     ExperimentConfig,
     MeshConfig,
@@ -18,16 +19,12 @@ from magmax_jax.config import (
     TrainConfig,
 )
 from magmax_jax.errors import MAGMAX, Program, UserError
-from magmax_jax.evaluation.rows import Row, rows_of
+from magmax_jax.evaluation.rows import rows_of
 from magmax_jax.registry import COMMANDS, SCENARIO_KINDS
 from magmax_jax.runs.directory import CONFIG
 from magmax_jax.runs.model_ref import model_of_run
 
 if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
-    import numpy as np
-    from rich.table import Table
-
-    from magmax_jax.evaluation.evaluator import Counts
     from magmax_jax.runs.progress import Progress
     from magmax_jax.scenarios import Scenario
 
@@ -43,33 +40,24 @@ class Evaluate:
     """
 
     sources: tyro.conf.Positional[tuple[str, ...]]
-    """RUN, RUN:MODEL, a directory or a hub id each; a column of the tables each."""
+    """Each a RUN, RUN:MODEL, directory or hub id; each becomes a column of the tables."""
     scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
     image_size: int | None = None
-    """Input size in pixels; none means the checkpoint's own. Runs have theirs."""
+    """Input size in pixels; not set: the checkpoint's own. A run's is fixed."""
     dtype: Literal["float32", "bfloat16"] | None = None
-    """Computation dtype; none means the run's, or float32."""
+    """Computation dtype; not set: the run's, or float32."""
     batch_size: int = 256
     seed: int = 5
-    """Of scenarios that draw something."""
+    """Seed of scenarios that draw at random."""
     per_class: bool = False
-    """Show every class, too."""
+    """Also show the accuracy of every class."""
     out: Path | None = None
     """A new directory for results.jsonl, a row each group, and counts/, all counts by task, domain
     and class with the confusions."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    """Of one run, on its own scenario: rules at many scales, into its sweep.jsonl."""
+    """Sweep rules over scales for one run, on its own scenario; writes its sweep.jsonl."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
     engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What came of one source."""
-
-    source: str
-    rows: list[Row]
-    counts: "Counts[np.ndarray]"
 
 
 def parse(argv: list[str], program: Program = MAGMAX) -> Evaluate:
@@ -107,12 +95,12 @@ def evaluate(chosen: Evaluate, progress: "Progress") -> tuple[list[Found], "Scen
             check_model(*run, parse_merges(config))
     layout = build_layout(settings[0])
     scenario = build_scenario(chosen.scenario, chosen.seed)
-    assembled: dict[ExperimentConfig, RunParts] = {}
+    built: dict[ExperimentConfig, RunParts] = {}
     found = []
     for source, config in zip(chosen.sources, settings, strict=True):
-        if config not in assembled:
-            assembled[config] = build_run(config, scenario, layout)
-        parts, theta, learned = assembled[config], assembled[config].theta_0, 0
+        if config not in built:
+            built[config] = build_run(config, scenario, layout)
+        parts, theta, learned = built[config], built[config].theta_0, 0
         if run := model_of_run(source):
             stored = ModelStore(run[0], theta, parts.merges, layout)
             theta = stored.model(run[1])
@@ -123,50 +111,6 @@ def evaluate(chosen: Evaluate, progress: "Progress") -> tuple[list[Found], "Scen
         rows = list(rows_of(counts, scenario, learned, name, None))
         found.append(Found(source, rows, counts))
     return found, scenario
-
-
-def tables(found: Sequence[Found], scenario: "Scenario", per_class: bool) -> Iterator["Table"]:
-    """What was found, a column each source: in all, by task and domain, by class."""
-    from rich.table import Table
-
-    def start(title: str, first: str) -> Table:
-        table = Table(title=title, title_justify="left", caption_justify="left")
-        table.add_column(first)
-        for one in found:
-            table.add_column(one.source, justify="right", overflow="fold")
-        return table
-
-    def row(protocol: str, group: str) -> list[Row]:
-        return [
-            next(r for r in one.rows if (r.protocol, r.group) == (protocol, group)) for one in found
-        ]
-
-    groups = list(dict.fromkeys(r.group for r in found[0].rows if r.group != "all"))
-    tasks = [task.name for task in scenario.tasks]
-    overall = start(f"{scenario.name}, {scenario.num_test:,} test images", "accuracy")
-    for protocol, among in (("agnostic", "all classes"), ("aware", "the task's own classes")):
-        every = row(protocol, "all")
-        overall.add_row(f"among {among}", *(f"{r.accuracy:.1%}" for r in every))
-        overall.add_row("  label among the top 5", *(f"{r.top5:.1%}" for r in every))
-        means = zip(*([r.accuracy for r in row(protocol, task)] for task in tasks), strict=True)
-        overall.add_row("  mean of the tasks", *(f"{sum(m) / len(m):.1%}" for m in means))
-    yield overall
-    parts = start("among all classes / the task's own", "task or domain")
-    for group in groups:
-        both = zip(row("agnostic", group), row("aware", group), strict=True)
-        parts.add_row(group, *(f"{a.accuracy:.1%} / {b.accuracy:.1%}" for a, b in both))
-    yield parts
-    if per_class:
-        yield _by_class(start("among all classes", "class"), found, scenario)
-
-
-def _by_class(table: "Table", found: Sequence[Found], scenario: "Scenario") -> "Table":
-    names = [name for head in scenario.heads for name in head.class_names]
-    for number, name in enumerate(names):
-        right = (one.counts.agnostic[..., number].sum() for one in found)
-        images = found[0].counts.total[..., number].sum()
-        table.add_row(name, *(f"{hits / images:.1%}" if images else "" for hits in right))
-    return table
 
 
 def _setting(source: str, chosen: Evaluate) -> ExperimentConfig:
@@ -182,7 +126,7 @@ def _setting(source: str, chosen: Evaluate) -> ExperimentConfig:
         if chosen.image_size not in (None, config.model.image_size):
             raise UserError(
                 f"--image-size is {chosen.image_size}, but {source} was trained at its own size: "
-                "leave it away"
+                "leave it out"
             )
     model = config.model
     return replace(
@@ -226,11 +170,11 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
         raise UserError("--sweep.rules needs one RUN as the only SOURCE: its merges are swept")
     config = ExperimentConfig.from_file(run[0] / CONFIG)
     if (chosen.scenario, chosen.seed) != (config.scenario, config.seed):
-        raise UserError("--sweep.rules sweeps a run on its own scenario: leave --scenario away")
+        raise UserError("--sweep.rules sweeps a run on its own scenario: leave out --scenario")
     if chosen.dtype or chosen.image_size or chosen.out or chosen.per_class:
         raise UserError(
-            "--sweep.rules writes into the run, and evaluates as it did: leave --dtype, "
-            "--image-size, --out and --per-class away"
+            "--sweep.rules writes into the run and evaluates as the run did: leave out --dtype, "
+            "--image-size, --out and --per-class"
         )
     config = _setting(chosen.sources[0], chosen)
     scenario = build_scenario(config.scenario, config.seed)

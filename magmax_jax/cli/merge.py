@@ -38,23 +38,23 @@ class Merge:
     finetuned: tuple[str, ...] = ()
     """theta_1 ... theta_T in the order of their tasks."""
     pretrained: str | None = None
-    """theta_0; a state knows it."""
+    """theta_0; not needed once a state file records it."""
     output: Path | None = None
     """Directory to write; it appears whole or not at all."""
     rule: Annotated[str | None, listing(RULES)] = None
-    """How to merge; none means max_magnitude, or the rule of the state."""
+    """Merge rule; not set: the state's, or max_magnitude."""
     scale: float | None = None
-    """lambda in theta_0 + lambda tau; none means the rule's published default."""
+    """lambda in theta_0 + lambda tau; not set: the rule's published default."""
     options: tuple[str, ...] = ()
-    """Of the rule, as KEY=VALUE: density=0.1, several values with commas: weights=1,2,3."""
+    """Options of the rule as KEY=VALUE: density=0.1, or with several values weights=1,2,3."""
     seed: int = 0
-    """Of rules that draw."""
+    """Seed of rules that draw at random."""
     include: tuple[str, ...] = ()
     """Shell patterns of the tensors to merge (default: all): vision_model.* visual_projection.*"""
     exclude: tuple[str, ...] = ()
     """Patterns of tensors to keep as theta_0 has them."""
     out_dtype: Literal["float32", "float16", "bfloat16"] | None = None
-    """Of merged tensors; none means theta_0's. Merging is computed in float32."""
+    """Dtype of merged tensors; not set: theta_0's. Merging is computed in float32."""
     state: Path | None = None
     """File that keeps the online state: merge the next model without the earlier ones."""
     checksums: bool = True

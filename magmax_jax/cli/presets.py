@@ -16,7 +16,7 @@ TINY_CLIP = str(Path(__file__).parent / "assets" / "tiny-clip")
 
 PRESETS: dict[str, tuple[str, ExperimentConfig]] = {
     "quickstart": (
-        "Handwritten digits in 5 tasks of 2 classes, with the small CLIP that comes along: two "
+        "Handwritten digits in 5 tasks of 2 classes, with the bundled small CLIP: two "
         "minutes on a laptop, nothing to download.",
         ExperimentConfig(
             model=ModelConfig(source=TINY_CLIP),

@@ -38,14 +38,14 @@ class Launch:
     """Directory of the run: config.json, about.json, results.jsonl, metrics.jsonl, counts/,
     checkpoints/, report/."""
     overwrite: bool = False
-    """Replace a run that lies in the directory already."""
+    """Replace a run that is already in the directory."""
     preset: Literal["paper"] | None = None
-    """paper: what the published code does tacitly, it does here, too (warm-up, EWC's Fisher, TIES'
-    20 %, the average of domains, class names); fields that you set stay as you set them."""
+    """paper: make the published code's unstated choices (warm-up, EWC's Fisher, TIES' 20 %, the
+    average of domains, class names); fields that you set stay as you set them."""
     resume: bool = True
-    """Go on with a run of this configuration that lies in the directory already."""
+    """Resume a run of the same configuration that is already in the directory."""
     boards: tuple[Literal["tensorboard", "wandb"], ...] = ()
-    """Show every step's numbers there, too; their packages are not installed with this one."""
+    """Also log every step there; install tensorboardX or wandb yourself."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
     engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
-from magmax_jax.evaluation.metrics import History, histories, task_names
+from magmax_jax.evaluation.history import History, histories, task_names
 from magmax_jax.evaluation.rows import Row, to_rows
 from magmax_jax.io.json_lines import Follower, Record
 from magmax_jax.runs.directory import ABOUT, CONFIG, METRICS, ROWS

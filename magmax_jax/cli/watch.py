@@ -16,7 +16,8 @@ from rich.table import Table
 from magmax_jax.cli.command import Command
 from magmax_jax.cli.run_status import RunFollower, Status
 from magmax_jax.errors import MAGMAX, Program, UserError
-from magmax_jax.evaluation.metrics import History, last_accuracy
+from magmax_jax.evaluation.history import History
+from magmax_jax.evaluation.metrics import last_accuracy
 from magmax_jax.registry import COMMANDS
 from magmax_jax.report.style import title_of
 from magmax_jax.runs.directory import run_directories

@@ -93,8 +93,8 @@ class DataSet:
       tfds: for a data set that is prepared once, then read by TFDS.
       classes, train_size, test_size: numbers of classes and images; 0 if not known, so that a plan
         must read the data.
-      templates: prompts, {} standing for the class name.
-      epochs: published number for one task.
+      templates: prompts, with {} in place of the class name.
+      epochs: the published number of epochs for one task.
       class_names: the published ones, in their own order; () if the images' own names count.
       wordnet_ids: of `class_names`, in the same order, for data whose classes are WordNet ids.
       naming: class names in prompts: the data's own with spaces for underscores and slashes

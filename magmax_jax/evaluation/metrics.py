@@ -12,47 +12,14 @@ are yet to come, where papers on class-incremental learning range over the class
 two agree after the last task alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from magmax_jax.evaluation.rows import DOMAIN, Row
+from magmax_jax.evaluation.history import History
 from magmax_jax.registry import METRICS
-
-
-class History(NamedTuple):
-    """Accuracies of one model over a run, of one protocol.
-
-    Attributes:
-      label: finetuned, zero_shot, or RULE@SCALE.
-      tasks: the names of the t tasks in the order learned.
-      accuracy: float64 (1 + T, t) in [0, 1], after 0..T tasks, of each task; row 0 is zero-shot
-        accuracy; NaN where nothing was measured. T < t in a run that is not finished, and T = 1 in
-        joint training.
-      overall: float64 (1 + T,), of all test images.
-      counts: int64 (t,), test images of each task.
-    """
-
-    label: str
-    tasks: tuple[str, ...]
-    accuracy: np.ndarray
-    overall: np.ndarray
-    counts: np.ndarray
-
-    @property
-    def learned(self) -> int:
-        """Tasks behind the latest evaluation; 0 where there was none after a task."""
-        measured = np.flatnonzero(~np.isnan(self.overall))
-        return int(measured[-1]) if measured.size else 0
-
-    def first(self, tasks: int) -> "History":
-        """As if the scenario had ended after this many tasks: theirs alone, and only until then."""
-        accuracy = self.accuracy[: 1 + tasks, :tasks]
-        counts = self.counts[:tasks]
-        overall = accuracy @ (counts / counts.sum())
-        return History(self.label, self.tasks[:tasks], accuracy, overall, counts)
 
 
 class Both(NamedTuple):
@@ -107,40 +74,6 @@ class Metric:
         if independent is None:
             return None
         return self.function(history, independent, weighted=weighted)
-
-
-def task_names(rows: Sequence[Row]) -> list[str]:
-    """The tasks in the order learned, as every evaluation lists them."""
-    groups = dict.fromkeys(row.group for row in rows if _counts_here(row))
-    return [group for group in groups if group != "all" and not group.startswith(DOMAIN)]
-
-
-def histories(rows: Sequence[Row], protocol: str) -> dict[str, History]:
-    """The history of every model by its label, in the order of the rows.
-
-    Rows of validation images, and of scales that were chosen by a sweep, are left out.
-
-    Args:
-      rows: of one run, finished or not.
-      protocol: agnostic or aware.
-    """
-    tasks = task_names(rows)
-    used = [row for row in rows if _counts_here(row) and row.protocol == protocol]
-    columns = {name: place for place, name in enumerate(["all", *tasks])}
-    rounds = 1 + max((row.after_task for row in used), default=0)
-    tables = {row.label: np.full((rounds, 1 + len(tasks)), np.nan) for row in used}
-    counts = np.zeros(1 + len(tasks), np.int64)
-    for row in used:
-        if row.group in columns:
-            place = columns[row.group]
-            counts[place] = row.count
-            at_zero = row.after_task == 0  # where every model starts
-            for table in tables.values() if at_zero else [tables[row.label]]:
-                table[row.after_task, place] = row.accuracy
-    return {
-        label: History(label, tuple(tasks), table[:, 1:], table[:, 0], counts[1:])
-        for label, table in tables.items()
-    }
 
 
 def measure(history: History, independent: History | None = None) -> dict[str, Both]:
@@ -298,10 +231,6 @@ def intransigence(history: History, independent: History, weighted: bool) -> flo
         return None
     lost = _when_learned(independent) - _when_learned(history)
     return _mean(lost, history.counts, weighted)
-
-
-def _counts_here(row: Row) -> bool:
-    return row.split == "test" and row.chosen is None
 
 
 def _is_finished(history: History) -> bool:

@@ -91,7 +91,7 @@ def read_tensor(
     reader: Reader,
     rule: MergeRule,
 ) -> tuple[Tree, Iterator[Tree]]:
-    """One tensor of theta_0 and, read when it is asked for, of every task vector.
+    """One tensor of theta_0 and, read lazily, of every task vector.
 
     Each is a float32 tree of one leaf: under its name for a rule that reads names, else under one
     name for all, so that what is compiled for one tensor serves every other of its shape.

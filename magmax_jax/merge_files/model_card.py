@@ -1,4 +1,4 @@
-"""What accompanies merged weights: configuration, tokenizer, and a card that tells the history."""
+"""What accompanies merged weights: configuration, tokenizer, and a card with the history."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The out-of-core pass: pieces of all models side by side, one compiled call a piece.
+"""The out-of-core pass: pieces of all models side by side, one compiled call per piece.
 
 Rules that treat every entry alike do not care where a tensor begins, so a checkpoint is one long
 stream: chunks of one size, filled across tensors, compile one call for all of them. While one chunk

@@ -1,4 +1,4 @@
-"""What the rest of the package needs of a model family, and nothing more.
+"""The protocol of a model family: all that the rest of the package needs of one.
 
 A family is one value, registered under the `model_type` that its checkpoints' `config.json` names:
 

@@ -50,16 +50,6 @@ class Registry(Generic[T]):
         self._values[name] = value
         return value
 
-    def replace(self, name: str, value: T) -> T:
-        """Puts a value in place of the registered one, and returns that.
-
-        Raises:
-          UserError: there is none.
-        """
-        before = self[name]
-        self._values[name] = value
-        return before
-
     def unregister(self, name: str) -> None:
         """Removes a value that was added with `register`; bundled ones stay."""
         if name not in self._modules:

@@ -15,7 +15,7 @@ class Axis(NamedTuple):
 
     Attributes:
       kind: share (in [0, 1], shown in per cent), root (the same, its square root spaced evenly, so
-        that small shares are told apart), number, whole, or log.
+        that small shares can be told apart), number, whole, or log.
       low: where it begins, if not at the smallest value.
     """
 

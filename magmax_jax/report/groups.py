@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from magmax_jax.config import ExperimentConfig
+from magmax_jax.config import ExperimentConfig, MethodConfig
 from magmax_jax.data.folder_name import folder_of
 from magmax_jax.errors import MAGMAX, Program
-from magmax_jax.evaluation.metrics import History
+from magmax_jax.evaluation.history import History
 from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.report.items import Column
 from magmax_jax.report.runs import Run, independent
@@ -23,7 +23,7 @@ _UNTOLD = (
     "method", "scenario", "mesh", "checkpoint", "merges", "eval_batch_size",
     "train.workers", "train.accumulate", "train.remat",
 )  # fmt: skip
-"""Fields and their groups that are told otherwise, or change no result."""
+"""Fields and groups of fields that names show in another way, or that change no result."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _method(config: ExperimentConfig) -> str:
     title = REGULARIZERS[method.regularizer].title
     if title is None:
         return name
-    rest = [method.fisher if method.fisher != "empirical" else None, method.strength]
+    rest = [method.fisher if method.fisher != MethodConfig.fisher else None, method.strength]
     told = " ".join(str(value) for value in rest if value is not None)
     return (title if name == "sequential" else f"{title}, {name}") + (f" {told}" if told else "")
 

@@ -26,7 +26,7 @@ class Figure(NamedTuple):
       caption: what is seen, and by which definition.
       records: the numbers drawn.
       draw: draws them; by default nothing, in a figure that is yet to be completed.
-      kind: what it is to who cannot see it, such as "line chart".
+      kind: alt text for screen readers, e.g. "line chart".
       size: width and height in inches; a legend of several lines adds to it.
     """
 

@@ -36,7 +36,7 @@ def lines(
 
     Args:
       colour: the field, and all of its values: the same one has the same colour in all figures.
-      dash: likewise of a second field, told by dashes and marks; None has no second.
+      dash: the same for a second field, shown by dashes and marks; None if there is none.
       mark: field of records to be ringed, where it is true.
       with_legend: whether the figure has no other.
     """

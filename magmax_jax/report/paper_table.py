@@ -1,8 +1,6 @@
 """Finished runs as the paper's table: a column for each setting, a row for each method."""
 
-import dataclasses
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +16,7 @@ from magmax_jax.config import (
     ScenarioConfig,
 )
 from magmax_jax.registry import METRICS, REGULARIZERS, SCENARIO_KINDS
+from magmax_jax.report.groups import fields
 from magmax_jax.report.published_figures import Figure, figures
 from magmax_jax.report.runs import Run, collect, independent
 from magmax_jax.runs.directory import RunDirectory
@@ -91,7 +90,7 @@ def columns(runs: Sequence[Run], metric: str, protocol: Protocol | None) -> list
     """
     found: dict[ExperimentConfig, Column] = {}
     joint = [run for run in runs if run.config.method.joint]
-    whole = protocol != "aware"  # else what it is told of the task depends on the division
+    whole = protocol != "aware"  # aware accuracy depends on how the data is divided
     for run in runs:
         if not run.config.method.joint:
             key = _setting(run.config)
@@ -151,7 +150,7 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
     else:
         name = "sequential" if method.sequential else "independent"
     rest = {
-        "Fisher": method.fisher if method.fisher != "empirical" else None,
+        "Fisher": method.fisher if method.fisher != MethodConfig.fisher else None,
         "strength": method.strength,
     }
     told = ", ".join(f"{what} {value}" for what, value in rest.items() if value is not None)
@@ -195,7 +194,7 @@ def _name(columns: list[Column]) -> None:
     for title in {column.title for column in columns}:
         alike = [column for column in columns if column.title == title]
         if len(alike) > 1:
-            flat = [dict(_fields(dataclasses.asdict(column.setting))) for column in alike]
+            flat = [dict(fields(column.setting)) for column in alike]
             names = [name for name in flat[0] if len({facts[name] for facts in flat}) > 1]
             for column, facts in zip(alike, flat, strict=True):
                 told = ", ".join(f"{name} {facts[name]}" for name in names)
@@ -215,11 +214,3 @@ def _place(scenario: ScenarioConfig) -> tuple:
 
 def _kind(config: ExperimentConfig) -> "ScenarioKind":
     return SCENARIO_KINDS[config.scenario.kind]
-
-
-def _fields(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _fields(inner, f"{where}.{name}" if where else name)
-    else:
-        yield where, json.dumps(value)

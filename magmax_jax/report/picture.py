@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from magmax_jax.evaluation.metrics import histories
+from magmax_jax.evaluation.history import histories
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.io.atomic import new_file
 from magmax_jax.report.axes import Axis, legend

@@ -56,7 +56,7 @@ def _adaptive(svg: bytes) -> bytes:
 
 
 def _short(svg: bytes) -> bytes:
-    """Without indentation, the font told once, and paths to a hundredth of a point."""
+    """Without indentation, the font given once, and paths to a hundredth of a point."""
     fonts = re.search(rb"font-family: [^;\"]*;? ?", svg)
     if fonts:
         family = b"text {" + fonts[0].strip(b"; ") + b"}\n</style>"

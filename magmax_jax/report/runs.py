@@ -11,7 +11,8 @@ import numpy as np
 
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
-from magmax_jax.evaluation.metrics import History, histories, last_accuracy, task_names
+from magmax_jax.evaluation.history import History, histories, task_names
+from magmax_jax.evaluation.metrics import last_accuracy
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.io import json_lines
 from magmax_jax.report.items import Record
@@ -34,7 +35,7 @@ class Run:
     path: Path
     config: ExperimentConfig
     name: str = ""
-    """What tells it from the others of a report."""
+    """Its name among the runs of a report."""
 
     @cached_property
     def rows(self) -> list[Row]:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from magmax_jax.evaluation.metrics import forgetting, histories, last_accuracy, task_names
+from magmax_jax.evaluation.history import histories, task_names
+from magmax_jax.evaluation.metrics import forgetting, last_accuracy
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.report.style import title_of
 

@@ -39,7 +39,7 @@ from magmax_jax.training import (
 
 
 class EvaluationSet(NamedTuple):
-    """Images that models are tried on.
+    """Images on which models are evaluated.
 
     Attributes:
       scenario: whose test images they are.
@@ -101,7 +101,7 @@ class RunParts:
         if not scenario.num_test:
             return None
         model = self.tower, self.preprocessing, self.head
-        return _trial(self.config, scenario, *model, self.layout)
+        return _evaluation_set(self.config, scenario, *model, self.layout)
 
     def epochs(self, task: int) -> int:
         """Passes over one task's training images."""
@@ -181,11 +181,11 @@ def build_run(config: ExperimentConfig, scenario: Scenario, layout: Layout) -> R
             tower, preprocessing, config.train, regularizer.penalty, trained, layout
         ),
         regularizer=regularizer,
-        test=_trial(config, scenario, tower, preprocessing, head, layout),
+        test=_evaluation_set(config, scenario, tower, preprocessing, head, layout),
     )
 
 
-def _trial(
+def _evaluation_set(
     config: ExperimentConfig,
     scenario: Scenario,
     tower: nnx.GraphDef,

@@ -41,7 +41,7 @@ class Checkpoints:
     Args:
       directory: made where there is none.
       keep: how many stay, None for all.
-      say: told when a damaged checkpoint is passed over.
+      say: reports a damaged checkpoint that is skipped.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Checkpoints:
         path = self.directory / str(number)
         aside = path.with_name(f"{number}.damaged")
         reason = _first_line(error)
-        self._say(f"{path} is damaged ({reason}): it is now {aside.name}, the one before serves")
+        self._say(f"{path} is damaged ({reason}): renamed to {aside.name}, using the one before")
         shutil.rmtree(aside, ignore_errors=True)
         os.replace(path, aside)
         self._manager.reload()

@@ -10,7 +10,8 @@ from typing import Any
 
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
-from magmax_jax.evaluation.rows import DOMAIN, Row, read_rows
+from magmax_jax.evaluation.history import task_names
+from magmax_jax.evaluation.rows import Row, read_rows
 from magmax_jax.io import json_lines
 
 CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints", "report"
@@ -102,18 +103,17 @@ class RunDirectory:
     def is_complete(self, config: ExperimentConfig, models: int) -> bool:
         """Whether a run of this configuration lives here and has all of its rows.
 
-        Nothing but what is here is read, neither data nor model: the rows of the pretrained model
-        tell how many an evaluation has, and how many tasks there are.
+        Reads neither data nor model: the rows of the pretrained model give the number of rows per
+        evaluation and of tasks.
 
         Args:
-          models: that are evaluated after each task (`merges.num_models`).
+          models: number of models evaluated after each task (`merge_specs.num_models`).
         """
         if not (self.path / CONFIG).exists() or self.differs(config):
             return False
         rows = set(self.rows())
-        first = [row.group for row in rows if row.after_task == 0]
-        groups = {group for group in first if group != "all" and not group.startswith(DOMAIN)}
-        tasks = 1 if config.method.joint else len(groups)
+        first = [row for row in rows if row.after_task == 0]
+        tasks = 1 if config.method.joint else len(task_names(first))
         return bool(first) and len(rows) == len(first) * (1 + tasks * models)
 
     def start(self, config: ExperimentConfig) -> None:
@@ -127,7 +127,7 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             # The old configuration goes first and the new one comes last: in between, nothing here
-            # counts as a run, and PARTIAL tells that it is ours.
+            # counts as a run, and PARTIAL marks it as ours.
             (self.path / PARTIAL).write_text(config.to_json())
             (self.path / CONFIG).unlink(missing_ok=True)
             for file in (ROWS, METRICS, ABOUT, SWEEP):

@@ -1,4 +1,4 @@
-"""`about.json`: what a run is, for those who have its directory and neither data nor model."""
+"""`about.json`: what a run is, for readers of its directory who have neither data nor model."""
 
 import json
 import platform
@@ -19,7 +19,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 
 def write(out: RunDirectory, parts: RunParts, command: str) -> None:
-    """Tells of the scenario, of what is learned, and, once more each time, of this start.
+    """Writes the scenario, what is learned, and an entry for each start of the run.
 
     Args:
       command: that repeats it, "" where there is none.

@@ -1,4 +1,4 @@
-"""The models that a run has kept, read from its checkpoints when they are asked for."""
+"""The models that a run has kept, read lazily from its checkpoints."""
 
 from collections.abc import Sequence
 from functools import cached_property

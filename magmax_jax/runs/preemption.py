@@ -36,13 +36,13 @@ class Stop:
 
 @contextmanager
 def stop_signals(say: Callable[[str], None] = lambda text: None) -> Iterator[Stop]:
-    """Within this context the first signal is only noted; the second one acts as it always does.
+    """Within this context the first signal is only noted; the second one acts as usual.
 
-    Outside of the main thread, where Python hears no signals, nothing is ever noted. One of several
-    processes leaves its signals to JAX, which tells all of them.
+    Python delivers signals to the main thread only; in other threads this is a no-op. With several
+    processes signals are left to JAX, which passes them on to all.
 
     Args:
-      say: told of the first signal.
+      say: reports the first signal.
     """
     stop = Stop()
     if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
@@ -59,7 +59,7 @@ def stop_signals(say: Callable[[str], None] = lambda text: None) -> Iterator[Sto
     def note(number: int, frame: object) -> None:
         stop.signal = number
         restore()
-        say("stopping after this step, which is saved (once more stops at once)")
+        say("stopping after this step, which is saved (interrupt again to stop at once)")
 
     for number in before:
         signal.signal(number, note)

@@ -1,4 +1,4 @@
-"""What a run reports while it goes on."""
+"""Progress of a run, an evaluation or a study: where it is reported."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator

@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 
 
 class Recorder:
-    """Evaluates models and adds their rows, but those that an earlier start of the run has added.
+    """Evaluates models and appends their rows, skipping rows already written before a resume.
 
     Of these it keeps what the run's checkpoint holds, should the file have lost it, and what is
     whole in the file and not of work that will be done again.

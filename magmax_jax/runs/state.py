@@ -1,4 +1,4 @@
-"""Where a run stands: all that the rest of it depends on, to and from its checkpoints."""
+"""The state of a run, on which all of its remaining steps depend, to and from checkpoints."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -60,12 +60,12 @@ def save(checkpoints: Checkpoints, parts: RunParts, standing: RunState) -> None:
 
 
 def steps_done(parts: RunParts, standing: RunState) -> int:
-    """Of the whole run."""
+    """Steps done in the whole run."""
     return sum(parts.steps(task) for task in range(1, standing.learned + 1)) + standing.step
 
 
 def restore(checkpoints: Checkpoints, parts: RunParts) -> RunState | None:
-    """Where the run stood at its last sound checkpoint, None where there is none.
+    """The state at the last sound checkpoint, None if there is none.
 
     Raises:
       UserError: there are checkpoints, and none of them can be read.

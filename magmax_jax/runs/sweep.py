@@ -23,7 +23,7 @@ from magmax_jax.runs.model_store import ModelStore
 from magmax_jax.runs.progress import NullProgress, Progress
 
 HELD_BYTES = 2 * 2**30
-"""Models that are evaluated at once take no more memory, unless it is said how many they are."""
+"""Memory limit for models evaluated together; ignored if `at_once` is set."""
 
 
 def sweep(
@@ -56,15 +56,15 @@ def sweep(
     if not learned:
         raise UserError(f"{out.path} has learned no task yet: there is nothing to sweep")
     apart = SCENARIO_KINDS[parts.config.scenario.kind].task_aware
-    trials = {"test": parts.test}
+    sets = {"test": parts.test}
     if (validation := parts.validation()) is not None:
-        trials["validation"] = validation
+        sets["validation"] = validation
     rows = [row for row in out.swept() if row.after_task == learned]
     for name, merge in merges.items():
         found = {(row.scale, row.split) for row in rows if row.model == name}
         missing = {
             split: scales
-            for split in trials
+            for split in sets
             if (scales := [scale for scale in config.values if (scale, split) not in found])
         }
         if missing:
@@ -72,10 +72,10 @@ def sweep(
             model = partial(_model, parts.theta_0, tau)
             at_once = config.at_once or models_held(tau)
         for split, scales in missing.items():
-            trial = trials[split]
-            counts = _count(at_once, model, scales, trial, progress, name)
+            images = sets[split]
+            counts = _count(at_once, model, scales, images, progress, name)
             for scale, counted in zip(scales, counts, strict=True):
-                rows += rows_of(counted, trial.scenario, learned, name, scale, split)
+                rows += rows_of(counted, images.scenario, learned, name, scale, split)
         rows = choose(rows, apart)
         out.keep_swept(rows)
     return rows
@@ -136,8 +136,9 @@ def describe(rows: Sequence[Row], apart: bool) -> Iterator[str]:
     for model, best in _best(rows, "test", apart).items():
         if model not in validated:
             yield (
-                f"{model}: best on test images at scale {best.scale:g} ({best.accuracy:.1%}, "
-                f"{measure}), which chooses nothing: hold images out with --scenario.validation"
+                f"{model}: scale {best.scale:g} is best ({best.accuracy:.1%}, {measure}), but was "
+                "picked on test images, so do not report it; run again with "
+                "--scenario.validation 0.1"
             )
             continue
         seen = validated[model]
@@ -188,35 +189,35 @@ def _count(
     at_once: int,
     model: Callable[[float], PyTree],
     scales: Sequence[float],
-    trial: EvaluationSet,
+    images: EvaluationSet,
     progress: Progress,
     name: str,
 ) -> list[Counts[np.ndarray]]:
-    """Of the models at every scale. Where all do not fit into memory, half of them are tried."""
+    """Counts of the model at every scale; halves `at_once` while memory does not suffice."""
     while True:
         at_once = min(at_once, len(scales))
         try:
-            return list(_passes(at_once, model, scales, trial, progress, name))
+            return list(_passes(at_once, model, scales, images, progress, name))
         except jax.errors.JaxRuntimeError as error:
             if at_once == 1 or "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             at_once = -(-at_once // 2)
-            progress.say(f"{name}: the memory does not hold so many models, {at_once} at once")
+            progress.say(f"{name}: out of memory, continuing with {at_once} models at once")
 
 
 def _passes(
     at_once: int,
     model: Callable[[float], PyTree],
     scales: Sequence[float],
-    trial: EvaluationSet,
+    images: EvaluationSet,
     progress: Progress,
     name: str,
 ) -> Iterator[Counts[np.ndarray]]:
-    """Goes through the images as often as it must, so many scales at a time."""
+    """One pass over the images for each group of `at_once` scales."""
     for start in range(0, len(scales), at_once):
         some = scales[start : start + at_once]
         shown = f"{name} at {', '.join(f'{scale:g}' for scale in some)}"
-        yield from trial.counts_of([model(scale) for scale in some], progress, shown)
+        yield from images.counts_of([model(scale) for scale in some], progress, shown)
 
 
 _model = jax.jit(apply_task_vector)

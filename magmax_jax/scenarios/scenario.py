@@ -34,7 +34,7 @@ class Head(NamedTuple):
 
     Attributes:
       class_names: as they are put into prompts, of ascending class ids.
-      templates: prompts, {} standing for the class name.
+      templates: prompts, with {} in place of the class name.
     """
 
     class_names: tuple[str, ...]

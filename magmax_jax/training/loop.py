@@ -50,7 +50,7 @@ def fine_tune(
         while len(pending) > left:
             step, measured = pending.popleft()
             metrics: Metrics[float] = jax.tree.map(float, jax.device_get(measured))
-            on_step(step, metrics)  # also of the step that ends it all: who watches should see it
+            on_step(step, metrics)  # also for the step that diverged, so that it is recorded
             shown = (("loss", metrics.loss), ("gradient's norm", metrics.gradient_norm))
             for name, value in shown:
                 if not math.isfinite(value):

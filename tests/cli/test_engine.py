@@ -97,7 +97,7 @@ def test_half_an_address_is_refused(flags, message):
     ("error", "message"),
     [
         (ValueError("coordinator_address should be defined."), "finds no cluster .*defined"),
-        (RuntimeError("timed out"), "does not meet the others .timed out"),
+        (RuntimeError("timed out"), "cannot reach the other processes .timed out"),
     ],
 )
 def test_a_cluster_that_is_not_there_is_one_sentence(monkeypatch, told, error, message):

@@ -59,8 +59,8 @@ def test_mistakes_are_one_sentence(done, tmp_path, capsys):
         ((done.path, "--scenario.num-tasks", 11), "num_tasks=11 is more than that"),
         ((done.path, "--out", tmp_path / "full"), "exists already"),
         ((done.path, done.path, "--sweep.rules", "average"), "needs one RUN"),
-        ((done.path, "--sweep.rules", "average", "--seed", 1), "leave --scenario away"),
-        ((done.path, "--sweep.rules", "average", "--per-class"), "--per-class away"),
+        ((done.path, "--sweep.rules", "average", "--seed", 1), "leave out --scenario"),
+        ((done.path, "--sweep.rules", "average", "--per-class"), "--out and --per-class"),
         ((done.path, "--image-size", 24), "was trained at its own size"),
         ((done.path, tmp_path / "typo"), "there is no such directory"),
     ):

@@ -120,8 +120,8 @@ def test_fields_change_the_cells_that_are_chosen_and_none_is_run_twice(small, ca
     [
         (["smoky"], "'smoky' is no grid: choose from class-incremental, "),
         (["all", "--only", "imagenet_x"], "matches no cell: there are cars-10/ewc"),
-        (["all", "--seeds", "1;2"], "numbers with commas"),
-        (["all", "--seeds", "-1"], "not negative"),
+        (["all", "--seeds", "1;2"], "write numbers separated by commas"),
+        (["all", "--seeds", "-1"], "must not be negative"),
         (["all", "--seed", "3"], "a grid takes --seeds"),
         (["all", "--assets", "there"], "--assets is for smoke"),
         (["smoke", "--assets", "there"], "--assets there lacks models/clip-vit-tiny"),

@@ -13,7 +13,7 @@ import pytest
 from magmax_jax.config import ExperimentConfig, ModelConfig
 from magmax_jax.evaluation.rows import num_rows_of_one, rows_of
 from magmax_jax.merging import fold, merged
-from magmax_jax.runs import build as assembly
+from magmax_jax.runs import build
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.merge_specs import Merge, parse_merges
 from magmax_jax.scenarios import Head, Scenario, build_scenario
@@ -26,7 +26,7 @@ CELLS = all_cells()
 TRAINED = {(cell.config.scenario.kind, cell.method): name for name, cell in CELLS.items()}
 
 LAYOUT = one_device()
-make_trainer, build_regularizer = cache(assembly.make_trainer), cache(assembly.build_regularizer)
+make_trainer, build_regularizer = cache(build.make_trainer), cache(build.build_regularizer)
 """Cells whose programs are the same share them, as the tasks of one run do."""
 
 
@@ -45,8 +45,8 @@ def shrunk(config: ExperimentConfig, model: str) -> ExperimentConfig:
 def small_and_shared(monkeypatch):
     """Data is generated, and programs that cells have in common are traced once."""
     monkeypatch.setattr(building, "load_source", source)
-    monkeypatch.setattr(assembly, "make_trainer", make_trainer)
-    monkeypatch.setattr(assembly, "build_regularizer", build_regularizer)
+    monkeypatch.setattr(build, "make_trainer", make_trainer)
+    monkeypatch.setattr(build, "build_regularizer", build_regularizer)
 
 
 def scenario_of(config: ExperimentConfig) -> Scenario:
@@ -62,7 +62,7 @@ def built(name: str, model) -> tuple[Scenario, RunParts]:
     """A cell's scenario and the parts of its run."""
     config = shrunk(CELLS[name].config, str(model))
     scenario = scenario_of(config)
-    return scenario, assembly.build_run(config, scenario, LAYOUT)
+    return scenario, build.build_run(config, scenario, LAYOUT)
 
 
 def check_merges(name: str, config: ExperimentConfig) -> dict[str, Merge]:

@@ -42,7 +42,8 @@ def test_its_run_is_planned_with_its_sizes_or_after_a_look_at_it(squares):
     config = ScenarioConfig(dataset="squares", num_tasks=2)
     assert data_size(config, seed=0) == DataSize((TaskSize(6, 10), TaskSize(6, 10)), 4, 4, "")
     large = DataSet(name="squares", read=read_squares, classes=4, train_size=400_000, test_size=8)
-    DATA_SETS.replace("squares", large)
+    DATA_SETS.unregister("squares")
+    DATA_SETS.register("squares", large)
     planned = data_size(config, seed=0)
     assert [task.images for task in planned.tasks] == [200_000, 200_000] and planned.test == 8
     assert planned.inexact == "too many images to look through"
@@ -58,7 +59,8 @@ def test_published_facts_are_used(squares):
         class_order=(3, 2, 1, 0),
         epochs=2,
     )
-    DATA_SETS.replace("squares", row)
+    DATA_SETS.unregister("squares")
+    DATA_SETS.register("squares", row)
     assert templates("squares") == ("a {} square",)
     names = load_source("squares", "test").class_names
     assert prompt_names("squares", names) == ("red", "green", "blue", "grey")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from magmax_jax.evaluation import metrics
-from magmax_jax.evaluation.metrics import Both, History, measure
+from magmax_jax.evaluation.history import History, histories, task_names
+from magmax_jax.evaluation.metrics import Both, measure
 from magmax_jax.evaluation.rows import Row
 
 TASKS = ("one", "two", "three")
@@ -41,11 +42,11 @@ def run(learned=LEARNED) -> list[Row]:
 
 
 def history(learned=LEARNED, label="finetuned") -> History:
-    return metrics.histories(run(learned), "agnostic")[label]
+    return histories(run(learned), "agnostic")[label]
 
 
 def test_histories_have_a_row_for_each_number_of_tasks_and_start_zero_shot():
-    found = metrics.histories(run(), "agnostic")
+    found = histories(run(), "agnostic")
     assert list(found) == ["zero_shot", "finetuned", "max_magnitude@0.5"]
     finetuned, merged = found["finetuned"], found["max_magnitude@0.5"]
     assert finetuned.tasks == TASKS and finetuned.counts.tolist() == list(COUNTS)
@@ -54,7 +55,7 @@ def test_histories_have_a_row_for_each_number_of_tasks_and_start_zero_shot():
     np.testing.assert_array_equal(merged.accuracy[1:], np.asarray(LEARNED) / 2)
     np.testing.assert_allclose(finetuned.overall, finetuned.accuracy @ COUNTS / 60)
     assert np.isnan(found["zero_shot"].accuracy[1:]).all()
-    aware = metrics.histories(run(), "aware")
+    aware = histories(run(), "aware")
     assert (
         list(aware) == ["zero_shot", "finetuned"] and (aware["finetuned"].accuracy[1:] == 1).all()
     )
@@ -70,8 +71,8 @@ def test_neither_domains_nor_validation_images_nor_chosen_scales_are_in_a_histor
     ):
         others.append(replace(first, accuracy=0.99, count=999, **changes))
     rows = [*others, *run(), *others]
-    assert metrics.task_names(rows) == list(TASKS)
-    again = metrics.histories(rows, "agnostic")["finetuned"]
+    assert task_names(rows) == list(TASKS)
+    again = histories(rows, "agnostic")["finetuned"]
     np.testing.assert_array_equal(again.accuracy, history().accuracy)
     assert again.counts.tolist() == list(COUNTS)
 
@@ -149,7 +150,7 @@ def test_one_task_has_nothing_to_forget_but_an_accuracy():
 
 def test_a_gap_makes_a_measure_undefined():
     rows = [row for row in run() if (row.after_task, row.group) != (1, "one")]
-    found = measure(metrics.histories(rows, "agnostic")["finetuned"])
+    found = measure(histories(rows, "agnostic")["finetuned"])
     assert found["forgetting"] == found["incremental_accuracy"] == (None, None)
     assert found["last_accuracy"] == pytest.approx(WORKED["last_accuracy"])
 
@@ -161,7 +162,7 @@ def test_intransigence_needs_a_run_of_the_same_tasks():
 
 
 def test_nothing_measured_gives_no_history():
-    assert metrics.histories([], "agnostic") == {} and metrics.task_names([]) == []
+    assert histories([], "agnostic") == {} and task_names([]) == []
 
 
 @st.composite

@@ -168,7 +168,7 @@ def test_test_images_choose_nothing():
 
     tested = [row(0.5, 0.1, "test"), row(1.0, 0.9, "test")]
     assert all(r.chosen is None for r in choose(tested, apart=False))
-    assert "chooses nothing" in next(describe(tested, apart=False))
+    assert "picked on test images, so do not report it" in next(describe(tested, apart=False))
     validated = [row(0.5, 0.4, "validation"), row(1.0, 0.4, "validation")]
     marked = choose(tested + validated, apart=False)
     assert [r.scale for r in marked if r.chosen] == [0.5]  # the smaller of two that are as good

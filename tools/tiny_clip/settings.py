@@ -14,18 +14,18 @@ class Pretrain:
     output: Path = Path(TINY_CLIP)
     """Directory to write, in Hugging Face's format; it appears whole or not at all."""
     overwrite: bool = False
-    """Replace a model that lies in the directory already."""
+    """Replace a model that is already in the directory."""
     steps: int = 2000
     batch_size: int = 128
     learning_rate: float = 1e-3
-    """Peak of AdamW's; 5 % warm-up, then cosine to zero."""
+    """Peak learning rate of AdamW; 5 % warm-up, then cosine to zero."""
     weight_decay: float = 0.05
     image_size: int = 32
     patch_size: int = 8
     width: int = 128
-    """Of both towers and of the space that they share."""
+    """Width of both towers and of the space that they share."""
     layers: int = 4
-    """Of the image tower; the text tower has half of them."""
+    """Layers of the image tower; the text tower has half as many."""
     context: int = 32
     """Longest text, in tokens."""
     seed: int = 0

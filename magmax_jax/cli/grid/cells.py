@@ -179,10 +179,10 @@ def relayed() -> Iterator[Relay]:
 
 @contextmanager
 def handled(note: Callable[[int, object], None]) -> Iterator[None]:
-    """Within this context `note` is told of SIGINT and SIGTERM, but of those that are ignored.
+    """Within this context `note` handles SIGINT and SIGTERM, except signals that are ignored.
 
-    A shell's background job ignores Ctrl-C, which then is meant for another; so do our local jobs,
-    which hear of it from the grid that started them.
+    A shell's background job ignores Ctrl-C, which is then meant for another. So do our local jobs,
+    to which the grid that started them passes it on.
     """
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}

@@ -29,23 +29,23 @@ Every field of an experiment ({run} class --help) can be changed in all cells:
 
 @dataclass(frozen=True)
 class Options:
-    """Which cells of the grid, and what to do with them. Fields of an experiment
-    (`magmax run class --help`) given besides change it in every cell."""
+    """Which cells of the grid to run, and how. Other flags are fields of an experiment (see the
+    help of `run class`) and change every cell."""
 
     seeds: str | None = None
-    """Each cell is run for each of these: 1,2,3. The published one is 5."""
+    """Run each cell once per seed: 1,2,3. The published seed is 5."""
     only: str | None = None
     """Cells whose name (setting/method/seed-N, as --dry-run shows it) holds this text or matches
     this pattern: 'cifar100-*/ewc/*'."""
     preset: Literal["paper"] | None = None
     """paper: as in the published code, also where that is not what the paper says."""
     dry_run: bool = False
-    """Show what would run and what is done, in how many steps and bytes, and run nothing."""
+    """Show finished cells and those that would run, with steps and bytes; run nothing."""
     out: Path | None = None
-    """Where the cells' directories are; runs/smoke for smoke, runs/paper for the others."""
+    """Directory of the cells; default: runs/smoke for smoke, runs/paper for the others."""
     assets: Path | None = None
-    """Of smoke: a folder with a small CLIP, CIFAR-100 and PACS; the one beside the repository,
-    where there is one, else the small CLIP and the digits that come along."""
+    """For smoke: a folder with a small CLIP, CIFAR-100 and PACS. Default: shared/ beside the
+    repository if it exists, else the bundled CLIP and digits."""
     launch: Annotated[Launcher, tyro.conf.arg(name="")] = field(default_factory=Launcher)
 
 
@@ -136,9 +136,9 @@ def _seeds(grid: Grid, text: str | None) -> tuple[int, ...]:
     try:
         seeds = tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"--seeds {text}: numbers with commas between them, as in 1,2,3") from None
+        raise UserError(f"--seeds {text}: write numbers separated by commas, e.g. 1,2,3") from None
     if min(seeds) < 0:
-        raise UserError(f"--seeds {text}: a seed is not negative")
+        raise UserError(f"--seeds {text}: seeds must not be negative")
     return tuple(dict.fromkeys(seeds))
 
 

@@ -16,7 +16,7 @@ from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs.estimate import DataSize, Estimate, data_size, estimate
 
 SUSTAINED = 1e14
-"""Operations a second at which hours are told: what an A100 sustains on a ViT, or so."""
+"""Operations per second assumed for hours: about what an A100 sustains on a ViT."""
 Number = TypeVar("Number", int, float)
 
 

@@ -64,15 +64,16 @@ def train_batches(
 
     The same seed gives the same batches, whatever `workers` and `threads`, and whether images are
     cached. Iterators are Grain's: `get_state` and `set_state` resume one in the middle. Images of
-    one size pass untouched unless they are very large (`fitting.untouched`); others are shrunk to
-    somewhat above `size` and laid on a common canvas (`fitting.shrink`), for the device to crop.
+    one size pass untouched unless they are very large (`host_resize.untouched`); others are shrunk
+    to somewhat above `size` and laid on a common canvas (`host_resize.shrink`), for the device to
+    crop.
 
     Args:
       indices: int (n,), positions in the source.
       seed: in [0, 2^32).
       size: the side in pixels to which the device will resize.
-      workers: processes that read images; 0 reads in threads of this one, as does whatever it is a
-        source that is in memory or stays there (`caching.cached`).
+      workers: processes that read images; 0 reads in threads of this one. A source that is in
+        memory or stays there (`memory_cache.cached`) is always read in threads.
       rows: int (r,), which rows of each batch to read, where other hosts read the others; all by
         default.
       threads: that read images, in this process or in each worker.

@@ -24,7 +24,7 @@ class Preprocessing:
     """uint8 images -> what the image tower takes; hashable, so it may be a static argument of jit.
 
     Shapes: b images of a canvas (H, W), of which `boxes` int32 (b, 4) = [top, left, height, width]
-    tells the valid region; pixels outside never count. Results are float32 (b, size, size, 3),
+    is the valid region; pixels outside never count. Results are float32 (b, size, size, 3),
     (pixel / 255 - mean) / std. Either method costs 6 b size H (W + size) floating-point operations.
     """
 
@@ -45,11 +45,11 @@ class Preprocessing:
         factor = config.get("rescale_factor", 1 / 255)
         if not config.get("do_rescale", True) or abs(factor * 255 - 1) > 1e-6:
             raise UserError(
-                f"{where}: do_rescale or rescale_factor ask for another factor than 1/255"
+                f"{where}: do_rescale or rescale_factor ask for a factor other than 1/255"
             )
         if config.get("resample", 3) != 3:
             raise UserError(
-                f"{where}: resample is {config['resample']}; bicubic (3) is what we have"
+                f"{where}: resample is {config['resample']}; only bicubic (3) is supported"
             )
         if size is None:
             size = _side(config.get("crop_size")) or _side(config.get("size"))

@@ -1,4 +1,4 @@
-"""What shows how a preparation goes on."""
+"""Reporting the progress of a preparation."""
 
 import contextlib
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 
 class Display(Protocol):
-    """Shows how the preparation goes on."""
+    """Where a preparation reports its progress."""
 
     def say(self, text: str) -> None:
         """Shows a line."""

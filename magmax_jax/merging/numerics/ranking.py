@@ -32,7 +32,7 @@ def _order(bits: jax.Array) -> jax.Array:
 
     Sorting one array of integers is what every backend does best. So the numbers are sorted by
     their low bits and then by their high bits, each time with the place in the word's other bits:
-    it keeps the order of equals, and tells where each came from.
+    it keeps the order of equals, and records where each came from.
     """
     width = max(bits.shape[-1] - 1, 1).bit_length()
 

@@ -33,7 +33,7 @@ def _table(group: Group, protocol: str) -> Table:
     return Table(
         f"measures-{protocol}",
         f"Measures among {among} ({protocol})",
-        _definitions() if protocol == "agnostic" else "As above, told the task.",
+        _definitions() if protocol == "agnostic" else "As above, with the task known.",
         records,
         columns,
     )

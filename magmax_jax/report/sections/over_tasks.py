@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable
 
-from magmax_jax.evaluation.metrics import History, average_accuracy, forgetting, forgetting_by_task
+from magmax_jax.evaluation.history import History
+from magmax_jax.evaluation.metrics import average_accuracy, forgetting, forgetting_by_task
 from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.bars import bars, bars_height

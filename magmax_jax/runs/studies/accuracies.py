@@ -25,17 +25,17 @@ RULE = "max_magnitude"
 def pruning(subject: Subject) -> Iterator[Record]:
     """Accuracy when a share of every task vector is kept: its largest, smallest or random entries.
 
-    Each theta_0 + kept tau_t is tried on its own task's test images, the merge of all of them on
-    all test images.
+    Each theta_0 + kept tau_t is evaluated on its own task's test images, the merge of all of them
+    on all test images.
     """
     subject.check_tasks()
     parts = subject.parts
     rule = rules.named(RULE)
     for number, name in enumerate(subject.names, start=1):
-        tau, trial = subject.tau(number), parts.test_of(number) if _apart(subject) else parts.test
+        tau, images = subject.tau(number), parts.test_of(number) if _apart(subject) else parts.test
         for share, choice, record in _kept():
             pruned = apply_task_vector(parts.theta_0, keep(tau, share, choice, number))
-            counts = subject.count(trial, pruned, f"{name}, {choice} {share:.0%}")
+            counts = subject.count(images, pruned, f"{name}, {choice} {share:.0%}")
             yield from _accuracies({"of": name, "scale": 1.0, **record}, counts, number)
     for share, choice, record in _kept():
         state = rule.init(parts.theta_0)
@@ -95,10 +95,10 @@ def transfer(subject: Subject) -> Iterator[Record]:
     yield from _to_come(subject)
     for name, scenario in subject.others.items():
         config = replace(subject.parts.config, merges=())
-        trial = build_run(config, scenario, subject.parts.layout).test
+        images = build_run(config, scenario, subject.parts.layout).test
 
-        def accuracies(params: Params, shown: str, trial: EvaluationSet = trial) -> list[float]:
-            counts = subject.count(trial, params, shown)
+        def accuracies(params: Params, shown: str, images: EvaluationSet = images) -> list[float]:
+            counts = subject.count(images, params, shown)
             return [_share(counts, protocol) for protocol in ("agnostic", "aware")]
 
         zero_shot = accuracies(subject.parts.theta_0, f"zero_shot on {name}")

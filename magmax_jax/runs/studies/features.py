@@ -17,7 +17,7 @@ def alignment(subject: Subject) -> Iterator[Record]:
     Of all of them, and of each task's, in one pass; features are of length one, as the head sees
     them.
     """
-    parts, trial = subject.parts, subject.parts.test
+    parts, images = subject.parts, subject.parts.test
     names = [] if parts.config.method.joint else [task.name for task in parts.tasks]
     task_of = parts.layout.replicate(parts.scenario.task_of)
     width = parts.head.shape[0]
@@ -40,7 +40,7 @@ def alignment(subject: Subject) -> Iterator[Record]:
         models = parts.theta_0, parts.layout.params(params)
         states = {group: cka.init(width, width) for group in ("all", *names)}
         shown = subject.progress.evaluating(
-            f"features of {model}", trial.batches, trial.num_batches
+            f"features of {model}", images.batches, images.num_batches
         )
         for batch in map(parts.layout.batch, shown):
             states = step(states, models, batch, task_of)

@@ -106,7 +106,7 @@ def study(
 
 
 def _other(name: str, data_dir: str | None, config: ExperimentConfig) -> Scenario:
-    """A data set as one task, on which models are tried."""
+    """A data set as one task, on which models are evaluated."""
     own = config.scenario
     is_own = own.data_dir == folder_of(own.dataset, own.data_dir)  # the folder of images itself
     beside = None if is_own else own.data_dir

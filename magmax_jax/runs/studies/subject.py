@@ -87,9 +87,9 @@ class Subject:
             for scale in merge.scales:
                 yield name, scale, merged(merge.rule, state, self.parts.theta_0, scale)
 
-    def count(self, trial: EvaluationSet, params: Params, shown: str) -> Counts[np.ndarray]:
+    def count(self, images: EvaluationSet, params: Params, shown: str) -> Counts[np.ndarray]:
         """What a model makes of images."""
-        (counts,) = trial.counts_of([params], self.progress, shown)
+        (counts,) = images.counts_of([params], self.progress, shown)
         return counts
 
     def leave_out(self, tau: Params) -> Params:

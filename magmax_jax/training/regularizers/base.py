@@ -1,4 +1,4 @@
-"""What a regularizer is, and what the rest of the house must know of one."""
+"""What a regularizer is, and the facts of one that others consult."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -33,7 +33,7 @@ def assets_or_none(given: Path | None) -> Path | None:
     if given:
         raise UserError(
             f"--assets {given} lacks {', '.join(missing)}: name a folder that holds them, or leave "
-            "--assets out for what comes along"
+            "--assets out to use the bundled ones"
         )
     return None
 
@@ -41,8 +41,8 @@ def assets_or_none(given: Path | None) -> Path | None:
 def smoke(assets: Path | None = None) -> list[Cell]:
     """CIFAR-100 in 5 tasks and PACS in its 4 domains, 3 and 8 images of each class (and domain).
 
-    Without an assets folder it is scikit-learn's digits in 5 tasks and in 3 styles, with the small
-    CLIP that comes along; nothing is downloaded either way.
+    Without an assets folder it is scikit-learn's digits in 5 tasks and in 3 styles, with the
+    bundled small CLIP; nothing is downloaded either way.
     Expected: no figure is published for it; MagMax and the averages end above zero-shot.
     Cost a seed: 10 trainings of about a minute each on two cores.
     """

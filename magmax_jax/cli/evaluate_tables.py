@@ -1,0 +1,67 @@
+"""What `magmax evaluate` shows: accuracies as tables, a column for each source."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from magmax_jax.evaluation.rows import Row
+
+if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
+    import numpy as np
+    from rich.table import Table
+
+    from magmax_jax.evaluation.evaluator import Counts
+    from magmax_jax.scenarios import Scenario
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of one source."""
+
+    source: str
+    rows: list[Row]
+    counts: "Counts[np.ndarray]"
+
+
+def tables(found: Sequence[Found], scenario: "Scenario", per_class: bool) -> Iterator["Table"]:
+    """What was found, a column each source: in all, by task and domain, by class."""
+    from rich.table import Table
+
+    def start(title: str, first: str) -> Table:
+        table = Table(title=title, title_justify="left", caption_justify="left")
+        table.add_column(first)
+        for one in found:
+            table.add_column(one.source, justify="right", overflow="fold")
+        return table
+
+    def row(protocol: str, group: str) -> list[Row]:
+        return [
+            next(r for r in one.rows if (r.protocol, r.group) == (protocol, group)) for one in found
+        ]
+
+    groups = list(dict.fromkeys(r.group for r in found[0].rows if r.group != "all"))
+    tasks = [task.name for task in scenario.tasks]
+    overall = start(f"{scenario.name}, {scenario.num_test:,} test images", "accuracy")
+    for protocol, among in (("agnostic", "all classes"), ("aware", "the task's own classes")):
+        every = row(protocol, "all")
+        overall.add_row(f"among {among}", *(f"{r.accuracy:.1%}" for r in every))
+        overall.add_row("  label among the top 5", *(f"{r.top5:.1%}" for r in every))
+        means = zip(*([r.accuracy for r in row(protocol, task)] for task in tasks), strict=True)
+        overall.add_row("  mean of the tasks", *(f"{sum(m) / len(m):.1%}" for m in means))
+    yield overall
+    parts = start("among all classes / the task's own", "task or domain")
+    for group in groups:
+        both = zip(row("agnostic", group), row("aware", group), strict=True)
+        parts.add_row(group, *(f"{a.accuracy:.1%} / {b.accuracy:.1%}" for a, b in both))
+    yield parts
+    if per_class:
+        yield _by_class(start("among all classes", "class"), found, scenario)
+
+
+def _by_class(table: "Table", found: Sequence[Found], scenario: "Scenario") -> "Table":
+    names = [name for head in scenario.heads for name in head.class_names]
+    for number, name in enumerate(names):
+        right = (one.counts.agnostic[..., number].sum() for one in found)
+        images = found[0].counts.total[..., number].sum()
+        table.add_row(name, *(f"{hits / images:.1%}" if images else "" for hits in right))
+    return table

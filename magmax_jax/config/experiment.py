@@ -1,0 +1,63 @@
+"""The whole experiment as one value, written to and read from JSON."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from magmax_jax.config.checks import require
+from magmax_jax.config.from_json import from_json
+from magmax_jax.config.merging import MergingConfig
+from magmax_jax.config.model import ModelConfig
+from magmax_jax.config.registered import listing
+from magmax_jax.config.running import CheckpointConfig, MeshConfig
+from magmax_jax.config.scenario import ScenarioConfig
+from magmax_jax.config.training import MethodConfig, TrainConfig
+from magmax_jax.errors import UserError
+from magmax_jax.registry import RULES
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """One run: a model, a scenario, a method, and the merges made after every task."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    merges: Annotated[tuple[str, ...], listing(RULES)] = ("max_magnitude", "average", "random_mix")
+    """Merges to make after every task: RULE or RULE@SCALE. Scales of one rule share its state."""
+    merging: MergingConfig = field(default_factory=MergingConfig)
+    eval_batch_size: int = 256
+    seed: int = 5
+
+    def __post_init__(self) -> None:
+        size = self.eval_batch_size
+        require(size > 0, f"eval_batch_size is {size}: it must be positive")
+        require(self.seed >= 0, f"seed is {self.seed}: it must not be negative")
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_file(cls, path: Path | str) -> "ExperimentConfig":
+        """Reads what `to_json` wrote; fields missing from the file keep their defaults.
+
+        Raises:
+          UserError: the file is missing, not JSON, or not a configuration.
+        """
+        path = Path(path)
+        try:
+            value = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise UserError(f"{path}: there is no such configuration file") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: not a readable JSON configuration ({error})") from None
+        try:
+            return from_json(cls, value, str(path))
+        except UserError as error:
+            text = str(error)
+            raise UserError(text if text.startswith(f"{path}:") else f"{path}: {text}") from None

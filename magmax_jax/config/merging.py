@@ -1,0 +1,65 @@
+"""How task vectors are merged, and which scales a sweep tries."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from magmax_jax.config.checks import require
+from magmax_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class MergingConfig:
+    """Choices of the published merges that differ from their definitions."""
+
+    ties_entries: Literal["tower", "clip"] = "tower"
+    """Entries of which ties keeps the largest 20 %. tower: the image tower's; clip: all of CLIP's,
+    as in the published code, which keeps about 35 % of the image tower's."""
+    average_divisor: Literal["tasks", "two"] = "tasks"
+    """Divisor of average. tasks: the number of task vectors; two: always 2, as in the published
+    code for domain-incremental learning."""
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Merges to evaluate at many scales after the last task; the run itself does not change."""
+
+    rules: tuple[str, ...] = ()
+    """Rules among the run's merges, or any rule if the run keeps every task's model
+    (--checkpoint.keep-tasks); not set: no sweep."""
+    scales: str = "0.1:1.5:0.1"
+    """FIRST:LAST:STEP, both ends included, or numbers separated by commas."""
+    at_once: int | None = None
+    """Scales evaluated in one pass over the images; not set: as many as fit in 2 GiB of parameters,
+    6 for CLIP ViT-B/16."""
+
+    def __post_init__(self) -> None:
+        at_once = self.at_once
+        require(at_once is None or at_once > 0, f"sweep.at_once is {at_once}: it must be positive")
+        _ = self.values
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The scales.
+
+        >>> SweepConfig(scales="0.1:0.4:0.1").values
+        (0.1, 0.2, 0.3, 0.4)
+
+        Raises:
+          UserError: `scales` has neither form.
+        """
+        try:
+            if ":" not in self.scales:
+                found = tuple(dict.fromkeys(map(float, self.scales.split(","))))
+            else:
+                first, last, step = map(float, self.scales.split(":"))
+                count = math.floor((last - first) / step + 1e-9) + 1
+                found = tuple(round(first + i * step, 9) for i in range(count))
+            if found and all(map(math.isfinite, found)):
+                return found
+        except (ValueError, ZeroDivisionError, OverflowError):
+            pass
+        raise UserError(
+            f"sweep.scales is {self.scales!r}: write FIRST:LAST:STEP, e.g. 0.1:1.5:0.1, or "
+            "numbers separated by commas, e.g. 0.3,0.5,1"
+        )

@@ -1,0 +1,38 @@
+"""Where a run computes, and what it keeps on disk."""
+
+from dataclasses import dataclass
+
+from magmax_jax.config.checks import require
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """How work is divided among the devices of all processes."""
+
+    data: int = -1
+    """Number of full copies of the model (data parallelism); -1 uses all devices. Each batch is
+    split over all devices in use."""
+    fsdp: int = 1
+    """Devices over which each copy's parameters and optimiser state are sharded, for models too
+    large for one."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.data > 0 or self.data == -1,
+            f"mesh.data is {self.data}: it must be positive, or -1 for all devices",
+        )
+        require(self.fsdp > 0, f"mesh.fsdp is {self.fsdp}: it must be positive")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What a run keeps on disk, to resume after an interruption and for later analysis."""
+
+    every: int | None = None
+    """Also save every N steps; not set: save after each task only."""
+    keep_tasks: bool = False
+    """Keep every theta_t (in tasks/), not only the last; studies need them."""
+
+    def __post_init__(self) -> None:
+        every = self.every
+        require(every is None or every > 0, f"checkpoint.every is {every}: it must be positive")

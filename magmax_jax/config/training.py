@@ -1,0 +1,94 @@
+"""Fine-tuning on one task, and how it depends on the tasks before."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from magmax_jax.config.checks import require
+from magmax_jax.config.registered import one_of
+from magmax_jax.registry import REGULARIZERS
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """How training on a task depends on the tasks before it."""
+
+    sequential: bool = True
+    """Start task t from theta_(t-1), as MagMax does; otherwise start every task from theta_0."""
+    regularizer: Annotated[str, one_of(REGULARIZERS)] = "none"
+    """Penalty against forgetting. ewc: elastic weight consolidation; lwf: learning without
+    forgetting; l2_sp: distance to theta_0."""
+    strength: float | None = None
+    """Weight of the penalty; not set: the published one (ewc 1e6, lwf 0.3; l2_sp has none)."""
+    fisher: Literal["empirical", "batch", "accumulated"] = "empirical"
+    """Gradients that ewc squares. empirical: of single examples; batch: of batch means;
+    accumulated: running sums, as in the published code."""
+    joint: bool = False
+    """Train on all tasks at once: the upper bound. Nothing is merged."""
+
+    def __post_init__(self) -> None:
+        # What a regularizer asks of the other fields it says itself: see `training.check_method`.
+        REGULARIZERS.check(self.regularizer)
+        strength = self.strength
+        require(
+            strength is None or 0 <= strength < float("inf"),
+            f"method.strength is {strength}: it must be finite and not negative",
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Fine-tuning of the image tower on one task (defaults: the paper's recipe)."""
+
+    epochs: int | None = None
+    """Passes over a task's images; not set: the data set's published number, else 10."""
+    batch_size: int = 128
+    learning_rate: float = 1e-5
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.1
+    """Decoupled weight decay, on every trained tensor."""
+    clip_norm: float = 1.0
+    """Global norm at which gradients are clipped."""
+    warmup_steps: int = 500
+    """Steps of linear warm-up, whatever the task's length, as published; a task with fewer steps
+    never reaches the peak."""
+    warmup_fraction: float | None = None
+    """Warm up over this fraction of the task's steps; replaces warmup_steps."""
+    label_smoothing: float = 0.0
+    crop_scale: tuple[float, float] = (0.9, 1.0)
+    """Area of the random resized crop, as a fraction of the image; 1 1 disables cropping."""
+    workers: int = 0
+    """Processes that decode images; 0 decodes in threads. Ignored for small data sets (images of
+    one size, at most 1 GiB), which are decoded once and kept in memory."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of parameters to freeze, by Hugging Face's names:
+    'vision_model.encoder.layers.[0-5].*' freezes the first six layers."""
+    accumulate: int = 1
+    """Split each batch into this many parts, computed one after another: the same steps in less
+    memory."""
+    remat: bool = False
+    """Rematerialise: recompute each block in the backward pass instead of keeping its activations.
+    A third more computation, a fraction of the memory."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"train.{name} is {value}: it must be positive")
+        for name in ("learning_rate", "weight_decay", "clip_norm", "warmup_steps", "workers"):
+            value = getattr(self, name)
+            require(value >= 0, f"train.{name} is {value}: it must not be negative")
+        fraction = self.warmup_fraction
+        require(
+            fraction is None or 0 <= fraction <= 1,
+            f"train.warmup_fraction is {fraction}: it lies in [0, 1]",
+        )
+        require(
+            self.batch_size % self.accumulate == 0,
+            f"train.accumulate is {self.accumulate}: it must divide train.batch_size, which is "
+            f"{self.batch_size}",
+        )
+        smoothing = self.label_smoothing
+        require(0 <= smoothing < 1, f"train.label_smoothing is {smoothing}: it lies in [0, 1)")
+        low, high = self.crop_scale
+        require(
+            0 < low <= high <= 1, f"train.crop_scale is {low} {high}: it needs 0 < low <= high <= 1"
+        )
