@@ -1,6 +1,7 @@
 """What all tests share: how their programs are compiled, and a tiny CLIP on disk."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -30,6 +31,13 @@ if not OPTIMIZED:
     # Newer versions do not know the flag, and XLA aborts on flags that it does not know.
     if metadata.version("jaxlib").startswith("0.10.") and QUICK not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {QUICK}".strip()
+
+
+def pytest_collection_finish() -> None:
+    """Tracing makes many objects: Python would look through all imported ones again and again."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
 
 REAL = Path(__file__).parents[2] / "shared" / "models" / "clip-vit-tiny-patch16-224"
 
