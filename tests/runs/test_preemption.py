@@ -50,7 +50,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(arguments, undisturbed):
             break
     said += child.stdout.read().splitlines()
     assert child.wait() == 128 + signal.SIGTERM, said
-    assert said[-1].startswith("resume with: python -m experiments.run --config "), said
+    assert said[-1].startswith("resume with: magmax run --config "), said
 
     checkpoints = stopped.out / "checkpoints"
     newest = checkpoints / str(stopped.newest())
