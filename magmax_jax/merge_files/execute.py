@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from magmax_jax.io.atomic import check_free, new_directory, refusing
+from magmax_jax.io.atomic import check_free, new_directory, new_file, refusing
 from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
 from magmax_jax.merge_files import model_card
@@ -59,7 +58,7 @@ def execute(
         digests = _digests(plan, pool)
         if plan.state and digests:
             _check_digests(plan, digests)
-        next_state = _next_state(plan, aside)
+        next_state = aside.enter_context(_next_state(plan))
         with new_directory(output) as partial:
             with DirectoryWriter(partial, tensors, plan.job.shard_bytes) as writer:
                 norms = merge_tensors(surveyed(plan), writer, next_state, advance)
@@ -67,10 +66,8 @@ def execute(
             model_card.copy_companions(plan.pretrained, partial, plan.job.out_dtype)
             text = model_card.model_card(history, plan.scale, plan.kept)
             (partial / "README.md").write_text(text)
-        if next_state and plan.job.state:
-            with refusing(plan.job.state):
-                next_state.close(history.to_metadata())
-                os.replace(next_state.path, plan.job.state)
+        if next_state:
+            next_state.close(history.to_metadata())
     return history
 
 
@@ -98,19 +95,23 @@ def merge_tensors(
     return np.sqrt(squares)
 
 
-def _next_state(plan: Plan, aside: contextlib.ExitStack) -> FileWriter | None:
-    """The next state's file under a temporary name, removed unless it is renamed."""
+@contextlib.contextmanager
+def _next_state(plan: Plan) -> Iterator[FileWriter | None]:
+    """The next state's file, to be closed: it then takes the state's place if all goes well."""
     path = plan.job.state
     if not path:
-        return None
+        yield None
+        return
     tasks = len(plan.history.tasks) + len(plan.models)
     with refusing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}-{os.getpid()}")
-        temporary.unlink(missing_ok=True)
-        writer = FileWriter(temporary, plan.state_layout, metadata_bytes=(tasks + 2) * 4096)
-    aside.callback(writer.abandon)
-    return writer
+        with new_file(path) as partial:
+            writer = FileWriter(partial, plan.state_layout, metadata_bytes=(tasks + 2) * 4096)
+            try:
+                yield writer
+            except BaseException:
+                writer.abandon()
+                raise
 
 
 def _digests(plan: Plan, pool: ThreadPoolExecutor) -> Digests:
