@@ -1,5 +1,6 @@
 """Data sets by name, each through its reader."""
 
+from magmax_jax.data.array_name import is_arrays, must_be_passed
 from magmax_jax.data.folder_name import folder_of, is_folder
 from magmax_jax.data.source import Source, Split
 from magmax_jax.registry import DATA_SETS
@@ -18,6 +19,8 @@ def load_source(dataset: str, split: Split, data_dir: str | None = None) -> Sour
     """
     if dataset in DATA_SETS and (read := DATA_SETS[dataset].read):
         return read(split, data_dir)
+    if is_arrays(dataset):
+        raise must_be_passed(dataset)
     # Imported when needed: TFDS is slow to start.
     if is_folder(dataset):
         from magmax_jax.data.readers.folder import load_folder

@@ -8,6 +8,7 @@ from magmax_jax.config import ScenarioConfig
 from magmax_jax.data import published
 from magmax_jax.data.concat import join_datasets
 from magmax_jax.data.load import load_source
+from magmax_jax.data.source import Source
 from magmax_jax.errors import UserError
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.scenarios.datasets_list import Member, members_of
@@ -15,16 +16,29 @@ from magmax_jax.scenarios.kinds.split import divide
 from magmax_jax.scenarios.scenario import Head, Scenario
 
 
-def build_scenario(config: ScenarioConfig, seed: int) -> Scenario:
+def build_scenario(
+    config: ScenarioConfig, seed: int, given: tuple[Source, Source] | None = None
+) -> Scenario:
     """Loads the data and divides it into tasks; `seed` decides what is random in that.
+
+    Args:
+      given: training and test images, in place of those that the configuration names.
 
     Raises:
       UserError: a data set cannot be read, or does not divide as the configuration says.
     """
     kind, members = SCENARIO_KINDS[config.kind], _members(config, seed)
     names = [member.name for member in members]
-    trains = [load_source(member.dataset, "train", config.data_dir) for member in members]
-    tests = [load_source(member.dataset, "test", config.data_dir) for member in members]
+    if given is None:
+        trains = [load_source(member.dataset, "train", config.data_dir) for member in members]
+        tests = [load_source(member.dataset, "test", config.data_dir) for member in members]
+    elif kind.reads_several:
+        raise UserError(
+            f"scenario.kind is {config.kind}, which reads several data sets by their names: images "
+            "that are passed are one data set, so choose another kind"
+        )
+    else:
+        trains, tests = [given[0]], [given[1]]
     heads = []
     for member, train, test in zip(members, trains, tests, strict=True):
         _check_same(member.name, "class", train.class_names, test.class_names)
