@@ -1,4 +1,4 @@
-"""Whatever a user holds as one split of a data set becomes one source, or is refused with a cause."""
+"""Whatever a user holds as one split of a data set becomes one source, or is refused."""
 
 import pickle
 from types import SimpleNamespace
