@@ -1,6 +1,5 @@
 """An experiment on images of your own: arrays in, accuracies and a picture out."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,21 +8,22 @@ from sklearn.datasets import load_digits
 
 import magmax_jax as mm
 
-out, digits = Path(*sys.argv[1:2] or ["runs/from_arrays"]), load_digits()
+digits = load_digits()
 images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), grey
 held_out = np.arange(len(images)) % 5 == 0
 train = mm.Source(images[~held_out], digits.target[~held_out], digits.target_names)
 test = mm.Source(images[held_out], digits.target[held_out], digits.target_names)
 
+out = Path("runs/from_arrays")
 prompts = {"templates": ['a photo of the number: "{}".']}
 config = mm.preset("quickstart", scenario=prompts, merges=["max_magnitude", "average"])
 rows = mm.run(config, out, train=train, test=test)  # again: resumes, or returns the rows at once
 
 axes = Figure(figsize=(6, 4)).subplots()
-rows = [row for row in rows if (row.protocol, row.group) == ("agnostic", "all")]
-axes.axhline(100 * rows[0].accuracy, color="grey", linestyle="--", label="zero_shot")
-for label in dict.fromkeys(row.label for row in rows[1:]):
-    line = [(row.after_task, 100 * row.accuracy) for row in rows if row.label == label]
+total = [row for row in rows if (row.protocol, row.group) == ("agnostic", "all")]
+axes.axhline(100 * total[0].accuracy, color="grey", linestyle="--", label="zero_shot")
+for label in dict.fromkeys(row.label for row in total[1:]):
+    line = [(row.after_task, 100 * row.accuracy) for row in total if row.label == label]
     axes.plot(*zip(*line, strict=True), marker="o", label=label)
 axes.set(xlabel="tasks learned", ylabel="accuracy among all classes, %")
 axes.legend(loc="lower left")

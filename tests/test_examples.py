@@ -20,13 +20,13 @@ def test_an_experiment_from_arrays_draws_its_rows(tmp_path):
     assert len(example.read_text().splitlines()) <= 30
     for _ in range(2):  # the second one finds the run finished
         ended = subprocess.run(
-            [sys.executable, example, tmp_path / "run"],
+            [sys.executable, example],
             capture_output=True,
             text=True,
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
         assert ended.returncode == 0, ended.stderr
-        picture = Image.open(tmp_path / "run" / "accuracies.png")
+        picture = Image.open(tmp_path / "runs" / "from_arrays" / "accuracies.png")
         assert picture.size == (900, 600) and len(picture.convert("L").getcolors(256)) > 50
     assert "holds this run already" in ended.stdout

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
+
 from magmax_jax.api.compilation_cache import keep_compiled_by_default
 from magmax_jax.api.model_evaluation import Evaluation, evaluate_all
 from magmax_jax.api.run_experiment import as_progress
@@ -75,7 +77,8 @@ def evaluate(
         batch_size=batch_size,
         mesh=mesh or MeshConfig(),
     )
-    found, _ = evaluate_all(evaluation, as_progress(progress), out)
+    shown = as_progress(progress if jax.process_index() == 0 else False)
+    found, _ = evaluate_all(evaluation, shown, out)
     return [row for one in found for row in one.rows]
 
 
