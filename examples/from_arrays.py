@@ -19,12 +19,12 @@ prompts = {"templates": ['a photo of the number: "{}".']}
 config = mm.preset("quickstart", scenario=prompts, merges=["max_magnitude", "average"])
 rows = mm.run(config, out, train=train, test=test)  # again: resumes, or returns the rows at once
 
-axes = Figure(figsize=(6, 4)).subplots()
+axes = Figure(figsize=(6, 4), layout="constrained").subplots()
 total = [row for row in rows if (row.protocol, row.group) == ("agnostic", "all")]
 axes.axhline(100 * total[0].accuracy, color="grey", linestyle="--", label="zero_shot")
 for label in dict.fromkeys(row.label for row in total[1:]):
     line = [(row.after_task, 100 * row.accuracy) for row in total if row.label == label]
     axes.plot(*zip(*line, strict=True), marker="o", label=label)
-axes.set(xlabel="tasks learned", ylabel="accuracy among all classes, %")
-axes.legend(loc="lower left")
+axes.set(xlabel="tasks learned", xticks=range(1, 6), ylabel="accuracy among all classes, %")
+axes.figure.legend(loc="outside upper center", ncols=4, fontsize="small")
 axes.figure.savefig(out / "accuracies.png", dpi=150)
