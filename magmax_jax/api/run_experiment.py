@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from magmax_jax import report
 from magmax_jax.api.compilation_cache import keep_compiled_by_default
 from magmax_jax.config import ExperimentConfig, SweepConfig
 from magmax_jax.data import Source, as_source
@@ -13,6 +12,7 @@ from magmax_jax.data.array_name import array_name, is_arrays
 from magmax_jax.data.digest import digest
 from magmax_jax.errors import Interrupted, UserError
 from magmax_jax.evaluation.rows import Row
+from magmax_jax.report import plot, table
 from magmax_jax.runs import train as runs_train
 from magmax_jax.runs.directory import CONFIG, RunDirectory
 from magmax_jax.runs.progress import NullProgress, Progress, TerminalProgress
@@ -78,8 +78,8 @@ def run(
 
     def show(rows: Sequence[Row], scenario: str) -> None:
         picture = directory.report / "accuracy.png"
-        report.plot(rows, scenario, picture)
-        shown.say(report.table(rows, scenario))
+        plot(rows, scenario, picture)
+        shown.say(table(rows, scenario))
         shown.say(f"{picture} shows accuracy over tasks")
 
     try:

@@ -1,6 +1,6 @@
 """Whatever a user holds as one split of a data set: checked once, then a `Source`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,8 @@ def as_source(
         split = from_split(data, where)
         names = split.class_names if class_names is None else class_names
         return _source(split.images, split.image_shape, split.labels, names, where)
-    if hasattr(data, "__len__") and hasattr(data, "__getitem__") and not is_array(data):
+    indexed = hasattr(data, "__len__") and hasattr(data, "__getitem__")
+    if indexed and not is_array(data) and not isinstance(data, Mapping):
         return _from_pairs(data, class_names, where)
     if isinstance(data, Iterable) and not is_array(data):
         pairs = [_pair(item, where) for item in data]

@@ -15,36 +15,40 @@ from magmax_jax.errors import UserError
 from magmax_jax.report.picture import plot
 from magmax_jax.report.terminal import table
 
-__all__ = ["plot", "table"]
+__all__ = ["plot", "report", "table"]
+
+
+def report(*runs: Path | str, out: Path | str | None = None) -> Path:
+    """Writes index.html about runs, with its figures and the numbers as CSV files beside it.
+
+    Args:
+      runs: directories of runs, finished or not, or folders that hold some at any depth. Runs of
+        one scenario are compared side by side.
+      out: directory of the report; not set: report/ in the run or folder, runs/report for several.
+        An earlier report there is replaced.
+
+    Returns:
+      the page.
+
+    Raises:
+      UserError: there is no run, or `out` holds other things than a report.
+    """
+    from magmax_jax.report.write import write
+
+    if not runs:
+        raise UserError("no runs are given: name runs, or folders that hold some")
+    paths = [Path(run).expanduser() for run in runs]
+    page, _, notes = write(paths, None if out is None else Path(out).expanduser())
+    for note in notes:
+        print(note, file=sys.stderr)
+    return page
 
 
 class _Report(ModuleType):
-    """This package. A function of its name would be replaced as soon as the package is imported."""
+    """This package as a function. `magmax_jax.report` cannot be another one: importing the package
+    would replace it."""
 
-    def __call__(self, *runs: Path | str, out: Path | str | None = None) -> Path:
-        """Writes index.html about runs, with its figures and the numbers as CSV files beside it.
-
-        Args:
-          runs: directories of runs, finished or not, or folders that hold some at any depth. Runs
-            of one scenario are compared side by side.
-          out: directory of the report; not set: report/ in the run or folder, runs/report for
-            several. An earlier report there is replaced.
-
-        Returns:
-          the page.
-
-        Raises:
-          UserError: there is no run, or `out` holds other things than a report.
-        """
-        from magmax_jax.report.write import write
-
-        if not runs:
-            raise UserError("no runs are given: name runs, or folders that hold some")
-        paths = [Path(run).expanduser() for run in runs]
-        page, _, notes = write(paths, None if out is None else Path(out).expanduser())
-        for note in notes:
-            print(note, file=sys.stderr)
-        return page
+    __call__ = staticmethod(report)
 
 
 sys.modules[__name__].__class__ = _Report

@@ -153,6 +153,7 @@ def test_the_digest_changes_with_the_data():
         (Lazy(RGB), r"its items are ndarray, not \(image, label\)"),
         (RGB, "a ndarray is no split of a data set: pass mm.Source"),
         (3, "a int is no split"),
+        ({"image": RGB, "label": LABELS}, r"its items are str, not \(image, label\)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
