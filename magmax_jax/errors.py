@@ -51,6 +51,14 @@ class UserError(ValueError):
         self.command = command
 
 
+class ConfigError(UserError):
+    """A value of the configuration that cannot be: the message names fields as Python does.
+
+    It writes `train.batch_size is 3`, or `scenario.allow_unequal=True` for what to set. Commands
+    show their flags in place of the fields.
+    """
+
+
 class DivergedError(RuntimeError):
     """Training left the finite numbers: the sentence says at which task and step."""
 

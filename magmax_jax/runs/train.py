@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from magmax_jax.config import ExperimentConfig, SweepConfig
-from magmax_jax.errors import DivergedError, UserError
+from magmax_jax.errors import ConfigError, DivergedError
 from magmax_jax.evaluation.rows import Row, num_rows
 from magmax_jax.merging import fold
 from magmax_jax.registry import SCENARIO_KINDS
@@ -186,16 +186,16 @@ def learn(
 
 
 def _check_disk(parts: RunParts, out: RunDirectory, progress: Progress) -> None:
-    """Says what the run will take, and raises a UserError if there is less."""
+    """Reports what the run will take; raises a ConfigError if there is less."""
     needed = state.bytes_needed(parts) + counts_bytes(parts)
     there = next(path for path in (out.path, *out.path.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
     taken = sum(f.stat().st_size for f in out.path.rglob("*") if f.is_file())
     if needed > free + taken:
-        raise UserError(
+        raise ConfigError(
             f"{out.path}: checkpoints of this run take up to {needed / 1e9:.1f} GB, and "
             f"{free / 1e9:.1f} GB are free there: make room, choose another --out, or keep less "
-            "(fewer merges, --checkpoint.no-keep-tasks)"
+            "(fewer merges, checkpoint.keep_tasks=False)"
         )
     progress.say(f"checkpoints take up to {needed / 1e9:.2f} GB of {free / 1e9:,.0f} GB free")
 

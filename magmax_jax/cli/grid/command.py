@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from magmax_jax.cli.command import Command
+from magmax_jax.cli.flags import parse as parse_flags
 from magmax_jax.cli.grid import cells as one
 from magmax_jax.cli.grid.launchers import Launcher
 from magmax_jax.cli.grid.settings import GRIDS, Cell, Grid
@@ -64,9 +65,9 @@ def parse(argv: list[str], program: Program = MAGMAX) -> tuple[Grid, Options, li
     if name not in GRIDS:
         raise UserError(f"{name!r} is no grid: choose from {', '.join(GRIDS)}")
     grid = GRIDS[name]
-    options, flags = tyro.cli(
+    options, flags = parse_flags(
         Options,
-        args=rest,
+        rest,
         prog=program.line("grid", name),
         description=describe(grid),
         return_unknown_args=True,
@@ -127,7 +128,7 @@ def _with(cell: Cell, config: ExperimentConfig) -> Cell:
 
 
 def _changed(config: ExperimentConfig, flags: list[str]) -> ExperimentConfig:
-    return tyro.cli(ExperimentConfig, args=flags, default=config, prog="grid")
+    return parse_flags(ExperimentConfig, flags, default=config, prog="grid")
 
 
 def _seeds(grid: Grid, text: str | None) -> tuple[int, ...]:
