@@ -1,4 +1,4 @@
-"""The ways in which a command ends early without a stack trace, and how messages name commands."""
+"""The ways in which a command ends early without a stack trace, and what messages are made of."""
 
 import errno
 import shlex
@@ -36,6 +36,17 @@ class Program:
 
 
 MAGMAX = Program()
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number of things, in words.
+
+    >>> counted(1, "model"), counted(2, "class"), counted(12345, "entry", "entries")
+    ('1 model', '2 classes', '12,345 entries')
+    """
+    if number != 1:
+        noun = plural or noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun}"
 
 
 class UserError(ValueError):

@@ -140,10 +140,12 @@ def test_mistakes_are_one_sentence(argv, message, capsys):
 
 
 def test_a_wrong_field_exits_with_two(capsys):
-    for flag in ("--train.epoch=3", "--train.epochs=-1", "--wrong"):
+    for flag in ("--train.epoch=3", "--wrong"):
         with pytest.raises(SystemExit) as ended:
             main(["smoke", "--dry-run", flag])
         assert ended.value.code == 2
+    capsys.readouterr()
+    assert "train.epochs is -1" in refused(capsys, "smoke", "--dry-run", "--train.epochs=-1")
 
 
 def test_help_lists_the_grids_and_what_one_holds(capsys):
