@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from magmax_jax.errors import counted
 from magmax_jax.evaluation.rows import Row
 
 if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
@@ -41,7 +42,7 @@ def tables(found: Sequence[Found], scenario: "Scenario", per_class: bool) -> Ite
 
     groups = list(dict.fromkeys(r.group for r in found[0].rows if r.group != "all"))
     tasks = [task.name for task in scenario.tasks]
-    overall = start(f"{scenario.name}, {scenario.num_test:,} test images", "accuracy")
+    overall = start(f"{scenario.name}, {counted(scenario.num_test, 'test image')}", "accuracy")
     for protocol, among in (("agnostic", "all classes"), ("aware", "the task's own classes")):
         every = row(protocol, "all")
         overall.add_row(f"among {among}", *(f"{r.accuracy:.1%}" for r in every))

@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from magmax_jax.cli.command import Command
-from magmax_jax.errors import MAGMAX, Program, UserError
+from magmax_jax.errors import MAGMAX, Program, UserError, counted
 from magmax_jax.registry import COMMANDS
 
 
@@ -39,7 +39,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     for note in notes:
         print(note, file=sys.stderr)
     page = build(runs, out, program)
-    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    count = counted(len(runs), "run")
     print(f"{page}: {count}, {page.stat().st_size / 1e6:.1f} MB; figures and CSV files beside it")
 
 

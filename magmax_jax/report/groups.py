@@ -11,7 +11,7 @@ import numpy as np
 
 from magmax_jax.config import ExperimentConfig, MethodConfig
 from magmax_jax.data.folder_name import folder_of
-from magmax_jax.errors import MAGMAX, Program
+from magmax_jax.errors import MAGMAX, Program, counted
 from magmax_jax.evaluation.history import History
 from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.report.items import Column
@@ -158,10 +158,10 @@ def _title(runs: Sequence[Run]) -> str:
     config, tasks = runs[0].config.scenario, len(runs[0].tasks)
     told = [run.about["scenario"] for run in runs if "scenario" in run.about]
     if told:
-        title = f"{told[0]}, {tasks} tasks"
+        title = f"{told[0]}, {counted(tasks, 'task')}"
     elif (kind := SCENARIO_KINDS[config.kind]).reads_several:
         title = f"{tasks} {kind.parts}"
     else:
-        title = f"{kind.name([config.dataset])}, {tasks} tasks"
+        title = f"{kind.name([config.dataset])}, {counted(tasks, 'task')}"
     limit = config.limit_per_class
-    return title if limit is None else f"{title}, {limit} images a class"
+    return title if limit is None else f"{title}, {counted(limit, 'image')} a class"

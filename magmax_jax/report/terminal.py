@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from magmax_jax.errors import counted
 from magmax_jax.evaluation.history import histories, task_names
 from magmax_jax.evaluation.metrics import forgetting, last_accuracy
 from magmax_jax.evaluation.rows import Row
@@ -16,9 +17,9 @@ def table(rows: Sequence[Row], title: str) -> Table:
     agnostic, aware = histories(rows, "agnostic"), histories(rows, "aware")
     final = Table(title=title, title_justify="left", caption_justify="left")
     final.caption = (
-        f"in % of the test images of all {len(tasks)} tasks in the end, and as the mean of the "
-        "tasks: accuracy among all classes (agnostic) and among the task's own (aware); forgetting "
-        "in points, agnostic"
+        f"in % of the test images of {counted(len(tasks), 'task')} in the end, and as the mean of "
+        "the tasks: accuracy among all classes (agnostic) and among the task's own (aware); "
+        "forgetting in points, agnostic"
     )
     final.add_column("model")
     for column in ("agnostic", "aware", "forgetting"):

@@ -202,7 +202,7 @@ def _count(
             if at_once == 1 or "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             at_once = -(-at_once // 2)
-            progress.say(f"{name}: out of memory, continuing with {at_once} models at once")
+            progress.say(f"{name}: out of memory, continuing with {at_once} at once")
 
 
 def _passes(

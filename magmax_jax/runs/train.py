@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from magmax_jax.config import ExperimentConfig, SweepConfig
-from magmax_jax.errors import ConfigError, DivergedError
+from magmax_jax.errors import ConfigError, DivergedError, counted
 from magmax_jax.evaluation.rows import Row, num_rows
 from magmax_jax.merging import fold
 from magmax_jax.registry import SCENARIO_KINDS
@@ -212,6 +212,7 @@ def describe(scenario: Scenario) -> str:
     """What is about to be learned, in a line."""
     train = sum(len(task.train) for task in scenario.tasks)
     return (
-        f"{scenario.name}: {len(scenario.tasks)} tasks, {scenario.num_classes} classes, "
+        f"{scenario.name}: {counted(len(scenario.tasks), 'task')}, "
+        f"{counted(scenario.num_classes, 'class')}, "
         f"{train:,} training and {scenario.num_test:,} test images; accuracies among all classes"
     )

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from magmax_jax.config import ScenarioConfig
-from magmax_jax.errors import ConfigError
+from magmax_jax.errors import ConfigError, counted
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.scenarios.kinds.base import Data, Division, ScenarioKind, arrival_order, numbered
 
@@ -17,14 +17,14 @@ def divide(config: ScenarioConfig, data: Data, seed: int) -> Division:
     sizes = tuple(np.diff(bounds).tolist())
     if num_tasks > count:
         raise ConfigError(
-            f"{config.dataset} has {count} classes; scenario.num_tasks={num_tasks} is more than "
-            "that"
+            f"{config.dataset} has {counted(count, 'class')}; scenario.num_tasks={num_tasks} is "
+            "more than that"
         )
     if len(set(sizes)) > 1 and not config.allow_unequal:
         shown = str(sizes) if num_tasks <= 10 else f"of {min(sizes)} to {max(sizes)} classes"
         raise ConfigError(
-            f"{config.dataset} has {count} classes; scenario.num_tasks={num_tasks} leaves unequal "
-            f"tasks {shown}: pass scenario.allow_unequal=True or a divisor"
+            f"{config.dataset} has {counted(count, 'class')}; scenario.num_tasks={num_tasks} "
+            f"leaves unequal tasks {shown}: pass scenario.allow_unequal=True or a divisor"
         )
     order = arrival_order(config, data.train.class_names, seed)
     position = np.argsort(order)  # class id -> its place in the order
