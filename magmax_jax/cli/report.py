@@ -19,8 +19,8 @@ class Report:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Runs, finished or not, or folders that hold some at any depth."""
     out: Path | None = None
-    """Directory of the report (default: report/ in the run or folder; runs/report for several). An
-    earlier report there is replaced."""
+    """Directory of the report (default: report/ in the run, or in the folder that holds all of the
+    runs). An earlier report there is replaced."""
 
 
 def main(argv: list[str], program: Program = MAGMAX) -> None:
@@ -29,11 +29,9 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     if not chosen.runs:
         raise UserError("no RUNS are given: name runs, or folders that hold some")
     from magmax_jax.report.runs import find
-    from magmax_jax.report.write import build, check
+    from magmax_jax.report.write import build, check, folder_for
 
-    out = chosen.out
-    if out is None:
-        out = Path("runs/report") if len(chosen.runs) > 1 else chosen.runs[0] / "report"
+    out = folder_for(chosen.runs) if chosen.out is None else chosen.out
     runs, notes = find(chosen.runs)
     check(out)
     for note in notes:

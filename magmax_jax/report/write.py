@@ -44,6 +44,19 @@ def build(runs: Sequence[Run], out: Path, program: Program = MAGMAX) -> Path:
     return out / PAGE
 
 
+def folder_for(paths: Sequence[Path]) -> Path:
+    """Where the report of some runs, or folders of runs, goes: report/ in what holds them all.
+
+    Raises:
+      UserError: nothing but the root of the file system does.
+    """
+    holding = Path(os.path.commonpath([path.absolute() for path in paths]))
+    if holding == Path(holding.anchor):
+        raise UserError("the runs share no folder: name the report's directory with --out")
+    here = Path.cwd()
+    return (holding.relative_to(here) if holding.is_relative_to(here) else holding) / "report"
+
+
 def check(out: Path) -> None:
     """Raises a UserError if `out` is not free for a report."""
     if out.exists() and not out.is_dir():

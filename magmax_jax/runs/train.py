@@ -11,10 +11,10 @@ from magmax_jax.merging import fold
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs import manifest, state
 from magmax_jax.runs.build import RunParts, build_run
-from magmax_jax.runs.check import check_config
+from magmax_jax.runs.check import check_config, check_number
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
-from magmax_jax.runs.merge_specs import num_models
+from magmax_jax.runs.merge_specs import num_models, parse_merges
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 from magmax_jax.runs.preemption import Stop, stop_signals
 from magmax_jax.runs.progress import NullProgress, Progress
@@ -62,14 +62,15 @@ def run(
     check_config(config)
     check_boards(boards)
     models = num_models(config)
-    if sweeps and sweeps.rules:
-        check_sweep(sweeps, config)
+    swept = check_sweep(sweeps, config) if sweeps and sweeps.rules else {}
     layout = build_layout(config)
     if not layout.is_first:
         out, progress = RunDirectory(out.path, out.overwrite, writes=False), NullProgress()
     kept = out.holds(config)
     scenario = build_scenario(config.scenario, config.seed)
     tasks = len(curriculum(scenario, config))
+    check_number(parse_merges(config), tasks, "merges")
+    check_number(swept, tasks, "sweep.rules")
     done = kept and len(out.rows()) == num_rows(scenario, tasks, models)
     layout.meet("the configuration or what the directory holds", (config, done))
     parts = None
