@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from flax import nnx
+
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.models import from_pretrained, num_entries
 from magmax_jax.runs.directory import CONFIG
@@ -44,6 +46,6 @@ def unlearned(run: Path, model: ModelRef | str) -> str | None:
       UserError: the run has no checkpoint yet.
     """
     ref = ModelRef.parse(str(model), str(run))
-    if ref.is_zero_shot or ref.task is not None or ModelStore(run, {}, {}).learned:
+    if ref.is_zero_shot or ref.task is not None or ModelStore(run, nnx.State({}), {}).learned:
         return None
     return f"{run} has not learned its first task yet, so these are the weights of zero_shot"

@@ -157,6 +157,15 @@ def test_help_lists_the_grids_and_what_one_holds(capsys):
         assert all(word in shown for word in words)
 
 
+def test_a_dry_run_shows_the_jobs_that_slurm_would_be_given(tmp_path, capsys):
+    argv = ["smoke", "--only", "*/joint/*", "--seeds", "1", "--out", str(tmp_path), "--dry-run"]
+    main([*argv, "--launcher", "slurm", "--gpus-per-node", "8"])
+    shown = capsys.readouterr().out
+    assert "  #SBATCH --gpus-per-node=8\n" in shown and "  #SBATCH --ntasks-per-node=1\n" in shown
+    assert "\n1 process of a job then runs the command of its cell, for " in shown
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_cells_run_are_skipped_when_done_and_run_anew_when_changed(small, tmp_path, capsys):
     argv = ["small", "--only", "digits/[se]*", "--out", str(tmp_path)]

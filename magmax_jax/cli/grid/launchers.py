@@ -97,11 +97,16 @@ class Launcher:
             return {}
 
         def job(cell: Cell, env: one.Env | None = None) -> Job:
-            one.prepare(cell, out)
             return self.job(cell, out, env, program)
 
+        def prepared(cell: Cell) -> Job:
+            one.prepare(cell, out)
+            return job(cell)
+
         if self.launcher == "slurm":
-            return run_slurm(cells, out / JOBS, job, self.sbatch)
+            return run_slurm(cells, out / JOBS, prepared, self.sbatch)
+        for cell in cells:
+            one.prepare(cell, out)
         return run_local(cells, out / JOBS, job, self.jobs or 1, self.gpus_per_node)
 
     def job(

@@ -53,9 +53,10 @@ def run_local(
         while running or (waiting and not stop):
             while waiting and slots and not stop:
                 cell, slot = waiting.pop(0), slots.pop(0)
+                task = job_of(cell, visible_gpus(slot, at_once, gpus))
                 # Else a terminal's Ctrl-C would reach submitit, which gives jobs a second to end.
                 noting = signal.signal(signal.SIGINT, signal.SIG_IGN)
-                job = executor.submit(job_of(cell, visible_gpus(slot, at_once, gpus)))
+                job = executor.submit(task)
                 signal.signal(signal.SIGINT, noting)
                 running[cell] = job, slot
                 print(f"{cell.name}: {job.paths.stdout}", flush=True)

@@ -28,7 +28,7 @@ def run_slurm(
 
     Args:
       folder: of the jobs' output.
-      job_of: what runs a cell.
+      job_of: what runs a cell; called where there is a Slurm.
 
     Raises:
       UserError: there is no Slurm here, or it refuses the jobs.
@@ -67,7 +67,7 @@ def sbatch_options(folder: Path, parameters: Parameters, jobs: int) -> list[str]
     """What sbatch is given, as the lines of its script: "#SBATCH --nodes=2". Needs no Slurm."""
     with submitit_in(folder) as submitit:
 
-        class Preview(submitit.SlurmExecutor):  # type: ignore[name-defined,misc]  # untyped import
+        class Preview(submitit.SlurmExecutor):  # type: ignore[name-defined]  # untyped
             """Where submitit is asked what it would write, no cluster is needed."""
 
             @classmethod
