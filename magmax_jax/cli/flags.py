@@ -91,7 +91,7 @@ def _fields(kind: type, prefix: str = "") -> list[str]:
 
 
 class _Held(io.StringIO):
-    """Keeps what is written; says that it is a terminal where it stands in for one, for colours."""
+    """Keeps what is written. It passes for a terminal where it replaces one, for the colours."""
 
     def __init__(self, stream: typing.TextIO):
         super().__init__()

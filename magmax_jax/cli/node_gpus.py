@@ -1,7 +1,8 @@
 """Whether the processes of a run use all GPUs of their nodes.
 
-On Slurm and Open MPI `jax.distributed.initialize` restricts each process to one GPU, the one of its
-number on the node: a single process on a node of eight leaves seven idle, without a word.
+Under Slurm and Open MPI `jax.distributed.initialize` gives each process one GPU, the one with its
+number on the node, even if the coordinator is named: a single process on a node of eight leaves
+seven idle, without a word.
 """
 
 import os
