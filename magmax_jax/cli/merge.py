@@ -42,7 +42,7 @@ class Merge:
     output: Path | None = None
     """Directory to write; it appears whole or not at all."""
     rule: Annotated[str | None, listing(RULES)] = None
-    """Merge rule; not set: the state's, or max_magnitude."""
+    """Merge rule, also your own as module:function; not set: the state's, or max_magnitude."""
     scale: float | None = None
     """lambda in theta_0 + lambda tau; not set: the rule's published default."""
     options: tuple[str, ...] = ()

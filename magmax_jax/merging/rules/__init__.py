@@ -6,10 +6,14 @@ Streaming, with a state that does not grow with the tasks: `max_magnitude`, `min
 `model_stock`, `slerp`, `tsv_m`, `consensus`. The other names here are for callers who merge leaf by
 leaf (thresholds, balances, norms), and for authors of rules (`collecting`, `leafwise`, ...).
 
-A rule of your own is a function of its options that returns a `MergeRule`. `RULES.register` makes
-its name known to `named` and `--rule`; what it declares decides how files are merged with it:
+A rule of your own is a function of its options that returns a `MergeRule`. In a module that is
+installed or lies in the working directory, it has the name `module:function` wherever a rule is
+named: `my_rules:median`. Asking for a rule by such a name runs the module, so do not run, evaluate or
+export a stranger's run whose `config.json` has one; reports and tables of it import nothing, and a
+state file never decides what is imported. Where your module is imported anyway, `register` gives the
+rule a short name. What a rule declares decides how files are merged with it:
 
-    @RULES.register("median")
+    @register("median")
     def median() -> MergeRule:
         def merge(*taus):
             return jnp.median(jnp.stack(taus), axis=0)
@@ -18,7 +22,7 @@ its name known to `named` and `--rule`; what it declares decides how files are m
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from magmax_jax.errors import UserError
@@ -91,6 +95,7 @@ __all__ = [
     "opcm_rescale",
     "options",
     "random_mix",
+    "register",
     "sign_balance",
     "slerp",
     "squared_norm",
@@ -102,8 +107,16 @@ __all__ = [
 ]
 
 
+register = RULES.register
+"""`@register("median")` above a function of a rule's options gives the rule that name."""
+
+
 def named(name: str, seed: int = 0, **given: Any) -> MergeRule:
     """The rule of that name; `seed` is for those that draw, further arguments are the rule's own.
+
+    Args:
+      name: of a bundled or registered rule, or `module:function` (or a `MergeRule` in place of the
+        function), whose module is then imported.
 
     >>> named("ties", density=0.1) is ties(density=0.1)
     True
@@ -121,7 +134,11 @@ def named(name: str, seed: int = 0, **given: Any) -> MergeRule:
         raise UserError(f"{name} needs {', '.join(absent)}")
     if "seed" in known:
         given["seed"] = seed
-    return RULES[name](**given)
+    found = RULES[name]
+    rule = found if isinstance(found, MergeRule) else found(**given)
+    if not isinstance(rule, MergeRule):
+        raise UserError(f"{name} returns no MergeRule ({type(rule).__name__}): {_WANTED}")
+    return rule
 
 
 def options(name: str) -> dict[str, Any]:
@@ -133,7 +150,7 @@ def options(name: str) -> dict[str, Any]:
     Raises:
       UserError: there is no such rule.
     """
-    return {o: p.default for o, p in inspect.signature(RULES[name]).parameters.items()}
+    return {option: parameter.default for option, parameter in _parameters(name).items()}
 
 
 def takes_several(name: str, option: str) -> bool:
@@ -145,6 +162,24 @@ def takes_several(name: str, option: str) -> bool:
     Raises:
       UserError: there is no such rule.
     """
-    parameters = inspect.signature(RULES[name]).parameters
+    parameters = _parameters(name)
     kind = parameters[option].annotation if option in parameters else None
     return any(get_origin(part) is Sequence for part in (kind, *get_args(kind)))
+
+
+_WANTED = "name a function of the rule's options that returns a MergeRule"
+
+
+def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    """The options of a rule's factory, by name; a rule that is a value itself has none."""
+    found = RULES[name]
+    if isinstance(found, MergeRule):
+        return {}
+    if isinstance(found, type):
+        raise UserError(f"{name} is a class: {_WANTED}")
+    try:
+        parameters = inspect.signature(found).parameters
+    except (TypeError, ValueError):
+        raise UserError(f"{name} is no rule ({type(found).__name__}): {_WANTED}") from None
+    anything = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {option: p for option, p in parameters.items() if p.kind not in anything}
