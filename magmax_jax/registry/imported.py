@@ -54,10 +54,8 @@ def import_value(name: str) -> Any:
         return getattr(module, attribute)
     except AttributeError:
         public = [word for word in vars(module) if not word.startswith("_")]
-        close = difflib.get_close_matches(attribute, public)
-        meant = (
-            f": did you mean {' or '.join(f'{path}:{word}' for word in close)}?" if close else ""
-        )
+        close = difflib.get_close_matches(attribute, public, n=1)
+        meant = f": did you mean {path}:{close[0]}?" if close else ""
         raise UserError(f"{name}: {path} has no {attribute}{meant}") from None
 
 

@@ -22,8 +22,8 @@ class ModelRef:
     """
 
     name: str
-    """`finetuned`, after the last task learned; `zero_shot`, theta_0; `task`; or a merge rule, which
-    may be `module:function`: no function is named by a number, so `task:3` stays a task."""
+    """`finetuned`, after the last task learned; `zero_shot`, theta_0; `task`; or a merge rule. One
+    that is `module:function` cannot be mistaken for `task:3`: no function is named by a number."""
     scale: float | None = None
     """lambda of a merge; None for the rule's default scale."""
     task: int | None = None

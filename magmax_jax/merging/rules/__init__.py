@@ -6,12 +6,10 @@ Streaming, with a state that does not grow with the tasks: `max_magnitude`, `min
 `model_stock`, `slerp`, `tsv_m`, `consensus`. The other names here are for callers who merge leaf by
 leaf (thresholds, balances, norms), and for authors of rules (`collecting`, `leafwise`, ...).
 
-A rule of your own is a function of its options that returns a `MergeRule`. In a module that is
-installed or lies in the working directory, it has the name `module:function` wherever a rule is
-named: `my_rules:median`. Asking for a rule by such a name runs the module, so do not run, evaluate or
-export a stranger's run whose `config.json` has one; reports and tables of it import nothing, and a
-state file never decides what is imported. Where your module is imported anyway, `register` gives the
-rule a short name. What a rule declares decides how files are merged with it:
+A rule of your own is a function of its options that returns a `MergeRule`. If its module is
+installed or lies in the working directory, `module:function` is its name wherever a rule is named:
+`my_rules:median`. Where the module is imported anyway, `register` gives it a short name. What it
+declares decides how files are merged with it:
 
     @register("median")
     def median() -> MergeRule:
@@ -19,6 +17,10 @@ rule a short name. What a rule declares decides how files are merged with it:
             return jnp.median(jnp.stack(taus), axis=0)
 
         return collecting(lambda taus: leafwise(merge, *taus), default_scale=1.0, scope="entry")
+
+Using `module:function` runs the module. A run's `config.json` is a program in this sense: read its
+`merges` before you run, evaluate, analyse or export a run of somebody else's. Reports, tables and
+`watch` import nothing. Neither does a state file: going on with it takes `--rule module:function`.
 """
 
 import inspect
