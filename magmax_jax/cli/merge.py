@@ -67,7 +67,7 @@ class Merge:
         from magmax_jax.merge_files.plan import make_plan
         from magmax_jax.runs.model_ref import absolute
 
-        console = Console(highlight=False, markup=False, soft_wrap=True)
+        console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         job = Job(
             pretrained=self.pretrained and absolute(self.pretrained),
             finetuned=self.finetuned,
@@ -118,7 +118,7 @@ class Inspect:
 
         with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
             shown = inspect(self.source, _opener(Path(temporary)))
-        Console(highlight=False).print(shown)
+        Console(highlight=False, emoji=False).print(shown)
 
 
 def _opener(temporary: Path) -> Callable[[str], "TensorFiles"]:

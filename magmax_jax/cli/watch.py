@@ -135,7 +135,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
         raise UserError("no RUN is given: name runs, or folders that hold some")
     if not options.every > 0:
         raise UserError(f"--every is {options.every}: it is a number of seconds above 0")
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     watcher, now = Watcher(options.runs), time.time()
     runs = watcher.look(now)
     for folder in options.runs if not options.wait else ():
