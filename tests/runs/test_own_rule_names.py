@@ -85,7 +85,7 @@ def test_the_same_command_goes_on_and_ends_with_the_same_rows(finished, command,
     assert main(["run", "--config", "mine/config.json", "--out", "mine"]) == 0
 
 
-def test_its_models_are_evaluated_exported_and_merged_from(finished, capsys):
+def test_its_models_are_evaluated(finished):
     assert main(["evaluate", "mine:my_rules:median@0.5", "mine:task:1", "--out", "seen"]) == 0
     seen = rows_of(finished.parent / "seen" / "results.jsonl")
     [there] = [
@@ -97,6 +97,10 @@ def test_its_models_are_evaluated_exported_and_merged_from(finished, capsys):
     assert {row["model"] for row in seen} == {"mine:my_rules:median@0.5", "mine:task:1"}
     here = [r["accuracy"] for r in seen if (r["protocol"], r["group"]) == ("agnostic", "all")]
     assert here[0] == there
+
+
+@pytest.mark.slow
+def test_its_models_are_exported_and_merged_from(finished, capsys):
     assert main(["export", "mine", "--model", "my_rules:median@0.5", "--output", "exported"]) == 0
     flags = ["--scale", "1", "--output", "merged"]
     sources = ["--pretrained", "mine:zero_shot", "--finetuned", "mine:my_rules:median@0.5"]
@@ -126,16 +130,21 @@ def test_its_rules_are_swept_and_timed(finished, monkeypatch):
     assert {"my_rules:median: merge", "my_rules:halves: update"} <= timed
 
 
-def test_tables_and_reports_name_the_rules_and_import_nothing(finished, capsys):
+def test_tables_name_the_rules_and_import_nothing(finished, capsys):
     assert main(["table", "mine"]) == 0
     assert "sequential, my_rules:median at 0.5" in capsys.readouterr().out
+    assert main(["watch", "mine", "--once"]) == 0
+    assert "my_rules:median@0.5" in capsys.readouterr().out
+    assert "my_rules" not in sys.modules
+
+
+@pytest.mark.slow
+def test_reports_name_them_and_models_that_are_no_merges_do_without_them(finished):
     assert main(["report", "mine"]) == 0
     page = (finished / "report" / "index.html").read_text()
     assert "my_rules:median@0.5" in page
     files = [file.name for file in (finished / "report").rglob("*")]
     assert not any(":" in name for name in files)
-    assert main(["watch", "mine", "--once"]) == 0
-    assert "my_rules:median@0.5" in capsys.readouterr().out
     assert main(["export", "mine", "--output", "plain"]) == 0
     assert "my_rules" not in sys.modules
 
