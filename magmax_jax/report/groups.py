@@ -13,6 +13,7 @@ from magmax_jax.config import ExperimentConfig, MethodConfig
 from magmax_jax.data.folder_name import folder_of
 from magmax_jax.errors import MAGMAX, Program
 from magmax_jax.evaluation.history import History
+from magmax_jax.evaluation.rows import protocols
 from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.report.items import Column
 from magmax_jax.report.runs import Run, independent
@@ -42,6 +43,11 @@ class Group:
     @property
     def names(self) -> list[str]:
         return [run.name for run in self.runs]
+
+    @cached_property
+    def protocols(self) -> tuple[str, ...]:
+        """What sections show: agnostic, and aware unless it is the same in every run."""
+        return max((protocols(run.rows) for run in self.runs), key=len)
 
     @cached_property
     def labels(self) -> list[str]:
