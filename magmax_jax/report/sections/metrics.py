@@ -33,7 +33,7 @@ def _table(group: Group, protocol: str) -> Table:
             field = f"{name}_{weighting}"
             if field in present:
                 columns.append(Column(field, told, percent, over=title))
-    told = {
+    captions = {
         "agnostic": _definitions("top5_weighted" in present, "aware" in group.protocols),
         "aware": "As above, with the task known.",
     }
@@ -41,7 +41,7 @@ def _table(group: Group, protocol: str) -> Table:
     return Table(
         f"measures-{protocol}",
         f"Measures among {among} ({protocol})",
-        told[protocol],
+        captions[protocol],
         records,
         columns,
     )

@@ -94,7 +94,7 @@ def _any_matrix(run: Run, protocol: str) -> Grid:
     shape = histories[run.best].accuracy.shape
     records = [
         {"after_task": after, "task": run.tasks[task]}
-        | {label: _known(histories[label].accuracy[after, task]) for label, _ in choices}
+        | {label: _known(float(histories[label].accuracy[after, task])) for label, _ in choices}
         for after, task in np.ndindex(*shape)
     ]
     return Grid(
@@ -110,8 +110,8 @@ def _any_matrix(run: Run, protocol: str) -> Grid:
     )
 
 
-def _known(accuracy: np.floating) -> float | None:
-    return None if np.isnan(accuracy) else float(accuracy)
+def _known(accuracy: float) -> float | None:
+    return None if math.isnan(accuracy) else accuracy
 
 
 def _matrix(run: Run, label: str, protocol: str) -> Figure:
