@@ -15,11 +15,12 @@ def items(group: Group) -> list[Item]:
 
 
 def _table(group: Group, protocol: str) -> Table:
-    records = []
+    records, top5 = [], _top5(group, protocol)
     for run, label, history in group.evaluated(protocol):
         independent = group.independent(run, protocol)
         record: Record = {"run": run, "model": title_of(label)}
-        record["top5_weighted"] = _top5(group, run, label, protocol)
+        name = run if run in group.names else group.names[0]  # the pretrained model has no run
+        record["top5_weighted"] = top5.get((name, FINETUNED if label == JOINT else label))
         for name, both in measure(history, independent).items():
             record |= {f"{name}_{weighting}": v for weighting, v in both._asdict().items()}
         records.append(record)
@@ -67,12 +68,14 @@ def _says_top5(group: Group, protocol: str) -> bool:
     return has_top5(max(sizes[protocol])) if known else True
 
 
-def _top5(group: Group, name: str, label: str, protocol: str) -> float | None:
-    """The last evaluation's, on all test images; None where a run is older than them."""
-    run = next((run for run in group.runs if run.name == name), group.runs[0])
-    wanted = (FINETUNED if label == JOINT else label, "all", protocol, "test")
-    rows = [r for r in run.rows if (r.label, r.group, r.protocol, r.split) == wanted]
-    return rows[-1].top5 if rows else None
+def _top5(group: Group, protocol: str) -> dict[tuple[str, str], float | None]:
+    """The last evaluation's on all test images, by run and label; None if the run is older."""
+    return {
+        (run.name, row.label): row.top5  # the last row of several stays
+        for run in group.runs
+        for row in run.rows
+        if (row.group, row.protocol, row.split) == ("all", protocol, "test")
+    }
 
 
 REPORT_SECTIONS.register("measures", Section("Measures", 20, items))

@@ -52,7 +52,7 @@ def curves(group: Group) -> list[Item]:
         records = _records(group, value)
         if name == "seen":  # joint training has seen all of them at once
             records = [record for record in records if record["model"] != JOINT]
-        chart = Figure(f"accuracy-{name}", title, caption, records)
+        chart = Figure(f"accuracy-{name}", title, caption + group.left_out, records)
         if records:
             found += line_charts(chart, AFTER, ACCURACY, ("model", group.labels), always=FLAT)
     return found
@@ -61,6 +61,8 @@ def curves(group: Group) -> list[Item]:
 def _records(group: Group, value: Callable[[History, int], float | None]) -> list[Record]:
     records = []
     for run, label, history in group.evaluated("agnostic"):
+        if label not in group.drawn:
+            continue
         # What does not change with the tasks is told once: before them, or when all are learned.
         rounds = {ZERO_SHOT: [(0, 0)], JOINT: [(1, len(group.tasks))]}
         for place, after in rounds.get(label, [(t, t) for t in range(len(history.accuracy))]):
@@ -147,6 +149,7 @@ def losses(group: Group) -> list[Item]:
         for run in group.runs
         for label, history in run.agnostic.items()
         for weighting in ("tasks", "images")
+        if label in group.drawn
         if (lost := forgetting(history, weighted=weighting == "images")) is not None
     ]
     if not means:
@@ -160,7 +163,8 @@ def losses(group: Group) -> list[Item]:
             "forgetting-mean",
             "Mean over tasks",
             "Drop of a task's agnostic accuracy from its best since it was learned to the final "
-            "one, mean over all tasks but the last, weighted by images (Chaudhry et al., 2018).",
+            "one, mean over all tasks but the last, weighted by images (Chaudhry et al., 2018)."
+            + group.left_out,
             means,
             bars(drawn, Axis(category, ""), points, ("model", group.labels)),
             "bar chart",

@@ -154,13 +154,14 @@ def _final(group: Group) -> Figure:
             "count": int(history.counts.sum()),
         }
         for run, label, history in group.evaluated("agnostic")
+        if label in group.drawn
     ]
     several = len(group.runs) > 1
     return Figure(
         "final",
         "Accuracy in the end",
         "Share of all test images whose class is found among all classes of the scenario, at the "
-        "latest evaluation.",
+        "latest evaluation." + group.left_out.replace("above", "below"),
         records,
         bars(
             records,
