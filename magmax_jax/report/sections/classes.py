@@ -1,10 +1,9 @@
-"""What became of each class, by the exact counts of the last evaluation; and of each domain."""
+"""What became of each class, by the exact counts of the last evaluation."""
 
 from collections.abc import Iterable
 
 import numpy as np
 
-from magmax_jax.evaluation.rows import DOMAIN
 from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.bars import bars, bars_height
@@ -26,10 +25,9 @@ from magmax_jax.report.items import (
     percent,
     whole,
 )
-from magmax_jax.report.lines import lines
 from magmax_jax.report.runs import Run
 from magmax_jax.report.section import Section
-from magmax_jax.report.sections.over_tasks import ACCURACY, AFTER
+from magmax_jax.report.sections.over_tasks import ACCURACY
 from magmax_jax.report.style import slug, title_of
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 
@@ -205,43 +203,4 @@ def _any_confusions(run: Run, confusions: dict[str, np.ndarray], names: list[str
     return [Folded("Confusion of any model", [grid])]
 
 
-def domains(group: Group) -> list[Item]:
-    """Accuracy on each domain over tasks, where domains are not the tasks."""
-    found: list[Item] = []
-    for run in group.runs:
-        models = (FINETUNED, run.best_merge, ZERO_SHOT)
-        records: list[Record] = [
-            {
-                "run": run.name,
-                "model": row.label,
-                "domain": row.group.removeprefix(DOMAIN),
-                "after_task": row.after_task,
-                "accuracy": row.accuracy,
-                "count": row.count,
-            }
-            for row in run.rows
-            if row.group.startswith(DOMAIN) and row.protocol == "agnostic"
-            if row.label in models and row.split == "test"
-        ]
-        if not records:
-            continue
-        places = list(dict.fromkeys(record["domain"] for record in records))
-        for label in (run.best,):
-            mine = [r for r in records if r["model"] in (label, ZERO_SHOT)]
-            title = title_of(label) + (f", {run.name}" if len(group.runs) > 1 else "")
-            found.append(
-                Figure(
-                    slug("domains", run.name, label),
-                    title,
-                    "Agnostic accuracy on each domain's test images as tasks are learned (0: "
-                    "zero-shot).",
-                    records,
-                    lines(mine, AFTER, ACCURACY, ("domain", places)),
-                    "line chart",
-                )
-            )
-    return found
-
-
 REPORT_SECTIONS.register("classes", Section("Classes", 60, items))
-REPORT_SECTIONS.register("domains", Section("Domains", 70, domains))
