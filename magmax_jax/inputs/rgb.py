@@ -76,8 +76,8 @@ def _rgb(image: Any, where: str) -> np.ndarray:
 def _pixels(array: Any, where: str) -> np.ndarray:
     """uint8 (h, w), (h, w, 3) or (b, h, w, 3)."""
     pixels = np.asarray(array)
-    if first := channels_first(pixels.shape):
-        raise UserError(f"{where}: {first}")
+    if mistake := channels_first(pixels.shape):
+        raise UserError(f"{where}: {mistake}")
     colours = pixels.ndim in (3, 4) and pixels.shape[-1] == 3
     if not (colours or pixels.ndim == 2) or 0 in pixels.shape[-3:]:
         raise UserError(

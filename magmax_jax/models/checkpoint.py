@@ -1,5 +1,6 @@
 """What checkpoints of all families have in common: companions of the weights, and how to write."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,8 +65,9 @@ class Companions:
         if backend is None:
             return self.tokenizer
         settings = json.loads(backend.to_str())
-        # Left behind by the last call, and set anew by the next one.
-        return {k: v for k, v in settings.items() if k not in ("padding", "truncation")}
+        for left_by_the_last_call in ("padding", "truncation"):
+            settings.pop(left_by_the_last_call)
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).digest()
 
 
 def no_configuration(directory: Path) -> UserError:

@@ -117,7 +117,7 @@ def _batches(images: Any, size: int, count: int = sys.maxsize) -> Iterator[np.nd
 def _pixels(model: Model, images: np.ndarray) -> jax.Array:
     """uint8 (b, H, W, 3) resized, cropped and normalised as the model wants it."""
     preprocessing = Preprocessing.from_config(model.preprocessor or {}, model.config.image_size)
-    boxes = np.tile(np.int32([0, 0, *images.shape[1:3]]), (len(images), 1))
+    boxes = np.tile(np.array([0, 0, *images.shape[1:3]], np.int32), (len(images), 1))
     return _evaluate(preprocessing, images, boxes)
 
 

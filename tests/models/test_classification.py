@@ -224,10 +224,10 @@ def test_mistakes_of_class_names_and_options_are_named(model, names, options, sa
         model.classify(PICTURES[0], names, **options)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
-def test_the_tower_refuses_what_was_not_preprocessed(model, dtype):
-    with pytest.raises(UserError, match=r"uint8|int32.*model\.preprocess"):
-        model.encode_image(jnp.zeros((2, 16, 16, 3), dtype))
+def test_the_tower_refuses_what_was_not_preprocessed(model):
+    for pixels, kind in ((jnp.zeros((2, 16, 16, 3), jnp.uint8), "uint8"), ([in_mode("L")], "list")):
+        with pytest.raises(UserError, match=rf"pixels are {kind}, .*call model\.preprocess"):
+            model.encode_image(pixels)
     with pytest.raises(UserError, match=r"\(2, 3, 16, 16\), channels first: .*\(b, h, w, 3\)"):
         model.encode_image(jnp.zeros((2, 3, 16, 16)))
 

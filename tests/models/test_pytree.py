@@ -90,6 +90,16 @@ def test_every_parameter_of_a_clip_takes_part_in_a_merge(pair):
     assert merged.companions == zero.companions
 
 
+def test_image_towers_are_merged_alone(pair):
+    zero, model = pair
+    models = [perturbed(zero, 1), perturbed(zero, 2)]
+    params = [each.image_tower("float32")[1] for each in (zero, *models)]
+    model.update_image_tower(mm.merge(params[0], params[1:]))
+    whole = mm.merge(zero, models)
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(model.vision), nnx.state(whole.vision))
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(model.text), nnx.state(zero.text))
+
+
 def test_clips_of_other_shapes_are_refused_by_leaf(tiny_clip):
     zero, larger = (CLIP.from_pretrained(tiny_clip, image_size=size) for size in (16, 24))
     expected = r"vision.*position_embedding.* \(10, 32\).*\(5, 32\)"

@@ -61,13 +61,14 @@ class VisionTower(nnx.Module):
     def embed(self, pixels: jax.Array) -> jax.Array:
         """Normalised pixels (b, height, width, 3) -> class token and patches, (b, n, d)."""
         size, patch, grid = self.config.image_size, self.config.patch_size, self.config.grid
-        if not jnp.issubdtype(pixels.dtype, jnp.floating):
+        dtype = getattr(pixels, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
             raise UserError(
-                f"pixels are {pixels.dtype}, not normalised floating-point numbers: "
+                f"pixels are {dtype or type(pixels).__name__}, not normalised floats: "
                 "call model.preprocess(images) first"
             )
-        if first := channels_first(pixels.shape):
-            raise UserError(first)
+        if mistake := channels_first(pixels.shape):
+            raise UserError(mistake)
         if pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
             raise UserError(
                 f"pixels have shape {pixels.shape}: this tower takes (b, {size}, {size}, 3); "
@@ -126,6 +127,11 @@ class CLIP(nnx.Module):
     """Both towers and the logarithm of the inverse temperature.
 
     Parameters are float32 whatever `dtype` is, the dtype of the computation.
+
+    A CLIP is a pytree. `magmax_jax.merge(theta_0, [theta_1, ...])` merges all its parameters, those
+    of the text tower and the temperature included, and gives a CLIP with theta_0's tokenizer and
+    preprocessor. To merge image towers alone, merge `image_tower`'s parameters and give them to
+    `update_image_tower`.
     """
 
     def __init__(self, config: CLIPConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
