@@ -131,7 +131,9 @@ class CLIP(nnx.Module):
     A CLIP is a pytree. `magmax_jax.merge(theta_0, [theta_1, ...])` merges all its parameters, those
     of the text tower and the temperature included, and gives a CLIP with theta_0's tokenizer and
     preprocessor. To merge image towers alone, merge `image_tower`'s parameters and give them to
-    `update_image_tower`.
+    `update_image_tower`. Blocks are stacked here, and q, k and v are one kernel: rules that treat
+    each tensor by itself (`iso_c`) or draw by its name (`dare`) give another result than
+    `magmax merge`, which reads the files' tensors; elementwise rules and `ties` give its bits.
     """
 
     def __init__(self, config: CLIPConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
