@@ -1,9 +1,11 @@
 """How launchers start JAX: where compiled programs are kept, and with which other processes."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from magmax_jax.api.compilation_cache import default_cache, keep_compiled
+from magmax_jax.cli.node_gpus import idle_gpus_of_run
 from magmax_jax.errors import UserError
 
 
@@ -15,7 +17,8 @@ class Engine:
     """Directory in which compiled programs are kept for the next run; None keeps none."""
     distributed: bool = False
     """One of several processes of one run, each started with this option: on a cluster that JAX
-    knows (Slurm, Open MPI, Kubernetes, Cloud TPU) nothing else is needed."""
+    knows (Slurm, Open MPI, Kubernetes, Cloud TPU) nothing else is needed. On Slurm start one
+    process for each GPU: srun --ntasks-per-node 8 --gpus-per-node 8."""
     coordinator: str | None = None
     """On other clusters: HOST:PORT of process 0; any free port."""
     processes: int | None = None
@@ -55,8 +58,11 @@ class Engine:
             )
         except ValueError as error:  # what JAX raises where it knows no cluster
             raise UserError(
-                f"--distributed finds no cluster ({error}): give --coordinator, --processes and "
-                "--process"
+                f"--distributed finds no cluster ({error}): start it with srun on Slurm, or give "
+                "--coordinator, --processes and --process"
             ) from None
         except RuntimeError as error:
             raise UserError(f"--distributed cannot reach the other processes ({error})") from None
+        idle = idle_gpus_of_run()
+        if idle and jax.process_index() == 0:
+            print(f"note: {idle}", file=sys.stderr)

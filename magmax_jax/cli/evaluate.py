@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from magmax_jax.cli import flags
 from magmax_jax.cli.command import Command
 from magmax_jax.cli.engine import Engine
 from magmax_jax.cli.evaluate_tables import tables
@@ -55,7 +56,7 @@ def parse(argv: list[str], program: Program = MAGMAX) -> Evaluate:
     """The command line; a run among the sources gives the defaults of the other flags."""
 
     def read(default: Evaluate) -> Evaluate:
-        return tyro.cli(Evaluate, args=argv, prog=program.line("evaluate"), default=default)
+        return flags.parse(Evaluate, argv, prog=program.line("evaluate"), default=default)
 
     plain = Evaluate(sources=())
     chosen = read(plain)
@@ -135,4 +136,15 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
         progress.say(f"{chosen.out}: results.jsonl and counts/")
 
 
-COMMANDS.register("evaluate", Command("Evaluates any checkpoint on any scenario.", main))
+COMMANDS.register(
+    "evaluate",
+    Command(
+        "Evaluates any checkpoint on any scenario.",
+        main,
+        flags={
+            "eval_batch_size": "--batch-size",
+            "train.batch_size": "--batch-size",
+            "model.image_size": "--image-size",
+        },
+    ),
+)

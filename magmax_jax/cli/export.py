@@ -1,5 +1,6 @@
 """A run's model as a Hugging Face directory: `magmax export RUN --output DIR`."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,9 +30,12 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     """Writes the model that the command line names."""
     chosen = tyro.cli(Export, args=argv, prog=program.line("export"))
     from magmax_jax.api import export
+    from magmax_jax.runs.export import unlearned
 
     export(chosen.run, chosen.output, chosen.model, chosen.dtype)
     print(f"{chosen.output}: {chosen.model} of {chosen.run}")
+    if note := unlearned(chosen.run, chosen.model):
+        print(f"note: {note}", file=sys.stderr)
 
 
 COMMANDS.register("export", Command("Writes a run's model as a directory for transformers.", main))

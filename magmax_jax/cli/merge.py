@@ -19,7 +19,7 @@ from rich.progress import (
 
 from magmax_jax.cli.command import Command
 from magmax_jax.config import listing
-from magmax_jax.errors import MAGMAX, Program, UserError
+from magmax_jax.errors import MAGMAX, Program, UserError, counted
 from magmax_jax.registry import COMMANDS, RULES
 
 if TYPE_CHECKING:  # both take seconds to import: --help and wrong flags do without
@@ -42,7 +42,7 @@ class Merge:
     output: Path | None = None
     """Directory to write; it appears whole or not at all."""
     rule: Annotated[str | None, listing(RULES)] = None
-    """Merge rule; not set: the state's, or max_magnitude."""
+    """Merge rule, also your own as module:function; not set: the state's, or max_magnitude."""
     scale: float | None = None
     """lambda in theta_0 + lambda tau; not set: the rule's published default."""
     options: tuple[str, ...] = ()
@@ -60,14 +60,15 @@ class Merge:
     checksums: bool = True
     """Put the sha256 of every source into the model card and the state."""
     dry_run: bool = False
-    """Read headers only; report what would be done and every problem."""
+    """Report what would be done and every problem. Reads headers only, and with a state whole
+    files, whose checksums show which models it holds already (--no-checksums skips that)."""
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job
         from magmax_jax.merge_files.plan import make_plan
         from magmax_jax.runs.model_ref import absolute
 
-        console = Console(highlight=False, markup=False, soft_wrap=True)
+        console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         job = Job(
             pretrained=self.pretrained and absolute(self.pretrained),
             finetuned=self.finetuned,
@@ -85,9 +86,11 @@ class Merge:
             self._run(make_plan(job, _opener(Path(temporary))), console)
 
     def _run(self, plan: "Plan", console: Console) -> None:
+        from magmax_jax.merge_files.digests import compared_with_state
         from magmax_jax.merge_files.execute import execute
 
         if self.dry_run:
+            plan = compared_with_state(plan)
             console.print(plan.describe())
             plan.check()
             return
@@ -102,7 +105,8 @@ class Merge:
             task = bar.add_task("", total=plan.bytes_read)
             history = execute(plan, self.output, lambda nbytes: bar.advance(task, nbytes))
         console.print(
-            f"{self.output}: {history.rule} of {len(history.tasks)} models at scale {plan.scale:g}"
+            f"{self.output}: {history.rule} of {counted(len(history.tasks), 'model')} at scale "
+            f"{plan.scale:g}"
         )
 
 
@@ -118,7 +122,7 @@ class Inspect:
 
         with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
             shown = inspect(self.source, _opener(Path(temporary)))
-        Console(highlight=False).print(shown)
+        Console(highlight=False, emoji=False).print(shown)
 
 
 def _opener(temporary: Path) -> Callable[[str], "TensorFiles"]:

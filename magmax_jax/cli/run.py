@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from magmax_jax.api.presets import PRESETS, paper
+from magmax_jax.cli import flags
 from magmax_jax.cli.command import Command
 from magmax_jax.cli.engine import Engine
 from magmax_jax.config import ExperimentConfig, SweepConfig
@@ -76,9 +77,9 @@ def parse(argv: list[str], program: Program = MAGMAX) -> Launch:
         )
 
     def read(base: ExperimentConfig) -> Launch:
-        return tyro.cli(
+        return flags.parse(
             Launch,
-            args=rest,
+            rest,
             prog=program.line("run", first),
             description=description,
             default=Launch(base, out=Path("runs") / name),

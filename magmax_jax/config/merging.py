@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from magmax_jax.config.checks import require
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class SweepConfig:
 
     rules: tuple[str, ...] = ()
     """Rules among the run's merges, or any rule if the run keeps every task's model
-    (--checkpoint.keep-tasks); not set: no sweep."""
+    (--checkpoint.keep-tasks), also your own, module:function; not set: no sweep."""
     scales: str = "0.1:1.5:0.1"
     """FIRST:LAST:STEP, both ends included, or numbers separated by commas."""
     at_once: int | None = None
@@ -46,7 +46,7 @@ class SweepConfig:
         (0.1, 0.2, 0.3, 0.4)
 
         Raises:
-          UserError: `scales` has neither form.
+          ConfigError: `scales` has neither form.
         """
         try:
             if ":" not in self.scales:
@@ -59,7 +59,7 @@ class SweepConfig:
                 return found
         except (ValueError, ZeroDivisionError, OverflowError):
             pass
-        raise UserError(
+        raise ConfigError(
             f"sweep.scales is {self.scales!r}: write FIRST:LAST:STEP, e.g. 0.1:1.5:0.1, or "
             "numbers separated by commas, e.g. 0.3,0.5,1"
         )

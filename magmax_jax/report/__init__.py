@@ -24,8 +24,8 @@ def report(*runs: Path | str, out: Path | str | None = None) -> Path:
     Args:
       runs: directories of runs, finished or not, or folders that hold some at any depth. Runs of
         one scenario are compared side by side.
-      out: directory of the report; not set: report/ in the run or folder, runs/report for several.
-        An earlier report there is replaced.
+      out: directory of the report; not set: report/ in the run, or in the folder that holds all. An
+        earlier report there is replaced.
 
     Returns:
       the page.

@@ -35,13 +35,13 @@ def write(paths: Sequence[Path], out: Path | None = None, program: Program = MAG
 
     Args:
       paths: runs, finished or not, or folders that hold some at any depth.
-      out: directory of the report; not set: report/ in the run or folder, runs/report for several.
+      out: directory of the report; not set: report/ in the run, or in the folder that holds all.
 
     Raises:
       UserError: as `find` and `build` do.
     """
     if out is None:
-        out = Path("runs/report") if len(paths) > 1 else paths[0] / "report"
+        out = folder_for(paths)
     runs, notes = find(paths)
     return Written(build(runs, out, program), len(runs), notes)
 
@@ -73,6 +73,19 @@ def build(runs: Sequence[Run], out: Path, program: Program = MAGMAX) -> Path:
             plot(runs[0].rows, groups[0].title, folder / PICTURE)
         (folder / PAGE).write_text(report.page, encoding="utf-8")
     return out / PAGE
+
+
+def folder_for(paths: Sequence[Path]) -> Path:
+    """Where the report of some runs, or folders of runs, goes: report/ in what holds them all.
+
+    Raises:
+      UserError: nothing but the root of the file system does.
+    """
+    holding = Path(os.path.commonpath([path.absolute() for path in paths]))
+    if holding == Path(holding.anchor):
+        raise UserError("the runs share no folder: name the report's directory with --out")
+    here = Path.cwd()
+    return (holding.relative_to(here) if holding.is_relative_to(here) else holding) / "report"
 
 
 def check(out: Path) -> None:

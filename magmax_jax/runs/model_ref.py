@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError
 from magmax_jax.runs.directory import CHECKPOINTS, CONFIG
 
 ZERO_SHOT, FINETUNED = "zero_shot", "finetuned"
@@ -22,7 +22,8 @@ class ModelRef:
     """
 
     name: str
-    """`finetuned`, after the last task learned; `zero_shot`, theta_0; `task`; or a merge rule."""
+    """`finetuned`, after the last task learned; `zero_shot`, theta_0; `task`; or a merge rule. One
+    that is `module:function` cannot be mistaken for `task:3`: no function is named by a number."""
     scale: float | None = None
     """lambda of a merge; None for the rule's default scale."""
     task: int | None = None
@@ -36,7 +37,7 @@ class ModelRef:
           where: what the message begins with, such as the name of a field.
 
         Raises:
-          UserError: what follows an @ is not a finite number.
+          ConfigError: what follows an @ is not a finite number.
         """
         if text.startswith(_TASK) and text.removeprefix(_TASK).isdigit():
             return cls("task", task=int(text.removeprefix(_TASK)))
@@ -47,9 +48,9 @@ class ModelRef:
         try:
             scale = float(number)
         except ValueError:
-            raise UserError(f"{before}{text!r} needs a number behind the @") from None
+            raise ConfigError(f"{before}{text!r} needs a number behind the @") from None
         if not math.isfinite(scale):
-            raise UserError(f"{before}the scale of {text!r} is not finite")
+            raise ConfigError(f"{before}the scale of {text!r} is not finite")
         return cls(name, scale)
 
     def __str__(self) -> str:
@@ -77,7 +78,8 @@ class ModelRef:
 def model_of_run(source: str) -> tuple[Path, ModelRef] | None:
     """What `RUN` or `RUN:MODEL` names, the run's directory and the model; None for anything else.
 
-    Without a name it is `finetuned`.
+    Without a name it is `finetuned`. Paths and names may hold colons: the longest path that is a
+    run's directory is the run, and all that follows it the model.
 
     Raises:
       UserError: as `ModelRef.parse` does.

@@ -92,7 +92,7 @@ class TerminalProgress(Progress):
 
     def _bar(self, transient: bool) -> bars.Progress:
         columns = (
-            bars.TextColumn("{task.description:<28}"),
+            bars.TextColumn("{task.description:<28}", markup=False),
             bars.BarColumn(bar_width=24),
             bars.TextColumn("{task.completed}/{task.total}"),
             bars.TimeRemainingColumn(elapsed_when_finished=True),
@@ -102,8 +102,9 @@ class TerminalProgress(Progress):
 
 
 def _console() -> Console:
-    console = Console(highlight=False)
+    # A rule `module:function` after a run and a colon would hold what rich takes for an emoji.
+    console = Console(highlight=False, emoji=False)
     if console.is_jupyter and find_spec("ipywidgets") is None:
         # Jupyter's standard output claims to be a terminal.
-        return Console(highlight=False, force_jupyter=False, force_terminal=False)
+        return Console(highlight=False, emoji=False, force_jupyter=False, force_terminal=False)
     return console

@@ -6,16 +6,16 @@ from contextlib import ExitStack
 
 from magmax_jax.config import ExperimentConfig, SweepConfig
 from magmax_jax.data import Source
-from magmax_jax.errors import DivergedError, UserError
+from magmax_jax.errors import ConfigError, DivergedError, counted
 from magmax_jax.evaluation.rows import Row, num_rows
 from magmax_jax.merging import fold
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs import manifest, state
 from magmax_jax.runs.build import RunParts, build_run
-from magmax_jax.runs.check import check_config
+from magmax_jax.runs.check import check_config, check_number
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
-from magmax_jax.runs.merge_specs import num_models
+from magmax_jax.runs.merge_specs import num_models, parse_merges
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 from magmax_jax.runs.preemption import Stop, stop_signals
 from magmax_jax.runs.progress import NullProgress, Progress
@@ -65,14 +65,15 @@ def run(
     check_config(config)
     check_boards(boards)
     models = num_models(config)
-    if sweeps and sweeps.rules:
-        check_sweep(sweeps, config)
+    swept = check_sweep(sweeps, config) if sweeps and sweeps.rules else {}
     layout = build_layout(config)
     if not layout.is_first:
         out, progress = RunDirectory(out.path, out.overwrite, writes=False), NullProgress()
     kept = out.holds(config)
     scenario = build_scenario(config.scenario, config.seed, given)
     tasks = len(curriculum(scenario, config))
+    check_number(parse_merges(config), tasks, "merges")
+    check_number(swept, tasks, "sweep.rules")
     done = kept and len(out.rows()) == num_rows(scenario, tasks, models)
     layout.meet("the configuration or what the directory holds", (config, done))
     parts = None
@@ -189,16 +190,16 @@ def learn(
 
 
 def _check_disk(parts: RunParts, out: RunDirectory, progress: Progress) -> None:
-    """Says what the run will take, and raises a UserError if there is less."""
+    """Reports what the run will take; raises a ConfigError if there is less."""
     needed = state.bytes_needed(parts) + counts_bytes(parts)
     there = next(path for path in (out.path, *out.path.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
     taken = sum(f.stat().st_size for f in out.path.rglob("*") if f.is_file())
     if needed > free + taken:
-        raise UserError(
+        raise ConfigError(
             f"{out.path}: checkpoints of this run take up to {needed / 1e9:.1f} GB, and "
             f"{free / 1e9:.1f} GB are free there: make room, choose another --out, or keep less "
-            "(fewer merges, --checkpoint.no-keep-tasks)"
+            "(fewer merges, checkpoint.keep_tasks=False)"
         )
     progress.say(f"checkpoints take up to {needed / 1e9:.2f} GB of {free / 1e9:,.0f} GB free")
 
@@ -215,6 +216,7 @@ def describe(scenario: Scenario) -> str:
     """What is about to be learned, in a line."""
     train = sum(len(task.train) for task in scenario.tasks)
     return (
-        f"{scenario.name}: {len(scenario.tasks)} tasks, {scenario.num_classes} classes, "
+        f"{scenario.name}: {counted(len(scenario.tasks), 'task')}, "
+        f"{counted(scenario.num_classes, 'class')}, "
         f"{train:,} training and {scenario.num_test:,} test images; accuracies among all classes"
     )

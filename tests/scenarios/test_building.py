@@ -293,10 +293,10 @@ def test_lists_of_data_sets_are_those_of_the_literature():
 
 
 def test_mistakes_are_named(two_domains):
-    with pytest.raises(UserError, match=r"has 3 classes; num_tasks=4 is more"):
+    with pytest.raises(UserError, match=r"has 3 classes; scenario.num_tasks=4 is more"):
         build(dataset="folder", num_tasks=4)
     with pytest.raises(
-        UserError, match=r"num_tasks=2 leaves unequal tasks \(1, 2\): pass allow_un"
+        UserError, match=r"num_tasks=2 leaves unequal tasks \(1, 2\): pass scenario.allow_un"
     ):
         build(dataset="folder", num_tasks=2)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from magmax_jax.data.pipeline.decode import decode_rgb
 from magmax_jax.data.source import Source, Split
 from magmax_jax.errors import UserError
+from magmax_jax.inputs.decode import decode_rgb
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from magmax_jax.data.pipeline.decode import decode_rgb
 from magmax_jax.data.readers.folder import ImageFiles, common_shape
 from magmax_jax.data.source import Images
 from magmax_jax.errors import UserError
+from magmax_jax.inputs.decode import decode_rgb
 
 Shape = tuple[int, int]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from magmax_jax.config import ExperimentConfig, MeshConfig, ScenarioConfig
 from magmax_jax.data.folder_name import folder_of
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
 from magmax_jax.io import json_lines
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import ANALYSIS, CONFIG, RunDirectory
@@ -102,7 +102,7 @@ def study(
             continue
         if out.writes:
             json_lines.write(path, (record | stamp for record in records))
-        progress.say(f"{name}: {len(records)} records in {path}")
+        progress.say(f"{name}: {counted(len(records), 'record')} in {path}")
 
 
 def _other(name: str, data_dir: str | None, config: ExperimentConfig) -> Scenario:

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from magmax_jax.config import ScenarioConfig
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError, counted
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.scenarios.kinds.base import Data, Division, ScenarioKind, arrival_order, numbered
 
@@ -16,14 +16,15 @@ def divide(config: ScenarioConfig, data: Data, seed: int) -> Division:
     bounds = _bounds(config, count)
     sizes = tuple(np.diff(bounds).tolist())
     if num_tasks > count:
-        raise UserError(
-            f"{config.dataset} has {count} classes; num_tasks={num_tasks} is more than that"
+        raise ConfigError(
+            f"{config.dataset} has {counted(count, 'class')}; scenario.num_tasks={num_tasks} is "
+            "more than that"
         )
     if len(set(sizes)) > 1 and not config.allow_unequal:
         shown = str(sizes) if num_tasks <= 10 else f"of {min(sizes)} to {max(sizes)} classes"
-        raise UserError(
-            f"{config.dataset} has {count} classes; num_tasks={num_tasks} leaves unequal tasks "
-            f"{shown}: pass allow_unequal=True or a divisor"
+        raise ConfigError(
+            f"{config.dataset} has {counted(count, 'class')}; scenario.num_tasks={num_tasks} "
+            f"leaves unequal tasks {shown}: pass scenario.allow_unequal=True or a divisor"
         )
     order = arrival_order(config, data.train.class_names, seed)
     position = np.argsort(order)  # class id -> its place in the order
