@@ -8,7 +8,7 @@ from magmax_jax.training.regularizers import (
     build_regularizer,
     check_method,
 )
-from magmax_jax.training.schedule import warmup_cosine, warmup_steps
+from magmax_jax.training.schedule import peak_share, warmup_cosine, warmup_steps
 from magmax_jax.training.step import (
     Forward,
     Memory,
@@ -39,6 +39,7 @@ __all__ = [
     "fine_tune",
     "make_trainer",
     "own_classes",
+    "peak_share",
     "warmup_cosine",
     "warmup_steps",
 ]
