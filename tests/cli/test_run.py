@@ -179,5 +179,5 @@ def test_the_module_runs_as_a_command():
     assert ended.returncode == 2
     assert ended.stderr == (
         "error: 'nothing' is no preset: choose from quickstart, styles, class, domain, datasets, "
-        "or --config FILE\n"
+        "folder, or --config FILE\n"
     )

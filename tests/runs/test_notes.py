@@ -3,13 +3,16 @@
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
+from magmax_jax.cli.presets import PRESETS
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.estimate import data_size, estimate
 from magmax_jax.runs.notes import notes_of, warmup_notes
 from magmax_jax.scenarios import build_scenario
 from magmax_jax.sharding import one_device
+from magmax_jax.training import peak_share
 
 
 def test_a_warmup_longer_than_the_tasks_is_noted_with_its_remedy():
@@ -49,6 +52,22 @@ def test_tasks_of_one_class_are_noted(tiny_clip):
     (note,) = notes(config)
     assert note.startswith("task 1, task 2, task 3") and "single class" in note
     assert not notes(replace(config, scenario=replace(config.scenario, num_tasks=5)))
+
+
+def test_the_preset_for_folders_suits_80_images(tiny_clip, tmp_path):
+    for name in ("circle", "cross", "square", "triangle"):
+        for number in range(20):
+            path = tmp_path / "shapes" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (4, 4)).save(path)
+    _, preset = PRESETS["folder"]
+    scenario = replace(preset.scenario, data_dir=str(tmp_path / "shapes"))
+    config = replace(preset, model=ModelConfig(str(tiny_clip)), scenario=scenario)
+    parts = build_run(config, build_scenario(scenario, config.seed), one_device())
+    (note,) = notes_of(parts)
+    assert note.startswith("shapes has no train/ and test/: 16 of its 80 images are test images")
+    assert [len(task.classes) for task in parts.tasks] == [2, 2]
+    assert all(peak_share(config.train, parts.steps(task)) == 1 for task in (1, 2))
 
 
 def test_plans_have_the_note_on_the_warmup(tiny_clip):
