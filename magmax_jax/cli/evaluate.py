@@ -24,6 +24,7 @@ from magmax_jax.errors import MAGMAX, Program, UserError
 from magmax_jax.evaluation.rows import rows_of
 from magmax_jax.registry import COMMANDS, SCENARIO_KINDS
 from magmax_jax.runs.directory import CONFIG
+from magmax_jax.runs.evaluation_data import ONE_TASK, evaluation_scenario, first_run
 from magmax_jax.runs.model_ref import model_of_run
 
 if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
@@ -46,7 +47,7 @@ class Evaluate:
     sources: tyro.conf.Positional[tuple[str, ...]]
     """Each a RUN, RUN:MODEL, directory or hub id; each becomes a column of the tables. One may be a
     folder of images, [test/][domain/]class/*."""
-    scenario: ScenarioConfig = field(default_factory=lambda: ScenarioConfig(num_tasks=1))
+    scenario: ScenarioConfig = ONE_TASK
     image_size: Annotated[
         int | None, tyro.conf.arg(name="model.image-size", aliases=("--image-size",))
     ] = None
@@ -84,11 +85,11 @@ def parse(argv: list[str], program: Program = MAGMAX) -> Evaluate:
     if not chosen.sources:
         raise UserError("no SOURCE is given: name runs, directories of checkpoints, or hub ids")
     folder, models = _split_sources(chosen.sources)
-    if trained := _config_of_first_run(models):
+    if trained := first_run(models):
         default = replace(default, scenario=trained.scenario, seed=trained.seed)
     if folder is not None and not (trained and _is_data_of(folder, trained.scenario)):
         dataset = folder if is_folder(folder) else f"folder:{folder}"
-        default = replace(default, scenario=ScenarioConfig(dataset=dataset, num_tasks=1))
+        default = replace(default, scenario=replace(ONE_TASK, dataset=dataset))
     chosen = read(default)
     if folder is not None and not _is_data_of(folder, chosen.scenario):
         raise UserError(
@@ -120,12 +121,6 @@ def _names_images(source: str) -> bool:
     return is_folder(source) or (model_of_run(source) is None and is_folder_of_images(source))
 
 
-def _config_of_first_run(sources: Sequence[str]) -> ExperimentConfig | None:
-    """The configuration of the first run among the sources; None if there is no run."""
-    runs = [found[0] for source in sources if (found := model_of_run(source))]
-    return ExperimentConfig.from_file(runs[0] / CONFIG) if runs else None
-
-
 def _is_data_of(folder: str, scenario: ScenarioConfig) -> bool:
     """Whether a scenario's only data set is that folder of images, whatever the spelling."""
     own = folder_of(scenario.dataset, scenario.data_dir)
@@ -133,24 +128,6 @@ def _is_data_of(folder: str, scenario: ScenarioConfig) -> bool:
     if own is None or named is None or "dataset" not in SCENARIO_KINDS[scenario.kind].reads:
         return False
     return Path(own).expanduser().resolve() == Path(named).expanduser().resolve()
-
-
-def build_data(chosen: Evaluate) -> "Scenario":
-    """What the models are evaluated on.
-
-    Only test images are read, unless the data is that of a run among the sources: its classes were
-    fixed by its training images.
-    """
-    from magmax_jax.scenarios import build_scenario, build_test_scenario
-
-    trained = _config_of_first_run(chosen.sources)
-    if trained and _data(trained.scenario) == _data(chosen.scenario):
-        return build_scenario(chosen.scenario, chosen.seed)
-    return build_test_scenario(chosen.scenario, chosen.seed)
-
-
-def _data(scenario: ScenarioConfig) -> tuple[str | tuple[str, ...], str | None]:
-    return SCENARIO_KINDS[scenario.kind].data(scenario), scenario.data_dir
 
 
 def evaluate(chosen: Evaluate, progress: "Progress") -> tuple[list[Found], "Scenario"]:
@@ -169,7 +146,7 @@ def evaluate(chosen: Evaluate, progress: "Progress") -> tuple[list[Found], "Scen
         if run := model_of_run(source):
             check_model(*run, parse_merges(config))
     layout = build_layout(settings[0])
-    scenario = build_data(chosen)
+    scenario = evaluation_scenario(chosen.sources, chosen.scenario, chosen.seed)
     for note in scenario.notes:
         progress.say(f"note: {note}")
     built: dict[ExperimentConfig, RunParts] = {}

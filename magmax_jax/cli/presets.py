@@ -61,7 +61,7 @@ PRESETS: dict[str, tuple[str, ExperimentConfig]] = {
         ExperimentConfig(
             scenario=ScenarioConfig(dataset="folder", num_tasks=None, allow_unequal=True),
             # Small tasks: many steps from few images, and the peak learning rate within them.
-            train=TrainConfig(epochs=10, batch_size=16, learning_rate=3e-5, warmup_fraction=0.1),
+            train=TrainConfig(epochs=20, batch_size=16, learning_rate=3e-5, warmup_fraction=0.1),
         ),
     ),
 }

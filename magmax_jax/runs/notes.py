@@ -45,5 +45,5 @@ def _single_classes(parts: RunParts) -> list[str]:
         return []
     return [
         f"{', '.join(names)}: with a single class there is nothing to tell apart, so training "
-        "learns nothing; choose fewer tasks (--scenario.num-tasks)"
+        "learns nothing; add classes, or choose fewer tasks"
     ]

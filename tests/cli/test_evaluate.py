@@ -9,6 +9,7 @@ from magmax_jax.cli import evaluate
 from magmax_jax.config import ExperimentConfig, ScenarioConfig
 from magmax_jax.errors import exit_code
 from magmax_jax.evaluation.rows import read_rows
+from magmax_jax.runs.evaluation_data import evaluation_scenario
 from magmax_jax.runs.export import export
 
 
@@ -75,7 +76,7 @@ def test_a_folder_of_images_has_many_spellings(tiny_clip, done, shapes):
         (tiny_clip, f"{done.path}:task:2", shapes),
     ):
         chosen = evaluate.parse(list(map(str, words)))
-        scenario = evaluate.build_data(chosen)
+        scenario = evaluation_scenario(chosen.sources, chosen.scenario, chosen.seed)
         assert [len(task.test) for task in scenario.tasks] == [6]
         assert chosen.sources[0] == str(tiny_clip) and str(shapes) not in chosen.sources
 
