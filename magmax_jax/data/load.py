@@ -63,7 +63,7 @@ def is_undivided(dataset: str, data_dir: str | None = None) -> bool:
 
 
 def is_folder_of_images(path: str) -> bool:
-    """Whether a path leads to a directory that looks like a folder of images, not like a model."""
+    """Whether a path leads to a directory of images, in whatever layout, and not to a model."""
     from magmax_jax.data.readers import folder
 
     # Path takes an empty name for the current directory.

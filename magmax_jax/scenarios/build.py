@@ -51,7 +51,7 @@ def build_test_scenario(config: ScenarioConfig, seed: int) -> Scenario:
     whole = [
         f"{member.name} has no train/ and test/: all of its {len(test):,} images are test images"
         for member, test in zip(members, tests, strict=True)
-        if is_undivided(member.dataset, config.data_dir)
+        if is_undivided(member.dataset, config.data_dir) and not member.name.endswith("/test")
     ]
     return _divided(config, seed, members, [_emptied(test) for test in tests], tests, whole)
 

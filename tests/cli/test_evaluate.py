@@ -1,6 +1,7 @@
 """`python -m experiments.evaluate`: any checkpoint, any scenario."""
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -57,14 +58,18 @@ def shapes(tmp_path_factory):
     return root
 
 
-def test_a_folder_of_images_is_evaluated_without_ceremony(tiny_clip, shapes, capsys):
+def test_a_folder_of_images_is_evaluated_without_ceremony(tiny_clip, shapes, tmp_path, capsys):
     assert main(tiny_clip, shapes) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "shapes, class-incremental, 6 test images" in shown and "note: " not in shown
-    assert main(shapes / "test", tiny_clip, "--dtype", "float32") == 0
+    bare = shapes / "test"
+    assert main(bare, tiny_clip, "--dtype", "float32") == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "shapes/test, class-incremental, 6 test images" in shown
-    assert "note: shapes/test has no train/ and test/: all of its 6 images are test" in shown
+    assert "shapes/test, class-incremental, 6 test images" in shown and "note: " not in shown
+    renamed = shutil.copytree(bare, tmp_path / "figures")
+    assert main(tiny_clip, renamed) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "note: figures has no train/ and test/: all of its 6 images are test images" in shown
 
 
 def test_a_folder_of_images_has_many_spellings(tiny_clip, done, shapes):
@@ -104,7 +109,7 @@ def test_a_finished_run_is_swept(done, capsys):
     assert {json.loads(line)["scale"] for line in lines} == {0.25, 0.5}
 
 
-def test_mistakes_are_one_sentence(done, shapes, tmp_path, capsys):
+def test_mistakes_are_one_sentence(done, tiny_clip, shapes, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     for arguments, words in (
@@ -119,6 +124,7 @@ def test_mistakes_are_one_sentence(done, shapes, tmp_path, capsys):
         ((done.path, "--sweep.rules", "average", "--per-class"), "--out and --per-class"),
         ((done.path, "--image-size", 24), "was trained at its own size"),
         ((done.path, "--model.image-size", 24), "was trained at its own size"),
+        ((tiny_clip, shapes / "test" / "circle"), "or a folder of images for each class"),
         ((shapes,), "is a folder of images: name a model to evaluate on it"),
         ((done.path, shapes, shapes / "test"), "are both folders of images: name one"),
         ((done.path, shapes, "--scenario.dataset", "digits"), "the flags choose other data"),

@@ -143,7 +143,7 @@ class TestFolder:
         write(tmp_path / "test" / "photo" / "cat" / "a.png", picture())
         for root in (tmp_path, tmp_path / "test", tmp_path / "test" / "photo"):
             assert is_folder_of_images(str(root))
-        assert not is_folder_of_images(str(tmp_path / "test" / "photo" / "cat"))
+        assert is_folder_of_images(str(tmp_path / "test" / "photo" / "cat"))  # no folder of a class
         (tmp_path / "test" / "config.json").write_text("{}")  # with plots of its own, maybe
         assert not is_folder_of_images(str(tmp_path))
 

@@ -76,14 +76,17 @@ def is_undivided(root: Path) -> bool:
 
 
 def holds_images(root: Path) -> bool:
-    """Whether a directory looks like a folder of images, and not like a model or runs."""
+    """Whether a directory holds images, in whatever layout, and does not look like a model or runs.
+
+    A model has a config.json and a run does, whose plots are no data.
+    """
     level = [root] if root.is_dir() else []
-    for _ in range(3):
+    for _ in range(4):
         if any(next(folder.glob("*config.json"), None) for folder in level):
             return False
-        level = [below for folder in level for below in _folders(folder)]
         if any(_images(folder) for folder in level):
             return True
+        level = [below for folder in level for below in _folders(folder)]
     return False
 
 
