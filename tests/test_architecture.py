@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "errors", "registry", "config", "io", "merging", "rules", "analysis", "data",
     "scenarios", "models", "sharding", "training", "evaluation",
-    "merge_files", "runs", "report", "cli", "__main__",
+    "merge_files", "runs", "report", "api", "cli", "__main__",
 ]  # fmt: skip
 """Lowest first; each may import those before it."""
 

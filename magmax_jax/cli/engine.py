@@ -1,19 +1,10 @@
 """How launchers start JAX: where compiled programs are kept, and with which other processes."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from magmax_jax.api.compilation_cache import default_cache, keep_compiled
 from magmax_jax.errors import UserError
-
-
-def default_cache() -> Path:
-    """JAX's own variable, or a folder of ours in the user's cache directory."""
-    named = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    return Path(named) if named else Path.home() / ".cache" / "magmax_jax" / "xla"
-
-
-MIN_COMPILE_TIME = "jax_persistent_cache_min_compile_time_secs"
 
 
 @dataclass(frozen=True)
@@ -53,15 +44,11 @@ class Engine:
         Raises:
           UserError: the other processes cannot be found.
         """
-        import jax
-
-        jax.config.update("jax_compilation_cache_dir", self.cache and str(self.cache))
-        if MIN_COMPILE_TIME.upper() not in os.environ:
-            # JAX keeps what took a second. A run has some 70 programs, and most take less each, but
-            # seconds together.
-            jax.config.update(MIN_COMPILE_TIME, 0.0)
+        keep_compiled(self.cache)
         if not self.distributed:
             return
+        import jax
+
         try:
             jax.distributed.initialize(
                 self.coordinator, self.processes, self.process, shutdown_timeout_seconds=60

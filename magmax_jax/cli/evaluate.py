@@ -9,27 +9,19 @@ import tyro
 
 from magmax_jax.cli.command import Command
 from magmax_jax.cli.engine import Engine
-from magmax_jax.cli.evaluate_tables import Found, tables
-from magmax_jax.config import (
-    ExperimentConfig,
-    MeshConfig,
-    ModelConfig,
-    ScenarioConfig,
-    SweepConfig,
-    TrainConfig,
-)
+from magmax_jax.cli.evaluate_tables import tables
+from magmax_jax.config import ExperimentConfig, MeshConfig, ScenarioConfig, SweepConfig
 from magmax_jax.data.folder_name import folder_of, is_folder
 from magmax_jax.data.load import is_folder_of_images
 from magmax_jax.errors import MAGMAX, Program, UserError
-from magmax_jax.evaluation.rows import rows_of
 from magmax_jax.registry import COMMANDS, SCENARIO_KINDS
 from magmax_jax.runs.directory import CONFIG
-from magmax_jax.runs.evaluation_data import ONE_TASK, evaluation_scenario, first_run
+from magmax_jax.runs.evaluation_data import ONE_TASK, first_run
 from magmax_jax.runs.model_ref import model_of_run
 
 if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
+    from magmax_jax.api.model_evaluation import Evaluation
     from magmax_jax.runs.progress import Progress
-    from magmax_jax.scenarios import Scenario
 
 
 @dataclass(frozen=True)
@@ -130,88 +122,25 @@ def _is_data_of(folder: str, scenario: ScenarioConfig) -> bool:
     return Path(own).expanduser().resolve() == Path(named).expanduser().resolve()
 
 
-def evaluate(chosen: Evaluate, progress: "Progress") -> tuple[list[Found], "Scenario"]:
-    """Every source in turn; those that start from one model share everything but their weights.
+def _evaluation(chosen: Evaluate) -> "Evaluation":
+    """What the command line asks for."""
+    from magmax_jax.api.model_evaluation import Evaluation
 
-    Raises:
-      UserError: a source, or the scenario, is not what it should be.
-    """
-    from magmax_jax.runs.build import RunParts, build_run
-    from magmax_jax.runs.merge_specs import parse_merges
-    from magmax_jax.runs.model_store import ModelStore, check_model
-    from magmax_jax.sharding import build_layout
-
-    settings = [_setting(source, chosen) for source in chosen.sources]
-    for source, config in zip(chosen.sources, settings, strict=True):
-        if run := model_of_run(source):
-            check_model(*run, parse_merges(config))
-    layout = build_layout(settings[0])
-    scenario = evaluation_scenario(chosen.sources, chosen.scenario, chosen.seed)
-    for note in scenario.notes:
-        progress.say(f"note: {note}")
-    built: dict[ExperimentConfig, RunParts] = {}
-    found = []
-    for source, config in zip(chosen.sources, settings, strict=True):
-        if config not in built:
-            built[config] = build_run(config, scenario, layout)
-        parts, theta, learned = built[config], built[config].theta_0, 0
-        if run := model_of_run(source):
-            stored = ModelStore(run[0], theta, parts.merges, layout)
-            theta = stored.model(run[1])
-            if not run[1].is_zero_shot:
-                learned = run[1].task or stored.learned
-        (counts,) = parts.test.counts_of([theta], progress, source)
-        name = source if run is None or not run[1].is_finetuned else f"{run[0]}:{run[1]}"
-        rows = list(rows_of(counts, scenario, learned, name, None))
-        found.append(Found(source, rows, counts))
-    return found, scenario
-
-
-def _setting(source: str, chosen: Evaluate) -> ExperimentConfig:
-    """The configuration in which a source is evaluated: a run's own, but for what was chosen."""
-    run = model_of_run(source)
-    if run is None:
-        from magmax_jax.io.hub import check_source
-
-        check_source(source)
-        config = ExperimentConfig(model=ModelConfig(source), merges=())
-    else:
-        config = ExperimentConfig.from_file(run[0] / CONFIG)
-        if chosen.image_size not in (None, config.model.image_size):
-            raise UserError(
-                f"--model.image-size is {chosen.image_size}, but {source} was trained at its own "
-                "size: leave it out"
-            )
-    model = config.model
-    return replace(
-        config,
-        model=replace(
-            model,
-            image_size=chosen.image_size or model.image_size,
-            dtype=chosen.dtype or model.dtype,
-        ),
+    return Evaluation(
+        models={source: source for source in chosen.sources},
         scenario=chosen.scenario,
-        train=TrainConfig(batch_size=chosen.batch_size),  # nothing is trained
-        mesh=chosen.mesh,  # that of these devices, not of the run's
-        eval_batch_size=chosen.batch_size,
+        seed=chosen.seed,
+        image_size=chosen.image_size,
+        dtype=chosen.dtype,
+        batch_size=chosen.batch_size,
+        mesh=chosen.mesh,
     )
-
-
-def _write(found: Sequence[Found], out: Path) -> None:
-    from magmax_jax.io.atomic import new_directory
-    from magmax_jax.runs.directory import RunDirectory
-    from magmax_jax.runs.recorder import write_counts
-
-    with new_directory(out) as partial:
-        results = RunDirectory(partial)
-        results.append(row for one in found for row in one.rows)
-        for number, one in enumerate(found, start=1):
-            write_counts(results.counts / f"{number:03d}.safetensors", one.counts)
 
 
 def _sweep(chosen: Evaluate, progress: "Progress") -> None:
     import jax
 
+    from magmax_jax.api.model_evaluation import setting
     from magmax_jax.runs.build import build_run
     from magmax_jax.runs.directory import RunDirectory
     from magmax_jax.runs.sweep import describe, sweep
@@ -230,7 +159,7 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
             "--sweep.rules writes into the run and evaluates as the run did: leave out "
             "--model.dtype, --model.image-size, --out and --per-class"
         )
-    config = _setting(chosen.sources[0], chosen)
+    config = setting(chosen.sources[0], chosen.sources[0], _evaluation(chosen))
     scenario = build_scenario(config.scenario, config.seed)
     parts = build_run(config, scenario, build_layout(config))
     rows = sweep(chosen.sweep, parts, RunDirectory(run[0], writes=first), progress)
@@ -245,6 +174,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     chosen.engine.start()
     import jax
 
+    from magmax_jax.api.model_evaluation import evaluate_all
     from magmax_jax.runs.progress import NullProgress, TerminalProgress
 
     first = jax.process_index() == 0
@@ -252,15 +182,10 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     if chosen.sweep.rules:
         _sweep(chosen, progress)
         return
-    if chosen.out is not None:
-        from magmax_jax.io.atomic import check_free
-
-        check_free(chosen.out)
-    found, scenario = evaluate(chosen, progress)
+    found, scenario = evaluate_all(_evaluation(chosen), progress, chosen.out)
     for table in tables(found, scenario, chosen.per_class):
         progress.say(table)
-    if chosen.out is not None and first:
-        _write(found, chosen.out)
+    if chosen.out is not None:
         progress.say(f"{chosen.out}: results.jsonl and counts/")
 
 

@@ -1,29 +1,18 @@
 """What `magmax evaluate` shows: accuracies as tables, a column for each source."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from magmax_jax.evaluation.rows import Row
 
 if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
-    import numpy as np
     from rich.table import Table
 
-    from magmax_jax.evaluation.evaluator import Counts
+    from magmax_jax.api.model_evaluation import Found
     from magmax_jax.scenarios import Scenario
 
 
-@dataclass(frozen=True)
-class Found:
-    """What came of one source."""
-
-    source: str
-    rows: list[Row]
-    counts: "Counts[np.ndarray]"
-
-
-def tables(found: Sequence[Found], scenario: "Scenario", per_class: bool) -> Iterator["Table"]:
+def tables(found: Sequence["Found"], scenario: "Scenario", per_class: bool) -> Iterator["Table"]:
     """What was found, a column each source: in all, by task and domain, by class."""
     from rich.table import Table
 
@@ -58,7 +47,7 @@ def tables(found: Sequence[Found], scenario: "Scenario", per_class: bool) -> Ite
         yield _by_class(start("among all classes", "class"), found, scenario)
 
 
-def _by_class(table: "Table", found: Sequence[Found], scenario: "Scenario") -> "Table":
+def _by_class(table: "Table", found: Sequence["Found"], scenario: "Scenario") -> "Table":
     names = [name for head in scenario.heads for name in head.class_names]
     for number, name in enumerate(names):
         right = (one.counts.agnostic[..., number].sum() for one in found)

@@ -28,19 +28,13 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     chosen = tyro.cli(Report, args=argv, prog=program.line("report"))
     if not chosen.runs:
         raise UserError("no RUNS are given: name runs, or folders that hold some")
-    from magmax_jax.report.runs import find
-    from magmax_jax.report.write import build, check
+    from magmax_jax.report.write import write
 
-    out = chosen.out
-    if out is None:
-        out = Path("runs/report") if len(chosen.runs) > 1 else chosen.runs[0] / "report"
-    runs, notes = find(chosen.runs)
-    check(out)
+    page, count, notes = write(chosen.runs, chosen.out, program)
     for note in notes:
         print(note, file=sys.stderr)
-    page = build(runs, out, program)
-    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
-    print(f"{page}: {count}, {page.stat().st_size / 1e6:.1f} MB; figures and CSV files beside it")
+    what = "1 run" if count == 1 else f"{count} runs"
+    print(f"{page}: {what}, {page.stat().st_size / 1e6:.1f} MB; figures and CSV files beside it")
 
 
 COMMANDS.register("report", Command("Writes one HTML page of figures and tables about runs.", main))

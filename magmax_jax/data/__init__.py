@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from magmax_jax.data.any_source import as_source
     from magmax_jax.data.data_set import DataSet, FromTfds
     from magmax_jax.data.load import load_source
     from magmax_jax.data.pipeline.loader import Batch, eval_batches, num_batches, train_batches
@@ -21,6 +22,7 @@ _HOMES = {
     "Source": "source",
     "Split": "source",
     "Views": "pipeline.preprocessing",
+    "as_source": "any_source",
     "eval_batches": "pipeline.loader",
     "load_source": "load",
     "num_batches": "pipeline.loader",
@@ -39,6 +41,7 @@ __all__ = [
     "Source",
     "Split",
     "Views",
+    "as_source",
     "eval_batches",
     "load_source",
     "num_batches",

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from magmax_jax.data.array_name import is_arrays, must_be_passed
 from magmax_jax.data.folder_name import folder_of, is_folder
 from magmax_jax.data.source import Source, Split
 from magmax_jax.errors import UserError
@@ -22,6 +23,8 @@ def load_source(dataset: str, split: Split, data_dir: str | None = None) -> Sour
     """
     if dataset in DATA_SETS and (read := DATA_SETS[dataset].read):
         return read(split, data_dir)
+    if is_arrays(dataset):
+        raise must_be_passed(dataset)
     # Imported when needed: TFDS is slow to start.
     if is_folder(dataset):
         from magmax_jax.data.readers.folder import load_folder

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from magmax_jax.config import ExperimentConfig, SweepConfig
+from magmax_jax.data import Source
 from magmax_jax.errors import DivergedError, UserError
 from magmax_jax.evaluation.rows import Row, num_rows
 from magmax_jax.merging import fold
@@ -38,13 +39,15 @@ def run(
     command: str = "",
     sweeps: SweepConfig | None = None,
     show: Callable[[Sequence[Row], str], None] = lambda rows, scenario: None,
+    given: tuple[Source, Source] | None = None,
 ) -> list[Row]:
     """Learns the scenario's tasks one after another, merging and evaluating after each.
 
     Writes `config.json`, `about.json`, `results.jsonl`, `metrics.jsonl`, `counts/`, `checkpoints/`
     (and `tasks/`, if all are kept) into `out`; each step's numbers go to `boards`, too. `command`
     is recorded in `about.json` as what repeats the run. Process 0 calls `show(rows, scenario name)`
-    once all rows are written. After it `sweeps` are made, and written to `sweep.jsonl`.
+    once all rows are written. After it `sweeps` are made, and written to `sweep.jsonl`. `given` are
+    the training and test images, where they are not those that the configuration names.
 
     A run of the same configuration that is complete there is shown again; an interrupted one goes
     on where its last checkpoint was, and ends with the same bits as one that was not interrupted.
@@ -69,7 +72,7 @@ def run(
     if not layout.is_first:
         out, progress = RunDirectory(out.path, out.overwrite, writes=False), NullProgress()
     kept = out.holds(config)
-    scenario = build_scenario(config.scenario, config.seed)
+    scenario = build_scenario(config.scenario, config.seed, given)
     tasks = len(curriculum(scenario, config))
     done = kept and len(out.rows()) == num_rows(scenario, tasks, models)
     layout.meet("the configuration or what the directory holds", (config, done))

@@ -17,15 +17,28 @@ from magmax_jax.scenarios.kinds.split import divide
 from magmax_jax.scenarios.scenario import Head, Scenario
 
 
-def build_scenario(config: ScenarioConfig, seed: int) -> Scenario:
+def build_scenario(
+    config: ScenarioConfig, seed: int, given: tuple[Source, Source] | None = None
+) -> Scenario:
     """Loads the data and divides it into tasks; `seed` decides what is random in that.
+
+    Args:
+      given: training and test images, in place of those that the configuration names.
 
     Raises:
       UserError: a data set cannot be read, or does not divide as the configuration says.
     """
-    members = _members(config, seed)
-    trains = [load_source(member.dataset, "train", config.data_dir) for member in members]
-    tests = [load_source(member.dataset, "test", config.data_dir) for member in members]
+    kind, members = SCENARIO_KINDS[config.kind], _members(config, seed)
+    if given is None:
+        trains = [load_source(member.dataset, "train", config.data_dir) for member in members]
+        tests = [load_source(member.dataset, "test", config.data_dir) for member in members]
+    elif kind.reads_several:
+        raise UserError(
+            f"scenario.kind is {config.kind}, which reads several data sets by their names: images "
+            "that are passed are one data set, so choose another kind"
+        )
+    else:
+        trains, tests = [given[0]], [given[1]]
     for member, train, test in zip(members, trains, tests, strict=True):
         _check_same(member.name, "class", train.class_names, test.class_names)
         _check_same(member.name, "domain", train.domain_names, test.domain_names)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from magmax_jax.cli.presets import PRESETS
+from magmax_jax.api.presets import PRESETS
 from magmax_jax.cli.run import main, parse
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import exit_code

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from magmax_jax.cli.presets import PRESETS
+from magmax_jax.api.presets import PRESETS
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.estimate import data_size, estimate

@@ -98,7 +98,7 @@ def select(grid: Grid, options: Options, flags: list[str]) -> list[Cell]:
     # What is left out need not bear the changes: a --method.strength is for cells that have one.
     cells = _named(cells, options.only or "")
     if options.preset:
-        from magmax_jax.cli import presets
+        from magmax_jax.api import presets
 
         cells = [_with(cell, getattr(presets, options.preset)(cell.config)) for cell in cells]
     if flags:

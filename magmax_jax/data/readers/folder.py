@@ -148,7 +148,7 @@ def _read(root: Path, split: Split | None = None) -> Source:
         class_names=class_names,
         domains=domain_ids if has_domains else None,
         domain_names=domain_names,
-        image_shape=_common_shape(paths),
+        image_shape=common_shape(paths),
     )
 
 
@@ -172,7 +172,7 @@ def _open(path: str) -> Image.Image:
         raise UserError(f"{path}: not a readable image ({error}); replace or remove it") from None
 
 
-def _common_shape(paths: list[str]) -> tuple[int, int] | None:
+def common_shape(paths: list[str]) -> tuple[int, int] | None:
     """(height, width) if all images share it; reads headers alone, up to the first odd one."""
     common = None
     for path in paths:
