@@ -1,6 +1,7 @@
 """Any models on any scenario: `evaluate(models)`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +16,7 @@ from magmax_jax.data.array_name import ARRAYS
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.models import Model
-from magmax_jax.runs.directory import CONFIG
-from magmax_jax.runs.model_ref import model_of_run
+from magmax_jax.runs.evaluation_data import ONE_TASK, first_run
 from magmax_jax.runs.progress import Progress
 
 
@@ -62,10 +62,10 @@ def evaluate(
     if keep_compiled:
         keep_compiled_by_default()
     named = _by_name(models)
-    config = _first_run(model for model in named.values() if isinstance(model, str))
+    config = first_run(model for model in named.values() if isinstance(model, str))
     images = None if test is None else as_source(test, where="test")
-    if scenario is None and config is None and images is not None:
-        scenario = ScenarioConfig(dataset=ARRAYS, num_tasks=1)
+    if scenario is None and config is None:
+        scenario = ONE_TASK if images is None else replace(ONE_TASK, dataset=ARRAYS)
     config = config or ExperimentConfig()
     evaluation = Evaluation(
         models=named,
@@ -80,13 +80,6 @@ def evaluate(
     shown = as_progress(progress if jax.process_index() == 0 else False)
     found, _ = evaluate_all(evaluation, shown, out)
     return [row for one in found for row in one.rows]
-
-
-def _first_run(sources: Iterable[str]) -> ExperimentConfig | None:
-    """The configuration of the first run among sources, None if there is none."""
-    runs = (model_of_run(source) for source in sources)
-    run = next(filter(None, runs), None)
-    return ExperimentConfig.from_file(run[0] / CONFIG) if run else None
 
 
 def _by_name(models: Any) -> dict[str, str | Model]:

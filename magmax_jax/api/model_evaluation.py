@@ -23,6 +23,7 @@ from magmax_jax.io.hub import check_source
 from magmax_jax.models import Model
 from magmax_jax.runs.build import RunParts, build_run
 from magmax_jax.runs.directory import CONFIG, RunDirectory
+from magmax_jax.runs.evaluation_data import evaluation_scenario
 from magmax_jax.runs.merge_specs import parse_merges
 from magmax_jax.runs.model_ref import model_of_run
 from magmax_jax.runs.model_store import ModelStore, check_model
@@ -75,7 +76,13 @@ def evaluate_all(
         if isinstance(model, str) and (run := model_of_run(model)):
             check_model(*run, parse_merges(config))
     layout = build_layout(configs[0])
-    scenario = build_scenario(evaluation.scenario, evaluation.seed, evaluation.given)
+    if evaluation.given is None:
+        sources = [model for model in models.values() if isinstance(model, str)]
+        scenario = evaluation_scenario(sources, evaluation.scenario, evaluation.seed)
+    else:
+        scenario = build_scenario(evaluation.scenario, evaluation.seed, evaluation.given)
+    for note in scenario.notes:
+        progress.say(f"note: {note}")
     built: dict[tuple[ExperimentConfig, int], RunParts] = {}
     found = []
     for (name, model), config in zip(models.items(), configs, strict=True):
@@ -116,7 +123,8 @@ def setting(name: str, model: str | Model, evaluation: Evaluation) -> Experiment
         config = ExperimentConfig.from_file(run[0] / CONFIG)
         if size not in (None, config.model.image_size):
             raise UserError(
-                f"--image-size is {size}, but {model} was trained at its own size: leave it out"
+                f"--model.image-size is {size}, but {model} was trained at its own size: leave it "
+                "out"
             )
     return replace(
         config,
