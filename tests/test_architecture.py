@@ -13,7 +13,7 @@ from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "registry", "config", "io", "merging", "rules", "analysis", "data",
+    "errors", "registry", "config", "io", "inputs", "merging", "rules", "analysis", "data",
     "scenarios", "models", "sharding", "training", "evaluation",
     "merge_files", "runs", "report", "cli", "__main__",
 ]  # fmt: skip
@@ -91,9 +91,10 @@ def test_imports_run_downward():
 
 
 @pytest.mark.parametrize(
-    ("floor", "known"), [("io", set()), ("merging", set()), ("models", {"io"})]
+    ("floor", "known"),
+    [("io", set()), ("inputs", set()), ("merging", set()), ("models", {"io", "inputs"})],
 )
-def test_io_and_merging_know_nothing_and_models_only_io(floor, known):
+def test_io_inputs_and_merging_know_nothing_and_models_only_io_and_inputs(floor, known):
     for file, names in sources().items():
         ours = {name.split(".")[1] for name in names if name.startswith("magmax_jax.")}
         if file.relative_to(ROOT / "magmax_jax").parts[0] == floor:

@@ -42,7 +42,7 @@ class Merge:
     output: Path | None = None
     """Directory to write; it appears whole or not at all."""
     rule: Annotated[str | None, listing(RULES)] = None
-    """Merge rule; not set: the state's, or max_magnitude."""
+    """Merge rule, also your own as module:function; not set: the state's, or max_magnitude."""
     scale: float | None = None
     """lambda in theta_0 + lambda tau; not set: the rule's published default."""
     options: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Merge:
         from magmax_jax.merge_files.plan import make_plan
         from magmax_jax.runs.model_ref import absolute
 
-        console = Console(highlight=False, markup=False, soft_wrap=True)
+        console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         job = Job(
             pretrained=self.pretrained and absolute(self.pretrained),
             finetuned=self.finetuned,
@@ -118,7 +118,7 @@ class Inspect:
 
         with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
             shown = inspect(self.source, _opener(Path(temporary)))
-        Console(highlight=False).print(shown)
+        Console(highlight=False, emoji=False).print(shown)
 
 
 def _opener(temporary: Path) -> Callable[[str], "TensorFiles"]:

@@ -29,7 +29,8 @@ class ExperimentConfig:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     merges: Annotated[tuple[str, ...], listing(RULES)] = ("max_magnitude", "average", "random_mix")
-    """Merges to make after every task: RULE or RULE@SCALE. Scales of one rule share its state."""
+    """Merges to make after every task: RULE or RULE@SCALE; RULE may be your own, module:function.
+    Scales of one rule share its state."""
     merging: MergingConfig = field(default_factory=MergingConfig)
     eval_batch_size: int = 256
     seed: int = 5

@@ -26,7 +26,7 @@ class SweepConfig:
 
     rules: tuple[str, ...] = ()
     """Rules among the run's merges, or any rule if the run keeps every task's model
-    (--checkpoint.keep-tasks); not set: no sweep."""
+    (--checkpoint.keep-tasks), also your own, module:function; not set: no sweep."""
     scales: str = "0.1:1.5:0.1"
     """FIRST:LAST:STEP, both ends included, or numbers separated by commas."""
     at_once: int | None = None

@@ -35,14 +35,21 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
     """The history so far and the state that holds it, or a new history.
 
     Raises:
-      UserError: the job contradicts the state, or lacks what a new history needs.
+      UserError: the job contradicts the state, or does not name the user's own rule (as
+        `module:function`) with which the state was begun, or lacks what a new history needs.
     """
     if job.state and job.state.exists():
         history, files = read_state(job.state)
+        if job.rule is None and rules.RULES.names_code(history.rule):
+            raise UserError(
+                f"{job.state} was begun with {history.rule}, and a file does not decide which "
+                f"module is imported: say so with --rule {history.rule}"
+            )
+        if job.rule not in (None, history.rule):
+            raise UserError(f"--rule is {job.rule}, but {job.state} was begun with {history.rule}")
         options = _options(history.rule, job.options)
         pretrained = job.pretrained and _absolute(job.pretrained)
         for flag, given, known in (
-            ("--rule", job.rule, history.rule),
             ("--options", options or None, history.options),
             ("--pretrained", pretrained, history.pretrained),
         ):

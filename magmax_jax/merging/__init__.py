@@ -1,13 +1,28 @@
-"""Task vectors and merge rules: pure maths on pytrees, knowing nothing of models, data or files."""
+"""Task vectors and merge rules: pure maths on pytrees, knowing nothing of models, data or files.
+
+What users call is in `magmax_jax` and `magmax_jax.rules`. The rest here is for authors of rules.
+"""
 
 from magmax_jax.merging import rules
 from magmax_jax.merging.merge import fold, merge, merged
+from magmax_jax.merging.numerics.reductions import squared_norm
 from magmax_jax.merging.numerics.selection import (
     count_at_least,
     kth_magnitude,
     kth_magnitudes_counted,
 )
-from magmax_jax.merging.rule import MergeRule, State
+from magmax_jax.merging.rule import (
+    Informed,
+    MergeRule,
+    State,
+    collecting,
+    factory,
+    leaf_key,
+    leaf_name,
+    leafwise,
+    leafwise_at,
+)
+from magmax_jax.merging.rules import register
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import (
     apply_task_vector,
@@ -18,19 +33,28 @@ from magmax_jax.merging.task_vectors import (
 )
 
 __all__ = [
+    "Informed",
     "MergeRule",
     "State",
     "TaskVectors",
     "apply_task_vector",
     "check_alike",
     "check_finite",
+    "collecting",
     "count_at_least",
+    "factory",
     "fold",
     "is_merged",
     "kth_magnitude",
     "kth_magnitudes_counted",
+    "leaf_key",
+    "leaf_name",
+    "leafwise",
+    "leafwise_at",
     "merge",
     "merged",
+    "register",
     "rules",
+    "squared_norm",
     "task_vector",
 ]

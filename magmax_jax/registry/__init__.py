@@ -58,8 +58,10 @@ RULES: Registry[Callable[..., Any]] = Registry(
         "tsv_m": f"{_RULES}.spectral",
         "consensus": f"{_RULES}.sign_consensus",
     },
+    imports=True,
 )
-"""Factories of merge rules: options -> MergeRule."""
+"""Factories of merge rules: options -> MergeRule. `my_rules:median` is the function `median` of the
+module `my_rules`, which is installed or lies in the working directory."""
 
 _DATA_SETS = "data/datasets"
 
@@ -100,7 +102,7 @@ REPORT_SECTIONS: Registry[Any] = Registry(
         "matrices": f"{_SECTIONS}.over_tasks",
         "forgetting": f"{_SECTIONS}.over_tasks",
         "classes": f"{_SECTIONS}.classes",
-        "domains": f"{_SECTIONS}.classes",
+        "domains": f"{_SECTIONS}.domains",
         "training": f"{_SECTIONS}.training",
         "sweep": f"{_SECTIONS}.sweep",
         "analyses": f"{_SECTIONS}.studies",

@@ -3,9 +3,10 @@
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 from magmax_jax.errors import UserError
+from magmax_jax.registry.imported import import_value, is_path
 
 T = TypeVar("T")
 
@@ -16,6 +17,8 @@ class Registry(Generic[T]):
     Args:
       kind: what the values are, in the singular, for messages: "merge rule".
       modules: the module that defines each bundled value, imported when the value is asked for.
+      imports: a user's own value can be had as `module:attribute`, without being registered. Only
+        for values that users name themselves: asking for one by that name runs its module.
 
     >>> animals = Registry("animal", {})
     >>> animals.register("ant", 6)
@@ -24,8 +27,9 @@ class Registry(Generic[T]):
     (6, ['ant'], False)
     """
 
-    def __init__(self, kind: str, modules: Mapping[str, str]):
+    def __init__(self, kind: str, modules: Mapping[str, str], imports: bool = False):
         self.kind = kind
+        self._imports = imports
         self._modules = dict(modules)
         self._values: dict[str, T] = {}
 
@@ -36,6 +40,9 @@ class Registry(Generic[T]):
     def register(self, name: str, value: T | None = None) -> T | Callable[[T], T]:
         """Adds a value under a new name and returns it; without a value, a decorator that does.
 
+        A function that is defined again (its module is reloaded, is also the main program, or its
+        cell of a notebook runs once more) takes its own place.
+
         Raises:
           UserError: the name is taken, or is not one that a command line can hold.
         """
@@ -45,7 +52,8 @@ class Registry(Generic[T]):
             raise UserError(f"{name!r} cannot name a {self.kind}: use letters, digits, _ and -")
         # A bundled value registers itself while its own module is being imported.
         reserved = name in self._modules and self._modules[name] not in sys.modules
-        if name in self._values or reserved:
+        taken = name in self._values and not _is_again(self._values[name], value)
+        if taken or reserved:
             raise UserError(f"there is a {self.kind} {name!r} already: choose another name")
         self._values[name] = value
         return value
@@ -65,10 +73,15 @@ class Registry(Generic[T]):
         if name not in self._modules:
             self._values.pop(name, None)
 
+    def names_code(self, name: str) -> bool:
+        """Whether a name is `module:attribute`, where these name values; imports nothing."""
+        return self._imports and is_path(name)
+
     def check(self, name: str) -> None:
-        """Raises a UserError if there is no such name; imports nothing."""
-        if name not in self:
-            raise UserError(f"{name!r} is no {self.kind}: choose from {', '.join(self)}")
+        """Raises a UserError if there can be no value of that name; imports nothing."""
+        if name not in self and not self.names_code(name):
+            own = ", or module:function for one of your own" if self._imports else ""
+            raise UserError(f"{name!r} is no {self.kind}: choose from {', '.join(self)}{own}")
 
     def __getitem__(self, name: str) -> T:
         """The value of that name.
@@ -77,11 +90,14 @@ class Registry(Generic[T]):
           UserError: there is none.
         """
         self.check(name)
+        if self.names_code(name):
+            return import_value(name)
         if name not in self._values:
             importlib.import_module(self._modules[name])
         return self._values[name]
 
     def __contains__(self, name: object) -> bool:
+        """Whether the name is bundled or registered; `module:attribute` is neither."""
         return name in self._modules or name in self._values
 
     def __iter__(self) -> Iterator[str]:
@@ -97,3 +113,13 @@ class Registry(Generic[T]):
     def values(self) -> Iterator[T]:
         """Every value, imported."""
         return (self[name] for name in self)
+
+
+def _is_again(before: Any, value: Any) -> bool:
+    """Whether both are one function of one module or file: the second is its later definition."""
+    names = [getattr(function, "__qualname__", "") for function in (before, value)]
+    if names[0] != names[1] or not names[0].isidentifier():  # a lambda's says nothing
+        return False
+    homes = [function.__module__ for function in (before, value)]
+    files = [getattr(sys.modules.get(home), "__file__", None) for home in homes]
+    return homes[0] == homes[1] or (files[0] == files[1] and files[0] is not None)

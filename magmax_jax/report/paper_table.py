@@ -71,10 +71,12 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
     Raises:
       UserError: a folder does not exist.
     """
-    from magmax_jax.runs.merge_specs import num_models
+    from magmax_jax.runs.merge_specs import names_code, num_models
 
     def lacking(run: Run) -> str:
-        models = num_models(run.config)
+        # A table imports no code that a run names; such a run says itself how many models it has.
+        own = names_code(run.config)
+        models = run.about.get("models", 0) if own else num_models(run.config)
         finished = RunDirectory(run.path).is_complete(run.config, models)
         return "" if finished else "not finished"
 

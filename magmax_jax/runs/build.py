@@ -12,10 +12,10 @@ from flax import nnx
 
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.data import Batch, Preprocessing, eval_batches, num_batches, train_batches
-from magmax_jax.data.pipeline.host_resize import untouched
 from magmax_jax.data.pipeline.memory_cache import CACHED_BYTES, cached
 from magmax_jax.evaluation import evaluator
 from magmax_jax.evaluation.evaluator import Counts, Evaluate
+from magmax_jax.inputs.host_resize import untouched
 from magmax_jax.models import (
     ModelShape,
     from_pretrained,

@@ -60,7 +60,8 @@ class RunDirectory:
 
     def counts_of(self, after_task: int, label: str) -> Path:
         """Those of one model (`Row.label`) after so many tasks."""
-        return self.counts / f"{after_task:03d}-{label}.safetensors"
+        # Some disks take no colon, which a rule's name may have; and no name of one has a plus.
+        return self.counts / f"{after_task:03d}-{label.replace(':', '+')}.safetensors"
 
     @property
     def about(self) -> Path:

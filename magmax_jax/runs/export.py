@@ -17,7 +17,8 @@ def export(run: Path, model: ModelRef | str, output: Path, dtype: str = "float32
       run: the run's directory.
       model: `finetuned` (after the last task learned so far), `task:3` (after that task, if the run
         keeps every task's), `zero_shot` (theta_0 at the run's image size), or one of the run's
-        merges, `RULE` or `RULE@SCALE` at any scale.
+        merges, `RULE` or `RULE@SCALE` at any scale, for which rules that are `module:function` are
+        imported.
       output: a new directory; it appears whole or not at all.
       dtype: of the weights, "float32", "float16" or "bfloat16".
 
@@ -27,9 +28,11 @@ def export(run: Path, model: ModelRef | str, output: Path, dtype: str = "float32
     """
     config = ExperimentConfig.from_file(run / CONFIG)
     ref = ModelRef.parse(str(model), str(run))
-    check_model(run, ref, parse_merges(config))  # before anything is read
+    if ref.is_merge:  # models that are none do without the rules, whose modules may be gone
+        check_model(run, ref, parse_merges(config))  # before anything is read
     loaded = from_pretrained(config.model.source, config.model.image_size)
     _, theta_0 = loaded.image_tower("float32")
-    stored = ModelStore(run, theta_0, parse_merges(config, num_entries(loaded)))
+    merges = parse_merges(config, num_entries(loaded)) if ref.is_merge else {}
+    stored = ModelStore(run, theta_0, merges)
     loaded.update_image_tower(stored.model(ref))
     loaded.save_pretrained(output, dtype)

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.merging import MergeRule, rules
+from magmax_jax.registry import RULES
 from magmax_jax.runs.model_ref import ModelRef
 
 
@@ -17,13 +18,15 @@ class Merge(NamedTuple):
 def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> dict[str, Merge]:
     """`RULE` and `RULE@SCALE` as rules by name, in the order of first mention.
 
+    Rules that are `module:function` are imported: a configuration is run like a program.
+
     Args:
       config: joint training merges nothing.
       clip_entries: how many CLIP has in both towers, for `merging.ties_entries`; without, rules
         have the right states but may merge otherwise.
 
     Raises:
-      UserError: a rule is unknown, or a scale is no number.
+      UserError: a rule is unknown, cannot be imported or needs options, or a scale is no number.
     """
     merges: dict[str, Merge] = {}
     for text in () if config.method.joint else config.merges:
@@ -46,6 +49,15 @@ def num_models(config: ExperimentConfig) -> int:
       UserError: as `parse_merges` does.
     """
     return 1 + sum(len(merge.scales) for merge in parse_merges(config).values())
+
+
+def names_code(config: ExperimentConfig) -> bool:
+    """Whether one of the merges is `module:function`, which `parse_merges` would import.
+
+    Raises:
+      UserError: a scale is no number.
+    """
+    return any(RULES.names_code(ModelRef.parse(text, "merges").name) for text in config.merges)
 
 
 def _published(name: str, config: ExperimentConfig, clip_entries: int | None) -> dict[str, Any]:

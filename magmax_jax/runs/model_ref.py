@@ -22,7 +22,8 @@ class ModelRef:
     """
 
     name: str
-    """`finetuned`, after the last task learned; `zero_shot`, theta_0; `task`; or a merge rule."""
+    """`finetuned`, after the last task learned; `zero_shot`, theta_0; `task`; or a merge rule. One
+    that is `module:function` cannot be mistaken for `task:3`: no function is named by a number."""
     scale: float | None = None
     """lambda of a merge; None for the rule's default scale."""
     task: int | None = None
@@ -77,7 +78,8 @@ class ModelRef:
 def model_of_run(source: str) -> tuple[Path, ModelRef] | None:
     """What `RUN` or `RUN:MODEL` names, the run's directory and the model; None for anything else.
 
-    Without a name it is `finetuned`.
+    Without a name it is `finetuned`. Paths and names may hold colons: the longest path that is a
+    run's directory is the run, and all that follows it the model.
 
     Raises:
       UserError: as `ModelRef.parse` does.

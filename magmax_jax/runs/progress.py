@@ -51,7 +51,8 @@ class TerminalProgress(Progress):
     """Bars with loss, images a second and time left; in a log file, one line each at its end."""
 
     def __init__(self, console: Console | None = None):
-        self.console = console or Console(highlight=False)
+        # A rule `module:function` after a run and a colon would hold what rich takes for an emoji.
+        self.console = console or Console(highlight=False, emoji=False)
 
     def say(self, text: RenderableType) -> None:
         self.console.print(text)
@@ -88,7 +89,7 @@ class TerminalProgress(Progress):
 
     def _bar(self, transient: bool) -> bars.Progress:
         columns = (
-            bars.TextColumn("{task.description:<28}"),
+            bars.TextColumn("{task.description:<28}", markup=False),
             bars.BarColumn(bar_width=24),
             bars.TextColumn("{task.completed}/{task.total}"),
             bars.TimeRemainingColumn(elapsed_when_finished=True),

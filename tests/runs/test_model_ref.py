@@ -1,5 +1,7 @@
 """Names of a run's models, as users write them and back."""
 
+from pathlib import Path
+
 import pytest
 
 from magmax_jax.errors import UserError
@@ -16,6 +18,8 @@ from magmax_jax.runs.model_ref import ModelRef, absolute, model_of_run
         ("ties@1", ModelRef("ties", 1.0)),
         ("max_magnitude@0.123456789", ModelRef("max_magnitude", 0.123456789)),
         ("task:many", ModelRef("task:many")),
+        ("my_rules:median", ModelRef("my_rules:median")),
+        ("package.module:factory@0.5", ModelRef("package.module:factory", 0.5)),
         ("finetuned@0.5", ModelRef("finetuned", 0.5)),
     ],
 )
@@ -51,10 +55,22 @@ def test_a_run_is_found_before_its_model_whatever_colons_its_path_has(tmp_path, 
         assert model_of_run(str(run)) == (run, ModelRef("finetuned"))
         assert model_of_run(f"{run}:task:2") == (run, ModelRef("task", task=2))
         assert model_of_run(f"{run}:ties@0.3") == (run, ModelRef("ties", 0.3))
+        assert model_of_run(f"{run}:mod:fn@0.5") == (run, ModelRef("mod:fn", 0.5))
+        assert model_of_run(f"{run}:task:fn") == (run, ModelRef("task:fn"))
         with pytest.raises(UserError, match="a number behind the @"):
             model_of_run(f"{run}:ties@x")
     monkeypatch.chdir(tmp_path)
+    assert model_of_run("a:b:mod:fn") == (Path("a:b"), ModelRef("mod:fn"))
+    assert model_of_run("run:mod:fn") == (Path("run"), ModelRef("mod:fn"))
+    assert absolute("run:mod:fn@1") == f"{tmp_path / 'run'}:mod:fn@1"
     assert absolute("run:ties@1") == f"{tmp_path / 'run'}:ties@1"
     assert absolute("run") == "run" and absolute("some/model") == "some/model"
-    for other in ("openai/clip-vit-base-patch16", str(tmp_path), f"{tmp_path}/none:finetuned"):
+    for other in (
+        "openai/clip-vit-base-patch16",
+        str(tmp_path),
+        f"{tmp_path}/none:finetuned",
+        "mod:fn",
+        "mod:fn@0.5",
+        "C:/a/b:mod:fn",
+    ):
         assert model_of_run(other) is None

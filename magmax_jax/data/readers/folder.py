@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from magmax_jax.data.pipeline.decode import decode_rgb
 from magmax_jax.data.seeded_split import SeededSplit, divide
 from magmax_jax.data.source import Source, Split
 from magmax_jax.errors import UserError
+from magmax_jax.inputs.decode import decode_rgb
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 HELD_OUT = SeededSplit()

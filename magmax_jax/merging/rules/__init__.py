@@ -6,19 +6,25 @@ Streaming, with a state that does not grow with the tasks: `max_magnitude`, `min
 `model_stock`, `slerp`, `tsv_m`, `consensus`. The other names here are for callers who merge leaf by
 leaf (thresholds, balances, norms), and for authors of rules (`collecting`, `leafwise`, ...).
 
-A rule of your own is a function of its options that returns a `MergeRule`. `RULES.register` makes
-its name known to `named` and `--rule`; what it declares decides how files are merged with it:
+A rule of your own is a function of its options that returns a `MergeRule`. If its module is
+installed or lies in the working directory, `module:function` is its name wherever a rule is named:
+`my_rules:median`. Where the module is imported anyway, `register` gives it a short name. What it
+declares decides how files are merged with it:
 
-    @RULES.register("median")
+    @register("median")
     def median() -> MergeRule:
         def merge(*taus):
             return jnp.median(jnp.stack(taus), axis=0)
 
         return collecting(lambda taus: leafwise(merge, *taus), default_scale=1.0, scope="entry")
+
+Using `module:function` runs the module. A run's `config.json` is a program in this sense: read its
+`merges` before you run, evaluate, analyse or merge from a run of somebody else's. Reports, tables
+and `watch` import nothing. Neither does a state file: to go on with it, name the rule (`--rule`).
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from magmax_jax.errors import UserError
@@ -91,6 +97,7 @@ __all__ = [
     "opcm_rescale",
     "options",
     "random_mix",
+    "register",
     "sign_balance",
     "slerp",
     "squared_norm",
@@ -102,8 +109,16 @@ __all__ = [
 ]
 
 
+register = RULES.register
+"""`@register("median")` above a function of a rule's options gives the rule that name."""
+
+
 def named(name: str, seed: int = 0, **given: Any) -> MergeRule:
     """The rule of that name; `seed` is for those that draw, further arguments are the rule's own.
+
+    Args:
+      name: of a bundled or registered rule, or `module:function` (or a `MergeRule` in place of the
+        function), whose module is then imported.
 
     >>> named("ties", density=0.1) is ties(density=0.1)
     True
@@ -121,7 +136,11 @@ def named(name: str, seed: int = 0, **given: Any) -> MergeRule:
         raise UserError(f"{name} needs {', '.join(absent)}")
     if "seed" in known:
         given["seed"] = seed
-    return RULES[name](**given)
+    found: Any = RULES[name]
+    rule = found if isinstance(found, MergeRule) else found(**given)
+    if not isinstance(rule, MergeRule):
+        raise UserError(f"{name} returns no MergeRule ({type(rule).__name__}): {_WANTED}")
+    return rule
 
 
 def options(name: str) -> dict[str, Any]:
@@ -133,7 +152,7 @@ def options(name: str) -> dict[str, Any]:
     Raises:
       UserError: there is no such rule.
     """
-    return {o: p.default for o, p in inspect.signature(RULES[name]).parameters.items()}
+    return {option: parameter.default for option, parameter in _parameters(name).items()}
 
 
 def takes_several(name: str, option: str) -> bool:
@@ -145,6 +164,24 @@ def takes_several(name: str, option: str) -> bool:
     Raises:
       UserError: there is no such rule.
     """
-    parameters = inspect.signature(RULES[name]).parameters
+    parameters = _parameters(name)
     kind = parameters[option].annotation if option in parameters else None
     return any(get_origin(part) is Sequence for part in (kind, *get_args(kind)))
+
+
+_WANTED = "name a function of the rule's options that returns a MergeRule"
+
+
+def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    """The options of a rule's factory, by name; a rule that is a value itself has none."""
+    found: Any = RULES[name]  # of a user's own, anything
+    if isinstance(found, MergeRule):
+        return {}
+    if inspect.isclass(found):
+        raise UserError(f"{name} is a class: {_WANTED}")
+    try:
+        parameters = inspect.signature(found).parameters
+    except (TypeError, ValueError):
+        raise UserError(f"{name} is no rule ({type(found).__name__}): {_WANTED}") from None
+    anything = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {option: p for option, p in parameters.items() if p.kind not in anything}

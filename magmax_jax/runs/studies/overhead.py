@@ -15,7 +15,7 @@ from magmax_jax.config import MethodConfig
 from magmax_jax.merging import MergeRule, apply_task_vector, rules
 from magmax_jax.merging.rule import State
 from magmax_jax.merging.task_vectors import PyTree, tree_bytes
-from magmax_jax.registry import REGULARIZERS
+from magmax_jax.registry import REGULARIZERS, RULES
 from magmax_jax.runs.studies.subject import Record, Subject
 from magmax_jax.training import Params, build_regularizer, make_trainer
 
@@ -70,10 +70,11 @@ def _steps(subject: Subject) -> Iterator[Record]:
 
 
 def _rules(subject: Subject) -> Iterator[Record]:
-    """Every rule, on as many task vectors as tasks were learned, `TASKS` at most."""
+    """Every rule, the run's own among them, on a task vector for each task, `TASKS` at most."""
     theta_0 = subject.parts.theta_0
     count = min(subject.learned, TASKS)
-    for name in rules.RULES:
+    own = (name for name in subject.parts.merges if RULES.names_code(name))
+    for name in (*rules.RULES, *own):
         rule = _rule(name, count)
         taus = list(_task_vectors(rule, theta_0, count))
         state = rule.init(theta_0)
