@@ -55,6 +55,15 @@ PRESETS: dict[str, tuple[str, ExperimentConfig]] = {
         "your own (--scenario.datasets cars@35 folder:/my/pets ...).",
         ExperimentConfig(scenario=ScenarioConfig(kind="datasets")),
     ),
+    "folder": (
+        "Class-incremental learning of your own images ([train|test/][domain/]class/*) at "
+        "--scenario.data-dir, in tasks of two classes or more: 80 images are enough.",
+        ExperimentConfig(
+            scenario=ScenarioConfig(dataset="folder", num_tasks=None, allow_unequal=True),
+            # Small tasks: many steps from few images, and the peak learning rate within them.
+            train=TrainConfig(epochs=20, batch_size=16, learning_rate=3e-5, warmup_fraction=0.1),
+        ),
+    ),
 }
 
 

@@ -16,6 +16,7 @@ from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.merge_specs import num_models, parse_merges
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
+from magmax_jax.runs.notes import notes_of
 from magmax_jax.runs.preemption import Stop, stop_signals
 from magmax_jax.runs.progress import NullProgress, Progress
 from magmax_jax.runs.recorder import Recorder, counts_bytes, until
@@ -83,6 +84,8 @@ def run(
             out.start(config)
         manifest.write(out, parts, command)
         progress.say(describe(scenario))
+        for note in notes_of(parts):
+            progress.say(f"note: {note}")
         learn_all(parts, out, progress, boards)
     layout.meet("the end")  # by which all rows are written
     rows = out.rows()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
         build_regularizer,
         check_method,
     )
-    from magmax_jax.training.schedule import warmup_cosine, warmup_steps
+    from magmax_jax.training.schedule import peak_share, warmup_cosine, warmup_steps
     from magmax_jax.training.step import (
         Forward,
         Memory,
@@ -43,6 +43,7 @@ _HOMES = {
     "fine_tune": "loop",
     "make_trainer": "step",
     "own_classes": "step",
+    "peak_share": "schedule",
     "warmup_cosine": "schedule",
     "warmup_steps": "schedule",
 }
@@ -64,6 +65,7 @@ __all__ = [
     "fine_tune",
     "make_trainer",
     "own_classes",
+    "peak_share",
     "warmup_cosine",
     "warmup_steps",
 ]

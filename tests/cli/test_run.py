@@ -79,6 +79,7 @@ def test_a_run_ends_with_its_table_and_its_config_runs_it_again(small, tmp_path,
     shown = capsys.readouterr().out
     for words in ("zero-shot", "last fine-tuned", "max_magnitude@0.5", "forgetting", "images/s"):
         assert words in shown
+    assert "of the 500 steps of warm-up: their learning rate reaches" in " ".join(shown.split())
     assert (tmp_path / "run" / "report" / "accuracy.png").stat().st_size > 10_000
     rows = (tmp_path / "run" / "results.jsonl").read_text()
     config = tmp_path / "run" / "config.json"
@@ -179,5 +180,5 @@ def test_the_module_runs_as_a_command():
     assert ended.returncode == 2
     assert ended.stderr == (
         "error: 'nothing' is no preset: choose from quickstart, styles, class, domain, datasets, "
-        "or --config FILE\n"
+        "folder, or --config FILE\n"
     )

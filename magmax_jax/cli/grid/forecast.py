@@ -42,7 +42,7 @@ def forecast(states: Mapping[Cell, State], out: Path) -> None:
             table.add_row(cell.name, state, *["?"] * 4)
             continue
         notes |= dict.fromkeys(
-            filter(None, (found.inexact and f"~ {found.inexact}", found.unknown))
+            filter(None, (found.inexact and f"~ {found.inexact}", found.unknown, *found.notes))
         )
         table.add_row(cell.name, state, str(found.tasks), *_numbers(found))
     for title, kept in (

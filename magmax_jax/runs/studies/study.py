@@ -17,7 +17,7 @@ from magmax_jax.runs.studies.features import alignment
 from magmax_jax.runs.studies.overhead import overhead
 from magmax_jax.runs.studies.subject import Record, Subject, Unsuited
 from magmax_jax.runs.studies.weights import norms, provenance, signs, similarity
-from magmax_jax.scenarios import Scenario, build_scenario
+from magmax_jax.scenarios import Scenario, build_scenario, build_test_scenario
 from magmax_jax.sharding import build_layout
 
 STUDIES: dict[str, Callable[[Subject], Iterator[Record]]] = {
@@ -111,7 +111,7 @@ def _other(name: str, data_dir: str | None, config: ExperimentConfig) -> Scenari
     is_own = own.data_dir == folder_of(own.dataset, own.data_dir)  # the folder of images itself
     beside = None if is_own else own.data_dir
     scenario = ScenarioConfig(dataset=name, data_dir=data_dir or beside, num_tasks=1)
-    return build_scenario(scenario, config.seed)
+    return build_test_scenario(scenario, config.seed)
 
 
 def _stamp(path: Path, like: Record) -> Record | None:

@@ -12,7 +12,8 @@ from magmax_jax.scenarios.kinds.base import Data, Division, ScenarioKind, arriva
 
 def divide(config: ScenarioConfig, data: Data, seed: int) -> Division:
     """Task i of T takes positions floor(n i / T) to floor(n (i + 1) / T) of n classes' order."""
-    num_tasks, count = config.num_tasks, len(data.train.class_names)
+    count = len(data.train.class_names)
+    num_tasks = config.tasks_of(count)
     bounds = _bounds(config, count)
     sizes = tuple(np.diff(bounds).tolist())
     if num_tasks > count:
@@ -35,7 +36,8 @@ def divide(config: ScenarioConfig, data: Data, seed: int) -> Division:
 
 
 def _bounds(config: ScenarioConfig, count: int) -> list[int]:
-    return [count * i // config.num_tasks for i in range(config.num_tasks + 1)]
+    num_tasks = config.tasks_of(count)
+    return [count * i // num_tasks for i in range(num_tasks + 1)]
 
 
 def _shares(config: ScenarioConfig, classes: int, domains: int) -> list[float]:
