@@ -8,13 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import magmax_jax
-
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.skipif(not hasattr(magmax_jax, "run"), reason="magmax_jax does not name api.run yet")
 def test_an_experiment_from_arrays_draws_its_rows(tmp_path):
     example = ROOT / "examples" / "from_arrays.py"
     assert len(example.read_text().splitlines()) <= 30
