@@ -30,11 +30,19 @@ def conform(tree: PyTree, reference: PyTree, dtypes: bool = True) -> PyTree:
     ours, treedef = jax.tree.flatten(tree)
     theirs, expected = jax.tree.flatten(reference)
     alike = len(ours) == len(theirs) and all(
-        not _problem(a, b, dtypes) for a, b in zip(ours, theirs, strict=True)
+        not (_unfit(a) or _unfit(b) or _problem(a, b, dtypes))
+        for a, b in zip(ours, theirs, strict=True)
     )
     if alike and same_structure(treedef, expected):
         return arrays(tree)
     found, wanted = _by_path(tree), _by_path(reference)
+    unfit = [
+        f"{path} {said}"
+        for path, leaf in [*wanted.items(), *found.items()]
+        if (said := _unfit(leaf))
+    ]
+    if unfit:
+        raise UserError("not all leaves can be merged:" + _listed(list(dict.fromkeys(unfit))))
     problems = [
         f"missing {path} {np.shape(leaf)}" for path, leaf in wanted.items() if path not in found
     ]
@@ -120,24 +128,25 @@ def _containers(tree: PyTree) -> Iterator[tuple[str, type]]:
     yield from walk(jax.tree.structure(arrays(tree)), 0, 0)
 
 
+def _unfit(leaf: Any) -> str:
+    """Why a leaf can neither be merged nor passed through; "" if it can."""
+    if _is_foreign(leaf):
+        kind = f"{type(leaf).__module__}.{type(leaf).__qualname__}"
+        return f"is a {kind}: convert it to a NumPy or JAX array"
+    if is_array(leaf) and _dtype(leaf).startswith("complex"):
+        return f"is {_dtype(leaf)}: merge its real and imaginary parts as two arrays"
+    return ""
+
+
 def _problem(leaf: Any, reference: Any, dtypes: bool) -> str:
-    """How a leaf differs from the one of the same path, or cannot be merged; "" if neither."""
-    for each in (leaf, reference):
-        if _is_foreign(each):
-            kind = f"{type(each).__module__}.{type(each).__qualname__}"
-            return f"is a {kind}: convert it to a NumPy or JAX array"
-    if not is_array(reference):
-        return "is an array, not a leaf to pass through" if is_array(leaf) else ""
-    if not is_array(leaf):
-        return f"is of type {type(leaf).__name__}, not an array"
+    """How a leaf differs from the one of the same path; "" if it does not."""
+    if not (is_array(leaf) and is_array(reference)):
+        same = is_array(leaf) == is_array(reference)
+        return "" if same else f"is of type {type(leaf).__name__}"
     if jnp.shape(leaf) != jnp.shape(reference):
         return f"has shape {jnp.shape(leaf)}, not {jnp.shape(reference)}"
     ours, theirs = _dtype(leaf), _dtype(reference)
-    if dtypes and ours != theirs:
-        return f"has dtype {ours}, not {theirs}"
-    if theirs.startswith("complex"):
-        return f"is {theirs}: merge its real and imaginary parts as two arrays"
-    return ""
+    return f"has dtype {ours}, not {theirs}" if dtypes and ours != theirs else ""
 
 
 def _dtype(leaf: Any) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sized
 from functools import partial
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import jax
 
@@ -20,7 +20,6 @@ from magmax_jax.merging.arguments import (
 from magmax_jax.merging.arrays import PyTree, arrays, is_traced, is_wide, with_arrays
 from magmax_jax.merging.ownership import first_state, own
 from magmax_jax.merging.rule import Informed, MergeRule, State
-from magmax_jax.merging.structure import Structure
 from magmax_jax.merging.task_vectors import add, difference, without_wide
 
 
@@ -42,13 +41,13 @@ def fold(rule: MergeRule, state: State, finetuned: PyTree | Informed, pretrained
     else:
         model = conform(finetuned, pretrained)
     model, theta_0 = _subtracted_where_wide(model, theta_0)
-    given, structure = jax.tree.leaves((model, theta_0)), Structure((model, theta_0))
     if not rule.streaming:
-        return rule.update(state, _task_vector(structure, given))
-    leaves, of_state = jax.tree.leaves(state), Structure(state)
-    if is_traced(leaves, given):
-        return _fold_traced(rule, of_state, structure, leaves, given)
-    return _fold(rule, of_state, structure, own(leaves, finetuned, pretrained), given)
+        return rule.update(state, (_task_vector if _may_compile(theta_0) else _tau)(model, theta_0))
+    if not _may_compile((state, theta_0)):
+        return rule.update(state, _tau(model, theta_0))
+    if is_traced(state, model, theta_0):
+        return _fold_traced(rule, state, model, theta_0)
+    return _fold(rule, own(state, finetuned, pretrained), model, theta_0)
 
 
 def merged(
@@ -63,12 +62,12 @@ def merged(
       A new pytree of theta_0's structure, dtypes and kinds of arrays, as `apply_task_vector`.
     """
     theta_0 = without_wide(arrays(pretrained))
-    if rule.streaming:
-        trees = (state, theta_0)
-        theta = _merged(rule, Structure(trees), jax.tree.leaves(trees), scale)
+    if not _may_compile((state, theta_0)):
+        theta = _applied(theta_0, rule.finalize(state), scale)
+    elif rule.streaming:
+        theta = _merged(rule, state, theta_0, scale)
     else:
-        trees = (rule.finalize(state), theta_0)
-        theta = _applied(Structure(trees), jax.tree.leaves(trees), scale)
+        theta = _apply(theta_0, rule.finalize(state), scale)
     return with_arrays(pretrained, theta)
 
 
@@ -187,40 +186,41 @@ def _subtracted_where_wide(
     return taus, rest
 
 
+def _may_compile(tree: PyTree) -> bool:
+    """Whether `jit` takes the tree: it hashes the static fields of containers, such as a dict's."""
+    try:
+        hash(jax.tree.structure(tree))
+    except TypeError:
+        return False
+    return True
+
+
 def _tau(model: PyTree | Informed, pretrained: PyTree) -> PyTree | Informed:
     if isinstance(model, Informed):
         return model._replace(params=difference(model.params, pretrained))
     return difference(model, pretrained)
 
 
+_task_vector = jax.jit(_tau)
+
+
+def _folded(rule: MergeRule, state: State, model: PyTree, pretrained: PyTree) -> State:
+    return rule.update(state, _tau(model, pretrained))
+
+
+_fold = jax.jit(_folded, static_argnums=0, donate_argnums=1)
+_fold_traced = jax.jit(_folded, static_argnums=0)
+
+
+def _applied(pretrained: PyTree, tau: PyTree, scale: jax.typing.ArrayLike) -> PyTree:
+    return add(pretrained, conform(tau, pretrained, dtypes=False), scale)
+
+
 @partial(jax.jit, static_argnums=0)
-def _task_vector(structure: Structure, leaves: list[Any]) -> PyTree | Informed:
-    return _tau(*structure.unflatten(leaves))
-
-
-def _folded(
-    rule: MergeRule, of_state: Structure, structure: Structure, state: list[Any], given: list[Any]
-) -> State:
-    return rule.update(of_state.unflatten(state), _tau(*structure.unflatten(given)))
-
-
-_fold = jax.jit(_folded, static_argnums=(0, 1, 2), donate_argnums=3)
-_fold_traced = jax.jit(_folded, static_argnums=(0, 1, 2))
-
-
-@partial(jax.jit, static_argnums=(0, 1))
 def _merged(
-    rule: MergeRule, structure: Structure, leaves: list[Any], scale: jax.typing.ArrayLike
+    rule: MergeRule, state: State, pretrained: PyTree, scale: jax.typing.ArrayLike
 ) -> PyTree:
-    state, theta_0 = structure.unflatten(leaves)
-    return _applied_to(theta_0, rule.finalize(state), scale)
+    return _applied(pretrained, rule.finalize(state), scale)
 
 
-@partial(jax.jit, static_argnums=0)
-def _applied(structure: Structure, leaves: list[Any], scale: jax.typing.ArrayLike) -> PyTree:
-    tau, theta_0 = structure.unflatten(leaves)
-    return _applied_to(theta_0, tau, scale)
-
-
-def _applied_to(theta_0: PyTree, tau: PyTree, scale: jax.typing.ArrayLike) -> PyTree:
-    return add(theta_0, conform(tau, theta_0, dtypes=False), scale)
+_apply = jax.jit(_applied)

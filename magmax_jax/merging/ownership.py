@@ -12,26 +12,28 @@ OURS = __name__.partition(".")[0] + "."
 """Rules of this package make every leaf of a first state anew."""
 
 
-def own(leaves: list[Any], *others: PyTree) -> list[Any]:
-    """A state's leaves, with a copy of each whose memory another leaf or one of `others` has, too.
+def own(state: PyTree, *others: PyTree) -> PyTree:
+    """The state, with a copy of every leaf whose memory another leaf or one of `others` has, too.
 
     Raises:
       UserError: a leaf was given away before.
     """
     taken = {_memory(leaf) for leaf in jax.tree.leaves(others) if isinstance(leaf, jax.Array)}
-    owned = []
-    for leaf in leaves:
-        if isinstance(leaf, jax.Array):
-            if leaf.is_deleted():
-                raise UserError(
-                    "this state was folded into before, and its memory is the new state's: go on "
-                    "from the state that `fold` returned, or fold into a copy of this one"
-                )
-            if _memory(leaf) in taken:
-                leaf = jnp.copy(leaf)
-            taken.add(_memory(leaf))
-        owned.append(leaf)
-    return owned
+
+    def owned(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array):
+            return leaf
+        if leaf.is_deleted():
+            raise UserError(
+                "this state was folded into before, and its memory is the new state's: go on from "
+                "the state that `fold` returned, or fold into a copy of this one"
+            )
+        if _memory(leaf) in taken:
+            leaf = jnp.copy(leaf)
+        taken.add(_memory(leaf))
+        return leaf
+
+    return jax.tree.map(owned, state)
 
 
 def first_state(init: Any, pretrained: PyTree) -> PyTree:
