@@ -81,11 +81,16 @@ def check_finite(tree: PyTree) -> None:
 
     Traced leaves have no values yet and are not checked.
     """
-    finite = {
-        jax.tree_util.keystr(path): np.isfinite(leaf).all() if is_wide(leaf) else _all_finite(leaf)
+    leaves = {
+        jax.tree_util.keystr(path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
         if is_merged(leaf) and not isinstance(leaf, jax.core.Tracer)
     }
+    with jax.ensure_compile_time_eval():  # while a caller's function is traced, too
+        finite = {
+            path: np.isfinite(leaf).all() if is_wide(leaf) else _all_finite(leaf)
+            for path, leaf in leaves.items()
+        }
     if problems := [path for path, good in finite.items() if not good]:
         raise UserError(f"{len(problems)} leaves hold NaN or infinity:" + _listed(problems))
 
@@ -95,7 +100,7 @@ def same_structure(a: Any, b: Any) -> bool:
     try:
         return bool(a == b)
     except Exception:  # of any library's or user's __eq__, such as the ambiguous one of NumPy
-        return a is b
+        return False
 
 
 @jax.jit

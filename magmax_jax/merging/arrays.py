@@ -86,7 +86,7 @@ def _of_kind(leaf: Any, value: Any) -> Any:
         return np.array(leaf) if isinstance(leaf, np.ndarray) else leaf
     new = np.asarray(value)
     if is_wide(array):
-        new = (array + new).astype(array.dtype)
+        new = np.asarray(array + new, array.dtype)
     if isinstance(leaf, np.ndarray):
         return new
     return type(leaf)(new)

@@ -1,8 +1,9 @@
 """Folding a rule over models: the composition that `magmax_jax.merge` names."""
 
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sized
 from functools import partial
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import jax
 
@@ -187,11 +188,16 @@ def _subtracted_where_wide(
 
 
 def _may_compile(tree: PyTree) -> bool:
-    """Whether `jit` takes the tree: it hashes the static fields of containers, such as a dict's."""
-    try:
-        hash(jax.tree.structure(tree))
-    except TypeError:
-        return False
+    """Whether `jit` takes the tree: it compares static fields, and fails where these are arrays."""
+    nodes: list[Any] = [jax.tree.structure(tree)]  # JAX ships no stubs of PyTreeDef
+    while nodes:
+        node = nodes.pop()
+        kind, static = node.node_data() or (None, None)
+        try:
+            hash(None if kind in (dict, OrderedDict, defaultdict) else static)
+        except TypeError:
+            return False
+        nodes += node.children()
     return True
 
 

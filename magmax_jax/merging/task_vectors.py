@@ -116,7 +116,7 @@ def _difference(theta: jax.typing.ArrayLike, theta_0: jax.typing.ArrayLike) -> j
     if is_wide(theta_0) and not isinstance(theta, jax.core.Tracer):
         with np.errstate(over="ignore"):  # infinities are found in the merged model
             return jnp.asarray(np.subtract(theta, theta_0, dtype=np.float64).astype(np.float32))
-    dtype = jnp.promote_types(jnp.result_type(theta_0), jnp.float32)
+    dtype = _computed_in(theta_0)
     return (jnp.asarray(theta, dtype) - jnp.asarray(theta_0, dtype)).astype(jnp.float32)
 
 
@@ -126,5 +126,8 @@ def _add(
     if not is_merged(theta_0):
         return theta_0
     theta_0 = jnp.asarray(theta_0)
-    dtype = jnp.promote_types(theta_0.dtype, jnp.float32)
-    return (theta_0.astype(dtype) + scale * tau).astype(theta_0.dtype)
+    return (theta_0.astype(_computed_in(theta_0)) + scale * tau).astype(theta_0.dtype)
+
+
+def _computed_in(theta_0: jax.typing.ArrayLike) -> jax.typing.DTypeLike:
+    return jnp.float64 if jnp.result_type(theta_0) == jnp.float64 else jnp.float32
