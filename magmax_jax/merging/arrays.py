@@ -63,9 +63,10 @@ def with_arrays(tree: PyTree, new: PyTree) -> PyTree:
       on CPU, where they share JAX's memory), Python floats where it has those. Traced values are
       JAX's in any case.
     """
-    leaves, treedef = jax.tree.flatten(tree)
+    leaves = jax.tree.leaves(tree)
+    structure: Any = jax.tree.structure(tree)  # JAX ships no stubs of PyTreeDef
     values = iter(jax.tree.leaves(new))
-    return treedef.unflatten(
+    return structure.unflatten(
         _of_kind(leaf, next(values)) if is_array(leaf) else leaf for leaf in leaves
     )
 

@@ -9,7 +9,7 @@ import magmax_jax as mm
 from magmax_jax.errors import UserError
 from tests.merging.cases import EVERY, models, theta
 
-SOME = ["max_magnitude", "average", "iso_c"]
+SOME = ["max_magnitude", "iso_c"]
 EVERY_RULE = [
     pytest.param(name, marks=[] if name in SOME else pytest.mark.slow, id=name) for name in EVERY
 ]

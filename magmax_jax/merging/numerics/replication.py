@@ -49,7 +49,7 @@ def _mapped_and_differentiated(
     """`whole` with what `custom_partitioning` lacks: within `vmap` and for tangents, `function`."""
     mapped = jax.custom_batching.custom_vmap(lambda *arrays: whole(*arrays))
 
-    @mapped.def_vmap  # type: ignore[untyped-decorator]
+    @mapped.def_vmap
     def batched(
         size: int, is_batched: Sequence[bool], *arrays: jax.Array
     ) -> tuple[jax.Array, bool]:
