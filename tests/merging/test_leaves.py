@@ -15,6 +15,7 @@ from flax.core import FrozenDict
 import magmax_jax as mm
 from magmax_jax.errors import UserError
 from magmax_jax.merging import fold, merged
+from tests.merging.cases import EVERY, models, theta
 
 RULES = ["max_magnitude", "ties", "average"]
 
@@ -173,3 +174,14 @@ def test_two_clips_merge_to_one_that_is_saved(tiny_clip, tmp_path):
     again = mm.CLIP.from_pretrained(tmp_path / "merged")
     assert again.logit_scale[...] == theta_0.logit_scale[...] + 0.5
     assert again.tokenize(["a"]).shape == theta_0.tokenize(["a"]).shape
+
+
+@pytest.mark.parametrize("rule", ["global_prune", "dare"])
+def test_64_bit_numbers_change_no_draw_and_no_threshold(rule):
+    theta_0, tasks = theta(0), models(rule)
+    expected = mm.merge(theta_0, tasks, EVERY[rule])
+    with jax.enable_x64(True):
+        again = mm.merge(theta_0, tasks, EVERY[rule])
+        exact = mm.merge(jnp.array([0.1, 1e10]), [jnp.array([0.1, 1e10 + 1])], scale=1.0)
+        assert exact.dtype == jnp.float64 and exact[0] == 0.1 and exact[1] == 1e10 + 1
+    jax.tree.map(np.testing.assert_array_equal, again, expected)
