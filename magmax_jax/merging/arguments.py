@@ -53,7 +53,7 @@ def iterable_of(models: Any, pretrained: PyTree) -> Iterable[PyTree | Informed]:
     Raises:
       UserError: it is one of these, or cannot be iterated over.
     """
-    if isinstance(models, MergeRule) or (callable(models) and not isinstance(models, Iterable)):
+    if isinstance(models, MergeRule) or inspect.isroutine(models):
         raise UserError(
             "models is a merge rule or a function: the order is mm.merge(pretrained, models, rule)"
         )

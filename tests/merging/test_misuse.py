@@ -5,6 +5,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import magmax_jax as mm
 from magmax_jax.errors import UserError
@@ -44,6 +45,7 @@ def test_rules_that_cannot_be_meant(rule, message):
         (MODEL, r"models is one dict, not a list of models: give \[model\]"),
         (INFORMED, "models is one Informed, not a list"),
         (3, "models is one int, not a list"),
+        (nnx.Linear(1, 1, rngs=nnx.Rngs(0)), "models is one Linear, not a list"),
         ("a/b", "models is a path, 'a/b': give a list of models"),
         (Path("a"), "models is a path, 'a'"),
         (mm.rules.ties(), r"models is a merge rule or a function: the order is mm.merge"),
