@@ -27,7 +27,8 @@ def main() -> None:
         theta_0, *models = (jax.device_put(theta(seed), place) for seed in range(3))
         if name == "fisher":
             models = [rules.Informed(model, jax.tree.map(abs, model)) for model in models]
-        return np.asarray(mm.merge(theta_0, models, EVERY[name])["w"])
+        merged, _ = mm.merge(theta_0, models, EVERY[name], return_state=True)
+        return np.asarray(merged["w"])
 
     differing = {}
     for name in EVERY:

@@ -15,7 +15,8 @@ def on_whole_arrays(function: Callable[..., jax.Array]) -> Callable[..., jax.Arr
     """The function, computed by every device on its whole arguments; the result is on every device.
 
     The compiler splits a matrix product as it likes best for the arrays around it, and with the
-    split changes the order of additions. Within this function it splits nothing. Not to be vmapped.
+    split changes the order of additions. Within this function it splits nothing. Within `vmap` it
+    splits as it likes.
 
     Args:
       function: of arrays, giving one array.
@@ -39,4 +40,27 @@ def on_whole_arrays(function: Callable[..., jax.Array]) -> Callable[..., jax.Arr
         infer_sharding_from_operands=lambda mesh, arguments, result: replicated(mesh, result),
         sharding_rule=rule,
     )
-    return jax.jit(whole)
+    return jax.jit(_mapped_and_differentiated(whole, function))
+
+
+def _mapped_and_differentiated(
+    whole: Callable[..., jax.Array], function: Callable[..., jax.Array]
+) -> Callable[..., jax.Array]:
+    """`whole` with what `custom_partitioning` lacks: within `vmap` and for tangents, `function`."""
+    mapped = jax.custom_batching.custom_vmap(lambda *arrays: whole(*arrays))
+
+    @mapped.def_vmap
+    def batched(
+        size: int, is_batched: Sequence[bool], *arrays: jax.Array
+    ) -> tuple[jax.Array, bool]:
+        return jax.vmap(function, [0 if each else None for each in is_batched])(*arrays), True
+
+    differentiated = jax.custom_jvp(lambda *arrays: mapped(*arrays))
+
+    @differentiated.defjvp
+    def tangent(
+        arrays: Sequence[jax.Array], tangents: Sequence[jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        return differentiated(*arrays), jax.jvp(function, arrays, tangents)[1]
+
+    return differentiated

@@ -168,9 +168,10 @@ def next_pivots(bracket: Bracket) -> jax.Array:
     expected = share * width
     spread = jnp.maximum(width * (jnp.sqrt(share * (1 - share) / inside) + 1 / 1024), 1)
     around = expected + spread * jnp.array([-8, -1, 1, 8], jnp.float32)
-    quarters = (width // 4) * jnp.arange(1, 4) + jnp.arange(1, 4)
+    numbers = jnp.arange(1, PIVOTS + 1, dtype=jnp.int32)  # also with jax_enable_x64
+    quarters = (width // 4) * numbers[:3] + numbers[:3]
     offsets = jnp.concatenate([jnp.minimum(around, 2.0**30).astype(jnp.int32), quarters])
-    offsets = jnp.where(width <= PIVOTS + 1, jnp.arange(1, PIVOTS + 1), offsets)
+    offsets = jnp.where(width <= PIVOTS + 1, numbers, offsets)
     return bracket.low + jnp.clip(offsets, 1, jnp.maximum(width - 1, 1))
 
 
