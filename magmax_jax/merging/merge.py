@@ -1,11 +1,11 @@
 """Folding a rule over models: the composition that `magmax_jax.merge` names."""
 
 from collections.abc import Iterable
-from functools import partial
 
 import jax
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.rule import Informed, MergeRule, State
 from magmax_jax.merging.rules import max_magnitude
 from magmax_jax.merging.task_vectors import (
@@ -23,6 +23,7 @@ def fold(rule: MergeRule, state: State, finetuned: PyTree | Informed, pretrained
     For a streaming rule the task vector is never in memory by itself: subtraction and update are
     one compiled pass.
     """
+    rule = rule.on_any_mesh()
     if rule.streaming:
         return _fold(rule, state, finetuned, pretrained)
     return rule.update(state, _task_vector(finetuned, pretrained))
@@ -36,6 +37,7 @@ def merged(
     A streaming rule's is one compiled pass; a collecting rule compiles tensor by tensor, because a
     program over all tensors of all tasks would take longer to compile than to run.
     """
+    rule = rule.on_any_mesh()
     if rule.streaming:
         return _merged(rule, state, pretrained, scale)
     return _apply(pretrained, rule.finalize(state), scale)
@@ -69,7 +71,7 @@ def merge(
     >>> merge(theta_0, [{"w": jnp.array([3.0, 0.0])}, {"w": jnp.array([0.0, 5.0])}])
     {'w': Array([2., 3.], dtype=float32)}
     """
-    rule = max_magnitude() if rule is None else rule
+    rule = (max_magnitude() if rule is None else rule).on_any_mesh()
     _check(pretrained, pretrained, "theta_0")
     state, count = rule.init(pretrained), 0
     for model in models:
@@ -98,23 +100,23 @@ def _check(model: PyTree | Informed, pretrained: PyTree, name: str) -> None:
         raise UserError(f"{name}: {error}") from None
 
 
-@jax.jit
+@jit_on_any_mesh(like=1)
 def _task_vector(finetuned: PyTree | Informed, pretrained: PyTree) -> PyTree | Informed:
     if isinstance(finetuned, Informed):
         return finetuned._replace(params=task_vector(finetuned.params, pretrained))
     return task_vector(finetuned, pretrained)
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
+@jit_on_any_mesh(like=3, static_argnums=0, donate_argnums=1)
 def _fold(rule: MergeRule, state: State, finetuned: PyTree, pretrained: PyTree) -> State:
     return rule.update(state, _task_vector(finetuned, pretrained))
 
 
-@partial(jax.jit, static_argnums=0)
+@jit_on_any_mesh(like=2, static_argnums=0)
 def _merged(
     rule: MergeRule, state: State, pretrained: PyTree, scale: jax.typing.ArrayLike
 ) -> PyTree:
     return apply_task_vector(pretrained, rule.finalize(state), scale)
 
 
-_apply = jax.jit(apply_task_vector)
+_apply = jit_on_any_mesh(apply_task_vector)

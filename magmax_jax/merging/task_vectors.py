@@ -12,16 +12,19 @@ Floating-point leaves are subtracted, merged and added in float32; all others (c
 theta_0's.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.any_mesh import jit_on_any_mesh, on_any_mesh
 
 PyTree = Any
 
 
+@partial(on_any_mesh, like=1)
 def task_vector(finetuned: PyTree, pretrained: PyTree) -> PyTree:
     """tau = theta_t - theta_0, float32 for every floating-point leaf and int8 zeros for the others.
 
@@ -39,6 +42,7 @@ def task_vector(finetuned: PyTree, pretrained: PyTree) -> PyTree:
     return jax.tree.map(_difference, finetuned, pretrained)
 
 
+@on_any_mesh
 def apply_task_vector(pretrained: PyTree, tau: PyTree, scale: jax.typing.ArrayLike = 1.0) -> PyTree:
     """theta = theta_0 + scale tau, in theta_0's dtypes.
 
@@ -57,7 +61,7 @@ def apply_task_vector(pretrained: PyTree, tau: PyTree, scale: jax.typing.ArrayLi
 def zeros(pretrained: PyTree) -> PyTree:
     """The task vector of theta_0 itself."""
     return jax.tree.map(
-        lambda theta: jnp.zeros(jnp.shape(theta), jnp.float32 if is_merged(theta) else jnp.int8),
+        lambda theta: jnp.zeros_like(theta, jnp.float32 if is_merged(theta) else jnp.int8),
         pretrained,
     )
 
@@ -110,7 +114,7 @@ def check_finite(tree: PyTree) -> None:
         raise UserError(f"{len(problems)} leaves hold NaN or infinity:\n  " + "\n  ".join(problems))
 
 
-@jax.jit
+@partial(jit_on_any_mesh, like=None)
 def _all_finite(leaf: jax.Array) -> jax.Array:
     return jnp.isfinite(leaf).all()
 

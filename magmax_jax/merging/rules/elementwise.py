@@ -72,7 +72,7 @@ def max_magnitude(provenance: bool = False) -> MergeRule:
 
     def init(pretrained: PyTree) -> Sourced:
         def unknown() -> PyTree:
-            return jax.tree.map(lambda theta: jnp.zeros(jnp.shape(theta), jnp.uint8), pretrained)
+            return jax.tree.map(lambda theta: jnp.zeros_like(theta, jnp.uint8), pretrained)
 
         return Sourced(zeros(pretrained), unknown(), unknown(), jnp.int32(0))
 
