@@ -1,13 +1,17 @@
-"""Every rule on a mesh as on one device: run by its test, in a process of its own.
+"""Every rule on a mesh as on one device: run by its tests, in a process of its own.
 
-    XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.merging.sharded [quick]
+    XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.merging.sharded WAYS RULE ...
 
-The number of CPU devices is fixed when jax starts. Meshes have all of them, with axes that are
-Auto, Explicit or one of each. `quick` tries Explicit ones only.
+Without a RULE all are tried. WAYS are `merge`, `functions` (a rule's own ones) and `jit` (these in
+the caller's own), joined by commas. The number of CPU devices is fixed when jax starts. Meshes have
+all of them, with axes that are Auto, Explicit, or one of each.
 """
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,14 +23,14 @@ from magmax_jax.registry import RULES
 from tests.merging.cases import EVERY
 
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
-Tree = dict[str, np.ndarray]
+MESHES = {"Auto": (AUTO,), "Explicit": (EXPLICIT,), "mixed": (EXPLICIT, AUTO)}
+SPECS = {"rows": ("x", "y"), "stack": (None, "y", "x")}
 
 
-def theta(seed: int) -> Tree:
-    """Of every kind of leaf one, and one of each side that does not divide among devices."""
+def theta(seed: int) -> dict[str, np.ndarray]:
+    """Leaves in pieces, one that divides among no devices, and one that is not merged."""
     random = np.random.default_rng(seed)
-    shapes = {"rows": (128, 16), "columns": (6, 16), "stack": (3, 8, 16), "odd": (7, 5)}
-    shapes |= {"bias": (16,), "gain": ()}
+    shapes = {"rows": (128, 16), "stack": (2, 8, 16), "odd": (7, 5)}
     leaves = {name: np.float32(random.normal(size=shape)) for name, shape in shapes.items()}
     return leaves | {"steps": np.int32(seed)}
 
@@ -37,31 +41,33 @@ def mesh_of(*kinds: AxisType) -> Mesh:
     return jax.make_mesh(shape, ("x", "y")[: len(kinds)], kinds)
 
 
-def spread(tree: Tree, mesh: Mesh) -> dict[str, jax.Array]:
-    last = mesh.axis_names[-1]
-    specs = {"rows": ("x", last if last == "y" else None), "columns": (None, "x"), "bias": ("x",)}
-    specs |= {"stack": (None, last)}
-    return {
-        name: jax.device_put(leaf, NamedSharding(mesh, PartitionSpec(*specs.get(name, ()))))
-        for name, leaf in tree.items()
-    }
+def spread(tree: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    def sharding(name: str) -> NamedSharding:
+        axes = (axis if axis in mesh.axis_names else None for axis in SPECS.get(name, ()))
+        return NamedSharding(mesh, PartitionSpec(*axes))
+
+    return {name: jax.device_put(leaf, sharding(name)) for name, leaf in tree.items()}
 
 
 def every_rule() -> dict[str, MergeRule]:
-    """Those of the tests, and of the registry whatever they leave out, with its defaults."""
+    """Those of the other tests, and with its defaults each that they leave out."""
     tried = {name for name in RULES if any(name in case for case in EVERY)}
     return EVERY | {name: RULES[name]() for name in RULES if name not in tried}
 
 
-def models(rule: MergeRule, place) -> tuple:
+def models(rule: MergeRule, place: Callable[[dict], dict]) -> tuple[dict, list]:
     theta_0, *thetas = (place(theta(seed)) for seed in range(1 + (rule.most_models or 3)))
     if rule.needs_fisher:
-        thetas = [rules.Informed(each, jax.tree.map(abs, each)) for each in thetas]
+        return theta_0, [rules.Informed(each, jax.tree.map(abs, each)) for each in thetas]
     return theta_0, thetas
 
 
-def by_hand(rule: MergeRule, theta_0, thetas):
-    """The merge of someone who calls a rule's functions: its state and the merged model."""
+def merge(rule: MergeRule, theta_0: dict, thetas: list) -> tuple[None, dict]:
+    return None, mm.merge(theta_0, thetas, rule)
+
+
+def functions(rule: MergeRule, theta_0: dict, thetas: list) -> tuple[Any, dict]:
+    """The rule's state and the merged model."""
     state = rule.init(theta_0)
     for each in thetas:
         if rule.needs_fisher:
@@ -72,52 +78,59 @@ def by_hand(rule: MergeRule, theta_0, thetas):
     return state, mm.apply_task_vector(theta_0, rule.finalize(state), rule.default_scale)
 
 
-def check_places(tree, theta_0, what: str) -> None:
-    """Every leaf of theta_0's shape and name is where theta_0's is."""
+WAYS = {"merge": merge, "functions": functions, "jit": jax.jit(functions, static_argnums=0)}
+
+
+def misplaced(tree: Any, theta_0: dict) -> list[str]:
+    """The leaves of theta_0's names and shapes that are not where theta_0's are."""
+    found = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        name = next((k.key for k in reversed(path) if isinstance(k, jax.tree_util.DictKey)), None)
-        if name in theta_0 and leaf.shape == theta_0[name].shape:
-            assert leaf.sharding == theta_0[name].sharding, (what, path, leaf.sharding)
+        name = next((key.key for key in path if isinstance(key, jax.tree_util.DictKey)), "")
+        like = theta_0.get(name)
+        if like is not None and leaf.shape == like.shape and not same_place(leaf, like):
+            found.append(f"{jax.tree_util.keystr(path)} on {leaf.sharding}")
+    return found
 
 
-def bits(tree) -> dict[str, bytes]:
+def same_place(leaf: jax.Array, like: jax.Array) -> bool:
+    """Specs are compared by what they mean: `P('x')` is `P('x', None)`."""
+    mesh = leaf.sharding.mesh == like.sharding.mesh
+    return mesh and leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim)
+
+
+def bits(tree: dict) -> dict[str, bytes]:
     return {name: np.asarray(leaf).tobytes() for name, leaf in tree.items()}
 
 
-def main(quick: bool) -> None:
-    meshes = {"Explicit": mesh_of(EXPLICIT)}
-    if not quick:
-        meshes |= {"Auto": mesh_of(AUTO), "mixed": mesh_of(EXPLICIT, AUTO)}
-        meshes |= {"Explicit x Explicit": mesh_of(EXPLICIT, EXPLICIT)}
-    problems = []
-    for name, rule in every_rule().items():
-        start = time.perf_counter()
-        alone = bits(mm.merge(*models(rule, lambda tree: tree), rule))
-        for kind, mesh in meshes.items():
-            theta_0, thetas = models(rule, lambda tree: spread(tree, mesh))
-            tried = {"merge": lambda: (None, mm.merge(theta_0, thetas, rule))}
-            tried |= {"by hand": lambda: by_hand(rule, theta_0, thetas)}
-            if not quick:
-                tried |= {"jit": lambda: jax.jit(lambda *a: by_hand(rule, *a))(theta_0, thetas)}
-                def in_context():
-                    with jax.set_mesh(mesh):
-                        return None, mm.merge(theta_0, thetas, rule)
-                tried |= {"set_mesh": in_context}
-            for way, run in tried.items():
-                try:
-                    state, merged = run()
-                    if way != "jit" or kind.startswith("Explicit"):
-                        check_places((state, merged), theta_0, f"{name}, {kind}, {way}")
-                    found = bits(merged)
-                    differ = [leaf for leaf in alone if found[leaf] != alone[leaf]]
-                    if differ:
-                        problems.append((name, kind, way, differ))
-                except Exception as error:
-                    problems.append((name, kind, way, type(error).__name__, str(error)[:300]))
-        print(f"{name:20} {time.perf_counter() - start:6.2f} s")
-    for p in problems: print(*p)
-    assert not problems
+def faults(rule: MergeRule, way: str) -> Iterator[str]:
+    run = WAYS[way]
+    alone = bits(run(rule, *models(rule, dict))[1])
+    for kind, axes in MESHES.items():
+        if way == "jit" and EXPLICIT not in axes:
+            continue  # within a user's own jit the compiler places arrays under Auto axes
+        given = models(rule, partial(spread, mesh=mesh_of(*axes)))
+        result = run(rule, *given)
+        merged = bits(result[1])
+        if wrong := [name for name in alone if merged[name] != alone[name]]:
+            yield f"{kind}, {way}: other bits in {wrong}"
+        if (way != "jit" or AUTO not in axes) and (wrong := misplaced(result, given[0])):
+            yield f"{kind}, {way}: {wrong}"
+
+
+def main(ways: list[str], names: list[str]) -> None:
+    chosen = {name: rule for name, rule in every_rule().items() if not names or name in names}
+    differing = {}
+    for name, rule in chosen.items():
+        shown = []
+        for way in ways:
+            start = time.perf_counter()
+            if found := list(faults(rule, way)):
+                differing[name] = found
+            shown.append(f"{'other' if found else 'same'} {time.perf_counter() - start:6.1f} s")
+        print(f"{name:18} {'   '.join(shown)}", flush=True)
+    assert not differing, differing
+    print(f"{len(chosen)} rules give the same bits on {jax.device_count()} devices as on one")
 
 
 if __name__ == "__main__":
-    main("quick" in sys.argv[1:])
+    main(sys.argv[1].split(","), sys.argv[2:])

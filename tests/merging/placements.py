@@ -1,0 +1,157 @@
+"""Where results are, on all kinds of meshes: run by its test, in a process of its own.
+
+XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.merging.placements
+"""
+
+import contextlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+import magmax_jax as mm
+from magmax_jax.errors import UserError
+from magmax_jax.merging import MergeRule, fold, kth_magnitude, rules
+
+DEVICES = np.array(jax.devices())
+FOUR = jax.make_mesh((4,), ("x",), (AxisType.Explicit,), devices=DEVICES[:4])
+AUTO = jax.make_mesh((4,), ("x",), (AxisType.Auto,), devices=DEVICES[:4])
+SQUARE = jax.make_mesh((2, 2), ("p", "q"), (AxisType.Explicit, AxisType.Auto), devices=DEVICES[:4])
+OTHERS = Mesh(DEVICES[4:], ("x",), axis_types=(AxisType.Explicit,))
+BACKWARD = Mesh(DEVICES[3::-1], ("x",), axis_types=(AxisType.Explicit,))
+ALL = jax.make_mesh((8,), ("x",), (AxisType.Explicit,))
+
+Tree = dict[str, Any]
+"""A matrix, a vector and a number."""
+
+
+def theta(seed: int) -> Tree:
+    random = np.random.default_rng(seed)
+    shapes: dict[str, tuple[int, ...]] = {"w": (16, 8), "b": (8,), "g": ()}
+    return {name: np.float32(random.normal(size=shape)) for name, shape in shapes.items()}
+
+
+def on(mesh: Mesh, *spec: str | None) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+ROWS = {"w": on(FOUR, "x"), "b": on(FOUR, "x"), "g": on(FOUR)}
+PLAIN = {"w": "jax", "b": "jax", "g": "jax"}
+NUMPY: Tree = {}
+PLACES: dict[str, tuple[Tree, Tree]] = {  # of theta_0, and of the models
+    "explicit": (ROWS, ROWS),
+    "models on a mesh in another order": (
+        ROWS,
+        {"w": on(BACKWARD, None, "x"), "b": on(BACKWARD, "x"), "g": on(BACKWARD)},
+    ),
+    "models on more devices": (
+        ROWS,
+        {"w": on(ALL, "x"), "b": on(ALL), "g": DEVICES[5]},
+    ),
+    "models on the host": (ROWS, NUMPY),
+    "theta_0 on no mesh": (PLAIN, ROWS),
+    "axes of several kinds": ({"w": on(FOUR, "x"), "b": on(AUTO, "x"), "g": "jax"},) * 2,
+    "meshes of several shapes": ({"w": on(SQUARE, "q", "p"), "b": on(FOUR, "x"), "g": DEVICES[0]},)
+    * 2,
+    "meshes with no device in common": (
+        {"w": on(FOUR, "x"), "b": on(OTHERS, "x"), "g": DEVICES[7]},
+    )
+    * 2,
+    "a device for each leaf": (
+        {"w": DEVICES[0], "b": DEVICES[1], "g": DEVICES[2]},
+        {"w": DEVICES[3], "b": DEVICES[1], "g": DEVICES[2]},
+    ),
+}
+
+
+def put(tree: Tree, places: Tree) -> Tree:
+    def placed(leaf: np.ndarray, place: Any) -> Any:
+        if place is None:
+            return leaf
+        return jnp.asarray(leaf) if place == "jax" else jax.device_put(leaf, place)
+
+    return {name: placed(leaf, places.get(name)) for name, leaf in tree.items()}
+
+
+def check(result: Tree, expected: Tree, like: Tree, what: str) -> None:
+    for name, leaf in result.items():
+        assert np.asarray(leaf).tobytes() == np.asarray(expected[name]).tobytes(), (what, name)
+        ours = leaf.sharding, leaf.committed
+        assert ours == (like[name].sharding, like[name].committed), (what, name, leaf.sharding)
+
+
+def everywhere() -> None:
+    host = [theta(seed) for seed in range(3)]
+    tau_host = mm.task_vector(host[1], host[0])
+    again = mm.apply_task_vector(host[0], tau_host)
+    for rule in (rules.ties(), rules.opcm()):  # one of numbers over all leaves, one of whole arrays
+        expected = mm.merge(host[0], host[1:], rule)
+        for what, (of_theta_0, of_models) in PLACES.items():
+            theta_0 = put(host[0], of_theta_0)
+            models = [put(model, of_models) for model in host[1:]]
+            for context in (contextlib.nullcontext(), jax.set_mesh(ALL)):
+                with context:
+                    check(mm.merge(theta_0, models, rule), expected, theta_0, what)
+                    tau = mm.task_vector(models[0], theta_0)
+                    check(tau, tau_host, theta_0, what)
+                    check(mm.apply_task_vector(theta_0, tau), again, theta_0, what)
+
+
+def own_rules_and_traces() -> None:
+    theta_0, model = (put(theta(seed), ROWS) for seed in range(2))
+
+    def sort(total: jax.Array, tau: jax.Array) -> jax.Array:
+        return total + jnp.sort(tau.reshape(-1)).reshape(tau.shape)  # ambiguous, if Explicit
+
+    own = MergeRule(
+        lambda pretrained: jax.tree.map(jnp.zeros_like, pretrained),
+        lambda state, tau: jax.tree.map(sort, state, tau),
+        lambda state: state,
+        streaming=True,
+        default_scale=1.0,
+    )
+    expected = mm.merge(theta(0), [theta(1)], own)
+    check(mm.merge(theta_0, [model], own), expected, theta_0, "a rule of one's own")
+
+    rule = rules.max_magnitude()
+    state = rule.init(theta_0)
+    new = fold(rule, state, model, theta_0)
+    assert all(leaf.is_deleted() for leaf in state.values()), "the old state's buffers are reused"
+    assert new["w"].sharding == theta_0["w"].sharding
+
+    def merged(theta_0: Tree, model: Tree) -> Tree:
+        tau = mm.task_vector(model, theta_0)
+        return mm.apply_task_vector(theta_0, rule.finalize(rule.update(rule.init(theta_0), tau)))
+
+    closed_over = jax.jit(lambda model: merged(theta_0, model))(model)
+    gradient = jax.jit(
+        jax.grad(lambda model: sum(x.sum() for x in merged(theta_0, model).values()))
+    )
+    for name, leaf in theta_0.items():
+        for of in (closed_over, gradient(model)):
+            assert of[name].sharding.is_equivalent_to(leaf.sharding, leaf.ndim), name
+    stacked = jax.vmap(lambda model: merged(theta_0, model))(
+        {name: jnp.stack([leaf, leaf]) for name, leaf in model.items()}
+    )
+    assert stacked["w"].sharding.spec == PartitionSpec(None, "x", None)
+    assert kth_magnitude(model, 20) == kth_magnitude(theta(1), 20)
+
+    specs = {name: leaf.sharding.spec for name, leaf in theta_0.items()}
+    try:
+        jax.shard_map(merged, mesh=FOUR, in_specs=(specs, specs), out_specs=specs)(theta_0, model)
+    except UserError as error:
+        assert "call them outside of it" in str(error)
+    else:
+        raise AssertionError("Manual axes were taken")
+
+
+def main() -> None:
+    everywhere()
+    own_rules_and_traces()
+    print("everything is placed like theta_0")
+
+
+if __name__ == "__main__":
+    main()
