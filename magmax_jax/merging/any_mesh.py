@@ -194,12 +194,11 @@ def _traced(
 
     arrays = [leaves[i] for i in at]
     whole = NamedSharding(mesh, PartitionSpec())
-    places = Places(
-        *(
-            tuple((path, leaf.shape, jax.typeof(leaf).sharding) for path, leaf in found)
-            for found in leaves_of(args, like)
-        )
+    wanted, leaves_of_all = (
+        tuple((path, leaf.shape, jax.typeof(leaf).sharding) for path, leaf in found)
+        for found in leaves_of(args, like)
     )
+    places = Places(wanted, leaves_of_all)
 
     def place(path: Path, leaf: Any) -> NamedSharding:
         found = places.of(path, leaf)

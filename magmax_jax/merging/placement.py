@@ -111,13 +111,14 @@ def shared_mesh(arrays: Sequence[jax.Array]) -> Mesh:
 
     A program has one mesh.
     """
-    held: Counter[Mesh] = Counter()
+    held: Counter[Any] = Counter()  # by mesh
     for array in arrays:
         if isinstance(array.sharding, NamedSharding):
             held[_auto(array.sharding).mesh] += array.nbytes + 1
     meshes = [mesh for mesh in held if mesh.size > 1] or list(held)
     if meshes:
-        return max(meshes, key=held.__getitem__)
+        fullest: Mesh = max(meshes, key=held.__getitem__)
+        return fullest
     devices = dict.fromkeys(device for array in arrays for device in devices_of(array.sharding))
     return Mesh(np.array(list(devices)), ("devices",), axis_types=(AxisType.Auto,))
 

@@ -13,7 +13,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import magmax_jax as mm
 from magmax_jax.errors import UserError
-from magmax_jax.merging import MergeRule, fold, kth_magnitude, rules
+from magmax_jax.merging import MergeRule, fold, kth_magnitude, merged, rules
+from tests.analysis.sharded import EXCHANGE
+from tests.merging.cases import EVERY
 
 DEVICES = np.array(jax.devices())
 FOUR = jax.make_mesh((4,), ("x",), (AxisType.Explicit,), devices=DEVICES[:4])
@@ -121,18 +123,18 @@ def own_rules_and_traces() -> None:
     assert all(leaf.is_deleted() for leaf in state.values()), "the old state's buffers are reused"
     assert new["w"].sharding == theta_0["w"].sharding
 
-    def merged(theta_0: Tree, model: Tree) -> Tree:
+    def by_hand(theta_0: Tree, model: Tree) -> Tree:
         tau = mm.task_vector(model, theta_0)
         return mm.apply_task_vector(theta_0, rule.finalize(rule.update(rule.init(theta_0), tau)))
 
-    closed_over = jax.jit(lambda model: merged(theta_0, model))(model)
+    closed_over = jax.jit(lambda model: by_hand(theta_0, model))(model)
     gradient = jax.jit(
-        jax.grad(lambda model: sum(x.sum() for x in merged(theta_0, model).values()))
+        jax.grad(lambda model: sum(x.sum() for x in by_hand(theta_0, model).values()))
     )
     for name, leaf in theta_0.items():
         for of in (closed_over, gradient(model)):
             assert of[name].sharding.is_equivalent_to(leaf.sharding, leaf.ndim), name
-    stacked = jax.vmap(lambda model: merged(theta_0, model))(
+    stacked = jax.vmap(lambda model: by_hand(theta_0, model))(
         {name: jnp.stack([leaf, leaf]) for name, leaf in model.items()}
     )
     assert stacked["w"].sharding.spec == PartitionSpec(None, "x", None)
@@ -140,14 +142,32 @@ def own_rules_and_traces() -> None:
 
     specs = {name: leaf.sharding.spec for name, leaf in theta_0.items()}
     try:
-        jax.shard_map(merged, mesh=FOUR, in_specs=(specs, specs), out_specs=specs)(theta_0, model)
+        jax.shard_map(by_hand, mesh=FOUR, in_specs=(specs, specs), out_specs=specs)(theta_0, model)
     except UserError as error:
         assert "call them outside of it" in str(error)
     else:
         raise AssertionError("Manual axes were taken")
 
 
+def nothing_is_gathered() -> None:
+    """No device receives a piece of a leaf, whatever the entry-wise rule, as the programs say."""
+    leaf = jax.ShapeDtypeStruct((64, 32), jnp.float32)
+    for name, rule in EVERY.items():
+        if rule.scope != "entry" or not rule.streaming or rule.survey:
+            continue
+
+        def placed(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return x.update(sharding=on(ALL, "x") if x.shape == leaf.shape else on(ALL))
+
+        theta_0 = {"w": placed(leaf)}
+        state = jax.tree.map(placed, jax.eval_shape(rule.init, {"w": leaf}))
+        for function, *args in ((fold, state, theta_0, theta_0), (merged, state, theta_0, 1.0)):
+            program = jax.jit(function, static_argnums=0).lower(rule, *args).compile().as_text()
+            assert not (found := EXCHANGE.findall(program)), (name, function.__name__, found)
+
+
 def main() -> None:
+    nothing_is_gathered()
     everywhere()
     own_rules_and_traces()
     print("everything is placed like theta_0")

@@ -121,7 +121,8 @@ def named(name: str, seed: int = 0, **given: Any) -> MergeRule:
         raise UserError(f"{name} needs {', '.join(absent)}")
     if "seed" in known:
         given["seed"] = seed
-    return RULES[name](**given)
+    rule: MergeRule = RULES[name](**given)
+    return rule.on_any_mesh()
 
 
 def options(name: str) -> dict[str, Any]:
