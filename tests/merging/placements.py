@@ -4,7 +4,7 @@ XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.merging.place
 """
 
 import contextlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,32 @@ from magmax_jax.merging import MergeRule, fold, kth_magnitude, merged, rules
 from tests.analysis.sharded import EXCHANGE
 from tests.merging.cases import EVERY
 
-DEVICES = np.array(jax.devices())
-FOUR = jax.make_mesh((4,), ("x",), (AxisType.Explicit,), devices=DEVICES[:4])
-AUTO = jax.make_mesh((4,), ("x",), (AxisType.Auto,), devices=DEVICES[:4])
-SQUARE = jax.make_mesh((2, 2), ("p", "q"), (AxisType.Explicit, AxisType.Auto), devices=DEVICES[:4])
-OTHERS = Mesh(DEVICES[4:], ("x",), axis_types=(AxisType.Explicit,))
-BACKWARD = Mesh(DEVICES[3::-1], ("x",), axis_types=(AxisType.Explicit,))
-ALL = jax.make_mesh((8,), ("x",), (AxisType.Explicit,))
+
+class Meshes(NamedTuple):
+    """Of eight devices: made when the program runs, for pytest imports this file with one."""
+
+    devices: np.ndarray
+    four: Mesh
+    auto: Mesh
+    square: Mesh
+    others: Mesh
+    backward: Mesh
+    all: Mesh
+
+    @classmethod
+    def make(cls) -> "Meshes":
+        devices = np.array(jax.devices())
+        explicit, auto = (AxisType.Explicit,), (AxisType.Auto,)
+        return cls(
+            devices=devices,
+            four=Mesh(devices[:4], ("x",), axis_types=explicit),
+            auto=Mesh(devices[:4], ("x",), axis_types=auto),
+            square=Mesh(devices[:4].reshape(2, 2), ("p", "q"), axis_types=explicit + auto),
+            others=Mesh(devices[4:], ("x",), axis_types=explicit),
+            backward=Mesh(devices[3::-1], ("x",), axis_types=explicit),
+            all=Mesh(devices, ("x",), axis_types=explicit),
+        )
+
 
 Tree = dict[str, Any]
 """A matrix, a vector and a number."""
@@ -39,33 +58,32 @@ def on(mesh: Mesh, *spec: str | None) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*spec))
 
 
-ROWS = {"w": on(FOUR, "x"), "b": on(FOUR, "x"), "g": on(FOUR)}
-PLAIN = {"w": "jax", "b": "jax", "g": "jax"}
-NUMPY: Tree = {}
-PLACES: dict[str, tuple[Tree, Tree]] = {  # of theta_0, and of the models
-    "explicit": (ROWS, ROWS),
-    "models on a mesh in another order": (
-        ROWS,
-        {"w": on(BACKWARD, None, "x"), "b": on(BACKWARD, "x"), "g": on(BACKWARD)},
-    ),
-    "models on more devices": (
-        ROWS,
-        {"w": on(ALL, "x"), "b": on(ALL), "g": DEVICES[5]},
-    ),
-    "models on the host": (ROWS, NUMPY),
-    "theta_0 on no mesh": (PLAIN, ROWS),
-    "axes of several kinds": ({"w": on(FOUR, "x"), "b": on(AUTO, "x"), "g": "jax"},) * 2,
-    "meshes of several shapes": ({"w": on(SQUARE, "q", "p"), "b": on(FOUR, "x"), "g": DEVICES[0]},)
-    * 2,
-    "meshes with no device in common": (
-        {"w": on(FOUR, "x"), "b": on(OTHERS, "x"), "g": DEVICES[7]},
-    )
-    * 2,
-    "a device for each leaf": (
-        {"w": DEVICES[0], "b": DEVICES[1], "g": DEVICES[2]},
-        {"w": DEVICES[3], "b": DEVICES[1], "g": DEVICES[2]},
-    ),
-}
+def rows(mesh: Mesh) -> Tree:
+    return {"w": on(mesh, "x"), "b": on(mesh, "x"), "g": on(mesh)}
+
+
+def columns(mesh: Mesh) -> Tree:
+    return {"w": on(mesh, None, "x"), "b": on(mesh), "g": on(mesh)}
+
+
+def placed_by(m: Meshes) -> dict[str, tuple[Tree, Tree]]:
+    """Where theta_0's leaves are, and where the models'; a leaf that is not named is NumPy's."""
+    several = {"w": on(m.four, "x"), "b": on(m.auto, "x"), "g": "jax"}
+    shapes = {"w": on(m.square, "q", "p"), "b": on(m.four, "x"), "g": m.devices[0]}
+    disjoint = {"w": on(m.four, "x"), "b": on(m.others, "x"), "g": m.devices[7]}
+    one_each = dict(zip("wbg", m.devices, strict=False))
+    return {
+        "the same mesh": (rows(m.four), rows(m.four)),
+        "models split otherwise": (rows(m.four), columns(m.four)),
+        "models on a mesh in another order": (rows(m.four), columns(m.backward)),
+        "models on more devices": (rows(m.four), rows(m.all)),
+        "models on the host": (rows(m.four), {}),
+        "theta_0 on no mesh": ({"w": "jax", "b": "jax", "g": "jax"}, rows(m.four)),
+        "axes of several kinds": (several, several),
+        "meshes of several shapes": (shapes, shapes),
+        "meshes with no device in common": (disjoint, disjoint),
+        "a device for each leaf": (one_each, {**one_each, "w": m.devices[3]}),
+    }
 
 
 def put(tree: Tree, places: Tree) -> Tree:
@@ -84,25 +102,25 @@ def check(result: Tree, expected: Tree, like: Tree, what: str) -> None:
         assert ours == (like[name].sharding, like[name].committed), (what, name, leaf.sharding)
 
 
-def everywhere() -> None:
+def everywhere(m: Meshes) -> None:
     host = [theta(seed) for seed in range(3)]
     tau_host = mm.task_vector(host[1], host[0])
     again = mm.apply_task_vector(host[0], tau_host)
     for rule in (rules.ties(), rules.opcm()):  # one of numbers over all leaves, one of whole arrays
         expected = mm.merge(host[0], host[1:], rule)
-        for what, (of_theta_0, of_models) in PLACES.items():
+        for what, (of_theta_0, of_models) in placed_by(m).items():
             theta_0 = put(host[0], of_theta_0)
             models = [put(model, of_models) for model in host[1:]]
-            for context in (contextlib.nullcontext(), jax.set_mesh(ALL)):
-                with context:
+            for context in (contextlib.nullcontext, lambda: jax.set_mesh(m.all)):
+                with context():
                     check(mm.merge(theta_0, models, rule), expected, theta_0, what)
                     tau = mm.task_vector(models[0], theta_0)
                     check(tau, tau_host, theta_0, what)
                     check(mm.apply_task_vector(theta_0, tau), again, theta_0, what)
 
 
-def own_rules_and_traces() -> None:
-    theta_0, model = (put(theta(seed), ROWS) for seed in range(2))
+def own_rules_and_traces(m: Meshes) -> None:
+    theta_0, model = (put(theta(seed), rows(m.four)) for seed in range(2))
 
     def sort(total: jax.Array, tau: jax.Array) -> jax.Array:
         return total + jnp.sort(tau.reshape(-1)).reshape(tau.shape)  # ambiguous, if Explicit
@@ -142,14 +160,16 @@ def own_rules_and_traces() -> None:
 
     specs = {name: leaf.sharding.spec for name, leaf in theta_0.items()}
     try:
-        jax.shard_map(by_hand, mesh=FOUR, in_specs=(specs, specs), out_specs=specs)(theta_0, model)
+        jax.shard_map(by_hand, mesh=m.four, in_specs=(specs, specs), out_specs=specs)(
+            theta_0, model
+        )
     except UserError as error:
         assert "call them outside of it" in str(error)
     else:
         raise AssertionError("Manual axes were taken")
 
 
-def nothing_is_gathered() -> None:
+def nothing_is_gathered(m: Meshes) -> None:
     """No device receives a piece of a leaf, whatever the entry-wise rule, as the programs say."""
     leaf = jax.ShapeDtypeStruct((64, 32), jnp.float32)
     for name, rule in EVERY.items():
@@ -157,7 +177,7 @@ def nothing_is_gathered() -> None:
             continue
 
         def placed(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-            return x.update(sharding=on(ALL, "x") if x.shape == leaf.shape else on(ALL))
+            return x.update(sharding=on(m.all, "x") if x.shape == leaf.shape else on(m.all))
 
         theta_0 = {"w": placed(leaf)}
         state = jax.tree.map(placed, jax.eval_shape(rule.init, {"w": leaf}))
@@ -167,9 +187,10 @@ def nothing_is_gathered() -> None:
 
 
 def main() -> None:
-    nothing_is_gathered()
-    everywhere()
-    own_rules_and_traces()
+    meshes = Meshes.make()
+    nothing_is_gathered(meshes)
+    everywhere(meshes)
+    own_rules_and_traces(meshes)
     print("everything is placed like theta_0")
 
 
