@@ -75,11 +75,12 @@ class MergeRule(NamedTuple):
 
     def on_any_mesh(self) -> "MergeRule":
         """This rule for arrays on any mesh, also outside of `merge`: see `merging.any_mesh`."""
-        return self._replace(
+        rule = self._replace(
             init=on_any_mesh(self.init),
             update=on_any_mesh(self.update, like=1),
             finalize=on_any_mesh(self.finalize),
         )
+        return self if rule == self else rule
 
 
 class Counted(NamedTuple):
