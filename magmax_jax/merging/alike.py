@@ -1,6 +1,7 @@
 """Whether pytrees are those of one model, and whether they are finite; what differs is named."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.arrays import PyTree, arrays, is_array, is_merged, is_wide
 
 SHOWN = 20
@@ -103,7 +105,7 @@ def same_structure(a: Any, b: Any) -> bool:
         return False
 
 
-@jax.jit
+@partial(jit_on_any_mesh, like=None)
 def _all_finite(leaf: jax.Array) -> jax.Array:
     return jnp.isfinite(leaf).all()
 
