@@ -109,9 +109,9 @@ def merge(
     `merge` may be called within `jax.jit`, `jax.vmap` and `jax.grad`. Traced values are not known
     yet, so that they are not checked for NaN and infinity; structures, shapes and dtypes are.
 
-    Arrays may be sharded on any mesh, whatever its axes' types: theta has the bits that it has on one
-    device, and lies where theta_0 lies. Within `jax.shard_map`, where no whole tensor is seen, it
-    raises.
+    Arrays may be sharded on any mesh, whatever its axes' types: theta has the bits that it has on
+    one device, and lies where theta_0 lies. Within `jax.shard_map` no whole tensor can be seen, so
+    it raises.
 
     Args:
       pretrained: theta_0, any pytree. It is not changed.
