@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
 from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.arrays import PyTree, arrays, is_array, is_merged, is_wide
 
@@ -55,8 +55,8 @@ def conform(tree: PyTree, reference: PyTree, dtypes: bool = True) -> PyTree:
     problems += [f"{path} {said}" for path, a, b in both if (said := _problem(a, b, dtypes))]
     if problems:
         raise UserError(
-            f"the two pytrees are not those of one model ({len(problems)} leaves differ):"
-            + _listed(problems)
+            "the two pytrees are not those of one model "
+            f"({counted(len(problems), 'leaf differs', 'leaves differ')}):" + _listed(problems)
         )
     types, of_reference = dict(_containers(tree)), dict(_containers(reference))
     others = [
@@ -94,7 +94,8 @@ def check_finite(tree: PyTree) -> None:
             for path, leaf in leaves.items()
         }
     if problems := [path for path, good in finite.items() if not good]:
-        raise UserError(f"{len(problems)} leaves hold NaN or infinity:" + _listed(problems))
+        holding = counted(len(problems), "leaf holds", "leaves hold")
+        raise UserError(f"{holding} NaN or infinity:" + _listed(problems))
 
 
 def same_structure(a: Any, b: Any) -> bool:

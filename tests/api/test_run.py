@@ -119,6 +119,13 @@ def test_an_interrupted_run_is_resumed_by_the_same_call(config, finished, tmp_pa
     assert run(config, tmp_path / "x", **given, progress=False) == finished.rows
 
 
+@pytest.mark.parametrize("config", ["quickstart", {"seed": 3}, None])
+def test_what_is_no_configuration_is_named(config, tmp_path):
+    with pytest.raises(UserError, match=r"config is .*: pass a configuration, such as mm.preset"):
+        run(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_models_are_evaluated_on_arrays(config, finished, tmp_path, capsys):
     merged = export(finished.out, tmp_path / "merged", model="max_magnitude")
     models = {
