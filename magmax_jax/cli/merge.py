@@ -61,6 +61,8 @@ class Merge:
     """Put the sha256 of every source into the model card and the state."""
     dry_run: bool = False
     """Read headers only; report what would be done and every problem."""
+    dequantise: Annotated[bool, tyro.conf.arg(aliases=["--dequantize"])] = False
+    """Read FP8 weights times their scales; written as --out-dtype, or bfloat16 if not set."""
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job
@@ -80,6 +82,7 @@ class Merge:
             out_dtype=self.out_dtype,
             state=self.state,
             checksums=self.checksums,
+            dequantise=self.dequantise,
         )
         with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
             self._run(make_plan(job, _opener(Path(temporary))), console)

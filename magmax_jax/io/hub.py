@@ -12,6 +12,7 @@ from huggingface_hub.errors import (
 )
 
 from magmax_jax.errors import UserError
+from magmax_jax.io import misplaced
 
 SAFETENSORS = (
     "model.safetensors",
@@ -120,6 +121,8 @@ def no_weights(where: str | Path, files: set[str]) -> str:
     """The sentence for a place that holds no weights that we read."""
     pickles = sorted(name for name in files if name.endswith(PICKLES))
     wanted = ", ".join(WEIGHTS)
+    if elsewhere := misplaced.why_no_weights(where, files):
+        return elsewhere
     if MSGPACK in files:
         return (
             f"{where}: {MSGPACK} cannot be read tensor by tensor; get the model as one of "

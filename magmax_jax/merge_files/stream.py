@@ -116,7 +116,8 @@ def _runs(pieces: list[Piece], tensors: dict[str, Tensor]) -> Iterator[Piece]:
         first, tensor = tensors[run.name], tensors[piece.name]
         width = tensor.dtype.itemsize
         end = first.offset + (run.start + run.size) * width
-        if first.path == tensor.path and end == tensor.offset + piece.start * width:
+        stored = first.scaled or tensor.scaled  # then bytes and entries are not in step
+        if not stored and first.path == tensor.path and end == tensor.offset + piece.start * width:
             run = run._replace(size=run.size + piece.size)
         else:
             yield run

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.io import hub
+from magmax_jax.io import hub, misplaced
 from magmax_jax.io.json_files import read_object
+from magmax_jax.io.safetensors.float8 import read_scaled
 from magmax_jax.io.safetensors.header import Tensor, read_header
 
 
@@ -49,6 +50,8 @@ def open_tensors(source: str | Path) -> TensorFiles:
     """
     path = Path(source).expanduser()
     if path.is_file():
+        if path.name.endswith(".safetensors.index.json"):
+            return _open_sharded(path)
         if path.suffix != ".safetensors":
             raise UserError(hub.no_weights(path.parent, {path.name}))
         return open_files(path.parent, [path])
@@ -60,13 +63,15 @@ def open_tensors(source: str | Path) -> TensorFiles:
     indices = sorted(name for name in names if name.endswith(".safetensors.index.json"))
     others = sorted(name for name in names if name.endswith(".safetensors"))
     weights = [*(name for name in hub.SAFETENSORS if name in names), *indices]
+    if not weights and (lost := misplaced.shards_without_index(directory, others)):
+        raise UserError(lost)
     if not weights and len(others) > 1:
         raise UserError(
             f"{directory} holds {len(others)} safetensors files and no index of them: "
             "name the one that you mean"
         )
     if not weights and not others:
-        raise UserError(hub.no_weights(directory, names))
+        raise UserError(hub.no_weights(directory, names | misplaced.one_level_down(directory)))
     first = directory / (weights or others)[0]
     return _open_sharded(first) if first.suffix == ".json" else open_files(directory, [first])
 
@@ -133,6 +138,9 @@ class Reader:
         Raises:
           UserError: the file cannot be read any more, or is shorter than its header says.
         """
+        if tensor.scaled:
+            read_scaled(self.into, out, tensor, tensor.scaled, start)
+            return
         view = out.view(np.uint8).data
         offset = tensor.offset + start * tensor.dtype.itemsize
         try:
