@@ -42,7 +42,10 @@ def describe(head: bytes) -> str | None:
     if text[:14].lower().startswith((b"<!doctype html", b"<html")):
         title = _TITLE.search(head)
         named = f" ({title[1].decode(errors='replace')!r})" if title else ""
-        return f"is an HTML page{named}, as a refused download leaves it: fetch it again"
+        return (
+            f"is an HTML page{named} as a refused download leaves it, not a whole safetensors "
+            "file: fetch it again"
+        )
     for magic, what in _MAGIC:
         if head.startswith(magic):
             return what

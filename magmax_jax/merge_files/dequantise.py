@@ -141,7 +141,8 @@ def _blocks(files: TensorFiles, tensor: Tensor, scale: Tensor) -> set[tuple[int,
 
     The configuration's where it fits; blocks at the ends may be cut off.
     """
-    if len(tensor.shape) < 2 or tensor.shape[:-2] != scale.shape[:-2] or not scale.size:
+    matrices = len(tensor.shape) == len(scale.shape) >= 2 and scale.size > 0
+    if not matrices or tensor.shape[:-2] != scale.shape[:-2]:
         return set()
     (rows, columns), (down, along) = tensor.shape[-2:], scale.shape[-2:]
 

@@ -16,6 +16,8 @@ from magmax_jax.merge_files.card_metadata import base_models
 
 WHOLE = {DTYPES[name] for name in ("F64", "F32", "F16", "BF16", "C64", "BOOL")}
 """Dtypes in which no codes are stored."""
+BYTES = {DTYPES["I8"], DTYPES["U8"]}
+"""Dtypes that are codes in a layer's weight even if nothing lies beside it."""
 SETTINGS = ("quantization_config", "compression_config", "quantization")
 """Keys of `config.json` under which programs say how they quantised: the last one is MLX's."""
 
@@ -42,7 +44,7 @@ SIGNS = (
     Sign("compressed-tensors", "weight", ("weight_zero_point", "weight_global_scale"), True),
     Sign("codes with scales", "weight",
          ("weight_scale", "weight_scales", "weight_scale_inv", "weight_scale_2"), True),
-    Sign("codes with scales", "weight", ("qscale_weight", "scale_weight", ".scales", ".scale")),
+    Sign("codes with scales", ".weight", (".qscale_weight", ".scale_weight", ".scales", ".scale")),
     Sign("codes with scales", "", ("_scale", "_scales", "_scale_inv", "_zero_point")),
     Sign("MX", "_blocks", ("_scales",)),
     Sign("HQQ", ".W_q", (".scale", ".zero", ".meta")),
@@ -118,8 +120,8 @@ def findings(tensors: dict[str, Tensor]) -> Iterator[Finding]:
         elif tensor.dtype in PACKED or tensor.dtype == DTYPES["F8_E8M0"]:
             yield Finding("MX", name, None)
         # Layers' weights are floats everywhere; masks, counters and tables have other names.
-        elif tensor.dtype not in WHOLE and len(tensor.shape) > 1 and _is_weight(name):
-            yield Finding("integers", name, None)
+        elif tensor.dtype in BYTES and len(tensor.shape) > 1 and _is_weight(name):
+            yield Finding("8-bit integers", name, None)
 
 
 def method_of(files: TensorFiles) -> str | None:
