@@ -7,6 +7,9 @@ from pathlib import Path
 
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 _ENDS = (".safetensors", ".safetensors.index.json")
+_UNFINISHED = tuple(
+    f".safetensors{end}" for end in (".incomplete", ".part", ".crdownload", ".download", ".aria2")
+)
 _MODEL_FILES = ("pytorch_model", "flax_model", "tf_model")
 """Beginnings of names of a whole model in another format: what lies below is then a part of it."""
 
@@ -36,9 +39,15 @@ def why_no_weights(where: str | Path, files: set[str]) -> str | None:
             local = Path(where).expanduser().is_dir()
             way = "name one of them" if local else f"`hf download {where}` and name one of them"
             return (
-                f"{where}: holds no weights itself, its checkpoints lie in {_some(below)}: {way}"
+                f"{where}: holds no weights itself, its checkpoints lie in {some(below)}: {way}"
                 + (f", such as {Path(where) / min(below)}" if local else "")
             )
+    unfinished = sorted(name for name in files if name.endswith(_UNFINISHED))
+    if unfinished:
+        return (
+            f"{Path(where) / unfinished[0]} is a download that has not finished, and there are no "
+            "other weights: let it finish or start it again"
+        )
     gguf = sorted(name for name in files if name.lower().endswith(".gguf"))
     if gguf:
         return (
@@ -58,7 +67,7 @@ def shards_without_index(directory: Path, names: Iterable[str]) -> str | None:
         if count > 1:
             lost = sorted({*range(1, count + 1)} - numbers)
             held = "all" if not lost else f"{len(numbers)} of the"
-            more = f" and shards {_some(map(str, lost))}" if lost else ""
+            more = f" and shards {some(map(str, lost))}" if lost else ""
             return (
                 f"{directory} holds {held} {count} shards of {stem} and no index of them: "
                 f"fetch {stem}.safetensors.index.json{more} into it"
@@ -66,7 +75,7 @@ def shards_without_index(directory: Path, names: Iterable[str]) -> str | None:
     return None
 
 
-def _some(names: Iterable[str]) -> str:
+def some(names: Iterable[str]) -> str:
     """The first few names in order, and how many more there are."""
     ordered = sorted(names)
     return ", ".join(ordered[:5]) + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")

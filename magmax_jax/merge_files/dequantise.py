@@ -10,7 +10,9 @@ import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.io.json_files import read_object
-from magmax_jax.io.safetensors.header import DTYPES, FLOAT8, Scaled, Tensor
+from magmax_jax.io.safetensors.computed import Computed
+from magmax_jax.io.safetensors.float8 import computed, scaled_codes
+from magmax_jax.io.safetensors.header import DTYPES, FLOAT8, Tensor
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files.quantised import SETTINGS, findings, refusal
 
@@ -37,38 +39,40 @@ def read_as_weights(files: TensorFiles) -> TensorFiles:
       UserError: tensors are quantised in another way, or a scale fits its tensor in none or in
         several ways.
     """
-    codes = {name: tensor for name, tensor in files.tensors.items() if tensor.dtype in FLOAT8}
-    tensors, scales = dict(files.tensors), set()
-    for name, tensor in codes.items():
-        scale = next((s for s in _names_of_scale(name) if s in tensors), None)
-        if _is_of_activations(name) or any(name in _names_of_scale(other) for other in codes):
+    tensors, dropped = dict(files.tensors), set()
+    for name, tensor in files.tensors.items():
+        if tensor.dtype not in FLOAT8 or _is_of_activations(name):
             continue
-        tensors[name] = tensor._replace(
-            dtype=np.dtype(np.float32), scaled=_scaled(files, name, tensor, scale)
-        )
-        scales |= {scale} if scale else set()
-    if codes:
-        scales |= {name for name in tensors if _is_of_activations(name)}
-    for name in scales:
-        del tensors[name]
-    read = dataclasses.replace(files, tensors=tensors)
-    if other := next(findings(tensors), None):
-        raise UserError(f"{refusal(read, other)} (--dequantise reads 8-bit floats alone)")
-    return read
+        scale = next((s for s in _names_of_scale(name) if s in files.tensors), None)
+        tensors[name] = _weights(files, name, tensor, scale)
+        dropped |= {scale} if scale else set()
+    read = {name for name, tensor in tensors.items() if scaled_codes(tensor)} - dropped
+    if read:
+        dropped |= {name for name in tensors if _is_of_activations(name)}
+    for other in findings(files.tensors):
+        # All that belongs to codes must have been taken into account.
+        if other.name not in read | dropped or other.beside not in {None, *dropped}:
+            raise UserError(f"{refusal(files, other)} (--dequantise knows no such codes)")
+    kept = {name: tensor for name, tensor in tensors.items() if name not in dropped}
+    return dataclasses.replace(files, tensors=kept)
 
 
 def out_dtypes(pretrained: TensorFiles, out_dtype: str | None) -> dict[str, np.dtype]:
     """Of theta_0's dequantised tensors in the output."""
     dtype = np.dtype(out_dtype or DEFAULT_DTYPE)
-    return {name: dtype for name, tensor in pretrained.tensors.items() if tensor.scaled}
+    return {name: dtype for name, tensor in pretrained.tensors.items() if scaled_codes(tensor)}
 
 
 def notes(pretrained: TensorFiles, models: Iterable[TensorFiles]) -> Iterator[str]:
     """What was read in another way than it is stored."""
     for files in (pretrained, *models):
-        count = sum(tensor.scaled is not None for tensor in files.tensors.values())
-        if count:
-            yield f"{files.place}: {count} tensors of 8-bit floats are read times their scales"
+        found = [codes for codes in map(scaled_codes, files.tensors.values()) if codes]
+        scaled = sum(codes.scale is not None for codes in found)
+        if scaled:
+            yield f"{files.place}: {scaled} tensors of 8-bit floats are read times their scales"
+        if len(found) > scaled:
+            bare = f"{len(found) - scaled} tensors of 8-bit floats have no scales"
+            yield f"{files.place}: {bare} and are read as they are"
 
 
 def as_written(name: str, read: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -119,21 +123,19 @@ def _is_of_activations(name: str) -> bool:
     return name.rpartition(".")[2] in _OF_ACTIVATIONS
 
 
-def _scaled(files: TensorFiles, name: str, tensor: Tensor, scale: str | None) -> Scaled:
-    if scale is None:
-        return Scaled(tensor.dtype, None, (1, 1))
-    found = files.tensors[scale]
-    if found.dtype in _SCALE_DTYPES and found.size == 1:
-        return Scaled(tensor.dtype, found, (1, 1))
-    blocks = _blocks(files, tensor, found) if found.dtype in _SCALE_DTYPES else set()
+def _weights(files: TensorFiles, name: str, codes: Tensor, scale: str | None) -> Computed:
+    found = files.tensors[scale] if scale else None
+    if found is None or (found.dtype in _SCALE_DTYPES and found.size == 1):
+        return computed(codes, found, (1, 1))
+    blocks = _blocks(files, codes, found) if found.dtype in _SCALE_DTYPES else set()
     if len(blocks) != 1:
         what = "several sizes" if blocks else "no size"
         raise UserError(
             f"{files.place}: {scale} ({found.dtype} {list(found.shape)}) fits {name} "
-            f"{list(tensor.shape)} with {what} of block: name weight_block_size in "
+            f"{list(codes.shape)} with {what} of block: name weight_block_size in "
             "quantization_config, or fetch the float16 or bfloat16 edition of this model"
         )
-    return Scaled(tensor.dtype, found, blocks.pop())
+    return computed(codes, found, blocks.pop())
 
 
 def _blocks(files: TensorFiles, tensor: Tensor, scale: Tensor) -> set[tuple[int, int]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from magmax_jax.io.safetensors.header import Tensor
+from magmax_jax.io.safetensors.header import Tensor, name_of
 from magmax_jax.io.safetensors.reader import Reader, TensorFiles
 
 _PIECE = 1 << 20
@@ -26,7 +26,7 @@ def complex_problems(
                 ours, theirs = pretrained.tensors[name], model.tensors.get(name)
                 if theirs is not None and not _equal(reader, ours, theirs):
                     yield (
-                        f"{model.place}: {name} is {ours.dtype}, which is not merged, and differs "
+                        f"{model.place}: {name} is {name_of(ours.dtype)}, which is not merged, and differs "
                         f"from theta_0's: keep theta_0's with --exclude {name}"
                     )
                     break

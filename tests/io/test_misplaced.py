@@ -67,6 +67,12 @@ def test_gguf_files(place):
         assert message.endswith("fetch the safetensors edition of this model")
 
 
+def test_a_download_that_has_not_finished(place):
+    directory = place("config.json", "model.safetensors.incomplete")
+    message = refusal(directory)
+    assert message.startswith(f"{directory / 'model.safetensors.incomplete'} is a download that")
+
+
 def test_shards_without_their_index(place, tmp_path):
     place("model-00001-of-00003.safetensors")
     assert refusal(tmp_path) == (
@@ -78,6 +84,13 @@ def test_shards_without_their_index(place, tmp_path):
     # A file that says that it is all of it.
     whole = write(tmp_path / "whole", "model-00001-of-00001.safetensors", a=1)
     assert values(whole) == {"a": 1}
+
+
+def test_lists_of_names_are_short(place, tmp_path):
+    shards = {f"a{i}": f"{i:02}" for i in range(60)}
+    index(tmp_path, **shards)
+    message = refusal(tmp_path)
+    assert "not there: 00, 01, 02, 03, 04 and 55 more: fetch them" in message
 
 
 def test_an_index_can_be_named(tmp_path):

@@ -212,10 +212,10 @@ def test_complex_tensors_stay_where_all_agree(tmp_path, capsys):
     capsys.readouterr()
     assert merge(*both, tmp_path / "other", "--output", tmp_path / "no") == 2
     assert (
-        f"{tmp_path / 'other'}: angles is complex64, which is not merged, and differs from "
+        f"{tmp_path / 'other'}: angles is complex64 (C64), which is not merged, and differs from "
         "theta_0's: keep theta_0's with --exclude angles"
     ) in capsys.readouterr().err
     arguments = (*both, tmp_path / "other", "--output", tmp_path / "kept")
     assert merge(*arguments, "--exclude", "angles") == 0
     assert main(["inspect", str(tmp_path / "theta_0")]) == 0
-    assert "3 complex64" in capsys.readouterr().out
+    assert "3 complex64 (C64)" in capsys.readouterr().out

@@ -5,43 +5,56 @@ The scale multiplies under all of its names: transformers 5.24's `Fp8Dequantize`
 ComfyUI's scaled FP8 by `scale_weight`.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from magmax_jax.io.safetensors.header import Scaled, Tensor
+from magmax_jax.io.safetensors.computed import Computed, Read
+from magmax_jax.io.safetensors.header import Tensor
 
 
-def read_scaled(
-    read: Callable[[np.ndarray, Tensor, int], None],
-    out: np.ndarray,
-    tensor: Tensor,
-    stored: Scaled,
-    start: int,
-) -> None:
-    """Fills `out` with the weights from entry `start` on: float32 products, rounded once.
+@dataclass(frozen=True)
+class ScaledCodes:
+    """Fills arrays with codes times scales: float32 products, rounded once.
 
-    Args:
-      read: fills a flat array with a tensor's entries as the file holds them.
-      out: float32, one-dimensional.
-      tensor: as it is read.
-      stored: what the file holds in its place.
+    Attributes:
+      codes: 8-bit floats; where they have several blocks, matrices (..., rows, columns).
+      scale: one entry, or one a block of the last two axes; None where codes are the weights.
+      block: rows and columns of a block; those at the ends may be cut off.
     """
-    codes = np.empty(out.size, stored.dtype)
-    read(codes, tensor._replace(dtype=stored.dtype, scaled=None), start)
-    out[:] = codes.astype(np.float32)
-    if stored.scale is None or not out.size:
-        return
-    flat = np.empty(stored.scale.size, stored.scale.dtype)
-    read(flat, stored.scale, 0)
-    scale = flat.astype(np.float32)
-    if scale.size == 1:
-        out *= scale
-        return
-    rows, columns = tensor.shape[-2:]
-    first, last = start // columns, -(-(start + out.size) // columns)
-    matrix, row = np.divmod(np.arange(first, last), rows)  # matrices may be stacked: experts
-    down, along = stored.block
-    grid = scale.reshape(-1, *stored.scale.shape[-2:])[matrix, row // down]
-    factors = np.repeat(grid, along, axis=1)[:, :columns].reshape(-1)
-    out *= factors[start - first * columns :][: out.size]
+
+    codes: Tensor
+    scale: Tensor | None
+    block: tuple[int, int]
+
+    def __call__(self, out: np.ndarray, start: int, read: Read) -> None:
+        codes = np.empty(out.size, self.codes.dtype)
+        read(codes, self.codes, start)
+        out[:] = codes.astype(np.float32)
+        if self.scale is None or not out.size:
+            return
+        flat = np.empty(self.scale.size, self.scale.dtype)
+        read(flat, self.scale, 0)
+        scale = flat.astype(np.float32)
+        if scale.size == 1:
+            out *= scale
+            return
+        rows, columns = self.codes.shape[-2:]
+        first, last = start // columns, -(-(start + out.size) // columns)
+        matrix, row = np.divmod(np.arange(first, last), rows)  # matrices may be stacked: experts
+        down, along = self.block
+        grid = scale.reshape(-1, *self.scale.shape[-2:])[matrix, row // down]
+        factors = np.repeat(grid, along, axis=1)[:, :columns].reshape(-1)
+        out *= factors[start - first * columns :][: out.size]
+
+
+def computed(codes: Tensor, scale: Tensor | None, block: tuple[int, int]) -> Computed:
+    """The weights as a float32 tensor of the codes' shape."""
+    fill = ScaledCodes(codes, scale, block)
+    return Computed(codes.path, np.dtype(np.float32), codes.shape, fill)
+
+
+def scaled_codes(tensor: Tensor) -> ScaledCodes | None:
+    """From what a tensor is computed, if it is from 8-bit floats."""
+    fill = tensor.fill if isinstance(tensor, Computed) else None
+    return fill if isinstance(fill, ScaledCodes) else None

@@ -50,19 +50,11 @@ FLOAT8 = {DTYPES[name] for name in ("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M
 
 
 def name_of(dtype: np.dtype) -> str:
-    """What messages call it."""
-    return NAMES[dtype] if dtype in PACKED else str(dtype)
-
-
-class Scaled(NamedTuple):
-    """How 8-bit floats are stored whose tensor is read as float32: theta = codes * scale."""
-
-    dtype: np.dtype
-    """Of the codes."""
-    scale: "Tensor | None"
-    """One entry, or one a block of the last two axes; None where the codes are the values."""
-    block: tuple[int, int]
-    """Rows and columns that share an entry of `scale`."""
+    """What messages call it: NumPy's name, and safetensors' own where that is better known."""
+    if dtype in PACKED:
+        return NAMES[dtype]
+    rare = dtype in FLOAT8 or dtype in (DTYPES["F8_E8M0"], DTYPES["C64"])
+    return f"{dtype} ({NAMES[dtype]})" if rare else str(dtype)
 
 
 class Tensor(NamedTuple):
@@ -73,8 +65,6 @@ class Tensor(NamedTuple):
     """Bytes from the start of the file."""
     dtype: np.dtype
     shape: tuple[int, ...]
-    scaled: Scaled | None = None
-    """Set where the file holds codes and a scale rather than `dtype`."""
 
     @property
     def size(self) -> int:

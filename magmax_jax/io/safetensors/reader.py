@@ -12,7 +12,7 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.io import hub, misplaced
 from magmax_jax.io.json_files import read_object
-from magmax_jax.io.safetensors.float8 import read_scaled
+from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.header import Tensor, read_header
 
 
@@ -87,14 +87,14 @@ def _open_sharded(index: Path) -> TensorFiles:
     lost = [shard.name for shard in shards if not shard.is_file()]
     if lost:
         raise UserError(
-            f"{index} names shards that are not there: {', '.join(lost)}: "
+            f"{index} names shards that are not there: {misplaced.some(lost)}: "
             "fetch them into its directory"
         )
     found = open_files(index.parent, shards)
     absent = sorted(set(where) - set(found.tensors))
     if absent:
         raise UserError(
-            f"{index} names tensors that its shards do not hold: {', '.join(absent)}: "
+            f"{index} names tensors that its shards do not hold: {misplaced.some(absent)}: "
             "fetch the index and the shards again, from one revision"
         )
     return found
@@ -110,7 +110,7 @@ def open_files(directory: Path, paths: list[Path]) -> TensorFiles:
         if twice:
             first = tensors[twice[0]].path
             raise UserError(
-                f"{path} and {first.name} both hold {', '.join(twice)}: "
+                f"{path} and {first.name} both hold {misplaced.some(twice)}: "
                 "fetch the index and the shards again, from one revision"
             )
         tensors |= inside
@@ -138,8 +138,8 @@ class Reader:
         Raises:
           UserError: the file cannot be read any more, or is shorter than its header says.
         """
-        if tensor.scaled:
-            read_scaled(self.into, out, tensor, tensor.scaled, start)
+        if isinstance(tensor, Computed):
+            tensor.fill(out, start, self.into)
             return
         view = out.view(np.uint8).data
         offset = tensor.offset + start * tensor.dtype.itemsize
