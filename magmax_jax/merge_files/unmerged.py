@@ -26,8 +26,8 @@ def complex_problems(
                 ours, theirs = pretrained.tensors[name], model.tensors.get(name)
                 if theirs is not None and not _equal(reader, ours, theirs):
                     yield (
-                        f"{model.place}: {name} is {name_of(ours.dtype)}, which is not merged, and differs "
-                        f"from theta_0's: keep theta_0's with --exclude {name}"
+                        f"{model.place}: {name} is {name_of(ours.dtype)}, which is not merged, and "
+                        f"differs from theta_0's: keep theta_0's with --exclude {name}"
                     )
                     break
 

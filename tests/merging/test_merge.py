@@ -104,7 +104,7 @@ def test_a_merge_that_is_not_finite_is_refused():
     with pytest.raises(UserError, match=r"(?s)the merged model: .*\['w'\]"):
         mm.merge(theta_0, [large, large], mm.rules.task_arithmetic(), scale=1.0)
     _, *models = random_models(4)
-    with pytest.raises(UserError, match=r"(?s)the merged model: .*\['w'\]"):
+    with pytest.raises(UserError, match="2 weights for 3 models: give one for each model"):
         mm.merge(models[0], models, mm.rules.weighted_average([1.0, 1.0]))
 
 
