@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.float8 import computed, scaled_codes
@@ -68,11 +68,9 @@ def notes(pretrained: TensorFiles, models: Iterable[TensorFiles]) -> Iterator[st
     for files in (pretrained, *models):
         found = [codes for codes in map(scaled_codes, files.tensors.values()) if codes]
         scaled = sum(codes.scale is not None for codes in found)
-        if scaled:
-            yield f"{files.place}: {scaled} tensors of 8-bit floats are read times their scales"
-        if len(found) > scaled:
-            bare = f"{len(found) - scaled} tensors of 8-bit floats have no scales"
-            yield f"{files.place}: {bare} and are read as they are"
+        for count, how in ((scaled, "times their scales"), (len(found) - scaled, "as they are")):
+            if count:
+                yield f"{files.place}: 8-bit floats read {how}: {counted(count, 'tensor')}"
 
 
 def as_written(name: str, read: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -8,7 +8,7 @@ import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.header import DTYPES, FLOAT8, PACKED, Tensor, name_of
 from magmax_jax.io.safetensors.reader import TensorFiles
@@ -100,7 +100,7 @@ def described(files: TensorFiles) -> Iterator[str]:
     codes = {finding.name: finding.method for finding in findings(files.tensors)}
     if codes:
         name, method = next(iter(codes.items()))
-        yield f"quantised ({method_of(files) or method}): {len(codes)} tensors, {name} first"
+        yield f"quantised ({method_of(files) or method}): {counted(len(codes), 'tensor')}, {name} first"
 
 
 def findings(tensors: dict[str, Tensor]) -> Iterator[Finding]:

@@ -168,7 +168,7 @@ def test_the_output_is_a_model_of_whole_weights(tmp_path, capsys):
 
     job = Job(str(sources[0]), (str(sources[1]),), dequantise=True)
     notes = make_plan(job).notes
-    assert notes == [f"{s}: 2 tensors of 8-bit floats are read times their scales" for s in sources]
+    assert notes == [f"{s}: 8-bit floats read times their scales: 2 tensors" for s in sources]
     capsys.readouterr()
     arguments = ["--pretrained", sources[0], "--finetuned", sources[1], "--dequantize"]
     assert merge(*arguments, "--out-dtype", "float16", "--output", tmp_path / "half") == 0

@@ -87,6 +87,17 @@ def test_a_stack_of_matrices_is_each_by_itself_if_asked(make):
 
 
 @pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m])
+def test_leaves_without_entries_disturb_no_others(make):
+    """Scalars and empty leaves beside a matrix; empty stacks too."""
+    empty = {"none": np.zeros((0, 4), np.float32), "low": np.zeros((4, 0), np.float32)}
+    empty["stack"] = np.zeros((0, 3, 2), np.float32)
+    taus = [{"w": w, "scalar": np.float32(0), **empty} for w in normal_taus(3, 6, 4)]
+    merged, alone = folded(make(stacked=True), taus), folded(make(), [t["w"] for t in taus])
+    np.testing.assert_array_equal(merged["w"], alone)
+    assert {name: merged[name].shape for name in empty} == {n: a.shape for n, a in empty.items()}
+
+
+@pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m])
 def test_leaves_are_averaged_by_name(make):
     taus = [{"text_projection": {"kernel": tau}} for tau in normal_taus(2, 6, 5)]
     options = {"averaged": ["text_projection"]} | ({"rescale": 1.0} if make is rules.opcm else {})
