@@ -100,7 +100,8 @@ def described(files: TensorFiles) -> Iterator[str]:
     codes = {finding.name: finding.method for finding in findings(files.tensors)}
     if codes:
         name, method = next(iter(codes.items()))
-        yield f"quantised ({method_of(files) or method}): {counted(len(codes), 'tensor')}, {name} first"
+        count = counted(len(codes), "tensor")
+        yield f"quantised ({method_of(files) or method}): {count}, {name} first"
 
 
 def findings(tensors: dict[str, Tensor]) -> Iterator[Finding]:

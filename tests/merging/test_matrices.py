@@ -88,12 +88,15 @@ def test_a_stack_of_matrices_is_each_by_itself_if_asked(make):
 
 @pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m])
 def test_leaves_without_entries_disturb_no_others(make):
-    """Scalars and empty leaves beside a matrix; empty stacks too."""
+    """Empty matrices and stacks beside a matrix."""
     empty = {"none": np.zeros((0, 4), np.float32), "low": np.zeros((4, 0), np.float32)}
     empty["stack"] = np.zeros((0, 3, 2), np.float32)
-    taus = [{"w": w, "scalar": np.float32(0), **empty} for w in normal_taus(3, 6, 4)]
-    merged, alone = folded(make(stacked=True), taus), folded(make(), [t["w"] for t in taus])
-    np.testing.assert_array_equal(merged["w"], alone)
+    taus = normal_taus(3, 6, 4)
+    state = (rule := make(stacked=True)).init({"w": taus[0], **empty})
+    for tau in taus:
+        state = rule.update(state, {"w": tau, **empty})
+    merged = rule.finalize(state)
+    np.testing.assert_array_equal(merged["w"], folded(make(), taus))
     assert {name: merged[name].shape for name in empty} == {n: a.shape for n, a in empty.items()}
 
 
