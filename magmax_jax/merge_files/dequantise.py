@@ -49,9 +49,10 @@ def read_as_weights(files: TensorFiles) -> TensorFiles:
     read = {name for name, tensor in tensors.items() if scaled_codes(tensor)} - dropped
     if read:
         dropped |= {name for name in tensors if _is_of_activations(name)}
+    # All that belongs to codes must have been taken into account.
+    codes, beside = read | dropped, {None, *dropped}
     for other in findings(files.tensors):
-        # All that belongs to codes must have been taken into account.
-        if other.name not in read | dropped or other.beside not in {None, *dropped}:
+        if other.name not in codes or other.beside not in beside:
             raise UserError(f"{refusal(files, other)} (--dequantise knows no such codes)")
     kept = {name: tensor for name, tensor in tensors.items() if name not in dropped}
     return dataclasses.replace(files, tensors=kept)

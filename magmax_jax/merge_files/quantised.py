@@ -5,6 +5,7 @@ theta_0's and scales would be averaged, which is further from the right answer t
 """
 
 import fnmatch
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,11 @@ WHOLE = {DTYPES[name] for name in ("F64", "F32", "F16", "BF16", "C64", "BOOL")}
 """Dtypes in which no codes are stored."""
 BYTES = {DTYPES["I8"], DTYPES["U8"]}
 """Dtypes that are codes in a layer's weight even if nothing lies beside it."""
+INTEGERS = {*BYTES, *(DTYPES[name] for name in ("I16", "U16", "I32", "U32"))}
+"""Dtypes into which codes are packed."""
+_CODES = re.compile(r"^(?!.*mask).*(weight|kernel|quant|packed|codes)")
+_SCALES = re.compile(r"scale|absmax|zeros|zero_point")
+"""In other programs' names of codes, and of what belongs to them, in one module."""
 SETTINGS = ("quantization_config", "compression_config", "quantization")
 """Keys of `config.json` under which programs say how they quantised: the last one is MLX's."""
 
@@ -49,6 +55,7 @@ SIGNS = (
     Sign("MX", "_blocks", ("_scales",)),
     Sign("HQQ", ".W_q", (".scale", ".zero", ".meta")),
     Sign("torchao", "qdata", ("scale", "zero_point")),
+    Sign("torchao", "int_data", ("scale", "zero_point")),
     Sign("quanto", "._data", ("._scale",)),
     Sign("AQLM", ".codes", (".codebooks",)),
     Sign("VPTQ", ".indices", (".centroids", ".centroids.weight")),
@@ -115,14 +122,19 @@ def findings(tensors: dict[str, Tensor]) -> Iterator[Finding]:
                     continue
                 if sign.certain or tensors[codes].dtype not in WHOLE:
                     yield Finding(sign.method, codes, name)
+    scaled = {module for module, _, leaf in map(_split, tensors) if _SCALES.search(leaf)}
     for name, tensor in tensors.items():
+        module, _, leaf = _split(name)
+        matrix = len(tensor.shape) > 1
         if tensor.dtype in FLOAT8:
             yield Finding("8-bit floats", name, None)
         elif tensor.dtype in PACKED or tensor.dtype == DTYPES["F8_E8M0"]:
             yield Finding("MX", name, None)
         # Layers' weights are floats everywhere; masks, counters and tables have other names.
-        elif tensor.dtype in BYTES and len(tensor.shape) > 1 and _is_weight(name):
+        elif matrix and tensor.dtype in BYTES and leaf.endswith(("weight", "kernel")):
             yield Finding("8-bit integers", name, None)
+        elif matrix and tensor.dtype in INTEGERS and module in scaled and _CODES.search(leaf):
+            yield Finding("integers with scales", name, None)
 
 
 def method_of(files: TensorFiles) -> str | None:
@@ -165,5 +177,5 @@ def chosen(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str], bo
     return wanted
 
 
-def _is_weight(name: str) -> bool:
-    return name.rpartition(".")[2].endswith(("weight", "kernel"))
+def _split(name: str) -> tuple[str, str, str]:
+    return name.rpartition(".")

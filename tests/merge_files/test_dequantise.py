@@ -190,6 +190,13 @@ def test_what_float16_does_not_reach_is_named(tmp_path, capsys):
     merged(tmp_path, theta_0, theta_0, flags=("--exclude", W))
 
 
+def test_scales_that_exceed_float32_are_refused(tmp_path, capsys):
+    scale = np.float32(1e38).reshape(())
+    theta_0 = write(tmp_path / "0", {W: np.full((4, 4), 448, E4M3), "layer.weight_scale": scale})
+    merged(tmp_path, theta_0, theta_0, code=2)
+    assert f"{W} holds inf" in capsys.readouterr().err
+
+
 def test_a_state_goes_on_with_the_flag(tmp_path, capsys):
     for seed in range(3):
         write(tmp_path / str(seed),

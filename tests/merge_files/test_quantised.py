@@ -65,6 +65,9 @@ FORMATS = {
     "quanto": {L + "weight._data": zeros("I8", 16, 16), L + "weight._scale": zeros("F32", 16, 1)},
     "AQLM": {L + "codes": zeros("I8", 16, 2, 1), L + "codebooks": zeros("F16", 1, 256, 1, 8)},
     "8-bit floats": {L + "weight": zeros("F8_E4M3", 16, 16)},
+    "integers with scales": {
+        L + "packed_codes": zeros("I32", 16, 2), L + "row_scales": zeros("F16", 16, 1),
+    },
     "8-bit integers": {L + "weight": zeros("I8", 16, 16)},
 }  # fmt: skip
 """By the method that is named, spaces apart; all beside a norm that is whole."""
@@ -143,6 +146,7 @@ def test_integers_and_scales_of_whole_models_are_fine(tmp_path):
     theta_0 = {
         "attention.mask": np.ones((1, 1, 16, 16), np.uint8),
         "attention.scale": np.ones(1, np.float32),
+        "attention.weight_mask": np.ones((16, 16), np.uint8),
         "embeddings.position_ids": np.arange(16, dtype=np.int32)[None],
         "relative_position_index": np.ones((4, 4), np.int64),
         "norm.num_batches_tracked": np.asarray(3),

@@ -36,16 +36,21 @@ class ScaledCodes:
         flat = np.empty(self.scale.size, self.scale.dtype)
         read(flat, self.scale, 0)
         scale = flat.astype(np.float32)
-        if scale.size == 1:
+        if scale.size > 1:
+            scale = self._of_each(scale, start, out.size)
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever merges refuses such weights
             out *= scale
-            return
+
+    def _of_each(self, scale: np.ndarray, start: int, count: int) -> np.ndarray:
+        """The scale of `count` entries from `start` on, one for each."""
+        assert self.scale is not None
         rows, columns = self.codes.shape[-2:]
-        first, last = start // columns, -(-(start + out.size) // columns)
+        first, last = start // columns, -(-(start + count) // columns)
         matrix, row = np.divmod(np.arange(first, last), rows)  # matrices may be stacked: experts
         down, along = self.block
         grid = scale.reshape(-1, *self.scale.shape[-2:])[matrix, row // down]
         factors = np.repeat(grid, along, axis=1)[:, :columns].reshape(-1)
-        out *= factors[start - first * columns :][: out.size]
+        return factors[start - first * columns :][:count]
 
 
 def computed(codes: Tensor, scale: Tensor | None, block: tuple[int, int]) -> Computed:
