@@ -12,7 +12,7 @@ from magmax_jax.errors import UserError, counted
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.float8 import computed, scaled_codes
-from magmax_jax.io.safetensors.header import DTYPES, FLOAT8, Tensor
+from magmax_jax.io.safetensors.header import DTYPES, FLOAT8, Tensor, name_of
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files.quantised import SETTINGS, findings, refusal
 
@@ -128,11 +128,14 @@ def _weights(files: TensorFiles, name: str, codes: Tensor, scale: str | None) ->
         return computed(codes, found, (1, 1))
     blocks = _blocks(files, codes, found) if found.dtype in _SCALE_DTYPES else set()
     if len(blocks) != 1:
-        what = "several sizes" if blocks else "no size"
+        scales = f"{files.place}: {scale} ({name_of(found.dtype)} {list(found.shape)})"
+        weights = f"{name} {list(codes.shape)}"
         raise UserError(
-            f"{files.place}: {scale} ({found.dtype} {list(found.shape)}) fits {name} "
-            f"{list(codes.shape)} with {what} of block: name weight_block_size in "
-            "quantization_config, or fetch the float16 or bfloat16 edition of this model"
+            f"{scales} fits {weights} with blocks of several sizes: name the right one as "
+            "weight_block_size in quantization_config of its config.json"
+            if blocks
+            else f"{scales} is neither one scale for {weights} nor one for each of its blocks: "
+            "fetch the float16 or bfloat16 edition of this model"
         )
     return computed(codes, found, blocks.pop())
 

@@ -93,7 +93,7 @@ def refusal(files: TensorFiles, finding: Finding) -> UserError:
     """The error that names method, tensor and way on."""
     dtype = files.tensors[finding.name].dtype
     method = method_of(files) or finding.method
-    named = base_models(files.directory)
+    named = base_models(files.directory) if files.place == files.directory else []
     edition = f" ({named[0]}, says its model card)" if named else ""
     way = ", or read FP8 as the weights that it means with --dequantise" if dtype in FLOAT8 else ""
     return UserError(

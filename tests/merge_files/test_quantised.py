@@ -137,6 +137,8 @@ def test_the_edition_to_fetch_is_named(tmp_path):
     codes = raw(tmp_path / "codes" / "model.safetensors", FORMATS["8-bit integers"]).parent
     (codes / "README.md").write_text("---\nbase_model: acme/whole\n---\n# A model")
     assert "edition of this model (acme/whole, says its model card)" in problems(codes, codes)[0]
+    loose = raw(tmp_path / "codes" / "other.safetensors", FORMATS["8-bit integers"])
+    assert "acme/whole" not in problems(loose, loose)[0]
     for card in ("---\nbase_model: [acme/whole]\n---", "---\n{\n---", "", "\xff"):
         (codes / "README.md").write_text(card)
         assert ("acme/whole" in problems(codes, codes)[0]) == ("acme" in card)
