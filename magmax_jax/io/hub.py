@@ -119,10 +119,10 @@ def _cached(source: str) -> Path | None:
 
 def no_weights(where: str | Path, files: set[str]) -> str:
     """The sentence for a place that holds no weights that we read."""
-    pickles = sorted(name for name in files if name.endswith(PICKLES))
-    wanted = ", ".join(WEIGHTS)
     if elsewhere := misplaced.why_no_weights(where, files):
         return elsewhere
+    pickles = sorted(name for name in files if name.endswith(PICKLES))
+    wanted = ", ".join(WEIGHTS)
     if MSGPACK in files:
         return (
             f"{where}: {MSGPACK} cannot be read tensor by tensor; get the model as one of "

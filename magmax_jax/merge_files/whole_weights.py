@@ -8,9 +8,7 @@ from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.quantised import check_whole, chosen
 
 
-def of_whole_weights(
-    open_source: Callable[[str], TensorFiles], job: Job
-) -> Callable[[str], TensorFiles]:
+def opening(open_source: Callable[[str], TensorFiles], job: Job) -> Callable[[str], TensorFiles]:
     """`open_source` that refuses quantised weights, or reads FP8 as what it means if so wanted."""
     wanted = chosen(job.include, job.exclude)
 
