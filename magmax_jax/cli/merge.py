@@ -62,6 +62,8 @@ class Merge:
     dry_run: bool = False
     """Report what would be done and every problem. Reads headers only, and with a state whole
     files, whose checksums show which models it holds already (--no-checksums skips that)."""
+    dequantise: Annotated[bool, tyro.conf.arg(aliases=["--dequantize"])] = False
+    """Read FP8 weights times their scales; written as --out-dtype, or bfloat16 if not set."""
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job
@@ -81,6 +83,7 @@ class Merge:
             out_dtype=self.out_dtype,
             state=self.state,
             checksums=self.checksums,
+            dequantise=self.dequantise,
         )
         with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
             self._run(make_plan(job, _opener(Path(temporary))), console)

@@ -12,6 +12,7 @@ from huggingface_hub.errors import (
 )
 
 from magmax_jax.errors import UserError
+from magmax_jax.io import misplaced
 
 SAFETENSORS = (
     "model.safetensors",
@@ -118,6 +119,8 @@ def _cached(source: str) -> Path | None:
 
 def no_weights(where: str | Path, files: set[str]) -> str:
     """The sentence for a place that holds no weights that we read."""
+    if elsewhere := misplaced.why_no_weights(where, files):
+        return elsewhere
     pickles = sorted(name for name in files if name.endswith(PICKLES))
     wanted = ", ".join(WEIGHTS)
     if MSGPACK in files:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from magmax_jax.errors import UserError
+from magmax_jax.io.file_kinds import describe_pointer
 
 
 def parse(text: str | bytes, where: Path) -> Any:
@@ -40,6 +41,8 @@ def read_object(path: Path) -> dict[str, Any] | None:
     except UserError:
         raise
     except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) and (pointer := describe_pointer(path.read_bytes())):
+            raise UserError(f"{path} {pointer}") from None
         raise UserError(f"{path} is not readable JSON ({error}): fetch it again") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object: fetch it again")

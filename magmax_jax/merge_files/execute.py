@@ -12,7 +12,7 @@ import numpy as np
 from magmax_jax.io.atomic import check_free, new_directory, new_file, refusing
 from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
-from magmax_jax.merge_files import model_card
+from magmax_jax.merge_files import dequantise, model_card
 from magmax_jax.merge_files.by_chunk import by_chunk
 from magmax_jax.merge_files.by_tensor import as_one_tree, by_tensor
 from magmax_jax.merge_files.digests import HASHERS, Digests, compared_with_state, start_digests
@@ -61,6 +61,8 @@ def execute(
                 norms = merge_tensors(surveyed(plan), writer, next_state, advance)
             history = _history_after(plan, norms, digests)
             model_card.copy_companions(plan.pretrained, partial, plan.job.out_dtype)
+            if plan.job.dequantise:
+                dequantise.write_whole_config(partial, plan.pretrained, plan.job.out_dtype)
             text = model_card.model_card(history, plan.scale, plan.kept)
             (partial / "README.md").write_text(text)
         if next_state:
@@ -84,7 +86,8 @@ def merge_tensors(
     """
     with Reader() as reader:
         for name in plan.kept:
-            output.write(name, reader.whole(plan.pretrained.tensors[name]))
+            kept = reader.whole(plan.pretrained.tensors[name])
+            output.write(name, dequantise.as_written(name, kept, plan.out_dtypes[name]))
             advance(plan.pretrained.tensors[name].nbytes)
         squares = np.zeros(len(plan.models))
         for part in METHODS[plan.rule.scope](plan, reader, output, next_state, advance):

@@ -11,8 +11,10 @@ from rich.console import Group
 from rich.table import Table
 
 from magmax_jax.errors import counted
+from magmax_jax.io.safetensors.header import PACKED, name_of
 from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles, open_files, open_tensors
 from magmax_jax.merge_files.plan import size
+from magmax_jax.merge_files.quantised import described
 from magmax_jax.merge_files.state import KEY, MergeHistory
 from magmax_jax.merging import rules
 
@@ -36,7 +38,7 @@ def inspect(source: str, open_source: Callable[[str], TensorFiles] = open_tensor
 def _checkpoint(files: TensorFiles) -> list:
     dtypes: Counter[str] = Counter()
     for tensor in files.tensors.values():
-        dtypes[str(tensor.dtype)] += tensor.size
+        dtypes[name_of(tensor.dtype)] += tensor.size * PACKED.get(tensor.dtype, 1)
     table = Table(title=str(files.directory), title_justify="left")
     for column in ("part", "tensors", "entries", "norm"):
         table.add_column(column, justify="left" if column == "part" else "right")
@@ -47,7 +49,7 @@ def _checkpoint(files: TensorFiles) -> list:
             table.add_row(part, f"{len(names):,}", f"{entries:,}", f"{norm:.5g}")
     kinds = ", ".join(f"{count:,} {dtype}" for dtype, count in dtypes.items())
     tensors, in_files = counted(len(files.tensors), "tensor"), counted(len(files.files), "file")
-    return [table, f"{tensors} in {in_files}, {size(files.nbytes)}: {kinds}"]
+    return [table, f"{tensors} in {in_files}, {size(files.nbytes)}: {kinds}", *described(files)]
 
 
 def _parts(files: TensorFiles) -> dict[str, list[str]]:
@@ -60,8 +62,14 @@ def _parts(files: TensorFiles) -> dict[str, list[str]]:
 
 
 def _norm(files: TensorFiles, names: list[str], reader: Reader) -> float:
-    pieces = (piece for name in names for piece in _pieces(files.tensors[name], reader))
+    tensors = [t for t in map(files.tensors.__getitem__, names) if t.dtype not in PACKED]
+    pieces = (_as_reals(piece) for tensor in tensors for piece in _pieces(tensor, reader))
     return sum(float(piece @ piece) for piece in (p.astype(np.float64) for p in pieces)) ** 0.5
+
+
+def _as_reals(piece: np.ndarray) -> np.ndarray:
+    """Complex numbers as their two parts, whose norm is the same."""
+    return piece.view(np.float32) if piece.dtype.kind == "c" else piece
 
 
 def _pieces(tensor: Tensor, reader: Reader) -> Iterator[np.ndarray]:

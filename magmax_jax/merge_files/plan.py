@@ -9,7 +9,7 @@ import numpy as np
 from magmax_jax.errors import UserError, counted
 from magmax_jax.io.safetensors.reader import TensorFiles, open_tensors
 from magmax_jax.io.safetensors.writer import TensorSpecs
-from magmax_jax.merge_files import compare, state
+from magmax_jax.merge_files import compare, dequantise, state, unmerged, whole_weights
 from magmax_jax.merge_files.job import Job, begin
 from magmax_jax.merge_files.rule_limits import check_state_possible, unfit_models
 from magmax_jax.merge_files.state import MergeHistory
@@ -124,6 +124,7 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     problems: list[str] = []
     notes: list[str] = []
     layout: TensorSpecs = {}
+    open_source = whole_weights.opening(open_source, job)
     first, *opened = _open_all([history.pretrained, *job.finetuned], open_source, problems)
     pretrained = first or TensorFiles(Path(history.pretrained), (), {}, {})
     models = [model for model in opened if model is not None]
@@ -131,7 +132,10 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     if pretrained.files:  # else there is nothing to compare with
         merged, others = compare.choose(pretrained, job.include, job.exclude)
         problems += compare.problems(pretrained, models, merged, (*job.include, *job.exclude))
+        problems += unmerged.complex_problems(pretrained, models, others)
         notes += compare.notes(pretrained, models, merged, others)
+        notes += dequantise.notes(pretrained, models)
+        notes += whole_weights.notes(pretrained, models)
     problems += unfit_models(job, history, rule)
     if job.state and pretrained.files:
         layout = state.layout(rule, merged, pretrained)
@@ -144,6 +148,7 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
         )
     chosen = set(merged)
     dtypes = dict.fromkeys(merged, np.dtype(job.out_dtype)) if job.out_dtype else {}
+    dtypes |= dequantise.out_dtypes(pretrained, job.out_dtype)
     return Plan(
         job=job,
         history=history,

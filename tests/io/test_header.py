@@ -52,11 +52,11 @@ def test_a_header_tells_every_tensor_in_the_order_of_the_data(path):
 def test_torn_files(path):
     whole = path.read_bytes()
     for content, words in [
-        (whole[:-1], "its header describes"),
+        (whole[:-1], f"it has {len(whole) - 1} bytes, its header describes {len(whole)}: 1 are"),
         (whole + b"\0", "its header describes"),
         (whole[:5], "not a whole safetensors file"),
-        (b"", "not a whole safetensors file"),
-        (b"<html>404</html>" * 9, "cut off within its header"),
+        (b"", "is empty, so it is not a whole safetensors file"),
+        (b"<html>404</html>" * 9, "is an HTML page"),
         ((1 << 62).to_bytes(8, "little") + whole[8:], "cut off within its header"),
         (whole.replace(b"[7,3]", b"[8,3]"), "84 bytes for F32 [8, 3]"),
         (whole.replace(b'"F32"', b'"X32"'), "unknown dtype X32"),

@@ -87,6 +87,20 @@ def test_a_stack_of_matrices_is_each_by_itself_if_asked(make):
 
 
 @pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m])
+def test_leaves_without_entries_disturb_no_others(make):
+    """Empty matrices and stacks beside a matrix."""
+    empty = {"none": np.zeros((0, 4), np.float32), "low": np.zeros((4, 0), np.float32)}
+    empty["stack"] = np.zeros((0, 3, 2), np.float32)
+    taus = normal_taus(3, 6, 4)
+    state = (rule := make(stacked=True)).init({"w": taus[0], **empty})
+    for tau in taus:
+        state = rule.update(state, {"w": tau, **empty})
+    merged = rule.finalize(state)
+    np.testing.assert_array_equal(merged["w"], folded(make(), taus))
+    assert {name: merged[name].shape for name in empty} == {n: a.shape for n, a in empty.items()}
+
+
+@pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m])
 def test_leaves_are_averaged_by_name(make):
     taus = [{"text_projection": {"kernel": tau}} for tau in normal_taus(2, 6, 5)]
     options = {"averaged": ["text_projection"]} | ({"rescale": 1.0} if make is rules.opcm else {})

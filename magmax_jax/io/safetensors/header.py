@@ -5,12 +5,13 @@ import math
 import os
 import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
 from magmax_jax.errors import UserError
+from magmax_jax.io import file_kinds
 from magmax_jax.io.json_files import parse
 
 DTYPES = {
@@ -20,6 +21,13 @@ DTYPES = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
     "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "F8_E4M3FNUZ": np.dtype(ml_dtypes.float8_e4m3fnuz),
+    "F8_E5M2FNUZ": np.dtype(ml_dtypes.float8_e5m2fnuz),
+    "F8_E8M0": np.dtype(ml_dtypes.float8_e8m0fnu),
+    "F4": np.dtype([("F4", "V1")]),
+    "F6_E2M3": np.dtype([("F6_E2M3", "V3")]),
+    "F6_E3M2": np.dtype([("F6_E3M2", "V3")]),
+    "C64": np.dtype(np.complex64),
     "I64": np.dtype(np.int64),
     "I32": np.dtype(np.int32),
     "I16": np.dtype(np.int16),
@@ -31,6 +39,22 @@ DTYPES = {
     "BOOL": np.dtype(np.bool_),
 }
 """safetensors' names of dtypes."""
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+PACKED = {DTYPES["F4"]: 2, DTYPES["F6_E2M3"]: 4, DTYPES["F6_E3M2"]: 4}
+"""Dtypes below a byte, and how many entries along the last axis make one element of ours.
+
+They are opaque bytes here: they can be copied, not computed with.
+"""
+FLOAT8 = {DTYPES[name] for name in ("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")}
+"""Floats of 8 bits that can be weights; F8_E8M0 holds powers of two and is for scales alone."""
+
+
+def name_of(dtype: np.dtype) -> str:
+    """What messages call it: NumPy's name, and safetensors' own where that is better known."""
+    if dtype in PACKED:
+        return NAMES[dtype]
+    rare = dtype in FLOAT8 or dtype in (DTYPES["F8_E8M0"], DTYPES["C64"])
+    return f"{dtype} ({NAMES[dtype]})" if rare else str(dtype)
 
 
 class Tensor(NamedTuple):
@@ -63,9 +87,11 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             size = os.fstat(file.fileno()).st_size
             start = 8 + struct.unpack("<Q", file.read(8))[0]
             if start > size:
-                raise ValueError("it is cut off within its header")
+                raise ValueError(
+                    f"it is cut off within its header, which takes {start} bytes of {size}"
+                )
             header = parse(file.read(start - 8), path)
-        metadata = header.pop("__metadata__", {})
+        metadata = _metadata(path, header.pop("__metadata__", None))
         tensors = {name: _tensor(path, start, entry) for name, entry in header.items()}
         return metadata, _in_order(path, tensors, start, size)
     except UserError:
@@ -73,17 +99,51 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        if other := file_kinds.describe(_head(path)):
+            raise UserError(f"{path} {other}") from None
         raise UserError(
             f"{path} is not a whole safetensors file ({error}): fetch it again"
         ) from None
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(file_kinds.HEAD)
+
+
+def _metadata(path: Path, found: Any) -> dict[str, str]:
+    """As safetensors reads them: null is none, and every value is a string.
+
+    Raises:
+      UserError: they are something else.
+    """
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: its __metadata__ is no JSON object: save the model again")
+    for name, value in found.items():
+        if not isinstance(value, str):
+            raise UserError(
+                f"{path}: {name!r} in its __metadata__ is no string, which safetensors forbids: "
+                "save the model again"
+            )
+    return found
 
 
 def _tensor(path: Path, start: int, entry: dict) -> Tensor:
     low, high = entry["data_offsets"]
     if entry["dtype"] not in DTYPES:
         raise ValueError(f"unknown dtype {entry['dtype']}")
-    shape = tuple(int(n) for n in entry["shape"])
-    tensor = Tensor(path, start + int(low), DTYPES[entry["dtype"]], shape)
+    dtype, shape = DTYPES[entry["dtype"]], tuple(int(n) for n in entry["shape"])
+    if dtype in PACKED:
+        last, rest = divmod(shape[-1] if shape else 1, PACKED[dtype])
+        if rest:
+            raise UserError(
+                f"{path} holds {entry['dtype']} {list(shape)}, whose rows end within a byte: "
+                "fetch the model in another dtype"
+            )
+        shape = (*shape[:-1], last)
+    tensor = Tensor(path, start + int(low), dtype, shape)
     if min(shape, default=0) < 0 or high - low != tensor.nbytes:
         raise ValueError(f"{high - low} bytes for {entry['dtype']} {list(shape)}")
     return tensor
@@ -108,5 +168,6 @@ def _in_order(path: Path, tensors: dict[str, Tensor], start: int, size: int) -> 
             raise ValueError(f"its header puts {name} at a wrong place")
         start += tensor.nbytes
     if start != size:
-        raise ValueError(f"it has {size} bytes, its header describes {start}")
+        missing = f": {start - size} are missing" if start > size else ""
+        raise ValueError(f"it has {size} bytes, its header describes {start}{missing}")
     return dict(ordered)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.io import hub
+from magmax_jax.io import hub, misplaced
 from magmax_jax.io.json_files import read_object
+from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.header import Tensor, read_header
 
 
@@ -49,6 +50,8 @@ def open_tensors(source: str | Path) -> TensorFiles:
     """
     path = Path(source).expanduser()
     if path.is_file():
+        if path.name.endswith(".safetensors.index.json"):
+            return _open_sharded(path)
         if path.suffix != ".safetensors":
             raise UserError(hub.no_weights(path.parent, {path.name}))
         return open_files(path.parent, [path])
@@ -60,13 +63,15 @@ def open_tensors(source: str | Path) -> TensorFiles:
     indices = sorted(name for name in names if name.endswith(".safetensors.index.json"))
     others = sorted(name for name in names if name.endswith(".safetensors"))
     weights = [*(name for name in hub.SAFETENSORS if name in names), *indices]
+    if not weights and (lost := misplaced.shards_without_index(directory, others)):
+        raise UserError(lost)
     if not weights and len(others) > 1:
         raise UserError(
             f"{directory} holds {len(others)} safetensors files and no index of them: "
             "name the one that you mean"
         )
     if not weights and not others:
-        raise UserError(hub.no_weights(directory, names))
+        raise UserError(hub.no_weights(directory, names | misplaced.one_level_down(directory)))
     first = directory / (weights or others)[0]
     return _open_sharded(first) if first.suffix == ".json" else open_files(directory, [first])
 
@@ -82,14 +87,14 @@ def _open_sharded(index: Path) -> TensorFiles:
     lost = [shard.name for shard in shards if not shard.is_file()]
     if lost:
         raise UserError(
-            f"{index} names shards that are not there: {', '.join(lost)}: "
+            f"{index} names shards that are not there: {misplaced.some(lost)}: "
             "fetch them into its directory"
         )
     found = open_files(index.parent, shards)
     absent = sorted(set(where) - set(found.tensors))
     if absent:
         raise UserError(
-            f"{index} names tensors that its shards do not hold: {', '.join(absent)}: "
+            f"{index} names tensors that its shards do not hold: {misplaced.some(absent)}: "
             "fetch the index and the shards again, from one revision"
         )
     return found
@@ -105,7 +110,7 @@ def open_files(directory: Path, paths: list[Path]) -> TensorFiles:
         if twice:
             first = tensors[twice[0]].path
             raise UserError(
-                f"{path} and {first.name} both hold {', '.join(twice)}: "
+                f"{path} and {first.name} both hold {misplaced.some(twice)}: "
                 "fetch the index and the shards again, from one revision"
             )
         tensors |= inside
@@ -133,6 +138,9 @@ class Reader:
         Raises:
           UserError: the file cannot be read any more, or is shorter than its header says.
         """
+        if isinstance(tensor, Computed):
+            tensor.fill(out, start, self.into)
+            return
         view = out.view(np.uint8).data
         offset = tensor.offset + start * tensor.dtype.itemsize
         try:

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from magmax_jax.io.safetensors.header import DTYPES
+from magmax_jax.io.safetensors.header import NAMES, PACKED
 
 SHARD_BYTES = 5 << 30
 """Largest file; a larger tensor has one to itself."""
 _CLOSED = -1
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 TensorSpecs = Mapping[str, tuple[np.dtype, tuple[int, ...]]]
 """Name -> (dtype, shape), in the order in which tensors lie in a file."""
@@ -43,7 +42,8 @@ class FileWriter:
         end = 0
         for name, (dtype, shape) in tensors.items():
             start, end = end, end + nbytes(dtype, shape)
-            entry = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+            whole = [*shape[:-1], shape[-1] * PACKED[dtype]] if dtype in PACKED else list(shape)
+            entry = {"dtype": NAMES[dtype], "shape": whole, "data_offsets": [start, end]}
             self._entries[name] = entry
         # Padded so that data begins aligned for every dtype and device.
         self._data = -(-(8 + len(json.dumps(self._entries)) + metadata_bytes) // 64) * 64

@@ -234,7 +234,7 @@ def _by_matrix(
     one, each = on_whole_arrays(function), on_whole_arrays(jax.vmap(function))
 
     def choose(name: str, leaf: jax.Array) -> Callable[..., jax.Array] | None:
-        if any(part in name for part in averaged):
+        if not leaf.size or any(part in name for part in averaged):
             return None
         if leaf.ndim == 2:
             return one

@@ -1,0 +1,33 @@
+"""What a merge asks of every source that it opens, and what it says of those that it takes."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from magmax_jax.io.safetensors.reader import TensorFiles
+from magmax_jax.merge_files.dequantise import read_as_weights
+from magmax_jax.merge_files.job import Job
+from magmax_jax.merge_files.quantised import check_whole, chosen
+
+
+def opening(open_source: Callable[[str], TensorFiles], job: Job) -> Callable[[str], TensorFiles]:
+    """`open_source` that refuses quantised weights, or reads FP8 as what it means if so wanted."""
+    wanted = chosen(job.include, job.exclude)
+
+    def opened(source: str) -> TensorFiles:
+        files = open_source(source)
+        if job.dequantise:
+            return read_as_weights(files)
+        check_whole(files, wanted)
+        return files
+
+    return opened
+
+
+def notes(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator[str]:
+    """Sources that hold one checkpoint twice, as a file and as shards: which one is read."""
+    for files in (pretrained, *models):
+        index = files.files[0].with_suffix(".safetensors.index.json")
+        if len(files.files) == 1 and index.is_file():
+            yield (
+                f"{files.directory}: {files.files[0].name} is read, as transformers does, not the "
+                f"shards of {index.name} beside it: remove what is not meant"
+            )
