@@ -40,7 +40,8 @@ class Merge:
     pretrained: str | None = None
     """theta_0; not needed once a state file records it."""
     output: Path | None = None
-    """Directory to write; it appears whole or not at all."""
+    """Directory to write, or NAME.safetensors for the weights alone; it appears whole or not at
+    all."""
     rule: Annotated[str | None, listing(RULES)] = None
     """Merge rule, also your own as module:function; not set: the state's, or max_magnitude."""
     scale: float | None = None
@@ -61,6 +62,9 @@ class Merge:
     """Put the sha256 of every source into the model card and the state."""
     dry_run: bool = False
     """Read headers only; report what would be done and every problem."""
+    companions_from: str | None = None
+    """Model whose tokenizer, chat template and generation config the output gets; not set:
+    theta_0's."""
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job
@@ -80,6 +84,7 @@ class Merge:
             out_dtype=self.out_dtype,
             state=self.state,
             checksums=self.checksums,
+            companions_from=self.companions_from,
         )
         with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
             self._run(make_plan(job, _opener(Path(temporary))), console)

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from magmax_jax.io.atomic import check_free, new_directory, new_file, refusing
+from magmax_jax.io.atomic import check_free, new_file, refusing
+from magmax_jax.io.companions import CARD
 from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
-from magmax_jax.merge_files import model_card
+from magmax_jax.merge_files import companions, labels, model_card
 from magmax_jax.merge_files.by_chunk import by_chunk
 from magmax_jax.merge_files.by_tensor import as_one_tree, by_tensor
+from magmax_jax.merge_files.output import is_file, new_output, open_writer
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.state import MergedModel, MergeHistory
 from magmax_jax.merge_files.survey import surveyed
@@ -39,7 +41,7 @@ def execute(
     Both appear whole or not at all, the state after the output.
 
     Args:
-      output: a directory that does not exist yet.
+      output: a directory that does not exist yet, or a file where its name ends in .safetensors.
       advance: called with the bytes just read.
 
     Raises:
@@ -59,16 +61,24 @@ def execute(
         if plan.state and digests:
             _check_digests(plan, digests)
         next_state = aside.enter_context(_next_state(plan))
-        with new_directory(output) as partial:
-            with DirectoryWriter(partial, tensors, plan.job.shard_bytes) as writer:
+        with new_output(output) as partial:
+            with open_writer(plan, partial, output, tensors) as writer:
                 norms = merge_tensors(surveyed(plan), writer, next_state, advance)
             history = _history_after(plan, norms, digests)
-            model_card.copy_companions(plan.pretrained, partial, plan.job.out_dtype)
-            text = model_card.model_card(history, plan.scale, plan.kept)
-            (partial / "README.md").write_text(text)
+            if not is_file(output):
+                _accompany(plan, partial, history)
         if next_state:
             next_state.close(history.to_metadata())
     return history
+
+
+def _accompany(plan: Plan, directory: Path, history: MergeHistory) -> None:
+    """Puts companions and a model card beside the merged weights."""
+    pretrained, models = plan.pretrained, plan.models
+    added = labels.to_write(pretrained, models, plan.merged)
+    companions.copy(pretrained, directory, plan.job.out_dtype, added, plan.companions)
+    text = model_card.model_card(history, plan.scale, plan.kept, pretrained, models)
+    (directory / CARD).write_text(text, encoding="utf-8")
 
 
 def merge_tensors(

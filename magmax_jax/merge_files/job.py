@@ -29,6 +29,7 @@ class Job:
     state: Path | None = None
     checksums: bool = True
     shard_bytes: int = SHARD_BYTES
+    companions_from: str | None = None
 
 
 def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:

@@ -9,7 +9,7 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.reader import TensorFiles, open_tensors
 from magmax_jax.io.safetensors.writer import TensorSpecs
-from magmax_jax.merge_files import compare, state
+from magmax_jax.merge_files import beside, compare, state
 from magmax_jax.merge_files.job import Job, begin
 from magmax_jax.merge_files.rule_limits import check_state_possible, unfit_models
 from magmax_jax.merge_files.state import MergeHistory
@@ -39,6 +39,7 @@ class Plan:
       state_layout: dtype and shape of every tensor of the state after.
       problems: why the job cannot be done, each in one sentence.
       notes: what is allowed, but rarely meant.
+      companions: directory of the model whose tokenizer the output has; None for theta_0's.
     """
 
     job: Job
@@ -54,6 +55,7 @@ class Plan:
     state_layout: TensorSpecs
     problems: list[str]
     notes: list[str]
+    companions: Path | None = None
 
     @property
     def bytes_read(self) -> int:
@@ -125,10 +127,15 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     pretrained = first or TensorFiles(Path(history.pretrained), (), {}, {})
     models = [model for model in opened if model is not None]
     merged: list[str] = []
+    donor = None
     if pretrained.files:  # else there is nothing to compare with
         merged, others = compare.choose(pretrained, job.include, job.exclude)
         problems += compare.problems(pretrained, models, merged, (*job.include, *job.exclude))
         notes += compare.notes(pretrained, models, merged, others)
+        found = beside.look(pretrained, models, merged, job.companions_from)
+        models, donor = found.models, found.chosen
+        problems += found.problems
+        notes += found.notes
     problems += unfit_models(job, history, rule)
     if job.state and pretrained.files:
         layout = state.layout(rule, merged, pretrained)
@@ -155,6 +162,7 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
         state_layout=layout,
         problems=problems,
         notes=notes,
+        companions=donor,
     )
 
 

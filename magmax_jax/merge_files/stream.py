@@ -116,7 +116,8 @@ def _runs(pieces: list[Piece], tensors: dict[str, Tensor]) -> Iterator[Piece]:
         first, tensor = tensors[run.name], tensors[piece.name]
         width = tensor.dtype.itemsize
         end = first.offset + (run.start + run.size) * width
-        if first.path == tensor.path and end == tensor.offset + piece.start * width:
+        joined = first.path == tensor.path and end == tensor.offset + piece.start * width
+        if joined and first.rows is tensor.rows is None:
             run = run._replace(size=run.size + piece.size)
         else:
             yield run

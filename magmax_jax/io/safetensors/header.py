@@ -41,6 +41,8 @@ class Tensor(NamedTuple):
     """Bytes from the start of the file."""
     dtype: np.dtype
     shape: tuple[int, ...]
+    rows: tuple[int, ...] | None = None
+    """Which of the file's rows each row is, where they are read in another order."""
 
     @property
     def size(self) -> int:
@@ -71,6 +73,10 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     except UserError:
         raise
     except OSError as error:
+        if path.is_symlink() and not path.exists():
+            raise UserError(
+                f"{path} is a link to {path.readlink()}, which is not there: fetch the file again"
+            ) from None
         raise UserError(f"{path} cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise UserError(

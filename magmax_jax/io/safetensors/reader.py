@@ -3,6 +3,7 @@
 Any architecture: what a tensor means is its name's business, not ours.
 """
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.header import Tensor, read_header
 
+CONFIGURATIONS = ("config.json", "open_clip_config.json", "adapter_config.json", "modules.json")
+"""Files that show that a directory is a model's."""
+
 
 @dataclass(frozen=True)
 class TensorFiles:
@@ -23,6 +27,8 @@ class TensorFiles:
     files: tuple[Path, ...]
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
+    loose: bool = False
+    """One file, whose directory may hold anything else: nothing beside it belongs to it."""
 
     @property
     def place(self) -> Path:
@@ -51,7 +57,7 @@ def open_tensors(source: str | Path) -> TensorFiles:
     if path.is_file():
         if path.suffix != ".safetensors":
             raise UserError(hub.no_weights(path.parent, {path.name}))
-        return open_files(path.parent, [path])
+        return dataclasses.replace(open_files(path.parent, [path]), loose=True)
     directory = hub.locate(source)
     try:
         names = {p.name for p in directory.iterdir()}
@@ -68,7 +74,10 @@ def open_tensors(source: str | Path) -> TensorFiles:
     if not weights and not others:
         raise UserError(hub.no_weights(directory, names))
     first = directory / (weights or others)[0]
-    return _open_sharded(first) if first.suffix == ".json" else open_files(directory, [first])
+    if first.suffix == ".json":
+        return _open_sharded(first)
+    loose = not weights and not any(name in names for name in CONFIGURATIONS)
+    return dataclasses.replace(open_files(directory, [first]), loose=loose)
 
 
 def _open_sharded(index: Path) -> TensorFiles:
@@ -133,6 +142,9 @@ class Reader:
         Raises:
           UserError: the file cannot be read any more, or is shorter than its header says.
         """
+        if tensor.rows is not None:
+            self._by_row(out, tensor, tensor.rows, start)
+            return
         view = out.view(np.uint8).data
         offset = tensor.offset + start * tensor.dtype.itemsize
         try:
@@ -145,6 +157,16 @@ class Reader:
                 view, offset = view[count:], offset + count
         except OSError as error:
             raise UserError(f"{tensor.path} cannot be read ({error.strerror})") from None
+
+    def _by_row(self, out: np.ndarray, tensor: Tensor, rows: tuple[int, ...], start: int) -> None:
+        """As `into`, where the file has the rows in another order."""
+        stored, width = tensor._replace(rows=None), tensor.size // len(rows)
+        filled = 0
+        while filled < out.size:
+            row, column = divmod(start + filled, width)
+            count = min(width - column, out.size - filled)
+            self.into(out[filled : filled + count], stored, rows[row] * width + column)
+            filled += count
 
     def whole(self, tensor: Tensor) -> np.ndarray:
         """The tensor, in memory of its own."""

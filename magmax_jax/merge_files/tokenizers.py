@@ -1,0 +1,129 @@
+"""Tokenizers beside weights: where a model's tokens mean something else than theta_0's."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from magmax_jax.io import companions
+from magmax_jax.io.json_files import read_object
+from magmax_jax.io.safetensors.reader import TensorFiles
+
+_TOKENIZER = re.compile(
+    r"tokenizer.*|vocab.*|merges\.txt|added_tokens\.json|special_tokens_map\.json|spiece\.model"
+    r"|sentencepiece.*|tokenization_\w+\.py|tekken\.json|bpe\.codes|\w*\.tiktoken"
+)
+_TEMPLATE = re.compile(r"chat_template\.(jinja|json)|additional_chat_templates/.*")
+_GENERATION = re.compile(r"generation_config\.json")
+KINDS = {"tokenizer": _TOKENIZER, "chat template": _TEMPLATE, "generation config": _GENERATION}
+"""What `--companions-from` takes from a model, and the names of its files."""
+TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+"""Fields of config.json that belong to the tokenizer."""
+_PARSED = 4 << 20
+"""Bytes of the largest JSON file that is compared by its content, not byte by byte."""
+_VOCABULARIES = ("vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "tekken.json",
+                 "sentencepiece.bpe.model", "merges.txt")  # fmt: skip
+
+
+def files_of(directory: Path) -> dict[str, Path]:
+    """A model's tokenizer, chat template and generation config: name -> file."""
+    names = companions.choose(companions.file_sizes(directory)).names
+    return {name: directory / name for name in names if is_of_text(name)}
+
+
+def is_of_text(name: str) -> bool:
+    """Whether a companion is one that `--companions-from` replaces."""
+    return any(pattern.fullmatch(name) for pattern in KINDS.values())
+
+
+def notes(
+    pretrained: TensorFiles, models: Sequence[TensorFiles], chosen: str | None
+) -> Iterator[str]:
+    """What differs between the models' companions and those of the output.
+
+    Args:
+      chosen: `--companions-from`.
+
+    Raises:
+      UserError: one of them is no JSON.
+    """
+    if pretrained.loose:  # the output has no companions
+        return
+    ours = files_of(pretrained.directory)
+    differing: dict[str, list[str]] = {}
+    for model in models:
+        theirs = {} if model.loose else files_of(model.directory)
+        other = _other_tokens(ours, theirs)
+        if other:
+            yield (
+                f"{model.place}: {other}: rows of the embeddings that mean different tokens are "
+                "merged, unless --exclude keeps theta_0's"
+            )
+        kinds = [kind for kind, p in KINDS.items() if _differs(ours, theirs, p)]
+        if kinds and chosen is None:
+            differing.setdefault(", ".join(kinds), []).append(str(model.place))
+    for what, places in differing.items():
+        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        yield (
+            f"{places[0]}{more}: {what} differing from theta_0's, which the output has: "
+            f"--companions-from {places[0]} takes that model's"
+        )
+
+
+def _differs(
+    ours: Mapping[str, Path], theirs: Mapping[str, Path], pattern: re.Pattern[str]
+) -> bool:
+    """Whether a model has companions of a kind, and others than theta_0."""
+    found = {name: path for name, path in theirs.items() if pattern.fullmatch(name)}
+    # A model need not have all of them: many are saved without their tokenizer.
+    return any(name not in ours or not _equal(ours[name], path) for name, path in found.items())
+
+
+def _equal(one: Path, other: Path) -> bool:
+    """Whether two files say the same, JSON however it is laid out and whoever wrote it."""
+    if one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes():
+        return True
+    if one.suffix != ".json" or max(p.stat().st_size for p in (one, other)) > _PARSED:
+        return False
+    return _content(one) == _content(other)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    ignored = ("transformers_version", "name_or_path", "_from_model_config", "tokenizer_file")
+    return {k: v for k, v in (read_object(path) or {}).items() if k not in ignored}
+
+
+def _other_tokens(ours: Mapping[str, Path], theirs: Mapping[str, Path]) -> str:
+    """How two vocabularies differ in ids that both have; empty where they do not."""
+    fast = "tokenizer.json"
+    if fast in ours and fast in theirs:
+        if _equal_bytes(ours[fast], theirs[fast]):
+            return ""
+        one, other = (_vocabulary(read_object(f[fast]) or {}) for f in (ours, theirs))
+        moved = [i for i in one.keys() & other.keys() if one[i] != other[i]]
+        if not moved:
+            return ""
+        first = min(moved)
+        return (
+            f"its tokenizer.json is another one, {len(moved)} tokens differ: {first} is "
+            f"{other[first]!r}, theta_0's {one[first]!r}"
+        )
+    for name in _VOCABULARIES:
+        if name in ours and name in theirs and not _equal_bytes(ours[name], theirs[name]):
+            return f"its tokenizer is another one ({name} differs from theta_0's)"
+    return ""
+
+
+def _equal_bytes(one: Path, other: Path) -> bool:
+    same = one.stat().st_size == other.stat().st_size
+    return same and one.read_bytes() == other.read_bytes()
+
+
+def _vocabulary(tokenizer: Mapping[str, Any]) -> dict[int, str]:
+    """id -> token of a tokenizer.json, whose vocabulary is a table or, of unigrams, a list."""
+    vocabulary = (tokenizer.get("model") or {}).get("vocab") or {}
+    if isinstance(vocabulary, dict):
+        found = {i: token for token, i in vocabulary.items()}
+    else:
+        found = {i: token for i, (token, *_) in enumerate(vocabulary)}
+    return found | {t["id"]: t["content"] for t in tokenizer.get("added_tokens") or ()}
