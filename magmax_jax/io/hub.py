@@ -93,6 +93,8 @@ def check_source(source: str | Path) -> bool:
         return True
     if path.is_file():
         raise UserError(f"{path} is a file: give the directory that holds it and its config.json")
+    if path.is_symlink():
+        raise UserError(f"{path} is a link to {path.readlink()}, which is not there")
     if isinstance(source, Path) or not is_hub_id(source):
         raise UserError(_NO_SOURCE.format(source))
     return False

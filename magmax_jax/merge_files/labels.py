@@ -44,13 +44,14 @@ def heads(files: TensorFiles, merged: Sequence[str], count: int) -> list[str]:
 
     Detectors have one row more, for no object.
     """
-    rows = {count, count + 1}
-    return [
-        name
-        for name in merged
-        if _HEAD.fullmatch(name) and files.tensors[name].shape[:1] and
-        files.tensors[name].shape[0] in rows
-    ]  # fmt: skip
+    either = [*_of_rows(files, merged, count), *_of_rows(files, merged, count + 1)]
+    return [name for name in either if _HEAD.fullmatch(name)]
+
+
+def _of_rows(files: TensorFiles, merged: Sequence[str], count: int) -> list[str]:
+    """Merged tensors of so many rows, but for embeddings of tokens and their kinds."""
+    shapes = {name: files.tensors[name].shape for name in merged if "embed" not in name}
+    return [name for name, shape in shapes.items() if shape[:1] == (count,)]
 
 
 def reference(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> tuple[str, ...]:
@@ -102,12 +103,15 @@ def in_order(
         if order == tuple(range(len(order))):
             continue
         ordered[i] = dataclasses.replace(model, tensors=dict(_reordered(model, rows, order)))
-        what = f"rows of {', '.join(rows)} are merged label by label" if rows else (
-            "no tensor that is merged is known as its head, so every row stays where it is"
-        )  # fmt: skip
-        notes.append(
-            f"{model.place} has its classes in another order (id2label in config.json): {what}"
-        )
+        unknown = [n for n in _of_rows(pretrained, merged, len(order)) if n not in rows]
+        if rows or unknown:
+            what = f"rows of {', '.join(rows)} are merged label by label" if rows else (
+                f"if {unknown[0]} is its head, its rows are merged with those of other classes, "
+                "unless --exclude keeps theta_0's"
+            )  # fmt: skip
+            notes.append(
+                f"{model.place} has its classes in another order (id2label in config.json): {what}"
+            )
     if to_write(pretrained, models, merged):
         notes.append(f"the output has the models' labels (id2label): {', '.join(wanted[:3])}, ...")
     return ordered, problems, notes

@@ -11,8 +11,8 @@ from magmax_jax.io.safetensors.writer import DirectoryWriter, OneFileWriter, Ten
 from magmax_jax.merge_files.plan import Plan
 
 _KNOWN = re.compile(
-    r"((?:model|diffusion_pytorch_model|open_clip_model|open_clip_pytorch_model|adapter_model)"
-    r"(?:\.[a-z]+\d+)?)(-\d+-of-\d+)?\.safetensors"
+    r"(?P<stem>model|diffusion_pytorch_model|open_clip_model|open_clip_pytorch_model|adapter_model)"
+    r"(?P<variant>\.[a-z]+\d+)?(?P<shard>-\d+-of-\d+)?\.safetensors"
 )
 """Names under which libraries look for weights, with a variant (`.fp16`), without shards."""
 
@@ -22,12 +22,18 @@ def is_file(output: Path) -> bool:
     return output.suffix == ".safetensors"
 
 
-def stem(pretrained: TensorFiles) -> str:
-    """What the output's weights are called: as theta_0's where a library looks for that."""
+def stem(pretrained: TensorFiles, out_dtype: str | None = None) -> str:
+    """What the output's weights are called: as theta_0's, where that is what a library looks for.
+
+    Args:
+      out_dtype: of the merged tensors; None where it is theta_0's, which a variant's name says.
+    """
     known = _KNOWN.fullmatch(pretrained.files[0].name)
-    if known is None or (known[2] and "." in known[1]):  # libraries disagree on such indices
-        return known[1].partition(".")[0] if known else "model"
-    return known[1]
+    if known is None:
+        return "model"
+    # Libraries disagree on how the indices of a variant's shards are called.
+    plain = out_dtype is not None or known["shard"] or known["variant"] is None
+    return known["stem"] + ("" if plain else known["variant"])
 
 
 @contextlib.contextmanager
@@ -51,4 +57,6 @@ def open_writer(plan: Plan, partial: Path, output: Path, tensors: TensorSpecs) -
     """Writes weights to the temporary place of `output`; raises as `DirectoryWriter` does."""
     if is_file(output):
         return OneFileWriter(partial, tensors)
-    return DirectoryWriter(partial, tensors, plan.job.shard_bytes, stem(plan.pretrained))
+    return DirectoryWriter(
+        partial, tensors, plan.job.shard_bytes, stem(plan.pretrained, plan.job.out_dtype)
+    )

@@ -8,6 +8,7 @@ from typing import Any
 from magmax_jax.io import companions
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import TensorFiles
+from magmax_jax.merge_files.configurations import belonging
 
 _TOKENIZER = re.compile(
     r"tokenizer.*|vocab.*|merges\.txt|added_tokens\.json|special_tokens_map\.json|spiece\.model"
@@ -60,13 +61,14 @@ def notes(
                 "merged, unless --exclude keeps theta_0's"
             )
         kinds = [kind for kind, p in KINDS.items() if _differs(ours, theirs, p)]
+        kinds += ["ids of special tokens"] if _other_ids(pretrained, model) else []
         if kinds and chosen is None:
             differing.setdefault(", ".join(kinds), []).append(str(model.place))
     for what, places in differing.items():
         more = f" and {len(places) - 1} more" if len(places) > 1 else ""
         yield (
-            f"{places[0]}{more}: {what} differing from theta_0's, which the output has: "
-            f"--companions-from {places[0]} takes that model's"
+            f"{places[0]}{more}: not theta_0's {what}; the output gets theta_0's, or the model's "
+            f"with --companions-from {places[0]}"
         )
 
 
@@ -77,6 +79,12 @@ def _differs(
     found = {name: path for name, path in theirs.items() if pattern.fullmatch(name)}
     # A model need not have all of them: many are saved without their tokenizer.
     return any(name not in ours or not _equal(ours[name], path) for name, path in found.items())
+
+
+def _other_ids(pretrained: TensorFiles, model: TensorFiles) -> bool:
+    ours, theirs = belonging(pretrained), belonging(model)
+    both = [name for name in TOKEN_IDS if name in ours and name in theirs]
+    return any(ours[name] != theirs[name] for name in both)
 
 
 def _equal(one: Path, other: Path) -> bool:

@@ -1,0 +1,136 @@
+"""Heads whose classes come in another order: merged label by label, or refused."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from magmax_jax.merge_files.job import Job
+from magmax_jax.merge_files.plan import make_plan
+from tests.merge_files.conftest import merge
+
+ORDER = [2, 0, 1]
+LABELS = ["cat", "dog", "owl"]
+OTHERS = [LABELS[i] for i in ORDER]
+UNNAMED = ["LABEL_0", "LABEL_1", "LABEL_2"]
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    """Writes a model with a head; returns its directory and its tensors."""
+
+    def write(name, labels, seed, head="classifier", table="id2label", rows=3):
+        random = np.random.default_rng(seed)
+        content = {
+            "enc": random.normal(size=(5, 3)).astype(np.float32),
+            f"{head}.weight": random.normal(size=(rows, 1000)).astype(np.float32),
+            f"{head}.bias": random.normal(size=rows).astype(np.float32),
+        }
+        directory = tmp_path / name
+        directory.mkdir()
+        save_file(content, directory / "model.safetensors")
+        ids = dict(enumerate(labels))
+        tables = {"id2label": ids, "label2id": {label: i for i, label in ids.items()}}
+        config = {"model_type": "vit", table: tables[table]}
+        (directory / "config.json").write_text(json.dumps(config))
+        return directory, content
+
+    return write
+
+
+def plan_of(pretrained, *models, **options):
+    return make_plan(Job(str(pretrained), tuple(map(str, models)), **options))
+
+
+@pytest.mark.parametrize(
+    ("rule", "base"), [("average", UNNAMED), ("max_magnitude", LABELS)], ids=["unnamed", "named"]
+)
+def test_rows_are_merged_label_by_label(classifier, tmp_path, rule, base):
+    theta_0, zero = classifier("base", base, 0)
+    one, first = classifier("one", LABELS, 1)
+    two, second = classifier("two", OTHERS, 2)
+    same, _ = classifier("same", LABELS, 3)
+    back = [ORDER.index(i) for i in range(3)]
+    in_order = {n: t[back] if "classifier" in n else t for n, t in second.items()}
+    save_file(in_order, same / "model.safetensors")
+    flags = ["--rule", rule, "--pretrained", theta_0, "--finetuned", one]
+    assert merge(*flags, two, "--output", tmp_path / "out") == 0
+    assert merge(*flags, same, "--output", tmp_path / "wanted") == 0
+    found, wanted = (load_file(tmp_path / n / "model.safetensors") for n in ("out", "wanted"))
+    for name in found:
+        np.testing.assert_array_equal(found[name], wanted[name])
+    if rule == "average":
+        expected = (
+            zero["classifier.bias"]
+            + (
+                first["classifier.bias"]
+                + second["classifier.bias"][back]
+                - 2 * zero["classifier.bias"]
+            )
+            / 2
+        )
+        np.testing.assert_allclose(found["classifier.bias"], expected, atol=1e-6)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert list(config["id2label"].values()) == LABELS
+
+
+@pytest.mark.parametrize(
+    ("head", "rows"),
+    [("classifier.out_proj", 3), ("score", 3), ("classification_head.out_proj", 3), ("fc", 3),
+     ("classifier.1", 3), ("decode_head.classifier", 3), ("class_labels_classifier", 4)],
+)  # fmt: skip
+def test_heads_by_many_names(classifier, head, rows):
+    theta_0, _ = classifier("base", LABELS, 0, head, rows=rows)
+    two, second = classifier("two", OTHERS, 2, head, rows=rows)
+    plan = plan_of(theta_0, two)
+    back = [ORDER.index(i) for i in range(3)] + list(range(3, rows))
+    (model,) = plan.models
+    for name in (f"{head}.weight", f"{head}.bias"):
+        np.testing.assert_array_equal(model.load(name), second[name][back])
+    np.testing.assert_array_equal(model.load("enc"), second["enc"])
+    (note,) = plan.notes
+    assert "two has its classes in another order" in note and f"{head}.weight" in note
+
+
+def test_label2id_says_the_same(classifier):
+    theta_0, _ = classifier("base", LABELS, 0)
+    two, _ = classifier("two", OTHERS, 2, table="label2id")
+    assert "another order" in plan_of(theta_0, two).notes[0]
+
+
+def test_spelling_does_not_matter(classifier):
+    theta_0, _ = classifier("base", ["great_white", "dog", "owl"], 0)
+    two, _ = classifier("two", ["Great White", "Dog", "OWL"], 2)
+    plan = plan_of(theta_0, two)
+    assert plan.notes == plan.problems == []
+
+
+def test_other_classes_are_refused_unless_the_head_is_theta_0s(classifier):
+    theta_0, _ = classifier("base", UNNAMED, 0)
+    one, _ = classifier("one", LABELS, 1)
+    two, _ = classifier("two", ["spam", "ham", "owl"], 2)
+    (problem,) = plan_of(theta_0, one, two).problems
+    flag, *patterns = problem.split("--")[1].split()
+    assert f"{two}: its classes" in problem and "spam" in problem and flag == "exclude"
+    assert plan_of(theta_0, one, two, exclude=tuple(patterns)).problems == []
+
+
+def test_a_head_by_no_known_name_is_noted(classifier):
+    theta_0, _ = classifier("base", LABELS, 0, "top")
+    two, _ = classifier("two", OTHERS, 2, "top")
+    plan = plan_of(theta_0, two)
+    assert "if top." in plan.notes[0] and not plan.problems
+
+
+def test_encoders_without_a_head_are_not_noted(classifier):
+    theta_0, _ = classifier("base", LABELS, 0)
+    two, _ = classifier("two", OTHERS, 2)
+    assert plan_of(theta_0, two, include=("enc",)).notes == []
+
+
+def test_models_that_name_nothing_are_merged_as_they_are(classifier):
+    theta_0, _ = classifier("base", LABELS, 0)
+    two, _ = classifier("two", UNNAMED, 2)
+    plan = plan_of(theta_0, two)
+    assert plan.notes == plan.problems == []
