@@ -16,6 +16,8 @@ class Beside(NamedTuple):
     """With the rows of their heads in one order."""
     problems: list[str]
     notes: list[str]
+    labels: tuple[str, ...]
+    """Of the output's classes, where heads are merged."""
     chosen: Path | None
     """Directory of the model that `--companions-from` names."""
 
@@ -24,10 +26,18 @@ def look(
     pretrained: TensorFiles,
     models: Sequence[TensorFiles],
     merged: Sequence[str],
+    known: tuple[str, ...],
     companions_from: str | None,
 ) -> Beside:
-    """Reads small files alone; what cannot be read is among the problems."""
-    ordered, chosen = list(models), None
+    """Reads small files alone; what cannot be read is among the problems.
+
+    Args:
+      merged: names of tensors that are merged.
+      known: labels of the models merged before, from a state.
+      companions_from: as the user names it.
+    """
+    heads = labels.InOrder(list(models), known, [], [])
+    chosen = None
     problems: list[str] = []
     notes: list[str] = []
     try:
@@ -38,14 +48,15 @@ def look(
     try:
         configurations.belonging(pretrained)
     except UserError:  # named by whoever compares the weights
-        return Beside(ordered, problems, notes, chosen)
+        return Beside(heads.models, problems, notes, known, chosen)
     try:
-        ordered, others, notes = labels.in_order(pretrained, models, merged)
-        problems += others
+        heads = labels.in_order(pretrained, models, merged, known)
+        problems += heads.problems
+        notes += heads.notes
         notes += configurations.notes(pretrained, models)
         notes += tokenizers.notes(pretrained, models, companions_from)
         notes += companions.notes(pretrained)
         notes += hub_metadata.notes([pretrained, *models])
     except UserError as error:
         problems.append(str(error))
-    return Beside(ordered, problems, notes, chosen)
+    return Beside(heads.models, problems, notes, heads.labels, chosen)

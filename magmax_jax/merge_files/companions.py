@@ -23,7 +23,7 @@ def copy(
 
     Args:
       out_dtype: of the merged tensors, None where it is theta_0's.
-      labels: of the classes, where theta_0's configuration names none.
+      labels: of the classes, which theta_0's configuration may lack.
       chosen: directory of the model whose tokenizer, chat template and generation config are taken.
     """
     files = {} if pretrained.loose else _files(pretrained.directory)

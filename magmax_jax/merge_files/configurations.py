@@ -77,7 +77,7 @@ def adapted(
     Args:
       config: as transformers writes it; nested configurations have dtypes of their own.
       dtype: of the merged tensors, None where it is theta_0's.
-      labels: of the classes, in order; none to leave them.
+      labels: of the classes, in order; none to leave them as they are.
       tokens: ids of special tokens, which nested configurations may name too.
     """
     changed = {
@@ -89,7 +89,7 @@ def adapted(
         changed = {name: value for name, value in changed.items() if name not in DTYPES}
         changed["dtype"] = dtype
     changed |= {name: value for name, value in tokens.items() if name in config}
-    if labels:
+    if labels and list((config.get("id2label") or {}).values()) != [*labels]:
         changed["id2label"] = {str(i): label for i, label in enumerate(labels)}
         changed["label2id"] = {label: i for i, label in enumerate(labels)}
     return changed

@@ -13,7 +13,7 @@ from magmax_jax.io.atomic import check_free, new_file, refusing
 from magmax_jax.io.companions import CARD
 from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
-from magmax_jax.merge_files import companions, labels, model_card
+from magmax_jax.merge_files import companions, model_card
 from magmax_jax.merge_files.by_chunk import by_chunk
 from magmax_jax.merge_files.by_tensor import as_one_tree, by_tensor
 from magmax_jax.merge_files.output import is_file, new_output, open_writer
@@ -75,8 +75,7 @@ def execute(
 def _accompany(plan: Plan, directory: Path, history: MergeHistory) -> None:
     """Puts companions and a model card beside the merged weights."""
     pretrained, models = plan.pretrained, plan.models
-    added = labels.to_write(pretrained, models, plan.merged)
-    companions.copy(pretrained, directory, plan.job.out_dtype, added, plan.companions)
+    companions.copy(pretrained, directory, plan.job.out_dtype, plan.labels, plan.companions)
     text = model_card.model_card(history, plan.scale, plan.kept, pretrained, models)
     (directory / CARD).write_text(text, encoding="utf-8")
 
@@ -113,10 +112,11 @@ def _next_state(plan: Plan) -> Iterator[FileWriter | None]:
         yield None
         return
     tasks = len(plan.history.tasks) + len(plan.models)
+    room = (tasks + 2) * 4096 + 20 * sum(map(len, plan.labels)) + 8 * len(plan.labels)
     with refusing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(path) as partial:
-            writer = FileWriter(partial, plan.state_layout, metadata_bytes=(tasks + 2) * 4096)
+            writer = FileWriter(partial, plan.state_layout, metadata_bytes=room)
             try:
                 yield writer
             except BaseException:
@@ -156,5 +156,8 @@ def _history_after(plan: Plan, norms: np.ndarray, digests: Digests) -> MergeHist
     ]
     history = plan.history
     return dataclasses.replace(
-        history, sha256=history.sha256 or first, tasks=(*history.tasks, *merged)
+        history,
+        sha256=history.sha256 or first,
+        tasks=(*history.tasks, *merged),
+        labels=plan.labels or history.labels,
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from magmax_jax.io.safetensors.header import Tensor
 from magmax_jax.io.safetensors.reader import TensorFiles
@@ -35,7 +36,7 @@ def labels(files: TensorFiles) -> tuple[str, ...]:
     except (TypeError, ValueError):
         return ()
     found = tuple(named[i] for i in sorted(named))
-    whole = sorted(named) == list(range(len(named))) and len(set(map(_plain, found))) == len(found)
+    whole = sorted(named) == list(range(len(named))) and len(_plain(found)) == len(found)
     return found if whole and not all(map(_NO_LABEL.fullmatch, found)) else ()
 
 
@@ -54,67 +55,72 @@ def _of_rows(files: TensorFiles, merged: Sequence[str], count: int) -> list[str]
     return [name for name, shape in shapes.items() if shape[:1] == (count,)]
 
 
-def reference(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> tuple[str, ...]:
-    """The order of the output's classes: theta_0's, or the first model's that names them.
+class InOrder(NamedTuple):
+    """Models whose heads have their rows in one order."""
 
-    Raises:
-      UserError: a config.json holds no JSON.
-    """
-    return next(filter(None, map(labels, (pretrained, *models))), ())
-
-
-def to_write(
-    pretrained: TensorFiles, models: Sequence[TensorFiles], merged: Sequence[str]
-) -> tuple[str, ...]:
-    """The labels that the output's configuration lacks: the models', where theta_0 names none."""
-    found = reference(pretrained, models)
-    return found if not labels(pretrained) and heads(pretrained, merged, len(found)) else ()
+    models: list[TensorFiles]
+    labels: tuple[str, ...]
+    """Of the output's rows; none where no head is merged, or no model names its classes."""
+    problems: list[str]
+    notes: list[str]
 
 
 def in_order(
-    pretrained: TensorFiles, models: Sequence[TensorFiles], merged: Sequence[str]
-) -> tuple[list[TensorFiles], list[str], list[str]]:
-    """Models whose heads have their rows in one order; problems; notes.
+    pretrained: TensorFiles,
+    models: Sequence[TensorFiles],
+    merged: Sequence[str],
+    known: tuple[str, ...] = (),
+) -> InOrder:
+    """Brings the rows of heads into the order of the state, of theta_0 or of the first model.
 
     Args:
       merged: names of tensors that are merged.
+      known: order of the models that were merged before, from a state.
 
     Raises:
       UserError: a config.json holds no JSON.
     """
-    wanted = reference(pretrained, models)
+    wanted = known or _reference(pretrained, models)
+    rows = heads(pretrained, merged, len(wanted)) if wanted else []
+    shown = ", ".join(wanted[:3]) + (", ..." if len(wanted) > 3 else "")
     ordered, problems, notes = list(models), [], []
     for i, model in enumerate(models):
         theirs = labels(model)
-        rows = heads(pretrained, merged, len(wanted))
-        if not theirs or len(theirs) != len(wanted) or theirs == wanted:
+        if len(theirs) != len(wanted) or theirs == wanted:
             continue
-        plain = [_plain(label) for label in theirs]
-        if set(plain) != set(map(_plain, wanted)):
+        if _plain(theirs) != _plain(wanted):
             if rows:
-                other = next(label for label in theirs if _plain(label) not in _all(wanted))
                 problems.append(
-                    f"{model.place}: its classes are others than {', '.join(wanted[:3])} (id2label "
-                    f"in config.json: {other}), so that rows of {rows[0]} would be merged that "
-                    f"mean something else: keep theta_0's with --exclude {' '.join(rows)}"
+                    f"{model.place}: its classes ({', '.join(theirs[:3])}) are others than {shown} "
+                    f"(id2label in config.json), so rows of {rows[0]} mean something else: keep "
+                    f"theta_0's with --exclude {' '.join(rows)}"
                 )
             continue
-        order = tuple(plain.index(_plain(label)) for label in wanted)
+        place = {_spelled(label): row for row, label in enumerate(theirs)}
+        order = tuple(place[_spelled(label)] for label in wanted)
         if order == tuple(range(len(order))):
             continue
         ordered[i] = dataclasses.replace(model, tensors=dict(_reordered(model, rows, order)))
         unknown = [n for n in _of_rows(pretrained, merged, len(order)) if n not in rows]
-        if rows or unknown:
-            what = f"rows of {', '.join(rows)} are merged label by label" if rows else (
-                f"if {unknown[0]} is its head, its rows are merged with those of other classes, "
-                "unless --exclude keeps theta_0's"
-            )  # fmt: skip
+        what = f"{model.place} has its classes in another order (id2label in config.json)"
+        if rows:
+            notes.append(f"{what}: rows of {', '.join(rows)} are merged label by label")
+        elif unknown:
             notes.append(
-                f"{model.place} has its classes in another order (id2label in config.json): {what}"
+                f"{what}: if {unknown[0]} is its head, rows of different classes are merged, "
+                "unless --exclude keeps theta_0's"
             )
-    if to_write(pretrained, models, merged):
-        notes.append(f"the output has the models' labels (id2label): {', '.join(wanted[:3])}, ...")
-    return ordered, problems, notes
+    ours = labels(pretrained)
+    if rows and _plain(ours) != _plain(wanted):
+        other = f"; theta_0's are {', '.join(ours[:3])}" if ours else ""
+        notes.append(f"the output has the models' labels (id2label): {shown}{other}")
+    return InOrder(ordered, wanted if rows else (), problems, notes)
+
+
+def _reference(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> tuple[str, ...]:
+    """theta_0's labels if the models' are the same, in any order; else the first model's."""
+    ours, theirs = labels(pretrained), next(filter(None, map(labels, models)), ())
+    return ours if not theirs or _plain(ours) == _plain(theirs) else theirs
 
 
 def _reordered(
@@ -128,10 +134,10 @@ def _reordered(
             yield name, tensor
 
 
-def _plain(label: str) -> str:
+def _spelled(label: str) -> str:
     """A label however it is spelled: `Great_White Shark` is `great white shark`."""
     return " ".join(label.casefold().replace("_", " ").split())
 
 
-def _all(names: Sequence[str]) -> set[str]:
-    return set(map(_plain, names))
+def _plain(names: Sequence[str]) -> set[str]:
+    return set(map(_spelled, names))

@@ -40,6 +40,7 @@ class Plan:
       problems: why the job cannot be done, each in one sentence.
       notes: what is allowed, but rarely meant.
       companions: directory of the model whose tokenizer the output has; None for theta_0's.
+      labels: of the classes, in the order of the rows of the merged heads.
     """
 
     job: Job
@@ -56,6 +57,7 @@ class Plan:
     problems: list[str]
     notes: list[str]
     companions: Path | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def bytes_read(self) -> int:
@@ -127,13 +129,13 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     pretrained = first or TensorFiles(Path(history.pretrained), (), {}, {})
     models = [model for model in opened if model is not None]
     merged: list[str] = []
-    donor = None
+    donor, classes = None, history.labels
     if pretrained.files:  # else there is nothing to compare with
         merged, others = compare.choose(pretrained, job.include, job.exclude)
         problems += compare.problems(pretrained, models, merged, (*job.include, *job.exclude))
         notes += compare.notes(pretrained, models, merged, others)
-        found = beside.look(pretrained, models, merged, job.companions_from)
-        models, donor = found.models, found.chosen
+        found = beside.look(pretrained, models, merged, classes, job.companions_from)
+        models, donor, classes = found.models, found.chosen, found.labels
         problems += found.problems
         notes += found.notes
     problems += unfit_models(job, history, rule)
@@ -163,6 +165,7 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
         problems=problems,
         notes=notes,
         companions=donor,
+        labels=classes,
     )
 
 

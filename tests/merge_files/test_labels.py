@@ -8,6 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.plan import make_plan
+from magmax_jax.merge_files.state import read_state
 from tests.merge_files.conftest import merge
 
 ORDER = [2, 0, 1]
@@ -114,6 +115,45 @@ def test_other_classes_are_refused_unless_the_head_is_theta_0s(classifier):
     flag, *patterns = problem.split("--")[1].split()
     assert f"{two}: its classes" in problem and "spam" in problem and flag == "exclude"
     assert plan_of(theta_0, one, two, exclude=tuple(patterns)).problems == []
+
+
+def test_models_that_agree_have_their_labels_in_the_output(classifier, tmp_path):
+    theta_0, _ = classifier("base", ["spam", "ham", "eggs"], 0)
+    one, two = (classifier(n, labels, 1)[0] for n, labels in (("one", LABELS), ("two", OTHERS)))
+    flags = ["--pretrained", theta_0, "--finetuned", one, two]
+    assert merge(*flags, "--output", tmp_path / "out") == 0
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert list(config["id2label"].values()) == LABELS
+    assert config["label2id"] == {"cat": 0, "dog": 1, "owl": 2}
+    found = plan_of(theta_0, one, two).notes
+    assert any("the models' labels" in note and "spam" in note for note in found)
+
+
+def test_a_state_keeps_the_order(classifier, tmp_path, capsys):
+    """Models merged later are brought into the order of those merged before."""
+    theta_0, _ = classifier("base", UNNAMED, 0)
+    orders = {"one": LABELS, "two": OTHERS, "three": ["a", "b", "c"]}
+    models = [classifier(n, order, i)[0] for i, (n, order) in enumerate(orders.items(), start=1)]
+    rule, state = ["--rule", "average"], ["--state", tmp_path / "state"]
+    base = ["--pretrained", theta_0, "--finetuned"]
+    assert merge(*rule, *base, *models[:2], "--output", tmp_path / "once") == 0
+    assert merge(*rule, *base, models[0], *state, "--output", tmp_path / "first") == 0
+    assert merge("--finetuned", models[1], *state, "--output", tmp_path / "second") == 0
+    once, second = (load_file(tmp_path / n / "model.safetensors") for n in ("once", "second"))
+    for name in once:
+        np.testing.assert_allclose(second[name], once[name], atol=1e-6)
+    assert "cat" in (tmp_path / "second" / "config.json").read_text()
+    assert merge("--finetuned", models[2], *state, "--output", tmp_path / "third") == 2
+    assert "are others than cat, dog, owl" in capsys.readouterr().err
+
+
+def test_a_state_has_room_for_many_labels(classifier, tmp_path):
+    labels = [f"\u9577\u3044\u540d\u524d {i}" for i in range(2000)]
+    theta_0, _ = classifier("base", labels, 0, rows=2000)
+    one, _ = classifier("one", labels[::-1], 1, rows=2000)
+    flags = ["--pretrained", theta_0, "--finetuned", one, "--state", tmp_path / "state"]
+    assert merge(*flags, "--output", tmp_path / "out") == 0
+    assert read_state(tmp_path / "state")[0].labels == tuple(labels)
 
 
 def test_a_head_by_no_known_name_is_noted(classifier):
