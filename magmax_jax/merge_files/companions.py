@@ -77,12 +77,12 @@ def notes(pretrained: TensorFiles) -> Iterator[str]:
         if path.is_symlink() and not path.is_file() and path.name[0] != ".":
             why = "leads to a directory" if path.is_dir() else "leads nowhere"
             yield f"{path} is not copied: it is a link that {why} ({path.readlink()})"
-    modules = {n for n in sizes if companions.is_module(n, sizes) and companions.is_weights(n)}
-    for name in sorted(modules):
-        if name in chosen.names:
-            yield f"{name} is theta_0's: only the first module of {pretrained.directory} is merged"
-        elif not any(other.startswith(name.rpartition("/")[0]) for other in chosen.names
-                     if other in modules):  # fmt: skip
+    modules = [n for n in sizes if companions.is_module(n, sizes) and companions.is_weights(n)]
+    copied = {name.partition("/")[0]: name for name in modules if name in chosen.names}
+    for name in copied.values():
+        yield f"{name} is theta_0's: only the first module of {pretrained.directory} is merged"
+    for name in modules:
+        if name.endswith(hub.PICKLES) and name.partition("/")[0] not in copied:
             yield (
                 f"{pretrained.directory / name} is a pickle and not copied, so the output lacks "
                 "that module's weights: save theta_0 again with sentence-transformers"

@@ -28,8 +28,10 @@ _TRAINING = re.compile(
     r"|prompts|default_prompt_name|logit_scale_init_value"
 )
 """Fields that change nothing of what a trained model computes, or that are compared elsewhere."""
-_OFTEN_IMPLIED = re.compile(r"rope_\w+|sliding_window\w*|partial_rotary_factor")
-"""Fields of which no value means another one than theirs; most others are just not written out."""
+_OFTEN_IMPLIED = re.compile(r"rope_\w+|sliding_window\w*|partial_rotary_factor|quick_gelu")
+"""Fields that compute otherwise where they are not set; most others are just not written out."""
+_IMPLIED = {"rope_theta": 10000, "quick_gelu": False, "partial_rotary_factor": 1}
+"""What nearly all models mean that do not set them."""
 _SIDES = frozenset({"height", "width", "shortest_edge", "longest_edge"})
 _SHOWN = 6
 
@@ -89,7 +91,9 @@ def adapted(
         changed = {name: value for name, value in changed.items() if name not in DTYPES}
         changed["dtype"] = dtype
     changed |= {name: value for name, value in tokens.items() if name in config}
-    if labels and list((config.get("id2label") or {}).values()) != [*labels]:
+    if labels and "label_names" in config:  # timm
+        changed["label_names"] = [*labels]
+    elif labels and list((config.get("id2label") or {}).values()) != [*labels]:
         changed["id2label"] = {str(i): label for i, label in enumerate(labels)}
         changed["label2id"] = {label: i for i, label in enumerate(labels)}
     return changed
@@ -139,8 +143,9 @@ def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator
     for name in dict.fromkeys([*ours, *theirs]):
         implied = _OFTEN_IMPLIED.fullmatch(name.rpartition(".")[2])
         if (name in ours and name in theirs) or implied:
-            one, other = ours.get(name, "not set"), theirs.get(name, "not set")
-            if not _same(one, other):
+            unset = _IMPLIED.get(name.rpartition(".")[2], "not set")
+            if not _same(ours.get(name, unset), theirs.get(name, unset)):
+                one, other = ours.get(name, "not set"), theirs.get(name, "not set")
                 yield f"{name} is {_short(other)} (theta_0's {_short(one)})"
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from magmax_jax.io.atomic import check_free, new_file, refusing
+from magmax_jax.io.atomic import new_file, refusing
 from magmax_jax.io.companions import CARD
 from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
 from magmax_jax.merge_files import companions, model_card
 from magmax_jax.merge_files.by_chunk import by_chunk
 from magmax_jax.merge_files.by_tensor import as_one_tree, by_tensor
-from magmax_jax.merge_files.output import is_file, new_output, open_writer
+from magmax_jax.merge_files.output import check, is_file, new_output, open_writer
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.state import MergedModel, MergeHistory
 from magmax_jax.merge_files.survey import surveyed
@@ -49,7 +49,7 @@ def execute(
         was begun with another theta_0, an input is broken, or the disk refuses.
     """
     plan.check()
-    check_free(output)
+    check(plan, output)
     tensors = {
         name: (plan.out_dtypes[name], tensor.shape)
         for name, tensor in plan.pretrained.tensors.items()

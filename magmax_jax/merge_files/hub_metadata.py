@@ -42,18 +42,22 @@ def metadata(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> str:
 
 
 def notes(sources: Sequence[TensorFiles]) -> Iterator[str]:
-    """Whether models have different licences, all of which then have to be kept."""
-    cards = [_read(files) for files in sources]
-    named = {
-        f"{display_name(str(files.directory))}: {_licence([card])['license']}"
-        for files, card in zip(sources, cards, strict=True)
-        if _licence([card])
-    }
-    if _licence(cards).get("license") == "other" and len(set(map(_licence_id, cards)) - {""}) > 1:
-        yield (
-            f"licences differ ({', '.join(sorted(named))}): the card says other and names them; "
-            "see whether they can be combined"
-        )
+    """Cards that cannot be read, and licences that differ: all of them have to be kept."""
+    named: dict[str, str] = {}
+    for files in sources:
+        try:
+            licence = _licence_id(_read(files, strict=True))
+        except (OSError, ValueError, YAMLError):
+            yield (
+                f"{files.directory / CARD} begins with metadata that cannot be read, so the "
+                "output's card lacks its licence"
+            )
+            continue
+        if licence:
+            named.setdefault(licence, display_name(str(files.directory)))
+    if len(named) > 1:
+        shown = ", ".join(f"{name}: {licence}" for licence, name in named.items())
+        yield f"licences differ ({shown}): the card names all; see whether they can be combined"
 
 
 def display_name(source: str) -> str:
@@ -73,14 +77,16 @@ def display_name(source: str) -> str:
     return source if hub.is_hub_id(source) else path.name
 
 
-def _read(files: TensorFiles) -> dict[str, Any]:
-    """A card's metadata; empty where there is none, or what is there is no YAML."""
+def _read(files: TensorFiles, strict: bool = False) -> dict[str, Any]:
+    """A card's metadata; empty where there is none or, unless `strict`, where they are no YAML."""
     path = files.directory / CARD
     if files.loose or not path.is_file():
         return {}
     try:
         return metadata_load(path) or {}
     except (OSError, ValueError, YAMLError):
+        if strict:
+            raise
         return {}
 
 

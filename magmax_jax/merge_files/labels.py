@@ -20,14 +20,16 @@ _NO_LABEL = re.compile(r"LABEL_\d+")
 def labels(files: TensorFiles) -> tuple[str, ...]:
     """A model's classes in the order of its head's rows; none where it does not name them.
 
-    From `id2label` or `label2id` of config.json, but for transformers' `LABEL_0`, which names
-    nothing.
+    From `id2label` or `label2id` of config.json, or timm's `label_names`, but for transformers'
+    `LABEL_0`, which names nothing.
 
     Raises:
       UserError: config.json holds no JSON.
     """
     config = belonging(files)
     table = config.get("id2label")
+    if isinstance(config.get("label_names"), list):
+        table = dict(enumerate(config["label_names"]))
     if not isinstance(table, dict):
         inverse = config.get("label2id")
         table = {v: k for k, v in inverse.items()} if isinstance(inverse, dict) else {}

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from magmax_jax.io.atomic import new_directory, new_file, refusing
+from magmax_jax.errors import UserError
+from magmax_jax.io.atomic import check_free, new_directory, new_file, refusing
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.io.safetensors.writer import DirectoryWriter, OneFileWriter, TensorSpecs
 from magmax_jax.merge_files.plan import Plan
@@ -34,6 +35,16 @@ def stem(pretrained: TensorFiles, out_dtype: str | None = None) -> str:
     # Libraries disagree on how the indices of a variant's shards are called.
     plain = out_dtype is not None or known["shard"] or known["variant"] is None
     return known["stem"] + ("" if plain else known["variant"])
+
+
+def check(plan: Plan, output: Path) -> None:
+    """Raises a UserError if `output` exists already, or cannot hold what is asked for."""
+    check_free(output)
+    if is_file(output) and plan.companions is not None:
+        raise UserError(
+            f"--companions-from: {output} will be one file, with nothing beside it: "
+            "name a directory as --output"
+        )
 
 
 @contextlib.contextmanager

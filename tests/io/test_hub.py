@@ -263,6 +263,12 @@ def test_neither_a_directory_nor_an_id(source, fake):
         hub.locate(source)
 
 
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+    (tmp_path / "model").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"model is a link to .*gone, which is not there"):
+        hub.locate(str(tmp_path / "model"))
+
+
 def test_a_directory_comes_before_an_id(tmp_path, monkeypatch):
     (tmp_path / "openai" / "clip-vit-base-patch16").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)

@@ -196,6 +196,12 @@ class TestCompanionsFrom:
         base, _ = chat
         assert notes(base, model("plain", config='{"model_type": "llama"}')) == []
 
+    def test_a_lone_file_cannot_have_them(self, chat, tmp_path, capsys):
+        base, tuned = chat
+        flags = ["--pretrained", base, "--finetuned", tuned, "--companions-from", tuned]
+        assert merge(*flags, "--output", tmp_path / "out.safetensors") == 2
+        assert "name a directory as --output" in capsys.readouterr().err
+
     def test_a_model_without_any_is_refused(self, chat, model, tmp_path, capsys):
         base, tuned = chat
         flags = ["--pretrained", base, "--finetuned", tuned, "--output", tmp_path / "out"]

@@ -65,6 +65,7 @@ def test_what_computes_otherwise_is_one_line_a_model(notes, change, words):
         {"torch_dtype": "float16", "transformers_version": "5.0", "architectures": ["A"]},
         {"attention_dropout": 0.1, "initializer_range": 1, "use_cache": False, "_name_or_path": ""},
         {"a_field_of_newer_versions": 7, "rope_scaling": None, "rope_theta": 500000},
+        {"sliding_window": None, "partial_rotary_factor": 1.0},
         {"rope_theta": None, "rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}},
     ],
 )
@@ -83,6 +84,8 @@ def test_many_differences_are_still_one_line(notes):
     [
         ("preprocessor_config.json", {"image_mean": [0.5]}, {"image_mean": [0.4]}, "image_mean"),
         ("preprocessor_config.json", {"size": 224}, {"size": {"shortest_edge": 384}}, "size"),
+        ("open_clip_config.json", {"model_cfg": {"a": 1}}, {"model_cfg": {"quick_gelu": True}},
+         "model_cfg.quick_gelu is True (theta_0's not set)"),
         ("open_clip_config.json", {"preprocess_cfg": {"std": 1}}, {"preprocess_cfg": {"std": 2}},
          "preprocess_cfg.std is 2 (theta_0's 1)"),
         ("sentence_bert_config.json", {"max_seq_length": 9}, {"max_seq_length": 8}, "max_seq_len"),

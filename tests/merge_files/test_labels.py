@@ -32,7 +32,8 @@ def classifier(tmp_path):
         directory.mkdir()
         save_file(content, directory / "model.safetensors")
         ids = dict(enumerate(labels))
-        tables = {"id2label": ids, "label2id": {label: i for i, label in ids.items()}}
+        tables = {"id2label": ids, "label2id": {label: i for i, label in ids.items()},
+                  "label_names": labels}  # fmt: skip
         config = {"model_type": "vit", table: tables[table]}
         (directory / "config.json").write_text(json.dumps(config))
         return directory, content
@@ -94,10 +95,16 @@ def test_heads_by_many_names(classifier, head, rows):
     assert "two has its classes in another order" in note and f"{head}.weight" in note
 
 
-def test_label2id_says_the_same(classifier):
-    theta_0, _ = classifier("base", LABELS, 0)
-    two, _ = classifier("two", OTHERS, 2, table="label2id")
-    assert "another order" in plan_of(theta_0, two).notes[0]
+@pytest.mark.parametrize("table", ["label2id", "label_names"])
+def test_other_tables_say_the_same(classifier, tmp_path, table):
+    theta_0, _ = classifier("base", UNNAMED, 0, table=table)
+    one, two = (classifier(n, labels, 2, table=table)[0] for n, labels in
+                (("one", LABELS), ("two", OTHERS)))  # fmt: skip
+    flags = ["--pretrained", theta_0, "--finetuned", one, two]
+    assert "two has its classes in another order" in plan_of(theta_0, one, two).notes[0]
+    assert merge(*flags, "--output", tmp_path / "out") == 0
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert list(config.get("label_names") or config["label2id"]) == LABELS
 
 
 def test_spelling_does_not_matter(classifier):

@@ -89,7 +89,10 @@ def test_norwegian_stays_norwegian(model, card):
 
 @pytest.mark.parametrize("metadata", ["a: [", "- a", "tags: 7\nlicense: [1]\nlanguage: {a: b}"])
 def test_cards_that_say_nothing_are_passed_over(model, card, metadata):
-    data = card(model("base", metadata), model("one", "license: mit")).data
+    base, one = model("base", metadata), model("one", "license: mit")
+    found = make_plan(Job(str(base), (str(one),))).notes
+    assert any("README.md begins with metadata" in n for n in found) == (metadata[:4] != "tags")
+    data = card(base, one).data
     assert data.license == "mit" and data.tags == ["merge", "magmax"]
 
 

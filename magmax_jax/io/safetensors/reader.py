@@ -88,7 +88,11 @@ def _open_sharded(index: Path) -> TensorFiles:
         raise UserError(
             f"{index} has no weight_map from tensors to shards: fetch it again"
         ) from None
-    lost = [shard.name for shard in shards if not shard.is_file()]
+    lost = [
+        f"{shard.name} (a link to {shard.readlink()})" if shard.is_symlink() else shard.name
+        for shard in shards
+        if not shard.is_file()
+    ]
     if lost:
         raise UserError(
             f"{index} names shards that are not there: {', '.join(lost)}: "
