@@ -59,4 +59,6 @@ def look(
         notes += hub_metadata.notes([pretrained, *models])
     except UserError as error:
         problems.append(str(error))
+    except OSError as error:
+        problems.append(f"{error.filename} cannot be read ({error.strerror})")
     return Beside(heads.models, problems, notes, heads.labels, chosen)

@@ -91,10 +91,11 @@ def adapted(
         changed = {name: value for name, value in changed.items() if name not in DTYPES}
         changed["dtype"] = dtype
     changed |= {name: value for name, value in tokens.items() if name in config}
+    ids = {str(i): label for i, label in enumerate(labels)}
     if labels and "label_names" in config:  # timm
         changed["label_names"] = [*labels]
-    elif labels and list((config.get("id2label") or {}).values()) != [*labels]:
-        changed["id2label"] = {str(i): label for i, label in enumerate(labels)}
+    elif labels and config.get("id2label") != ids:
+        changed["id2label"] = ids
         changed["label2id"] = {label: i for i, label in enumerate(labels)}
     return changed
 

@@ -1,12 +1,12 @@
 """Tokenizers beside weights: where a model's tokens mean something else than theta_0's."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from magmax_jax.io import companions
-from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files.configurations import belonging
 
@@ -46,7 +46,8 @@ def notes(
       chosen: `--companions-from`.
 
     Raises:
-      UserError: one of them is no JSON.
+      UserError: a config.json is no JSON.
+      OSError: a file cannot be read.
     """
     if pretrained.loose:  # the output has no companions
         return
@@ -96,9 +97,16 @@ def _equal(one: Path, other: Path) -> bool:
     return _content(one) == _content(other)
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _content(path: Path) -> Any:
+    """What a JSON file says, but for who wrote it; None where it is no JSON."""
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        return None
     ignored = ("transformers_version", "name_or_path", "_from_model_config", "tokenizer_file")
-    return {k: v for k, v in (read_object(path) or {}).items() if k not in ignored}
+    if isinstance(found, dict):
+        return {name: value for name, value in found.items() if name not in ignored}
+    return found
 
 
 def _other_tokens(ours: Mapping[str, Path], theirs: Mapping[str, Path]) -> str:
@@ -107,7 +115,7 @@ def _other_tokens(ours: Mapping[str, Path], theirs: Mapping[str, Path]) -> str:
     if fast in ours and fast in theirs:
         if _equal_bytes(ours[fast], theirs[fast]):
             return ""
-        one, other = (_vocabulary(read_object(f[fast]) or {}) for f in (ours, theirs))
+        one, other = (_vocabulary(_content(files[fast])) for files in (ours, theirs))
         moved = [i for i in one.keys() & other.keys() if one[i] != other[i]]
         if not moved:
             return ""
@@ -127,11 +135,17 @@ def _equal_bytes(one: Path, other: Path) -> bool:
     return same and one.read_bytes() == other.read_bytes()
 
 
-def _vocabulary(tokenizer: Mapping[str, Any]) -> dict[int, str]:
-    """id -> token of a tokenizer.json, whose vocabulary is a table or, of unigrams, a list."""
-    vocabulary = (tokenizer.get("model") or {}).get("vocab") or {}
-    if isinstance(vocabulary, dict):
-        found = {i: token for token, i in vocabulary.items()}
-    else:
-        found = {i: token for i, (token, *_) in enumerate(vocabulary)}
-    return found | {t["id"]: t["content"] for t in tokenizer.get("added_tokens") or ()}
+def _vocabulary(tokenizer: Any) -> dict[int, str]:
+    """id -> token of a tokenizer.json, whose vocabulary is a table or, of unigrams, a list.
+
+    Empty where the file is laid out otherwise.
+    """
+    try:
+        vocabulary = tokenizer.get("model", {}).get("vocab", {})
+        if isinstance(vocabulary, dict):
+            found = {int(i): str(token) for token, i in vocabulary.items()}
+        else:
+            found = {i: str(token) for i, (token, *_) in enumerate(vocabulary)}
+        return found | {int(t["id"]): str(t["content"]) for t in tokenizer.get("added_tokens", ())}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}

@@ -156,6 +156,13 @@ class TestTokenizers:
         one[generation], other[generation] = ({"transformers_version": v} for v in ("4", "5"))
         assert notes(one, other) == []
 
+    @pytest.mark.parametrize(
+        "content", ["[]", "no JSON", '{"model": 3}', '{"added_tokens": [{}]}', '{"model": null}']
+    )
+    def test_files_of_another_layout_are_no_problem(self, notes, content):
+        (note,) = notes({"tokenizer.json": vocabulary("the")}, {"tokenizer.json": content})
+        assert "not theta_0's tokenizer" in note
+
     def test_ids_of_special_tokens(self, notes):
         (note,) = notes({"config.json": {"eos_token_id": 0}}, {"config.json": {"eos_token_id": 2}})
         assert "ids of special tokens" in note and "--companions-from" in note
