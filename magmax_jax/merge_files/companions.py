@@ -62,7 +62,7 @@ def find_chosen(source: str) -> Path:
 def notes(pretrained: TensorFiles) -> Iterator[str]:
     """What beside theta_0's weights the output will not have, or has from theta_0 alone."""
     if pretrained.loose:
-        if pretrained.files[0].name in hub.SAFETENSORS and configurations.belonging(pretrained):
+        if configurations.belonging(pretrained):
             yield (
                 f"theta_0 is named as a file, so the output has no config.json and no tokenizer: "
                 f"name {pretrained.directory} to have them"

@@ -36,15 +36,18 @@ _SIDES = frozenset({"height", "width", "shortest_edge", "longest_edge"})
 _SHOWN = 6
 
 
+def has_neighbours(files: TensorFiles) -> bool:
+    """Whether what lies beside a model's weights is the model's, and not just in one folder."""
+    return bool(files.files) and (not files.loose or files.files[0].name in hub.SAFETENSORS)
+
+
 def belonging(files: TensorFiles, name: str = CONFIG) -> dict[str, Any]:
     """A JSON object beside a model's weights; empty where there is none that is the model's.
 
     Raises:
       UserError: the file holds something else.
     """
-    if not files.files or (files.loose and files.files[0].name not in hub.SAFETENSORS):
-        return {}
-    return read_object(files.directory / name) or {}
+    return (read_object(files.directory / name) or {}) if has_neighbours(files) else {}
 
 
 def notes(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator[str]:

@@ -4,6 +4,7 @@ The fields are those of https://huggingface.co/docs/hub/model-cards.
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from yaml import YAMLError
 from magmax_jax.io import hub, hub_cache
 from magmax_jax.io.companions import CARD
 from magmax_jax.io.safetensors.reader import TensorFiles
-from magmax_jax.merge_files.configurations import belonging
+from magmax_jax.merge_files.configurations import belonging, has_neighbours
 
 TAGS = ("merge", "magmax")
 _LICENCE = ("license", "license_name", "license_link")
@@ -80,7 +81,7 @@ def display_name(source: str) -> str:
 def _read(files: TensorFiles, strict: bool = False) -> dict[str, Any]:
     """A card's metadata; empty where there is none or, unless `strict`, where they are no YAML."""
     path = files.directory / CARD
-    if files.loose or not path.is_file():
+    if not has_neighbours(files) or not path.is_file():
         return {}
     try:
         return metadata_load(path) or {}
@@ -101,23 +102,26 @@ def _texts(values: Iterable[Any]) -> Iterator[str]:
 
 
 def _licence_id(card: dict[str, Any]) -> str:
-    """A licence by its own name, where it is none that the hub lists."""
+    """A licence by its own name, where it is none that the hub lists, as the hub spells names."""
     found = list(_texts([card.get("license")]))
-    name = next(_texts([card.get("license_name")]), "")
-    return name if name and found == ["other"] else "-and-".join(found)
+    if found == ["other"]:
+        found = [*_texts([card.get("license_name")]), "other"][:1]
+    return "-and-".join(re.sub(r"[^a-z0-9.-]+", "-", text.lower()) for text in found)
 
 
 def _licence(cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The licence that all name, with its name and its link; else `other`, which names all."""
-    stating = [card for card in cards if _licence_id(card)]
-    ids = list(dict.fromkeys(map(_licence_id, stating)))
-    if len(ids) == 1:
-        texts = {key: next(_texts([stating[0].get(key)]), None) for key in _LICENCE}
-        if len(list(_texts([stating[0].get("license")]))) == 1:
-            return texts
-    if not ids:
-        return {}
-    return {"license": "other", "license_name": "-and-".join(ids)}
+    stating = {_licence_id(card): card for card in reversed(cards) if _licence_id(card)}
+    if len(stating) > 1:
+        order = dict.fromkeys(filter(None, map(_licence_id, cards)))
+        return {"license": "other", "license_name": "-and-".join(order)}
+    for name, card in stating.items():
+        found = list(_texts([card.get("license")]))
+        if len(found) > 1:
+            return {"license": "other", "license_name": name}
+        more = {key: next(_texts([card.get(key)]), None) for key in _LICENCE[1:]}
+        return {"license": found[0].lower()} | more
+    return {}
 
 
 def _library(files: TensorFiles) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from magmax_jax.io import companions
 from magmax_jax.io.safetensors.reader import TensorFiles
-from magmax_jax.merge_files.configurations import belonging
+from magmax_jax.merge_files.configurations import belonging, has_neighbours
 
 _TOKENIZER = re.compile(
     r"tokenizer.*|vocab.*|merges\.txt|added_tokens\.json|special_tokens_map\.json|spiece\.model"
@@ -54,7 +54,7 @@ def notes(
     ours = files_of(pretrained.directory)
     differing: dict[str, list[str]] = {}
     for model in models:
-        theirs = {} if model.loose else files_of(model.directory)
+        theirs = files_of(model.directory) if has_neighbours(model) else {}
         other = _other_tokens(ours, theirs)
         if other:
             yield (

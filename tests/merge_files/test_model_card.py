@@ -67,6 +67,23 @@ def test_licences_that_differ_are_all_named(model, card):
     assert (data.license, data.license_name) == ("other", "cc-by-nc-4.0-and-llama3")
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "licence", "name"),
+    [
+        ("license: Apache-2.0", "license: apache-2.0", "apache-2.0", None),
+        ("license: [mit, apache-2.0]", "", "other", "mit-and-apache-2.0"),
+        ("license: other\nlicense_name: My License v1", "license: mit", "other",
+         "my-license-v1-and-mit"),
+        ("license: other", "license: mit", "other", "other-and-mit"),
+        ("", "license: mit", "mit", None),
+        ("", "", None, None),
+    ],
+)  # fmt: skip
+def test_licences_as_the_hub_spells_them(model, card, ours, theirs, licence, name):
+    data = card(model("base", ours), model("one", theirs)).data
+    assert (data.license, data.license_name) == (licence, name)
+
+
 def test_a_licence_of_its_own_keeps_its_name_and_link(model, card):
     metadata = "license: other\nlicense_name: acme-1.0\nlicense_link: LICENSE"
     data = card(model("base", metadata), model("one")).data
