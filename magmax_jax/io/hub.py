@@ -25,11 +25,12 @@ SAFETENSORS = (
     *_CLIPS,
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
-    "adapter_model.safetensors",
 )
 MSGPACK = "flax_model.msgpack"
 WEIGHTS = (*SAFETENSORS, MSGPACK)
 """Files of weights that can be read without running what they contain, in order of preference."""
+ADAPTER = "adapter_model.safetensors"
+"""peft's file of an adapter's weights, which only a merge reads."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _HUB_ID = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w.-]+(?:/[\w.-]+)*))?")
 _INDEX = ".safetensors.index.json"
@@ -71,7 +72,7 @@ def locate(source: str | Path, weights: bool = True) -> Path:
             "private or gated one needs `hf auth login`"
         ) from None
     except (HTTPError, OSError) as error:
-        cached = hub_cache.find(repo, revision, WEIGHTS if weights else ())
+        cached = hub_cache.find(repo, revision, (*WEIGHTS, ADAPTER) if weights else ())
         if cached is None:
             first_line = str(error).partition("\n")[0]
             raise UserError(
@@ -114,7 +115,7 @@ def _parse(source: str) -> tuple[str, str | None]:
 def _download(repo: str, revision: str | None, weights: bool) -> Path:
     api = HfApi()
     main = _files(api, repo, revision or hub_cache.MAIN)
-    for name in WEIGHTS if weights else (None,):
+    for name in (*WEIGHTS, ADAPTER) if weights else (None,):
         if name is None or name in main:
             return _snapshot(repo, name, revision or hub_cache.MAIN, main)
     refs = []

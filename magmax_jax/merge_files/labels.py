@@ -5,6 +5,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from magmax_jax.io.safetensors.computed import Computed, Read
 from magmax_jax.io.safetensors.header import Tensor
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files.configurations import belonging
@@ -126,14 +129,33 @@ def _reference(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> tuple[
 
 
 def _reordered(
-    model: TensorFiles, rows: Sequence[str], order: tuple[int, ...]
+    model: TensorFiles, heads: Sequence[str], order: tuple[int, ...]
 ) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in model.tensors.items():
-        if name in rows and tensor.shape[:1]:
-            rest = tuple(range(len(order), tensor.shape[0]))
-            yield name, tensor._replace(rows=order + rest)
-        else:
+        rows = tensor.shape[0] if name in heads and tensor.shape else 0
+        if rows < len(order):  # no head, or one of another shape, which is a problem elsewhere
             yield name, tensor
+        else:
+            yield name, in_rows(tensor, order + tuple(range(len(order), rows)))
+
+
+def in_rows(tensor: Tensor, rows: Sequence[int]) -> Computed:
+    """A tensor with its rows in another order, which is read row by row.
+
+    Args:
+      rows: which of the tensor's rows each row is, all of them.
+    """
+    width = tensor.size // len(rows)
+
+    def fill(out: np.ndarray, start: int, read: Read) -> None:
+        filled = 0
+        while filled < out.size:
+            row, column = divmod(start + filled, width)
+            count = min(width - column, out.size - filled)
+            read(out[filled : filled + count], tensor, rows[row] * width + column)
+            filled += count
+
+    return Computed(tensor.path, tensor.dtype, tensor.shape, fill)
 
 
 def _spelled(label: str) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles
 
 BUFFER_BYTES = 24 << 20
@@ -116,8 +117,8 @@ def _runs(pieces: list[Piece], tensors: dict[str, Tensor]) -> Iterator[Piece]:
         first, tensor = tensors[run.name], tensors[piece.name]
         width = tensor.dtype.itemsize
         end = first.offset + (run.start + run.size) * width
-        joined = first.path == tensor.path and end == tensor.offset + piece.start * width
-        if joined and first.rows is tensor.rows is None:
+        stored = not isinstance(first, Computed) and not isinstance(tensor, Computed)
+        if stored and first.path == tensor.path and end == tensor.offset + piece.start * width:
             run = run._replace(size=run.size + piece.size)
         else:
             yield run

@@ -124,16 +124,3 @@ def test_a_shard_that_is_a_dangling_link_is_named(tmp_path):
     (tmp_path / "a.safetensors").symlink_to(tmp_path / "gone")
     with pytest.raises(UserError, match=r"not there: a\.safetensors \(a link to .*gone\)"):
         open_tensors(tmp_path)
-
-
-def test_rows_in_another_order(tmp_path):
-    content = np.arange(24, dtype=np.float16).reshape(4, 3, 2)
-    save_file({"a": content, "b": content[0]}, tmp_path / "model.safetensors")
-    order = (2, 0, 3, 1)
-    tensor = open_tensors(tmp_path).tensors["a"]._replace(rows=order)
-    with Reader() as reader:
-        np.testing.assert_array_equal(reader.whole(tensor), content[list(order)])
-        for start, stop in ((0, 1), (5, 13), (7, 24)):
-            out = np.empty(stop - start, np.float16)
-            reader.into(out, tensor, start)
-            np.testing.assert_array_equal(out, content[list(order)].reshape(-1)[start:stop])

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from magmax_jax.io.safetensors.reader import Reader, open_tensors
 from magmax_jax.merge_files.job import Job
+from magmax_jax.merge_files.labels import in_rows
 from magmax_jax.merge_files.plan import make_plan
 from magmax_jax.merge_files.state import read_state
 from tests.merge_files.conftest import merge
@@ -163,6 +165,16 @@ def test_a_state_has_room_for_many_labels(classifier, tmp_path):
     assert read_state(tmp_path / "state")[0].labels == tuple(labels)
 
 
+@pytest.mark.parametrize("shape", [(), (2, 1000)])
+def test_heads_of_other_shapes_are_a_problem(classifier, shape):
+    theta_0, _ = classifier("base", LABELS, 0)
+    two, content = classifier("two", OTHERS, 2)
+    content["classifier.weight"] = np.ones(shape, np.float32)
+    save_file(content, two / "model.safetensors")
+    (problem,) = plan_of(theta_0, two).problems
+    assert "classifier.weight has shape" in problem
+
+
 def test_a_head_by_no_known_name_is_noted(classifier):
     theta_0, _ = classifier("base", LABELS, 0, "top")
     two, _ = classifier("two", OTHERS, 2, "top")
@@ -181,3 +193,16 @@ def test_models_that_name_nothing_are_merged_as_they_are(classifier):
     two, _ = classifier("two", UNNAMED, 2)
     plan = plan_of(theta_0, two)
     assert plan.notes == plan.problems == []
+
+
+def test_rows_in_another_order(tmp_path):
+    content = np.arange(24, dtype=np.float16).reshape(4, 3, 2)
+    save_file({"a": content, "b": content[0]}, tmp_path / "model.safetensors")
+    order = (2, 0, 3, 1)
+    tensor = in_rows(open_tensors(tmp_path).tensors["a"], order)
+    with Reader() as reader:
+        np.testing.assert_array_equal(reader.whole(tensor), content[list(order)])
+        for start, stop in ((0, 1), (5, 13), (7, 24)):
+            out = np.empty(stop - start, np.float16)
+            reader.into(out, tensor, start)
+            np.testing.assert_array_equal(out, content[list(order)].reshape(-1)[start:stop])

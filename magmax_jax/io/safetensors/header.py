@@ -41,8 +41,6 @@ class Tensor(NamedTuple):
     """Bytes from the start of the file."""
     dtype: np.dtype
     shape: tuple[int, ...]
-    rows: tuple[int, ...] | None = None
-    """Which of the file's rows each row is, where they are read in another order."""
 
     @property
     def size(self) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
+from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.header import Tensor, read_header
 
 CONFIGURATIONS = ("config.json", "open_clip_config.json", "adapter_config.json", "modules.json")
@@ -146,8 +147,8 @@ class Reader:
         Raises:
           UserError: the file cannot be read any more, or is shorter than its header says.
         """
-        if tensor.rows is not None:
-            self._by_row(out, tensor, tensor.rows, start)
+        if isinstance(tensor, Computed):
+            tensor.fill(out, start, self.into)
             return
         view = out.view(np.uint8).data
         offset = tensor.offset + start * tensor.dtype.itemsize
@@ -161,16 +162,6 @@ class Reader:
                 view, offset = view[count:], offset + count
         except OSError as error:
             raise UserError(f"{tensor.path} cannot be read ({error.strerror})") from None
-
-    def _by_row(self, out: np.ndarray, tensor: Tensor, rows: tuple[int, ...], start: int) -> None:
-        """As `into`, where the file has the rows in another order."""
-        stored, width = tensor._replace(rows=None), tensor.size // len(rows)
-        filled = 0
-        while filled < out.size:
-            row, column = divmod(start + filled, width)
-            count = min(width - column, out.size - filled)
-            self.into(out[filled : filled + count], stored, rows[row] * width + column)
-            filled += count
 
     def whole(self, tensor: Tensor) -> np.ndarray:
         """The tensor, in memory of its own."""
