@@ -19,7 +19,7 @@ from rich.progress import (
 
 from magmax_jax.cli.command import Command
 from magmax_jax.config import listing
-from magmax_jax.errors import MAGMAX, Program, UserError
+from magmax_jax.errors import MAGMAX, Program, UserError, counted
 from magmax_jax.registry import COMMANDS, RULES
 
 if TYPE_CHECKING:  # both take seconds to import: --help and wrong flags do without
@@ -61,7 +61,8 @@ class Merge:
     checksums: bool = True
     """Put the sha256 of every source into the model card and the state."""
     dry_run: bool = False
-    """Read headers only; report what would be done and every problem."""
+    """Report what would be done and every problem. Reads headers only, and with a state whole
+    files, whose checksums show which models it holds already (--no-checksums skips that)."""
     companions_from: str | None = None
     """Model whose tokenizer, chat template and generation config the output gets; not set:
     theta_0's."""
@@ -90,9 +91,11 @@ class Merge:
             self._run(make_plan(job, _opener(Path(temporary))), console)
 
     def _run(self, plan: "Plan", console: Console) -> None:
+        from magmax_jax.merge_files.digests import compared_with_state
         from magmax_jax.merge_files.execute import execute
 
         if self.dry_run:
+            plan = compared_with_state(plan)
             console.print(plan.describe())
             plan.check()
             return
@@ -107,7 +110,8 @@ class Merge:
             task = bar.add_task("", total=plan.bytes_read)
             history = execute(plan, self.output, lambda nbytes: bar.advance(task, nbytes))
         console.print(
-            f"{self.output}: {history.rule} of {len(history.tasks)} models at scale {plan.scale:g}"
+            f"{self.output}: {history.rule} of {counted(len(history.tasks), 'model')} at scale "
+            f"{plan.scale:g}"
         )
 
 

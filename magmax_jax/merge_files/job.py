@@ -57,8 +57,13 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
             if given is not None and given != known:
                 raise UserError(f"{flag} is {given}, but {job.state} was begun with {known}")
         return history, files
+    if job.state and not (job.pretrained and job.finetuned):
+        raise UserError(
+            f"{job.state}: there is no such state file; to begin one there, give theta_0 as "
+            "--pretrained and the first models as --finetuned"
+        )
     if job.pretrained is None:
-        raise UserError("--pretrained names no theta_0: without a state there is no other source")
+        raise UserError("--pretrained names no theta_0: only a state file records one")
     if not job.finetuned:
         raise UserError("--finetuned names no models to merge: give at least one")
     rule = job.rule or DEFAULT_RULE
