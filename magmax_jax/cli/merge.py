@@ -40,7 +40,8 @@ class Merge:
     pretrained: str | None = None
     """theta_0; not needed once a state file records it."""
     output: Path | None = None
-    """Directory to write; it appears whole or not at all."""
+    """Directory to write, or NAME.safetensors for the weights alone; it appears whole or not at
+    all."""
     rule: Annotated[str | None, listing(RULES)] = None
     """Merge rule, also your own as module:function; not set: the state's, or max_magnitude."""
     scale: float | None = None
@@ -64,6 +65,9 @@ class Merge:
     files, whose checksums show which models it holds already (--no-checksums skips that)."""
     dequantise: Annotated[bool, tyro.conf.arg(aliases=["--dequantize"])] = False
     """Read FP8 weights times their scales; written as --out-dtype, or bfloat16 if not set."""
+    companions_from: str | None = None
+    """Model whose tokenizer, chat template and generation config the output gets; not set:
+    theta_0's."""
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job
@@ -84,6 +88,7 @@ class Merge:
             state=self.state,
             checksums=self.checksums,
             dequantise=self.dequantise,
+            companions_from=self.companions_from,
         )
         with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
             self._run(make_plan(job, _opener(Path(temporary))), console)

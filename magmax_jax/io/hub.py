@@ -1,60 +1,78 @@
 """From what the user calls a model to a directory on this machine with weights that may be read."""
 
+import glob
 import re
 from pathlib import Path
 
-from huggingface_hub import HfApi, scan_cache_dir, snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
-    CacheNotFound,
     HFValidationError,
     HTTPError,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 
 from magmax_jax.errors import UserError
-from magmax_jax.io import misplaced
+from magmax_jax.io import companions, hub_cache, misplaced
 
-SAFETENSORS = (
+_CLIPS = (
     "model.safetensors",
     "model.safetensors.index.json",
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
 )
+SAFETENSORS = (
+    *_CLIPS,
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
+)
 MSGPACK = "flax_model.msgpack"
 WEIGHTS = (*SAFETENSORS, MSGPACK)
 """Files of weights that can be read without running what they contain, in order of preference."""
+ADAPTER = "adapter_model.safetensors"
+"""peft's file of an adapter's weights, which only a merge reads."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_BESIDE = ("*.json", "merges.txt")
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w.-]+(?:/[\w.-]+)*))?")
+_INDEX = ".safetensors.index.json"
 _NO_SOURCE = (
     "{}: there is no such directory, and it is no hub id like openai/clip-vit-base-patch16: "
     "give the path of a model's directory or such an id"
 )
 
 
-def locate(source: str | Path) -> Path:
+def locate(source: str | Path, weights: bool = True) -> Path:
     """The directory of `source`: itself, or the snapshot of a hub id (downloaded when it must be).
 
     On the hub, main's safetensors come first, then main's `flax_model.msgpack`, then the
-    safetensors that a bot proposed in a `refs/pr/N` revision.
+    safetensors that a bot proposed in a `refs/pr/N` revision. `OWNER/NAME@REVISION` is that
+    revision: a branch, a tag or a commit. All that is small and not weights is fetched too.
+
+    Args:
+      weights: whether weights are needed; else what accompanies them is enough.
 
     Raises:
-      UserError: there is no such directory or repository, the hub cannot be reached and nothing
-        is cached, or all that it holds are pickles.
+      UserError: there is no such directory, repository or revision, the hub cannot be reached and
+        nothing is cached, or all that it holds are pickles.
     """
     if check_source(source):
         return Path(source).expanduser()
+    repo, revision = _parse(str(source))
     try:
-        return _download(str(source))
+        return _download(repo, revision, weights)
     except HFValidationError:
         raise UserError(_NO_SOURCE.format(source)) from None
+    except RevisionNotFoundError:
+        raise UserError(
+            f"{source}: {repo} has no revision {revision or hub_cache.MAIN} on the hub: name a "
+            "branch, a tag or a whole commit behind the @"
+        ) from None
     except RepositoryNotFoundError:
         raise UserError(
             f"{source}: there is no such directory here, and no such public model on the hub; a "
             "private or gated one needs `hf auth login`"
         ) from None
     except (HTTPError, OSError) as error:
-        cached = _cached(str(source))
+        cached = hub_cache.find(repo, revision, (*WEIGHTS, ADAPTER) if weights else ())
         if cached is None:
             first_line = str(error).partition("\n")[0]
             raise UserError(
@@ -76,45 +94,53 @@ def check_source(source: str | Path) -> bool:
         return True
     if path.is_file():
         raise UserError(f"{path} is a file: give the directory that holds it and its config.json")
-    if isinstance(source, Path) or source[:1] in "./~" or not _HUB_ID.fullmatch(source):
+    if path.is_symlink():
+        raise UserError(f"{path} is a link to {path.readlink()}, which is not there")
+    if isinstance(source, Path) or not is_hub_id(source):
         raise UserError(_NO_SOURCE.format(source))
     return False
 
 
-def _download(source: str) -> Path:
+def is_hub_id(source: str) -> bool:
+    """Whether a source may be a repository on the hub, with or without `@REVISION`."""
+    return source[:1] not in "./~" and bool(_HUB_ID.fullmatch(source))
+
+
+def _parse(source: str) -> tuple[str, str | None]:
+    """The repository and the revision, if one is named."""
+    repo, _, revision = source.partition("@")
+    return repo, revision or None
+
+
+def _download(repo: str, revision: str | None, weights: bool) -> Path:
     api = HfApi()
-    main = set(api.list_repo_files(source))
-    for name in WEIGHTS:
-        if name in main:
-            return _snapshot(source, name, "main")
-    refs = api.list_repo_refs(source, include_pull_requests=True).pull_requests or []
+    main = _files(api, repo, revision or hub_cache.MAIN)
+    for name in (*WEIGHTS, ADAPTER) if weights else (None,):
+        if name is None or name in main:
+            return _snapshot(repo, name, revision or hub_cache.MAIN, main)
+    refs = []
+    if revision is None:
+        refs = api.list_repo_refs(repo, include_pull_requests=True).pull_requests or []
     for ref in sorted(refs, key=lambda ref: int(ref.ref.rpartition("/")[2])):
-        files = set(api.list_repo_files(source, revision=ref.ref))
+        files = _files(api, repo, ref.ref)
         for name in SAFETENSORS:
             if name in files:
-                return _snapshot(source, name, ref.ref)
-    raise UserError(no_weights(source, main))
+                return _snapshot(repo, name, ref.ref, files)
+    raise UserError(no_weights(repo if revision is None else f"{repo}@{revision}", set(main)))
 
 
-def _snapshot(source: str, weights: str, revision: str) -> Path:
-    shards = ["model-*.safetensors"] if weights.endswith("index.json") else []
-    patterns = [*_BESIDE, weights, *shards]
-    return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
+def _files(api: HfApi, repo: str, revision: str) -> dict[str, int]:
+    """A revision's files and their bytes."""
+    entries = api.list_repo_tree(repo, recursive=True, revision=revision)
+    return {entry.path: entry.size for entry in entries if hasattr(entry, "size")}  # no folders
 
 
-def _cached(source: str) -> Path | None:
-    """The snapshot in the hub's cache whose weights are the best, the newest of several."""
-    try:
-        repos = [repo for repo in scan_cache_dir().repos if repo.repo_id == source]
-    except CacheNotFound:
-        return None
-    revisions = [revision for repo in repos for revision in repo.revisions]
-    revisions.sort(key=lambda revision: revision.last_modified, reverse=True)
-    for name in WEIGHTS:
-        for revision in revisions:
-            if (revision.snapshot_path / name).exists():
-                return revision.snapshot_path
-    return None
+def _snapshot(repo: str, weights: str | None, revision: str, files: dict[str, int]) -> Path:
+    wanted = [*companions.choose(files).names, companions.CARD, *([weights] if weights else [])]
+    patterns = [glob.escape(name) for name in wanted]
+    if weights and weights.endswith(_INDEX):
+        patterns.append(f"{weights.removesuffix(_INDEX)}-*.safetensors")
+    return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
 
 
 def no_weights(where: str | Path, files: set[str]) -> str:
@@ -122,11 +148,11 @@ def no_weights(where: str | Path, files: set[str]) -> str:
     if elsewhere := misplaced.why_no_weights(where, files):
         return elsewhere
     pickles = sorted(name for name in files if name.endswith(PICKLES))
-    wanted = ", ".join(WEIGHTS)
+    wanted = ", ".join((*_CLIPS, MSGPACK))
     if MSGPACK in files:
         return (
             f"{where}: {MSGPACK} cannot be read tensor by tensor; get the model as one of "
-            f"{', '.join(SAFETENSORS)} (save_pretrained writes safetensors)"
+            f"{', '.join(_CLIPS)} (save_pretrained writes safetensors)"
         )
     if pickles:
         return (

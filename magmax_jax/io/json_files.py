@@ -32,11 +32,16 @@ def read_object(path: Path) -> dict[str, Any] | None:
     """The object that a JSON file holds; None where there is no file.
 
     Raises:
-      UserError: the file cannot be read, holds something else, or names something twice.
+      UserError: the file cannot be read, is a link that leads nowhere, holds something else, or
+        names something twice.
     """
     try:
         content = parse(path.read_text(), path)
     except FileNotFoundError:
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a link to {path.readlink()}, which is not there: bring that back"
+            ) from None
         return None
     except UserError:
         raise

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from magmax_jax.io.atomic import check_free, new_directory, new_file, refusing
+from magmax_jax.io.atomic import new_file, refusing
+from magmax_jax.io.companions import CARD
 from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
-from magmax_jax.merge_files import dequantise, model_card
+from magmax_jax.merge_files import companions, dequantise, model_card
 from magmax_jax.merge_files.by_chunk import by_chunk
 from magmax_jax.merge_files.by_tensor import as_one_tree, by_tensor
 from magmax_jax.merge_files.digests import HASHERS, Digests, compared_with_state, start_digests
+from magmax_jax.merge_files.output import check, is_file, new_output, open_writer
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.state import MergedModel, MergeHistory
 from magmax_jax.merge_files.survey import surveyed
@@ -37,7 +39,7 @@ def execute(
     Both appear whole or not at all, the state after the output.
 
     Args:
-      output: a directory that does not exist yet.
+      output: a directory that does not exist yet, or a file where its name ends in .safetensors.
       advance: called with the bytes just read.
 
     Raises:
@@ -45,7 +47,7 @@ def execute(
         was begun with another theta_0, an input is broken, or the disk refuses.
     """
     plan.check()
-    check_free(output)
+    check(plan, output)
     tensors = {
         name: (plan.out_dtypes[name], tensor.shape)
         for name, tensor in plan.pretrained.tensors.items()
@@ -56,18 +58,25 @@ def execute(
         digests = start_digests(plan, pool)
         compared_with_state(plan, digests).check()
         next_state = aside.enter_context(_next_state(plan))
-        with new_directory(output) as partial:
-            with DirectoryWriter(partial, tensors, plan.job.shard_bytes) as writer:
+        with new_output(output) as partial:
+            with open_writer(plan, partial, output, tensors) as writer:
                 norms = merge_tensors(surveyed(plan), writer, next_state, advance)
             history = _history_after(plan, norms, digests)
-            model_card.copy_companions(plan.pretrained, partial, plan.job.out_dtype)
-            if plan.job.dequantise:
-                dequantise.write_whole_config(partial, plan.pretrained, plan.job.out_dtype)
-            text = model_card.model_card(history, plan.scale, plan.kept)
-            (partial / "README.md").write_text(text)
+            if not is_file(output):
+                _accompany(plan, partial, history)
         if next_state:
             next_state.close(history.to_metadata())
     return history
+
+
+def _accompany(plan: Plan, directory: Path, history: MergeHistory) -> None:
+    """Puts companions and a model card beside the merged weights."""
+    pretrained, models = plan.pretrained, plan.models
+    companions.copy(pretrained, directory, plan.job.out_dtype, plan.labels, plan.companions)
+    if plan.job.dequantise:
+        dequantise.write_whole_config(directory, pretrained, plan.job.out_dtype)
+    text = model_card.model_card(history, plan.scale, plan.kept, pretrained, models)
+    (directory / CARD).write_text(text, encoding="utf-8")
 
 
 def merge_tensors(
@@ -103,10 +112,11 @@ def _next_state(plan: Plan) -> Iterator[FileWriter | None]:
         yield None
         return
     tasks = len(plan.history.tasks) + len(plan.models)
+    room = (tasks + 2) * 4096 + 20 * sum(map(len, plan.labels)) + 8 * len(plan.labels)
     with refusing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(path) as partial:
-            writer = FileWriter(partial, plan.state_layout, metadata_bytes=(tasks + 2) * 4096)
+            writer = FileWriter(partial, plan.state_layout, metadata_bytes=room)
             try:
                 yield writer
             except BaseException:
@@ -123,5 +133,8 @@ def _history_after(plan: Plan, norms: np.ndarray, digests: Digests) -> MergeHist
     ]
     history = plan.history
     return dataclasses.replace(
-        history, sha256=history.sha256 or first, tasks=(*history.tasks, *merged)
+        history,
+        sha256=history.sha256 or first,
+        tasks=(*history.tasks, *merged),
+        labels=plan.labels or history.labels,
     )

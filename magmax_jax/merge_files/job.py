@@ -30,6 +30,7 @@ class Job:
     checksums: bool = True
     shard_bytes: int = SHARD_BYTES
     dequantise: bool = False
+    companions_from: str | None = None
 
 
 def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:

@@ -1,31 +1,14 @@
-"""What accompanies merged weights: configuration, tokenizer, and a card with the history."""
+"""The card of a merged model: its history, for readers and for model hubs."""
 
 import hashlib
-import json
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 from magmax_jax.errors import UserError, counted
-from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import TensorFiles
+from magmax_jax.merge_files.hub_metadata import display_name, metadata
 from magmax_jax.merge_files.state import MergeHistory
 
-WEIGHT_SUFFIXES = {".safetensors", ".bin", ".msgpack", ".h5", ".pt", ".pth", ".ckpt", ".onnx"}
 _PIECE = 1 << 22
-
-
-def copy_companions(pretrained: TensorFiles, directory: Path, out_dtype: str | None) -> None:
-    """Copies theta_0's small files (configuration, tokenizer, preprocessor) beside the weights."""
-    for path in sorted(pretrained.directory.iterdir()):
-        weights = path.suffix in WEIGHT_SUFFIXES or path.name.endswith(".index.json")
-        if path.is_file() and not weights and path.name != "README.md" and path.name[0] != ".":
-            shutil.copyfile(path, directory / path.name)
-    config = directory / "config.json"
-    content = read_object(config)
-    if out_dtype is not None and content is not None:
-        content.pop("torch_dtype", None)
-        config.write_text(json.dumps(content | {"dtype": out_dtype}, indent=2) + "\n")
 
 
 def digest(files: TensorFiles) -> str:
@@ -46,15 +29,31 @@ def digest(files: TensorFiles) -> str:
     return total.hexdigest()
 
 
-def model_card(history: MergeHistory, scale: float, kept: Sequence[str]) -> str:
-    """README.md of the merged model, with the metadata that model hubs read."""
+def model_card(
+    history: MergeHistory,
+    scale: float,
+    kept: Sequence[str],
+    pretrained: TensorFiles,
+    models: Sequence[TensorFiles],
+) -> str:
+    """README.md of the merged model, with the metadata that model hubs read.
+
+    Models are named by their hub ids or the last parts of their paths: a card is made to be
+    published.
+
+    Args:
+      history: of all that was ever merged.
+      scale: lambda.
+      kept: names of tensors that are theta_0's.
+      pretrained, models: of this merge, from whose cards licence, language, tags and base models
+        are carried over.
+    """
     options = "".join(f", {key}={value}" for key, value in history.options.items())
+    before: list[TensorFiles | None] = [None] * (len(history.tasks) - len(models))
+    theta_0 = _name(history.pretrained, pretrained)
     lines = [
         "---",
-        "library_name: transformers",
-        "tags:",
-        "- merge",
-        "- magmax",
+        metadata(pretrained, models),
         "---",
         "",
         "# Merged model",
@@ -64,15 +63,22 @@ def model_card(history: MergeHistory, scale: float, kept: Sequence[str]) -> str:
         "",
         "| | model | norm of its task vector | sha256 of its weights |",
         "|---|---|---|---|",
-        f"| theta_0 | `{history.pretrained}` | | {history.sha256 or 'not computed'} |",
+        f"| theta_0 | `{theta_0}` | | {history.sha256 or 'not computed'} |",
     ]
-    for i, task in enumerate(history.tasks, start=1):
-        lines.append(
-            f"| {i} | `{task.source}` | {task.norm:.4g} | {task.sha256 or 'not computed'} |"
-        )
+    opened = [*before, *models]
+    for i, (task, files) in enumerate(zip(history.tasks, opened, strict=True), start=1):
+        sha256 = task.sha256 or "not computed"
+        lines.append(f"| {i} | `{_name(task.source, files)}` | {task.norm:.4g} | {sha256} |")
     if kept:
         lines += ["", f"Kept from theta_0, {counted(len(kept), 'tensor')}: {', '.join(kept[:5])}"]
         if len(kept) > 5:
             lines[-1] += ", ..."
     lines += ["", "Made with magmax_jax (https://arxiv.org/abs/2407.06322).", ""]
     return "\n".join(lines)
+
+
+def _name(source: str, files: TensorFiles | None) -> str:
+    """A source's name, with the commit that was merged where it comes from the hub."""
+    name = display_name(source)
+    commit = display_name(str(files.directory)) if files else ""
+    return commit if "@" not in name and commit.startswith(f"{name}@") else name

@@ -9,7 +9,7 @@ import numpy as np
 from magmax_jax.errors import UserError, counted
 from magmax_jax.io.safetensors.reader import TensorFiles, open_tensors
 from magmax_jax.io.safetensors.writer import TensorSpecs
-from magmax_jax.merge_files import compare, dequantise, state, unmerged, whole_weights
+from magmax_jax.merge_files import beside, compare, dequantise, state, unmerged, whole_weights
 from magmax_jax.merge_files.job import Job, begin
 from magmax_jax.merge_files.rule_limits import check_state_possible, unfit_models
 from magmax_jax.merge_files.state import MergeHistory
@@ -39,6 +39,8 @@ class Plan:
       state_layout: dtype and shape of every tensor of the state after.
       problems: why the job cannot be done, each in one sentence.
       notes: what is allowed, but rarely meant.
+      companions: directory of the model whose tokenizer the output has; None for theta_0's.
+      labels: of the classes, in the order of the rows of the merged heads.
     """
 
     job: Job
@@ -54,6 +56,8 @@ class Plan:
     state_layout: TensorSpecs
     problems: list[str]
     notes: list[str]
+    companions: Path | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def bytes_read(self) -> int:
@@ -129,6 +133,7 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     pretrained = first or TensorFiles(Path(history.pretrained), (), {}, {})
     models = [model for model in opened if model is not None]
     merged: list[str] = []
+    donor, classes = None, history.labels
     if pretrained.files:  # else there is nothing to compare with
         merged, others = compare.choose(pretrained, job.include, job.exclude)
         problems += compare.problems(pretrained, models, merged, (*job.include, *job.exclude))
@@ -136,6 +141,10 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
         notes += compare.notes(pretrained, models, merged, others)
         notes += dequantise.notes(pretrained, models)
         notes += whole_weights.notes(pretrained, models)
+        found = beside.look(pretrained, models, merged, classes, job.companions_from)
+        models, donor, classes = found.models, found.chosen, found.labels
+        problems += found.problems
+        notes += found.notes
     problems += unfit_models(job, history, rule)
     if job.state and pretrained.files:
         layout = state.layout(rule, merged, pretrained)
@@ -163,6 +172,8 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
         state_layout=layout,
         problems=problems,
         notes=notes,
+        companions=donor,
+        labels=classes,
     )
 
 

@@ -49,6 +49,8 @@ class MergeHistory:
     sha256: str | None
     """Of theta_0's weights."""
     tasks: tuple[MergedModel, ...] = ()
+    labels: tuple[str, ...] = ()
+    """Of the classes, in the order of the merged heads' rows; none where no model names them."""
 
     def build_rule(self, kept: bool = False) -> MergeRule:
         """The rule with its options.
@@ -70,7 +72,10 @@ class MergeHistory:
         return rule
 
     def to_metadata(self) -> dict[str, str]:
-        return {KEY: json.dumps(dataclasses.asdict(self))}
+        value = dataclasses.asdict(self)
+        if not self.labels:
+            del value["labels"]
+        return {KEY: json.dumps(value)}
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str], path: Path) -> "MergeHistory":
@@ -80,7 +85,8 @@ class MergeHistory:
             tasks = tuple(MergedModel(**task) for task in value.pop("tasks"))
             options = value.pop("options").items()  # JSON has lists for tuples
             options = {key: tuple(v) if isinstance(v, list) else v for key, v in options}
-            return cls(**value, options=options, tasks=tasks)
+            labels = tuple(value.pop("labels", ()))
+            return cls(**value, options=options, tasks=tasks, labels=labels)
         except (KeyError, ValueError, TypeError, AttributeError):
             raise UserError(f"{path} is no state that a merge wrote") from None
 

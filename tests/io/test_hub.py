@@ -1,11 +1,13 @@
 """Hub ids, without a network: which file of which revision is fetched, and what is said."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from huggingface_hub.errors import CacheNotFound, HTTPError, RepositoryNotFoundError
+from huggingface_hub import constants
+from huggingface_hub.errors import HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import validate_repo_id
 from safetensors.numpy import save_file
 
@@ -17,19 +19,26 @@ SOURCE = "openai/clip-vit-base-patch16"
 
 
 class Hub:
-    """Stands for the hub and for its cache on this machine."""
+    """Stands for the hub."""
 
     def __init__(self, revisions: dict[str, list[str]]):
         self.revisions = revisions
         self.fetched = []
-        self.cache = []
         self.error = None
 
-    def list_repo_files(self, source, revision="main"):
+    def list_repo_tree(self, source, recursive, revision):
         validate_repo_id(source)
+        assert recursive
         if self.error:
             raise self.error
-        return ["README.md", "config.json", *self.revisions[revision]]
+        if revision not in self.revisions:
+            response = SimpleNamespace(headers={}, request=None, status_code=404)
+            raise RevisionNotFoundError("Revision Not Found", response=response)
+        names = ["README.md", "config.json", *self.revisions[revision]]
+        sizes = {"video.mp4": 1 << 30}
+        yield SimpleNamespace(path="1_Pooling")  # a folder
+        for name in names:
+            yield SimpleNamespace(path=name, size=sizes.get(name, 100))
 
     def list_repo_refs(self, source, include_pull_requests):
         assert include_pull_requests
@@ -40,10 +49,29 @@ class Hub:
         self.fetched.append((revision, allow_patterns))
         return "/cache/snapshot"
 
-    def scan_cache_dir(self):
-        if self.cache is None:
-            raise CacheNotFound("no cache", cache_dir="/cache")
-        return SimpleNamespace(repos=[SimpleNamespace(repo_id=SOURCE, revisions=self.cache)])
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Makes snapshots in a cache, laid out as huggingface_hub lays it out."""
+    folder = tmp_path / "hub" / "models--openai--clip-vit-base-patch16"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def snapshot(commit: str, *files: str, ref: str | None = None, time: int = 0) -> Path:
+        place = folder / "snapshots" / commit
+        place.mkdir(parents=True)
+        (folder / "blobs").mkdir(exist_ok=True)
+        for name in files:
+            blob = folder / "blobs" / f"{commit}-{name}"
+            blob.write_bytes(b"")
+            os.utime(blob, (time, time))
+            (place / name).symlink_to(Path("..", "..", "blobs", blob.name))
+        if ref:
+            path = folder / "refs" / ref
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(commit)
+        return place
+
+    return snapshot
 
 
 @pytest.fixture
@@ -52,7 +80,6 @@ def fake(monkeypatch):
         found = Hub({name.replace("pr_", "refs/pr/"): files for name, files in revisions.items()})
         monkeypatch.setattr(hub, "HfApi", lambda: found)
         monkeypatch.setattr(hub, "snapshot_download", found.snapshot_download)
-        monkeypatch.setattr(hub, "scan_cache_dir", found.scan_cache_dir)
         return found
 
     return install
@@ -126,39 +153,104 @@ def offline(found: Hub) -> None:
     found.error = HTTPError("Name or service not known\nwith a long trace")
 
 
-@pytest.mark.parametrize("cache", [None, []], ids=["no cache", "empty cache"])
-def test_offline_and_not_cached(cache, fake):
-    found = fake(main=[])
-    offline(found)
-    found.cache = cache
+@pytest.mark.parametrize("there", [False, True], ids=["no cache", "empty cache"])
+def test_offline_and_not_cached(there, fake, cache, tmp_path):
+    if there:
+        (tmp_path / "hub").mkdir()
+    offline(fake(main=[]))
     with pytest.raises(UserError, match=r"cannot be reached.*Name or service.*give a direct") as e:
         hub.locate(SOURCE)
     assert SOURCE in str(e.value)
     assert "long trace" not in str(e.value)
 
 
-def test_offline_takes_the_newest_cached_snapshot_of_the_best_kind(fake, tmp_path):
-    found = fake(main=[])
-    offline(found)
-    for name, time, weights in (
-        ("newest", 4, "README.md"),
-        ("new", 3, "flax_model.msgpack"),
-        ("middle", 2, "model.safetensors"),
-        ("a_old", 1, "model.safetensors"),
-    ):
-        path = tmp_path / name
-        path.mkdir()
-        (path / weights).touch()
-        found.cache.append(SimpleNamespace(snapshot_path=path, last_modified=time))
-    assert hub.locate(SOURCE) == tmp_path / "middle"
+def test_offline_takes_the_newest_cached_snapshot_of_the_best_kind(fake, cache):
+    """Where main was never fetched."""
+    offline(fake(main=[]))
+    cache("newest", "README.md", time=4)
+    cache("new", "flax_model.msgpack", time=3)
+    middle = cache("middle", "model.safetensors", time=2)
+    cache("a_old", "model.safetensors", time=1)
+    assert hub.locate(SOURCE) == middle
 
 
-def test_offline_tensors_are_read_from_the_cache(fake, tmp_path):
-    found = fake(main=[])
-    offline(found)
-    save_file({"a": np.ones(3)}, tmp_path / "model.safetensors")
-    found.cache.append(SimpleNamespace(snapshot_path=tmp_path, last_modified=1))
+def test_offline_tensors_are_read_from_the_cache(fake, cache):
+    offline(fake(main=[]))
+    file = cache("a" * 40, ref="main") / "model.safetensors"
+    save_file({"a": np.ones(3)}, file)
     assert open_tensors(SOURCE).tensors["a"].shape == (3,)
+
+
+def test_offline_main_is_what_was_fetched_as_main(fake, cache):
+    offline(fake(main=[]))
+    main = cache("a" * 40, "model.safetensors", ref="main", time=1)
+    other = cache("b" * 40, "model.safetensors", ref="pr/7", time=9)
+    assert hub.locate(SOURCE) == main
+    assert hub.locate(f"{SOURCE}@pr/7") == other
+    assert hub.locate(f"{SOURCE}@{'b' * 40}") == hub.locate(f"{SOURCE}@bbbbbbb") == other
+    with pytest.raises(UserError, match="not in the hub's cache"):
+        hub.locate(f"{SOURCE}@v2")
+
+
+def test_offline_a_proposal_serves_where_main_has_pickles(fake, cache):
+    offline(fake(main=[]))
+    cache("a" * 40, "pytorch_model.bin", ref="main", time=1)
+    cache("b" * 40, "model.safetensors", ref="refs/pr/10", time=9)
+    first = cache("c" * 40, "model.safetensors", ref="refs/pr/9", time=1)
+    cache("d" * 40, "model.safetensors", time=99)  # of no revision that is known
+    assert hub.locate(SOURCE) == first
+
+
+def test_offline_without_weights_any_snapshot_serves(fake, cache):
+    offline(fake(main=[]))
+    main = cache("a" * 40, "tokenizer.json", ref="main")
+    assert hub.locate(SOURCE, weights=False) == main
+
+
+def test_offline_a_link_to_a_removed_file_is_named(fake, cache):
+    offline(fake(main=[]))
+    file = cache("a" * 40, "model.safetensors", ref="main") / "model.safetensors"
+    file.resolve().unlink()
+    with pytest.raises(UserError, match=r"model\.safetensors is a link to .*blobs.*not there any"):
+        hub.locate(SOURCE)
+
+
+def test_a_revision_is_fetched(fake):
+    found = fake(main=["model.safetensors"], v2=["model.safetensors"])
+    hub.locate(f"{SOURCE}@v2")
+    assert [revision for revision, _ in found.fetched] == ["v2"]
+    with pytest.raises(UserError, match=rf"{SOURCE} has no revision v3 on the hub"):
+        hub.locate(f"{SOURCE}@v3")
+
+
+def test_a_revision_without_weights_is_not_replaced(fake):
+    found = fake(main=["model.safetensors"], v2=["a.txt"], pr_1=["model.safetensors"])
+    with pytest.raises(UserError, match=rf"{SOURCE}@v2: holds no weights"):
+        hub.locate(f"{SOURCE}@v2")
+    assert not found.fetched
+
+
+def test_companions_are_fetched(fake):
+    beside = ["tokenizer.model", "vocab.txt", "chat_template.jinja", "modeling_x.py", "LICENSE",
+              "1_Pooling/config.json"]  # fmt: skip
+    others = ["pytorch_model.bin", "model.onnx", "onnx/config.json", "onnx/model.onnx", "video.mp4",
+              "model.fp16.safetensors", ".gitattributes", "checkpoint-5/optimizer.pt",
+              "checkpoint-5/config.json", "pytorch_model.bin.index.json"]  # fmt: skip
+    found = fake(main=["model.safetensors", *beside, *others])
+    hub.locate(SOURCE)
+    hub.locate(SOURCE, weights=False)
+    (_, fetched), (_, without) = found.fetched
+    assert set(fetched) == {"model.safetensors", "config.json", "README.md", *beside}
+    assert set(without) == set(fetched) - {"model.safetensors"}
+
+
+@pytest.mark.parametrize("stem", ["model", "diffusion_pytorch_model"])
+def test_other_libraries_shards_are_fetched_with_their_index(fake, stem):
+    index = f"{stem}.safetensors.index.json"
+    found = fake(main=[index, f"{stem}-00001-of-00002.safetensors"])
+    hub.locate(SOURCE)
+    [(_, patterns)] = found.fetched
+    assert {index, f"{stem}-*.safetensors"} <= set(patterns)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +261,12 @@ def test_neither_a_directory_nor_an_id(source, fake):
     fake(main=[])
     with pytest.raises(UserError, match=r"no such directory.*give the path"):
         hub.locate(source)
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+    (tmp_path / "model").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"model is a link to .*gone, which is not there"):
+        hub.locate(str(tmp_path / "model"))
 
 
 def test_a_directory_comes_before_an_id(tmp_path, monkeypatch):

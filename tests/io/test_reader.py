@@ -117,3 +117,10 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
     path.unlink()
     with Reader() as reader, pytest.raises(UserError, match=r"cannot be read \(No such file"):
         reader.whole(tensor)
+
+
+def test_a_shard_that_is_a_dangling_link_is_named(tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "a.safetensors"}}')
+    (tmp_path / "a.safetensors").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"not there: a\.safetensors \(a link to .*gone\)"):
+        open_tensors(tmp_path)

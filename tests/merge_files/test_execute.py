@@ -87,7 +87,8 @@ def test_the_output_has_theta_0s_companions_and_tells_its_story(models, tmp_path
     names = sorted(p.name for p in out.iterdir())
     assert names == ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
     card = (out / "README.md").read_text()
-    assert all(str(model) in card for model in models) and "scale 0.5" in card
+    assert all(f"`{model.name}`" in card for model in models) and "scale 0.5" in card
+    assert str(tmp_path) not in card  # it is made to be published
     taken = np.sqrt(sum(
         np.sum(np.square(np.asarray(tensors(1)[n], float) - np.asarray(tensors(0)[n], float)))
         for n in tensors(0) if n != COUNTER

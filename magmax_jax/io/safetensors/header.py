@@ -97,6 +97,10 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     except UserError:
         raise
     except OSError as error:
+        if path.is_symlink() and not path.exists():
+            raise UserError(
+                f"{path} is a link to {path.readlink()}, which is not there: fetch the file again"
+            ) from None
         raise UserError(f"{path} cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         if other := file_kinds.describe(_head(path)):

@@ -3,6 +3,7 @@
 Any architecture: what a tensor means is its name's business, not ours.
 """
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.header import Tensor, read_header
 
+CONFIGURATIONS = ("config.json", "open_clip_config.json", "adapter_config.json", "modules.json")
+"""Files that show that a directory is a model's."""
+
 
 @dataclass(frozen=True)
 class TensorFiles:
@@ -24,6 +28,8 @@ class TensorFiles:
     files: tuple[Path, ...]
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
+    loose: bool = False
+    """One file, whose directory may hold anything else: nothing beside it belongs to it."""
 
     @property
     def place(self) -> Path:
@@ -54,7 +60,7 @@ def open_tensors(source: str | Path) -> TensorFiles:
             return _open_sharded(path)
         if path.suffix != ".safetensors":
             raise UserError(hub.no_weights(path.parent, {path.name}))
-        return open_files(path.parent, [path])
+        return dataclasses.replace(open_files(path.parent, [path]), loose=True)
     directory = hub.locate(source)
     try:
         names = {p.name for p in directory.iterdir()}
@@ -73,7 +79,10 @@ def open_tensors(source: str | Path) -> TensorFiles:
     if not weights and not others:
         raise UserError(hub.no_weights(directory, names | misplaced.one_level_down(directory)))
     first = directory / (weights or others)[0]
-    return _open_sharded(first) if first.suffix == ".json" else open_files(directory, [first])
+    if first.suffix == ".json":
+        return _open_sharded(first)
+    loose = not weights and not any(name in names for name in CONFIGURATIONS)
+    return dataclasses.replace(open_files(directory, [first]), loose=loose)
 
 
 def _open_sharded(index: Path) -> TensorFiles:
@@ -84,7 +93,11 @@ def _open_sharded(index: Path) -> TensorFiles:
         raise UserError(
             f"{index} has no weight_map from tensors to shards: fetch it again"
         ) from None
-    lost = [shard.name for shard in shards if not shard.is_file()]
+    lost = [
+        f"{shard.name} (a link to {shard.readlink()})" if shard.is_symlink() else shard.name
+        for shard in shards
+        if not shard.is_file()
+    ]
     if lost:
         raise UserError(
             f"{index} names shards that are not there: {misplaced.some(lost)}: "

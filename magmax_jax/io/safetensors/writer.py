@@ -90,12 +90,19 @@ class DirectoryWriter:
       directory: an existing empty one.
       tensors: of the model.
       shard_bytes: largest file.
+      stem: what files are named, before their shards' numbers and `.safetensors`.
 
     Raises:
       OSError: the disk refuses it, or has no room.
     """
 
-    def __init__(self, directory: Path, tensors: TensorSpecs, shard_bytes: int = SHARD_BYTES):
+    def __init__(
+        self,
+        directory: Path,
+        tensors: TensorSpecs,
+        shard_bytes: int = SHARD_BYTES,
+        stem: str = "model",
+    ):
         shards: list[dict] = [{}]
         filled = 0
         for name, what in tensors.items():
@@ -108,7 +115,7 @@ class DirectoryWriter:
         self._writers: dict[str, FileWriter] = {}
         with contextlib.ExitStack() as undo:
             for i, shard in enumerate(shards, start=1):
-                name = f"model-{i:05}-of-{len(shards):05}" if len(shards) > 1 else "model"
+                name = f"{stem}-{i:05}-of-{len(shards):05}" if len(shards) > 1 else stem
                 writer = FileWriter(directory / f"{name}.safetensors", shard)
                 undo.callback(writer.abandon)
                 self._writers |= dict.fromkeys(shard, writer)
@@ -117,7 +124,7 @@ class DirectoryWriter:
                 total = sum(nbytes(*what) for what in tensors.values())
                 index = {"metadata": {"total_size": total}, "weight_map": where}
                 text = json.dumps(index, indent=2) + "\n"
-                (directory / "model.safetensors.index.json").write_text(text)
+                (directory / f"{stem}.safetensors.index.json").write_text(text)
             self._undo = undo.pop_all()
 
     def write(self, name: str, data: np.ndarray, start: int = 0) -> None:
@@ -133,3 +140,17 @@ class DirectoryWriter:
             return
         for writer in set(self._writers.values()):
             writer.close({"format": "pt"})
+
+
+class OneFileWriter(DirectoryWriter):
+    """The weights of a model in one file, of any name.
+
+    Raises:
+      OSError: the disk refuses it, or has no room.
+    """
+
+    def __init__(self, path: Path, tensors: TensorSpecs):
+        writer = FileWriter(path, tensors)
+        self._writers = dict.fromkeys(tensors, writer)
+        self._undo = contextlib.ExitStack()
+        self._undo.callback(writer.abandon)

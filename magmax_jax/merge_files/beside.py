@@ -1,0 +1,64 @@
+"""All that is read beside weights before a merge: labels, configurations, tokenizers, licences."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from magmax_jax.errors import UserError
+from magmax_jax.io.safetensors.reader import TensorFiles
+from magmax_jax.merge_files import companions, configurations, hub_metadata, labels, tokenizers
+
+
+class Beside(NamedTuple):
+    """What the files beside the weights say of a merge."""
+
+    models: list[TensorFiles]
+    """With the rows of their heads in one order."""
+    problems: list[str]
+    notes: list[str]
+    labels: tuple[str, ...]
+    """Of the output's classes, where heads are merged."""
+    chosen: Path | None
+    """Directory of the model that `--companions-from` names."""
+
+
+def look(
+    pretrained: TensorFiles,
+    models: Sequence[TensorFiles],
+    merged: Sequence[str],
+    known: tuple[str, ...],
+    companions_from: str | None,
+) -> Beside:
+    """Reads small files alone; what cannot be read is among the problems.
+
+    Args:
+      merged: names of tensors that are merged.
+      known: labels of the models merged before, from a state.
+      companions_from: as the user names it.
+    """
+    heads = labels.InOrder(list(models), known, [], [])
+    chosen = None
+    problems: list[str] = []
+    notes: list[str] = []
+    try:
+        if companions_from is not None:
+            chosen = companions.find_chosen(companions_from)
+    except UserError as error:
+        problems.append(str(error))
+    try:
+        configurations.belonging(pretrained)
+    except UserError:  # named by whoever compares the weights
+        return Beside(heads.models, problems, notes, known, chosen)
+    try:
+        heads = labels.in_order(pretrained, models, merged, known)
+        problems += heads.problems
+        notes += heads.notes
+        notes += configurations.notes(pretrained, models)
+        notes += tokenizers.notes(pretrained, models, companions_from)
+        notes += companions.notes(pretrained)
+        notes += hub_metadata.notes([pretrained, *models])
+    except UserError as error:
+        problems.append(str(error))
+    except OSError as error:
+        problems.append(f"{error.filename} cannot be read ({error.strerror})")
+    return Beside(heads.models, problems, notes, heads.labels, chosen)

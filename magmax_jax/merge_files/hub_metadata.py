@@ -1,0 +1,161 @@
+"""Metadata of a merged model's card: what the hub reads, carried over from the models' cards.
+
+The fields are those of https://huggingface.co/docs/hub/model-cards.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCardData, metadata_load
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from yaml import YAMLError
+
+from magmax_jax.io import hub, hub_cache
+from magmax_jax.io.companions import CARD
+from magmax_jax.io.safetensors.reader import TensorFiles
+from magmax_jax.merge_files.configurations import belonging, has_neighbours
+
+TAGS = ("merge", "magmax")
+_LICENCE = ("license", "license_name", "license_link")
+
+
+def metadata(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> str:
+    """The YAML of a card, without the lines of dashes around it."""
+    sources = [pretrained, *models]
+    cards = [_read(files) for files in sources]
+    bases = list(_bases(sources, cards))
+    languages = list(dict.fromkeys(_texts(card.get("language") for card in cards)))
+    pipelines = list(dict.fromkeys(_texts(card.get("pipeline_tag") for card in cards)))
+    data = ModelCardData(
+        **_licence(cards),
+        language=languages[0] if len(languages) == 1 else languages or None,
+        library_name=next(_texts([cards[0].get("library_name")]), _library(pretrained)),
+        pipeline_tag=pipelines[0] if pipelines else None,
+        tags=[*dict.fromkeys([*_texts(card.get("tags") for card in cards), *TAGS])],
+        base_model=bases or None,
+        base_model_relation="merge" if bases else None,
+    )
+    return data.to_yaml()
+
+
+def notes(sources: Sequence[TensorFiles]) -> Iterator[str]:
+    """Cards that cannot be read, and licences that differ: all of them have to be kept."""
+    named: dict[str, str] = {}
+    for files in sources:
+        try:
+            licence = _licence_id(_read(files, strict=True))
+        except (OSError, ValueError, YAMLError):
+            yield (
+                f"{files.directory / CARD} begins with metadata that cannot be read, so the "
+                "output's card lacks its licence"
+            )
+            continue
+        if licence:
+            named.setdefault(licence, display_name(str(files.directory)))
+    if len(named) > 1:
+        shown = ", ".join(f"{name}: {licence}" for licence, name in named.items())
+        yield f"licences differ ({shown}): the card names all; see whether they can be combined"
+
+
+def display_name(source: str) -> str:
+    """A source as a card names it: a hub id, or the last part of a path, which says no more.
+
+    >>> display_name("/home/somebody/project/january/")
+    'january'
+    >>> display_name("acme/vit@main")
+    'acme/vit@main'
+    """
+    path = Path(source).expanduser()
+    found = hub_cache.repository(Path(os.path.abspath(path)))
+    if found:
+        return "@".join(found)
+    if path.exists():
+        return Path(os.path.abspath(path)).name
+    return source if hub.is_hub_id(source) else path.name
+
+
+def _read(files: TensorFiles, strict: bool = False) -> dict[str, Any]:
+    """A card's metadata; empty where there is none or, unless `strict`, where they are no YAML."""
+    path = files.directory / CARD
+    if not has_neighbours(files) or not path.is_file():
+        return {}
+    try:
+        return metadata_load(path) or {}
+    except (OSError, ValueError, YAMLError):
+        if strict:
+            raise
+        return {}
+
+
+def _texts(values: Iterable[Any]) -> Iterator[str]:
+    """The texts among fields that hold one, or a list of them."""
+    for value in values:
+        for text in value if isinstance(value, list) else [value]:
+            if text is False:
+                yield "no"  # Norwegian, which YAML takes for a truth value
+            elif isinstance(text, str) and text:
+                yield text
+
+
+def _licence_id(card: dict[str, Any]) -> str:
+    """A licence by its own name, where it is none that the hub lists, as the hub spells names."""
+    found = list(_texts([card.get("license")]))
+    if found == ["other"]:
+        found = [*_texts([card.get("license_name")]), "other"][:1]
+    return "-and-".join(re.sub(r"[^a-z0-9.-]+", "-", text.lower()) for text in found)
+
+
+def _licence(cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The licence that all name, with its name and its link; else `other`, which names all."""
+    stating = {_licence_id(card): card for card in reversed(cards) if _licence_id(card)}
+    if len(stating) > 1:
+        order = dict.fromkeys(filter(None, map(_licence_id, cards)))
+        return {"license": "other", "license_name": "-and-".join(order)}
+    for name, card in stating.items():
+        found = list(_texts([card.get("license")]))
+        if len(found) > 1:
+            return {"license": "other", "license_name": name}
+        more = {key: next(_texts([card.get(key)]), None) for key in _LICENCE[1:]}
+        return {"license": found[0].lower()} | more
+    return {}
+
+
+def _library(files: TensorFiles) -> str | None:
+    """The library that loads a model, by its files; None for a file alone."""
+    if files.loose:
+        return None
+    config, names = belonging(files), {path.name for path in files.directory.iterdir()}
+    weights = files.files[0].name
+    for library, found in (
+        ("sentence-transformers", "modules.json" in names),
+        ("diffusers", "_diffusers_version" in config or weights.startswith("diffusion_")),
+        ("open_clip", "open_clip_config.json" in names or weights.startswith("open_clip_")),
+        ("peft", "adapter_config.json" in names),
+        ("timm", "pretrained_cfg" in config),
+    ):
+        if found and not (library == "open_clip" and weights.startswith("model")):
+            return library
+    return "transformers"
+
+
+def _bases(sources: Sequence[TensorFiles], cards: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Hub ids of the merged models; where a model has none, of what it was made from."""
+    seen = set()
+    for files, card in zip(sources, cards, strict=True):
+        found = hub_cache.repository(Path(os.path.abspath(files.directory)))
+        for name in [found[0]] if found else _texts([card.get("base_model")]):
+            if name not in seen and _is_hub_id(name):
+                seen.add(name)
+                yield name
+
+
+def _is_hub_id(name: str) -> bool:
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return name[0] not in "./~"
