@@ -61,6 +61,8 @@ class Merge:
     """Put the sha256 of every source into the model card and the state."""
     dry_run: bool = False
     """Read headers only; report what would be done and every problem."""
+    lora_rank: int | None = None
+    """Write a LoRA adapter of this rank, merged of adapters; needs no --pretrained."""
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job
@@ -80,6 +82,7 @@ class Merge:
             out_dtype=self.out_dtype,
             state=self.state,
             checksums=self.checksums,
+            lora_rank=self.lora_rank,
         )
         with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
             self._run(make_plan(job, _opener(Path(temporary))), console)
@@ -98,12 +101,17 @@ class Merge:
             TimeRemainingColumn(),
         )  # fmt: skip
         shown = Console(stderr=True)
+        said: list[str] = []
         with Progress(*columns, console=shown, disable=not shown.is_terminal) as bar:
             task = bar.add_task("", total=plan.bytes_read)
-            history = execute(plan, self.output, lambda nbytes: bar.advance(task, nbytes))
+            history = execute(
+                plan, self.output, lambda nbytes: bar.advance(task, nbytes), said.append
+            )
         console.print(
             f"{self.output}: {history.rule} of {len(history.tasks)} models at scale {plan.scale:g}"
         )
+        for line in said:
+            console.print(line)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ SAFETENSORS = (
 MSGPACK = "flax_model.msgpack"
 WEIGHTS = (*SAFETENSORS, MSGPACK)
 """Files of weights that can be read without running what they contain, in order of preference."""
+ADAPTER = "adapter_model.safetensors"
+"""peft's file of an adapter's weights, which only a merge reads."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _BESIDE = ("*.json", "merges.txt")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -83,7 +85,7 @@ def check_source(source: str | Path) -> bool:
 def _download(source: str) -> Path:
     api = HfApi()
     main = set(api.list_repo_files(source))
-    for name in WEIGHTS:
+    for name in (*WEIGHTS, ADAPTER):
         if name in main:
             return _snapshot(source, name, "main")
     refs = api.list_repo_refs(source, include_pull_requests=True).pull_requests or []
@@ -109,7 +111,7 @@ def _cached(source: str) -> Path | None:
         return None
     revisions = [revision for repo in repos for revision in repo.revisions]
     revisions.sort(key=lambda revision: revision.last_modified, reverse=True)
-    for name in WEIGHTS:
+    for name in (*WEIGHTS, ADAPTER):
         for revision in revisions:
             if (revision.snapshot_path / name).exists():
                 return revision.snapshot_path
@@ -119,7 +121,8 @@ def _cached(source: str) -> Path | None:
 def no_weights(where: str | Path, files: set[str]) -> str:
     """The sentence for a place that holds no weights that we read."""
     pickles = sorted(name for name in files if name.endswith(PICKLES))
-    wanted = ", ".join(WEIGHTS)
+    adapter = ADAPTER.replace(".safetensors", ".bin") in files
+    wanted = ADAPTER if adapter else ", ".join(WEIGHTS)
     if MSGPACK in files:
         return (
             f"{where}: {MSGPACK} cannot be read tensor by tensor; get the model as one of "
@@ -129,6 +132,6 @@ def no_weights(where: str | Path, files: set[str]) -> str:
         return (
             f"{where}: {pickles[0]} is a pickle, which can run any code when it is read, so it "
             f"never is; get the model as one of {wanted} "
-            "(transformers' save_pretrained writes safetensors)"
+            f"({'peft' if adapter else 'transformers'}'s save_pretrained writes safetensors)"
         )
     return f"{where}: holds no weights; put one of {wanted} there"

@@ -15,6 +15,8 @@ from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
 from magmax_jax.merge_files import model_card
 from magmax_jax.merge_files.by_chunk import by_chunk
 from magmax_jax.merge_files.by_tensor import as_one_tree, by_tensor
+from magmax_jax.merge_files.lora.output import adapter_writer, add_companions
+from magmax_jax.merge_files.lora.writer import AdapterWriter
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.state import MergedModel, MergeHistory
 from magmax_jax.merge_files.survey import surveyed
@@ -32,7 +34,10 @@ Digests = list[Future[str]]
 
 
 def execute(
-    plan: Plan, output: Path, advance: Callable[[int], None] = lambda nbytes: None
+    plan: Plan,
+    output: Path,
+    advance: Callable[[int], None] = lambda nbytes: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> MergeHistory:
     """Merges into `output`, then brings the state file up to date; returns the whole history.
 
@@ -41,6 +46,7 @@ def execute(
     Args:
       output: a directory that does not exist yet.
       advance: called with the bytes just read.
+      say: called with a line on what an adapter of `--lora-rank` leaves out.
 
     Raises:
       UserError: the plan has problems (all are named), the state holds one of the models already or
@@ -60,12 +66,20 @@ def execute(
             _check_digests(plan, digests)
         next_state = aside.enter_context(_next_state(plan))
         with new_directory(output) as partial:
-            with DirectoryWriter(partial, tensors, plan.job.shard_bytes) as writer:
+            writer = (
+                DirectoryWriter(partial, tensors, plan.job.shard_bytes)
+                if plan.job.lora_rank is None
+                else adapter_writer(plan, partial, plan.job.lora_rank)
+            )
+            with writer:
                 norms = merge_tensors(surveyed(plan), writer, next_state, advance)
             history = _history_after(plan, norms, digests)
-            model_card.copy_companions(plan.pretrained, partial, plan.job.out_dtype)
-            text = model_card.model_card(history, plan.scale, plan.kept)
-            (partial / "README.md").write_text(text)
+            if isinstance(writer, AdapterWriter):
+                say(add_companions(plan, history, writer, partial))
+            else:
+                model_card.copy_companions(plan.pretrained, partial, plan.job.out_dtype)
+                text = model_card.model_card(history, plan.scale, plan.kept)
+                (partial / "README.md").write_text(text)
         if next_state:
             next_state.close(history.to_metadata())
     return history
@@ -73,7 +87,7 @@ def execute(
 
 def merge_tensors(
     plan: Plan,
-    output: DirectoryWriter,
+    output: DirectoryWriter | AdapterWriter,
     next_state: FileWriter | None = None,
     advance: Callable[[int], None] = lambda nbytes: None,
 ) -> np.ndarray:

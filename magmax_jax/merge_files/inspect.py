@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.table import Table
 
 from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles, open_files, open_tensors
+from magmax_jax.merge_files.lora.describe import describe
 from magmax_jax.merge_files.plan import size
 from magmax_jax.merge_files.state import KEY, MergeHistory
 from magmax_jax.merging import rules
@@ -46,7 +47,7 @@ def _checkpoint(files: TensorFiles) -> list:
             table.add_row(part, f"{len(names):,}", f"{entries:,}", f"{norm:.5g}")
     kinds = ", ".join(f"{count:,} {dtype}" for dtype, count in dtypes.items())
     files_line = f"{len(files.tensors)} tensors in {len(files.files)} files, {size(files.nbytes)}"
-    return [table, f"{files_line}: {kinds}"]
+    return [table, f"{files_line}: {kinds}", *describe(files)]
 
 
 def _parts(files: TensorFiles) -> dict[str, list[str]]:

@@ -11,6 +11,8 @@ from magmax_jax.merge_files.state import MergeHistory, read_state
 from magmax_jax.merging import rules
 
 DEFAULT_RULE = "max_magnitude"
+NO_MODEL = "none"
+"""theta_0 where LoRA adapters are merged without the model that they change."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Job:
     state: Path | None = None
     checksums: bool = True
     shard_bytes: int = SHARD_BYTES
+    lora_rank: int | None = None
 
 
 def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
@@ -56,8 +59,12 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
             if given is not None and given != known:
                 raise UserError(f"{flag} is {given}, but {job.state} was begun with {known}")
         return history, files
-    if job.pretrained is None:
-        raise UserError("--pretrained names no theta_0: without a state there is no other source")
+    given = job.pretrained or (NO_MODEL if job.lora_rank is not None else None)
+    if given is None:
+        raise UserError(
+            "--pretrained names no theta_0: without a state there is no other source (only LoRA "
+            "adapters are merged without one, into an adapter with --lora-rank)"
+        )
     if not job.finetuned:
         raise UserError("--finetuned names no models to merge: give at least one")
     rule = job.rule or DEFAULT_RULE
@@ -65,7 +72,7 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
         rule=rule,
         options=_options(rule, job.options),
         seed=job.seed,
-        pretrained=_absolute(job.pretrained),
+        pretrained=_absolute(given),
         sha256=None,
     )
     return history, None

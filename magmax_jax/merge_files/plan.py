@@ -11,6 +11,8 @@ from magmax_jax.io.safetensors.reader import TensorFiles, open_tensors
 from magmax_jax.io.safetensors.writer import TensorSpecs
 from magmax_jax.merge_files import compare, state
 from magmax_jax.merge_files.job import Job, begin
+from magmax_jax.merge_files.lora import sources as lora
+from magmax_jax.merge_files.lora.writer import adapter_bytes
 from magmax_jax.merge_files.rule_limits import check_state_possible, unfit_models
 from magmax_jax.merge_files.state import MergeHistory
 from magmax_jax.merge_files.stream import BUFFER_BYTES
@@ -64,6 +66,8 @@ class Plan:
 
     @property
     def bytes_written(self) -> int:
+        if self.job.lora_rank is not None:
+            return adapter_bytes(self.models, self.merged, self.job.lora_rank, self.job.out_dtype)
         tensors = self.pretrained.tensors.items()
         return sum(tensor.size * self.out_dtypes[name].itemsize for name, tensor in tensors)
 
@@ -80,7 +84,7 @@ class Plan:
         """What will happen: method, tensors, bytes, memory, notes and problems."""
         count, how = len(self.job.finetuned), HOW[self.rule.scope]
         lines = [f"{self.history.rule} of {count} models at scale {self.scale:g}, {how}"]
-        if self.pretrained.files:
+        if self.pretrained.tensors:
             lines.append(f"merges {len(self.merged)} tensors, keeps {len(self.kept)} of theta_0's")
         if not self.problems:
             lines.append(
@@ -121,16 +125,18 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     problems: list[str] = []
     notes: list[str] = []
     layout: TensorSpecs = {}
-    first, *opened = _open_all([history.pretrained, *job.finetuned], open_source, problems)
+    sources = [history.pretrained, *job.finetuned]
+    first, *opened = _open_all(sources, lora.opening(open_source), problems)
+    first, opened = lora.resolve(job, first, opened, problems, notes)
     pretrained = first or TensorFiles(Path(history.pretrained), (), {}, {})
     models = [model for model in opened if model is not None]
     merged: list[str] = []
-    if pretrained.files:  # else there is nothing to compare with
+    if first is not None:  # else there is nothing to compare with
         merged, others = compare.choose(pretrained, job.include, job.exclude)
         problems += compare.problems(pretrained, models, merged, (*job.include, *job.exclude))
         notes += compare.notes(pretrained, models, merged, others)
     problems += unfit_models(job, history, rule)
-    if job.state and pretrained.files:
+    if job.state and first is not None:
         layout = state.layout(rule, merged, pretrained)
         if before:
             problems += state.differences(before, layout, job.state)
@@ -140,7 +146,9 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
             "all tensors are in memory at once"
         )
     chosen = set(merged)
-    dtypes = dict.fromkeys(merged, np.dtype(job.out_dtype)) if job.out_dtype else {}
+    # An adapter's matrices are rounded, not what they are computed from.
+    out_dtype = job.out_dtype if job.lora_rank is None else "float32"
+    dtypes = dict.fromkeys(merged, np.dtype(out_dtype)) if out_dtype else {}
     return Plan(
         job=job,
         history=history,

@@ -12,6 +12,7 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
+from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.header import Tensor, read_header
 
 
@@ -27,7 +28,7 @@ class TensorFiles:
     @property
     def place(self) -> Path:
         """What messages call it: its directory, or its file where that has a name of its own."""
-        own = len(self.files) == 1 and self.files[0].name not in hub.SAFETENSORS
+        own = len(self.files) == 1 and self.files[0].name not in (*hub.SAFETENSORS, hub.ADAPTER)
         return self.files[0] if own else self.directory
 
     @property
@@ -133,6 +134,9 @@ class Reader:
         Raises:
           UserError: the file cannot be read any more, or is shorter than its header says.
         """
+        if isinstance(tensor, Computed):
+            tensor.fill(out, start, self.into)
+            return
         view = out.view(np.uint8).data
         offset = tensor.offset + start * tensor.dtype.itemsize
         try:
