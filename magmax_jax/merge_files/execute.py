@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from magmax_jax.errors import UserError
 from magmax_jax.io.atomic import check_free, new_directory, new_file, refusing
 from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
@@ -53,6 +54,8 @@ def execute(
         was begun with another theta_0, an input is broken, or the disk refuses.
     """
     plan.check()
+    if plan.job.lora_rank is not None and output.suffix == ".safetensors":
+        raise UserError(f"{output}: an adapter is a directory, so give --output a directory's name")
     check_free(output)
     tensors = {
         name: (plan.out_dtypes[name], tensor.shape)

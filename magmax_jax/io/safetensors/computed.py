@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,4 +28,9 @@ class Computed(Tensor):
         """`path` is the file that the tensor comes from, for messages."""
         made = super().__new__(cls, path, NOWHERE, dtype, shape)
         made.fill = fill
+        return made
+
+    def _replace(self, **changed: Any) -> "Computed":
+        made = super()._replace(**changed)
+        made.fill = self.fill
         return made

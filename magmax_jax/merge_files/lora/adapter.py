@@ -71,7 +71,7 @@ class Adapter:
         tensors = dict(pretrained.tensors)
         for name, tensor in self.contents.whole.items():
             renamed = rename(name)
-            tensors[renamed if renamed in tensors else name] = tensor  # type: ignore[index]
+            tensors[renamed if renamed in tensors else name] = tensor
         for module in modules:
             name = targets[module.name]
             scale = self.config.scale_of(module.name)
@@ -101,14 +101,14 @@ class Adapter:
         lost = [m for m in modules if _target(m, same, tensors) is None]
         if not lost:
             return same
-        fitting = [
-            rename
-            for rename in names.renames(lost[0].name + WEIGHT, tensors)
-            if all(_target(module, rename, tensors) for module in modules)
-        ]
+        fitting: dict[tuple[str | None, ...], Rename] = {}  # by what they make of the modules
+        for rename in names.renames(lost[0].name + WEIGHT, tensors):
+            targets = tuple(_target(module, rename, tensors) for module in modules)
+            if all(targets):
+                fitting.setdefault(targets, rename)
         if len(fitting) == 1:
-            return fitting[0]
-        of = f", it was trained on {self.config.base}" if self.config.base else ""
+            return next(iter(fitting.values()))
+        of = f" (it was trained on {self.config.base})" if self.config.base else ""
         first = lost[0]
         if (name := first.name + WEIGHT) in tensors:
             theirs, ours = list(_matrix(first)), list(tensors[name].shape)
@@ -170,8 +170,9 @@ def find(files: TensorFiles, exclude: Sequence[str] = ()) -> Adapter | None:
 def _target(module: Module, rename: Rename, tensors: Mapping[str, Tensor]) -> str | None:
     """The name of theta_0's tensor that a module changes, if there is one of its shape."""
     name = rename(module.name + WEIGHT)
-    fits = name in tensors and _orientations(module, tensors[name].shape)
-    return name if fits else None
+    if name is None or name not in tensors:
+        return None
+    return name if _orientations(module, tensors[name].shape) else None
 
 
 def _orientations(module: Module, shape: tuple[int, ...]) -> set[bool]:

@@ -103,13 +103,12 @@ def _refuse(directory: Path, content: dict[str, Any]) -> None:
     kind = content.get("peft_type")
     if kind in _NO_WEIGHTS:
         raise UserError(
-            f"{directory} is a {kind} adapter, which changes no weights, so it cannot be merged"
+            f"{directory} is an adapter of the kind {kind}, which changes no weights, so it cannot "
+            "be merged"
         )
     if kind != "LORA":
-        what = f"a {kind} adapter" if kind else "an adapter of no kind (peft_type)"
-        raise UserError(
-            f"{directory} is {what}, and only LoRA adapters are read as they are: {MERGE_FIRST}"
-        )
+        what = f"is an adapter of the kind {kind}" if kind else f"has no peft_type in {CONFIG}"
+        raise UserError(f"{directory} {what}, and only LoRA adapters are read: {MERGE_FIRST}")
     for key, what in _VARIANTS.items():
         if content.get(key):
             raise UserError(

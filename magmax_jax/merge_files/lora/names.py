@@ -179,7 +179,7 @@ def renames(name: str, known: Iterable[str]) -> list[Rename]:
     """Every change of a prefix that makes one of `known` of a name, the smallest one first."""
     words = name.split(".")
     found: dict[Rename, None] = {}
-    for i in range(len(words)):
+    for i in range(len(words) - 1):  # a last word alone, such as weight, tells nothing
         dropped, rest = "".join(f"{word}." for word in words[:i]), ".".join(words[i:])
         for other in known:
             if other == rest or other.endswith(f".{rest}"):

@@ -118,10 +118,11 @@ def _alone(
     first: Adapter | TensorFiles, found: Sequence[Adapter | Opened], problems: list[str]
 ) -> tuple[Opened, list[Opened]]:
     """What the adapters add, over zeros for all tensors that any of them changes."""
-    everyone = [source for source in (first, *found) if isinstance(source, Adapter)]
+    sources: list[Adapter | Opened] = [first, *found]
     deltas: dict[str, Tensor] = {}
-    for source in everyone:
-        deltas = source.deltas() | deltas
+    for source in sources:
+        if isinstance(source, Adapter):
+            deltas = source.deltas() | deltas
     if not deltas:
         return None, [None for _ in found]
     tensors: dict[str, Tensor] = {
@@ -130,7 +131,7 @@ def _alone(
     }
     zeros = TensorFiles(Path(NO_MODEL), (), tensors, {})
     made: list[Opened] = []
-    for source in (first, *found):
+    for source in sources:
         try:
             made.append(source.alone(zeros) if isinstance(source, Adapter) else None)
         except UserError as error:

@@ -87,7 +87,9 @@ class AdapterWriter:
 
     def _factorise(self, name: str, whole: np.ndarray) -> None:
         product, theta_0 = self._products[name], self._pretrained.tensors[name]
-        delta = whole.astype(np.float64) - self._reader.whole(theta_0).reshape(-1)
+        delta = whole.astype(np.float64)
+        if not isinstance(theta_0, Computed):  # else it is itself what adapters add to a model
+            delta -= self._reader.whole(theta_0).reshape(-1)
         if product.transposed:
             delta = delta.reshape(theta_0.shape).T
         delta = delta.reshape(product.b.shape[0], -1)
