@@ -31,8 +31,9 @@ if TYPE_CHECKING:  # both take seconds to import: --help and wrong flags do with
 class Merge:
     """Merges checkpoints that were fine-tuned from one; any architecture, tensor by tensor.
 
-    Sources are hub ids, directories (single or sharded safetensors), .safetensors files, or runs:
-    RUN is its last model, RUN:zero_shot its theta_0, RUN:RULE@SCALE one of its merges.
+    Sources are hub ids, directories (single or sharded safetensors), .safetensors files, LoRA
+    adapters as peft saves them, or runs: RUN is its last model, RUN:zero_shot its theta_0,
+    RUN:RULE@SCALE one of its merges.
     """
 
     finetuned: tuple[str, ...] = ()
@@ -62,7 +63,7 @@ class Merge:
     dry_run: bool = False
     """Read headers only; report what would be done and every problem."""
     lora_rank: int | None = None
-    """Write a LoRA adapter of this rank, merged of adapters; needs no --pretrained."""
+    """Merge LoRA adapters into one of this rank, not into a model; --pretrained is optional."""
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job

@@ -74,9 +74,11 @@ class Plan:
     @property
     def memory(self) -> int:
         """Bytes that tensors take at most, about."""
+        sizes = [4 * self.pretrained.tensors[name].size for name in self.merged]
+        if self.job.lora_rank is not None:  # factorised in float64
+            return BUFFER_BYTES + 5 * max(sizes, default=0)
         if self.rule.scope == "entry":
             return BUFFER_BYTES
-        sizes = [4 * self.pretrained.tensors[name].size for name in self.merged]
         at_once = max(sizes, default=0) if self.rule.scope == "tensor" else sum(sizes)
         return at_once * (5 if self.rule.streaming else len(self.models) + 4)
 

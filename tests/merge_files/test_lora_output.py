@@ -202,6 +202,19 @@ def test_no_product_of_the_rank_is_nearer(shape, rank):
     np.testing.assert_allclose(np.linalg.norm(matrix - b @ a), np.linalg.norm(s[rank:]), atol=1e-12)
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_large_matrices_are_factorised_to_about_the_best(transposed):
+    """By iteration: exact where the rank suffices, else near the best of mere noise."""
+    draw = np.random.default_rng(0)
+    noise = draw.normal(size=(100, 300))
+    product = draw.normal(size=(100, 8)) @ draw.normal(size=(8, 300))
+    optimum = np.linalg.norm(np.linalg.svd(noise, compute_uv=False)[8:])
+    for matrix, least in ((noise, optimum), (product, 0)):
+        b, a = truncated_svd(matrix.T if transposed else matrix, 8)
+        left = np.linalg.norm(matrix - (b @ a).T if transposed else matrix - b @ a)
+        assert least <= left + 1e-10 <= 1.01 * least + 1e-9
+
+
 def test_nothing_is_a_product_too():
     b, a = truncated_svd(np.zeros((3, 2)), 2)
     assert not b.any() and not a.any()

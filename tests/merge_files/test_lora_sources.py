@@ -68,6 +68,15 @@ def test_adapters_merge_as_the_models_that_they_make(tmp_path, rule, monkeypatch
     assert np.any(models[changed] != theta_0[changed])
 
 
+def test_names_with_the_adapters_own_and_other_files_beside(tmp_path):
+    """As in a training's checkpoint, or a state dict saved by hand."""
+    theta_0, made = base(tmp_path / "base"), matrices(Q0, 12, 8)
+    named = {name.replace(".weight", ".default.weight"): t for name, t in made.items()}
+    adapter(tmp_path / "a", {n.removeprefix("base_model.model."): t for n, t in named.items()})
+    save_file({"step": np.zeros(1)}, tmp_path / "a" / "optimizer.safetensors")
+    check(one(tmp_path), theta_0, **{f"{Q0}.weight": theta_0[f"{Q0}.weight"] + delta(made, Q0)})
+
+
 def test_scales_are_alpha_over_rank_or_its_root_by_pattern(tmp_path):
     theta_0 = base(tmp_path / "base")
     made = matrices(Q0, 12, 8, rank=3) | matrices(V0, 8, 8) | matrices(Q1, 12, 8)

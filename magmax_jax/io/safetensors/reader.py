@@ -60,7 +60,8 @@ def open_tensors(source: str | Path) -> TensorFiles:
         raise UserError(f"{directory} cannot be read ({error.strerror})") from None
     indices = sorted(name for name in names if name.endswith(".safetensors.index.json"))
     others = sorted(name for name in names if name.endswith(".safetensors"))
-    weights = [*(name for name in hub.SAFETENSORS if name in names), *indices]
+    known = (*hub.SAFETENSORS, hub.ADAPTER)
+    weights = [*(name for name in known if name in names), *indices]
     if not weights and len(others) > 1:
         raise UserError(
             f"{directory} holds {len(others)} safetensors files and no index of them: "

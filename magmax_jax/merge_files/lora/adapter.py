@@ -133,8 +133,9 @@ class Adapter:
                 contrary |= self.config.transposed not in possible
         if either and contrary:
             raise UserError(
-                f"{self.place}: {CONFIG} says fan_in_fan_out: {self.config.transposed}, which is "
-                f"wrong of other matrices, so whether {either[0]} is transposed is not known: "
+                f"{self.place}: {CONFIG} says fan_in_fan_out: {self.config.transposed}, but the "
+                f"shapes of other matrices contradict it, so whether {either[0]} is transposed is "
+                "not known: "
                 "give the adapter's merged model (peft's merge_and_unload)"
             )
 

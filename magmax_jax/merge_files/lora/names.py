@@ -70,13 +70,13 @@ def why_not_readable(place: Path, files: TensorFiles, found: Sequence[str]) -> s
     kohya = [name for name in files.tensors if _KOHYA.search(name)]
     if kohya:
         return (
-            f"{place} is a LoRA file of kohya's or LyCORIS's naming ({kohya[0]} first), which does "
+            f"{place} is a LoRA file in kohya's or LyCORIS's naming ({kohya[0]} first), which does "
             "not say which tensors it changes: load it into its model with diffusers "
             "(load_lora_weights, fuse_lora, save_pretrained) and give the result"
         )
     if any(_DIFFUSERS.search(name) for name in found):
         return (
-            f"{place} is a LoRA file of diffusers' naming ({found[0]} first), which does not say "
+            f"{place} is a LoRA file in diffusers' naming ({found[0]} first), which does not say "
             "how its matrices are scaled: load it into its model with diffusers "
             "(load_lora_weights, fuse_lora, save_pretrained) and give the result"
         )

@@ -13,7 +13,7 @@ from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.reader import Reader, TensorFiles
 from magmax_jax.io.safetensors.writer import FileWriter, TensorSpecs, nbytes
 from magmax_jax.merge_files.lora.config import CONFIG, LoraConfig
-from magmax_jax.merge_files.lora.delta import Product
+from magmax_jax.merge_files.lora.delta import BLOCK, Product
 from magmax_jax.merge_files.lora.factor import truncated_svd
 from magmax_jax.merge_files.lora.names import PREFIX
 
@@ -94,8 +94,7 @@ class AdapterWriter:
             delta = delta.reshape(theta_0.shape).T
         delta = delta.reshape(product.b.shape[0], -1)
         b, a = (factor.astype(self._dtype) for factor in truncated_svd(delta, self.rank))
-        left_out = delta - b.astype(np.float64) @ a.astype(np.float64)
-        self._squares[name] = (float(np.sum(left_out**2)), float(np.sum(delta**2)))
+        self._squares[name] = _squares(delta, b.astype(np.float64), a.astype(np.float64))
         for key, factor in zip(_keys(product), (a, b), strict=True):
             self._file.write(key, factor)
 
@@ -138,6 +137,16 @@ class AdapterWriter:
             self._file.abandon()
         else:
             self._file.close({"format": "pt"})
+
+
+def _squares(delta: np.ndarray, b: np.ndarray, a: np.ndarray) -> tuple[float, float]:
+    """Squared Frobenius norms of `delta` - B A and of `delta`, with a few rows in memory."""
+    lost, whole, rows = 0.0, 0.0, max(1, BLOCK // a.shape[1])
+    for start in range(0, len(delta), rows):
+        part = delta[start : start + rows]
+        lost += float(np.sum(np.square(part - b[start : start + rows] @ a)))
+        whole += float(np.sum(np.square(part)))
+    return lost, whole
 
 
 def products(models: Sequence[TensorFiles], merged: Sequence[str]) -> dict[str, Product]:
