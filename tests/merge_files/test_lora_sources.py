@@ -246,6 +246,16 @@ def test_large_adapters_take_no_memory_when_they_are_opened(tmp_path):
     np.testing.assert_allclose(piece, 6 * b[70_000] * a[33:38], rtol=1e-6)
 
 
+def test_tensors_of_one_adapter_are_told_apart(tmp_path):
+    base(tmp_path / "base")
+    adapter(tmp_path / "a")
+    job = Job(pretrained=str(tmp_path / "base"), finetuned=(str(tmp_path / "a"),) * 2)
+    first, second = (model.tensors for model in make_plan(job).models)
+    q0, q1 = f"{Q0}.weight", f"{Q1}.weight"
+    assert first[q0] != first[q1] and first[q0] == second[q0]
+    assert len({first[q0], first[q1], second[q0]}) == 2
+
+
 def test_inspect_says_what_an_adapter_is(tmp_path, capsys):
     adapter(tmp_path / "a", alpha_pattern={"v_proj": 2})
     assert main(["inspect", str(tmp_path / "a")]) == 0
