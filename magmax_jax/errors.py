@@ -1,4 +1,4 @@
-"""The ways in which a command ends early without a stack trace, and how messages name commands."""
+"""The ways in which a command ends early without a stack trace, and what messages are made of."""
 
 import errno
 import shlex
@@ -38,6 +38,17 @@ class Program:
 MAGMAX = Program()
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number of things, in words.
+
+    >>> counted(1, "model"), counted(2, "class"), counted(12345, "entry", "entries")
+    ('1 model', '2 classes', '12,345 entries')
+    """
+    if number != 1:
+        noun = plural or noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun}"
+
+
 class UserError(ValueError):
     """A mistake that the user can fix: one sentence that says what, where and what to do.
 
@@ -49,6 +60,14 @@ class UserError(ValueError):
     def __init__(self, message: str, *, command: tuple[str, ...] = ()):
         super().__init__(message)
         self.command = command
+
+
+class ConfigError(UserError):
+    """A value of the configuration that cannot be: the message names fields as Python does.
+
+    It writes `train.batch_size is 3`, or `scenario.allow_unequal=True` for what to set. Commands
+    show their flags in place of the fields.
+    """
 
 
 class DivergedError(RuntimeError):

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from magmax_jax.config import ExperimentConfig
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError, UserError
 
 PyTree = Any
 BATCH, WHOLE = PartitionSpec(("data", "fsdp")), PartitionSpec()
@@ -104,7 +104,7 @@ class Layout:
         sides = [axis for axis in range(1, leaf.ndim) if leaf.shape[axis] % fsdp == 0]
         if not sides:
             sizes = " and ".join(map(str, leaf.shape[1:]))
-            raise UserError(
+            raise ConfigError(
                 f"mesh.fsdp is {fsdp}, which divides no side of this model's matrices ({sizes}): "
                 "choose a power of two"
             )
@@ -138,12 +138,12 @@ def mesh_shape(config: ExperimentConfig, devices: int, processes: int = 1) -> tu
     if data == -1:
         data = max(devices // fsdp, 1)
     if devices % (data * fsdp):
-        raise UserError(
+        raise ConfigError(
             f"mesh.data {data} times mesh.fsdp {fsdp} does not divide the number of devices, which "
             f"is {devices}: choose others, or leave out both to use all devices"
         )
     if processes > 1 and data * fsdp != devices:
-        raise UserError(
+        raise ConfigError(
             f"mesh.data {data} times mesh.fsdp {fsdp} leaves out some of {devices} devices, which "
             f"{processes} processes cannot do: choose others, or leave out mesh.data"
         )
@@ -159,9 +159,9 @@ def _check_divides(name: str, size: int, devices: int, parts: int = 1) -> None:
         below = size // step * step
         nearest = f"{below} or {below + step}" if below else f"{step}"
         among = f"{devices} devices" + (f" in {parts} parts" if parts > 1 else "")
-        raise UserError(
+        raise ConfigError(
             f"{name} is {size}, which does not divide among {among}: "
-            f"use {nearest}, or fewer devices with --mesh.data"
+            f"use {nearest}, or fewer devices with mesh.data"
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from magmax_jax.cli.presets import PRESETS
+from magmax_jax.api.presets import PRESETS
 from magmax_jax.config import (
     CheckpointConfig,
     ExperimentConfig,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from magmax_jax.cli import flags
 from magmax_jax.cli.command import Command
 from magmax_jax.cli.engine import Engine
 from magmax_jax.config import MeshConfig
@@ -42,7 +43,7 @@ class Analyse:
 
 def main(argv: list[str], program: Program = MAGMAX) -> None:
     """Makes the studies that the command line asks for."""
-    chosen = tyro.cli(Analyse, args=argv, prog=program.line("analyse"))
+    chosen = flags.parse(Analyse, argv, prog=program.line("analyse"))
     if not chosen.runs:
         raise UserError("no RUN is given: name directories of runs")
     chosen.engine.start()
@@ -71,5 +72,10 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
 
 
 COMMANDS.register(
-    "analyse", Command("Studies finished runs: sign conflicts, transfer, costs.", main)
+    "analyse",
+    Command(
+        "Studies finished runs: sign conflicts, transfer, costs.",
+        main,
+        flags={"scenario.datasets": "--transfer-to", "scenario.data_dir": "--data-dir"},
+    ),
 )

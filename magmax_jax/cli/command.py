@@ -1,7 +1,7 @@
 """What a command of `magmax` is: an entry of `registry.COMMANDS`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from magmax_jax.errors import Program
 
@@ -22,3 +22,6 @@ class Command:
     Raises UserError for a mistake, SystemExit for wrong flags and for help."""
     abandons_threads: bool = False
     """Whether the process ends without waiting for the threads that the command leaves behind."""
+    flags: Mapping[str, str] = field(default_factory=dict)
+    """Flags for fields of the configuration, where `run` has others: {"eval_batch_size":
+    "--batch-size"}. Messages about the configuration then name them."""

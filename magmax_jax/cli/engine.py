@@ -1,19 +1,12 @@
 """How launchers start JAX: where compiled programs are kept, and with which other processes."""
 
-import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from magmax_jax.api.compilation_cache import default_cache, keep_compiled
+from magmax_jax.cli.node_gpus import idle_gpus_of_run
 from magmax_jax.errors import UserError
-
-
-def default_cache() -> Path:
-    """JAX's own variable, or a folder of ours in the user's cache directory."""
-    named = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    return Path(named) if named else Path.home() / ".cache" / "magmax_jax" / "xla"
-
-
-MIN_COMPILE_TIME = "jax_persistent_cache_min_compile_time_secs"
 
 
 @dataclass(frozen=True)
@@ -24,7 +17,8 @@ class Engine:
     """Directory in which compiled programs are kept for the next run; None keeps none."""
     distributed: bool = False
     """One of several processes of one run, each started with this option: on a cluster that JAX
-    knows (Slurm, Open MPI, Kubernetes, Cloud TPU) nothing else is needed."""
+    knows (Slurm, Open MPI, Kubernetes, Cloud TPU) nothing else is needed. On Slurm start one
+    process for each GPU: srun --ntasks-per-node 8 --gpus-per-node 8."""
     coordinator: str | None = None
     """On other clusters: HOST:PORT of process 0; any free port."""
     processes: int | None = None
@@ -53,23 +47,22 @@ class Engine:
         Raises:
           UserError: the other processes cannot be found.
         """
-        import jax
-
-        jax.config.update("jax_compilation_cache_dir", self.cache and str(self.cache))
-        if MIN_COMPILE_TIME.upper() not in os.environ:
-            # JAX keeps what took a second. A run has some 70 programs, and most take less each, but
-            # seconds together.
-            jax.config.update(MIN_COMPILE_TIME, 0.0)
+        keep_compiled(self.cache)
         if not self.distributed:
             return
+        import jax
+
         try:
             jax.distributed.initialize(
                 self.coordinator, self.processes, self.process, shutdown_timeout_seconds=60
             )
         except ValueError as error:  # what JAX raises where it knows no cluster
             raise UserError(
-                f"--distributed finds no cluster ({error}): give --coordinator, --processes and "
-                "--process"
+                f"--distributed finds no cluster ({error}): start it with srun on Slurm, or give "
+                "--coordinator, --processes and --process"
             ) from None
         except RuntimeError as error:
             raise UserError(f"--distributed cannot reach the other processes ({error})") from None
+        idle = idle_gpus_of_run()
+        if idle and jax.process_index() == 0:
+            print(f"note: {idle}", file=sys.stderr)

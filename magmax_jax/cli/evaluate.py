@@ -7,26 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from magmax_jax.cli import flags
 from magmax_jax.cli.command import Command
 from magmax_jax.cli.engine import Engine
-from magmax_jax.cli.evaluate_tables import Found, tables
-from magmax_jax.config import (
-    ExperimentConfig,
-    MeshConfig,
-    ModelConfig,
-    ScenarioConfig,
-    SweepConfig,
-    TrainConfig,
-)
+from magmax_jax.cli.evaluate_tables import tables
+from magmax_jax.config import ExperimentConfig, MeshConfig, ScenarioConfig, SweepConfig
+from magmax_jax.data.folder_name import folder_of, is_folder
+from magmax_jax.data.load import is_folder_of_images
 from magmax_jax.errors import MAGMAX, Program, UserError
-from magmax_jax.evaluation.rows import rows_of
 from magmax_jax.registry import COMMANDS, SCENARIO_KINDS
 from magmax_jax.runs.directory import CONFIG
+from magmax_jax.runs.evaluation_data import ONE_TASK, first_run
 from magmax_jax.runs.model_ref import model_of_run
 
 if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
+    from magmax_jax.api.model_evaluation import Evaluation
     from magmax_jax.runs.progress import Progress
-    from magmax_jax.scenarios import Scenario
 
 
 @dataclass(frozen=True)
@@ -35,16 +31,24 @@ class Evaluate:
     by domain and by class, each image counted once.
 
     SOURCE is a run (its last model), RUN:MODEL (finetuned, zero_shot, task:3, RULE or RULE@SCALE),
-    a directory that transformers loads, or a hub id. The first run's scenario and seed are used
-    unless the flags say otherwise.
+    a directory that transformers loads, or a hub id. A folder of images may be named beside them:
+    they are the test images, and all their classes one task. Without one, the first run's scenario
+    and seed are used unless the flags say otherwise; other models are evaluated on one task of
+    --scenario.dataset.
     """
 
     sources: tyro.conf.Positional[tuple[str, ...]]
-    """Each a RUN, RUN:MODEL, directory or hub id; each becomes a column of the tables."""
-    scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
-    image_size: int | None = None
+    """Each a RUN, RUN:MODEL, directory or hub id; each becomes a column of the tables. One may be a
+    folder of images, [test/][domain/]class/*."""
+    scenario: ScenarioConfig = ONE_TASK
+    image_size: Annotated[
+        int | None, tyro.conf.arg(name="model.image-size", aliases=("--image-size",))
+    ] = None
     """Input size in pixels; not set: the checkpoint's own. A run's is fixed."""
-    dtype: Literal["float32", "bfloat16"] | None = None
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        tyro.conf.arg(name="model.dtype", aliases=("--dtype",)),
+    ] = None
     """Computation dtype; not set: the run's, or float32."""
     batch_size: int = 256
     seed: int = 5
@@ -61,103 +65,83 @@ class Evaluate:
 
 
 def parse(argv: list[str], program: Program = MAGMAX) -> Evaluate:
-    """The command line; a run among the sources gives the defaults of the other flags."""
+    """The command line; a run or a folder of images among the sources gives other defaults.
+
+    The folder is the scenario's data set then, and no longer among the sources.
+    """
 
     def read(default: Evaluate) -> Evaluate:
-        return tyro.cli(Evaluate, args=argv, prog=program.line("evaluate"), default=default)
+        return flags.parse(Evaluate, argv, prog=program.line("evaluate"), default=default)
 
-    plain = Evaluate(sources=())
-    chosen = read(plain)
+    default = Evaluate(sources=())
+    chosen = read(default)
     if not chosen.sources:
         raise UserError("no SOURCE is given: name runs, directories of checkpoints, or hub ids")
-    runs = [found[0] for source in chosen.sources if (found := model_of_run(source))]
-    if not runs:
-        return chosen
-    config = ExperimentConfig.from_file(runs[0] / CONFIG)
-    return read(replace(plain, scenario=config.scenario, seed=config.seed))
+    folder, models = _split_sources(chosen.sources)
+    if trained := first_run(models):
+        default = replace(default, scenario=trained.scenario, seed=trained.seed)
+    if folder is not None and not (trained and _is_data_of(folder, trained.scenario)):
+        dataset = folder if is_folder(folder) else f"folder:{folder}"
+        default = replace(default, scenario=replace(ONE_TASK, dataset=dataset))
+    chosen = read(default)
+    if folder is not None and not _is_data_of(folder, chosen.scenario):
+        raise UserError(
+            f"{folder} is a folder of images, and the flags choose other data: leave out one of "
+            "them"
+        )
+    return replace(chosen, sources=models)
 
 
-def evaluate(chosen: Evaluate, progress: "Progress") -> tuple[list[Found], "Scenario"]:
-    """Every source in turn; those that start from one model share everything but their weights.
+def _split_sources(sources: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
+    """The folder of images among the sources, None if there is none, and the models.
 
     Raises:
-      UserError: a source, or the scenario, is not what it should be.
+      UserError: there are several folders, or nothing but a folder.
     """
-    from magmax_jax.runs.build import RunParts, build_run
-    from magmax_jax.runs.merge_specs import parse_merges
-    from magmax_jax.runs.model_store import ModelStore, check_model
-    from magmax_jax.scenarios import build_scenario
-    from magmax_jax.sharding import build_layout
-
-    settings = [_setting(source, chosen) for source in chosen.sources]
-    for source, config in zip(chosen.sources, settings, strict=True):
-        if run := model_of_run(source):
-            check_model(*run, parse_merges(config))
-    layout = build_layout(settings[0])
-    scenario = build_scenario(chosen.scenario, chosen.seed)
-    built: dict[ExperimentConfig, RunParts] = {}
-    found = []
-    for source, config in zip(chosen.sources, settings, strict=True):
-        if config not in built:
-            built[config] = build_run(config, scenario, layout)
-        parts, theta, learned = built[config], built[config].theta_0, 0
-        if run := model_of_run(source):
-            stored = ModelStore(run[0], theta, parts.merges, layout)
-            theta = stored.model(run[1])
-            if not run[1].is_zero_shot:
-                learned = run[1].task or stored.learned
-        (counts,) = parts.test.counts_of([theta], progress, source)
-        name = source if run is None or not run[1].is_finetuned else f"{run[0]}:{run[1]}"
-        rows = list(rows_of(counts, scenario, learned, name, None))
-        found.append(Found(source, rows, counts))
-    return found, scenario
+    folders = [source for source in sources if _names_images(source)]
+    models = tuple(source for source in sources if source not in folders)
+    if len(folders) > 1:
+        raise UserError(
+            f"{folders[0]} and {folders[1]} are both folders of images: name one, or evaluate on "
+            "several with --scenario.kind datasets --scenario.datasets folder:DIR ..."
+        )
+    if folders and not models:
+        raise UserError(f"{folders[0]} is a folder of images: name a model to evaluate on it, too")
+    return folders[0] if folders else None, models
 
 
-def _setting(source: str, chosen: Evaluate) -> ExperimentConfig:
-    """The configuration in which a source is evaluated: a run's own, but for what was chosen."""
-    run = model_of_run(source)
-    if run is None:
-        from magmax_jax.io.hub import check_source
+def _names_images(source: str) -> bool:
+    return is_folder(source) or (model_of_run(source) is None and is_folder_of_images(source))
 
-        check_source(source)
-        config = ExperimentConfig(model=ModelConfig(source), merges=())
-    else:
-        config = ExperimentConfig.from_file(run[0] / CONFIG)
-        if chosen.image_size not in (None, config.model.image_size):
-            raise UserError(
-                f"--image-size is {chosen.image_size}, but {source} was trained at its own size: "
-                "leave it out"
-            )
-    model = config.model
-    return replace(
-        config,
-        model=replace(
-            model,
-            image_size=chosen.image_size or model.image_size,
-            dtype=chosen.dtype or model.dtype,
-        ),
+
+def _is_data_of(folder: str, scenario: ScenarioConfig) -> bool:
+    """Whether a scenario's only data set is that folder of images, whatever the spelling."""
+    own = folder_of(scenario.dataset, scenario.data_dir)
+    named = folder_of(folder, None) if is_folder(folder) else folder
+    if own is None or named is None or "dataset" not in SCENARIO_KINDS[scenario.kind].reads:
+        return False
+    return Path(own).expanduser().resolve() == Path(named).expanduser().resolve()
+
+
+def _evaluation(chosen: Evaluate) -> "Evaluation":
+    """What the command line asks for."""
+    from magmax_jax.api.model_evaluation import Evaluation
+
+    return Evaluation(
+        models={source: source for source in chosen.sources},
         scenario=chosen.scenario,
-        train=TrainConfig(batch_size=chosen.batch_size),  # nothing is trained
-        mesh=chosen.mesh,  # that of these devices, not of the run's
-        eval_batch_size=chosen.batch_size,
+        seed=chosen.seed,
+        image_size=chosen.image_size,
+        dtype=chosen.dtype,
+        batch_size=chosen.batch_size,
+        mesh=chosen.mesh,
     )
-
-
-def _write(found: Sequence[Found], out: Path) -> None:
-    from magmax_jax.io.atomic import new_directory
-    from magmax_jax.runs.directory import RunDirectory
-    from magmax_jax.runs.recorder import write_counts
-
-    with new_directory(out) as partial:
-        results = RunDirectory(partial)
-        results.append(row for one in found for row in one.rows)
-        for number, one in enumerate(found, start=1):
-            write_counts(results.counts / f"{number:03d}.safetensors", one.counts)
 
 
 def _sweep(chosen: Evaluate, progress: "Progress") -> None:
     import jax
 
+    from magmax_jax.api.model_evaluation import setting
     from magmax_jax.runs.build import build_run
     from magmax_jax.runs.directory import RunDirectory
     from magmax_jax.runs.sweep import describe, sweep
@@ -173,10 +157,10 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
         raise UserError("--sweep.rules sweeps a run on its own scenario: leave out --scenario")
     if chosen.dtype or chosen.image_size or chosen.out or chosen.per_class:
         raise UserError(
-            "--sweep.rules writes into the run and evaluates as the run did: leave out --dtype, "
-            "--image-size, --out and --per-class"
+            "--sweep.rules writes into the run and evaluates as the run did: leave out "
+            "--model.dtype, --model.image-size, --out and --per-class"
         )
-    config = _setting(chosen.sources[0], chosen)
+    config = setting(chosen.sources[0], chosen.sources[0], _evaluation(chosen))
     scenario = build_scenario(config.scenario, config.seed)
     parts = build_run(config, scenario, build_layout(config))
     rows = sweep(chosen.sweep, parts, RunDirectory(run[0], writes=first), progress)
@@ -191,6 +175,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     chosen.engine.start()
     import jax
 
+    from magmax_jax.api.model_evaluation import evaluate_all
     from magmax_jax.runs.progress import NullProgress, TerminalProgress
 
     first = jax.process_index() == 0
@@ -198,16 +183,22 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     if chosen.sweep.rules:
         _sweep(chosen, progress)
         return
-    if chosen.out is not None:
-        from magmax_jax.io.atomic import check_free
-
-        check_free(chosen.out)
-    found, scenario = evaluate(chosen, progress)
+    found, scenario = evaluate_all(_evaluation(chosen), progress, chosen.out)
     for table in tables(found, scenario, chosen.per_class):
         progress.say(table)
-    if chosen.out is not None and first:
-        _write(found, chosen.out)
+    if chosen.out is not None:
         progress.say(f"{chosen.out}: results.jsonl and counts/")
 
 
-COMMANDS.register("evaluate", Command("Evaluates any checkpoint on any scenario.", main))
+COMMANDS.register(
+    "evaluate",
+    Command(
+        "Evaluates any checkpoint on any scenario.",
+        main,
+        flags={
+            "eval_batch_size": "--batch-size",
+            "train.batch_size": "--batch-size",
+            "model.image_size": "--image-size",
+        },
+    ),
+)

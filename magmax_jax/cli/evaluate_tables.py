@@ -1,29 +1,19 @@
 """What `magmax evaluate` shows: accuracies as tables, a column for each source."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from magmax_jax.evaluation.rows import Row
+from magmax_jax.errors import counted
+from magmax_jax.evaluation.rows import Row, has_top5, protocols
 
 if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
-    import numpy as np
     from rich.table import Table
 
-    from magmax_jax.evaluation.evaluator import Counts
+    from magmax_jax.api.model_evaluation import Found
     from magmax_jax.scenarios import Scenario
 
 
-@dataclass(frozen=True)
-class Found:
-    """What came of one source."""
-
-    source: str
-    rows: list[Row]
-    counts: "Counts[np.ndarray]"
-
-
-def tables(found: Sequence[Found], scenario: "Scenario", per_class: bool) -> Iterator["Table"]:
+def tables(found: Sequence["Found"], scenario: "Scenario", per_class: bool) -> Iterator["Table"]:
     """What was found, a column each source: in all, by task and domain, by class."""
     from rich.table import Table
 
@@ -41,24 +31,31 @@ def tables(found: Sequence[Found], scenario: "Scenario", per_class: bool) -> Ite
 
     groups = list(dict.fromkeys(r.group for r in found[0].rows if r.group != "all"))
     tasks = [task.name for task in scenario.tasks]
-    overall = start(f"{scenario.name}, {scenario.num_test:,} test images", "accuracy")
-    for protocol, among in (("agnostic", "all classes"), ("aware", "the task's own classes")):
+    shown = protocols(r for one in found for r in one.rows)
+    among = {"agnostic": "all classes", "aware": "the task's own classes"}
+    classes = {"agnostic": scenario.num_classes, "aware": scenario.class_masks.sum(1).max()}
+    overall = start(f"{scenario.name}, {counted(scenario.num_test, 'test image')}", "accuracy")
+    if len(shown) == 1:
+        overall.caption = "among the task's own classes it is the same"
+    for protocol in shown:
         every = row(protocol, "all")
-        overall.add_row(f"among {among}", *(f"{r.accuracy:.1%}" for r in every))
-        overall.add_row("  label among the top 5", *(f"{r.top5:.1%}" for r in every))
+        overall.add_row(f"among {among[protocol]}", *(f"{r.accuracy:.1%}" for r in every))
+        if has_top5(classes[protocol]):
+            overall.add_row("  label among the top 5", *(f"{r.top5:.1%}" for r in every))
         means = zip(*([r.accuracy for r in row(protocol, task)] for task in tasks), strict=True)
         overall.add_row("  mean of the tasks", *(f"{sum(m) / len(m):.1%}" for m in means))
     yield overall
-    parts = start("among all classes / the task's own", "task or domain")
+    title = "among all classes" + (" / the task's own" if len(shown) > 1 else "")
+    parts = start(title, "task or domain")
     for group in groups:
-        both = zip(row("agnostic", group), row("aware", group), strict=True)
-        parts.add_row(group, *(f"{a.accuracy:.1%} / {b.accuracy:.1%}" for a, b in both))
+        each = zip(*(row(protocol, group) for protocol in shown), strict=True)
+        parts.add_row(group, *(" / ".join(f"{r.accuracy:.1%}" for r in rows) for rows in each))
     yield parts
     if per_class:
         yield _by_class(start("among all classes", "class"), found, scenario)
 
 
-def _by_class(table: "Table", found: Sequence[Found], scenario: "Scenario") -> "Table":
+def _by_class(table: "Table", found: Sequence["Found"], scenario: "Scenario") -> "Table":
     names = [name for head in scenario.heads for name in head.class_names]
     for number, name in enumerate(names):
         right = (one.counts.agnostic[..., number].sum() for one in found)

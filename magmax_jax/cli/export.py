@@ -1,5 +1,6 @@
 """A run's model as a Hugging Face directory: `magmax export RUN --output DIR`."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -7,7 +8,7 @@ from typing import Literal
 import tyro
 
 from magmax_jax.cli.command import Command
-from magmax_jax.errors import MAGMAX, Program, UserError
+from magmax_jax.errors import MAGMAX, Program
 from magmax_jax.registry import COMMANDS
 
 
@@ -28,13 +29,13 @@ class Export:
 def main(argv: list[str], program: Program = MAGMAX) -> None:
     """Writes the model that the command line names."""
     chosen = tyro.cli(Export, args=argv, prog=program.line("export"))
-    from magmax_jax.runs.export import export
-    from magmax_jax.runs.model_ref import model_of_run
+    from magmax_jax.api import export
+    from magmax_jax.runs.export import unlearned
 
-    if model_of_run(str(chosen.run)) is None:
-        raise UserError(f"{chosen.run} is no run's directory: give the directory of a run")
-    export(chosen.run, chosen.model, chosen.output, chosen.dtype)
+    export(chosen.run, chosen.output, chosen.model, chosen.dtype)
     print(f"{chosen.output}: {chosen.model} of {chosen.run}")
+    if note := unlearned(chosen.run, chosen.model):
+        print(f"note: {note}", file=sys.stderr)
 
 
 COMMANDS.register("export", Command("Writes a run's model as a directory for transformers.", main))

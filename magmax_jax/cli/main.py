@@ -1,11 +1,14 @@
 """The program `magmax`: finds the command and runs it."""
 
 import os
+import select
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from magmax_jax.errors import MAGMAX, Program, exit_code
+from magmax_jax.cli.flags import with_flags
+from magmax_jax.errors import MAGMAX, ConfigError, Program, UserError, exit_code
 from magmax_jax.registry import COMMANDS
 
 USAGE = """\
@@ -31,7 +34,16 @@ def main(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> int:
         print(usage(program))
         return 0
     name, *rest = words
-    return exit_code(lambda: COMMANDS[name].main(rest, program), program)
+
+    def run() -> None:
+        command = COMMANDS[name]
+        try:
+            command.main(rest, program)
+        except ConfigError as error:
+            message = with_flags(str(error), command.flags)
+            raise UserError(message, command=error.command) from None
+
+    return exit_code(run, program)
 
 
 def usage(program: Program) -> str:
@@ -49,12 +61,30 @@ def launch(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> NoRe
     """
     words = list(sys.argv[1:] if argv is None else argv)
     command = COMMANDS[words[0]] if words and words[0] in COMMANDS else None
-    if command is None or not command.abandons_threads:
-        sys.exit(main(words, program))
     try:
-        code = main(words, program)
-    except SystemExit as ending:
-        code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
-    sys.stdout.flush()
+        try:
+            code = main(words, program)
+        except SystemExit as ending:
+            code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _output_closed():
+            raise
+        code = 128 + signal.SIGPIPE
     sys.stderr.flush()
-    os._exit(code)
+    if command is not None and command.abandons_threads:
+        os._exit(code)
+    sys.exit(code)
+
+
+def _output_closed() -> bool:
+    """Whether standard output is a pipe that its reader has closed, as `head` does.
+
+    It is the null device afterwards: Python flushes what is left in the buffer when it ends.
+    """
+    output, poll = sys.stdout.fileno(), select.poll()
+    poll.register(output, 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True

@@ -19,7 +19,7 @@ from rich.progress import (
 
 from magmax_jax.cli.command import Command
 from magmax_jax.config import listing
-from magmax_jax.errors import MAGMAX, Program, UserError
+from magmax_jax.errors import MAGMAX, Program, UserError, counted
 from magmax_jax.registry import COMMANDS, RULES
 
 if TYPE_CHECKING:  # both take seconds to import: --help and wrong flags do without
@@ -61,7 +61,8 @@ class Merge:
     checksums: bool = True
     """Put the sha256 of every source into the model card and the state."""
     dry_run: bool = False
-    """Read headers only; report what would be done and every problem."""
+    """Report what would be done and every problem. Reads headers only, and with a state whole
+    files, whose checksums show which models it holds already (--no-checksums skips that)."""
     lora_rank: int | None = None
     """Merge LoRA adapters into one of this rank, not into a model; --pretrained is optional."""
 
@@ -89,9 +90,11 @@ class Merge:
             self._run(make_plan(job, _opener(Path(temporary))), console)
 
     def _run(self, plan: "Plan", console: Console) -> None:
+        from magmax_jax.merge_files.digests import compared_with_state
         from magmax_jax.merge_files.execute import execute
 
         if self.dry_run:
+            plan = compared_with_state(plan)
             console.print(plan.describe())
             plan.check()
             return
@@ -109,7 +112,8 @@ class Merge:
                 plan, self.output, lambda nbytes: bar.advance(task, nbytes), said.append
             )
         console.print(
-            f"{self.output}: {history.rule} of {len(history.tasks)} models at scale {plan.scale:g}"
+            f"{self.output}: {history.rule} of {counted(len(history.tasks), 'model')} at scale "
+            f"{plan.scale:g}"
         )
         for line in said:
             console.print(line)

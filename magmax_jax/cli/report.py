@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from magmax_jax.cli.command import Command
-from magmax_jax.errors import MAGMAX, Program, UserError
+from magmax_jax.errors import MAGMAX, Program, UserError, counted
 from magmax_jax.registry import COMMANDS
 
 
@@ -19,8 +19,8 @@ class Report:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Runs, finished or not, or folders that hold some at any depth."""
     out: Path | None = None
-    """Directory of the report (default: report/ in the run or folder; runs/report for several). An
-    earlier report there is replaced."""
+    """Directory of the report (default: report/ in the run, or in the folder that holds all of the
+    runs). An earlier report there is replaced."""
 
 
 def main(argv: list[str], program: Program = MAGMAX) -> None:
@@ -28,18 +28,12 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     chosen = tyro.cli(Report, args=argv, prog=program.line("report"))
     if not chosen.runs:
         raise UserError("no RUNS are given: name runs, or folders that hold some")
-    from magmax_jax.report.runs import find
-    from magmax_jax.report.write import build, check
+    from magmax_jax.report.write import write
 
-    out = chosen.out
-    if out is None:
-        out = Path("runs/report") if len(chosen.runs) > 1 else chosen.runs[0] / "report"
-    runs, notes = find(chosen.runs)
-    check(out)
+    page, number, notes = write(chosen.runs, chosen.out, program)
     for note in notes:
         print(note, file=sys.stderr)
-    page = build(runs, out, program)
-    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    count = counted(number, "run")
     print(f"{page}: {count}, {page.stat().st_size / 1e6:.1f} MB; figures and CSV files beside it")
 
 

@@ -1,18 +1,17 @@
 """One experiment: `magmax run PRESET [--field value ...]`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from magmax_jax.api.presets import PRESETS, paper
+from magmax_jax.cli import flags
 from magmax_jax.cli.command import Command
 from magmax_jax.cli.engine import Engine
-from magmax_jax.cli.presets import PRESETS, paper
 from magmax_jax.config import ExperimentConfig, SweepConfig
 from magmax_jax.errors import MAGMAX, Interrupted, Program, UserError
-from magmax_jax.evaluation.rows import Row
 from magmax_jax.registry import COMMANDS
 
 USAGE = """\
@@ -78,9 +77,9 @@ def parse(argv: list[str], program: Program = MAGMAX) -> Launch:
         )
 
     def read(base: ExperimentConfig) -> Launch:
-        return tyro.cli(
+        return flags.parse(
             Launch,
-            args=rest,
+            rest,
             prog=program.line("run", first),
             description=description,
             default=Launch(base, out=Path("runs") / name),
@@ -103,34 +102,39 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     launch = parse(argv, program)
     launch.engine.start()
     # JAX and its company take seconds to import: --help and wrong flags do without.
-    from magmax_jax import report
-    from magmax_jax.runs.directory import RunDirectory
-    from magmax_jax.runs.model_ref import model_of_run
-    from magmax_jax.runs.progress import TerminalProgress
-    from magmax_jax.runs.train import run
+    from magmax_jax.api import run
 
-    out = RunDirectory(launch.out, launch.overwrite, resume=launch.resume)
-    if launch.sweep.rules and not launch.overwrite and model_of_run(str(launch.out)):
-        differing = out.differs(launch.config)
-        if len(differing) == 1 and differing[0].startswith("scenario.validation: 0.0 there"):
-            sweep = program.line("evaluate", str(launch.out), "--sweep.rules", *launch.sweep.rules)
-            raise UserError(
-                f"{launch.out} holds this run without images held out to choose a scale on: sweep "
-                f"it with {sweep}, or choose another --out"
-            )
+    _check_held_out(launch, program)
     command = program.line("run", *(word for word in argv if word != "--overwrite"))
-    progress = TerminalProgress()
-
-    def show(rows: Sequence[Row], scenario: str) -> None:
-        picture = out.report / "accuracy.png"
-        report.plot(rows, scenario, picture)
-        progress.say(report.table(rows, scenario))
-        progress.say(f"{picture} shows accuracy over tasks")
-
     try:
-        run(launch.config, out, progress, launch.boards, command, launch.sweep, show)
+        run(
+            launch.config,
+            launch.out,
+            overwrite=launch.overwrite,
+            resume=launch.resume,
+            sweep=launch.sweep,
+            boards=launch.boards,
+            command=command,
+            keep_compiled=False,  # --cache says where
+        )
     except Interrupted as interruption:
         raise Interrupted(interruption.signal, f"resume with: {command}") from None
+
+
+def _check_held_out(launch: Launch, program: Program) -> None:
+    """Raises a UserError if a finished run, to be swept, differs only in holding no images out."""
+    from magmax_jax.runs.directory import RunDirectory
+    from magmax_jax.runs.model_ref import model_of_run
+
+    if not launch.sweep.rules or launch.overwrite or not model_of_run(str(launch.out)):
+        return
+    differing = RunDirectory(launch.out).differs(launch.config)
+    if len(differing) == 1 and differing[0].startswith("scenario.validation: 0.0 there"):
+        sweep = program.line("evaluate", str(launch.out), "--sweep.rules", *launch.sweep.rules)
+        raise UserError(
+            f"{launch.out} holds this run without images held out to choose a scale on: sweep it "
+            f"with {sweep}, or choose another --out"
+        )
 
 
 COMMANDS.register(

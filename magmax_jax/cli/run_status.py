@@ -10,7 +10,7 @@ from typing import Any, Literal
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.history import History, histories, task_names
-from magmax_jax.evaluation.rows import Row, to_rows
+from magmax_jax.evaluation.rows import Row, protocols, to_rows
 from magmax_jax.io.json_lines import Follower, Record
 from magmax_jax.runs.directory import ABOUT, CONFIG, METRICS, ROWS
 
@@ -38,6 +38,7 @@ class Status:
     agnostic: dict[str, History]
     """By the model's label."""
     aware: dict[str, History]
+    """The same; empty where it repeats `agnostic`."""
     written: float
     """When a line was added last, in seconds since the epoch by this machine's clock."""
 
@@ -113,7 +114,7 @@ class RunFollower:
             loss=last["loss"] if last else None,
             seconds_left=left,
             agnostic=agnostic,
-            aware=histories(self._rows, "aware"),
+            aware=histories(self._rows, "aware") if "aware" in protocols(self._rows) else {},
             written=written,
         )
 

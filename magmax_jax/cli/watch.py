@@ -82,11 +82,13 @@ def show(runs: Sequence[Status], now: float) -> RenderableType:
         )
     if len(runs) > 1 or not runs[0].agnostic:
         return table
-    models = _table("model", "after task", "agnostic", "aware")
+    shown = {"agnostic": runs[0].agnostic} | ({"aware": runs[0].aware} if runs[0].aware else {})
+    models = _table("model", "after task", *shown)
     for label, history in runs[0].agnostic.items():
-        accuracies = _accuracy(history), _accuracy(runs[0].aware.get(label))
+        accuracies = (_accuracy(found.get(label)) for found in shown.values())
         models.add_row(title_of(label), str(history.learned), *accuracies)
-    note = "accuracy on all test images: agnostic, among all classes; aware, among the task's own"
+    note = "accuracy on all test images: agnostic, among all classes"
+    note += "; aware, among the task's own" if runs[0].aware else ""
     return Group(table, "", models, note)
 
 

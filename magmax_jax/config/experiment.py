@@ -4,8 +4,9 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+from magmax_jax.config.changes import changed
 from magmax_jax.config.checks import require
 from magmax_jax.config.from_json import from_json
 from magmax_jax.config.merging import MergingConfig
@@ -39,6 +40,20 @@ class ExperimentConfig:
         size = self.eval_batch_size
         require(size > 0, f"eval_batch_size is {size}: it must be positive")
         require(self.seed >= 0, f"seed is {self.seed}: it must not be negative")
+
+    def replace(self, **changes: Any) -> "ExperimentConfig":
+        """A copy with some fields changed; those that are not named stay.
+
+        >>> config = ExperimentConfig().replace(seed=3, train={"epochs": 2})
+        >>> config.seed, config.train.epochs, config.train.batch_size
+        (3, 2, 128)
+
+        A field of a part may be written with a dot, too: `**{"train.epochs": 2}`.
+
+        Raises:
+          UserError: there is no such field, or the value is not what it takes.
+        """
+        return changed(self, changes)
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from magmax_jax.config.checks import require
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SweepConfig:
         (0.1, 0.2, 0.3, 0.4)
 
         Raises:
-          UserError: `scales` has neither form.
+          ConfigError: `scales` has neither form.
         """
         try:
             if ":" not in self.scales:
@@ -59,7 +59,7 @@ class SweepConfig:
                 return found
         except (ValueError, ZeroDivisionError, OverflowError):
             pass
-        raise UserError(
+        raise ConfigError(
             f"sweep.scales is {self.scales!r}: write FIRST:LAST:STEP, e.g. 0.1:1.5:0.1, or "
             "numbers separated by commas, e.g. 0.3,0.5,1"
         )

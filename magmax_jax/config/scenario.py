@@ -16,15 +16,16 @@ class ScenarioConfig:
     """What each task brings. class: new classes; domain: a new domain of all classes; datasets:
     another data set, with its own head; data: an equal share of every class's images."""
     dataset: Annotated[str, listing(DATA_SETS)] = "cifar100"
-    """Name of a data set, folder (images in train|test/[domain/]class/*), or any TFDS builder with
-    image and label."""
+    """Name of a data set, folder (images in [train|test/][domain/]class/*), or any TFDS builder
+    with image and label."""
     datasets: tuple[str, ...] = ("eight",)
     """For kind datasets: NAME[@EPOCHS] or folder:DIR[@EPOCHS] each, in learning order, or a list of
     the literature: eight, fourteen (13 of them) or twenty (18); TFDS lacks the others."""
     data_dir: str | None = None
     """Directory of prepared TFDS data sets (default: TFDS's own), or the folder of images."""
-    num_tasks: int = 10
-    """Number of tasks for kinds class and data; others have one task per domain or data set."""
+    num_tasks: int | None = 10
+    """Number of tasks for kinds class and data; others have one task per domain or data set. None:
+    a task for every two classes, 10 at most."""
     allow_unequal: bool = False
     """Allow tasks with different numbers of classes: task i takes classes floor(n i / T) to
     floor(n (i+1) / T)."""
@@ -46,7 +47,8 @@ class ScenarioConfig:
 
     def __post_init__(self) -> None:
         SCENARIO_KINDS.check(self.kind)
-        require(self.num_tasks > 0, f"scenario.num_tasks is {self.num_tasks}: it must be positive")
+        count = self.num_tasks
+        require(count is None or count > 0, f"scenario.num_tasks is {count}: it must be positive")
         limit = self.limit_per_class
         require(
             limit is None or limit > 0, f"scenario.limit_per_class is {limit}: it must be positive"
@@ -58,3 +60,11 @@ class ScenarioConfig:
                 "{}" in template,
                 f"scenario.templates: {template!r} has no {{}} for the class name",
             )
+
+    def tasks_of(self, classes: int) -> int:
+        """`num_tasks`, which may depend on the number of classes.
+
+        >>> ScenarioConfig(num_tasks=None).tasks_of(5)
+        2
+        """
+        return self.num_tasks or min(10, max(1, classes // 2))

@@ -4,23 +4,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from magmax_jax.data.any_source import as_source
     from magmax_jax.data.data_set import DataSet, FromTfds
     from magmax_jax.data.load import load_source
     from magmax_jax.data.pipeline.loader import Batch, eval_batches, num_batches, train_batches
-    from magmax_jax.data.pipeline.preprocessing import Preprocessing, Views
     from magmax_jax.data.published import order, prompt_names, templates
     from magmax_jax.data.seeded_split import SeededSplit
     from magmax_jax.data.source import Source, Split
+    from magmax_jax.inputs.preprocessing import Preprocessing, Views
 
 _HOMES = {
     "Batch": "pipeline.loader",
     "DataSet": "data_set",
     "FromTfds": "data_set",
-    "Preprocessing": "pipeline.preprocessing",
+    "Preprocessing": ".inputs.preprocessing",
     "SeededSplit": "seeded_split",
     "Source": "source",
     "Split": "source",
-    "Views": "pipeline.preprocessing",
+    "Views": ".inputs.preprocessing",
+    "as_source": "any_source",
     "eval_batches": "pipeline.loader",
     "load_source": "load",
     "num_batches": "pipeline.loader",
@@ -29,7 +31,7 @@ _HOMES = {
     "templates": "published",
     "train_batches": "pipeline.loader",
 }
-"""Public names, and the module that defines each."""
+"""Public names, and the module that defines each; one more dot leads to another package."""
 __all__ = [
     "Batch",
     "DataSet",
@@ -39,6 +41,7 @@ __all__ = [
     "Source",
     "Split",
     "Views",
+    "as_source",
     "eval_batches",
     "load_source",
     "num_batches",
@@ -53,7 +56,7 @@ def __getattr__(name: str) -> Any:
     """Lazy imports: listing data sets and their facts imports neither JAX nor Grain nor TFDS."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from magmax_jax.data.prompts import ANY
 from magmax_jax.data.seeded_split import SeededSplit
 from magmax_jax.data.source import Source, Split
+from magmax_jax.inputs.prompts import ANY
 
 DEFAULT_EPOCHS = 10
 """For a data set about which nothing is published."""

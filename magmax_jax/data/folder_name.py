@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from magmax_jax.data.array_name import ARRAYS, is_arrays
+
 _WORD = "folder"
 
 
@@ -19,6 +21,19 @@ def folder_of(dataset: str, data_dir: str | None) -> str | None:
 
 
 def title_of(dataset: str, data_dir: str | None) -> str:
-    """What people call a data set: a folder by its own name, others as they are spelled."""
+    """What people call a data set: a folder by its own name, others as they are spelled.
+
+    One that was passed from Python has no name of its own: it is called "arrays".
+
+    >>> title_of("folder:/my/pets", None), title_of("folder:pets/test", None)
+    ('pets', 'pets/test')
+    """
+    if is_arrays(dataset):
+        return ARRAYS
     folder = folder_of(dataset, data_dir)
-    return Path(folder).name if folder else dataset.removeprefix(f"{_WORD}:")
+    if not folder:
+        return dataset.removeprefix(f"{_WORD}:")
+    path = Path(folder)
+    if path.name in ("", ".."):  # as in "." and "..", which name no folder by themselves
+        path = path.resolve()
+    return "/".join(path.parts[-2:]) if path.name in ("train", "test") else path.name

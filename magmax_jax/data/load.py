@@ -1,7 +1,12 @@
 """Data sets by name, each through its reader."""
 
+import os
+from pathlib import Path
+
+from magmax_jax.data.array_name import is_arrays, must_be_passed
 from magmax_jax.data.folder_name import folder_of, is_folder
 from magmax_jax.data.source import Source, Split
+from magmax_jax.errors import UserError
 from magmax_jax.registry import DATA_SETS
 
 
@@ -18,6 +23,8 @@ def load_source(dataset: str, split: Split, data_dir: str | None = None) -> Sour
     """
     if dataset in DATA_SETS and (read := DATA_SETS[dataset].read):
         return read(split, data_dir)
+    if is_arrays(dataset):
+        raise must_be_passed(dataset)
     # Imported when needed: TFDS is slow to start.
     if is_folder(dataset):
         from magmax_jax.data.readers.folder import load_folder
@@ -25,4 +32,48 @@ def load_source(dataset: str, split: Split, data_dir: str | None = None) -> Sour
         return load_folder(folder_of(dataset, data_dir), split)
     from magmax_jax.data.readers.tfds import load_builder
 
-    return load_builder(dataset, split, data_dir)
+    try:
+        return load_builder(dataset, split, data_dir)
+    except UserError:
+        if not _is_directory_of_images(dataset):
+            raise
+    raise UserError(f"{dataset} is a directory, not the name of a data set: write folder:{dataset}")
+
+
+def load_test_images(dataset: str, data_dir: str | None = None) -> Source:
+    """What a data set offers to evaluate a model that never saw it: its test images.
+
+    They are all images of a folder that has neither train/ nor test/.
+
+    Raises:
+      UserError: as `load_source` does.
+    """
+    if not is_folder(dataset):
+        return load_source(dataset, "test", data_dir)
+    from magmax_jax.data.readers import folder
+
+    return folder.load_test_images(folder_of(dataset, data_dir))
+
+
+def is_undivided(dataset: str, data_dir: str | None = None) -> bool:
+    """Whether a data set is a folder of images that has neither train/ nor test/."""
+    where = folder_of(dataset, data_dir)
+    if where is None:
+        return False
+    from magmax_jax.data.readers import folder
+
+    return folder.is_undivided(Path(where).expanduser())
+
+
+def is_folder_of_images(path: str) -> bool:
+    """Whether a path leads to a directory of images, in whatever layout, and not to a model."""
+    from magmax_jax.data.readers import folder
+
+    # Path takes an empty name for the current directory.
+    return bool(path) and folder.holds_images(Path(path).expanduser())
+
+
+def _is_directory_of_images(dataset: str) -> bool:
+    """Whether a name was meant as a folder; one without a slash may name a data set as well."""
+    is_directory = Path(dataset).expanduser().is_dir()
+    return is_directory and (os.sep in dataset or is_folder_of_images(dataset))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from magmax_jax.data.catalogue import find
-from magmax_jax.data.prompts import ANY
 from magmax_jax.errors import UserError
+from magmax_jax.inputs.prompts import ANY
 
 
 def templates(dataset: str) -> tuple[str, ...]:

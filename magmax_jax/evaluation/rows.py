@@ -48,6 +48,30 @@ class Row:
         return self.model if self.scale is None else f"{self.model}@{self.scale:g}"
 
 
+def protocols(rows: Iterable[Row]) -> tuple[str, ...]:
+    """The protocols worth showing: agnostic, and aware where any of its accuracies differ.
+
+    Where every task covers all classes, as in domain-incremental learning, a task's own classes are
+    all classes, and each aware row repeats an agnostic one.
+    """
+    found: dict[str, dict[tuple, float]] = {"agnostic": {}, "aware": {}}
+    for row in rows:
+        where = row.after_task, row.label, row.group, row.split
+        found[row.protocol][where] = row.accuracy
+    differ = any(found["agnostic"].get(key) != value for key, value in found["aware"].items())
+    return ("agnostic", "aware") if differ else ("agnostic",)
+
+
+def has_top5(classes: int) -> bool:
+    """Whether top-5 accuracy says anything: among at most five classes it is 100 % by definition.
+
+    Args:
+      classes: the number that labels are looked for among: of the scenario (agnostic), or of the
+        task with the most (aware).
+    """
+    return classes > 5
+
+
 def rows_of(
     counts: "Counts[np.ndarray]",
     scenario: "Scenario",

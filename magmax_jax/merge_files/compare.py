@@ -70,7 +70,7 @@ def notes(
     """What is allowed, but rarely meant: models named twice, tensors that stay, other dtypes."""
     yield from _repeats(pretrained, models)
     if others:
-        yield f"{len(others)} tensors are not floating-point and stay: {_some(others)}"
+        yield f"not floating-point, so theta_0's are kept: {_some(others)}"
     for model in models:
         differing = [
             name

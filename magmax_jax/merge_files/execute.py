@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
 from magmax_jax.merge_files import model_card
 from magmax_jax.merge_files.by_chunk import by_chunk
 from magmax_jax.merge_files.by_tensor import as_one_tree, by_tensor
+from magmax_jax.merge_files.digests import HASHERS, Digests, compared_with_state, start_digests
 from magmax_jax.merge_files.lora.output import adapter_writer, add_companions
 from magmax_jax.merge_files.lora.writer import AdapterWriter
 from magmax_jax.merge_files.plan import Plan
@@ -23,15 +24,12 @@ from magmax_jax.merge_files.state import MergedModel, MergeHistory
 from magmax_jax.merge_files.survey import surveyed
 from magmax_jax.merging.rule import Scope
 
-HASHERS = 2
-"""Threads that compute sha256s beside the merge: one takes longer than merging does."""
 METHODS: dict[Scope, Callable[..., Iterator[Sequence[Any]]]] = {
     "entry": by_chunk,
     "tensor": by_tensor,
     "model": as_one_tree,
 }
 """How a rule is fed, by its scope."""
-Digests = list[Future[str]]
 
 
 def execute(
@@ -64,9 +62,8 @@ def execute(
     with ThreadPoolExecutor(HASHERS) as pool, contextlib.ExitStack() as aside:
         # After an error, sha256s that nobody will read are not begun.
         aside.callback(pool.shutdown, wait=False, cancel_futures=True)
-        digests = _digests(plan, pool)
-        if plan.state and digests:
-            _check_digests(plan, digests)
+        digests = start_digests(plan, pool)
+        compared_with_state(plan, digests).check()
         next_state = aside.enter_context(_next_state(plan))
         with new_directory(output) as partial:
             writer = (
@@ -129,29 +126,6 @@ def _next_state(plan: Plan) -> Iterator[FileWriter | None]:
             except BaseException:
                 writer.abandon()
                 raise
-
-
-def _digests(plan: Plan, pool: ThreadPoolExecutor) -> Digests:
-    """sha256 of theta_0 and of every model, in the background; none where none are wanted."""
-    wanted = (plan.pretrained, *plan.models) if plan.job.checksums else ()
-    return [pool.submit(model_card.digest, files) for files in wanted]
-
-
-def _check_digests(plan: Plan, digests: Digests) -> None:
-    """Waits for the sha256s that show whether the state may be continued with these models."""
-    (first, *rest), history, path, problems = digests, plan.history, plan.job.state, []
-    if history.sha256 and first.result() != history.sha256:
-        problems.append(
-            f"{history.pretrained} is not the theta_0 with which {path} was begun: its "
-            "weights have changed since; bring them back or begin another state"
-        )
-    tasks = enumerate(history.tasks, start=1)
-    earlier = {task.sha256: i for i, task in tasks if task.sha256}
-    for source, future in zip(plan.job.finetuned, rest, strict=True):
-        if earlier and future.result() in earlier:
-            number = earlier[future.result()]
-            problems.append(f"{source} is in this state already, as task {number}: leave it out")
-    dataclasses.replace(plan, problems=problems).check()
 
 
 def _history_after(plan: Plan, norms: np.ndarray, digests: Digests) -> MergeHistory:

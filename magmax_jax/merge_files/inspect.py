@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
+from magmax_jax.errors import counted
 from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles, open_files, open_tensors
 from magmax_jax.merge_files.lora.describe import describe
 from magmax_jax.merge_files.plan import size
@@ -46,8 +47,9 @@ def _checkpoint(files: TensorFiles) -> list:
             norm = _norm(files, names, reader)
             table.add_row(part, f"{len(names):,}", f"{entries:,}", f"{norm:.5g}")
     kinds = ", ".join(f"{count:,} {dtype}" for dtype, count in dtypes.items())
-    files_line = f"{len(files.tensors)} tensors in {len(files.files)} files, {size(files.nbytes)}"
-    return [table, f"{files_line}: {kinds}", *describe(files)]
+    tensors, in_files = counted(len(files.tensors), "tensor"), counted(len(files.files), "file")
+    shown = f"{tensors} in {in_files}, {size(files.nbytes)}: {kinds}"
+    return [table, shown, *describe(files)]
 
 
 def _parts(files: TensorFiles) -> dict[str, list[str]]:
@@ -87,7 +89,7 @@ def _state(files: TensorFiles, path: Path) -> Group:
             row.append(f"{provenance.supplied[i]:.1%}" if i <= 255 else "with 255")
         table.add_row(*row)
     options = "".join(f", {key}={value}" for key, value in history.options.items())
-    tasks = f"online state of {len(history.tasks)} tasks, {size(files.nbytes)}"
+    tasks = f"online state of {counted(len(history.tasks), 'task')}, {size(files.nbytes)}"
     lines = [
         f"{history.rule}{options}, {tasks}",
         f"theta_0: {history.pretrained} (sha256 {history.sha256 or 'not computed'})",

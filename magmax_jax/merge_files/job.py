@@ -60,10 +60,15 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
                 raise UserError(f"{flag} is {given}, but {job.state} was begun with {known}")
         return history, files
     given = job.pretrained or (NO_MODEL if job.lora_rank is not None else None)
+    if job.state and not (given and job.finetuned):
+        raise UserError(
+            f"{job.state}: there is no such state file; to begin one there, give theta_0 as "
+            "--pretrained and the first models as --finetuned"
+        )
     if given is None:
         raise UserError(
-            "--pretrained names no theta_0: without a state there is no other source (only LoRA "
-            "adapters are merged without one, into an adapter with --lora-rank)"
+            "--pretrained names no theta_0: only a state file records one, and only LoRA adapters "
+            "are merged without one, into an adapter with --lora-rank"
         )
     if not job.finetuned:
         raise UserError("--finetuned names no models to merge: give at least one")

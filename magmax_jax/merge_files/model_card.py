@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files.state import MergeHistory
@@ -60,7 +60,7 @@ def model_card(history: MergeHistory, scale: float, kept: Sequence[str]) -> str:
         "# Merged model",
         "",
         f"`{history.rule}`{options} at scale {scale:g}: theta_0 + {scale:g} tau, where tau merges "
-        f"the task vectors of {len(history.tasks)} models, in this order.",
+        f"the task vectors of {counted(len(history.tasks), 'model')}, in this order.",
         "",
         "| | model | norm of its task vector | sha256 of its weights |",
         "|---|---|---|---|",
@@ -71,7 +71,7 @@ def model_card(history: MergeHistory, scale: float, kept: Sequence[str]) -> str:
             f"| {i} | `{task.source}` | {task.norm:.4g} | {task.sha256 or 'not computed'} |"
         )
     if kept:
-        lines += ["", f"{len(kept)} tensors are theta_0's own: {', '.join(kept[:5])}"]
+        lines += ["", f"Kept from theta_0, {counted(len(kept), 'tensor')}: {', '.join(kept[:5])}"]
         if len(kept) > 5:
             lines[-1] += ", ..."
     lines += ["", "Made with magmax_jax (https://arxiv.org/abs/2407.06322).", ""]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
 from magmax_jax.io.safetensors.reader import TensorFiles, open_tensors
 from magmax_jax.io.safetensors.writer import TensorSpecs
 from magmax_jax.merge_files import compare, state
@@ -84,10 +84,13 @@ class Plan:
 
     def describe(self) -> str:
         """What will happen: method, tensors, bytes, memory, notes and problems."""
-        count, how = len(self.job.finetuned), HOW[self.rule.scope]
-        lines = [f"{self.history.rule} of {count} models at scale {self.scale:g}, {how}"]
+        before, new = len(self.history.tasks), len(self.job.finetuned)
+        models = counted(before + new, "model") + (f" ({before} in the state)" if before else "")
+        how = HOW[self.rule.scope]
+        lines = [f"{self.history.rule} of {models} at scale {self.scale:g}, {how}"]
         if self.pretrained.tensors:
-            lines.append(f"merges {len(self.merged)} tensors, keeps {len(self.kept)} of theta_0's")
+            merged = counted(len(self.merged), "tensor")
+            lines.append(f"merges {merged}, keeps {len(self.kept)} of theta_0's")
         if not self.problems:
             lines.append(
                 f"reads {size(self.bytes_read)}, writes {size(self.bytes_written)}, "

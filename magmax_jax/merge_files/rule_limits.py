@@ -1,6 +1,6 @@
 """What a rule's facts rule out: a state in a file, other numbers of models than it takes."""
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
 from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.state import MergeHistory
 from magmax_jax.merging import MergeRule
@@ -32,13 +32,14 @@ def unfit_models(job: Job, history: MergeHistory, rule: MergeRule) -> list[str]:
         if most is None or tasks <= most:
             return []
         return [
-            f"{job.state} has {most} {rule.per_model} for {tasks} tasks, which it keeps as it was "
-            "begun: begin another state with one for each task to come"
+            f"{job.state} has {most} {rule.per_model} for {counted(tasks, 'task')}, which it keeps "
+            "as it was begun: begin another state with one for each task to come"
         ]
     # Only a state may have more of them, for the tasks to come.
     if rule.per_model and tasks != most:
         return [
-            f"--options: {rule.per_model} has {most} values for {tasks} models: give one for each"
+            f"--options: {rule.per_model} has {counted(most or 0, 'value')} for "
+            f"{counted(tasks, 'model')}: give one for each"
         ]
     if tasks < fewest or (most is not None and tasks > most):
         takes = f"{fewest} or more" if most is None else f"{fewest} to {most}"

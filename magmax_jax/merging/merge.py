@@ -1,31 +1,55 @@
 """Folding a rule over models: the composition that `magmax_jax.merge` names."""
 
-from collections.abc import Iterable
-from functools import partial
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Sized
+from typing import Any, Literal, overload
 
 import jax
 
 from magmax_jax.errors import UserError
-from magmax_jax.merging.rule import Informed, MergeRule, State
-from magmax_jax.merging.rules import max_magnitude
-from magmax_jax.merging.task_vectors import (
-    PyTree,
-    apply_task_vector,
-    check_alike,
-    check_finite,
-    task_vector,
+from magmax_jax.merging.alike import check_finite, conform
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
+from magmax_jax.merging.arguments import (
+    RuleLike,
+    check_count,
+    check_model,
+    check_pretrained,
+    checked_scale,
+    iterable_of,
+    rule_and_name,
 )
+from magmax_jax.merging.arrays import PyTree, arrays, is_traced, is_wide, with_arrays
+from magmax_jax.merging.ownership import first_state, own
+from magmax_jax.merging.rule import Informed, MergeRule, State
+from magmax_jax.merging.task_vectors import add, difference, without_wide
 
 
 def fold(rule: MergeRule, state: State, finetuned: PyTree | Informed, pretrained: PyTree) -> State:
     """The rule's state after one more model; the old state's buffers become the new one's.
 
     For a streaming rule the task vector is never in memory by itself: subtraction and update are
-    one compiled pass.
+    one compiled pass. A leaf that shares memory with the model, theta_0 or another leaf is copied
+    first. Within `jit`, `vmap` or `grad` no buffers are given away.
+
+    Raises:
+      UserError: the model differs from theta_0 in containers, shapes or dtypes, or the state was
+        folded into before.
     """
-    if rule.streaming:
-        return _fold(rule, state, finetuned, pretrained)
-    return rule.update(state, _task_vector(finetuned, pretrained))
+    rule = rule.on_any_mesh()
+    theta_0 = arrays(pretrained)
+    if isinstance(finetuned, Informed):
+        information = conform(finetuned.fisher, pretrained, dtypes=False)
+        model: PyTree = Informed(conform(finetuned.params, pretrained), information)
+    else:
+        model = conform(finetuned, pretrained)
+    model, theta_0 = _subtracted_where_wide(model, theta_0)
+    if not rule.streaming:
+        return rule.update(state, (_task_vector if _may_compile(theta_0) else _tau)(model, theta_0))
+    if not _may_compile((state, theta_0)):
+        return rule.update(state, _tau(model, theta_0))
+    if is_traced(state, model, theta_0):
+        return _fold_traced(rule, state, model, theta_0)
+    return _fold(rule, own(state, finetuned, pretrained), model, theta_0)
 
 
 def merged(
@@ -35,86 +59,181 @@ def merged(
 
     A streaming rule's is one compiled pass; a collecting rule compiles tensor by tensor, because a
     program over all tensors of all tasks would take longer to compile than to run.
+
+    Returns:
+      A new pytree of theta_0's structure, dtypes and kinds of arrays, as `apply_task_vector`.
     """
-    if rule.streaming:
-        return _merged(rule, state, pretrained, scale)
-    return _apply(pretrained, rule.finalize(state), scale)
+    rule = rule.on_any_mesh()
+    theta_0 = without_wide(arrays(pretrained))
+    if not _may_compile((state, theta_0)):
+        theta = _applied(theta_0, rule.finalize(state), scale)
+    elif rule.streaming:
+        theta = _merged(rule, state, theta_0, scale)
+    else:
+        theta = _apply(theta_0, rule.finalize(state), scale)
+    return with_arrays(pretrained, theta)
 
 
+@overload
 def merge(
     pretrained: PyTree,
     models: Iterable[PyTree | Informed],
-    rule: MergeRule | None = None,
-    scale: float | None = None,
-) -> PyTree:
+    rule: RuleLike | None = None,
+    scale: jax.typing.ArrayLike | None = None,
+    *,
+    return_state: Literal[False] = False,
+) -> PyTree: ...
+@overload
+def merge(
+    pretrained: PyTree,
+    models: Iterable[PyTree | Informed],
+    rule: RuleLike | None = None,
+    scale: jax.typing.ArrayLike | None = None,
+    *,
+    return_state: Literal[True],
+) -> tuple[PyTree, State]: ...
+def merge(
+    pretrained: PyTree,
+    models: Iterable[PyTree | Informed],
+    rule: RuleLike | None = None,
+    scale: jax.typing.ArrayLike | None = None,
+    *,
+    return_state: bool = False,
+) -> PyTree | tuple[PyTree, State]:
     """One model out of many that were fine-tuned from one: theta_0 + scale rule(tau_1 ... tau_T).
 
+    Every floating-point array is merged, a training state's moments, too: hand over its parameters
+    to merge these alone. Task vectors are float32 whatever the models are. An entry of a float64
+    array that the merge does not change keeps all its digits.
+
+    `merge` may be called within `jax.jit`, `jax.vmap` and `jax.grad`. Traced values are not known
+    yet, so that they are not checked for NaN and infinity; structures, shapes and dtypes are.
+
+    Arrays may be sharded on any mesh, whatever its axes' types: theta has the bits that it has on
+    one device, and lies where theta_0 lies. Within `jax.shard_map` no whole tensor can be seen, so
+    it raises.
+
     Args:
-      pretrained: theta_0, any pytree of arrays.
-      models: theta_1 ... theta_T in the order of their tasks, each of theta_0's structure, shapes
+      pretrained: theta_0, any pytree. It is not changed.
+      models: theta_1 ... theta_T in the order of their tasks, each of theta_0's containers, shapes
         and dtypes (for `rules.fisher`, each a `rules.Informed`). A generator that loads one at a
         time never holds two.
-      rule: how to merge; `max_magnitude()` by default.
-      scale: lambda; the rule's published default by default.
+      rule: how to merge: a rule, its name, or the function that makes it where all its options have
+        defaults; `max_magnitude()` by default.
+      scale: lambda, one number; the rule's published default by default.
+      return_state: also return what the rule made of the models, from which `fold` goes on.
 
     Returns:
-      theta, of theta_0's structure and dtypes.
+      theta, of theta_0's structure and dtypes, its arrays of JAX or NumPy as theta_0's are. What is
+      no floating-point array (counters, random keys, functions, strings, static fields) is
+      theta_0's. With `return_state`, the pair of it and the rule's state.
 
     Raises:
-      UserError: there are no models, or one differs from theta_0 in structure, shape or dtype, or
-        an entry is NaN or infinite, before or after the merge; the leaves are named.
+      UserError: an argument is not what it should be; there are fewer or more models than the rule
+        merges; one differs from theta_0 in its containers, shapes or dtypes; or an entry is NaN or
+        infinite, before or after the merge. The leaves are named, at most 20.
 
     >>> import jax.numpy as jnp
     >>> theta_0 = {"w": jnp.array([1.0, 1.0])}
-    >>> merge(theta_0, [{"w": jnp.array([3.0, 0.0])}, {"w": jnp.array([0.0, 5.0])}])
+    >>> models = [{"w": jnp.array([3.0, 0.0])}, {"w": jnp.array([0.0, 5.0])}]
+    >>> merge(theta_0, models)
     {'w': Array([2., 3.], dtype=float32)}
+
+    Which task supplied what:
+
+    >>> from magmax_jax.merging.rules import max_magnitude
+    >>> theta, state = merge(theta_0, models, max_magnitude(provenance=True), return_state=True)
+    >>> print(state.source["w"])
+    [1 2]
     """
-    rule = max_magnitude() if rule is None else rule
-    _check(pretrained, pretrained, "theta_0")
-    state, count = rule.init(pretrained), 0
+    merge_rule, name = rule_and_name(rule)
+    merge_rule = merge_rule.on_any_mesh()
+    scale = merge_rule.default_scale if scale is None else checked_scale(scale)
+    models = iterable_of(models, pretrained)
+    if isinstance(models, Sized):
+        check_count(merge_rule, name, len(models), return_state)
+    check_pretrained(pretrained)
+    state, count = first_state(merge_rule.init, arrays(pretrained)), 0
     for model in models:
-        _check(model, pretrained, f"model {count + 1}")
-        state, count = fold(rule, state, model, pretrained), count + 1
+        count += 1
+        if merge_rule.most_models is not None and count > merge_rule.most_models:
+            check_count(merge_rule, name, count, return_state)
+        check_model(model, pretrained, f"model {count}", merge_rule.needs_fisher)
+        state = fold(merge_rule, state, model, pretrained)
         del model  # before a generator loads the next one
-    if not count:
-        raise UserError("there are no models to merge: give at least one")
-    theta = merged(rule, state, pretrained, rule.default_scale if scale is None else scale)
+    check_count(merge_rule, name, count, return_state)
+    theta = merged(merge_rule, state, pretrained, scale)
     try:
-        check_finite(theta)  # also after sound models: float16 overflows, weights may be too few
+        check_finite(theta)  # also after sound models: float16 overflows
     except UserError as error:
         raise UserError(f"the merged model: {error}") from None
-    return theta
+    return (theta, state) if return_state else theta
 
 
-def _check(model: PyTree | Informed, pretrained: PyTree, name: str) -> None:
-    try:
-        if isinstance(model, Informed):
-            check_alike(model.fisher, pretrained, dtypes=False)
-            check_finite(model.fisher)
-            model = model.params
-        check_alike(model, pretrained)
-        check_finite(model)
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from None
+def _subtracted_where_wide(
+    model: PyTree | Informed, pretrained: PyTree
+) -> tuple[PyTree | Informed, PyTree]:
+    """The two with (tau, 0) for leaves that NumPy must subtract, so that JAX may do the rest."""
+    if not any(map(is_wide, jax.tree.leaves(pretrained))):
+        return model, pretrained
+    if isinstance(model, Informed):
+        params, pretrained = _subtracted_where_wide(model.params, pretrained)
+        return model._replace(params=params), pretrained
+    taus = jax.tree.map(
+        lambda theta, theta_0: (
+            difference(theta, theta_0) if is_wide(theta_0) and not is_traced(theta) else theta
+        ),
+        model,
+        pretrained,
+    )
+    rest = jax.tree.map(
+        lambda theta, theta_0: theta_0 if is_traced(theta) else without_wide(theta_0),
+        model,
+        pretrained,
+    )
+    return taus, rest
 
 
-@jax.jit
-def _task_vector(finetuned: PyTree | Informed, pretrained: PyTree) -> PyTree | Informed:
-    if isinstance(finetuned, Informed):
-        return finetuned._replace(params=task_vector(finetuned.params, pretrained))
-    return task_vector(finetuned, pretrained)
+def _may_compile(tree: PyTree) -> bool:
+    """Whether `jit` takes the tree: it compares static fields, and fails where these are arrays."""
+    nodes: list[Any] = [jax.tree.structure(tree)]  # JAX ships no stubs of PyTreeDef
+    while nodes:
+        node = nodes.pop()
+        kind, static = node.node_data() or (None, None)
+        try:
+            hash(None if kind in (dict, OrderedDict, defaultdict) else static)
+        except TypeError:
+            return False
+        nodes += node.children()
+    return True
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _fold(rule: MergeRule, state: State, finetuned: PyTree, pretrained: PyTree) -> State:
-    return rule.update(state, _task_vector(finetuned, pretrained))
+def _tau(model: PyTree | Informed, pretrained: PyTree) -> PyTree | Informed:
+    if isinstance(model, Informed):
+        return model._replace(params=difference(model.params, pretrained))
+    return difference(model, pretrained)
 
 
-@partial(jax.jit, static_argnums=0)
+_task_vector = jit_on_any_mesh(_tau, like=1)
+
+
+def _folded(rule: MergeRule, state: State, model: PyTree, pretrained: PyTree) -> State:
+    return rule.update(state, _tau(model, pretrained))
+
+
+_fold = jit_on_any_mesh(_folded, like=3, static_argnums=0, donate_argnums=1)
+_fold_traced = jit_on_any_mesh(_folded, like=3, static_argnums=0)
+
+
+def _applied(pretrained: PyTree, tau: PyTree, scale: jax.typing.ArrayLike) -> PyTree:
+    return add(pretrained, conform(tau, pretrained, dtypes=False), scale)
+
+
+@jit_on_any_mesh(like=2, static_argnums=0)
 def _merged(
     rule: MergeRule, state: State, pretrained: PyTree, scale: jax.typing.ArrayLike
 ) -> PyTree:
-    return apply_task_vector(pretrained, rule.finalize(state), scale)
+    return _applied(pretrained, rule.finalize(state), scale)
 
 
-_apply = jax.jit(apply_task_vector)
+_apply = jit_on_any_mesh(_applied)

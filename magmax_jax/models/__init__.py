@@ -3,6 +3,7 @@
 from magmax_jax.models.auto import abstract_model, from_pretrained, known_shape
 from magmax_jax.models.base import Model, ModelFamily, ModelShape, Place, num_entries
 from magmax_jax.models.checkpoint import Companions
+from magmax_jax.models.classification import Classified, classify, preprocess
 from magmax_jax.models.clip.config import CLIPConfig, TextConfig, VisionConfig
 from magmax_jax.models.clip.model import CLIP
 from magmax_jax.models.features import image_features
@@ -13,6 +14,7 @@ from magmax_jax.models.zero_shot import tokenize, zero_shot_head
 __all__ = [
     "CLIP",
     "CLIPConfig",
+    "Classified",
     "Companions",
     "Model",
     "ModelFamily",
@@ -21,11 +23,13 @@ __all__ = [
     "TextConfig",
     "VisionConfig",
     "abstract_model",
+    "classify",
     "from_pretrained",
     "image_features",
     "known_shape",
     "normalise",
     "num_entries",
+    "preprocess",
     "tokenize",
     "trainable",
     "zero_shot_head",

@@ -1,8 +1,10 @@
 """What checkpoints of all families have in common: companions of the weights, and how to write."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,57 @@ from magmax_jax.models.hugging_face import transformers
 
 CONFIG = "config.json"
 OPENCLIP = "open_clip_config.json"
+SET_BY_SAVING = ("image_processor_type", "size", "crop_size")
+"""Settings of a preprocessor that a saved model has from its family and its image size."""
 
 
 @dataclass(frozen=True, eq=False)
 class Companions:
-    """What lies beside the weights and is saved with them."""
+    """What lies beside the weights and is saved with them.
+
+    A model holds it as a static attribute, which JAX and Flax compare whenever they compare the
+    structure of two models. Companions are equal if texts are tokenized alike and if the same
+    preprocessor would be saved: two loads of one checkpoint share compiled programs, and a
+    checkpoint is like its own copy. Those that differ must compare unequal, or a program compiled
+    for one model would return another model's tokenizer.
+    """
 
     tokenizer: Any = None
     """A transformers tokenizer, or None where the checkpoint has none."""
     preprocessor: dict | None = None
     """The content of `preprocessor_config.json`, or None."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Companions):
+            return NotImplemented
+        return self is other or (
+            self._lasting_preprocessor == other._lasting_preprocessor and self.tokenizes_like(other)
+        )
+
+    def tokenizes_like(self, other: "Companions") -> bool:
+        """Whether both give every text the same ids."""
+        return self.tokenizer is other.tokenizer or self._tokenization == other._tokenization
+
+    def __hash__(self) -> int:
+        """The same for all: models are hashed at every call of a compiled program."""
+        return hash(Companions)
+
+    @property
+    def _lasting_preprocessor(self) -> dict:
+        """Without what saving a model sets anew."""
+        settings = self.preprocessor or {}
+        return {key: value for key, value in settings.items() if key not in SET_BY_SAVING}
+
+    @cached_property
+    def _tokenization(self) -> Any:
+        """What decides the ids of a text; any other tokenizer than transformers' is its own."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return self.tokenizer
+        settings = json.loads(backend.to_str())
+        for left_by_the_last_call in ("padding", "truncation"):
+            settings.pop(left_by_the_last_call)
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).digest()
 
 
 def no_configuration(directory: Path) -> UserError:

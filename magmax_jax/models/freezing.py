@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from flax import nnx
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError
 from magmax_jax.models.base import ModelShape
 from magmax_jax.models.conversion import flat, part_shapes
 
@@ -33,7 +33,7 @@ def trainable(
       parameters and are as small as that allows; None for no patterns, which freeze nothing.
 
     Raises:
-      UserError: a pattern matches no name, or together they match all.
+      ConfigError: a pattern matches no name, or together they match all.
     """
     if not frozen:
         return None
@@ -43,13 +43,13 @@ def trainable(
     for pattern in frozen:
         matched = [name for name in names if fnmatchcase(name, pattern)]
         if not matched:
-            raise UserError(
+            raise ConfigError(
                 f"{field}: {pattern!r} matches no parameter of the image tower; they are "
                 + ", ".join(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", name) for name in names))
             )
         stopped.update(matched)
     if len(stopped) == len(names):
-        raise UserError(f"{field}: the patterns match all parameters, which leaves nothing over")
+        raise ConfigError(f"{field}: the patterns match all parameters, which leaves nothing over")
 
     leaves = dict(flat(params))
     masks = {}

@@ -40,16 +40,9 @@ def zero_shot_head(
       float32 (p, k), on the device.
 
     Raises:
-      UserError: no class, no template, or a template without `{}`; and as `tokenize` does.
+      UserError: as `prompts` and `tokenize` do.
     """
-    if not class_names or not templates:
-        raise UserError(
-            f"a head needs class names and templates, got {len(class_names)} and {len(templates)}"
-        )
-    for template in templates:
-        if "{}" not in template:
-            raise UserError(f"the template {template!r} has no {{}} where the class name goes")
-    texts = [template.replace("{}", name) for name in class_names for template in templates]
+    texts = prompts(class_names, templates)
     ids = model.tokenize(texts)
     batch_size = min(batch_size, len(texts))
     graphdef, params = model.text_tower()
@@ -59,6 +52,22 @@ def zero_shot_head(
     features = jnp.concatenate([_encode(graphdef, params, batch) for batch in batches])
     means = features[: len(texts)].reshape(len(class_names), len(templates), -1).mean(axis=1)
     return jnp.exp(model.logit_scale[...]) * normalise(means).T
+
+
+def prompts(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Every class name in every template, class by class.
+
+    Raises:
+      UserError: no class, no template, or a template without `{}`.
+    """
+    if not class_names or not templates:
+        raise UserError(
+            f"a head needs class names and templates, got {len(class_names)} and {len(templates)}"
+        )
+    for template in templates:
+        if "{}" not in template:
+            raise UserError(f"the template {template!r} has no {{}} where the class name goes")
+    return [template.replace("{}", name) for name in class_names for template in templates]
 
 
 @partial(jax.jit, static_argnums=0)

@@ -102,7 +102,7 @@ REPORT_SECTIONS: Registry[Any] = Registry(
         "matrices": f"{_SECTIONS}.over_tasks",
         "forgetting": f"{_SECTIONS}.over_tasks",
         "classes": f"{_SECTIONS}.classes",
-        "domains": f"{_SECTIONS}.classes",
+        "domains": f"{_SECTIONS}.domains",
         "training": f"{_SECTIONS}.training",
         "sweep": f"{_SECTIONS}.sweep",
         "analyses": f"{_SECTIONS}.studies",

@@ -3,9 +3,52 @@
 Everything is made from the files of runs, without data, models or devices. `build` in `report.page`
 makes the page; it is not imported here, for a run needs neither templates nor a plotting library
 until it ends.
+
+The package is a function, too: `magmax_jax.report("runs/x")` writes that run's page.
 """
 
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from magmax_jax.errors import UserError
 from magmax_jax.report.picture import plot
 from magmax_jax.report.terminal import table
 
-__all__ = ["plot", "table"]
+__all__ = ["plot", "report", "table"]
+
+
+def report(*runs: Path | str, out: Path | str | None = None) -> Path:
+    """Writes index.html about runs, with its figures and the numbers as CSV files beside it.
+
+    Args:
+      runs: directories of runs, finished or not, or folders that hold some at any depth. Runs of
+        one scenario are compared side by side.
+      out: directory of the report; not set: report/ in the run, or in the folder that holds all. An
+        earlier report there is replaced.
+
+    Returns:
+      the page.
+
+    Raises:
+      UserError: there is no run, or `out` holds other things than a report.
+    """
+    from magmax_jax.report.write import write
+
+    if not runs:
+        raise UserError("no runs are given: name runs, or folders that hold some")
+    paths = [Path(run).expanduser() for run in runs]
+    page, _, notes = write(paths, None if out is None else Path(out).expanduser())
+    for note in notes:
+        print(note, file=sys.stderr)
+    return page
+
+
+class _Report(ModuleType):
+    """This package as a function. `magmax_jax.report` cannot be another one: importing the package
+    would replace it."""
+
+    __call__ = staticmethod(report)
+
+
+sys.modules[__name__].__class__ = _Report

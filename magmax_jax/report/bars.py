@@ -8,6 +8,7 @@ import numpy as np
 from magmax_jax.report.axes import Axis, digits_of, label_axis, legend, shortened
 from magmax_jax.report.items import Draw, Record
 from magmax_jax.report.style import COLOURS, MUTED, title_of
+from magmax_jax.runs.model_ref import ZERO_SHOT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +38,7 @@ def bars(
             place += apart
         for name in (name for name in colour[1] if name in drawn):
             number = list(colour[1]).index(name)
-            shade = MUTED if name == "zero_shot" else COLOURS[number % len(COLOURS)]
+            shade = MUTED if name == ZERO_SHOT else COLOURS[number % len(COLOURS)]
             bar = axes.barh(*drawn[name], height=0.94, color=shade, label=title_of(name))
             if place < MAX_VALUES:
                 shown = [digits_of(length, value.kind, 1) for length in drawn[name][1]]

@@ -11,19 +11,25 @@ import numpy as np
 
 from magmax_jax.config import ExperimentConfig, MethodConfig
 from magmax_jax.data.folder_name import folder_of
-from magmax_jax.errors import MAGMAX, Program
+from magmax_jax.errors import MAGMAX, Program, counted
 from magmax_jax.evaluation.history import History
+from magmax_jax.evaluation.metrics import last_accuracy
+from magmax_jax.evaluation.rows import protocols
 from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.report.items import Column
 from magmax_jax.report.runs import Run, independent
 from magmax_jax.report.style import FLAT
-from magmax_jax.runs.model_ref import ZERO_SHOT
+from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 
 _UNTOLD = (
     "method", "scenario", "mesh", "checkpoint", "merges", "eval_batch_size",
     "train.workers", "train.accumulate", "train.remat",
 )  # fmt: skip
 """Fields and groups of fields that names show in another way, or that change no result."""
+
+
+MAX_DRAWN = 16
+"""Models of a group up to which figures of all models show all; of more they show the best."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +50,40 @@ class Group:
         return [run.name for run in self.runs]
 
     @cached_property
+    def protocols(self) -> tuple[str, ...]:
+        """What sections show: agnostic, and aware unless it is the same in every run."""
+        return max((protocols(run.rows) for run in self.runs), key=len)
+
+    @cached_property
     def labels(self) -> list[str]:
-        """Every model of every run: its place here is its colour everywhere, zero_shot last."""
-        labels = dict.fromkeys(label for _, label, _ in self.evaluated("agnostic"))
-        return [*(label for label in labels if label not in FLAT), *FLAT]
+        """Every model of every run: its place here is its colour everywhere, zero_shot last.
+
+        More than `MAX_DRAWN` are in descending order of their best run's final accuracy.
+        """
+        best: dict[str, float] = {}
+        for _, label, history in self.evaluated("agnostic"):
+            accuracy = last_accuracy(history, weighted=True) or 0.0
+            best[label] = max(best.get(label, 0.0), accuracy)
+        labels = [label for label in best if label not in FLAT]
+        if len(labels) > MAX_DRAWN:
+            labels.sort(key=lambda label: (label != FINETUNED, -best[label]))
+        return [*labels, *FLAT]
+
+    @property
+    def drawn(self) -> list[str]:
+        """The labels of those that figures of all models show: `finetuned` and the best."""
+        return [label for label in self.labels if label not in FLAT][:MAX_DRAWN] + list(FLAT)
+
+    @property
+    def left_out(self) -> str:
+        """A sentence for captions of these figures, if they do not show all."""
+        several = len(self.labels) - len(FLAT)
+        if several <= MAX_DRAWN:
+            return ""
+        return (
+            f" Shown: the last fine-tuned model and the best of the other {several - 1}; the "
+            "measures above have all."
+        )
 
     def evaluated(self, protocol: str) -> list[tuple[str, str, History]]:
         """Every model by its run's name and its label, with its history.
@@ -158,10 +194,10 @@ def _title(runs: Sequence[Run]) -> str:
     config, tasks = runs[0].config.scenario, len(runs[0].tasks)
     told = [run.about["scenario"] for run in runs if "scenario" in run.about]
     if told:
-        title = f"{told[0]}, {tasks} tasks"
+        title = f"{told[0]}, {counted(tasks, 'task')}"
     elif (kind := SCENARIO_KINDS[config.kind]).reads_several:
         title = f"{tasks} {kind.parts}"
     else:
-        title = f"{kind.name([config.dataset])}, {tasks} tasks"
+        title = f"{kind.name([config.dataset])}, {counted(tasks, 'task')}"
     limit = config.limit_per_class
-    return title if limit is None else f"{title}, {limit} images a class"
+    return title if limit is None else f"{title}, {counted(limit, 'image')} a class"

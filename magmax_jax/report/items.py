@@ -55,12 +55,21 @@ class Column(NamedTuple):
     over: str = ""
 
 
+CHOSEN = "{model}"
+"""In fields of a table or grid with choices: stands for the label of the model chosen."""
+
+Choice = tuple[str, str]
+"""A model's label, and what readers call it."""
+
+
 class Table(NamedTuple):
     """Records as a table that its reader can sort.
 
     Attributes:
       records: its lines; None is shown as a dash.
       columns: what of them is shown; the CSV file has all of it.
+      choices: models among which the reader chooses one, the first to begin with; the columns whose
+        fields hold `CHOSEN` show it. The page reads the others from the table's CSV file.
     """
 
     name: str
@@ -68,6 +77,32 @@ class Table(NamedTuple):
     caption: str
     records: Sequence[Record]
     columns: Sequence[Column]
+    choices: Sequence[Choice] = ()
+
+
+class Grid(NamedTuple):
+    """Shares by row and column, one model's at a time, as a table whose cells are tinted.
+
+    Attributes:
+      records: one a cell, line by line; a field for every model, by its label.
+      row: the field that names the lines, with what they are.
+      column: the same of the columns.
+      width: how many columns there are; names may repeat.
+      total: what a cell's number is divided by to have a share; a field of the records, or "" where
+        numbers are shares already.
+      choices: models among which the reader chooses one, the first to begin with. The page reads
+        the others from the grid's CSV file.
+    """
+
+    name: str
+    title: str
+    caption: str
+    records: Sequence[Record]
+    row: Column
+    column: Column
+    width: int
+    choices: Sequence[Choice]
+    total: str = ""
 
 
 class Tile(NamedTuple):
@@ -109,7 +144,7 @@ class Folded(NamedTuple):
 MINUS = "\N{MINUS SIGN}"
 """As wide as a plus, and a digit."""
 
-Item = Figure | Table | Tiles | Note | Heading | Folded
+Item = Figure | Table | Grid | Tiles | Note | Heading | Folded
 
 
 def percent(value: float) -> str:

@@ -10,7 +10,18 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from magmax_jax.report.groups import Group
-from magmax_jax.report.items import Column, Figure, Folded, Item, Record, Table
+from magmax_jax.report.items import (
+    CHOSEN,
+    Choice,
+    Column,
+    Figure,
+    Folded,
+    Grid,
+    Item,
+    Record,
+    Table,
+    percent,
+)
 from magmax_jax.report.render import render
 from magmax_jax.report.section import Section, sections
 from magmax_jax.report.style import DARK, GRID, INK, MUTED, SURFACE, slug
@@ -24,6 +35,13 @@ class Cell(NamedTuple):
 
     text: str
     number: float | None
+
+
+class Tint(NamedTuple):
+    """A cell of a grid: what is shown, and the share in [0, 1] that tints it, if there is one."""
+
+    text: str
+    share: str
 
 
 class Chapter(NamedTuple):
@@ -53,7 +71,7 @@ def compose(groups: Sequence[Group]) -> Report:
             files[f"figures/{item.name}.svg"] = picture.svg
             files[f"figures/{item.name}.png"] = picture.png
             sizes[item.name] = picture.size
-        if isinstance(item, Figure | Table):
+        if isinstance(item, Figure | Table | Grid):
             files[f"data/{item.name}.csv"] = as_csv(item.records).encode()
     environment = Environment(
         loader=PackageLoader("magmax_jax.report", "templates"),
@@ -62,7 +80,7 @@ def compose(groups: Sequence[Group]) -> Report:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cells": cells, "blocks": blocks, "over": over}
+    environment.filters |= {"cells": cells, "blocks": blocks, "over": over, "lines": lines}
 
     page = environment.get_template("page.html.j2").render(
         title=groups[0].title if len(groups) == 1 else f"{len(groups)} scenarios",
@@ -74,6 +92,7 @@ def compose(groups: Sequence[Group]) -> Report:
         csv=lambda name: _uri(files[f"data/{name}.csv"], "text/csv;charset=utf-8"),
         colours={"ink": INK, "muted": MUTED, "grid": GRID, "surface": SURFACE},
         darks=DARK,
+        chosen=CHOSEN,
     )
     return Report(page, files)
 
@@ -88,9 +107,23 @@ def as_csv(records: Sequence[Record]) -> str:
     return text.getvalue()
 
 
-def cells(record: Record, columns: Sequence[Column]) -> list[Cell]:
-    """One line of a table."""
-    return [_cell(record.get(column.field), column) for column in columns]
+def cells(record: Record, columns: Sequence[Column], choices: Sequence[Choice] = ()) -> list[Cell]:
+    """One line of a table; of its choices the first is shown."""
+    fields = [
+        column.field.replace(CHOSEN, choices[0][0]) if choices else column.field
+        for column in columns
+    ]
+    return [_cell(record.get(f), column) for f, column in zip(fields, columns, strict=True)]
+
+
+def lines(grid: Grid) -> list[tuple[str, list[Tint]]]:
+    """The lines of a grid with their names, showing its first choice."""
+    label = grid.choices[0][0]
+    tints = [_tint(r.get(label), r[grid.total] if grid.total else None) for r in grid.records]
+    return [
+        (str(grid.records[start][grid.row.field]), tints[start : start + grid.width])
+        for start in range(0, len(tints), grid.width)
+    ]
 
 
 def blocks(items: Sequence[Item]) -> list[tuple[str, list[Item]]]:
@@ -111,6 +144,14 @@ def _cell(value: Any, column: Column) -> Cell:
     return Cell(str(value), None)
 
 
+def _tint(value: float | None, total: float | None) -> Tint:
+    """Of counts those that are 0 are left empty: nearly all of a large confusion matrix is."""
+    if value is None or (total is not None and not value):
+        return Tint("", "")
+    share = value if total is None else value / total
+    return Tint(percent(share), f"{share:.3g}")
+
+
 def _lead(group: Group, several: bool) -> str:
     """Which runs there are, by what tells them apart."""
     runs = "; ".join(group.names) if len(group.runs) <= MAX_TOLD else f"{len(group.runs)} runs"
@@ -128,7 +169,7 @@ def _named(chapters: Sequence[Chapter], several: bool) -> list[Chapter]:
     def named(item: Item, prefix: str) -> Item:
         if isinstance(item, Folded):
             return item._replace(items=[named(inner, prefix) for inner in item.items])
-        if not isinstance(item, Figure | Table):
+        if not isinstance(item, Figure | Table | Grid):
             return item
         name = wanted = slug(prefix, item.name)
         number = 1

@@ -211,7 +211,7 @@ def _title(scenario: ScenarioConfig) -> str:
 
 
 def _place(scenario: ScenarioConfig) -> tuple:
-    return list(SCENARIO_KINDS).index(scenario.kind), scenario.dataset, scenario.num_tasks
+    return list(SCENARIO_KINDS).index(scenario.kind), scenario.dataset, scenario.num_tasks or 0
 
 
 def _kind(config: ExperimentConfig) -> "ScenarioKind":

@@ -1,28 +1,43 @@
 """The picture that a run leaves behind: accuracy over tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
+from magmax_jax.errors import UserError
 from magmax_jax.evaluation.history import histories
 from magmax_jax.evaluation.rows import Row
-from magmax_jax.io.atomic import new_file
+from magmax_jax.io.atomic import new_file, refusing
 from magmax_jax.report.axes import Axis, legend
 from magmax_jax.report.lines import lines
 from magmax_jax.report.style import RC
+from magmax_jax.runs.model_ref import ZERO_SHOT
 
 
-def plot(rows: Sequence[Row], title: str, path: Path) -> None:
-    """Draws agnostic accuracy over tasks, a line a model, as a PNG.
+def plot(rows: Iterable[Row], title: str, path: str | Path) -> None:
+    """Draws accuracy among all classes over tasks, a line a model, as a PNG.
 
-    Left of all test images, which shows learning; right of the first task's: forgetting.
+    Left: on all test images, which shows learning. Right: on the first task's, which shows
+    forgetting.
+
+    Args:
+      rows: of a run, as `runs.train.run` returns them or `read_rows` reads them.
+      title: above the picture, such as the scenario's name.
+      path: of the PNG; its directory is made.
+
+    Raises:
+      UserError: there are no rows of the pretrained model, with which every run begins, or the file
+        cannot be written.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    found = histories(rows, "agnostic")
-    labels = [*(label for label in found if label != "zero_shot"), "zero_shot"]
-    first = found["zero_shot"].tasks[0]
+    path = Path(path)
+    found = histories(list(rows), "agnostic")
+    if ZERO_SHOT not in found:
+        raise UserError(f"{path}: rows of the pretrained model are missing: pass those of a run")
+    labels = [*(label for label in found if label != ZERO_SHOT), ZERO_SHOT]
+    first = found[ZERO_SHOT].tasks[0]
     panels = {
         "all test images": lambda h: h.overall,
         f"those of {first}": lambda h: h.accuracy[:, 0],
@@ -38,7 +53,7 @@ def plot(rows: Sequence[Row], title: str, path: Path) -> None:
                 {"model": label, "after_task": after, "accuracy": accuracy}
                 for label, history in found.items()
                 for after, accuracy in enumerate(values(history))
-                if label != "zero_shot" or after == 0
+                if label != ZERO_SHOT or after == 0
             ]
             x = Axis("after_task", "tasks learned", "whole")
             y = Axis("accuracy", "accuracy among all classes, %", "share")
@@ -47,6 +62,7 @@ def plot(rows: Sequence[Row], title: str, path: Path) -> None:
             axes.label_outer()
         axes.set_ylim(bottom=0)  # of both, once both are drawn
         legend(axes, columns=5)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(path) as partial:
-            figure.savefig(partial, dpi=150, format="png")
+        with refusing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with new_file(path) as partial:
+                figure.savefig(partial, dpi=150, format="png")

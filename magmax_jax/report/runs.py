@@ -129,9 +129,9 @@ class Run:
 
 def independent(runs: Sequence[Run], seed: int | None, protocol: str) -> History | None:
     """`finetuned` of a run that learned each task alone; with that seed, if there is one."""
-    alone = [r for r in runs if not r.config.method.sequential and "finetuned" in r.labels]
+    alone = [r for r in runs if not r.config.method.sequential and FINETUNED in r.labels]
     alone.sort(key=lambda run: run.config.seed != seed)
-    return alone[0].histories(protocol)["finetuned"] if alone else None
+    return alone[0].histories(protocol)[FINETUNED] if alone else None
 
 
 def find(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:

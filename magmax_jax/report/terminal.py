@@ -1,37 +1,43 @@
 """The final accuracies of a run, as a table for the terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from rich.table import Table
 
+from magmax_jax.errors import counted
 from magmax_jax.evaluation.history import histories, task_names
 from magmax_jax.evaluation.metrics import forgetting, last_accuracy
-from magmax_jax.evaluation.rows import Row
+from magmax_jax.evaluation.rows import Row, protocols
 from magmax_jax.report.style import title_of
 
 
-def table(rows: Sequence[Row], title: str) -> Table:
-    """The final accuracies of every model, one a line."""
-    tasks = task_names(rows)
-    agnostic, aware = histories(rows, "agnostic"), histories(rows, "aware")
+def table(rows: Iterable[Row], title: str) -> Table:
+    """The final accuracies of every model, one a line.
+
+    Args:
+      rows: of a run, as `runs.train.run` returns them or `read_rows` reads them.
+      title: above the table, such as the scenario's name.
+    """
+    rows = list(rows)
+    tasks, shown_protocols = task_names(rows), protocols(rows)
+    found = {protocol: histories(rows, protocol) for protocol in shown_protocols}
     final = Table(title=title, title_justify="left", caption_justify="left")
+    among = "among all classes (agnostic) and among the task's own (aware)"
+    if len(shown_protocols) == 1:
+        among = "among all classes, which is the same among the task's own"
     final.caption = (
-        f"in % of the test images of all {len(tasks)} tasks in the end, and as the mean of the "
-        "tasks: accuracy among all classes (agnostic) and among the task's own (aware); forgetting "
-        "in points, agnostic"
+        f"in % of the test images of {counted(len(tasks), 'task')} in the end, and as the mean of "
+        f"the tasks: accuracy {among}; forgetting in points, agnostic"
     )
     final.add_column("model")
-    for column in ("agnostic", "aware", "forgetting"):
+    for column in (*shown_protocols, "forgetting"):
         final.add_column(column, justify="right")
         final.add_column("tasks", justify="right", style="dim")
-    for label, history in agnostic.items():
+    for label, history in found["agnostic"].items():
+        measures = [(last_accuracy, found[protocol][label]) for protocol in shown_protocols]
         measured = (
             measure(each, weighted)
-            for measure, each in (
-                (last_accuracy, history),
-                (last_accuracy, aware[label]),
-                (forgetting, history),
-            )
+            for measure, each in (*measures, (forgetting, history))
             for weighted in (True, False)
         )
         shown = ("" if value is None else f"{100 * value:.1f}" for value in measured)

@@ -4,15 +4,46 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from magmax_jax.errors import MAGMAX, Program, UserError
 from magmax_jax.io.atomic import replace_directory
 from magmax_jax.report.groups import grouped
 from magmax_jax.report.picture import plot
-from magmax_jax.report.runs import Run
+from magmax_jax.report.runs import Run, find
 
 PAGE, PICTURE = "index.html", "accuracy.png"
 OURS = {PAGE, PICTURE, "figures", "data"}
+
+
+class Written(NamedTuple):
+    """A report that was written.
+
+    Attributes:
+      page: its index.html.
+      runs: how many it shows.
+      notes: what there is to say of folders that were left out.
+    """
+
+    page: Path
+    runs: int
+    notes: list[str]
+
+
+def write(paths: Sequence[Path], out: Path | None = None, program: Program = MAGMAX) -> Written:
+    """Finds the runs in some folders and writes their report, as `build` does.
+
+    Args:
+      paths: runs, finished or not, or folders that hold some at any depth.
+      out: directory of the report; not set: report/ in the run, or in the folder that holds all.
+
+    Raises:
+      UserError: as `find` and `build` do.
+    """
+    if out is None:
+        out = folder_for(paths)
+    runs, notes = find(paths)
+    return Written(build(runs, out, program), len(runs), notes)
 
 
 def build(runs: Sequence[Run], out: Path, program: Program = MAGMAX) -> Path:
@@ -42,6 +73,19 @@ def build(runs: Sequence[Run], out: Path, program: Program = MAGMAX) -> Path:
             plot(runs[0].rows, groups[0].title, folder / PICTURE)
         (folder / PAGE).write_text(report.page, encoding="utf-8")
     return out / PAGE
+
+
+def folder_for(paths: Sequence[Path]) -> Path:
+    """Where the report of some runs, or folders of runs, goes: report/ in what holds them all.
+
+    Raises:
+      UserError: nothing but the root of the file system does.
+    """
+    holding = Path(os.path.commonpath([path.absolute() for path in paths]))
+    if holding == Path(holding.anchor):
+        raise UserError("the runs share no folder: name the report's directory with --out")
+    here = Path.cwd()
+    return (holding.relative_to(here) if holding.is_relative_to(here) else holding) / "report"
 
 
 def check(out: Path) -> None:

@@ -12,11 +12,12 @@ from flax import nnx
 
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.data import Batch, Preprocessing, eval_batches, num_batches, train_batches
-from magmax_jax.data.pipeline.host_resize import untouched
 from magmax_jax.data.pipeline.memory_cache import CACHED_BYTES, cached
 from magmax_jax.evaluation import evaluator
 from magmax_jax.evaluation.evaluator import Counts, Evaluate
+from magmax_jax.inputs.host_resize import untouched
 from magmax_jax.models import (
+    Model,
     ModelShape,
     from_pretrained,
     num_entries,
@@ -145,13 +146,19 @@ class RunParts:
         return jax.random.fold_in(jax.random.key(self.config.seed), task)
 
 
-def build_run(config: ExperimentConfig, scenario: Scenario, layout: Layout) -> RunParts:
+def build_run(
+    config: ExperimentConfig, scenario: Scenario, layout: Layout, model: Model | None = None
+) -> RunParts:
     """Loads theta_0 and builds everything around it; nothing is compiled yet.
+
+    Args:
+      model: theta_0, where it is not the one that the configuration names.
 
     Raises:
       UserError: the model cannot be read, or does not fit the configuration.
     """
-    model = from_pretrained(config.model.source, config.model.image_size)
+    if model is None:
+        model = from_pretrained(config.model.source, config.model.image_size)
     shape = model.config
     size = shape.image_size
     preprocessing = Preprocessing.from_config(model.preprocessor or {}, size)

@@ -1,11 +1,41 @@
 """Whether a configuration contradicts itself, before any data or model is loaded."""
 
 from magmax_jax.config import ExperimentConfig
+from magmax_jax.errors import ConfigError, counted
+from magmax_jax.runs.merge_specs import Merge, parse_merges
 from magmax_jax.scenarios import members_of
 from magmax_jax.training import check_method
 
 
 def check_config(config: ExperimentConfig) -> None:
-    """Raises a UserError if the method or the list of data sets cannot be what it says."""
+    """Raises a UserError if the method, the data sets or the merges cannot be what they say."""
     check_method(config.method)
     members_of(config.scenario)
+    for name, (rule, _) in parse_merges(config).items():
+        if rule.needs_fisher:
+            raise ConfigError(
+                f"merges: {name} needs every model's Fisher, which a run does not keep: leave it "
+                "out"
+            )
+        if rule.fewest_models > 1:
+            raise ConfigError(
+                f"merges: {name} needs {rule.fewest_models} models, and a run merges after its "
+                "first task, too: leave it out, or keep every task's model "
+                "(checkpoint.keep_tasks=True) and merge those"
+            )
+
+
+def check_number(merges: dict[str, Merge], tasks: int, field: str) -> None:
+    """Raises a ConfigError if a rule cannot merge as many models as there are tasks.
+
+    Args:
+      field: of the configuration, which names the rules.
+    """
+    for name, (rule, _) in merges.items():
+        fewest, most = rule.fewest_models, rule.most_models
+        if tasks < fewest or (most is not None and tasks > most):
+            takes = f"at least {fewest}" if tasks < fewest else f"at most {most}"
+            raise ConfigError(
+                f"{field}: {name} merges {takes} models, and this run learns "
+                f"{counted(tasks, 'task')}: leave it out"
+            )

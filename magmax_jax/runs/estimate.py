@@ -17,6 +17,7 @@ from magmax_jax.models import ModelShape, abstract_model, known_shape
 from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.runs import state
 from magmax_jax.runs.merge_specs import Merge, num_models, parse_merges
+from magmax_jax.runs.notes import warmup_notes
 from magmax_jax.scenarios import at_once, build_scenario, members_of
 from magmax_jax.sharding import one_device
 from magmax_jax.training import build_regularizer, check_method, make_trainer
@@ -61,6 +62,7 @@ class Estimate(NamedTuple):
       flops: of training and evaluation, None likewise.
       inexact: why steps are not exact, "" where they are.
       unknown: why bytes are not known, "" where they are.
+      notes: what to know before it trains, a sentence each.
     """
 
     tasks: int
@@ -71,6 +73,7 @@ class Estimate(NamedTuple):
     flops: float | None
     inexact: str
     unknown: str
+    notes: tuple[str, ...] = ()
 
 
 def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
@@ -82,7 +85,7 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
     """
     check_method(config.method)
     tasks = _learned(config, data.tasks)
-    steps = sum(num_batches(t.images, config.train.batch_size, t.epochs) for t in tasks)
+    steps = [num_batches(t.images, config.train.batch_size, t.epochs) for t in tasks]
     images = sum(task.images * task.epochs for task in tasks)
     merges = parse_merges(config)
     evaluated = data.test * (1 + num_models(config) * len(tasks))
@@ -93,13 +96,14 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
         flops = _flops(config, shape, images, sum(task.images for task in tasks), evaluated)
     return Estimate(
         tasks=len(tasks),
-        steps=steps,
+        steps=sum(steps),
         images=images,
         evaluated=evaluated,
         nbytes=nbytes,
         flops=flops,
         inexact=data.inexact,
         unknown=unknown,
+        notes=tuple(warmup_notes(config.train, steps)),
     )
 
 

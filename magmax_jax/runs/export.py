@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from flax import nnx
+
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.models import from_pretrained, num_entries
 from magmax_jax.runs.directory import CONFIG
@@ -36,3 +38,17 @@ def export(run: Path, model: ModelRef | str, output: Path, dtype: str = "float32
     stored = ModelStore(run, theta_0, merges)
     loaded.update_image_tower(stored.model(ref))
     loaded.save_pretrained(output, dtype)
+
+
+def unlearned(run: Path, model: ModelRef | str) -> str | None:
+    """A sentence if the model is theta_0 still, because the run has not learned a task yet.
+
+    None for every other model, and for `zero_shot`, whose name says so.
+
+    Raises:
+      UserError: the run has no checkpoint yet.
+    """
+    ref = ModelRef.parse(str(model), str(run))
+    if ref.is_zero_shot or ref.task is not None or ModelStore(run, nnx.State({}), {}).learned:
+        return None
+    return f"{run} has not learned its first task yet, so these are the weights of zero_shot"

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError
 from magmax_jax.runs.directory import CHECKPOINTS, CONFIG
 
 ZERO_SHOT, FINETUNED = "zero_shot", "finetuned"
@@ -37,7 +37,7 @@ class ModelRef:
           where: what the message begins with, such as the name of a field.
 
         Raises:
-          UserError: what follows an @ is not a finite number.
+          ConfigError: what follows an @ is not a finite number.
         """
         if text.startswith(_TASK) and text.removeprefix(_TASK).isdigit():
             return cls("task", task=int(text.removeprefix(_TASK)))
@@ -48,9 +48,9 @@ class ModelRef:
         try:
             scale = float(number)
         except ValueError:
-            raise UserError(f"{before}{text!r} needs a number behind the @") from None
+            raise ConfigError(f"{before}{text!r} needs a number behind the @") from None
         if not math.isfinite(scale):
-            raise UserError(f"{before}the scale of {text!r} is not finite")
+            raise ConfigError(f"{before}the scale of {text!r} is not finite")
         return cls(name, scale)
 
     def __str__(self) -> str:

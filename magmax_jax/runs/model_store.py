@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.merging import State, fold, merged
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import CHECKPOINTS, TASKS
@@ -79,10 +79,10 @@ class ModelStore:
         # A task's model is written before the checkpoint that has learned it.
         learned = range(1, self.learned + 1)
         if merge is None or not learned or not set(learned) <= set(self.tasks):
-            raise UserError(
+            raise ConfigError(
                 f"{self.run} keeps no state of {name} and not every task's model to make it from: "
                 f"choose from {', '.join(self.merges) or 'none'}, or run with "
-                "--checkpoint.keep-tasks"
+                "checkpoint.keep_tasks=True"
             )
         state = self._layout.params(merge.rule.init(self.theta_0))
         for number in learned:
@@ -130,8 +130,8 @@ class ModelStore:
                     return found.trees, notes
         what = "checkpoint yet"
         if number is not None:
-            what = f"model of task {number} (the first is 1): run with --checkpoint.keep-tasks"
-        raise UserError(f"{directory} holds no {what}")
+            what = f"model of task {number} (the first is 1): run with checkpoint.keep_tasks=True"
+        raise ConfigError(f"{directory} holds no {what}")
 
 
 def check_model(run: Path, ref: ModelRef, merges: dict[str, Merge]) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from typing import Protocol, TypeVar
 
 from rich import progress as bars
@@ -48,11 +49,13 @@ class NullProgress(Progress):
 
 
 class TerminalProgress(Progress):
-    """Bars with loss, images a second and time left; in a log file, one line each at its end."""
+    """Bars with loss, images a second and time left; in a log file, one line each at its end.
+
+    So it is in a notebook without ipywidgets, where rich can draw no bars.
+    """
 
     def __init__(self, console: Console | None = None):
-        # A rule `module:function` after a run and a colon would hold what rich takes for an emoji.
-        self.console = console or Console(highlight=False, emoji=False)
+        self.console = console or _console()
 
     def say(self, text: RenderableType) -> None:
         self.console.print(text)
@@ -96,3 +99,12 @@ class TerminalProgress(Progress):
             bars.TextColumn("{task.fields[facts]}"),
         )
         return bars.Progress(*columns, console=self.console, transient=transient)
+
+
+def _console() -> Console:
+    # A rule `module:function` after a run and a colon would hold what rich takes for an emoji.
+    console = Console(highlight=False, emoji=False)
+    if console.is_jupyter and find_spec("ipywidgets") is None:
+        # Jupyter's standard output claims to be a terminal.
+        return Console(highlight=False, emoji=False, force_jupyter=False, force_terminal=False)
+    return console

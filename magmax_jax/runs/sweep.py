@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from magmax_jax.config import ExperimentConfig, SweepConfig
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row, rows_of
 from magmax_jax.merging import apply_task_vector, rules
@@ -98,13 +98,13 @@ def check(
     own = parse_merges(run)
     for name in config.rules:
         if ModelRef.parse(name, "sweep.rules").scale is not None:
-            raise UserError(f"sweep.rules: {name} cannot be swept, leave its scale out")
+            raise ConfigError(f"sweep.rules: {name} cannot be swept, leave its scale out")
         if rules.named(name).needs_fisher:
-            raise UserError(f"sweep.rules: {name} cannot be swept, it needs every task's Fisher")
+            raise ConfigError(f"sweep.rules: {name} cannot be swept, it needs every task's Fisher")
         if name not in own and not run.checkpoint.keep_tasks:
-            raise UserError(
+            raise ConfigError(
                 f"sweep.rules: {name} is none of the run's merges, and every task's model is "
-                f"needed to make it: add it to --merges, or run with --checkpoint.keep-tasks"
+                "needed to make it: add it to the merges, or run with checkpoint.keep_tasks=True"
             )
     return parse_merges(replace(run, merges=config.rules), clip_entries)
 
@@ -202,7 +202,7 @@ def _count(
             if at_once == 1 or "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             at_once = -(-at_once // 2)
-            progress.say(f"{name}: out of memory, continuing with {at_once} models at once")
+            progress.say(f"{name}: out of memory, continuing with {at_once} at once")
 
 
 def _passes(

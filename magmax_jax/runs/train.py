@@ -5,17 +5,19 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from magmax_jax.config import ExperimentConfig, SweepConfig
-from magmax_jax.errors import DivergedError, UserError
+from magmax_jax.data import Source
+from magmax_jax.errors import ConfigError, DivergedError, counted
 from magmax_jax.evaluation.rows import Row, num_rows
 from magmax_jax.merging import fold
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs import manifest, state
 from magmax_jax.runs.build import RunParts, build_run
-from magmax_jax.runs.check import check_config
+from magmax_jax.runs.check import check_config, check_number
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
-from magmax_jax.runs.merge_specs import num_models
+from magmax_jax.runs.merge_specs import num_models, parse_merges
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
+from magmax_jax.runs.notes import notes_of
 from magmax_jax.runs.preemption import Stop, stop_signals
 from magmax_jax.runs.progress import NullProgress, Progress
 from magmax_jax.runs.recorder import Recorder, counts_bytes, until
@@ -37,13 +39,15 @@ def run(
     command: str = "",
     sweeps: SweepConfig | None = None,
     show: Callable[[Sequence[Row], str], None] = lambda rows, scenario: None,
+    given: tuple[Source, Source] | None = None,
 ) -> list[Row]:
     """Learns the scenario's tasks one after another, merging and evaluating after each.
 
     Writes `config.json`, `about.json`, `results.jsonl`, `metrics.jsonl`, `counts/`, `checkpoints/`
     (and `tasks/`, if all are kept) into `out`; each step's numbers go to `boards`, too. `command`
     is recorded in `about.json` as what repeats the run. Process 0 calls `show(rows, scenario name)`
-    once all rows are written. After it `sweeps` are made, and written to `sweep.jsonl`.
+    once all rows are written. After it `sweeps` are made, and written to `sweep.jsonl`. `given` are
+    the training and test images, where they are not those that the configuration names.
 
     A run of the same configuration that is complete there is shown again; an interrupted one goes
     on where its last checkpoint was, and ends with the same bits as one that was not interrupted.
@@ -62,14 +66,15 @@ def run(
     check_config(config)
     check_boards(boards)
     models = num_models(config)
-    if sweeps and sweeps.rules:
-        check_sweep(sweeps, config)
+    swept = check_sweep(sweeps, config) if sweeps and sweeps.rules else {}
     layout = build_layout(config)
     if not layout.is_first:
         out, progress = RunDirectory(out.path, out.overwrite, writes=False), NullProgress()
     kept = out.holds(config)
-    scenario = build_scenario(config.scenario, config.seed)
+    scenario = build_scenario(config.scenario, config.seed, given)
     tasks = len(curriculum(scenario, config))
+    check_number(parse_merges(config), tasks, "merges")
+    check_number(swept, tasks, "sweep.rules")
     done = kept and len(out.rows()) == num_rows(scenario, tasks, models)
     layout.meet("the configuration or what the directory holds", (config, done))
     parts = None
@@ -82,6 +87,8 @@ def run(
             out.start(config)
         manifest.write(out, parts, command)
         progress.say(describe(scenario))
+        for note in notes_of(parts):
+            progress.say(f"note: {note}")
         learn_all(parts, out, progress, boards)
     layout.meet("the end")  # by which all rows are written
     rows = out.rows()
@@ -186,16 +193,16 @@ def learn(
 
 
 def _check_disk(parts: RunParts, out: RunDirectory, progress: Progress) -> None:
-    """Says what the run will take, and raises a UserError if there is less."""
+    """Reports what the run will take; raises a ConfigError if there is less."""
     needed = state.bytes_needed(parts) + counts_bytes(parts)
     there = next(path for path in (out.path, *out.path.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
     taken = sum(f.stat().st_size for f in out.path.rglob("*") if f.is_file())
     if needed > free + taken:
-        raise UserError(
+        raise ConfigError(
             f"{out.path}: checkpoints of this run take up to {needed / 1e9:.1f} GB, and "
             f"{free / 1e9:.1f} GB are free there: make room, choose another --out, or keep less "
-            "(fewer merges, --checkpoint.no-keep-tasks)"
+            "(fewer merges, checkpoint.keep_tasks=False)"
         )
     progress.say(f"checkpoints take up to {needed / 1e9:.2f} GB of {free / 1e9:,.0f} GB free")
 
@@ -212,6 +219,7 @@ def describe(scenario: Scenario) -> str:
     """What is about to be learned, in a line."""
     train = sum(len(task.train) for task in scenario.tasks)
     return (
-        f"{scenario.name}: {len(scenario.tasks)} tasks, {scenario.num_classes} classes, "
+        f"{scenario.name}: {counted(len(scenario.tasks), 'task')}, "
+        f"{counted(scenario.num_classes, 'class')}, "
         f"{train:,} training and {scenario.num_test:,} test images; accuracies among all classes"
     )

@@ -1,6 +1,6 @@
 """Streams of tasks: of new classes, domains or data sets, or of more images of the same."""
 
-from magmax_jax.scenarios.build import build_scenario
+from magmax_jax.scenarios.build import build_scenario, build_test_scenario
 from magmax_jax.scenarios.datasets_list import Member, members_of, parse_datasets
 from magmax_jax.scenarios.kinds.base import (
     Data,
@@ -23,6 +23,7 @@ __all__ = [
     "arrival_order",
     "at_once",
     "build_scenario",
+    "build_test_scenario",
     "curriculum",
     "even_shares",
     "members_of",

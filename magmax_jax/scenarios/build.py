@@ -1,13 +1,15 @@
 """From a configuration to a scenario: data is loaded, then divided into tasks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from magmax_jax.config import ScenarioConfig
 from magmax_jax.data import published
 from magmax_jax.data.concat import join_datasets
-from magmax_jax.data.load import load_source
+from magmax_jax.data.load import is_undivided, load_source, load_test_images
+from magmax_jax.data.source import Source
 from magmax_jax.errors import UserError
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.scenarios.datasets_list import Member, members_of
@@ -15,23 +17,75 @@ from magmax_jax.scenarios.kinds.split import divide
 from magmax_jax.scenarios.scenario import Head, Scenario
 
 
-def build_scenario(config: ScenarioConfig, seed: int) -> Scenario:
+def build_scenario(
+    config: ScenarioConfig, seed: int, given: tuple[Source, Source] | None = None
+) -> Scenario:
     """Loads the data and divides it into tasks; `seed` decides what is random in that.
+
+    Args:
+      given: training and test images, in place of those that the configuration names.
 
     Raises:
       UserError: a data set cannot be read, or does not divide as the configuration says.
     """
     kind, members = SCENARIO_KINDS[config.kind], _members(config, seed)
-    names = [member.name for member in members]
-    trains = [load_source(member.dataset, "train", config.data_dir) for member in members]
-    tests = [load_source(member.dataset, "test", config.data_dir) for member in members]
-    heads = []
+    if given is None:
+        trains = [load_source(member.dataset, "train", config.data_dir) for member in members]
+        tests = [load_source(member.dataset, "test", config.data_dir) for member in members]
+    elif kind.reads_several:
+        raise UserError(
+            f"scenario.kind is {config.kind}, which reads several data sets by their names: images "
+            "that are passed are one data set, so choose another kind"
+        )
+    else:
+        trains, tests = [given[0]], [given[1]]
     for member, train, test in zip(members, trains, tests, strict=True):
         _check_same(member.name, "class", train.class_names, test.class_names)
         _check_same(member.name, "domain", train.domain_names, test.domain_names)
-        plain = config.names == "plain"
-        class_names = published.prompt_names(member.dataset, train.class_names, plain)
-        heads.append(Head(class_names, config.templates or published.templates(member.dataset)))
+    held_out = [
+        f"{member.name} has no train/ and test/: {len(test):,} of its {len(train) + len(test):,} "
+        "images are test images, one in five of each class, chosen by a hash of their names"
+        for member, train, test in zip(members, trains, tests, strict=True)
+        if is_undivided(member.dataset, config.data_dir)
+    ]
+    return _divided(config, seed, members, trains, tests, held_out)
+
+
+def build_test_scenario(config: ScenarioConfig, seed: int) -> Scenario:
+    """A scenario for models that never saw its data: without training images, which are not read.
+
+    The classes are those of the test images; a folder without train/ and test/ is tested whole.
+
+    Raises:
+      UserError: as `build_scenario` does.
+    """
+    members = _members(config, seed)
+    tests = [load_test_images(member.dataset, config.data_dir) for member in members]
+    whole = [
+        f"{member.name} has no train/ and test/: all of its {len(test):,} images are test images"
+        for member, test in zip(members, tests, strict=True)
+        if is_undivided(member.dataset, config.data_dir) and not member.name.endswith("/test")
+    ]
+    return _divided(config, seed, members, [_emptied(test) for test in tests], tests, whole)
+
+
+def _divided(
+    config: ScenarioConfig,
+    seed: int,
+    members: Sequence[Member],
+    trains: Sequence[Source],
+    tests: Sequence[Source],
+    notes: Sequence[str],
+) -> Scenario:
+    kind, plain = SCENARIO_KINDS[config.kind], config.names == "plain"
+    names = [member.name for member in members]
+    heads = [
+        Head(
+            published.prompt_names(member.dataset, test.class_names, plain),
+            config.templates or published.templates(member.dataset),
+        )
+        for member, test in zip(members, tests, strict=True)
+    ]
     if kind.reads_several:
         train, test = join_datasets(trains, names), join_datasets(tests, names)
     else:
@@ -45,7 +99,36 @@ def build_scenario(config: ScenarioConfig, seed: int) -> Scenario:
         tasks=tasks,
         heads=tuple(heads),
         domain_names=() if kind.tasks_are_domains else test.domain_names,
+        notes=(*notes, *_shared_names(names, heads)),
     )
+
+
+def _emptied(source: Source) -> Source:
+    """The same classes and domains without any image."""
+    return replace(
+        source,
+        images=np.zeros((0, 1, 1, 3), np.uint8),
+        labels=source.labels[:0],
+        domains=None if source.domains is None else source.domains[:0],
+        image_shape=None,
+    )
+
+
+def _shared_names(names: Sequence[str], heads: Sequence[Head]) -> list[str]:
+    """A sentence if classes of different data sets have one name."""
+    where: dict[str, list[str]] = {}
+    for name, head in zip(names, heads, strict=True):
+        for class_name in dict.fromkeys(each.casefold() for each in head.class_names):
+            where.setdefault(class_name, []).append(name)
+    shared = {name: found for name, found in where.items() if len(found) > 1}
+    if not shared:
+        return []
+    listed = [f"{name!r} of {' and '.join(found)}" for name, found in list(shared.items())[:3]]
+    more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+    return [
+        f"data sets share class names ({', '.join(listed)}{more}): among all classes a model can "
+        "hardly tell these apart, so compare accuracies among each task's own classes"
+    ]
 
 
 def _members(config: ScenarioConfig, seed: int) -> Sequence[Member]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from magmax_jax.config import ScenarioConfig
 from magmax_jax.data.catalogue import LISTS, epochs
 from magmax_jax.data.folder_name import title_of
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError
 from magmax_jax.registry import SCENARIO_KINDS
 
 
@@ -32,7 +32,7 @@ def members_of(config: ScenarioConfig) -> list[Member]:
     """
     if SCENARIO_KINDS[config.kind].reads_several:
         if not config.datasets:
-            raise UserError(
+            raise ConfigError(
                 f"scenario.datasets is empty: name the data sets of kind {config.kind}, or a list "
                 "of them"
             )
@@ -51,7 +51,7 @@ def parse_datasets(texts: Sequence[str]) -> list[Member]:
     names = [member.name for member in members]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"scenario.datasets names {name} twice: leave one of them out")
+            raise ConfigError(f"scenario.datasets names {name} twice: leave one of them out")
     return members
 
 
@@ -60,8 +60,8 @@ def _parse(text: str) -> Member:
     if not at or "/" in number:  # a folder's path may have an @ in it
         dataset, number = text, ""
     elif not number.isdigit() or not int(number):
-        raise UserError(f"scenario.datasets: {text!r} needs a number of epochs behind the @")
+        raise ConfigError(f"scenario.datasets: {text!r} needs a number of epochs behind the @")
     name = title_of(dataset, None)
     if not name:
-        raise UserError(f"scenario.datasets: {text!r} names no data set")
+        raise ConfigError(f"scenario.datasets: {text!r} names no data set")
     return Member(dataset, name, int(number) if number else epochs(dataset))

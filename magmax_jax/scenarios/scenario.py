@@ -53,6 +53,8 @@ class Scenario:
     """One over all classes, or one a data set; class ids count on from head to head."""
     domain_names: tuple[str, ...] = ()
     """Domains by which test images are counted, too; none where the tasks are the domains."""
+    notes: tuple[str, ...] = ()
+    """What to know about the data before it is used, a sentence each."""
 
     @property
     def num_classes(self) -> int:

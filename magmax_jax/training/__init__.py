@@ -1,27 +1,53 @@
 """Fine-tuning the image tower against a frozen head."""
 
-from magmax_jax.training.loop import fine_tune
-from magmax_jax.training.regularizers import (
-    Regularizer,
-    RegularizerSpec,
-    Setup,
-    build_regularizer,
-    check_method,
-)
-from magmax_jax.training.schedule import warmup_cosine, warmup_steps
-from magmax_jax.training.step import (
-    Forward,
-    Memory,
-    Metrics,
-    Objective,
-    Params,
-    Trainer,
-    TrainState,
-    cross_entropy,
-    make_trainer,
-    own_classes,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from magmax_jax.training.loop import fine_tune
+    from magmax_jax.training.regularizers import (
+        Regularizer,
+        RegularizerSpec,
+        Setup,
+        build_regularizer,
+        check_method,
+    )
+    from magmax_jax.training.schedule import peak_share, warmup_cosine, warmup_steps
+    from magmax_jax.training.step import (
+        Forward,
+        Memory,
+        Metrics,
+        Objective,
+        Params,
+        Trainer,
+        TrainState,
+        cross_entropy,
+        make_trainer,
+        own_classes,
+    )
+
+_HOMES = {
+    "Forward": "step",
+    "Memory": "step",
+    "Metrics": "step",
+    "Objective": "step",
+    "Params": "step",
+    "Regularizer": "regularizers",
+    "RegularizerSpec": "regularizers",
+    "Setup": "regularizers",
+    "TrainState": "step",
+    "Trainer": "step",
+    "build_regularizer": "regularizers",
+    "check_method": "regularizers",
+    "cross_entropy": "step",
+    "fine_tune": "loop",
+    "make_trainer": "step",
+    "own_classes": "step",
+    "peak_share": "schedule",
+    "warmup_cosine": "schedule",
+    "warmup_steps": "schedule",
+}
+"""Public names, and the module that defines each."""
 __all__ = [
     "Forward",
     "Memory",
@@ -39,6 +65,14 @@ __all__ = [
     "fine_tune",
     "make_trainer",
     "own_classes",
+    "peak_share",
     "warmup_cosine",
     "warmup_steps",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Lazy imports: what a regularizer says of itself is read without JAX, by reports."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -13,6 +13,11 @@ def warmup_steps(config: TrainConfig, steps: int) -> int:
     return round(config.warmup_fraction * steps)
 
 
+def peak_share(config: TrainConfig, steps: int) -> float:
+    """The highest learning rate that a task of `steps` steps reaches, as a share of the peak."""
+    return min(1.0, steps / max(warmup_steps(config, steps), 1))
+
+
 def warmup_cosine(step: jax.Array, peak: float, warmup: jax.Array, steps: jax.Array) -> jax.Array:
     """Linear warm-up, then cosine to zero, as the official code has it.
 

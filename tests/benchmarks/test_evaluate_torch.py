@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.evaluate import Settings, contenders
 from benchmarks.serving import Facts
-from magmax_jax.cli.presets import TINY_CLIP
+from magmax_jax.api.presets import TINY_CLIP
 from magmax_jax.data import Preprocessing, load_source
 from magmax_jax.models import CLIP
 

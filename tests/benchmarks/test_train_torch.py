@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from benchmarks.workloads import tower_config, training
-from magmax_jax.cli.presets import TINY_CLIP
+from magmax_jax.api.presets import TINY_CLIP
 from magmax_jax.config import TrainConfig
 from magmax_jax.data import Preprocessing
 from magmax_jax.models import CLIP

@@ -8,7 +8,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from magmax_jax.cli.engine import MIN_COMPILE_TIME, Engine, default_cache
+from magmax_jax.api.compilation_cache import MIN_COMPILE_TIME, default_cache
+from magmax_jax.cli.engine import Engine
 from magmax_jax.cli.run import parse
 from magmax_jax.errors import UserError
 

@@ -1,10 +1,16 @@
 """`python -m experiments.evaluate`: any checkpoint, any scenario."""
 
 import json
+import shutil
+
+import pytest
+from PIL import Image
 
 from magmax_jax.cli import evaluate
+from magmax_jax.config import ExperimentConfig, ScenarioConfig
 from magmax_jax.errors import exit_code
 from magmax_jax.evaluation.rows import read_rows
+from magmax_jax.runs.evaluation_data import evaluation_scenario
 from magmax_jax.runs.export import export
 
 
@@ -40,6 +46,61 @@ def test_a_runs_models_are_found_as_the_run_found_them(done, tmp_path, capsys):
     assert [facts(r)[1:] for r in again] == [fact[1:] for fact in expected[-1]]
 
 
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """Three images of each of two classes, in test/ alone."""
+    root = tmp_path_factory.mktemp("data") / "shapes"
+    for number, name in enumerate(("circle", "square")):
+        for image in range(3):
+            path = root / "test" / name / f"{image}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (100 * number, 80 * image, 0)).save(path)
+    return root
+
+
+def test_a_folder_of_images_is_evaluated_without_ceremony(tiny_clip, shapes, tmp_path, capsys):
+    assert main(tiny_clip, shapes) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "shapes, class-incremental, 6 test images" in shown and "note: " not in shown
+    bare = shapes / "test"
+    assert main(bare, tiny_clip, "--dtype", "float32") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "shapes/test, class-incremental, 6 test images" in shown and "note: " not in shown
+    renamed = shutil.copytree(bare, tmp_path / "figures")
+    assert main(tiny_clip, renamed) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "note: figures has no train/ and test/: all of its 6 images are test images" in shown
+
+
+def test_a_folder_of_images_has_many_spellings(tiny_clip, done, shapes):
+    """Beside a run it is one task, too, however many the run had."""
+    for words in (
+        (tiny_clip, f"folder:{shapes}"),
+        (tiny_clip, "--scenario.dataset", f"folder:{shapes}"),
+        (tiny_clip, "--scenario.dataset", "folder", "--scenario.data-dir", shapes),
+        (tiny_clip, f"{done.path}:task:2", shapes),
+    ):
+        chosen = evaluate.parse(list(map(str, words)))
+        scenario = evaluation_scenario(chosen.sources, chosen.scenario, chosen.seed)
+        assert [len(task.test) for task in scenario.tasks] == [6]
+        assert chosen.sources[0] == str(tiny_clip) and str(shapes) not in chosen.sources
+
+
+def test_a_runs_own_folder_is_evaluated_as_it_was_learned(shapes, tmp_path):
+    """Whatever its spelling, and whatever is left of it."""
+    scenario = ScenarioConfig(dataset="folder", data_dir=str(shapes), num_tasks=2)
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.json").write_text(ExperimentConfig(scenario=scenario, seed=9).to_json())
+    chosen = evaluate.parse([str(run), f"folder:{shapes}/../shapes"])
+    assert (chosen.sources, chosen.scenario, chosen.seed) == ((str(run),), scenario, 9)
+
+
+def test_the_model_has_the_flags_that_it_has_in_a_run(done):
+    chosen = evaluate.parse([str(done.path), "--model.image-size=16", "--model.dtype=bfloat16"])
+    assert (chosen.image_size, chosen.dtype, chosen.scenario.num_tasks) == (16, "bfloat16", 5)
+
+
 def test_a_finished_run_is_swept(done, capsys):
     command = (done.path, "--sweep.rules", "max_magnitude", "--sweep.scales", "0.25,0.5")
     assert main(*command) == 0
@@ -48,7 +109,7 @@ def test_a_finished_run_is_swept(done, capsys):
     assert {json.loads(line)["scale"] for line in lines} == {0.25, 0.5}
 
 
-def test_mistakes_are_one_sentence(done, tmp_path, capsys):
+def test_mistakes_are_one_sentence(done, tiny_clip, shapes, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     for arguments, words in (
@@ -62,6 +123,12 @@ def test_mistakes_are_one_sentence(done, tmp_path, capsys):
         ((done.path, "--sweep.rules", "average", "--seed", 1), "leave out --scenario"),
         ((done.path, "--sweep.rules", "average", "--per-class"), "--out and --per-class"),
         ((done.path, "--image-size", 24), "was trained at its own size"),
+        ((done.path, "--model.image-size", 24), "was trained at its own size"),
+        ((tiny_clip, shapes / "test" / "circle"), "or a folder of images for each class"),
+        ((shapes,), "is a folder of images: name a model to evaluate on it"),
+        ((done.path, shapes, shapes / "test"), "are both folders of images: name one"),
+        ((done.path, shapes, "--scenario.dataset", "digits"), "the flags choose other data"),
+        ((done.path, shapes, "--scenario.kind", "datasets"), "the flags choose other data"),
         ((done.path, tmp_path / "typo"), "there is no such directory"),
     ):
         assert main(*arguments) == 2

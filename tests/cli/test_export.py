@@ -1,12 +1,11 @@
 """`python -m experiments.export`: a run's model as a directory."""
 
-from magmax_jax.cli import export
-from magmax_jax.errors import exit_code
+from magmax_jax.cli.main import main as magmax
 from magmax_jax.models import CLIP
 
 
 def main(*arguments) -> int:
-    return exit_code(lambda: export.main(list(map(str, arguments))))
+    return magmax(["export", *map(str, arguments)])
 
 
 def test_models_come_out(done, tmp_path, capsys):

@@ -140,10 +140,12 @@ def test_mistakes_are_one_sentence(argv, message, capsys):
 
 
 def test_a_wrong_field_exits_with_two(capsys):
-    for flag in ("--train.epoch=3", "--train.epochs=-1", "--wrong"):
+    for flag in ("--train.epoch=3", "--wrong"):
         with pytest.raises(SystemExit) as ended:
             main(["smoke", "--dry-run", flag])
         assert ended.value.code == 2
+    capsys.readouterr()
+    assert "train.epochs is -1" in refused(capsys, "smoke", "--dry-run", "--train.epochs=-1")
 
 
 def test_help_lists_the_grids_and_what_one_holds(capsys):
@@ -153,6 +155,15 @@ def test_help_lists_the_grids_and_what_one_holds(capsys):
         assert ended.value.code == 0
         shown = capsys.readouterr().out
         assert all(word in shown for word in words)
+
+
+def test_a_dry_run_shows_the_jobs_that_slurm_would_be_given(tmp_path, capsys):
+    argv = ["smoke", "--only", "*/joint/*", "--seeds", "1", "--out", str(tmp_path), "--dry-run"]
+    main([*argv, "--launcher", "slurm", "--gpus-per-node", "8"])
+    shown = capsys.readouterr().out
+    assert "  #SBATCH --gpus-per-node=8\n" in shown and "  #SBATCH --ntasks-per-node=1\n" in shown
+    assert "\n1 process of a job then runs the command of its cell, for " in shown
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

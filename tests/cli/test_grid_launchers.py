@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from magmax_jax.cli.grid import cells as one
-from magmax_jax.cli.grid.launchers import Launcher, visible_gpus
+from magmax_jax.cli.grid.launchers import Launcher
+from magmax_jax.cli.grid.local_jobs import visible_gpus
 from magmax_jax.cli.grid.settings import Cell
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
 from magmax_jax.errors import UserError
@@ -103,6 +104,56 @@ def test_what_slurm_refuses_is_one_sentence(cells, slurm):
         Launcher("slurm", slurm=("account=none",)).run(cells, slurm / "out")
 
 
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [("exit 1", "it does not say why"), ("echo Queued.", "Could not make sense of sbatch output")],
+)
+def test_an_sbatch_that_says_nothing_is_one_sentence_too(script, reason, cells, slurm):
+    (slurm / "bin" / "sbatch").write_text(f"#!/bin/bash\n{script}\n")
+    with pytest.raises(
+        UserError, match=rf"^sbatch refuses the jobs \({reason}.*\): change --slurm"
+    ):
+        Launcher("slurm").run(cells, slurm / "out")
+
+
+def test_a_dry_run_shows_what_slurm_would_be_given_where_there_is_none(
+    cells, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    launcher = Launcher(
+        "slurm", jobs=1, nodes=2, gpus_per_node=8, mem_gb=64, partition="gpu", slurm=("qos=long",)
+    )
+    shown = launcher.describe(cells, tmp_path / "out")
+    options = (
+        "array=0-1%1", "nodes=2", "ntasks-per-node=8", "gpus-per-node=8", "mem=65536MB",
+        "time=1440", "partition=gpu", "qos=long",
+    )  # fmt: skip
+    for option in options:
+        assert f"  #SBATCH --{option}\n" in shown
+    assert "\n16 processes of a job then run the command of its cell, for digits/seq" in shown
+    assert shown.endswith(" --distributed")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_dry_run_is_what_sbatch_gets(cells, slurm):
+    sbatch = slurm / "bin" / "sbatch"
+    sbatch.write_text(f'#!/bin/bash\ncp "$1" {slurm}/submitted.sh\nexit 1\n')
+    launcher = Launcher("slurm", gpus_per_node=1)
+    shown = launcher.describe(cells, slurm / "out")
+    with pytest.raises(UserError):
+        launcher.run(cells, slurm / "out")
+    script = (slurm / "submitted.sh").read_text().splitlines()
+    given = [line for line in script if line.startswith("#SBATCH")]
+    assert given == [line.strip() for line in shown.splitlines() if "#SBATCH" in line]
+
+
+def test_several_nodes_whose_gpus_nobody_names_are_noted(cells, tmp_path):
+    note = "--gpus-per-node is not set, so a job has one process on each node"
+    assert note in Launcher("slurm", nodes=2).describe(cells, tmp_path)
+    assert note not in Launcher("slurm", nodes=2, gpus_per_node=1).describe(cells, tmp_path)
+    assert Launcher("slurm").notes() == []
+
+
 def test_a_job_of_several_nodes_is_one_run_of_a_process_a_gpu(cells, slurm):
     launcher = Launcher("slurm", nodes=2, gpus_per_node=4, slurm=("account=me", "qos=long"))
     job = launcher.job(cells[0], slurm / "out")
@@ -125,10 +176,8 @@ def test_where_there_is_no_slurm_nothing_is_left_behind(cells, tmp_path, monkeyp
 
 
 def test_jobs_at_the_same_time_get_different_gpus(monkeypatch):
-    jobs = Launcher("local", jobs=2, gpus_per_node=2)
-
-    def visible(slot: int, launcher: Launcher = jobs) -> str | None:
-        return visible_gpus(launcher, slot)["CUDA_VISIBLE_DEVICES"]
+    def visible(slot: int, at_once: int = 2, gpus: int | None = 2) -> str | None:
+        return visible_gpus(slot, at_once, gpus)["CUDA_VISIBLE_DEVICES"]
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert [visible(0), visible(1)] == ["0,1", "2,3"]
@@ -139,9 +188,9 @@ def test_jobs_at_the_same_time_get_different_gpus(monkeypatch):
         visible(0)
     # submitit hides all of them where it is not told how many.
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible(0, Launcher("local")) is None
+    assert visible(0, 1, None) is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    assert visible(0, Launcher("local")) == "7"
+    assert visible(0, 1, None) == "7"
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The program `magmax`: its table of commands, to which anyone can add."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,19 @@ def test_a_users_own_command_is_listed_and_runs_beside_the_bundled_ones(mine):
     assert "usage: python mine.py run PRESET" in mine("run", "--help").stdout
     unknown = mine("grete")
     assert unknown.returncode == 2 and unknown.stderr.endswith("inspect, greet\n")
+
+
+def test_output_that_nobody_reads_any_more_ends_the_program_quietly(tmp_path):
+    """As `magmax --help | head` does."""
+    for words in (["--help"], ["table", "--help"]):
+        command = [sys.executable, "-m", "magmax_jax", *words]
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.close()
+        _, error = process.communicate(timeout=60)
+        assert (process.returncode, error) == (128 + signal.SIGPIPE, "")
 
 
 def test_threads_that_a_command_abandons_are_not_waited_for(mine):

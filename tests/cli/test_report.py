@@ -51,10 +51,20 @@ def test_a_folder_of_runs_has_its_report_inside_and_again(runs, quick, capsys):
     assert [f.name for f in runs.iterdir() if f.name.startswith(".")] == []
 
 
-def test_several_runs_go_to_a_folder_of_their_own(runs, quick, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    assert call(runs / "a", runs / "deep") == 0
-    assert (tmp_path / "runs" / "report" / "index.html").is_file()
+def test_several_runs_go_to_the_folder_that_holds_them(runs, quick, monkeypatch, tmp_path, capsys):
+    for here, shown in (
+        (tmp_path, Path("runs", "report")),
+        (tmp_path / "elsewhere", tmp_path / "runs" / "report"),
+    ):
+        here.mkdir(exist_ok=True)
+        monkeypatch.chdir(here)
+        assert call(runs / "a", runs / "deep" / "b") == 0
+        assert capsys.readouterr().out.startswith(f"{shown / 'index.html'}: 2 runs")
+    assert (runs / "report" / "index.html").is_file() and not list(here.iterdir())
+    assert call(runs, runs / "a") == 0
+    assert capsys.readouterr().out.startswith(f"{runs / 'report' / 'index.html'}: 2 runs")
+    assert call(runs / "a", "/proc") == 2
+    assert "share no folder: name the report's directory with --out" in capsys.readouterr().err
     assert call(runs / "a", runs / "a", "--out", tmp_path / "there") == 0
     assert (tmp_path / "there" / "index.html").is_file()
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from magmax_jax.cli.presets import PRESETS
+from magmax_jax.api.presets import PRESETS
 from magmax_jax.cli.run import main, parse
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import exit_code
@@ -79,6 +79,7 @@ def test_a_run_ends_with_its_table_and_its_config_runs_it_again(small, tmp_path,
     shown = capsys.readouterr().out
     for words in ("zero-shot", "last fine-tuned", "max_magnitude@0.5", "forgetting", "images/s"):
         assert words in shown
+    assert "of the 500 steps of warm-up: their learning rate reaches" in " ".join(shown.split())
     assert (tmp_path / "run" / "report" / "accuracy.png").stat().st_size > 10_000
     rows = (tmp_path / "run" / "results.jsonl").read_text()
     config = tmp_path / "run" / "config.json"
@@ -125,7 +126,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(small, tiny_clip, tmp_path,
         ([spoil("config.json", b"{")], "config.json"),
         ([f"--model.source={pickled}"], "pytorch_model.bin is a pickle"),
         ([f"--model.source={tmp_path / 'nowhere'}"], "nowhere"),
-        (["--scenario.num-tasks=3"], "digits has 10 classes; num_tasks=3 leaves unequal tasks"),
+        (["--scenario.num-tasks=3"], "digits has 10 classes; scenario.num_tasks=3 leaves"),
         (["--scenario.num-tasks=11"], "digits has 10 classes"),
         (["--scenario.dataset=folder"], "data_dir"),
         (["--scenario.dataset=folder", f"--scenario.data-dir={tmp_path / 'none'}"], "none"),
@@ -146,11 +147,12 @@ def test_a_diverging_run_exits_with_one(small, capsys):
 
 
 def test_a_wrong_flag_exits_with_two(small, capsys):
-    for arguments in (["--train.epoch=3"], ["--train.epochs=three"], ["--train.epochs=-1"]):
+    for arguments in (["--train.epoch=3"], ["--train.epochs=three"]):
         with pytest.raises(SystemExit) as ended:
             main(["class", *small, *arguments])
         assert ended.value.code == 2
         assert "epoch" in capsys.readouterr().err
+    assert "train.epochs is -1" in refused(capsys, "class", *small, "--train.epochs=-1")
 
 
 def test_a_missing_configuration_file_is_named(capsys, tmp_path):
@@ -178,5 +180,5 @@ def test_the_module_runs_as_a_command():
     assert ended.returncode == 2
     assert ended.stderr == (
         "error: 'nothing' is no preset: choose from quickstart, styles, class, domain, datasets, "
-        "or --config FILE\n"
+        "folder, or --config FILE\n"
     )

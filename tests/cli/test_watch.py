@@ -55,13 +55,13 @@ class Writer:
                 file.write(json.dumps(record | changes) + "\n")
         self.date(NOW)
 
-    def evaluate(self, after: int, *models: str) -> None:
+    def evaluate(self, after: int, *models: str, aware: float = 0.1) -> None:
         for name in models or ("finetuned", "max_magnitude"):
             scale = 0.5 if name == "max_magnitude" else None
             base = {"zero_shot": 0.2, "finetuned": 0.3, "max_magnitude": 0.4}[name]
             self.out.append(
                 Row(after, name, scale, protocol, group, base + after / 10 + bonus, 10)
-                for protocol, bonus in (("agnostic", 0.0), ("aware", 0.1))
+                for protocol, bonus in (("agnostic", 0.0), ("aware", aware))
                 for group in ("all", *TASKS)
             )
         self.date(NOW)
@@ -142,6 +142,14 @@ def test_a_run_in_training_shows_its_step_time_left_and_last_accuracies(run):
     assert told["zero-shot"] == ["0", "20.0%", "30.0%"]
     assert told["max_magnitude@0.5"] == ["1", "50.0%", "60.0%"]
     assert told["last"] == ["fine-tuned", "1", "40.0%", "50.0%"]
+
+
+def test_accuracies_that_are_the_same_are_shown_once(run):
+    run.evaluate(0, "zero_shot", aware=0.0)
+    run.train(1, (1, 2, 3, 4))
+    run.evaluate(1, aware=0.0)
+    told = shown(run)
+    assert lines(told)["max_magnitude@0.5"] == ["1", "50.0%"] and "aware" not in told
 
 
 def test_before_an_evaluation_was_timed_the_steps_alone_are_left(run):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from magmax_jax.cli.presets import TINY_CLIP
+from magmax_jax.api.presets import TINY_CLIP
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig
 from magmax_jax.data import Source, train_batches
 from magmax_jax.data.concat import join_datasets

@@ -10,11 +10,12 @@ import sklearn
 from PIL import Image
 
 from magmax_jax.data.concat import Joined
-from magmax_jax.data.pipeline.decode import decode_rgb, read
-from magmax_jax.data.pipeline.host_resize import for_training, shrink
+from magmax_jax.data.pipeline.decode import read
 from magmax_jax.data.readers.folder import ImageFiles
 from magmax_jax.data.readers.tfds_records import Records
 from magmax_jax.errors import UserError
+from magmax_jax.inputs.decode import decode_rgb
+from magmax_jax.inputs.host_resize import for_training, shrink
 
 PHOTO = Path(sklearn.__file__).parent / "datasets" / "images" / "china.jpg"
 

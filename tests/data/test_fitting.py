@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from magmax_jax.data.pipeline.host_resize import for_evaluation, for_training, shrink, untouched
+from magmax_jax.inputs.host_resize import for_evaluation, for_training, shrink, untouched
 
 
 @pytest.mark.parametrize(

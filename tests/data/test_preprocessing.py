@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from magmax_jax.data import Preprocessing
-from magmax_jax.data.pipeline.host_resize import centre_square
-from magmax_jax.data.pipeline.preprocessing import (
+from magmax_jax.errors import UserError
+from magmax_jax.inputs.host_resize import centre_square
+from magmax_jax.inputs.preprocessing import (
     ASPECT_RATIOS,
     random_crops,
     resize,
     resize_weights,
 )
-from magmax_jax.errors import UserError
 from tests.data import SHARED, needs_shared
 
 PIXELS = partial(Preprocessing, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))

@@ -1,10 +1,12 @@
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from magmax_jax.data import load_source
+from magmax_jax.data.load import is_folder_of_images, load_test_images
 from magmax_jax.data.source import hold_out, rank_in_group
 from magmax_jax.errors import UserError
 from tests.data import SHARED, needs_shared
@@ -94,6 +96,56 @@ class TestFolder:
         write(tmp_path / "here" / "train" / "cat" / "a.png", picture(1))
         source = load_source(f"folder:{tmp_path / 'here'}", "train", str(tmp_path / "elsewhere"))
         assert source.class_names == ("cat",) and len(source) == 1
+
+    def test_a_folder_of_classes_is_divided_by_its_images_names(self, tmp_path):
+        for number in range(10):
+            for name in ("cat", "train"):  # a train of wagons, not of training images
+                write(tmp_path / name / f"{number}.png", picture(number))
+        train, test = (load_source("folder", split, str(tmp_path)) for split in ("train", "test"))
+        assert train.class_names == test.class_names == ("cat", "train")
+        np.testing.assert_array_equal(np.bincount(train.labels), [8, 8])
+        np.testing.assert_array_equal(np.bincount(test.labels), [2, 2])
+        assert not set(train.images.paths) & set(test.images.paths)
+        elsewhere = tmp_path.rename(tmp_path.with_name("elsewhere"))
+        again = load_source("folder", "test", str(elsewhere))
+        names = [[Path(path).name for path in found.images.paths] for found in (test, again)]
+        assert names[0] == names[1]
+        whole = load_test_images("folder", str(elsewhere))
+        assert len(whole) == 20 and whole.image_shape == (6, 9)
+
+    def test_every_class_of_a_domain_is_divided(self, tmp_path):
+        for leaf in ("photo/cat", "photo/dog", "sketch/cat"):
+            for number in range(5):
+                write(tmp_path / leaf / f"{number}.png", picture(number))
+        test = load_source("folder", "test", str(tmp_path))
+        np.testing.assert_array_equal(test.labels, [0, 1, 0])
+        np.testing.assert_array_equal(test.domains, [0, 0, 1])
+        train = load_source("folder", "train", str(tmp_path))
+        np.testing.assert_array_equal(train.domains, [0] * 8 + [1] * 4)
+
+    def test_test_images_need_no_training_images(self, tmp_path):
+        write(tmp_path / "test" / "cat" / "a.png", picture())
+        assert len(load_test_images(f"folder:{tmp_path}")) == 1
+        assert len(load_test_images(f"folder:{tmp_path / 'test'}")) == 1
+        with pytest.raises(UserError, match=r"train: there is no such folder; .* must hold train/"):
+            load_source("folder", "train", str(tmp_path))
+
+    def test_a_directory_is_not_the_name_of_a_data_set(self, tmp_path, monkeypatch):
+        write(tmp_path / "pets" / "cat" / "a.png", picture())
+        monkeypatch.chdir(tmp_path)
+        for dataset in ("pets", str(tmp_path / "pets")):
+            with pytest.raises(UserError, match=f"write folder:{dataset}$"):
+                load_source(dataset, "train")
+
+    def test_models_and_runs_are_no_folders_of_images(self, tmp_path):
+        for root in (tmp_path, tmp_path / "test"):
+            assert not is_folder_of_images(str(root))
+        write(tmp_path / "test" / "photo" / "cat" / "a.png", picture())
+        for root in (tmp_path, tmp_path / "test", tmp_path / "test" / "photo"):
+            assert is_folder_of_images(str(root))
+        assert is_folder_of_images(str(tmp_path / "test" / "photo" / "cat"))  # no folder of a class
+        (tmp_path / "test" / "config.json").write_text("{}")  # with plots of its own, maybe
+        assert not is_folder_of_images(str(tmp_path))
 
     def test_mistakes_are_named(self, tmp_path):
         for dataset in ("folder", "folder:"):

@@ -132,6 +132,47 @@ def test_a_model_is_never_merged_twice(models, tmp_path, capsys, begun):
     assert not merged and state.read_bytes() == before and sorted(tmp_path.iterdir()) == there
 
 
+def test_a_dry_run_counts_the_models_of_the_state_and_finds_those_it_holds(
+    models, tmp_path, capsys, begun
+):
+    state, merged = begun
+    again = models[1].rename(tmp_path / "renamed")
+    flags = ["--state", state, "--dry-run", "--finetuned", models[2]]
+    capsys.readouterr()
+    assert merge(*flags) == 0
+    assert "max_magnitude of 2 models (1 in the state) at scale 0.5" in capsys.readouterr().out
+    assert merge(*flags, again) == 2
+    shown = capsys.readouterr()
+    found = f"{again} is in this state already, as task 1: leave it out"
+    assert f"problem: {found}" in shown.out and found in shown.err
+    assert merge(*flags, again, "--no-checksums") == 0
+    assert not merged
+
+
+@pytest.mark.parametrize("given", [[], ["--pretrained"], ["--finetuned"]])
+def test_a_state_that_is_not_there_says_how_to_begin_one(models, tmp_path, capsys, given):
+    sources = [word for flag in given for word in (flag, models[0])]
+    assert merge(*sources, "--state", tmp_path / "mine", "--output", tmp_path / "out") == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / 'mine'}: there is no such state file; to begin one there, give "
+        "theta_0 as --pretrained and the first models as --finetuned\n"
+    )
+    assert not (tmp_path / "mine").exists()
+
+
+def test_one_model_is_not_called_models(models, tmp_path, capsys):
+    state, out = tmp_path / "state", tmp_path / "out"
+    assert merge(*sources(models[:2]), "--dry-run") == 0
+    assert "max_magnitude of 1 model at" in capsys.readouterr().out
+    assert merge(*sources(models[:2]), "--state", state, "--output", out) == 0
+    assert "max_magnitude of 1 model at" in capsys.readouterr().out
+    assert "the task vectors of 1 model, in this order" in (out / "README.md").read_text()
+    assert main(["inspect", str(state)]) == 0
+    assert "online state of 1 task," in " ".join(capsys.readouterr().out.split())
+    assert main(["inspect", str(out)]) == 0
+    assert "7 tensors in 1 file," in " ".join(capsys.readouterr().out.split())
+
+
 def test_another_theta_0_in_the_same_place_is_noticed(models, tmp_path, capsys, begun):
     state, merged = begun
     before, there = state.read_bytes(), sorted(tmp_path.iterdir())

@@ -60,7 +60,8 @@ def test_every_rule_is_named_and_tested():
 def test_one_model_merges_to_itself_at_scale_1(name):
     rule, model = THINNING.get(name, EVERY[name]), models(name, count=1)
     expected = theta(1) | {"steps": np.int32(0)}
-    assert_close(mm.merge(theta(0), model, rule, scale=1.0), expected)
+    itself, _ = mm.merge(theta(0), model, rule, scale=1.0, return_state=True)
+    assert_close(itself, expected)
 
 
 @EVERY_RULE
@@ -94,7 +95,7 @@ def test_going_on_after_a_merge_is_the_merge_of_all(name):
     state = rule.init(theta_0)
     for count, model in enumerate(models(name), 1):
         state = fold(rule, state, model, theta_0)
-        so_far = mm.merge(theta_0, models(name)[:count], rule, scale=0.5)
+        so_far, _ = mm.merge(theta_0, models(name)[:count], rule, scale=0.5, return_state=True)
         assert_same(merged(rule, state, theta_0, 0.5), so_far)
 
 

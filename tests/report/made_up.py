@@ -52,6 +52,7 @@ def write(
     domains: tuple[str, ...] = (),
     learned: int | None = None,
     rows_only: bool = False,
+    same: bool = False,
 ) -> Path:
     """A run's directory.
 
@@ -59,6 +60,7 @@ def write(
       names: of the classes, three a task if none are given.
       learned: tasks so far; all, if None.
       rows_only: as runs before about.json left them.
+      same: every task covers all classes, so that aware accuracies repeat agnostic ones.
     """
     tasks = made.scenario.num_tasks
     names = names or [f"{NAMES[i % len(NAMES)]} {i}" for i in range(3 * tasks)]
@@ -79,6 +81,8 @@ def write(
     for after, model, scale in evaluations:
         row = Row(after, model, scale, "agnostic", "all", 0.0, 0)
         counts = _counts(rng, made, after, model, task_of, len(domains))
+        if same:
+            counts |= {f"aware{end}": counts[f"agnostic{end}"] for end in ("", "_top5")}
         out.append(_rows(row, counts, domains))
         if not rows_only:
             (path / "counts").mkdir(exist_ok=True)
@@ -86,7 +90,7 @@ def write(
     _metrics(path, rng, rounds)
     if rows_only:
         return path
-    _about(path, made, names, domains, task_of)
+    _about(path, made, names, domains, task_of, same)
     if not made.method.joint and rounds == tasks:
         _sweep(path, rng, merges)
         _analysis(path, rng, made, [f"task {t + 1}" for t in range(tasks)], merges)
@@ -156,11 +160,11 @@ def _metrics(path: Path, rng, rounds: int) -> None:
     _write(path / "metrics.jsonl", lines)
 
 
-def _about(path, made, names, domains, task_of) -> None:
+def _about(path, made, names, domains, task_of, same) -> None:
     tasks = [
         {
             "name": f"task {t + 1}",
-            "classes": np.flatnonzero(task_of == t).tolist(),
+            "classes": np.flatnonzero((task_of == t) | same).tolist(),
             "train": 1000,
             "validation": 100,
             "test": int((task_of == t).sum()) * IMAGES,

@@ -6,8 +6,12 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
+from magmax_jax.report.items import percent
+from magmax_jax.report.runs import Run
 from magmax_jax.report.style import DARK, SURFACE
+from magmax_jax.report.write import build
 from tests.report.chromium import PROGRAM, Chromium
+from tests.report.made_up import config, write
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,7 +26,7 @@ def browser() -> Iterator[Chromium]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 390, 1280])
+@pytest.mark.parametrize("width", [360, 390, 1200, 1280])
 def test_a_page_is_shown_without_complaints_requests_and_overflow(
     browser, made, tmp_path, width, scheme
 ):
@@ -57,6 +61,62 @@ def test_figures_are_dark_where_the_page_is(browser, made, tmp_path):
         found[scheme] = max(counted)[1]
     assert found["light"] == (255, 255, 255)
     assert found["dark"] == tuple(bytes.fromhex(DARK[SURFACE][1:]))
+
+
+def wider_than_shown(browser) -> list[str]:
+    return browser.evaluate(
+        "[...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > "
+        "box.clientWidth).map((box) => box.parentElement.id)"
+    )
+
+
+def test_tables_are_whole_at_1200_pixels(browser, made, tmp_path):
+    setting = [config(2, seed, sequential) for seed in (5, 6) for sequential in (True, False)]
+    runs = [Run(write(tmp_path / str(i), c, rows_only=True), c) for i, c in enumerate(setting)]
+    for page in (made.out / "index.html", build(runs, tmp_path / "out")):
+        browser.open(page, 1200)
+        assert wider_than_shown(browser) == []
+        browser.open(page, 360)
+        assert "measures-agnostic" in wider_than_shown(browser)
+
+
+def test_any_model_can_be_chosen(browser, made):
+    browser.open(made.out / "index.html", 1280)
+
+    def choose(box: str, label: str) -> None:
+        browser.evaluate(
+            f"(select => {{ select.value = '{label}'; select.dispatchEvent(new Event('change')) }})"
+            f"(document.querySelector('#{box} select'))"
+        )
+
+    def shown(box: str) -> list[list[str]]:
+        return browser.evaluate(
+            f"[...document.querySelectorAll('#{box} tbody tr')].map((row) => "
+            "[...row.cells].map((cell) => cell.textContent))"
+        )
+
+    total = made.run.counts("zero_shot")["total"].sum((0, 1))
+    names = made.run.class_names
+    before = {box: shown(box) for box in ("classes-sequential", "confusions-sequential")}
+    for label in ("average@1", "zero_shot", "max_magnitude@0.5"):
+        counts = made.run.counts(label)
+        choose("classes-sequential", label)
+        head = browser.evaluate("document.querySelector('#classes-sequential .over').textContent")
+        assert ("zero-shot" if label == "zero_shot" else label) in head
+        found = {row[0]: row[3:5] for row in shown("classes-sequential")}
+        for place, name in enumerate(names):
+            right = [counts[p].sum((0, 1))[place] / total[place] for p in ("agnostic", "aware")]
+            assert found[name] == [percent(value) for value in right]
+        accuracies = [float(row[3]) for row in shown("classes-sequential")]
+        assert accuracies == sorted(accuracies)  # the worst first
+        choose("confusions-sequential", label)
+        for row, line in zip(counts["confusion"], shown("confusions-sequential"), strict=True):
+            assert line[1:] == [percent(n / row.sum()) if n else "" for n in row]
+    assert shown("confusions-sequential") == before["confusions-sequential"]
+    assert sorted(shown("classes-sequential")) == sorted(before["classes-sequential"])
+    choose("matrices-sequential-aware", "zero_shot")
+    assert [row[1:] for row in shown("matrices-sequential-aware")][1:] == [[""] * 3] * 3
+    assert [event for event in browser.events if event[0] == "Runtime.exceptionThrown"] == []
 
 
 def test_tables_are_sorted_by_the_head_that_is_pressed(browser, made):

@@ -7,10 +7,11 @@ import pytest
 
 from magmax_jax.config import MeshConfig, MethodConfig, TrainConfig
 from magmax_jax.evaluation.metrics import measure
-from magmax_jax.report.groups import grouped, short_names
+from magmax_jax.report.groups import MAX_DRAWN, grouped, short_names
 from magmax_jax.report.runs import Run
 from magmax_jax.report.sections import over_tasks
-from magmax_jax.report.style import JOINT
+from magmax_jax.report.style import FLAT, JOINT
+from magmax_jax.runs.directory import RunDirectory
 from tests.report.made_up import config, write
 
 
@@ -80,3 +81,21 @@ def test_too_many_lines_are_shared_out_among_figures(tmp_path):
     many = grouped(made(tmp_path / "many", *configs))
     assert len(over_tasks.curves(few[0])) == 3
     assert len(over_tasks.curves(many[0])) == 3 * 4  # one a model
+
+
+def test_figures_of_many_models_show_the_best(tmp_path):
+    setting = config(2, merges=())
+    path = write(tmp_path, setting)
+    last = [row for row in Run(path, setting).rows if row.model == "finetuned"]
+    scales = [scale / 32 for scale in range(1, 33)]
+    RunDirectory(path).append(
+        replace(r, model="average", scale=s, accuracy=r.accuracy * s) for s in scales for r in last
+    )
+    [group] = grouped([Run(path, setting)])
+    best = [f"average@{scale:g}" for scale in sorted(scales, reverse=True)][: MAX_DRAWN - 1]
+    assert group.drawn == ["finetuned", *best, *FLAT]
+    for figure in over_tasks.curves(group):
+        assert {r["model"] for r in figure.records} - {"zero_shot"} == {"finetuned", *best}
+        assert "the best of the other 32" in figure.caption
+    [few] = grouped(made(tmp_path / "few", config(2)))
+    assert few.drawn == few.labels and few.left_out == ""

@@ -2,10 +2,14 @@
 
 import base64
 import re
+import subprocess
+import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from magmax_jax.config import MethodConfig
 from magmax_jax.report.groups import grouped
 from magmax_jax.report.items import Column
 from magmax_jax.report.page import as_csv, over
@@ -112,6 +116,19 @@ def test_the_same_run_gives_the_same_bytes(tmp_path):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), (
             file
         )
+
+
+@pytest.mark.slow
+def test_a_report_needs_no_jax(tmp_path):
+    """The names of methods are facts of regularizers, which are read without it."""
+    setting = replace(config(tasks=2, merges=()), method=MethodConfig(regularizer="ewc"))
+    write(tmp_path / "run", setting, rows_only=True)
+    report = f"main(['report', {str(tmp_path)!r}, '--out', {str(tmp_path / 'out')!r}])"
+    script = f"import sys; from magmax_jax.cli.main import main; {report}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "EWC" in (tmp_path / "out" / "index.html").read_text(), done.stderr
+    imported = set(done.stdout.split())
+    assert "matplotlib" in imported and not imported & {"jax", "flax", "optax"}
 
 
 def said(runs: list[Run]) -> dict[str, str]:

@@ -2,10 +2,12 @@
 
 import io
 
+import pytest
 from PIL import Image
 from rich.console import Console
 
 from magmax_jax import report
+from magmax_jax.errors import UserError
 from magmax_jax.evaluation.rows import Row
 
 TASKS = ["one", "two", "three"]
@@ -17,14 +19,15 @@ LEARNED = {
 }
 
 
-def rows() -> list[Row]:
+def rows(aware: float = 0.1) -> list[Row]:
+    """Of three tasks; aware accuracies are higher by `aware`."""
     found = []
     for protocol in ("agnostic", "aware"):
         for group in ("all", *TASKS):
             found.append(Row(0, "zero_shot", None, protocol, group, 0.25, 30))
     for after in (1, 2, 3):
         for name, scale in (("finetuned", None), ("max_magnitude", 0.5)):
-            for protocol, bonus in (("agnostic", 0.0), ("aware", 0.1)):
+            for protocol, bonus in (("agnostic", 0.0), ("aware", aware)):
                 each = {task: LEARNED[task][after - 1] + bonus for task in TASKS}
                 each = {"all": sum(each.values()) / 3} | each
                 found += [Row(after, name, scale, protocol, g, a, 30) for g, a in each.items()]
@@ -41,6 +44,31 @@ def test_the_table_shows_final_accuracies_of_every_model():
     # weighted by images, and the mean of tasks: agnostic, aware, forgetting
     assert lines["zero-shot"] == ["25.0", "25.0", "25.0", "25.0", "", ""]
     assert lines["max_magnitude@0.5"] == ["60.0", "60.0", "70.0", "70.0", "20.0", "20.0"]
+
+
+def test_accuracies_that_are_the_same_are_shown_once():
+    console = Console(file=io.StringIO(), width=120)
+    console.print(report.table(iter(rows(aware=0.0)), "a title"))
+    text = console.file.getvalue()
+    drawn = [line.strip("│").split("│") for line in text.splitlines() if line.startswith("│")]
+    lines = {name.strip(): [cell.strip() for cell in cells] for name, *cells in drawn}
+    assert lines["max_magnitude@0.5"] == ["60.0", "60.0", "20.0", "20.0"]
+    words = " ".join(text.split())
+    assert "which is the same among the task's own" in words and "aware" not in words
+
+
+def test_paths_may_be_text_and_rows_any_iterable(tmp_path):
+    report.plot(iter(rows()), "a title", str(tmp_path / "a" / "one.png"))
+    report.plot(rows(), "a title", tmp_path / "two.png")
+    assert (tmp_path / "a" / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_what_cannot_be_drawn_or_written_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="rows of the pretrained model are missing"):
+        report.plot([row for row in rows() if row.after_task], "a title", tmp_path / "a.png")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        report.plot(rows(), "a title", tmp_path / "file" / "a.png")
 
 
 def test_the_picture_is_a_whole_png(tmp_path):

@@ -1,10 +1,21 @@
 """Configurations that contradict themselves are refused before anything is loaded."""
 
+import dataclasses
+
 import pytest
 
 from magmax_jax.cli.grid.command import parse, select
-from magmax_jax.config import ExperimentConfig, MethodConfig, ModelConfig, ScenarioConfig
+from magmax_jax.config import (
+    CheckpointConfig,
+    ExperimentConfig,
+    MethodConfig,
+    ModelConfig,
+    ScenarioConfig,
+    SweepConfig,
+)
 from magmax_jax.errors import UserError
+from magmax_jax.merging import rules
+from magmax_jax.registry import RULES
 from magmax_jax.runs.check import check_config
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.train import run
@@ -20,6 +31,12 @@ WRONG = [
         ExperimentConfig(scenario=ScenarioConfig(kind="datasets", datasets=("dtd", "dtd@2"))),
         "names dtd twice",
     ),
+    (
+        ExperimentConfig(merges=("average", "fisher@0.5")),
+        "^merges: fisher needs every model's F",
+    ),
+    (ExperimentConfig(merges=("slerp",)), "^merges: slerp needs 2 models, and a run merges after"),
+    (ExperimentConfig(merges=("model_stock",)), "^merges: model_stock needs 2 models"),
 ]
 
 
@@ -30,10 +47,41 @@ def test_a_run_is_refused_before_its_model_is_looked_for(config, message, tmp_pa
     nowhere = ModelConfig(str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=message):
         run(
-            ExperimentConfig(nowhere, config.scenario, config.method),
+            dataclasses.replace(config, model=nowhere),
             RunDirectory(tmp_path / "out"),
         )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def pair():
+    """A rule of two models at most."""
+    RULES.register("pair", lambda: rules.average()._replace(most_models=2))
+    yield "pair"
+    RULES.unregister("pair")
+
+
+@pytest.mark.parametrize(
+    ("merges", "sweep", "message"),
+    [
+        (("pair",), (), "^merges: pair merges at most 2 models, and this run learns 5 tasks"),
+        ((), ("pair",), "^sweep.rules: pair merges at most 2 models, and this run learns 5 tasks"),
+        ((), ("slerp",), "^sweep.rules: slerp merges at most 2 models, and this run learns 5"),
+    ],
+)
+def test_rules_that_take_fewer_models_than_there_are_tasks_are_refused_before_training(
+    merges, sweep, message, pair, tmp_path
+):
+    config = ExperimentConfig(
+        model=ModelConfig(str(tmp_path / "nowhere")),
+        scenario=ScenarioConfig(dataset="digits", num_tasks=5),
+        checkpoint=CheckpointConfig(keep_tasks=True),
+        merges=merges,
+    )
+    out = RunDirectory(tmp_path / "out")
+    with pytest.raises(UserError, match=message):
+        run(config, out, sweeps=SweepConfig(rules=sweep))
+    assert not out.path.exists()
 
 
 def test_a_grid_is_refused_before_any_cell_runs():

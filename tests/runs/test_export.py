@@ -1,7 +1,9 @@
 """A run's models as directories, and runs as what `magmax merge` merges."""
 
+import contextlib
 import dataclasses
 import json
+import signal
 
 import jax
 import numpy as np
@@ -12,10 +14,11 @@ from safetensors.numpy import load_file
 import magmax_jax as mm
 from magmax_jax.cli.main import main
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
-from magmax_jax.errors import UserError
+from magmax_jax.errors import Interrupted, UserError
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
-from magmax_jax.runs.export import export
+from magmax_jax.runs.export import export, unlearned
+from magmax_jax.runs.progress import NullProgress
 from magmax_jax.runs.train import run
 
 
@@ -115,3 +118,28 @@ def test_a_run_without_a_checkpoint_has_only_its_start(runs, tmp_path):
     export(bare, "zero_shot", tmp_path / "start")
     with pytest.raises(UserError, match="no checkpoint"):
         export(bare, "finetuned", tmp_path / "out")
+
+
+class Interrupting(NullProgress):
+    """Asks the run to stop after the first step."""
+
+    @contextlib.contextmanager
+    def training(self, name, steps, images, first=0):
+        yield lambda step, metrics: step == 0 and signal.raise_signal(signal.SIGTERM)
+
+
+def test_the_start_of_a_run_that_learned_nothing_is_called_so(runs, tiny_clip, tmp_path, capsys):
+    out = RunDirectory(tmp_path / "run")
+    config = ExperimentConfig.from_file(runs[0] / "config.json")
+    long = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=10))
+    with pytest.raises(Interrupted):
+        run(long, out, Interrupting())
+
+    words = ["export", str(out.path), "--output", str(tmp_path / "exported")]
+    assert main(words) == 0
+    said = f"{out.path} has not learned its first task yet, so these are the weights of zero_shot"
+    assert capsys.readouterr().err == f"note: {said}\n"
+    found = tower(tmp_path / "exported")
+    jax.tree.map(np.testing.assert_array_equal, found, tower(tiny_clip))
+    assert unlearned(out.path, "max_magnitude@1") == said
+    assert unlearned(out.path, "zero_shot") is unlearned(runs[0], "finetuned") is None

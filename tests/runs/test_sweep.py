@@ -108,7 +108,7 @@ def test_a_sweep_that_cannot_be_made_is_refused_before_the_training(config, tmp_
         (config, "fisher", "it needs every task's Fisher"),
         (config, "average@1", "leave its scale out"),
         (config, "weighted_average", "needs weights"),
-        (lean, "ties", "add it to --merges, or run with --checkpoint.keep-tasks"),
+        (lean, "ties", "add it to the merges, or run with checkpoint.keep_tasks=True"),
         (joint, "average", "joint training merges nothing"),
     ):
         with pytest.raises(UserError, match=words):

@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from magmax_jax.config import ExperimentConfig, MethodConfig, ScenarioConfig, TrainConfig
 from magmax_jax.data import Source
@@ -10,6 +11,7 @@ from magmax_jax.scenarios import (
     Head,
     Member,
     build_scenario,
+    build_test_scenario,
     curriculum,
     parse_datasets,
     validating,
@@ -292,11 +294,69 @@ def test_lists_of_data_sets_are_those_of_the_literature():
     assert parse_datasets(["eight", "stl10@2"])[-1] == Member("stl10", "stl10", 2)
 
 
+@pytest.mark.parametrize(("classes", "tasks"), [(2, 1), (5, 2), (10, 5), (30, 10)])
+def test_tasks_of_at_least_two_classes(monkeypatch, classes, tasks):
+    names = tuple(map(str, range(classes)))
+    source = Source(np.zeros((classes, 1, 1, 3), np.uint8), np.arange(classes), names)
+    monkeypatch.setattr(building, "load_source", lambda *_: source)
+    scenario = build(dataset="made up", num_tasks=None, allow_unequal=True)
+    assert len(scenario.tasks) == tasks
+    assert min(len(task.classes) for task in scenario.tasks) >= 2
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Five images of each of 3 classes, without train/ and test/."""
+    for name in ("cat", "dog", "red_fox"):
+        for number in range(5):
+            path = tmp_path / "pets" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (4, 4)).save(path)
+    return tmp_path / "pets"
+
+
+def test_an_undivided_folder_is_divided_and_says_so(pets):
+    scenario = build(dataset=f"folder:{pets}", num_tasks=1)
+    assert [len(scenario.tasks[0].train), len(scenario.tasks[0].test)] == [12, 3]
+    (note,) = scenario.notes
+    assert note.startswith("pets has no train/ and test/: 3 of its 15 images are test images")
+
+
+@pytest.mark.parametrize("kind", ["class", "data", "datasets"])
+def test_models_are_tested_without_training_images(pets, kind):
+    name = f"folder:{pets}"
+    config = ScenarioConfig(kind=kind, dataset=name, datasets=(name,), num_tasks=1)
+    scenario = build_test_scenario(config, 5)
+    (task,) = scenario.tasks
+    assert [len(task.train), len(task.test)] == [0, 15]
+    assert scenario.heads[0].class_names == ("cat", "dog", "red fox")
+    (note,) = scenario.notes
+    assert note == "pets has no train/ and test/: all of its 15 images are test images"
+
+
+def test_class_names_of_several_data_sets_are_noted(monkeypatch):
+    names = {"a": ("Cat", "dog", "bird"), "b": ("cat", "cow", "bird"), "c": ("cow", "owl")}
+    monkeypatch.setattr(
+        building,
+        "load_source",
+        lambda dataset, *_: Source(
+            np.zeros((len(names[dataset]), 1, 1, 3), np.uint8),
+            np.arange(len(names[dataset]), dtype=np.int32),
+            names[dataset],
+        ),
+    )
+    (note,) = build(kind="datasets", datasets=("a", "b", "c")).notes
+    assert note.startswith(
+        "data sets share class names ('cat' of a and b, 'bird' of a and b, 'cow' of b and c): "
+    )
+    assert build(kind="datasets", datasets=("a", "c")).notes == ()
+
+
 def test_mistakes_are_named(two_domains):
-    with pytest.raises(UserError, match=r"has 3 classes; num_tasks=4 is more"):
+    with pytest.raises(UserError, match=r"has 3 classes; scenario.num_tasks=4 is more"):
         build(dataset="folder", num_tasks=4)
     with pytest.raises(
-        UserError, match=r"num_tasks=2 leaves unequal tasks \(1, 2\): pass allow_un"
+        UserError, match=r"num_tasks=2 leaves unequal tasks \(1, 2\): pass scenario.allow_un"
     ):
         build(dataset="folder", num_tasks=2)
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from magmax_jax.cli.presets import paper
+from magmax_jax.api.presets import paper
 from magmax_jax.cli.run import parse
 from magmax_jax.config import ExperimentConfig, ScenarioConfig
 from magmax_jax.errors import UserError

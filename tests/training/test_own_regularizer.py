@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from magmax_jax.cli.presets import paper
+from magmax_jax.api.presets import paper
 from magmax_jax.cli.run import parse
 from magmax_jax.config import (
     ExperimentConfig,

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from scipy.ndimage import distance_transform_edt
 
-from magmax_jax.data.pipeline.preprocessing import resize_weights
+from magmax_jax.inputs.preprocessing import resize_weights
 
 FONTS = """DejaVuSans DejaVuSans-Bold DejaVuSans-BoldOblique DejaVuSans-Oblique
     DejaVuSansMono DejaVuSansMono-Bold DejaVuSansMono-BoldOblique DejaVuSansMono-Oblique

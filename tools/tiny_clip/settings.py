@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from magmax_jax.cli.presets import TINY_CLIP
+from magmax_jax.api.presets import TINY_CLIP
 from magmax_jax.errors import UserError
 
 

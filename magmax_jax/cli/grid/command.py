@@ -10,11 +10,12 @@ from typing import Annotated, Literal
 import tyro
 
 from magmax_jax.cli.command import Command
+from magmax_jax.cli.flags import parse as parse_flags
 from magmax_jax.cli.grid import cells as one
 from magmax_jax.cli.grid.launchers import Launcher
 from magmax_jax.cli.grid.settings import GRIDS, Cell, Grid
 from magmax_jax.config import ExperimentConfig
-from magmax_jax.errors import MAGMAX, Interrupted, Program, UserError
+from magmax_jax.errors import MAGMAX, Interrupted, Program, UserError, counted
 from magmax_jax.registry import COMMANDS
 
 USAGE = """\
@@ -40,7 +41,8 @@ class Options:
     preset: Literal["paper"] | None = None
     """paper: as in the published code, also where that is not what the paper says."""
     dry_run: bool = False
-    """Show finished cells and those that would run, with steps and bytes; run nothing."""
+    """Show finished cells and those that would run, with steps and bytes, and for Slurm what sbatch
+    would be given; run nothing."""
     out: Path | None = None
     """Directory of the cells; default: runs/smoke for smoke, runs/paper for the others."""
     assets: Path | None = None
@@ -64,9 +66,9 @@ def parse(argv: list[str], program: Program = MAGMAX) -> tuple[Grid, Options, li
     if name not in GRIDS:
         raise UserError(f"{name!r} is no grid: choose from {', '.join(GRIDS)}")
     grid = GRIDS[name]
-    options, flags = tyro.cli(
+    options, flags = parse_flags(
         Options,
-        args=rest,
+        rest,
         prog=program.line("grid", name),
         description=describe(grid),
         return_unknown_args=True,
@@ -98,7 +100,7 @@ def select(grid: Grid, options: Options, flags: list[str]) -> list[Cell]:
     # What is left out need not bear the changes: a --method.strength is for cells that have one.
     cells = _named(cells, options.only or "")
     if options.preset:
-        from magmax_jax.cli import presets
+        from magmax_jax.api import presets
 
         cells = [_with(cell, getattr(presets, options.preset)(cell.config)) for cell in cells]
     if flags:
@@ -127,7 +129,7 @@ def _with(cell: Cell, config: ExperimentConfig) -> Cell:
 
 
 def _changed(config: ExperimentConfig, flags: list[str]) -> ExperimentConfig:
-    return tyro.cli(ExperimentConfig, args=flags, default=config, prog="grid")
+    return parse_flags(ExperimentConfig, flags, default=config, prog="grid")
 
 
 def _seeds(grid: Grid, text: str | None) -> tuple[int, ...]:
@@ -172,16 +174,23 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     cells = select(grid, options, flags)
     out = options.out or grid.out
     states = {cell: one.state(cell, out) for cell in cells}
+    due = [cell for cell, state in states.items() if state in ("to do", "interrupted")]
     if options.dry_run:
         from magmax_jax.cli.grid.forecast import forecast
 
         print(describe(grid))
         forecast(states, out)
+        if options.launch.launcher == "slurm" and due:
+            print(f"\n{options.launch.describe(due, out, program)}")
         return
-    due = [cell for cell, state in states.items() if state in ("to do", "interrupted")]
     settings = ", ".join(dict.fromkeys(cell.setting for cell in cells))
     done = len(cells) - len(due)
-    print(f"{out}: {len(cells)} cells, {done} of them done or running elsewhere ({settings})")
+    print(
+        f"{out}: {counted(len(cells), 'cell')}, {done} of them done or running elsewhere "
+        f"({settings})"
+    )
+    for note in options.launch.notes():
+        print(note, file=sys.stderr)
     try:
         if options.launch.launcher is None:
             outcomes = run_here(due, out, program)
@@ -204,7 +213,7 @@ def report(outcomes: dict[Cell, one.Outcome], out: Path, program: Program = MAGM
         print(f"left to another grid that runs them: {', '.join(elsewhere)}")
     print(f"tables: {program.line('table', str(out))}")
     if failed:
-        print(f"\n{len(failed)} of {len(outcomes)} cells failed:", file=sys.stderr)
+        print(f"\n{len(failed)} of {counted(len(outcomes), 'cell')} failed:", file=sys.stderr)
     for cell, outcome in failed.items():
         print(f"  {cell.name}: {outcome.reason}", file=sys.stderr)
         print(f"    {one.shown(one.command(program, cell, out))}", file=sys.stderr)

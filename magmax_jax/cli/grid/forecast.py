@@ -9,6 +9,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
+from magmax_jax.cli.flags import with_flags
 from magmax_jax.cli.grid.cells import State
 from magmax_jax.cli.grid.settings import Cell
 from magmax_jax.errors import UserError
@@ -37,11 +38,11 @@ def forecast(states: Mapping[Cell, State], out: Path) -> None:
         try:
             plans[cell] = found = estimate(cell.config, _size(sizes, cell))
         except UserError as error:
-            notes[str(error)] = None
+            notes[with_flags(str(error))] = None
             table.add_row(cell.name, state, *["?"] * 4)
             continue
         notes |= dict.fromkeys(
-            filter(None, (found.inexact and f"~ {found.inexact}", found.unknown))
+            filter(None, (found.inexact and f"~ {found.inexact}", found.unknown, *found.notes))
         )
         table.add_row(cell.name, state, str(found.tasks), *_numbers(found))
     for title, kept in (

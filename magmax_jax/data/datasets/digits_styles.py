@@ -4,8 +4,8 @@ import numpy as np
 
 from magmax_jax.data.data_set import DataSet
 from magmax_jax.data.datasets import digits
-from magmax_jax.data.prompts import NUMBERS
 from magmax_jax.data.source import Source, Split
+from magmax_jax.inputs.prompts import NUMBERS
 from magmax_jax.registry import DATA_SETS
 
 STYLES = ("plain", "inverted", "coloured")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from magmax_jax.data.data_set import Archive, DataSet, FromTfds
-from magmax_jax.data.prompts import OBJECTS
+from magmax_jax.inputs.prompts import OBJECTS
 from magmax_jax.registry import DATA_SETS
 
 # fmt: off

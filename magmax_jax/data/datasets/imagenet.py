@@ -1,7 +1,7 @@
 """ImageNet, ILSVRC 2012."""
 
 from magmax_jax.data.data_set import DataSet, FromTfds
-from magmax_jax.data.prompts import OBJECTS
+from magmax_jax.inputs.prompts import OBJECTS
 from magmax_jax.registry import DATA_SETS
 
 # fmt: off

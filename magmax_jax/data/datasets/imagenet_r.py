@@ -1,8 +1,8 @@
 """ImageNet-R."""
 
 from magmax_jax.data.data_set import DataSet, FromTfds
-from magmax_jax.data.prompts import OBJECTS
 from magmax_jax.data.seeded_split import SeededSplit
+from magmax_jax.inputs.prompts import OBJECTS
 from magmax_jax.registry import DATA_SETS
 
 # fmt: off

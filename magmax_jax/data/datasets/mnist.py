@@ -1,7 +1,7 @@
 """MNIST."""
 
 from magmax_jax.data.data_set import DataSet, FromTfds
-from magmax_jax.data.prompts import NUMBERS
+from magmax_jax.inputs.prompts import NUMBERS
 from magmax_jax.registry import DATA_SETS
 
 DATA_SETS.register(

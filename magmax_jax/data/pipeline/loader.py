@@ -15,9 +15,9 @@ import numpy as np
 from absl import flags
 
 from magmax_jax.data.pipeline.decode import read
-from magmax_jax.data.pipeline.host_resize import Fit, for_evaluation, for_training
 from magmax_jax.data.pipeline.memory_cache import Cached, in_memory
 from magmax_jax.data.source import Source
+from magmax_jax.inputs.host_resize import Fit, for_evaluation, for_training
 
 PREFETCHED_BATCHES = 4  # held ready by the threads of each process
 THREADS = 4  # of each process

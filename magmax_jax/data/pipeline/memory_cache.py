@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from magmax_jax.data.concat import Joined
-from magmax_jax.data.pipeline.host_resize import untouched
 from magmax_jax.data.source import Images, Source
+from magmax_jax.inputs.host_resize import untouched
 
 CACHED_BYTES = 1 << 30
 """Images of one split that take no more than this, as uint8, stay in memory."""

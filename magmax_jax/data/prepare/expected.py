@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 
 from magmax_jax.data.data_set import DataSet, FromTfds
 from magmax_jax.data.prepare.fingerprint import Contents, title
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
 
 
 def expected(data: DataSet | None, config: str | None) -> dict[str, int]:
@@ -64,7 +64,7 @@ def check(
     if data and facts.domains == "configs" and " subset" not in str(told):
         # A single domain's images for testing need not show every class.
         _check_classes(builder, data, list(found.values()), "all splits")
-    return f"{', '.join(told)}; {_classes(found.values())} classes"
+    return f"{', '.join(told)}; {counted(_classes(found.values()), 'class')}"
 
 
 def _check_classes(

@@ -1,4 +1,4 @@
-"""A folder of images as a source: {train,test}/class/* or {train,test}/domain/class/*."""
+"""A folder of images as a source: [train|test/][domain/]class/*."""
 
 import os
 from dataclasses import dataclass
@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from magmax_jax.data.pipeline.decode import decode_rgb
+from magmax_jax.data.seeded_split import SeededSplit, divide
 from magmax_jax.data.source import Source, Split
 from magmax_jax.errors import UserError
+from magmax_jax.inputs.decode import decode_rgb
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+HELD_OUT = SeededSplit()
+"""How a folder without train/ and test/ is divided: every fifth image of a class (and domain)."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,75 @@ class ImageFiles:
 def load_folder(data_dir: str | None, split: Split) -> Source:
     """Reads the images' paths and sizes; classes and domains are numbered in sorted order.
 
-    Files without an image's suffix and hidden ones are passed over. A class need not occur in
-    every domain.
+    A folder without train/ and test/ is divided by a hash of its images' names: a fifth of each
+    class (and domain) is for testing, whatever order the files are in. Files without an image's
+    suffix and hidden ones are passed over. A class need not occur in every domain.
 
     Raises:
       UserError: the folder or its images are missing, its depth is mixed, or a header is damaged.
     """
-    if data_dir is None:
-        raise UserError("dataset folder needs data_dir: the folder that holds train/ and test/")
-    root = Path(data_dir) / split
+    root = _named(data_dir)
+    if not is_undivided(root):
+        return _read(_part(root, split))
+    return _read(root, split)
+
+
+def load_test_images(data_dir: str | None) -> Source:
+    """The images of a folder's test/; all of them if it has neither train/ nor test/.
+
+    Raises:
+      UserError: as `load_folder` does.
+    """
+    root = _named(data_dir)
+    return _read(root if is_undivided(root) else _part(root, "test"))
+
+
+def is_undivided(root: Path) -> bool:
+    """Whether a folder holds classes or domains rather than train/ and test/.
+
+    A folder called train that holds images, not folders, is a class.
+    """
     if not root.is_dir():
-        raise UserError(f"{root}: there is no such folder; data_dir must hold train/ and test/")
+        return False
+    parts = [root / split for split in ("train", "test") if (root / split).is_dir()]
+    return bool(_folders(root)) and all(_images(part) and not _folders(part) for part in parts)
+
+
+def holds_images(root: Path) -> bool:
+    """Whether a directory holds images, in whatever layout, and does not look like a model or runs.
+
+    A model has a config.json and a run does, whose plots are no data.
+    """
+    level = [root] if root.is_dir() else []
+    for _ in range(4):
+        if any(next(folder.glob("*config.json"), None) for folder in level):
+            return False
+        if any(_images(folder) for folder in level):
+            return True
+        level = [below for folder in level for below in _folders(folder)]
+    return False
+
+
+def _named(data_dir: str | None) -> Path:
+    if data_dir is None:
+        raise UserError(
+            "dataset folder needs data_dir: the folder that holds train/ and test/, or classes"
+        )
+    return Path(data_dir).expanduser()
+
+
+def _part(root: Path, split: Split) -> Path:
+    part = root / split
+    if not part.is_dir():
+        raise UserError(
+            f"{part}: there is no such folder; {root} must hold train/ and test/, or a folder of "
+            "images for each class"
+        )
+    return part
+
+
+def _read(root: Path, split: Split | None = None) -> Source:
+    """The images in class/* or domain/class/* under `root`: all, or those held out as `split`."""
     top = _folders(root)
     if not top:
         raise UserError(f"{root}: it holds no folders; expected class/* or domain/class/* in it")
@@ -73,13 +134,21 @@ def load_folder(data_dir: str | None, split: Split) -> Source:
         labels += [class_names.index(leaf.name)] * len(images)
         if has_domains:
             domains += [domain_names.index(leaf.parent.name)] * len(images)
+    class_ids, domain_ids = np.array(labels, np.int32), np.array(domains, np.int32)
+    if split is not None:
+        # By their names below the folder, which are the same on every machine.
+        names = [Path(path).relative_to(root).as_posix() for path in paths]
+        groups = class_ids + domain_ids * len(class_names) if has_domains else class_ids
+        rows = divide(names, groups, HELD_OUT)[split]
+        paths, class_ids = [paths[row] for row in rows], class_ids[rows]
+        domain_ids = domain_ids[rows] if has_domains else domain_ids
     return Source(
         images=ImageFiles(tuple(paths)),
-        labels=np.array(labels, np.int32),
+        labels=class_ids,
         class_names=class_names,
-        domains=np.array(domains, np.int32) if has_domains else None,
+        domains=domain_ids if has_domains else None,
         domain_names=domain_names,
-        image_shape=_common_shape(paths),
+        image_shape=common_shape(paths),
     )
 
 
@@ -103,7 +172,7 @@ def _open(path: str) -> Image.Image:
         raise UserError(f"{path}: not a readable image ({error}); replace or remove it") from None
 
 
-def _common_shape(paths: list[str]) -> tuple[int, int] | None:
+def common_shape(paths: list[str]) -> tuple[int, int] | None:
     """(height, width) if all images share it; reads headers alone, up to the first odd one."""
     common = None
     for path in paths:

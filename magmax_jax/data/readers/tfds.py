@@ -16,7 +16,7 @@ from magmax_jax.data.readers.tfds_builder import builder_of, info_damaged, prepa
 from magmax_jax.data.readers.tfds_records import Records, damage_told, encoded, quiet
 from magmax_jax.data.seeded_split import check_fingerprint, divide
 from magmax_jax.data.source import Source, Split, hold_out
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
 
 
 def load_builder(dataset: str, split: Split, data_dir: str | None) -> Source:
@@ -115,8 +115,8 @@ def _compact(
         labels, names = np.where(labels < 0, labels, new[labels]), tuple(named.values())
     if data and len(names) != data.classes:
         raise UserError(
-            f"{name} has {len(names)} classes where {data.name} has {data.classes}: it is another "
-            "data set; prepare it anew"
+            f"{name} has {counted(len(names), 'class')} where {data.name} has {data.classes}: it "
+            "is another data set; prepare it anew"
         )
     return labels, tuple(names)
 

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from magmax_jax.data.pipeline.decode import decode_rgb
 from magmax_jax.errors import UserError
+from magmax_jax.inputs.decode import decode_rgb
 
 _CHUNK = 1024  # records fetched together while columns are read
 

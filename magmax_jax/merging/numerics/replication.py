@@ -1,5 +1,6 @@
 """Functions that see sharded arrays whole, so that they compute on many devices what one would."""
 
+import functools
 import string
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,14 +9,17 @@ import jax
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.task_vectors import PyTree
 
 
 def on_whole_arrays(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """The function, computed by every device on its whole arguments; the result is on every device.
+    """The function, computed by every device on its whole arguments.
 
     The compiler splits a matrix product as it likes best for the arrays around it, and with the
-    split changes the order of additions. Within this function it splits nothing. Not to be vmapped.
+    split changes the order of additions. Within this function it splits nothing. Within `vmap` it
+    splits as it likes. A result of the first argument's shape is split like that one, any other is
+    on every device.
 
     Args:
       function: of arrays, giving one array.
@@ -39,4 +43,28 @@ def on_whole_arrays(function: Callable[..., jax.Array]) -> Callable[..., jax.Arr
         infer_sharding_from_operands=lambda mesh, arguments, result: replicated(mesh, result),
         sharding_rule=rule,
     )
-    return jax.jit(whole)
+    mapped = _mapped_and_differentiated(whole, function)
+    return jit_on_any_mesh(functools.wraps(function)(lambda *arrays: mapped(*arrays)))
+
+
+def _mapped_and_differentiated(
+    whole: Callable[..., jax.Array], function: Callable[..., jax.Array]
+) -> Callable[..., jax.Array]:
+    """`whole` with what `custom_partitioning` lacks: within `vmap` and for tangents, `function`."""
+    mapped = jax.custom_batching.custom_vmap(lambda *arrays: whole(*arrays))
+
+    @mapped.def_vmap
+    def batched(
+        size: int, is_batched: Sequence[bool], *arrays: jax.Array
+    ) -> tuple[jax.Array, bool]:
+        return jax.vmap(function, [0 if each else None for each in is_batched])(*arrays), True
+
+    differentiated = jax.custom_jvp(lambda *arrays: mapped(*arrays))
+
+    @differentiated.defjvp
+    def tangent(
+        arrays: Sequence[jax.Array], tangents: Sequence[jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        return differentiated(*arrays), jax.jvp(function, arrays, tangents)[1]
+
+    return differentiated

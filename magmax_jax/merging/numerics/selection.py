@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.task_vectors import PyTree, is_merged
 
 SMALL = 1 << 16
@@ -73,7 +74,7 @@ def kth_magnitude(tree: PyTree, k: int) -> jax.Array:
     return _kth_magnitude(leaves, Enough.of(n - k + 1), _whole(n, n - k + 1), k / n)
 
 
-@jax.jit
+@jit_on_any_mesh(like=None)
 def _kth_magnitude(
     leaves: Sequence[jax.Array], enough: Enough, bracket: Bracket, share: float
 ) -> jax.Array:
@@ -168,9 +169,10 @@ def next_pivots(bracket: Bracket) -> jax.Array:
     expected = share * width
     spread = jnp.maximum(width * (jnp.sqrt(share * (1 - share) / inside) + 1 / 1024), 1)
     around = expected + spread * jnp.array([-8, -1, 1, 8], jnp.float32)
-    quarters = (width // 4) * jnp.arange(1, 4) + jnp.arange(1, 4)
+    numbers = jnp.arange(1, PIVOTS + 1, dtype=jnp.int32)  # also with jax_enable_x64
+    quarters = (width // 4) * numbers[:3] + numbers[:3]
     offsets = jnp.concatenate([jnp.minimum(around, 2.0**30).astype(jnp.int32), quarters])
-    offsets = jnp.where(width <= PIVOTS + 1, jnp.arange(1, PIVOTS + 1), offsets)
+    offsets = jnp.where(width <= PIVOTS + 1, numbers, offsets)
     return bracket.low + jnp.clip(offsets, 1, jnp.maximum(width - 1, 1))
 
 

@@ -71,10 +71,12 @@ def max_magnitude(provenance: bool = False) -> MergeRule:
         )
 
     def init(pretrained: PyTree) -> Sourced:
-        def unknown() -> PyTree:
-            return jax.tree.map(lambda theta: jnp.zeros(jnp.shape(theta), jnp.uint8), pretrained)
+        tau = zeros(pretrained)
 
-        return Sourced(zeros(pretrained), unknown(), unknown(), jnp.int32(0))
+        def unknown() -> PyTree:
+            return jax.tree.map(lambda leaf: jnp.zeros_like(leaf, jnp.uint8), tau)
+
+        return Sourced(tau, unknown(), unknown(), jnp.int32(0))
 
     def update(state: Sourced, tau: PyTree) -> Sourced:
         count = state.count + 1

@@ -31,7 +31,7 @@ def random_mix(seed: int = 0) -> MergeRule:
 
         def replace(name: str, mixed: jax.Array, tau: jax.Array) -> jax.Array:
             # u in [0, 1) and u t < 1: the first task replaces everything.
-            u = jax.random.uniform(leaf_key(seed, count, name), mixed.shape)
+            u = jax.random.uniform(leaf_key(seed, count, name), mixed.shape, jnp.float32)
             return jnp.where(u * count < 1, tau, mixed)
 
         return Counted(leafwise_at(replace, state.tau, tau), count)
@@ -72,7 +72,7 @@ def dare(drop: float = 0.5, seed: int = 0) -> MergeRule:
         count = state.count + 1
 
         def add(name: str, total: jax.Array, tau: jax.Array) -> jax.Array:
-            kept = jax.random.uniform(leaf_key(seed, count, name), total.shape) >= drop
+            kept = jax.random.uniform(leaf_key(seed, count, name), total.shape, jnp.float32) >= drop
             return total + jnp.where(kept, tau, 0.0) / (1 - drop)
 
         return Counted(leafwise_at(add, state.tau, tau), count)
@@ -118,7 +118,7 @@ def della(density: float = 0.7, epsilon: float = 0.07, seed: int = 0) -> MergeRu
     @jax.jit
     def thin(key: jax.Array, tau: jax.Array) -> jax.Array:
         kept = keep_probability(tau, density, epsilon)
-        return jnp.where(jax.random.uniform(key, tau.shape) < kept, tau / kept, 0.0)
+        return jnp.where(jax.random.uniform(key, tau.shape, jnp.float32) < kept, tau / kept, 0.0)
 
     @jax.jit
     def merge_thinned(*taus: jax.Array) -> jax.Array:

@@ -13,7 +13,10 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from magmax_jax.models import conversion
+from magmax_jax.errors import UserError
+from magmax_jax.inputs.prompts import ANY
+from magmax_jax.inputs.rgb import channels_first
+from magmax_jax.models import classification, conversion
 from magmax_jax.models.checkpoint import Companions
 from magmax_jax.models.clip import checkpoint
 from magmax_jax.models.clip.config import LEGACY_EOS, CLIPConfig, TextConfig, VisionConfig
@@ -58,10 +61,19 @@ class VisionTower(nnx.Module):
     def embed(self, pixels: jax.Array) -> jax.Array:
         """Normalised pixels (b, height, width, 3) -> class token and patches, (b, n, d)."""
         size, patch, grid = self.config.image_size, self.config.patch_size, self.config.grid
+        dtype = getattr(pixels, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            raise UserError(
+                f"pixels are {dtype or type(pixels).__name__}, not normalised floats: "
+                "call model.preprocess(images) first"
+            )
+        if mistake := channels_first(pixels.shape):
+            raise UserError(mistake)
         if pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
-            raise ValueError(
+            raise UserError(
                 f"pixels have shape {pixels.shape}: this tower takes (b, {size}, {size}, 3); "
-                "another size is set by CLIP.from_pretrained(source, image_size=...)"
+                "model.preprocess(images) makes them, and another size is set by "
+                "CLIP.from_pretrained(source, image_size=...)"
             )
         b = pixels.shape[0]
         pixels = pixels[:, : grid * patch, : grid * patch]
@@ -115,6 +127,13 @@ class CLIP(nnx.Module):
     """Both towers and the logarithm of the inverse temperature.
 
     Parameters are float32 whatever `dtype` is, the dtype of the computation.
+
+    A CLIP is a pytree. `magmax_jax.merge(theta_0, [theta_1, ...])` merges all its parameters, those
+    of the text tower and the temperature included, and gives a CLIP with theta_0's tokenizer and
+    preprocessor. To merge image towers alone, merge `image_tower`'s parameters and give them to
+    `update_image_tower`. Blocks are stacked here, and q, k and v are one kernel: rules that treat
+    each tensor by itself (`iso_c`) or draw by its name (`dare`) give another result than
+    `magmax merge`, which reads the files' tensors; elementwise rules and `ties` give its bits.
     """
 
     def __init__(self, config: CLIPConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
@@ -132,6 +151,23 @@ class CLIP(nnx.Module):
     def preprocessor(self) -> dict | None:
         return self.companions.preprocessor
 
+    def check_mergeable(self, other: "CLIP") -> None:
+        """Raises a UserError if the other model computes or tokenizes otherwise than this one."""
+        for tower in ("vision", "text"):
+            ours, theirs = getattr(self.config, tower), getattr(other.config, tower)
+            for field in ("activation", "epsilon", "heads"):
+                if getattr(ours, field) != getattr(theirs, field):
+                    raise UserError(
+                        f"{field} of the {tower} tower is {getattr(theirs, field)}, theta_0's is "
+                        f"{getattr(ours, field)}: models that compute otherwise cannot be merged"
+                    )
+        first, second = self.companions, other.companions
+        if first.tokenizer and second.tokenizer and not first.tokenizes_like(second):
+            raise UserError(
+                "its tokenizer is another one than theta_0's, so equal rows of their embeddings "
+                "stand for other words: merge models of one tokenizer, or their image towers alone"
+            )
+
     def encode_image(self, pixels: jax.Array) -> jax.Array:
         """Normalised pixels (b, height, width, 3) -> features (b, p), not normalised."""
         return self.vision(pixels)
@@ -143,6 +179,28 @@ class CLIP(nnx.Module):
     def tokenize(self, texts: Sequence[str]) -> np.ndarray:
         """Token ids int32 (len(texts), n) as `encode_text` takes them; see `token_ids`."""
         return token_ids(self.tokenizer, self.config.text, texts)
+
+    def preprocess(self, images: Any) -> jax.Array:
+        """Images as `encode_image` takes them: float32 (b, size, size, 3), b = 1 for one image.
+
+        `images` is a PIL image, the path of an image file, a uint8 array (h, w, 3), an iterable of
+        these, or a uint8 array (b, h, w, 3); see `models.preprocess`.
+        """
+        return classification.preprocess(self, images)
+
+    def classify(
+        self,
+        images: Any,
+        class_names: Sequence[str],
+        templates: str | Sequence[str] = ANY,
+        batch_size: int = 64,
+    ) -> classification.Classified:
+        """Labels, scores and probabilities of images among class names; see `models.classify`.
+
+        `images` are those of `preprocess`. `templates` are prompts with {} in place of the class
+        name, "a photo of a {}." by default.
+        """
+        return classification.classify(self, images, class_names, templates, batch_size)
 
     def __call__(self, pixels: jax.Array, ids: jax.Array) -> jax.Array:
         """Logits of every image for every text, (images, texts): scaled cosine similarities."""

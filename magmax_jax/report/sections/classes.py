@@ -1,17 +1,22 @@
-"""What became of each class, by the exact counts of the last evaluation; and of each domain."""
+"""What became of each class, by the exact counts of the last evaluation."""
+
+from collections.abc import Iterable
 
 import numpy as np
 
-from magmax_jax.evaluation.rows import DOMAIN
 from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.bars import bars, bars_height
 from magmax_jax.report.groups import Group
 from magmax_jax.report.heat_maps import heat_map
 from magmax_jax.report.items import (
+    CHOSEN,
     WIDTH,
+    Choice,
     Column,
     Figure,
+    Folded,
+    Grid,
     Heading,
     Item,
     Note,
@@ -20,49 +25,56 @@ from magmax_jax.report.items import (
     percent,
     whole,
 )
-from magmax_jax.report.lines import lines
 from magmax_jax.report.runs import Run
 from magmax_jax.report.section import Section
-from magmax_jax.report.sections.over_tasks import ACCURACY, AFTER
+from magmax_jax.report.sections.over_tasks import ACCURACY
 from magmax_jax.report.style import slug, title_of
+from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 
 EXTREMES = 10
 """Best and worst classes shown."""
 PAIRS = 20
 """Most confused pairs shown."""
+GRID_CLASSES = 200
+"""Classes up to which the page has confusions as a grid."""
+GRID_CELLS = 2_500_000
+"""Confusions of all models up to which that grid has a choice of all of them: some 5 MB."""
 
 
 def items(group: Group) -> list[Item]:
-    """Of the best model of each run: its best and worst classes, and what it takes for what."""
+    """Classes and confusions: figures of each run's best model, tables of any by choice."""
     found: list[Item] = []
     lacking = []
     for run in group.runs:
-        counts = run.counts(run.best)
-        if counts is None:
+        models = [run.best, FINETUNED, ZERO_SHOT, *run.labels]
+        counts = {
+            label: kept
+            for label in dict.fromkeys(models)
+            if label in run.labels and (kept := run.counts(label)) is not None
+        }
+        if run.best not in counts:
             lacking.append(run.name)
             continue
         if len(group.runs) > 1:
             found.append(Heading(run.name))
-        names = run.class_names or [f"class {i}" for i in range(len(counts["confusion"]))]
-        found += [*_each(group, run, names), *_confusions(run, counts["confusion"], names)]
+        confusions = {label: each["confusion"] for label, each in counts.items()}
+        names = run.class_names or [f"class {i}" for i in range(len(confusions[run.best]))]
+        found += [*_each(group, run, counts, names), *_confusions(run, confusions[run.best], names)]
+        found += _any_confusions(run, confusions, names)
     if lacking:
         whose = f" of {'; '.join(lacking)}" if found else ""
         found.append(Note(f"No counts by class{whose}: repeat the run, which now keeps them."))
     return found
 
 
-def _each(group: Group, run: Run, names: list[str]) -> list[Item]:
-    labels = list(dict.fromkeys([run.best, "finetuned", "zero_shot"]))
+def _each(
+    group: Group, run: Run, counts: dict[str, dict[str, np.ndarray]], names: list[str]
+) -> list[Item]:
     records: list[Record] = [{"class": name} for name in names]
-    shown = []
-    for label in labels:
-        counts = run.counts(label) if label in run.labels else None
-        if counts is None:
-            continue
-        shown.append(label)
-        total = counts["total"].sum((0, 1))
-        for protocol in ("agnostic", "aware"):
-            right = counts[protocol].sum((0, 1))
+    for label, found in counts.items():
+        total = found["total"].sum((0, 1))
+        for protocol in group.protocols:
+            right = found[protocol].sum((0, 1))
             for record, hits, images in zip(records, right, total, strict=True):
                 record["images"] = int(images)
                 record[f"{label} {protocol}"] = float(hits / images) if images else None
@@ -77,17 +89,15 @@ def _each(group: Group, run: Run, names: list[str]) -> list[Item]:
     drawn = [
         {"class": r["class"], "model": run.shown(label), "accuracy": r[f"{label} agnostic"]}
         for r in ends
-        for label in shown
-        if label in (run.best, "zero_shot")
+        for label in counts
+        if label in (run.best, ZERO_SHOT)
     ]
     columns = [Column("class", "Class")]
     columns += [Column("task", "Task")] if "task" in records[0] else []
     columns.append(Column("images", "Test images", whole))
-    for label in shown:
-        columns += [
-            Column(f"{label} {p}", p, percent, over=f"{title_of(run.shown(label))}, %")
-            for p in ("agnostic", "aware")
-        ]
+    beside = [label for label in (FINETUNED, ZERO_SHOT) if label in counts and label != run.best]
+    for label, over in [(CHOSEN, CHOSEN), *((b, title_of(run.shown(b))) for b in beside)]:
+        columns += [Column(f"{label} {p}", p, percent, over=f"{over}, %") for p in group.protocols]
     best = title_of(run.shown(run.best))
     title = "All classes" if few else f"The {EXTREMES} worst and the {EXTREMES} best classes"
     return [
@@ -104,9 +114,11 @@ def _each(group: Group, run: Run, names: list[str]) -> list[Item]:
         Table(
             slug("classes", run.name),
             "Every class",
-            "Share of the class's test images recognised after the last task learned, worst first.",
+            "Share of the class's test images recognised after the last task learned, worst first, "
+            "by the model chosen.",
             [*ranked, *(r for r in records if not r["images"])],
             columns,
+            _choices(run, counts),
         ),
     ]
 
@@ -159,43 +171,36 @@ def _confusions(run: Run, confusion: np.ndarray, names: list[str]) -> list[Item]
     ]
 
 
-def domains(group: Group) -> list[Item]:
-    """Accuracy on each domain over tasks, where domains are not the tasks."""
-    found: list[Item] = []
-    for run in group.runs:
-        models = ("finetuned", run.best_merge, "zero_shot")
-        records: list[Record] = [
-            {
-                "run": run.name,
-                "model": row.label,
-                "domain": row.group.removeprefix(DOMAIN),
-                "after_task": row.after_task,
-                "accuracy": row.accuracy,
-                "count": row.count,
-            }
-            for row in run.rows
-            if row.group.startswith(DOMAIN) and row.protocol == "agnostic"
-            if row.label in models and row.split == "test"
-        ]
-        if not records:
-            continue
-        places = list(dict.fromkeys(record["domain"] for record in records))
-        for label in (run.best,):
-            mine = [r for r in records if r["model"] in (label, "zero_shot")]
-            title = title_of(label) + (f", {run.name}" if len(group.runs) > 1 else "")
-            found.append(
-                Figure(
-                    slug("domains", run.name, label),
-                    title,
-                    "Agnostic accuracy on each domain's test images as tasks are learned (0: "
-                    "zero-shot).",
-                    records,
-                    lines(mine, AFTER, ACCURACY, ("domain", places)),
-                    "line chart",
-                )
-            )
-    return found
+def _choices(run: Run, labels: Iterable[str]) -> list[Choice]:
+    return [(label, title_of(run.shown(label))) for label in labels]
+
+
+def _any_confusions(run: Run, confusions: dict[str, np.ndarray], names: list[str]) -> list[Item]:
+    """The confusions of every model; of the main ones if all would make a page too large."""
+    if len(names) > GRID_CLASSES:
+        return []
+    main = {run.best, FINETUNED, ZERO_SHOT}
+    if len(names) ** 2 * len(confusions) > GRID_CELLS:
+        confusions = {label: found for label, found in confusions.items() if label in main}
+    total = confusions[run.best].sum(1)
+    records = [
+        {"label": names[i], "predicted": names[j], "images": int(total[i])}
+        | {label: int(found[i, j]) for label, found in confusions.items()}
+        for i, j in np.ndindex(len(names), len(names))
+    ]
+    grid = Grid(
+        slug("confusions", run.name),
+        "Confusion by model",
+        "Share of each class's test images (a row) taken for each class (a column), among all "
+        "classes, in %; empty: none. The CSV file has counts.",
+        records,
+        Column("label", "class"),
+        Column("predicted", "taken for"),
+        len(names),
+        _choices(run, confusions),
+        total="images",
+    )
+    return [Folded("Confusion of any model", [grid])]
 
 
 REPORT_SECTIONS.register("classes", Section("Classes", 60, items))
-REPORT_SECTIONS.register("domains", Section("Domains", 70, domains))

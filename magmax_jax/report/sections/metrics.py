@@ -1,27 +1,32 @@
 """Every metric of every model, weighted by images and as the mean over tasks."""
 
 from magmax_jax.evaluation.metrics import Both, measure
+from magmax_jax.evaluation.rows import has_top5
 from magmax_jax.registry import METRICS, REPORT_SECTIONS
 from magmax_jax.report.groups import Group
 from magmax_jax.report.items import Column, Item, Record, Table, percent
 from magmax_jax.report.section import Section
 from magmax_jax.report.style import JOINT, title_of
+from magmax_jax.runs.model_ref import FINETUNED
 
 
 def items(group: Group) -> list[Item]:
-    return [_table(group, protocol) for protocol in ("agnostic", "aware")]
+    return [_table(group, protocol) for protocol in group.protocols]
 
 
 def _table(group: Group, protocol: str) -> Table:
-    records = []
+    records, top5 = [], _top5(group, protocol)
     for run, label, history in group.evaluated(protocol):
         independent = group.independent(run, protocol)
         record: Record = {"run": run, "model": title_of(label)}
-        record["top5_weighted"] = _top5(group, run, label, protocol)
+        name = run if run in group.names else group.names[0]  # the pretrained model has no run
+        record["top5_weighted"] = top5.get((name, FINETUNED if label == JOINT else label))
         for name, both in measure(history, independent).items():
             record |= {f"{name}_{weighting}": v for weighting, v in both._asdict().items()}
         records.append(record)
     present = {name for record in records for name, value in record.items() if value is not None}
+    if not _says_top5(group, protocol):
+        present.discard("top5_weighted")
     columns = [*group.run_columns, Column("model", "Model")]
     titles = {name: metric.heading for name, metric in METRICS.items()} | {"top5": "Top-5, %"}
     for name, title in titles.items():
@@ -29,30 +34,48 @@ def _table(group: Group, protocol: str) -> Table:
             field = f"{name}_{weighting}"
             if field in present:
                 columns.append(Column(field, told, percent, over=title))
+    captions = {
+        "agnostic": _definitions("top5_weighted" in present, "aware" in group.protocols),
+        "aware": "As above, with the task known.",
+    }
     among = "all classes of the scenario" if protocol == "agnostic" else "the task's own classes"
     return Table(
         f"measures-{protocol}",
         f"Measures among {among} ({protocol})",
-        _definitions() if protocol == "agnostic" else "As above, with the task known.",
+        captions[protocol],
         records,
         columns,
     )
 
 
-def _definitions() -> str:
+def _definitions(top5: bool, aware: bool) -> str:
     each = " ".join(f"{metric.title}: {metric.definition}." for metric in METRICS.values())
-    return (
-        f"{each} Each twice: every image counts the same (images), or every task (tasks). Top-5: "
-        "the class is among the five likeliest, in the end."
-    )
+    text = f"{each} Each twice: every image counts the same (images), or every task (tasks)."
+    if top5:
+        text += " Top-5: the class is among the five likeliest, in the end."
+    if not aware:
+        text += " Among the task's own classes (aware) they are the same."
+    return text
 
 
-def _top5(group: Group, name: str, label: str, protocol: str) -> float | None:
-    """The last evaluation's, on all test images; None where a run is older than them."""
-    run = next((run for run in group.runs if run.name == name), group.runs[0])
-    wanted = ("finetuned" if label == JOINT else label, "all", protocol, "test")
-    rows = [r for r in run.rows if (r.label, r.group, r.protocol, r.split) == wanted]
-    return rows[-1].top5 if rows else None
+def _says_top5(group: Group, protocol: str) -> bool:
+    """Whether there are classes enough; runs older than about.json do not say how many."""
+    known = [run.about for run in group.runs if {"classes", "tasks"} <= run.about.keys()]
+    sizes = {
+        "agnostic": [len(about["classes"]) for about in known],
+        "aware": [len(task["classes"]) for about in known for task in about["tasks"]],
+    }
+    return has_top5(max(sizes[protocol])) if known else True
+
+
+def _top5(group: Group, protocol: str) -> dict[tuple[str, str], float | None]:
+    """The last evaluation's on all test images, by run and label; None if the run is older."""
+    return {
+        (run.name, row.label): row.top5  # the last row of several stays
+        for run in group.runs
+        for row in run.rows
+        if (row.group, row.protocol, row.split) == ("all", protocol, "test")
+    }
 
 
 REPORT_SECTIONS.register("measures", Section("Measures", 20, items))

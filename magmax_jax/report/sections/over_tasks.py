@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from magmax_jax.evaluation.history import History
 from magmax_jax.evaluation.metrics import average_accuracy, forgetting, forgetting_by_task
 from magmax_jax.registry import REPORT_SECTIONS
@@ -10,14 +12,16 @@ from magmax_jax.report.axes import Axis
 from magmax_jax.report.bars import bars, bars_height
 from magmax_jax.report.groups import Group
 from magmax_jax.report.heat_maps import heat_map
-from magmax_jax.report.items import WIDTH, Figure, Folded, Heading, Item, Note, Record
+from magmax_jax.report.items import WIDTH, Column, Figure, Folded, Grid, Heading, Item, Note, Record
 from magmax_jax.report.lines import line_charts
 from magmax_jax.report.runs import Run
 from magmax_jax.report.section import Section
 from magmax_jax.report.style import FLAT, JOINT, slug, title_of
+from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 
 AFTER = Axis("after_task", "tasks learned", "whole")
 ACCURACY = Axis("accuracy", "accuracy, %", "share")
+AMONG = {"agnostic": "all classes", "aware": "the task's own classes"}
 
 
 def curves(group: Group) -> list[Item]:
@@ -48,7 +52,7 @@ def curves(group: Group) -> list[Item]:
         records = _records(group, value)
         if name == "seen":  # joint training has seen all of them at once
             records = [record for record in records if record["model"] != JOINT]
-        chart = Figure(f"accuracy-{name}", title, caption, records)
+        chart = Figure(f"accuracy-{name}", title, caption + group.left_out, records)
         if records:
             found += line_charts(chart, AFTER, ACCURACY, ("model", group.labels), always=FLAT)
     return found
@@ -57,8 +61,10 @@ def curves(group: Group) -> list[Item]:
 def _records(group: Group, value: Callable[[History, int], float | None]) -> list[Record]:
     records = []
     for run, label, history in group.evaluated("agnostic"):
+        if label not in group.drawn:
+            continue
         # What does not change with the tasks is told once: before them, or when all are learned.
-        rounds = {"zero_shot": [(0, 0)], JOINT: [(1, len(group.tasks))]}
+        rounds = {ZERO_SHOT: [(0, 0)], JOINT: [(1, len(group.tasks))]}
         for place, after in rounds.get(label, [(t, t) for t in range(len(history.accuracy))]):
             accuracy = value(history, place) if place < len(history.accuracy) else None
             if accuracy is not None and not math.isnan(accuracy):
@@ -68,24 +74,46 @@ def _records(group: Group, value: Callable[[History, int], float | None]) -> lis
 
 
 def matrices(group: Group) -> list[Item]:
-    """The accuracy of every task after every task; of several runs, of their main models alone."""
+    """The accuracy of every task after every task: the main models' drawn, any one's by choice."""
     found: list[Item] = []
-    several = len(group.runs) > 1
     for run in (run for run in group.runs if not run.config.method.joint):
-        main = [label for label in ("finetuned", run.best_merge) if label in run.labels]
-        rest = [label for label in run.labels if label not in (*main, "zero_shot")]
-        found += [Heading(run.name)] if several else []
+        main = [label for label in (FINETUNED, run.best_merge) if label in run.labels]
+        found += [Heading(run.name)] if len(group.runs) > 1 else []
         found += [_matrix(run, label, "agnostic") for label in main]
-        folded: list[Item] = [_matrix(run, label, "aware") for label in main]
-        if not several:
-            folded += [_matrix(run, label, p) for label in rest for p in ("agnostic", "aware")]
-        title = "Among the task's own classes" + (
-            ", and the other models" if rest and not several else ""
-        )
-        if several and rest:
-            folded.append(Note("The other merges have theirs in a report of this run alone."))
-        found += [Folded(title, folded)] if folded else []
+        aware = "aware" in group.protocols
+        folded: list[Item] = [_matrix(run, label, "aware") for label in main if aware]
+        folded += [_any_matrix(run, protocol) for protocol in group.protocols]
+        title = "Any model" + (", and among the task's own classes" if aware else "")
+        found.append(Folded(title, folded))
     return found
+
+
+def _any_matrix(run: Run, protocol: str) -> Grid:
+    """The matrix of every model; of the best one to begin with."""
+    histories = run.histories(protocol)
+    labels = list(dict.fromkeys([run.best, FINETUNED, ZERO_SHOT, *run.labels]))
+    choices = [(label, title_of(label)) for label in labels if label in histories]
+    shape = histories[run.best].accuracy.shape
+    records = [
+        {"after_task": after, "task": run.tasks[task]}
+        | {label: _known(float(histories[label].accuracy[after, task])) for label, _ in choices}
+        for after, task in np.ndindex(*shape)
+    ]
+    return Grid(
+        slug("matrices", run.name, protocol),
+        f"By model, {protocol}",
+        f"Accuracy on each task's test images, among {AMONG[protocol]}, after each task (0: "
+        "zero-shot), in %.",
+        records,
+        Column("after_task", "tasks learned"),
+        Column("task", "test images of"),
+        len(run.tasks),
+        choices,
+    )
+
+
+def _known(accuracy: float) -> float | None:
+    return None if math.isnan(accuracy) else accuracy
 
 
 def _matrix(run: Run, label: str, protocol: str) -> Figure:
@@ -96,12 +124,12 @@ def _matrix(run: Run, label: str, protocol: str) -> Figure:
         for task, accuracy in zip(history.tasks, row, strict=True)
         if not math.isnan(accuracy)
     ]
-    among = "all classes" if protocol == "agnostic" else "the task's own classes"
     tasks = len(history.tasks)
     return Figure(
         slug("matrix", run.name, label, protocol),
         f"{title_of(label)}, {protocol}",
-        f"Accuracy on each task's test images, among {among}, after each task (0: zero-shot).",
+        f"Accuracy on each task's test images, among {AMONG[protocol]}, after each task (0: "
+        "zero-shot).",
         records,
         heat_map(
             records,
@@ -121,6 +149,7 @@ def losses(group: Group) -> list[Item]:
         for run in group.runs
         for label, history in run.agnostic.items()
         for weighting in ("tasks", "images")
+        if label in group.drawn
         if (lost := forgetting(history, weighted=weighting == "images")) is not None
     ]
     if not means:
@@ -134,7 +163,8 @@ def losses(group: Group) -> list[Item]:
             "forgetting-mean",
             "Mean over tasks",
             "Drop of a task's agnostic accuracy from its best since it was learned to the final "
-            "one, mean over all tasks but the last, weighted by images (Chaudhry et al., 2018).",
+            "one, mean over all tasks but the last, weighted by images (Chaudhry et al., 2018)."
+            + group.left_out,
             means,
             bars(drawn, Axis(category, ""), points, ("model", group.labels)),
             "bar chart",
@@ -142,7 +172,7 @@ def losses(group: Group) -> list[Item]:
         )
     ]
     for run in group.runs:
-        main = [label for label in ("finetuned", run.best_merge) if label in run.labels]
+        main = [label for label in (FINETUNED, run.best_merge) if label in run.labels]
         records = []
         for place, task in enumerate(run.tasks[:-1]):
             for label in main:

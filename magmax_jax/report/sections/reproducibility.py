@@ -1,6 +1,7 @@
 """The configuration, and how to have the same numbers again."""
 
 from magmax_jax.config import ExperimentConfig
+from magmax_jax.errors import counted
 from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.groups import Group, fields
 from magmax_jax.report.items import Column, Folded, Item, Note, Record, Table
@@ -31,7 +32,7 @@ def configuration(group: Group) -> list[Item]:
         Table("config", several, caption, told, [first, Column("value", "Value"), last]),
     ]
     defaults = Table("config-defaults", "At their defaults", caption, rest, [first, last])
-    folded = Folded(f"{len(rest)} fields at their defaults", [defaults])
+    folded = Folded(f"{counted(len(rest), 'field')} at the default", [defaults])
     return [*(table for table in tables if table.records), folded]
 
 

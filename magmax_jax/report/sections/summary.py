@@ -20,7 +20,7 @@ from magmax_jax.report.items import (
 from magmax_jax.report.runs import Run
 from magmax_jax.report.section import Section
 from magmax_jax.report.style import title_of
-from magmax_jax.runs.model_ref import ModelRef
+from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT, ModelRef
 
 
 def items(group: Group) -> list[Item]:
@@ -29,7 +29,7 @@ def items(group: Group) -> list[Item]:
     best = max(group.runs, key=_worth)
     tiles = _tiles(best, len(group.runs) > 1)
     joint = [run for run in group.runs if _joint(run) and run is not best]
-    bounds = [_accuracy_tile(run, "finetuned", "Joint training") for run in joint[:1]]
+    bounds = [_accuracy_tile(run, FINETUNED, "Joint training") for run in joint[:1]]
     found: list[Item] = [tiles._replace(tiles=[*tiles.tiles, *bounds]), Note(_sentence(best))]
     found += [Note(_unfinished(run)) for run in group.runs if not _is_finished(run)]
     if len(group.runs) > 1:
@@ -42,14 +42,14 @@ def _tiles(run: Run, several: bool) -> Tiles:
     tiles = []
     if run.best_merge:
         tiles.append(_accuracy_tile(run, run.best_merge, "Best merge"))
-    if "finetuned" in run.labels:
+    if FINETUNED in run.labels:
         title = "Joint training" if _joint(run) else "Last fine-tuned"
-        tiles.append(_accuracy_tile(run, "finetuned", title))
+        tiles.append(_accuracy_tile(run, FINETUNED, title))
     tiles += _chosen_tiles(run)
-    tiles.append(_accuracy_tile(run, "zero_shot", "Zero-shot"))
+    tiles.append(_accuracy_tile(run, ZERO_SHOT, "Zero-shot"))
     lost = _forgetting(run, run.best)
     if lost is not None:
-        plain = _forgetting(run, "finetuned")
+        plain = _forgetting(run, FINETUNED)
         note = f"of {title_of(run.best)}"
         if run.best_merge and plain is not None:
             note += f"; the last fine-tuned model: {percent(plain)}"
@@ -58,8 +58,8 @@ def _tiles(run: Run, several: bool) -> Tiles:
 
 
 def _accuracy_tile(run: Run, label: str, title: str) -> Tile:
-    note = {"zero_shot": "the pretrained model", "finetuned": "not merged"}.get(label, label)
-    if _joint(run) and label == "finetuned":
+    note = {ZERO_SHOT: "the pretrained model", FINETUNED: "not merged"}.get(label, label)
+    if _joint(run) and label == FINETUNED:
         note = "all tasks at once: the upper bound"
     return Tile(title, percent(run.last(label)), "%", note)
 
@@ -124,10 +124,10 @@ def _table(group: Group) -> Table:
             "run": run.name,
             "best_merge": run.best_merge,
             "accuracy": run.last(run.best_merge) if run.best_merge else None,
-            "finetuned": run.last("finetuned") if "finetuned" in run.labels else None,
-            "zero_shot": run.last("zero_shot"),
+            "finetuned": run.last(FINETUNED) if FINETUNED in run.labels else None,
+            "zero_shot": run.last(ZERO_SHOT),
             "forgetting": _forgetting(run, run.best_merge) if run.best_merge else None,
-            "finetuned_forgetting": _forgetting(run, "finetuned"),
+            "finetuned_forgetting": _forgetting(run, FINETUNED),
             "folder": run.path.resolve().name,
         }
         records.append(record)
@@ -154,13 +154,14 @@ def _final(group: Group) -> Figure:
             "count": int(history.counts.sum()),
         }
         for run, label, history in group.evaluated("agnostic")
+        if label in group.drawn
     ]
     several = len(group.runs) > 1
     return Figure(
         "final",
         "Accuracy in the end",
         "Share of all test images whose class is found among all classes of the scenario, at the "
-        "latest evaluation.",
+        "latest evaluation." + group.left_out.replace("above", "below"),
         records,
         bars(
             records,

@@ -11,6 +11,7 @@ from magmax_jax.report.section import Section
 from magmax_jax.report.sections.over_tasks import ACCURACY, AFTER
 from magmax_jax.report.sections.studies import absent, analysed, common, figures_first
 from magmax_jax.report.style import slug
+from magmax_jax.runs.model_ref import ZERO_SHOT
 
 PRETRAINED = "pretrained"
 
@@ -66,7 +67,7 @@ def transfer(group: Group) -> list[Item]:
             mine.append(
                 where
                 | {
-                    "model": PRETRAINED if coming else "zero_shot",
+                    "model": PRETRAINED if coming else ZERO_SHOT,
                     "accuracy": r["zero_shot"],
                     "count": r["count"],
                     "run": None,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from magmax_jax.config import ExperimentConfig, MeshConfig, ScenarioConfig
 from magmax_jax.data.folder_name import folder_of
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
 from magmax_jax.io import json_lines
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import ANALYSIS, CONFIG, RunDirectory
@@ -17,7 +17,7 @@ from magmax_jax.runs.studies.features import alignment
 from magmax_jax.runs.studies.overhead import overhead
 from magmax_jax.runs.studies.subject import Record, Subject, Unsuited
 from magmax_jax.runs.studies.weights import norms, provenance, signs, similarity
-from magmax_jax.scenarios import Scenario, build_scenario
+from magmax_jax.scenarios import Scenario, build_scenario, build_test_scenario
 from magmax_jax.sharding import build_layout
 
 STUDIES: dict[str, Callable[[Subject], Iterator[Record]]] = {
@@ -102,7 +102,7 @@ def study(
             continue
         if out.writes:
             json_lines.write(path, (record | stamp for record in records))
-        progress.say(f"{name}: {len(records)} records in {path}")
+        progress.say(f"{name}: {counted(len(records), 'record')} in {path}")
 
 
 def _other(name: str, data_dir: str | None, config: ExperimentConfig) -> Scenario:
@@ -111,7 +111,7 @@ def _other(name: str, data_dir: str | None, config: ExperimentConfig) -> Scenari
     is_own = own.data_dir == folder_of(own.dataset, own.data_dir)  # the folder of images itself
     beside = None if is_own else own.data_dir
     scenario = ScenarioConfig(dataset=name, data_dir=data_dir or beside, num_tasks=1)
-    return build_scenario(scenario, config.seed)
+    return build_test_scenario(scenario, config.seed)
 
 
 def _stamp(path: Path, like: Record) -> Record | None:

@@ -59,8 +59,9 @@ class Division(NamedTuple):
 
 
 def even_shares(config: ScenarioConfig, classes: int, domains: int) -> list[float]:
-    """`num_tasks` shares of one size."""
-    return [1 / config.num_tasks] * config.num_tasks
+    """Shares of one size, one a task."""
+    num_tasks = config.tasks_of(classes)
+    return [1 / num_tasks] * num_tasks
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ class ScenarioKind:
         """For a table's column: "cifar100, 10 tasks"."""
         if self.reads_several:
             return f"{len(datasets)} {self.parts}"
-        count = f"{config.num_tasks} " if "num_tasks" in self.reads else ""
+        is_set = "num_tasks" in self.reads and config.num_tasks is not None
+        count = f"{config.num_tasks} " if is_set else ""
         return f"{datasets[0]}, {count}{self.parts}"
 
 

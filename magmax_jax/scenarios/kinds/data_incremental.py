@@ -9,7 +9,7 @@ from magmax_jax.scenarios.kinds.base import Data, Division, Part, ScenarioKind, 
 
 def divide(config: ScenarioConfig, data: Data, seed: int) -> Division:
     """Every task gets an equal share of each class's images, training and test, drawn at random."""
-    num_tasks = config.num_tasks
+    num_tasks = config.tasks_of(len(data.train.class_names))
     train, test = (_deal(part, num_tasks, [seed, 2 + i]) for i, part in enumerate(data.parts))
     classes = [np.arange(len(data.train.class_names))] * num_tasks
     return Division(numbered(num_tasks), classes, (train, test))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from magmax_jax.config import ScenarioConfig
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.scenarios.kinds.base import Data, Division, ScenarioKind, arrival_order
 
@@ -11,8 +11,8 @@ from magmax_jax.scenarios.kinds.base import Data, Division, ScenarioKind, arriva
 def divide(config: ScenarioConfig, data: Data, seed: int) -> Division:
     """One task a domain; each covers all classes."""
     if any(part.source.domains is None for part in data.parts):
-        raise UserError(
-            f"{config.dataset} has no domains: use kind class, or a folder laid out as "
+        raise ConfigError(
+            f"{config.dataset} has no domains: use scenario.kind=class, or a folder laid out as "
             "{train,test}/domain/class/*"
         )
     order = arrival_order(config, data.train.domain_names, seed)

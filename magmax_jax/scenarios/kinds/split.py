@@ -26,6 +26,7 @@ def divide(
 
     Args:
       members: the data sets that `train` and `test` were made of.
+      train: without any images for a scenario on which models are only evaluated.
       starts: int (m,), the first class id of each.
       seed: of random orders and shares.
 
@@ -55,8 +56,8 @@ def _task(number: int, division: Division, data: Data, held: np.ndarray) -> Task
         for task_of, part in zip(division.task_of, data.parts, strict=True)
     )
     train, validation = train[~held[train]], train[held[train]]
-    for split, chosen in (("training", train), ("test", test)):
-        if not len(chosen):
+    for split, chosen, part in zip(("training", "test"), (train, test), data.parts, strict=True):
+        if not len(chosen) and len(part.source):
             raise UserError(f"{data.members[0].name}: {name} has no {split} images; add some to it")
     return Task(
         name=name,

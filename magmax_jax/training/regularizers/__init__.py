@@ -1,19 +1,21 @@
 """Penalties that keep a model near the tasks before: the baselines that MagMax is compared with."""
 
-from flax import nnx
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from magmax_jax.config import MethodConfig
-from magmax_jax.data import Preprocessing
-from magmax_jax.registry import REGULARIZERS
-from magmax_jax.sharding import Layout, one_device
 from magmax_jax.training.regularizers.base import Regularizer, RegularizerSpec, Setup
 from magmax_jax.training.regularizers.check import check_method
 from magmax_jax.training.regularizers.ewc import Anchor, ewc
-from magmax_jax.training.regularizers.fisher import diagonal_fisher
 from magmax_jax.training.regularizers.l2_sp import l2_sp
 from magmax_jax.training.regularizers.lwf import Teacher, distillation, lwf
 from magmax_jax.training.regularizers.none import none
 
+if TYPE_CHECKING:
+    from magmax_jax.training.regularizers.build import build_regularizer
+    from magmax_jax.training.regularizers.fisher import diagonal_fisher
+
+_HOMES = {"build_regularizer": "build", "diagonal_fisher": "fisher"}
+"""Public names that need JAX, and the module that defines each."""
 __all__ = [
     "Anchor",
     "Regularizer",
@@ -31,35 +33,8 @@ __all__ = [
 ]
 
 
-def build_regularizer(
-    config: MethodConfig,
-    tower: nnx.GraphDef,
-    preprocessing: Preprocessing,
-    num_classes: int,
-    layout: Layout | None = None,
-) -> Regularizer:
-    """The configuration's regularizer, at its published strength unless another is set.
-
-    Args:
-      config: which one.
-      tower: the image tower without its parameters.
-      preprocessing: from uint8 images to the tower's pixels, on the device.
-      num_classes: k, of the whole scenario.
-      layout: where parameters lie; one device by default.
-
-    Raises:
-      UserError: as `check_method` does.
-    """
-    check_method(config)
-    spec = REGULARIZERS[config.regularizer]
-    strength = spec.strength if config.strength is None else config.strength
-    return spec.build(
-        Setup(
-            tower=tower,
-            preprocessing=preprocessing,
-            num_classes=num_classes,
-            strength=strength or 0.0,
-            method=config,
-            layout=layout or one_device(),
-        )
-    )
+def __getattr__(name: str) -> Any:
+    """Lazy imports: what a regularizer says of itself is read without JAX, by reports."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

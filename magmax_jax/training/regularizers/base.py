@@ -1,16 +1,23 @@
-"""What a regularizer is, and the facts of one that others consult."""
+"""What a regularizer is, and the facts of one that others consult.
+
+The facts are read without JAX, by reports among others: it is imported where a penalty is built.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-
-import jax
-from flax import nnx
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from magmax_jax.config import MethodConfig
-from magmax_jax.data import Batch, Preprocessing
-from magmax_jax.sharding import Layout
-from magmax_jax.training.step import Memory, Objective, Params, Penalty
+
+if TYPE_CHECKING:
+    import jax
+    from flax import nnx
+
+    from magmax_jax.data import Batch, Preprocessing
+    from magmax_jax.sharding import Layout
+    from magmax_jax.training.step import Memory, Objective, Params, Penalty
 
 
 class Regularizer(NamedTuple):

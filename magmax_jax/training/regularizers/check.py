@@ -3,37 +3,37 @@
 from dataclasses import fields
 
 from magmax_jax.config import MethodConfig
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError
 from magmax_jax.registry import REGULARIZERS
 
 
 def check_method(config: MethodConfig) -> None:
-    """Raises a UserError if the method contradicts what its regularizer says of itself."""
+    """Raises a ConfigError if the method contradicts what its regularizer says of itself."""
     name, spec = config.regularizer, REGULARIZERS[config.regularizer]
     if spec.is_plain and config.strength is not None:
-        raise UserError(
+        raise ConfigError(
             f"method.strength is {config.strength}, but no method.regularizer is chosen: name one"
         )
     if not spec.is_plain and config.strength is None and spec.strength is None:
-        raise UserError(
+        raise ConfigError(
             f"method.regularizer {name} needs a method.strength: it has no published one"
         )
     for field in fields(config):
         readers = [other for other, facts in REGULARIZERS.items() if field.name in facts.options]
         value = getattr(config, field.name)
         if readers and name not in readers and value != field.default:
-            raise UserError(
+            raise ConfigError(
                 f"method.{field.name} {value} means something for method.regularizer "
                 f"{' or '.join(readers)} alone, not for {name}"
             )
     if spec.needs_previous_task and not config.sequential:
-        raise UserError(
-            f"method.regularizer {name} holds a task to the one before, but method.sequential is "
-            "off: leave one of them out"
+        raise ConfigError(
+            f"method.regularizer {name} holds a task to the one before, but each task starts from "
+            "theta_0 with method.sequential=False: leave one of them out"
         )
     if config.joint and (spec.needs_previous_task or not config.sequential):
         holding = [other for other, facts in REGULARIZERS.items() if facts.needs_previous_task]
-        raise UserError(
-            "method.joint learns all tasks at once: neither --method.no-sequential nor "
+        raise ConfigError(
+            "method.joint learns all tasks at once: neither method.sequential=False nor "
             f"method.regularizer {' or '.join(holding)} has a meaning with it, leave them out"
         )

@@ -1,18 +1,21 @@
 """EWC: parameters that mattered to earlier tasks are held where these left them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import jax
-import jax.numpy as jnp
-from flax import nnx
-
-from magmax_jax.data import Batch, Preprocessing
 from magmax_jax.registry import REGULARIZERS
-from magmax_jax.sharding import Layout
 from magmax_jax.training.regularizers.base import Regularizer, RegularizerSpec, Setup
-from magmax_jax.training.regularizers.fisher import Kind, diagonal_fisher
-from magmax_jax.training.step import Forward, Objective, Params
+
+if TYPE_CHECKING:
+    import jax
+    from flax import nnx
+
+    from magmax_jax.data import Batch, Preprocessing
+    from magmax_jax.sharding import Layout
+    from magmax_jax.training.regularizers.fisher import Kind
+    from magmax_jax.training.step import Forward, Objective, Params
 
 PUBLISHED_STRENGTH = 1e6
 
@@ -49,6 +52,11 @@ def ewc(
 
     Memory: two models. Batches are read once.
     """
+    import jax
+    import jax.numpy as jnp
+
+    from magmax_jax.training.regularizers.fisher import diagonal_fisher
+
     estimate = diagonal_fisher(tower, preprocessing, fisher, layout)
 
     def init(theta_0: Params) -> Anchor:

@@ -1,11 +1,16 @@
 """L2-SP: parameters are pulled back to where fine-tuning started."""
 
-import jax
-import optax
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from magmax_jax.registry import REGULARIZERS
 from magmax_jax.training.regularizers.base import Regularizer, RegularizerSpec
-from magmax_jax.training.step import Forward, Params
+
+if TYPE_CHECKING:
+    import jax
+
+    from magmax_jax.training.step import Forward, Params
 
 
 def l2_sp(strength: float) -> Regularizer:
@@ -20,6 +25,9 @@ def l2_sp(strength: float) -> Regularizer:
 
     Memory: theta_0.
     """
+
+    import jax
+    import optax
 
     def penalty(memory: Params, params: Params, forward: Forward) -> jax.Array:
         tau = jax.tree.map(lambda new, old: new - old, params, memory)

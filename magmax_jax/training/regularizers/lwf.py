@@ -1,17 +1,19 @@
 """LwF: on the new task's images, the model keeps saying of old classes what it used to say."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import jax
-import jax.numpy as jnp
-from flax import nnx
-
-from magmax_jax.data import Batch
-from magmax_jax.models import image_features
 from magmax_jax.registry import REGULARIZERS
 from magmax_jax.training.regularizers.base import Regularizer, RegularizerSpec
-from magmax_jax.training.step import Forward, Objective, Params
+
+if TYPE_CHECKING:
+    import jax
+    from flax import nnx
+
+    from magmax_jax.data import Batch
+    from magmax_jax.training.step import Forward, Objective, Params
 
 PUBLISHED_STRENGTH = 0.3
 EPSILON = 1e-5
@@ -53,6 +55,11 @@ def lwf(
 
     Memory: one model. A step costs one forward pass more; batches are not read.
     """
+
+    import jax
+    import jax.numpy as jnp
+
+    from magmax_jax.models import image_features
 
     def init(theta_0: Params) -> Teacher:
         return Teacher(theta_0, jnp.zeros(num_classes, bool))
@@ -98,6 +105,9 @@ def distillation(
     Returns:
       float (b,).
     """
+    import jax
+    import jax.numpy as jnp
+
     k = len(classes)
     heads = jnp.zeros(k, jnp.int32) if heads is None else heads
 

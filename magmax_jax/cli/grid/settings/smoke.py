@@ -7,8 +7,8 @@ not which method is best.
 from dataclasses import replace
 from pathlib import Path
 
+from magmax_jax.api.presets import TINY_CLIP
 from magmax_jax.cli.grid.settings.cell import Cell, joint, stream
-from magmax_jax.cli.presets import TINY_CLIP
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
 from magmax_jax.errors import UserError
 

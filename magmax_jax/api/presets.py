@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from magmax_jax.config import (
     CheckpointConfig,
@@ -10,9 +11,10 @@ from magmax_jax.config import (
     ScenarioConfig,
     TrainConfig,
 )
+from magmax_jax.errors import UserError
 from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 
-TINY_CLIP = str(Path(__file__).parent / "assets" / "tiny-clip")
+TINY_CLIP = str(Path(__file__).parents[1] / "cli" / "assets" / "tiny-clip")
 
 PRESETS: dict[str, tuple[str, ExperimentConfig]] = {
     "quickstart": (
@@ -55,7 +57,30 @@ PRESETS: dict[str, tuple[str, ExperimentConfig]] = {
         "your own (--scenario.datasets cars@35 folder:/my/pets ...).",
         ExperimentConfig(scenario=ScenarioConfig(kind="datasets")),
     ),
+    "folder": (
+        "Class-incremental learning of your own images ([train|test/][domain/]class/*) at "
+        "--scenario.data-dir, in tasks of two classes or more: 80 images are enough.",
+        ExperimentConfig(
+            scenario=ScenarioConfig(dataset="folder", num_tasks=None, allow_unequal=True),
+            # Small tasks: many steps from few images, and the peak learning rate within them.
+            train=TrainConfig(epochs=20, batch_size=16, learning_rate=3e-5, warmup_fraction=0.1),
+        ),
+    ),
 }
+
+
+def preset(name: str, **changes: Any) -> ExperimentConfig:
+    """One of `PRESETS`, with fields changed as `ExperimentConfig.replace` does.
+
+    >>> preset("quickstart", seed=3, train={"epochs": 2}).train.epochs
+    2
+
+    Raises:
+      UserError: there is no such preset or field, or a value is not what the field takes.
+    """
+    if name not in PRESETS:
+        raise UserError(f"{name!r} is no preset: choose from {', '.join(PRESETS)}")
+    return PRESETS[name][1].replace(**changes)
 
 
 def paper(config: ExperimentConfig) -> ExperimentConfig:

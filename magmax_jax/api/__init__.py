@@ -1,0 +1,38 @@
+"""Experiments from Python: what the command line does, as functions. `magmax_jax` has them all.
+
+import magmax_jax as mm
+
+rows = mm.run(mm.preset("quickstart"), "runs/quickstart")
+mm.report("runs/quickstart")
+mm.evaluate("runs/quickstart:max_magnitude@0.7")
+mm.export("runs/quickstart", "merged", model="max_magnitude")
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from magmax_jax.api.evaluate_models import evaluate
+    from magmax_jax.api.export_model import export
+    from magmax_jax.api.presets import preset
+    from magmax_jax.api.run_experiment import run
+
+_HOMES = {
+    "evaluate": "evaluate_models",
+    "export": "export_model",
+    "preset": "presets",
+    "run": "run_experiment",
+}
+"""Public names, and the module that defines each: none of them has the name of a function."""
+__all__ = ["evaluate", "export", "preset", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Lazy imports: `preset` imports neither JAX nor Flax."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,35 @@
+"""One of a run's models as a Hugging Face directory."""
+
+from pathlib import Path
+
+from magmax_jax.errors import UserError
+from magmax_jax.runs import export as runs_export
+from magmax_jax.runs.model_ref import ModelRef, model_of_run
+
+
+def export(
+    run: Path | str,
+    output: Path | str,
+    model: ModelRef | str = "finetuned",
+    dtype: str = "float32",
+) -> Path:
+    """Writes one of a run's models as a directory that transformers loads.
+
+    Args:
+      run: the run's directory.
+      output: a new directory; it appears whole or not at all.
+      model: "finetuned" (after the last task learned so far), "zero_shot", "RULE" or "RULE@SCALE"
+        of the run's merges, or "task:3" of a run with `checkpoint.keep_tasks`.
+      dtype: of the weights, "float32", "float16" or "bfloat16".
+
+    Returns:
+      the directory.
+
+    Raises:
+      UserError: it is not a run's directory, the run has no such model, or the disk refuses.
+    """
+    if model_of_run(str(run)) is None:
+        raise UserError(f"{run} is no run's directory: give the directory of a run")
+    output = Path(output).expanduser()
+    runs_export.export(Path(run).expanduser(), model, output, dtype)
+    return output

@@ -1,0 +1,148 @@
+"""Models evaluated on one scenario, for the function `evaluate` and the command of that name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from magmax_jax.config import (
+    ExperimentConfig,
+    MeshConfig,
+    ModelConfig,
+    ScenarioConfig,
+    TrainConfig,
+)
+from magmax_jax.data import Source
+from magmax_jax.errors import UserError
+from magmax_jax.evaluation.evaluator import Counts
+from magmax_jax.evaluation.rows import Row, rows_of
+from magmax_jax.io.atomic import check_free, new_directory
+from magmax_jax.io.hub import check_source
+from magmax_jax.models import Model
+from magmax_jax.runs.build import RunParts, build_run
+from magmax_jax.runs.directory import CONFIG, RunDirectory
+from magmax_jax.runs.evaluation_data import evaluation_scenario
+from magmax_jax.runs.merge_specs import parse_merges
+from magmax_jax.runs.model_ref import model_of_run
+from magmax_jax.runs.model_store import ModelStore, check_model
+from magmax_jax.runs.progress import Progress
+from magmax_jax.runs.recorder import write_counts
+from magmax_jax.scenarios import Scenario, build_scenario
+from magmax_jax.sharding import build_layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Which models to evaluate, and on what."""
+
+    models: Mapping[str, str | Model]
+    """By the name that their rows have: what a user wrote, or a loaded model."""
+    scenario: ScenarioConfig
+    seed: int = 5
+    given: tuple[Source, Source] | None = None
+    """Training and test images, in place of those that the scenario names."""
+    image_size: int | None = None
+    dtype: Literal["float32", "bfloat16"] | None = None
+    batch_size: int = 256
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of one model."""
+
+    source: str
+    rows: list[Row]
+    counts: Counts[np.ndarray]
+
+
+def evaluate_all(
+    evaluation: Evaluation, progress: Progress, out: Path | str | None = None
+) -> tuple[list[Found], Scenario]:
+    """Every model in turn; those that start from one model share everything but their weights.
+
+    Of several processes the first one writes to `out`.
+
+    Raises:
+      UserError: a model, or the scenario, is not what it should be; or `out` exists.
+    """
+    if out is not None:
+        check_free(Path(out))
+    models = evaluation.models
+    configs = [setting(name, model, evaluation) for name, model in models.items()]
+    for model, config in zip(models.values(), configs, strict=True):
+        if isinstance(model, str) and (run := model_of_run(model)):
+            check_model(*run, parse_merges(config))
+    layout = build_layout(configs[0])
+    if evaluation.given is None:
+        sources = [model for model in models.values() if isinstance(model, str)]
+        scenario = evaluation_scenario(sources, evaluation.scenario, evaluation.seed)
+    else:
+        scenario = build_scenario(evaluation.scenario, evaluation.seed, evaluation.given)
+    for note in scenario.notes:
+        progress.say(f"note: {note}")
+    built: dict[tuple[ExperimentConfig, int], RunParts] = {}
+    found = []
+    for (name, model), config in zip(models.items(), configs, strict=True):
+        loaded = None if isinstance(model, str) else model
+        key = config, id(loaded)
+        if key not in built:
+            built[key] = build_run(config, scenario, layout, loaded)
+        parts, theta, learned, label = built[key], built[key].theta_0, 0, name
+        if isinstance(model, str) and (run := model_of_run(model)):
+            stored = ModelStore(run[0], theta, parts.merges, layout)
+            theta = stored.model(run[1])
+            if not run[1].is_zero_shot:
+                learned = run[1].task or stored.learned
+            if run[1].is_finetuned and name == model:
+                label = f"{run[0]}:{run[1]}"
+        (counts,) = parts.test.counts_of([theta], progress, name)
+        found.append(Found(name, list(rows_of(counts, scenario, learned, label, None)), counts))
+    if out is not None and layout.is_first:
+        _write(found, Path(out))
+    return found, scenario
+
+
+def setting(name: str, model: str | Model, evaluation: Evaluation) -> ExperimentConfig:
+    """The configuration in which a model is evaluated: a run's own, but for what was chosen."""
+    run = model_of_run(model) if isinstance(model, str) else None
+    size = evaluation.image_size
+    if not isinstance(model, str):
+        if size not in (None, model.config.image_size):
+            raise UserError(
+                f"image_size is {size}, but {name} is loaded at {model.config.image_size}: leave "
+                "it out, or load the model at that size"
+            )
+        config = ExperimentConfig(model=ModelConfig(name), merges=())
+    elif run is None:
+        check_source(model)
+        config = ExperimentConfig(model=ModelConfig(model), merges=())
+    else:
+        config = ExperimentConfig.from_file(run[0] / CONFIG)
+        if size not in (None, config.model.image_size):
+            raise UserError(
+                f"--model.image-size is {size}, but {model} was trained at its own size: leave it "
+                "out"
+            )
+    return replace(
+        config,
+        model=replace(
+            config.model,
+            image_size=size or config.model.image_size,
+            dtype=evaluation.dtype or config.model.dtype,
+        ),
+        scenario=evaluation.scenario,
+        train=TrainConfig(batch_size=evaluation.batch_size),  # nothing is trained
+        mesh=evaluation.mesh,  # that of these devices, not of the run's
+        eval_batch_size=evaluation.batch_size,
+    )
+
+
+def _write(found: Sequence[Found], out: Path) -> None:
+    with new_directory(out) as partial:
+        results = RunDirectory(partial)
+        results.append(row for one in found for row in one.rows)
+        for number, one in enumerate(found, start=1):
+            write_counts(results.counts / f"{number:03d}.safetensors", one.counts)

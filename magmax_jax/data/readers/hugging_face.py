@@ -1,0 +1,95 @@
+"""A split of Hugging Face `datasets` as a source; the package itself is not imported."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from magmax_jax.data.readers.objects import Shape, one_shape
+from magmax_jax.data.source import Source
+from magmax_jax.errors import UserError
+from magmax_jax.inputs.decode import decode_rgb
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """The image column of a `Dataset`, decoded when indexed: uint8 (height, width, 3).
+
+    Pixels are taken as stored, like a folder's: a rotation in EXIF is not applied.
+    """
+
+    rows: Any
+    """A `Dataset` of one column, whose values are {"bytes": ..., "path": ...}."""
+    column: str
+    where: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.read(index)
+
+    def read(self, index: int, least: int | None = None) -> np.ndarray:
+        """uint8 (height, width, 3); `least` is `decode_rgb`'s."""
+        with self._open(self.rows[int(index)][self.column], int(index)) as image:
+            return decode_rgb(image, f"{self.where}: image {index}", least)
+
+    def shapes(self) -> Iterator[Shape]:
+        """(height, width) of one image after the other, from the headers alone."""
+        index = 0
+        for batch in self.rows.iter(batch_size=256):
+            for stored in batch[self.column]:
+                with self._open(stored, index) as image:
+                    yield image.height, image.width
+                index += 1
+
+    def _open(self, stored: dict[str, Any] | None, index: int) -> Image.Image:
+        content, path = (stored or {}).get("bytes"), (stored or {}).get("path")
+        if content is None and path is None:
+            raise UserError(f"{self.where}: image {index} is missing: drop its row")
+        try:
+            return Image.open(io.BytesIO(content) if content is not None else str(path))
+        except OSError as error:
+            raise UserError(f"{self.where}: image {index} is not readable ({error})") from None
+
+
+def is_split(data: Any) -> bool:
+    """Whether it is a `Dataset`, or a dictionary or a stream of one."""
+    return hasattr(data, "column_names") and hasattr(data, "cast_column")
+
+
+def from_split(data: Any, where: str) -> Source:
+    """A `datasets.Dataset` with one Image column and one ClassLabel column.
+
+    Formats and transforms that were set on it are ignored. It is read once at the start, headers
+    only, up to the first image of another size.
+
+    Raises:
+      UserError: it is a dictionary of splits, a stream, or has not precisely these columns.
+    """
+    if isinstance(data.column_names, dict):
+        names = ", ".join(data.column_names)
+        raise UserError(f"{where}: it is a dictionary of splits: pass one of them ({names})")
+    if not hasattr(data, "__len__"):
+        raise UserError(f"{where}: it is a stream: load the split without streaming=True")
+    images = [name for name, kind in data.features.items() if type(kind).__name__ == "Image"]
+    labels = [name for name, kind in data.features.items() if hasattr(kind, "str2int")]
+    if len(images) != 1 or len(labels) != 1:
+        raise UserError(
+            f"{where}: {len(images)} of its columns are Image and {len(labels)} ClassLabel, among "
+            f"{', '.join(data.column_names)}: keep one of each, see "
+            "select_columns and class_encode_column"
+        )
+    (image,), (label,) = images, labels
+    encoded = type(data.features[image])(decode=False)
+    rows = data.with_format(None).select_columns([image]).cast_column(image, encoded)
+    found = EncodedImages(rows, image, where)
+    return Source(
+        images=found,
+        labels=np.asarray(data.with_format("numpy", columns=[label])[label][:]),
+        class_names=tuple(data.features[label].names),
+        image_shape=one_shape(found.shapes()),
+    )

@@ -1,0 +1,93 @@
+"""The arrays of a pytree, and everything else in it.
+
+Not all leaves of a model are arrays: Equinox keeps activation functions among them, others keep
+strings. Arrays take part in a merge; the rest is theta_0's.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PyTree = Any
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether a leaf is an array of JAX or NumPy, or a Python number; arrays of text are not."""
+    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+        return True
+    if not isinstance(leaf, np.ndarray | np.generic | bool | int | float | complex):
+        return False
+    dtype = np.asarray(leaf).dtype
+    return bool(dtype == np.bool_ or jnp.issubdtype(dtype, np.number))
+
+
+def is_merged(leaf: Any) -> bool:
+    """Whether a leaf takes part in merging: floating-point arrays and Python floats do."""
+    if not is_array(leaf):
+        return False
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+    return bool(jnp.issubdtype(dtype, jnp.floating))
+
+
+def is_wide(leaf: Any) -> bool:
+    """Whether a leaf is NumPy's and more precise than float32.
+
+    JAX would round it to float32 unless `jax_enable_x64` is set, so NumPy computes with it.
+    """
+    return isinstance(leaf, np.ndarray) and leaf.dtype in (np.float64, np.longdouble)
+
+
+def is_traced(*trees: PyTree) -> bool:
+    """Whether any leaf is a tracer, as inside `jit`, `vmap` and `grad`."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def arrays(tree: PyTree) -> PyTree:
+    """The tree with its arrays alone: Python numbers as NumPy arrays, all other leaves as None."""
+    return jax.tree.map(_array, tree)
+
+
+def with_arrays(tree: PyTree, new: PyTree) -> PyTree:
+    """`tree` with new arrays in place of its own, each of its own's kind; `tree` is not changed.
+
+    Args:
+      tree: any pytree. Whatever is not an array in it stays as it is, and so do Python numbers and
+        NumPy arrays that are not merged.
+      new: `arrays(tree)` with other values of the same shapes. Those of `is_wide` leaves are
+        changes, float32, to be added to them.
+
+    Returns:
+      A pytree of `tree`'s structure and dtypes: NumPy arrays where it has NumPy arrays (read-only
+      on CPU, where they share JAX's memory), Python floats where it has those. Traced values are
+      JAX's in any case.
+    """
+    leaves = jax.tree.leaves(tree)
+    structure: Any = jax.tree.structure(tree)  # JAX ships no stubs of PyTreeDef
+    values = iter(jax.tree.leaves(new))
+    return structure.unflatten(
+        _of_kind(leaf, next(values)) if is_array(leaf) else leaf for leaf in leaves
+    )
+
+
+def _array(leaf: Any) -> Any:
+    if not is_array(leaf):
+        return None
+    return leaf if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) else np.asarray(leaf)
+
+
+def _of_kind(leaf: Any, value: Any) -> Any:
+    array = _array(leaf)
+    if isinstance(value, jax.core.Tracer):
+        return jnp.asarray(array) + value if is_wide(array) else value
+    if isinstance(leaf, jax.Array):
+        return value
+    if not is_merged(leaf):
+        return np.array(leaf) if isinstance(leaf, np.ndarray) else leaf
+    new = np.asarray(value)
+    if is_wide(array):
+        new = np.asarray(array + new, array.dtype)
+    if isinstance(leaf, np.ndarray):
+        return new
+    return type(leaf)(new)

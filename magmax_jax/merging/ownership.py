@@ -1,0 +1,52 @@
+"""Which buffers of a state may be given away to the program that makes the next state."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from magmax_jax.errors import UserError
+from magmax_jax.merging.arrays import PyTree
+
+OURS = __name__.partition(".")[0] + "."
+"""Rules of this package make every leaf of a first state anew."""
+
+
+def own(state: PyTree, *others: PyTree) -> PyTree:
+    """The state, with a copy of every leaf whose memory another leaf or one of `others` has, too.
+
+    Raises:
+      UserError: a leaf was given away before.
+    """
+    taken = {_memory(leaf) for leaf in jax.tree.leaves(others) if isinstance(leaf, jax.Array)}
+
+    def owned(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array):
+            return leaf
+        if leaf.is_deleted():
+            raise UserError(
+                "this state was folded into before, and its memory is the new state's: go on from "
+                "the state that `fold` returned, or fold into a copy of this one"
+            )
+        if _memory(leaf) in taken:
+            leaf = jnp.copy(leaf)
+        taken.add(_memory(leaf))
+        return leaf
+
+    return jax.tree.map(owned, state)
+
+
+def first_state(init: Any, pretrained: PyTree) -> PyTree:
+    """A rule's first state; one by a rule of the user's own is copied, for it may hold on to it."""
+    state = init(pretrained)
+    if getattr(init, "__module__", None) is not None and init.__module__.startswith(OURS):
+        return state
+    return jax.tree.map(lambda leaf: jnp.copy(leaf) if isinstance(leaf, jax.Array) else leaf, state)
+
+
+def _memory(leaf: jax.Array) -> tuple[int, int]:
+    """Equal for arrays in the same memory: the address of the first shard."""
+    try:
+        return leaf.addressable_data(0).unsafe_buffer_pointer(), 0
+    except Exception:  # random keys and some platforms have no address
+        return id(leaf), 1

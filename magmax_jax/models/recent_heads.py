@@ -1,0 +1,43 @@
+"""The heads that were made last, so that images can be classified one at a time."""
+
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from magmax_jax.models.base import Model
+from magmax_jax.models.zero_shot import prompts, zero_shot_head
+
+KEPT = 8
+
+
+class _Made(NamedTuple):
+    key: Any
+    weights: list[weakref.ref]
+    head: jax.Array
+
+
+_recent: deque[_Made] = deque(maxlen=KEPT)
+
+
+def recent_head(model: Model, class_names: Sequence[str], templates: Sequence[str]) -> jax.Array:
+    """`zero_shot_head`, made again only if texts, tokenizer or weights of the text tower changed.
+
+    JAX arrays never change, so the same arrays are the same weights. They are referenced weakly:
+    no model is kept in memory. Other arrays may change in place, and their heads are not kept.
+    """
+    ids = model.tokenize(prompts(class_names, templates))
+    tower, params = model.text_tower()
+    weights = jax.tree.leaves((params, model.logit_scale.get_value()))
+    key = tower, len(class_names), ids.shape, ids.tobytes()
+    for made in tuple(_recent):
+        if made.key == key and all(
+            then() is now for then, now in zip(made.weights, weights, strict=True)
+        ):
+            return made.head
+    head = zero_shot_head(model, class_names, templates)
+    if all(isinstance(array, jax.Array) for array in weights):
+        _recent.append(_Made(key, [weakref.ref(array) for array in weights], head))
+    return head

@@ -1,0 +1,49 @@
+"""What to know before a run trains: settings with which its tasks learn little, or nothing."""
+
+from collections.abc import Sequence
+
+from magmax_jax.config import TrainConfig
+from magmax_jax.runs.build import RunParts
+from magmax_jax.training import peak_share
+
+LOW = 0.5
+"""Share of the learning rate below which a task's peak is worth a note. The published runs on
+CIFAR-100 in 10 tasks reach 78 %, and are meant to."""
+
+
+def notes_of(parts: RunParts) -> list[str]:
+    """A sentence for each thing to know about a run's data and training."""
+    numbers = range(1, len(parts.tasks) + 1)
+    return [
+        *parts.scenario.notes,
+        *warmup_notes(parts.config.train, [parts.steps(number) for number in numbers]),
+        *_single_classes(parts),
+    ]
+
+
+def warmup_notes(recipe: TrainConfig, steps: Sequence[int]) -> list[str]:
+    """A sentence if tasks end long before their warm-up does.
+
+    Args:
+      steps: of each task.
+    """
+    short = [count for count in steps if peak_share(recipe, count) < LOW]
+    if not short:
+        return []
+    share, peak = peak_share(recipe, min(short)), recipe.learning_rate
+    counts = f"{min(short)}" if min(short) == max(short) else f"{min(short)} to {max(short)}"
+    return [
+        f"{len(short)} of {len(steps)} tasks have {counts} of the {recipe.warmup_steps} steps of "
+        f"warm-up: their learning rate reaches {100 * share:.2g} % of --train.learning-rate "
+        f"({share * peak:.2g} of {peak:.2g}); --train.warmup-fraction 0.1 lets it reach all of it"
+    ]
+
+
+def _single_classes(parts: RunParts) -> list[str]:
+    names = [task.name for task in parts.tasks if len(task.classes) == 1]
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)}: with a single class there is nothing to tell apart, so training "
+        "learns nothing; add classes, or choose fewer tasks"
+    ]

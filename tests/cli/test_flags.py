@@ -1,0 +1,101 @@
+"""Command lines whose values the configuration refuses: one sentence that names flags."""
+
+import dataclasses
+import operator
+from pathlib import Path
+
+import pytest
+
+from magmax_jax.cli.flags import parse, with_flags
+from magmax_jax.cli.main import main
+from magmax_jax.cli.run import Launch
+from magmax_jax.config import ExperimentConfig, ScenarioConfig, TrainConfig
+from magmax_jax.errors import ConfigError
+from magmax_jax.scenarios import build_scenario
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ("run class --train.batch-size 0", "--train.batch-size is 0: it must be positive"),
+        ("run class --seed -1", "--seed is -1: it must not be negative"),
+        (
+            "run class --train.batch-size 3 --train.accumulate 2",
+            "--train.accumulate is 2: it must divide --train.batch-size, which is 3",
+        ),
+        ("run class --merges ties@x", "--merges: 'ties@x' needs a number behind the @"),
+        (
+            "run class --method.regularizer ewc --method.no-sequential",
+            "--method.regularizer ewc holds a task to the one before, but each task starts from "
+            "theta_0 with --method.no-sequential: leave one of them out",
+        ),
+        (
+            "run quickstart --scenario.num-tasks 3",
+            "digits has 10 classes; --scenario.num-tasks 3 leaves unequal tasks (3, 3, 4): pass "
+            "--scenario.allow-unequal or a divisor",
+        ),
+        (
+            "run quickstart --eval-batch-size 250 --mesh.data 3",
+            "--mesh.data 3 times --mesh.fsdp 1 does not divide the number of devices, which is",
+        ),
+        ("run class --sweep.scales x", "--sweep.scales is 'x': write FIRST:LAST:STEP"),
+        ("grid smoke --dry-run --train.epochs 0", "--train.epochs is 0: it must be positive"),
+        ("grid smoke --launcher local --jobs 0", "--jobs is 0: it must be positive"),
+        # Flags that other commands call otherwise.
+        ("evaluate . --batch-size 0", "--batch-size is 0: it must be positive"),
+    ],
+)
+def test_a_command_names_its_flags(argv, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").write_text(ExperimentConfig().to_json())
+    (tmp_path / "model.safetensors").touch()
+    assert main(argv.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {sentence}") and error.count("\n") == 1
+
+
+def test_python_names_the_fields():
+    with pytest.raises(ConfigError, match=r"^train\.batch_size is 0: it must be positive$"):
+        TrainConfig(batch_size=0)
+    with pytest.raises(ConfigError, match=r"scenario\.num_tasks=3 .* scenario\.allow_unequal=True"):
+        build_scenario(ScenarioConfig(dataset="digits", num_tasks=3), seed=0)
+
+
+def test_a_configuration_file_has_fields(tmp_path, capsys):
+    file = tmp_path / "config.json"
+    file.write_text('{"train": {"epochs": 0}}')
+    assert main(["run", "--config", str(file)]) == 2
+    assert capsys.readouterr().err == f"error: {file}: train.epochs is 0: it must be positive\n"
+
+
+def test_what_only_looks_like_a_field_stays():
+    for text in (
+        "/data/train.epochs/model.source: there is no such file",
+        "the run merges seed models",
+        "my.train.epochs and train.epochs-old and --train.epochs",
+    ):
+        assert with_flags(text) == text
+
+
+def test_switches_are_ones_that_the_command_line_takes():
+    launch = Launch(ExperimentConfig(), out=Path("runs"))
+    switches = [
+        f"{part.name}.{switch.name}"
+        for part in dataclasses.fields(ExperimentConfig)
+        if dataclasses.is_dataclass(inner := getattr(launch.config, part.name))
+        for switch in dataclasses.fields(inner)
+        if isinstance(getattr(inner, switch.name), bool)
+    ]
+    assert "scenario.allow_unequal" in switches
+    for name in switches:
+        for value in (True, False):
+            shown = with_flags(f"{name}={value}")
+            config = parse(Launch, [shown], default=launch, prog="run").config
+            assert operator.attrgetter(name)(config) is value
+
+
+def test_a_wrong_flag_keeps_its_box(capsys):
+    with pytest.raises(SystemExit) as ending:
+        main(["run", "class", "--train.epochs", "many"])
+    assert ending.value.code == 2
+    assert "--train.epochs" in capsys.readouterr().err
