@@ -76,9 +76,9 @@ def why_not_readable(place: Path, files: TensorFiles, found: Sequence[str]) -> s
         )
     if any(_DIFFUSERS.search(name) for name in found):
         return (
-            f"{place} is a LoRA file in diffusers' naming ({found[0]} first), which does not say "
-            "how its matrices are scaled: load it into its model with diffusers "
-            "(load_lora_weights, fuse_lora, save_pretrained) and give the result"
+            f"{place} is a LoRA file in diffusers' naming ({found[0]} first), not in peft's: "
+            "load it into its model with diffusers (load_lora_weights, fuse_lora, save_pretrained) "
+            "and give the result"
         )
     if whole and any(".base_layer." in name for name in files.tensors):
         return (
