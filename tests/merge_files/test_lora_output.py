@@ -186,6 +186,18 @@ class TestRefused:
         said = refused("--finetuned", tmp_path / "a", tmp_path / "c", "--lora-rank", 2)
         assert "differ in fan_in_fan_out" in said
 
+    def test_matrices_that_exceed_their_dtype(self, tmp_path, refused):
+        large = {name: tensor * 1e5 for name, tensor in matrices(Q0, 12, 8).items()}
+        adapter(tmp_path / "a", large)
+        flags = ["--finetuned", tmp_path / "a", "--lora-rank", 2, "--out-dtype", "float16"]
+        said = refused(*flags)
+        assert f"{Q0}.weight: its matrices exceed float16: choose --out-dtype bfloat16" in said
+
+    def test_a_merge_that_exceeds_float32(self, tmp_path, refused):
+        adapter(tmp_path / "a", {n: t * 1e18 for n, t in matrices(Q0, 12, 8).items()})
+        flags = ["--finetuned", tmp_path / "a", "--lora-rank", 2, "--scale", 1e6]
+        assert f"{Q0}.weight" in refused(*flags)
+
     def test_a_file_as_output(self, tmp_path, adapters, capsys):
         flags = ["--finetuned", tmp_path / "a", "--lora-rank", 2]
         assert merge(*flags, "--output", tmp_path / "x.safetensors") == 2

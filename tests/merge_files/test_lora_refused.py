@@ -172,6 +172,12 @@ def test_inspect_says_why_an_adapter_is_not_merged(tmp_path, capsys):
     assert "is a DoRA adapter" in " ".join(capsys.readouterr().out.split())
 
 
+def test_theta_0s_configuration_is_a_problem_like_others(tmp_path, refused):
+    adapter(tmp_path / "a")
+    (tmp_path / "base" / "config.json").write_text("{")
+    assert "config.json is not readable JSON" in refused()
+
+
 def test_a_configuration_that_is_no_json(tmp_path, refused):
     adapter(tmp_path / "a")
     (tmp_path / "a" / "adapter_config.json").write_text(json.dumps([1]))

@@ -2,13 +2,12 @@
 
 import dataclasses
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.computed import Computed, Read
 from magmax_jax.io.safetensors.header import Tensor
 from magmax_jax.io.safetensors.reader import TensorFiles
@@ -18,6 +17,7 @@ from magmax_jax.merge_files.lora import adapter
 from magmax_jax.merge_files.lora.adapter import Adapter
 from magmax_jax.merge_files.lora.delta import Product
 from magmax_jax.merge_files.lora.names import Rename
+from magmax_jax.merge_files.lora.notes import notes_on
 
 Opened = TensorFiles | None
 """A source's tensors; None where it cannot be read."""
@@ -71,7 +71,7 @@ def resolve(
         return _alone(first, found, problems)
     if first is None or not adapters:
         return first, [None if isinstance(source, Adapter) else source for source in found]
-    notes += _notes(job, first, adapters)
+    notes += notes_on(job, first, adapters)
     made = [_applied(source, first, problems, notes) for source in found]
     if job.lora_rank is not None:
         return _changed_alone(job, first, made, problems)
@@ -193,29 +193,3 @@ def _changed_alone(
         model and dataclasses.replace(model, tensors={name: model.tensors[name] for name in kept})
         for model in models
     ]
-
-
-def _notes(job: Job, pretrained: TensorFiles, adapters: Sequence[Adapter]) -> Iterator[str]:
-    places = [str(source.place) for source in adapters]
-    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-    verb = "is a LoRA adapter" if len(places) == 1 else "are LoRA adapters"
-    yield f"{', '.join(places[:3])}{more} {verb}, read as theta_0 + scaled B A"
-    known = {_short(name) for name in _names(job, pretrained)}
-    others: dict[str, list[str]] = {}
-    for source in adapters:
-        if source.config.base and _short(source.config.base) not in known:
-            others.setdefault(source.config.base, []).append(str(source.place))
-    for base, mine in others.items():
-        more = f" and {len(mine) - 1} more" if len(mine) > 1 else ""
-        yield f"{mine[0]}{more}: trained on {base}, but added to {pretrained.place}"
-
-
-def _names(job: Job, pretrained: TensorFiles) -> Iterable[str]:
-    """What theta_0 is called: its place and what its configuration says."""
-    config = read_object(pretrained.directory / "config.json") or {}
-    return filter(None, (job.pretrained, str(pretrained.place), config.get("_name_or_path")))
-
-
-def _short(name: str) -> str:
-    """A model's name without its owner, folders or revision."""
-    return name.rstrip("/").rpartition("/")[2].partition("@")[0].lower()

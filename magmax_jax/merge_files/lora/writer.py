@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from magmax_jax.errors import UserError
 from magmax_jax.io.hub import ADAPTER
 from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.reader import Reader, TensorFiles
@@ -72,7 +73,11 @@ class AdapterWriter:
         self._file = FileWriter(directory / ADAPTER, specs(self._products, rank, dtype))
 
     def write(self, name: str, data: np.ndarray, start: int = 0) -> None:
-        """The tensor's entries from `start` on, each once; float32 where it was merged."""
+        """The tensor's entries from `start` on, each once; float32 where it was merged.
+
+        Raises:
+          UserError: the merged tensor or its matrices are not finite.
+        """
         if name not in self._products:
             return
         size = self._pretrained.tensors[name].size
@@ -93,7 +98,14 @@ class AdapterWriter:
         if product.transposed:
             delta = delta.reshape(theta_0.shape).T
         delta = delta.reshape(product.b.shape[0], -1)
-        b, a = (factor.astype(self._dtype) for factor in truncated_svd(delta, self.rank))
+        if not np.isfinite(delta).all():
+            raise UserError(f"{name}: the merge exceeds float32: choose a smaller --scale")
+        with np.errstate(over="ignore"):
+            b, a = (factor.astype(self._dtype) for factor in truncated_svd(delta, self.rank))
+        if not all(np.isfinite(factor.astype(np.float32)).all() for factor in (b, a)):
+            raise UserError(
+                f"{name}: its matrices exceed {self._dtype}: choose --out-dtype bfloat16 or float32"
+            )
         self._squares[name] = _squares(delta, b.astype(np.float64), a.astype(np.float64))
         for key, factor in zip(_keys(product), (a, b), strict=True):
             self._file.write(key, factor)
