@@ -93,6 +93,17 @@ class Shifted:
             out[:] = out + self.scale * added.astype(np.float64)
 
 
+def zero(out: np.ndarray, start: int, read: Read) -> None:
+    """A `Fill` of what no adapter changes."""
+    out[:] = 0
+
+
+def is_change(tensor: Tensor) -> bool:
+    """Whether a tensor is not a model's, but what adapters add to one."""
+    fill = tensor.fill if isinstance(tensor, Computed) else None
+    return fill is zero or (isinstance(fill, Product) and fill.base is None)
+
+
 def product(
     base: Tensor | None, shape: tuple[int, ...], module: Module, transposed: bool, scale: float
 ) -> Computed:

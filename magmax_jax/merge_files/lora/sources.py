@@ -5,17 +5,15 @@ import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from magmax_jax.errors import UserError
-from magmax_jax.io.safetensors.computed import Computed, Read
+from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.header import Tensor
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files import compare
 from magmax_jax.merge_files.job import NO_MODEL, Job
 from magmax_jax.merge_files.lora import adapter
 from magmax_jax.merge_files.lora.adapter import Adapter
-from magmax_jax.merge_files.lora.delta import Product
+from magmax_jax.merge_files.lora.delta import Product, zero
 from magmax_jax.merge_files.lora.names import Rename
 from magmax_jax.merge_files.lora.notes import notes_on
 
@@ -126,7 +124,7 @@ def _alone(
     if not deltas:
         return None, [None for _ in found]
     tensors: dict[str, Tensor] = {
-        name: Computed(tensor.path, tensor.dtype, tensor.shape, _zeros)
+        name: Computed(tensor.path, tensor.dtype, tensor.shape, zero)
         for name, tensor in deltas.items()
     }
     zeros = TensorFiles(Path(NO_MODEL), (), tensors, {})
@@ -139,10 +137,6 @@ def _alone(
             made.append(None)
     theta_0, *models = made
     return (theta_0 if isinstance(first, Adapter) else zeros), models
-
-
-def _zeros(out: np.ndarray, start: int, read: Read) -> None:
-    out[:] = 0
 
 
 def _applied(

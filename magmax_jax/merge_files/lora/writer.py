@@ -14,7 +14,7 @@ from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.reader import Reader, TensorFiles
 from magmax_jax.io.safetensors.writer import FileWriter, TensorSpecs, nbytes
 from magmax_jax.merge_files.lora.config import CONFIG, LoraConfig
-from magmax_jax.merge_files.lora.delta import BLOCK, Product
+from magmax_jax.merge_files.lora.delta import BLOCK, Product, is_change
 from magmax_jax.merge_files.lora.factor import truncated_svd
 from magmax_jax.merge_files.lora.names import PREFIX
 
@@ -93,7 +93,7 @@ class AdapterWriter:
     def _factorise(self, name: str, whole: np.ndarray) -> None:
         product, theta_0 = self._products[name], self._pretrained.tensors[name]
         delta = whole.astype(np.float64)
-        if not isinstance(theta_0, Computed):  # else it is itself what adapters add to a model
+        if not is_change(theta_0):
             delta -= self._reader.whole(theta_0).reshape(-1)
         if product.transposed:
             delta = delta.reshape(theta_0.shape).T
