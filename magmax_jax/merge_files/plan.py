@@ -88,7 +88,7 @@ class Plan:
         models = counted(before + new, "model") + (f" ({before} in the state)" if before else "")
         how = HOW[self.rule.scope]
         lines = [f"{self.history.rule} of {models} at scale {self.scale:g}, {how}"]
-        if self.pretrained.tensors:
+        if self.pretrained.files:
             merged = counted(len(self.merged), "tensor")
             lines.append(f"merges {merged}, keeps {len(self.kept)} of theta_0's")
         if not self.problems:
@@ -136,12 +136,12 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     pretrained = first or TensorFiles(Path(history.pretrained), (), {}, {})
     models = [model for model in opened if model is not None]
     merged: list[str] = []
-    if first is not None:  # else there is nothing to compare with
+    if pretrained.files:  # else there is nothing to compare with
         merged, others = compare.choose(pretrained, job.include, job.exclude)
         problems += compare.problems(pretrained, models, merged, (*job.include, *job.exclude))
         notes += compare.notes(pretrained, models, merged, others)
     problems += unfit_models(job, history, rule)
-    if job.state and first is not None:
+    if job.state and pretrained.files:
         layout = state.layout(rule, merged, pretrained)
         if before:
             problems += state.differences(before, layout, job.state)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from magmax_jax.merge_files.job import NO_MODEL
 from magmax_jax.merge_files.lora.card import adapter_card
 from magmax_jax.merge_files.lora.config import LoraConfig, read_config
 from magmax_jax.merge_files.lora.writer import AdapterWriter
@@ -37,6 +38,6 @@ def add_companions(plan: Plan, history: MergeHistory, writer: AdapterWriter, to:
 def _base(plan: Plan, first: LoraConfig | None) -> str | None:
     """The model that the adapter is for: a hub id given as theta_0, else what an adapter says."""
     given = plan.history.pretrained
-    if plan.pretrained.files and not Path(given).expanduser().exists():
+    if given != NO_MODEL and not Path(given).expanduser().exists():
         return given
     return first.base if first else None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import fnmatch
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from magmax_jax.merge_files.lora.notes import notes_on
 
 Opened = TensorFiles | None
 """A source's tensors; None where it cannot be read."""
+_NOTHING = TensorFiles(Path(NO_MODEL), (Path(os.devnull),), {}, {})
+"""No model: it has a file, as every source has, but no bytes in it."""
 
 
 def opening(open_source: Callable[[str], TensorFiles]) -> Callable[[str], TensorFiles]:
@@ -26,7 +29,7 @@ def opening(open_source: Callable[[str], TensorFiles]) -> Callable[[str], Tensor
 
     def opened(source: str) -> TensorFiles:
         if source == NO_MODEL:
-            return TensorFiles(Path(NO_MODEL), (), {}, {})
+            return _NOTHING
         return open_source(source)
 
     return opened
@@ -62,7 +65,7 @@ def resolve(
     adapters = [source for source in found if isinstance(source, Adapter)]
     if job.lora_rank is not None:
         problems += _unfit(job.lora_rank, found, adapters)
-    if isinstance(first, Adapter) or (first is not None and not first.files):
+    if isinstance(first, Adapter) or first is _NOTHING:
         if job.lora_rank is None:
             problems.append(_why_no_model(first))
             return None, list(models)
@@ -127,7 +130,7 @@ def _alone(
         name: Computed(tensor.path, tensor.dtype, tensor.shape, zero)
         for name, tensor in deltas.items()
     }
-    zeros = TensorFiles(Path(NO_MODEL), (), tensors, {})
+    zeros = dataclasses.replace(_NOTHING, tensors=tensors)
     made: list[Opened] = []
     for source in sources:
         try:
