@@ -31,8 +31,9 @@ if TYPE_CHECKING:  # both take seconds to import: --help and wrong flags do with
 class Merge:
     """Merges checkpoints that were fine-tuned from one; any architecture, tensor by tensor.
 
-    Sources are hub ids, directories (single or sharded safetensors), .safetensors files, or runs:
-    RUN is its last model, RUN:zero_shot its theta_0, RUN:RULE@SCALE one of its merges.
+    Sources are hub ids, directories (single or sharded safetensors), .safetensors files, LoRA
+    adapters as peft saves them, or runs: RUN is its last model, RUN:zero_shot its theta_0,
+    RUN:RULE@SCALE one of its merges.
     """
 
     finetuned: tuple[str, ...] = ()
@@ -68,6 +69,8 @@ class Merge:
     companions_from: str | None = None
     """Model whose tokenizer, chat template and generation config the output gets; not set:
     theta_0's."""
+    lora_rank: int | None = None
+    """Merge LoRA adapters into one of this rank, not into a model; --pretrained is optional."""
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job
@@ -89,6 +92,7 @@ class Merge:
             checksums=self.checksums,
             dequantise=self.dequantise,
             companions_from=self.companions_from,
+            lora_rank=self.lora_rank,
         )
         with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
             self._run(make_plan(job, _opener(Path(temporary))), console)
@@ -109,13 +113,18 @@ class Merge:
             TimeRemainingColumn(),
         )  # fmt: skip
         shown = Console(stderr=True)
+        said: list[str] = []
         with Progress(*columns, console=shown, disable=not shown.is_terminal) as bar:
             task = bar.add_task("", total=plan.bytes_read)
-            history = execute(plan, self.output, lambda nbytes: bar.advance(task, nbytes))
+            history = execute(
+                plan, self.output, lambda nbytes: bar.advance(task, nbytes), said.append
+            )
         console.print(
             f"{self.output}: {history.rule} of {counted(len(history.tasks), 'model')} at scale "
             f"{plan.scale:g}"
         )
+        for line in said:
+            console.print(line)
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,8 @@ def no_weights(where: str | Path, files: set[str]) -> str:
     if elsewhere := misplaced.why_no_weights(where, files):
         return elsewhere
     pickles = sorted(name for name in files if name.endswith(PICKLES))
-    wanted = ", ".join((*_CLIPS, MSGPACK))
+    adapter = ADAPTER.replace(".safetensors", ".bin") in files
+    wanted = ADAPTER if adapter else ", ".join((*_CLIPS, MSGPACK))
     if MSGPACK in files:
         return (
             f"{where}: {MSGPACK} cannot be read tensor by tensor; get the model as one of "
@@ -158,6 +159,6 @@ def no_weights(where: str | Path, files: set[str]) -> str:
         return (
             f"{where}: {pickles[0]} is a pickle, which can run any code when it is read, so it "
             f"never is; get the model as one of {wanted} "
-            "(transformers' save_pretrained writes safetensors)"
+            f"({'peft' if adapter else 'transformers'}'s save_pretrained writes safetensors)"
         )
     return f"{where}: holds no weights; put one of {wanted} there"

@@ -7,6 +7,7 @@ import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.io.json_files import read_object
+from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files import tied_embeddings
 
@@ -74,7 +75,9 @@ def notes(
         differing = [
             name
             for name in merged
-            if name in model.tensors and model.tensors[name].dtype != pretrained.tensors[name].dtype
+            if name in model.tensors
+            and model.tensors[name].dtype != pretrained.tensors[name].dtype
+            and not isinstance(model.tensors[name], Computed)
         ]
         if differing:
             yield f"{model.place}: another dtype than theta_0's in {_some(differing)}"

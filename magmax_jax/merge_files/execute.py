@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from magmax_jax.errors import UserError
 from magmax_jax.io.atomic import new_file, refusing
 from magmax_jax.io.companions import CARD
 from magmax_jax.io.safetensors.reader import Reader
@@ -17,6 +18,8 @@ from magmax_jax.merge_files import companions, dequantise, model_card
 from magmax_jax.merge_files.by_chunk import by_chunk
 from magmax_jax.merge_files.by_tensor import as_one_tree, by_tensor
 from magmax_jax.merge_files.digests import HASHERS, Digests, compared_with_state, start_digests
+from magmax_jax.merge_files.lora.output import adapter_writer, add_companions
+from magmax_jax.merge_files.lora.writer import AdapterWriter
 from magmax_jax.merge_files.output import check, is_file, new_output, open_writer
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.state import MergedModel, MergeHistory
@@ -32,7 +35,10 @@ METHODS: dict[Scope, Callable[..., Iterator[Sequence[Any]]]] = {
 
 
 def execute(
-    plan: Plan, output: Path, advance: Callable[[int], None] = lambda nbytes: None
+    plan: Plan,
+    output: Path,
+    advance: Callable[[int], None] = lambda nbytes: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> MergeHistory:
     """Merges into `output`, then brings the state file up to date; returns the whole history.
 
@@ -41,12 +47,15 @@ def execute(
     Args:
       output: a directory that does not exist yet, or a file where its name ends in .safetensors.
       advance: called with the bytes just read.
+      say: called with a line on what an adapter of `--lora-rank` leaves out.
 
     Raises:
       UserError: the plan has problems (all are named), the state holds one of the models already or
         was begun with another theta_0, an input is broken, or the disk refuses.
     """
     plan.check()
+    if plan.job.lora_rank is not None and output.suffix == ".safetensors":
+        raise UserError(f"{output}: an adapter is a directory, so give --output a directory's name")
     check(plan, output)
     tensors = {
         name: (plan.out_dtypes[name], tensor.shape)
@@ -59,10 +68,17 @@ def execute(
         compared_with_state(plan, digests).check()
         next_state = aside.enter_context(_next_state(plan))
         with new_output(output) as partial:
-            with open_writer(plan, partial, output, tensors) as writer:
+            writer = (
+                open_writer(plan, partial, output, tensors)
+                if plan.job.lora_rank is None
+                else adapter_writer(plan, partial, plan.job.lora_rank)
+            )
+            with writer:
                 norms = merge_tensors(surveyed(plan), writer, next_state, advance)
             history = _history_after(plan, norms, digests)
-            if not is_file(output):
+            if isinstance(writer, AdapterWriter):
+                say(add_companions(plan, history, writer, partial))
+            elif not is_file(output):
                 _accompany(plan, partial, history)
         if next_state:
             next_state.close(history.to_metadata())
@@ -81,7 +97,7 @@ def _accompany(plan: Plan, directory: Path, history: MergeHistory) -> None:
 
 def merge_tensors(
     plan: Plan,
-    output: DirectoryWriter,
+    output: DirectoryWriter | AdapterWriter,
     next_state: FileWriter | None = None,
     advance: Callable[[int], None] = lambda nbytes: None,
 ) -> np.ndarray:

@@ -13,6 +13,7 @@ from rich.table import Table
 from magmax_jax.errors import counted
 from magmax_jax.io.safetensors.header import PACKED, name_of
 from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles, open_files, open_tensors
+from magmax_jax.merge_files.lora.describe import describe
 from magmax_jax.merge_files.plan import size
 from magmax_jax.merge_files.quantised import described
 from magmax_jax.merge_files.state import KEY, MergeHistory
@@ -49,7 +50,8 @@ def _checkpoint(files: TensorFiles) -> list:
             table.add_row(part, f"{len(names):,}", f"{entries:,}", f"{norm:.5g}")
     kinds = ", ".join(f"{count:,} {dtype}" for dtype, count in dtypes.items())
     tensors, in_files = counted(len(files.tensors), "tensor"), counted(len(files.files), "file")
-    return [table, f"{tensors} in {in_files}, {size(files.nbytes)}: {kinds}", *described(files)]
+    shown = f"{tensors} in {in_files}, {size(files.nbytes)}: {kinds}"
+    return [table, shown, *described(files), *describe(files)]
 
 
 def _parts(files: TensorFiles) -> dict[str, list[str]]:

@@ -11,6 +11,8 @@ from magmax_jax.merge_files.state import MergeHistory, read_state
 from magmax_jax.merging import rules
 
 DEFAULT_RULE = "max_magnitude"
+NO_MODEL = "none"
+"""theta_0 where LoRA adapters are merged without the model that they change."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Job:
     shard_bytes: int = SHARD_BYTES
     dequantise: bool = False
     companions_from: str | None = None
+    lora_rank: int | None = None
 
 
 def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
@@ -58,13 +61,17 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
             if given is not None and given != known:
                 raise UserError(f"{flag} is {given}, but {job.state} was begun with {known}")
         return history, files
-    if job.state and not (job.pretrained and job.finetuned):
+    given = job.pretrained or (NO_MODEL if job.lora_rank is not None else None)
+    if job.state and not (given and job.finetuned):
         raise UserError(
             f"{job.state}: there is no such state file; to begin one there, give theta_0 as "
             "--pretrained and the first models as --finetuned"
         )
-    if job.pretrained is None:
-        raise UserError("--pretrained names no theta_0: only a state file records one")
+    if given is None:
+        raise UserError(
+            "--pretrained names no theta_0: only a state file records one, and only LoRA adapters "
+            "are merged without one, into an adapter with --lora-rank"
+        )
     if not job.finetuned:
         raise UserError("--finetuned names no models to merge: give at least one")
     rule = job.rule or DEFAULT_RULE
@@ -72,7 +79,7 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
         rule=rule,
         options=_options(rule, job.options),
         seed=job.seed,
-        pretrained=_absolute(job.pretrained),
+        pretrained=_absolute(given),
         sha256=None,
     )
     return history, None

@@ -11,6 +11,8 @@ from magmax_jax.io.safetensors.reader import TensorFiles, open_tensors
 from magmax_jax.io.safetensors.writer import TensorSpecs
 from magmax_jax.merge_files import beside, compare, dequantise, state, unmerged, whole_weights
 from magmax_jax.merge_files.job import Job, begin
+from magmax_jax.merge_files.lora import sources as lora
+from magmax_jax.merge_files.lora.writer import adapter_bytes
 from magmax_jax.merge_files.rule_limits import check_state_possible, unfit_models
 from magmax_jax.merge_files.state import MergeHistory
 from magmax_jax.merge_files.stream import BUFFER_BYTES
@@ -68,15 +70,19 @@ class Plan:
 
     @property
     def bytes_written(self) -> int:
+        if self.job.lora_rank is not None:
+            return adapter_bytes(self.models, self.merged, self.job.lora_rank, self.job.out_dtype)
         tensors = self.pretrained.tensors.items()
         return sum(tensor.size * self.out_dtypes[name].itemsize for name, tensor in tensors)
 
     @property
     def memory(self) -> int:
         """Bytes that tensors take at most, about."""
+        sizes = [4 * self.pretrained.tensors[name].size for name in self.merged]
+        if self.job.lora_rank is not None:  # factorised in float64
+            return BUFFER_BYTES + 5 * max(sizes, default=0)
         if self.rule.scope == "entry":
             return BUFFER_BYTES
-        sizes = [4 * self.pretrained.tensors[name].size for name in self.merged]
         at_once = max(sizes, default=0) if self.rule.scope == "tensor" else sum(sizes)
         return at_once * (5 if self.rule.streaming else len(self.models) + 4)
 
@@ -128,8 +134,10 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     problems: list[str] = []
     notes: list[str] = []
     layout: TensorSpecs = {}
-    open_source = whole_weights.opening(open_source, job)
-    first, *opened = _open_all([history.pretrained, *job.finetuned], open_source, problems)
+    sources = [history.pretrained, *job.finetuned]
+    open_source = lora.opening(whole_weights.opening(open_source, job))
+    first, *opened = _open_all(sources, open_source, problems)
+    first, opened = lora.resolve(job, first, opened, problems, notes)
     pretrained = first or TensorFiles(Path(history.pretrained), (), {}, {})
     models = [model for model in opened if model is not None]
     merged: list[str] = []
@@ -156,8 +164,11 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
             "all tensors are in memory at once"
         )
     chosen = set(merged)
-    dtypes = dict.fromkeys(merged, np.dtype(job.out_dtype)) if job.out_dtype else {}
-    dtypes |= dequantise.out_dtypes(pretrained, job.out_dtype)
+    # An adapter's matrices are rounded, not what they are computed from.
+    out_dtype = job.out_dtype if job.lora_rank is None else "float32"
+    dtypes = dict.fromkeys(merged, np.dtype(out_dtype)) if out_dtype else {}
+    if job.lora_rank is None:
+        dtypes |= dequantise.out_dtypes(pretrained, job.out_dtype)
     return Plan(
         job=job,
         history=history,

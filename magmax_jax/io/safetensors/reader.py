@@ -34,7 +34,7 @@ class TensorFiles:
     @property
     def place(self) -> Path:
         """What messages call it: its directory, or its file where that has a name of its own."""
-        own = len(self.files) == 1 and self.files[0].name not in hub.SAFETENSORS
+        own = len(self.files) == 1 and self.files[0].name not in (*hub.SAFETENSORS, hub.ADAPTER)
         return self.files[0] if own else self.directory
 
     @property
@@ -68,7 +68,8 @@ def open_tensors(source: str | Path) -> TensorFiles:
         raise UserError(f"{directory} cannot be read ({error.strerror})") from None
     indices = sorted(name for name in names if name.endswith(".safetensors.index.json"))
     others = sorted(name for name in names if name.endswith(".safetensors"))
-    weights = [*(name for name in hub.SAFETENSORS if name in names), *indices]
+    known = (*hub.SAFETENSORS, hub.ADAPTER)
+    weights = [*(name for name in known if name in names), *indices]
     if not weights and (lost := misplaced.shards_without_index(directory, others)):
         raise UserError(lost)
     if not weights and len(others) > 1:

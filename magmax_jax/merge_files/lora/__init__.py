@@ -1,0 +1,1 @@
+"""LoRA adapters as sources of a merge, and as its output."""
