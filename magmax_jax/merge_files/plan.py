@@ -149,10 +149,11 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
         notes += compare.notes(pretrained, models, merged, others)
         notes += dequantise.notes(pretrained, models)
         notes += whole_weights.notes(pretrained, models)
-        found = beside.look(pretrained, models, merged, classes, job.companions_from)
-        models, donor, classes = found.models, found.chosen, found.labels
-        problems += found.problems
-        notes += found.notes
+        if job.lora_rank is None:  # an adapter has no companions but its own configuration
+            found = beside.look(pretrained, models, merged, classes, job.companions_from)
+            models, donor, classes = found.models, found.chosen, found.labels
+            problems += found.problems
+            notes += found.notes
     problems += unfit_models(job, history, rule)
     if job.state and pretrained.files:
         layout = state.layout(rule, merged, pretrained)
