@@ -1,8 +1,9 @@
 """Checkpoints in, a checkpoint out: `magmax merge` and `magmax inspect`."""
 
+import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -61,7 +62,14 @@ class Merge:
     """Put the sha256 of every source into the model card and the state."""
     dry_run: bool = False
     """Report what would be done and every problem. Reads headers only, and with a state whole
-    files, whose checksums show which models it holds already (--no-checksums skips that)."""
+    files, whose checksums show which models it holds already (--no-checksums skips that).
+    Embeddings that are stored twice are read, to see whether they are tied."""
+    rename: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction] = ()
+    """The models' names, where they differ from theta_0's: PATTERN=REPLACEMENT, in which each *
+    stands for the same text on both sides: 'encoder.*=vision_model.encoder.*' or 'student.=' for a
+    prefix to drop. Prefixes that wrappers add are recognised without it."""
+    quiet: bool = False
+    """Leave out notes."""
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job
@@ -81,6 +89,7 @@ class Merge:
             out_dtype=self.out_dtype,
             state=self.state,
             checksums=self.checksums,
+            rename=tuple(rule for rules in self.rename for rule in rules),
         )
         with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
             self._run(make_plan(job, _opener(Path(temporary))), console)
@@ -89,6 +98,8 @@ class Merge:
         from magmax_jax.merge_files.digests import compared_with_state
         from magmax_jax.merge_files.execute import execute
 
+        if self.quiet:
+            plan = replace(plan, notes=[])
         if self.dry_run:
             plan = compared_with_state(plan)
             console.print(plan.describe())
@@ -100,6 +111,9 @@ class Merge:
             TextColumn("merging"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
             TimeRemainingColumn(),
         )  # fmt: skip
+        plan.check()
+        for note in plan.note_lines():
+            print(note, file=sys.stderr)
         shown = Console(stderr=True)
         with Progress(*columns, console=shown, disable=not shown.is_terminal) as bar:
             task = bar.add_task("", total=plan.bytes_read)

@@ -57,7 +57,7 @@ def execute(
         compared_with_state(plan, digests).check()
         next_state = aside.enter_context(_next_state(plan))
         with new_directory(output) as partial:
-            with DirectoryWriter(partial, tensors, plan.job.shard_bytes) as writer:
+            with DirectoryWriter(partial, tensors, plan.job.shard_bytes, plan.twins) as writer:
                 norms = merge_tensors(surveyed(plan), writer, next_state, advance)
             history = _history_after(plan, norms, digests)
             model_card.copy_companions(plan.pretrained, partial, plan.job.out_dtype)

@@ -29,6 +29,7 @@ class Job:
     state: Path | None = None
     checksums: bool = True
     shard_bytes: int = SHARD_BYTES
+    rename: tuple[str, ...] = ()
 
 
 def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:

@@ -9,8 +9,10 @@ import numpy as np
 from magmax_jax.errors import UserError, counted
 from magmax_jax.io.safetensors.reader import TensorFiles, open_tensors
 from magmax_jax.io.safetensors.writer import TensorSpecs
-from magmax_jax.merge_files import compare, state
+from magmax_jax.merge_files import state
+from magmax_jax.merge_files.fit import Fit, fit
 from magmax_jax.merge_files.job import Job, begin
+from magmax_jax.merge_files.lines import MOST, capped
 from magmax_jax.merge_files.rule_limits import check_state_possible, unfit_models
 from magmax_jax.merge_files.state import MergeHistory
 from magmax_jax.merge_files.stream import BUFFER_BYTES
@@ -22,6 +24,8 @@ HOW = {
     "model": "all tensors at once",
 }
 """How a rule is fed, by its scope, in words."""
+PROBLEMS = 12
+"""Lines that list problems, at most."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +36,15 @@ class Plan:
       history: of what was merged before this job.
       rule: as the options make it; where it has a survey, not yet completed.
       pretrained: theta_0, without files where they cannot be read; that is among the problems.
-      models: theta_1 ... theta_T, those that can be read.
+      models: theta_1 ... theta_T, those that can be read, under theta_0's names.
       state: the state before, None at the beginning or without one.
       merged, kept: names of tensors that are merged, and of those that stay theta_0's.
       out_dtypes: of every tensor of the output.
       state_layout: dtype and shape of every tensor of the state after.
       problems: why the job cannot be done, each in one sentence.
       notes: what is allowed, but rarely meant.
+      twins: by a merged tensor's name, the names of tied copies that its values are written to.
+      remedy: flags that leave out the tensors that do not fit, if that would help.
     """
 
     job: Job
@@ -54,6 +60,8 @@ class Plan:
     state_layout: TensorSpecs
     problems: list[str]
     notes: list[str]
+    twins: dict[str, tuple[str, ...]]
+    remedy: str
 
     @property
     def bytes_read(self) -> int:
@@ -90,20 +98,32 @@ class Plan:
                 f"reads {size(self.bytes_read)}, writes {size(self.bytes_written)}, "
                 f"takes about {size(self.memory)} of memory besides the program's own"
             )
-        lines += [
-            *(f"note: {note}" for note in self.notes),
-            *(f"problem: {problem}" for problem in self.problems),
-        ]
-        return "\n".join(lines)
+        if self.problems:
+            problems = [f"problem: {problem}" for problem in self.problems]
+            lines += [*capped(problems, PROBLEMS), *self._way]
+        return "\n".join([*lines, *self.note_lines(MOST - len(lines))])
+
+    def note_lines(self, most: int = MOST) -> list[str]:
+        """The notes as a terminal shows them."""
+        return capped([f"note: {note}" for note in self.notes], most)
+
+    @property
+    def _way(self) -> list[str]:
+        """The remedy, unless the only problem names it already."""
+        told = len(self.problems) == 1 and "--exclude" in self.problems[0]
+        return [self.remedy] if self.remedy and not told else []
 
     def check(self) -> None:
         """Raises one UserError that lists every problem, if there are any."""
         if len(self.problems) == 1:
-            raise UserError(f"these checkpoints cannot be merged: {self.problems[0]}")
+            raise UserError(
+                "; ".join([f"these checkpoints cannot be merged: {self.problems[0]}", *self._way])
+            )
         if self.problems:
+            lines = [*capped(self.problems, PROBLEMS), *self._way]
             raise UserError(
                 f"these checkpoints cannot be merged ({len(self.problems)} problems):\n  "
-                + "\n  ".join(self.problems)
+                + "\n  ".join(lines)
             )
 
 
@@ -127,11 +147,12 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     first, *opened = _open_all([history.pretrained, *job.finetuned], open_source, problems)
     pretrained = first or TensorFiles(Path(history.pretrained), (), {}, {})
     models = [model for model in opened if model is not None]
-    merged: list[str] = []
+    fitted = Fit(models, [], {})
     if pretrained.files:  # else there is nothing to compare with
-        merged, others = compare.choose(pretrained, job.include, job.exclude)
-        problems += compare.problems(pretrained, models, merged, (*job.include, *job.exclude))
-        notes += compare.notes(pretrained, models, merged, others)
+        fitted = fit(pretrained, models, job, before)
+        problems += fitted.problems
+        notes += fitted.notes
+    merged = fitted.merged
     problems += unfit_models(job, history, rule)
     if job.state and pretrained.files:
         layout = state.layout(rule, merged, pretrained)
@@ -142,15 +163,15 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
             f"{history.rule} does not say that it works tensor by tensor (MergeRule.scope), so "
             "all tensors are in memory at once"
         )
-    chosen = set(merged)
-    dtypes = dict.fromkeys(merged, np.dtype(job.out_dtype)) if job.out_dtype else {}
+    chosen = {*merged, *(copy for copies in fitted.twins.values() for copy in copies)}
+    dtypes = dict.fromkeys(chosen, np.dtype(job.out_dtype)) if job.out_dtype else {}
     return Plan(
         job=job,
         history=history,
         rule=rule,
         scale=rule.default_scale if job.scale is None else job.scale,
         pretrained=pretrained,
-        models=tuple(models),
+        models=tuple(fitted.models),
         state=before,
         merged=merged,
         kept=[name for name in pretrained.tensors if name not in chosen],
@@ -158,6 +179,8 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
         state_layout=layout,
         problems=problems,
         notes=notes,
+        twins=fitted.twins,
+        remedy=fitted.remedy,
     )
 
 

@@ -4,8 +4,9 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -90,12 +91,20 @@ class DirectoryWriter:
       directory: an existing empty one.
       tensors: of the model.
       shard_bytes: largest file.
+      twins: by a tensor's name, others of its dtype and shape that are written with its data.
 
     Raises:
       OSError: the disk refuses it, or has no room.
     """
 
-    def __init__(self, directory: Path, tensors: TensorSpecs, shard_bytes: int = SHARD_BYTES):
+    def __init__(
+        self,
+        directory: Path,
+        tensors: TensorSpecs,
+        shard_bytes: int = SHARD_BYTES,
+        twins: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ):
+        self._twins = twins
         shards: list[dict] = [{}]
         filled = 0
         for name, what in tensors.items():
@@ -121,8 +130,9 @@ class DirectoryWriter:
             self._undo = undo.pop_all()
 
     def write(self, name: str, data: np.ndarray, start: int = 0) -> None:
-        """As `FileWriter.write`, in the shard that holds the tensor."""
-        self._writers[name].write(name, data, start)
+        """As `FileWriter.write`, in the shards that hold the tensor and its twins."""
+        for each in (name, *self._twins.get(name, ())):
+            self._writers[each].write(each, data, start)
 
     def __enter__(self) -> "DirectoryWriter":
         return self

@@ -1,0 +1,218 @@
+"""One set of weights under other names: finds theta_0's name of every tensor of a model.
+
+Names that are equal stay. Then names count as equal that differ only as wrappers and versions of
+libraries spell them. What is left may differ by one prefix, if it fits every name and every shape.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from magmax_jax.io.safetensors.reader import Tensor, TensorFiles
+from magmax_jax.merge_files.parts import CONTAINERS, WRAPPERS, is_averaged
+
+ANCHORS = 50
+"""Names from which prefixes are derived, at most."""
+_NORM = re.compile(r"norm|^(?:ln|bn)", re.IGNORECASE)
+_LEAVES = {"gamma": "weight", "beta": "bias"}
+"""TensorFlow's words for what PyTorch's normalisation layers hold."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A model under theta_0's names.
+
+    Attributes:
+      files: the model; what theta_0 does not have keeps its name.
+      how: what differs, "without the prefix module.", empty if nothing does.
+      ambiguous: rules for `--rename` that fit equally well, so that none was applied.
+    """
+
+    files: TensorFiles
+    how: str = ""
+    ambiguous: tuple[str, ...] = ()
+
+
+def read_as(
+    pretrained: TensorFiles,
+    model: TensorFiles,
+    wanted: Collection[str],
+    optional: Callable[[str, TensorFiles], bool],
+) -> Reading:
+    """The model under theta_0's names, as far as they are certain.
+
+    Args:
+      wanted: names of theta_0's tensors that are to be merged.
+      optional: whether a checkpoint may lack the tensor of this name: a head, for instance.
+    """
+    ours, theirs = pretrained.tensors, model.tensors
+    if all(name in theirs for name in wanted):
+        return Reading(model)
+    our_keys, their_keys = _by_spelling(ours), _by_spelling(theirs)
+    new = {
+        their_keys[key]: name
+        for key, name in our_keys.items()
+        if name not in theirs and their_keys.get(key, name) not in ours
+        if key in their_keys
+    }
+    found = ours.keys() & theirs.keys() | set(new.values())
+    needed = {
+        key
+        for key, name in our_keys.items()
+        if name in wanted and name not in found and not optional(name, pretrained)
+    }
+    left = {key: name for key, name in their_keys.items() if name not in ours and name not in new}
+    # Weights come before their moving average, unless the model holds nothing else.
+    left = {key: name for key, name in left.items() if not is_averaged(name)} or left
+    essential = {key for key, name in left.items() if not optional(name, model)} or left
+    if needed and left:
+        prefixes = _Prefixes(
+            {key: ours[name] for key, name in our_keys.items()},
+            {key: theirs[name] for key, name in left.items()},
+            {key for key, name in our_keys.items() if name in found},
+        )
+        pairs, ambiguous = prefixes.best(needed, essential)
+        if ambiguous:
+            return Reading(model, ambiguous=ambiguous)
+        new |= {left[key]: our_keys[ours_key] for key, ours_key in pairs.items()}
+    tensors = {new.get(name, name): tensor for name, tensor in theirs.items()}
+    return Reading(dataclasses.replace(model, tensors=tensors), _how(new))
+
+
+def spelling(name: str, names: Collection[str]) -> str:
+    """The name without what wrappers and classes put before it, in PyTorch's newer words.
+
+    >>> spelling("module.encoder.LayerNorm.gamma", ())
+    'encoder.LayerNorm.weight'
+    >>> spelling("language_model.model.norm.weight", ())
+    'norm.weight'
+
+    Args:
+      names: of the checkpoint; `weight_v` means a normalised weight only beside a `weight_g`.
+    """
+    words = [word for word in name.split(".") if word not in WRAPPERS]
+    while len(words) > 1 and words[0] in CONTAINERS:
+        del words[0]
+    if len(words) > 2 and words[1] == "model":  # text_model.model.
+        del words[1]
+    *above, last = words
+    if above and last in _LEAVES and _NORM.search(above[-1]):
+        words[-1] = _LEAVES[last]
+    elif last in ("weight_g", "weight_v") and f"{name[:-1]}g" in names:
+        words[-1:] = ["parametrizations", "weight", f"original{'gv'.index(last[-1])}"]
+    return ".".join(words)
+
+
+def _by_spelling(names: Collection[str]) -> dict[str, str]:
+    """Names by their spelling, without those that only their full names tell apart."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(spelling(name, names), []).append(name)
+    return {key: same[0] for key, same in found.items() if len(same) == 1}
+
+
+class _Prefixes:
+    """The search for one prefix that theirs have and ours have not, or the other way round.
+
+    Args:
+      ours, theirs: tensors by spelling, all of theta_0's and those of the model without a name yet.
+      found: spellings of ours that the model has already.
+    """
+
+    def __init__(
+        self, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], found: Collection[str]
+    ):
+        self._ours, self._theirs, self._found = ours, theirs, found
+
+    def best(
+        self, needed: Collection[str], essential: Collection[str]
+    ) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Their names to ours by the prefix that fits; or the rules between which none decides.
+
+        A prefix fits if it finds all that is `needed`, or a place for all that is `essential` in
+        the model; the one that finds most is taken. If none fits, one that finds half of it serves,
+        so that problems name only the rest.
+        """
+        fits: dict[str, tuple[tuple[int, int], dict[str, str]]] = {}
+        partial: dict[str, tuple[tuple[int, int], dict[str, str]]] = {}
+        for rule, pairs in self._candidates(needed, essential):
+            if any(new in self._found for new in pairs.values()):
+                continue  # theirs with and without it: two sets of weights
+            pairs = {old: new for old, new in pairs.items() if new in self._ours}
+            same = {
+                old: new
+                for old, new in pairs.items()
+                if self._theirs[old].shape == self._ours[new].shape
+            }
+            finds = len(set(same.values()) & set(needed))
+            whole = set(needed) <= set(same.values()) or set(essential) <= same.keys()
+            if finds:
+                (fits if whole else partial)[rule] = (finds, len(same)), pairs
+        enough = min(len(needed), len(essential)) / 2
+        most = fits or {rule: fit for rule, fit in partial.items() if fit[0][0] >= enough}
+        score = max((count for count, _ in most.values()), default=(0, 0))
+        first = [rule for rule, (count, _) in most.items() if count == score]
+        if len(first) > 1:
+            return {}, tuple(first)
+        return (most[first[0]][1] if first else {}), ()
+
+    def _candidates(
+        self, needed: Collection[str], essential: Collection[str]
+    ) -> Iterator[tuple[str, dict[str, str]]]:
+        """Rules for `--rename`, each with the names that it gives to theirs."""
+        for prefix in _prefixes(self._theirs, needed):
+            having = (name for name in self._theirs if name.startswith(prefix))
+            yield f"{prefix}*=*", {name: name.removeprefix(prefix) for name in having}
+        for prefix in _prefixes(self._ours, essential):
+            yield f"*={prefix}*", {name: prefix + name for name in self._theirs}
+
+
+def _prefixes(names: Collection[str], ends: Collection[str]) -> list[str]:
+    """What stands before some of the `ends` among the names, each once."""
+    step = max(1, len(ends) // ANCHORS)
+    anchors = tuple(f".{end}" for end in sorted(ends)[::step])
+    found = {
+        name.removesuffix(anchor) + "."
+        for name in names
+        if name.endswith(anchors)
+        for anchor in anchors
+        if name.endswith(anchor)
+    }
+    return sorted(found)
+
+
+def _how(new: Mapping[str, str]) -> str:
+    """How the names differ, in words.
+
+    Args:
+      new: theta_0's names by the model's.
+    """
+    differences = dict.fromkeys(found for pair in new.items() for found in _difference(*pair))
+    if not differences:
+        return ""
+    if len(differences) > 4:
+        theirs, ours = next(iter(new.items()))
+        more = f" and {len(new) - 1} more alike" if len(new) > 1 else ""
+        return f"with {theirs} as {ours}{more}"
+    without = [a for a, b in differences if not b]
+    added = [b for a, b in differences if not a]
+    words = [f"without the prefix {' and '.join(without)}"] if without else []
+    words += [f"with the prefix {' and '.join(added)}"] if added else []
+    others = [f"{a} as {b}" for a, b in sorted(differences) if a and b]
+    words += [f"with {' and '.join(others)}"] if others else []
+    return ", ".join(words)
+
+
+def _difference(theirs: str, ours: str) -> Iterator[tuple[str, str]]:
+    """The words in which two names differ: ("module.", ""), ("gamma", "weight")."""
+    one, other = theirs.split("."), ours.split(".")
+    if {one[-1]: other[-1]}.items() <= _LEAVES.items() | {(b, a) for a, b in _LEAVES.items()}:
+        yield one.pop(), other.pop()
+    while one and other and one[-1] == other[-1]:
+        del one[-1], other[-1]
+    while one and other and one[0] == other[0]:
+        del one[0], other[0]
+    a, b = ".".join(one), ".".join(other)
+    if a or b:
+        yield (f"{a}.", "") if not b else ("", f"{b}.") if not a else (a, b)
