@@ -38,10 +38,11 @@ def explain(
 
 def unlike(model: TensorFiles, missing: Sequence[str], extra: Sequence[str], wanted: int) -> str:
     """The sentence for a model most of whose names theta_0 does not have."""
+    theirs, ours = (max(names, key=lambda name: name.count(".")) for names in (extra, missing))
     shared = f"only {wanted - len(missing)}" if len(missing) < wanted else "none"
     return (
         f"{model.place}: it has {shared} of the {wanted} tensors to merge; its names are like "
-        f"{extra[0]}, theta_0's like {missing[0]}: convert it to theta_0's library, give --rename "
+        f"{theirs}, theta_0's like {ours}: convert it to theta_0's library, give --rename "
         "'PATTERN=REPLACEMENT', or merge with the theta_0 that it was fine-tuned from"
     )
 

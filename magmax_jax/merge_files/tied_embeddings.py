@@ -62,26 +62,9 @@ def settle(
     Raises:
       UserError: a file cannot be read.
     """
-    notes: list[str] = []
     twins: dict[str, tuple[str, ...]] = {}
     with Reader() as reader:
-        left_out: dict[str, list[str]] = {}
-        settled = []
-        for model in models:
-            copies = [
-                name
-                for name in _copies(model.tensors)
-                if name not in pretrained.tensors and _original(model, name, reader)
-            ]
-            for name in copies:
-                left_out.setdefault(name, []).append(str(model.place))
-            tensors = {n: t for n, t in model.tensors.items() if n not in copies}
-            settled.append(dataclasses.replace(model, tensors=tensors) if copies else model)
-        for name, places in left_out.items():
-            notes.append(
-                f"{name} of {' and '.join(places)} is left out: it is a copy of the input "
-                "embedding, to which theta_0 ties it"
-            )
+        settled, notes = _without_copies(pretrained, models, reader)
         wanted = set(merged)
         tied = _says_tied(pretrained) is not False
         for name in _copies(pretrained.tensors) if tied else ():
@@ -95,22 +78,50 @@ def settle(
                     "theta_0 ties it"
                 )
                 continue
-            lacking = [_lacks_copy(model, name, original) for model in settled]
-            if any(lacking):
-                pairs = list(zip(settled, lacking, strict=True))
-                settled = [_with_copy(m, name, original) if lacks else m for m, lacks in pairs]
-                places = " and ".join(str(m.place) for m, lacks in pairs if lacks)
-                notes.append(f"{name} of {places} is {original}, to which theta_0 ties it")
-            apart = [m for m in settled if not _equal(m, name, original, reader)]
-            if apart and any(name in model.tensors for model in apart):
-                places = " and ".join(str(model.place) for model in apart)
+            lacking = [model for model in settled if _lacks_copy(model, name, original)]
+            if lacking:
+                settled = [
+                    _with_copy(model, name, original) if model in lacking else model
+                    for model in settled
+                ]
+                notes.append(f"{name} of {_places(lacking)} is {original}, to which it is tied")
+            apart = [model for model in settled if not _equal(model, name, original, reader)]
+            if any(name in model.tensors for model in apart):
                 notes.append(
                     f"{name} is merged apart from {original}: they are equal in theta_0, not in "
-                    f"{places}"
+                    f"{_places(apart)}"
                 )
             elif not apart and f"0/{name}" not in state:
                 twins[original] = (*twins.get(original, ()), name)
     return Tied(settled, twins, notes)
+
+
+def _without_copies(
+    pretrained: TensorFiles, models: Sequence[TensorFiles], reader: Reader
+) -> tuple[list[TensorFiles], list[str]]:
+    """The models without second copies that theta_0 does not store, and notes on those."""
+    having: dict[str, list[TensorFiles]] = {}
+    settled = []
+    for model in models:
+        copies = [
+            name
+            for name in _copies(model.tensors)
+            if name not in pretrained.tensors and _original(model, name, reader)
+        ]
+        for name in copies:
+            having.setdefault(name, []).append(model)
+        tensors = {n: tensor for n, tensor in model.tensors.items() if n not in copies}
+        settled.append(dataclasses.replace(model, tensors=tensors) if copies else model)
+    notes = [
+        f"{name} of {_places(found)} is left out: it is a copy of the input embedding, to which "
+        "theta_0 ties it"
+        for name, found in having.items()
+    ]
+    return settled, notes
+
+
+def _places(models: Iterable[TensorFiles]) -> str:
+    return " and ".join(str(model.place) for model in models)
 
 
 def why_missing(name: str, pretrained: TensorFiles, model: TensorFiles) -> str:
@@ -118,9 +129,9 @@ def why_missing(name: str, pretrained: TensorFiles, model: TensorFiles) -> str:
     if is_output_embedding(name) and _says_tied(pretrained):
         # Keeping theta_0's would leave two that differ, which transformers then no longer ties.
         return (
-            ": it is tied to the input embedding (tie_word_embeddings in config.json), from which "
-            "theta_0's differs: save theta_0 again with transformers' save_pretrained, which "
-            "leaves a copy out"
+            ": it is tied to the input embedding (tie_word_embeddings in config.json), but theta_0 "
+            "stores both: save theta_0 again with transformers' save_pretrained, which leaves a "
+            "copy out"
         )
     if is_output_embedding(name) and _says_tied(model):
         return (

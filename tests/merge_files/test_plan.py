@@ -126,7 +126,7 @@ class TestTied:
         base = language("base", 0, head=True, ties=True, key=key)
         shown, problems = plan(base, language("tuned", 1, head=False, ties=True))
         assert problems == []
-        assert "lm_head.weight of" in shown and "is a.weight, to which theta_0 ties it" in shown
+        assert "lm_head.weight of" in shown and "is a.weight, to which it is tied" in shown
 
     @pytest.mark.parametrize("key", ["tie_word_embeddings", None])
     def test_theta_0_stores_what_is_no_copy(self, language, plan, key):

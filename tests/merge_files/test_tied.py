@@ -91,7 +91,7 @@ def test_a_model_that_untied_them_is_noted(tmp_path, capsys):
 
 
 def test_half_a_pair_that_is_excluded_is_noted(tmp_path, capsys):
-    base = [language(tmp_path / f"theta_{i}", i) for i in range(3)][0]
+    base, *_ = [language(tmp_path / f"theta_{i}", i) for i in range(3)]
     found = merged(tmp_path, "--exclude", HEAD)
     np.testing.assert_array_equal(found[HEAD], base[HEAD])
     assert f"{HEAD} stays theta_0's" in capsys.readouterr().err
