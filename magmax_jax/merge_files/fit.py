@@ -6,6 +6,7 @@ out or kept with a note; everything else is for `compare` to refuse.
 """
 
 import dataclasses
+import glob
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,7 +108,9 @@ def _useless_patterns(
     for given, names in ((job.include, ours), (job.exclude, anywhere)):
         for pattern in given:
             if not any(patterns.matches(name, [pattern]) for name in names):
-                yield f"the pattern {pattern!r} matches no tensor of {pretrained.place}"
+                literal = glob.escape(pattern)
+                why = f": write {literal!r} for the tensor {pattern}" if pattern in names else ""
+                yield f"the pattern {pattern!r} matches no tensor of {pretrained.place}{why}"
 
 
 def _without_excluded(

@@ -91,7 +91,7 @@ def spelling(name: str, names: Collection[str]) -> str:
     Args:
       names: of the checkpoint; `weight_v` means a normalised weight only beside a `weight_g`.
     """
-    words = [word for word in name.split(".") if word not in WRAPPERS]
+    words = [word for word in name.split(".") if word not in WRAPPERS] or [name]
     while len(words) > 1 and words[0] in CONTAINERS:
         del words[0]
     if len(words) > 2 and words[1] == "model":  # text_model.model.

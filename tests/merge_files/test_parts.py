@@ -161,6 +161,15 @@ def test_patterns_must_choose_something(tmp_path, capsys):
         assert f"{flags[-1]!r} matches no tensor of {names[0]}" in capsys.readouterr().err
 
 
+def test_a_name_with_brackets_is_no_pattern(tmp_path, capsys):
+    contents = [{"w[0]": np.full(3, i, np.float32), "v": np.ones(3, np.float32)} for i in (1, 2)]
+    names = [write(tmp_path / f"m{i}", content) for i, content in enumerate(contents)]
+    command = ["--pretrained", names[0], "--finetuned", names[1], "--output", tmp_path / "none"]
+    assert merge(*command, "--exclude", "w[0]") == 2
+    assert "write 'w[[]0]' for the tensor w[0]" in capsys.readouterr().err
+    assert merge(*command, "--exclude", "w[[]0]") == 0
+
+
 def test_a_state_goes_on_without_the_heads_that_it_was_begun_without(tmp_path):
     write(tmp_path / "base", made(0) | head(10))
     save_file(made(1), tmp_path / "first.safetensors")
