@@ -28,6 +28,10 @@ if TYPE_CHECKING:  # both take seconds to import: --help and wrong flags do with
     from magmax_jax.merge_files.plan import Plan
 
 
+Several = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
+"""Values after one flag, which may be given again for more of them."""
+
+
 @dataclass(frozen=True)
 class Merge:
     """Merges checkpoints that were fine-tuned from one; any architecture, tensor by tensor.
@@ -36,7 +40,7 @@ class Merge:
     RUN is its last model, RUN:zero_shot its theta_0, RUN:RULE@SCALE one of its merges.
     """
 
-    finetuned: tuple[str, ...] = ()
+    finetuned: Several = ()
     """theta_1 ... theta_T in the order of their tasks."""
     pretrained: str | None = None
     """theta_0; not needed once a state file records it."""
@@ -46,14 +50,14 @@ class Merge:
     """Merge rule, also your own as module:function; not set: the state's, or max_magnitude."""
     scale: float | None = None
     """lambda in theta_0 + lambda tau; not set: the rule's published default."""
-    options: tuple[str, ...] = ()
+    options: Several = ()
     """Options of the rule as KEY=VALUE: density=0.1, or with several values weights=1,2,3."""
     seed: int = 0
     """Seed of rules that draw at random."""
-    include: tuple[str, ...] = ()
+    include: Several = ()
     """Shell patterns of the tensors to merge (default: all): vision_model.* visual_projection.*"""
-    exclude: tuple[str, ...] = ()
-    """Patterns of tensors to keep as theta_0 has them."""
+    exclude: Several = ()
+    """Patterns of tensors to keep as theta_0 has them, and of models' to leave out."""
     out_dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Dtype of merged tensors; not set: theta_0's. Merging is computed in float32."""
     state: Path | None = None
@@ -64,12 +68,12 @@ class Merge:
     """Report what would be done and every problem. Reads headers only, and with a state whole
     files, whose checksums show which models it holds already (--no-checksums skips that).
     Embeddings that are stored twice are read, to see whether they are tied."""
-    rename: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction] = ()
-    """The models' names, where they differ from theta_0's: PATTERN=REPLACEMENT, in which each *
-    stands for the same text on both sides: 'encoder.*=vision_model.encoder.*' or 'student.=' for a
-    prefix to drop. Prefixes that wrappers add are recognised without it."""
+    rename: Several = ()
+    """PATTERN=REPLACEMENT for models' names that differ from theta_0's; each * stands for the same
+    text on both sides, as in 'layers.*.sa.*=blocks.*.attn.*', and 'student.=' drops a prefix.
+    One prefix that fits every tensor is found without it."""
     quiet: bool = False
-    """Leave out notes."""
+    """Print no notes."""
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job
@@ -79,17 +83,17 @@ class Merge:
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         job = Job(
             pretrained=self.pretrained and absolute(self.pretrained),
-            finetuned=self.finetuned,
+            finetuned=_flat(self.finetuned),
             rule=self.rule,
             scale=self.scale,
-            options=_options(self.options),
+            options=_options(_flat(self.options)),
             seed=self.seed,
-            include=self.include,
-            exclude=self.exclude,
+            include=_flat(self.include),
+            exclude=_flat(self.exclude),
             out_dtype=self.out_dtype,
             state=self.state,
             checksums=self.checksums,
-            rename=tuple(rule for rules in self.rename for rule in rules),
+            rename=_flat(self.rename),
         )
         with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
             self._run(make_plan(job, _opener(Path(temporary))), console)
@@ -156,6 +160,10 @@ def _opener(temporary: Path) -> Callable[[str], "TensorFiles"]:
         return open_tensors(directory)
 
     return open_source
+
+
+def _flat(groups: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    return tuple(value for group in groups for value in group)
 
 
 def _options(texts: tuple[str, ...]) -> dict[str, Any]:

@@ -72,6 +72,8 @@ def fit(
     our_parts = {name: _part(name, ours) for name in ours}
     models, left_out = _without_extras(our_parts, tied.models, job)
     lacking = _absent_parts(our_parts, merged, models, in_state)
+    if all(our_parts[name] in lacking for name in merged):
+        lacking = set()  # nothing else is asked for
     merged = [name for name in merged if our_parts[name] not in lacking]
     twins = {name: names for name, names in tied.twins.items() if name in merged}
     copies = {name for names in twins.values() for name in names}
@@ -231,8 +233,9 @@ def _remedy(
         return ""
     excluded = patterns.covering(odd, rest)
     included = patterns.covering(rest, odd | ours.keys() - set(rest))
-    # Whole towers that a model lacks are better left out by naming those that it has.
-    if unlike or job.include or job.exclude or len(excluded) <= len(included):
+    # Where models have one tower of several, naming it is shorter than naming all the rest.
+    shorter = len(included) < len(excluded) and len(excluded) > 2
+    if unlike or job.include or job.exclude or not shorter:
         flag, found = "--exclude", [*job.exclude, *excluded]
     else:
         flag, found = "--include", included

@@ -56,7 +56,7 @@ def read_as(
         if name not in theirs and their_keys.get(key, name) not in ours
         if key in their_keys
     }
-    found = ours.keys() & theirs.keys() | set(new.values())
+    found, wanted = ours.keys() & theirs.keys() | set(new.values()), set(wanted)
     needed = {
         key
         for key, name in our_keys.items()
@@ -74,7 +74,7 @@ def read_as(
         )
         pairs, ambiguous = prefixes.best(needed, essential)
         if ambiguous:
-            return Reading(model, ambiguous=ambiguous)
+            return Reading(model, ambiguous=tuple(_in_full(rule, left) for rule in ambiguous))
         new |= {left[key]: our_keys[ours_key] for key, ours_key in pairs.items()}
     tensors = {new.get(name, name): tensor for name, tensor in theirs.items()}
     return Reading(dataclasses.replace(model, tensors=tensors), _how(new))
@@ -139,7 +139,10 @@ class _Prefixes:
         for rule, pairs in self._candidates(needed, essential):
             if any(new in self._found for new in pairs.values()):
                 continue  # theirs with and without it: two sets of weights
-            pairs = {old: new for old, new in pairs.items() if new in self._ours}
+            dropped = {old for old, new in pairs.items() if new not in self._ours}
+            if self._found and dropped & set(essential):
+                continue  # theta_0's names stand beside those of something else
+            pairs = {old: new for old, new in pairs.items() if old not in dropped}
             same = {
                 old: new
                 for old, new in pairs.items()
@@ -180,6 +183,17 @@ def _prefixes(names: Collection[str], ends: Collection[str]) -> list[str]:
         if name.endswith(anchor)
     }
     return sorted(found)
+
+
+def _in_full(rule: str, names: Mapping[str, str]) -> str:
+    """A rule that drops a prefix, with what the names have before it (`names` are by spelling)."""
+    prefix = rule.removesuffix("*=*")
+    before = (
+        name.removesuffix(key)
+        for key, name in names.items()
+        if key.startswith(prefix) and name.endswith(key)
+    )
+    return f"{next(before, '')}{rule}"
 
 
 def _how(new: Mapping[str, str]) -> str:

@@ -158,7 +158,7 @@ def is_output_embedding(name: str) -> bool:
 
 
 def _ends(name: str, ends: Iterable[str]) -> bool:
-    return any(f".{name}".endswith(f".{end}") for end in ends)
+    return f".{name}".endswith(tuple(f".{end}" for end in ends))
 
 
 def _copies(names: Collection[str]) -> Iterator[str]:

@@ -146,6 +146,24 @@ def test_two_sets_of_weights_that_fit_are_not_chosen_from(tmp_path, capsys):
     assert merge(*command, "--output", out) == 0
 
 
+def test_rules_are_suggested_for_the_names_as_they_are(tmp_path, capsys):
+    both = [*prefixed("module.student.", MANY), *prefixed("module.teacher.", MANY)]
+    (line,) = refused(tmp_path, capsys, MANY, both)
+    assert "--rename 'module.student.*=*'" in line
+    command = ["--pretrained", tmp_path / "base", "--finetuned", tmp_path / "tuned"]
+    flags = ["--rename", "module.student.*=*", "--exclude", "*.teacher.*"]
+    assert merge(*command, *flags, "--output", tmp_path / "out") == 0
+
+
+def test_another_tower_does_not_fill_a_gap(tmp_path, capsys):
+    """A model that lost a tensor has one of its end and shape in a tower that theta_0 lacks."""
+    ours = [*MANY, "norm.weight"]
+    theirs = [*MANY, "vision.norm.weight", "vision.patch.weight"]
+    lines = refused(tmp_path, capsys, ours, theirs)
+    assert any("norm.weight is missing" in line for line in lines)
+    assert "--exclude norm.weight 'vision.*'" in lines[-1]
+
+
 def test_a_word_that_differs_is_named_with_the_flag(tmp_path, capsys):
     theirs = [name.replace("self_attn", "attention") for name in MANY]
     (line,) = refused(tmp_path, capsys, MANY, theirs)

@@ -161,6 +161,13 @@ def test_patterns_must_choose_something(tmp_path, capsys):
         assert f"{flags[-1]!r} matches no tensor of {names[0]}" in capsys.readouterr().err
 
 
+def test_a_head_that_is_asked_for_and_missing_is_refused(tmp_path, capsys):
+    names = [write(tmp_path / "base", made(0) | head(3)), write(tmp_path / "tuned", made(1))]
+    command = ["--pretrained", names[0], "--finetuned", names[1], "--output", tmp_path / "out"]
+    assert merge(*command, "--include", "classifier.*") == 2
+    assert f"{names[1]}: {HEAD[0]} is missing" in capsys.readouterr().err
+
+
 def test_a_name_with_brackets_is_no_pattern(tmp_path, capsys):
     contents = [{"w[0]": np.full(3, i, np.float32), "v": np.ones(3, np.float32)} for i in (1, 2)]
     names = [write(tmp_path / f"m{i}", content) for i, content in enumerate(contents)]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from magmax_jax.merge_files.state import read_state
 from tests.merge_files.conftest import merge, write
 
 OURS = ["stem.weight", "blocks.0.attn.q.weight", "blocks.1.attn.q.weight"]
@@ -66,6 +67,16 @@ def test_notes_are_said_by_the_merge_itself(command, tmp_path, capsys):
     assert "note:" not in shown.out
     assert merge(*command(names), "--dry-run") == 0
     assert shown.err.strip() in capsys.readouterr().out
+
+
+def test_flags_with_several_values_may_be_repeated(command, tmp_path):
+    given = command(OURS, OURS)
+    models = ["--finetuned", given[3], "--finetuned", given[4]]
+    flags = ["--exclude", OURS[0], "--exclude", OURS[1], "--state", tmp_path / "state"]
+    assert merge(*given[:2], *models, *given[5:], *flags) == 0
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    assert [float(found[name].mean()) for name in OURS] == [1, 1, 4]
+    assert len(read_state(tmp_path / "state")[0].tasks) == 2
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
