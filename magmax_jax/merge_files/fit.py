@@ -68,10 +68,12 @@ def fit(
         for model in renamed
     ]
     clear = [not reading.ambiguous for reading in readings]
-    tied = tied_embeddings.settle(pretrained, [r.files for r in readings], merged, in_state)
+    found = [reading.files for reading in readings]
+    tied = tied_embeddings.settle(pretrained, found, merged, in_state)
     our_parts = {name: _part(name, ours) for name in ours}
     models, left_out = _without_extras(our_parts, tied.models, job)
-    lacking = _absent_parts(our_parts, merged, models, in_state)
+    # A model without a head has no part of it by being tied.
+    lacking = _absent_parts(our_parts, merged, found, in_state)
     if all(our_parts[name] in lacking for name in merged):
         lacking = set()  # nothing else is asked for
     merged = [name for name in merged if our_parts[name] not in lacking]

@@ -17,6 +17,8 @@ ANCHORS = 50
 _NORM = re.compile(r"norm|^(?:ln|bn)", re.IGNORECASE)
 _LEAVES = {"gamma": "weight", "beta": "bias"}
 """TensorFlow's words for what PyTorch's normalisation layers hold."""
+_NORMALISED = {f"weight_{'gv'[i]}": f"parametrizations.weight.original{i}" for i in (0, 1)}
+"""PyTorch's older words for the two parts of a normalised weight."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ def spelling(name: str, names: Collection[str]) -> str:
     *above, last = words
     if above and last in _LEAVES and _NORM.search(above[-1]):
         words[-1] = _LEAVES[last]
-    elif last in ("weight_g", "weight_v") and f"{name[:-1]}g" in names:
-        words[-1:] = ["parametrizations", "weight", f"original{'gv'.index(last[-1])}"]
+    elif last in _NORMALISED and f"{name[:-1]}g" in names:
+        words[-1] = _NORMALISED[last]
     return ".".join(words)
 
 
@@ -220,9 +222,12 @@ def _how(new: Mapping[str, str]) -> str:
 
 def _difference(theirs: str, ours: str) -> Iterator[tuple[str, str]]:
     """The words in which two names differ: ("module.", ""), ("gamma", "weight")."""
+    for a, b in (_LEAVES | _NORMALISED).items():
+        for old, new in ((a, b), (b, a)):
+            if theirs.endswith(f".{old}") and ours.endswith(f".{new}"):
+                yield old, new
+                theirs, ours = theirs.removesuffix(f".{old}"), ours.removesuffix(f".{new}")
     one, other = theirs.split("."), ours.split(".")
-    if {one[-1]: other[-1]}.items() <= _LEAVES.items() | {(b, a) for a, b in _LEAVES.items()}:
-        yield one.pop(), other.pop()
     while one and other and one[-1] == other[-1]:
         del one[-1], other[-1]
     while one and other and one[0] == other[0]:

@@ -43,7 +43,7 @@ def is_averaged(name: str) -> bool:
 
 
 def head(name: str, names: Collection[str]) -> str | None:
-    """The head to which a tensor belongs ("classifier", "bert.pooler"), None if to none.
+    """The head to which a tensor belongs ("classifier", "cls.predictions"), None if to none.
 
     Args:
       names: of the checkpoint. A language model's `lm_head` is its output embedding, without which
@@ -51,7 +51,7 @@ def head(name: str, names: Collection[str]) -> str | None:
     """
     words = name.split(".")
     start = next((i for i, word in enumerate(words) if word not in CONTAINERS), 0)
-    for i in (start, start + 1):
+    for i in (start + 1, start):
         found = ".".join(words[: i + 1])
         known = words[i : i + 1] and (words[i] in _HEADS or (i == start and words[i] == "fc"))
         if known and (words[i] != "lm_head" or f"{found}.dense.weight" in names):

@@ -20,6 +20,10 @@ OUTPUT_EMBEDDINGS = (
     "proj_out.weight",
     "lm_head.decoder.weight",
     "predictions.decoder.weight",
+    "vocab_projector.weight",
+    "generator_lm_head.weight",
+    "lm_loss.weight",
+    "output_projection.weight",
 )
 """What architectures call it, at the end of its name."""
 _OUTPUT_BIASES = ("lm_head.decoder.bias", "predictions.decoder.bias")

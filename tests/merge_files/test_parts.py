@@ -161,6 +161,15 @@ def test_patterns_must_choose_something(tmp_path, capsys):
         assert f"{flags[-1]!r} matches no tensor of {names[0]}" in capsys.readouterr().err
 
 
+def test_one_of_two_heads_is_kept_and_the_other_one_merged(tmp_path):
+    """As of BERT, whose fine-tuned language models lack the head for the next sentence."""
+    heads = [{f"cls.{name}.bias": np.full(3, i, np.float32)} for i, name in
+             enumerate(("predictions", "predictions", "seq_relationship"), start=1)]  # fmt: skip
+    found = merged(tmp_path, [made(0) | heads[0] | heads[2], made(1) | heads[1]])
+    np.testing.assert_array_equal(found["cls.predictions.bias"], [2, 2, 2])
+    np.testing.assert_array_equal(found["cls.seq_relationship.bias"], [3, 3, 3])
+
+
 def test_a_head_that_is_asked_for_and_missing_is_refused(tmp_path, capsys):
     names = [write(tmp_path / "base", made(0) | head(3)), write(tmp_path / "tuned", made(1))]
     command = ["--pretrained", names[0], "--finetuned", names[1], "--output", tmp_path / "out"]

@@ -111,6 +111,24 @@ def test_a_state_keeps_pairs_as_one(tmp_path):
         np.testing.assert_array_equal(found[name], tensor)
 
 
+def test_a_head_that_no_model_has_stays_tied(tmp_path):
+    """As of BERT: models without the head have its copy of the embedding all the same."""
+    head = {
+        "cls.predictions.bias": np.ones(50, np.float32),
+        "cls.predictions.transform.dense.weight": np.ones((8, 8), np.float32),
+    }
+    for i in range(3):
+        content = language(tmp_path / f"theta_{i}", i, head=None)
+        if i == 0:
+            copy = {"cls.predictions.decoder.weight": content[EMBEDDING]}
+            write(tmp_path / "theta_0", content | head | copy)
+    found = merged(tmp_path, "--rule", "dare")
+    assert found["cls.predictions.decoder.weight"].tobytes() == found[EMBEDDING].tobytes()
+    assert not np.array_equal(found[EMBEDDING], content[EMBEDDING])
+    for name, tensor in head.items():
+        np.testing.assert_array_equal(found[name], tensor)
+
+
 def test_shared_embeddings_of_an_encoder_and_a_decoder(tmp_path):
     names = ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", HEAD]
     for i in range(3):
