@@ -1,8 +1,9 @@
 """Checkpoints in, a checkpoint out: `magmax merge` and `magmax inspect`."""
 
+import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:  # both take seconds to import: --help and wrong flags do with
     from magmax_jax.merge_files.plan import Plan
 
 
+Several = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
+"""Values after one flag, which may be given again for more of them."""
+
+
 @dataclass(frozen=True)
 class Merge:
     """Merges checkpoints that were fine-tuned from one; any architecture, tensor by tensor.
@@ -36,7 +41,7 @@ class Merge:
     RUN:RULE@SCALE one of its merges.
     """
 
-    finetuned: tuple[str, ...] = ()
+    finetuned: Several = ()
     """theta_1 ... theta_T in the order of their tasks."""
     pretrained: str | None = None
     """theta_0; not needed once a state file records it."""
@@ -47,14 +52,14 @@ class Merge:
     """Merge rule, also your own as module:function; not set: the state's, or max_magnitude."""
     scale: float | None = None
     """lambda in theta_0 + lambda tau; not set: the rule's published default."""
-    options: tuple[str, ...] = ()
+    options: Several = ()
     """Options of the rule as KEY=VALUE: density=0.1, or with several values weights=1,2,3."""
     seed: int = 0
     """Seed of rules that draw at random."""
-    include: tuple[str, ...] = ()
+    include: Several = ()
     """Shell patterns of the tensors to merge (default: all): vision_model.* visual_projection.*"""
-    exclude: tuple[str, ...] = ()
-    """Patterns of tensors to keep as theta_0 has them."""
+    exclude: Several = ()
+    """Patterns of tensors to keep as theta_0 has them, and of models' to leave out."""
     out_dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Dtype of merged tensors; not set: theta_0's. Merging is computed in float32."""
     state: Path | None = None
@@ -63,7 +68,8 @@ class Merge:
     """Put the sha256 of every source into the model card and the state."""
     dry_run: bool = False
     """Report what would be done and every problem. Reads headers only, and with a state whole
-    files, whose checksums show which models it holds already (--no-checksums skips that)."""
+    files, whose checksums show which models it holds already (--no-checksums skips that).
+    Embeddings that are stored twice are read, to see whether they are tied."""
     dequantise: Annotated[bool, tyro.conf.arg(aliases=["--dequantize"])] = False
     """Read FP8 weights times their scales; written as --out-dtype, or bfloat16 if not set."""
     companions_from: str | None = None
@@ -71,6 +77,12 @@ class Merge:
     theta_0's."""
     lora_rank: int | None = None
     """Merge LoRA adapters into one of this rank, not into a model; --pretrained is optional."""
+    rename: Several = ()
+    """PATTERN=REPLACEMENT for models' names that differ from theta_0's; each * stands for the same
+    text on both sides, as in 'layers.*.sa.*=blocks.*.attn.*', and 'student.=' drops a prefix.
+    One prefix that fits every tensor is found without it."""
+    quiet: bool = False
+    """Print no notes."""
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job
@@ -80,19 +92,20 @@ class Merge:
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         job = Job(
             pretrained=self.pretrained and absolute(self.pretrained),
-            finetuned=self.finetuned,
+            finetuned=_flat(self.finetuned),
             rule=self.rule,
             scale=self.scale,
-            options=_options(self.options),
+            options=_options(_flat(self.options)),
             seed=self.seed,
-            include=self.include,
-            exclude=self.exclude,
+            include=_flat(self.include),
+            exclude=_flat(self.exclude),
             out_dtype=self.out_dtype,
             state=self.state,
             checksums=self.checksums,
             dequantise=self.dequantise,
             companions_from=self.companions_from,
             lora_rank=self.lora_rank,
+            rename=_flat(self.rename),
         )
         with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
             self._run(make_plan(job, _opener(Path(temporary))), console)
@@ -101,6 +114,8 @@ class Merge:
         from magmax_jax.merge_files.digests import compared_with_state
         from magmax_jax.merge_files.execute import execute
 
+        if self.quiet:
+            plan = replace(plan, notes=[])
         if self.dry_run:
             plan = compared_with_state(plan)
             console.print(plan.describe())
@@ -112,6 +127,9 @@ class Merge:
             TextColumn("merging"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
             TimeRemainingColumn(),
         )  # fmt: skip
+        plan.check()
+        for note in plan.note_lines():
+            print(note, file=sys.stderr)
         shown = Console(stderr=True)
         said: list[str] = []
         with Progress(*columns, console=shown, disable=not shown.is_terminal) as bar:
@@ -159,6 +177,10 @@ def _opener(temporary: Path) -> Callable[[str], "TensorFiles"]:
         return open_tensors(directory)
 
     return open_source
+
+
+def _flat(groups: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    return tuple(value for group in groups for value in group)
 
 
 def _options(texts: tuple[str, ...]) -> dict[str, Any]:

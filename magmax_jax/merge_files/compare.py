@@ -1,18 +1,20 @@
 """How the headers of fine-tuned models compare with theta_0's."""
 
-import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.computed import Computed
-from magmax_jax.io.safetensors.reader import TensorFiles
-from magmax_jax.merge_files import tied_embeddings
+from magmax_jax.io.safetensors.reader import Tensor, TensorFiles
+from magmax_jax.merge_files import other_names, patterns, tied_embeddings
 
 MERGED = {np.dtype(name) for name in ("float32", "float16", "bfloat16")}
 """Dtypes that take part in merging; tensors of others are theta_0's."""
+LISTED = 3
+"""Tensors of one model that are named one by one; more are summed up in one sentence."""
 
 
 def choose(
@@ -25,13 +27,10 @@ def choose(
       exclude: patterns of names that are kept as theta_0 has them.
     """
 
-    def matches(name: str, patterns: Sequence[str]) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
     merged: list[str] = []
     others: list[str] = []
     for name, tensor in pretrained.tensors.items():
-        if (not include or matches(name, include)) and not matches(name, exclude):
+        if patterns.chosen(name, include, exclude):
             (merged if tensor.dtype in MERGED else others).append(name)
     return merged, others
 
@@ -40,21 +39,17 @@ def problems(
     pretrained: TensorFiles,
     models: Sequence[TensorFiles],
     merged: Sequence[str],
-    patterns: Sequence[str] = (),
 ) -> Iterator[str]:
     """Why these models cannot be merged.
 
     Args:
-      merged: names of tensors, as `choose` found them.
-      patterns: by which they were chosen.
+      models: under theta_0's names, without what may be left out.
+      merged: names of the tensors to merge.
     """
     try:
         read_object(pretrained.directory / "config.json")
     except UserError as error:  # the output would have it too
         yield str(error)
-    for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in pretrained.tensors):
-            yield f"the pattern {pattern!r} matches no tensor of {pretrained.place}"
     if not merged:
         yield f"{pretrained.place} holds no floating-point tensor to merge"
     for model in models:
@@ -70,7 +65,7 @@ def notes(
     """What is allowed, but rarely meant: models named twice, tensors that stay, other dtypes."""
     yield from _repeats(pretrained, models)
     if others:
-        yield f"not floating-point, so theta_0's are kept: {_some(others)}"
+        yield f"not floating-point, so theta_0's are kept: {some(others)}"
     for model in models:
         differing = [
             name
@@ -80,27 +75,71 @@ def notes(
             and not isinstance(model.tensors[name], Computed)
         ]
         if differing:
-            yield f"{model.place}: another dtype than theta_0's in {_some(differing)}"
+            yield f"{model.place}: another dtype than theta_0's in {some(differing)}"
+
+
+def fits(name: str, pretrained: TensorFiles, model: TensorFiles) -> bool:
+    """Whether a tensor of theta_0's can be merged with the model's, if the model has one."""
+    ours, theirs = pretrained.tensors.get(name), model.tensors.get(name)
+    if ours is None or theirs is None:
+        return False
+    return theirs.shape == ours.shape and theirs.dtype in MERGED
 
 
 def _differences(
     pretrained: TensorFiles, model: TensorFiles, merged: Sequence[str]
 ) -> Iterator[str]:
     where = model.place
-    for name in merged:
-        theirs, ours = model.tensors.get(name), pretrained.tensors[name]
-        if theirs is None:
-            why = tied_embeddings.why_missing(name, pretrained, model)
-            yield f"{where}: {name} is missing{why}"
-        elif theirs.shape != ours.shape:
-            shapes = f"{list(theirs.shape)}, theta_0's {list(ours.shape)}"
-            yield f"{where}: {name} has shape {shapes}"
-        elif theirs.dtype not in MERGED:
-            yield f"{where}: {name} is {theirs.dtype}, which is not merged"
-    for name in model.tensors:
-        if name not in pretrained.tensors:
-            why = tied_embeddings.why_unexpected(name, model)
-            yield f"{where}: {name} is not in theta_0{why}"
+    missing = [name for name in merged if name not in model.tensors]
+    extra = [name for name in model.tensors if name not in pretrained.tensors]
+    if len(missing) > LISTED and len(extra) > LISTED:
+        why = other_names.explain(pretrained, model, missing, extra)
+        if why is None and 2 * len(missing) > len(merged):
+            why = other_names.unlike(model, missing, extra, len(merged))
+        if why is not None:
+            yield why
+            return
+    yield from _each(
+        missing,
+        lambda name: (
+            f"{where}: {name} is missing" + tied_embeddings.why_missing(name, pretrained, model)
+        ),
+        where,
+        "are missing",
+    )
+    unlike = [
+        name for name in merged if name in model.tensors and not fits(name, pretrained, model)
+    ]
+    yield from _each(
+        unlike,
+        lambda name: f"{where}: {name} {_unlike(pretrained.tensors[name], model.tensors[name])}",
+        where,
+        "have other shapes or dtypes than theta_0's",
+    )
+    yield from _each(
+        extra,
+        lambda name: (
+            f"{where}: {name} is not in theta_0" + tied_embeddings.why_unexpected(name, pretrained)
+        ),
+        where,
+        "are not in theta_0",
+    )
+
+
+def _unlike(ours: Tensor, theirs: Tensor) -> str:
+    if theirs.shape == ours.shape:
+        return f"is {theirs.dtype}, which is not merged"
+    return f"has shape {list(theirs.shape)}, theta_0's {list(ours.shape)}"
+
+
+def _each(
+    names: Sequence[str], say: Callable[[str], str], where: Path, summary: str
+) -> Iterator[str]:
+    """A sentence for each of a few names, one for all of many."""
+    if len(names) <= LISTED:
+        yield from map(say, names)
+    else:
+        yield f"{where}: {counted(len(names), 'tensor')} {summary}: {some(names)}"
 
 
 def _repeats(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator[str]:
@@ -114,6 +153,6 @@ def _repeats(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator
             yield f"{model.place} is named more than once: it counts each time"
 
 
-def _some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
+def some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are: "a, b, c and 5 more"."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

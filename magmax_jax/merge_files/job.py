@@ -34,6 +34,7 @@ class Job:
     dequantise: bool = False
     companions_from: str | None = None
     lora_rank: int | None = None
+    rename: tuple[str, ...] = ()
 
 
 def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:

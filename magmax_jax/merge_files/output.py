@@ -67,7 +67,11 @@ def new_output(output: Path) -> Iterator[Path]:
 def open_writer(plan: Plan, partial: Path, output: Path, tensors: TensorSpecs) -> DirectoryWriter:
     """Writes weights to the temporary place of `output`; raises as `DirectoryWriter` does."""
     if is_file(output):
-        return OneFileWriter(partial, tensors)
+        return OneFileWriter(partial, tensors, plan.twins)
     return DirectoryWriter(
-        partial, tensors, plan.job.shard_bytes, stem(plan.pretrained, plan.job.out_dtype)
+        partial,
+        tensors,
+        plan.job.shard_bytes,
+        stem(plan.pretrained, plan.job.out_dtype),
+        plan.twins,
     )

@@ -1,7 +1,7 @@
 """What a merge would do, from headers alone: every problem at once, bytes, memory, method."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,9 @@ from magmax_jax.errors import UserError, counted
 from magmax_jax.io.safetensors.reader import TensorFiles, open_tensors
 from magmax_jax.io.safetensors.writer import TensorSpecs
 from magmax_jax.merge_files import beside, compare, dequantise, state, unmerged, whole_weights
+from magmax_jax.merge_files.fit import Fit, fit
 from magmax_jax.merge_files.job import Job, begin
+from magmax_jax.merge_files.lines import MOST, capped
 from magmax_jax.merge_files.lora import sources as lora
 from magmax_jax.merge_files.lora.writer import adapter_bytes
 from magmax_jax.merge_files.rule_limits import check_state_possible, unfit_models
@@ -24,6 +26,8 @@ HOW = {
     "model": "all tensors at once",
 }
 """How a rule is fed, by its scope, in words."""
+PROBLEMS = 12
+"""Lines that list problems, at most."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Plan:
       history: of what was merged before this job.
       rule: as the options make it; where it has a survey, not yet completed.
       pretrained: theta_0, without files where they cannot be read; that is among the problems.
-      models: theta_1 ... theta_T, those that can be read.
+      models: theta_1 ... theta_T, those that can be read, under theta_0's names.
       state: the state before, None at the beginning or without one.
       merged, kept: names of tensors that are merged, and of those that stay theta_0's.
       out_dtypes: of every tensor of the output.
@@ -43,6 +47,8 @@ class Plan:
       notes: what is allowed, but rarely meant.
       companions: directory of the model whose tokenizer the output has; None for theta_0's.
       labels: of the classes, in the order of the rows of the merged heads.
+      twins: by a merged tensor's name, the names of tied copies that its values are written to.
+      remedy: flags that leave out the tensors that do not fit, if that would help.
     """
 
     job: Job
@@ -58,6 +64,8 @@ class Plan:
     state_layout: TensorSpecs
     problems: list[str]
     notes: list[str]
+    twins: dict[str, tuple[str, ...]]
+    remedy: str
     companions: Path | None = None
     labels: tuple[str, ...] = ()
 
@@ -100,20 +108,32 @@ class Plan:
                 f"reads {size(self.bytes_read)}, writes {size(self.bytes_written)}, "
                 f"takes about {size(self.memory)} of memory besides the program's own"
             )
-        lines += [
-            *(f"note: {note}" for note in self.notes),
-            *(f"problem: {problem}" for problem in self.problems),
-        ]
-        return "\n".join(lines)
+        if self.problems:
+            problems = [f"problem: {problem}" for problem in self.problems]
+            lines += [*capped(problems, PROBLEMS), *self._way]
+        return "\n".join([*lines, *self.note_lines(MOST - len(lines))])
+
+    def note_lines(self, most: int = MOST) -> list[str]:
+        """The notes as a terminal shows them."""
+        return capped([f"note: {note}" for note in self.notes], most)
+
+    @property
+    def _way(self) -> list[str]:
+        """The remedy, unless the only problem names it already."""
+        told = len(self.problems) == 1 and "--exclude" in self.problems[0]
+        return [self.remedy] if self.remedy and not told else []
 
     def check(self) -> None:
         """Raises one UserError that lists every problem, if there are any."""
         if len(self.problems) == 1:
-            raise UserError(f"these checkpoints cannot be merged: {self.problems[0]}")
+            raise UserError(
+                "; ".join([f"these checkpoints cannot be merged: {self.problems[0]}", *self._way])
+            )
         if self.problems:
+            lines = [*capped(self.problems, PROBLEMS), *self._way]
             raise UserError(
                 f"these checkpoints cannot be merged ({len(self.problems)} problems):\n  "
-                + "\n  ".join(self.problems)
+                + "\n  ".join(lines)
             )
 
 
@@ -140,20 +160,25 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     first, opened = lora.resolve(job, first, opened, problems, notes)
     pretrained = first or TensorFiles(Path(history.pretrained), (), {}, {})
     models = [model for model in opened if model is not None]
-    merged: list[str] = []
+    fitted = Fit(models, [], {})
     donor, classes = None, history.labels
     if pretrained.files:  # else there is nothing to compare with
-        merged, others = compare.choose(pretrained, job.include, job.exclude)
-        problems += compare.problems(pretrained, models, merged, (*job.include, *job.exclude))
-        problems += unmerged.complex_problems(pretrained, models, others)
-        notes += compare.notes(pretrained, models, merged, others)
         notes += dequantise.notes(pretrained, models)
         notes += whole_weights.notes(pretrained, models)
+        fitted = fit(pretrained, models, job, before)
+        problems += fitted.problems
+        notes += fitted.notes
+        _, others = compare.choose(pretrained, job.include, job.exclude)
+        problems += unmerged.complex_problems(pretrained, fitted.models, others)
         if job.lora_rank is None:  # an adapter has no companions but its own configuration
-            found = beside.look(pretrained, models, merged, classes, job.companions_from)
-            models, donor, classes = found.models, found.chosen, found.labels
+            found = beside.look(
+                pretrained, fitted.models, fitted.merged, classes, job.companions_from
+            )
+            fitted = replace(fitted, models=found.models)
+            donor, classes = found.chosen, found.labels
             problems += found.problems
             notes += found.notes
+    merged = fitted.merged
     problems += unfit_models(job, history, rule)
     if job.state and pretrained.files:
         layout = state.layout(rule, merged, pretrained)
@@ -164,10 +189,10 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
             f"{history.rule} does not say that it works tensor by tensor (MergeRule.scope), so "
             "all tensors are in memory at once"
         )
-    chosen = set(merged)
+    chosen = {*merged, *(copy for copies in fitted.twins.values() for copy in copies)}
     # An adapter's matrices are rounded, not what they are computed from.
     out_dtype = job.out_dtype if job.lora_rank is None else "float32"
-    dtypes = dict.fromkeys(merged, np.dtype(out_dtype)) if out_dtype else {}
+    dtypes = dict.fromkeys(chosen, np.dtype(out_dtype)) if out_dtype else {}
     if job.lora_rank is None:
         dtypes |= dequantise.out_dtypes(pretrained, job.out_dtype)
     return Plan(
@@ -176,7 +201,7 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
         rule=rule,
         scale=rule.default_scale if job.scale is None else job.scale,
         pretrained=pretrained,
-        models=tuple(models),
+        models=tuple(fitted.models),
         state=before,
         merged=merged,
         kept=[name for name in pretrained.tensors if name not in chosen],
@@ -186,6 +211,8 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
         notes=notes,
         companions=donor,
         labels=classes,
+        twins=fitted.twins,
+        remedy=fitted.remedy,
     )
 
 

@@ -1,12 +1,18 @@
-"""Tied embeddings: why a checkpoint may lack the output embedding that another one holds.
+"""Tied embeddings: one parameter that checkpoints hold under one name or under several.
 
 Where a model's `config.json` says `tie_word_embeddings`, its output embedding is its input
 embedding; transformers then stores one of the two, other programs both.
 """
 
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
 from magmax_jax.errors import UserError
 from magmax_jax.io.json_files import read_object
-from magmax_jax.io.safetensors.reader import TensorFiles
+from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles
 
 OUTPUT_EMBEDDINGS = (
     "lm_head.weight",
@@ -14,20 +20,124 @@ OUTPUT_EMBEDDINGS = (
     "proj_out.weight",
     "lm_head.decoder.weight",
     "predictions.decoder.weight",
+    "vocab_projector.weight",
+    "generator_lm_head.weight",
+    "lm_loss.weight",
+    "output_projection.weight",
 )
 """What architectures call it, at the end of its name."""
+_OUTPUT_BIASES = ("lm_head.decoder.bias", "predictions.decoder.bias")
+_SHARED, _OF_SHARED = (
+    "shared.weight",
+    ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
+)
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Tied:
+    """Checkpoints in which every tied pair is one parameter.
+
+    Attributes:
+      models: each with theta_0's choice of names, where that loses nothing.
+      twins: by a merged tensor's name, the other names under which its merged values are written.
+      notes: what was done.
+    """
+
+    models: list[TensorFiles]
+    twins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def settle(
+    pretrained: TensorFiles,
+    models: Sequence[TensorFiles],
+    merged: Sequence[str],
+    state: Collection[str] = (),
+) -> Tied:
+    """Finds the pairs that are equal bit by bit in every checkpoint; reads those tensors, if any.
+
+    A pair that theta_0's config.json calls untied stays two tensors.
+
+    Args:
+      merged: names of tensors that are to be merged.
+      state: names of the state's tensors: it keeps a copy that it was begun with.
+
+    Raises:
+      UserError: a file cannot be read.
+    """
+    twins: dict[str, tuple[str, ...]] = {}
+    with Reader() as reader:
+        settled, notes = _without_copies(pretrained, models, reader)
+        wanted = set(merged)
+        tied = _says_tied(pretrained) is not False
+        for name in _copies(pretrained.tensors) if tied else ():
+            original = _original(pretrained, name, reader)
+            if original is None or not wanted & {name, original}:
+                continue
+            if not wanted >= {name, original}:
+                kept = name if original in wanted else original
+                notes.append(
+                    f"{kept} stays theta_0's, so it is no longer equal to the embedding to which "
+                    "theta_0 ties it"
+                )
+                continue
+            lacking = [model for model in settled if _lacks_copy(model, name, original)]
+            if lacking:
+                settled = [
+                    _with_copy(model, name, original) if model in lacking else model
+                    for model in settled
+                ]
+                notes.append(f"{name} of {_places(lacking)} is {original}, to which it is tied")
+            apart = [model for model in settled if not _equal(model, name, original, reader)]
+            if any(name in model.tensors for model in apart):
+                notes.append(
+                    f"{name} is merged apart from {original}: they are equal in theta_0, not in "
+                    f"{_places(apart)}"
+                )
+            elif not apart and f"0/{name}" not in state:
+                twins[original] = (*twins.get(original, ()), name)
+    return Tied(settled, twins, notes)
+
+
+def _without_copies(
+    pretrained: TensorFiles, models: Sequence[TensorFiles], reader: Reader
+) -> tuple[list[TensorFiles], list[str]]:
+    """The models without second copies that theta_0 does not store, and notes on those."""
+    having: dict[str, list[TensorFiles]] = {}
+    settled = []
+    for model in models:
+        copies = [
+            name
+            for name in _copies(model.tensors)
+            if name not in pretrained.tensors and _original(model, name, reader)
+        ]
+        for name in copies:
+            having.setdefault(name, []).append(model)
+        tensors = {n: tensor for n, tensor in model.tensors.items() if n not in copies}
+        settled.append(dataclasses.replace(model, tensors=tensors) if copies else model)
+    notes = [
+        f"{name} of {_places(found)} is left out: it is a copy of the input embedding, to which "
+        "theta_0 ties it"
+        for name, found in having.items()
+    ]
+    return settled, notes
+
+
+def _places(models: Iterable[TensorFiles]) -> str:
+    return " and ".join(str(model.place) for model in models)
 
 
 def why_missing(name: str, pretrained: TensorFiles, model: TensorFiles) -> str:
     """What to add to "`name` is missing" in `model`: nothing, or that it is tied and what to do."""
-    if _is_output_embedding(name) and _ties(pretrained):
+    if is_output_embedding(name) and _says_tied(pretrained):
         # Keeping theta_0's would leave two that differ, which transformers then no longer ties.
         return (
-            ": it is tied to the input embedding (tie_word_embeddings in config.json), of which "
-            "theta_0 stores a copy: save theta_0 again with transformers' save_pretrained, which "
-            "leaves the copy out"
+            ": it is tied to the input embedding (tie_word_embeddings in config.json), but theta_0 "
+            "stores both: save theta_0 again with transformers' save_pretrained, which leaves a "
+            "copy out"
         )
-    if _is_output_embedding(name) and _ties(model):
+    if is_output_embedding(name) and _says_tied(model):
         return (
             ": it is tied to the input embedding there (tie_word_embeddings in config.json), in "
             f"theta_0 it is not: keep theta_0's with --exclude {name}"
@@ -35,26 +145,80 @@ def why_missing(name: str, pretrained: TensorFiles, model: TensorFiles) -> str:
     return ""
 
 
-def why_unexpected(name: str, model: TensorFiles) -> str:
-    """What to add to "`name` is not in theta_0": nothing, or that it is tied and what to do."""
-    if _is_output_embedding(name) and _ties(model):
+def why_unexpected(name: str, pretrained: TensorFiles) -> str:
+    """What to add to "`name` is not in theta_0": nothing, or that the model is untied."""
+    if is_output_embedding(name):
+        why = " (tie_word_embeddings in config.json)" if _says_tied(pretrained) else ""
         return (
-            ": it is a copy of the input embedding, to which it is tied (tie_word_embeddings in "
-            "config.json): save this model again with transformers' save_pretrained, which leaves "
-            "the copy out"
+            f": the model's output embedding is not tied to its input embedding, unlike "
+            f"theta_0's{why}: leave it out with --exclude {name}"
         )
     return ""
 
 
-def _is_output_embedding(name: str) -> bool:
-    return any(f".{name}".endswith(f".{end}") for end in OUTPUT_EMBEDDINGS)
+def is_output_embedding(name: str) -> bool:
+    """Whether architectures call their output embedding so."""
+    return _ends(name, OUTPUT_EMBEDDINGS)
 
 
-def _ties(files: TensorFiles) -> bool:
+def _ends(name: str, ends: Iterable[str]) -> bool:
+    return f".{name}".endswith(tuple(f".{end}" for end in ends))
+
+
+def _copies(names: Collection[str]) -> Iterator[str]:
+    """Names under which a checkpoint may hold a second copy of an embedding, or of its bias."""
+    shared = any(_ends(name, [_SHARED]) for name in names)
+    ends = (*OUTPUT_EMBEDDINGS, *_OUTPUT_BIASES, *(_OF_SHARED if shared else ()))
+    return (name for name in list(names) if _ends(name, ends))
+
+
+def _original(files: TensorFiles, name: str, reader: Reader) -> str | None:
+    """The tensor of which `name` is a copy, bit by bit; None if there is none."""
+    copies = set(_copies(files.tensors))
+    others = (other for other in files.tensors if other not in copies)
+    return next((other for other in others if _equal(files, name, other, reader)), None)
+
+
+def _equal(files: TensorFiles, name: str, other: str, reader: Reader) -> bool:
+    """Whether both are there and hold the same bits; reads until they differ."""
+    if name not in files.tensors or other not in files.tensors:
+        return False
+    one, two = files.tensors[name], files.tensors[other]
+    if one == two:
+        return True
+    if (one.dtype, one.shape) != (two.dtype, two.shape):
+        return False
+    return all(
+        _bits(one, start, reader) == _bits(two, start, reader)
+        for start in range(0, one.size, _PIECE)
+    )
+
+
+def _bits(tensor: Tensor, start: int, reader: Reader) -> bytes:
+    piece = np.empty(min(_PIECE, tensor.size - start), tensor.dtype)
+    reader.into(piece, tensor, start)
+    return piece.tobytes()
+
+
+def _lacks_copy(model: TensorFiles, name: str, original: str) -> bool:
+    there = original in model.tensors and name not in model.tensors
+    return there and _says_tied(model) is not False
+
+
+def _with_copy(model: TensorFiles, name: str, original: str) -> TensorFiles:
+    tensors = model.tensors | {name: model.tensors[original]}
+    return dataclasses.replace(model, tensors=tensors)
+
+
+def _says_tied(files: TensorFiles) -> bool | None:
+    """What config.json says; None if it does not, as where that is the architecture's default."""
     try:
         config = read_object(files.directory / "config.json") or {}
     except UserError:
-        return False
+        return None
     # Models of several parts say it of their text model.
     parts = [config, *(part for part in config.values() if isinstance(part, dict))]
-    return any(part.get("tie_word_embeddings") is True for part in parts)
+    said = [part.get("tie_word_embeddings") for part in parts]
+    if True in said:
+        return True
+    return False if False in said else None

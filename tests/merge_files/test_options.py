@@ -37,6 +37,7 @@ def test_values_look_like_what_they_are(given):
 
 
 def refused(capsys, tmp_path, *arguments) -> str:
+    capsys.readouterr()
     before = sorted(tmp_path.iterdir())
     assert merge(*arguments, "--output", tmp_path / "out") == 2
     assert sorted(tmp_path.iterdir()) == before

@@ -110,10 +110,10 @@ class TestTied:
 
     @pytest.fixture
     def language(self, tmp_path):
-        def make(name, seed, head: bool, ties: bool, key="tie_word_embeddings"):
+        def make(name, seed, head: bool, ties: bool, key="tie_word_embeddings", apart=0):
             content = tensors(seed)
             if head:
-                content["language_model.lm_head.weight"] = content["a.weight"]
+                content["language_model.lm_head.weight"] = content["a.weight"] + np.float32(apart)
             directory = write(tmp_path / name, content)
             config = {key: ties} if key else {"text_config": {"tie_word_embeddings": ties}}
             (directory / "config.json").write_text(json.dumps(config))
@@ -124,6 +124,13 @@ class TestTied:
     @pytest.mark.parametrize("key", ["tie_word_embeddings", None])
     def test_theta_0_stores_the_copy(self, language, plan, key):
         base = language("base", 0, head=True, ties=True, key=key)
+        shown, problems = plan(base, language("tuned", 1, head=False, ties=True))
+        assert problems == []
+        assert "lm_head.weight of" in shown and "is a.weight, to which it is tied" in shown
+
+    @pytest.mark.parametrize("key", ["tie_word_embeddings", None])
+    def test_theta_0_stores_what_is_no_copy(self, language, plan, key):
+        base = language("base", 0, head=True, ties=True, key=key, apart=1)
         _, problems = plan(base, language("tuned", 1, head=False, ties=True))
         assert len(problems) == 1
         assert "language_model.lm_head.weight is missing: it is tied" in problems[0]
@@ -131,10 +138,19 @@ class TestTied:
 
     def test_the_model_stores_the_copy(self, language, plan):
         base = language("base", 0, head=False, ties=True)
-        _, problems = plan(base, language("tuned", 1, head=True, ties=True))
+        shown, problems = plan(base, language("tuned", 1, head=True, ties=True))
+        assert problems == []
+        assert "is left out: it is a copy of the input embedding" in shown
+
+    def test_the_model_is_untied(self, language, plan):
+        base = language("base", 0, head=False, ties=True)
+        tuned = language("tuned", 1, head=True, ties=False, apart=1)
+        _, problems = plan(base, tuned)
         assert len(problems) == 1
-        assert "lm_head.weight is not in theta_0: it is a copy of the input emb" in problems[0]
-        assert "save this model again" in problems[0]
+        assert "lm_head.weight is not in theta_0: the model's output embedding is" in problems[0]
+        flag, pattern = problems[0].split()[-2:]
+        assert flag == "--exclude"
+        assert plan(base, tuned, flags=[flag, pattern])[1] == []
 
     def test_only_the_model_ties_them(self, language, plan):
         base = language("base", 0, head=True, ties=False)

@@ -10,7 +10,7 @@ from magmax_jax.cli.main import main
 
 torch = pytest.importorskip("torch")
 
-from transformers import CLIPModel, CLIPProcessor  # noqa: E402
+from transformers import CLIPModel, CLIPProcessor, CLIPVisionModel  # noqa: E402
 
 
 @pytest.fixture
@@ -55,3 +55,33 @@ def test_it_loads_a_merged_clip_and_computes_with_it(variants, tmp_path):
     with torch.no_grad():
         logits = model.float()(**inputs).logits_per_image
     assert logits.shape == (1, 2) and torch.isfinite(logits).all()
+
+
+def test_towers_that_it_saves_alone_are_merged_into_the_whole(real_clip, tmp_path):
+    """transformers 5 saves a tower without CLIPModel's prefix, unless it was read with it."""
+    bare, whole = CLIPModel.from_pretrained(real_clip), CLIPVisionModel.from_pretrained(real_clip)
+    towers = []
+    for seed, tower in enumerate((bare.vision_model, whole), start=1):
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in tower.parameters():
+                parameter += 0.01 * torch.randn(parameter.shape, generator=generator)
+        tower.save_pretrained(tmp_path / f"tower-{seed}")
+        towers.append({n: p.detach().float().numpy() for n, p in tower.named_parameters()})
+    without, prefixed = (load_file(tmp_path / f"tower-{i}" / "model.safetensors") for i in (1, 2))
+    assert {f"vision_model.{name}" for name in without} == set(prefixed)
+    out = tmp_path / "merged"
+    command = ["merge", "--pretrained", real_clip, "--rule", "average", "--scale", 1]
+    command += ["--finetuned", tmp_path / "tower-1", tmp_path / "tower-2"]
+    command += ["--include", "vision_model.*", "--output", out]
+    assert main(list(map(str, command))) == 0
+
+    found = dict(CLIPVisionModel.from_pretrained(out).named_parameters())
+    for name, first in towers[0].items():
+        mean = (first + towers[1][name]) / 2
+        # Stored in half precision: 11 bits.
+        np.testing.assert_allclose(found[name].detach().float().numpy(), mean, rtol=1e-3, atol=1e-6)
+    base, merged = (load_file(path / "model.safetensors") for path in (real_clip, out))
+    for name in base:
+        same = name.startswith("vision_model.")
+        assert np.array_equal(base[name], merged[name]) != same, name

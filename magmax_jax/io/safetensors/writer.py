@@ -4,8 +4,9 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,7 @@ class DirectoryWriter:
       tensors: of the model.
       shard_bytes: largest file.
       stem: what files are named, before their shards' numbers and `.safetensors`.
+      twins: by a tensor's name, others of its dtype and shape that are written with its data.
 
     Raises:
       OSError: the disk refuses it, or has no room.
@@ -102,7 +104,9 @@ class DirectoryWriter:
         tensors: TensorSpecs,
         shard_bytes: int = SHARD_BYTES,
         stem: str = "model",
+        twins: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ):
+        self._twins = twins
         shards: list[dict] = [{}]
         filled = 0
         for name, what in tensors.items():
@@ -128,8 +132,9 @@ class DirectoryWriter:
             self._undo = undo.pop_all()
 
     def write(self, name: str, data: np.ndarray, start: int = 0) -> None:
-        """As `FileWriter.write`, in the shard that holds the tensor."""
-        self._writers[name].write(name, data, start)
+        """As `FileWriter.write`, in the shards that hold the tensor and its twins."""
+        for each in (name, *self._twins.get(name, ())):
+            self._writers[each].write(each, data, start)
 
     def __enter__(self) -> "DirectoryWriter":
         return self
@@ -143,13 +148,19 @@ class DirectoryWriter:
 
 
 class OneFileWriter(DirectoryWriter):
-    """The weights of a model in one file, of any name.
+    """The weights of a model in one file, of any name; arguments are `DirectoryWriter`'s.
 
     Raises:
       OSError: the disk refuses it, or has no room.
     """
 
-    def __init__(self, path: Path, tensors: TensorSpecs):
+    def __init__(
+        self,
+        path: Path,
+        tensors: TensorSpecs,
+        twins: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ):
+        self._twins = twins
         writer = FileWriter(path, tensors)
         self._writers = dict.fromkeys(tensors, writer)
         self._undo = contextlib.ExitStack()
