@@ -1,6 +1,5 @@
 """Checkpoints in, a checkpoint out: `magmax merge` and `magmax inspect`."""
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from rich.progress import (
 from magmax_jax.cli.command import Command
 from magmax_jax.config import listing
 from magmax_jax.errors import MAGMAX, Program, UserError, counted
+from magmax_jax.io.rooms import scratch_room
 from magmax_jax.registry import COMMANDS, RULES
 
 if TYPE_CHECKING:  # both take seconds to import: --help and wrong flags do without
@@ -82,8 +82,8 @@ class Merge:
             state=self.state,
             checksums=self.checksums,
         )
-        with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
-            self._run(make_plan(job, _opener(Path(temporary))), console)
+        with scratch_room() as temporary:
+            self._run(make_plan(job, _opener(temporary)), console)
 
     def _run(self, plan: "Plan", console: Console) -> None:
         from magmax_jax.merge_files.digests import compared_with_state
@@ -120,8 +120,8 @@ class Inspect:
     def __call__(self) -> None:
         from magmax_jax.merge_files.inspect import inspect
 
-        with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
-            shown = inspect(self.source, _opener(Path(temporary)))
+        with scratch_room() as temporary:
+            shown = inspect(self.source, _opener(temporary))
         Console(highlight=False, emoji=False).print(shown)
 
 
