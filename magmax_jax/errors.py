@@ -105,8 +105,8 @@ def exit_code(command: Callable[[], None], program: Program = MAGMAX) -> int:
     """Runs a command; returns 0 if it ends well, else prints one sentence and returns its code.
 
     2 for a mistake of the user's or a disk that refuses, 1 for a run that diverged, 128 and the
-    signal's number for an interruption (130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP). Other exceptions are bugs
-    and keep their stack trace.
+    signal's number for an interruption (130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP). Other
+    exceptions are bugs and keep their stack trace.
 
     Args:
       command: what to run.

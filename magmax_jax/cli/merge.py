@@ -103,7 +103,14 @@ class Merge:
         shown = Console(stderr=True)
         with Progress(*columns, console=shown, disable=not shown.is_terminal) as bar:
             task = bar.add_task("", total=plan.bytes_read)
-            history = execute(plan, self.output, lambda nbytes: bar.advance(task, nbytes))
+            history = execute(
+                plan,
+                self.output,
+                lambda nbytes: bar.advance(task, nbytes),
+                lambda note: shown.print(
+                    f"note: {note}", highlight=False, markup=False, soft_wrap=True
+                ),
+            )
         console.print(
             f"{self.output}: {history.rule} of {counted(len(history.tasks), 'model')} at scale "
             f"{plan.scale:g}"

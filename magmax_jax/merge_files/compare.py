@@ -10,7 +10,7 @@ from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files import tied_embeddings
 
-MERGED = {np.dtype(name) for name in ("float32", "float16", "bfloat16")}
+MERGED = {np.dtype(name) for name in ("float64", "float32", "float16", "bfloat16")}
 """Dtypes that take part in merging; tensors of others are theta_0's."""
 
 

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from magmax_jax.io.atomic import check_free, new_directory, new_file, refusing
+from magmax_jax.io.rooms import rooms_elsewhere
 from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
 from magmax_jax.merge_files import model_card
 from magmax_jax.merge_files.by_chunk import by_chunk
 from magmax_jax.merge_files.by_tensor import as_one_tree, by_tensor
 from magmax_jax.merge_files.digests import HASHERS, Digests, compared_with_state, start_digests
+from magmax_jax.merge_files.outcome import Outcome
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.state import MergedModel, MergeHistory
 from magmax_jax.merge_files.survey import surveyed
@@ -30,7 +32,10 @@ METHODS: dict[Scope, Callable[..., Iterator[Sequence[Any]]]] = {
 
 
 def execute(
-    plan: Plan, output: Path, advance: Callable[[int], None] = lambda nbytes: None
+    plan: Plan,
+    output: Path,
+    advance: Callable[[int], None] = lambda nbytes: None,
+    say: Callable[[str], None] = lambda note: None,
 ) -> MergeHistory:
     """Merges into `output`, then brings the state file up to date; returns the whole history.
 
@@ -39,10 +44,12 @@ def execute(
     Args:
       output: a directory that does not exist yet.
       advance: called with the bytes just read.
+      say: called with each note on the merge that was done, one sentence.
 
     Raises:
       UserError: the plan has problems (all are named), the state holds one of the models already or
-        was begun with another theta_0, an input is broken, or the disk refuses.
+        was begun with another theta_0, an input is broken, the result is not finite, or the disk
+        refuses.
     """
     plan.check()
     check_free(output)
@@ -56,15 +63,21 @@ def execute(
         digests = start_digests(plan, pool)
         compared_with_state(plan, digests).check()
         next_state = aside.enter_context(_next_state(plan))
+        notes = [
+            f"{room} is of a merge on another host: remove it if that has ended"
+            for room in rooms_elsewhere(output)
+        ]
         with new_directory(output) as partial:
             with DirectoryWriter(partial, tensors, plan.job.shard_bytes) as writer:
-                norms = merge_tensors(surveyed(plan), writer, next_state, advance)
+                norms = merge_tensors(surveyed(plan), writer, next_state, advance, notes.append)
             history = _history_after(plan, norms, digests)
             model_card.copy_companions(plan.pretrained, partial, plan.job.out_dtype)
             text = model_card.model_card(history, plan.scale, plan.kept)
             (partial / "README.md").write_text(text)
         if next_state:
             next_state.close(history.to_metadata())
+    for note in notes:
+        say(note)
     return history
 
 
@@ -73,6 +86,7 @@ def merge_tensors(
     output: DirectoryWriter,
     next_state: FileWriter | None = None,
     advance: Callable[[int], None] = lambda nbytes: None,
+    say: Callable[[str], None] = lambda note: None,
 ) -> np.ndarray:
     """Writes all tensors, and the state's; returns every model's |tau|, float64 (t,).
 
@@ -80,15 +94,18 @@ def merge_tensors(
       plan: whose rule needs no survey any more.
 
     Raises:
-      UserError: an input is not finite (the tensor is named), or a file became shorter.
+      UserError: an input or an entry of the result is not finite (the tensor is named), or a file
+        became shorter.
     """
     with Reader() as reader:
         for name in plan.kept:
             output.write(name, reader.whole(plan.pretrained.tensors[name]))
             advance(plan.pretrained.tensors[name].nbytes)
-        squares = np.zeros(len(plan.models))
-        for part in METHODS[plan.rule.scope](plan, reader, output, next_state, advance):
+        squares, outcome = np.zeros(len(plan.models)), Outcome(plan, output)
+        for part in METHODS[plan.rule.scope](plan, reader, outcome, next_state, advance):
             squares += np.asarray(part, np.float64)
+    for note in outcome.notes():
+        say(note)
     return np.sqrt(squares)
 
 

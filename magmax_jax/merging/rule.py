@@ -13,7 +13,7 @@ tensor.
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -56,6 +56,8 @@ class MergeRule(NamedTuple):
       per_model: the option that holds one value for each of `most_models` models, in their order.
       state_options: further options, as (name, value) pairs, of a rule whose state is kept in a
         file; options that the user gives win.
+      draws: all that the rule does with names is to draw by their `leaf_key`, outside of any `jit`
+        of its own that takes trees. Then small tensors of one shape are merged together.
     """
 
     init: Callable[[PyTree], State]
@@ -71,6 +73,36 @@ class MergeRule(NamedTuple):
     most_models: int | None = None
     per_model: str | None = None
     state_options: tuple[tuple[str, Any], ...] = ()
+    draws: bool = False
+
+
+class LeafNames:
+    """The names of n leaves of one shape that are stacked under this key of a dict.
+
+    `mapped` makes a rule's functions those of all of them: each leaf has the key that it has alone.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self._names = tuple(names)
+        self._which: jax.Array | None = None
+
+    def mapped(self, function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+        """The function of trees whose arrays have an axis of n more in front, mapped over it.
+
+        It is mapped operation by operation, without `jit`, which would round in other places.
+        """
+
+        def one(which: jax.Array, *trees: PyTree) -> PyTree:
+            self._which = which
+            return function(*trees)
+
+        every = jnp.arange(len(self._names))
+        return lambda *trees: jax.vmap(one)(every, *trees)
+
+    def words(self, seed: int) -> jax.Array:
+        """`seed_words` of the leaf that is being mapped."""
+        table = np.stack([seed_words(seed, name) for name in self._names])
+        return jnp.asarray(table)[self._which]
 
 
 class Counted(NamedTuple):
@@ -139,7 +171,7 @@ def leafwise_at(function: Callable[..., jax.Array], tree: PyTree, *rest: PyTree)
     """`leafwise` for a function whose first argument is the leaf's name (`leaf_name`)."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf, *others: (
-            function(leaf_name(path), leaf, *others) if is_merged(leaf) else leaf
+            function(_key_name(path), leaf, *others) if is_merged(leaf) else leaf
         ),
         tree,
         *rest,
@@ -151,11 +183,21 @@ def leaf_name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
-def leaf_key(seed: int, task: jax.typing.ArrayLike, name: str) -> jax.Array:
+def leaf_key(seed: int, task: jax.typing.ArrayLike, name: str | LeafNames) -> jax.Array:
     """The random key of one leaf of one task (counted from 1), wherever the leaf is in its tree."""
-    digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
-    words = jnp.asarray(np.frombuffer(digest, "<u4").astype(np.uint32))
+    words = name.words(seed) if isinstance(name, LeafNames) else jnp.asarray(seed_words(seed, name))
     return jax.random.fold_in(jax.random.wrap_key_data(words, impl="threefry2x32"), task)
+
+
+def seed_words(seed: int, name: str) -> np.ndarray:
+    """What seeds the draws of one leaf: uint32 (2,)."""
+    digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
+    return np.frombuffer(digest, "<u4").astype(np.uint32)
+
+
+def _key_name(path: tuple) -> str | LeafNames:
+    last = getattr(path[-1], "key", None) if path else None
+    return last if isinstance(last, LeafNames) else leaf_name(path)
 
 
 def _hashable(value: Any) -> Any:

@@ -43,6 +43,7 @@ def random_mix(seed: int = 0) -> MergeRule:
         streaming=True,
         default_scale=1.0,
         scope="tensor",
+        draws=True,
     )
 
 
@@ -84,6 +85,7 @@ def dare(drop: float = 0.5, seed: int = 0) -> MergeRule:
         streaming=True,
         default_scale=0.3,
         scope="tensor",
+        draws=True,
     )
 
 
