@@ -17,6 +17,9 @@ from magmax_jax.merge_files.stream import Chunk, chunk_length, chunk_task_vector
 from magmax_jax.merging import MergeRule, apply_task_vector
 from magmax_jax.merging.rule import State
 
+SAMPLED = 4
+"""What rounding takes away is counted in the first of so many parts of a chunk: that costs less."""
+
 
 def by_chunk(
     plan: Plan,
@@ -47,16 +50,16 @@ def by_chunk(
             result = merge_chunk(plan.rule, plan.scale, around[0].dtype, before, *around)
         else:
             result = merge_chunk(plan.rule, plan.scale, dtype, before, theta_0, *rest[:models])
-        merged, finite, sound, counts, squares, state = jax.device_get(result)
+        merged, broken, unsound, counts, squares, state = jax.device_get(result)
         if wide:
-            change, merged, sound = merged, applied(theta_0, merged, 1.0, dtype), False
+            change, merged, unsound = merged, applied(theta_0, merged, 1.0, dtype), True
             outcome.count(merged, theta_0, change != 0)
-        if not finite:
+        if broken:
             _refuse(sources[: 1 + models], chunk)
-        outcome.add_counts(*map(int, counts))
+        outcome.add_counts(int((counts & 0xFFFF).sum()), int((counts >> 16).sum()))
         for name, start, count, position in chunk.pieces:
             piece = slice(position, position + count)
-            if not sound:
+            if unsound:
                 outcome.check(name, merged[piece], theta_0[piece], start)
             outcome.write(name, merged[piece], theta_0[piece], start)
         if next_state:
@@ -74,18 +77,18 @@ class Merged(NamedTuple):
 
     Attributes:
       theta: the merged entries.
-      finite: whether every input is finite, but for a -inf that all share; bool scalar.
-      sound: whether every entry of `theta` is finite; bool scalar.
-      counts: of a narrow dtype the entries that the merge changes, and those of them that rounding
-        makes theta_0's again; two int32 scalars, zero for other dtypes.
+      broken: whether an input is not finite, but for a -inf that all share; bool scalar.
+      unsound: whether an entry of `theta` is not finite; bool scalar.
+      counts: of a narrow dtype, for every 256 entries of a sample, how many the merge changes, and
+        in the upper 16 bits how many of these rounding makes theta_0's again; uint32 (m,). Else 0.
       squares: of every model, the squared norm of its task vector.
       state: the rule's.
     """
 
     theta: jax.Array
-    finite: jax.Array
-    sound: jax.Array
-    counts: tuple[jax.Array, ...]
+    broken: jax.Array
+    unsound: jax.Array
+    counts: jax.Array
     squares: list[jax.Array]
     state: State
 
@@ -115,12 +118,16 @@ def merge_chunk(
     tau = rule.finalize(state)
     base = stored if stored.dtype == dtype else theta_0
     theta = apply_task_vector(base, tau, scale).astype(dtype)
-    counts: tuple[jax.Array, ...] = (jnp.int32(0), jnp.int32(0))
+    broken, unsound = jnp.any(odd != 0), jnp.any(~jnp.isfinite(theta))
+    counts = jnp.uint32(0)
     if narrow(dtype) and scale:
-        changed = tau != 0
-        lost = changed & (theta == theta_0.astype(dtype))
-        counts = (jnp.sum(changed, dtype=jnp.int32), jnp.sum(lost, dtype=jnp.int32))
-    return Merged(theta, jnp.all(odd == 0), jnp.isfinite(theta).all(), counts, squares, state)
+        sample = slice(0, theta.size // SAMPLED)
+        changed = tau[sample] != 0
+        lost = changed & (theta[sample] == theta_0[sample].astype(dtype))
+        # Of 256 entries both counts fit into one number, so that one pass finds both.
+        both = changed.astype(jnp.uint32) + (lost.astype(jnp.uint32) << 16)
+        counts = jnp.sum(both.reshape(-1, 256), axis=1, dtype=jnp.uint32)
+    return Merged(theta, broken, unsound, counts, squares, state)
 
 
 def _leaf(state: TensorFiles, i: int, names: Sequence[str]) -> TensorFiles:

@@ -65,9 +65,8 @@ class Outcome:
           UserError: an entry is not finite.
         """
         dtype = self._plan.out_dtypes[names[0]]
-        if theta.dtype != dtype:
-            with np.errstate(over="ignore"):  # `check` finds it
-                theta = np.where(changed, theta.astype(dtype), theta_0.astype(dtype))
+        with np.errstate(over="ignore"):  # `check` finds it
+            theta = np.where(changed, theta.astype(dtype), theta_0.astype(dtype))
         if not np.isfinite(theta).all():
             for name, row, base in zip(names, theta, theta_0, strict=True):
                 self.check(name, row, base)

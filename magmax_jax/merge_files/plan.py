@@ -1,5 +1,6 @@
 """What a merge would do, from headers alone: every problem at once, bytes, memory, method."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,8 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
         problems += compare.problems(pretrained, models, merged, (*job.include, *job.exclude))
         notes += compare.notes(pretrained, models, merged, others)
     problems += unfit_models(job, history, rule)
+    if job.scale is not None and not math.isfinite(job.scale):
+        problems.append(f"--scale is {job.scale}: give a finite number")
     if job.state and pretrained.files:
         layout = state.layout(rule, merged, pretrained)
         if before:
