@@ -92,12 +92,12 @@ def as_one_tree(
         del theta
     found = merged(plan.rule, state, theta_0, plan.scale)
     for name, array in stored.items():
-        theta, before = np.asarray(found[name]), np.asarray(theta_0[name])
+        value, before = np.asarray(found[name])[None], np.asarray(theta_0[name])[None]
         if name in wide:
-            outcome.apply([name], array[None], theta[None], scale=1.0)
+            outcome.apply([name], array[None], value, scale=1.0)
         else:
-            same = (theta == before) | hidden(array)
-            outcome.put([name], array[None], theta[None], ~same[None])
+            changed = (value != before) & ~hidden(array[None])
+            outcome.put([name], array[None], value, changed)
     yield from zip(*squares, strict=True)
 
 
