@@ -12,7 +12,7 @@ from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.plan import make_plan
 from tests.merge_files.conftest import merge, write
 
-TOGETHER = ["random_mix", "dare", "breadcrumbs", "magnitude_prune", "emr", "iso_c", "opcm"]
+TOGETHER = ["random_mix", "dare", "breadcrumbs", "magnitude_prune", "emr", "iso_c", "opcm", "della"]
 
 
 def tensors(seed: int) -> dict[str, np.ndarray]:
@@ -30,7 +30,7 @@ def models(tmp_path):
     return [write(tmp_path / f"m{i}", tensors(i)) for i in range(4)]
 
 
-@pytest.mark.parametrize("rule", ["dare", "breadcrumbs", "iso_c", "opcm"])
+@pytest.mark.parametrize("rule", ["dare", "della", "breadcrumbs", "iso_c", "opcm"])
 def test_each_tensor_has_the_bits_that_it_has_alone(models, tmp_path, rule, monkeypatch):
     base, *rest = models
     flags = ["--pretrained", base, "--finetuned", *rest, "--rule", rule, "--seed", 5]

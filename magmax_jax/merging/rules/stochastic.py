@@ -130,7 +130,9 @@ def della(density: float = 0.7, epsilon: float = 0.07, seed: int = 0) -> MergeRu
         keys = [leaf_key(seed, task, name) for task in range(1, len(taus) + 1)]
         return merge_thinned(*map(thin, keys, taus))
 
-    return collecting(lambda taus: leafwise_at(merge, *taus), default_scale=1.1, scope="tensor")
+    return collecting(
+        lambda taus: leafwise_at(merge, *taus), default_scale=1.1, scope="tensor", draws=True
+    )
 
 
 def keep_probability(tau: jax.Array, density: float, epsilon: float) -> jax.Array:
