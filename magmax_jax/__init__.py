@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from magmax_jax.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from magmax_jax import analysis, config, registry, rules
     from magmax_jax.api import evaluate, export, preset, run
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
     from magmax_jax.models import CLIP
     from magmax_jax.report import report
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "CLIP": "models",

@@ -13,8 +13,8 @@ from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "errors", "registry", "config", "io", "inputs", "merging", "rules", "analysis", "data",
-    "scenarios", "models", "sharding", "training", "evaluation",
+    "version", "errors", "registry", "config", "io", "inputs", "merging", "rules", "analysis",
+    "data", "scenarios", "models", "sharding", "training", "evaluation",
     "merge_files", "runs", "report", "api", "cli", "__main__",
 ]  # fmt: skip
 """Lowest first; each may import those before it."""
@@ -131,13 +131,13 @@ def test_no_regularizer_and_no_kind_of_scenario_is_known_by_its_name():
 
 
 def test_meshes_are_known_to_one_file():
-    """And to the one of the rules that says what a mesh must not change."""
+    """And to those of merging: on which mesh it runs, and what a mesh must not change."""
     knowing = {
         file.name
         for file, names in sources().items()
         if any(name.startswith("jax.sharding") for name in names)
     }
-    assert knowing == {"sharding.py", "replication.py"}
+    assert knowing == {"sharding.py", "any_mesh.py", "placement.py", "replication.py"}
 
 
 def test_nothing_unpickles():

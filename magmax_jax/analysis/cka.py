@@ -12,7 +12,6 @@ LeVeque, 1983, "Algorithms for computing the sample variance"). With few images 
 towards 1: take several times as many as there are features.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
 
 
 class Moments(NamedTuple):
@@ -48,7 +48,7 @@ def init(p: int, q: int) -> Moments:
     return Moments(jnp.int32(0), *(jnp.zeros(shape, jnp.float32) for shape in shapes))
 
 
-@partial(jax.jit, donate_argnums=0)
+@jit_on_any_mesh(like=None, donate_argnums=0)
 def update(
     state: Moments, x: jax.Array, y: jax.Array, mask: jax.typing.ArrayLike = True
 ) -> Moments:

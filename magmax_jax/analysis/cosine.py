@@ -8,6 +8,7 @@ import numpy as np
 
 from magmax_jax.analysis.leaves import named_leaves
 from magmax_jax.errors import UserError
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.task_vectors import PyTree, check_alike
 
 
@@ -78,7 +79,7 @@ def _inner(a: dict[str, jax.Array], b: dict[str, jax.Array]) -> float:
     return sum(float(product) for product in jax.device_get(_inners(a, b)))
 
 
-@jax.jit
+@jit_on_any_mesh(like=None)
 def _inners(a: dict[str, jax.Array], b: dict[str, jax.Array]) -> list[jax.Array]:
     # Not `reductions.inner`: its fixed order of additions would gather sharded leaves.
     return [jnp.sum(a[name].astype(jnp.float32) * b[name].astype(jnp.float32)) for name in a]

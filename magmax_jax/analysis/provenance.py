@@ -1,7 +1,6 @@
 """Provenance: which task supplied which part of MagMax's merged model."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 
 from magmax_jax.analysis.leaves import named_leaves
 from magmax_jax.errors import UserError
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.rules.elementwise import Sourced
 
 
@@ -76,7 +76,7 @@ def supplied(
                 )
 
 
-@partial(jax.jit, static_argnames="layered")
+@jit_on_any_mesh(like=None, static_argnums=2)
 def _of_task(
     state: Sourced, task: jax.Array, layered: frozenset[str]
 ) -> dict[str, tuple[jax.Array, jax.Array]]:

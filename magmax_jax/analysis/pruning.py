@@ -4,7 +4,6 @@ The first hypothesis of MagMax (Marczak et al., 2024, arXiv 2407.06322): theta_0
 share) is nearly as accurate as theta_t when the largest entries are kept, and not with others.
 """
 
-from functools import partial
 from typing import Literal, get_args
 
 import jax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 
 from magmax_jax.analysis.leaves import entries, named_leaves
 from magmax_jax.errors import UserError
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.numerics.selection import kth_magnitude
 from magmax_jax.merging.rule import leaf_key, leafwise_at
 from magmax_jax.merging.task_vectors import PyTree
@@ -86,7 +86,7 @@ def check_share(share: float) -> None:
         raise UserError(f"a share of {share} cannot be kept: give one in [0, 1]")
 
 
-@jax.jit
+@jit_on_any_mesh
 def _draws(leaves: dict[str, jax.Array], keys: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """A random score for every entry: positive normal float32, nearly all of them distinct."""
 
@@ -99,7 +99,7 @@ def _draws(leaves: dict[str, jax.Array], keys: dict[str, jax.Array]) -> dict[str
     return {name: draw(leaf, keys[name]) for name, leaf in leaves.items()}
 
 
-@partial(jax.jit, static_argnames="smallest")
+@jit_on_any_mesh(static_argnums=3)
 def _kept(tau: PyTree, scores: dict[str, jax.Array], limit: jax.Array, smallest: bool) -> PyTree:
     def kept(name: str, leaf: jax.Array) -> jax.Array:
         score = jnp.abs(scores[name].astype(jnp.float32))

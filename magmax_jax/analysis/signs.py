@@ -11,7 +11,6 @@ depends neither on the tasks nor on the shares.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -21,6 +20,7 @@ import numpy as np
 from magmax_jax.analysis.leaves import named_leaves
 from magmax_jax.analysis.pruning import check_share, threshold
 from magmax_jax.errors import UserError
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.task_vectors import PyTree, check_alike
 
 KEPT = (1.0, 0.5, 0.2, 0.1, 0.05, 0.01)
@@ -174,7 +174,7 @@ def finalize(
             yield SignConflicts(int(state.tasks), share, part, size, *found)
 
 
-@partial(jax.jit, donate_argnums=0)
+@jit_on_any_mesh(donate_argnums=0)
 def _update(state: Levels, leaves: dict[str, jax.Array], thresholds: jax.Array) -> Levels:
     plus, minus, second = {}, {}, {}
     for name, leaf in leaves.items():
@@ -188,7 +188,7 @@ def _update(state: Levels, leaves: dict[str, jax.Array], thresholds: jax.Array) 
     return Levels(plus, minus, second, state.tasks + 1)
 
 
-@partial(jax.jit, static_argnames="shares")
+@jit_on_any_mesh(like=None, static_argnums=1)
 def _counts(state: Levels, shares: int) -> dict[str, jax.Array]:
     """Of every leaf the entries changed, shared and in conflict at each level: int32 (s, 3)."""
 

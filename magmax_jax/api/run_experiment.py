@@ -61,10 +61,16 @@ def run(
       what results.jsonl holds: one measured accuracy each, which `pandas.DataFrame(rows)` takes.
 
     Raises:
-      UserError: the configuration does not fit the devices, data, model, directory or disk.
+      UserError: `config` is no configuration, or does not fit the devices, data, model, directory
+        or disk.
       DivergedError: a loss is not finite; rows and checkpoints before it stay.
       Interrupted: the process was asked to stop, and everything is saved.
     """
+    if not isinstance(config, ExperimentConfig):
+        raise UserError(
+            f"config is {config!r:.60}: pass a configuration, such as mm.preset('quickstart') or "
+            "mm.config.ExperimentConfig.from_file('runs/x/config.json')"
+        )
     if keep_compiled:
         keep_compiled_by_default()
     directory = RunDirectory(Path(out).expanduser(), overwrite, resume=resume)

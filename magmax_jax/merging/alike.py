@@ -1,13 +1,15 @@
 """Whether pytrees are those of one model, and whether they are finite; what differs is named."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.arrays import PyTree, arrays, is_array, is_merged, is_wide
 
 SHOWN = 20
@@ -53,8 +55,8 @@ def conform(tree: PyTree, reference: PyTree, dtypes: bool = True) -> PyTree:
     problems += [f"{path} {said}" for path, a, b in both if (said := _problem(a, b, dtypes))]
     if problems:
         raise UserError(
-            f"the two pytrees are not those of one model ({len(problems)} leaves differ):"
-            + _listed(problems)
+            "the two pytrees are not those of one model "
+            f"({counted(len(problems), 'leaf differs', 'leaves differ')}):" + _listed(problems)
         )
     types, of_reference = dict(_containers(tree)), dict(_containers(reference))
     others = [
@@ -92,7 +94,8 @@ def check_finite(tree: PyTree) -> None:
             for path, leaf in leaves.items()
         }
     if problems := [path for path, good in finite.items() if not good]:
-        raise UserError(f"{len(problems)} leaves hold NaN or infinity:" + _listed(problems))
+        holding = counted(len(problems), "leaf holds", "leaves hold")
+        raise UserError(f"{holding} NaN or infinity:" + _listed(problems))
 
 
 def same_structure(a: Any, b: Any) -> bool:
@@ -103,7 +106,7 @@ def same_structure(a: Any, b: Any) -> bool:
         return False
 
 
-@jax.jit
+@partial(jit_on_any_mesh, like=None)
 def _all_finite(leaf: jax.Array) -> jax.Array:
     return jnp.isfinite(leaf).all()
 

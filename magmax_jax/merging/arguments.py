@@ -106,6 +106,8 @@ def check_model(
 ) -> None:
     """Raises a UserError that starts with `name` unless the model is finite and like theta_0.
 
+    A theta_0 with a method `check_mergeable(model)` is asked, too.
+
     Args:
       fisher: whether the rule takes models with their Fisher.
     """
@@ -120,6 +122,8 @@ def check_model(
             model = model.params
         conform(model, pretrained)
         check_finite(model)
+        if check := getattr(pretrained, "check_mergeable", None):
+            check(model)  # what shapes do not show, such as another activation
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
 

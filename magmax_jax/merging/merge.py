@@ -2,13 +2,13 @@
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Sized
-from functools import partial
 from typing import Any, Literal, overload
 
 import jax
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.alike import check_finite, conform
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.arguments import (
     RuleLike,
     check_count,
@@ -35,6 +35,7 @@ def fold(rule: MergeRule, state: State, finetuned: PyTree | Informed, pretrained
       UserError: the model differs from theta_0 in containers, shapes or dtypes, or the state was
         folded into before.
     """
+    rule = rule.on_any_mesh()
     theta_0 = arrays(pretrained)
     if isinstance(finetuned, Informed):
         information = conform(finetuned.fisher, pretrained, dtypes=False)
@@ -62,6 +63,7 @@ def merged(
     Returns:
       A new pytree of theta_0's structure, dtypes and kinds of arrays, as `apply_task_vector`.
     """
+    rule = rule.on_any_mesh()
     theta_0 = without_wide(arrays(pretrained))
     if not _may_compile((state, theta_0)):
         theta = _applied(theta_0, rule.finalize(state), scale)
@@ -107,6 +109,10 @@ def merge(
     `merge` may be called within `jax.jit`, `jax.vmap` and `jax.grad`. Traced values are not known
     yet, so that they are not checked for NaN and infinity; structures, shapes and dtypes are.
 
+    Arrays may be sharded on any mesh, whatever its axes' types: theta has the bits that it has on
+    one device, and lies where theta_0 lies. Within `jax.shard_map` no whole tensor can be seen, so
+    it raises.
+
     Args:
       pretrained: theta_0, any pytree. It is not changed.
       models: theta_1 ... theta_T in the order of their tasks, each of theta_0's containers, shapes
@@ -141,6 +147,7 @@ def merge(
     [1 2]
     """
     merge_rule, name = rule_and_name(rule)
+    merge_rule = merge_rule.on_any_mesh()
     scale = merge_rule.default_scale if scale is None else checked_scale(scale)
     models = iterable_of(models, pretrained)
     if isinstance(models, Sized):
@@ -207,26 +214,26 @@ def _tau(model: PyTree | Informed, pretrained: PyTree) -> PyTree | Informed:
     return difference(model, pretrained)
 
 
-_task_vector = jax.jit(_tau)
+_task_vector = jit_on_any_mesh(_tau, like=1)
 
 
 def _folded(rule: MergeRule, state: State, model: PyTree, pretrained: PyTree) -> State:
     return rule.update(state, _tau(model, pretrained))
 
 
-_fold = jax.jit(_folded, static_argnums=0, donate_argnums=1)
-_fold_traced = jax.jit(_folded, static_argnums=0)
+_fold = jit_on_any_mesh(_folded, like=3, static_argnums=0, donate_argnums=1)
+_fold_traced = jit_on_any_mesh(_folded, like=3, static_argnums=0)
 
 
 def _applied(pretrained: PyTree, tau: PyTree, scale: jax.typing.ArrayLike) -> PyTree:
     return add(pretrained, conform(tau, pretrained, dtypes=False), scale)
 
 
-@partial(jax.jit, static_argnums=0)
+@jit_on_any_mesh(like=2, static_argnums=0)
 def _merged(
     rule: MergeRule, state: State, pretrained: PyTree, scale: jax.typing.ArrayLike
 ) -> PyTree:
     return _applied(pretrained, rule.finalize(state), scale)
 
 
-_apply = jax.jit(_applied)
+_apply = jit_on_any_mesh(_applied)

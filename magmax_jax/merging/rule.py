@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from magmax_jax.merging.any_mesh import on_any_mesh
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
 
@@ -104,6 +105,15 @@ class LeafNames:
         table = np.stack([seed_words(seed, name) for name in self._names])
         return jnp.asarray(table)[self._which]
 
+    def on_any_mesh(self) -> "MergeRule":
+        """This rule for arrays on any mesh, also outside of `merge`: see `merging.any_mesh`."""
+        rule = self._replace(
+            init=on_any_mesh(self.init),
+            update=on_any_mesh(self.update, like=1),
+            finalize=on_any_mesh(self.finalize),
+        )
+        return self if rule == self else rule
+
 
 class Counted(NamedTuple):
     """State of rules that count: a running task vector, and how many were seen (int32 scalar)."""
@@ -147,9 +157,10 @@ def collecting(
 def factory(build: Callable[..., MergeRule]) -> Callable[..., MergeRule]:
     """Makes equal rules one value, however their arguments are spelled, so that each compiles once.
 
-    Lists and arrays among the arguments become tuples.
+    Lists and arrays among the arguments become tuples. The rule works on any mesh.
     """
-    signature, cached = inspect.signature(build), functools.cache(build)
+    signature = inspect.signature(build)
+    cached = functools.cache(lambda *args: build(*args).on_any_mesh())
 
     @functools.wraps(build)
     def make(*args: Any, **kwargs: Any) -> MergeRule:

@@ -13,11 +13,14 @@ added in float64, so that entries that no task changed keep all their digits. In
 random keys are theta_0's, and so is whatever is no array: functions, strings, static fields.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.merging.alike import check_alike, check_finite, conform
+from magmax_jax.merging.any_mesh import on_any_mesh
 from magmax_jax.merging.arrays import PyTree, arrays, is_array, is_merged, is_wide, with_arrays
 
 __all__ = [
@@ -35,6 +38,7 @@ __all__ = [
 ]
 
 
+@partial(on_any_mesh, like=1)
 def task_vector(finetuned: PyTree, pretrained: PyTree) -> PyTree:
     """tau = theta_t - theta_0, float32 for every floating-point leaf and int8 zeros for the others.
 
@@ -56,6 +60,7 @@ def task_vector(finetuned: PyTree, pretrained: PyTree) -> PyTree:
     return difference(conform(finetuned, pretrained), arrays(pretrained))
 
 
+@on_any_mesh
 def apply_task_vector(pretrained: PyTree, tau: PyTree, scale: jax.typing.ArrayLike = 1.0) -> PyTree:
     """theta = theta_0 + scale tau, of theta_0's structure, dtypes and kinds of arrays.
 
@@ -107,7 +112,7 @@ def tree_bytes(tree: PyTree) -> int:
 def _zero(theta_0: jax.typing.ArrayLike) -> jax.Array | None:
     if not is_array(theta_0):
         return None
-    return jnp.zeros(jnp.shape(theta_0), jnp.float32 if is_merged(theta_0) else jnp.int8)
+    return jnp.zeros_like(theta_0, jnp.float32 if is_merged(theta_0) else jnp.int8)
 
 
 def _difference(theta: jax.typing.ArrayLike, theta_0: jax.typing.ArrayLike) -> jax.Array:

@@ -44,9 +44,12 @@ class Companions:
         if not isinstance(other, Companions):
             return NotImplemented
         return self is other or (
-            self._lasting_preprocessor == other._lasting_preprocessor
-            and (self.tokenizer is other.tokenizer or self._tokenization == other._tokenization)
+            self._lasting_preprocessor == other._lasting_preprocessor and self.tokenizes_like(other)
         )
+
+    def tokenizes_like(self, other: "Companions") -> bool:
+        """Whether both give every text the same ids."""
+        return self.tokenizer is other.tokenizer or self._tokenization == other._tokenization
 
     def __hash__(self) -> int:
         """The same for all: models are hashed at every call of a compiled program."""

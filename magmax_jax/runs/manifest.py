@@ -9,11 +9,11 @@ from typing import Any
 
 import jax
 
-import magmax_jax
 from magmax_jax.io.atomic import write_text
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.merge_specs import num_models
+from magmax_jax.version import __version__
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -69,8 +69,7 @@ def _start(command: str) -> dict[str, Any]:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
-        "versions": {"python": platform.python_version(), "magmax_jax": magmax_jax.__version__}
-        | versions,
+        "versions": {"python": platform.python_version(), "magmax_jax": __version__} | versions,
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "processes": jax.process_count(),
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from magmax_jax.analysis import cka, inner_products, keep, sign_conflicts, supplied
 from magmax_jax.merging import rules
@@ -22,12 +22,13 @@ from tests.analysis.cases import flat, part, task_vector
 
 KEPT = (1.0, 0.2)
 EXCHANGE = re.compile(r"\[([\d,]*)\][^ ]* (all-gather|all-to-all|collective-permute)\(")
+EXPLICIT = AxisType.Explicit
 RULE = rules.max_magnitude(provenance=True)
 
 
-def spread(tau: dict) -> dict:
+def spread(tau: dict, kinds: tuple[AxisType, AxisType] = (AxisType.Auto,) * 2) -> dict:
     """Matrices in pieces over both axes of a mesh, everything else whole on every device."""
-    mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("rows", "columns"))
+    mesh = jax.make_mesh((jax.device_count() // 2, 2), ("rows", "columns"), kinds)
 
     def place(leaf):
         split = np.size(leaf) > 100
@@ -54,11 +55,12 @@ def same_numbers(alone: list[dict], pieces: list[dict]) -> None:
         ours, theirs = keep(pieces[0], 0.2, choice), keep(alone[0], 0.2, choice)
         np.testing.assert_array_equal(flat(ours), flat(theirs))
         where = pieces[0]["blocks"]["kernel"].sharding
-        assert ours["blocks"]["kernel"].sharding.is_equivalent_to(where, 3), choice
+        assert ours["blocks"]["kernel"].sharding == where, choice
     ours, theirs = (inner_products(taus.__getitem__, 3) for taus in (pieces, alone))
     np.testing.assert_allclose(ours, theirs, atol=1e-6 * theirs.max())
     batch = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
-    rows = NamedSharding(Mesh(np.array(jax.devices()), ("rows",)), PartitionSpec("rows"))
+    mesh = pieces[0]["head"].sharding.mesh
+    rows = NamedSharding(mesh, PartitionSpec("rows"))
     found = [
         cka.finalize(cka.update(cka.init(8, 8), x, x**2))
         for x in (jax.device_put(batch, rows), batch)
@@ -96,6 +98,8 @@ def main() -> None:
     pieces = [spread(tau) for tau in alone]
     nothing_is_gathered(pieces, Path(sys.argv[1]))
     same_numbers(alone, pieces)
+    for kinds in (EXPLICIT, EXPLICIT), (EXPLICIT, AxisType.Auto):
+        same_numbers(alone, [spread(tau, kinds) for tau in alone])
     print("the same numbers on 8 devices as on one")
 
 

@@ -113,10 +113,22 @@ def test_an_interrupted_run_is_resumed_by_the_same_call(config, finished, tmp_pa
             yield on_step
 
     given = {"train": TRAIN, "test": TEST}
-    with pytest.raises(Interrupted, match="holds everything so far: the same call resumes it"):
-        run(config, tmp_path / "x", **given, progress=Impatient())
+    # Tests that a shell runs in the background are started with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(Interrupted, match="holds everything so far: the same call resumes it"):
+            run(config, tmp_path / "x", **given, progress=Impatient())
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(RunDirectory(tmp_path / "x").rows()) < len(finished.rows)
     assert run(config, tmp_path / "x", **given, progress=False) == finished.rows
+
+
+@pytest.mark.parametrize("config", ["quickstart", {"seed": 3}, None])
+def test_what_is_no_configuration_is_named(config, tmp_path):
+    with pytest.raises(UserError, match=r"config is .*: pass a configuration, such as mm.preset"):
+        run(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_models_are_evaluated_on_arrays(config, finished, tmp_path, capsys):

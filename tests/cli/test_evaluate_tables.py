@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from magmax_jax.cli.evaluate_tables import Found, tables
+from magmax_jax.api.model_evaluation import Found
+from magmax_jax.cli.evaluate_tables import tables
 from magmax_jax.data import Source
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.scenarios import Head, Scenario, Task

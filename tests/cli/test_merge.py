@@ -75,7 +75,10 @@ def test_it_never_writes_over_a_model(tiny_clip, finetuned, tmp_path, capsys):
     [
         ("import magmax_jax", set()),
         ("from magmax_jax import merge, rules", {"jax"}),
-        ("from magmax_jax import CLIP", {"jax", "flax", "optax", "orbax", "huggingface_hub"}),
+        (
+            "from magmax_jax import CLIP",
+            {"PIL", "jax", "flax", "optax", "orbax", "huggingface_hub"},
+        ),
     ],
 )
 def test_an_import_takes_along_what_it_needs_and_no_more(program, allowed):

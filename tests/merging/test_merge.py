@@ -72,11 +72,11 @@ def test_nan_and_infinity_are_refused_with_the_leaves_path():
     theta_0, good, bad = random_models(3)
     for value in (np.nan, np.inf, -np.inf):
         bad["w"][2, 1] = value
-        with pytest.raises(UserError, match=r"(?s)model 2: 1 leaves hold NaN.*\['w'\]"):
+        with pytest.raises(UserError, match=r"(?s)model 2: 1 leaf holds NaN.*\['w'\]"):
             mm.merge(theta_0, [good, bad])
-        with pytest.raises(UserError, match=r"(?s)theta_0: 1 leaves hold NaN.*\['w'\]"):
+        with pytest.raises(UserError, match=r"(?s)theta_0: 1 leaf holds NaN.*\['w'\]"):
             mm.merge(bad, [good])
-        with pytest.raises(UserError, match=r"(?s)model 1: 1 leaves hold NaN.*\['w'\]"):
+        with pytest.raises(UserError, match=r"(?s)model 1: 1 leaf holds NaN.*\['w'\]"):
             mm.merge(theta_0, [mm.rules.Informed(good, bad)], mm.rules.fisher())
 
 

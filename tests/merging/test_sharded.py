@@ -1,4 +1,4 @@
-"""On eight devices as on one: the program is `sharded.py`."""
+"""On several devices as on one: the programs are `sharded.py` and `placements.py`."""
 
 import os
 import subprocess
@@ -8,20 +8,44 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.slow
-def test_every_rule_gives_the_same_bits_on_sharded_arrays():
+def run(module: str, *arguments: str, devices: int, optimized: bool = False) -> str:
     shown = subprocess.run(
-        [sys.executable, "-m", "tests.merging.sharded"],
+        [sys.executable, "-m", f"tests.merging.{module}", *arguments],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
         env=os.environ
         | {
             "JAX_PLATFORMS": "cpu",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",  # bits are those of a user's programs
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             "OPENBLAS_NUM_THREADS": "1",  # eight decompositions at once are threads enough
-        },
+        }
+        | ({"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"} if optimized else {}),
     )
-    assert shown.returncode == 0, shown.stderr
-    assert "same bits on 8 devices as on one" in shown.stdout
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    return shown.stdout
+
+
+def test_rules_give_the_same_bits_under_explicit_and_auto_axes():
+    """Two rules, of which one reshapes what is sharded; the slow tests try them all."""
+    some = ("max_magnitude", "model_stock")
+    assert "same bits on 4 devices as on one" in run("sharded", "merge", *some, devices=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("ways", "devices", "optimized"),
+    [
+        ("merge", 8, True),  # bits are those of a user's programs
+        ("merge,functions,jit", 4, False),
+        ("merge", 1, False),
+    ],
+)
+def test_every_rule_gives_the_same_bits_on_every_mesh(ways, devices, optimized):
+    shown = run("sharded", ways, devices=devices, optimized=optimized)
+    assert f"same bits on {devices} devices as on one" in shown
+
+
+@pytest.mark.slow
+def test_results_are_placed_like_theta_0_wherever_its_leaves_are():
+    assert "placed like theta_0" in run("placements", devices=8)

@@ -1,6 +1,8 @@
 """A CLIP as a pytree: two loads are alike, copies are whole, and each keeps its own tokenizer."""
 
 import copy
+import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -106,6 +108,25 @@ def test_clips_of_other_shapes_are_refused_by_leaf(tiny_clip):
     with pytest.raises(mm.UserError, match=expected) as raised:
         mm.merge(zero, [larger])
     assert len(str(raised.value)) < 300
+
+
+def test_clips_of_equal_shapes_that_compute_otherwise_are_refused(tiny_clip, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(tiny_clip, other)
+    config = json.loads((other / "config.json").read_text())
+    activation = config["vision_config"]["hidden_act"]
+    config["vision_config"]["hidden_act"] = "gelu" if activation != "gelu" else "quick_gelu"
+    (other / "config.json").write_text(json.dumps(config))
+    zero, model = CLIP.from_pretrained(tiny_clip), CLIP.from_pretrained(other)
+    with pytest.raises(mm.UserError, match="model 1: activation of the vision tower is"):
+        mm.merge(zero, [model])
+
+
+def test_clips_of_other_tokenizers_are_refused(pair):
+    zero, model = pair
+    model.companions = other_companions()
+    with pytest.raises(mm.UserError, match="model 1: its tokenizer is another one"):
+        mm.merge(zero, [model])
 
 
 def perturbed(model: CLIP, seed: int) -> CLIP:

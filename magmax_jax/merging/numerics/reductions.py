@@ -11,6 +11,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
+
 SHARES = 8
 """Equal parts of the rows that are never added to each other before the others are done: an array
 that is sharded over as many devices, or half, or a quarter, is added where it lies."""
@@ -18,7 +20,7 @@ STEPS = 16
 """In which each part is added up; after them a sixteenth is left."""
 
 
-@jax.jit
+@jit_on_any_mesh(like=None)
 def fixed_sum(x: jax.Array) -> jax.Array:
     """The float32 sum of all entries, added in steps and as a tree of eight branches: scalar.
 
@@ -27,7 +29,7 @@ def fixed_sum(x: jax.Array) -> jax.Array:
     return _tree(_stepwise(lambda x: jnp.asarray(x, jnp.float32), x))
 
 
-@jax.jit
+@jit_on_any_mesh(like=None)
 def inner(a: jax.Array, b: jax.Array) -> jax.Array:
     """The inner product of two arrays of one shape: float32 scalar."""
     return _tree(_stepwise(_products, a, b))

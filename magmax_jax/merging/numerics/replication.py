@@ -1,5 +1,6 @@
 """Functions that see sharded arrays whole, so that they compute on many devices what one would."""
 
+import functools
 import string
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,15 +9,17 @@ import jax
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.task_vectors import PyTree
 
 
 def on_whole_arrays(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """The function, computed by every device on its whole arguments; the result is on every device.
+    """The function, computed by every device on its whole arguments.
 
     The compiler splits a matrix product as it likes best for the arrays around it, and with the
     split changes the order of additions. Within this function it splits nothing. Within `vmap` it
-    splits as it likes.
+    splits as it likes. A result of the first argument's shape is split like that one, any other is
+    on every device.
 
     Args:
       function: of arrays, giving one array.
@@ -40,7 +43,8 @@ def on_whole_arrays(function: Callable[..., jax.Array]) -> Callable[..., jax.Arr
         infer_sharding_from_operands=lambda mesh, arguments, result: replicated(mesh, result),
         sharding_rule=rule,
     )
-    return jax.jit(_mapped_and_differentiated(whole, function))
+    mapped = _mapped_and_differentiated(whole, function)
+    return jit_on_any_mesh(functools.wraps(function)(lambda *arrays: mapped(*arrays)))
 
 
 def _mapped_and_differentiated(

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.task_vectors import PyTree, is_merged
 
 SMALL = 1 << 16
@@ -73,7 +74,7 @@ def kth_magnitude(tree: PyTree, k: int) -> jax.Array:
     return _kth_magnitude(leaves, Enough.of(n - k + 1), _whole(n, n - k + 1), k / n)
 
 
-@jax.jit
+@jit_on_any_mesh(like=None)
 def _kth_magnitude(
     leaves: Sequence[jax.Array], enough: Enough, bracket: Bracket, share: float
 ) -> jax.Array:

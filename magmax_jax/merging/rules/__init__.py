@@ -140,7 +140,7 @@ def named(name: str, seed: int = 0, **given: Any) -> MergeRule:
     rule = found if isinstance(found, MergeRule) else found(**given)
     if not isinstance(rule, MergeRule):
         raise UserError(f"{name} returns no MergeRule ({type(rule).__name__}): {_WANTED}")
-    return rule
+    return rule.on_any_mesh()
 
 
 def options(name: str) -> dict[str, Any]:

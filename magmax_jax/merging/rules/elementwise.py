@@ -74,7 +74,7 @@ def max_magnitude(provenance: bool = False) -> MergeRule:
         tau = zeros(pretrained)
 
         def unknown() -> PyTree:
-            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.uint8), tau)
+            return jax.tree.map(lambda leaf: jnp.zeros_like(leaf, jnp.uint8), tau)
 
         return Sourced(tau, unknown(), unknown(), jnp.int32(0))
 

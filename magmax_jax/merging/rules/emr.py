@@ -1,10 +1,12 @@
 """EMR merging: one unified task vector, and what each task needs to be restored from it."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from magmax_jax.merging.any_mesh import jit_on_any_mesh, on_any_mesh
 from magmax_jax.merging.numerics.reductions import fixed_sum
 from magmax_jax.merging.rule import MergeRule, factory, leafwise
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
@@ -62,6 +64,7 @@ def emr() -> MergeRule:
     )
 
 
+@partial(on_any_mesh, like=1)
 def emr_modulation(
     unified: PyTree, tau: PyTree, sums: tuple[jax.Array, jax.Array] | None = None
 ) -> Modulation:
@@ -87,7 +90,7 @@ def emr_modulation(
     return Modulation(mask, jnp.where(kept > 0, whole / jnp.where(kept > 0, kept, 1.0), 1.0))
 
 
-@jax.jit
+@jit_on_any_mesh(like=None)
 def emr_sums(unified: jax.Array, tau: jax.Array) -> tuple[jax.Array, jax.Array]:
     """sum |tau_t| and sum |mask unified| of one tensor."""
     return fixed_sum(jnp.abs(tau)), fixed_sum(jnp.where(unified * tau > 0, jnp.abs(unified), 0.0))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
 from magmax_jax.merging.rules.magnitude import (
     Threshold,
@@ -131,7 +132,7 @@ def _majority(
     return (balance > 0) - (balance < 0)
 
 
-@partial(jax.jit, static_argnames="elect")
+@jit_on_any_mesh(like=None, static_argnums=2)
 def sign_balance(leaves: Sequence[jax.Array], thresholds: jax.Array, elect: Elect) -> jax.Array:
     """How many entries of one tensor elect plus, less those that elect minus: int32 scalar.
 

@@ -151,6 +151,23 @@ class CLIP(nnx.Module):
     def preprocessor(self) -> dict | None:
         return self.companions.preprocessor
 
+    def check_mergeable(self, other: "CLIP") -> None:
+        """Raises a UserError if the other model computes or tokenizes otherwise than this one."""
+        for tower in ("vision", "text"):
+            ours, theirs = getattr(self.config, tower), getattr(other.config, tower)
+            for field in ("activation", "epsilon", "heads"):
+                if getattr(ours, field) != getattr(theirs, field):
+                    raise UserError(
+                        f"{field} of the {tower} tower is {getattr(theirs, field)}, theta_0's is "
+                        f"{getattr(ours, field)}: models that compute otherwise cannot be merged"
+                    )
+        first, second = self.companions, other.companions
+        if first.tokenizer and second.tokenizer and not first.tokenizes_like(second):
+            raise UserError(
+                "its tokenizer is another one than theta_0's, so equal rows of their embeddings "
+                "stand for other words: merge models of one tokenizer, or their image towers alone"
+            )
+
     def encode_image(self, pixels: jax.Array) -> jax.Array:
         """Normalised pixels (b, height, width, 3) -> features (b, p), not normalised."""
         return self.vision(pixels)
