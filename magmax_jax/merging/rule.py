@@ -11,9 +11,8 @@ tensor.
 """
 
 import functools
-import hashlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.merging.any_mesh import on_any_mesh
+from magmax_jax.merging.leaf_names import LeafNames, seed_words
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
 
@@ -75,35 +75,6 @@ class MergeRule(NamedTuple):
     per_model: str | None = None
     state_options: tuple[tuple[str, Any], ...] = ()
     draws: bool = False
-
-
-class LeafNames:
-    """The names of n leaves of one shape that are stacked under this key of a dict.
-
-    `mapped` makes a rule's functions those of all of them: each leaf has the key that it has alone.
-    """
-
-    def __init__(self, names: Sequence[str]):
-        self._names = tuple(names)
-        self._which: jax.Array | None = None
-
-    def mapped(self, function: Callable[..., PyTree]) -> Callable[..., PyTree]:
-        """The function of trees whose arrays have an axis of n more in front, mapped over it.
-
-        It is mapped operation by operation, without `jit`, which would round in other places.
-        """
-
-        def one(which: jax.Array, *trees: PyTree) -> PyTree:
-            self._which = which
-            return function(*trees)
-
-        every = jnp.arange(len(self._names))
-        return lambda *trees: jax.vmap(one)(every, *trees)
-
-    def words(self, seed: int) -> jax.Array:
-        """`seed_words` of the leaf that is being mapped."""
-        table = np.stack([seed_words(seed, name) for name in self._names])
-        return jnp.asarray(table)[self._which]
 
     def on_any_mesh(self) -> "MergeRule":
         """This rule for arrays on any mesh, also outside of `merge`: see `merging.any_mesh`."""
@@ -198,12 +169,6 @@ def leaf_key(seed: int, task: jax.typing.ArrayLike, name: str | LeafNames) -> ja
     """The random key of one leaf of one task (counted from 1), wherever the leaf is in its tree."""
     words = name.words(seed) if isinstance(name, LeafNames) else jnp.asarray(seed_words(seed, name))
     return jax.random.fold_in(jax.random.wrap_key_data(words, impl="threefry2x32"), task)
-
-
-def seed_words(seed: int, name: str) -> np.ndarray:
-    """What seeds the draws of one leaf: uint32 (2,)."""
-    digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
-    return np.frombuffer(digest, "<u4").astype(np.uint32)
 
 
 def _key_name(path: tuple) -> str | LeafNames:
