@@ -1,5 +1,6 @@
 """The ways in which a command ends early without a stack trace, and what messages are made of."""
 
+import contextlib
 import errno
 import shlex
 import sys
@@ -88,12 +89,24 @@ class Interrupted(Exception):
         self.resume = resume
 
 
+class Terminated(KeyboardInterrupt):
+    """A signal other than Ctrl-C's ends the process: it cleans up as after Ctrl-C.
+
+    Attributes:
+      signal: its number.
+    """
+
+    def __init__(self, signal: int):
+        super().__init__(signal)
+        self.signal = signal
+
+
 def exit_code(command: Callable[[], None], program: Program = MAGMAX) -> int:
     """Runs a command; returns 0 if it ends well, else prints one sentence and returns its code.
 
     2 for a mistake of the user's or a disk that refuses, 1 for a run that diverged, 128 and the
-    signal's number for an interruption (130 for Ctrl-C, 143 for SIGTERM). Other exceptions are bugs
-    and keep their stack trace.
+    signal's number for an interruption (130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP). Other
+    exceptions are bugs and keep their stack trace.
 
     Args:
       command: what to run.
@@ -116,7 +129,9 @@ def exit_code(command: Callable[[], None], program: Program = MAGMAX) -> int:
     except Interrupted as interruption:
         print(interruption.resume, file=sys.stderr)
         return 128 + interruption.signal
-    except KeyboardInterrupt:
-        print("interrupted: the same command starts it again", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interruption:
+        # After a SIGHUP the terminal may be gone.
+        with contextlib.suppress(OSError):
+            print("interrupted: the same command starts it again", file=sys.stderr, flush=True)
+        return 128 + (interruption.signal if isinstance(interruption, Terminated) else 2)
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from magmax_jax.cli.flags import with_flags
+from magmax_jax.cli.signals import clean_up_on_signals
 from magmax_jax.errors import MAGMAX, ConfigError, Program, UserError, exit_code
 from magmax_jax.registry import COMMANDS
 
@@ -61,6 +62,7 @@ def launch(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> NoRe
     """
     words = list(sys.argv[1:] if argv is None else argv)
     command = COMMANDS[words[0]] if words and words[0] in COMMANDS else None
+    clean_up_on_signals()
     try:
         try:
             code = main(words, program)

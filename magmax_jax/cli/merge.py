@@ -1,7 +1,6 @@
 """Checkpoints in, a checkpoint out: `magmax merge` and `magmax inspect`."""
 
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from rich.progress import (
 from magmax_jax.cli.command import Command
 from magmax_jax.config import listing
 from magmax_jax.errors import MAGMAX, Program, UserError, counted
+from magmax_jax.io.rooms import scratch_room
 from magmax_jax.registry import COMMANDS, RULES
 
 if TYPE_CHECKING:  # both take seconds to import: --help and wrong flags do without
@@ -107,12 +107,13 @@ class Merge:
             lora_rank=self.lora_rank,
             rename=_flat(self.rename),
         )
-        with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
-            self._run(make_plan(job, _opener(Path(temporary))), console)
+        with scratch_room() as temporary:
+            self._run(make_plan(job, _opener(temporary)), console)
 
     def _run(self, plan: "Plan", console: Console) -> None:
         from magmax_jax.merge_files.digests import compared_with_state
         from magmax_jax.merge_files.execute import execute
+        from magmax_jax.merge_files.lines import MOST, capped
 
         if self.quiet:
             plan = replace(plan, notes=[])
@@ -135,14 +136,17 @@ class Merge:
         with Progress(*columns, console=shown, disable=not shown.is_terminal) as bar:
             task = bar.add_task("", total=plan.bytes_read)
             history = execute(
-                plan, self.output, lambda nbytes: bar.advance(task, nbytes), said.append
+                plan,
+                self.output,
+                lambda nbytes: bar.advance(task, nbytes),
+                said.append,
             )
         console.print(
             f"{self.output}: {history.rule} of {counted(len(history.tasks), 'model')} at scale "
             f"{plan.scale:g}"
         )
-        for line in said:
-            console.print(line)
+        for line in capped([f"note: {note}" for note in said if not self.quiet], MOST):
+            print(line, file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -155,8 +159,8 @@ class Inspect:
     def __call__(self) -> None:
         from magmax_jax.merge_files.inspect import inspect
 
-        with tempfile.TemporaryDirectory(prefix="magmax-") as temporary:
-            shown = inspect(self.source, _opener(Path(temporary)))
+        with scratch_room() as temporary:
+            shown = inspect(self.source, _opener(temporary))
         Console(highlight=False, emoji=False).print(shown)
 
 

@@ -2,13 +2,11 @@
 
 import contextlib
 import os
-import shutil
-import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from magmax_jax.errors import UserError
+from magmax_jax.io.rooms import room_beside
 
 
 @contextlib.contextmanager
@@ -16,21 +14,18 @@ def new_file(path: Path) -> Iterator[Path]:
     """A path beside `path` at which to write a file, which replaces `path` if all goes well.
 
     The file is on the disk before it gets its name. Temporary names are unique, so several
-    processes can write the same file: one of them wins. Names end in ".partial"; only a process
-    that is killed leaves one behind.
+    processes can write the same file: one of them wins. Only a process that is killed leaves
+    something behind, which the next writer of the file removes (`rooms`).
 
     Raises:
       OSError: the disk refuses.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
-    try:
+    with room_beside(path) as room:
+        partial = room / f"{path.name}.partial"
         yield partial
         _sync(partial)
         os.replace(partial, path)
         _sync_names(path.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -47,7 +42,7 @@ def new_directory(output: Path) -> Iterator[Path]:
       UserError: `output` holds something, or the disk refuses.
     """
     check_free(output)
-    with refusing(output), _room_beside(output) as room:
+    with refusing(output), _room_for(output) as room:
         partial = room / output.name
         partial.mkdir()
         yield partial
@@ -63,7 +58,7 @@ def replace_directory(output: Path) -> Iterator[Path]:
     Raises:
       UserError: the disk refuses; `output` is then as it was.
     """
-    with refusing(output), _room_beside(output) as room:
+    with refusing(output), _room_for(output) as room:
         new, old = room / output.name, room / f"{output.name}.old"
         new.mkdir()
         yield new
@@ -94,14 +89,10 @@ def check_free(output: Path) -> None:
 
 
 @contextlib.contextmanager
-def _room_beside(output: Path) -> Iterator[Path]:
-    """A temporary directory on the same disk as `output`, removed afterwards."""
+def _room_for(output: Path) -> Iterator[Path]:
     output.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
+    with room_beside(output) as room:
         yield room
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

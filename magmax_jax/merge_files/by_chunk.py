@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +10,21 @@ import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.reader import Reader, TensorFiles
-from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
+from magmax_jax.io.safetensors.writer import FileWriter
+from magmax_jax.merge_files.outcome import Outcome, applied, differences, hidden, narrow
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merge_files.stream import Chunk, chunk_length, stream
-from magmax_jax.merging import MergeRule, apply_task_vector, task_vector
+from magmax_jax.merge_files.stream import Chunk, chunk_length, chunk_task_vector, stream
+from magmax_jax.merging import MergeRule, apply_task_vector
 from magmax_jax.merging.rule import State
+
+SAMPLED = 4
+"""What rounding takes away is counted in the first of so many parts of a chunk: that costs less."""
 
 
 def by_chunk(
     plan: Plan,
     reader: Reader,
-    output: DirectoryWriter,
+    outcome: Outcome,
     next_state: FileWriter | None,
     advance: Callable[[int], None],
 ) -> Iterator[Sequence[np.ndarray]]:
@@ -38,12 +43,25 @@ def by_chunk(
         if plan.state:
             before = _assemble(template, fields, rest[models:], scalars)
         dtype = plan.out_dtypes[chunk.pieces[0].name]
-        result = merge_chunk(plan.rule, plan.scale, dtype, before, theta_0, *rest[:models])
-        merged, finite, squares, state = jax.device_get(result)
-        if not finite:
+        wide = any(array.dtype == np.float64 for array in chunk.arrays[: 1 + models])
+        if wide:  # JAX would round it: NumPy subtracts and adds, and the change is merged around 0
+            taus = differences(theta_0, rest[:models])
+            around = (np.zeros(theta_0.shape, np.float32), *taus)
+            result = merge_chunk(plan.rule, plan.scale, around[0].dtype, before, *around)
+        else:
+            result = merge_chunk(plan.rule, plan.scale, dtype, before, theta_0, *rest[:models])
+        merged, broken, unsound, counts, squares, state = jax.device_get(result)
+        if wide:
+            change, merged, unsound = merged, applied(theta_0, merged, 1.0, dtype), True
+            outcome.count(merged, theta_0, change != 0)
+        if broken:
             _refuse(sources[: 1 + models], chunk)
+        outcome.add_counts(int((counts & 0xFFFF).sum()), int((counts >> 16).sum()))
         for name, start, count, position in chunk.pieces:
-            output.write(name, merged[position : position + count], start)
+            piece = slice(position, position + count)
+            if unsound:
+                outcome.check(name, merged[piece], theta_0[piece], start)
+            outcome.write(name, merged[piece], theta_0[piece], start)
         if next_state:
             _write_fields(next_state, chunk, fields, state)
         advance(chunk.size * sum(array.itemsize for array in chunk.arrays))
@@ -54,6 +72,27 @@ def by_chunk(
                 next_state.write(f"{i}/{name}", np.asarray(leaf))
 
 
+class Merged(NamedTuple):
+    """What `merge_chunk` makes of a chunk.
+
+    Attributes:
+      theta: the merged entries.
+      broken: whether an input is not finite, but for a -inf that all share; bool scalar.
+      unsound: whether an entry of `theta` is not finite; bool scalar.
+      counts: of a narrow dtype, for every 256 entries of a sample, how many the merge changes, and
+        in the upper 16 bits how many of these rounding makes theta_0's again; uint32 (m,). Else 0.
+      squares: of every model, the squared norm of its task vector.
+      state: the rule's.
+    """
+
+    theta: jax.Array
+    broken: jax.Array
+    unsound: jax.Array
+    counts: jax.Array
+    squares: list[jax.Array]
+    state: State
+
+
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def merge_chunk(
     rule: MergeRule,
@@ -62,21 +101,33 @@ def merge_chunk(
     state: State | None,
     theta_0: jax.Array,
     *models: jax.Array,
-) -> tuple[jax.Array, jax.Array, list[jax.Array], State]:
-    """All models' chunk in; the merged chunk, whether every input is finite, squared norms, state.
+) -> Merged:
+    """One chunk of all models, merged.
 
     One compiled pass: every array is read once, and no task vector is ever in memory.
     """
-    theta_0 = theta_0.astype(jnp.float32)
+    stored, theta_0 = theta_0, theta_0.astype(jnp.float32)
     state = rule.init(theta_0) if state is None else state
-    squares, odd = [], theta_0 - theta_0  # x - x is zero for finite numbers and NaN for all others
+    # x - x is zero for finite numbers and NaN for all others.
+    squares, odd = [], jnp.where(theta_0 == -jnp.inf, 0, theta_0 - theta_0)
     for model in models:
-        tau = task_vector(model.astype(jnp.float32), theta_0)
+        tau = chunk_task_vector(model, theta_0)
         state = rule.update(state, tau)
         squares.append(jnp.sum(tau * tau))
         odd = odd + (tau - tau)
-    merged = apply_task_vector(theta_0, rule.finalize(state), scale).astype(dtype)
-    return merged, jnp.all(odd == 0), squares, state
+    tau = rule.finalize(state)
+    base = stored if stored.dtype == dtype else theta_0
+    theta = apply_task_vector(base, tau, scale).astype(dtype)
+    broken, unsound = jnp.any(odd != 0), jnp.any(~jnp.isfinite(theta))
+    counts = jnp.uint32(0)
+    if narrow(dtype) and scale:
+        sample = slice(0, theta.size // SAMPLED)
+        changed = tau[sample] != 0
+        lost = changed & (theta[sample] == theta_0[sample].astype(dtype))
+        # Of 256 entries both counts fit into one number, so that one pass finds both.
+        both = changed.astype(jnp.uint32) + (lost.astype(jnp.uint32) << 16)
+        counts = jnp.sum(both.reshape(-1, 256), axis=1, dtype=jnp.uint32)
+    return Merged(theta, broken, unsound, counts, squares, state)
 
 
 def _leaf(state: TensorFiles, i: int, names: Sequence[str]) -> TensorFiles:
@@ -118,9 +169,11 @@ def _write_fields(
 def _refuse(sources: Sequence[TensorFiles], chunk: Chunk) -> None:
     for source, array in zip(sources, chunk.arrays, strict=False):
         for name, start, count, position in chunk.pieces:
-            piece = array[position : position + count].astype(np.float32)
-            if not np.isfinite(piece).all():
-                where = int(np.argmin(np.isfinite(piece)))
+            part = slice(position, position + count)
+            piece, theta_0 = array[part], chunk.arrays[0][part]
+            sound = np.isfinite(piece) | (hidden(piece) & hidden(theta_0))
+            if not sound.all():
+                where = int(np.argmin(sound))
                 raise UserError(
                     f"{source.place}: {name} holds {piece[where]} at entry {start + where}: "
                     "this model is broken"

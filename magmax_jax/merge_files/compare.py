@@ -11,7 +11,7 @@ from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.reader import Tensor, TensorFiles
 from magmax_jax.merge_files import other_names, patterns, tied_embeddings
 
-MERGED = {np.dtype(name) for name in ("float32", "float16", "bfloat16")}
+MERGED = {np.dtype(name) for name in ("float64", "float32", "float16", "bfloat16")}
 """Dtypes that take part in merging; tensors of others are theta_0's."""
 LISTED = 3
 """Tensors of one model that are named one by one; more are summed up in one sentence."""

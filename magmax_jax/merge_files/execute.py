@@ -12,6 +12,7 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.io.atomic import new_file, refusing
 from magmax_jax.io.companions import CARD
+from magmax_jax.io.rooms import rooms_elsewhere
 from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
 from magmax_jax.merge_files import companions, dequantise, model_card
@@ -20,6 +21,7 @@ from magmax_jax.merge_files.by_tensor import as_one_tree, by_tensor
 from magmax_jax.merge_files.digests import HASHERS, Digests, compared_with_state, start_digests
 from magmax_jax.merge_files.lora.output import adapter_writer, add_companions
 from magmax_jax.merge_files.lora.writer import AdapterWriter
+from magmax_jax.merge_files.outcome import Outcome
 from magmax_jax.merge_files.output import check, is_file, new_output, open_writer
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.state import MergedModel, MergeHistory
@@ -38,7 +40,7 @@ def execute(
     plan: Plan,
     output: Path,
     advance: Callable[[int], None] = lambda nbytes: None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = lambda note: None,
 ) -> MergeHistory:
     """Merges into `output`, then brings the state file up to date; returns the whole history.
 
@@ -47,11 +49,12 @@ def execute(
     Args:
       output: a directory that does not exist yet, or a file where its name ends in .safetensors.
       advance: called with the bytes just read.
-      say: called with a line on what an adapter of `--lora-rank` leaves out.
+      say: called with each note on the merge that was done, one sentence.
 
     Raises:
       UserError: the plan has problems (all are named), the state holds one of the models already or
-        was begun with another theta_0, an input is broken, or the disk refuses.
+        was begun with another theta_0, an input is broken, the result is not finite, or the disk
+        refuses.
     """
     plan.check()
     if plan.job.lora_rank is not None and output.suffix == ".safetensors":
@@ -67,6 +70,10 @@ def execute(
         digests = start_digests(plan, pool)
         compared_with_state(plan, digests).check()
         next_state = aside.enter_context(_next_state(plan))
+        notes = [
+            f"{room} is of a merge on another host: remove it if that has ended"
+            for room in rooms_elsewhere(output)
+        ]
         with new_output(output) as partial:
             writer = (
                 open_writer(plan, partial, output, tensors)
@@ -74,14 +81,16 @@ def execute(
                 else adapter_writer(plan, partial, plan.job.lora_rank)
             )
             with writer:
-                norms = merge_tensors(surveyed(plan), writer, next_state, advance)
+                norms = merge_tensors(surveyed(plan), writer, next_state, advance, notes.append)
             history = _history_after(plan, norms, digests)
             if isinstance(writer, AdapterWriter):
-                say(add_companions(plan, history, writer, partial))
+                notes.append(add_companions(plan, history, writer, partial))
             elif not is_file(output):
                 _accompany(plan, partial, history)
         if next_state:
             next_state.close(history.to_metadata())
+    for note in notes:
+        say(note)
     return history
 
 
@@ -100,6 +109,7 @@ def merge_tensors(
     output: DirectoryWriter | AdapterWriter,
     next_state: FileWriter | None = None,
     advance: Callable[[int], None] = lambda nbytes: None,
+    say: Callable[[str], None] = lambda note: None,
 ) -> np.ndarray:
     """Writes all tensors, and the state's; returns every model's |tau|, float64 (t,).
 
@@ -107,16 +117,19 @@ def merge_tensors(
       plan: whose rule needs no survey any more.
 
     Raises:
-      UserError: an input is not finite (the tensor is named), or a file became shorter.
+      UserError: an input or an entry of the result is not finite (the tensor is named), or a file
+        became shorter.
     """
     with Reader() as reader:
         for name in plan.kept:
             kept = reader.whole(plan.pretrained.tensors[name])
             output.write(name, dequantise.as_written(name, kept, plan.out_dtypes[name]))
             advance(plan.pretrained.tensors[name].nbytes)
-        squares = np.zeros(len(plan.models))
-        for part in METHODS[plan.rule.scope](plan, reader, output, next_state, advance):
+        squares, outcome = np.zeros(len(plan.models)), Outcome(plan, output)
+        for part in METHODS[plan.rule.scope](plan, reader, outcome, next_state, advance):
             squares += np.asarray(part, np.float64)
+    for note in outcome.notes():
+        say(note)
     return np.sqrt(squares)
 
 

@@ -1,5 +1,6 @@
 """What a merge would do, from headers alone: every problem at once, bytes, memory, method."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -180,6 +181,8 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
             notes += found.notes
     merged = fitted.merged
     problems += unfit_models(job, history, rule)
+    if job.scale is not None and not math.isfinite(job.scale):
+        problems.append(f"--scale is {job.scale}: give a finite number")
     if job.state and pretrained.files:
         layout = state.layout(rule, merged, pretrained)
         if before:

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.io.safetensors.computed import Computed
@@ -81,7 +83,10 @@ def stream(
 
     A chunk's arrays are reused two chunks later: what was computed of them must be done by then.
     """
-    buffers = [[_aligned(4 * length) for _ in sources] for _ in range(2)]
+    width = max(
+        (source.tensors[name].dtype.itemsize for source in sources for name in names), default=4
+    )
+    buffers = [[_aligned(max(4, width) * length) for _ in sources] for _ in range(2)]
 
     def fill(pieces: list[Piece], memory: list[np.ndarray]) -> Chunk:
         arrays = []
@@ -108,6 +113,14 @@ def stream(
             ahead = coming
         if ahead is not None:
             yield ahead.result()
+
+
+def chunk_task_vector(theta: jax.Array, theta_0: jax.Array) -> jax.Array:
+    """The task vector of a chunk, float32: zero where both are the same, also where both are -inf.
+
+    Masks of attention hold -inf; the difference of two would be NaN.
+    """
+    return jnp.where(theta.astype(jnp.float32) == theta_0, 0, theta.astype(jnp.float32) - theta_0)
 
 
 def _runs(pieces: list[Piece], tensors: dict[str, Tensor]) -> Iterator[Piece]:

@@ -9,10 +9,12 @@ import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.reader import Reader
-from magmax_jax.merge_files.by_tensor import Tree, read_tensor
+from magmax_jax.merge_files.by_tensor import Tree, read_group
+from magmax_jax.merge_files.groups import groups
+from magmax_jax.merge_files.outcome import differences
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merge_files.stream import Chunk, chunk_length, stream
-from magmax_jax.merging import count_at_least, kth_magnitudes_counted, task_vector
+from magmax_jax.merge_files.stream import Chunk, chunk_length, chunk_task_vector, stream
+from magmax_jax.merging import count_at_least, kth_magnitudes_counted
 
 SAMPLES, SAMPLE_LENGTH, SAMPLE_STRIDE = 256, 1 << 12, 1 << 4
 """A sample: about so many places, so many entries at each, one taken in so many."""
@@ -64,9 +66,9 @@ class FileTaskVectors:
         every = max(1, self.size // (SAMPLES * SAMPLE_LENGTH))
         for chunk in self._chunks(SAMPLE_LENGTH, every):
             part = slice(0, chunk.size, SAMPLE_STRIDE)
-            theta_0, *thetas = (array[part].astype(np.float32) for array in chunk.arrays)
-            for sample, theta in zip(samples, thetas, strict=True):
-                sample.append(theta - theta_0)
+            theta_0, *thetas = (array[part] for array in chunk.arrays)
+            for sample, tau in zip(samples, differences(theta_0, thetas), strict=True):
+                sample.append(tau)
         found = kth_magnitudes_counted(count, self.size, k, [np.concatenate(s) for s in samples])
         return found.tolist()
 
@@ -84,11 +86,28 @@ class FileTaskVectors:
     def tensors(self) -> Iterator[tuple[Tree, Iterator[Tree]]]:
         plan = self._plan
         for name in sorted(plan.merged):  # as the leaves of a dict
-            yield read_tensor(plan.pretrained, plan.models, name, self._reader, plan.rule)
+            theta_0, taus = read_group(
+                plan.pretrained, plan.models, [name], self._reader, plan.rule
+            )
+            yield _first(theta_0), map(_first, taus)
+
+    def stacks(self) -> Iterator[tuple[Sequence[str], Tree, Iterator[Tree]]]:
+        plan = self._plan
+        for names in groups(plan):
+            yield names, *read_group(plan.pretrained, plan.models, names, self._reader, plan.rule)
 
     def _chunks(self, length: int | None = None, every: int = 1) -> Iterator[Chunk]:
         length = length or chunk_length(len(self._sources))
-        return stream(self._plan.merged, self._sources, self._reader, length, every)
+        for chunk in stream(self._plan.merged, self._sources, self._reader, length, every):
+            if any(array.dtype == np.float64 for array in chunk.arrays):  # JAX would round them
+                theta_0, *thetas = chunk.arrays
+                taus = differences(theta_0, thetas)
+                chunk = chunk._replace(arrays=(np.zeros(theta_0.shape, np.float32), *taus))
+            yield chunk
+
+
+def _first(tree: Tree) -> Tree:
+    return jax.tree.map(lambda stack: stack[0], tree)
 
 
 @jax.jit
@@ -100,4 +119,4 @@ def _count(pivots: jax.Array, theta_0: jax.Array, *thetas: jax.Array) -> jax.Arr
 
 def _task_vectors(theta_0: jax.Array, thetas: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
     theta_0 = theta_0.astype(jnp.float32)
-    return tuple(task_vector(theta.astype(jnp.float32), theta_0) for theta in thetas)
+    return tuple(chunk_task_vector(theta, theta_0) for theta in thetas)

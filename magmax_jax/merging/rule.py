@@ -11,7 +11,6 @@ tensor.
 """
 
 import functools
-import hashlib
 import inspect
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.merging.any_mesh import on_any_mesh
+from magmax_jax.merging.leaf_names import LeafNames, seed_words
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
 
@@ -57,6 +57,8 @@ class MergeRule(NamedTuple):
       per_model: the option that holds one value for each of `most_models` models, in their order.
       state_options: further options, as (name, value) pairs, of a rule whose state is kept in a
         file; options that the user gives win.
+      draws: all that the rule does with names is to draw by their `leaf_key`, outside of any `jit`
+        of its own that takes trees. Then small tensors of one shape are merged together.
     """
 
     init: Callable[[PyTree], State]
@@ -72,6 +74,7 @@ class MergeRule(NamedTuple):
     most_models: int | None = None
     per_model: str | None = None
     state_options: tuple[tuple[str, Any], ...] = ()
+    draws: bool = False
 
     def on_any_mesh(self) -> "MergeRule":
         """This rule for arrays on any mesh, also outside of `merge`: see `merging.any_mesh`."""
@@ -150,7 +153,7 @@ def leafwise_at(function: Callable[..., jax.Array], tree: PyTree, *rest: PyTree)
     """`leafwise` for a function whose first argument is the leaf's name (`leaf_name`)."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf, *others: (
-            function(leaf_name(path), leaf, *others) if is_merged(leaf) else leaf
+            function(_key_name(path), leaf, *others) if is_merged(leaf) else leaf
         ),
         tree,
         *rest,
@@ -162,11 +165,15 @@ def leaf_name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
-def leaf_key(seed: int, task: jax.typing.ArrayLike, name: str) -> jax.Array:
+def leaf_key(seed: int, task: jax.typing.ArrayLike, name: str | LeafNames) -> jax.Array:
     """The random key of one leaf of one task (counted from 1), wherever the leaf is in its tree."""
-    digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
-    words = jnp.asarray(np.frombuffer(digest, "<u4").astype(np.uint32))
+    words = name.words(seed) if isinstance(name, LeafNames) else jnp.asarray(seed_words(seed, name))
     return jax.random.fold_in(jax.random.wrap_key_data(words, impl="threefry2x32"), task)
+
+
+def _key_name(path: tuple) -> str | LeafNames:
+    last = getattr(path[-1], "key", None) if path else None
+    return last if isinstance(last, LeafNames) else leaf_name(path)
 
 
 def _hashable(value: Any) -> Any:

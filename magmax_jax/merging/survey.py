@@ -1,6 +1,6 @@
 """What a rule may ask of whole task vectors when it is fed piece by piece."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import jax
@@ -51,5 +51,14 @@ class TaskVectors(Protocol):
 
         Each is a tree of one float32 leaf, as the rule itself is fed. Task vectors are read as they
         are asked for, so one pass need not hold two.
+        """
+        ...
+
+    def stacks(self) -> Iterator[tuple[Sequence[str], PyTree, Iterator[PyTree]]]:
+        """As `tensors`, but several at a time, which is faster where tensors are many and small.
+
+        Each time the names of n tensors of one shape, and trees of one float32 leaf (n, *shape). n
+        is 1 for a rule that reads names for more than draws, and for large tensors. The order is
+        not that of names, so whoever adds up must sort first.
         """
         ...

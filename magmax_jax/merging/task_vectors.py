@@ -131,7 +131,9 @@ def _add(
     if not is_merged(theta_0):
         return theta_0
     theta_0 = jnp.asarray(theta_0)
-    return (theta_0.astype(_computed_in(theta_0)) + scale * tau).astype(theta_0.dtype)
+    theta = (theta_0.astype(_computed_in(theta_0)) + scale * tau).astype(theta_0.dtype)
+    # XLA flushes subnormal numbers, and -0.0 + 0 is 0: unchanged entries keep their bits.
+    return jnp.where(tau == 0, theta_0, theta)
 
 
 def _computed_in(theta_0: jax.typing.ArrayLike) -> jax.typing.DTypeLike:

@@ -9,10 +9,12 @@ highest precision that the device has.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.reductions import fixed_sum, squared_norm
@@ -145,18 +147,27 @@ def opcm(
     def init(pretrained: PyTree) -> Projected:
         return Projected(zeros(pretrained), jnp.float32(0), jnp.int32(0))
 
+    def step(state: Projected, tau: PyTree) -> tuple[Projected, jax.Array]:
+        (leaf,) = jax.tree.leaves(tau)
+        return update(state, tau), squared_norm(leaf)
+
+    def last(state: Projected) -> jax.Array:
+        (leaf,) = jax.tree.leaves(state.tau)
+        return squared_norm(leaf)
+
     def survey(vectors: TaskVectors) -> MergeRule:
         # The projections are computed twice: the factor needs the norm of their result.
-        step = update if averaged else jax.jit(update)
-        tasks: list[list[jax.Array]] = [[] for _ in range(vectors.count)]
-        merged: list[jax.Array] = []
-        for theta_0, taus in vectors.tensors():
-            state = init(theta_0)
+        each = _alone if averaged else _in_turn
+        tasks: list[dict[str, np.float32]] = [{} for _ in range(vectors.count)]
+        merged: dict[str, np.float32] = {}
+        for names, theta_0, taus in vectors.stacks():
+            state = jax.vmap(init)(theta_0)
             for norms, tau in zip(tasks, taus, strict=True):
-                norms += map(squared_norm, jax.tree.leaves(tau))
-                state = step(state, tau)
-            merged += map(squared_norm, jax.tree.leaves(state.tau))
-        return opcm(alpha, float(opcm_rescale(tasks, merged)), stacked, averaged)
+                state, found = each(step, state, tau)
+                norms.update(zip(names, np.asarray(found), strict=True))
+            merged.update(zip(names, np.asarray(each(last, state)), strict=True))
+        in_order = [[norms[name] for name in sorted(norms)] for norms in (*tasks, merged)]
+        return opcm(alpha, float(opcm_rescale(in_order[:-1], in_order[-1])), stacked, averaged)
 
     return MergeRule(
         init,
@@ -170,7 +181,9 @@ def opcm(
     )
 
 
-def opcm_rescale(tasks: Sequence[Sequence[jax.Array]], merged: Sequence[jax.Array]) -> jax.Array:
+def opcm_rescale(
+    tasks: Sequence[Sequence[jax.typing.ArrayLike]], merged: Sequence[jax.typing.ArrayLike]
+) -> jax.Array:
     """The `rescale` of `opcm` out of what callers learn leaf by leaf: float32 scalar.
 
     Args:
@@ -241,6 +254,18 @@ def _by_matrix(
         return each if leaf.ndim == 3 and stacked else None
 
     return choose
+
+
+@partial(jax.jit, static_argnums=0)
+def _in_turn(function: Callable[..., PyTree], *stacks: PyTree) -> PyTree:
+    """The function of stacked trees, of one element of the stacks after another."""
+    return jax.lax.map(lambda one: function(*one), stacks)
+
+
+def _alone(function: Callable[..., PyTree], *stacks: PyTree) -> PyTree:
+    """The same for stacks of one element, whose names matter; not compiled."""
+    alone = jax.tree.map(lambda stack: stack[0], stacks)
+    return jax.tree.map(lambda leaf: leaf[None], function(*alone))
 
 
 def _rescale(norms: jax.Array, count: jax.typing.ArrayLike, norm: jax.Array) -> jax.Array:

@@ -43,6 +43,7 @@ def random_mix(seed: int = 0) -> MergeRule:
         streaming=True,
         default_scale=1.0,
         scope="tensor",
+        draws=True,
     )
 
 
@@ -84,6 +85,7 @@ def dare(drop: float = 0.5, seed: int = 0) -> MergeRule:
         streaming=True,
         default_scale=0.3,
         scope="tensor",
+        draws=True,
     )
 
 
@@ -128,7 +130,9 @@ def della(density: float = 0.7, epsilon: float = 0.07, seed: int = 0) -> MergeRu
         keys = [leaf_key(seed, task, name) for task in range(1, len(taus) + 1)]
         return merge_thinned(*map(thin, keys, taus))
 
-    return collecting(lambda taus: leafwise_at(merge, *taus), default_scale=1.1, scope="tensor")
+    return collecting(
+        lambda taus: leafwise_at(merge, *taus), default_scale=1.1, scope="tensor", draws=True
+    )
 
 
 def keep_probability(tau: jax.Array, density: float, epsilon: float) -> jax.Array:

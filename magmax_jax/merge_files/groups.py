@@ -1,0 +1,89 @@
+"""Small tensors of one shape, merged in one call: tens of thousands of calls would take minutes.
+
+What comes out has the bits that each tensor alone would have.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+
+from magmax_jax.merge_files.plan import Plan
+from magmax_jax.merging import MergeRule
+from magmax_jax.merging.rule import LeafNames, State
+
+ENTRIES = 1 << 18
+"""Of all tensors of a group together: larger tensors cost more than their call."""
+
+
+class Fed(NamedTuple):
+    """A rule's functions as they are called for a group.
+
+    Attributes:
+      key: under which the group's one leaf is in its trees, of shape (n, *shape) for a group of n
+        tensors and of the tensor's own shape for one.
+    """
+
+    key: Hashable
+    init: Callable[[Any], State]
+    update: Callable[[State, Any], State]
+    finalize: Callable[[State], Any]
+
+
+def groups(plan: Plan) -> Iterator[list[str]]:
+    """The names of the tensors to merge: small ones of one shape and dtype together, else alone.
+
+    A rule that reads names must do nothing with them but draw.
+    """
+    rule = plan.rule
+    together = rule.draws or (rule.streaming and not rule.reads_names)
+    alike: dict[tuple, list[str]] = {}
+    for name in plan.merged:
+        dtypes = (source.tensors[name].dtype for source in (plan.pretrained, *plan.models))
+        kind = (plan.pretrained.tensors[name].shape, plan.out_dtypes[name], *dtypes)
+        alike.setdefault(kind, []).append(name)
+    for names in alike.values():
+        size = plan.pretrained.tensors[names[0]].size
+        most = max(1, ENTRIES // size) if together and size else 1
+        parts = -(-len(names) // most)
+        length = -(-len(names) // parts)  # all of one length, but for the last: each compiles
+        for start in range(0, len(names), length):
+            yield names[start : start + length]
+
+
+def fed(rule: MergeRule, names: Sequence[str]) -> Fed:
+    """How `rule` merges a group of `groups`."""
+    if len(names) == 1:
+        if rule.reads_names:
+            return Fed(names[0], rule.init, rule.update, rule.finalize)
+        # A collecting rule compiles its parts itself: as one program they would be as many as
+        # tasks.
+        finalize = partial(_finalize, rule) if rule.streaming else rule.finalize
+        return Fed("tensor", rule.init, partial(_update, rule), finalize)
+    if not rule.reads_names:
+        init = jax.vmap(rule.init)
+        return Fed("tensor", init, partial(_update_each, rule), partial(_finalize_each, rule))
+    key = LeafNames(names)
+    return Fed(key, *(key.mapped(part) for part in (rule.init, rule.update, rule.finalize)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _update(rule: MergeRule, state: State, tau: Any) -> State:
+    return rule.update(state, tau)
+
+
+@partial(jax.jit, static_argnums=0)
+def _finalize(rule: MergeRule, state: State) -> Any:
+    return rule.finalize(state)
+
+
+# A loop rather than `vmap`, under which sums and products may be computed in another order.
+@partial(jax.jit, static_argnums=0)
+def _update_each(rule: MergeRule, state: State, tau: Any) -> State:
+    return jax.lax.map(lambda one: rule.update(*one), (state, tau))
+
+
+@partial(jax.jit, static_argnums=0)
+def _finalize_each(rule: MergeRule, state: State) -> Any:
+    return jax.lax.map(rule.finalize, state)

@@ -1,0 +1,175 @@
+"""Merged tensors on their way to the disk: finite, in the output's dtype, and what to say of them.
+
+What a merge does not change has theta_0's bits. Changes are float32 and are added in float32, to
+float64 tensors in float64.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import ml_dtypes
+import numpy as np
+
+from magmax_jax.errors import UserError
+from magmax_jax.io.safetensors.writer import DirectoryWriter
+from magmax_jax.merge_files.lora.writer import AdapterWriter
+from magmax_jax.merge_files.plan import Plan
+
+VARIANCES = {"running_var", "running_variance", "moving_var", "moving_variance", "var"}
+"""Last parts of names under which PyTorch, TensorFlow and Flax keep BatchNorm's variances."""
+WORTH_SAYING = 0.05
+"""The share of changes lost to rounding from which on it is said."""
+
+
+class Outcome:
+    """Writes merged tensors and keeps what users should hear about them.
+
+    Args:
+      plan: what is merged.
+      output: where it is written.
+    """
+
+    def __init__(self, plan: Plan, output: DirectoryWriter | AdapterWriter):
+        self._plan, self._output = plan, output
+        self._variances = {
+            name for name in plan.merged if name.replace("/", ".").split(".")[-1] in VARIANCES
+        }
+        self._negative: dict[str, int] = {}
+        self._changed = self._lost = 0
+
+    def apply(
+        self,
+        names: Sequence[str],
+        theta_0: np.ndarray,
+        tau: np.ndarray,
+        scale: float | None = None,
+    ) -> None:
+        """Writes theta_0 + scale tau of whole tensors of one shape.
+
+        Args:
+          theta_0: as its file has them, stacked: (n, *shape).
+          tau: float32, of the same shape.
+          scale: the plan's by default.
+
+        Raises:
+          UserError: an entry of the result is not finite.
+        """
+        scale = self._plan.scale if scale is None else scale
+        theta = applied(theta_0, tau, scale, self._plan.out_dtypes[names[0]])
+        self.put(names, theta_0, theta, tau != 0)
+
+    def put(
+        self, names: Sequence[str], theta_0: np.ndarray, theta: np.ndarray, changed: np.ndarray
+    ) -> None:
+        """Writes whole tensors of one shape, theta_0's where they are not changed.
+
+        Raises:
+          UserError: an entry is not finite.
+        """
+        dtype = self._plan.out_dtypes[names[0]]
+        with np.errstate(over="ignore"):  # `check` finds it
+            theta = np.where(changed, theta.astype(dtype), theta_0.astype(dtype))
+        if not np.isfinite(theta).all():
+            for name, row, base in zip(names, theta, theta_0, strict=True):
+                self.check(name, row, base)
+        self.count(theta, theta_0, changed)
+        for name, row, base in zip(names, theta, theta_0, strict=True):
+            self.write(name, row, base)
+
+    def check(self, name: str, theta: np.ndarray, theta_0: np.ndarray, start: int = 0) -> None:
+        """Raises a UserError where an entry is not finite, unless it is a -inf of theta_0's.
+
+        Args:
+          start: the entry of the tensor at which the two begin, for the message.
+        """
+        if (bad := ~(np.isfinite(theta) | hidden(theta_0))).any():
+            where = int(np.argmax(bad))
+            raise UserError(_overflow(name, start + where, theta.reshape(-1)[where]))
+
+    def count(self, theta: np.ndarray, theta_0: np.ndarray, changed: np.ndarray) -> None:
+        """Counts the changes that the dtype of `theta`, if it is a narrow one, rounds away."""
+        if narrow(theta.dtype) and self._plan.scale:
+            lost = changed & (theta == theta_0.astype(theta.dtype))
+            self.add_counts(int(changed.sum()), int(lost.sum()))
+
+    def add_counts(self, changed: int, lost: int) -> None:
+        """Adds to the number of entries that the merge changes, and of those rounded away."""
+        self._changed += changed
+        self._lost += lost
+
+    def write(self, name: str, theta: np.ndarray, theta_0: np.ndarray, start: int = 0) -> None:
+        """Writes entries from `start` on; variances that would be negative are theta_0's instead.
+
+        Such a variance would make the model's output NaN. theta_0's does not depend on how many
+        models are merged at once.
+        """
+        if name in self._variances:
+            negative = (theta < 0) & (theta_0 >= 0)
+            if count := int(negative.sum()):
+                theta = np.where(negative, theta_0.astype(theta.dtype), theta)
+                self._negative[name] = self._negative.get(name, 0) + count
+        self._output.write(name, theta, start)
+
+    def notes(self) -> Iterator[str]:
+        """What users should know of the merge that was done, each in one sentence."""
+        if self._negative:
+            first, more = next(iter(self._negative)), len(self._negative) - 1
+            where = first + (f" and {more} more" if more else "")
+            yield (
+                f"{sum(self._negative.values())} variances would be negative and are theta_0's "
+                f"({where}): pass data through the model to renew BatchNorm's statistics"
+            )
+        if self._changed and self._lost / self._changed >= WORTH_SAYING:
+            dtypes = {self._plan.out_dtypes[name] for name in self._plan.merged}
+            names = " and ".join(sorted(dtype.name for dtype in dtypes if narrow(dtype)))
+            yield (
+                f"{self._lost / self._changed:.0%} of the changes are rounded away in {names}, "
+                "their entries are theta_0's again: --out-dtype float32 keeps them"
+            )
+
+
+def applied(theta_0: np.ndarray, tau: np.ndarray, scale: float, dtype: np.dtype) -> np.ndarray:
+    """theta_0 + scale tau in another dtype, theta_0's bits where tau is zero."""
+    base = theta_0 if theta_0.dtype == np.float64 else theta_0.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # `Outcome.check` finds it
+        theta = (base + np.float32(scale) * tau).astype(dtype)
+        return np.where(tau == 0, theta_0.astype(dtype), theta)
+
+
+def differences(theta_0: np.ndarray, thetas: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The task vectors, float32; zero where both are the same, infinite or not."""
+    wide = any(array.dtype == np.float64 for array in (theta_0, *thetas))
+    dtype = np.dtype(np.float64 if wide else np.float32)
+    base = theta_0.astype(dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        taus = [(theta.astype(dtype) - base).astype(np.float32) for theta in thetas]
+    masked = hidden(theta_0)
+    if masked.any():
+        for theta, tau in zip(thetas, taus, strict=True):
+            tau[masked & hidden(theta)] = 0
+    return taus
+
+
+def hidden(array: np.ndarray) -> np.ndarray:
+    """Where an array is -inf, as masks of attention are; -inf in all models is kept."""
+    return np.asarray(array == -np.inf)
+
+
+def narrow(dtype: np.dtype) -> bool:
+    """Whether a dtype has fewer digits than float32."""
+    return dtype.itemsize < 4
+
+
+def _overflow(name: str, entry: int, value: np.generic) -> str:
+    dtype = value.dtype
+    largest = float(ml_dtypes.finfo(dtype).max)
+    narrower = largest < 1e38
+    if np.isnan(value) and not narrower:
+        return (
+            f"{name}: entry {entry} of the merge is NaN: the rule cannot merge these models so, "
+            "choose another one or a smaller --scale"
+        )
+    other = "--out-dtype bfloat16 or float32, or " if narrower else ""
+    return (
+        f"{name}: entry {entry} of the merge is beyond {dtype}, whose largest number is "
+        f"{largest:.5g}: choose {other}a smaller --scale"
+    )
