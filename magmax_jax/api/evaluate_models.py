@@ -44,8 +44,8 @@ def evaluate(
       models: one or a list of these, or a dictionary of them by name: a run's directory (its last
         model), "RUN:MODEL" (finetuned, zero_shot, task:3, RULE or RULE@SCALE), a directory that
         transformers loads, a hub id, or a loaded model.
-      scenario, seed: the tasks; not set: the first run's. Of images that are passed as `test` to
-        models of no run, one task of all classes.
+      scenario, seed: the tasks; not set: the first run's, or one task of all classes of `test`. A
+        folder of images is `mm.config.ScenarioConfig(dataset="folder:DIR", num_tasks=1)`.
       test: images of one's own in any form that `as_source` takes, in place of the scenario's.
       image_size: input size in pixels; not set: the checkpoint's own. A run's is fixed.
       dtype: of the computation; not set: the run's, or float32.
@@ -65,7 +65,12 @@ def evaluate(
     config = first_run(model for model in named.values() if isinstance(model, str))
     images = None if test is None else as_source(test, where="test")
     if scenario is None and config is None:
-        scenario = ONE_TASK if images is None else replace(ONE_TASK, dataset=ARRAYS)
+        if images is None:
+            raise UserError(
+                "no images are named: pass test=mm.Source(images, labels, class_names), or "
+                "scenario=mm.config.ScenarioConfig(dataset='folder:DIR', num_tasks=1)"
+            )
+        scenario = replace(ONE_TASK, dataset=ARRAYS)
     config = config or ExperimentConfig()
     evaluation = Evaluation(
         models=named,
