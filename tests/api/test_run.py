@@ -205,7 +205,7 @@ def test_rules_are_swept_by_name(config, finished, sweep, tmp_path):
 
 @pytest.mark.parametrize("sweep", [3, [3]])
 def test_what_is_no_sweep_is_named(config, sweep, tmp_path):
-    with pytest.raises(UserError, match="sweep is a .*: pass names of rules"):
+    with pytest.raises(UserError, match=r"sweep is a .*: pass names of rules"):
         run(config, tmp_path / "x", sweep=sweep)
 
 
