@@ -46,7 +46,7 @@ def evaluate(
         transformers loads, a hub id, or a loaded model.
       scenario, seed: the tasks; not set: the first run's, or one task of all classes of `test`. A
         folder of images is `mm.config.ScenarioConfig(dataset="folder:DIR", num_tasks=1)`.
-      test: images of one's own in any form that `as_source` takes, in place of the scenario's.
+      test: your own images in any form that `as_source` takes, in place of the scenario's.
       image_size: input size in pixels; not set: the checkpoint's own. A run's is fixed.
       dtype: of the computation; not set: the run's, or float32.
       mesh: how work is divided among devices.

@@ -44,7 +44,7 @@ def run(
       config: such as `preset("class")`.
       out: the run's directory: config.json, about.json, results.jsonl, metrics.jsonl, counts/,
         checkpoints/, report/accuracy.png.
-      train, test: images of one's own in any form that `as_source` takes, in place of the data set
+      train, test: your own images in any form that `as_source` takes, in place of the data set
         that the configuration names. Its prompts are then "a photo of a {}." unless
         `scenario.templates` are set. The directory records a digest of the data, and only the same
         data resumes the run.
@@ -53,10 +53,10 @@ def run(
       sweep: rules to evaluate at many scales after the last task, for sweep.jsonl: their names, or
         a `SweepConfig`, which also has the scales.
       boards: log every step there, too; install tensorboardX or wandb yourself.
-      progress: show bars, or report to a `Progress` of one's own.
+      progress: show bars, or report to your own `Progress`.
       command: recorded in about.json as what repeats the run.
-      keep_compiled: keep compiled programs on disk for the next process, unless JAX has been told
-        where to (JAX_COMPILATION_CACHE_DIR, or jax.config).
+      keep_compiled: keep compiled programs on disk for the next process, in JAX's own cache if one
+        is set (JAX_COMPILATION_CACHE_DIR, or jax.config).
 
     Returns:
       what results.jsonl holds: one measured accuracy each, which `pandas.DataFrame(rows)` takes.
