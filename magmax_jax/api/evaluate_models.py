@@ -16,6 +16,7 @@ from magmax_jax.data.array_name import ARRAYS
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.models import Model
+from magmax_jax.models.auto_axes import no_mesh, under_auto_axes
 from magmax_jax.runs.evaluation_data import ONE_TASK, first_run
 from magmax_jax.runs.progress import Progress
 
@@ -83,7 +84,8 @@ def evaluate(
         mesh=mesh or MeshConfig(),
     )
     shown = as_progress(progress if jax.process_index() == 0 else False)
-    found, _ = evaluate_all(evaluation, shown, out)
+    with no_mesh():
+        found, _ = evaluate_all(evaluation, shown, out)
     return [row for one in found for row in one.rows]
 
 
@@ -110,5 +112,6 @@ def _by_name(models: Any) -> dict[str, str | Model]:
                 "loaded model"
             )
     return {
-        name: str(model) if isinstance(model, Path) else model for name, model in models.items()
+        name: str(model) if isinstance(model, str | Path) else under_auto_axes(model)
+        for name, model in models.items()
     }

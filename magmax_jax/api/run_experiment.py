@@ -12,6 +12,7 @@ from magmax_jax.data.array_name import array_name, is_arrays
 from magmax_jax.data.digest import digest
 from magmax_jax.errors import Interrupted, UserError
 from magmax_jax.evaluation.rows import Row
+from magmax_jax.models.auto_axes import no_mesh
 from magmax_jax.report import plot, table
 from magmax_jax.runs import train as runs_train
 from magmax_jax.runs.directory import CONFIG, RunDirectory
@@ -91,7 +92,8 @@ def run(
         shown.say(f"{picture} shows accuracy over tasks")
 
     try:
-        return runs_train.run(config, directory, shown, boards, command, sweep, show, given)
+        with no_mesh():
+            return runs_train.run(config, directory, shown, boards, command, sweep, show, given)
     except Interrupted as interruption:
         resuming = f"{directory.path} holds everything so far: the same call resumes it"
         raise Interrupted(interruption.signal, resuming) from None

@@ -1,4 +1,4 @@
-"""A CLIP in pieces, merged and classifying: run by its test, in a process of its own.
+"""A CLIP in pieces, merged, classifying and evaluated: run by its test, in a process of its own.
 
 XLA_FLAGS=--xla_force_host_platform_device_count=4 python -m tests.models.sharded_clip DIRECTORY
 """
@@ -26,12 +26,15 @@ def split(leaf: Any, mesh: Mesh) -> jax.Array:
 def main(directory: str) -> None:
     model = mm.CLIP.from_pretrained(directory)
     wanted = model.classify(PICTURES, NAMES)
+    test = mm.Source(PICTURES, [0, 1, 2], NAMES)
+    rows = mm.evaluate(model, test=test, progress=False)
     for kind in (AxisType.Auto, AxisType.Explicit):
         mesh = jax.make_mesh((jax.device_count(),), ("x",), (kind,))
         pieces = jax.tree.map(lambda leaf, mesh=mesh: split(leaf, mesh), model)
         found = mm.merge(pieces, [pieces]).classify(PICTURES, NAMES)
         with jax.set_mesh(mesh):
             within = pieces.classify(PICTURES, NAMES)
+            assert mm.evaluate(pieces, test=test, progress=False) == rows
         for each in (found, within):
             assert each.labels == wanted.labels
             np.testing.assert_allclose(each.probabilities, wanted.probabilities, atol=1e-6)
