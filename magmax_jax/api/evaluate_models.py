@@ -16,6 +16,7 @@ from magmax_jax.data.array_name import ARRAYS
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.models import Model
+from magmax_jax.models.auto_axes import no_mesh, under_auto_axes
 from magmax_jax.runs.evaluation_data import ONE_TASK, first_run
 from magmax_jax.runs.progress import Progress
 
@@ -44,9 +45,9 @@ def evaluate(
       models: one or a list of these, or a dictionary of them by name: a run's directory (its last
         model), "RUN:MODEL" (finetuned, zero_shot, task:3, RULE or RULE@SCALE), a directory that
         transformers loads, a hub id, or a loaded model.
-      scenario, seed: the tasks; not set: the first run's. Of images that are passed as `test` to
-        models of no run, one task of all classes.
-      test: images of one's own in any form that `as_source` takes, in place of the scenario's.
+      scenario, seed: the tasks; not set: the first run's, or one task of all classes of `test`. A
+        folder of images is `mm.config.ScenarioConfig(dataset="folder:DIR", num_tasks=1)`.
+      test: your own images in any form that `as_source` takes, in place of the scenario's.
       image_size: input size in pixels; not set: the checkpoint's own. A run's is fixed.
       dtype: of the computation; not set: the run's, or float32.
       mesh: how work is divided among devices.
@@ -65,7 +66,12 @@ def evaluate(
     config = first_run(model for model in named.values() if isinstance(model, str))
     images = None if test is None else as_source(test, where="test")
     if scenario is None and config is None:
-        scenario = ONE_TASK if images is None else replace(ONE_TASK, dataset=ARRAYS)
+        if images is None:
+            raise UserError(
+                "no images are named: pass test=mm.Source(images, labels, class_names), or "
+                "scenario=mm.config.ScenarioConfig(dataset='folder:DIR', num_tasks=1)"
+            )
+        scenario = replace(ONE_TASK, dataset=ARRAYS)
     config = config or ExperimentConfig()
     evaluation = Evaluation(
         models=named,
@@ -78,7 +84,8 @@ def evaluate(
         mesh=mesh or MeshConfig(),
     )
     shown = as_progress(progress if jax.process_index() == 0 else False)
-    found, _ = evaluate_all(evaluation, shown, out)
+    with no_mesh():
+        found, _ = evaluate_all(evaluation, shown, out)
     return [row for one in found for row in one.rows]
 
 
@@ -105,5 +112,6 @@ def _by_name(models: Any) -> dict[str, str | Model]:
                 "loaded model"
             )
     return {
-        name: str(model) if isinstance(model, Path) else model for name, model in models.items()
+        name: str(model) if isinstance(model, str | Path) else under_auto_axes(model)
+        for name, model in models.items()
     }

@@ -12,6 +12,7 @@ from magmax_jax.data.array_name import array_name, is_arrays
 from magmax_jax.data.digest import digest
 from magmax_jax.errors import Interrupted, UserError
 from magmax_jax.evaluation.rows import Row
+from magmax_jax.models.auto_axes import no_mesh
 from magmax_jax.report import plot, table
 from magmax_jax.runs import train as runs_train
 from magmax_jax.runs.directory import CONFIG, RunDirectory
@@ -26,7 +27,7 @@ def run(
     test: Any = None,
     overwrite: bool = False,
     resume: bool = True,
-    sweep: SweepConfig | None = None,
+    sweep: SweepConfig | Sequence[str] | None = None,
     boards: Sequence[Literal["tensorboard", "wandb"]] = (),
     progress: Progress | bool = True,
     command: str = "",
@@ -44,18 +45,19 @@ def run(
       config: such as `preset("class")`.
       out: the run's directory: config.json, about.json, results.jsonl, metrics.jsonl, counts/,
         checkpoints/, report/accuracy.png.
-      train, test: images of one's own in any form that `as_source` takes, in place of the data set
+      train, test: your own images in any form that `as_source` takes, in place of the data set
         that the configuration names. Its prompts are then "a photo of a {}." unless
         `scenario.templates` are set. The directory records a digest of the data, and only the same
         data resumes the run.
       overwrite: replace a run that is already in the directory.
       resume: go on with a run of the same configuration that is already there.
-      sweep: merges to evaluate at many scales after the last task, for sweep.jsonl.
+      sweep: rules to evaluate at many scales after the last task, for sweep.jsonl: their names, or
+        a `SweepConfig`, which also has the scales.
       boards: log every step there, too; install tensorboardX or wandb yourself.
-      progress: show bars, or report to a `Progress` of one's own.
+      progress: show bars, or report to your own `Progress`.
       command: recorded in about.json as what repeats the run.
-      keep_compiled: keep compiled programs on disk for the next process, unless JAX has been told
-        where to (JAX_COMPILATION_CACHE_DIR, or jax.config).
+      keep_compiled: keep compiled programs on disk for the next process, in JAX's own cache if one
+        is set (JAX_COMPILATION_CACHE_DIR, or jax.config).
 
     Returns:
       what results.jsonl holds: one measured accuracy each, which `pandas.DataFrame(rows)` takes.
@@ -71,6 +73,7 @@ def run(
             f"config is {config!r:.60}: pass a configuration, such as mm.preset('quickstart') or "
             "mm.config.ExperimentConfig.from_file('runs/x/config.json')"
         )
+    sweep = _as_sweep(sweep)
     if keep_compiled:
         keep_compiled_by_default()
     directory = RunDirectory(Path(out).expanduser(), overwrite, resume=resume)
@@ -79,7 +82,7 @@ def run(
         name = array_name(digest(given))
         scenario = replace(config.scenario, dataset=name, data_dir=None)
         config = replace(config, scenario=scenario)
-        _check_same_arrays(directory, config)
+    _check_same_arrays(directory, config)
     shown = as_progress(progress)
 
     def show(rows: Sequence[Row], scenario: str) -> None:
@@ -89,7 +92,8 @@ def run(
         shown.say(f"{picture} shows accuracy over tasks")
 
     try:
-        return runs_train.run(config, directory, shown, boards, command, sweep, show, given)
+        with no_mesh():
+            return runs_train.run(config, directory, shown, boards, command, sweep, show, given)
     except Interrupted as interruption:
         resuming = f"{directory.path} holds everything so far: the same call resumes it"
         raise Interrupted(interruption.signal, resuming) from None
@@ -116,14 +120,30 @@ def as_progress(progress: Progress | bool) -> Progress:
     return progress
 
 
+def _as_sweep(sweep: Any) -> SweepConfig | None:
+    if sweep is None or isinstance(sweep, SweepConfig):
+        return sweep
+    rules = (sweep,) if isinstance(sweep, str) else sweep
+    if not isinstance(rules, Sequence) or not all(isinstance(rule, str) for rule in rules):
+        raise UserError(
+            f"sweep is a {type(sweep).__name__}: pass names of rules, such as ['max_magnitude'], "
+            "or mm.config.SweepConfig(rules=..., scales=...)"
+        )
+    return SweepConfig(tuple(rules))
+
+
 def _check_same_arrays(directory: RunDirectory, config: ExperimentConfig) -> None:
-    """Raises a UserError if the directory holds a run of other images that were passed."""
+    """Raises a UserError if the directory holds a run of images that were passed, but not these."""
     path = directory.path / CONFIG
     if directory.overwrite or not path.is_file():
         return
-    stored = ExperimentConfig.from_file(path).scenario.dataset
+    try:
+        stored = ExperimentConfig.from_file(path).scenario.dataset
+    except UserError:  # no run's: `RunDirectory.holds` says so
+        return
     if is_arrays(stored) and stored != config.scenario.dataset:
+        other = "other images than those" if is_arrays(config.scenario.dataset) else "images"
         raise UserError(
-            f"{directory.path} holds a run of other images than those passed as train and test: "
-            "pass the same ones to resume it, choose another out, or replace it with overwrite=True"
+            f"{directory.path} holds a run of {other} passed as train and test: pass the same ones "
+            "to resume it, choose another out, or replace it with overwrite=True"
         )

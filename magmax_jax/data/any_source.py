@@ -1,6 +1,7 @@
 """Whatever a user holds as one split of a data set: checked once, then a `Source`."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,11 @@ def as_source(
     Raises:
       UserError: it is none of these; or images, labels and names do not fit one another.
     """
+    if isinstance(data, str | Path):
+        raise UserError(
+            f"{where}: {str(data)!r} is a path: a folder of images is named in the scenario, as "
+            f"dataset='folder:{data}'"
+        )
     if isinstance(data, tuple) and len(data) in (2, 3):
         names = data[2] if len(data) == 3 and class_names is None else class_names
         images, shape = as_images(data[0], where)

@@ -62,6 +62,8 @@ def iterable_of(models: Any, pretrained: PyTree) -> Iterable[PyTree | Informed]:
             f"models is a path, {os.fspath(models)!r}: give a list of models, each of them loaded, "
             "for instance with mm.CLIP.from_pretrained"
         )
+    if isinstance(pretrained, str | os.PathLike):
+        raise UserError(f"theta_0 is a path, {os.fspath(pretrained)!r}: {_LOAD}")
     single = isinstance(models, Informed) or not isinstance(models, Iterable)
     if single or (isinstance(models, Sized) and _alike(models, pretrained)):
         raise UserError(
@@ -94,8 +96,6 @@ def check_count(rule: MergeRule, name: str, number: int, growing: bool) -> None:
 
 def check_pretrained(pretrained: PyTree) -> None:
     """Raises a UserError unless theta_0 is finite and has something to merge."""
-    if isinstance(pretrained, str | os.PathLike):
-        raise UserError(f"theta_0 is a path, {os.fspath(pretrained)!r}: {_LOAD}")
     check_model(pretrained, pretrained, "theta_0")
     if not any(map(is_merged, jax.tree.leaves(pretrained))):
         raise UserError("theta_0 holds no floating-point arrays: there is nothing to merge")
@@ -149,6 +149,8 @@ _LOAD = "load it first, for instance with mm.CLIP.from_pretrained"
 
 
 def _alike(models: Any, pretrained: PyTree) -> bool:
+    if not any(map(is_array, jax.tree.leaves(pretrained))):
+        return False  # trees without arrays are all alike
     try:
         conform(models, pretrained)
     except UserError:

@@ -17,6 +17,7 @@ from magmax_jax.inputs.host_resize import centre_square, untouched
 from magmax_jax.inputs.preprocessing import Preprocessing
 from magmax_jax.inputs.prompts import ANY
 from magmax_jax.inputs.rgb import rgb_batch, rgb_images
+from magmax_jax.models.auto_axes import no_mesh, under_auto_axes
 from magmax_jax.models.base import Model
 from magmax_jax.models.layers.normalise import normalise
 from magmax_jax.models.recent_heads import recent_head
@@ -68,7 +69,7 @@ def classify(
     Probabilities are the softmax of exp(logit_scale) times the cosines of image and class.
 
     Args:
-      model: of any family.
+      model: of any family, sharded on any mesh or not.
       images: one or many, as `preprocess` takes them; they are read `batch_size` at a time, so a
         generator may yield more than memory holds.
       class_names: k different names.
@@ -84,15 +85,9 @@ def classify(
     names = _checked(class_names)
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}: give at least 1")
-    head = recent_head(model, names, [templates] if isinstance(templates, str) else templates)
-    found = [np.zeros((0, len(names)), np.float32)]
-    for batch in _batches(images, model.config.image_size, batch_size):
-        # Few shapes compile few programs: a batch is padded to a power of two.
-        rows = min(batch_size, 1 << (len(batch) - 1).bit_length())
-        padded = np.concatenate([batch, np.zeros((rows - len(batch), *batch.shape[1:]), np.uint8)])
-        probabilities = _probabilities(model, _pixels(model, padded), head)
-        found.append(np.asarray(probabilities)[: len(batch)])
-    every = np.concatenate(found)
+    templates = [templates] if isinstance(templates, str) else templates
+    with no_mesh():
+        every = _probabilities_of(under_auto_axes(model), images, names, templates, batch_size)
     if not np.isfinite(every).all():
         raise UserError(
             "the model gives no finite probabilities: its parameters hold NaN, infinity or zeros "
@@ -100,6 +95,21 @@ def classify(
         )
     labels = [names[i] for i in every.argmax(axis=1)]
     return Classified(labels, every.max(axis=1), every)
+
+
+def _probabilities_of(
+    model: Model, images: Any, names: list[str], templates: Sequence[str], batch_size: int
+) -> np.ndarray:
+    """float32 (b, k)."""
+    head = recent_head(model, names, templates)
+    found = [np.zeros((0, len(names)), np.float32)]
+    for batch in _batches(images, model.config.image_size, batch_size):
+        # Few shapes compile few programs: a batch is padded to a power of two.
+        rows = min(batch_size, 1 << (len(batch) - 1).bit_length())
+        padded = np.concatenate([batch, np.zeros((rows - len(batch), *batch.shape[1:]), np.uint8)])
+        probabilities = _probabilities(model, _pixels(model, padded), head)
+        found.append(np.asarray(probabilities)[: len(batch)])
+    return np.concatenate(found)
 
 
 def _batches(images: Any, size: int, count: int = sys.maxsize) -> Iterator[np.ndarray]:

@@ -60,10 +60,9 @@ def prompts(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
     Raises:
       UserError: no class, no template, or a template without `{}`.
     """
-    if not class_names or not templates:
-        raise UserError(
-            f"a head needs class names and templates, got {len(class_names)} and {len(templates)}"
-        )
+    for given, kind in ((class_names, "class names"), (templates, "templates")):
+        if not given:
+            raise UserError(f"there are no {kind}: give at least one")
     for template in templates:
         if "{}" not in template:
             raise UserError(f"the template {template!r} has no {{}} where the class name goes")

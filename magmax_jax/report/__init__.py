@@ -37,6 +37,12 @@ def report(*runs: Path | str, out: Path | str | None = None) -> Path:
 
     if not runs:
         raise UserError("no runs are given: name runs, or folders that hold some")
+    for run in runs:
+        if not isinstance(run, str | Path):
+            raise UserError(
+                f"a {type(run).__name__} is no run's directory: name each run, "
+                'mm.report("runs/a", "runs/b")'
+            )
     paths = [Path(run).expanduser() for run in runs]
     page, _, notes = write(paths, None if out is None else Path(out).expanduser())
     for note in notes:

@@ -48,7 +48,7 @@ class ModelRef:
         try:
             scale = float(number)
         except ValueError:
-            raise ConfigError(f"{before}{text!r} needs a number behind the @") from None
+            raise ConfigError(f"{before}{text!r} needs a number after the @") from None
         if not math.isfinite(scale):
             raise ConfigError(f"{before}the scale of {text!r} is not finite")
         return cls(name, scale)

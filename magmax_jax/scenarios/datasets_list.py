@@ -60,7 +60,7 @@ def _parse(text: str) -> Member:
     if not at or "/" in number:  # a folder's path may have an @ in it
         dataset, number = text, ""
     elif not number.isdigit() or not int(number):
-        raise ConfigError(f"scenario.datasets: {text!r} needs a number of epochs behind the @")
+        raise ConfigError(f"scenario.datasets: {text!r} needs a number of epochs after the @")
     name = title_of(dataset, None)
     if not name:
         raise ConfigError(f"scenario.datasets: {text!r} names no data set")

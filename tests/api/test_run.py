@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 from contextlib import contextmanager
@@ -95,7 +96,7 @@ def test_the_same_call_returns_the_rows_and_other_arrays_are_refused(config, fin
     assert again(test=as_lists) == finished.rows
     with pytest.raises(UserError, match="holds a run of other images than those passed"):
         again(test=TRAIN)
-    with pytest.raises(UserError, match=r"scenario.dataset: arrays:\w{16} there, cifar100 here"):
+    with pytest.raises(UserError, match="holds a run of images passed as train and test"):
         again(train=None, test=None)
     with pytest.raises(UserError, match="test is missing: pass train and test together"):
         again(test=None)
@@ -169,7 +170,9 @@ def test_models_are_evaluated_on_arrays(config, finished, tmp_path, capsys):
     [
         ([], {}, "there are no models"),
         ({"mine": 3}, {}, "mine is a int: pass a run, a directory"),
-        ("nowhere/at/all", {}, "there is no such directory"),
+        ("nowhere/at/all", {"test": TEST}, "there is no such directory"),
+        ("nowhere/at/all", {}, "no images are named: pass test=.*folder:DIR"),
+        (None, {"test": "shapes"}, "'shapes' is a path.*dataset='folder:shapes'"),
         (None, {}, "was passed from Python.*pass them again"),
         (None, {"image_size": 24}, "was trained at its own size"),
         (None, {"test": (TEST.images[:5], [0, 1, 2, 3], NAMES)}, "test: there are 5 images and 4"),
@@ -193,12 +196,33 @@ def test_commands_ask_for_the_arrays(finished, tmp_path, capsys):
         assert "was passed from Python" in error and "mm.evaluate" in error
 
 
+@pytest.mark.parametrize("sweep", ["max_magnitude", ["max_magnitude"]])
+def test_rules_are_swept_by_name(config, finished, sweep, tmp_path):
+    out = shutil.copytree(finished.out, tmp_path / "x")
+    run(config, out, train=TRAIN, test=TEST, sweep=sweep, progress=False)
+    assert {row.model for row in RunDirectory(out).swept()} == {"max_magnitude"}
+
+
+@pytest.mark.parametrize("sweep", [3, [3]])
+def test_what_is_no_sweep_is_named(config, sweep, tmp_path):
+    with pytest.raises(UserError, match=r"sweep is a .*: pass names of rules"):
+        run(config, tmp_path / "x", sweep=sweep)
+
+
+def test_a_directory_of_something_else_is_no_run(config, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(UserError, match="holds other things than a run"):
+        run(config, tmp_path, train=TRAIN, test=TEST, progress=False)
+
+
 def test_the_report_is_a_page(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(page, "render", lambda figure: Picture(b"<svg/>", b"png", (300, 200)))
     assert magmax_jax.report(str(finished.out), out=tmp_path / "r") == tmp_path / "r" / "index.html"
     assert "arrays, class-incremental" in (tmp_path / "r" / "index.html").read_text()
     with pytest.raises(UserError, match="no runs are given"):
         magmax_jax.report()
+    with pytest.raises(UserError, match="a list is no run's directory: name each run"):
+        magmax_jax.report([finished.out])
 
 
 def test_export_names_what_is_no_run(tmp_path):

@@ -23,7 +23,8 @@ from magmax_jax.scenarios import build_scenario
             "run class --train.batch-size 3 --train.accumulate 2",
             "--train.accumulate is 2: it must divide --train.batch-size, which is 3",
         ),
-        ("run class --merges ties@x", "--merges: 'ties@x' needs a number behind the @"),
+        ("run folder", "dataset folder needs --scenario.data-dir: the folder that holds"),
+        ("run class --merges ties@x", "--merges: 'ties@x' needs a number after the @"),
         (
             "run class --method.regularizer ewc --method.no-sequential",
             "--method.regularizer ewc holds a task to the one before, but each task starts from "

@@ -151,6 +151,7 @@ def test_the_digest_changes_with_the_data():
         ((RGB, LABELS, ()), "there are no class names"),
         (iter([(RGB[0], 0)]), "there are no class names"),
         (Lazy(RGB), r"its items are ndarray, not \(image, label\)"),
+        ("shapes", r"'shapes' is a path: .*dataset='folder:shapes'"),
         (RGB, "a ndarray is no split of a data set: pass mm.Source"),
         (3, "a int is no split"),
         ({"image": RGB, "label": LABELS}, r"its items are str, not \(image, label\)"),

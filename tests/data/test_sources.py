@@ -149,10 +149,12 @@ class TestFolder:
 
     def test_mistakes_are_named(self, tmp_path):
         for dataset in ("folder", "folder:"):
-            with pytest.raises(UserError, match="needs data_dir"):
+            with pytest.raises(UserError, match=r"needs scenario\.data_dir"):
                 load_source(dataset, "train")
         with pytest.raises(UserError, match=r"train: there is no such folder"):
             load_source("folder", "train", str(tmp_path))
+        with pytest.raises(UserError, match=r"nowhere: there is no such folder$"):
+            load_source("folder", "train", str(tmp_path / "nowhere"))
         (tmp_path / "train").mkdir()
         with pytest.raises(UserError, match="holds no folders"):
             load_source("folder", "train", str(tmp_path))

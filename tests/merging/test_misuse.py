@@ -96,5 +96,9 @@ def test_the_number_of_models_is_checked_before_any_work_or_as_they_come(rule, c
 def test_a_theta_0_with_nothing_to_merge_is_refused():
     with pytest.raises(UserError, match="theta_0 holds no floating-point arrays"):
         mm.merge({"n": 1, "f": jnp.tanh}, [{"n": 1, "f": jnp.tanh}])
+    with pytest.raises(UserError, match="theta_0 holds no floating-point arrays"):
+        mm.merge({"w": "a"}, [{"w": "b"}])
+    with pytest.raises(UserError, match="theta_0 is a path, 'a/b': load it first"):
+        mm.merge("a/b", ["c/d"])
     with pytest.raises(UserError, match="theta_0 is a path, 'a/b': load it first"):
         mm.merge("a/b", [MODEL])

@@ -1,6 +1,9 @@
 """Images in, labels out: every form that an image may have, and what is refused."""
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -213,9 +216,9 @@ def test_what_is_no_image_is_refused(model, images, said):
         ("cat", {}, "string 'cat': give a list"),
         (["cat", 3], {}, "class name 3 is no string"),
         (["cat", "dog", "cat"], {}, "more than once: cat"),
-        ([], {}, "0 and 1"),
+        ([], {}, "there are no class names"),
         (NAMES, {"templates": "a photo"}, r"'a photo' has no \{\}"),
-        (NAMES, {"templates": []}, "3 and 0"),
+        (NAMES, {"templates": []}, "there are no templates"),
         (NAMES, {"batch_size": 0}, "batch_size is 0"),
     ],
 )
@@ -237,3 +240,17 @@ def test_another_family_is_classified_by_the_same_functions():
     assert models.preprocess(model, PICTURES).shape == (5, 8, 8, 3)
     found = models.classify(model, PICTURES, NAMES)
     assert set(found.labels) <= set(NAMES) and found.probabilities.shape == (5, 3)
+
+
+@pytest.mark.slow
+def test_a_clip_in_pieces_on_any_mesh_classifies_as_on_one_device(tiny_clip):
+    shown = subprocess.run(
+        [sys.executable, "-m", "tests.models.sharded_clip", str(tiny_clip)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env=os.environ
+        | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+    )
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "the same labels on 4 devices" in shown.stdout

@@ -59,9 +59,9 @@ def test_head_is_its_definition_and_compiles_once(model, monkeypatch):
 def test_refusals(model):
     with pytest.raises(UserError, match=r"'aquarium_fish'.*15 tokens.*at most 9.*shorten"):
         zero_shot_head(model, NAMES, ["{}"])
-    with pytest.raises(UserError, match=r"3 and 0"):
+    with pytest.raises(UserError, match="there are no templates"):
         zero_shot_head(model, ["a", "b", "c"], [])
-    with pytest.raises(UserError, match=r"0 and 1"):
+    with pytest.raises(UserError, match="there are no class names"):
         zero_shot_head(model, [], ["{}"])
     with pytest.raises(UserError, match=r"'a photo' has no \{\}"):
         zero_shot_head(model, ["a"], ["{}", "a photo"])

@@ -102,7 +102,7 @@ def test_what_a_run_does_not_hold_is_told(runs, tmp_path, capsys):
         UserError, match=r"holds no model 'ties': choose finetuned, zero_shot, task:NUMBER or"
     ):
         export(runs[0], "ties", tmp_path / "out")
-    with pytest.raises(UserError, match="needs a number behind the @"):
+    with pytest.raises(UserError, match="needs a number after the @"):
         export(runs[0], "average@x", tmp_path / "out")
     command = ["merge", "--pretrained", runs[0], "--finetuned", f"{runs[0]}:ties"]
     assert main(list(map(str, [*command, "--output", tmp_path / "out"]))) == 2

@@ -36,8 +36,8 @@ def test_a_merge_is_what_is_neither_a_model_trained_nor_where_it_started():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("average@", "merges: 'average@' needs a number behind the @"),
-        ("average@half", "merges: 'average@half' needs a number behind the @"),
+        ("average@", "merges: 'average@' needs a number after the @"),
+        ("average@half", "merges: 'average@half' needs a number after the @"),
         ("average@inf", "merges: the scale of 'average@inf' is not finite"),
     ],
 )
@@ -57,7 +57,7 @@ def test_a_run_is_found_before_its_model_whatever_colons_its_path_has(tmp_path, 
         assert model_of_run(f"{run}:ties@0.3") == (run, ModelRef("ties", 0.3))
         assert model_of_run(f"{run}:mod:fn@0.5") == (run, ModelRef("mod:fn", 0.5))
         assert model_of_run(f"{run}:task:fn") == (run, ModelRef("task:fn"))
-        with pytest.raises(UserError, match="a number behind the @"):
+        with pytest.raises(UserError, match="a number after the @"):
             model_of_run(f"{run}:ties@x")
     monkeypatch.chdir(tmp_path)
     assert model_of_run("a:b:mod:fn") == (Path("a:b"), ModelRef("mod:fn"))

@@ -155,7 +155,7 @@ def test_reports_name_them_and_models_that_are_no_merges_do_without_them(finishe
         (["my_rules:medain"], "my_rules has no medain: did you mean my_rules:median?"),
         (["my_rules:powered"], "my_rules:powered needs power"),
         (["gone:median@0.5"], "gone:median: there is no module gone, neither installed nor in"),
-        (["my_rules:median@"], "merges: 'my_rules:median@' needs a number behind the @"),
+        (["my_rules:median@"], "merges: 'my_rules:median@' needs a number after the @"),
         (["my_rules:median:0.5"], "'my_rules:median:0.5' is no merge rule"),
     ],
 )

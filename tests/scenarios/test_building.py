@@ -280,7 +280,7 @@ class TestDatasets:
         with pytest.raises(UserError, match="names mnist twice"):
             self.build("mnist", "mnist@3")
         for wrong in ("mnist@", "mnist@many", "mnist@0", "folder:/my/pets@x"):
-            with pytest.raises(UserError, match="needs a number of epochs behind the @"):
+            with pytest.raises(UserError, match="needs a number of epochs after the @"):
                 self.build(wrong)
         with pytest.raises(UserError, match="names no data set"):
             self.build("@3")

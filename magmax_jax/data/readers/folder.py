@@ -9,7 +9,7 @@ from PIL import Image
 
 from magmax_jax.data.seeded_split import SeededSplit, divide
 from magmax_jax.data.source import Source, Split
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.inputs.decode import decode_rgb
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -92,14 +92,17 @@ def holds_images(root: Path) -> bool:
 
 def _named(data_dir: str | None) -> Path:
     if data_dir is None:
-        raise UserError(
-            "dataset folder needs data_dir: the folder that holds train/ and test/, or classes"
+        raise ConfigError(
+            "dataset folder needs scenario.data_dir: the folder that holds train/ and test/, or "
+            "classes"
         )
     return Path(data_dir).expanduser()
 
 
 def _part(root: Path, split: Split) -> Path:
     part = root / split
+    if not root.is_dir():
+        raise UserError(f"{root}: there is no such folder")
     if not part.is_dir():
         raise UserError(
             f"{part}: there is no such folder; {root} must hold train/ and test/, or a folder of "

@@ -16,7 +16,7 @@ from magmax_jax.data.readers.tfds_builder import builder_of, info_damaged, prepa
 from magmax_jax.data.readers.tfds_records import Records, damage_told, encoded, quiet
 from magmax_jax.data.seeded_split import check_fingerprint, divide
 from magmax_jax.data.source import Source, Split, hold_out
-from magmax_jax.errors import UserError, counted
+from magmax_jax.errors import ConfigError, UserError, counted
 
 
 def load_builder(dataset: str, split: Split, data_dir: str | None) -> Source:
@@ -149,9 +149,9 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     except json_format.ParseError as error:
         raise info_damaged(name, data_dir, error) from None
     if not readable:
-        raise UserError(
-            f"{name} is not prepared as array_record in {builder.data_dir}; pass the data_dir that "
-            "holds it, or prepare it once",
+        raise ConfigError(
+            f"{name} is not prepared as array_record in {builder.data_dir}; set scenario.data_dir "
+            "to the directory that holds it, or prepare it once",
             command=prepare_command(name, data_dir),
         )
     return builder
