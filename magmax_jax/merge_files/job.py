@@ -44,6 +44,11 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
       UserError: the job contradicts the state, or does not name the user's own rule (as
         `module:function`) with which the state was begun, or lacks what a new history needs.
     """
+    if job.lora_rank is not None and job.companions_from is not None:
+        raise UserError(
+            "--companions-from gives a model's companions, and --lora-rank writes an adapter, which "
+            "has none: leave out one of them"
+        )
     if job.state and job.state.exists():
         history, files = read_state(job.state)
         if job.rule is None and rules.RULES.names_code(history.rule):

@@ -203,6 +203,11 @@ class TestRefused:
         assert merge(*flags, "--output", tmp_path / "x.safetensors") == 2
         assert "an adapter is a directory" in capsys.readouterr().err
 
+    def test_companions_from_elsewhere(self, tmp_path, adapters, capsys):
+        flags = ["--finetuned", tmp_path / "a", "--lora-rank", 2, "--companions-from", tmp_path]
+        assert merge(*flags, "--output", tmp_path / "x") == 2
+        assert "leave out one of them" in capsys.readouterr().err
+
 
 @pytest.mark.parametrize("shape", [(5, 9), (9, 5), (4, 4)])
 @pytest.mark.parametrize("rank", [1, 3, 12])
