@@ -46,8 +46,8 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
     """
     if job.lora_rank is not None and job.companions_from is not None:
         raise UserError(
-            "--companions-from gives a model's companions, and --lora-rank writes an adapter, which "
-            "has none: leave out one of them"
+            "--companions-from is for models, and --lora-rank writes an adapter, which has no "
+            "companions: leave out one of them"
         )
     if job.state and job.state.exists():
         history, files = read_state(job.state)

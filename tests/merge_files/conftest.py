@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 import magmax_jax as mm
 from magmax_jax.cli.main import main
+from tests.helpers.libraries import python_with_libraries
 
 SHAPES = {
     "a.weight": (70, 30),
@@ -64,3 +65,9 @@ def sources(models) -> list:
 
 def expected(seeds, rule, scale=None, base=0) -> dict[str, np.ndarray]:
     return mm.merge(tensors(base), [tensors(seed) for seed in seeds], rule, scale)
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Python that has the libraries whose files are merged."""
+    return python_with_libraries(tmp_path_factory.mktemp("libraries"))

@@ -1,19 +1,16 @@
 """Adapters that peft writes, against its own `merge_and_unload`, and ours in its hands."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tests.helpers import libraries
 from tests.merge_files.conftest import merge
 
 pytestmark = pytest.mark.slow
-TORCH, PINNED = "torch==2.13.0", ["peft==0.21.2", "transformers==5.24.0"]
 PRELUDE = """
 import json, sys, warnings
 from pathlib import Path
@@ -89,31 +86,10 @@ model.load_state_dict(load_file(place / "base" / "model.safetensors"), strict=Fa
 whole = PeftModel.from_pretrained(model, place / "out").merge_and_unload().state_dict()
 save_file({n: t.clone().contiguous() for n, t in whole.items()}, place / "loaded.safetensors")
 """
-QUIET = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory) -> str:
-    """A Python that has peft: MAGMAX_TESTS_LIBRARIES names one, else one is made."""
-    if given := os.environ.get("MAGMAX_TESTS_LIBRARIES"):
-        if subprocess.run([given, "-c", "import peft"], capture_output=True).returncode:
-            pytest.skip(f"{given}, which MAGMAX_TESTS_LIBRARIES names, has no peft")
-        return given
-    folder = tmp_path_factory.mktemp("libraries")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    made = str(folder / "bin" / "python")
-    for wanted in ([TORCH], PINNED):  # torch first, so that it is the one for CPUs
-        pip = [made, "-m", "pip", "install", "-q", *wanted]
-        found = subprocess.run(pip, capture_output=True, text=True)
-        if found.returncode:
-            pytest.skip(f"pip cannot install {wanted}: {found.stderr.strip().splitlines()[-1]}")
-    return made
 
 
 def run(python: str, script: str, *words) -> None:
-    command = [python, "-c", PRELUDE + script, *map(str, words)]
-    found = subprocess.run(command, capture_output=True, text=True, env=os.environ | QUIET)
-    assert found.returncode == 0, found.stderr[-2000:]
+    libraries.run(python, PRELUDE + script, *words)
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,13 @@
 """What comes out, loaded by the libraries that made what went in; they are installed for this."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
+from tests.helpers import libraries
 from tests.merge_files.conftest import merge
 
 pytestmark = pytest.mark.slow
-PINNED = ["transformers==5.24.0", "sentence-transformers==6.2.0", "diffusers==0.42.1"]
-TORCH = "torch==2.13.0"
 MAKE = """
 import sys, torch
 from pathlib import Path
@@ -76,30 +72,11 @@ for ours, first, second in zip(out.parameters(), one.parameters(), two.parameter
 assert torch.isfinite(out.float()(torch.zeros(1, 1, 8, 8), 0).sample).all()
 """,
 }
-QUIET = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory) -> str:
-    """A Python that has the libraries: MAGMAX_TESTS_LIBRARIES names one, else one is made."""
-    if given := os.environ.get("MAGMAX_TESTS_LIBRARIES"):
-        return given
-    folder = tmp_path_factory.mktemp("libraries")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    made = str(folder / "bin" / "python")
-    for wanted in ([TORCH], PINNED):  # torch first, so that it is the one for CPUs
-        pip = [made, "-m", "pip", "install", "-q", *wanted]
-        found = subprocess.run(pip, capture_output=True, text=True)
-        if found.returncode:
-            pytest.skip(f"pip cannot install {wanted}: {found.stderr.strip().splitlines()[-1]}")
-    return made
 
 
 def run(python: str, script: str, place) -> None:
     begin = f"import sys, torch\nfrom pathlib import Path\nplace = Path({json.dumps(str(place))})\n"
-    command = [python, "-c", begin + script, str(place)]
-    found = subprocess.run(command, capture_output=True, text=True, env=os.environ | QUIET)
-    assert found.returncode == 0, found.stderr[-2000:]
+    libraries.run(python, begin + script, place)
 
 
 @pytest.fixture(scope="module")
