@@ -178,7 +178,7 @@ def _opener(temporary: Path) -> Callable[[str], "TensorFiles"]:
         run, model = found
         directory = temporary / f"{len(list(temporary.iterdir()))}-{run.name}-{model}"
         export(run, model, directory)
-        return open_tensors(directory)
+        return replace(open_tensors(directory), called=Path(source))
 
     return open_source
 

@@ -22,6 +22,11 @@ TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 """Fields of config.json that belong to the tokenizer."""
 _PARSED = 4 << 20
 """Bytes of the largest JSON file that is compared by its content, not byte by byte."""
+_OF_SAVING = {
+    "transformers_version", "name_or_path", "_from_model_config", "tokenizer_file", "is_local",
+    "local_files_only", "padding", "truncation",
+}  # fmt: skip
+"""Entries that say who saved a file from where, or what the last call before asked for."""
 _VOCABULARIES = ("vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "tekken.json",
                  "sentencepiece.bpe.model", "merges.txt")  # fmt: skip
 
@@ -103,9 +108,8 @@ def _content(path: Path) -> Any:
         found = json.loads(path.read_bytes())
     except ValueError:
         return None
-    ignored = ("transformers_version", "name_or_path", "_from_model_config", "tokenizer_file")
     if isinstance(found, dict):
-        return {name: value for name, value in found.items() if name not in ignored}
+        return {name: value for name, value in found.items() if name not in _OF_SAVING}
     return found
 
 

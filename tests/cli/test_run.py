@@ -121,7 +121,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(small, tiny_clip, tmp_path,
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
     for arguments, words in [
         ([spoil("model.safetensors", weights[:-100])], "model.safetensors is not a whole"),
-        ([spoil("model.safetensors", b"no weights at all")], "model.safetensors is not a whole"),
+        ([spoil("model.safetensors", b"no weights at all")], "model.safetensors holds text"),
         ([spoil("config.json", None)], "neither config.json"),
         ([spoil("config.json", b"{")], "config.json"),
         ([f"--model.source={pickled}"], "pytorch_model.bin is a pickle"),

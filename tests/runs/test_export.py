@@ -72,7 +72,7 @@ def test_the_last_model_and_every_merge_come_out(runs, tiny_clip, tmp_path):
     np.testing.assert_array_equal(ours[text], theirs[text])
 
 
-def test_runs_are_merged_as_checkpoints_are(runs, tiny_clip, tmp_path):
+def test_runs_are_merged_as_checkpoints_are(runs, tiny_clip, tmp_path, capsys):
     exported = [tmp_path / "1", tmp_path / "2"]
     for path, directory in zip(runs, exported, strict=True):
         export(path, "finetuned", directory)
@@ -85,8 +85,9 @@ def test_runs_are_merged_as_checkpoints_are(runs, tiny_clip, tmp_path):
     expected, found = merge(*exported, output="a"), merge(*runs, output="b")
     for name, tensor in expected.items():
         np.testing.assert_array_equal(found[name], tensor, err_msg=name)
+    assert "note" not in capsys.readouterr().err  # theta_0's tokenizer, saved again, is no other
     card = (tmp_path / "b" / "README.md").read_text()
-    assert str(runs[0]) in card and str(runs[1]) in card
+    assert "`1`" in card and "`2`" in card and str(tmp_path) not in card
 
     scaled = merge(runs[0], f"{runs[1]}:average@0.5", output="c")
     assert any((scaled[name] != found[name]).any() for name in found)

@@ -30,10 +30,14 @@ class TensorFiles:
     metadata: dict[str, str]
     loose: bool = False
     """One file, whose directory may hold anything else: nothing beside it belongs to it."""
+    called: Path | None = None
+    """What the user calls it where its files were made for this merge, such as a run's model."""
 
     @property
     def place(self) -> Path:
         """What messages call it: its directory, or its file where that has a name of its own."""
+        if self.called is not None:
+            return self.called
         own = len(self.files) == 1 and self.files[0].name not in (*hub.SAFETENSORS, hub.ADAPTER)
         return self.files[0] if own else self.directory
 
