@@ -24,6 +24,8 @@ INTEGERS = {*BYTES, *(DTYPES[name] for name in ("I16", "U16", "I32", "U32"))}
 _CODES = re.compile(r"^(?!.*mask).*(weight|kernel|quant|packed|codes)")
 _SCALES = re.compile(r"scale|absmax|zeros|zero_point")
 """In other programs' names of codes, and of what belongs to them, in one module."""
+_ALONE = re.compile(r"^(?!.*(mask|ind|ids)).*(weight|kernel|packed)|^(W_q|Qidxs)$")
+"""Names of codes that need nothing beside them where their module has no whole matrix."""
 SETTINGS = ("quantization_config", "compression_config", "quantization")
 """Keys of `config.json` under which programs say how they quantised: the last one is MLX's."""
 
@@ -41,6 +43,7 @@ class Sign(NamedTuple):
 
 
 SIGNS = (
+    Sign("SqueezeLLM", ".qweight", (".lookup_table",), True),
     Sign("GPTQ or AWQ", ".qweight", (".scales", ".qzeros", ".g_idx", ".wscales"), True),
     Sign("bitsandbytes", "",
          (".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map",
@@ -53,6 +56,9 @@ SIGNS = (
     Sign("codes with scales", ".weight", (".qscale_weight", ".scale_weight", ".scales", ".scale")),
     Sign("codes with scales", "", ("_scale", "_scales", "_scale_inv", "_zero_point")),
     Sign("MX", "_blocks", ("_scales",)),
+    Sign("Marlin", ".B", (".s",)),
+    Sign("QuIP#", ".Qidxs", (".SU", ".SV")),
+    Sign("SpQR", ".dense_weights", (".row_offsets", ".col_vals"), True),
     Sign("HQQ", ".W_q", (".scale", ".zero", ".meta")),
     Sign("torchao", "qdata", ("scale", "zero_point")),
     Sign("torchao", "int_data", ("scale", "zero_point")),
@@ -123,6 +129,11 @@ def findings(tensors: dict[str, Tensor]) -> Iterator[Finding]:
                 if sign.certain or tensors[codes].dtype not in WHOLE:
                     yield Finding(sign.method, codes, name)
     scaled = {module for module, _, leaf in map(_split, tensors) if _SCALES.search(leaf)}
+    whole = {
+        _split(name)[0]
+        for name, tensor in tensors.items()
+        if len(tensor.shape) > 1 and tensor.dtype in WHOLE
+    }
     for name, tensor in tensors.items():
         module, _, leaf = _split(name)
         matrix = len(tensor.shape) > 1
@@ -135,6 +146,8 @@ def findings(tensors: dict[str, Tensor]) -> Iterator[Finding]:
             yield Finding("8-bit integers", name, None)
         elif matrix and tensor.dtype in INTEGERS and module in scaled and _CODES.search(leaf):
             yield Finding("integers with scales", name, None)
+        elif matrix and tensor.dtype in INTEGERS and module not in whole and _ALONE.search(leaf):
+            yield Finding("integers in place of weights", name, None)
 
 
 def method_of(files: TensorFiles) -> str | None:
