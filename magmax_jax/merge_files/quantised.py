@@ -24,8 +24,8 @@ INTEGERS = {*BYTES, *(DTYPES[name] for name in ("I16", "U16", "I32", "U32"))}
 _CODES = re.compile(r"^(?!.*mask).*(weight|kernel|quant|packed|codes)")
 _SCALES = re.compile(r"scale|absmax|zeros|zero_point")
 """In other programs' names of codes, and of what belongs to them, in one module."""
-_ALONE = re.compile(r"^(?!.*(mask|ind|ids)).*(weight|kernel|packed)|^(W_q|Qidxs)$")
-"""Names of codes that need nothing beside them where their module has no whole matrix."""
+_LAYERS = re.compile(r"^(?!.*(mask|ind|ids)).*(weight|kernel|packed)")
+"""Names of codes beside other floats than a whole matrix, whatever those are called."""
 SETTINGS = ("quantization_config", "compression_config", "quantization")
 """Keys of `config.json` under which programs say how they quantised: the last one is MLX's."""
 
@@ -95,13 +95,18 @@ def check_whole(files: TensorFiles, wanted: Callable[[str], bool]) -> None:
         )
 
 
-def refusal(files: TensorFiles, finding: Finding) -> UserError:
-    """The error that names method, tensor and way on."""
+def refusal(files: TensorFiles, finding: Finding, readable: bool = True) -> UserError:
+    """The error that names method, tensor and way on.
+
+    Args:
+      readable: whether `--dequantise` is a way for 8-bit floats.
+    """
     dtype = files.tensors[finding.name].dtype
     method = method_of(files) or finding.method
     named = base_models(files.directory) if files.place == files.directory else []
     edition = f" ({named[0]}, says its model card)" if named else ""
-    way = ", or read FP8 as the weights that it means with --dequantise" if dtype in FLOAT8 else ""
+    fp8 = readable and dtype in FLOAT8
+    way = ", or read FP8 as the weights that it means with --dequantise" if fp8 else ""
     return UserError(
         f"{files.place} is quantised ({method}: {finding.name} is {name_of(dtype)}), and codes "
         f"cannot be merged: fetch the float16 or bfloat16 edition of this model{edition}{way}"
@@ -129,11 +134,11 @@ def findings(tensors: dict[str, Tensor]) -> Iterator[Finding]:
                 if sign.certain or tensors[codes].dtype not in WHOLE:
                     yield Finding(sign.method, codes, name)
     scaled = {module for module, _, leaf in map(_split, tensors) if _SCALES.search(leaf)}
-    whole = {
-        _split(name)[0]
-        for name, tensor in tensors.items()
-        if len(tensor.shape) > 1 and tensor.dtype in WHOLE
-    }
+    floats: dict[str, bool] = {}  # by module, whether one of its floats is a matrix
+    for name, tensor in tensors.items():
+        if tensor.dtype in WHOLE:
+            module = _split(name)[0]
+            floats[module] = floats.get(module, False) or len(tensor.shape) > 1
     for name, tensor in tensors.items():
         module, _, leaf = _split(name)
         matrix = len(tensor.shape) > 1
@@ -146,7 +151,11 @@ def findings(tensors: dict[str, Tensor]) -> Iterator[Finding]:
             yield Finding("8-bit integers", name, None)
         elif matrix and tensor.dtype in INTEGERS and module in scaled and _CODES.search(leaf):
             yield Finding("integers with scales", name, None)
-        elif matrix and tensor.dtype in INTEGERS and module not in whole and _ALONE.search(leaf):
+        elif (
+            matrix
+            and tensor.dtype in INTEGERS
+            and (leaf == "W_q" or (floats.get(module) is False and _LAYERS.search(leaf)))
+        ):
             yield Finding("integers in place of weights", name, None)
 
 
