@@ -101,6 +101,11 @@ def test_no_path_of_the_machine_is_published(model, card, tmp_path, monkeypatch)
         assert name in text
 
 
+def test_names_of_any_characters_stay_in_their_cells(model, card):
+    text = str(card(model("base"), model("a|b`c\nd")))
+    assert "| 1 | `a\\|b'c d` | " in text
+
+
 def test_norwegian_stays_norwegian(model, card):
     assert card(model("base", "language: no"), model("one")).data.language == "no"
 
