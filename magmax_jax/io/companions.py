@@ -18,6 +18,7 @@ SMALL = 64 << 20
 """Bytes that a companion, or a folder of them, takes at most; large tokenizers take 35 MB."""
 CARD = "README.md"
 _INDEX = re.compile(r"\.index(\.\w+)?\.json$|\.onnx[._]data|\.data-\d+-of-\d+$|tfevents")
+_ADAPTER = "adapter_"
 _MODULE = re.compile(r"(\w+_)?\d+_\w+")
 
 
@@ -50,15 +51,20 @@ def choose(sizes: Mapping[str, int]) -> Choice:
 
     Not among them: weights, but for the safetensors of sentence-transformers' further modules,
     without which the model does not load; folders that hold weights, which are other editions
-    (`onnx/`) or other models (`checkpoint-500/`); hidden files; the model card.
+    (`onnx/`) or other models (`checkpoint-500/`); hidden files; the model card; beside a whole
+    model's weights, an adapter's configuration, as libraries would load the adapter instead.
 
     Args:
       sizes: of all files, in bytes.
     """
+    whole = any(
+        is_weights(name) and "/" not in name and not name.startswith(_ADAPTER) for name in sizes
+    )
+    left_out = {CARD, f"{_ADAPTER}config.json"} if whole else {CARD}
     entries: dict[str, list[str]] = {}
     for name in sorted(sizes):
         hidden = any(part[0] == "." or part == "__pycache__" for part in name.split("/"))
-        if not hidden and name != CARD:
+        if not hidden and name not in left_out:
             entries.setdefault(name.partition("/")[0], []).append(name)
     names: list[str] = []
     too_large: dict[str, int] = {}

@@ -37,7 +37,7 @@ def by_chunk(
     sources = [plan.pretrained, *plan.models, *stored]
     length = chunk_length(len(sources) + (len(fields) if next_state else 0))
     models, state = len(plan.models), None
-    for chunk in stream(names, sources, reader, length):
+    for chunk in stream(names, sources, reader, length, out_dtypes=plan.out_dtypes):
         theta_0, *rest = chunk.arrays
         before = None
         if plan.state:

@@ -92,10 +92,11 @@ def _differences(
     where = model.place
     missing = [name for name in merged if name not in model.tensors]
     extra = [name for name in model.tensors if name not in pretrained.tensors]
-    if len(missing) > LISTED and len(extra) > LISTED:
+    if missing and extra:
         why = other_names.explain(pretrained, model, missing, extra)
-        if why is None and 2 * len(missing) > len(merged):
-            why = other_names.unlike(model, missing, extra, len(merged))
+        many = len(missing) > LISTED and len(extra) > LISTED
+        if why is None and many and 2 * len(missing) > len(merged):
+            why = other_names.unlike(pretrained, model, missing, extra, len(merged))
         if why is not None:
             yield why
             return

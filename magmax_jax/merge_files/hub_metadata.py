@@ -106,15 +106,21 @@ def _licence_id(card: dict[str, Any]) -> str:
     found = list(_texts([card.get("license")]))
     if found == ["other"]:
         found = [*_texts([card.get("license_name")]), "other"][:1]
-    return "-and-".join(re.sub(r"[^a-z0-9.-]+", "-", text.lower()) for text in found)
+    return _all_of(re.sub(r"[^a-z0-9.-]+", "-", text.lower()) for text in found)
+
+
+def _all_of(licences: Iterable[str]) -> str:
+    """The name of several licences, each of them once."""
+    each = (one for licence in licences for one in licence.split("-and-"))
+    return "-and-".join(dict.fromkeys(each))
 
 
 def _licence(cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The licence that all name, with its name and its link; else `other`, which names all."""
     stating = {_licence_id(card): card for card in reversed(cards) if _licence_id(card)}
     if len(stating) > 1:
-        order = dict.fromkeys(filter(None, map(_licence_id, cards)))
-        return {"license": "other", "license_name": "-and-".join(order)}
+        every = _all_of(filter(None, map(_licence_id, cards)))
+        return {"license": "other", "license_name": every}
     for name, card in stating.items():
         found = list(_texts([card.get("license")]))
         if len(found) > 1:
@@ -134,7 +140,7 @@ def _library(files: TensorFiles) -> str | None:
         ("sentence-transformers", "modules.json" in names),
         ("diffusers", "_diffusers_version" in config or weights.startswith("diffusion_")),
         ("open_clip", "open_clip_config.json" in names or weights.startswith("open_clip_")),
-        ("peft", "adapter_config.json" in names),
+        ("peft", weights == hub.ADAPTER),
         ("timm", "pretrained_cfg" in config),
     ):
         if found and not (library == "open_clip" and weights.startswith("model")):

@@ -78,7 +78,11 @@ def model_card(
 
 
 def _name(source: str, files: TensorFiles | None) -> str:
-    """A source's name, with the commit that was merged where it comes from the hub."""
+    """A source's name, with the commit that was merged where it comes from the hub.
+
+    It goes into a cell of a table, as code.
+    """
     name = display_name(source)
     commit = display_name(str(files.directory)) if files else ""
-    return commit if "@" not in name and commit.startswith(f"{name}@") else name
+    shown = commit if "@" not in name and commit.startswith(f"{name}@") else name
+    return " ".join(shown.split()).replace("|", "\\|").replace("`", "'")

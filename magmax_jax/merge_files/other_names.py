@@ -5,6 +5,7 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 
+from magmax_jax.io import hub
 from magmax_jax.io.safetensors.reader import TensorFiles
 
 _EXPERT = re.compile(r"\.experts\.\d+\.")
@@ -29,22 +30,49 @@ def explain(
     rules = _substitutions(pretrained, model, missing, extra)
     if rules:
         flags = " ".join(shlex.quote(rule) for rule in rules)
+        some = "1 tensor has another name"
+        if len(missing) > 1:
+            some = f"{len(missing)} tensors have other names"
         return (
-            f"{where}: {len(missing)} tensors have other names, such as {extra[0]}, while theta_0 "
-            f"has {missing[0]}: if they are the same weights, say so with --rename {flags}"
+            f"{where}: {some}, such as {extra[0]}, while theta_0 has {missing[0]}: if they are "
+            f"the same weights, say so with --rename {flags}"
         )
     return None
 
 
-def unlike(model: TensorFiles, missing: Sequence[str], extra: Sequence[str], wanted: int) -> str:
+def unlike(
+    pretrained: TensorFiles,
+    model: TensorFiles,
+    missing: Sequence[str],
+    extra: Sequence[str],
+    wanted: int,
+) -> str:
     """The sentence for a model most of whose names theta_0 does not have."""
     theirs, ours = (max(names, key=lambda name: name.count(".")) for names in (extra, missing))
     shared = f"only {wanted - len(missing)}" if len(missing) < wanted else "none"
+    if beside := _beside(pretrained) or _beside(model):
+        return (
+            f"{model.place}: it has {shared} of the {wanted} tensors to merge, but {beside}: name "
+            "that file if it holds the weights that you mean"
+        )
     return (
         f"{model.place}: it has {shared} of the {wanted} tensors to merge; its names are like "
         f"{theirs}, theta_0's like {ours}: convert it to theta_0's library, give --rename "
         "'PATTERN=REPLACEMENT', or merge with the theta_0 that it was fine-tuned from"
     )
+
+
+def _beside(files: TensorFiles) -> str | None:
+    """That a directory holds the weights in another library's file too, if it does."""
+    if files.loose:
+        return None
+    read = {path.name for path in files.files}
+    others = sorted(
+        path
+        for path in files.directory.glob("*.safetensors")
+        if path.name not in (*read, hub.ADAPTER) and "-of-" not in path.name
+    )
+    return f"{others[0]} lies beside the file that was read" if others else None
 
 
 def _substitutions(

@@ -24,6 +24,8 @@ INTEGERS = {*BYTES, *(DTYPES[name] for name in ("I16", "U16", "I32", "U32"))}
 _CODES = re.compile(r"^(?!.*mask).*(weight|kernel|quant|packed|codes)")
 _SCALES = re.compile(r"scale|absmax|zeros|zero_point")
 """In other programs' names of codes, and of what belongs to them, in one module."""
+_LAYERS = re.compile(r"^(?!.*(mask|ind|ids)).*(weight|kernel|packed)")
+"""Names of codes beside other floats than a whole matrix, whatever those are called."""
 SETTINGS = ("quantization_config", "compression_config", "quantization")
 """Keys of `config.json` under which programs say how they quantised: the last one is MLX's."""
 
@@ -41,6 +43,7 @@ class Sign(NamedTuple):
 
 
 SIGNS = (
+    Sign("SqueezeLLM", ".qweight", (".lookup_table",), True),
     Sign("GPTQ or AWQ", ".qweight", (".scales", ".qzeros", ".g_idx", ".wscales"), True),
     Sign("bitsandbytes", "",
          (".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map",
@@ -53,6 +56,9 @@ SIGNS = (
     Sign("codes with scales", ".weight", (".qscale_weight", ".scale_weight", ".scales", ".scale")),
     Sign("codes with scales", "", ("_scale", "_scales", "_scale_inv", "_zero_point")),
     Sign("MX", "_blocks", ("_scales",)),
+    Sign("Marlin", ".B", (".s",)),
+    Sign("QuIP#", ".Qidxs", (".SU", ".SV")),
+    Sign("SpQR", ".dense_weights", (".row_offsets", ".col_vals"), True),
     Sign("HQQ", ".W_q", (".scale", ".zero", ".meta")),
     Sign("torchao", "qdata", ("scale", "zero_point")),
     Sign("torchao", "int_data", ("scale", "zero_point")),
@@ -89,13 +95,18 @@ def check_whole(files: TensorFiles, wanted: Callable[[str], bool]) -> None:
         )
 
 
-def refusal(files: TensorFiles, finding: Finding) -> UserError:
-    """The error that names method, tensor and way on."""
+def refusal(files: TensorFiles, finding: Finding, readable: bool = True) -> UserError:
+    """The error that names method, tensor and way on.
+
+    Args:
+      readable: whether `--dequantise` is a way for 8-bit floats.
+    """
     dtype = files.tensors[finding.name].dtype
     method = method_of(files) or finding.method
     named = base_models(files.directory) if files.place == files.directory else []
     edition = f" ({named[0]}, says its model card)" if named else ""
-    way = ", or read FP8 as the weights that it means with --dequantise" if dtype in FLOAT8 else ""
+    fp8 = readable and dtype in FLOAT8
+    way = ", or read FP8 as the weights that it means with --dequantise" if fp8 else ""
     return UserError(
         f"{files.place} is quantised ({method}: {finding.name} is {name_of(dtype)}), and codes "
         f"cannot be merged: fetch the float16 or bfloat16 edition of this model{edition}{way}"
@@ -123,6 +134,11 @@ def findings(tensors: dict[str, Tensor]) -> Iterator[Finding]:
                 if sign.certain or tensors[codes].dtype not in WHOLE:
                     yield Finding(sign.method, codes, name)
     scaled = {module for module, _, leaf in map(_split, tensors) if _SCALES.search(leaf)}
+    floats: dict[str, bool] = {}  # by module, whether one of its floats is a matrix
+    for name, tensor in tensors.items():
+        if tensor.dtype in WHOLE:
+            module = _split(name)[0]
+            floats[module] = floats.get(module, False) or len(tensor.shape) > 1
     for name, tensor in tensors.items():
         module, _, leaf = _split(name)
         matrix = len(tensor.shape) > 1
@@ -135,6 +151,12 @@ def findings(tensors: dict[str, Tensor]) -> Iterator[Finding]:
             yield Finding("8-bit integers", name, None)
         elif matrix and tensor.dtype in INTEGERS and module in scaled and _CODES.search(leaf):
             yield Finding("integers with scales", name, None)
+        elif (
+            matrix
+            and tensor.dtype in INTEGERS
+            and (leaf == "W_q" or (floats.get(module) is False and _LAYERS.search(leaf)))
+        ):
+            yield Finding("integers in place of weights", name, None)
 
 
 def method_of(files: TensorFiles) -> str | None:

@@ -6,9 +6,10 @@ is merged, the next is read into the other of two buffers; memory is those buffe
 models' size.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -50,12 +51,21 @@ def chunk_length(sources: int) -> int:
     return int(np.clip(BUFFER_BYTES // (8 * sources), SMALLEST, LARGEST)) // 1024 * 1024
 
 
-def cut(names: Sequence[str], sources: Sequence[TensorFiles], length: int) -> Iterator[list[Piece]]:
-    """Divides the stream of all tensors' entries into chunks; dtypes change between chunks only."""
+def cut(
+    names: Sequence[str],
+    sources: Sequence[TensorFiles],
+    length: int,
+    out_dtypes: Mapping[str, np.dtype] = MappingProxyType({}),
+) -> Iterator[list[Piece]]:
+    """Divides the stream of all tensors' entries into chunks; dtypes change between chunks only.
+
+    Args:
+      out_dtypes: by name, where the merged tensors' matter.
+    """
     pieces: list[Piece] = []
     filled, dtypes = 0, None
     for name in names:
-        kinds = tuple(source.tensors[name].dtype for source in sources)
+        kinds = (out_dtypes.get(name), *(source.tensors[name].dtype for source in sources))
         if pieces and (kinds != dtypes or filled == length):
             yield pieces
             pieces, filled = [], 0
@@ -78,6 +88,7 @@ def stream(
     reader: Reader,
     length: int,
     every: int = 1,
+    out_dtypes: Mapping[str, np.dtype] = MappingProxyType({}),
 ) -> Iterator[Chunk]:
     """The chunks of `names` in turn, read ahead by one; of `every` so many the first.
 
@@ -106,7 +117,7 @@ def stream(
 
     with ThreadPoolExecutor(1) as pool:
         ahead = None
-        for i, pieces in enumerate(islice(cut(names, sources, length), 0, None, every)):
+        for i, pieces in enumerate(islice(cut(names, sources, length, out_dtypes), 0, None, every)):
             coming = pool.submit(fill, pieces, buffers[i % 2])
             if ahead is not None:
                 yield ahead.result()

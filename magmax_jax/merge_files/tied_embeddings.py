@@ -104,22 +104,22 @@ def _without_copies(
     pretrained: TensorFiles, models: Sequence[TensorFiles], reader: Reader
 ) -> tuple[list[TensorFiles], list[str]]:
     """The models without second copies that theta_0 does not store, and notes on those."""
-    having: dict[str, list[TensorFiles]] = {}
+    having: dict[tuple[str, str], list[TensorFiles]] = {}
     settled = []
     for model in models:
-        copies = [
-            name
+        copies = {
+            name: original
             for name in _copies(model.tensors)
-            if name not in pretrained.tensors and _original(model, name, reader)
-        ]
-        for name in copies:
-            having.setdefault(name, []).append(model)
+            if name not in pretrained.tensors and (original := _original(model, name, reader))
+        }
+        for name, original in copies.items():
+            what = original if _ends(name, _OUTPUT_BIASES) else "the input embedding"
+            having.setdefault((name, what), []).append(model)
         tensors = {n: tensor for n, tensor in model.tensors.items() if n not in copies}
         settled.append(dataclasses.replace(model, tensors=tensors) if copies else model)
     notes = [
-        f"{name} of {_places(found)} is left out: it is a copy of the input embedding, to which "
-        "theta_0 ties it"
-        for name, found in having.items()
+        f"{name} of {_places(found)} is left out: it is a copy of {what}, to which theta_0 ties it"
+        for (name, what), found in having.items()
     ]
     return settled, notes
 

@@ -49,6 +49,15 @@ def test_modules_of_sentence_transformers_have_weights_of_their_own():
     assert names(*modules, *pickled) == ["1_Pooling/config.json"]
 
 
+def test_an_adapters_configuration_does_not_beside_a_whole_model():
+    """Libraries would load the adapter, which the output lacks, in place of the merged weights."""
+    adapter = ["adapter_config.json", "adapter_model.safetensors"]
+    assert names(*BESIDE, *adapter, "model.safetensors") == BESIDE
+    assert names("adapter_config.json", "config.json", "adapter_model.safetensors") == [
+        "adapter_config.json", "config.json",
+    ]  # fmt: skip
+
+
 def test_what_is_large_is_named():
     found = choose({"a.json": 1, "video.mp4": SMALL + 1, "data/a": SMALL, "data/b": 1})
     assert found.names == ["a.json"]

@@ -119,6 +119,27 @@ def test_a_model_with_scales_merges_into_whole_weights(tmp_path):
     np.testing.assert_array_equal(found[W], load_file(tmp_path / "whole" / "model.safetensors")[W])
 
 
+def test_weights_beside_codes_keep_their_dtype(tmp_path):
+    """Both are float32 when they are read; only the codes' weights are written as bfloat16."""
+    norms = [np.random.default_rng(i).normal(size=40).astype(np.float32) for i in range(3)]
+    sources = [
+        write(
+            tmp_path / f"theta_{i}",
+            {W: codes(i, 8, 8), "layer.weight_scale": scales(i), "norm.weight": norms[i]},
+        )
+        for i in range(3)
+    ]
+    for rule in ("task_arithmetic", "dare", "max_magnitude", "average"):
+        found = merged(tmp_path / rule, *sources, flags=("--rule", rule, "--scale", 1))
+        assert (found[W].dtype, found["norm.weight"].dtype) == (BF16, np.float32)
+        if rule == "task_arithmetic":
+            want = norms[1] + norms[2] - norms[0]
+            np.testing.assert_allclose(found["norm.weight"], want, rtol=1e-5, atol=1e-6)
+        if rule == "average":
+            want = (norms[1] + norms[2]) / 2
+            np.testing.assert_allclose(found["norm.weight"], want, rtol=1e-5, atol=1e-6)
+
+
 def test_codes_before_other_weights_in_a_file(tmp_path):
     """Reads of neighbours are joined; these only look like neighbours, in bytes times four."""
     tensors = {
@@ -244,6 +265,7 @@ def test_other_codes_and_odd_scales_are_refused(others, words, tmp_path):
     job = Job(str(tmp_path / "0"), (str(tmp_path / "0"),), dequantise=True)
     (problem, _) = make_plan(job).problems
     assert words in problem and str(tmp_path / "0") in problem and "\n" not in problem
+    assert "with --dequantise" not in problem
 
 
 def test_a_block_that_the_configuration_names_decides(tmp_path):

@@ -75,6 +75,7 @@ def test_licences_that_differ_are_all_named(model, card):
         ("license: other\nlicense_name: My License v1", "license: mit", "other",
          "my-license-v1-and-mit"),
         ("license: other", "license: mit", "other", "other-and-mit"),
+        ("license: [mit, apache-2.0]", "license: mit", "other", "mit-and-apache-2.0"),
         ("", "license: mit", "mit", None),
         ("", "", None, None),
     ],
@@ -100,6 +101,11 @@ def test_no_path_of_the_machine_is_published(model, card, tmp_path, monkeypatch)
         assert name in text
 
 
+def test_names_of_any_characters_stay_in_their_cells(model, card):
+    text = str(card(model("base"), model("a|b`c\nd")))
+    assert "| 1 | `a\\|b'c d` | " in text
+
+
 def test_norwegian_stays_norwegian(model, card):
     assert card(model("base", "language: no"), model("one")).data.language == "no"
 
@@ -119,11 +125,15 @@ def test_cards_that_say_nothing_are_passed_over(model, card, metadata):
         ("transformers", {"config.json": {"model_type": "vit"}}, "model.safetensors"),
         ("sentence-transformers", {"modules.json": []}, "model.safetensors"),
         ("diffusers", {"config.json": {"_diffusers_version": "0"}}, "model.safetensors"),
+        (
+            "transformers", {"config.json": {"model_type": "vit"}, "adapter_config.json": {}},
+            "model.safetensors",
+        ),
         ("diffusers", {}, "diffusion_pytorch_model.safetensors"),
         ("open_clip", {"open_clip_config.json": {}}, "open_clip_model.safetensors"),
         ("timm", {"config.json": {"architecture": "a", "pretrained_cfg": {}}}, "model.safetensors"),
     ],
-)
+)  # fmt: skip
 def test_the_library_is_the_one_that_loads_it(model, card, library, files, weights):
     base, one = model("base", None, files, weights), model("one", None, files, weights)
     assert card(base, one).data.library_name == library

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from tests.merge_files.conftest import merge, write
 
@@ -186,6 +186,30 @@ def test_experts_one_by_one_and_packed(tmp_path, capsys):
     assert "stores experts packed into one tensor a layer, theta_0 one by one" in line
     (line,) = refused(tmp_path, capsys, theirs, ours)
     assert "stores experts one by one, theta_0 packed into one tensor a layer" in line
+
+
+def test_few_names_are_explained_as_many_are(tmp_path, capsys):
+    ours = ["norm.weight", "layers.0.mlp.experts.0.up_proj.weight"]
+    theirs = ["norm.weight", "layers.0.mlp.experts.gate_up_proj"]
+    (line,) = refused(tmp_path, capsys, ours, theirs)
+    assert "stores experts packed into one tensor a layer" in line
+    (line,) = refused(tmp_path, capsys, ["norm.weight", "a.fc.bias"], ["norm.weight", "a.out.bias"])
+    assert "1 tensor has another name, such as a.out.bias, while theta_0 has a.fc.bias" in line
+    assert "--rename '*.out.*=*.fc.*'" in line
+
+
+def test_another_librarys_weights_beside_those_that_were_read_are_named(tmp_path, capsys):
+    """As in repositories that serve both transformers and OpenCLIP."""
+    both = write(tmp_path / "both", made(MANY, 0))
+    save_file(made(OPENCLIP, 0), both / "open_clip_model.safetensors")
+    tuned = write(tmp_path / "open_clip", made(OPENCLIP, 1))
+    command = ["--output", tmp_path / "out", "--pretrained"]
+    for sources in ([both, "--finetuned", tuned], [tuned, "--finetuned", both]):
+        assert merge(*command, *sources) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"but {both / 'open_clip_model.safetensors'} lies beside the file that was" in line
+    loose = both / "open_clip_model.safetensors"
+    assert merge(*command, loose, "--finetuned", tuned) == 0
 
 
 def test_what_a_prefix_leaves_over_is_all_that_is_listed(tmp_path, capsys):

@@ -64,6 +64,20 @@ FORMATS = {
     "torchao": {L + "_weight_qdata": zeros("I8", 16, 16), L + "_weight_scale": zeros("F32", 16)},
     "quanto": {L + "weight._data": zeros("I8", 16, 16), L + "weight._scale": zeros("F32", 16, 1)},
     "AQLM": {L + "codes": zeros("I8", 16, 2, 1), L + "codebooks": zeros("F16", 1, 256, 1, 8)},
+    "SqueezeLLM": {L + "qweight": zeros("I32", 2, 16), L + "lookup_table": zeros("F16", 16, 16)},
+    "Marlin": {L + "B": zeros("I32", 1, 32), L + "s": zeros("F16", 1, 16)},
+    "QuIP#": {L + "Qidxs": zeros("I64", 16, 2), L + "SU": zeros("F16", 16)},
+    "SpQR": {
+        L + "dense_weights": zeros("I64", 16), L + "row_offsets": zeros("I32", 17),
+        L + "col_vals": zeros("I32", 17),
+    },
+    # SINQ, whose scales lie one module further down
+    "integers in place of weights": {
+        L + "W_q": zeros("U8", 16, 8), L + "meta.scale": zeros("F16", 16),
+    },
+    "integers in place of weights ": {
+        L + "weight_q4": zeros("I32", 16, 2), L + "weight_d": zeros("F16", 16),
+    },
     "8-bit floats": {L + "weight": zeros("F8_E4M3", 16, 16)},
     "integers with scales": {
         L + "packed_codes": zeros("I32", 16, 2), L + "row_scales": zeros("F16", 16, 1),

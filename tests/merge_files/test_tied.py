@@ -129,6 +129,17 @@ def test_a_head_that_no_model_has_stays_tied(tmp_path):
         np.testing.assert_array_equal(found[name], tensor)
 
 
+def test_a_copied_bias_is_said_to_be_one(tmp_path, capsys):
+    bias = np.ones(50, np.float32)
+    write(tmp_path / "theta_0", {"cls.predictions.bias": bias})
+    copied = {f"cls.predictions.{name}": bias + 1 for name in ("bias", "decoder.bias")}
+    write(tmp_path / "theta_1", copied)
+    sources = ["--pretrained", tmp_path / "theta_0", "--finetuned", tmp_path / "theta_1"]
+    assert merge(*sources, "--output", tmp_path / "out") == 0
+    said = "is left out: it is a copy of cls.predictions.bias, to which theta_0 ties it"
+    assert said in capsys.readouterr().err
+
+
 def test_shared_embeddings_of_an_encoder_and_a_decoder(tmp_path):
     names = ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", HEAD]
     for i in range(3):
