@@ -301,3 +301,19 @@ def test_a_head_that_an_adapter_holds_whole_is_not_tied(tmp_path):
     own = random((20, 8), 5)
     adapter(tmp_path / "a", {f"base_model.model.{head}": own}, modules_to_save=["lm_head"])
     check(one(tmp_path), theta_0, **{head: own})
+
+
+def test_a_whole_model_beside_an_adapter_is_read_and_said(tmp_path, capsys):
+    base(tmp_path / "base")
+    adapter(tmp_path / "a")
+    shutil.copy(tmp_path / "base" / "model.safetensors", tmp_path / "a")
+    path = tmp_path / "a" / "adapter_model.safetensors"
+    note = f"its whole model is read, not the adapter beside it: name {path} if that is meant"
+    sources = ["--pretrained", tmp_path / "base", "--finetuned"]
+    for source, noted in (
+        (path.parent, True),
+        (path, False),
+        (path.parent / "model.safetensors", False),
+    ):
+        assert merge(*sources, source, "--dry-run") == 0
+        assert (note in capsys.readouterr().out) == noted
