@@ -24,7 +24,7 @@ def opening(open_source: Callable[[str], TensorFiles], job: Job) -> Callable[[st
 
 
 def notes(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator[str]:
-    """Directories that hold two checkpoints, as a file and as shards or an adapter: which is read."""
+    """Directories that hold two: a file and shards, or a model and an adapter: which is read."""
     for files in (pretrained, *models):
         index = files.files[0].with_suffix(".safetensors.index.json")
         if len(files.files) == 1 and index.is_file():
