@@ -32,9 +32,9 @@ def repository(directory: Path) -> tuple[str, str] | None:
 def find(repo: str, revision: str | None, weights: Sequence[str]) -> Path | None:
     """The snapshot of a revision; None where there is none that serves.
 
-    Without a revision it is main's, as huggingface_hub and transformers take it. Where main's has
-    no weights that can be read, the first pull request's that has some; where main was never
-    fetched, the newest snapshot of the best kind.
+    Without a revision it is main's, as huggingface_hub and transformers take it; None where only
+    main's commit is known. Where main's has no weights that can be read, the first pull request's
+    that has some; where main was never fetched, the newest snapshot of the best kind.
 
     Args:
       repo: as "owner/name".
@@ -57,6 +57,8 @@ def find(repo: str, revision: str | None, weights: Sequence[str]) -> Path | None
             named = [path for path in snapshots if path.name.startswith(revision)]
         return _holding(named, weights) if len(named) == 1 else None
     main = [refs[MAIN]] if MAIN in refs else []
+    if main and not main[0].is_dir():  # what is here is older
+        return None
     pulls = sorted((name for name in refs if re.search(r"(^|/)pr/\d+$", name)), key=_number)
     found = _holding(main, weights) or _holding([refs[name] for name in pulls], weights)
     if found is None and not main:

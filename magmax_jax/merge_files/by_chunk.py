@@ -176,6 +176,10 @@ def _refuse(sources: Sequence[TensorFiles], chunk: Chunk) -> None:
                 where = int(np.argmin(sound))
                 raise UserError(
                     f"{source.place}: {name} holds {piece[where]} at entry {start + where}: "
-                    "this model is broken"
+                    f"this model is broken: fetch it again, or keep theta_0's with --exclude {name}"
                 )
-    raise UserError(f"{sources[0].place}: a difference in {chunk.pieces[0].name} exceeds float32")
+    name = chunk.pieces[0].name
+    raise UserError(
+        f"{sources[0].place}: a model's difference from it in {name} exceeds float32: keep "
+        f"theta_0's with --exclude {name}"
+    )

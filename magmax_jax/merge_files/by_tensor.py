@@ -164,7 +164,10 @@ def _check_finite(
         return
     for name, row, base in zip(names, theta, theta_0, strict=True):
         if not (np.isfinite(row) | (hidden(row) & hidden(base))).all():
-            raise UserError(f"{source.place}: {name} is not finite: this model is broken")
+            raise UserError(
+                f"{source.place}: {name} is not finite, so this model is broken: fetch it again, "
+                f"or keep theta_0's with --exclude {name}"
+            )
 
 
 def _unmasked(theta: np.ndarray) -> jax.Array:

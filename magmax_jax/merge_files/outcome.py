@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import ml_dtypes
 import numpy as np
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
 from magmax_jax.io.safetensors.writer import DirectoryWriter
 from magmax_jax.merge_files.lora.writer import AdapterWriter
 from magmax_jax.merge_files.plan import Plan
@@ -114,9 +114,10 @@ class Outcome:
         if self._negative:
             first, more = next(iter(self._negative)), len(self._negative) - 1
             where = first + (f" and {more} more" if more else "")
+            variances = counted(sum(self._negative.values()), "variance")
             yield (
-                f"{sum(self._negative.values())} variances would be negative and are theta_0's "
-                f"({where}): pass data through the model to renew BatchNorm's statistics"
+                f"{variances} would be negative, so theta_0's stays there ({where}): pass data "
+                "through the model to renew BatchNorm's statistics"
             )
         if self._changed and self._lost / self._changed >= WORTH_SAYING:
             dtypes = {self._plan.out_dtypes[name] for name in self._plan.merged}

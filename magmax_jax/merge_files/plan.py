@@ -183,6 +183,8 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     problems += unfit_models(job, history, rule)
     if job.scale is not None and not math.isfinite(job.scale):
         problems.append(f"--scale is {job.scale}: give a finite number")
+    elif job.scale is not None and abs(job.scale) > float(np.finfo(np.float32).max):
+        problems.append(f"--scale is {job.scale}, which exceeds float32: give a smaller number")
     if job.state and pretrained.files:
         layout = state.layout(rule, merged, pretrained)
         if before:

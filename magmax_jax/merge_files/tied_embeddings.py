@@ -12,6 +12,7 @@ import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.io.json_files import read_object
+from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles
 
 OUTPUT_EMBEDDINGS = (
@@ -89,6 +90,13 @@ def settle(
                     for model in settled
                 ]
                 notes.append(f"{name} of {_places(lacking)} is {original}, to which it is tied")
+            through = [_through_tie(model, name, original, pretrained) for model in settled]
+            if found := [new for new, old in zip(through, settled, strict=True) if new is not old]:
+                notes.append(
+                    f"{name} and {original} are tied in theta_0, so what {_places(found)} adds to "
+                    "one of them is added to both"
+                )
+            settled = through
             apart = [model for model in settled if not _equal(model, name, original, reader)]
             if any(name in model.tensors for model in apart):
                 notes.append(
@@ -208,6 +216,26 @@ def _lacks_copy(model: TensorFiles, name: str, original: str) -> bool:
 def _with_copy(model: TensorFiles, name: str, original: str) -> TensorFiles:
     tensors = model.tensors | {name: model.tensors[original]}
     return dataclasses.replace(model, tensors=tensors)
+
+
+def _through_tie(
+    model: TensorFiles, name: str, original: str, pretrained: TensorFiles
+) -> TensorFiles:
+    """The model, with what an adapter adds to one tensor of a tied pair in both.
+
+    They are one parameter of the model that the adapter was trained on. A tensor that it holds
+    whole (peft's modules_to_save) is a parameter of its own.
+    """
+    tensors = model.tensors
+    for changed, other in ((name, original), (original, name)):
+        added = tensors.get(changed)
+        if (
+            isinstance(added, Computed)
+            and added != pretrained.tensors[changed]
+            and tensors.get(other) == pretrained.tensors[other]
+        ):
+            return dataclasses.replace(model, tensors=tensors | {other: added})
+    return model
 
 
 def _says_tied(files: TensorFiles) -> bool | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+from magmax_jax.io.hub import ADAPTER
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files.dequantise import read_as_weights
 from magmax_jax.merge_files.job import Job
@@ -23,11 +24,17 @@ def opening(open_source: Callable[[str], TensorFiles], job: Job) -> Callable[[st
 
 
 def notes(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator[str]:
-    """Sources that hold one checkpoint twice, as a file and as shards: which one is read."""
+    """Directories that hold two: a file and shards, or a model and an adapter: which is read."""
     for files in (pretrained, *models):
         index = files.files[0].with_suffix(".safetensors.index.json")
         if len(files.files) == 1 and index.is_file():
             yield (
                 f"{files.directory}: {files.files[0].name} is read, as transformers does, not the "
                 f"shards of {index.name} beside it: remove what is not meant"
+            )
+        adapter = files.directory / ADAPTER
+        if not files.loose and files.files[0].name != ADAPTER and adapter.is_file():
+            yield (
+                f"{files.directory}: its whole model is read, not the adapter beside it: name "
+                f"{adapter} if that is meant"
             )

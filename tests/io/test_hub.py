@@ -1,6 +1,7 @@
 """Hub ids, without a network: which file of which revision is fetched, and what is said."""
 
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -199,6 +200,16 @@ def test_offline_a_proposal_serves_where_main_has_pickles(fake, cache):
     first = cache("c" * 40, "model.safetensors", ref="refs/pr/9", time=1)
     cache("d" * 40, "model.safetensors", time=99)  # of no revision that is known
     assert hub.locate(SOURCE) == first
+
+
+def test_offline_a_main_that_was_not_fetched_is_no_other_revision(fake, cache):
+    """As huggingface_hub, whose refs/main may be newer than the snapshots here."""
+    offline(fake(main=[]))
+    main = cache("a" * 40, "model.safetensors", ref="main")
+    cache("b" * 40, "model.safetensors", ref="refs/pr/1")
+    shutil.rmtree(main)
+    with pytest.raises(UserError, match="not in the hub's cache"):
+        hub.locate(SOURCE)
 
 
 def test_offline_without_weights_any_snapshot_serves(fake, cache):

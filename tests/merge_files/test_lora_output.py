@@ -235,3 +235,12 @@ def test_large_matrices_are_factorised_to_about_the_best(transposed):
 def test_nothing_is_a_product_too():
     b, a = truncated_svd(np.zeros((3, 2)), 2)
     assert not b.any() and not a.any()
+
+
+def test_a_whole_model_among_adapters_is_one_problem(tmp_path, adapters, capsys):
+    base(tmp_path / "base")
+    base(tmp_path / "whole", np.float16)
+    sources = ["--pretrained", tmp_path / "base", "--finetuned", tmp_path / "a", tmp_path / "whole"]
+    assert merge(*sources, "--lora-rank", 2, "--output", tmp_path / "out") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "whole is no LoRA adapter, and --lora-rank merges adapters into one" in line

@@ -43,6 +43,7 @@ def refused(tmp_path, capsys):
         ({"init_lora_weights": "olora"}, "(init_lora_weights is olora)"),
         ({"r": 4}, f"{Q0} has matrices of shape [2, 8] and [12, 2], but its rank is 4"),
         ({"r": "two"}, "is no LoRA adapter's configuration"),
+        ({"r": None}, "'NoneType'): fetch it again"),
         ({"rank_pattern": {"(": 3}}, "is no LoRA adapter's configuration"),
     ],
 )

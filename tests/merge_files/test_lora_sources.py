@@ -16,7 +16,7 @@ from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.lora import delta as computing
 from magmax_jax.merge_files.plan import make_plan
 from tests.merge_files.adapters import Q0, Q1, SHAPES, V0, adapter, base, delta, matrices, random
-from tests.merge_files.conftest import merge
+from tests.merge_files.conftest import merge, write
 
 WHOLE = ("--rule", "average", "--scale", 1)
 """With one model, the merge is the model."""
@@ -271,3 +271,49 @@ def test_every_tensor_of_theta_0_is_there(tmp_path):
     assert plan.models[0].tensors.keys() == SHAPES.keys()
     theta_0 = open_tensors(tmp_path / "base").tensors
     assert plan.models[0].tensors["score.weight"] == theta_0["score.weight"]
+
+
+@pytest.mark.parametrize("changed", ["lm_head", "model.embed_tokens"])
+def test_what_is_added_to_one_tensor_of_a_tied_pair_is_added_to_both(tmp_path, changed, capsys):
+    """They are one parameter of the model, so peft's merge_and_unload changes both."""
+    embedding, head = "model.embed_tokens.weight", "lm_head.weight"
+    theta_0 = {embedding: random((20, 8), 0), head: random((20, 8), 0)}
+    write(tmp_path / "base", theta_0)
+    (tmp_path / "base" / "config.json").write_text('{"tie_word_embeddings": true}')
+    made = adapter(tmp_path / "a", matrices("lm_head", 20, 8))
+    expected = theta_0[head] + delta(made, "lm_head")
+    if changed != "lm_head":
+        shutil.rmtree(tmp_path / "a")
+        start = f"base_model.model.{changed}.lora_embedding_"
+        a, b = random((2, 20), 1), random((8, 2), 2)
+        adapter(tmp_path / "a", {f"{start}A": a, f"{start}B": b})
+        expected = theta_0[head] + 3 * (b @ a).T
+    found = one(tmp_path)
+    check(found, theta_0, **{embedding: expected, head: expected})
+    assert found[embedding].tobytes() == found[head].tobytes()
+    assert "are tied in theta_0, so what" in capsys.readouterr().err
+
+
+def test_a_head_that_an_adapter_holds_whole_is_not_tied(tmp_path):
+    embedding, head = "model.embed_tokens.weight", "lm_head.weight"
+    theta_0 = {embedding: random((20, 8), 0), head: random((20, 8), 0)}
+    write(tmp_path / "base", theta_0)
+    own = random((20, 8), 5)
+    adapter(tmp_path / "a", {f"base_model.model.{head}": own}, modules_to_save=["lm_head"])
+    check(one(tmp_path), theta_0, **{head: own})
+
+
+def test_a_whole_model_beside_an_adapter_is_read_and_said(tmp_path, capsys):
+    base(tmp_path / "base")
+    adapter(tmp_path / "a")
+    shutil.copy(tmp_path / "base" / "model.safetensors", tmp_path / "a")
+    path = tmp_path / "a" / "adapter_model.safetensors"
+    note = f"its whole model is read, not the adapter beside it: name {path} if that is meant"
+    sources = ["--pretrained", tmp_path / "base", "--finetuned"]
+    for source, noted in (
+        (path.parent, True),
+        (path, False),
+        (path.parent / "model.safetensors", False),
+    ):
+        assert merge(*sources, source, "--dry-run") == 0
+        assert (note in capsys.readouterr().out) == noted

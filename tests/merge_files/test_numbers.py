@@ -180,3 +180,23 @@ def test_opcm_takes_tensors_without_entries(run):
     model = base | {"w": 2 * base["w"]}
     found, _ = run(base, model, flags=["--rule", "opcm"])
     assert found["empty"].shape == (0, 4)
+
+
+@pytest.mark.parametrize("rule", ["max_magnitude", "emr"])
+def test_a_tensor_that_is_not_finite_comes_with_a_way_on(tmp_path, capsys, rule):
+    base = {"w": np.ones(4, np.float32), "table": np.array([np.nan, 1], np.float32)}
+    model = {**base, "w": np.full(4, 3, np.float32)}
+    sources = ["--pretrained", write(tmp_path / "0", base)]
+    sources += ["--finetuned", write(tmp_path / "1", model), "--rule", rule, "--scale", 1]
+    assert merge(*sources, "--output", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "table" in said and "keep theta_0's with --exclude table" in said
+    assert merge(*sources, "--exclude", "table", "--output", tmp_path / "out") == 0
+
+
+def test_a_scale_beyond_float32_is_a_problem(tmp_path, capsys):
+    content = {"w": np.ones(4, np.float64)}
+    source = write(tmp_path / "0", content)
+    flags = ["--pretrained", source, "--finetuned", source, "--scale", "1e39"]
+    assert merge(*flags, "--output", tmp_path / "out") == 2
+    assert "--scale is 1e+39, which exceeds float32" in capsys.readouterr().err

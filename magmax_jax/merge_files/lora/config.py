@@ -96,7 +96,9 @@ def read_config(directory: Path) -> LoraConfig | None:
             transposed=bool(content.get("fan_in_fan_out")),
         )
     except (TypeError, ValueError, AttributeError, re.error) as error:
-        raise UserError(f"{path} is no LoRA adapter's configuration ({error})") from None
+        raise UserError(
+            f"{path} is no LoRA adapter's configuration ({error}): fetch it again"
+        ) from None
 
 
 def _refuse(directory: Path, content: dict[str, Any]) -> None:

@@ -75,7 +75,8 @@ def resolve(
     notes += notes_on(job, first, adapters)
     made = [_applied(source, first, problems, notes) for source in found]
     if job.lora_rank is not None:
-        return _changed_alone(job, first, made, problems)
+        ours = [m if isinstance(s, Adapter) else None for s, m in zip(found, made, strict=True)]
+        return _changed_alone(job, first, ours, problems)
     return first, made
 
 
