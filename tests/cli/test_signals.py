@@ -19,6 +19,8 @@ def wait(argv, program):
         time.sleep(60)
 
 COMMANDS.register("wait", Command("Waits.", wait))
+# A shell's background job ignores Ctrl-C, and so do the processes that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 if "nohup" in sys.argv:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 launch()
@@ -29,8 +31,6 @@ def started(*words) -> subprocess.Popen:
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "wait", *map(str, words)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A shell's background job ignores Ctrl-C, and so do the processes that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout.readline() == "ready\n"
     return process
