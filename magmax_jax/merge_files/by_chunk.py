@@ -116,6 +116,9 @@ def merge_chunk(
         squares.append(jnp.sum(tau * tau))
         odd = odd + (tau - tau)
     tau = rule.finalize(state)
+    if not rule.streaming:
+        # In memory it is a program of its own: its last product is rounded before it is added.
+        tau = jax.lax.optimization_barrier(tau)
     base = stored if stored.dtype == dtype else theta_0
     theta = apply_task_vector(base, tau, scale).astype(dtype)
     broken, unsound = jnp.any(odd != 0), jnp.any(~jnp.isfinite(theta))
