@@ -4,7 +4,7 @@ import contextlib
 import errno
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
@@ -48,6 +48,27 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     if number != 1:
         noun = plural or noun + ("es" if noun.endswith("s") else "s")
     return f"{number:,} {noun}"
+
+
+def some(names: Sequence[str], shown: int = 3) -> str:
+    """The first few names, and how many more there are.
+
+    >>> some(["a", "b", "c", "d", "e"]), some(["a", "b"], shown=1)
+    ('a, b, c and 2 more', 'a and 1 more')
+    """
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def capped(lines: Sequence[str], most: int) -> list[str]:
+    """The lines, or the first ones and a last one that counts the rest: `most` in all.
+
+    >>> capped(["a", "b", "c", "d"], 3)
+    ['a', 'b', 'and 2 more']
+    """
+    if len(lines) <= most:
+        return list(lines)
+    return [*lines[: most - 1], f"and {len(lines) - most + 1:,} more"]
 
 
 class UserError(ValueError):

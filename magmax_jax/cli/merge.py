@@ -19,7 +19,7 @@ from rich.progress import (
 
 from magmax_jax.cli.command import Command
 from magmax_jax.config import listing
-from magmax_jax.errors import MAGMAX, Program, UserError, counted
+from magmax_jax.errors import MAGMAX, Program, UserError, capped, counted
 from magmax_jax.io.rooms import scratch_room
 from magmax_jax.registry import COMMANDS, RULES
 
@@ -113,7 +113,7 @@ class Merge:
     def _run(self, plan: "Plan", console: Console) -> None:
         from magmax_jax.merge_files.digests import compared_with_state
         from magmax_jax.merge_files.execute import execute
-        from magmax_jax.merge_files.lines import MOST, capped
+        from magmax_jax.merge_files.plan import MOST
 
         if self.quiet:
             plan = replace(plan, notes=[])

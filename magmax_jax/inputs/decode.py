@@ -18,7 +18,7 @@ def decode_rgb(image: Image.Image, where: str, least: int | None = None) -> np.n
       uint8 (height, width, 3).
 
     Raises:
-      UserError: the image is damaged, or has pixels of 32 bits, whose range nothing tells.
+      UserError: the image is damaged, or has pixels of 32 bits, whose range is unknown.
     """
     if image.mode in ("I", "F"):
         raise UserError(f"{where}: 32-bit pixels (mode {image.mode}): save it with 8 bits")

@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from magmax_jax import errors
+
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 _ENDS = (".safetensors", ".safetensors.index.json")
 _UNFINISHED = tuple(
@@ -77,5 +79,4 @@ def shards_without_index(directory: Path, names: Iterable[str]) -> str | None:
 
 def some(names: Iterable[str]) -> str:
     """The first few names in order, and how many more there are."""
-    ordered = sorted(names)
-    return ", ".join(ordered[:5]) + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")
+    return errors.some(sorted(names), shown=5)

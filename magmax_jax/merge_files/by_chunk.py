@@ -11,7 +11,7 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.reader import Reader, TensorFiles
 from magmax_jax.io.safetensors.writer import FileWriter
-from magmax_jax.merge_files.outcome import Outcome, applied, differences, hidden, narrow
+from magmax_jax.merge_files.outcome import Outcome, applied, differences, narrow, sound
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.stream import Chunk, chunk_length, chunk_task_vector, stream
 from magmax_jax.merging import MergeRule, apply_task_vector
@@ -173,10 +173,10 @@ def _refuse(sources: Sequence[TensorFiles], chunk: Chunk) -> None:
     for source, array in zip(sources, chunk.arrays, strict=False):
         for name, start, count, position in chunk.pieces:
             part = slice(position, position + count)
-            piece, theta_0 = array[part], chunk.arrays[0][part]
-            sound = np.isfinite(piece) | (hidden(piece) & hidden(theta_0))
-            if not sound.all():
-                where = int(np.argmin(sound))
+            piece = array[part]
+            good = sound(piece, chunk.arrays[0][part])
+            if not good.all():
+                where = int(np.argmin(good))
                 raise UserError(
                     f"{source.place}: {name} holds {piece[where]} at entry {start + where}: "
                     f"this model is broken: fetch it again, or keep theta_0's with --exclude {name}"

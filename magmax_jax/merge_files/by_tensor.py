@@ -10,7 +10,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.reader import Reader, TensorFiles
 from magmax_jax.io.safetensors.writer import FileWriter
 from magmax_jax.merge_files.groups import fed, groups
-from magmax_jax.merge_files.outcome import Outcome, differences, hidden
+from magmax_jax.merge_files.outcome import Outcome, differences, hidden, sound
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merging import MergeRule, fold, merged
 from magmax_jax.merging.rule import State
@@ -163,7 +163,7 @@ def _check_finite(
     if np.isfinite(theta).all():
         return
     for name, row, base in zip(names, theta, theta_0, strict=True):
-        if not (np.isfinite(row) | (hidden(row) & hidden(base))).all():
+        if not sound(row, base).all():
             raise UserError(
                 f"{source.place}: {name} is not finite, so this model is broken: fetch it again, "
                 f"or keep theta_0's with --exclude {name}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from magmax_jax.errors import UserError, counted
+from magmax_jax.errors import UserError, counted, some
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.reader import Tensor, TensorFiles
@@ -152,8 +152,3 @@ def _repeats(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator
             yield f"{model.place} is theta_0 itself: its task vector is zero"
         elif places[i] in places[:i]:
             yield f"{model.place} is named more than once: it counts each time"
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are: "a, b, c and 5 more"."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from magmax_jax.errors import some
 from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import TensorFiles
@@ -66,11 +67,9 @@ def notes(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator[st
                 where = "" if group[0] == CONFIG else f" in {group[0]}"
                 differing += [text + where for text in _differences(fields, theirs)]
         if differing:
-            shown = ", ".join(differing[:_SHOWN])
-            more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
             yield (
                 f"{model.place} computes otherwise than theta_0, whose configuration (config.json) "
-                f"the output has: {shown}{more}"
+                f"the output has: {some(differing, _SHOWN)}"
             )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from magmax_jax.errors import UserError
 from magmax_jax.io.atomic import new_file, refusing
 from magmax_jax.io.companions import CARD
 from magmax_jax.io.rooms import rooms_elsewhere
@@ -57,8 +56,6 @@ def execute(
         refuses.
     """
     plan.check()
-    if plan.job.lora_rank is not None and output.suffix == ".safetensors":
-        raise UserError(f"{output}: an adapter is a directory, so give --output a directory's name")
     check(plan, output)
     tensors = {
         name: (plan.out_dtypes[name], tensor.shape)

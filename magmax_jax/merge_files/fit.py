@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from magmax_jax.errors import some
 from magmax_jax.io.safetensors.reader import TensorFiles
-from magmax_jax.merge_files import compare, parts, patterns, rename, tied_embeddings
+from magmax_jax.merge_files import compare, parts, patterns, rename, tied_embeddings, unmerged
 from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.names import Reading, read_as
 from magmax_jax.merge_files.remedy import remedy
@@ -82,13 +83,12 @@ def fit(
     problems += compare.problems(
         pretrained, [model for model, fits in zip(models, clear, strict=True) if fits], merged
     )
-    notes += [*_told(readings), *tied.notes, *left_out]
+    problems += unmerged.complex_problems(pretrained, models, others)
+    notes += [*_how_read(readings), *tied.notes, *left_out]
     if buffers:
-        notes.append(
-            f"theta_0's are kept, as they are not learned: {compare.some(sorted(buffers))}"
-        )
+        notes.append(f"theta_0's are kept, as they are not learned: {some(sorted(buffers))}")
     if lacking:
-        shown = compare.some([f"{part}.*" for part in sorted(lacking)])
+        shown = some([f"{part}.*" for part in sorted(lacking)])
         notes.append(f"theta_0's are kept, as no model has them: {shown}")
     notes += compare.notes(pretrained, models, merged, others)
     return Fit(
@@ -153,14 +153,14 @@ def _ambiguous(readings: Iterable[Reading]) -> Iterator[str]:
             yield f"{reading.files.place}: theta_0's names fit it in several ways: give {choices}"
 
 
-def _told(readings: Iterable[Reading]) -> Iterator[str]:
+def _how_read(readings: Iterable[Reading]) -> Iterator[str]:
     """How names were read, models that are read alike in one line."""
     places: dict[str, list[str]] = {}
     for reading in readings:
         if reading.how:
             places.setdefault(reading.how, []).append(str(reading.files.place))
     for how, same in places.items():
-        yield f"reads names of {compare.some(same)} {how}"
+        yield f"reads names of {some(same)} {how}"
 
 
 def _without_extras(
@@ -188,10 +188,10 @@ def _without_extras(
                 outside.add(name)
                 shown[f"{part}.*" if part else name] = None
         if shown:
-            places.setdefault(compare.some(list(shown)), []).append(str(model.place))
+            places.setdefault(some(list(shown)), []).append(str(model.place))
         fitted.append(_without(model, outside))
     notes = [
-        f"left out of {compare.some(same)}, as theta_0 lacks them: {names}"
+        f"left out of {some(same)}, as theta_0 lacks them: {names}"
         for names, same in places.items()
     ]
     return fitted, notes

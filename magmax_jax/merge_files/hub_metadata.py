@@ -61,6 +61,11 @@ def notes(sources: Sequence[TensorFiles]) -> Iterator[str]:
         yield f"licences differ ({shown}): the card names all; see whether they can be combined"
 
 
+def base_models(files: TensorFiles) -> list[str]:
+    """What a model's own card names as `base_model`; none where there is no such card."""
+    return list(_texts([_read(files).get("base_model")]))
+
+
 def display_name(source: str) -> str:
     """A source as a card names it: a hub id, or the last part of a path, which says no more.
 

@@ -1,7 +1,7 @@
 """The card of a merged model: its history, for readers and for model hubs."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from magmax_jax.errors import UserError, counted
 from magmax_jax.io.safetensors.reader import TensorFiles
@@ -9,6 +9,8 @@ from magmax_jax.merge_files.hub_metadata import display_name, metadata
 from magmax_jax.merge_files.state import MergeHistory
 
 _PIECE = 1 << 22
+MADE_WITH = ["", "Made with magmax_jax (https://arxiv.org/abs/2407.06322).", ""]
+"""How a card ends."""
 
 
 def digest(files: TensorFiles) -> str:
@@ -48,9 +50,7 @@ def model_card(
       pretrained, models: of this merge, from whose cards licence, language, tags and base models
         are carried over.
     """
-    options = "".join(f", {key}={value}" for key, value in history.options.items())
     before: list[TensorFiles | None] = [None] * (len(history.tasks) - len(models))
-    theta_0 = _name(history.pretrained, pretrained)
     lines = [
         "---",
         metadata(pretrained, models),
@@ -58,23 +58,43 @@ def model_card(
         "",
         "# Merged model",
         "",
-        f"`{history.rule}`{options} at scale {scale:g}: theta_0 + {scale:g} tau, where tau merges "
+        f"{rule_of(history)} at scale {scale:g}: theta_0 + {scale:g} tau, where tau merges "
         f"the task vectors of {counted(len(history.tasks), 'model')}, in this order.",
         "",
         "| | model | norm of its task vector | sha256 of its weights |",
         "|---|---|---|---|",
-        f"| theta_0 | `{theta_0}` | | {history.sha256 or 'not computed'} |",
+        theta_0_row(history, pretrained),
     ]
-    opened = [*before, *models]
-    for i, (task, files) in enumerate(zip(history.tasks, opened, strict=True), start=1):
-        sha256 = task.sha256 or "not computed"
-        lines.append(f"| {i} | `{_name(task.source, files)}` | {task.norm:.4g} | {sha256} |")
+    lines += task_rows(history, [*before, *models])
     if kept:
         lines += ["", f"Kept from theta_0, {counted(len(kept), 'tensor')}: {', '.join(kept[:5])}"]
         if len(kept) > 5:
             lines[-1] += ", ..."
-    lines += ["", "Made with magmax_jax (https://arxiv.org/abs/2407.06322).", ""]
+    lines += MADE_WITH
     return "\n".join(lines)
+
+
+def rule_of(history: MergeHistory) -> str:
+    """The rule with its options, as code."""
+    options = "".join(f", {key}={value}" for key, value in history.options.items())
+    return f"`{history.rule}`{options}"
+
+
+def theta_0_row(history: MergeHistory, pretrained: TensorFiles | None = None) -> str:
+    """theta_0 in a card's table."""
+    name = _name(history.pretrained, pretrained)
+    return f"| theta_0 | `{name}` | | {history.sha256 or 'not computed'} |"
+
+
+def task_rows(history: MergeHistory, opened: Sequence[TensorFiles | None]) -> Iterator[str]:
+    """The merged models in a card's table: name, norm of the task vector, sha256.
+
+    Args:
+      opened: the models' files, None for one that was merged before.
+    """
+    for i, (task, files) in enumerate(zip(history.tasks, opened, strict=True), start=1):
+        sha256 = task.sha256 or "not computed"
+        yield f"| {i} | `{_name(task.source, files)}` | {task.norm:.4g} | {sha256} |"
 
 
 def _name(source: str, files: TensorFiles | None) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import ml_dtypes
 import numpy as np
 
-from magmax_jax.errors import UserError, counted
+from magmax_jax.errors import UserError, counted, some
 from magmax_jax.io.safetensors.writer import DirectoryWriter
 from magmax_jax.merge_files.lora.writer import AdapterWriter
 from magmax_jax.merge_files.plan import Plan
@@ -112,8 +112,7 @@ class Outcome:
     def notes(self) -> Iterator[str]:
         """What users should know of the merge that was done, each in one sentence."""
         if self._negative:
-            first, more = next(iter(self._negative)), len(self._negative) - 1
-            where = first + (f" and {more} more" if more else "")
+            where = some(list(self._negative), shown=1)
             variances = counted(sum(self._negative.values()), "variance")
             yield (
                 f"{variances} would be negative, so theta_0's stays there ({where}): pass data "
@@ -153,6 +152,11 @@ def differences(theta_0: np.ndarray, thetas: Sequence[np.ndarray]) -> list[np.nd
 def hidden(array: np.ndarray) -> np.ndarray:
     """Where an array is -inf, as masks of attention are; -inf in all models is kept."""
     return np.asarray(array == -np.inf)
+
+
+def sound(theta: np.ndarray, theta_0: np.ndarray) -> np.ndarray:
+    """Where a model's entries are finite, or are masked as theta_0's are."""
+    return np.isfinite(theta) | (hidden(theta) & hidden(theta_0))
 
 
 def narrow(dtype: np.dtype) -> bool:

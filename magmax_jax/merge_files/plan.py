@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from magmax_jax.errors import UserError, counted
+from magmax_jax.errors import UserError, capped, counted
 from magmax_jax.io.safetensors.reader import TensorFiles, open_tensors
 from magmax_jax.io.safetensors.writer import TensorSpecs
-from magmax_jax.merge_files import beside, compare, dequantise, state, unmerged, whole_weights
+from magmax_jax.merge_files import beside, dequantise, state, whole_weights
 from magmax_jax.merge_files.fit import Fit, fit
 from magmax_jax.merge_files.job import Job, begin
-from magmax_jax.merge_files.lines import MOST, capped
 from magmax_jax.merge_files.lora import sources as lora
 from magmax_jax.merge_files.lora.writer import adapter_bytes
 from magmax_jax.merge_files.rule_limits import check_state_possible, unfit_models
@@ -27,6 +26,8 @@ HOW = {
     "model": "all tensors at once",
 }
 """How a rule is fed, by its scope, in words."""
+MOST = 20
+"""Lines of one message at most."""
 PROBLEMS = 12
 """Lines that list problems, at most."""
 
@@ -121,8 +122,8 @@ class Plan:
     @property
     def _way(self) -> list[str]:
         """The remedy, unless the only problem names it already."""
-        told = len(self.problems) == 1 and "--exclude" in self.problems[0]
-        return [self.remedy] if self.remedy and not told else []
+        named = len(self.problems) == 1 and "--exclude" in self.problems[0]
+        return [self.remedy] if self.remedy and not named else []
 
     def check(self) -> None:
         """Raises one UserError that lists every problem, if there are any."""
@@ -169,8 +170,6 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
         fitted = fit(pretrained, models, job, before)
         problems += fitted.problems
         notes += fitted.notes
-        _, others = compare.choose(pretrained, job.include, job.exclude)
-        problems += unmerged.complex_problems(pretrained, fitted.models, others)
         if job.lora_rank is None:  # an adapter has no companions but its own configuration
             found = beside.look(
                 pretrained, fitted.models, fitted.merged, classes, job.companions_from

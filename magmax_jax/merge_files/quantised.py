@@ -4,16 +4,15 @@ Codes and the scales that they are multiplied by mean something together only: c
 theta_0's and scales would be averaged, which is further from the right answer than theta_0 itself.
 """
 
-import fnmatch
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from magmax_jax.errors import UserError, counted
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.header import DTYPES, FLOAT8, PACKED, Tensor, name_of
 from magmax_jax.io.safetensors.reader import TensorFiles
-from magmax_jax.merge_files.card_metadata import base_models
+from magmax_jax.merge_files.hub_metadata import base_models
 
 WHOLE = {DTYPES[name] for name in ("F64", "F32", "F16", "BF16", "C64", "BOOL")}
 """Dtypes in which no codes are stored."""
@@ -103,7 +102,7 @@ def refusal(files: TensorFiles, finding: Finding, readable: bool = True) -> User
     """
     dtype = files.tensors[finding.name].dtype
     method = method_of(files) or finding.method
-    named = base_models(files.directory) if files.place == files.directory else []
+    named = base_models(files) if files.place == files.directory else []
     edition = f" ({named[0]}, says its model card)" if named else ""
     fp8 = readable and dtype in FLOAT8
     way = ", or read FP8 as the weights that it means with --dequantise" if fp8 else ""
@@ -186,17 +185,6 @@ def settings_in(config: dict[str, Any]) -> Iterator[str]:
             bits = value.get("bits", value.get("w_bit"))
             method = str(value.get("quant_method", "MLX" if bits else "compressed-tensors"))
             yield f"{method}, {bits} bits" if bits else method
-
-
-def chosen(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a tensor of this name is to be merged."""
-
-    def wanted(name: str) -> bool:
-        kept = any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)
-        named = any(fnmatch.fnmatchcase(name, pattern) for pattern in include)
-        return (named or not include) and not kept
-
-    return wanted
 
 
 def _split(name: str) -> tuple[str, str, str]:

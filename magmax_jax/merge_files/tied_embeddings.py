@@ -8,12 +8,10 @@ import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from magmax_jax.errors import UserError
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.computed import Computed
-from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles
+from magmax_jax.io.safetensors.reader import Reader, TensorFiles
 
 OUTPUT_EMBEDDINGS = (
     "lm_head.weight",
@@ -32,7 +30,6 @@ _SHARED, _OF_SHARED = (
     "shared.weight",
     ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
 )
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -191,21 +188,7 @@ def _equal(files: TensorFiles, name: str, other: str, reader: Reader) -> bool:
     """Whether both are there and hold the same bits; reads until they differ."""
     if name not in files.tensors or other not in files.tensors:
         return False
-    one, two = files.tensors[name], files.tensors[other]
-    if one == two:
-        return True
-    if (one.dtype, one.shape) != (two.dtype, two.shape):
-        return False
-    return all(
-        _bits(one, start, reader) == _bits(two, start, reader)
-        for start in range(0, one.size, _PIECE)
-    )
-
-
-def _bits(tensor: Tensor, start: int, reader: Reader) -> bytes:
-    piece = np.empty(min(_PIECE, tensor.size - start), tensor.dtype)
-    reader.into(piece, tensor, start)
-    return piece.tobytes()
+    return reader.same_bits(files.tensors[name], files.tensors[other])
 
 
 def _lacks_copy(model: TensorFiles, name: str, original: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from magmax_jax.errors import some
 from magmax_jax.io import companions
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files.configurations import belonging, has_neighbours
@@ -71,10 +72,9 @@ def notes(
         if kinds and chosen is None:
             differing.setdefault(", ".join(kinds), []).append(str(model.place))
     for what, places in differing.items():
-        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
         yield (
-            f"{places[0]}{more}: not theta_0's {what}; the output gets theta_0's, or the model's "
-            f"with --companions-from {places[0]}"
+            f"{some(places, shown=1)}: not theta_0's {what}; the output gets theta_0's, or the "
+            f"model's with --companions-from {places[0]}"
         )
 
 
@@ -95,7 +95,7 @@ def _other_ids(pretrained: TensorFiles, model: TensorFiles) -> bool:
 
 def _equal(one: Path, other: Path) -> bool:
     """Whether two files say the same, JSON however it is laid out and whoever wrote it."""
-    if one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes():
+    if _equal_bytes(one, other):
         return True
     if one.suffix != ".json" or max(p.stat().st_size for p in (one, other)) > _PARSED:
         return False

@@ -1,17 +1,19 @@
 """What a merge asks of every source that it opens, and what it says of those that it takes."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from magmax_jax.io.hub import ADAPTER
 from magmax_jax.io.safetensors.reader import TensorFiles
+from magmax_jax.merge_files import patterns
 from magmax_jax.merge_files.dequantise import read_as_weights
 from magmax_jax.merge_files.job import Job
-from magmax_jax.merge_files.quantised import check_whole, chosen
+from magmax_jax.merge_files.quantised import check_whole
 
 
 def opening(open_source: Callable[[str], TensorFiles], job: Job) -> Callable[[str], TensorFiles]:
     """`open_source` that refuses quantised weights, or reads FP8 as what it means if so wanted."""
-    wanted = chosen(job.include, job.exclude)
+    wanted = partial(patterns.chosen, include=job.include, exclude=job.exclude)
 
     def opened(source: str) -> TensorFiles:
         files = open_source(source)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from magmax_jax.errors import UserError, counted
+from magmax_jax.errors import UserError, capped, counted
 from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.arrays import PyTree, arrays, is_array, is_merged, is_wide
 
@@ -172,5 +172,4 @@ def _is_foreign(leaf: Any) -> bool:
 
 
 def _listed(problems: Sequence[str]) -> str:
-    more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-    return "".join(f"\n  {line}" for line in [*problems[:SHOWN], *more])
+    return "".join(f"\n  {line}" for line in capped(problems, SHOWN + 1))

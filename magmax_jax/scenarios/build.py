@@ -10,7 +10,7 @@ from magmax_jax.data import published
 from magmax_jax.data.concat import join_datasets
 from magmax_jax.data.load import is_undivided, load_source, load_test_images
 from magmax_jax.data.source import Source
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, some
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.scenarios.datasets_list import Member, members_of
 from magmax_jax.scenarios.kinds.split import divide
@@ -123,10 +123,9 @@ def _shared_names(names: Sequence[str], heads: Sequence[Head]) -> list[str]:
     shared = {name: found for name, found in where.items() if len(found) > 1}
     if not shared:
         return []
-    listed = [f"{name!r} of {' and '.join(found)}" for name, found in list(shared.items())[:3]]
-    more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+    listed = [f"{name!r} of {' and '.join(found)}" for name, found in shared.items()]
     return [
-        f"data sets share class names ({', '.join(listed)}{more}): among all classes a model can "
+        f"data sets share class names ({some(listed)}): among all classes a model can "
         "hardly tell these apart, so compare accuracies among each task's own classes"
     ]
 

@@ -16,6 +16,8 @@ from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.header import Tensor, read_header
 
+COMPARED = 1 << 20
+"""Entries that are compared at once."""
 CONFIGURATIONS = ("config.json", "open_clip_config.json", "adapter_config.json", "modules.json")
 """Files that show that a directory is a model's."""
 
@@ -171,6 +173,26 @@ class Reader:
                 view, offset = view[count:], offset + count
         except OSError as error:
             raise UserError(f"{tensor.path} cannot be read ({error.strerror})") from None
+
+    def same_bits(self, one: Tensor, other: Tensor) -> bool:
+        """Whether two tensors have one dtype, one shape and the same bits; reads until they differ.
+
+        Raises:
+          UserError: as `into`.
+        """
+        if one == other:
+            return True
+        if (one.dtype, one.shape) != (other.dtype, other.shape):
+            return False
+        return all(
+            self._bits(one, start) == self._bits(other, start)
+            for start in range(0, one.size, COMPARED)
+        )
+
+    def _bits(self, tensor: Tensor, start: int) -> bytes:
+        piece = np.empty(min(COMPARED, tensor.size - start), tensor.dtype)
+        self.into(piece, tensor, start)
+        return piece.tobytes()
 
     def whole(self, tensor: Tensor) -> np.ndarray:
         """The tensor, in memory of its own."""

@@ -1,6 +1,5 @@
 """Names in LoRA adapters: which tensors are the A and B of which module, and which are neither."""
 
-import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from pathlib import Path
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.header import Tensor
 from magmax_jax.io.safetensors.reader import TensorFiles
+from magmax_jax.merge_files import patterns
 
 PREFIX = "base_model.model."
 """What peft puts before the names of the model's own modules."""
@@ -58,9 +58,7 @@ class Contents:
 def of_adapters(names: Iterable[str], exclude: Sequence[str] = ()) -> list[str]:
     """Those names that only adapters have, without the ones that match a pattern."""
     return [
-        name
-        for name in names
-        if _ADAPTERS.search(name) and not any(fnmatch.fnmatchcase(name, p) for p in exclude)
+        name for name in names if _ADAPTERS.search(name) and not patterns.matches(name, exclude)
     ]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, some
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files.job import Job
@@ -12,17 +12,15 @@ from magmax_jax.merge_files.lora.adapter import Adapter
 def notes_on(job: Job, pretrained: TensorFiles, adapters: Sequence[Adapter]) -> Iterator[str]:
     """That they are read as models, and those that were trained on another model than theta_0."""
     places = [str(source.place) for source in adapters]
-    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
     verb = "is a LoRA adapter" if len(places) == 1 else "are LoRA adapters"
-    yield f"{', '.join(places[:3])}{more} {verb}, read as theta_0 + scaled B A"
+    yield f"{some(places)} {verb}, read as theta_0 + scaled B A"
     known = {_short(name) for name in _names(job, pretrained)}
     others: dict[str, list[str]] = {}
     for source in adapters:
         if source.config.base and _short(source.config.base) not in known:
             others.setdefault(source.config.base, []).append(str(source.place))
     for base, mine in others.items():
-        more = f" and {len(mine) - 1} more" if len(mine) > 1 else ""
-        yield f"{mine[0]}{more}: trained on {base}, but added to {pretrained.place}"
+        yield f"{some(mine, shown=1)}: trained on {base}, but added to {pretrained.place}"
 
 
 def _names(job: Job, pretrained: TensorFiles) -> Iterable[str]:

@@ -1,7 +1,6 @@
 """LoRA adapters among a merge's sources: each becomes the model that it makes of theta_0."""
 
 import dataclasses
-import fnmatch
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.header import Tensor
 from magmax_jax.io.safetensors.reader import TensorFiles
-from magmax_jax.merge_files import compare
+from magmax_jax.merge_files import compare, patterns
 from magmax_jax.merge_files.job import NO_MODEL, Job
 from magmax_jax.merge_files.lora import adapter
 from magmax_jax.merge_files.lora.adapter import Adapter
@@ -181,7 +180,7 @@ def _changed_alone(
                     f"{model and model.place} changes {name} by other means than matrices of LoRA: "
                     f"keep theta_0's with --exclude {name}, or leave --lora-rank out"
                 )
-    excluded = {name for p in job.exclude for name in fnmatch.filter(pretrained.tensors, p)}
+    excluded = {name for name in pretrained.tensors if patterns.matches(name, job.exclude)}
     kept = {
         name: tensor
         for name, tensor in pretrained.tensors.items()
