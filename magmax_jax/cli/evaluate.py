@@ -198,7 +198,6 @@ COMMANDS.register(
         flags={
             "eval_batch_size": "--batch-size",
             "train.batch_size": "--batch-size",
-            "model.image_size": "--image-size",
         },
     ),
 )

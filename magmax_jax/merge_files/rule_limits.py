@@ -25,7 +25,7 @@ def check_state_possible(name: str, rule: MergeRule) -> None:
 def unfit_models(job: Job, history: MergeHistory, rule: MergeRule) -> list[str]:
     """A problem if these are not the models that the rule takes."""
     name, tasks = history.rule, len(history.tasks) + len(job.finetuned)
-    fewest, most = rule.fewest_models, rule.most_models
+    most = rule.most_models
     if rule.needs_fisher:
         return [f"{name} needs every model's Fisher, which no checkpoint holds: use the library"]
     if rule.per_model and job.state:
@@ -41,8 +41,6 @@ def unfit_models(job: Job, history: MergeHistory, rule: MergeRule) -> list[str]:
             f"--options: {rule.per_model} has {counted(most or 0, 'value')} for "
             f"{counted(tasks, 'model')}: give one for each"
         ]
-    if tasks < fewest or (most is not None and tasks > most):
-        takes = f"{fewest} or more" if most is None else f"{fewest} to {most}"
-        takes = takes if fewest != most else str(most)
-        return [f"{name} merges {takes} models, not {tasks}"]
+    if not rule.admits(tasks):
+        return [f"{name} merges {rule.admitted} models, not {tasks}"]
     return []

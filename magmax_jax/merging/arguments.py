@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
 from magmax_jax.merging.alike import check_finite, conform
 from magmax_jax.merging.arrays import PyTree, is_array, is_merged, is_traced
 from magmax_jax.merging.rule import Informed, MergeRule
@@ -85,13 +85,12 @@ def check_count(rule: MergeRule, name: str, number: int, growing: bool) -> None:
     """
     if not number:
         raise UserError("there are no models to merge: give at least one")
-    fewest, most = rule.fewest_models, rule.most_models
-    given = f"{number} model{'s' * (number != 1)}"
+    most = rule.most_models
+    given = counted(number, "model")
     if rule.per_model and most is not None and (number > most or (number < most and not growing)):
         raise UserError(f"{name} has {most} {rule.per_model} for {given}: give one for each model")
-    if number < fewest or (most is not None and number > most):
-        takes = f"{fewest} or more" if most is None else f"{fewest} to {most}"
-        raise UserError(f"{name} merges {most if fewest == most else takes} models, {given} given")
+    if not rule.admits(number):
+        raise UserError(f"{name} merges {rule.admitted} models, {given} given")
 
 
 def check_pretrained(pretrained: PyTree) -> None:

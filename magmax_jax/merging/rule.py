@@ -76,6 +76,20 @@ class MergeRule(NamedTuple):
     state_options: tuple[tuple[str, Any], ...] = ()
     draws: bool = False
 
+    def admits(self, number: int) -> bool:
+        """Whether the rule merges so many models."""
+        return self.fewest_models <= number and (
+            self.most_models is None or number <= self.most_models
+        )
+
+    @property
+    def admitted(self) -> str:
+        """How many models the rule merges, in words: "2", "3 or more", "1 to 4"."""
+        fewest, most = self.fewest_models, self.most_models
+        if most is None:
+            return f"{fewest} or more"
+        return str(most) if fewest == most else f"{fewest} to {most}"
+
     def on_any_mesh(self) -> "MergeRule":
         """This rule for arrays on any mesh, also outside of `merge`: see `merging.any_mesh`."""
         rule = self._replace(

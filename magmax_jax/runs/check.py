@@ -32,8 +32,8 @@ def check_number(merges: dict[str, Merge], tasks: int, field: str) -> None:
       field: of the configuration, which names the rules.
     """
     for name, (rule, _) in merges.items():
-        fewest, most = rule.fewest_models, rule.most_models
-        if tasks < fewest or (most is not None and tasks > most):
+        if not rule.admits(tasks):
+            fewest, most = rule.fewest_models, rule.most_models
             takes = f"at least {fewest}" if tasks < fewest else f"at most {most}"
             raise ConfigError(
                 f"{field}: {name} merges {takes} models, and this run learns "

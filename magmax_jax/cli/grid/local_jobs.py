@@ -49,7 +49,7 @@ def run_local(
     running: dict[Cell, tuple[Any, int]] = {}
     outcomes: dict[Cell, one.Outcome] = {}
     with signals_noted() as stop:
-        told = None
+        passed_on = 0
         while running or (waiting and not stop):
             while waiting and slots and not stop:
                 cell, slot = waiting.pop(0), slots.pop(0)
@@ -60,8 +60,8 @@ def run_local(
                 signal.signal(signal.SIGINT, noting)
                 running[cell] = job, slot
                 print(f"{cell.name}: {job.paths.stdout}", flush=True)
-            if stop and len(stop) != told:
-                told = len(stop)
+            if len(stop) != passed_on:
+                passed_on = len(stop)
                 for job, _ in running.values():
                     os.kill(int(job.job_id), signal.SIGTERM)
             for cell, (job, slot) in list(running.items()):
