@@ -1,7 +1,6 @@
 """Flags: parsed with one sentence for a wrong value, and shown in messages in place of fields."""
 
 import contextlib
-import dataclasses
 import functools
 import io
 import re
@@ -13,6 +12,7 @@ from typing import Any
 import tyro
 
 from magmax_jax.config import ExperimentConfig, SweepConfig
+from magmax_jax.config.changes import field_names
 from magmax_jax.errors import UserError
 
 
@@ -70,24 +70,11 @@ def with_flags(message: str, renamed: Mapping[str, str] | None = None) -> str:
 
 @functools.cache
 def _pattern() -> re.Pattern[str]:
-    fields = [*_fields(ExperimentConfig), *_fields(SweepConfig, "sweep.")]
+    fields = [*field_names(ExperimentConfig), *field_names(SweepConfig, "sweep.")]
     dotted = "|".join(re.escape(name) for name in fields if "." in name)
     plain = "|".join(name for name in fields if "." not in name)
     value = r"(?:=(?P<value>[^\s,:;)]+))?"
     return re.compile(rf"(?<![\w./-])(?P<name>(?:{dotted})|^(?:{plain}))(?![\w/-]){value}")
-
-
-def _fields(kind: type, prefix: str = "") -> list[str]:
-    """All fields of a configuration, those of its parts with dots: "train.batch_size"."""
-    names: list[str] = []
-    hints = typing.get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        inner = hints[field.name]
-        if dataclasses.is_dataclass(inner):
-            names += _fields(typing.cast(type, inner), f"{prefix}{field.name}.")
-        else:
-            names.append(prefix + field.name)
-    return names
 
 
 class _Held(io.StringIO):

@@ -26,7 +26,7 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     """
     kind: Any = type(config)
     value = dataclasses.asdict(typing.cast(Any, config))
-    _merge(value, kind, changes, list(_fields(kind)))
+    _merge(value, kind, changes, list(field_names(kind)))
     return from_json(kind, json.loads(json.dumps(value, default=_plain)), "config")
 
 
@@ -47,11 +47,11 @@ def _merge(
             value[first] = new
 
 
-def _fields(kind: Any, prefix: str = "") -> Iterator[str]:
-    """Every field at any depth: "train.epochs"."""
+def field_names(kind: Any, prefix: str = "") -> Iterator[str]:
+    """Every field of a configuration, those of its parts with dots: "train.epochs"."""
     for name, inner in typing.get_type_hints(kind).items():
         if dataclasses.is_dataclass(inner):
-            yield from _fields(inner, f"{prefix}{name}.")
+            yield from field_names(inner, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
 

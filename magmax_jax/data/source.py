@@ -1,11 +1,14 @@
 """Data sets as random-access sources of uint8 images and their labels."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 
 Split = Literal["train", "test"]
+Shape = tuple[int, int]
+"""(height, width) of an image."""
 
 
 class Images(Protocol):
@@ -35,6 +38,16 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def one_shape(shapes: Iterable[Shape]) -> Shape | None:
+    """The (height, width) that all share, None if they differ; stops at the first odd one."""
+    common = None
+    for shape in shapes:
+        if common not in (None, shape):
+            return None
+        common = shape
+    return common
 
 
 def hold_out(labels: np.ndarray, split: Split) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from magmax_jax.data.seeded_split import SeededSplit, divide
-from magmax_jax.data.source import Source, Split
+from magmax_jax.data.source import Shape, Source, Split, one_shape
 from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.inputs.decode import decode_rgb
 
@@ -175,13 +175,11 @@ def _open(path: str) -> Image.Image:
         raise UserError(f"{path}: not a readable image ({error}); replace or remove it") from None
 
 
-def common_shape(paths: list[str]) -> tuple[int, int] | None:
+def common_shape(paths: list[str]) -> Shape | None:
     """(height, width) if all images share it; reads headers alone, up to the first odd one."""
-    common = None
-    for path in paths:
-        with _open(path) as image:
-            width, height = image.size
-        if common not in (None, (height, width)):
-            return None
-        common = (height, width)
-    return common
+    return one_shape(map(_shape, paths))
+
+
+def _shape(path: str) -> Shape:
+    with _open(path) as image:
+        return image.height, image.width

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from magmax_jax.data.readers.objects import Shape, one_shape
-from magmax_jax.data.source import Source
+from magmax_jax.data.source import Shape, Source, one_shape
 from magmax_jax.errors import UserError
 from magmax_jax.inputs.decode import decode_rgb
 

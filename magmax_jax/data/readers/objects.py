@@ -1,7 +1,7 @@
 """Images that are Python objects: arrays, PIL images, paths, or a sequence that decodes them."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +9,9 @@ import numpy as np
 from PIL import Image
 
 from magmax_jax.data.readers.folder import ImageFiles, common_shape
-from magmax_jax.data.source import Images
+from magmax_jax.data.source import Images, Shape, one_shape
 from magmax_jax.errors import UserError
 from magmax_jax.inputs.decode import decode_rgb
-
-Shape = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -68,16 +66,6 @@ def as_images(images: Any, where: str) -> tuple[Images, Shape | None]:
 def is_array(value: Any) -> bool:
     """Whether it is an array of NumPy, JAX or PyTorch."""
     return hasattr(value, "__dlpack__")
-
-
-def one_shape(shapes: Iterable[Shape]) -> Shape | None:
-    """The (height, width) that all share, None if they differ; stops at the first odd one."""
-    common = None
-    for shape in shapes:
-        if common not in (None, shape):
-            return None
-        common = shape
-    return common
 
 
 def rgb(item: Any, where: str) -> np.ndarray:
