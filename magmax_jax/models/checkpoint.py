@@ -13,6 +13,7 @@ from flax import nnx
 
 from magmax_jax.errors import UserError
 from magmax_jax.io.atomic import new_directory
+from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.writer import DirectoryWriter
 from magmax_jax.models import conversion
 from magmax_jax.models.entries import Entry
@@ -20,6 +21,7 @@ from magmax_jax.models.hugging_face import transformers
 
 CONFIG = "config.json"
 OPENCLIP = "open_clip_config.json"
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 SET_BY_SAVING = ("image_processor_type", "size", "crop_size")
 """Settings of a preprocessor that a saved model has from its family and its image size."""
 
@@ -38,7 +40,7 @@ class Companions:
     tokenizer: Any = None
     """A transformers tokenizer, or None where the checkpoint has none."""
     preprocessor: dict | None = None
-    """The content of `preprocessor_config.json`, or None."""
+    """The settings of the image processor, flat as in `preprocessor_config.json`, or None."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Companions):
@@ -98,6 +100,21 @@ def read_tokenizer(directory: Path) -> Any:
         ) from None
 
 
+def read_preprocessor(directory: Path) -> dict | None:
+    """The settings of the image processor in a directory, flat; None where there are none.
+
+    transformers' `CLIPProcessor.save_pretrained` writes `processor_config.json` and nests them
+    under `image_processor`; where both files are, transformers reads that one.
+
+    Raises:
+      UserError: a file is no JSON object.
+    """
+    nested = (read_object(directory / PROCESSOR) or {}).get("image_processor")
+    if isinstance(nested, dict):
+        return nested
+    return read_object(directory / PREPROCESSOR)
+
+
 def write(
     directory: Path,
     hf_config: Any,
@@ -130,7 +147,7 @@ def write(
         if companions.tokenizer is not None:
             companions.tokenizer.save_pretrained(partial)
         preprocessor = json.dumps(companions.preprocessor, indent=2) + "\n"
-        (partial / "preprocessor_config.json").write_text(preprocessor)
+        (partial / PREPROCESSOR).write_text(preprocessor)
         shapes = conversion.hf_shapes(entries, state)
         layout = {name: (kind, shape) for name, shape in shapes.items()}
         with DirectoryWriter(partial, layout) as writer:

@@ -14,7 +14,13 @@ from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import open_tensors
 from magmax_jax.models import checkpoint
-from magmax_jax.models.checkpoint import OPENCLIP, Companions, no_configuration, read_tokenizer
+from magmax_jax.models.checkpoint import (
+    OPENCLIP,
+    Companions,
+    no_configuration,
+    read_preprocessor,
+    read_tokenizer,
+)
 from magmax_jax.models.clip import other_formats
 from magmax_jax.models.clip.config import CLIPConfig
 from magmax_jax.models.conversion import Tensors
@@ -107,7 +113,7 @@ def read_config(directory: Path) -> CLIPConfig:
 
 
 def _companions(directory: Path) -> Companions:
-    preprocessor = read_object(directory / "preprocessor_config.json")
+    preprocessor = read_preprocessor(directory)
     if preprocessor is None:
         preprocessor = other_formats.openclip_preprocessor(read_object(directory / OPENCLIP) or {})
     return Companions(read_tokenizer(directory), preprocessor)
