@@ -14,6 +14,7 @@ from magmax_jax.errors import UserError, some
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.scenarios.datasets_list import Member, members_of
 from magmax_jax.scenarios.kinds.split import divide
+from magmax_jax.scenarios.passed_over import passed_over
 from magmax_jax.scenarios.scenario import Head, Scenario
 
 
@@ -99,7 +100,7 @@ def _divided(
         tasks=tasks,
         heads=tuple(heads),
         domain_names=() if kind.tasks_are_domains else test.domain_names,
-        notes=(*notes, *_shared_names(names, heads)),
+        notes=(*notes, *passed_over([*trains, *tests]), *_shared_names(names, heads)),
     )
 
 
