@@ -127,12 +127,12 @@ def _has_late_metadata(image: PngImagePlugin.PngImageFile) -> bool:
     try:
         while len(head := _at(file, at, 8)) == 8:
             length, kind = struct.unpack(">I4s", head)
-            if late and (
-                kind == b"eXIf"
-                or kind in (b"iTXt", b"tEXt", b"zTXt")
-                and file.read(21).startswith((b"XML:com.adobe.xmp", b"Raw profile type exif"))
-            ):
+            if late and kind == b"eXIf":
                 return True
+            if late and kind in (b"iTXt", b"tEXt", b"zTXt"):
+                keyword = file.read(21)
+                if keyword.startswith((b"XML:com.adobe.xmp", b"Raw profile type exif")):
+                    return True
             late = late or kind == b"IDAT"
             at += length + 12
         return False
