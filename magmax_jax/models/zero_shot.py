@@ -69,6 +69,30 @@ def prompts(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
     return [template.replace("{}", name) for name in class_names for template in templates]
 
 
+def alike(
+    model: Model, class_names: Sequence[str], templates: Sequence[str]
+) -> list[tuple[int, ...]]:
+    """Classes whose prompts have the same token ids in every template: their columns are the same.
+
+    Returns:
+      positions in `class_names`, two or more at a time; [] if all classes differ.
+
+    Raises:
+      UserError: as `prompts` and `tokenize` do.
+    """
+    found = [tuple(range(len(class_names)))]
+    for several in (templates[:1], templates):  # with one template, classes that differ are out
+        here = [i for group in found for i in group]
+        if not here:
+            break
+        ids = model.tokenize(prompts([class_names[i] for i in here], several))
+        by_ids: dict[bytes, list[int]] = {}
+        for i, row in zip(here, ids.reshape(len(here), -1), strict=True):
+            by_ids.setdefault(row.tobytes(), []).append(i)
+        found = [tuple(group) for group in by_ids.values() if len(group) > 1]
+    return found
+
+
 @partial(jax.jit, static_argnums=0)
 def _encode(graphdef: nnx.GraphDef, params: nnx.State, ids: jax.Array) -> jax.Array:
     """Token ids (b, n) -> normalised text features (b, p)."""
