@@ -2,13 +2,18 @@
 
 # ruff: noqa: RUF001 (the characters are what is tested)
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from magmax_jax import models
 from magmax_jax.data import prompt_names
+from magmax_jax.errors import UserError
 from magmax_jax.models import CLIP, TextConfig, tokenize
 from magmax_jax.models.checkpoint import read_tokenizer
 from magmax_jax.models.clip.tokens import cleaned, token_ids
+from magmax_jax.models.zero_shot import alike
 from magmax_jax.registry import DATA_SETS
 
 TEXT = TextConfig(
@@ -72,3 +77,24 @@ def test_a_tokenizer_that_tells_cases_apart_gets_texts_as_they_are(tiny_clip):
     upper, lower = tokenize(model, ["A", "a"])
     assert upper.tolist() != lower.tolist()
     assert tokenize(model, ["’"]).tolist() == [[256, *model.tokenizer("’")["input_ids"][1:-1], 257]]
+
+
+def test_classes_that_are_one_text_are_found(bundled):
+    names = ["Cat", "dog", "ca\u200bt", "cat", "salt &amp; pepper", "salt & pepper", "DOG "]
+    assert alike(bundled, names, ["a {}.", "the {}"]) == [(0, 3), (1, 6), (4, 5)]
+    assert alike(bundled, ["cat", "dog"], ["a {}."]) == []
+    # One template may be blind to what another one shows.
+    assert alike(bundled, ["a cat", "a  cat", "cat"], ["{}", "x{}"]) == [(0, 1)]
+    assert alike(bundled, ["cat", " cat"], ["{}", "x{}"]) == []
+
+
+def test_images_are_not_classified_among_classes_that_are_one_text(bundled):
+    image = np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(UserError, match=r"'Cat' and 'cat' have the same prompts: give"):
+        bundled.classify(image, ["Cat", "dog", "cat"])
+    assert bundled.classify(image, ["cat", "dog"]).labels
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return CLIP.from_pretrained(Path(models.__file__).parents[1] / "cli" / "assets" / "tiny-clip")
