@@ -58,7 +58,8 @@ def prompts(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
     """Every class name in every template, class by class.
 
     Raises:
-      UserError: no class, no template, or a template without `{}`.
+      UserError: no class, no template, a template without `{}`, or a class name that is no text, as
+        that of a folder whose bytes are not UTF-8.
     """
     for given, kind in ((class_names, "class names"), (templates, "templates")):
         if not given:
@@ -66,6 +67,12 @@ def prompts(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
     for template in templates:
         if "{}" not in template:
             raise UserError(f"the template {template!r} has no {{}} where the class name goes")
+    for name in class_names:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UserError(
+                f"the class name {name!r} is no text that UTF-8 can write: give the class, or its "
+                "folder, another name"
+            )
     return [template.replace("{}", name) for name in class_names for template in templates]
 
 
