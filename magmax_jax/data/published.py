@@ -88,13 +88,23 @@ def prompt_names(dataset: str, class_names: Sequence[str], plain: bool = False) 
 
 
 def names_as(
-    style: Literal["published", "plain", "folder"], dataset: str, class_names: Sequence[str]
+    style: Literal["published", "plain", "folder"],
+    dataset: str,
+    class_names: Sequence[str],
+    title: str,
 ) -> OwnNames:
-    """`prompt_names` in the style that a configuration asks for, and what to know about them."""
+    """`prompt_names` in the style that a configuration asks for, and what to know about them.
+
+    Args:
+      title: names the data in messages.
+
+    Raises:
+      UserError: as `prompt_names` does.
+    """
     if style == "folder":
         return OwnNames(spaced(class_names))
     if find(dataset) is None:
-        return own_names(class_names, dataset)
+        return own_names(class_names, title)
     return OwnNames(prompt_names(dataset, class_names, plain=style == "plain"))
 
 

@@ -32,5 +32,5 @@ def _listed(names: Sequence[str], classes: Sequence[int]) -> str:
     """Classes by what the data calls them; by their numbers, too, where it gives one name twice."""
     called = [names[i] for i in classes]
     if len(set(called)) == len(called):
-        return " and ".join(map(repr, called))
-    return " and ".join(f"{name!r} (class {i})" for name, i in zip(called, classes, strict=True))
+        return " = ".join(map(repr, called))
+    return " = ".join(f"{name!r} (class {i})" for name, i in zip(called, classes, strict=True))

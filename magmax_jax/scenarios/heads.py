@@ -33,7 +33,7 @@ def heads_of(
     found = [_as_called(config, *each) for each in zip(members, class_names, strict=True)]
     if not recorded or [name for own in found for name in own.names] != list(recorded):
         found = [
-            published.names_as(config.names, member.dataset, names)
+            published.names_as(config.names, member.dataset, names, member.name)
             for member, names in zip(members, class_names, strict=True)
         ]
     templates = [config.templates or published.templates(each.dataset) for each in members]
@@ -51,7 +51,7 @@ def _as_called(config: ScenarioConfig, member: Member, class_names: Sequence[str
     """The names that earlier runs have in prompts."""
     if find(member.dataset) is None:
         return as_called(class_names)
-    return published.names_as(config.names, member.dataset, class_names)
+    return published.names_as(config.names, member.dataset, class_names, member.name)
 
 
 def _bare(own: OwnNames, config: ScenarioConfig) -> str:

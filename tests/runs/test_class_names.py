@@ -130,7 +130,7 @@ def test_classes_with_the_same_prompts_are_named_before_training(tiny_clip):
     parts = build_run(config, scenario, one_device())
     (note,) = [note for note in notes_of(parts) if "prompts" in note]
     assert note.startswith(
-        "prompts are the same for 'red_fox' and 'red fox' and 'red  fox': no model tells "
+        "prompts are the same for 'red_fox' = 'red fox' = 'red  fox': no model tells "
     )
     head = np.asarray(parts.head)
     np.testing.assert_array_equal(head[:, 0], head[:, 2])
