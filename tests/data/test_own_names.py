@@ -44,7 +44,7 @@ def test_an_id_without_a_name_is_refused_with_all_of_its_kind():
         ConfigError, match=r"^pets: no table .* ids n00000001, n00000002, .*=folder"
     ):
         own_names(["n00000001", "n01440764", "n00000002"], "pets")
-    with pytest.raises(ConfigError, match="^pets: no table here has a name for the WordNet id n0"):
+    with pytest.raises(ConfigError, match=r"^pets: no table here has a name for the WordNet id n0"):
         heads(["n00000001"])
     (head,), notes = heads(["n00000001"], names="folder")
     assert head.class_names == ("n00000001",) and not notes

@@ -2,20 +2,25 @@
 
 import dataclasses
 import json
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from magmax_jax.api import evaluate
+from magmax_jax.cli.evaluate import main
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
 from magmax_jax.data import Source
+from magmax_jax.errors import UserError
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import ABOUT, CONFIG, RunDirectory
 from magmax_jax.runs.evaluation_data import evaluation_scenario
 from magmax_jax.runs.manifest import class_names
 from magmax_jax.runs.notes import notes_of
 from magmax_jax.runs.progress import NullProgress
+from magmax_jax.runs.studies import study
 from magmax_jax.runs.train import run
 from magmax_jax.scenarios import build_scenario
 from magmax_jax.sharding import one_device
@@ -88,13 +93,35 @@ def test_its_models_are_evaluated_with_them(old):
     assert sum("prompts keep" in line for line in said.lines) == 1
 
 
+def recorded(config, run, classes):
+    """A run's directory that says of which class names its head was made."""
+    (run / "checkpoints").mkdir(parents=True)
+    (run / CONFIG).write_text(config.to_json())
+    (run / ABOUT).write_text(json.dumps({"classes": classes}))
+    return str(run)
+
+
+def test_sweeps_and_studies_have_the_names_that_a_run_began_with(config, tmp_path, monkeypatch):
+    found = []
+
+    def build_run(config, scenario, layout):
+        found.append(scenario.heads[0].class_names)
+        raise UserError("seen")
+
+    monkeypatch.setattr("magmax_jax.runs.build.build_run", build_run)
+    monkeypatch.setattr(import_module("magmax_jax.runs.studies.study"), "build_run", build_run)
+    old = recorded(config, tmp_path / "old", IDS)
+    with pytest.raises(UserError, match="seen"):
+        main([old, "--sweep.rules", "max_magnitude"])
+    with pytest.raises(UserError, match="seen"):
+        study(RunDirectory(Path(old)), ["provenance"])
+    assert found == [IDS, IDS]
+
+
 def test_models_are_evaluated_with_the_names_of_the_first_run(config, tmp_path):
-    runs = {"old": IDS, "new": ("tench", "Golden Retriever")}
-    for name, classes in runs.items():
-        (tmp_path / name / "checkpoints").mkdir(parents=True)
-        (tmp_path / name / CONFIG).write_text(config.to_json())
-        (tmp_path / name / ABOUT).write_text(json.dumps({"classes": classes}))
-    old, new = (str(tmp_path / name) for name in runs)
+    names = ("tench", "Golden Retriever")
+    old = recorded(config, tmp_path / "old", IDS)
+    new = recorded(config, tmp_path / "new", names)
     scenario = evaluation_scenario([old, new], config.scenario, 5)
     assert scenario.heads[0].class_names == IDS
     kept, differing = scenario.notes
@@ -103,7 +130,7 @@ def test_models_are_evaluated_with_the_names_of_the_first_run(config, tmp_path):
         f"{new} was trained with other class names ('Golden Retriever') than the first run"
     )
     scenario = evaluation_scenario([new, new], config.scenario, 5)
-    assert scenario.heads[0].class_names == runs["new"] and len(scenario.notes) == 1
+    assert scenario.heads[0].class_names == names and len(scenario.notes) == 1
     # Other data with the same folders: the head is the one that the run was trained with.
     beside = dataclasses.replace(
         config.scenario, dataset=f"folder:{config.scenario.data_dir}", data_dir=None
