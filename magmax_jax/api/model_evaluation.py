@@ -81,8 +81,8 @@ def evaluate_all(
         scenario = evaluation_scenario(sources, evaluation.scenario, evaluation.seed)
     else:
         scenario = build_scenario(evaluation.scenario, evaluation.seed, evaluation.given)
-    for note in scenario.notes:
-        progress.say(f"note: {note}")
+    said: set[str] = set()
+    _say_notes(scenario, said, progress)
     built: dict[tuple[ExperimentConfig, int], RunParts] = {}
     found = []
     for (name, model), config in zip(models.items(), configs, strict=True):
@@ -90,6 +90,7 @@ def evaluate_all(
         key = config, id(loaded)
         if key not in built:
             built[key] = build_run(config, scenario, layout, loaded)
+            _say_notes(built[key].scenario, said, progress)
         parts, theta, learned, label = built[key], built[key].theta_0, 0, name
         if isinstance(model, str) and (run := model_of_run(model)):
             stored = ModelStore(run[0], theta, parts.merges, layout)
@@ -103,6 +104,14 @@ def evaluate_all(
     if out is not None and layout.is_first:
         _write(found, Path(out))
     return found, scenario
+
+
+def _say_notes(scenario: Scenario, said: set[str], progress: Progress) -> None:
+    """Each note once: models differ in what their tokenizers make of class names."""
+    for note in scenario.notes:
+        if note not in said:
+            said.add(note)
+            progress.say(f"note: {note}")
 
 
 def setting(name: str, model: str | Model, evaluation: Evaluation) -> ExperimentConfig:

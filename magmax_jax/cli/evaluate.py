@@ -144,6 +144,7 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
     from magmax_jax.api.model_evaluation import setting
     from magmax_jax.runs.build import build_run
     from magmax_jax.runs.directory import RunDirectory
+    from magmax_jax.runs.manifest import class_names
     from magmax_jax.runs.sweep import describe, sweep
     from magmax_jax.scenarios import build_scenario
     from magmax_jax.sharding import build_layout
@@ -161,7 +162,7 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
             "--model.dtype, --model.image-size, --out and --per-class"
         )
     config = setting(chosen.sources[0], chosen.sources[0], _evaluation(chosen))
-    scenario = build_scenario(config.scenario, config.seed)
+    scenario = build_scenario(config.scenario, config.seed, recorded=class_names(run[0]))
     parts = build_run(config, scenario, build_layout(config))
     rows = sweep(chosen.sweep, parts, RunDirectory(run[0], writes=first), progress)
     for sentence in describe(rows, SCENARIO_KINDS[config.scenario.kind].task_aware):

@@ -25,6 +25,7 @@ from magmax_jax.models import (
     trainable,
     zero_shot_head,
 )
+from magmax_jax.runs.alike_prompts import alike_prompts
 from magmax_jax.runs.merge_specs import Merge, parse_merges
 from magmax_jax.runs.progress import Progress
 from magmax_jax.scenarios import Scenario, Task, curriculum, validating
@@ -166,6 +167,7 @@ def build_run(
     preprocessing = Preprocessing.from_config(model.preprocessor or {}, size)
     heads = [zero_shot_head(model, *head) for head in scenario.heads]
     head = layout.replicate(jnp.concatenate(heads, axis=1))
+    scenario = replace(scenario, notes=(*scenario.notes, *alike_prompts(model, scenario)))
     clip_entries = num_entries(model)
     tower, theta_0 = model.image_tower(config.model.dtype, config.train.remat, layout.whole)
     trained = trainable(shape, theta_0, config.train.freeze)

@@ -1,6 +1,8 @@
 """What models are evaluated on: a run's own scenario, or test images alone."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magmax_jax.config import ExperimentConfig, ScenarioConfig
@@ -21,8 +23,8 @@ def first_run(sources: Iterable[str]) -> ExperimentConfig | None:
     Raises:
       UserError: as `model_of_run` does, or the configuration is damaged.
     """
-    run = next(filter(None, map(model_of_run, sources)), None)
-    return ExperimentConfig.from_file(run[0] / CONFIG) if run else None
+    run = _first(sources)
+    return ExperimentConfig.from_file(run / CONFIG) if run else None
 
 
 def evaluation_scenario(sources: Iterable[str], config: ScenarioConfig, seed: int) -> "Scenario":
@@ -34,12 +36,43 @@ def evaluation_scenario(sources: Iterable[str], config: ScenarioConfig, seed: in
     Raises:
       UserError: as `build_scenario` does.
     """
+    from magmax_jax.runs.manifest import class_names
     from magmax_jax.scenarios import build_scenario, build_test_scenario
 
-    trained = first_run(sources)
+    sources = tuple(sources)
+    run, trained = _first(sources), first_run(sources)
+    recorded = class_names(run) if run else ()
     if trained and _data(trained.scenario) == _data(config):
-        return build_scenario(config, seed)
-    return build_test_scenario(config, seed)
+        scenario = build_scenario(config, seed, recorded=recorded)
+        others = _of_other_names(sources, config, recorded)
+        return replace(scenario, notes=(*scenario.notes, *others))
+    return build_test_scenario(config, seed, recorded)
+
+
+def _of_other_names(
+    sources: Iterable[str], config: ScenarioConfig, recorded: tuple[str, ...]
+) -> list[str]:
+    """A sentence on each run of this data whose head was made of other names than the first's."""
+    from magmax_jax.runs.manifest import class_names
+
+    found = []
+    for source in sources:
+        run = model_of_run(source)
+        if run and _data(ExperimentConfig.from_file(run[0] / CONFIG).scenario) == _data(config):
+            names = class_names(run[0])
+            if recorded and names and sorted(names) != sorted(recorded):
+                other = min(set(names) - set(recorded) or names)
+                found.append(
+                    f"{source} was trained with other class names ({other!r}) than the first run, "
+                    "with whose prompts all are evaluated: evaluate it by itself"
+                )
+    return found
+
+
+def _first(sources: Iterable[str]) -> Path | None:
+    """The directory of the first run among sources."""
+    run = next(filter(None, map(model_of_run, sources)), None)
+    return run[0] if run else None
 
 
 def _data(scenario: ScenarioConfig) -> tuple[str | tuple[str, ...], str | None]:

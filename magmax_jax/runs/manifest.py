@@ -5,13 +5,14 @@ import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from magmax_jax.io.atomic import write_text
 from magmax_jax.runs.build import RunParts
-from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.directory import ABOUT, RunDirectory
 from magmax_jax.runs.merge_specs import num_models
 from magmax_jax.version import __version__
 
@@ -73,3 +74,12 @@ def _start(command: str) -> dict[str, Any]:
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "processes": jax.process_count(),
     }
+
+
+def class_names(run: Path) -> tuple[str, ...]:
+    """The class names of which a run's head was made; () where it recorded none."""
+    try:
+        names = json.loads((run / ABOUT).read_text())["classes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+    return tuple(names) if isinstance(names, list) else ()

@@ -71,7 +71,8 @@ def run(
     if not layout.is_first:
         out, progress = RunDirectory(out.path, out.overwrite, writes=False), NullProgress()
     kept = out.holds(config)
-    scenario = build_scenario(config.scenario, config.seed, given)
+    names = manifest.class_names(out.path) if kept else ()
+    scenario = build_scenario(config.scenario, config.seed, given, names)
     tasks = len(curriculum(scenario, config))
     check_number(parse_merges(config), tasks, "merges")
     check_number(swept, tasks, "sweep.rules")

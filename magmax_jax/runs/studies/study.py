@@ -10,6 +10,7 @@ from magmax_jax.errors import UserError, counted
 from magmax_jax.io import json_lines
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import ANALYSIS, CONFIG, RunDirectory
+from magmax_jax.runs.manifest import class_names
 from magmax_jax.runs.model_store import ModelStore
 from magmax_jax.runs.progress import NullProgress, Progress
 from magmax_jax.runs.studies.accuracies import contribution, pruning, transfer
@@ -72,7 +73,8 @@ def study(
     stored_config = ExperimentConfig.from_file(out.path / CONFIG)
     config = replace(stored_config, mesh=mesh or MeshConfig())
     layout = build_layout(config)
-    parts = build_run(config, build_scenario(config.scenario, config.seed), layout)
+    scenario = build_scenario(config.scenario, config.seed, recorded=class_names(out.path))
+    parts = build_run(config, scenario, layout)
     stored = ModelStore(out.path, parts.theta_0, parts.merges, layout)
     learned = stored.learned
     if not learned:
