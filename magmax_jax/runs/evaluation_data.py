@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from magmax_jax.config import ExperimentConfig, ScenarioConfig
 from magmax_jax.registry import SCENARIO_KINDS
-from magmax_jax.runs.directory import CONFIG
+from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.model_ref import model_of_run
 
 if TYPE_CHECKING:  # reading images takes slow imports: --help does without
@@ -16,13 +16,14 @@ ONE_TASK = ScenarioConfig(num_tasks=1)
 
 
 def first_run(sources: Iterable[str]) -> ExperimentConfig | None:
-    """The configuration of the first run among sources; None if none of them is a run.
+    """The configuration of the first run among sources, with paths that are found from here; None
+    if none of them is a run.
 
     Raises:
       UserError: as `model_of_run` does, or the configuration is damaged.
     """
     run = next(filter(None, map(model_of_run, sources)), None)
-    return ExperimentConfig.from_file(run[0] / CONFIG) if run else None
+    return stored_config(run[0]) if run else None
 
 
 def evaluation_scenario(sources: Iterable[str], config: ScenarioConfig, seed: int) -> "Scenario":
@@ -37,9 +38,14 @@ def evaluation_scenario(sources: Iterable[str], config: ScenarioConfig, seed: in
     from magmax_jax.scenarios import build_scenario, build_test_scenario
 
     trained = first_run(sources)
-    if trained and _data(trained.scenario) == _data(config):
+    if trained and is_data_of(trained, config):
         return build_scenario(config, seed)
     return build_test_scenario(config, seed)
+
+
+def is_data_of(trained: ExperimentConfig, config: ScenarioConfig) -> bool:
+    """Whether a scenario reads the data of a run."""
+    return _data(trained.scenario) == _data(config)
 
 
 def _data(scenario: ScenarioConfig) -> tuple[str | tuple[str, ...], str | None]:
