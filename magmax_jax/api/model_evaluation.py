@@ -89,16 +89,14 @@ def evaluate_all(
     for note in scenario.notes:
         progress.say(f"note: {note}")
     built: dict[tuple[ExperimentConfig, int], RunParts] = {}
-    first = next(iter(models.values()))
-    first = None if isinstance(first, str) else first
+    loaded = [None if isinstance(model, str) else model for model in models.values()]
     with checking(_compared(configs, evaluation, scenario), evaluation.allow_changed, progress.say):
-        built[configs[0], id(first)] = build_run(configs[0], scenario, layout, first)
+        built[configs[0], id(loaded[0])] = build_run(configs[0], scenario, layout, loaded[0])
     found = []
-    for (name, model), config in zip(models.items(), configs, strict=True):
-        loaded = None if isinstance(model, str) else model
-        key = config, id(loaded)
+    for (name, model), config, given in zip(models.items(), configs, loaded, strict=True):
+        key = config, id(given)
         if key not in built:
-            built[key] = build_run(config, scenario, layout, loaded)
+            built[key] = build_run(config, scenario, layout, given)
         parts, theta, learned, label = built[key], built[key].theta_0, 0, name
         if isinstance(model, str) and (run := model_of_run(model)):
             stored = ModelStore(run[0], theta, parts.merges, layout)

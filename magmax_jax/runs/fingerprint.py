@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.config.scenario import ScenarioConfig
 from magmax_jax.data.files import Place, Sizes, digest_of, places
+from magmax_jax.data.source import Split
 from magmax_jax.errors import UserError
 from magmax_jax.io import hub
 from magmax_jax.io.model_files import Digests, digests
@@ -116,8 +117,8 @@ def data_of(config: ScenarioConfig, scenario: "Scenario | None" = None) -> list[
         elif scenario is not None:
             sources = [scenario.train, scenario.test]
             if SCENARIO_KINDS[config.kind].reads_several:  # joined in the order of learning
-                splits = ("train", "test")
-                sources = [load_source(member.dataset, x, config.data_dir) for x in splits]
+                splits: tuple[Split, Split] = ("train", "test")
+                sources = [load_source(member.dataset, each, config.data_dir) for each in splits]
             entries.append((member.dataset, digest(sources)))
     return entries
 

@@ -67,7 +67,8 @@ def study(
 
     Raises:
       UserError: the run has learned no task, its data or model is not there or changed since, or
-        there is no such study, pattern or data set; or the only study named is one that the run does not allow.
+        there is no such study, pattern or data set; or the only study named is one that the run
+        does not allow.
     """
     progress = progress or NullProgress()
     for name in names:
