@@ -29,6 +29,8 @@ COMPANIONS = {
 """Part -> the files that decide it, of any family."""
 _PASSING = {"_name_or_path", "name_or_path", "transformers_version", "_commit_hash"}
 """Names in JSON files that say where a model came from, and nothing of what it computes."""
+_VOCABULARIES = {"tokenizer.json", "vocab.json"}
+"""JSON files that take a tenth of a second to parse, and that nothing writes anew."""
 
 Digests = dict[str, dict[str, str]]
 """Part -> file -> sha256."""
@@ -37,8 +39,8 @@ Digests = dict[str, dict[str, str]]
 def digests(directory: Path) -> Digests:
     """sha256s of the files that a model is read from.
 
-    Weights count byte for byte, JSON files by their content: not by their layout, nor by the
-    version of transformers that wrote them.
+    Weights and vocabularies count byte for byte, other JSON files by their content: not by their
+    layout, nor by the version of transformers that wrote them.
 
     Raises:
       UserError: a file cannot be read, or there are no weights.
@@ -74,7 +76,7 @@ def changed_parts(
 
 
 def _content(path: Path) -> str:
-    if path.suffix != ".json":
+    if path.suffix != ".json" or path.name in _VOCABULARIES:
         return sha256_of(path)
     values = {
         name: value for name, value in (read_object(path) or {}).items() if name not in _PASSING

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from magmax_jax.config import ExperimentConfig
+from magmax_jax.errors import UserError
 from magmax_jax.io import hub
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.fingerprint import (
@@ -14,8 +15,9 @@ from magmax_jax.runs.fingerprint import (
     directories,
     fingerprint,
     on_this_machine,
+    value_of,
 )
-from magmax_jax.runs.locate import located, paths_of
+from magmax_jax.runs.locate import located, paths_of, with_models
 from magmax_jax.runs.recorded import as_json, changes, refuse, write_sizes
 from magmax_jax.scenarios import Scenario
 from magmax_jax.sharding import Layout
@@ -29,13 +31,14 @@ class Inputs:
       changed: what differs from the record of the run's latest start, a clause each.
     """
 
-    def __init__(self, config: ExperimentConfig, out: RunDirectory, kept: bool):
+    def __init__(self, config: ExperimentConfig, out: RunDirectory, kept: bool, allow: bool):
         """
         Args:
           config: as the user wrote it.
           kept: whether `out` holds a run that goes on.
+          allow: changes are sentences instead of errors.
         """
-        self._written, self._out = config, out
+        self._written, self._out, self._allow = config, out, allow
         self._record = out.recorded() if kept else {}
         self.config = located(out.path, config) if kept else config
         self.changed: list[str] = []
@@ -46,10 +49,19 @@ class Inputs:
         """Reads the files in a thread while the model is loaded: hashing leaves the interpreter
         free."""
         models = directories(self.config)
+        # A hub id is looked up once: the hub may have another answer the next time.
+        sources = {value_of(self.config, name): str(path) for name, path in models.items()}
+        self.config = with_models(self.config, sources)
         with ThreadPoolExecutor(1) as pool:
             data = data_of(self.config.scenario, scenario)
             found = pool.submit(fingerprint, models, data)
-            yield
+            try:
+                yield
+            except UserError:
+                if self._record:  # a model that does not load any more is refused as another one
+                    self._found = found.result()
+                    self._compare()
+                raise
             self._found = found.result()
 
     def read_present(self, scenario: Scenario) -> None:
@@ -58,7 +70,7 @@ class Inputs:
         data = data_of(self.config.scenario, scenario)
         self._found = fingerprint(on_this_machine(models), data)
 
-    def check(self, layout: Layout, allow: bool) -> list[str]:
+    def check(self, layout: Layout) -> list[str]:
         """Compares what was read among the processes, and with the record.
 
         Every process reads for itself: each loads the model from its own disk, or a shared one.
@@ -71,8 +83,7 @@ class Inputs:
             processes read different files.
         """
         layout.meet("the files of the model or the data", self._found.identity)
-        self.changed = changes(self._out.path, self._record, self._found)
-        return refuse(self._out.path, self.changed, allow)
+        return self._compare()
 
     def record(self) -> dict[str, Any]:
         """Writes the names of the data's files; returns what `about.json` records.
@@ -83,3 +94,7 @@ class Inputs:
         write_sizes(self._out, self._found)
         models = directories(self.config, hub.cached)
         return as_json(self._found, paths_of(self._out.path, self._written, self.config, models))
+
+    def _compare(self) -> list[str]:
+        self.changed = changes(self._out.path, self._record, self._found)
+        return refuse(self._out.path, self.changed, self._allow)

@@ -40,6 +40,8 @@ def located(run: Path, config: ExperimentConfig) -> ExperimentConfig:
     has its configuration unchanged.
     """
     record = RunDirectory(run).recorded()
+    if not record.get("paths"):
+        return config
 
     def same_models(config: ExperimentConfig) -> bool:
         now = fingerprint(directories(config, hub.cached))
@@ -49,10 +51,10 @@ def located(run: Path, config: ExperimentConfig) -> ExperimentConfig:
         return not changes(run, record, fingerprint({}, data_of(config.scenario)))
 
     for written, moved, same in (
-        (_models, _with_models, same_models),
+        (_models, with_models, same_models),
         (_folders, _with_folders, same_data),
     ):
-        known = [text for text in written(config) if text in record.get("paths", {})]
+        known = [text for text in written(config) if text in record["paths"]]
         found = {text: _options(run, text, record["paths"][text]) for text in known}
         choices = [
             moved(config, {text: each[min(n, len(each) - 1)] for text, each in found.items()})
@@ -120,7 +122,8 @@ def _models(config: ExperimentConfig) -> list[str]:
     return [value for value in values if value is not None]
 
 
-def _with_models(config: ExperimentConfig, moved: Mapping[str, str]) -> ExperimentConfig:
+def with_models(config: ExperimentConfig, moved: Mapping[str, str]) -> ExperimentConfig:
+    """The configuration with other paths of models, which are given by those that it has."""
     values = {name: value_of(config, name) for name in MODELS}
     return config.replace(**{name: moved.get(value, value) for name, value in values.items()})
 

@@ -134,7 +134,12 @@ def checking(
     """
     with ThreadPoolExecutor(1) as pool:
         found = [pool.submit(_check, subject, allow) for subject in subjects]
-        yield
+        try:
+            yield
+        except UserError:
+            for each in found:
+                each.result()  # a model that does not load any more is refused as another one
+            raise
         for each in found:
             for note in each.result():
                 say(f"note: {note}")

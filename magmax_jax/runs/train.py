@@ -74,7 +74,7 @@ def run(
     if not layout.is_first:
         out, progress = RunDirectory(out.path, out.overwrite, writes=False), NullProgress()
     kept = out.holds(config)
-    inputs = Inputs(config, out, kept)
+    inputs = Inputs(config, out, kept, allow_changed)
     scenario = build_scenario(inputs.config.scenario, config.seed, given)
     tasks = len(curriculum(scenario, config))
     check_number(parse_merges(config), tasks, "merges")
@@ -87,7 +87,7 @@ def run(
     else:
         with inputs.reading(scenario):
             parts = build_run(inputs.config, scenario, layout)
-    for note in inputs.check(layout, allow_changed):
+    for note in inputs.check(layout):
         progress.say(f"note: {note}")
     if parts is None:
         progress.say(f"{out.path} holds this run already (--overwrite repeats it)")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -20,18 +21,23 @@ from magmax_jax.config import (
     ScenarioConfig,
     TrainConfig,
 )
+from magmax_jax.data import DataSet, Source
+from magmax_jax.data.files import places
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.rows import read_rows
+from magmax_jax.registry import DATA_SETS
 from magmax_jax.report.groups import grouped
 from magmax_jax.report.items import Note
 from magmax_jax.report.runs import find
 from magmax_jax.report.sections import reproducibility
 from magmax_jax.report.write import write as report_write
 from magmax_jax.runs.directory import RunDirectory
-from magmax_jax.runs.locate import stored_config
-from magmax_jax.runs.recorded import Compared, check_present, checking
+from magmax_jax.runs.fingerprint import data_of, directories, fingerprint
+from magmax_jax.runs.locate import paths_of, stored_config
+from magmax_jax.runs.recorded import Compared, as_json, changes, check_present, checking
 from magmax_jax.runs.train import run
 from magmax_jax.scenarios import build_scenario
+from tests.data import SHARED, needs_shared
 
 RUN = Path("runs/a")
 CONFIG = ExperimentConfig(
@@ -151,7 +157,7 @@ def test_several_changes_are_named_together(here):
 def test_the_same_content_is_the_same_model(here):
     """Under other names of its shards, in another layout, or saved by another transformers."""
     edit(Path("model/config.json"), transformers_version="99.0")
-    for file in ("tokenizer.json", "preprocessor_config.json"):
+    for file in ("tokenizer_config.json", "preprocessor_config.json"):
         path = Path("model") / file
         path.write_text(json.dumps(json.loads(path.read_text()), indent=7))
     weights = Path("model/model.safetensors")
@@ -179,7 +185,12 @@ COMMANDS = {
 READ_DATA = {"run", "evaluate", "sweep", "analyse"}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+SLOWLY = [
+    each if each == "export" else pytest.param(each, marks=pytest.mark.slow) for each in COMMANDS
+]
+
+
+@pytest.mark.parametrize("name", SLOWLY)
 def test_every_command_refuses_other_weights_and_takes_them_knowingly(here, name, capsys):
     other_weights()
     before = sorted(here.rglob("*"))
@@ -193,7 +204,7 @@ def test_every_command_refuses_other_weights_and_takes_them_knowingly(here, name
     assert "note: runs/a was made with other inputs" in said and "used all the same" in said
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", SLOWLY)
 def test_commands_that_read_the_images_refuse_others(here, name, capsys):
     add_image()
     code = main(COMMANDS[name]())
@@ -218,12 +229,14 @@ def test_a_report_refuses_what_changed_as_far_as_it_is_there(here, change, monke
     assert report_write([RUN], Path("out")).notes == []
 
 
+@pytest.mark.slow
 def test_other_data_is_not_compared(here):
     shutil.copytree("pics", "others")
     add_image()
     assert main(["evaluate", str(RUN), "others", "--out", "out", "--cache", "None"]) == 0
 
 
+@pytest.mark.slow
 def test_python_takes_a_keyword(here, capfd):
     other_weights()
     with pytest.raises(UserError, match=r"weights of theta_0.*allow_changed=True"):
@@ -238,6 +251,7 @@ def test_python_takes_a_keyword(here, capfd):
     assert mm.run(CONFIG, RUN, allow_changed=True, **rows) == read_rows(RUN / "results.jsonl")
 
 
+@pytest.mark.slow
 def test_a_start_with_changed_inputs_is_recorded_and_reported(here):
     rows = RunDirectory(RUN).rows()
     RunDirectory(RUN).keep(rows[:-1])  # as an interruption would have left them
@@ -253,6 +267,7 @@ def test_a_start_with_changed_inputs_is_recorded_and_reported(here):
     assert "its inputs had changed: the images under" in notes(RUN)
 
 
+@pytest.mark.slow
 def test_overwriting_records_anew(here):
     other_weights()
     run(CONFIG, RunDirectory(RUN, overwrite=True))
@@ -284,6 +299,7 @@ def test_without_the_list_of_files_their_number_is_said(here):
         check()
 
 
+@pytest.mark.slow
 def test_relative_paths_are_found_from_another_directory(here, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     found = stored_config(here / RUN)
@@ -344,3 +360,85 @@ def test_runs_that_name_one_model_and_read_two_do_not_compare(here):
     edit(Path("runs/b/config.json"), seed=6)
     assert "the weights of model were not the same in sequential" in notes("runs")
     assert "not the same" not in notes(RUN)
+
+
+def test_a_model_that_fits_no_more_is_named_as_changed(here):
+    weights = load_file("model/model.safetensors")
+    weights["visual_projection.weight"] = np.zeros((2, 3), np.float32)
+    save_file(weights, "model/model.safetensors")
+    with pytest.raises(UserError, match=r"the weights of theta_0 at .*changed since"):
+        mm.export(RUN, "out")
+    RunDirectory(RUN).keep(RunDirectory(RUN).rows()[:-1])
+    with pytest.raises(UserError, match=r"the weights of theta_0 at .*changed since"):
+        run(CONFIG, RunDirectory(RUN))
+
+
+def test_a_model_of_the_hub_is_the_snapshot_that_the_run_read(here, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(here / "hub"))
+    repository = here / "hub" / "models--acme--clip"
+    old, new = repository / "snapshots" / "0a", repository / "snapshots" / "1b"
+    shutil.copytree("model", old)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0a")
+    edit(RUN / "config.json", model={"source": "acme/clip"})
+    inputs = about()["inputs"]
+    inputs["paths"] = {"acme/clip": [str(old), "../../hub/models--acme--clip/snapshots/0a"]}
+    edit(RUN / "about.json", inputs=inputs)
+    assert stored_config(RUN).model.source == str(old)
+    other_weights()
+    shutil.copytree("model", new)  # main moved
+    (repository / "refs" / "main").write_text("1b")
+    assert stored_config(RUN).model.source == str(old)
+    shutil.rmtree(old)
+    assert stored_config(RUN).model.source == "acme/clip"
+    (here / "acme").mkdir()  # offline and without a cache, a directory may stand in for it
+    shutil.copytree(new, "acme/clip")
+    with pytest.raises(UserError, match=r"the weights of theta_0 at .*acme/clip \(model"):
+        mm.export(RUN, "out")
+
+
+def test_folders_among_several_data_sets_are_found(here, tmp_path, monkeypatch):
+    datasets = ("folder:pics", "folder:more@3", "digits")
+    scenario = ScenarioConfig(kind="datasets", datasets=datasets)
+    config = ExperimentConfig(model=ModelConfig("model"), scenario=scenario)
+    shutil.copytree("pics", "more")
+    found = fingerprint(directories(config), data_of(scenario))
+    record = as_json(found, paths_of(RUN, config, config, directories(config)))
+    edit(RUN / "about.json", inputs=record)
+    (RUN / "config.json").write_text(config.to_json())
+    assert stored_config(RUN) == config
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(here / "pics", "pics")
+    (tmp_path / "pics" / "train" / "cat" / "0.png").unlink()  # not the one that was recorded
+    moved = stored_config(here / RUN).scenario.datasets
+    assert moved == (f"folder:{here}/pics", f"folder:{here}/more@3", "digits")
+
+
+def test_data_of_no_known_files_is_compared_by_its_pixels():
+    shade = 3
+
+    def read(split, data_dir):
+        labels = np.arange(8, dtype=np.int32) % 2
+        return Source(np.full((8, 4, 4, 3), shade, np.uint8), labels, ("a", "b"))
+
+    config = ScenarioConfig(dataset="shades", num_tasks=2)
+    DATA_SETS.register("shades", DataSet(name="shades", read=read))
+    try:
+        before = fingerprint({}, data_of(config, build_scenario(config, 0)))
+        again = fingerprint({}, data_of(config, build_scenario(config, 0)))
+        assert changes(RUN, as_json(before, {}), again) == []
+        shade = 4
+        now = fingerprint({}, data_of(config, build_scenario(config, 0)))
+        assert changes(RUN, as_json(before, {}), now) == ["the images of shades"]
+        # What is not looked at is not compared.
+        assert changes(RUN, as_json(before, {}), fingerprint({}, data_of(config))) == []
+    finally:
+        DATA_SETS.unregister("shades")
+
+
+@needs_shared("tensorflow_datasets/cifar100")
+def test_shards_of_a_prepared_data_set_are_its_files():
+    [place] = places("cifar100", str(SHARED / "tensorflow_datasets"))
+    sizes = place.sizes()
+    assert place.kind == "shards" and "cifar100" in place.path
+    assert sizes and all("-of-" in name and size > 0 for name, size in sizes.items())
