@@ -1,6 +1,7 @@
 """A folder of images as a source: [train|test/][domain/]class/*."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +93,18 @@ def holds_images(root: Path) -> bool:
             return True
         level = [below for folder in level for below in _folders(folder)]
     return False
+
+
+def image_files(root: Path) -> Iterator[str]:
+    """The path of every image that either split is read from, at any depth; opens none of them."""
+    if not root.is_dir():
+        return
+    tops = [root] if is_undivided(root) else [root / "train", root / "test"]
+    pending = [top for top in tops if top.is_dir()]
+    while pending:
+        folder = pending.pop()
+        yield from _images(folder)
+        pending += _folders(folder)
 
 
 def _named(data_dir: str | None) -> Path:
