@@ -13,18 +13,23 @@ from magmax_jax.errors import UserError
 from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import open_tensors
-from magmax_jax.models import checkpoint
+from magmax_jax.models import checkpoint, towers
 from magmax_jax.models.checkpoint import (
+    CONFIG,
     OPENCLIP,
     Companions,
+    model_type,
     no_configuration,
     read_preprocessor,
     read_tokenizer,
 )
 from magmax_jax.models.clip import other_formats
-from magmax_jax.models.clip.config import CLIPConfig
+from magmax_jax.models.clip.config import CLIPConfig, VisionConfig
 from magmax_jax.models.conversion import Tensors
 from magmax_jax.models.hugging_face import transformers
+
+TOWER = "clip_vision_model"
+"""What the configuration of an image tower alone calls its kind of model."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,36 @@ class Checkpoint:
     companions: Companions
 
 
-def read(source: str | Path) -> Checkpoint:
+def read(source: str | Path, text_source: str | Path | None = None) -> Checkpoint:
     """Opens the checkpoint that a directory or hub id holds.
 
+    Args:
+      text_source: where that is an image tower alone, the model that completes it: with its text
+        tower, its temperature, its tokenizer and, where the tower's checkpoint has none, its
+        projection and its preprocessor.
+
     Raises:
-      UserError: one sentence on what is missing or unreadable, with its path.
+      UserError: one sentence on what is missing, unreadable or does not fit, with its path.
     """
     directory = hub.locate(source)
+    tensors = _tensors(directory)
+    if text_source is None:
+        return Checkpoint(directory, read_config(directory), tensors, _companions(directory))
+    towers.check_text_source(directory, is_tower_alone(directory), text_source)
+    whole = read(text_source)
+    config = with_tower(directory, whole.config)
+    _check_projection(directory, tensors, config)
+    own = read_preprocessor(directory)
+    return Checkpoint(
+        directory,
+        config,
+        towers.laid_over(directory, tensors, whole.tensors),
+        whole.companions if own is None else replace(whole.companions, preprocessor=own),
+    )
+
+
+def _tensors(directory: Path) -> Tensors:
+    """Every tensor in a directory, under Hugging Face's names."""
     weights = [name for name in hub.WEIGHTS if (directory / name).exists()]
     if weights == [hub.MSGPACK]:
         tensors = other_formats.flax_tensors(_msgpack(directory / hub.MSGPACK))
@@ -52,7 +80,7 @@ def read(source: str | Path) -> Checkpoint:
         tensors = {name: functools.partial(found.load, name) for name in found.tensors}
     if other_formats.is_openclip(tensors):
         tensors = other_formats.openclip_tensors(tensors)
-    return Checkpoint(directory, read_config(directory), tensors, _companions(directory))
+    return tensors
 
 
 def write(
@@ -97,6 +125,7 @@ def read_config(directory: Path) -> CLIPConfig:
     config, openclip = read_object(path), read_object(directory / OPENCLIP)
     if config is None and openclip is None:
         raise no_configuration(directory)
+    towers.check_text_source(directory, is_tower_alone(directory), None)
     config = config or {}
     try:
         if openclip is not None and config.get("model_type") != CLIPConfig.model_type:
@@ -110,6 +139,38 @@ def read_config(directory: Path) -> CLIPConfig:
         return CLIPConfig.from_hf(transformers().CLIPConfig.from_dict(config))
     except (UserError, StrictDataclassError, TypeError) as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def is_tower_alone(directory: Path) -> bool:
+    """Whether a directory holds a CLIP's image tower without its text tower."""
+    return model_type(directory) == TOWER and not (directory / OPENCLIP).exists()
+
+
+def with_tower(directory: Path, whole: CLIPConfig) -> CLIPConfig:
+    """The configuration of a whole model with the image tower that a directory holds alone.
+
+    The tower decides the image size.
+
+    Raises:
+      UserError: the tower is none that is computed here, or is not built like the whole model's.
+    """
+    path = directory / CONFIG
+    try:
+        described = transformers().CLIPVisionConfig.from_dict(read_object(path) or {})
+        vision = VisionConfig.from_hf(described)
+    except (UserError, StrictDataclassError, TypeError) as error:
+        raise UserError(f"{path}: {error}") from None
+    ours = replace(vision, image_size=whole.image_size)
+    towers.check_alike(directory, ours.to_hf(), whole.vision.to_hf())
+    return replace(whole, vision=vision)
+
+
+def _check_projection(directory: Path, tensors: Tensors, config: CLIPConfig) -> None:
+    """Raises a UserError if a tower's own projection leads to another space than the texts'."""
+    if towers.PROJECTION in tensors:
+        width = (*tensors[towers.PROJECTION]().shape, 1)[0]
+        fields = {"projection_dim": width}, {"projection_dim": config.projection}
+        towers.check_alike(directory, *fields)
 
 
 def _companions(directory: Path) -> Companions:
