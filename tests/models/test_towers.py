@@ -85,7 +85,7 @@ def test_a_completed_tower_is_saved_whole(tiny_clip, tmp_path):
 def test_a_published_model_completes_the_plan(tmp_path):
     """Nothing is downloaded to know the shape of both."""
     published, _ = known_shape("openai/clip-vit-base-patch32")
-    tower = published.vision.to_hf() | {"model_type": "clip_vision_model", "image_size": 288}
+    tower = published.to_hf().vision_config.to_dict() | {"image_size": 288}
     (tmp_path / "config.json").write_text(json.dumps(tower))
     shape, unknown = known_shape(str(tmp_path), text_source="openai/clip-vit-base-patch32")
     assert (shape, unknown) == (published.at_size(288), "")
@@ -116,13 +116,13 @@ def test_a_text_source_needs_a_text_tower(legacy, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"hidden_size": 48}, "hidden_size is 48 here and 24 there"),
-        ({"patch_size": 16}, "patch_size is 16 here and 8 there"),
-        ({"num_hidden_layers": 12}, "num_hidden_layers is 12 here and 2 there"),
-        ({"num_attention_heads": 3}, "num_attention_heads is 3 here and 2 there"),
-        ({"intermediate_size": 96}, "intermediate_size is 96 here and 40 there"),
-        ({"hidden_act": "gelu"}, "hidden_act is gelu here and quick_gelu there"),
-        ({"layer_norm_eps": 1e-6}, "layer_norm_eps is 1e-06 here and 1e-05 there"),
+        ({"hidden_size": 48}, "hidden_size is 48, not 24"),
+        ({"patch_size": 16}, "patch_size is 16, not 8"),
+        ({"num_hidden_layers": 12}, "num_hidden_layers is 12, not 2"),
+        ({"num_attention_heads": 3}, "num_attention_heads is 3, not 2"),
+        ({"intermediate_size": 96}, "intermediate_size is 96, not 40"),
+        ({"hidden_act": "gelu"}, "hidden_act is gelu, not quick_gelu"),
+        ({"layer_norm_eps": 1e-6}, "layer_norm_eps is 1e-06, not 1e-05"),
         ({"attention_dropout": 0.1}, "attention_dropout is 0.1"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_projection_into_another_space_is_refused(legacy, tmp_path):
     wide = CONFIGS["legacy"] | {"projection_dim": 16}
     other = write_checkpoint(tmp_path / "wide", wide, weights(wide))
     tower = write_tower(tmp_path / "tower", other, projection=True)
-    with pytest.raises(UserError, match="projection_dim is 16 here and 12 there"):
+    with pytest.raises(UserError, match=r"visual_projection.weight is \(16, 24\), not \(12, 24\)"):
         CLIP.from_pretrained(tower, text_source=legacy)
 
 
@@ -146,3 +146,12 @@ def test_what_is_no_part_of_a_tower_is_refused(name, legacy, tmp_path):
     tower = write_tower(tmp_path / "tower", legacy, extra={name: np.ones((12, 16), np.float32)})
     with pytest.raises(UserError, match=f"hold {name}, too"):
         CLIP.from_pretrained(tower, text_source=legacy)
+
+
+def test_a_text_source_that_is_not_whole_is_named(legacy, tmp_path):
+    tensors = weights(CONFIGS["legacy"])
+    del tensors["text_projection.weight"]
+    broken = write_checkpoint(tmp_path / "broken", CONFIGS["legacy"], tensors)
+    tower = write_tower(tmp_path / "tower", legacy)
+    with pytest.raises(UserError, match=r"broken: its weights lack text_projection.weight"):
+        CLIP.from_pretrained(tower, text_source=broken)

@@ -15,7 +15,6 @@ from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import open_tensors
 from magmax_jax.models import checkpoint, towers
 from magmax_jax.models.checkpoint import (
-    CONFIG,
     OPENCLIP,
     Companions,
     model_type,
@@ -24,7 +23,7 @@ from magmax_jax.models.checkpoint import (
     read_tokenizer,
 )
 from magmax_jax.models.clip import other_formats
-from magmax_jax.models.clip.config import CLIPConfig, VisionConfig
+from magmax_jax.models.clip.config import CLIPConfig
 from magmax_jax.models.conversion import Tensors
 from magmax_jax.models.hugging_face import transformers
 
@@ -58,16 +57,7 @@ def read(source: str | Path, text_source: str | Path | None = None) -> Checkpoin
     if text_source is None:
         return Checkpoint(directory, read_config(directory), tensors, _companions(directory))
     towers.check_text_source(directory, is_tower_alone(directory), text_source)
-    whole = read(text_source)
-    config = with_tower(directory, whole.config)
-    _check_projection(directory, tensors, config)
-    own = read_preprocessor(directory)
-    return Checkpoint(
-        directory,
-        config,
-        towers.laid_over(directory, tensors, whole.tensors),
-        whole.companions if own is None else replace(whole.companions, preprocessor=own),
-    )
+    return towers.completed(directory, tensors, read(text_source))
 
 
 def _tensors(directory: Path) -> Tensors:
@@ -144,33 +134,6 @@ def read_config(directory: Path) -> CLIPConfig:
 def is_tower_alone(directory: Path) -> bool:
     """Whether a directory holds a CLIP's image tower without its text tower."""
     return model_type(directory) == TOWER and not (directory / OPENCLIP).exists()
-
-
-def with_tower(directory: Path, whole: CLIPConfig) -> CLIPConfig:
-    """The configuration of a whole model with the image tower that a directory holds alone.
-
-    The tower decides the image size.
-
-    Raises:
-      UserError: the tower is none that is computed here, or is not built like the whole model's.
-    """
-    path = directory / CONFIG
-    try:
-        described = transformers().CLIPVisionConfig.from_dict(read_object(path) or {})
-        vision = VisionConfig.from_hf(described)
-    except (UserError, StrictDataclassError, TypeError) as error:
-        raise UserError(f"{path}: {error}") from None
-    ours = replace(vision, image_size=whole.image_size)
-    towers.check_alike(directory, ours.to_hf(), whole.vision.to_hf())
-    return replace(whole, vision=vision)
-
-
-def _check_projection(directory: Path, tensors: Tensors, config: CLIPConfig) -> None:
-    """Raises a UserError if a tower's own projection leads to another space than the texts'."""
-    if towers.PROJECTION in tensors:
-        width = (*tensors[towers.PROJECTION]().shape, 1)[0]
-        fields = {"projection_dim": width}, {"projection_dim": config.projection}
-        towers.check_alike(directory, *fields)
 
 
 def _companions(directory: Path) -> Companions:

@@ -20,26 +20,6 @@ class VisionConfig(TowerConfig):
     image_size: int
     patch_size: int
 
-    @classmethod
-    def from_hf(cls, config: Any, prefix: str = "") -> "VisionConfig":
-        """Our view of a `transformers.CLIPVisionConfig`; `prefix` is of its fields in messages.
-
-        Raises:
-          UserError: it asks for what this implementation does not compute.
-        """
-        _check_dropout(config, prefix)
-        if config.num_channels != 3:
-            raise UserError(
-                f"{prefix}num_channels is {config.num_channels}: images have 3 channels"
-            )
-        _check_integers(config, prefix, "image_size", "patch_size")
-        return cls(**_tower(config), image_size=config.image_size, patch_size=config.patch_size)
-
-    def to_hf(self) -> dict[str, Any]:
-        """Its fields by the names that `config.json` has for them."""
-        sizes = {"image_size": self.image_size, "patch_size": self.patch_size}
-        return _hf_tower(self) | sizes
-
     @property
     def grid(self) -> int:
         """Patches along one side; a remainder of the image is left out, as by a convolution."""
@@ -118,12 +98,28 @@ class CLIPConfig:
         Raises:
           UserError: it asks for what this implementation does not compute.
         """
-        vision = VisionConfig.from_hf(config.vision_config, "vision_config.")
-        text = config.text_config
-        _check_dropout(text, "text_config.")
-        _check_integers(text, "text_config.", "eos_token_id")
+        vision, text = config.vision_config, config.text_config
+        for name, tower in (("vision", vision), ("text", text)):
+            if tower.attention_dropout:
+                raise UserError(
+                    f"{name}_config.attention_dropout is {tower.attention_dropout}: CLIP is "
+                    "trained and fine-tuned without dropout here, set it to 0"
+                )
+        if vision.num_channels != 3:
+            raise UserError(
+                f"vision_config.num_channels is {vision.num_channels}: images have 3 channels"
+            )
+        for name, value in {
+            "vision_config.image_size": vision.image_size,
+            "vision_config.patch_size": vision.patch_size,
+            "text_config.eos_token_id": text.eos_token_id,
+        }.items():
+            if not isinstance(value, int):
+                raise UserError(f"{name} is {value}: CLIP needs one integer there")
         return cls(
-            vision=vision,
+            vision=VisionConfig(
+                **_tower(vision), image_size=vision.image_size, patch_size=vision.patch_size
+            ),
             text=TextConfig(
                 **_tower(text),
                 vocabulary=text.vocab_size,
@@ -138,7 +134,11 @@ class CLIPConfig:
 
     def to_hf(self) -> Any:
         """The `transformers.CLIPConfig` that describes this model."""
-        vision = self.vision.to_hf() | {"projection_dim": self.projection}
+        vision = _hf_tower(self.vision) | {
+            "image_size": self.vision.image_size,
+            "patch_size": self.vision.patch_size,
+            "projection_dim": self.projection,
+        }
         text = _hf_tower(self.text) | {
             "vocab_size": self.text.vocabulary,
             "max_position_embeddings": self.text.context,
@@ -170,21 +170,6 @@ class CLIPConfig:
                 f"use {below} or {below + patch}"
             )
         return replace(self, vision=replace(self.vision, image_size=image_size))
-
-
-def _check_dropout(config: Any, prefix: str) -> None:
-    if config.attention_dropout:
-        raise UserError(
-            f"{prefix}attention_dropout is {config.attention_dropout}: CLIP is trained and "
-            "fine-tuned without dropout here, set it to 0"
-        )
-
-
-def _check_integers(config: Any, prefix: str, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, int):
-            raise UserError(f"{prefix}{name} is {value}: CLIP needs one integer there")
 
 
 def _tower(config: Any) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """CLIP as a registered family."""
 
+from magmax_jax.models import towers
 from magmax_jax.models.base import ModelFamily, Towers
 from magmax_jax.models.checkpoint import OPENCLIP
-from magmax_jax.models.clip.checkpoint import is_tower_alone, read_config, with_tower
+from magmax_jax.models.clip.checkpoint import is_tower_alone, read_config
 from magmax_jax.models.clip.config import CLIPConfig, TextConfig, VisionConfig
 from magmax_jax.models.clip.model import CLIP
 from magmax_jax.registry import MODEL_FAMILIES
@@ -36,7 +37,7 @@ MODEL_FAMILIES.register(
         recognises=lambda directory: (directory / OPENCLIP).exists(),
         towers=Towers(
             is_tower_alone,
-            with_tower,
+            towers.shape_of,
             lambda tower, whole, size, dtype: CLIP.from_pretrained(tower, size, dtype, whole),
         ),
     ),

@@ -278,7 +278,7 @@ class CLIP(nnx.Module):
             found.tensors,
             found.config.entries,
             nnx.state(abstract(found.config)),
-            where=" with ".join(map(str, filter(None, (found.directory, text_source)))),
+            where=str(found.directory),
             buffers=BUFFERS,
         )
         params["vision.position_embedding"] = interpolate_positions(

@@ -30,7 +30,10 @@ class Cell:
     @property
     def digest(self) -> str:
         """Of the whole configuration, so that a changed one is another cell."""
-        text = json.dumps(dataclasses.asdict(self.config), sort_keys=True, separators=(",", ":"))
+        settings = dataclasses.asdict(self.config)
+        if settings["model"]["text_source"] is None:  # a later field: older cells keep their hash
+            del settings["model"]["text_source"]
+        text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def directory(self, out: Path) -> Path:
