@@ -74,11 +74,7 @@ def evaluate_all(
         check_free(Path(out))
     models = evaluation.models
     configs = [setting(name, model, evaluation) for name, model in models.items()]
-    text = evaluation.text_source
-    if text is not None and all(config.model.text_source != text for config in configs):
-        raise ConfigError(
-            f"model.text_source is {text}, but no model here is an image tower alone: leave it out"
-        )
+    _check_text_source(evaluation.text_source, configs)
     for model, config in zip(models.values(), configs, strict=True):
         if isinstance(model, str) and (run := model_of_run(model)):
             check_model(*run, parse_merges(config))
@@ -147,6 +143,18 @@ def setting(name: str, model: str | Model, evaluation: Evaluation) -> Experiment
         mesh=evaluation.mesh,  # that of these devices, not of the run's
         eval_batch_size=evaluation.batch_size,
     )
+
+
+def _check_text_source(text_source: str | None, configs: Sequence[ExperimentConfig]) -> None:
+    """Raises a UserError if it names no model, or is not wanted by any."""
+    if text_source is None:
+        return
+    check_source(text_source)
+    if all(config.model.text_source != text_source for config in configs):
+        raise ConfigError(
+            f"model.text_source is {text_source}, but no model here is an image tower alone: "
+            "leave it out"
+        )
 
 
 def _write(found: Sequence[Found], out: Path) -> None:

@@ -20,7 +20,8 @@ class ModelConfig:
 
     text_source: str | None = None
     """The CLIP that completes a source that is an image tower alone (transformers' CLIPVisionModel,
-    with or without projection): hub id or directory of the model that it was fine-tuned from."""
+    with or without projection): hub id or directory of the model that it was fine-tuned from. Its
+    text tower makes the head; its preprocessing is used where the source comes without its own."""
 
     def __post_init__(self) -> None:
         size = self.image_size

@@ -1,6 +1,5 @@
 """A cell of a grid: one training, with all merges that can share it."""
 
-import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, replace
@@ -30,9 +29,7 @@ class Cell:
     @property
     def digest(self) -> str:
         """Of the whole configuration, so that a changed one is another cell."""
-        settings = dataclasses.asdict(self.config)
-        if settings["model"]["text_source"] is None:  # a later field: older cells keep their hash
-            del settings["model"]["text_source"]
+        settings = json.loads(self.config.to_json())
         text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
