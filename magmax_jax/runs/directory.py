@@ -19,7 +19,7 @@ TASKS, METRICS, ABOUT, COUNTS = "tasks", "metrics.jsonl", "about.json", "counts"
 SWEEP, ANALYSIS = "sweep.jsonl", "analysis"
 DATA_FILES = "data_files.json.gz"
 PARTIAL = f"{CONFIG}.partial"
-PATHS = ("model.source", "scenario.data_dir")
+PATHS = ("model.source", "model.text_source", "scenario.data_dir")
 """Fields of the configuration that may name a directory."""
 
 

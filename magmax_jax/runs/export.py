@@ -43,7 +43,9 @@ def export(
     if ref.is_merge:  # models that are none do without the rules, whose modules may be gone
         check_model(run, ref, parse_merges(config))  # before anything is read
     with checking([Compared(run, config)], allow_changed, say):
-        loaded = from_pretrained(config.model.source, config.model.image_size)
+        loaded = from_pretrained(
+            config.model.source, config.model.image_size, text_source=config.model.text_source
+        )
     _, theta_0 = loaded.image_tower("float32")
     merges = parse_merges(config, num_entries(loaded)) if ref.is_merge else {}
     stored = ModelStore(run, theta_0, merges)

@@ -13,10 +13,11 @@ from magmax_jax.errors import UserError
 from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import open_tensors
-from magmax_jax.models import checkpoint
+from magmax_jax.models import checkpoint, towers
 from magmax_jax.models.checkpoint import (
     OPENCLIP,
     Companions,
+    model_type,
     no_configuration,
     read_preprocessor,
     read_tokenizer,
@@ -25,6 +26,9 @@ from magmax_jax.models.clip import other_formats
 from magmax_jax.models.clip.config import CLIPConfig
 from magmax_jax.models.conversion import Tensors
 from magmax_jax.models.hugging_face import transformers
+
+TOWER = "clip_vision_model"
+"""What the configuration of an image tower alone calls its kind of model."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,27 @@ class Checkpoint:
     companions: Companions
 
 
-def read(source: str | Path) -> Checkpoint:
+def read(source: str | Path, text_source: str | Path | None = None) -> Checkpoint:
     """Opens the checkpoint that a directory or hub id holds.
 
+    Args:
+      text_source: where that is an image tower alone, the model that completes it: with its text
+        tower, its temperature, its tokenizer and, where the tower's checkpoint has none, its
+        projection and its preprocessor.
+
     Raises:
-      UserError: one sentence on what is missing or unreadable, with its path.
+      UserError: one sentence on what is missing, unreadable or does not fit, with its path.
     """
     directory = hub.locate(source)
+    tensors = _tensors(directory)
+    if text_source is None:
+        return Checkpoint(directory, read_config(directory), tensors, _companions(directory))
+    towers.check_text_source(directory, is_tower_alone(directory), text_source)
+    return towers.completed(directory, tensors, read(text_source))
+
+
+def _tensors(directory: Path) -> Tensors:
+    """Every tensor in a directory, under Hugging Face's names."""
     weights = [name for name in hub.WEIGHTS if (directory / name).exists()]
     if weights == [hub.MSGPACK]:
         tensors = other_formats.flax_tensors(_msgpack(directory / hub.MSGPACK))
@@ -52,7 +70,7 @@ def read(source: str | Path) -> Checkpoint:
         tensors = {name: functools.partial(found.load, name) for name in found.tensors}
     if other_formats.is_openclip(tensors):
         tensors = other_formats.openclip_tensors(tensors)
-    return Checkpoint(directory, read_config(directory), tensors, _companions(directory))
+    return tensors
 
 
 def write(
@@ -97,6 +115,7 @@ def read_config(directory: Path) -> CLIPConfig:
     config, openclip = read_object(path), read_object(directory / OPENCLIP)
     if config is None and openclip is None:
         raise no_configuration(directory)
+    towers.check_text_source(directory, is_tower_alone(directory), None)
     config = config or {}
     try:
         if openclip is not None and config.get("model_type") != CLIPConfig.model_type:
@@ -110,6 +129,11 @@ def read_config(directory: Path) -> CLIPConfig:
         return CLIPConfig.from_hf(transformers().CLIPConfig.from_dict(config))
     except (UserError, StrictDataclassError, TypeError) as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def is_tower_alone(directory: Path) -> bool:
+    """Whether a directory holds a CLIP's image tower without its text tower."""
+    return model_type(directory) == TOWER and not (directory / OPENCLIP).exists()
 
 
 def _companions(directory: Path) -> Companions:
