@@ -23,7 +23,7 @@ from magmax_jax.io.hub import check_source
 from magmax_jax.models import Model, is_tower_alone
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import RunDirectory
-from magmax_jax.runs.evaluation_data import evaluation_scenario, is_data_of
+from magmax_jax.runs.evaluation_data import evaluation_scenario, is_data_of, recorded_names
 from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.merge_specs import parse_merges
 from magmax_jax.runs.model_ref import model_of_run
@@ -84,11 +84,12 @@ def evaluate_all(
         if isinstance(model, str) and (run := model_of_run(model)):
             check_model(*run, parse_merges(config))
     layout = build_layout(configs[0])
+    sources = [model for model in models.values() if isinstance(model, str)]
     if evaluation.given is None:
-        sources = [model for model in models.values() if isinstance(model, str)]
         scenario = evaluation_scenario(sources, evaluation.scenario, evaluation.seed)
     else:
-        scenario = build_scenario(evaluation.scenario, evaluation.seed, evaluation.given)
+        names = recorded_names(sources)
+        scenario = build_scenario(evaluation.scenario, evaluation.seed, evaluation.given, names)
     said: set[str] = set()
     _say_notes(scenario, said, progress)
     loaded = [None if isinstance(model, str) else model for model in models.values()]
