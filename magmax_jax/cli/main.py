@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -62,6 +63,8 @@ def launch(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> NoRe
         launch(program=Program("python mine.py "))
     """
     ensure_utf8_mode()
+    if not sys.warnoptions:  # Pillow's name no file: what matters is a sentence of ours
+        warnings.filterwarnings("ignore", module=r"PIL\.")
     words = list(sys.argv[1:] if argv is None else argv)
     command = COMMANDS[words[0]] if words and words[0] in COMMANDS else None
     clean_up_on_signals()
