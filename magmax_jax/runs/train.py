@@ -15,6 +15,7 @@ from magmax_jax.runs.build import RunParts, build_run
 from magmax_jax.runs.check import check_config, check_number
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.holding import held, refuse_if_held
 from magmax_jax.runs.merge_specs import num_models, parse_merges
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 from magmax_jax.runs.notes import notes_of
@@ -69,7 +70,8 @@ def run(
     swept = check_sweep(sweeps, config) if sweeps and sweeps.rules else {}
     layout = build_layout(config)
     if not layout.is_first:
-        out, progress = RunDirectory(out.path, out.overwrite, writes=False), NullProgress()
+        out = RunDirectory(out.path, out.overwrite, writes=False, resume=out.resume)
+        progress = NullProgress()
     kept = out.holds(config)
     scenario = build_scenario(config.scenario, config.seed, given)
     tasks = len(curriculum(scenario, config))
@@ -81,15 +83,17 @@ def run(
     if done:
         progress.say(f"{out.path} holds this run already (--overwrite repeats it)")
     else:
+        refuse_if_held(out, layout)
         parts = build_run(config, scenario, layout)
         _check_disk(parts, out, progress)
-        if not kept:
-            out.start(config)
-        manifest.write(out, parts, command)
-        progress.say(describe(scenario))
-        for note in notes_of(parts):
-            progress.say(f"note: {note}")
-        learn_all(parts, out, progress, boards)
+        with held(out, layout, progress.say):
+            if not out.holds(config):  # as before, unless another process was here meanwhile
+                out.start(config)
+            manifest.write(out, parts, command)
+            progress.say(describe(scenario))
+            for note in notes_of(parts):
+                progress.say(f"note: {note}")
+            learn_all(parts, out, progress, boards)
     layout.meet("the end")  # by which all rows are written
     rows = out.rows()
     if out.writes:
@@ -108,10 +112,12 @@ def learn_all(
     """The loop that MagMax is: fine-tune, fold into every merge, evaluate; next task."""
     with ExitStack() as stack:
         stop = stack.enter_context(stop_signals(progress.say))
-        checkpoints = stack.enter_context(Checkpoints(out.checkpoints, say=progress.say))
+        checkpoints = stack.enter_context(
+            Checkpoints(out.checkpoints, say=progress.say, check=out.check_held)
+        )
         tasks = None
         if parts.config.checkpoint.keep_tasks:
-            tasks = stack.enter_context(Checkpoints(out.tasks, keep=None))
+            tasks = stack.enter_context(Checkpoints(out.tasks, keep=None, check=out.check_held))
 
         def keep(at: RunState) -> None:
             if tasks and at.learned and at.learned not in tasks.numbers:
