@@ -20,6 +20,7 @@ from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row, rows_of
 from magmax_jax.io.atomic import check_free, new_directory
 from magmax_jax.io.hub import check_source
+from magmax_jax.io.user_path import user_path
 from magmax_jax.models import Model
 from magmax_jax.runs.build import RunParts, build_run
 from magmax_jax.runs.directory import CONFIG, RunDirectory
@@ -69,7 +70,8 @@ def evaluate_all(
       UserError: a model, or the scenario, is not what it should be; or `out` exists.
     """
     if out is not None:
-        check_free(Path(out))
+        out = user_path(out, "out")
+        check_free(out)
     models = evaluation.models
     configs = [setting(name, model, evaluation) for name, model in models.items()]
     for model, config in zip(models.values(), configs, strict=True):
@@ -101,7 +103,7 @@ def evaluate_all(
         (counts,) = parts.test.counts_of([theta], progress, name)
         found.append(Found(name, list(rows_of(counts, scenario, learned, label, None)), counts))
     if out is not None and layout.is_first:
-        _write(found, Path(out))
+        _write(found, out)
     return found, scenario
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 from magmax_jax.cli.flags import with_flags
 from magmax_jax.cli.signals import clean_up_on_signals
 from magmax_jax.cli.streams import run_quietly
-from magmax_jax.cli.words import as_meant
+from magmax_jax.cli.words import as_meant, given_again
 from magmax_jax.errors import MAGMAX, ConfigError, Program, UserError, exit_code
 from magmax_jax.registry import COMMANDS
 
@@ -37,8 +37,11 @@ def main(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> int:
 
     def run() -> None:
         command = COMMANDS[name]
+        argv = as_meant(rest)
+        for note in given_again(argv, command.collected):
+            print(f"note: {note}", file=sys.stderr)
         try:
-            command.main(as_meant(rest), program)
+            command.main(argv, program)
         except ConfigError as error:
             message = with_flags(str(error), command.flags)
             raise UserError(message, command=error.command) from None

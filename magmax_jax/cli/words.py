@@ -6,7 +6,8 @@ passes a variable that is not set as an empty word, which as a path would be the
 
 import os
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 from magmax_jax.errors import UserError
 
@@ -16,7 +17,7 @@ _VALUE = re.compile(r"(?P<before>(?:--[^=\s]+=)?(?:folder:)?)(?P<path>~[^/\s]*(?
 def as_meant(words: Sequence[str]) -> list[str]:
     """The words with home directories in place of `~` and `~user`.
 
-    A word that begins otherwise stays: `~` counts at the beginning of a value, also after `folder:`.
+    `~` counts at the beginning of a value only, also after `folder:`.
 
     Raises:
       UserError: a word or a flag's value is empty, or there is no such user.
@@ -27,6 +28,21 @@ def as_meant(words: Sequence[str]) -> list[str]:
             what = f"{flag} has an empty value" if flag.startswith("--") else "a word is empty"
             raise UserError(f"{what}: set the shell's variable, or leave it out")
     return [_with_home(word) for word in words]
+
+
+def given_again(words: Sequence[str], collected: Collection[str] = ()) -> list[str]:
+    """A sentence for each flag that is given several times, of which the last one counts.
+
+    Args:
+      collected: flags whose values all count.
+    """
+    flags = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    several = [flag for flag, count in Counter(flags).items() if count > 1]
+    return [
+        f"{flag} is given several times: only the last one counts"
+        for flag in several
+        if flag not in collected
+    ]
 
 
 def _with_home(word: str) -> str:

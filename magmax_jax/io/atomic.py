@@ -21,7 +21,7 @@ def new_file(path: Path) -> Iterator[Path]:
       OSError: the disk refuses.
     """
     with room_beside(path) as room:
-        partial = room / f"{path.name}.partial"
+        partial = room / path.name
         yield partial
         _sync(partial)
         os.replace(partial, path)

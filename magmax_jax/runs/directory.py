@@ -1,6 +1,7 @@
 """What a run measured, on disk: `config.json` says what was run, `results.jsonl` what came out."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +20,8 @@ CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints
 TASKS, METRICS, ABOUT, COUNTS = "tasks", "metrics.jsonl", "about.json", "counts"
 SWEEP, ANALYSIS = "sweep.jsonl", "analysis"
 PARTIAL = f"{CONFIG}.partial"
+LONGEST_NAME = 180
+"""Bytes of a model's name that a file's name has in full: disks take 255, and more is added."""
 PATHS = ("model.source", "scenario.data_dir")
 """Fields of the configuration that may name a directory."""
 
@@ -66,7 +69,11 @@ class RunDirectory:
     def counts_of(self, after_task: int, label: str) -> Path:
         """Those of one model (`Row.label`) after so many tasks."""
         # Some disks take no colon, which a rule's name may have; and no name of one has a plus.
-        return self.counts / f"{after_task:03d}-{label.replace(':', '+')}.safetensors"
+        name = label.replace(":", "+")
+        if len(name.encode()) > LONGEST_NAME:
+            digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+            name = f"{name.encode()[:LONGEST_NAME].decode(errors='ignore')}-{digest}"
+        return self.counts / f"{after_task:03d}-{name}.safetensors"
 
     @property
     def about(self) -> Path:

@@ -12,7 +12,7 @@ from magmax_jax.merging import fold
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs import manifest, state
 from magmax_jax.runs.build import RunParts, build_run
-from magmax_jax.runs.check import check_config, check_number
+from magmax_jax.runs.check import check_config, check_number, check_seed
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.holding import held, refuse_if_held
@@ -73,6 +73,7 @@ def run(
         out = RunDirectory(out.path, out.overwrite, writes=False, resume=out.resume)
         progress = NullProgress()
     kept = out.holds(config)
+    check_seed(config.seed, kept)
     scenario = build_scenario(config.scenario, config.seed, given)
     tasks = len(curriculum(scenario, config))
     check_number(parse_merges(config), tasks, "merges")

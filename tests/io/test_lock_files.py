@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -171,6 +172,6 @@ def test_a_process_is_known_by_more_than_its_number():
 def test_a_process_that_ended_and_waits_for_its_parent_is_dead():
     child = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    started = open(f"/proc/{child.pid}/stat").read().rpartition(")")[2].split()[19]
+    started = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19]
     assert lives(HERE._replace(pid=child.pid, started=int(started))) is False
     child.wait()

@@ -139,8 +139,8 @@ def _seeds(grid: Grid, text: str | None) -> tuple[int, ...]:
         seeds = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"--seeds {text}: write numbers separated by commas, e.g. 1,2,3") from None
-    if min(seeds) < 0:
-        raise UserError(f"--seeds {text}: seeds must not be negative")
+    if min(seeds) < 0 or max(seeds) >= 2**32:
+        raise UserError(f"--seeds {text}: seeds lie in 0 to {2**32 - 1}, as JAX takes them")
     return tuple(dict.fromkeys(seeds))
 
 
