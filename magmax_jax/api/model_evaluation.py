@@ -15,7 +15,7 @@ from magmax_jax.config import (
     TrainConfig,
 )
 from magmax_jax.data import Source
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row, rows_of
 from magmax_jax.io.atomic import check_free, new_directory
@@ -69,6 +69,8 @@ def evaluate_all(
     Raises:
       UserError: a model, or the scenario, is not what it should be; or `out` exists.
     """
+    if evaluation.seed < 0:
+        raise ConfigError(f"seed is {evaluation.seed}: it must not be negative")
     if out is not None:
         out = user_path(out, "out")
         check_free(out)

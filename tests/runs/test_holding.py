@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import signal
+import socket
+import subprocess
 import time
 from contextlib import contextmanager
 
@@ -12,12 +14,13 @@ import pytest
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.rows import Row
+from magmax_jax.io.lock_files import Claim
 from magmax_jax.io.processes import this_process
 from magmax_jax.runs.directory import RunDirectory, run_directories
 from magmax_jax.runs.holding import held
 from magmax_jax.runs.train import run
 from magmax_jax.sharding import build_layout
-from tests.helpers.interruptions import Arguments, Run, config
+from tests.helpers.interruptions import ROOT, Arguments, Run, config
 from tests.io.test_lock_files import BEAT, ELSEWHERE, ended_process, write_lock
 
 CONFIG = ExperimentConfig()
@@ -161,3 +164,40 @@ def test_processes_that_are_started_on_one_directory(tiny_clip, tmp_path):
     assert "without releasing" not in " ".join(text.split()) and not list(both.out.glob("lock.*"))
     assert both.digest() == alone.digest()
     assert len(steps()) == len(set(steps()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("silent", [False, True])
+def test_several_processes_of_one_run_hold_it_together_or_not_at_all(tiny_clip, tmp_path, silent):
+    """A process elsewhere that is silent is waited for by all of them."""
+    both = Run(Arguments(tmp_path, tiny_clip, regularizer="none"), "both")
+    both.out.mkdir()
+    lock = None if silent else Claim(both.out).take()
+    if silent:
+        write_lock(both.out, ELSEWHERE)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    flags = ["--distributed", "--coordinator", address, "--processes", "2", "--process"]
+    processes = [
+        subprocess.Popen(
+            [*both.command, *flags, str(number)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        )
+        for number in range(2)
+    ]
+    shown = [" ".join(process.communicate(timeout=300)[0].split()) for process in processes]
+    codes = [process.returncode for process in processes]
+    if lock is not None:
+        assert codes == [2, 2], shown
+        assert all(f"is in use already by process {os.getpid()} on" in text for text in shown)
+        assert os.listdir(both.out) == ["lock.1"]
+        lock.release()
+    else:
+        assert codes == [0, 0], shown
+        assert "waiting up to 30 s" in shown[0] and "ended without releasing" in shown[0]
+        assert "node7" not in shown[1] and not list(both.out.glob("lock.*"))

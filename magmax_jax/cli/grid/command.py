@@ -140,7 +140,10 @@ def _seeds(grid: Grid, text: str | None) -> tuple[int, ...]:
     except ValueError:
         raise UserError(f"--seeds {text}: write numbers separated by commas, e.g. 1,2,3") from None
     if min(seeds) < 0 or max(seeds) >= 2**32:
-        raise UserError(f"--seeds {text}: seeds lie in 0 to {2**32 - 1}, as JAX takes them")
+        raise UserError(
+            f"--seeds {text}: seeds must not be negative, and lie below 2^32 = {2**32}, because "
+            "JAX keeps their low 32 bits"
+        )
     return tuple(dict.fromkeys(seeds))
 
 
