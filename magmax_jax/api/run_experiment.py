@@ -65,7 +65,7 @@ def run(
 
     Raises:
       UserError: `config` is no configuration, or does not fit the devices, data, model, directory
-        or disk.
+        or disk; or another process is running in the directory.
       DivergedError: a loss is not finite; rows and checkpoints before it stay.
       Interrupted: the process was asked to stop, and everything is saved.
     """

@@ -53,13 +53,15 @@ def run(
     A run of the same configuration that is complete there is shown again; an interrupted one goes
     on where its last checkpoint was, and ends with the same bits as one that was not interrupted.
     Of several processes that run it together, on a disk that all of them see, the first one writes,
-    and shows its progress.
+    and shows its progress. It holds the directory meanwhile (`holding.held`): a second run there is
+    refused.
 
     Returns:
       the rows of `results.jsonl`.
 
     Raises:
-      UserError: the configuration does not fit the devices, data, model, directory or disk.
+      UserError: the configuration does not fit the devices, data, model, directory or disk; or
+        another process is running in the directory.
       DivergedError: a loss is not finite; rows and checkpoints before it stay.
       Interrupted: the process was asked to stop, and everything is saved.
     """
@@ -130,7 +132,7 @@ def learn_all(
             keep(at)  # which may have come too late before
         at = at or state.beginning(parts)
         done = state.steps_done(parts, at)
-        log = stack.enter_context(StepLog(out, done, boards, out.path.name))
+        log = stack.enter_context(StepLog(out, done, boards, out.path.resolve().name))
         evaluate = Recorder(parts, out, progress, stop, at)
         if at.learned:
             evaluate.all(at)

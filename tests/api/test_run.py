@@ -214,7 +214,7 @@ def test_what_is_no_sweep_is_named(config, sweep, tmp_path):
 def test_a_place_that_cannot_be_is_named(config):
     for out, message in (("", "^out is empty"), ("r" * 300, "^out is r.*: it holds a name of 300")):
         with pytest.raises(UserError, match=message):
-            mm.run(config, out, train=TRAIN, test=TEST)
+            run(config, out, train=TRAIN, test=TEST, progress=False)
 
 
 def test_a_directory_of_something_else_is_no_run(config, tmp_path):
