@@ -20,6 +20,7 @@ from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row, rows_of
 from magmax_jax.io.atomic import check_free, new_directory
 from magmax_jax.io.hub import check_source
+from magmax_jax.io.user_path import user_path
 from magmax_jax.models import Model, is_tower_alone
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import RunDirectory
@@ -75,8 +76,11 @@ def evaluate_all(
       UserError: a model, or the scenario, is not what it should be, or what a run was made from
         changed since; or `out` exists.
     """
+    if evaluation.seed < 0:
+        raise ConfigError(f"seed is {evaluation.seed}: it must not be negative")
     if out is not None:
-        check_free(Path(out))
+        out = user_path(out, "out")
+        check_free(out)
     models = evaluation.models
     configs = [setting(name, model, evaluation) for name, model in models.items()]
     _check_text_source(evaluation.text_source, configs)
@@ -114,7 +118,7 @@ def evaluate_all(
         (counts,) = parts.test.counts_of([theta], progress, name)
         found.append(Found(name, list(rows_of(counts, scenario, learned, label, None)), counts))
     if out is not None and layout.is_first:
-        _write(found, Path(out))
+        _write(found, out)
     return found, scenario
 
 
