@@ -91,7 +91,7 @@ class RunParts:
         """On those of one of the scenario's tasks."""
         indices = self.scenario.tasks[task - 1].test
         batches = _test_batches(
-            self.config, self.scenario, self.preprocessing.size, self.layout, indices
+            self.config, self.scenario, self.preprocessing, self.layout, indices
         )
         count = num_batches(len(indices), self.config.eval_batch_size)
         return self.test._replace(batches=batches, num_batches=count)
@@ -140,6 +140,7 @@ class RunParts:
             size=self.preprocessing.size,
             workers=recipe.workers,
             rows=self.layout.rows(recipe.batch_size),
+            geometry=self.preprocessing.geometry,
         )
 
     def _key(self, task: int) -> jax.Array:
@@ -201,7 +202,7 @@ def _evaluation_set(
     layout: Layout,
 ) -> EvaluationSet:
     evaluate = evaluator.make_evaluate(tower, preprocessing, head, scenario, layout)
-    batches = _test_batches(config, scenario, preprocessing.size, layout)
+    batches = _test_batches(config, scenario, preprocessing, layout)
     return EvaluationSet(
         scenario, evaluate, batches, num_batches(scenario.num_test, config.eval_batch_size)
     )
@@ -210,7 +211,7 @@ def _evaluation_set(
 def _test_batches(
     config: ExperimentConfig,
     scenario: Scenario,
-    size: int,
+    preprocessing: Preprocessing,
     layout: Layout,
     indices: np.ndarray | None = None,
 ) -> Iterable[Batch[np.ndarray]]:
@@ -221,6 +222,7 @@ def _test_batches(
     """
     if indices is None:
         indices = np.flatnonzero(scenario.task_of >= 0)
+    size = preprocessing.size
     batches = eval_batches(
         scenario.test,
         indices,
@@ -228,6 +230,7 @@ def _test_batches(
         size,
         config.train.workers,
         layout.rows(config.eval_batch_size),
+        geometry=preprocessing.geometry,
     )
     test = scenario.test
     shape = test.image_shape

@@ -23,6 +23,7 @@ from magmax_jax.models.checkpoint import (
 )
 from magmax_jax.models.clip import other_formats
 from magmax_jax.models.clip.config import CLIPConfig
+from magmax_jax.models.clip.openclip_preprocessor import openclip_preprocessor
 from magmax_jax.models.conversion import Tensors
 from magmax_jax.models.hugging_face import transformers
 
@@ -50,9 +51,10 @@ def read(source: str | Path) -> Checkpoint:
     else:
         found = open_tensors(directory)
         tensors = {name: functools.partial(found.load, name) for name in found.tensors}
-    if other_formats.is_openclip(tensors):
+    openclip = other_formats.is_openclip(tensors)
+    if openclip:
         tensors = other_formats.openclip_tensors(tensors)
-    return Checkpoint(directory, read_config(directory), tensors, _companions(directory))
+    return Checkpoint(directory, read_config(directory), tensors, _companions(directory, openclip))
 
 
 def write(
@@ -67,12 +69,9 @@ def write(
     Raises:
       UserError: as `models.checkpoint.write` does.
     """
-    size = config.image_size
-    preprocessor = (companions.preprocessor or {}) | {
-        "image_processor_type": "CLIPImageProcessor",
-        "size": {"shortest_edge": size},
-        "crop_size": {"height": size, "width": size},
-    }
+    preprocessor = checkpoint.saved_preprocessor(
+        companions.preprocessor, "CLIPImageProcessor", config.image_size
+    )
     companions = replace(companions, preprocessor=preprocessor)
     checkpoint.write(directory, config.to_hf(), companions, config.entries, state, dtype)
 
@@ -112,8 +111,17 @@ def read_config(directory: Path) -> CLIPConfig:
         raise UserError(f"{path}: {error}") from None
 
 
-def _companions(directory: Path) -> Companions:
+def _companions(directory: Path, openclip: bool) -> Companions:
+    """`openclip`: whether the weights are OpenCLIP's; then its preprocessing is the model's own."""
     preprocessor = read_preprocessor(directory)
-    if preprocessor is None:
-        preprocessor = other_formats.openclip_preprocessor(read_object(directory / OPENCLIP) or {})
+    if openclip or preprocessor is None:
+        preprocessor = _openclip_preprocessor(directory) or preprocessor
     return Companions(read_tokenizer(directory), preprocessor)
+
+
+def _openclip_preprocessor(directory: Path) -> dict | None:
+    path = directory / OPENCLIP
+    try:
+        return openclip_preprocessor(read_object(path) or {})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
