@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from PIL import Image
+from PIL.Image import Resampling
+
+FILTERS = (Resampling.LANCZOS, Resampling.BILINEAR, Resampling.BICUBIC, Resampling.HAMMING)
+"""Not nearest and box: which pixels they take depends on the rounding of float64 at ties."""
 
 Length = Any
 """An int, or int32 (b,): a side of an image, or of b images, in pixels."""
@@ -171,7 +174,7 @@ class Geometry:
     """
 
     resize: Resize = ShortSide()
-    resample: int = int(Image.Resampling.BICUBIC)
+    resample: int = int(Resampling.BICUBIC)
     fill: int = 0
 
     def placed(

@@ -92,14 +92,17 @@ def centre_square(
       image: uint8 (h, w, 3).
 
     Returns:
-      uint8 (size, size, 3) and the box of all of it.
+      uint8 (size, size, 3) and the box with which the device shows it as it is: all of it, or,
+      where the device would resize that again, the whole resized image as it lies on the square.
     """
     height, width, _ = image.shape
     rows, columns = geometry.placed(size, height, width, min)
     resized = _resize(image, rows.length, columns.length, geometry)
     square = Image.new("RGB", (size, size), (geometry.fill,) * 3)
     square.paste(resized, (-columns.start, -rows.start))
-    return np.asarray(square), (0, 0, size, size)
+    stays = all(axis == (size, 0) for axis in geometry.placed(size, size, size, min))
+    placed = (-rows.start, -columns.start, rows.length, columns.length)
+    return np.asarray(square), (0, 0, size, size) if stays else placed
 
 
 def shrink(image: np.ndarray, size: int, geometry: Geometry = CLIPS) -> tuple[np.ndarray, Box]:

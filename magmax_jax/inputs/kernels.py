@@ -1,31 +1,15 @@
 """Pillow's resampling filters as functions on devices, by their numbers in `Image.Resampling`.
 
-Each takes distances x from the centre of an output pixel to the centres of input pixels, in input
-pixels, or in output pixels where the image shrinks (antialiasing). Source: Pillow's Resample.c.
+Each takes signed distances from the centre of an output pixel to the centres of input pixels, in
+input pixels, or in output pixels where the image shrinks (antialiasing). Source: Pillow's
+Resample.c.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from PIL.Image import Resampling
-
-
-class Kernel(NamedTuple):
-    """A filter.
-
-    Attributes:
-      weigh: signed distances -> weights, not normalised.
-      widens: whether it widens when the image shrinks.
-    """
-
-    weigh: Callable[[jax.Array], jax.Array]
-    widens: bool = True
-
-
-def _box(x: jax.Array) -> jax.Array:
-    return jnp.where((x > -0.5) & (x <= 0.5), 1.0, 0.0)
 
 
 def _triangle(x: jax.Array) -> jax.Array:
@@ -49,11 +33,10 @@ def _lanczos(x: jax.Array) -> jax.Array:
     return jnp.where(jnp.abs(x) < 3, jnp.sinc(x) * jnp.sinc(x / 3), 0.0)
 
 
-KERNELS: dict[int, Kernel] = {
-    Resampling.NEAREST: Kernel(_box, widens=False),
-    Resampling.BOX: Kernel(_box),
-    Resampling.BILINEAR: Kernel(_triangle),
-    Resampling.HAMMING: Kernel(_hamming),
-    Resampling.BICUBIC: Kernel(_keys_cubic),
-    Resampling.LANCZOS: Kernel(_lanczos),
+KERNELS: dict[int, Callable[[jax.Array], jax.Array]] = {
+    Resampling.BILINEAR: _triangle,
+    Resampling.HAMMING: _hamming,
+    Resampling.BICUBIC: _keys_cubic,
+    Resampling.LANCZOS: _lanczos,
 }
+"""Distances -> weights, not normalised; one for each of `geometry.FILTERS`."""

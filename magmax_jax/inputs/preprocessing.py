@@ -193,12 +193,11 @@ def resize_weights(
       float32 (out_size, in_size), rows sum to one, or to zero where nothing is seen; the identity
       for low = start = 0, step = 1.
     """
-    kernel = KERNELS[resample]
     pixel = jnp.arange(in_size)[None, :]
     centre = _centres(out_size, start, step)[:, None]
-    distance = (pixel + 0.5 - centre) / (jnp.maximum(step, 1.0) if kernel.widens else 1.0)
+    distance = (pixel + 0.5 - centre) / jnp.maximum(step, 1.0)
     inside = (pixel >= low) & (pixel < high)
-    weights = jnp.where(inside, kernel.weigh(distance), 0.0)
+    weights = jnp.where(inside, KERNELS[resample](distance), 0.0)
     total = weights.sum(axis=1, keepdims=True)
     return jnp.where(total > 0, weights / total, 0.0)
 

@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 from PIL.Image import Resampling
 
 from magmax_jax.errors import UserError
-from magmax_jax.inputs.geometry import Exact, Geometry, LongSide, Resize, ShortSide, Unresized
+from magmax_jax.inputs.geometry import (
+    FILTERS,
+    Exact,
+    Geometry,
+    LongSide,
+    Resize,
+    ShortSide,
+    Unresized,
+)
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -100,8 +108,8 @@ def read_settings(config: Mapping[str, Any], size: int | None = None) -> Setting
             raise UserError(f"image_std is {list(std)}: pixels are divided by it, so give no zeros")
     side, resize = _resize(config, processor, size)
     resample = _given(config, "resample", processor.resample)
-    if isinstance(resample, bool) or resample not in list(Resampling):
-        known = ", ".join(f"{int(f)} ({f.name.lower()})" for f in Resampling)
+    if isinstance(resample, bool) or resample not in FILTERS:
+        known = ", ".join(f"{int(f)} ({f.name.lower()})" for f in FILTERS)
         raise UserError(f"resample is {resample!r}: give one of {known}")
     _refuse_padding(config, side)
     fill = _given(config, "fill_color", 0)

@@ -54,8 +54,8 @@ def preprocess(model: Model, images: Any) -> jax.Array:
     """
     preprocessing = _preprocessing(model)
     size = preprocessing.size
-    whole = next(_batches(images, preprocessing), np.zeros((0, size, size, 3), np.uint8))
-    return _pixels(preprocessing, whole)
+    none = np.zeros((0, size, size, 3), np.uint8), np.zeros((0, 4), np.int32)
+    return _evaluate(preprocessing, *next(_batches(images, preprocessing), none))
 
 
 def classify(
@@ -105,11 +105,12 @@ def _probabilities_of(
     head = recent_head(model, names, templates)
     found = [np.zeros((0, len(names)), np.float32)]
     preprocessing = _preprocessing(model)
-    for batch in _batches(images, preprocessing, batch_size):
-        # Few shapes compile few programs: a batch is padded to a power of two.
+    for batch, boxes in _batches(images, preprocessing, batch_size):
+        # Few shapes compile few programs: the last image pads a batch to a power of two.
         rows = min(batch_size, 1 << (len(batch) - 1).bit_length())
-        padded = np.concatenate([batch, np.zeros((rows - len(batch), *batch.shape[1:]), np.uint8)])
-        probabilities = _probabilities(model, _pixels(preprocessing, padded), head)
+        chosen = np.minimum(np.arange(rows), len(batch) - 1)
+        pixels = _evaluate(preprocessing, batch[chosen], boxes[chosen])
+        probabilities = _probabilities(model, pixels, head)
         found.append(np.asarray(probabilities)[: len(batch)])
     return np.concatenate(found)
 
@@ -120,23 +121,22 @@ def _preprocessing(model: Model) -> Preprocessing:
 
 def _batches(
     images: Any, preprocessing: Preprocessing, count: int = sys.maxsize
-) -> Iterator[np.ndarray]:
-    """uint8 (at most `count`, H, W, 3): of their own size if evaluation leaves them that."""
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """uint8 (b, H, W, 3), of their own size if evaluation leaves them that, and boxes int32 (b, 4).
+
+    b is `count` at most.
+    """
     size, geometry = preprocessing.size, preprocessing.geometry
     batch = rgb_batch(images)
     if batch is not None and untouched(batch.shape[1:3], size):
         for start in range(0, len(batch), count):
-            yield batch[start : start + count]
+            some = batch[start : start + count]
+            yield some, np.tile(np.array([0, 0, *some.shape[1:3]], np.int32), (len(some), 1))
         return
-    squares = (centre_square(image, size, geometry)[0] for image in rgb_images(images))
+    squares = (centre_square(image, size, geometry) for image in rgb_images(images))
     while several := list(itertools.islice(squares, count)):
-        yield np.stack(several)
-
-
-def _pixels(preprocessing: Preprocessing, images: np.ndarray) -> jax.Array:
-    """uint8 (b, H, W, 3) resized, cropped and normalised as the model wants it."""
-    boxes = np.tile(np.array([0, 0, *images.shape[1:3]], np.int32), (len(images), 1))
-    return _evaluate(preprocessing, images, boxes)
+        pixels, boxes = zip(*several, strict=True)
+        yield np.stack(pixels), np.array(boxes, np.int32)
 
 
 _evaluate = jax.jit(Preprocessing.evaluate, static_argnums=0)
