@@ -24,6 +24,8 @@ class Resize(Protocol):
 
     shows_all: ClassVar[bool]
     """Whether evaluation sees the whole image; training then trims nothing."""
+    not_saved: ClassVar[str]
+    """What transformers has no setting for, as a sentence; "" where `settings` say it all."""
 
     def length(self, size: int, axis: int, length: Length, sides: "Sides") -> Length:
         """The resized length of one side.
@@ -66,6 +68,8 @@ def _cropped(size: int) -> dict[str, Any]:
 
 class _RoundsDown:
     """Half the excess, rounded down, as transformers' PIL image processors have it."""
+
+    not_saved: ClassVar[str] = ""
 
     def margin(self, excess: Length) -> Length:
         return excess // 2
@@ -113,10 +117,15 @@ class LongSide:
     """The long side becomes the square's, and the rest is padded: OpenCLIP's `longest`.
 
     OpenCLIP rounds the short side to the nearest, halves to even, and pads less at the top and
-    left. transformers' `max_height` rounds it down and pads more there: up to one pixel apart.
+    left. transformers has no setting for it: `settings` hold the nearest one, which may lie one
+    pixel apart and pads with black, and `resize_mode`, from which it is read again.
     """
 
     shows_all: ClassVar[bool] = True
+    not_saved: ClassVar[str] = (
+        "images are padded to squares (OpenCLIP's resize_mode longest), which transformers cannot "
+        "do alike: the image processor of an exported model pads with black, up to one pixel apart"
+    )
 
     def length(self, size: int, axis: int, length: Length, sides: Sides) -> Length:
         doubled = 2 * size * length + sides.long
@@ -131,7 +140,7 @@ class LongSide:
         return True
 
     def settings(self, size: int) -> dict[str, Any]:
-        edges = {"max_height": size, "max_width": size}
+        edges = {"shortest_edge": size, "longest_edge": size}
         return {"do_resize": True, "size": edges, "resize_mode": "longest"} | _cropped(size)
 
 

@@ -125,8 +125,8 @@ def shrink(image: np.ndarray, size: int, geometry: Geometry = CLIPS) -> tuple[np
     if shows_all:
         short = max(1, min(short, side * least // most))
     if least > short:
-        lengths = (short * length // least for length in image.shape[:2])
-        image = np.asarray(_resize(image, *lengths, geometry))
+        height, width = (short * length // least for length in image.shape[:2])
+        image = np.asarray(_resize(image, height, width, geometry))
     longest = side if shows_all else int(LONGEST * min(image.shape[:2]))
     height, width = (min(side, longest) for side in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2

@@ -204,7 +204,7 @@ def resize_weights(
 
 def _centres(out_size: int, start: ArrayLike, step: ArrayLike) -> jax.Array:
     """float32 (out_size,): where output pixels are centred, in input pixels."""
-    return start + (jnp.arange(out_size) + 0.5) * step
+    return jnp.asarray(start + (jnp.arange(out_size) + 0.5) * step)
 
 
 def _seen(
