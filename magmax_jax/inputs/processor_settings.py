@@ -171,7 +171,8 @@ def _resize(
             )
         crop = edges["height"]
     least = min(edges.values())
-    side = crop or (least if size in (None, least) else min(least, CROP))
+    shows_all = config.get("size") is not None and size in (None, least)
+    side = crop or (least if shows_all else min(least, CROP))
     if "shortest_edge" in edges:
         return side, ShortSide(Fraction(least, side))
     return side, Exact((Fraction(edges["height"], side), Fraction(edges["width"], side)))

@@ -58,9 +58,16 @@ class Companions:
         return hash(Companions)
 
     @cached_property
-    def _preprocessing(self) -> Preprocessing:
-        """At one size for all: the model's own is not known here."""
-        return Preprocessing.from_config(self.preprocessor or {}, CROP)
+    def _preprocessing(self) -> Preprocessing | dict:
+        """At one size for all: the model's own is not known here.
+
+        Settings that are not computed, which only a caller can have put here, stand for themselves.
+        """
+        settings = self.preprocessor or {}
+        try:
+            return Preprocessing.from_config(settings, CROP)
+        except UserError:
+            return settings
 
     @cached_property
     def _tokenization(self) -> Any:

@@ -22,8 +22,8 @@ from magmax_jax.inputs.geometry import (
 from magmax_jax.inputs.host_resize import centre_square, shrink
 from magmax_jax.inputs.kernels import KERNELS
 
-evaluate = jax.jit(Preprocessing.evaluate, static_argnums=0)
-train = jax.jit(Preprocessing.train, static_argnums=(0, 4))
+# Not compiled: every geometry would be its own program.
+evaluate, train = Preprocessing.evaluate, Preprocessing.train
 SIZE = 28
 WIDER = ShortSide(Fraction(8, 7))  # 32 -> 28
 PIXELS = partial(Preprocessing, SIZE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0)
