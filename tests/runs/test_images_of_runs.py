@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig
+from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
 from magmax_jax.data import Preprocessing
 from magmax_jax.inputs.geometry import Exact, Geometry, LongSide, ShortSide, Unresized
 from magmax_jax.runs.build import build_run
@@ -36,16 +37,28 @@ def test_photos_of_several_sizes_are_squashed_where_the_model_wants_it(tiny_clip
     assert parts.preprocessing.geometry == Geometry(Exact(), Image.Resampling.BILINEAR)
 
     (batch,) = parts.test.batches
-    files = sorted((tmp_path / "photos" / "test").glob("*/*.png"))
-    squashed = [Image.open(path).resize((16, 16), Image.Resampling.BILINEAR) for path in files]
-    np.testing.assert_array_equal(batch.image[batch.mask], np.stack(squashed))
+    squashed = {
+        split: np.stack(
+            [
+                Image.open(path).resize((16, 16), Image.Resampling.BILINEAR)
+                for path in sorted((tmp_path / "photos" / split).glob("*/*.png"))
+            ]
+        )
+        for split in ("train", "test")
+    }
+    np.testing.assert_array_equal(batch.image[batch.mask], squashed["test"])
     (batch,) = parts.test_of(1).batches
-    np.testing.assert_array_equal(batch.image[batch.mask], np.stack(squashed))
+    np.testing.assert_array_equal(batch.image[batch.mask], squashed["test"])
     batch = next(iter(parts.train_batches(1, 1)))
     shapes = batch.box[batch.mask][:, 2:]
     assert shapes.max() <= 30  # the canvas
     ratios = np.sort(shapes[:, 0] / shapes[:, 1])
     np.testing.assert_allclose(ratios, [20 / 60, 1, 40 / 24, 90 / 30], rtol=0.15)
+
+    whole = replace(parts, config=replace(config, train=TrainConfig(crop_scale=(1, 1))))
+    batch = next(iter(whole.train_batches(1, 1)))
+    in_order = np.argsort(batch.index[batch.mask])
+    np.testing.assert_array_equal(batch.image[batch.mask][in_order], squashed["train"])
 
 
 WIDER = Geometry(ShortSide(Fraction(8, 7)))
