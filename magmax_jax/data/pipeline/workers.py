@@ -7,10 +7,10 @@ main script by value.
 """
 
 import atexit
+import copy
 import functools
 import gc
 import mmap
-import pickle
 import warnings
 import weakref
 from collections.abc import Callable
@@ -41,8 +41,8 @@ def in_workers(dataset: grain.IterDataset, workers: int, buffered: int) -> grain
 class Reporting:
     """A function whose errors reach the process that asked.
 
-    One of a class from the main script, or with arguments of its own, does not pickle: it would
-    never arrive, and its reader would wait for ever.
+    One of a class from the main script, or with arguments of its own, would be lost on the way,
+    and its reader would wait for ever.
     """
 
     function: Callable[[Any], Any]
@@ -51,7 +51,7 @@ class Reporting:
         try:
             return self.function(element)
         except Exception as error:
-            if _pickles(error):
+            if _arrives(error):
                 raise
             said = f"{type(error).__name__}: {error}"
             raise RuntimeError(
@@ -59,9 +59,13 @@ class Reporting:
             ) from None
 
 
-def _pickles(error: Exception) -> bool:
+def _arrives(error: Exception) -> bool:
+    """Whether the other process can make the same exception again."""
+    kind = type(error)
+    if kind.__module__ == "__main__" or "<locals>" in kind.__qualname__:
+        return False  # is found in this process alone
     try:
-        pickle.loads(pickle.dumps(error))
+        copy.deepcopy(error)
     except Exception:  # whatever a class of the user's raises
         return False
     return True
