@@ -28,10 +28,12 @@ def evaluate(
     seed: int | None = None,
     test: Any = None,
     image_size: int | None = None,
+    text_source: Path | str | None = None,
     dtype: Literal["float32", "bfloat16"] | None = None,
     batch_size: int = 256,
     mesh: MeshConfig | None = None,
     out: Path | str | None = None,
+    allow_changed: bool = False,
     progress: Progress | bool = True,
     keep_compiled: bool = True,
 ) -> list[Row]:
@@ -49,9 +51,12 @@ def evaluate(
         folder of images is `mm.config.ScenarioConfig(dataset="folder:DIR", num_tasks=1)`.
       test: your own images in any form that `as_source` takes, in place of the scenario's.
       image_size: input size in pixels; not set: the checkpoint's own. A run's is fixed.
+      text_source: the CLIP whose text tower completes those models that are image towers alone.
       dtype: of the computation; not set: the run's, or float32.
       mesh: how work is divided among devices.
       out: a new directory for results.jsonl, one row per group, and counts/.
+      allow_changed: go on although the files of a run's model or data are not those that the run
+        recorded; a note says what changed.
       progress, keep_compiled: as in `run`.
 
     Returns:
@@ -79,9 +84,11 @@ def evaluate(
         seed=config.seed if seed is None else seed,
         given=None if images is None else (images, images),  # nothing is trained
         image_size=image_size,
+        text_source=None if text_source is None else str(text_source),
         dtype=dtype,
         batch_size=batch_size,
         mesh=mesh or MeshConfig(),
+        allow_changed=allow_changed,
     )
     shown = as_progress(progress if jax.process_index() == 0 else False)
     with no_mesh():

@@ -15,19 +15,22 @@ from magmax_jax.config import (
     TrainConfig,
 )
 from magmax_jax.data import Source
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row, rows_of
 from magmax_jax.io.atomic import check_free, new_directory
 from magmax_jax.io.hub import check_source
-from magmax_jax.models import Model
-from magmax_jax.runs.build import RunParts, build_run
-from magmax_jax.runs.directory import CONFIG, RunDirectory
-from magmax_jax.runs.evaluation_data import evaluation_scenario
+from magmax_jax.io.user_path import user_path
+from magmax_jax.models import Model, is_tower_alone
+from magmax_jax.runs.build import build_run
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.evaluation_data import evaluation_scenario, is_data_of, recorded_names
+from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.merge_specs import parse_merges
 from magmax_jax.runs.model_ref import model_of_run
 from magmax_jax.runs.model_store import ModelStore, check_model
 from magmax_jax.runs.progress import Progress
+from magmax_jax.runs.recorded import Compared, checking
 from magmax_jax.runs.recorder import write_counts
 from magmax_jax.scenarios import Scenario, build_scenario
 from magmax_jax.sharding import build_layout
@@ -44,9 +47,13 @@ class Evaluation:
     given: tuple[Source, Source] | None = None
     """Training and test images, in place of those that the scenario names."""
     image_size: int | None = None
+    text_source: str | None = None
+    """Completes those models that are image towers alone."""
     dtype: Literal["float32", "bfloat16"] | None = None
     batch_size: int = 256
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    allow_changed: bool = False
+    """Whether a run's model and data may be others than it recorded."""
 
 
 @dataclass(frozen=True)
@@ -66,30 +73,40 @@ def evaluate_all(
     Of several processes the first one writes to `out`.
 
     Raises:
-      UserError: a model, or the scenario, is not what it should be; or `out` exists.
+      UserError: a model, or the scenario, is not what it should be, or what a run was made from
+        changed since; or `out` exists.
     """
+    if evaluation.seed < 0:
+        raise ConfigError(f"seed is {evaluation.seed}: it must not be negative")
     if out is not None:
-        check_free(Path(out))
+        out = user_path(out, "out")
+        check_free(out)
     models = evaluation.models
     configs = [setting(name, model, evaluation) for name, model in models.items()]
+    _check_text_source(evaluation.text_source, configs)
     for model, config in zip(models.values(), configs, strict=True):
         if isinstance(model, str) and (run := model_of_run(model)):
             check_model(*run, parse_merges(config))
     layout = build_layout(configs[0])
+    sources = [model for model in models.values() if isinstance(model, str)]
     if evaluation.given is None:
-        sources = [model for model in models.values() if isinstance(model, str)]
         scenario = evaluation_scenario(sources, evaluation.scenario, evaluation.seed)
     else:
-        scenario = build_scenario(evaluation.scenario, evaluation.seed, evaluation.given)
-    for note in scenario.notes:
-        progress.say(f"note: {note}")
-    built: dict[tuple[ExperimentConfig, int], RunParts] = {}
+        names = recorded_names(sources)
+        scenario = build_scenario(evaluation.scenario, evaluation.seed, evaluation.given, names)
+    said: set[str] = set()
+    _say_notes(scenario, said, progress)
+    loaded = [None if isinstance(model, str) else model for model in models.values()]
+    with checking(_compared(configs, evaluation, scenario), evaluation.allow_changed, progress.say):
+        first = build_run(configs[0], scenario, layout, loaded[0])
+    built = {(configs[0], id(loaded[0])): first}
+    _say_notes(first.scenario, said, progress)
     found = []
-    for (name, model), config in zip(models.items(), configs, strict=True):
-        loaded = None if isinstance(model, str) else model
-        key = config, id(loaded)
+    for (name, model), config, given in zip(models.items(), configs, loaded, strict=True):
+        key = config, id(given)
         if key not in built:
-            built[key] = build_run(config, scenario, layout, loaded)
+            built[key] = build_run(config, scenario, layout, given)
+            _say_notes(built[key].scenario, said, progress)
         parts, theta, learned, label = built[key], built[key].theta_0, 0, name
         if isinstance(model, str) and (run := model_of_run(model)):
             stored = ModelStore(run[0], theta, parts.merges, layout)
@@ -101,8 +118,30 @@ def evaluate_all(
         (counts,) = parts.test.counts_of([theta], progress, name)
         found.append(Found(name, list(rows_of(counts, scenario, learned, label, None)), counts))
     if out is not None and layout.is_first:
-        _write(found, Path(out))
+        _write(found, out)
     return found, scenario
+
+
+def _say_notes(scenario: Scenario, said: set[str], progress: Progress) -> None:
+    """Each note once: models differ in what their tokenizers make of class names."""
+    for note in scenario.notes:
+        if note not in said:
+            said.add(note)
+            progress.say(f"note: {note}")
+
+
+def _compared(
+    configs: Sequence[ExperimentConfig], evaluation: Evaluation, scenario: Scenario
+) -> list[Compared]:
+    """The runs among the models, each once; with the scenario where it is of their own data."""
+    runs: dict[Path, Compared] = {}
+    for model, config in zip(evaluation.models.values(), configs, strict=True):
+        if isinstance(model, str) and (run := model_of_run(model)):
+            trained = stored_config(run[0])
+            own = len(scenario.train) and evaluation.given is None
+            same = own and is_data_of(trained, evaluation.scenario)
+            runs.setdefault(run[0], Compared(run[0], config, scenario if same else None))
+    return list(runs.values())
 
 
 def setting(name: str, model: str | Model, evaluation: Evaluation) -> ExperimentConfig:
@@ -118,9 +157,11 @@ def setting(name: str, model: str | Model, evaluation: Evaluation) -> Experiment
         config = ExperimentConfig(model=ModelConfig(name), merges=())
     elif run is None:
         check_source(model)
-        config = ExperimentConfig(model=ModelConfig(model), merges=())
+        text = evaluation.text_source
+        completed = text if text is not None and is_tower_alone(model) else None
+        config = ExperimentConfig(model=ModelConfig(model, text_source=completed), merges=())
     else:
-        config = ExperimentConfig.from_file(run[0] / CONFIG)
+        config = stored_config(run[0])
         if size not in (None, config.model.image_size):
             raise UserError(
                 f"--model.image-size is {size}, but {model} was trained at its own size: leave it "
@@ -138,6 +179,18 @@ def setting(name: str, model: str | Model, evaluation: Evaluation) -> Experiment
         mesh=evaluation.mesh,  # that of these devices, not of the run's
         eval_batch_size=evaluation.batch_size,
     )
+
+
+def _check_text_source(text_source: str | None, configs: Sequence[ExperimentConfig]) -> None:
+    """Raises a UserError if it names no model, or is not wanted by any."""
+    if text_source is None:
+        return
+    check_source(text_source)
+    if all(config.model.text_source != text_source for config in configs):
+        raise ConfigError(
+            f"model.text_source is {text_source}, but no model here is an image tower alone: "
+            "leave it out"
+        )
 
 
 def _write(found: Sequence[Found], out: Path) -> None:

@@ -12,6 +12,7 @@ from magmax_jax.data.array_name import array_name, is_arrays
 from magmax_jax.data.digest import digest
 from magmax_jax.errors import Interrupted, UserError
 from magmax_jax.evaluation.rows import Row
+from magmax_jax.io.user_path import user_path
 from magmax_jax.models.auto_axes import no_mesh
 from magmax_jax.report import plot, table
 from magmax_jax.runs import train as runs_train
@@ -27,6 +28,7 @@ def run(
     test: Any = None,
     overwrite: bool = False,
     resume: bool = True,
+    allow_changed: bool = False,
     sweep: SweepConfig | Sequence[str] | None = None,
     boards: Sequence[Literal["tensorboard", "wandb"]] = (),
     progress: Progress | bool = True,
@@ -51,6 +53,8 @@ def run(
         data resumes the run.
       overwrite: replace a run that is already in the directory.
       resume: go on with a run of the same configuration that is already there.
+      allow_changed: go on although the files of the model or the data are not those that the run
+        recorded when it started; about.json then says so.
       sweep: rules to evaluate at many scales after the last task, for sweep.jsonl: their names, or
         a `SweepConfig`, which also has the scales.
       boards: log every step there, too; install tensorboardX or wandb yourself.
@@ -64,7 +68,7 @@ def run(
 
     Raises:
       UserError: `config` is no configuration, or does not fit the devices, data, model, directory
-        or disk.
+        or disk; or another process is running in the directory.
       DivergedError: a loss is not finite; rows and checkpoints before it stay.
       Interrupted: the process was asked to stop, and everything is saved.
     """
@@ -76,7 +80,7 @@ def run(
     sweep = _as_sweep(sweep)
     if keep_compiled:
         keep_compiled_by_default()
-    directory = RunDirectory(Path(out).expanduser(), overwrite, resume=resume)
+    directory = RunDirectory(user_path(out, "out"), overwrite, resume=resume)
     given = given_sources(train, test)
     if given is not None:
         name = array_name(digest(given))
@@ -93,7 +97,9 @@ def run(
 
     try:
         with no_mesh():
-            return runs_train.run(config, directory, shown, boards, command, sweep, show, given)
+            return runs_train.run(
+                config, directory, shown, boards, command, sweep, show, given, allow_changed
+            )
     except Interrupted as interruption:
         resuming = f"{directory.path} holds everything so far: the same call resumes it"
         raise Interrupted(interruption.signal, resuming) from None

@@ -1,10 +1,11 @@
 """What a run measured, on disk: `config.json` says what was run, `results.jsonl` what came out."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ from magmax_jax.errors import UserError
 from magmax_jax.evaluation.history import task_names
 from magmax_jax.evaluation.rows import Row, read_rows
 from magmax_jax.io import json_lines
+from magmax_jax.io.lock_files import Lock, is_lock_file
 
 CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints", "report"
 TASKS, METRICS, ABOUT, COUNTS = "tasks", "metrics.jsonl", "about.json", "counts"
 SWEEP, ANALYSIS = "sweep.jsonl", "analysis"
+DATA_FILES = "data_files.json.gz"
 PARTIAL = f"{CONFIG}.partial"
-PATHS = ("model.source", "scenario.data_dir")
+LONGEST_NAME = 180
+"""Bytes of a model's name that a file's name has in full: disks take 255, and more is added."""
+PATHS = ("model.source", "model.text_source", "scenario.data_dir")
 """Fields of the configuration that may name a directory."""
 
 
@@ -26,6 +31,9 @@ class RunDirectory:
     """A directory that one run owns.
 
     Of several processes that share a run, one writes; the others' `start` and `append` do nothing.
+
+    Attributes:
+      lock: of the process that writes, while it holds the directory (`holding.held`).
     """
 
     def __init__(
@@ -39,6 +47,7 @@ class RunDirectory:
         self.overwrite = overwrite
         self.writes = writes
         self.resume = resume
+        self.lock: Lock | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -61,7 +70,11 @@ class RunDirectory:
     def counts_of(self, after_task: int, label: str) -> Path:
         """Those of one model (`Row.label`) after so many tasks."""
         # Some disks take no colon, which a rule's name may have; and no name of one has a plus.
-        return self.counts / f"{after_task:03d}-{label.replace(':', '+')}.safetensors"
+        name = label.replace(":", "+")
+        if len(name.encode()) > LONGEST_NAME:
+            digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+            name = f"{name.encode()[:LONGEST_NAME].decode(errors='ignore')}-{digest}"
+        return self.counts / f"{after_task:03d}-{name}.safetensors"
 
     @property
     def about(self) -> Path:
@@ -79,7 +92,7 @@ class RunDirectory:
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file: choose another --out")
-        if not self.path.exists() or not any(self.path.iterdir()):
+        if not self.path.exists() or all(is_lock_file(path.name) for path in self.path.iterdir()):
             return False
         stored = self._config()
         if stored is None and (self.path / PARTIAL).exists():
@@ -131,7 +144,7 @@ class RunDirectory:
             # counts as a run, and PARTIAL marks it as ours.
             (self.path / PARTIAL).write_text(config.to_json())
             (self.path / CONFIG).unlink(missing_ok=True)
-            for file in (ROWS, METRICS, ABOUT, SWEEP):
+            for file in (ROWS, METRICS, ABOUT, SWEEP, DATA_FILES):
                 (self.path / file).unlink(missing_ok=True)
             for directory in (CHECKPOINTS, TASKS, REPORT, COUNTS, ANALYSIS):
                 shutil.rmtree(self.path / directory, ignore_errors=True)
@@ -139,15 +152,31 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"{self.path} cannot be written ({error.strerror})") from None
 
+    def check_held(self) -> None:
+        """To be called before writing what another process could be writing by now.
+
+        Raises:
+          UserError: another process took over, because this one was suspended.
+        """
+        if self.lock is None or self.lock.is_held:
+            return
+        by = f" ({self.lock.successor})" if self.lock.successor else ""
+        raise UserError(
+            f"{self.path} was taken over by another process{by} while this one did not respond, as "
+            "when it is suspended: this one stops, and writes nothing more there"
+        )
+
     def append(self, rows: Iterable[Row]) -> None:
         """Adds rows to `results.jsonl`, all of one evaluation in one write."""
         if not self.writes:
             return
+        self.check_held()
         json_lines.append(self.path / ROWS, map(dataclasses.asdict, rows))
 
     def keep(self, rows: Iterable[Row]) -> None:
         """Makes these the rows of `results.jsonl`, all at once."""
         if self.writes:
+            self.check_held()
             json_lines.write(self.path / ROWS, map(dataclasses.asdict, rows))
 
     def rows(self) -> list[Row]:
@@ -157,6 +186,7 @@ class RunDirectory:
     def keep_swept(self, rows: Iterable[Row]) -> None:
         """Makes these the rows of `sweep.jsonl`, all at once."""
         if self.writes:
+            self.check_held()
             json_lines.write(self.path / SWEEP, map(dataclasses.asdict, rows))
 
     def swept(self) -> list[Row]:
@@ -172,7 +202,17 @@ class RunDirectory:
             stored = json.loads(ExperimentConfig.from_file(self.path / CONFIG).to_json())
         except UserError:
             stored = self._config()
-        return sorted(_differences(stored, json.loads(config.to_json())))
+        paths = self.recorded().get("paths", {})
+        return sorted(_differences(stored, json.loads(config.to_json()), paths))
+
+    def recorded(self) -> dict[str, Any]:
+        """What `about.json` says that theta_0 and the data were (`runs.recorded`); {} in a run of
+        before it was recorded."""
+        try:
+            found = json.loads(self.about.read_text())["inputs"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _config(self) -> Any:
         try:
@@ -193,13 +233,18 @@ def run_directories(path: Path) -> Iterator[Path]:
         inner.sort()
 
 
-def _differences(stored: Any, ours: Any, where: str = "") -> Iterator[str]:
+def _differences(
+    stored: Any, ours: Any, paths: Mapping[str, Sequence[str]], where: str = ""
+) -> Iterator[str]:
     """Fields in which two configurations differ, as `train.epochs: 10 there, 5 here`."""
     if isinstance(stored, dict) and isinstance(ours, dict):
         for name in stored.keys() | ours.keys():
             inner = f"{where}.{name}" if where else name
-            yield from _differences(stored.get(name), ours.get(name), inner)
-    elif stored != ours and not (where in PATHS and _same_directory(stored, ours)):
+            yield from _differences(stored.get(name), ours.get(name), paths, inner)
+    elif stored != ours and not (
+        where in PATHS
+        and any(_same_directory(each, ours) for each in (stored, *paths.get(str(stored), ())[:1]))
+    ):
         yield f"{where or 'all of it'}: {stored} there, {ours} here"
 
 

@@ -12,9 +12,11 @@ from magmax_jax.merging import fold
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs import manifest, state
 from magmax_jax.runs.build import RunParts, build_run
-from magmax_jax.runs.check import check_config, check_number
+from magmax_jax.runs.check import check_config, check_number, check_seed
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.holding import held, refuse_if_held
+from magmax_jax.runs.inputs import Inputs
 from magmax_jax.runs.merge_specs import num_models, parse_merges
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 from magmax_jax.runs.notes import notes_of
@@ -40,6 +42,7 @@ def run(
     sweeps: SweepConfig | None = None,
     show: Callable[[Sequence[Row], str], None] = lambda rows, scenario: None,
     given: tuple[Source, Source] | None = None,
+    allow_changed: bool = False,
 ) -> list[Row]:
     """Learns the scenario's tasks one after another, merging and evaluating after each.
 
@@ -48,17 +51,20 @@ def run(
     is recorded in `about.json` as what repeats the run. Process 0 calls `show(rows, scenario name)`
     once all rows are written. After it `sweeps` are made, and written to `sweep.jsonl`. `given` are
     the training and test images, where they are not those that the configuration names.
+    `allow_changed` resumes a run although its model's files or its data's are not those recorded.
 
     A run of the same configuration that is complete there is shown again; an interrupted one goes
     on where its last checkpoint was, and ends with the same bits as one that was not interrupted.
     Of several processes that run it together, on a disk that all of them see, the first one writes,
-    and shows its progress.
+    and shows its progress. It holds the directory meanwhile (`holding.held`): a second run there is
+    refused.
 
     Returns:
       the rows of `results.jsonl`.
 
     Raises:
-      UserError: the configuration does not fit the devices, data, model, directory or disk.
+      UserError: the configuration does not fit the devices, data, model, directory or disk; or
+        another process is running in the directory.
       DivergedError: a loss is not finite; rows and checkpoints before it stay.
       Interrupted: the process was asked to stop, and everything is saved.
     """
@@ -69,9 +75,13 @@ def run(
     swept = check_sweep(sweeps, config) if sweeps and sweeps.rules else {}
     layout = build_layout(config)
     if not layout.is_first:
-        out, progress = RunDirectory(out.path, out.overwrite, writes=False), NullProgress()
+        out = RunDirectory(out.path, out.overwrite, writes=False, resume=out.resume)
+        progress = NullProgress()
     kept = out.holds(config)
-    scenario = build_scenario(config.scenario, config.seed, given)
+    names = manifest.class_names(out.path) if kept else ()
+    check_seed(config.seed, kept)
+    inputs = Inputs(config, out, kept, allow_changed)
+    scenario = build_scenario(inputs.config.scenario, config.seed, given, names)
     tasks = len(curriculum(scenario, config))
     check_number(parse_merges(config), tasks, "merges")
     check_number(swept, tasks, "sweep.rules")
@@ -79,23 +89,31 @@ def run(
     layout.meet("the configuration or what the directory holds", (config, done))
     parts = None
     if done:
+        inputs.read_present(scenario)
+    else:
+        refuse_if_held(out, layout)
+        with inputs.reading(scenario):
+            parts = build_run(inputs.config, scenario, layout)
+    for note in inputs.check(layout):
+        progress.say(f"note: {note}")
+    if parts is None:
         progress.say(f"{out.path} holds this run already (--overwrite repeats it)")
     else:
-        parts = build_run(config, scenario, layout)
         _check_disk(parts, out, progress)
-        if not kept:
-            out.start(config)
-        manifest.write(out, parts, command)
-        progress.say(describe(scenario))
-        for note in notes_of(parts):
-            progress.say(f"note: {note}")
-        learn_all(parts, out, progress, boards)
+        with held(out, layout, progress.say):
+            if not out.holds(config):  # as before, unless another process was here meanwhile
+                out.start(config)
+            manifest.write(out, parts, command, inputs.record(), inputs.changed)
+            progress.say(describe(scenario))
+            for note in notes_of(parts):
+                progress.say(f"note: {note}")
+            learn_all(parts, out, progress, boards)
     layout.meet("the end")  # by which all rows are written
     rows = out.rows()
     if out.writes:
         show(rows, scenario.name)
     if sweeps and sweeps.rules:
-        sweep(sweeps, parts or build_run(config, scenario, layout), out, progress)
+        sweep(sweeps, parts or build_run(inputs.config, scenario, layout), out, progress)
         apart = SCENARIO_KINDS[config.scenario.kind].task_aware
         for sentence in describe_sweep(out.swept(), apart):
             progress.say(sentence)
@@ -108,10 +126,12 @@ def learn_all(
     """The loop that MagMax is: fine-tune, fold into every merge, evaluate; next task."""
     with ExitStack() as stack:
         stop = stack.enter_context(stop_signals(progress.say))
-        checkpoints = stack.enter_context(Checkpoints(out.checkpoints, say=progress.say))
+        checkpoints = stack.enter_context(
+            Checkpoints(out.checkpoints, say=progress.say, check=out.check_held)
+        )
         tasks = None
         if parts.config.checkpoint.keep_tasks:
-            tasks = stack.enter_context(Checkpoints(out.tasks, keep=None))
+            tasks = stack.enter_context(Checkpoints(out.tasks, keep=None, check=out.check_held))
 
         def keep(at: RunState) -> None:
             if tasks and at.learned and at.learned not in tasks.numbers:
@@ -123,7 +143,7 @@ def learn_all(
             keep(at)  # which may have come too late before
         at = at or state.beginning(parts)
         done = state.steps_done(parts, at)
-        log = stack.enter_context(StepLog(out, done, boards, out.path.name))
+        log = stack.enter_context(StepLog(out, done, boards, out.path.resolve().name))
         evaluate = Recorder(parts, out, progress, stop, at)
         if at.learned:
             evaluate.all(at)

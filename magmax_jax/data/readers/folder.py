@@ -1,6 +1,7 @@
 """A folder of images as a source: [train|test/][domain/]class/*."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +93,19 @@ def holds_images(root: Path) -> bool:
             return True
         level = [below for folder in level for below in _folders(folder)]
     return False
+
+
+def image_files(root: Path) -> Iterator[os.DirEntry[str]]:
+    """Every image that either split is read from, at any depth; opens none of them."""
+    tops = [root] if is_undivided(root) else [root / "train", root / "test"]
+    pending = [str(top) for top in tops if top.is_dir()]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if is_image(entry.name) and not entry.is_dir():
+                    yield entry
+                elif entry.is_dir() and not entry.name.startswith("."):
+                    pending.append(entry.path)
 
 
 def _named(data_dir: str | None) -> Path:

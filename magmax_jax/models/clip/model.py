@@ -245,6 +245,7 @@ class CLIP(nnx.Module):
         source: str | Path,
         image_size: int | None = None,
         dtype: DTypeLike = jnp.float32,
+        text_source: str | Path | None = None,
     ) -> "CLIP":
         """Loads a CLIP checkpoint; every tensor of it is accounted for.
 
@@ -254,13 +255,18 @@ class CLIP(nnx.Module):
             `flax_model.msgpack`, in float32, float16 or bfloat16. Pickles are never read.
           image_size: pixels; another than the checkpoint's interpolates the position embedding.
           dtype: of the computation; parameters are float32.
+          text_source: where the source is an image tower alone (transformers' `CLIPVisionModel` or
+            `CLIPVisionModelWithProjection`), the CLIP that it was fine-tuned from. Its text tower,
+            temperature and tokenizer complete the tower, and so do its projection and preprocessor
+            where the tower came without them. The tower's configuration decides the image size.
 
         Raises:
           UserError: the source is missing, unreadable or a pickle; its tensors are not exactly
             those of the model that its configuration describes (all differences in one message);
-            or the image size is no multiple of the patch.
+            the image size is no multiple of the patch; or `text_source` is missing, not wanted, or
+            of another shape.
         """
-        found = checkpoint.read(source)
+        found = checkpoint.read(source, text_source)
         config = found.config
         if image_size is not None:
             config = config.at_size(image_size)

@@ -105,6 +105,9 @@ def openclip_config(config: dict) -> dict:
         found = [k for k in _OPENCLIP_FOREIGN if image.get(k) or text.get(k)]
         if image.get("pool_type", "tok") != "tok" or text.get("pool_type", "argmax") != "argmax":
             found.append("pool_type")
+        # OpenCLIP's default, "lower", is what `tokens.cleaned` does.
+        if text.get("tokenizer_kwargs") not in (None, {}, {"clean": "lower"}):
+            found.append("tokenizer_kwargs")
         if found or isinstance(image["layers"], list):
             raise UserError(
                 f"{', '.join(found) or 'a ResNet tower'} describes another architecture than "
@@ -135,14 +138,6 @@ def openclip_config(config: dict) -> dict:
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"not an OpenCLIP configuration ({error!r})") from None
-
-
-def openclip_preprocessor(config: dict) -> dict | None:
-    """The mean and deviation of an `open_clip_config.json` as a `preprocessor_config.json`."""
-    values = config.get("preprocess_cfg") or {}
-    if "mean" not in values or "std" not in values:
-        return None
-    return {"image_mean": values["mean"], "image_std": values["std"]}
 
 
 def flax_tensors(tree: dict[str, Any]) -> dict[str, Read]:
