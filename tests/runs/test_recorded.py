@@ -341,7 +341,7 @@ def test_the_recorded_path_of_a_source_that_is_gone_is_said(here, capsys):
     shutil.rmtree("pics")
     assert main(["evaluate", str(RUN), "--cache", "None"]) == 2
     assert f"{here}/pics: there is no such folder" in capsys.readouterr().err
-    assert check_present(RUN) == []  # a report reads neither
+    assert check_present([RUN]) == []  # a report reads neither
 
 
 def notes(where: Path | str) -> str:
