@@ -3,7 +3,11 @@
 import contextlib
 import gzip
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -265,6 +269,30 @@ def test_a_start_with_changed_inputs_is_recorded_and_reported(here):
     assert second["changed"] == [f"the images under {here}/pics (1 file of another size)"]
     check()  # the record is that of the latest start
     assert "its inputs had changed: the images under" in notes(RUN)
+
+
+@pytest.mark.slow
+def test_all_processes_of_a_run_are_refused_together(here):
+    RunDirectory(RUN).keep(RunDirectory(RUN).rows()[:-1])
+    other_weights()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    several = ["--distributed", "--coordinator", address, "--processes", "2", "--process"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "magmax_jax", *COMMANDS["run"](), *several, number],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ
+            | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(mm.__file__).parents[1])},
+        )
+        for number in ("0", "1")
+    ]
+    for process in processes:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 2 and "the weights of theta_0" in said, said
+    assert len(about()["starts"]) == 1
 
 
 @pytest.mark.slow
