@@ -51,7 +51,8 @@ def _open_closed_streams() -> None:
                 os.fstat(number)
                 setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
                 continue
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number, which is this one
+            # The lowest free number, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 

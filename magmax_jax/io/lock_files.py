@@ -56,7 +56,7 @@ class Holder(NamedTuple):
     def __str__(self) -> str:
         if self.process is None:
             return "a process that its lock file does not name"
-        return f"process {self.process.pid} on {self.process.host}, since {self.since}"
+        return f"process {self.process.pid} on {self.process.host} (since {self.since})"
 
 
 class Lock:

@@ -85,7 +85,11 @@ class Model(Protocol):
 
     @property
     def preprocessor(self) -> Mapping[str, Any] | None:
-        """The content of `preprocessor_config.json`; None stands for CLIP's."""
+        """Settings of the image processor, flat as in `preprocessor_config.json`.
+
+        What they leave out is as the processor that they name has it (`image_processor_type`, see
+        `inputs.processor_settings`); None stands for CLIP's.
+        """
         ...
 
     @property

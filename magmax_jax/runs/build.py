@@ -16,6 +16,7 @@ from magmax_jax.data import Batch, Preprocessing, eval_batches, num_batches, tra
 from magmax_jax.data.pipeline.memory_cache import CACHED_BYTES, cached
 from magmax_jax.evaluation import evaluator
 from magmax_jax.evaluation.evaluator import Counts, Evaluate
+from magmax_jax.inputs.geometry import CLIPS
 from magmax_jax.inputs.host_resize import untouched
 from magmax_jax.models import (
     Model,
@@ -133,7 +134,7 @@ class RunParts:
 
     def train_batches(self, task: int, epochs: int) -> grain.IterDataset[Batch[np.ndarray]]:
         """`epochs` passes over the task's training images, on the host."""
-        recipe = self.config.train
+        recipe, geometry = self.config.train, self.preprocessing.geometry
         return train_batches(
             self.scenario.train,
             self.tasks[task - 1].train,
@@ -143,7 +144,9 @@ class RunParts:
             size=self.preprocessing.size,
             workers=recipe.workers,
             rows=self.layout.rows(recipe.batch_size),
-            geometry=self.preprocessing.geometry,
+            geometry=geometry,
+            # The canvas for crops always holds the square that CLIP's own geometry shows.
+            crops=tuple(recipe.crop_scale) != (1, 1) or geometry == CLIPS,
         )
 
     def _key(self, task: int) -> jax.Array:

@@ -160,10 +160,10 @@ class RunDirectory:
         """
         if self.lock is None or self.lock.is_held:
             return
-        by = f" ({self.lock.successor})" if self.lock.successor else ""
+        by = self.lock.successor or "another process"
         raise UserError(
-            f"{self.path} was taken over by another process{by} while this one did not respond, as "
-            "when it is suspended: this one stops, and writes nothing more there"
+            f"{self.path} was taken over by {by} while this process did not respond, as when it is "
+            "suspended: this process stops, and writes nothing more there"
         )
 
     def append(self, rows: Iterable[Row]) -> None:

@@ -1,3 +1,4 @@
+import gc
 import json
 
 import jax
@@ -128,6 +129,9 @@ def test_a_damaged_image_is_named_from_any_thread_or_process(tmp_path, workers):
 def test_processes_reopen_tfds_records():
     from magmax_jax.data import load_source
 
+    # Grain's shared memory cannot be given back while TFDS is imported: its lazy imports take the
+    # place of everybody's, also of the one that `SharedMemory.unlink` makes.
+    gc.collect()
     source = load_source("cifar100", "test", str(SHARED / "tensorflow_datasets"))
     arguments = source, np.arange(0, 5000, 50), 32, 32
     assert_same(eval_batches(*arguments, workers=1), eval_batches(*arguments))

@@ -48,7 +48,7 @@ def test_one_holds_and_the_other_sees_who(tmp_path):
     assert lock.is_held and lock.before is None
     holder, alive = Claim(tmp_path, BEAT).look()
     assert alive and holder.process == HERE
-    assert f"process {os.getpid()} on {HERE.host}, since 20" in str(holder)
+    assert f"process {os.getpid()} on {HERE.host} (since 20" in str(holder)
     assert Claim(tmp_path, BEAT).take() is None
     assert os.listdir(tmp_path) == ["lock.1"] and is_lock_file("lock.1")
     lock.release()

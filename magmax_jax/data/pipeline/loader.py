@@ -61,6 +61,7 @@ def train_batches(
     rows: np.ndarray | None = None,
     threads: int = THREADS,
     geometry: Geometry = CLIPS,
+    crops: bool = True,
 ) -> grain.IterDataset[Batch[np.ndarray]]:
     """`epochs` passes over source[indices], each in another order.
 
@@ -80,10 +81,13 @@ def train_batches(
         default.
       threads: that read images, in this process or in each worker.
       geometry: what evaluation sees of an image, `Preprocessing.geometry`.
+      crops: whether the device will crop at random; else images of several sizes become what
+        evaluation sees.
     """
     # A seed goes through Grain's hash; without, seeds 5 and 6 would share all epochs but one.
     order = grain.MapDataset.range(len(indices)).seed(seed).shuffle()
-    read_batch = _Read(source, for_training(source.image_shape, size, geometry))
+    fit = for_training if crops else for_evaluation
+    read_batch = _Read(source, fit(source.image_shape, size, geometry))
     return _batches(order, indices, read_batch, batch_size, epochs, workers, rows, threads)
 
 
