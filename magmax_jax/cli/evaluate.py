@@ -17,7 +17,6 @@ from magmax_jax.data.load import is_folder_of_images
 from magmax_jax.errors import MAGMAX, Program, UserError
 from magmax_jax.registry import COMMANDS, SCENARIO_KINDS
 from magmax_jax.runs.evaluation_data import ONE_TASK, first_run
-from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.model_ref import model_of_run
 
 if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
@@ -153,6 +152,7 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
     from magmax_jax.api.model_evaluation import setting
     from magmax_jax.runs.build import build_run
     from magmax_jax.runs.directory import RunDirectory
+    from magmax_jax.runs.locate import stored_config
     from magmax_jax.runs.manifest import class_names
     from magmax_jax.runs.recorded import Compared, checking
     from magmax_jax.runs.sweep import describe, sweep

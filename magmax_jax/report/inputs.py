@@ -26,7 +26,7 @@ def differing_inputs(runs: Sequence[Run]) -> list[str]:
                 said.append(_sentence(what, earlier, run))
         scenario, data = run.config.scenario, record.get("data", [])
         key = SCENARIO_KINDS[scenario.kind].data(scenario), scenario.data_dir
-        found = [entry["sha256"] for entry in data]
+        found = [entry["digest"] for entry in data]
         earlier, before = first.setdefault(key, (run, found))
         if data and before and before != found:
             said.append(_sentence("the images", earlier, run))

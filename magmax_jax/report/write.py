@@ -51,7 +51,8 @@ def write(
     if out is None:
         out = folder_for(paths)
     runs, notes = find(paths)
-    notes += [f"note: {n}" for run in runs for n in check_present(run.path, allow_changed)]
+    changed = check_present([run.path for run in runs], allow_changed)
+    notes += [f"note: {note}" for note in changed]
     notes += [f"note: {sentence}" for sentence in differing_inputs(runs)]
     return Written(build(runs, out, program), len(runs), notes)
 

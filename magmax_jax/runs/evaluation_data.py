@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from magmax_jax.config import ExperimentConfig, ScenarioConfig
 from magmax_jax.registry import SCENARIO_KINDS
-from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.model_ref import model_of_run
 
 if TYPE_CHECKING:  # reading images takes slow imports: --help does without
@@ -25,7 +24,11 @@ def first_run(sources: Iterable[str]) -> ExperimentConfig | None:
       UserError: as `model_of_run` does, or the configuration is damaged.
     """
     run = _first(sources)
-    return stored_config(run) if run else None
+    if run is None:
+        return None
+    from magmax_jax.runs.locate import stored_config  # which imports the hub's client
+
+    return stored_config(run)
 
 
 def evaluation_scenario(sources: Iterable[str], config: ScenarioConfig, seed: int) -> "Scenario":
@@ -60,6 +63,7 @@ def _of_other_names(
     sources: Iterable[str], config: ScenarioConfig, recorded: tuple[str, ...]
 ) -> list[str]:
     """A sentence on each run of this data whose head was made of other names than the first's."""
+    from magmax_jax.runs.locate import stored_config
     from magmax_jax.runs.manifest import class_names
 
     found = []

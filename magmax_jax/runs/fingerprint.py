@@ -31,8 +31,8 @@ class Fingerprint:
     Attributes:
       models: field of `MODELS` -> the model's directory, which is absolute.
       digests: field -> part -> file -> sha256.
-      data: an entry a directory of data, as about.json has it: dataset, kind, path, files, bytes
-        and the sha256 of their names and sizes; without files only the first two and the sha256.
+      data: an entry a directory of data, as about.json has it: dataset, kind, path, number of files
+        and bytes, and a digest of names and sizes; of sampled pixels where there are no files.
       sizes: directory of data -> its files and their sizes.
     """
 
@@ -44,7 +44,7 @@ class Fingerprint:
     @property
     def identity(self) -> tuple[Any, ...]:
         """What is equal for equal inputs, wherever they lie."""
-        return self.digests, [(entry["dataset"], entry["sha256"]) for entry in self.data]
+        return self.digests, [(entry["dataset"], entry["digest"]) for entry in self.data]
 
 
 def value_of(config: ExperimentConfig, name: str) -> Any:
@@ -68,26 +68,36 @@ def directories(
     return {name: path.absolute() for name, path in found.items() if path is not None}
 
 
-def fingerprint(models: Mapping[str, Path], data: "Sequence[Entry]" = ()) -> Fingerprint:
+def fingerprint(
+    models: Mapping[str, Path],
+    data: "Sequence[Entry]" = (),
+    listed: dict[Place, Sizes] | None = None,
+) -> Fingerprint:
     """Reads all files of the models and the names and sizes of those of the data.
+
+    Args:
+      listed: directories of data that were listed already; others are added.
 
     Raises:
       UserError: a file of a model cannot be read.
     """
     entries: list[dict[str, Any]] = []
-    listed: dict[str, Sizes] = {}
+    listed = {} if listed is None else listed
+    sizes_of: dict[str, Sizes] = {}
     for dataset, where in data:
         if isinstance(where, str):
-            entries.append({"dataset": dataset, "kind": PIXELS, "sha256": where})
+            entries.append({"dataset": dataset, "kind": PIXELS, "digest": where})
             continue
-        sizes = listed[where.path] = where.sizes()
-        facts = {"files": len(sizes), "bytes": sum(sizes.values()), "sha256": digest_of(sizes)}
+        if where not in listed:
+            listed[where] = where.sizes()
+        sizes = sizes_of[where.path] = listed[where]
+        facts = {"files": len(sizes), "bytes": sum(sizes.values()), "digest": digest_of(sizes)}
         entries.append({"dataset": dataset, "kind": where.kind, "path": where.path} | facts)
     return Fingerprint(
         {name: str(path) for name, path in models.items()},
         {name: digests(path) for name, path in models.items()},
         entries,
-        listed,
+        sizes_of,
     )
 
 

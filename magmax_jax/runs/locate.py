@@ -45,7 +45,7 @@ def located(run: Path, config: ExperimentConfig) -> ExperimentConfig:
 
     def same_models(config: ExperimentConfig) -> bool:
         now = fingerprint(directories(config, hub.cached))
-        return len(now.models) == len(record["models"]) and not changes(run, record, now)
+        return len(now.models) == len(record.get("models", {})) and not changes(run, record, now)
 
     def same_data(config: ExperimentConfig) -> bool:
         return not changes(run, record, fingerprint({}, data_of(config.scenario)))

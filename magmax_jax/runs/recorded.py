@@ -16,6 +16,7 @@ from magmax_jax.io.atomic import new_file
 from magmax_jax.io.model_files import changed_parts
 from magmax_jax.runs.directory import DATA_FILES, RunDirectory
 from magmax_jax.runs.fingerprint import (
+    MODELS,
     PIXELS,
     Entry,
     Fingerprint,
@@ -68,15 +69,15 @@ def changes(run: Path, record: Mapping[str, Any], now: Fingerprint) -> list[str]
         if name in now.models:
             for part, files in changed_parts(before, now.digests[name]).items():
                 listed = f" ({some(files)})" if files else ""
-                where = now.models[name]
-                found.append(f"the {part} of theta_0 at {where}{listed}")
+                what = "theta_0" if name == MODELS[0] else name
+                found.append(f"the {part} of {what} at {now.models[name]}{listed}")
     entries = record.get("data", [])
     if not any(entry["kind"] == PIXELS for entry in now.data):  # they were not looked at
         entries = [entry for entry in entries if entry["kind"] != PIXELS]
     if now.data and len(now.data) != len(entries):
         return [*found, "the number of directories of its data"]
     for before, after in zip(entries, now.data, strict=False):
-        if before["sha256"] == after["sha256"]:
+        if before.get("digest") == after["digest"]:
             continue
         if after["kind"] == PIXELS:
             found.append(f"the images of {after['dataset']}")
@@ -154,9 +155,9 @@ def _check(subject: Compared, allow: bool) -> list[str]:
     return refuse(run, changes(run, record, fingerprint(directories(config), data)), allow)
 
 
-def check_present(run: Path, allow: bool = False) -> list[str]:
-    """Compares what still lies where the run found it, at most `QUICK` files of data: for a
-    report, which reads neither model nor data.
+def check_present(runs: Sequence[Path], allow: bool = False) -> list[str]:
+    """Compares what still lies where runs found it, at most `QUICK` files of data: for a report,
+    which reads neither model nor data.
 
     Returns:
       sentences on what changed.
@@ -164,21 +165,21 @@ def check_present(run: Path, allow: bool = False) -> list[str]:
     Raises:
       UserError: something changed, and changes are not allowed.
     """
-    record = RunDirectory(run).recorded()
-    models = {name: each["path"] for name, each in record.get("models", {}).items()}
-    now = fingerprint(on_this_machine(models), _present_data(record.get("data", [])))
-    if len(now.data) != len(record.get("data", [])):
-        record = {**record, "data": [e for e in record.get("data", []) if _present(e)]}
-    return refuse(run, changes(run, record, now), allow)
+    listed: dict[Place, Sizes] = {}  # runs share their data
+    notes = []
+    for run in runs:
+        record = RunDirectory(run).recorded()
+        models = {name: each["path"] for name, each in record.get("models", {}).items()}
+        there = [entry for entry in record.get("data", []) if _is_present(entry)]
+        data: list[Entry] = [(e["dataset"], Place(e["kind"], e["path"])) for e in there]
+        now = fingerprint(on_this_machine(models), data, listed)
+        notes += refuse(run, changes(run, {**record, "data": there}, now), allow)
+    return notes
 
 
-def _present_data(entries: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    return [(e["dataset"], Place(e["kind"], e["path"])) for e in entries if _present(e)]
-
-
-def _present(entry: Mapping[str, Any]) -> bool:
-    there = entry["kind"] != PIXELS and entry["files"] <= QUICK
-    return there and os.path.isdir(entry["path"])
+def _is_present(entry: Mapping[str, Any]) -> bool:
+    quick = entry["kind"] != PIXELS and entry["files"] <= QUICK
+    return quick and os.access(entry["path"], os.R_OK | os.X_OK)
 
 
 def _sizes(run: Path) -> dict[str, Sizes]:

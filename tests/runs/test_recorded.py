@@ -3,7 +3,11 @@
 import contextlib
 import gzip
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -268,6 +272,30 @@ def test_a_start_with_changed_inputs_is_recorded_and_reported(here):
 
 
 @pytest.mark.slow
+def test_all_processes_of_a_run_are_refused_together(here):
+    RunDirectory(RUN).keep(RunDirectory(RUN).rows()[:-1])
+    other_weights()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    several = ["--distributed", "--coordinator", address, "--processes", "2", "--process"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "magmax_jax", *COMMANDS["run"](), *several, number],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ
+            | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(mm.__file__).parents[1])},
+        )
+        for number in ("0", "1")
+    ]
+    for process in processes:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 2 and "the weights of theta_0" in said, said
+    assert len(about()["starts"]) == 1
+
+
+@pytest.mark.slow
 def test_overwriting_records_anew(here):
     other_weights()
     run(CONFIG, RunDirectory(RUN, overwrite=True))
@@ -341,7 +369,7 @@ def test_the_recorded_path_of_a_source_that_is_gone_is_said(here, capsys):
     shutil.rmtree("pics")
     assert main(["evaluate", str(RUN), "--cache", "None"]) == 2
     assert f"{here}/pics: there is no such folder" in capsys.readouterr().err
-    assert check_present(RUN) == []  # a report reads neither
+    assert check_present([RUN]) == []  # a report reads neither
 
 
 def notes(where: Path | str) -> str:
