@@ -50,14 +50,14 @@ class SigLIPConfig(TwoTowerShape):
         """Of the image tower on one image: two for each multiplication of its matrix products.
 
         n tokens of width d in L blocks with MLPs of width m, patches of p pixels, pooled by one
-        query:
+        query, which is the same for all images:
 
-            2 (3 p^2 d n + L n (4 d^2 + 2 d m + 2 n d) + 2 d^2 n + 2 n d + 2 d^2 + 2 d m)
+            2 (3 p^2 d n + L n (4 d^2 + 2 d m + 2 n d) + 2 d^2 n + 2 n d + d^2 + 2 d m)
         """
         tower = self.vision
         n, d, m = tower.grid**2, tower.width, tower.mlp
         patches = 3 * tower.patch_size**2 * d * n
-        pooling = 2 * d * d * n + 2 * n * d + 2 * d * d + 2 * d * m
+        pooling = 2 * d * d * n + 2 * n * d + d * d + 2 * d * m
         return 2.0 * (patches + block_flops(tower, n) + pooling)
 
     @classmethod

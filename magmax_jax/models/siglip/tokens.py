@@ -45,11 +45,11 @@ def read_tokenizer(directory: Path) -> Any:
 
 
 def token_ids(tokenizer: Any, config: SigLIPTextConfig, texts: Sequence[str]) -> np.ndarray:
-    """Token ids int32 (len(texts), context), padded as the tokenizer's own settings say.
+    """Token ids int32 (len(texts), context), padded with the tokenizer's own token on its own side.
 
-    Texts are written in small letters, as both versions were trained; the first, whose vocabulary
-    is a unigram model, was evaluated without punctuation as well, which transformers' class for it
-    takes out. What transformers pads with is part of the text here: the tower sees it.
+    Padding is part of the text: the tower sees it, and pools at the last token. Texts are written
+    in small letters, as both versions were trained. The first, whose vocabulary is a unigram model,
+    was evaluated without punctuation as well, which transformers' class for it takes out.
 
     Args:
       tokenizer: the model's, of transformers; None where it came without one.
@@ -71,19 +71,19 @@ def token_ids(tokenizer: Any, config: SigLIPTextConfig, texts: Sequence[str]) ->
         )
     backend = getattr(tokenizer, "backend_tokenizer", None)
     plain = backend is not None and isinstance(backend.model, Unigram)
-    ids = tokenizer(
-        [_canonical(text) if plain else text.lower() for text in texts],
-        padding="max_length",
-        max_length=config.context,
-        truncation=False,
-    )["input_ids"]
+    ids = tokenizer([_canonical(text) if plain else text.lower() for text in texts])["input_ids"]
     longest = max(range(len(ids)), key=lambda i: len(ids[i]))
     if len(ids[longest]) > config.context:
         raise UserError(
             f"the text {texts[longest]!r} has {len(ids[longest])} tokens, the model takes at most "
             f"{config.context}: shorten the class name or the template"
         )
-    padded = np.array(ids, np.int32)
+    padding = ([tokenizer.pad_token_id] * (config.context - len(row)) for row in ids)
+    left = tokenizer.padding_side == "left"
+    padded = np.array(
+        [more + row if left else row + more for row, more in zip(ids, padding, strict=True)],
+        np.int32,
+    )
     if padded.max() >= config.vocabulary:
         raise UserError(
             f"the tokenizer's ids (up to {padded.max()}) are not those of this model (vocabulary "
