@@ -33,6 +33,9 @@ from magmax_jax.sharding import one_device
 from tests.models.siglip_weights import TOKENIZERS
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
     """A random SigLIP of 16 pixels in patches of 8, one layer of width 32."""
@@ -129,7 +132,6 @@ def test_exported_and_merged_models_are_one(finished, source, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, models.from_pretrained(tmp_path / "files"), merged)
 
 
-@pytest.mark.slow
 def test_losses_on_pieces_of_its_matrices_are_those_of_one_device(source, tmp_path):
     flags = "--xla_force_host_platform_device_count=8"
     shown = subprocess.run(
