@@ -75,15 +75,16 @@ def shape_of(directory: Path, whole: Any) -> Any:
     theirs = described.vision_config
     try:
         ours = type(theirs).from_dict(read_object(path) or {})
+        names = [name for name in BUILT if getattr(ours, name) != getattr(theirs, name)]
+        if names:
+            pairs = ((name, getattr(ours, name), getattr(theirs, name)) for name in names)
+            raise _unlike(directory, [f"{name} is {a}, not {b}" for name, a, b in pairs])
         described.vision_config = ours
-        vision = whole.from_hf(described).vision
+        return replace(whole, vision=whole.from_hf(described).vision)
+    except ConfigError:
+        raise
     except (UserError, StrictDataclassError, TypeError) as error:
         raise UserError(f"{path}: {error}") from None
-    names = [name for name in BUILT if getattr(ours, name) != getattr(theirs, name)]
-    differing = [f"{name} is {getattr(ours, name)}, not {getattr(theirs, name)}" for name in names]
-    if differing:
-        raise _unlike(directory, differing)
-    return replace(whole, vision=vision)
 
 
 def completed(directory: Path, tower: Tensors, whole: Any) -> Any:
