@@ -10,7 +10,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.io import hub
 from magmax_jax.models.base import Model, ModelFamily, ModelShape, Towers
 from magmax_jax.models.checkpoint import CONFIG, model_type, no_configuration
-from magmax_jax.models.towers import check_text_source, other_family
+from magmax_jax.models.towers import needs_no_text_source, other_family
 from magmax_jax.registry import MODEL_FAMILIES
 
 
@@ -131,14 +131,14 @@ def _family(directory: Path) -> ModelFamily:
 def _completed(
     family: ModelFamily, directory: Path, text_source: str | Path | None
 ) -> Towers | None:
-    """How the image tower in a directory is completed; None for a model that is whole.
+    """How the image tower in a directory is completed; None without a text source.
 
     Raises:
-      UserError: `text_source` is missing, or not wanted.
+      UserError: there is no image tower alone, so `text_source` is not wanted.
     """
-    alone = _has_tower(family, directory)
-    check_text_source(directory, alone, text_source)
-    return family.towers if alone else None
+    if text_source is not None and not _has_tower(family, directory):
+        raise needs_no_text_source(directory, text_source)
+    return None if text_source is None else family.towers
 
 
 def _has_tower(family: ModelFamily, directory: Path) -> bool:

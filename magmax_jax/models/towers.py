@@ -31,25 +31,26 @@ BUILT = (
 """Fields of an image tower's configuration that fine-tuning never changes."""
 
 
-def check_text_source(directory: Path, alone: bool, text_source: str | Path | None) -> None:
-    """Raises a ConfigError if a tower comes without a model to complete it, or a whole one with.
+def needs_text_source(directory: Path, example: str) -> ConfigError:
+    """The error for an image tower without a model to complete it.
 
     Args:
-      directory: the checkpoint's.
-      alone: whether it is an image tower alone.
-      text_source: the model that is to complete it.
+      directory: the tower's.
+      example: hub id of a model of its family.
     """
-    if alone and text_source is None:
-        raise ConfigError(
-            f"{directory / CONFIG}: {model_type(directory)!r} is an image tower alone, and class "
-            "names need a text tower: name the model with both towers that it was fine-tuned from, "
-            "for instance model.text_source=openai/clip-vit-base-patch16"
-        )
-    if text_source is not None and not alone:
-        raise ConfigError(
-            f"model.text_source is {text_source}, but {directory} is no image tower alone: leave "
-            "it out, for a model with both towers has its own"
-        )
+    return ConfigError(
+        f"{directory / CONFIG}: {model_type(directory)!r} is an image tower alone, and class names "
+        "need a text tower: name the model with both towers that it was fine-tuned from, for "
+        f"instance model.text_source={example}"
+    )
+
+
+def needs_no_text_source(directory: Path, text_source: str | Path) -> ConfigError:
+    """The error for a text source beside what is no image tower alone."""
+    return ConfigError(
+        f"model.text_source is {text_source}, but {directory} is no image tower alone: leave it "
+        "out, for a model with both towers has its own"
+    )
 
 
 def other_family(directory: Path, text_source: str | Path) -> ConfigError:

@@ -47,7 +47,8 @@ def read(source: str | Path, text_source: str | Path | None = None) -> Checkpoin
     tensors = _tensors(directory)
     if text_source is None:
         return Checkpoint(directory, read_config(directory), tensors, _companions(directory))
-    towers.check_text_source(directory, is_tower_alone(directory), text_source)
+    if not is_tower_alone(directory):
+        raise towers.needs_no_text_source(directory, text_source)
     return towers.completed(directory, tensors, read(text_source))
 
 
@@ -105,7 +106,8 @@ def read_config(directory: Path) -> CLIPConfig:
     config, openclip = read_object(path), read_object(directory / OPENCLIP)
     if config is None and openclip is None:
         raise no_configuration(directory)
-    towers.check_text_source(directory, is_tower_alone(directory), None)
+    if is_tower_alone(directory):
+        raise towers.needs_text_source(directory, "openai/clip-vit-base-patch16")
     config = config or {}
     try:
         if openclip is not None and config.get("model_type") != CLIPConfig.model_type:
