@@ -28,6 +28,7 @@ def evaluate(
     seed: int | None = None,
     test: Any = None,
     image_size: int | None = None,
+    text_source: Path | str | None = None,
     dtype: Literal["float32", "bfloat16"] | None = None,
     batch_size: int = 256,
     mesh: MeshConfig | None = None,
@@ -49,6 +50,7 @@ def evaluate(
         folder of images is `mm.config.ScenarioConfig(dataset="folder:DIR", num_tasks=1)`.
       test: your own images in any form that `as_source` takes, in place of the scenario's.
       image_size: input size in pixels; not set: the checkpoint's own. A run's is fixed.
+      text_source: the CLIP whose text tower completes those models that are image towers alone.
       dtype: of the computation; not set: the run's, or float32.
       mesh: how work is divided among devices.
       out: a new directory for results.jsonl, one row per group, and counts/.
@@ -79,6 +81,7 @@ def evaluate(
         seed=config.seed if seed is None else seed,
         given=None if images is None else (images, images),  # nothing is trained
         image_size=image_size,
+        text_source=None if text_source is None else str(text_source),
         dtype=dtype,
         batch_size=batch_size,
         mesh=mesh or MeshConfig(),

@@ -15,12 +15,12 @@ from magmax_jax.config import (
     TrainConfig,
 )
 from magmax_jax.data import Source
-from magmax_jax.errors import UserError
+from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row, rows_of
 from magmax_jax.io.atomic import check_free, new_directory
 from magmax_jax.io.hub import check_source
-from magmax_jax.models import Model
+from magmax_jax.models import Model, is_tower_alone
 from magmax_jax.runs.build import RunParts, build_run
 from magmax_jax.runs.directory import CONFIG, RunDirectory
 from magmax_jax.runs.evaluation_data import evaluation_scenario
@@ -44,6 +44,8 @@ class Evaluation:
     given: tuple[Source, Source] | None = None
     """Training and test images, in place of those that the scenario names."""
     image_size: int | None = None
+    text_source: str | None = None
+    """Completes those models that are image towers alone."""
     dtype: Literal["float32", "bfloat16"] | None = None
     batch_size: int = 256
     mesh: MeshConfig = field(default_factory=MeshConfig)
@@ -72,6 +74,7 @@ def evaluate_all(
         check_free(Path(out))
     models = evaluation.models
     configs = [setting(name, model, evaluation) for name, model in models.items()]
+    _check_text_source(evaluation.text_source, configs)
     for model, config in zip(models.values(), configs, strict=True):
         if isinstance(model, str) and (run := model_of_run(model)):
             check_model(*run, parse_merges(config))
@@ -118,7 +121,9 @@ def setting(name: str, model: str | Model, evaluation: Evaluation) -> Experiment
         config = ExperimentConfig(model=ModelConfig(name), merges=())
     elif run is None:
         check_source(model)
-        config = ExperimentConfig(model=ModelConfig(model), merges=())
+        text = evaluation.text_source
+        completed = text if text is not None and is_tower_alone(model) else None
+        config = ExperimentConfig(model=ModelConfig(model, text_source=completed), merges=())
     else:
         config = ExperimentConfig.from_file(run[0] / CONFIG)
         if size not in (None, config.model.image_size):
@@ -138,6 +143,18 @@ def setting(name: str, model: str | Model, evaluation: Evaluation) -> Experiment
         mesh=evaluation.mesh,  # that of these devices, not of the run's
         eval_batch_size=evaluation.batch_size,
     )
+
+
+def _check_text_source(text_source: str | None, configs: Sequence[ExperimentConfig]) -> None:
+    """Raises a UserError if it names no model, or is not wanted by any."""
+    if text_source is None:
+        return
+    check_source(text_source)
+    if all(config.model.text_source != text_source for config in configs):
+        raise ConfigError(
+            f"model.text_source is {text_source}, but no model here is an image tower alone: "
+            "leave it out"
+        )
 
 
 def _write(found: Sequence[Found], out: Path) -> None:

@@ -45,6 +45,11 @@ class Evaluate:
         int | None, tyro.conf.arg(name="model.image-size", aliases=("--image-size",))
     ] = None
     """Input size in pixels; not set: the checkpoint's own. A run's is fixed."""
+    text_source: Annotated[
+        str | None, tyro.conf.arg(name="model.text-source", aliases=("--text-source",))
+    ] = None
+    """The CLIP that the sources which are image towers alone (transformers' CLIPVisionModel) were
+    fine-tuned from, a directory or hub id: its text tower completes them."""
     dtype: Annotated[
         Literal["float32", "bfloat16"] | None,
         tyro.conf.arg(name="model.dtype", aliases=("--dtype",)),
@@ -132,6 +137,7 @@ def _evaluation(chosen: Evaluate) -> "Evaluation":
         scenario=chosen.scenario,
         seed=chosen.seed,
         image_size=chosen.image_size,
+        text_source=chosen.text_source,
         dtype=chosen.dtype,
         batch_size=chosen.batch_size,
         mesh=chosen.mesh,
@@ -155,10 +161,11 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
     config = ExperimentConfig.from_file(run[0] / CONFIG)
     if (chosen.scenario, chosen.seed) != (config.scenario, config.seed):
         raise UserError("--sweep.rules sweeps a run on its own scenario: leave out --scenario")
-    if chosen.dtype or chosen.image_size or chosen.out or chosen.per_class:
+    model = chosen.dtype or chosen.image_size or chosen.text_source
+    if model or chosen.out or chosen.per_class:
         raise UserError(
             "--sweep.rules writes into the run and evaluates as the run did: leave out "
-            "--model.dtype, --model.image-size, --out and --per-class"
+            "--model.dtype, --model.image-size, --model.text-source, --out and --per-class"
         )
     config = setting(chosen.sources[0], chosen.sources[0], _evaluation(chosen))
     scenario = build_scenario(config.scenario, config.seed)

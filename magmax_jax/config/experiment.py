@@ -56,7 +56,15 @@ class ExperimentConfig:
         return changed(self, changes)
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """Every field but `model.text_source` where that is not set.
+
+        Runs are recognised and grid cells named by this text, which stays what it was before that
+        field was added.
+        """
+        settings = dataclasses.asdict(self)
+        if self.model.text_source is None:
+            del settings["model"]["text_source"]
+        return json.dumps(settings, indent=2) + "\n"
 
     @classmethod
     def from_file(cls, path: Path | str) -> "ExperimentConfig":

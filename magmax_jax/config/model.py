@@ -18,6 +18,11 @@ class ModelConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Computation dtype of the image tower; master weights are float32 either way."""
 
+    text_source: str | None = None
+    """The CLIP that completes a source that is an image tower alone (transformers' CLIPVisionModel,
+    with or without projection): hub id or directory of the model that it was fine-tuned from. Its
+    text tower makes the head; its preprocessing is used where the source comes without its own."""
+
     def __post_init__(self) -> None:
         size = self.image_size
         require(size is None or size > 0, f"model.image_size is {size}: it must be positive")

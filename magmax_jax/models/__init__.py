@@ -1,7 +1,12 @@
 """Models in Flax NNX: CLIP and SigLIP, what any family has to offer, and what is made of it."""
 
-from magmax_jax.models.auto import abstract_model, from_pretrained, known_shape
-from magmax_jax.models.base import Model, ModelFamily, ModelShape, Place, num_entries
+from magmax_jax.models.auto import (
+    abstract_model,
+    from_pretrained,
+    is_tower_alone,
+    known_shape,
+)
+from magmax_jax.models.base import Model, ModelFamily, ModelShape, Place, Towers, num_entries
 from magmax_jax.models.checkpoint import Companions
 from magmax_jax.models.classification import Classified, classify, preprocess
 from magmax_jax.models.clip.config import CLIPConfig, TextConfig
@@ -27,11 +32,13 @@ __all__ = [
     "SigLIPConfig",
     "SigLIPTextConfig",
     "TextConfig",
+    "Towers",
     "VisionConfig",
     "abstract_model",
     "classify",
     "from_pretrained",
     "image_features",
+    "is_tower_alone",
     "known_shape",
     "normalise",
     "num_entries",

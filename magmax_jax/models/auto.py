@@ -8,14 +8,17 @@ from jax.typing import DTypeLike
 
 from magmax_jax.errors import UserError
 from magmax_jax.io import hub
-from magmax_jax.io.json_files import read_object
-from magmax_jax.models.base import Model, ModelFamily, ModelShape
-from magmax_jax.models.checkpoint import CONFIG, no_configuration
+from magmax_jax.models.base import Model, ModelFamily, ModelShape, Towers
+from magmax_jax.models.checkpoint import CONFIG, model_type, no_configuration
+from magmax_jax.models.towers import needs_no_text_source, other_family
 from magmax_jax.registry import MODEL_FAMILIES
 
 
 def from_pretrained(
-    source: str | Path, image_size: int | None = None, dtype: DTypeLike = "float32"
+    source: str | Path,
+    image_size: int | None = None,
+    dtype: DTypeLike = "float32",
+    text_source: str | Path | None = None,
 ) -> Model:
     """Loads a checkpoint of whichever family it is.
 
@@ -23,19 +26,38 @@ def from_pretrained(
       source: a directory, or a hub id such as "openai/clip-vit-base-patch16".
       image_size: pixels; None means the checkpoint's own.
       dtype: of the computation; parameters are float32.
+      text_source: where the source is an image tower alone, the model with both towers that it was
+        fine-tuned from, whose text tower completes it.
 
     Raises:
-      UserError: the source is missing or unreadable, or of no registered family; and as the
-        family's own loading does.
+      UserError: the source is missing or unreadable, or of no registered family; `text_source` is
+        missing or not wanted; and as the family's own loading does.
     """
     directory = hub.locate(source)
     if not any(directory.glob("*.safetensors*")) and not (directory / hub.MSGPACK).exists():
         raise UserError(hub.no_weights(directory, {path.name for path in directory.glob("*")}))
-    return _family(directory).load(directory, image_size, dtype)
+    family = _family(directory)
+    towers = _completed(family, directory, text_source)
+    if towers is None or text_source is None:
+        return family.load(directory, image_size, dtype)
+    text = hub.locate(text_source)
+    if _family(text) is not family:
+        raise other_family(directory, text_source)
+    return towers.load(directory, text, image_size, dtype)
+
+
+def is_tower_alone(source: str | Path) -> bool:
+    """Whether a directory or hub id holds an image tower that needs another model's text tower.
+
+    Raises:
+      UserError: there is no such directory or hub id.
+    """
+    directory = hub.locate(source, weights=False)
+    return any(_has_tower(family, directory) for family in MODEL_FAMILIES.values())
 
 
 def known_shape(
-    source: str, image_size: int | None = None
+    source: str, image_size: int | None = None, text_source: str | None = None
 ) -> tuple[ModelShape, str] | tuple[None, str]:
     """A model's shape without its weights; nothing is downloaded.
 
@@ -43,13 +65,14 @@ def known_shape(
       source: a directory, or a hub id, whose `config.json` may be cached and whose shape may be
         published.
       image_size: pixels; None means the checkpoint's own.
+      text_source: as in `from_pretrained`.
 
     Returns:
       The shape and ""; or None and the reason why it is not known.
 
     Raises:
       UserError: the directory holds a model of no registered family, or one that does not take
-        images of that size.
+        images of that size; or `text_source` is missing, not wanted, or does not fit.
     """
     directory = Path(source).expanduser()
     if not directory.is_dir():
@@ -58,7 +81,17 @@ def known_shape(
         cached = try_to_load_from_cache(source, CONFIG)
         directory = Path(cached).parent if isinstance(cached, str) else directory
     if directory.is_dir():
-        shape = _family(directory).shape_of(directory)
+        family = _family(directory)
+        towers = _completed(family, directory, text_source)
+        if towers is None or text_source is None:
+            shape = family.shape_of(directory)
+        else:
+            text, unknown = known_shape(text_source)
+            if text is None:
+                return None, unknown
+            if MODEL_FAMILIES[text.model_type] is not family:
+                raise other_family(directory, text_source)
+            shape = towers.shape_of(directory, text)
     else:
         families = MODEL_FAMILIES.values()
         found = [family.published[source] for family in families if source in family.published]
@@ -81,16 +114,33 @@ def _family(directory: Path) -> ModelFamily:
       UserError: it has no configuration, or that of another kind of model.
     """
     path = directory / CONFIG
-    config = read_object(path)
-    name = (config or {}).get("model_type")
+    name = model_type(directory)
     if isinstance(name, str) and name in MODEL_FAMILIES:
         return MODEL_FAMILIES[name]
     for family in MODEL_FAMILIES.values():
-        if family.recognises(directory):
+        if family.recognises(directory) or _has_tower(family, directory):
             return family
-    if config is None:
+    if not path.exists():
         raise no_configuration(directory)
     families = " or ".join(repr(family) for family in MODEL_FAMILIES)
     raise UserError(
         f"{path}: model_type is {name!r}, not {families}: choose such a model with both towers"
     )
+
+
+def _completed(
+    family: ModelFamily, directory: Path, text_source: str | Path | None
+) -> Towers | None:
+    """How the image tower in a directory is completed; None without a text source.
+
+    Raises:
+      UserError: there is no image tower alone, so `text_source` is not wanted.
+    """
+    if text_source is not None and not _has_tower(family, directory):
+        raise needs_no_text_source(directory, text_source)
+    return None if text_source is None else family.towers
+
+
+def _has_tower(family: ModelFamily, directory: Path) -> bool:
+    """Whether a directory holds an image tower of the family, alone."""
+    return family.towers is not None and family.towers.alone(directory)

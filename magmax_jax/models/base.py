@@ -148,6 +148,23 @@ def _never(directory: Path) -> bool:
     return False
 
 
+class Towers(NamedTuple):
+    """How a family loads image towers that come without a text tower (`models.towers`).
+
+    Attributes:
+      alone: whether a directory holds such a tower.
+      shape_of: (the tower's directory, the shape of the model that completes it) -> the shape of
+        both together; raises a UserError where the tower is not built like that model's.
+      load: (the tower's directory, that of the model that completes it, image size or None for the
+        tower's own, dtype of the computation) -> the model; raises a UserError as
+        `ModelFamily.load` does.
+    """
+
+    alone: Callable[[Path], bool]
+    shape_of: Callable[[Path, Any], ModelShape]
+    load: Callable[[Path, Path, int | None, DTypeLike], Model]
+
+
 def _softmax(model: Model, logits: jax.Array) -> jax.Array:
     return jax.nn.softmax(logits)
 
@@ -177,6 +194,7 @@ class ModelFamily(NamedTuple):
       published: shapes of well-known models by hub id, for plans made before a download.
       recognises: whether a directory without a known `model_type` is the family's nevertheless, by
         another publisher's files.
+      towers: how its image towers are loaded when they come alone; None where they are not.
       zero_shot: how the family's models classify, by default as CLIP does.
     """
 
@@ -185,6 +203,7 @@ class ModelFamily(NamedTuple):
     init: Callable[[Any, nnx.Rngs], Model]
     published: Mapping[str, ModelShape] = {}
     recognises: Callable[[Path], bool] = _never
+    towers: Towers | None = None
     zero_shot: ZeroShot = ZeroShot()
 
 

@@ -81,6 +81,15 @@ class Companions:
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).digest()
 
 
+def model_type(directory: Path) -> Any:
+    """What `config.json` calls its kind of model; None where there is none.
+
+    Raises:
+      UserError: it is no JSON object.
+    """
+    return (read_object(directory / CONFIG) or {}).get("model_type")
+
+
 def no_configuration(directory: Path) -> UserError:
     """The error for a directory that holds no publisher's configuration."""
     return UserError(

@@ -53,6 +53,7 @@ def figures(setting: ExperimentConfig, metric: str = METRIC) -> dict[str, Figure
     as_published = (
         metric == METRIC
         and MODEL in setting.model.source.lower()
+        and setting.model.text_source is None  # fine-tuned towers are often named after the model
         and setting.train == TrainConfig()
         and scenario.order == "published"
         and not scenario.shuffle_tasks

@@ -158,7 +158,9 @@ def build_run(
       UserError: the model cannot be read, or does not fit the configuration.
     """
     if model is None:
-        model = from_pretrained(config.model.source, config.model.image_size)
+        model = from_pretrained(
+            config.model.source, config.model.image_size, text_source=config.model.text_source
+        )
     shape = model.config
     size = shape.image_size
     preprocessing = Preprocessing.from_config(model.preprocessor or {}, size)

@@ -18,7 +18,7 @@ CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints
 TASKS, METRICS, ABOUT, COUNTS = "tasks", "metrics.jsonl", "about.json", "counts"
 SWEEP, ANALYSIS = "sweep.jsonl", "analysis"
 PARTIAL = f"{CONFIG}.partial"
-PATHS = ("model.source", "scenario.data_dir")
+PATHS = ("model.source", "model.text_source", "scenario.data_dir")
 """Fields of the configuration that may name a directory."""
 
 

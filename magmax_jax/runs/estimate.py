@@ -89,7 +89,9 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
     images = sum(task.images * task.epochs for task in tasks)
     merges = parse_merges(config)
     evaluated = data.test * (1 + num_models(config) * len(tasks))
-    shape, unknown = known_shape(config.model.source, config.model.image_size)
+    shape, unknown = known_shape(
+        config.model.source, config.model.image_size, config.model.text_source
+    )
     nbytes = flops = None
     if shape is not None:
         nbytes = _nbytes(config, shape, merges, data.classes, len(tasks))

@@ -32,7 +32,9 @@ def export(run: Path, model: ModelRef | str, output: Path, dtype: str = "float32
     ref = ModelRef.parse(str(model), str(run))
     if ref.is_merge:  # models that are none do without the rules, whose modules may be gone
         check_model(run, ref, parse_merges(config))  # before anything is read
-    loaded = from_pretrained(config.model.source, config.model.image_size)
+    loaded = from_pretrained(
+        config.model.source, config.model.image_size, text_source=config.model.text_source
+    )
     _, theta_0 = loaded.image_tower("float32")
     merges = parse_merges(config, num_entries(loaded)) if ref.is_merge else {}
     stored = ModelStore(run, theta_0, merges)

@@ -94,6 +94,13 @@ def test_a_cell_is_its_whole_configuration():
     assert cell.directory(Path("out")) == Path("out/cifar100-5/sequential/seed-5", cell.digest)
 
 
+def test_runs_from_before_a_field_was_added_are_found():
+    cell = GRIDS["all"].cells(None)[0]
+    assert cell.digest == "9daf8128b162"  # as before `model.text_source`
+    completed = replace(cell.config, model=replace(cell.config.model, text_source="some/clip"))
+    assert replace(cell, config=completed).digest != cell.digest
+
+
 def test_seeds_patterns_and_fields_choose_and_change_cells(small):
     cells = chosen("small", "--seeds", "1,2", "--only", "*/ewc/*", "--train.epochs", "3")
     assert [cell.name for cell in cells] == ["digits/ewc/seed-1", "digits/ewc/seed-2"]

@@ -106,6 +106,8 @@ def test_figures_of_another_model_or_a_part_of_the_data_are_not_compared_with():
     assert figures(CIFAR)["sequential, MagMax"].percent == 79.0
     assert figures(replace(CIFAR, model=ModelConfig("/models/CLIP-ViT-Base-Patch16")))
     assert not figures(replace(CIFAR, model=ModelConfig("openai/clip-vit-base-patch32")))
+    tower = ModelConfig("someone/clip-vit-base-patch16_sun397", text_source="some/clip")
+    assert not figures(replace(CIFAR, model=tower))
     assert not figures(replace(CIFAR, scenario=ScenarioConfig(limit_per_class=3)))
     assert not figures(replace(CIFAR, scenario=ScenarioConfig(order="random")))
     assert not figures(replace(CIFAR, train=TrainConfig(epochs=1)))

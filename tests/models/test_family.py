@@ -28,6 +28,7 @@ from magmax_jax.runs.train import run
 from magmax_jax.scenarios import build_scenario
 from magmax_jax.sharding import one_device
 from tests.models.linear_family import FAMILY, WIDTH, LinearConfig, LinearModel
+from tests.models.towers import write_tower
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -120,6 +121,15 @@ def test_an_unknown_type_is_refused_with_those_there_are(name, tmp_path):
         expected = f"{tmp_path / 'config.json'}: model_type is {name!r}, not 'clip' or 'siglip' "
         expected += "or 'linear': choose such a model with both towers"
         assert str(raised.value) == expected
+
+
+def test_a_family_without_lone_towers_completes_none(source, tiny_clip, tmp_path):
+    tower = write_tower(tmp_path / "tower", tiny_clip)
+    for ask in (models.from_pretrained, models.known_shape):
+        with pytest.raises(UserError, match="is no image tower alone: leave it out"):
+            ask(str(source), text_source=str(tiny_clip))
+        with pytest.raises(UserError, match=f"a model of another kind than {tower}: name the"):
+            ask(str(tower), text_source=str(source))
 
 
 def test_clip_is_found_by_its_type_and_by_openclips_file(tiny_clip, tmp_path):

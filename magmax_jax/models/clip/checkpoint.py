@@ -11,11 +11,12 @@ from huggingface_hub.errors import StrictDataclassError
 from magmax_jax.errors import UserError
 from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
-from magmax_jax.models import checkpoint
+from magmax_jax.models import checkpoint, towers
 from magmax_jax.models.checkpoint import (
     OPENCLIP,
     Companions,
     another_type,
+    model_type,
     no_configuration,
     open_weights,
     read_preprocessor,
@@ -23,17 +24,36 @@ from magmax_jax.models.checkpoint import (
 )
 from magmax_jax.models.clip import other_formats
 from magmax_jax.models.clip.config import CLIPConfig
+from magmax_jax.models.conversion import Tensors
 from magmax_jax.models.hugging_face import transformers
 from magmax_jax.models.two_towers import Checkpoint
 
+TOWER = "clip_vision_model"
+"""What the configuration of an image tower alone calls its kind of model."""
 
-def read(source: str | Path) -> Checkpoint:
+
+def read(source: str | Path, text_source: str | Path | None = None) -> Checkpoint:
     """Opens the checkpoint that a directory or hub id holds.
 
+    Args:
+      text_source: where that is an image tower alone, the model that completes it: with its text
+        tower, its temperature, its tokenizer and, where the tower's checkpoint has none, its
+        projection and its preprocessor.
+
     Raises:
-      UserError: one sentence on what is missing or unreadable, with its path.
+      UserError: one sentence on what is missing, unreadable or does not fit, with its path.
     """
     directory = hub.locate(source)
+    tensors = _tensors(directory)
+    if text_source is None:
+        return Checkpoint(directory, read_config(directory), tensors, _companions(directory))
+    if not is_tower_alone(directory):
+        raise towers.needs_no_text_source(directory, text_source)
+    return towers.completed(directory, tensors, read(text_source))
+
+
+def _tensors(directory: Path) -> Tensors:
+    """Every tensor in a directory, under Hugging Face's names."""
     weights = [name for name in hub.WEIGHTS if (directory / name).exists()]
     if weights == [hub.MSGPACK]:
         tensors = other_formats.flax_tensors(_msgpack(directory / hub.MSGPACK))
@@ -41,7 +61,7 @@ def read(source: str | Path) -> Checkpoint:
         tensors = open_weights(directory)
     if other_formats.is_openclip(tensors):
         tensors = other_formats.openclip_tensors(tensors)
-    return Checkpoint(directory, read_config(directory), tensors, _companions(directory))
+    return tensors
 
 
 def write(
@@ -86,6 +106,8 @@ def read_config(directory: Path) -> CLIPConfig:
     config, openclip = read_object(path), read_object(directory / OPENCLIP)
     if config is None and openclip is None:
         raise no_configuration(directory)
+    if is_tower_alone(directory):
+        raise towers.needs_text_source(directory, "openai/clip-vit-base-patch16")
     config = config or {}
     try:
         if openclip is not None and config.get("model_type") != CLIPConfig.model_type:
@@ -96,6 +118,11 @@ def read_config(directory: Path) -> CLIPConfig:
         return CLIPConfig.from_hf(transformers().CLIPConfig.from_dict(config))
     except (UserError, StrictDataclassError, TypeError) as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def is_tower_alone(directory: Path) -> bool:
+    """Whether a directory holds a CLIP's image tower without its text tower."""
+    return model_type(directory) == TOWER and not (directory / OPENCLIP).exists()
 
 
 def _companions(directory: Path) -> Companions:

@@ -1,8 +1,9 @@
 """CLIP as a registered family."""
 
-from magmax_jax.models.base import ModelFamily
+from magmax_jax.models import towers
+from magmax_jax.models.base import ModelFamily, Towers
 from magmax_jax.models.checkpoint import OPENCLIP
-from magmax_jax.models.clip.checkpoint import read_config
+from magmax_jax.models.clip.checkpoint import is_tower_alone, read_config
 from magmax_jax.models.clip.config import CLIPConfig, TextConfig
 from magmax_jax.models.clip.model import CLIP
 from magmax_jax.models.layers.patches import VisionConfig
@@ -35,5 +36,10 @@ MODEL_FAMILIES.register(
             "openai/clip-vit-large-patch14": _published(1024, 24, 14, 768, 768),
         },
         recognises=lambda directory: (directory / OPENCLIP).exists(),
+        towers=Towers(
+            is_tower_alone,
+            towers.shape_of,
+            lambda tower, whole, size, dtype: CLIP.from_pretrained(tower, size, dtype, whole),
+        ),
     ),
 )

@@ -125,6 +125,7 @@ class CLIP(TwoTowers):
         source: str | Path,
         image_size: int | None = None,
         dtype: DTypeLike = jnp.float32,
+        text_source: str | Path | None = None,
     ) -> "CLIP":
         """Loads a CLIP checkpoint; every tensor of it is accounted for.
 
@@ -134,13 +135,18 @@ class CLIP(TwoTowers):
             `flax_model.msgpack`, in float32, float16 or bfloat16. Pickles are never read.
           image_size: pixels; another than the checkpoint's interpolates the position embedding.
           dtype: of the computation; parameters are float32.
+          text_source: where the source is an image tower alone (transformers' `CLIPVisionModel` or
+            `CLIPVisionModelWithProjection`), the CLIP that it was fine-tuned from. Its text tower,
+            temperature and tokenizer complete the tower, and so do its projection and preprocessor
+            where the tower came without them. The tower's configuration decides the image size.
 
         Raises:
           UserError: the source is missing, unreadable or a pickle; its tensors are not exactly
             those of the model that its configuration describes (all differences in one message);
-            or the image size is no multiple of the patch.
+            the image size is no multiple of the patch; or `text_source` is missing, not wanted, or
+            of another shape.
         """
-        return cls.from_checkpoint(checkpoint.read(source), image_size, dtype)
+        return cls.from_checkpoint(checkpoint.read(source, text_source), image_size, dtype)
 
     def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
         """Writes configuration, safetensors, tokenizer and preprocessor; transformers loads them.

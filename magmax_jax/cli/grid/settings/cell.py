@@ -1,6 +1,5 @@
 """A cell of a grid: one training, with all merges that can share it."""
 
-import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, replace
@@ -30,7 +29,8 @@ class Cell:
     @property
     def digest(self) -> str:
         """Of the whole configuration, so that a changed one is another cell."""
-        text = json.dumps(dataclasses.asdict(self.config), sort_keys=True, separators=(",", ":"))
+        settings = json.loads(self.config.to_json())
+        text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def directory(self, out: Path) -> Path:

@@ -1,0 +1,140 @@
+"""Image towers that come alone: what they lack is taken from the model they were fine-tuned from.
+
+transformers' `CLIPVisionModel` and `CLIPVisionModelWithProjection` save such checkpoints.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+
+from magmax_jax.errors import ConfigError, UserError, some
+from magmax_jax.io.json_files import read_object
+from magmax_jax.models.checkpoint import CONFIG, model_type, read_preprocessor
+from magmax_jax.models.conversion import Tensors
+
+VISION = "vision_model."
+"""What begins the names of a tower's tensors; `CLIPVisionModel` of transformers 5 leaves it out."""
+PROJECTION = "visual_projection.weight"
+"""What follows the tower, in some of these checkpoints."""
+BUILT = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "patch_size",
+    "hidden_act",
+    "layer_norm_eps",
+)
+"""Fields of an image tower's configuration that fine-tuning never changes."""
+
+
+def needs_text_source(directory: Path, example: str) -> ConfigError:
+    """The error for an image tower without a model to complete it.
+
+    Args:
+      directory: the tower's.
+      example: hub id of a model of its family.
+    """
+    return ConfigError(
+        f"{directory / CONFIG}: {model_type(directory)!r} is an image tower alone, and class names "
+        "need a text tower: name the model with both towers that it was fine-tuned from, for "
+        f"instance model.text_source={example}"
+    )
+
+
+def needs_no_text_source(directory: Path, text_source: str | Path) -> ConfigError:
+    """The error for a text source beside what is no image tower alone."""
+    return ConfigError(
+        f"model.text_source is {text_source}, but {directory} is no image tower alone: leave it "
+        "out, for a model with both towers has its own"
+    )
+
+
+def other_family(directory: Path, text_source: str | Path) -> ConfigError:
+    """The error for an image tower and a whole model that are of two families."""
+    return ConfigError(
+        f"model.text_source is {text_source}, a model of another kind than {directory}: name the "
+        "model that this image tower was fine-tuned from"
+    )
+
+
+def shape_of(directory: Path, whole: Any) -> Any:
+    """The shape of a whole model, but for the image size, which is that of a tower.
+
+    Args:
+      directory: the tower's.
+      whole: a shape with a `vision` and the methods `to_hf` and `from_hf`, as CLIP's.
+
+    Raises:
+      UserError: the tower is none that is computed here, or is not built like the whole model's.
+    """
+    path = directory / CONFIG
+    described = whole.to_hf()
+    theirs = described.vision_config
+    try:
+        ours = type(theirs).from_dict(read_object(path) or {})
+        names = [name for name in BUILT if getattr(ours, name) != getattr(theirs, name)]
+        if names:
+            pairs = ((name, getattr(ours, name), getattr(theirs, name)) for name in names)
+            raise _unlike(directory, [f"{name} is {a}, not {b}" for name, a, b in pairs])
+        described.vision_config = ours
+        return replace(whole, vision=whole.from_hf(described).vision)
+    except ConfigError:
+        raise
+    except (UserError, StrictDataclassError, TypeError) as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def completed(directory: Path, tower: Tensors, whole: Any) -> Any:
+    """The checkpoint of a whole model with an image tower in place of its own.
+
+    The whole model's projection and preprocessor stay where the tower came without them.
+
+    Args:
+      directory: the tower's.
+      tower: its tensors, with or without the prefix `VISION`, with a projection or without.
+      whole: a dataclass like `clip.checkpoint.Checkpoint`, and so is what is returned.
+
+    Raises:
+      UserError: the tower does not fit, or either checkpoint lacks tensors or has strange ones.
+    """
+    config = shape_of(directory, whole.config)
+    preprocessor = read_preprocessor(directory)
+    companions = whole.companions
+    if preprocessor is not None:
+        companions = replace(companions, preprocessor=preprocessor)
+    tensors = _laid_over(directory, tower, whole)
+    return replace(
+        whole, directory=directory, config=config, tensors=tensors, companions=companions
+    )
+
+
+def _laid_over(directory: Path, tower: Tensors, whole: Any) -> Tensors:
+    if not any(name.startswith(VISION) for name in tower):
+        tower = {name if name == PROJECTION else VISION + name: tower[name] for name in tower}
+    strange = [name for name in tower if name != PROJECTION and not name.startswith(VISION)]
+    if strange:
+        raise UserError(
+            f"{directory}: its {CONFIG} describes an image tower alone, but its weights hold "
+            f"{some(strange)}, too: weights and {CONFIG} must come from one model"
+        )
+    if PROJECTION in tower and PROJECTION in whole.tensors:
+        ours, theirs = (tensors[PROJECTION]().shape for tensors in (tower, whole.tensors))
+        if ours != theirs:
+            raise _unlike(directory, [f"the shape of {PROJECTION} is {ours}, not {theirs}"])
+    rest = {name: read for name, read in whole.tensors.items() if not name.startswith(VISION)}
+    wanted = (n for entry in whole.config.entries for names in entry.names for n in names)
+    lost = [n for n in wanted if not n.startswith(VISION) and n not in rest and n not in tower]
+    if lost:
+        raise UserError(f"{whole.directory}: its weights lack {some(lost)}: fetch them again")
+    return rest | dict(tower)
+
+
+def _unlike(directory: Path, differing: Sequence[str]) -> ConfigError:
+    return ConfigError(
+        f"{directory} is no fine-tuned image tower of model.text_source: {'; '.join(differing)} as "
+        "there: name the model that it was fine-tuned from"
+    )
