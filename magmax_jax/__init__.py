@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from magmax_jax import former_names
 from magmax_jax.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from magmax_jax.models import CLIP
     from magmax_jax.report import report
 
+former_names.install()
 
 _HOMES = {
     "CLIP": "models",

@@ -33,6 +33,7 @@ def evaluate(
     batch_size: int = 256,
     mesh: MeshConfig | None = None,
     out: Path | str | None = None,
+    allow_changed: bool = False,
     progress: Progress | bool = True,
     keep_compiled: bool = True,
 ) -> list[Row]:
@@ -54,6 +55,8 @@ def evaluate(
       dtype: of the computation; not set: the run's, or float32.
       mesh: how work is divided among devices.
       out: a new directory for results.jsonl, one row per group, and counts/.
+      allow_changed: go on although the files of a run's model or data are not those that the run
+        recorded; a note says what changed.
       progress, keep_compiled: as in `run`.
 
     Returns:
@@ -85,6 +88,7 @@ def evaluate(
         dtype=dtype,
         batch_size=batch_size,
         mesh=mesh or MeshConfig(),
+        allow_changed=allow_changed,
     )
     shown = as_progress(progress if jax.process_index() == 0 else False)
     with no_mesh():

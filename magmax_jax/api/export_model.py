@@ -1,5 +1,7 @@
 """One of a run's models as a Hugging Face directory."""
 
+import sys
+from functools import partial
 from pathlib import Path
 
 from magmax_jax.errors import UserError
@@ -12,6 +14,7 @@ def export(
     output: Path | str,
     model: ModelRef | str = "finetuned",
     dtype: str = "float32",
+    allow_changed: bool = False,
 ) -> Path:
     """Writes one of a run's models as a directory that transformers loads.
 
@@ -21,15 +24,19 @@ def export(
       model: "finetuned" (after the last task learned so far), "zero_shot", "RULE" or "RULE@SCALE"
         of the run's merges, or "task:3" of a run with `checkpoint.keep_tasks`.
       dtype: of the weights, "float32", "float16" or "bfloat16".
+      allow_changed: go on although the model that the run started from is not what it was then; a
+        line on standard error says what changed.
 
     Returns:
       the directory.
 
     Raises:
-      UserError: it is not a run's directory, the run has no such model, or the disk refuses.
+      UserError: it is not a run's directory, the run has no such model, the files of its
+        theta_0 changed, or the disk refuses.
     """
     if model_of_run(str(run)) is None:
         raise UserError(f"{run} is no run's directory: give the directory of a run")
     output = Path(output).expanduser()
-    runs_export.export(Path(run).expanduser(), model, output, dtype)
+    say = partial(print, file=sys.stderr)
+    runs_export.export(Path(run).expanduser(), model, output, dtype, allow_changed, say)
     return output

@@ -21,13 +21,15 @@ from magmax_jax.evaluation.rows import Row, rows_of
 from magmax_jax.io.atomic import check_free, new_directory
 from magmax_jax.io.hub import check_source
 from magmax_jax.models import Model, is_tower_alone
-from magmax_jax.runs.build import RunParts, build_run
-from magmax_jax.runs.directory import CONFIG, RunDirectory
-from magmax_jax.runs.evaluation_data import evaluation_scenario
+from magmax_jax.runs.build import build_run
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.evaluation_data import evaluation_scenario, is_data_of
+from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.merge_specs import parse_merges
 from magmax_jax.runs.model_ref import model_of_run
 from magmax_jax.runs.model_store import ModelStore, check_model
 from magmax_jax.runs.progress import Progress
+from magmax_jax.runs.recorded import Compared, checking
 from magmax_jax.runs.recorder import write_counts
 from magmax_jax.scenarios import Scenario, build_scenario
 from magmax_jax.sharding import build_layout
@@ -49,6 +51,8 @@ class Evaluation:
     dtype: Literal["float32", "bfloat16"] | None = None
     batch_size: int = 256
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    allow_changed: bool = False
+    """Whether a run's model and data may be others than it recorded."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def evaluate_all(
     Of several processes the first one writes to `out`.
 
     Raises:
-      UserError: a model, or the scenario, is not what it should be; or `out` exists.
+      UserError: a model, or the scenario, is not what it should be, or what a run was made from
+        changed since; or `out` exists.
     """
     if out is not None:
         check_free(Path(out))
@@ -84,15 +89,19 @@ def evaluate_all(
         scenario = evaluation_scenario(sources, evaluation.scenario, evaluation.seed)
     else:
         scenario = build_scenario(evaluation.scenario, evaluation.seed, evaluation.given)
-    for note in scenario.notes:
-        progress.say(f"note: {note}")
-    built: dict[tuple[ExperimentConfig, int], RunParts] = {}
+    said: set[str] = set()
+    _say_notes(scenario, said, progress)
+    loaded = [None if isinstance(model, str) else model for model in models.values()]
+    with checking(_compared(configs, evaluation, scenario), evaluation.allow_changed, progress.say):
+        first = build_run(configs[0], scenario, layout, loaded[0])
+    built = {(configs[0], id(loaded[0])): first}
+    _say_notes(first.scenario, said, progress)
     found = []
-    for (name, model), config in zip(models.items(), configs, strict=True):
-        loaded = None if isinstance(model, str) else model
-        key = config, id(loaded)
+    for (name, model), config, given in zip(models.items(), configs, loaded, strict=True):
+        key = config, id(given)
         if key not in built:
-            built[key] = build_run(config, scenario, layout, loaded)
+            built[key] = build_run(config, scenario, layout, given)
+            _say_notes(built[key].scenario, said, progress)
         parts, theta, learned, label = built[key], built[key].theta_0, 0, name
         if isinstance(model, str) and (run := model_of_run(model)):
             stored = ModelStore(run[0], theta, parts.merges, layout)
@@ -106,6 +115,28 @@ def evaluate_all(
     if out is not None and layout.is_first:
         _write(found, Path(out))
     return found, scenario
+
+
+def _say_notes(scenario: Scenario, said: set[str], progress: Progress) -> None:
+    """Each note once: models differ in what their tokenizers make of class names."""
+    for note in scenario.notes:
+        if note not in said:
+            said.add(note)
+            progress.say(f"note: {note}")
+
+
+def _compared(
+    configs: Sequence[ExperimentConfig], evaluation: Evaluation, scenario: Scenario
+) -> list[Compared]:
+    """The runs among the models, each once; with the scenario where it is of their own data."""
+    runs: dict[Path, Compared] = {}
+    for model, config in zip(evaluation.models.values(), configs, strict=True):
+        if isinstance(model, str) and (run := model_of_run(model)):
+            trained = stored_config(run[0])
+            own = len(scenario.train) and evaluation.given is None
+            same = own and is_data_of(trained, evaluation.scenario)
+            runs.setdefault(run[0], Compared(run[0], config, scenario if same else None))
+    return list(runs.values())
 
 
 def setting(name: str, model: str | Model, evaluation: Evaluation) -> ExperimentConfig:
@@ -125,7 +156,7 @@ def setting(name: str, model: str | Model, evaluation: Evaluation) -> Experiment
         completed = text if text is not None and is_tower_alone(model) else None
         config = ExperimentConfig(model=ModelConfig(model, text_source=completed), merges=())
     else:
-        config = ExperimentConfig.from_file(run[0] / CONFIG)
+        config = stored_config(run[0])
         if size not in (None, config.model.image_size):
             raise UserError(
                 f"--model.image-size is {size}, but {model} was trained at its own size: leave it "

@@ -27,6 +27,7 @@ def run(
     test: Any = None,
     overwrite: bool = False,
     resume: bool = True,
+    allow_changed: bool = False,
     sweep: SweepConfig | Sequence[str] | None = None,
     boards: Sequence[Literal["tensorboard", "wandb"]] = (),
     progress: Progress | bool = True,
@@ -51,6 +52,8 @@ def run(
         data resumes the run.
       overwrite: replace a run that is already in the directory.
       resume: go on with a run of the same configuration that is already there.
+      allow_changed: go on although the files of the model or the data are not those that the run
+        recorded when it started; about.json then says so.
       sweep: rules to evaluate at many scales after the last task, for sweep.jsonl: their names, or
         a `SweepConfig`, which also has the scales.
       boards: log every step there, too; install tensorboardX or wandb yourself.
@@ -93,7 +96,9 @@ def run(
 
     try:
         with no_mesh():
-            return runs_train.run(config, directory, shown, boards, command, sweep, show, given)
+            return runs_train.run(
+                config, directory, shown, boards, command, sweep, show, given, allow_changed
+            )
     except Interrupted as interruption:
         resuming = f"{directory.path} holds everything so far: the same call resumes it"
         raise Interrupted(interruption.signal, resuming) from None

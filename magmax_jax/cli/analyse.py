@@ -37,6 +37,8 @@ class Analyse:
     """Directory of those data sets; not set: the run's."""
     again: bool = False
     """Repeat studies that already exist."""
+    allow_changed: bool = False
+    """Go on although the files of a run's model or data are not what they were."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
     engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
 
@@ -68,6 +70,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
             chosen.data_dir,
             chosen.again,
             chosen.mesh,
+            chosen.allow_changed,
         )
 
 

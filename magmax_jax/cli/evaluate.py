@@ -11,13 +11,13 @@ from magmax_jax.cli import flags
 from magmax_jax.cli.command import Command
 from magmax_jax.cli.engine import Engine
 from magmax_jax.cli.evaluate_tables import tables
-from magmax_jax.config import ExperimentConfig, MeshConfig, ScenarioConfig, SweepConfig
+from magmax_jax.config import MeshConfig, ScenarioConfig, SweepConfig
 from magmax_jax.data.folder_name import folder_of, is_folder
 from magmax_jax.data.load import is_folder_of_images
 from magmax_jax.errors import MAGMAX, Program, UserError
 from magmax_jax.registry import COMMANDS, SCENARIO_KINDS
-from magmax_jax.runs.directory import CONFIG
 from magmax_jax.runs.evaluation_data import ONE_TASK, first_run
+from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.model_ref import model_of_run
 
 if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
@@ -63,6 +63,8 @@ class Evaluate:
     out: Path | None = None
     """A new directory for results.jsonl, one row per group, and counts/, the counts by task, domain
     and class with the confusions."""
+    allow_changed: bool = False
+    """Go on although the files of a run's model or data are not what they were."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
     """Sweep rules over scales for one run, on its own scenario; writes its sweep.jsonl."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
@@ -141,6 +143,7 @@ def _evaluation(chosen: Evaluate) -> "Evaluation":
         dtype=chosen.dtype,
         batch_size=chosen.batch_size,
         mesh=chosen.mesh,
+        allow_changed=chosen.allow_changed,
     )
 
 
@@ -150,6 +153,8 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
     from magmax_jax.api.model_evaluation import setting
     from magmax_jax.runs.build import build_run
     from magmax_jax.runs.directory import RunDirectory
+    from magmax_jax.runs.manifest import class_names
+    from magmax_jax.runs.recorded import Compared, checking
     from magmax_jax.runs.sweep import describe, sweep
     from magmax_jax.scenarios import build_scenario
     from magmax_jax.sharding import build_layout
@@ -158,7 +163,7 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
     first = jax.process_index() == 0
     if len(chosen.sources) != 1 or run is None or not run[1].is_finetuned:
         raise UserError("--sweep.rules needs one RUN as the only SOURCE: its merges are swept")
-    config = ExperimentConfig.from_file(run[0] / CONFIG)
+    config = stored_config(run[0])
     if (chosen.scenario, chosen.seed) != (config.scenario, config.seed):
         raise UserError("--sweep.rules sweeps a run on its own scenario: leave out --scenario")
     model = chosen.dtype or chosen.image_size or chosen.text_source
@@ -168,8 +173,10 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
             "--model.dtype, --model.image-size, --model.text-source, --out and --per-class"
         )
     config = setting(chosen.sources[0], chosen.sources[0], _evaluation(chosen))
-    scenario = build_scenario(config.scenario, config.seed)
-    parts = build_run(config, scenario, build_layout(config))
+    scenario = build_scenario(config.scenario, config.seed, recorded=class_names(run[0]))
+    compared = Compared(run[0], config, scenario)
+    with checking([compared], chosen.allow_changed, progress.say):
+        parts = build_run(config, scenario, build_layout(config))
     rows = sweep(chosen.sweep, parts, RunDirectory(run[0], writes=first), progress)
     for sentence in describe(rows, SCENARIO_KINDS[config.scenario.kind].task_aware):
         progress.say(sentence)

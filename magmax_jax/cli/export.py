@@ -24,6 +24,8 @@ class Export:
     """finetuned (after the last task learned so far), zero_shot, RULE or RULE@SCALE of the run's
     merges, or task:3 of a run with --checkpoint.keep-tasks."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    allow_changed: bool = False
+    """Go on although the files of the run's pretrained model are not what they were."""
 
 
 def main(argv: list[str], program: Program = MAGMAX) -> None:
@@ -32,7 +34,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     from magmax_jax.api import export
     from magmax_jax.runs.export import unlearned
 
-    export(chosen.run, chosen.output, chosen.model, chosen.dtype)
+    export(chosen.run, chosen.output, chosen.model, chosen.dtype, chosen.allow_changed)
     print(f"{chosen.output}: {chosen.model} of {chosen.run}")
     if note := unlearned(chosen.run, chosen.model):
         print(f"note: {note}", file=sys.stderr)

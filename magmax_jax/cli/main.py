@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from magmax_jax.cli.flags import with_flags
 from magmax_jax.cli.signals import clean_up_on_signals
+from magmax_jax.cli.utf8_mode import ensure_utf8_mode
 from magmax_jax.errors import MAGMAX, ConfigError, Program, UserError, exit_code
 from magmax_jax.registry import COMMANDS
 
@@ -60,6 +61,7 @@ def launch(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> NoRe
 
         launch(program=Program("python mine.py "))
     """
+    ensure_utf8_mode()
     words = list(sys.argv[1:] if argv is None else argv)
     command = COMMANDS[words[0]] if words and words[0] in COMMANDS else None
     clean_up_on_signals()

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -81,6 +82,8 @@ class Merge:
     """PATTERN=REPLACEMENT for models' names that differ from theta_0's; each * stands for the same
     text on both sides, as in 'layers.*.sa.*=blocks.*.attn.*', and 'student.=' drops a prefix.
     One prefix that fits every tensor is found without it."""
+    allow_changed: bool = False
+    """Go on although the files of a RUN's pretrained model are not what they were."""
     quiet: bool = False
     """Print no notes."""
 
@@ -108,7 +111,7 @@ class Merge:
             rename=_flat(self.rename),
         )
         with scratch_room() as temporary:
-            self._run(make_plan(job, _opener(temporary)), console)
+            self._run(make_plan(job, _opener(temporary, self.allow_changed)), console)
 
     def _run(self, plan: "Plan", console: Console) -> None:
         from magmax_jax.merge_files.digests import compared_with_state
@@ -155,16 +158,18 @@ class Inspect:
 
     source: tyro.conf.Positional[str]
     """Hub id, directory, .safetensors file, RUN[:MODEL], or a state that a merge wrote."""
+    allow_changed: bool = False
+    """Go on although the files of a RUN's pretrained model are not what they were."""
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.inspect import inspect
 
         with scratch_room() as temporary:
-            shown = inspect(self.source, _opener(temporary))
+            shown = inspect(self.source, _opener(temporary, self.allow_changed))
         Console(highlight=False, emoji=False).print(shown)
 
 
-def _opener(temporary: Path) -> Callable[[str], "TensorFiles"]:
+def _opener(temporary: Path, allow_changed: bool) -> Callable[[str], "TensorFiles"]:
     """Opens sources; what a run keeps in its own format is first written out in `temporary`."""
     from magmax_jax.io.safetensors.reader import open_tensors
     from magmax_jax.runs.model_ref import model_of_run
@@ -177,7 +182,9 @@ def _opener(temporary: Path) -> Callable[[str], "TensorFiles"]:
 
         run, model = found
         directory = temporary / f"{len(list(temporary.iterdir()))}-{run.name}-{model}"
-        export(run, model, directory)
+        export(
+            run, model, directory, allow_changed=allow_changed, say=partial(print, file=sys.stderr)
+        )
         return replace(open_tensors(directory), called=Path(source))
 
     return open_source

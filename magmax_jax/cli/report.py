@@ -21,6 +21,9 @@ class Report:
     out: Path | None = None
     """Directory of the report (default: report/ in the run, or in the folder that holds all of the
     runs). An earlier report there is replaced."""
+    allow_changed: bool = False
+    """Go on although the files of a run's model or data, as far as they are still there, are not
+    what they were."""
 
 
 def main(argv: list[str], program: Program = MAGMAX) -> None:
@@ -30,7 +33,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
         raise UserError("no RUNS are given: name runs, or folders that hold some")
     from magmax_jax.report.write import write
 
-    page, number, notes = write(chosen.runs, chosen.out, program)
+    page, number, notes = write(chosen.runs, chosen.out, program, chosen.allow_changed)
     for note in notes:
         print(note, file=sys.stderr)
     count = counted(number, "run")

@@ -43,6 +43,8 @@ class Launch:
     average of domains, class names); fields that you set stay as you set them."""
     resume: bool = True
     """Resume a run of the same configuration that is already in the directory."""
+    allow_changed: bool = False
+    """Resume although the files of the model or the data are not what they were."""
     boards: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Also log every step there; install tensorboardX or wandb yourself."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
@@ -112,6 +114,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
             launch.out,
             overwrite=launch.overwrite,
             resume=launch.resume,
+            allow_changed=launch.allow_changed,
             sweep=launch.sweep,
             boards=launch.boards,
             command=command,

@@ -41,9 +41,10 @@ class ScenarioConfig:
     scale of a merge."""
     templates: tuple[str, ...] = ()
     """Prompts, with {} in place of the class name; not set: the data set's published prompts."""
-    names: Literal["published", "plain"] = "published"
+    names: Literal["published", "plain", "folder"] = "published"
     """Class names in prompts. published: as in the paper, which keeps cifar100's underscores
-    ("aquarium_fish"); plain: with spaces."""
+    ("aquarium_fish"), and for your own data those of WordNet ids, without numbers before them;
+    plain: the same with spaces; folder: what the folders are called, with spaces."""
 
     def __post_init__(self) -> None:
         SCENARIO_KINDS.check(self.kind)

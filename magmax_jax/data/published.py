@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from magmax_jax.data.catalogue import find
+from magmax_jax.data.own_names import WORDNET_ID, OwnNames, own_names, spaced
 from magmax_jax.errors import UserError
 from magmax_jax.inputs.prompts import ANY
 
@@ -55,7 +57,7 @@ def wordnet_ids(dataset: str) -> dict[str, str]:
 
 
 def prompt_names(dataset: str, class_names: Sequence[str], plain: bool = False) -> tuple[str, ...]:
-    """Class names as they are put into prompts.
+    """Class names as they are put into prompts; `own_names` for data that is not published.
 
     Args:
       dataset: its name.
@@ -68,7 +70,7 @@ def prompt_names(dataset: str, class_names: Sequence[str], plain: bool = False) 
     """
     data = find(dataset)
     if data is None:
-        return _cleaned(class_names)
+        return own_names(class_names, dataset).names
     listed, by_id = data.class_names, wordnet_ids(dataset)
     unnamed = [name for name in class_names if by_id and _is_id(name) and name not in by_id]
     if unnamed:
@@ -85,10 +87,30 @@ def prompt_names(dataset: str, class_names: Sequence[str], plain: bool = False) 
     return _cleaned(names, data.drop)
 
 
+def names_as(
+    style: Literal["published", "plain", "folder"],
+    dataset: str,
+    class_names: Sequence[str],
+    title: str,
+) -> OwnNames:
+    """`prompt_names` in the style that a configuration asks for, and what to know about them.
+
+    Args:
+      title: names the data in messages.
+
+    Raises:
+      UserError: as `prompt_names` does.
+    """
+    if style == "folder":
+        return OwnNames(spaced(class_names))
+    if find(dataset) is None:
+        return own_names(class_names, title)
+    return OwnNames(prompt_names(dataset, class_names, plain=style == "plain"))
+
+
 def _cleaned(names: Sequence[str], drop: str = "") -> tuple[str, ...]:
-    kept = (re.sub(drop, "", name) if drop else name for name in names)
-    return tuple(re.sub(r"[\s_/]+", " ", name).strip() for name in kept)
+    return spaced([re.sub(drop, "", name) if drop else name for name in names])
 
 
 def _is_id(name: str) -> bool:
-    return re.fullmatch(r"n\d{8}", name) is not None
+    return WORDNET_ID.fullmatch(name) is not None

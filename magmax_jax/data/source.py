@@ -35,6 +35,9 @@ class Source:
     domain_names: tuple[str, ...] = ()
     image_shape: tuple[int, int] | None = None
     """(height, width) of every image, None when they differ."""
+    passed_over: frozenset[str] = frozenset()
+    """Paths in its folders that were not read, since they are no images by their suffix, or images
+    outside the folders of the classes."""
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from magmax_jax.errors import UserError
-from magmax_jax.inputs.decode import decode_rgb
+from magmax_jax.inputs.decode import decode_rgb, open_image, printable
 
 
 def rgb_batch(images: Any) -> np.ndarray | None:
@@ -27,8 +27,8 @@ def rgb_images(images: Any) -> Iterator[np.ndarray]:
 
     Args:
       images: a PIL image of any mode, the path of an image file, a uint8 array (h, w, 3) or grey
-        (h, w), an iterable of these, or a uint8 array (b, h, w, 3). As in an image folder, a
-        rotation in EXIF is not applied and transparency is dropped.
+        (h, w), an iterable of these, or a uint8 array (b, h, w, 3). As in an image folder, photos
+        are turned upright by their EXIF and transparency is laid on white (see `decode_rgb`).
 
     Raises:
       UserError: an image is missing, damaged, no image, or an array of another dtype or shape.
@@ -93,13 +93,8 @@ def _pixels(array: Any, where: str) -> np.ndarray:
 
 
 def _file(path: str | Path) -> np.ndarray:
-    try:
-        opened = Image.open(path)
-    except OSError as error:
-        reason = error.strerror or "no image that Pillow knows"
-        raise UserError(f"{path}: not a readable image ({reason}): give an image file") from None
-    with opened as image:
-        return decode_rgb(image, str(path))
+    with open_image(path, where := printable(path)) as image:
+        return decode_rgb(image, where)
 
 
 def _no_image(where: str, given: Any) -> str:

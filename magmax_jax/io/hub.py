@@ -83,6 +83,17 @@ def locate(source: str | Path, weights: bool = True) -> Path:
         return cached
 
 
+def cached(source: str) -> Path | None:
+    """The directory of `source` as far as it is on this machine, else None; asks no hub."""
+    path = Path(source).expanduser()
+    if path.is_dir() or not is_hub_id(source):
+        return path if path.is_dir() else None
+    try:
+        return hub_cache.find(*_parse(source), (*WEIGHTS, ADAPTER))
+    except UserError:
+        return None
+
+
 def check_source(source: str | Path) -> bool:
     """Whether a source is a directory; else it may be a hub id, whose hub is not asked.
 

@@ -3,12 +3,12 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from magmax_jax.errors import UserError, counted
+from magmax_jax.errors import counted
 from magmax_jax.io.safetensors.reader import TensorFiles
+from magmax_jax.io.sha256 import feed
 from magmax_jax.merge_files.hub_metadata import display_name, metadata
 from magmax_jax.merge_files.state import MergeHistory
 
-_PIECE = 1 << 22
 MADE_WITH = ["", "Made with magmax_jax (https://arxiv.org/abs/2407.06322).", ""]
 """How a card ends."""
 
@@ -19,15 +19,9 @@ def digest(files: TensorFiles) -> str:
     Raises:
       UserError: one of them cannot be read.
     """
-    # One buffer, large enough that this thread rarely asks for the interpreter's lock.
-    total, buffer = hashlib.sha256(), memoryview(bytearray(_PIECE))
+    total = hashlib.sha256()
     for path in sorted(files.files):
-        try:
-            with path.open("rb", buffering=0) as file:
-                while count := file.readinto(buffer):
-                    total.update(buffer[:count])
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror})") from None
+        feed(total, path)
     return total.hexdigest()
 
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 
+from magmax_jax.errors import UserError
 from magmax_jax.models.base import Model
-from magmax_jax.models.zero_shot import prompts, zero_shot_head
+from magmax_jax.models.zero_shot import alike, prompts, zero_shot_head
 
 KEPT = 8
 
@@ -27,6 +28,9 @@ def recent_head(model: Model, class_names: Sequence[str], templates: Sequence[st
 
     JAX arrays never change, so the same arrays are the same weights. They are referenced weakly:
     no model is kept in memory. Other arrays may change in place, and their heads are not kept.
+
+    Raises:
+      UserError: as `zero_shot_head` does; or classes have the same prompts, token by token.
     """
     ids = model.tokenize(prompts(class_names, templates))
     tower, params = model.text_tower()
@@ -37,6 +41,11 @@ def recent_head(model: Model, class_names: Sequence[str], templates: Sequence[st
             then() is now for then, now in zip(made.weights, weights, strict=True)
         ):
             return made.head
+    if same := alike(model, class_names, templates):
+        listed = " and ".join(repr(class_names[i]) for i in same[0])
+        raise UserError(
+            f"{listed} have the same prompts: give class names that the model tells apart"
+        )
     head = zero_shot_head(model, class_names, templates)
     if all(isinstance(array, jax.Array) for array in weights):
         _recent.append(_Made(key, [weakref.ref(array) for array in weights], head))

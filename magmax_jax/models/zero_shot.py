@@ -58,7 +58,8 @@ def prompts(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
     """Every class name in every template, class by class.
 
     Raises:
-      UserError: no class, no template, or a template without `{}`.
+      UserError: no class, no template, a template without `{}`, or a class name that is no text, as
+        that of a folder whose bytes are not UTF-8.
     """
     for given, kind in ((class_names, "class names"), (templates, "templates")):
         if not given:
@@ -66,7 +67,37 @@ def prompts(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
     for template in templates:
         if "{}" not in template:
             raise UserError(f"the template {template!r} has no {{}} where the class name goes")
+    for name in class_names:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UserError(
+                f"the class name {name!r} is no text that UTF-8 can write: give the class, or its "
+                "folder, another name"
+            )
     return [template.replace("{}", name) for name in class_names for template in templates]
+
+
+def alike(
+    model: Model, class_names: Sequence[str], templates: Sequence[str]
+) -> list[tuple[int, ...]]:
+    """Classes whose prompts have the same token ids in every template: their columns are the same.
+
+    Returns:
+      positions in `class_names`, two or more at a time; [] if all classes differ.
+
+    Raises:
+      UserError: as `prompts` and `tokenize` do.
+    """
+    found = [tuple(range(len(class_names)))]
+    for several in (templates[:1], templates):  # with one template, classes that differ are out
+        here = [i for group in found for i in group]
+        if not here:
+            break
+        ids = model.tokenize(prompts([class_names[i] for i in here], several))
+        by_ids: dict[bytes, list[int]] = {}
+        for i, row in zip(here, ids.reshape(len(here), -1), strict=True):
+            by_ids.setdefault(row.tobytes(), []).append(i)
+        found = [tuple(group) for group in by_ids.values() if len(group) > 1]
+    return found
 
 
 @partial(jax.jit, static_argnums=0)

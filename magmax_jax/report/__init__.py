@@ -18,7 +18,7 @@ from magmax_jax.report.terminal import table
 __all__ = ["plot", "report", "table"]
 
 
-def report(*runs: Path | str, out: Path | str | None = None) -> Path:
+def report(*runs: Path | str, out: Path | str | None = None, allow_changed: bool = False) -> Path:
     """Writes index.html about runs, with its figures and the numbers as CSV files beside it.
 
     Args:
@@ -26,12 +26,15 @@ def report(*runs: Path | str, out: Path | str | None = None) -> Path:
         one scenario are compared side by side.
       out: directory of the report; not set: report/ in the run, or in the folder that holds all. An
         earlier report there is replaced.
+      allow_changed: go on although the files of a run's model or data, as far as they are still
+        there, are not those that it recorded.
 
     Returns:
       the page.
 
     Raises:
-      UserError: there is no run, or `out` holds other things than a report.
+      UserError: there is no run, what a run was made from changed since, or `out` holds other
+        things than a report.
     """
     from magmax_jax.report.write import write
 
@@ -44,7 +47,8 @@ def report(*runs: Path | str, out: Path | str | None = None) -> Path:
                 'mm.report("runs/a", "runs/b")'
             )
     paths = [Path(run).expanduser() for run in runs]
-    page, _, notes = write(paths, None if out is None else Path(out).expanduser())
+    where = None if out is None else Path(out).expanduser()
+    page, _, notes = write(paths, where, allow_changed=allow_changed)
     for note in notes:
         print(note, file=sys.stderr)
     return page

@@ -8,8 +8,8 @@ from magmax_jax.evaluation.history import histories
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.io.atomic import new_file, refusing
 from magmax_jax.report.axes import Axis, legend
+from magmax_jax.report.drawing import drawing
 from magmax_jax.report.lines import lines
-from magmax_jax.report.style import RC
 from magmax_jax.runs.model_ref import ZERO_SHOT
 
 
@@ -28,7 +28,6 @@ def plot(rows: Iterable[Row], title: str, path: str | Path) -> None:
       UserError: there are no rows of the pretrained model, with which every run begins, or the file
         cannot be written.
     """
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -42,7 +41,7 @@ def plot(rows: Iterable[Row], title: str, path: str | Path) -> None:
         "all test images": lambda h: h.overall,
         f"those of {first}": lambda h: h.accuracy[:, 0],
     }
-    with matplotlib.rc_context(RC):
+    with drawing():
         figure = Figure(figsize=(9.6, 4), layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle(title)

@@ -4,8 +4,9 @@ import io
 import re
 from typing import NamedTuple
 
+from magmax_jax.report.drawing import drawing
 from magmax_jax.report.items import Figure
-from magmax_jax.report.style import DARK, RC
+from magmax_jax.report.style import DARK
 
 DPI = 200
 METADATA = ("Creator", "Date", "Format", "Type")
@@ -26,11 +27,10 @@ class Picture(NamedTuple):
 
 def render(figure: Figure) -> Picture:
     """Draws a figure."""
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    with matplotlib.rc_context(RC):
+    with drawing():
         canvas = Canvas(figsize=figure.size, layout="constrained")
         FigureCanvasAgg(canvas)
         axes = canvas.add_subplot()

@@ -9,8 +9,10 @@ from typing import NamedTuple
 from magmax_jax.errors import MAGMAX, Program, UserError
 from magmax_jax.io.atomic import replace_directory
 from magmax_jax.report.groups import grouped
+from magmax_jax.report.inputs import differing_inputs
 from magmax_jax.report.picture import plot
 from magmax_jax.report.runs import Run, find
+from magmax_jax.runs.recorded import check_present
 
 PAGE, PICTURE = "index.html", "accuracy.png"
 OURS = {PAGE, PICTURE, "figures", "data"}
@@ -30,19 +32,27 @@ class Written(NamedTuple):
     notes: list[str]
 
 
-def write(paths: Sequence[Path], out: Path | None = None, program: Program = MAGMAX) -> Written:
+def write(
+    paths: Sequence[Path],
+    out: Path | None = None,
+    program: Program = MAGMAX,
+    allow_changed: bool = False,
+) -> Written:
     """Finds the runs in some folders and writes their report, as `build` does.
 
     Args:
       paths: runs, finished or not, or folders that hold some at any depth.
       out: directory of the report; not set: report/ in the run, or in the folder that holds all.
+      allow_changed: go on although what a run was made from, as far as it is still there, changed.
 
     Raises:
-      UserError: as `find` and `build` do.
+      UserError: as `find` and `build` do, or what a run was made from changed since.
     """
     if out is None:
         out = folder_for(paths)
     runs, notes = find(paths)
+    notes += [f"note: {n}" for run in runs for n in check_present(run.path, allow_changed)]
+    notes += [f"note: {sentence}" for sentence in differing_inputs(runs)]
     return Written(build(runs, out, program), len(runs), notes)
 
 

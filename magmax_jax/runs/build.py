@@ -1,5 +1,6 @@
 """What a run is made of: data, model and compiled functions, put together once."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from magmax_jax.models import (
     trainable,
     zero_shot_head,
 )
+from magmax_jax.runs.alike_prompts import alike_prompts
 from magmax_jax.runs.merge_specs import Merge, parse_merges
 from magmax_jax.runs.progress import Progress
 from magmax_jax.scenarios import Scenario, Task, curriculum, validating
@@ -86,14 +88,15 @@ class RunParts:
     regularizer: Regularizer
     test: EvaluationSet
     """On the test images."""
+    eval_batch_size: int
+    """Images a batch of every evaluation."""
 
     def test_of(self, task: int) -> EvaluationSet:
         """On those of one of the scenario's tasks."""
         indices = self.scenario.tasks[task - 1].test
-        batches = _test_batches(
-            self.config, self.scenario, self.preprocessing.size, self.layout, indices
-        )
-        count = num_batches(len(indices), self.config.eval_batch_size)
+        rows, size = self.eval_batch_size, self.preprocessing.size
+        batches = _test_batches(self.config, self.scenario, rows, size, self.layout, indices)
+        count = num_batches(len(indices), rows)
         return self.test._replace(batches=batches, num_batches=count)
 
     def validation(self) -> EvaluationSet | None:
@@ -102,7 +105,7 @@ class RunParts:
         if not scenario.num_test:
             return None
         model = self.tower, self.preprocessing, self.head
-        return _evaluation_set(self.config, scenario, *model, self.layout)
+        return _evaluation_set(self.config, scenario, self.eval_batch_size, *model, self.layout)
 
     def epochs(self, task: int) -> int:
         """Passes over one task's training images."""
@@ -166,10 +169,12 @@ def build_run(
     preprocessing = Preprocessing.from_config(model.preprocessor or {}, size)
     heads = [zero_shot_head(model, *head) for head in scenario.heads]
     head = layout.replicate(jnp.concatenate(heads, axis=1))
+    scenario = replace(scenario, notes=(*scenario.notes, *alike_prompts(model, scenario)))
     clip_entries = num_entries(model)
     tower, theta_0 = model.image_tower(config.model.dtype, config.train.remat, layout.whole)
     trained = trainable(shape, theta_0, config.train.freeze)
     del model  # the text tower has done its work
+    rows = _eval_batch_size(config, scenario, layout)
 
     regularizer = build_regularizer(
         config.method, tower, preprocessing, scenario.num_classes, layout
@@ -190,28 +195,40 @@ def build_run(
             tower, preprocessing, config.train, regularizer.penalty, trained, layout
         ),
         regularizer=regularizer,
-        test=_evaluation_set(config, scenario, tower, preprocessing, head, layout),
+        test=_evaluation_set(config, scenario, rows, tower, preprocessing, head, layout),
+        eval_batch_size=rows,
     )
+
+
+def _eval_batch_size(config: ExperimentConfig, scenario: Scenario, layout: Layout) -> int:
+    """That of the configuration, or what holds the largest set of images of the run.
+
+    All its sets have one, so that it compiles once. A multiple of 8 suits accelerators, and keeps
+    compiled programs in the cache for sets of nearly the same size.
+    """
+    largest = max(1, scenario.num_test, validating(scenario).num_test)
+    step = math.lcm(8, layout.mesh.size)  # each device has as many rows
+    return min(config.eval_batch_size, math.ceil(largest / step) * step)
 
 
 def _evaluation_set(
     config: ExperimentConfig,
     scenario: Scenario,
+    batch_size: int,
     tower: nnx.GraphDef,
     preprocessing: Preprocessing,
     head: jax.Array,
     layout: Layout,
 ) -> EvaluationSet:
     evaluate = evaluator.make_evaluate(tower, preprocessing, head, scenario, layout)
-    batches = _test_batches(config, scenario, preprocessing.size, layout)
-    return EvaluationSet(
-        scenario, evaluate, batches, num_batches(scenario.num_test, config.eval_batch_size)
-    )
+    batches = _test_batches(config, scenario, batch_size, preprocessing.size, layout)
+    return EvaluationSet(scenario, evaluate, batches, num_batches(scenario.num_test, batch_size))
 
 
 def _test_batches(
     config: ExperimentConfig,
     scenario: Scenario,
+    batch_size: int,
     size: int,
     layout: Layout,
     indices: np.ndarray | None = None,
@@ -226,10 +243,10 @@ def _test_batches(
     batches = eval_batches(
         scenario.test,
         indices,
-        config.eval_batch_size,
+        batch_size,
         size,
         config.train.workers,
-        layout.rows(config.eval_batch_size),
+        layout.rows(batch_size),
     )
     test = scenario.test
     shape = test.image_shape

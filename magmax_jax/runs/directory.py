@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from magmax_jax.io import json_lines
 CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints", "report"
 TASKS, METRICS, ABOUT, COUNTS = "tasks", "metrics.jsonl", "about.json", "counts"
 SWEEP, ANALYSIS = "sweep.jsonl", "analysis"
+DATA_FILES = "data_files.json.gz"
 PARTIAL = f"{CONFIG}.partial"
 PATHS = ("model.source", "model.text_source", "scenario.data_dir")
 """Fields of the configuration that may name a directory."""
@@ -131,7 +132,7 @@ class RunDirectory:
             # counts as a run, and PARTIAL marks it as ours.
             (self.path / PARTIAL).write_text(config.to_json())
             (self.path / CONFIG).unlink(missing_ok=True)
-            for file in (ROWS, METRICS, ABOUT, SWEEP):
+            for file in (ROWS, METRICS, ABOUT, SWEEP, DATA_FILES):
                 (self.path / file).unlink(missing_ok=True)
             for directory in (CHECKPOINTS, TASKS, REPORT, COUNTS, ANALYSIS):
                 shutil.rmtree(self.path / directory, ignore_errors=True)
@@ -172,7 +173,17 @@ class RunDirectory:
             stored = json.loads(ExperimentConfig.from_file(self.path / CONFIG).to_json())
         except UserError:
             stored = self._config()
-        return sorted(_differences(stored, json.loads(config.to_json())))
+        paths = self.recorded().get("paths", {})
+        return sorted(_differences(stored, json.loads(config.to_json()), paths))
+
+    def recorded(self) -> dict[str, Any]:
+        """What `about.json` says that theta_0 and the data were (`runs.recorded`); {} in a run of
+        before it was recorded."""
+        try:
+            found = json.loads(self.about.read_text())["inputs"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _config(self) -> Any:
         try:
@@ -193,13 +204,18 @@ def run_directories(path: Path) -> Iterator[Path]:
         inner.sort()
 
 
-def _differences(stored: Any, ours: Any, where: str = "") -> Iterator[str]:
+def _differences(
+    stored: Any, ours: Any, paths: Mapping[str, Sequence[str]], where: str = ""
+) -> Iterator[str]:
     """Fields in which two configurations differ, as `train.epochs: 10 there, 5 here`."""
     if isinstance(stored, dict) and isinstance(ours, dict):
         for name in stored.keys() | ours.keys():
             inner = f"{where}.{name}" if where else name
-            yield from _differences(stored.get(name), ours.get(name), inner)
-    elif stored != ours and not (where in PATHS and _same_directory(stored, ours)):
+            yield from _differences(stored.get(name), ours.get(name), paths, inner)
+    elif stored != ours and not (
+        where in PATHS
+        and any(_same_directory(each, ours) for each in (stored, *paths.get(str(stored), ())[:1]))
+    ):
         yield f"{where or 'all of it'}: {stored} there, {ours} here"
 
 

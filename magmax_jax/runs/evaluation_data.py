@@ -1,11 +1,13 @@
 """What models are evaluated on: a run's own scenario, or test images alone."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magmax_jax.config import ExperimentConfig, ScenarioConfig
 from magmax_jax.registry import SCENARIO_KINDS
-from magmax_jax.runs.directory import CONFIG
+from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.model_ref import model_of_run
 
 if TYPE_CHECKING:  # reading images takes slow imports: --help does without
@@ -16,13 +18,14 @@ ONE_TASK = ScenarioConfig(num_tasks=1)
 
 
 def first_run(sources: Iterable[str]) -> ExperimentConfig | None:
-    """The configuration of the first run among sources; None if none of them is a run.
+    """The configuration of the first run among sources, with paths that are found from here; None
+    if none of them is a run.
 
     Raises:
       UserError: as `model_of_run` does, or the configuration is damaged.
     """
-    run = next(filter(None, map(model_of_run, sources)), None)
-    return ExperimentConfig.from_file(run[0] / CONFIG) if run else None
+    run = _first(sources)
+    return stored_config(run) if run else None
 
 
 def evaluation_scenario(sources: Iterable[str], config: ScenarioConfig, seed: int) -> "Scenario":
@@ -34,12 +37,48 @@ def evaluation_scenario(sources: Iterable[str], config: ScenarioConfig, seed: in
     Raises:
       UserError: as `build_scenario` does.
     """
+    from magmax_jax.runs.manifest import class_names
     from magmax_jax.scenarios import build_scenario, build_test_scenario
 
-    trained = first_run(sources)
-    if trained and _data(trained.scenario) == _data(config):
-        return build_scenario(config, seed)
-    return build_test_scenario(config, seed)
+    sources = tuple(sources)
+    run, trained = _first(sources), first_run(sources)
+    recorded = class_names(run) if run else ()
+    if trained and is_data_of(trained, config):
+        scenario = build_scenario(config, seed, recorded=recorded)
+        others = _of_other_names(sources, config, recorded)
+        return replace(scenario, notes=(*scenario.notes, *others))
+    return build_test_scenario(config, seed, recorded)
+
+
+def _of_other_names(
+    sources: Iterable[str], config: ScenarioConfig, recorded: tuple[str, ...]
+) -> list[str]:
+    """A sentence on each run of this data whose head was made of other names than the first's."""
+    from magmax_jax.runs.manifest import class_names
+
+    found = []
+    for source in sources:
+        run = model_of_run(source)
+        if run and is_data_of(stored_config(run[0]), config):
+            names = class_names(run[0])
+            if recorded and names and sorted(names) != sorted(recorded):
+                other = min(set(names) - set(recorded) or names)
+                found.append(
+                    f"{source} was trained with other class names ({other!r}) than the first run, "
+                    "with whose prompts all are evaluated: evaluate it by itself"
+                )
+    return found
+
+
+def _first(sources: Iterable[str]) -> Path | None:
+    """The directory of the first run among sources."""
+    run = next(filter(None, map(model_of_run, sources)), None)
+    return run[0] if run else None
+
+
+def is_data_of(trained: ExperimentConfig, config: ScenarioConfig) -> bool:
+    """Whether a scenario reads the data of a run."""
+    return _data(trained.scenario) == _data(config)
 
 
 def _data(scenario: ScenarioConfig) -> tuple[str | tuple[str, ...], str | None]:

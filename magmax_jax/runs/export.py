@@ -1,18 +1,26 @@
 """Models out of a run's directory, as checkpoints that transformers and `magmax merge` read."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from flax import nnx
 
-from magmax_jax.config import ExperimentConfig
 from magmax_jax.models import from_pretrained, num_entries
-from magmax_jax.runs.directory import CONFIG
+from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.merge_specs import parse_merges
 from magmax_jax.runs.model_ref import ModelRef
 from magmax_jax.runs.model_store import ModelStore, check_model
+from magmax_jax.runs.recorded import Compared, checking
 
 
-def export(run: Path, model: ModelRef | str, output: Path, dtype: str = "float32") -> None:
+def export(
+    run: Path,
+    model: ModelRef | str,
+    output: Path,
+    dtype: str = "float32",
+    allow_changed: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
     """Writes one of a run's models as a Hugging Face directory, the text tower included.
 
     Args:
@@ -23,18 +31,21 @@ def export(run: Path, model: ModelRef | str, output: Path, dtype: str = "float32
         imported.
       output: a new directory; it appears whole or not at all.
       dtype: of the weights, "float32", "float16" or "bfloat16".
+      allow_changed: go on although the files of theta_0 are not those that the run recorded.
+      say: takes a line on what changed, where that is allowed.
 
     Raises:
-      UserError: the run has no such model or no checkpoint, the model's family cannot be
-        saved, or the disk refuses.
+      UserError: the run has no such model or no checkpoint, the model's family cannot be saved, the
+        files of theta_0 changed since the run, or the disk refuses.
     """
-    config = ExperimentConfig.from_file(run / CONFIG)
+    config = stored_config(run)
     ref = ModelRef.parse(str(model), str(run))
     if ref.is_merge:  # models that are none do without the rules, whose modules may be gone
         check_model(run, ref, parse_merges(config))  # before anything is read
-    loaded = from_pretrained(
-        config.model.source, config.model.image_size, text_source=config.model.text_source
-    )
+    with checking([Compared(run, config)], allow_changed, say):
+        loaded = from_pretrained(
+            config.model.source, config.model.image_size, text_source=config.model.text_source
+        )
     _, theta_0 = loaded.image_tower("float32")
     merges = parse_merges(config, num_entries(loaded)) if ref.is_merge else {}
     stored = ModelStore(run, theta_0, merges)

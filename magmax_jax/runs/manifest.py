@@ -2,27 +2,37 @@
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jax
 
 from magmax_jax.io.atomic import write_text
 from magmax_jax.runs.build import RunParts
-from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.directory import ABOUT, RunDirectory
 from magmax_jax.runs.merge_specs import num_models
 from magmax_jax.version import __version__
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-def write(out: RunDirectory, parts: RunParts, command: str) -> None:
-    """Writes the scenario, what is learned, and an entry for each start of the run.
+def write(
+    out: RunDirectory,
+    parts: RunParts,
+    command: str,
+    inputs: Mapping[str, Any],
+    changed: Sequence[str] = (),
+) -> None:
+    """Writes the scenario, what is learned, what theta_0 and the data are, and an entry for each
+    start of the run.
 
     Args:
       command: that repeats it, "" where there is none.
+      inputs: of `recorded.as_json`.
+      changed: how the inputs differ from those of the start before, a clause each.
     """
     if not out.writes:
         return
@@ -51,7 +61,8 @@ def write(out: RunDirectory, parts: RunParts, command: str) -> None:
             for number, task in enumerate(parts.tasks, start=1)
         ],
         "models": num_models(parts.config),
-        "starts": [*_starts(out), _start(command)],
+        "inputs": inputs,
+        "starts": [*_starts(out), _start(command) | ({"changed": [*changed]} if changed else {})],
     }
     write_text(out.about, json.dumps(about, indent=1) + "\n")
 
@@ -73,3 +84,12 @@ def _start(command: str) -> dict[str, Any]:
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "processes": jax.process_count(),
     }
+
+
+def class_names(run: Path) -> tuple[str, ...]:
+    """The class names of which a run's head was made; () where it recorded none."""
+    try:
+        names = json.loads((run / ABOUT).read_text())["classes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+    return tuple(names) if isinstance(names, list) else ()

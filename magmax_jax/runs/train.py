@@ -15,6 +15,7 @@ from magmax_jax.runs.build import RunParts, build_run
 from magmax_jax.runs.check import check_config, check_number
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.inputs import Inputs
 from magmax_jax.runs.merge_specs import num_models, parse_merges
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 from magmax_jax.runs.notes import notes_of
@@ -40,6 +41,7 @@ def run(
     sweeps: SweepConfig | None = None,
     show: Callable[[Sequence[Row], str], None] = lambda rows, scenario: None,
     given: tuple[Source, Source] | None = None,
+    allow_changed: bool = False,
 ) -> list[Row]:
     """Learns the scenario's tasks one after another, merging and evaluating after each.
 
@@ -48,6 +50,7 @@ def run(
     is recorded in `about.json` as what repeats the run. Process 0 calls `show(rows, scenario name)`
     once all rows are written. After it `sweeps` are made, and written to `sweep.jsonl`. `given` are
     the training and test images, where they are not those that the configuration names.
+    `allow_changed` resumes a run although its model's files or its data's are not those recorded.
 
     A run of the same configuration that is complete there is shown again; an interrupted one goes
     on where its last checkpoint was, and ends with the same bits as one that was not interrupted.
@@ -71,7 +74,9 @@ def run(
     if not layout.is_first:
         out, progress = RunDirectory(out.path, out.overwrite, writes=False), NullProgress()
     kept = out.holds(config)
-    scenario = build_scenario(config.scenario, config.seed, given)
+    names = manifest.class_names(out.path) if kept else ()
+    inputs = Inputs(config, out, kept, allow_changed)
+    scenario = build_scenario(inputs.config.scenario, config.seed, given, names)
     tasks = len(curriculum(scenario, config))
     check_number(parse_merges(config), tasks, "merges")
     check_number(swept, tasks, "sweep.rules")
@@ -79,13 +84,19 @@ def run(
     layout.meet("the configuration or what the directory holds", (config, done))
     parts = None
     if done:
+        inputs.read_present(scenario)
+    else:
+        with inputs.reading(scenario):
+            parts = build_run(inputs.config, scenario, layout)
+    for note in inputs.check(layout):
+        progress.say(f"note: {note}")
+    if parts is None:
         progress.say(f"{out.path} holds this run already (--overwrite repeats it)")
     else:
-        parts = build_run(config, scenario, layout)
         _check_disk(parts, out, progress)
         if not kept:
             out.start(config)
-        manifest.write(out, parts, command)
+        manifest.write(out, parts, command, inputs.record(), inputs.changed)
         progress.say(describe(scenario))
         for note in notes_of(parts):
             progress.say(f"note: {note}")
@@ -95,7 +106,7 @@ def run(
     if out.writes:
         show(rows, scenario.name)
     if sweeps and sweeps.rules:
-        sweep(sweeps, parts or build_run(config, scenario, layout), out, progress)
+        sweep(sweeps, parts or build_run(inputs.config, scenario, layout), out, progress)
         apart = SCENARIO_KINDS[config.scenario.kind].task_aware
         for sentence in describe_sweep(out.swept(), apart):
             progress.say(sentence)

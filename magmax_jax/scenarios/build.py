@@ -6,24 +6,29 @@ from dataclasses import replace
 import numpy as np
 
 from magmax_jax.config import ScenarioConfig
-from magmax_jax.data import published
 from magmax_jax.data.concat import join_datasets
 from magmax_jax.data.load import is_undivided, load_source, load_test_images
 from magmax_jax.data.source import Source
 from magmax_jax.errors import UserError, some
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.scenarios.datasets_list import Member, members_of
+from magmax_jax.scenarios.heads import heads_of
 from magmax_jax.scenarios.kinds.split import divide
+from magmax_jax.scenarios.passed_over import passed_over
 from magmax_jax.scenarios.scenario import Head, Scenario
 
 
 def build_scenario(
-    config: ScenarioConfig, seed: int, given: tuple[Source, Source] | None = None
+    config: ScenarioConfig,
+    seed: int,
+    given: tuple[Source, Source] | None = None,
+    recorded: Sequence[str] = (),
 ) -> Scenario:
     """Loads the data and divides it into tasks; `seed` decides what is random in that.
 
     Args:
       given: training and test images, in place of those that the configuration names.
+      recorded: the class names of a run that goes on or whose models are evaluated: `heads_of`.
 
     Raises:
       UserError: a data set cannot be read, or does not divide as the configuration says.
@@ -48,13 +53,16 @@ def build_scenario(
         for member, train, test in zip(members, trains, tests, strict=True)
         if is_undivided(member.dataset, config.data_dir)
     ]
-    return _divided(config, seed, members, trains, tests, held_out)
+    return _divided(config, seed, members, trains, tests, held_out, recorded)
 
 
-def build_test_scenario(config: ScenarioConfig, seed: int) -> Scenario:
+def build_test_scenario(
+    config: ScenarioConfig, seed: int, recorded: Sequence[str] = ()
+) -> Scenario:
     """A scenario for models that never saw its data: without training images, which are not read.
 
     The classes are those of the test images; a folder without train/ and test/ is tested whole.
+    `recorded` is that of `build_scenario`.
 
     Raises:
       UserError: as `build_scenario` does.
@@ -66,7 +74,9 @@ def build_test_scenario(config: ScenarioConfig, seed: int) -> Scenario:
         for member, test in zip(members, tests, strict=True)
         if is_undivided(member.dataset, config.data_dir) and not member.name.endswith("/test")
     ]
-    return _divided(config, seed, members, [_emptied(test) for test in tests], tests, whole)
+    return _divided(
+        config, seed, members, [_emptied(test) for test in tests], tests, whole, recorded
+    )
 
 
 def _divided(
@@ -76,16 +86,10 @@ def _divided(
     trains: Sequence[Source],
     tests: Sequence[Source],
     notes: Sequence[str],
+    recorded: Sequence[str],
 ) -> Scenario:
-    kind, plain = SCENARIO_KINDS[config.kind], config.names == "plain"
-    names = [member.name for member in members]
-    heads = [
-        Head(
-            published.prompt_names(member.dataset, test.class_names, plain),
-            config.templates or published.templates(member.dataset),
-        )
-        for member, test in zip(members, tests, strict=True)
-    ]
+    kind, names = SCENARIO_KINDS[config.kind], [member.name for member in members]
+    heads, of_names = heads_of(config, members, [test.class_names for test in tests], recorded)
     if kind.reads_several:
         train, test = join_datasets(trains, names), join_datasets(tests, names)
     else:
@@ -99,7 +103,12 @@ def _divided(
         tasks=tasks,
         heads=tuple(heads),
         domain_names=() if kind.tasks_are_domains else test.domain_names,
-        notes=(*notes, *_shared_names(names, heads)),
+        notes=(
+            *notes,
+            *passed_over([*trains, *tests]),
+            *of_names,
+            *_shared_names(names, heads),
+        ),
     )
 
 

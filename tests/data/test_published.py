@@ -57,13 +57,14 @@ def test_wordnet_ids_get_names():
     with pytest.raises(UserError, match="WordNet id n00000000 is none of its 200 classes"):
         prompt_names("imagenet_r", ["n01443537", "n00000000"])
     ids = wordnet_ids("imagenet_r")
-    assert len(ids) == len(set(ids.values())) == 200 and wordnet_ids("imagenet") == {}
+    assert len(ids) == len(set(ids.values())) == 200 and wordnet_ids("cub200") == {}
 
 
 def test_imagenet_names_follow_the_wordnet_ids():
     """CLIP's 1000 names by position, against those of ImageNet-R's 200 that are spelled alike."""
     labels = tfds.core.tfds_path("datasets/imagenet2012/labels.txt").read_text().split()
-    names = dict(zip(labels, prompt_names("imagenet", labels), strict=True))
+    names = wordnet_ids("imagenet")
+    assert list(names) == labels and tuple(names.values()) == prompt_names("imagenet", labels)
     plain = str.maketrans("", "", " _-")
     alike = [
         names[key].lower().translate(plain) == name.lower().translate(plain)

@@ -194,6 +194,14 @@ def test_configuration_asks_for_something_else(changes, words, directory):
             {"embed_dim": 8, "vision_cfg": {"layers": 2}, "text_cfg": {"no_causal_mask": True}},
             "no_causal",
         ),
+        (
+            {
+                "embed_dim": 8,
+                "vision_cfg": {"layers": 2},
+                "text_cfg": {"tokenizer_kwargs": {"clean": "canonicalize"}},
+            },
+            "tokenizer_kwargs",
+        ),
         ({"embed_dim": 8, "vision_cfg": {"layers": 2}, "text_cfg": {}}, "width"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -12,10 +12,10 @@ from typing import Generic, NamedTuple, TypeVar
 
 import grain
 import numpy as np
-from absl import flags
 
 from magmax_jax.data.pipeline.decode import read
 from magmax_jax.data.pipeline.memory_cache import Cached, in_memory
+from magmax_jax.data.pipeline.workers import Reporting, in_workers
 from magmax_jax.data.source import Source
 from magmax_jax.inputs.host_resize import Fit, for_evaluation, for_training
 
@@ -116,19 +116,16 @@ def _batches(
     rows = np.arange(batch_size) if rows is None else rows
     # Indices are looked up a batch at a time: Grain's own way takes 10 us for each of them.
     choose = partial(_choose, indices=np.asarray(indices), batch_size=batch_size, rows=rows)
-    batches = order.batch(batch_size, batch_fn=choose).repeat(epochs).map(read_batch)
+    in_processes = workers > 0 and not in_memory(read_batch.source.images)
+    read = Reporting(read_batch) if in_processes else read_batch
+    batches = order.batch(batch_size, batch_fn=choose).repeat(epochs).map(read)
     # Decoding releases the GIL, copying does not.
     copies = isinstance(read_batch.source.images, np.ndarray) and read_batch.fit is None
     options = grain.ReadOptions(
         num_threads=0 if copies else threads, prefetch_buffer_size=PREFETCHED_BATCHES
     )
     dataset = batches.to_iter_dataset(options)
-    if workers and not in_memory(read_batch.source.images):
-        # Grain 0.2.18 reads an absl flag here and fails where no absl.app parsed it (grain #1355).
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(workers, PREFETCHED_BATCHES))
-    return dataset
+    return in_workers(dataset, workers, PREFETCHED_BATCHES) if in_processes else dataset
 
 
 def _choose(

@@ -1,27 +1,29 @@
 """A folder of images as a source: [train|test/][domain/]class/*."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from magmax_jax.data.readers.image_suffixes import is_image
 from magmax_jax.data.seeded_split import SeededSplit, divide
 from magmax_jax.data.source import Shape, Source, Split, one_shape
 from magmax_jax.errors import ConfigError, UserError
-from magmax_jax.inputs.decode import decode_rgb
+from magmax_jax.inputs.decode import decode_rgb, open_image, printable, seen_shape
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 HELD_OUT = SeededSplit()
 """How a folder without train/ and test/ is divided: every fifth image of a class (and domain)."""
+LEFT_BY_WINDOWS = {"thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True)
 class ImageFiles:
     """Image files, decoded when indexed: images[i] is uint8 (height, width, 3).
 
-    Pixels are taken as stored: like torchvision's ImageFolder, a rotation in EXIF is not applied.
+    Unlike torchvision's ImageFolder, which leaves photos sideways and drops transparency, images
+    are upright and on white (see `decode_rgb`).
     """
 
     paths: tuple[str, ...]
@@ -34,19 +36,22 @@ class ImageFiles:
 
     def read(self, index: int, least: int | None = None) -> np.ndarray:
         """uint8 (height, width, 3); `least` is `decode_rgb`'s."""
-        with _open(self.paths[index]) as image:
-            return decode_rgb(image, self.paths[index], least)
+        path = self.paths[index]
+        with open_image(path, where := printable(path)) as image:
+            return decode_rgb(image, where, least)
 
 
 def load_folder(data_dir: str | None, split: Split) -> Source:
     """Reads the images' paths and sizes; classes and domains are numbered in sorted order.
 
     A folder without train/ and test/ is divided by a hash of its images' names: a fifth of each
-    class (and domain) is for testing, whatever order the files are in. Files without an image's
-    suffix and hidden ones are passed over. A class need not occur in every domain.
+    class (and domain) is for testing, whatever order the files are in. Files without the suffix of
+    an image (`image_suffixes`) are passed over and listed in the source, but for hidden ones. A
+    class need not occur in every domain.
 
     Raises:
-      UserError: the folder or its images are missing, its depth is mixed, or a header is damaged.
+      UserError: the folder or its images are missing, its depth is mixed, a name is not UTF-8, or a
+        header is damaged.
     """
     root = _named(data_dir)
     if not is_undivided(root):
@@ -90,6 +95,18 @@ def holds_images(root: Path) -> bool:
     return False
 
 
+def image_files(root: Path) -> Iterator[str]:
+    """The path of every image that either split is read from, at any depth; opens none of them."""
+    if not root.is_dir():
+        return
+    tops = [root] if is_undivided(root) else [root / "train", root / "test"]
+    pending = [top for top in tops if top.is_dir()]
+    while pending:
+        folder = pending.pop()
+        yield from _images(folder)
+        pending += _folders(folder)
+
+
 def _named(data_dir: str | None) -> Path:
     if data_dir is None:
         raise ConfigError(
@@ -131,12 +148,15 @@ def _read(root: Path, split: Split | None = None) -> Source:
     for leaf in leaves:
         images = _images(leaf)
         if not images:
-            known = ", ".join(sorted(SUFFIXES))
-            raise UserError(f"{leaf}: it holds no image ({known}); add some or remove the folder")
+            raise UserError(
+                f"{printable(leaf)}: it holds no image (.jpg, .png, .webp or whatever else Pillow "
+                "opens); add some or remove the folder"
+            )
         paths += images
         labels += [class_names.index(leaf.name)] * len(images)
         if has_domains:
             domains += [domain_names.index(leaf.parent.name)] * len(images)
+    _check_names(paths)
     class_ids, domain_ids = np.array(labels, np.int32), np.array(domains, np.int32)
     if split is not None:
         # By their names below the folder, which are the same on every machine.
@@ -152,6 +172,7 @@ def _read(root: Path, split: Split | None = None) -> Source:
         domains=domain_ids if has_domains else None,
         domain_names=domain_names,
         image_shape=common_shape(paths),
+        passed_over=frozenset(_images(root)).union(*map(_no_images, leaves)),
     )
 
 
@@ -160,19 +181,28 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[str]:
-    names = sorted(os.listdir(folder))
+    return [str(folder / name) for name in sorted(os.listdir(folder)) if is_image(name)]
+
+
+def _no_images(folder: Path) -> list[str]:
+    """What in a class's folder is neither an image nor hidden, nor what Windows leaves there."""
     return [
         str(folder / name)
-        for name in names
-        if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+        for name in os.listdir(folder)
+        if not (is_image(name) or name.startswith(".") or name.lower() in LEFT_BY_WINDOWS)
     ]
 
 
-def _open(path: str) -> Image.Image:
-    try:
-        return Image.open(path)
-    except OSError as error:
-        raise UserError(f"{path}: not a readable image ({error}); replace or remove it") from None
+def _check_names(paths: list[str]) -> None:
+    """Names are hashed, recorded and shown to the model as text."""
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{printable(path)}: this path is not UTF-8 (\\xNN stands for such a byte): rename "
+                "the file or folder"
+            ) from None
 
 
 def common_shape(paths: list[str]) -> Shape | None:
@@ -181,5 +211,5 @@ def common_shape(paths: list[str]) -> Shape | None:
 
 
 def _shape(path: str) -> Shape:
-    with _open(path) as image:
-        return image.height, image.width
+    with open_image(path, printable(path)) as image:
+        return seen_shape(image)

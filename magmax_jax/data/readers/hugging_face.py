@@ -10,14 +10,14 @@ from PIL import Image
 
 from magmax_jax.data.source import Shape, Source, one_shape
 from magmax_jax.errors import UserError
-from magmax_jax.inputs.decode import decode_rgb
+from magmax_jax.inputs.decode import decode_rgb, open_image, seen_shape
 
 
 @dataclass(frozen=True)
 class EncodedImages:
     """The image column of a `Dataset`, decoded when indexed: uint8 (height, width, 3).
 
-    Pixels are taken as stored, like a folder's: a rotation in EXIF is not applied.
+    Like a folder's, they are upright and on white (see `decode_rgb`).
     """
 
     rows: Any
@@ -42,17 +42,15 @@ class EncodedImages:
         for batch in self.rows.iter(batch_size=256):
             for stored in batch[self.column]:
                 with self._open(stored, index) as image:
-                    yield image.height, image.width
+                    yield seen_shape(image)
                 index += 1
 
     def _open(self, stored: dict[str, Any] | None, index: int) -> Image.Image:
         content, path = (stored or {}).get("bytes"), (stored or {}).get("path")
         if content is None and path is None:
             raise UserError(f"{self.where}: image {index} is missing: drop its row")
-        try:
-            return Image.open(io.BytesIO(content) if content is not None else str(path))
-        except OSError as error:
-            raise UserError(f"{self.where}: image {index} is not readable ({error})") from None
+        file = str(path) if content is None else io.BytesIO(content)
+        return open_image(file, f"{self.where}: image {index}")
 
 
 def is_split(data: Any) -> bool:

@@ -105,6 +105,9 @@ def openclip_config(config: dict) -> dict:
         found = [k for k in _OPENCLIP_FOREIGN if image.get(k) or text.get(k)]
         if image.get("pool_type", "tok") != "tok" or text.get("pool_type", "argmax") != "argmax":
             found.append("pool_type")
+        # OpenCLIP's default, "lower", is what `tokens.cleaned` does.
+        if text.get("tokenizer_kwargs") not in (None, {}, {"clean": "lower"}):
+            found.append("tokenizer_kwargs")
         if found or isinstance(image["layers"], list):
             raise UserError(
                 f"{', '.join(found) or 'a ResNet tower'} describes another architecture than "

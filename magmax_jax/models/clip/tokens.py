@@ -1,5 +1,6 @@
 """Texts as the ids that CLIP's text tower takes."""
 
+import html
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from magmax_jax.models.clip.config import LEGACY_EOS, TextConfig
 
 def token_ids(tokenizer: Any, config: TextConfig, texts: Sequence[str]) -> np.ndarray:
     """Token ids int32 (len(texts), n), n the length of the longest text, padded behind each EOS.
+
+    Texts are cleaned as OpenAI's and OpenCLIP's tokenizers clean them, which transformers' does not
+    do: `cleaned`.
 
     Args:
       tokenizer: the model's, of transformers; None where it came without one.
@@ -25,7 +29,8 @@ def token_ids(tokenizer: Any, config: TextConfig, texts: Sequence[str]) -> np.nd
             "the model's directory has no tokenizer (tokenizer.json, or vocab.json and merges.txt) "
             "to read texts with: copy the tokenizer files of the original model into it"
         )
-    ids = tokenizer(list(texts))["input_ids"]
+    read = map(cleaned, texts) if _is_clips(tokenizer) else texts
+    ids = tokenizer(list(read))["input_ids"]
     longest = max(range(len(ids)), key=lambda i: len(ids[i]))
     if len(ids[longest]) > config.context:
         raise UserError(
@@ -42,3 +47,29 @@ def token_ids(tokenizer: Any, config: TextConfig, texts: Sequence[str]) -> np.nd
             "copy the tokenizer files of the original model into its directory"
         )
     return padded
+
+
+def cleaned(text: str) -> str:
+    """A text as OpenAI's tokenizer has it before it looks for tokens (clip/simple_tokenizer.py).
+
+    Curly quotes become straight ones, entities of HTML their characters, ligatures and full-width
+    forms plain letters; text that was decoded wrongly is mended, spaces are single, letters small.
+
+    >>> cleaned("Salt &amp; a cook’s  ﬂour")
+    "salt & a cook's flour"
+    """
+    # Nothing in plain ASCII is for ftfy, which takes longer than all the rest.
+    if not (text.isascii() and text.isprintable() and "&" not in text):
+        import ftfy  # when needed: most texts are plain
+
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(text.split()).lower()
+
+
+def _is_clips(tokenizer: Any) -> bool:
+    """Whether a tokenizer joins spaces and ignores case as CLIP's own does.
+
+    A CLIP model with another one, such as one that tells cases apart, gets its texts as they are.
+    """
+    normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+    return normalizer is not None and normalizer.normalize_str("A \t b") == "a b"

@@ -4,6 +4,7 @@ from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import counted
 from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.groups import Group, fields
+from magmax_jax.report.inputs import changed_starts, differing_inputs
 from magmax_jax.report.items import Column, Folded, Item, Note, Record, Table
 from magmax_jax.report.section import Section
 
@@ -55,6 +56,7 @@ def items(group: Group) -> list[Item]:
     if unknown:
         whose = "" if len(unknown) == len(group.runs) else f" of {'; '.join(unknown)}"
         found.append(Note(f"Commands, versions and devices{whose} were not recorded."))
+    found += [Note(text) for text in (*changed_starts(group.runs), *differing_inputs(group.runs))]
     known = {name: each for name, each in starts.items() if each}
     return [*found, _starts(group, known), _versions(known)] if known else found
 

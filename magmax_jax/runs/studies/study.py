@@ -9,9 +9,12 @@ from magmax_jax.data.folder_name import folder_of
 from magmax_jax.errors import UserError, counted
 from magmax_jax.io import json_lines
 from magmax_jax.runs.build import build_run
-from magmax_jax.runs.directory import ANALYSIS, CONFIG, RunDirectory
+from magmax_jax.runs.directory import ANALYSIS, RunDirectory
+from magmax_jax.runs.locate import stored_config
+from magmax_jax.runs.manifest import class_names
 from magmax_jax.runs.model_store import ModelStore
 from magmax_jax.runs.progress import NullProgress, Progress
+from magmax_jax.runs.recorded import Compared, checking
 from magmax_jax.runs.studies.accuracies import contribution, pruning, transfer
 from magmax_jax.runs.studies.features import alignment
 from magmax_jax.runs.studies.overhead import overhead
@@ -45,6 +48,7 @@ def study(
     data_dir: str | None = None,
     again: bool = False,
     mesh: MeshConfig | None = None,
+    allow_changed: bool = False,
 ) -> None:
     """Makes studies of a run and writes each to `analysis/NAME.jsonl`, whole or not at all.
 
@@ -60,19 +64,23 @@ def study(
       data_dir: where those lie; None for where the run's data set does.
       again: make those, too, that are there.
       mesh: of these devices; what the run had does not matter.
+      allow_changed: go on although the files of its model or data are not those recorded.
 
     Raises:
-      UserError: the run has learned no task, its data or model is not there, or there is no such
-        study, pattern or data set; or the only study named is one that the run does not allow.
+      UserError: the run has learned no task, its data or model is not there or changed since, or
+        there is no such study, pattern or data set; or the only study named is one that the run
+        does not allow.
     """
     progress = progress or NullProgress()
     for name in names:
         if name not in STUDIES:
             raise UserError(f"{name!r} is no study: choose from {', '.join(STUDIES)}")
-    stored_config = ExperimentConfig.from_file(out.path / CONFIG)
-    config = replace(stored_config, mesh=mesh or MeshConfig())
+    config = replace(stored_config(out.path), mesh=mesh or MeshConfig())
     layout = build_layout(config)
-    parts = build_run(config, build_scenario(config.scenario, config.seed), layout)
+    names = class_names(out.path)
+    scenario = build_scenario(config.scenario, config.seed, recorded=names)
+    with checking([Compared(out.path, config, scenario)], allow_changed, progress.say):
+        parts = build_run(config, scenario, layout)
     stored = ModelStore(out.path, parts.theta_0, parts.merges, layout)
     learned = stored.learned
     if not learned:

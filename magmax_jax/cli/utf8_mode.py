@@ -1,0 +1,18 @@
+"""Names of files and classes in any script, whatever the locale."""
+
+import os
+import sys
+
+
+def ensure_utf8_mode() -> None:
+    """Starts the program again in Python's UTF-8 mode where file names are ASCII.
+
+    That is so under `LC_ALL=C` or `POSIX` where `PYTHONCOERCECLOCALE=0` and `PYTHONUTF8=0` forbid
+    Python's own remedies, as in some containers and job schedulers: a class folder of another
+    script could then be neither named in a prompt nor printed. Processes that this one starts
+    inherit the mode. A program that is read from standard input has been read and stays as it is.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or "-" in sys.orig_argv[1:2]:
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

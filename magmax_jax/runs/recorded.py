@@ -1,0 +1,187 @@
+"""What a run recorded of theta_0 and its data in `about.json`, compared with what is there now."""
+
+import contextlib
+import gzip
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from magmax_jax.config import ExperimentConfig
+from magmax_jax.data.files import Place, Sizes, difference
+from magmax_jax.errors import UserError, counted, some
+from magmax_jax.io.atomic import new_file
+from magmax_jax.io.model_files import changed_parts
+from magmax_jax.runs.directory import DATA_FILES, RunDirectory
+from magmax_jax.runs.fingerprint import (
+    PIXELS,
+    Entry,
+    Fingerprint,
+    data_of,
+    directories,
+    fingerprint,
+    on_this_machine,
+)
+
+if TYPE_CHECKING:
+    from magmax_jax.scenarios import Scenario
+
+QUICK = 100_000
+"""Files of data up to which a report looks whether they are as they were."""
+
+
+def as_json(found: Fingerprint, paths: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """What `about.json` holds under "inputs".
+
+    Args:
+      paths: of `locate.paths_of`.
+    """
+    models = {name: {"path": path} | found.digests[name] for name, path in found.models.items()}
+    return {"models": models, "data": list(found.data), "paths": dict(paths)}
+
+
+def write_sizes(out: RunDirectory, found: Fingerprint) -> None:
+    """Writes the names and sizes of the data's files, so that a change can be named.
+
+    Raises:
+      OSError: the disk refuses.
+    """
+    if out.writes and found.sizes:
+        content = gzip.compress(json.dumps(dict(found.sizes)).encode(), 6, mtime=0)
+        with new_file(out.path / DATA_FILES) as partial:
+            partial.write_bytes(content)
+
+
+def changes(run: Path, record: Mapping[str, Any], now: Fingerprint) -> list[str]:
+    """What differs from a record, a clause each; nothing is said of what `now` does not have.
+
+    Args:
+      run: its directory, in which the names of the data's files lie.
+      record: as `as_json` made it; {} for a run that has none.
+    """
+    if not record:
+        return []
+    found = []
+    for name, before in record.get("models", {}).items():
+        if name in now.models:
+            for part, files in changed_parts(before, now.digests[name]).items():
+                listed = f" ({some(files)})" if files else ""
+                where = now.models[name]
+                found.append(f"the {part} of theta_0 at {where}{listed}")
+    entries = record.get("data", [])
+    if not any(entry["kind"] == PIXELS for entry in now.data):  # they were not looked at
+        entries = [entry for entry in entries if entry["kind"] != PIXELS]
+    if now.data and len(now.data) != len(entries):
+        return [*found, "the number of directories of its data"]
+    for before, after in zip(entries, now.data, strict=False):
+        if before["sha256"] == after["sha256"]:
+            continue
+        if after["kind"] == PIXELS:
+            found.append(f"the images of {after['dataset']}")
+            continue
+        sizes = _sizes(run).get(before.get("path", ""))
+        how = difference(sizes, now.sizes[after["path"]]) if sizes is not None else ""
+        how = how or f"{counted(after['files'], 'file')} of {after['bytes']:,} bytes"
+        found.append(f"the images under {after['path']} ({how})")
+    return found
+
+
+def refuse(run: Path, changed: Sequence[str], allow: bool) -> list[str]:
+    """A sentence on what changed, to be said where changes are allowed; none if nothing did.
+
+    Raises:
+      UserError: something changed, and changes are not allowed.
+    """
+    if not changed:
+        return []
+    said = f"{run} was made with other inputs than are there now: {'; '.join(changed)} changed"
+    if not allow:
+        raise UserError(
+            f"{said} since; bring back what the run had, or pass --allow-changed "
+            "(allow_changed=True) to go on with what is there"
+        )
+    return [f"{said}, and are used all the same"]
+
+
+class Compared(NamedTuple):
+    """A run whose inputs are compared with its record.
+
+    Attributes:
+      run: its directory.
+      config: its configuration, as `locate.stored_config` finds it.
+      scenario: that of the run, where its data is read, too.
+    """
+
+    run: Path
+    config: ExperimentConfig
+    scenario: "Scenario | None" = None
+
+
+@contextlib.contextmanager
+def checking(
+    subjects: Sequence[Compared], allow: bool, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Compares runs' inputs with their records in a thread, while the body loads a model.
+
+    Args:
+      allow: changes are said instead of refused.
+      say: takes a line for each run of which something changed.
+
+    Raises:
+      UserError: something changed, or cannot be read.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        found = [pool.submit(_check, subject, allow) for subject in subjects]
+        try:
+            yield
+        except UserError:
+            for each in found:
+                each.result()  # a model that does not load any more is refused as another one
+            raise
+        for each in found:
+            for note in each.result():
+                say(f"note: {note}")
+
+
+def _check(subject: Compared, allow: bool) -> list[str]:
+    run, config, scenario = subject
+    record = RunDirectory(run).recorded()
+    if not record:
+        return []
+    data = data_of(config.scenario, scenario) if scenario is not None else []
+    return refuse(run, changes(run, record, fingerprint(directories(config), data)), allow)
+
+
+def check_present(run: Path, allow: bool = False) -> list[str]:
+    """Compares what still lies where the run found it, at most `QUICK` files of data: for a
+    report, which reads neither model nor data.
+
+    Returns:
+      sentences on what changed.
+
+    Raises:
+      UserError: something changed, and changes are not allowed.
+    """
+    record = RunDirectory(run).recorded()
+    models = {name: each["path"] for name, each in record.get("models", {}).items()}
+    now = fingerprint(on_this_machine(models), _present_data(record.get("data", [])))
+    if len(now.data) != len(record.get("data", [])):
+        record = {**record, "data": [e for e in record.get("data", []) if _present(e)]}
+    return refuse(run, changes(run, record, now), allow)
+
+
+def _present_data(entries: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    return [(e["dataset"], Place(e["kind"], e["path"])) for e in entries if _present(e)]
+
+
+def _present(entry: Mapping[str, Any]) -> bool:
+    there = entry["kind"] != PIXELS and entry["files"] <= QUICK
+    return there and os.path.isdir(entry["path"])
+
+
+def _sizes(run: Path) -> dict[str, Sizes]:
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        return json.loads(gzip.decompress((run / DATA_FILES).read_bytes()))
+    return {}

@@ -1,0 +1,63 @@
+"""Which prompts make a scenario's classifiers, and what to know about them."""
+
+from collections.abc import Sequence
+
+from magmax_jax.config import ScenarioConfig
+from magmax_jax.data import published
+from magmax_jax.data.catalogue import find
+from magmax_jax.data.own_names import OwnNames, as_called
+from magmax_jax.errors import some
+from magmax_jax.scenarios.datasets_list import Member
+from magmax_jax.scenarios.scenario import Head
+
+
+def heads_of(
+    config: ScenarioConfig,
+    members: Sequence[Member],
+    class_names: Sequence[Sequence[str]],
+    recorded: Sequence[str] = (),
+) -> tuple[list[Head], list[str]]:
+    """A head for each data set, and sentences on their class names.
+
+    Earlier runs have folders in prompts as they are called. One that began so goes on so, and its
+    models are evaluated so: with other names its head would change.
+
+    Args:
+      members: the data sets.
+      class_names: of each, as the data has them.
+      recorded: of all heads, as a run recorded them; () for a new run.
+
+    Raises:
+      UserError: a class is a WordNet id for which there is no name.
+    """
+    found = [_as_called(config, *each) for each in zip(members, class_names, strict=True)]
+    if not recorded or [name for own in found for name in own.names] != list(recorded):
+        found = [
+            published.names_as(config.names, member.dataset, names, member.name)
+            for member, names in zip(members, class_names, strict=True)
+        ]
+    templates = [config.templates or published.templates(each.dataset) for each in members]
+    heads = [Head(own.names, each) for own, each in zip(found, templates, strict=True)]
+    notes = [
+        f"{member.name}: {note}"
+        for member, own in zip(members, found, strict=True)
+        for note in (own.note, _bare(own, config))
+        if note
+    ]
+    return heads, notes
+
+
+def _as_called(config: ScenarioConfig, member: Member, class_names: Sequence[str]) -> OwnNames:
+    """The names that earlier runs have in prompts."""
+    if find(member.dataset) is None:
+        return as_called(class_names)
+    return published.names_as(config.names, member.dataset, class_names, member.name)
+
+
+def _bare(own: OwnNames, config: ScenarioConfig) -> str:
+    if not own.bare or config.templates:
+        return ""
+    return (
+        f"classes are called by numbers alone ({some(own.names)}), so prompts do not say what they "
+        "show: give their folders names, or set --scenario.templates to say what the numbers are"
+    )

@@ -1,0 +1,34 @@
+"""What folders of images hold besides the images that are read, in a sentence."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import PurePath
+
+from magmax_jax.data.readers.image_suffixes import is_image
+from magmax_jax.data.source import Source
+from magmax_jax.errors import capped
+from magmax_jax.inputs.decode import printable
+
+
+def passed_over(sources: Iterable[Source]) -> list[str]:
+    """A sentence with counts if there is anything; a folder in several sources counts once."""
+    paths = frozenset[str]().union(*(source.passed_over for source in sources))
+    if not paths:
+        return []
+    kinds = Counter(map(_kind, paths))
+    ranked = sorted(kinds, key=lambda kind: (-kinds[kind], kind))
+    listed = ", ".join(capped([f"{kinds[kind]:,} {kind}" for kind in ranked], 8))
+    return [
+        f"passed over in folders of images: {listed}; what is read are files in the folders of "
+        "classes with the suffix of an image that Pillow opens"
+    ]
+
+
+def _kind(path: str) -> str:
+    suffix = printable(PurePath(path).suffix.lower())
+    if os.path.isdir(path):
+        return "folders"
+    if is_image(os.path.basename(path)):
+        return f"{suffix} outside the folders of classes"
+    return suffix or "without a suffix"

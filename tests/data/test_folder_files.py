@@ -1,0 +1,102 @@
+"""Which files of an image folder are read, what is passed over, and names that cannot be used."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from magmax_jax.config import ScenarioConfig
+from magmax_jax.data import load_source
+from magmax_jax.data.readers.image_suffixes import image_suffixes
+from magmax_jax.errors import UserError
+from magmax_jax.scenarios import build_scenario
+from magmax_jax.scenarios.build import build_test_scenario
+
+PIXELS = np.full((4, 4, 3), 100, np.uint8)
+
+
+def write(path, kind="PNG"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(PIXELS).save(path, kind)
+
+
+def test_every_suffix_of_a_picture_that_pillow_opens_is_read(tmp_path):
+    kinds = {
+        "JPEG": ("jpg", "JPEG", "jfif", "jpe"),
+        "PNG": ("png", "apng"),
+        "AVIF": ("avif",),
+        "WEBP": ("WebP",),
+        "TIFF": ("tif", "TIFF"),
+        "JPEG2000": ("jp2", "j2k"),
+        "GIF": ("gif",),
+        "BMP": ("bmp",),
+        "PPM": ("ppm", "pnm"),
+        "TGA": ("tga",),
+        "MPO": ("mpo",),
+    }
+    names = [f"{suffix}.{suffix}" for suffixes in kinds.values() for suffix in suffixes]
+    for kind, suffixes in kinds.items():
+        for suffix in suffixes:
+            write(tmp_path / "test" / "cat" / f"{suffix}.{suffix}", kind)
+    source = load_source("folder", "test", str(tmp_path))
+    assert sorted(os.path.basename(path) for path in source.images.paths) == sorted(names)
+    assert not source.passed_over and source.image_shape == (4, 4)
+    for image in source.images:
+        np.testing.assert_allclose(image, PIXELS, rtol=0, atol=2)
+
+
+def test_formats_that_are_no_pictures_or_run_programs_are_not():
+    assert not image_suffixes() & {".eps", ".ps", ".pdf", ".mpg", ".h5", ".hdf", ".fits", ".wmf"}
+
+
+def test_what_is_passed_over_is_said_once(tmp_path):
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            write(tmp_path / split / name / "0.png")
+    cat = tmp_path / "train" / "cat"
+    for name in ("a.txt", "b.TXT", "c.heic", "README", ".DS_Store", "Thumbs.db", "desktop.ini"):
+        (cat / name).write_text("no image")
+    write(cat / ".ipynb_checkpoints" / "0.png")
+    write(tmp_path / "train" / "stray.png")
+    (tmp_path / "train" / "labels.csv").write_text("beside the classes, as it should be")
+    config = ScenarioConfig(dataset="folder", data_dir=str(tmp_path), num_tasks=2)
+    (note,) = build_scenario(config, 5).notes
+    assert note == (
+        "passed over in folders of images: 2 .txt, 1 .heic, 1 .png outside the folders of classes, "
+        "1 without a suffix; what is read are files in the folders of classes with the suffix of "
+        "an image that Pillow opens"
+    )
+    assert not build_test_scenario(config, 5).notes  # whose folders hold images alone
+
+
+def test_an_undivided_folder_is_counted_once(tmp_path):
+    for name in ("cat", "dog"):
+        for number in range(5):
+            write(tmp_path / name / f"{number}.png")
+        (tmp_path / name / "notes.md").write_text("")
+    config = ScenarioConfig(dataset="folder", data_dir=str(tmp_path), num_tasks=2)
+    _, note = build_scenario(config, 5).notes
+    assert note.startswith("passed over in folders of images: 2 .md; ")
+
+
+def test_folders_below_the_classes_are_passed_over(tmp_path):
+    write(tmp_path / "test" / "photo" / "cat" / "0.png")
+    write(tmp_path / "test" / "photo" / "cat" / "more" / "1.png")
+    config = ScenarioConfig(dataset="folder", data_dir=str(tmp_path), num_tasks=1)
+    (note,) = build_test_scenario(config, 5).notes
+    assert note.startswith("passed over in folders of images: 1 folders; ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such names")
+@pytest.mark.parametrize("name", [b"test/cat/caf\xe9.png", b"test/caf\xe9/0.png"])
+def test_names_that_are_not_utf8_are_shown(tmp_path, name):
+    path = os.fsencode(tmp_path / "0.png")
+    write(tmp_path / "0.png")
+    target = os.path.join(os.fsencode(tmp_path), name)
+    os.makedirs(os.path.dirname(target))
+    os.rename(path, target)
+    with pytest.raises(UserError, match=r"caf\\xe9.*: this path is not UTF-8 .*: rename") as raised:
+        load_source("folder", "test", str(tmp_path))
+    str(raised.value).encode()  # can be printed

@@ -1,0 +1,39 @@
+"""Scripts that import modules by their former names."""
+
+import importlib
+
+import pytest
+
+from magmax_jax.former_names import HOMES
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "now"),
+    [
+        ("data.folders", "ImageFiles", "data.readers.folder"),
+        ("data.sources", "load_source", "data.load"),
+        ("data.sources", "Source", "data.source"),
+        ("experiment", "run", "runs.train"),
+        ("results", "RunDirectory", "runs.directory"),
+        ("models.config", "CLIPConfig", "models.clip.config"),
+    ],
+)
+def test_a_former_name_is_what_has_the_name_now(module, name, now):
+    former = importlib.import_module(f"magmax_jax.{module}")
+    with pytest.warns(DeprecationWarning, match=f"is now magmax_jax.{now}.{name}: import it"):
+        found = getattr(former, name)
+    assert found is getattr(importlib.import_module(f"magmax_jax.{now}"), name)
+
+
+def test_what_is_nowhere_is_an_ordinary_error():
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        from magmax_jax.results import nothing  # noqa: F401
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("magmax_jax.no_such_module")
+
+
+def test_every_former_module_leads_somewhere():
+    for former, homes in HOMES.items():
+        importlib.import_module(f"magmax_jax.{former}")
+        for home in homes:
+            importlib.import_module(f"magmax_jax.{home}")
