@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from magmax_jax.cli.streams import run_quietly
 from magmax_jax.errors import UserError, exit_code
 
 Named = TypeVar("Named")
@@ -44,8 +45,11 @@ def command(
     """
 
     def main(argv: Sequence[str] | None = None) -> int:
-        given = tyro.cli(settings, args=argv, prog=prog, description=description)
-        return exit_code(lambda: run(checked(given)))
+        def measure() -> int:
+            given = tyro.cli(settings, args=argv, prog=prog, description=description)
+            return exit_code(lambda: run(checked(given)))
+
+        return run_quietly(measure)
 
     return main
 

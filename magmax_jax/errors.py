@@ -7,7 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-_REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+_REFUSED = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EIO, errno.ESTALE),
+}
+_REMEDIES = {
+    errno.ENAMETOOLONG: ": a name has at most 255 bytes, and a path 4,095; choose a shorter one"
+}
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,10 @@ def exit_code(command: Callable[[], None], program: Program = MAGMAX) -> int:
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
-        print(f"error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
+        where = str(error.filename or "the disk")
+        where = f"{where[:80]}..." if len(where) > 255 else where
+        remedy = _REMEDIES.get(error.errno, "")
+        print(f"error: {where}: {error.strerror}{remedy}", file=sys.stderr)
         return 2
     except Interrupted as interruption:
         print(interruption.resume, file=sys.stderr)

@@ -93,6 +93,16 @@ class Layout:
         if len(set(np.ravel(multihost_utils.process_allgather(ours)).tolist())) > 1:
             raise UserError(f"the processes of this run differ in {what}: give all the same")
 
+    def from_first(self, text: str) -> str:
+        """Process 0's text, up to 2,000 bytes of it, in all processes; each must call this."""
+        if jax.process_count() == 1:
+            return text
+        ours = np.zeros(2_000, np.uint8)
+        line = np.frombuffer(text.encode()[: ours.size], np.uint8)
+        ours[: line.size] = line
+        first = np.asarray(multihost_utils.broadcast_one_to_all(ours))
+        return first.tobytes().rstrip(b"\0").decode(errors="ignore")
+
     def _named(self, spec: PartitionSpec) -> NamedSharding:
         return NamedSharding(self.mesh, spec)
 

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from magmax_jax.errors import UserError
+from magmax_jax.io.user_path import user_path
 from magmax_jax.runs import export as runs_export
 from magmax_jax.runs.model_ref import ModelRef, model_of_run
 
@@ -36,7 +37,7 @@ def export(
     """
     if model_of_run(str(run)) is None:
         raise UserError(f"{run} is no run's directory: give the directory of a run")
-    output = Path(output).expanduser()
+    output = user_path(output, "output")
     say = partial(print, file=sys.stderr)
-    runs_export.export(Path(run).expanduser(), model, output, dtype, allow_changed, say)
+    runs_export.export(user_path(run, "run"), model, output, dtype, allow_changed, say)
     return output

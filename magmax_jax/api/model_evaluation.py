@@ -20,10 +20,11 @@ from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row, rows_of
 from magmax_jax.io.atomic import check_free, new_directory
 from magmax_jax.io.hub import check_source
+from magmax_jax.io.user_path import user_path
 from magmax_jax.models import Model, is_tower_alone
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import RunDirectory
-from magmax_jax.runs.evaluation_data import evaluation_scenario, is_data_of
+from magmax_jax.runs.evaluation_data import evaluation_scenario, is_data_of, recorded_names
 from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.merge_specs import parse_merges
 from magmax_jax.runs.model_ref import model_of_run
@@ -75,8 +76,11 @@ def evaluate_all(
       UserError: a model, or the scenario, is not what it should be, or what a run was made from
         changed since; or `out` exists.
     """
+    if evaluation.seed < 0:
+        raise ConfigError(f"seed is {evaluation.seed}: it must not be negative")
     if out is not None:
-        check_free(Path(out))
+        out = user_path(out, "out")
+        check_free(out)
     models = evaluation.models
     configs = [setting(name, model, evaluation) for name, model in models.items()]
     _check_text_source(evaluation.text_source, configs)
@@ -84,11 +88,12 @@ def evaluate_all(
         if isinstance(model, str) and (run := model_of_run(model)):
             check_model(*run, parse_merges(config))
     layout = build_layout(configs[0])
+    sources = [model for model in models.values() if isinstance(model, str)]
     if evaluation.given is None:
-        sources = [model for model in models.values() if isinstance(model, str)]
         scenario = evaluation_scenario(sources, evaluation.scenario, evaluation.seed)
     else:
-        scenario = build_scenario(evaluation.scenario, evaluation.seed, evaluation.given)
+        names = recorded_names(sources)
+        scenario = build_scenario(evaluation.scenario, evaluation.seed, evaluation.given, names)
     said: set[str] = set()
     _say_notes(scenario, said, progress)
     loaded = [None if isinstance(model, str) else model for model in models.values()]
@@ -113,7 +118,7 @@ def evaluate_all(
         (counts,) = parts.test.counts_of([theta], progress, name)
         found.append(Found(name, list(rows_of(counts, scenario, learned, label, None)), counts))
     if out is not None and layout.is_first:
-        _write(found, Path(out))
+        _write(found, out)
     return found, scenario
 
 

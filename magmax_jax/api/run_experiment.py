@@ -12,6 +12,7 @@ from magmax_jax.data.array_name import array_name, is_arrays
 from magmax_jax.data.digest import digest
 from magmax_jax.errors import Interrupted, UserError
 from magmax_jax.evaluation.rows import Row
+from magmax_jax.io.user_path import user_path
 from magmax_jax.models.auto_axes import no_mesh
 from magmax_jax.report import plot, table
 from magmax_jax.runs import train as runs_train
@@ -67,7 +68,7 @@ def run(
 
     Raises:
       UserError: `config` is no configuration, or does not fit the devices, data, model, directory
-        or disk.
+        or disk; or another process is running in the directory.
       DivergedError: a loss is not finite; rows and checkpoints before it stay.
       Interrupted: the process was asked to stop, and everything is saved.
     """
@@ -79,7 +80,7 @@ def run(
     sweep = _as_sweep(sweep)
     if keep_compiled:
         keep_compiled_by_default()
-    directory = RunDirectory(Path(out).expanduser(), overwrite, resume=resume)
+    directory = RunDirectory(user_path(out, "out"), overwrite, resume=resume)
     given = given_sources(train, test)
     if given is not None:
         name = array_name(digest(given))

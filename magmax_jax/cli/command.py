@@ -1,6 +1,6 @@
 """What a command of `magmax` is: an entry of `registry.COMMANDS`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from magmax_jax.errors import Program
@@ -22,6 +22,8 @@ class Command:
     Raises UserError for a mistake, SystemExit for wrong flags and for help."""
     abandons_threads: bool = False
     """Whether the process ends without waiting for the threads that the command leaves behind."""
+    collected: Collection[str] = ()
+    """Flags that may be given several times: all of their values count."""
     flags: Mapping[str, str] = field(default_factory=dict)
     """Flags for fields of the configuration, where `run` has others: {"eval_batch_size":
     "--batch-size"}. Messages about the configuration then name them."""

@@ -1,15 +1,16 @@
 """The program `magmax`: finds the command and runs it."""
 
 import os
-import select
-import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
 from magmax_jax.cli.flags import with_flags
 from magmax_jax.cli.signals import clean_up_on_signals
+from magmax_jax.cli.streams import run_quietly
 from magmax_jax.cli.utf8_mode import ensure_utf8_mode
+from magmax_jax.cli.words import as_meant, given_again
 from magmax_jax.errors import MAGMAX, ConfigError, Program, UserError, exit_code
 from magmax_jax.registry import COMMANDS
 
@@ -33,14 +34,16 @@ def main(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
-        print(usage(program))
-        return 0
+        return exit_code(lambda: print(usage(program)), program)
     name, *rest = words
 
     def run() -> None:
         command = COMMANDS[name]
+        argv = as_meant(rest)
+        for note in given_again(argv, command.collected):
+            print(f"note: {note}", file=sys.stderr)
         try:
-            command.main(rest, program)
+            command.main(argv, program)
         except ConfigError as error:
             message = with_flags(str(error), command.flags)
             raise UserError(message, command=error.command) from None
@@ -62,33 +65,12 @@ def launch(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> NoRe
         launch(program=Program("python mine.py "))
     """
     ensure_utf8_mode()
+    if not sys.warnoptions:  # Pillow's name no file: what matters is a sentence of ours
+        warnings.filterwarnings("ignore", module=r"PIL\.")
     words = list(sys.argv[1:] if argv is None else argv)
     command = COMMANDS[words[0]] if words and words[0] in COMMANDS else None
     clean_up_on_signals()
-    try:
-        try:
-            code = main(words, program)
-        except SystemExit as ending:
-            code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        if not _output_closed():
-            raise
-        code = 128 + signal.SIGPIPE
-    sys.stderr.flush()
+    code = run_quietly(lambda: main(words, program))
     if command is not None and command.abandons_threads:
         os._exit(code)
     sys.exit(code)
-
-
-def _output_closed() -> bool:
-    """Whether standard output is a pipe that its reader has closed, as `head` does.
-
-    It is the null device afterwards: Python flushes what is left in the buffer when it ends.
-    """
-    output, poll = sys.stdout.fileno(), select.poll()
-    poll.register(output, 0)
-    if not any(event & select.POLLERR for _, event in poll.poll(0)):
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
-    return True

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -227,5 +227,16 @@ def inspect(argv: list[str], program: Program = MAGMAX) -> None:
     tyro.cli(Inspect, args=argv, prog=program.line("inspect"))()
 
 
-COMMANDS.register("merge", Command("Merges checkpoints that were fine-tuned from one.", main))
+COMMANDS.register(
+    "merge",
+    Command(
+        "Merges checkpoints that were fine-tuned from one.",
+        main,
+        collected=tuple(
+            f"--{name}"
+            for name, kind in get_type_hints(Merge, include_extras=True).items()
+            if kind == Several
+        ),
+    ),
+)
 COMMANDS.register("inspect", Command("Shows what a checkpoint or a merge's state holds.", inspect))

@@ -37,11 +37,11 @@ class Place(NamedTuple):
         if not root.is_dir():
             return {}
         if self.kind == SHARDS:
-            return {path.name: _size(path) for path in sorted(root.glob("*-of-*"))}
+            return {path.name: _size(path) for path in root.glob("*-of-*")}
         from magmax_jax.data.readers.folder import image_files
 
         start = len(self.path.rstrip(os.sep)) + 1
-        return {path[start:].replace(os.sep, "/"): _size(path) for path in image_files(root)}
+        return {file.path[start:].replace(os.sep, "/"): _size(file) for file in image_files(root)}
 
 
 def places(dataset: str, data_dir: str | None) -> list[Place] | None:
@@ -76,8 +76,8 @@ def difference(before: Sizes, now: Sizes) -> str:
     return ", ".join(f"{counted(len(names), 'file')} {how}" for names, how in kinds if names)
 
 
-def _size(path: Path | str) -> int:
+def _size(file: Path | os.DirEntry[str]) -> int:
     try:
-        return os.stat(path).st_size
+        return file.stat().st_size
     except OSError:
         return -1

@@ -1,5 +1,6 @@
 """A folder of images as a data set: `folder`, which `data_dir` points to, or `folder:DIR`."""
 
+import os
 from pathlib import Path
 
 from magmax_jax.data.array_name import ARRAYS, is_arrays
@@ -18,6 +19,12 @@ def folder_of(dataset: str, data_dir: str | None) -> str | None:
         return None
     _, colon, folder = dataset.partition(":")
     return (folder or None) if colon else data_dir
+
+
+def is_existing_folder(dataset: str) -> bool:
+    """Whether `folder:DIR` names a directory that is there."""
+    folder = folder_of(dataset, None)
+    return bool(folder) and os.path.isdir(os.path.expanduser(folder or ""))
 
 
 def title_of(dataset: str, data_dir: str | None) -> str:

@@ -12,6 +12,8 @@ from typing import NamedTuple, TypeGuard
 import numpy as np
 from PIL import Image
 
+from magmax_jax.inputs.geometry import CLIPS, Geometry
+
 SPARE = 1.25
 """Training images keep this much more than the size they are cropped and resized to."""
 LONGEST = 1.5
@@ -40,20 +42,27 @@ class Fit(NamedTuple):
     least: int | None
 
 
-def for_training(shape: tuple[int, int] | None, size: int) -> Fit | None:
+def for_training(
+    shape: tuple[int, int] | None, size: int, geometry: Geometry = CLIPS
+) -> Fit | None:
     """`shrink`, from JPEGs decoded at a fraction where that is enough; None if `untouched`."""
     if untouched(shape, size):
         return None
-    return Fit(partial(shrink, size=size), _canvas(size), FINER * _short(size))
+    apply = partial(shrink, size=size, geometry=geometry)
+    return Fit(apply, _canvas(size), FINER * _short(size))
 
 
-def for_evaluation(shape: tuple[int, int] | None, size: int) -> Fit | None:
-    """`centre_square` of every pixel, as CLIPImageProcessor has it; None if `untouched`.
+def for_evaluation(
+    shape: tuple[int, int] | None, size: int, geometry: Geometry = CLIPS
+) -> Fit | None:
+    """`centre_square` of every pixel, as image processors have it; None if `untouched`.
 
     A fractional decode differs by up to 4 of 255 on average in the worst JPEG tried: a label may
     depend on that, and accuracies are compared with others'.
     """
-    return None if untouched(shape, size) else Fit(partial(centre_square, size=size), size, None)
+    if untouched(shape, size):
+        return None
+    return Fit(partial(centre_square, size=size, geometry=geometry), size, None)
 
 
 def untouched(shape: tuple[int, int] | None, size: int) -> TypeGuard[tuple[int, int]]:
@@ -74,26 +83,34 @@ def _canvas(size: int) -> int:
     return int(LONGEST * _short(size))
 
 
-def centre_square(image: np.ndarray, size: int) -> tuple[np.ndarray, Box]:
-    """Resizes the short side to `size` (bicubic) and crops the centre, as CLIPImageProcessor does.
+def centre_square(
+    image: np.ndarray, size: int, geometry: Geometry = CLIPS
+) -> tuple[np.ndarray, Box]:
+    """The square that evaluation sees, by default as CLIPImageProcessor makes it.
 
     Args:
       image: uint8 (h, w, 3).
 
     Returns:
-      uint8 (size, size, 3) and the box of all of it.
+      uint8 (size, size, 3) and the box with which the device shows it as it is: all of it, or,
+      where the device would resize that again, the whole resized image as it lies on the square.
     """
-    resized = _resize_short_side(image, size)
-    height, width, _ = resized.shape
-    top, left = (height - size) // 2, (width - size) // 2
-    return resized[top : top + size, left : left + size], (0, 0, size, size)
+    height, width, _ = image.shape
+    rows, columns = geometry.placed(size, height, width, min)
+    resized = _resize(image, rows.length, columns.length, geometry)
+    square = Image.new("RGB", (size, size), (geometry.fill,) * 3)
+    square.paste(resized, (-columns.start, -rows.start))
+    stays = all(axis == (size, 0) for axis in geometry.placed(size, size, size, min))
+    placed = (-rows.start, -columns.start, rows.length, columns.length)
+    return np.asarray(square), (0, 0, size, size) if stays else placed
 
 
-def shrink(image: np.ndarray, size: int) -> tuple[np.ndarray, Box]:
+def shrink(image: np.ndarray, size: int, geometry: Geometry = CLIPS) -> tuple[np.ndarray, Box]:
     """Fits an image onto a square canvas that has room for random crops; never enlarges.
 
     The short side becomes at most ceil(1.25 size), so that a crop still has about `size` pixels;
-    the long side is trimmed centrally to 1.5 short sides.
+    the long side is trimmed centrally to 1.5 short sides, or, where evaluation sees all of an
+    image, becomes no longer than the canvas.
 
     Args:
       image: uint8 (h, w, 3).
@@ -103,9 +120,14 @@ def shrink(image: np.ndarray, size: int) -> tuple[np.ndarray, Box]:
       [top, left, height, width].
     """
     short, side = _short(size), _canvas(size)
-    if min(image.shape[:2]) > short:
-        image = _resize_short_side(image, short)
-    longest = int(LONGEST * min(image.shape[:2]))
+    least, most = sorted(image.shape[:2])
+    shows_all = geometry.resize.shows_all
+    if shows_all:
+        short = max(1, min(short, side * least // most))
+    if least > short:
+        height, width = (short * length // least for length in image.shape[:2])
+        image = np.asarray(_resize(image, height, width, geometry))
+    longest = side if shows_all else int(LONGEST * min(image.shape[:2]))
     height, width = (min(side, longest) for side in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     canvas = np.zeros((side, side, 3), np.uint8)
@@ -113,8 +135,5 @@ def shrink(image: np.ndarray, size: int) -> tuple[np.ndarray, Box]:
     return canvas, (0, 0, height, width)
 
 
-def _resize_short_side(image: np.ndarray, size: int) -> np.ndarray:
-    height, width, _ = image.shape
-    short = min(height, width)
-    shape = (size * width // short, size * height // short)
-    return np.asarray(Image.fromarray(image).resize(shape, Image.Resampling.BICUBIC))
+def _resize(image: np.ndarray, height: int, width: int, geometry: Geometry) -> Image.Image:
+    return Image.fromarray(image).resize((width, height), Image.Resampling(geometry.resample))

@@ -1,19 +1,29 @@
 """Resizing, cropping and normalising images on the device, inside the jitted step.
 
 A resize is two small matrix products, one per axis. Its weights are those of Pillow's
-`Image.resize(BICUBIC)`: Keys' cubic with a = -1/2, widened by the scale when shrinking
+`Image.resize`, for CLIP bicubic: Keys' cubic with a = -1/2, widened by the scale when shrinking
 (antialiasing), cut off at the border of the region and renormalised there.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from PIL.Image import Resampling
 
-from magmax_jax.errors import UserError
+from magmax_jax.inputs.geometry import CLIPS, Geometry, Placed
+from magmax_jax.inputs.kernels import KERNELS
+from magmax_jax.inputs.processor_settings import (
+    OPENAI_MEAN,
+    OPENAI_STD,
+    WHITE,
+    Triple,
+    read_settings,
+)
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 TRIES = 10  # random crops drawn before the central one is taken, as in torchvision
@@ -25,43 +35,47 @@ class Preprocessing:
 
     Shapes: b images of a canvas (H, W), of which `boxes` int32 (b, 4) = [top, left, height, width]
     is the valid region; pixels outside never count. Results are float32 (b, size, size, 3),
-    (pixel / 255 - mean) / std. Either method costs 6 b size H (W + size) floating-point operations.
+    (pixel / white - mean) / std. Either method costs 6 b size H (W + size) floating-point
+    operations. Without a geometry, the short side is resized to `size` (bicubic) and the centre is
+    cropped.
     """
 
     size: int
-    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
-    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    mean: Triple = OPENAI_MEAN
+    std: Triple = OPENAI_STD
+    white: float = WHITE
+    geometry: Geometry = CLIPS
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], size: int | None = None) -> "Preprocessing":
         """From the contents of a Hugging Face `preprocessor_config.json`.
 
-        `size` overrides the file's crop size. Without `do_normalize`, pixels stay in [0, 1].
+        Args:
+          config: settings of one of `processor_settings.PROCESSORS`, whose defaults stand for what
+            is not set; CLIP's if it names none.
+          size: other than the processor's own; edges keep their ratio to it: 256 -> 224 becomes
+            128 -> 112.
 
         Raises:
-          UserError: it asks for another rescaling or interpolation than CLIP's, or names no size.
+          UserError: it asks for something that is not computed; the sentence names key and value.
         """
-        where = "preprocessor_config.json"
-        factor = config.get("rescale_factor", 1 / 255)
-        if not config.get("do_rescale", True) or abs(factor * 255 - 1) > 1e-6:
-            raise UserError(
-                f"{where}: do_rescale or rescale_factor ask for a factor other than 1/255"
-            )
-        if config.get("resample", 3) != 3:
-            raise UserError(
-                f"{where}: resample is {config['resample']}; only bicubic (3) is supported"
-            )
-        if size is None:
-            size = _side(config.get("crop_size")) or _side(config.get("size"))
-        if not size:
-            raise UserError(f"{where}: neither crop_size nor size is one square; pass size")
-        if not config.get("do_normalize", True):
-            return cls(size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-        mean, std = config.get("image_mean", cls.mean), config.get("image_std", cls.std)
-        return cls(size, tuple(mean), tuple(std))
+        found = read_settings(config, size)
+        return cls(size or found.size, found.mean, found.std, found.white, found.geometry)
+
+    def to_config(self) -> dict[str, Any]:
+        """All settings with which transformers' CLIPImageProcessor computes the same."""
+        return {
+            **self.geometry.settings(self.size),
+            "do_rescale": True,
+            "rescale_factor": 1 / self.white,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+            "do_convert_rgb": True,
+        }
 
     def evaluate(self, images: jax.Array, boxes: jax.Array) -> jax.Array:
-        """Resizes the short side to `size` and crops the centre, as CLIPImageProcessor does.
+        """What the geometry shows of each image, as the model's own image processor computes it.
 
         Args:
           images: uint8 (b, H, W, 3).
@@ -76,7 +90,7 @@ class Preprocessing:
         boxes: jax.Array,
         crop_scale: tuple[float, float],
     ) -> jax.Array:
-        """torchvision's RandomResizedCrop, bicubic: crops of random area and aspect ratio.
+        """torchvision's RandomResizedCrop: crops of random area and aspect ratio, from anywhere.
 
         Args:
           key: one PRNG key for the batch.
@@ -97,20 +111,20 @@ class Preprocessing:
 
     def show(self, images: jax.Array, views: "Views") -> jax.Array:
         """Resizes and normalises what `views` tell of uint8 images (b, H, W, 3)."""
-        pixels = resize(images, self.size, *views)
+        fill = self.geometry.fill if self.geometry.resize.pads(self.size) else None
+        pixels = resize(images, self.size, *views, self.geometry.resample, fill)
         mean, std = (jnp.array(v).reshape(1, 1, 1, 3) for v in (self.mean, self.std))
-        return (pixels / 255 - mean) / std
+        return (pixels / self.white - mean) / std
 
     def _centre(self, boxes: jax.Array) -> "Views":
-        height, width = boxes[:, 2], boxes[:, 3]
-        short = jnp.minimum(height, width)
+        top, left, height, width = boxes.T
+        rows, columns = self.geometry.placed(self.size, height, width, jnp.minimum)
 
-        def centre(low: jax.Array, length: jax.Array) -> Axis:
-            resized = self.size * length // short
-            step = length / resized
-            return low, low + length, low + (resized - self.size) // 2 * step, step
+        def centre(low: jax.Array, length: jax.Array, placed: Placed) -> Axis:
+            step = length / placed.length
+            return low, low + length, low + placed.start * step, step
 
-        return centre(boxes[:, 0], height), centre(boxes[:, 1], width)
+        return centre(top, height, rows), centre(left, width, columns)
 
 
 Axis = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
@@ -119,16 +133,25 @@ Views = tuple[Axis, Axis]
 """What b images show: rows, columns."""
 
 
-def resize(images: jax.Array, size: int, rows: Axis, columns: Axis) -> jax.Array:
+def resize(
+    images: jax.Array,
+    size: int,
+    rows: Axis,
+    columns: Axis,
+    resample: int = Resampling.BICUBIC,
+    fill: int | None = None,
+) -> jax.Array:
     """Resizes the regions of b images that `rows` and `columns` tell (see `resize_weights`).
 
     Args:
       images: uint8 (b, H, W, 3).
+      resample: Pillow's number of the filter.
+      fill: of output pixels beyond the region; None where there are none.
 
     Returns:
       float32 (b, size, size, 3) in [0, 255], not rounded.
     """
-    weights = jax.vmap(resize_weights, in_axes=(None, None, 0, 0, 0, 0))
+    weights = jax.vmap(partial(resize_weights, resample=resample), in_axes=(None, None, 0, 0, 0, 0))
     across = weights(size, images.shape[2], *columns)  # (b, size, W)
     down = weights(size, images.shape[1], *rows)  # (b, size, H)
     pixels = images.astype(jnp.float32)
@@ -138,7 +161,12 @@ def resize(images: jax.Array, size: int, rows: Axis, columns: Axis) -> jax.Array
     # Pillow holds the half-way result in bytes: overshoots at edges are clipped here too.
     pixels = jnp.clip(pixels, 0, 255)
     pixels = jnp.einsum("boh,bhwc->bowc", down, pixels, precision=exact)  # (b, size, size, 3)
-    return jnp.clip(pixels, 0, 255)
+    pixels = jnp.clip(pixels, 0, 255)
+    if fill is None:
+        return pixels
+    seen = jax.vmap(_seen, in_axes=(None, 0, 0, 0, 0))
+    both = seen(size, *rows)[:, :, None, None] & seen(size, *columns)[:, None, :, None]
+    return jnp.where(both, pixels, fill)
 
 
 def resize_weights(
@@ -148,8 +176,9 @@ def resize_weights(
     high: ArrayLike,
     start: ArrayLike,
     step: ArrayLike,
+    resample: int = Resampling.BICUBIC,
 ) -> jax.Array:
-    """Weights of a bicubic resize along one axis, as Pillow defines them.
+    """Weights of a resize along one axis, as Pillow defines them.
 
     Output pixel o is centred at start + (o + 1/2) step, in units of input pixels; only the input
     pixels of [low, high) are seen.
@@ -158,16 +187,32 @@ def resize_weights(
       out_size, in_size: static lengths.
       low, high, start, step: scalars; a crop [low, high) resized whole has start = low and
         step = (high - low) / out_size.
+      resample: Pillow's number of the filter.
 
     Returns:
-      float32 (out_size, in_size), rows sum to one; the identity for low = start = 0, step = 1.
+      float32 (out_size, in_size), rows sum to one, or to zero where nothing is seen; the identity
+      for low = start = 0, step = 1.
     """
     pixel = jnp.arange(in_size)[None, :]
-    centre = start + (jnp.arange(out_size)[:, None] + 0.5) * step
-    distance = jnp.abs(pixel + 0.5 - centre) / jnp.maximum(step, 1.0)
+    centre = _centres(out_size, start, step)[:, None]
+    distance = (pixel + 0.5 - centre) / jnp.maximum(step, 1.0)
     inside = (pixel >= low) & (pixel < high)
-    weights = jnp.where(inside, _keys_cubic(distance), 0.0)
-    return weights / weights.sum(axis=1, keepdims=True)
+    weights = jnp.where(inside, KERNELS[resample](distance), 0.0)
+    total = weights.sum(axis=1, keepdims=True)
+    return jnp.where(total > 0, weights / total, 0.0)
+
+
+def _centres(out_size: int, start: ArrayLike, step: ArrayLike) -> jax.Array:
+    """float32 (out_size,): where output pixels are centred, in input pixels."""
+    return jnp.asarray(start + (jnp.arange(out_size) + 0.5) * step)
+
+
+def _seen(
+    out_size: int, low: ArrayLike, high: ArrayLike, start: ArrayLike, step: ArrayLike
+) -> jax.Array:
+    """bool (out_size,): which output pixels are centred in [low, high)."""
+    centre = _centres(out_size, start, step)
+    return (centre >= low) & (centre < high)
 
 
 def random_crops(key: jax.Array, boxes: jax.Array, scale: tuple[float, float]) -> jax.Array:
@@ -208,18 +253,3 @@ def random_crops(key: jax.Array, boxes: jax.Array, scale: tuple[float, float]) -
     random = jnp.minimum(jnp.floor(place * (room + 1)).astype(jnp.int32), room)
     down, right = jnp.where(found[None], random, room // 2)
     return jnp.concatenate([top + down, left + right, crop_height, crop_width], axis=1)
-
-
-def _keys_cubic(x: jax.Array) -> jax.Array:
-    """Keys' cubic convolution kernel for a = -1/2, x >= 0 (Keys 1981, eq. 15)."""
-    near = (1.5 * x - 2.5) * x * x + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return jnp.where(x < 1, near, jnp.where(x < 2, far, 0.0))
-
-
-def _side(size: Any) -> int | None:
-    """The side of a square size as Hugging Face writes it: 224, {"shortest_edge": 224}, ..."""
-    if isinstance(size, Mapping):
-        sides = {size[k] for k in ("shortest_edge", "height", "width") if k in size}
-        return sides.pop() if len(sides) == 1 else None
-    return size

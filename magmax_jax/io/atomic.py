@@ -21,7 +21,7 @@ def new_file(path: Path) -> Iterator[Path]:
       OSError: the disk refuses.
     """
     with room_beside(path) as room:
-        partial = room / f"{path.name}.partial"
+        partial = room / "new.partial"  # the path's own name may leave no space for more
         yield partial
         _sync(partial)
         os.replace(partial, path)

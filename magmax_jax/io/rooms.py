@@ -55,7 +55,7 @@ def rooms_elsewhere(path: Path) -> list[Path]:
 def _held_room(path: Path) -> tuple[Path, int]:
     """A new room, and the descriptor that holds its lock."""
     while True:
-        prefix = f".{path.name}-{_host()}-"
+        prefix = f".{_stem(path)}-{_host()}-"
         room = Path(tempfile.mkdtemp(prefix=prefix, suffix=SUFFIX, dir=path.parent))
         try:
             lock = os.open(room, os.O_RDONLY)
@@ -71,7 +71,7 @@ def _held_room(path: Path) -> tuple[Path, int]:
 
 def _rooms(path: Path, host: str) -> list[Path]:
     """All rooms beside `path` of this host, or with "" of any."""
-    start = f".{path.name}-{host}-" if host else f".{path.name}-"
+    start = f".{_stem(path)}-{host}-" if host else f".{_stem(path)}-"
     random = r"[a-z0-9_]{8}" if host else r"[A-Za-z0-9.]+-[a-z0-9_]{8}"
     pattern = re.compile(re.escape(start) + random + re.escape(SUFFIX))
     try:
@@ -93,6 +93,14 @@ def _remove_unless_held(room: Path) -> None:
         pass
     finally:
         os.close(lock)
+
+
+def _stem(path: Path) -> str:
+    """The path's name, or as much of a long one as leaves space for the rest of a room's name.
+
+    Paths of the same beginning share their rooms' then, which does no harm: rooms are locked.
+    """
+    return os.fsencode(path.name)[:160].decode(errors="ignore")
 
 
 def _host() -> str:

@@ -1,12 +1,15 @@
 """Leaves' names as seeds of random draws, also those of several leaves that are stacked."""
 
 import hashlib
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from magmax_jax.errors import UserError
 
 
 class LeafNames:
@@ -36,6 +39,18 @@ class LeafNames:
         """`seed_words` of the leaf that is being mapped."""
         table = np.stack([seed_words(seed, name) for name in self._names])
         return jnp.asarray(table)[self._which]
+
+
+def checked_seed(seed: Any) -> int:
+    """A seed of draws, any integer: all of its digits count, whatever their number.
+
+    Raises:
+      UserError: it is none.
+    """
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise UserError(f"seed is {seed!r}: give an integer, such as 0") from None
 
 
 def seed_words(seed: int, name: str) -> np.ndarray:

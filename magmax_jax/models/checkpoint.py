@@ -13,6 +13,8 @@ import numpy as np
 from flax import nnx
 
 from magmax_jax.errors import UserError
+from magmax_jax.inputs.preprocessing import Preprocessing
+from magmax_jax.inputs.processor_settings import CROP, read_settings
 from magmax_jax.io.atomic import new_directory
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import open_tensors
@@ -25,8 +27,6 @@ from magmax_jax.registry import MODEL_FAMILIES
 CONFIG = "config.json"
 OPENCLIP = "open_clip_config.json"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
-SET_BY_SAVING = ("image_processor_type", "size", "crop_size")
-"""Settings of a preprocessor that a saved model has from its family and its image size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +34,10 @@ class Companions:
     """What lies beside the weights and is saved with them.
 
     A model holds it as a static attribute, which JAX and Flax compare whenever they compare the
-    structure of two models. Companions are equal if texts are tokenized alike and if the same
-    preprocessor would be saved: two loads of one checkpoint share compiled programs, and a
-    checkpoint is like its own copy. Those that differ must compare unequal, or a program compiled
-    for one model would return another model's tokenizer.
+    structure of two models. Companions are equal if texts are tokenized and images preprocessed
+    alike: two loads of one checkpoint share compiled programs, and a checkpoint is like its own
+    copy. Those that differ must compare unequal, or a program compiled
+    for one model would return another model's companions.
     """
 
     tokenizer: Any = None
@@ -49,7 +49,7 @@ class Companions:
         if not isinstance(other, Companions):
             return NotImplemented
         return self is other or (
-            self._lasting_preprocessor == other._lasting_preprocessor and self.tokenizes_like(other)
+            self._preprocessing == other._preprocessing and self.tokenizes_like(other)
         )
 
     def tokenizes_like(self, other: "Companions") -> bool:
@@ -60,11 +60,17 @@ class Companions:
         """The same for all: models are hashed at every call of a compiled program."""
         return hash(Companions)
 
-    @property
-    def _lasting_preprocessor(self) -> dict:
-        """Without what saving a model sets anew."""
+    @cached_property
+    def _preprocessing(self) -> Preprocessing | dict:
+        """At one size for all: the model's own is not known here.
+
+        Settings that are not computed, which only a caller can have put here, stand for themselves.
+        """
         settings = self.preprocessor or {}
-        return {key: value for key, value in settings.items() if key not in SET_BY_SAVING}
+        try:
+            return Preprocessing.from_config(settings, CROP)
+        except UserError:
+            return settings
 
     @cached_property
     def _tokenization(self) -> Any:
@@ -150,19 +156,56 @@ def load_tokenizer(directory: Path, kind: Any) -> Any:
         ) from None
 
 
-def read_preprocessor(directory: Path) -> dict | None:
+def read_preprocessor(directory: Path, processor: str | None = None) -> dict | None:
     """The settings of the image processor in a directory, flat; None where there are none.
 
     transformers' `CLIPProcessor.save_pretrained` writes `processor_config.json` and nests them
     under `image_processor`; where both files are, transformers reads that one.
 
+    Args:
+      processor: the family's `image_processor_type`, one of `processor_settings.PROCESSORS`: its
+        defaults then stand for missing settings, and for a missing file. CLIP's if not given.
+
     Raises:
-      UserError: a file is no JSON object.
+      UserError: a file is no JSON object, or asks for something that is not computed.
     """
-    nested = (read_object(directory / PROCESSOR) or {}).get("image_processor")
-    if isinstance(nested, dict):
-        return nested
-    return read_object(directory / PREPROCESSOR)
+    path = directory / PROCESSOR
+    settings = (read_object(path) or {}).get("image_processor")
+    if not isinstance(settings, dict):
+        path = directory / PREPROCESSOR
+        settings = read_object(path)
+    if processor is not None:
+        own = settings or {}
+        named = own.get("image_processor_type") or own.get("feature_extractor_type")
+        settings = own | {"image_processor_type": named or processor}
+    if settings is not None:
+        checked(settings, path)
+    return settings
+
+
+def checked(settings: dict, path: Path) -> dict:
+    """`settings` as they are, of an image processor that is computed here.
+
+    Raises:
+      UserError: it is not; the sentence begins with `path`.
+    """
+    try:
+        read_settings(settings)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return settings
+
+
+def saved_preprocessor(settings: dict | None, processor: str, size: int) -> dict:
+    """What is saved of an image processor: complete, so that no reader's defaults count.
+
+    Args:
+      settings: as they were read.
+      processor: the `image_processor_type` to save.
+      size: of the model's images, in pixels.
+    """
+    computed = Preprocessing.from_config(settings or {}, size).to_config()
+    return (settings or {}) | {"image_processor_type": processor} | computed
 
 
 def write(

@@ -43,20 +43,21 @@ class Classified(NamedTuple):
 def preprocess(model: Model, images: Any) -> jax.Array:
     """Images as `encode_image` takes them: float32 (b, size, size, 3), b = 1 for one image.
 
-    The short side is resized to the model's image size (bicubic), the centre is cropped and
-    colours are normalised, as evaluation does: an array (b, h, w, 3), whose images have one size,
-    is resized on the device; other images on the host, to whole numbers as by CLIPImageProcessor.
+    Images are resized, cropped and normalised as the model's own image processor does, as in
+    evaluation: an array (b, h, w, 3), whose images have one size, is resized on the device; other
+    images on the host, to whole numbers as by transformers' processors.
 
     Args:
-      model: of any family; its own mean and deviation are used.
+      model: of any family.
       images: one or many, as `inputs.rgb.rgb_images` takes them; none give (0, size, size, 3).
 
     Raises:
       UserError: an image cannot be read, or its array has another dtype or shape.
     """
-    size = model.config.image_size
-    whole = next(_batches(images, size), np.zeros((0, size, size, 3), np.uint8))
-    return _pixels(model, whole)
+    preprocessing = _preprocessing(model)
+    size = preprocessing.size
+    none = np.zeros((0, size, size, 3), np.uint8), np.zeros((0, 4), np.int32)
+    return _evaluate(preprocessing, *next(_batches(images, preprocessing), none))
 
 
 def classify(
@@ -108,33 +109,40 @@ def _classified(
     """The class of the highest logit (b,), and probabilities float32 (b, k)."""
     head = recent_head(model, names, templates)
     best, every = [np.zeros(0, np.int32)], [np.zeros((0, len(names)), np.float32)]
-    for batch in _batches(images, model.config.image_size, batch_size):
-        # Few shapes compile few programs: a batch is padded to a power of two.
+    preprocessing = _preprocessing(model)
+    for batch, boxes in _batches(images, preprocessing, batch_size):
+        # Few shapes compile few programs: the last image pads a batch to a power of two.
         rows = min(batch_size, 1 << (len(batch) - 1).bit_length())
-        padded = np.concatenate([batch, np.zeros((rows - len(batch), *batch.shape[1:]), np.uint8)])
-        highest, probabilities = _probabilities(model, _pixels(model, padded), head)
+        chosen = np.minimum(np.arange(rows), len(batch) - 1)
+        pixels = _evaluate(preprocessing, batch[chosen], boxes[chosen])
+        highest, probabilities = _probabilities(model, pixels, head)
         best.append(np.asarray(highest)[: len(batch)])
         every.append(np.asarray(probabilities)[: len(batch)])
     return np.concatenate(best), np.concatenate(every)
 
 
-def _batches(images: Any, size: int, count: int = sys.maxsize) -> Iterator[np.ndarray]:
-    """uint8 (at most `count`, H, W, 3): of their own size if evaluation leaves them that."""
+def _preprocessing(model: Model) -> Preprocessing:
+    return Preprocessing.from_config(model.preprocessor or {}, model.config.image_size)
+
+
+def _batches(
+    images: Any, preprocessing: Preprocessing, count: int = sys.maxsize
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """uint8 (b, H, W, 3), of their own size if evaluation leaves them that, and boxes int32 (b, 4).
+
+    b is `count` at most.
+    """
+    size, geometry = preprocessing.size, preprocessing.geometry
     batch = rgb_batch(images)
     if batch is not None and untouched(batch.shape[1:3], size):
         for start in range(0, len(batch), count):
-            yield batch[start : start + count]
+            some = batch[start : start + count]
+            yield some, np.tile(np.array([0, 0, *some.shape[1:3]], np.int32), (len(some), 1))
         return
-    squares = (centre_square(image, size)[0] for image in rgb_images(images))
+    squares = (centre_square(image, size, geometry) for image in rgb_images(images))
     while several := list(itertools.islice(squares, count)):
-        yield np.stack(several)
-
-
-def _pixels(model: Model, images: np.ndarray) -> jax.Array:
-    """uint8 (b, H, W, 3) resized, cropped and normalised as the model wants it."""
-    preprocessing = Preprocessing.from_config(model.preprocessor or {}, model.config.image_size)
-    boxes = np.tile(np.array([0, 0, *images.shape[1:3]], np.int32), (len(images), 1))
-    return _evaluate(preprocessing, images, boxes)
+        pixels, boxes = zip(*several, strict=True)
+        yield np.stack(pixels), np.array(boxes, np.int32)
 
 
 _evaluate = jax.jit(Preprocessing.evaluate, static_argnums=0)

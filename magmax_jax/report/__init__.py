@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from magmax_jax.errors import UserError
+from magmax_jax.io.user_path import user_path
 from magmax_jax.report.picture import plot
 from magmax_jax.report.terminal import table
 
@@ -46,8 +47,8 @@ def report(*runs: Path | str, out: Path | str | None = None, allow_changed: bool
                 f"a {type(run).__name__} is no run's directory: name each run, "
                 'mm.report("runs/a", "runs/b")'
             )
-    paths = [Path(run).expanduser() for run in runs]
-    where = None if out is None else Path(out).expanduser()
+    paths = [user_path(run, "run") for run in runs]
+    where = None if out is None else user_path(out, "out")
     page, _, notes = write(paths, where, allow_changed=allow_changed)
     for note in notes:
         print(note, file=sys.stderr)

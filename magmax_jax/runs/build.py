@@ -94,8 +94,8 @@ class RunParts:
     def test_of(self, task: int) -> EvaluationSet:
         """On those of one of the scenario's tasks."""
         indices = self.scenario.tasks[task - 1].test
-        rows, size = self.eval_batch_size, self.preprocessing.size
-        batches = _test_batches(self.config, self.scenario, rows, size, self.layout, indices)
+        rows, kind = self.eval_batch_size, self.preprocessing
+        batches = _test_batches(self.config, self.scenario, rows, kind, self.layout, indices)
         count = num_batches(len(indices), rows)
         return self.test._replace(batches=batches, num_batches=count)
 
@@ -143,6 +143,7 @@ class RunParts:
             size=self.preprocessing.size,
             workers=recipe.workers,
             rows=self.layout.rows(recipe.batch_size),
+            geometry=self.preprocessing.geometry,
         )
 
     def _key(self, task: int) -> jax.Array:
@@ -221,7 +222,7 @@ def _evaluation_set(
     layout: Layout,
 ) -> EvaluationSet:
     evaluate = evaluator.make_evaluate(tower, preprocessing, head, scenario, layout)
-    batches = _test_batches(config, scenario, batch_size, preprocessing.size, layout)
+    batches = _test_batches(config, scenario, batch_size, preprocessing, layout)
     return EvaluationSet(scenario, evaluate, batches, num_batches(scenario.num_test, batch_size))
 
 
@@ -229,7 +230,7 @@ def _test_batches(
     config: ExperimentConfig,
     scenario: Scenario,
     batch_size: int,
-    size: int,
+    preprocessing: Preprocessing,
     layout: Layout,
     indices: np.ndarray | None = None,
 ) -> Iterable[Batch[np.ndarray]]:
@@ -240,6 +241,7 @@ def _test_batches(
     """
     if indices is None:
         indices = np.flatnonzero(scenario.task_of >= 0)
+    size = preprocessing.size
     batches = eval_batches(
         scenario.test,
         indices,
@@ -247,6 +249,7 @@ def _test_batches(
         size,
         config.train.workers,
         layout.rows(batch_size),
+        geometry=preprocessing.geometry,
     )
     test = scenario.test
     shape = test.image_shape

@@ -25,6 +25,20 @@ def check_config(config: ExperimentConfig) -> None:
             )
 
 
+def check_seed(seed: int, kept: bool) -> None:
+    """Raises a ConfigError if JAX would take the seed for another one.
+
+    Args:
+      kept: whether a run of that seed is there already, from when they were not refused: it goes
+        on, with the same numbers.
+    """
+    if seed >= 2**32 and not (kept and seed < 2**63):
+        raise ConfigError(
+            f"seed is {seed}: JAX keeps the low 32 bits of a seed, so training would be that of "
+            f"seed {seed % 2**32}: choose one below 2^32 = {2**32}"
+        )
+
+
 def check_number(merges: dict[str, Merge], tasks: int, field: str) -> None:
     """Raises a ConfigError if a rule cannot merge as many models as there are tasks.
 

@@ -42,6 +42,7 @@ class Checkpoints:
       directory: made where there is none.
       keep: how many stay, None for all.
       say: reports a damaged checkpoint that is skipped.
+      check: called before each save, which it may refuse.
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class Checkpoints:
         directory: Path,
         keep: int | None = KEPT,
         say: Callable[[str], None] = lambda text: None,
+        check: Callable[[], None] = lambda: None,
     ):
         self.directory = directory.absolute()
-        self._say = say
+        self._say, self._check = say, check
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
@@ -76,6 +78,7 @@ class Checkpoints:
           trees: of arrays, by name; trees without leaves need not be there.
           note: what JSON can hold.
         """
+        self._check()
         trees = {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
         checksums = {name: _checksums(tree) for name, tree in trees.items()}
         args = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}

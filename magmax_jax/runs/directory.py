@@ -1,6 +1,7 @@
 """What a run measured, on disk: `config.json` says what was run, `results.jsonl` what came out."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -13,12 +14,15 @@ from magmax_jax.errors import UserError
 from magmax_jax.evaluation.history import task_names
 from magmax_jax.evaluation.rows import Row, read_rows
 from magmax_jax.io import json_lines
+from magmax_jax.io.lock_files import Lock, is_lock_file
 
 CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints", "report"
 TASKS, METRICS, ABOUT, COUNTS = "tasks", "metrics.jsonl", "about.json", "counts"
 SWEEP, ANALYSIS = "sweep.jsonl", "analysis"
 DATA_FILES = "data_files.json.gz"
 PARTIAL = f"{CONFIG}.partial"
+LONGEST_NAME = 180
+"""Bytes of a model's name that a file's name has in full: disks take 255, and more is added."""
 PATHS = ("model.source", "model.text_source", "scenario.data_dir")
 """Fields of the configuration that may name a directory."""
 
@@ -27,6 +31,9 @@ class RunDirectory:
     """A directory that one run owns.
 
     Of several processes that share a run, one writes; the others' `start` and `append` do nothing.
+
+    Attributes:
+      lock: of the process that writes, while it holds the directory (`holding.held`).
     """
 
     def __init__(
@@ -40,6 +47,7 @@ class RunDirectory:
         self.overwrite = overwrite
         self.writes = writes
         self.resume = resume
+        self.lock: Lock | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -62,7 +70,11 @@ class RunDirectory:
     def counts_of(self, after_task: int, label: str) -> Path:
         """Those of one model (`Row.label`) after so many tasks."""
         # Some disks take no colon, which a rule's name may have; and no name of one has a plus.
-        return self.counts / f"{after_task:03d}-{label.replace(':', '+')}.safetensors"
+        name = label.replace(":", "+")
+        if len(name.encode()) > LONGEST_NAME:
+            digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+            name = f"{name.encode()[:LONGEST_NAME].decode(errors='ignore')}-{digest}"
+        return self.counts / f"{after_task:03d}-{name}.safetensors"
 
     @property
     def about(self) -> Path:
@@ -80,7 +92,7 @@ class RunDirectory:
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file: choose another --out")
-        if not self.path.exists() or not any(self.path.iterdir()):
+        if not self.path.exists() or all(is_lock_file(path.name) for path in self.path.iterdir()):
             return False
         stored = self._config()
         if stored is None and (self.path / PARTIAL).exists():
@@ -140,15 +152,31 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"{self.path} cannot be written ({error.strerror})") from None
 
+    def check_held(self) -> None:
+        """To be called before writing what another process could be writing by now.
+
+        Raises:
+          UserError: another process took over, because this one was suspended.
+        """
+        if self.lock is None or self.lock.is_held:
+            return
+        by = f" ({self.lock.successor})" if self.lock.successor else ""
+        raise UserError(
+            f"{self.path} was taken over by another process{by} while this one did not respond, as "
+            "when it is suspended: this one stops, and writes nothing more there"
+        )
+
     def append(self, rows: Iterable[Row]) -> None:
         """Adds rows to `results.jsonl`, all of one evaluation in one write."""
         if not self.writes:
             return
+        self.check_held()
         json_lines.append(self.path / ROWS, map(dataclasses.asdict, rows))
 
     def keep(self, rows: Iterable[Row]) -> None:
         """Makes these the rows of `results.jsonl`, all at once."""
         if self.writes:
+            self.check_held()
             json_lines.write(self.path / ROWS, map(dataclasses.asdict, rows))
 
     def rows(self) -> list[Row]:
@@ -158,6 +186,7 @@ class RunDirectory:
     def keep_swept(self, rows: Iterable[Row]) -> None:
         """Makes these the rows of `sweep.jsonl`, all at once."""
         if self.writes:
+            self.check_held()
             json_lines.write(self.path / SWEEP, map(dataclasses.asdict, rows))
 
     def swept(self) -> list[Row]:

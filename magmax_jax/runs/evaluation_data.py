@@ -37,17 +37,23 @@ def evaluation_scenario(sources: Iterable[str], config: ScenarioConfig, seed: in
     Raises:
       UserError: as `build_scenario` does.
     """
-    from magmax_jax.runs.manifest import class_names
     from magmax_jax.scenarios import build_scenario, build_test_scenario
 
     sources = tuple(sources)
-    run, trained = _first(sources), first_run(sources)
-    recorded = class_names(run) if run else ()
+    trained, recorded = first_run(sources), recorded_names(sources)
     if trained and is_data_of(trained, config):
         scenario = build_scenario(config, seed, recorded=recorded)
         others = _of_other_names(sources, config, recorded)
         return replace(scenario, notes=(*scenario.notes, *others))
     return build_test_scenario(config, seed, recorded)
+
+
+def recorded_names(sources: Iterable[str]) -> tuple[str, ...]:
+    """The class names of which the head of the first run among sources was made; () if unknown."""
+    from magmax_jax.runs.manifest import class_names
+
+    run = _first(sources)
+    return class_names(run) if run else ()
 
 
 def _of_other_names(

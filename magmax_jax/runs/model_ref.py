@@ -39,7 +39,7 @@ class ModelRef:
         Raises:
           ConfigError: what follows an @ is not a finite number.
         """
-        if text.startswith(_TASK) and text.removeprefix(_TASK).isdigit():
+        if text.startswith(_TASK) and text.removeprefix(_TASK).isdecimal():
             return cls("task", task=int(text.removeprefix(_TASK)))
         name, at, number = text.partition("@")
         if not at:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from magmax_jax.config import TrainConfig
+from magmax_jax.inputs.preprocessing import Preprocessing
 from magmax_jax.runs.build import RunParts
 from magmax_jax.training import peak_share
 
@@ -18,6 +19,7 @@ def notes_of(parts: RunParts) -> list[str]:
         *parts.scenario.notes,
         *warmup_notes(parts.config.train, [parts.steps(number) for number in numbers]),
         *_single_classes(parts),
+        *image_notes(parts.config.model.image_size, parts.preprocessing),
     ]
 
 
@@ -36,6 +38,27 @@ def warmup_notes(recipe: TrainConfig, steps: Sequence[int]) -> list[str]:
         f"{len(short)} of {len(steps)} tasks have {counts} of the {recipe.warmup_steps} steps of "
         f"warm-up: their learning rate reaches {100 * share:.2g} % of --train.learning-rate "
         f"({share * peak:.2g} of {peak:.2g}); --train.warmup-fraction 0.1 lets it reach all of it"
+    ]
+
+
+def image_notes(image_size: int | None, preprocessing: Preprocessing) -> list[str]:
+    """What to know about how images become squares, where that is not plain CLIP's.
+
+    Args:
+      image_size: that of the configuration, None for the checkpoint's own.
+    """
+    size, geometry = preprocessing.size, preprocessing.geometry
+    settings = geometry.settings(size)
+    if geometry.resize.not_saved:
+        return [geometry.resize.not_saved]
+    if image_size is None or not settings["do_resize"] or not settings["do_center_crop"]:
+        return []
+    edges = " x ".join(str(edge) for edge in settings["size"].values())
+    if edges == str(size):
+        return []
+    return [
+        f"images are resized to {edges} and their central {size} x {size} pixels are shown: the "
+        f"image processor's own ratio at --model.image-size {image_size}"
     ]
 
 

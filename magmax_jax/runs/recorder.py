@@ -66,6 +66,7 @@ class Recorder:
         (counts,) = parts.test.evaluate([params], until(self._stop, shown))
         rows = list(rows_of(counts, parts.scenario, after_task, name, scale))
         if self._out.writes:
+            self._out.check_held()
             write_counts(self._out.counts_of(after_task, rows[0].label), counts)
         self._out.append(rows)
         self._progress.say(f"  {rows[0].label:<24} {rows[0].accuracy:.1%}")

@@ -38,6 +38,7 @@ class StepLog:
         self._done = done
         self._last = time.perf_counter()
         self._file = None
+        self._check = out.check_held
         self._writes: list[Write] = []
         if not out.writes:
             return
@@ -60,6 +61,7 @@ class StepLog:
         self._done += 1
         if not self._file:
             return
+        self._check()
         numbers = {key: value for key, value in metrics._asdict().items() if value is not None}
         numbers |= {"seconds": seconds, "images_per_second": images / seconds}
         where = {"task": task, "step": step + 1, "total_step": self._done}

@@ -17,6 +17,7 @@ from magmax_jax.merging.task_vectors import PyTree, tree_bytes
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs.build import EvaluationSet, RunParts
 from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.holding import held
 from magmax_jax.runs.merge_specs import Merge, parse_merges
 from magmax_jax.runs.model_ref import ModelRef
 from magmax_jax.runs.model_store import ModelStore
@@ -59,25 +60,26 @@ def sweep(
     sets = {"test": parts.test}
     if (validation := parts.validation()) is not None:
         sets["validation"] = validation
-    rows = [row for row in out.swept() if row.after_task == learned]
-    for name, merge in merges.items():
-        found = {(row.scale, row.split) for row in rows if row.model == name}
-        missing = {
-            split: scales
-            for split in sets
-            if (scales := [scale for scale in config.values if (scale, split) not in found])
-        }
-        if missing:
-            tau = merge.rule.finalize(stored.state(name, merge))
-            model = partial(_model, parts.theta_0, tau)
-            at_once = config.at_once or models_held(tau)
-        for split, scales in missing.items():
-            images = sets[split]
-            counts = _count(at_once, model, scales, images, progress, name)
-            for scale, counted in zip(scales, counts, strict=True):
-                rows += rows_of(counted, images.scenario, learned, name, scale, split)
-        rows = choose(rows, apart)
-        out.keep_swept(rows)
+    with held(out, parts.layout, progress.say):
+        rows = [row for row in out.swept() if row.after_task == learned]
+        for name, merge in merges.items():
+            found = {(row.scale, row.split) for row in rows if row.model == name}
+            missing = {
+                split: scales
+                for split in sets
+                if (scales := [scale for scale in config.values if (scale, split) not in found])
+            }
+            if missing:
+                tau = merge.rule.finalize(stored.state(name, merge))
+                model = partial(_model, parts.theta_0, tau)
+                at_once = config.at_once or models_held(tau)
+            for split, scales in missing.items():
+                images = sets[split]
+                counts = _count(at_once, model, scales, images, progress, name)
+                for scale, counted in zip(scales, counts, strict=True):
+                    rows += rows_of(counted, images.scenario, learned, name, scale, split)
+            rows = choose(rows, apart)
+            out.keep_swept(rows)
     return rows
 
 

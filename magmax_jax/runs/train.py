@@ -12,9 +12,10 @@ from magmax_jax.merging import fold
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs import manifest, state
 from magmax_jax.runs.build import RunParts, build_run
-from magmax_jax.runs.check import check_config, check_number
+from magmax_jax.runs.check import check_config, check_number, check_seed
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.holding import held, refuse_if_held
 from magmax_jax.runs.inputs import Inputs
 from magmax_jax.runs.merge_specs import num_models, parse_merges
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
@@ -55,13 +56,15 @@ def run(
     A run of the same configuration that is complete there is shown again; an interrupted one goes
     on where its last checkpoint was, and ends with the same bits as one that was not interrupted.
     Of several processes that run it together, on a disk that all of them see, the first one writes,
-    and shows its progress.
+    and shows its progress. It holds the directory meanwhile (`holding.held`): a second run there is
+    refused.
 
     Returns:
       the rows of `results.jsonl`.
 
     Raises:
-      UserError: the configuration does not fit the devices, data, model, directory or disk.
+      UserError: the configuration does not fit the devices, data, model, directory or disk; or
+        another process is running in the directory.
       DivergedError: a loss is not finite; rows and checkpoints before it stay.
       Interrupted: the process was asked to stop, and everything is saved.
     """
@@ -72,9 +75,11 @@ def run(
     swept = check_sweep(sweeps, config) if sweeps and sweeps.rules else {}
     layout = build_layout(config)
     if not layout.is_first:
-        out, progress = RunDirectory(out.path, out.overwrite, writes=False), NullProgress()
+        out = RunDirectory(out.path, out.overwrite, writes=False, resume=out.resume)
+        progress = NullProgress()
     kept = out.holds(config)
     names = manifest.class_names(out.path) if kept else ()
+    check_seed(config.seed, kept)
     inputs = Inputs(config, out, kept, allow_changed)
     scenario = build_scenario(inputs.config.scenario, config.seed, given, names)
     tasks = len(curriculum(scenario, config))
@@ -86,6 +91,7 @@ def run(
     if done:
         inputs.read_present(scenario)
     else:
+        refuse_if_held(out, layout)
         with inputs.reading(scenario):
             parts = build_run(inputs.config, scenario, layout)
     for note in inputs.check(layout):
@@ -94,13 +100,14 @@ def run(
         progress.say(f"{out.path} holds this run already (--overwrite repeats it)")
     else:
         _check_disk(parts, out, progress)
-        if not kept:
-            out.start(config)
-        manifest.write(out, parts, command, inputs.record(), inputs.changed)
-        progress.say(describe(scenario))
-        for note in notes_of(parts):
-            progress.say(f"note: {note}")
-        learn_all(parts, out, progress, boards)
+        with held(out, layout, progress.say):
+            if not out.holds(config):  # as before, unless another process was here meanwhile
+                out.start(config)
+            manifest.write(out, parts, command, inputs.record(), inputs.changed)
+            progress.say(describe(scenario))
+            for note in notes_of(parts):
+                progress.say(f"note: {note}")
+            learn_all(parts, out, progress, boards)
     layout.meet("the end")  # by which all rows are written
     rows = out.rows()
     if out.writes:
@@ -119,10 +126,12 @@ def learn_all(
     """The loop that MagMax is: fine-tune, fold into every merge, evaluate; next task."""
     with ExitStack() as stack:
         stop = stack.enter_context(stop_signals(progress.say))
-        checkpoints = stack.enter_context(Checkpoints(out.checkpoints, say=progress.say))
+        checkpoints = stack.enter_context(
+            Checkpoints(out.checkpoints, say=progress.say, check=out.check_held)
+        )
         tasks = None
         if parts.config.checkpoint.keep_tasks:
-            tasks = stack.enter_context(Checkpoints(out.tasks, keep=None))
+            tasks = stack.enter_context(Checkpoints(out.tasks, keep=None, check=out.check_held))
 
         def keep(at: RunState) -> None:
             if tasks and at.learned and at.learned not in tasks.numbers:
@@ -134,7 +143,7 @@ def learn_all(
             keep(at)  # which may have come too late before
         at = at or state.beginning(parts)
         done = state.steps_done(parts, at)
-        log = stack.enter_context(StepLog(out, done, boards, out.path.name))
+        log = stack.enter_context(StepLog(out, done, boards, out.path.resolve().name))
         evaluate = Recorder(parts, out, progress, stop, at)
         if at.learned:
             evaluate.all(at)

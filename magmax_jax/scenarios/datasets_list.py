@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from magmax_jax.config import ScenarioConfig
 from magmax_jax.data.catalogue import LISTS, epochs
-from magmax_jax.data.folder_name import title_of
+from magmax_jax.data.folder_name import folder_of, is_existing_folder, is_folder, title_of
 from magmax_jax.errors import ConfigError
 from magmax_jax.registry import SCENARIO_KINDS
 
@@ -44,6 +44,9 @@ def members_of(config: ScenarioConfig) -> list[Member]:
 def parse_datasets(texts: Sequence[str]) -> list[Member]:
     """`NAME`, `NAME@EPOCHS`, `folder:DIR`, or the name of a list of them, as data sets.
 
+    A folder that exists is meant as a whole, also where its name ends as in `pets@3`: 3 epochs of
+    `pets` beside it are `folder:pets/@3`.
+
     Raises:
       UserError: an EPOCHS is no positive number, or two data sets share a name.
     """
@@ -57,10 +60,13 @@ def parse_datasets(texts: Sequence[str]) -> list[Member]:
 
 def _parse(text: str) -> Member:
     dataset, at, number = text.rpartition("@")
-    if not at or "/" in number:  # a folder's path may have an @ in it
+    if not at or "/" in number or is_existing_folder(text):  # a folder's path may have an @ in it
         dataset, number = text, ""
-    elif not number.isdigit() or not int(number):
-        raise ConfigError(f"scenario.datasets: {text!r} needs a number of epochs after the @")
+    elif not number.isdecimal() or not int(number):
+        or_folder = f", or there is no folder {folder_of(text, None)}" if is_folder(text) else ""
+        raise ConfigError(
+            f"scenario.datasets: {text!r} needs a number of epochs after the @{or_folder}"
+        )
     name = title_of(dataset, None)
     if not name:
         raise ConfigError(f"scenario.datasets: {text!r} names no data set")

@@ -178,6 +178,8 @@ def test_models_are_evaluated_on_arrays(config, finished, tmp_path, capsys):
         (None, {"test": (TEST.images[:5], [0, 1, 2, 3], NAMES)}, "test: there are 5 images and 4"),
         (None, {"test": TEST, "scenario": ScenarioConfig(num_tasks=9)}, "num_tasks=9 is more"),
         (None, {"test": TEST, "scenario": ScenarioConfig(kind="datasets")}, "choose another kind"),
+        (None, {"test": TEST, "seed": -1}, "seed is -1: it must not be negative"),
+        (None, {"test": TEST, "out": ""}, "out is empty: name a directory"),
     ],
 )
 def test_mistakes_in_evaluation_are_one_sentence(finished, models, options, message):
@@ -207,6 +209,12 @@ def test_rules_are_swept_by_name(config, finished, sweep, tmp_path):
 def test_what_is_no_sweep_is_named(config, sweep, tmp_path):
     with pytest.raises(UserError, match=r"sweep is a .*: pass names of rules"):
         run(config, tmp_path / "x", sweep=sweep)
+
+
+def test_a_place_that_cannot_be_is_named(config):
+    for out, message in (("", "^out is empty"), ("r" * 300, "^out is r.*: it holds a name of 300")):
+        with pytest.raises(UserError, match=message):
+            run(config, out, train=TRAIN, test=TEST, progress=False)
 
 
 def test_a_directory_of_something_else_is_no_run(config, tmp_path):

@@ -129,6 +129,7 @@ def test_fields_change_the_cells_that_are_chosen_and_none_is_run_twice(small, ca
         (["all", "--only", "imagenet_x"], "matches no cell: there are cars-10/ewc"),
         (["all", "--seeds", "1;2"], "write numbers separated by commas"),
         (["all", "--seeds", "-1"], "must not be negative"),
+        (["all", "--seeds", "1,4294967296"], "below 2^32 = 4294967296"),
         (["all", "--seed", "3"], "a grid takes --seeds"),
         (["all", "--assets", "there"], "--assets is for smoke"),
         (["smoke", "--assets", "there"], "--assets there lacks models/clip-vit-tiny"),

@@ -1,5 +1,6 @@
 """The program `magmax`: its table of commands, to which anyone can add."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def test_a_users_own_command_is_listed_and_runs_beside_the_bundled_ones(mine):
 
 def test_output_that_nobody_reads_any_more_ends_the_program_quietly(tmp_path):
     """As `magmax --help | head` does."""
-    for words in (["--help"], ["table", "--help"]):
+    for words in (["--help"], ["inspect", str(ROOT / "experiments" / "assets" / "tiny-clip")]):
         command = [sys.executable, "-m", "magmax_jax", *words]
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -69,6 +70,37 @@ def test_output_that_nobody_reads_any_more_ends_the_program_quietly(tmp_path):
         process.stdout.close()
         _, error = process.communicate(timeout=60)
         assert (process.returncode, error) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["experiments.pretrain_tiny_clip", "benchmarks.merge"])
+def test_other_programs_do_so_too(module):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", module, "--help"]
+    ended = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def shell(line):
+    return subprocess.run(line, shell=True, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_output_that_is_closed_from_the_start_is_written_nowhere(closed):
+    ended = shell(f"{sys.executable} -m magmax_jax --help {closed}")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("usage") == (closed == "2>&-")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_output_that_cannot_be_written_is_an_error():
+    ended = shell(f"{sys.executable} -m magmax_jax --help > /dev/full")
+    assert ended.returncode == 2
+    assert ended.stderr.endswith(": No space left on device\n") and ended.stderr.count("\n") == 1
 
 
 def test_threads_that_a_command_abandons_are_not_waited_for(mine):

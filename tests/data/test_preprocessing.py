@@ -151,22 +151,35 @@ class TestFromConfig:
         assert ours == Preprocessing(224, mean=(0.5, 0.5, 0.5)) and hash(ours)
         assert Preprocessing.from_config({"size": {"shortest_edge": 336}}).size == 336
         assert Preprocessing.from_config(config, size=112).size == 112
+        assert Preprocessing.from_config({}) == Preprocessing(224)
 
     def test_without_normalisation_pixels_are_in_the_unit_interval(self):
-        ours = Preprocessing.from_config({"crop_size": 8, "do_normalize": False})
+        ours = Preprocessing.from_config({"size": 8, "crop_size": 8, "do_normalize": False})
         white = np.full((1, 8, 8, 3), 255, np.uint8)
         np.testing.assert_array_equal(evaluate(ours, white, whole(white)), 1.0)
 
     @pytest.mark.parametrize(
         ("config", "message"),
         [
-            ({"crop_size": 8, "resample": 2}, "resample is 2"),
-            ({"crop_size": 8, "do_rescale": False}, "1/255"),
-            ({"crop_size": 8, "rescale_factor": 1 / 127.5}, "1/255"),
-            ({"size": {"height": 3, "width": 4}}, "pass size"),
-            ({}, "pass size"),
+            ({"resample": 0}, r"resample is 0: give one of 1 \(lanczos\), 2 \(bilinear\)"),
+            ({"resample": "bicubic"}, "resample is 'bicubic'"),
+            ({"rescale_factor": 0}, "rescale_factor is 0"),
+            ({"image_mean": [0.5]}, r"image_mean is \[0.5\]: give three numbers"),
+            ({"image_std": [0.5, 0, 0.5]}, "image_std .* no zeros"),
+            ({"image_std": "0.5"}, "image_std is '0.5'"),
+            ({"size": {"longest_edge": 224}}, "size is {'longest_edge': 224}: give"),
+            ({"size": {"height": 224}}, "size is {'height': 224}: give"),
+            ({"size": -1}, "size is -1: give"),
+            ({"crop_size": {"height": 3, "width": 4}}, "crop_size .* the model takes squares"),
+            ({"do_center_crop": None}, "do_center_crop false: images would not all become squares"),
+            ({"size": [3, 4], "do_center_crop": False}, "would not all become squares"),
+            ({"do_resize": False, "do_center_crop": False}, "both false: images would keep"),
+            ({"do_pad": True, "pad_size": {"height": 9, "width": 9}}, "do_pad is true with pad"),
+            ({"image_processor_type": "Siglip2ImageProcessor"}, "Siglip2.* is not known here"),
+            ({"fill_color": 256, "resize_mode": "longest"}, "fill_color is 256"),
         ],
     )
-    def test_mistakes_are_named(self, config, message):
-        with pytest.raises(UserError, match=message):
-            Preprocessing.from_config(config)
+    def test_what_is_not_computed_is_refused_with_key_and_value(self, config, message):
+        with pytest.raises(UserError, match=message) as raised:
+            Preprocessing.from_config(config, 224)
+        assert "\n" not in str(raised.value)

@@ -2,7 +2,9 @@
 
 import jax
 import numpy as np
+import pytest
 
+from magmax_jax.errors import UserError
 from magmax_jax.merging import rules
 from tests.merging import oracle
 from tests.merging.cases import folded, normal_taus
@@ -55,6 +57,19 @@ def test_della_keeps_large_entries_more_often_row_by_row():
     kept = folded(rules.della(0.5, 0.4), tau[None]) != 0
     small, large = kept[:, :200].mean(1), kept[:, -200:].mean(1)
     assert (small < 0.25).all() and (large > 0.75).all()
+
+
+@pytest.mark.parametrize("make", [rules.random_mix, rules.dare, rules.della])
+def test_all_digits_of_a_seed_count_and_what_is_no_integer_is_refused(make):
+    taus = normal_taus(3, 300)
+    seeds = (0, 1, 2**32, 2**32 + 1, 2**64, -1)
+    drawn = {folded(make(seed=seed), taus).tobytes() for seed in seeds}
+    assert len(drawn) == len(seeds)
+    same = folded(make(seed=np.int64(1)), taus)
+    np.testing.assert_array_equal(same, folded(make(seed=1), taus))
+    for wrong in (1e3, "1", None):
+        with pytest.raises(UserError, match=r"seed is .*: give an integer, such as 0"):
+            make(seed=wrong)
 
 
 def test_draws_depend_on_seed_task_and_name_and_on_nothing_else():

@@ -74,6 +74,10 @@ def test_saved_models_have_transformers_tensors_and_load_the_same(name, director
     assert processor["image_processor_type"] == "SiglipImageProcessor"
     assert processor["size"] == {"height": side, "width": side}
     assert (processor["image_mean"], processor["do_center_crop"]) == ([0.5] * 3, False)
+    assert again.preprocessor == processor and again.companions == model.companions
+    in_memory = SigLIP(model.config, rngs=nnx.Rngs(0))  # has SigLIP's own processor, not CLIP's
+    wide = np.repeat(PICTURES, 2, axis=2)
+    np.testing.assert_array_equal(models.preprocess(in_memory, wide), model.preprocess(wide))
 
 
 def test_16_bit_weights_are_read_as_float32(tmp_path):

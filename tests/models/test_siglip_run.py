@@ -32,7 +32,6 @@ from magmax_jax.scenarios import build_scenario
 from magmax_jax.sharding import one_device
 from tests.models.siglip_weights import TOKENIZERS
 
-
 pytestmark = pytest.mark.slow
 
 

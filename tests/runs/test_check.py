@@ -53,6 +53,29 @@ def test_a_run_is_refused_before_its_model_is_looked_for(config, message, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("seed", [2**32, 2**32 + 7, 2**63, 10**20])
+def test_seeds_that_jax_takes_for_others_are_refused(seed, tmp_path):
+    config = ExperimentConfig(model=ModelConfig(str(tmp_path / "nowhere")), seed=seed)
+    with pytest.raises(UserError, match=rf"^seed is {seed}: .* seed {seed % 2**32}: choose one b"):
+        run(config, RunDirectory(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_of_such_a_seed_from_before_goes_on(tmp_path):
+    config = ExperimentConfig(
+        model=ModelConfig(str(tmp_path / "nowhere")),
+        scenario=ScenarioConfig(dataset="digits", num_tasks=5),
+        seed=2**32 + 7,
+    )
+    out = RunDirectory(tmp_path / "out")
+    out.start(config)
+    assert ExperimentConfig.from_file(out.path / "config.json") == config
+    with pytest.raises(UserError, match="nowhere"):  # it looks for its model
+        run(config, out)
+    with pytest.raises(UserError, match=r"^seed is 4294967303"):
+        run(config, RunDirectory(out.path, overwrite=True))
+
+
 @pytest.fixture
 def pair():
     """A rule of two models at most."""

@@ -12,7 +12,7 @@ from PIL import Image
 from magmax_jax.api import evaluate
 from magmax_jax.cli.evaluate import main
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
-from magmax_jax.data import Source
+from magmax_jax.data import Source, load_source
 from magmax_jax.errors import UserError
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import ABOUT, CONFIG, RunDirectory
@@ -79,6 +79,17 @@ def test_a_run_goes_on_with_the_names_that_it_began_with(config, old):
     assert class_names(path) == IDS
     (note,) = [line for line in said.lines if line.startswith("note: images")]
     assert note.startswith("note: images: prompts keep what class folders are called (n01440764, ")
+
+
+@pytest.mark.slow
+def test_images_that_are_passed_are_evaluated_with_them(config, old):
+    path, rows = old
+    images = load_source("folder", "test", config.scenario.data_dir)
+    said = Said()
+    found = evaluate([path], test=images, progress=said)
+    wanted = {(r.protocol, r.group): r.accuracy for r in rows if r.after_task == 1}
+    assert {(r.protocol, r.group): r.accuracy for r in found}.items() <= wanted.items()
+    assert any("prompts keep" in line for line in said.lines)
 
 
 @pytest.mark.slow

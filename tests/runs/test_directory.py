@@ -77,6 +77,13 @@ def test_a_run_torn_before_its_configuration_was_whole_counts_as_none(run):
     assert not run.holds(CONFIG)
 
 
+def test_counts_of_models_with_long_names_have_names_that_disks_take(run):
+    assert run.counts_of(3, "module:rule@0.5").name == "003-module+rule@0.5.safetensors"
+    long = "my_module:" + "ü" * 200
+    names = {run.counts_of(1, label).name for label in (long, long + "@0.5", long + "@1")}
+    assert len(names) == 3 and max(len(name.encode()) for name in names) <= 255 - 40
+
+
 def test_other_peoples_files_are_never_touched(tmp_path):
     (tmp_path / "thesis.tex").write_text("ten years")
     with pytest.raises(UserError, match="holds other things than a run"):

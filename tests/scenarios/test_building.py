@@ -294,6 +294,29 @@ def test_lists_of_data_sets_are_those_of_the_literature():
     assert parse_datasets(["eight", "stl10@2"])[-1] == Member("stl10", "stl10", 2)
 
 
+def test_a_folder_that_exists_is_meant_as_a_whole_whatever_follows_its_at(tmp_path, monkeypatch):
+    for name in ("me@uni", "pets", "pets@3"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    default = parse_datasets(["folder:other"])[0].epochs
+
+    def parsed(text):
+        [member] = parse_datasets([text])
+        return member.dataset, member.epochs
+
+    for where in (tmp_path, "~"):
+        uni, pets = f"folder:{where}/me@uni", f"folder:{where}/pets"
+        assert parsed(uni) == (uni, default)
+        assert parsed(f"{uni}@7") == (uni, 7)
+        assert parsed(f"{pets}@2") == (pets, 2)
+        assert parsed(f"{pets}@3") == (f"{pets}@3", default)
+        assert parsed(f"{pets}/@3") == (f"{pets}/", 3)
+    with pytest.raises(UserError, match=r"number of epochs .*, or there is no folder /x/me@uni"):
+        parse_datasets(["folder:/x/me@uni"])
+    with pytest.raises(UserError, match=r"needs a number of epochs after the @$"):
+        parse_datasets(["stl10@²"])
+
+
 @pytest.mark.parametrize(("classes", "tasks"), [(2, 1), (5, 2), (10, 5), (30, 10)])
 def test_tasks_of_at_least_two_classes(monkeypatch, classes, tasks):
     names = tuple(map(str, range(classes)))

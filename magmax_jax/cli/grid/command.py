@@ -139,8 +139,11 @@ def _seeds(grid: Grid, text: str | None) -> tuple[int, ...]:
         seeds = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"--seeds {text}: write numbers separated by commas, e.g. 1,2,3") from None
-    if min(seeds) < 0:
-        raise UserError(f"--seeds {text}: seeds must not be negative")
+    if min(seeds) < 0 or max(seeds) >= 2**32:
+        raise UserError(
+            f"--seeds {text}: seeds must not be negative, and lie below 2^32 = {2**32}, because "
+            "JAX keeps their low 32 bits"
+        )
     return tuple(dict.fromkeys(seeds))
 
 

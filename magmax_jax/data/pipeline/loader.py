@@ -17,6 +17,7 @@ from magmax_jax.data.pipeline.decode import read
 from magmax_jax.data.pipeline.memory_cache import Cached, in_memory
 from magmax_jax.data.pipeline.workers import Reporting, in_workers
 from magmax_jax.data.source import Source
+from magmax_jax.inputs.geometry import CLIPS, Geometry
 from magmax_jax.inputs.host_resize import Fit, for_evaluation, for_training
 
 PREFETCHED_BATCHES = 4  # held ready by the threads of each process
@@ -59,6 +60,7 @@ def train_batches(
     workers: int = 0,
     rows: np.ndarray | None = None,
     threads: int = THREADS,
+    geometry: Geometry = CLIPS,
 ) -> grain.IterDataset[Batch[np.ndarray]]:
     """`epochs` passes over source[indices], each in another order.
 
@@ -77,10 +79,11 @@ def train_batches(
       rows: int (r,), which rows of each batch to read, where other hosts read the others; all by
         default.
       threads: that read images, in this process or in each worker.
+      geometry: what evaluation sees of an image, `Preprocessing.geometry`.
     """
     # A seed goes through Grain's hash; without, seeds 5 and 6 would share all epochs but one.
     order = grain.MapDataset.range(len(indices)).seed(seed).shuffle()
-    read_batch = _Read(source, for_training(source.image_shape, size))
+    read_batch = _Read(source, for_training(source.image_shape, size, geometry))
     return _batches(order, indices, read_batch, batch_size, epochs, workers, rows, threads)
 
 
@@ -92,14 +95,15 @@ def eval_batches(
     workers: int = 0,
     rows: np.ndarray | None = None,
     threads: int = THREADS,
+    geometry: Geometry = CLIPS,
 ) -> grain.IterDataset[Batch[np.ndarray]]:
     """One pass over source[indices], in order.
 
-    Images of one size pass untouched unless they are very large; others are resized and cropped
-    here to (size, size) as CLIPImageProcessor does. Arguments are those of `train_batches`.
+    Images of one size pass untouched unless they are very large; others become (size, size) here,
+    as the model's image processor does. Arguments are those of `train_batches`.
     """
     order = grain.MapDataset.range(len(indices))
-    read_batch = _Read(source, for_evaluation(source.image_shape, size))
+    read_batch = _Read(source, for_evaluation(source.image_shape, size, geometry))
     return _batches(order, indices, read_batch, batch_size, 1, workers, rows, threads)
 
 

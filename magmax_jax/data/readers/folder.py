@@ -95,16 +95,17 @@ def holds_images(root: Path) -> bool:
     return False
 
 
-def image_files(root: Path) -> Iterator[str]:
-    """The path of every image that either split is read from, at any depth; opens none of them."""
-    if not root.is_dir():
-        return
+def image_files(root: Path) -> Iterator[os.DirEntry[str]]:
+    """Every image that either split is read from, at any depth; opens none of them."""
     tops = [root] if is_undivided(root) else [root / "train", root / "test"]
-    pending = [top for top in tops if top.is_dir()]
+    pending = [str(top) for top in tops if top.is_dir()]
     while pending:
-        folder = pending.pop()
-        yield from _images(folder)
-        pending += _folders(folder)
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if is_image(entry.name) and not entry.is_dir():
+                    yield entry
+                elif entry.is_dir() and not entry.name.startswith("."):
+                    pending.append(entry.path)
 
 
 def _named(data_dir: str | None) -> Path:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.leaf_names import checked_seed
 from magmax_jax.merging.numerics.ranking import ranks
 from magmax_jax.merging.rule import Counted, MergeRule, collecting, factory, leaf_key, leafwise_at
 from magmax_jax.merging.rules.sign_consensus import elect_and_merge
@@ -23,8 +24,12 @@ def random_mix(seed: int = 0) -> MergeRule:
     and a counter. Order changes the draws, not their distribution.
 
     Args:
-      seed: of the draws; the same seed, order and leaf names give the same mix.
+      seed: of the draws, any integer; the same seed, order and leaf names give the same mix.
+
+    Raises:
+      UserError: the seed is no integer.
     """
+    seed = checked_seed(seed)
 
     def update(state: Counted, tau: PyTree) -> Counted:
         count = state.count + 1
@@ -61,11 +66,12 @@ def dare(drop: float = 0.5, seed: int = 0) -> MergeRule:
 
     Args:
       drop: the probability in [0, 1) with which an entry is dropped.
-      seed: of the draws.
+      seed: of the draws, any integer.
 
     Raises:
-      UserError: drop is outside [0, 1).
+      UserError: drop is outside [0, 1), or the seed is no integer.
     """
+    seed = checked_seed(seed)
     if not 0 <= drop < 1:
         raise UserError(f"dare: drop is {drop}, not in [0, 1)")
 
@@ -108,11 +114,13 @@ def della(density: float = 0.7, epsilon: float = 0.07, seed: int = 0) -> MergeRu
     Args:
       density: the share of entries kept.
       epsilon: how far the probability of the largest and the smallest of a row is from it.
-      seed: of the draws.
+      seed: of the draws, any integer.
 
     Raises:
-      UserError: density - epsilon is not positive, or density + epsilon exceeds 1.
+      UserError: density - epsilon is not positive, density + epsilon exceeds 1, or the seed is no
+        integer.
     """
+    seed = checked_seed(seed)
     if not (epsilon >= 0 and density - epsilon > 0 and density + epsilon <= 1):
         raise UserError(f"della: {density} +- {epsilon} are not probabilities in (0, 1]")
 

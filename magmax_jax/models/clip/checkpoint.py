@@ -24,6 +24,7 @@ from magmax_jax.models.checkpoint import (
 )
 from magmax_jax.models.clip import other_formats
 from magmax_jax.models.clip.config import CLIPConfig
+from magmax_jax.models.clip.openclip_preprocessor import openclip_preprocessor
 from magmax_jax.models.conversion import Tensors
 from magmax_jax.models.hugging_face import transformers
 from magmax_jax.models.two_towers import Checkpoint
@@ -44,24 +45,24 @@ def read(source: str | Path, text_source: str | Path | None = None) -> Checkpoin
       UserError: one sentence on what is missing, unreadable or does not fit, with its path.
     """
     directory = hub.locate(source)
-    tensors = _tensors(directory)
+    tensors, openclip = _tensors(directory)
     if text_source is None:
-        return Checkpoint(directory, read_config(directory), tensors, _companions(directory))
+        companions = _companions(directory, openclip)
+        return Checkpoint(directory, read_config(directory), tensors, companions)
     if not is_tower_alone(directory):
         raise towers.needs_no_text_source(directory, text_source)
     return towers.completed(directory, tensors, read(text_source))
 
 
-def _tensors(directory: Path) -> Tensors:
-    """Every tensor in a directory, under Hugging Face's names."""
+def _tensors(directory: Path) -> tuple[Tensors, bool]:
+    """Every tensor in a directory, under Hugging Face's names, and whether it had OpenCLIP's."""
     weights = [name for name in hub.WEIGHTS if (directory / name).exists()]
     if weights == [hub.MSGPACK]:
         tensors = other_formats.flax_tensors(_msgpack(directory / hub.MSGPACK))
     else:
         tensors = open_weights(directory)
-    if other_formats.is_openclip(tensors):
-        tensors = other_formats.openclip_tensors(tensors)
-    return tensors
+    openclip = other_formats.is_openclip(tensors)
+    return (other_formats.openclip_tensors(tensors) if openclip else tensors), openclip
 
 
 def write(
@@ -76,12 +77,9 @@ def write(
     Raises:
       UserError: as `models.checkpoint.write` does.
     """
-    size = config.image_size
-    preprocessor = (companions.preprocessor or {}) | {
-        "image_processor_type": "CLIPImageProcessor",
-        "size": {"shortest_edge": size},
-        "crop_size": {"height": size, "width": size},
-    }
+    preprocessor = checkpoint.saved_preprocessor(
+        companions.preprocessor, "CLIPImageProcessor", config.image_size
+    )
     companions = replace(companions, preprocessor=preprocessor)
     checkpoint.write(directory, config.to_hf(), companions, config.entries, state, dtype)
 
@@ -125,8 +123,17 @@ def is_tower_alone(directory: Path) -> bool:
     return model_type(directory) == TOWER and not (directory / OPENCLIP).exists()
 
 
-def _companions(directory: Path) -> Companions:
+def _companions(directory: Path, openclip: bool) -> Companions:
+    """`openclip`: whether the weights are OpenCLIP's; then its preprocessing is the model's own."""
     preprocessor = read_preprocessor(directory)
-    if preprocessor is None:
-        preprocessor = other_formats.openclip_preprocessor(read_object(directory / OPENCLIP) or {})
+    if openclip or preprocessor is None:
+        preprocessor = _openclip_preprocessor(directory) or preprocessor
     return Companions(read_tokenizer(directory), preprocessor)
+
+
+def _openclip_preprocessor(directory: Path) -> dict | None:
+    path = directory / OPENCLIP
+    try:
+        return openclip_preprocessor(read_object(path) or {})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None

@@ -140,14 +140,6 @@ def openclip_config(config: dict) -> dict:
         raise UserError(f"not an OpenCLIP configuration ({error!r})") from None
 
 
-def openclip_preprocessor(config: dict) -> dict | None:
-    """The mean and deviation of an `open_clip_config.json` as a `preprocessor_config.json`."""
-    values = config.get("preprocess_cfg") or {}
-    if "mean" not in values or "std" not in values:
-        return None
-    return {"image_mean": values["mean"], "image_std": values["std"]}
-
-
 def flax_tensors(tree: dict[str, Any]) -> dict[str, Read]:
     """The tree of a `flax_model.msgpack` (transformers' former Flax models) in HF's names."""
     return dict(_flax_leaves(tree.get("params", tree), ()))

@@ -52,15 +52,16 @@ def token_ids(tokenizer: Any, config: TextConfig, texts: Sequence[str]) -> np.nd
 def cleaned(text: str) -> str:
     """A text as OpenAI's tokenizer has it before it looks for tokens (clip/simple_tokenizer.py).
 
-    Curly quotes become straight ones, entities of HTML their characters, ligatures and full-width
-    forms plain letters; text that was decoded wrongly is mended, spaces are single, letters small.
+    Curly quotes become straight ones, HTML entities their characters, ligatures and full-width
+    forms plain letters; wrongly decoded text is mended, runs of spaces become one, and letters
+    lower case.
 
     >>> cleaned("Salt &amp; a cook’s  ﬂour")
     "salt & a cook's flour"
     """
-    # Nothing in plain ASCII is for ftfy, which takes longer than all the rest.
+    # ftfy leaves plain ASCII as it is, and takes longer than everything else here.
     if not (text.isascii() and text.isprintable() and "&" not in text):
-        import ftfy  # when needed: most texts are plain
+        import ftfy  # lazily: most texts are plain
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()

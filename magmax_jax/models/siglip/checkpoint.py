@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from flax import nnx
 from huggingface_hub.errors import StrictDataclassError
@@ -15,9 +14,11 @@ from magmax_jax.models.checkpoint import (
     CONFIG,
     Companions,
     another_type,
+    model_type,
     no_configuration,
     open_weights,
     read_preprocessor,
+    saved_preprocessor,
 )
 from magmax_jax.models.hugging_face import quiet, transformers
 from magmax_jax.models.siglip.config import SigLIPConfig
@@ -27,20 +28,10 @@ from magmax_jax.models.two_towers import Checkpoint
 NAFLEX = "siglip2"
 """`model_type` of SigLIP 2's checkpoints for images of any shape; those of a fixed resolution have
 SigLIP's own."""
-PREPROCESSOR: dict[str, Any] = {
-    "image_processor_type": "SiglipImageProcessor",
-    "do_convert_rgb": True,
-    "do_resize": True,
-    "resample": 3,
-    "do_center_crop": False,
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": [0.5, 0.5, 0.5],
-    "image_std": [0.5, 0.5, 0.5],
-}
-"""transformers' defaults for a SigLIP, for a directory without a preprocessor; the size is the
-model's. The whole image is squeezed into the square, and nothing is cropped."""
+PROCESSOR = "SiglipImageProcessor"
+"""Of transformers: the whole image is squeezed into the square, and nothing is cropped."""
+DEFAULT = {"image_processor_type": PROCESSOR}
+"""Settings of an image processor for a model that came without: all of them SigLIP's own."""
 
 
 def read(source: str | Path) -> Checkpoint:
@@ -51,10 +42,7 @@ def read(source: str | Path) -> Checkpoint:
     """
     directory = hub.locate(source)
     config = read_config(directory)
-    preprocessor = read_preprocessor(directory)
-    if preprocessor is None:
-        preprocessor = PREPROCESSOR | _size(config)
-    companions = Companions(read_tokenizer(directory), preprocessor)
+    companions = Companions(read_tokenizer(directory), read_preprocessor(directory, PROCESSOR))
     return Checkpoint(directory, config, open_weights(directory), companions)
 
 
@@ -70,14 +58,16 @@ def write(
     Raises:
       UserError: as `models.checkpoint.write` does.
     """
-    preprocessor = (companions.preprocessor or PREPROCESSOR) | _size(config)
+    preprocessor = saved_preprocessor(
+        companions.preprocessor or DEFAULT, PROCESSOR, config.image_size
+    )
     companions = replace(companions, preprocessor=preprocessor)
     checkpoint.write(directory, config.to_hf(), companions, config.entries, state, dtype)
 
 
 def is_naflex(directory: Path) -> bool:
     """Whether a directory holds a SigLIP 2 for images of any shape."""
-    return (read_object(directory / CONFIG) or {}).get("model_type") == NAFLEX
+    return model_type(directory) == NAFLEX
 
 
 def read_config(directory: Path) -> SigLIPConfig:
@@ -103,7 +93,3 @@ def read_config(directory: Path) -> SigLIPConfig:
             return SigLIPConfig.from_hf(transformers().SiglipConfig.from_dict(config))
     except (UserError, StrictDataclassError, TypeError) as error:
         raise UserError(f"{path}: {error}") from None
-
-
-def _size(config: SigLIPConfig) -> dict[str, Any]:
-    return {"size": {"height": config.image_size, "width": config.image_size}}

@@ -104,6 +104,10 @@ class SigLIP(TwoTowers):
     def new_image_tower(config: SigLIPConfig, **options: Any) -> VisionTower:
         return VisionTower(config.vision, **options)
 
+    @property
+    def preprocessor(self) -> dict:
+        return self.companions.preprocessor or checkpoint.DEFAULT
+
     def tokenize(self, texts: Sequence[str]) -> np.ndarray:
         """Token ids int32 (len(texts), context) as `encode_text` takes them; see `token_ids`."""
         return token_ids(self.tokenizer, self.config.text, texts)

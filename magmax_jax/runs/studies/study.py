@@ -77,8 +77,8 @@ def study(
             raise UserError(f"{name!r} is no study: choose from {', '.join(STUDIES)}")
     config = replace(stored_config(out.path), mesh=mesh or MeshConfig())
     layout = build_layout(config)
-    names = class_names(out.path)
-    scenario = build_scenario(config.scenario, config.seed, recorded=names)
+    classes = class_names(out.path)
+    scenario = build_scenario(config.scenario, config.seed, recorded=classes)
     with checking([Compared(out.path, config, scenario)], allow_changed, progress.say):
         parts = build_run(config, scenario, layout)
     stored = ModelStore(out.path, parts.theta_0, parts.merges, layout)

@@ -1,0 +1,45 @@
+"""Paths as users of the library write them."""
+
+import os
+from pathlib import Path
+
+from magmax_jax.errors import UserError
+
+NAME_BYTES, PATH_BYTES = 255, 4095
+"""What Linux's and macOS's disks take at most, as UTF-8."""
+
+
+def user_path(path: Path | str, what: str = "path") -> Path:
+    """A path with the home directory in place of `~` or `~user`.
+
+    Args:
+      what: names the argument in messages.
+
+    Raises:
+      UserError: it is empty, no disk takes a name as long, or there is no such user.
+    """
+    text = os.fspath(path)
+    if not text:
+        raise UserError(f"{what} is empty: name a directory, or '.' for the current one")
+    if (length := max(map(_bytes, Path(text).parts), default=0)) > NAME_BYTES:
+        raise UserError(
+            f"{what} is {text[:40]}...: it holds a name of {length:,} bytes, and disks take "
+            f"{NAME_BYTES}: choose a shorter one"
+        )
+    if _bytes(text) > PATH_BYTES:
+        raise UserError(
+            f"{what} is {text[:40]}...: it has {_bytes(text):,} bytes, and systems take "
+            f"{PATH_BYTES:,}: choose a shorter path"
+        )
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        user = Path(text).parts[0]
+        raise UserError(
+            f"{what} is {text}: {user} has no home directory here; write ./{text} for a directory "
+            "of that name"
+        ) from None
+
+
+def _bytes(text: str) -> int:
+    return len(os.fsencode(text))

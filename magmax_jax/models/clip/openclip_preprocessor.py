@@ -1,0 +1,75 @@
+"""OpenCLIP's preprocessing as settings of a Hugging Face image processor.
+
+Source: open_clip 3.3, transform.py, `image_transform` of an evaluation.
+"""
+
+from typing import Any
+
+from PIL.Image import Resampling
+
+from magmax_jax.errors import UserError
+from magmax_jax.inputs.geometry import Exact, Geometry, LongSide, Resize, ShortSide
+from magmax_jax.inputs.processor_settings import (
+    CROP,
+    OPENAI_MEAN,
+    OPENAI_STD,
+    read_settings,
+    triple,
+)
+
+RESIZE_MODES: dict[str, Resize] = {
+    "shortest": ShortSide(),
+    "squash": Exact(),
+    "longest": LongSide(),
+}
+INTERPOLATIONS = {
+    "bicubic": Resampling.BICUBIC,
+    "bilinear": Resampling.BILINEAR,
+    "random": Resampling.BICUBIC,  # drawn in training only
+}
+
+
+def openclip_preprocessor(config: dict[str, Any]) -> dict[str, Any] | None:
+    """The `preprocess_cfg` of an `open_clip_config.json` as a `preprocessor_config.json`.
+
+    Values that are missing or null are OpenCLIP's defaults, which are OpenAI's. Its size is the
+    image tower's. Where the margin of `shortest` is odd, the crop begins at half of it rounded
+    down, as transformers has it; OpenCLIP rounds to even.
+
+    Returns:
+      None where the file says nothing of preprocessing.
+
+    Raises:
+      UserError: it asks for something that is not computed; the sentence names key and value.
+    """
+    values = config.get("preprocess_cfg") or {}
+    if not isinstance(values, dict):
+        raise UserError(f"preprocess_cfg is {values!r}: give an object, or leave it out")
+    values = {key: value for key, value in values.items() if value is not None}
+    if not values:
+        return None
+    if values.get("mode", "RGB") != "RGB":
+        raise UserError(f"preprocess_cfg's mode is {values['mode']!r}: only 'RGB' is computed")
+    resize = _chosen(values, "resize_mode", "shortest", RESIZE_MODES)
+    resample = _chosen(values, "interpolation", "bicubic", INTERPOLATIONS)
+    # Only padding shows the colour, and nothing else than `longest` pads.
+    fill = values.get("fill_color", 0) if resize.pads(CROP) else 0
+    settings = {
+        **Geometry(resize, int(resample), fill).settings(_size(config)),
+        "image_mean": list(triple("preprocess_cfg's mean", values.get("mean", OPENAI_MEAN))),
+        "image_std": list(triple("preprocess_cfg's std", values.get("std", OPENAI_STD))),
+    }
+    read_settings(settings)
+    return settings
+
+
+def _chosen(values: dict[str, Any], key: str, default: str, known: dict[str, Any]) -> Any:
+    value = values.get(key, default)
+    if not isinstance(value, str) or value not in known:
+        raise UserError(f"preprocess_cfg's {key} is {value!r}: give one of {', '.join(known)}")
+    return known[value]
+
+
+def _size(config: dict[str, Any]) -> int:
+    size = ((config.get("model_cfg") or {}).get("vision_cfg") or {}).get("image_size")
+    return size if isinstance(size, int) else CROP

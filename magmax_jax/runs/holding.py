@@ -1,0 +1,92 @@
+"""One run, one process group: what writes into a run's directory holds it meanwhile."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from magmax_jax.errors import UserError
+from magmax_jax.io.lock_files import BEAT, SILENT, Claim, Holder
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.sharding import Layout
+
+_HELD, _WAIT = "held", "wait"
+
+
+@contextmanager
+def held(
+    out: RunDirectory,
+    layout: Layout,
+    say: Callable[[str], None] = lambda text: None,
+    beat: float = BEAT,
+) -> Iterator[None]:
+    """Holds a run's directory, which is made where there is none.
+
+    Of several processes of one run, which must all call this, the first holds it. A process that is
+    killed leaves its lock: on the same machine it is taken over at once, on another one after
+    `SILENT` heartbeats have failed to come.
+
+    Args:
+      say: reports that it waits for a process on another host, or takes over from a dead one.
+      beat: seconds between two heartbeats.
+
+    Raises:
+      UserError: another process holds it, in every process of this run; or the disk refuses.
+    """
+    claim, told = Claim(out.path, beat), False
+    while True:
+        answer = ""
+        if layout.is_first:
+            answer, holder = _try(out, claim)
+            if holder and answer == _WAIT and not told:
+                told = True
+                say(
+                    f"note: {holder} may be running in {out.path}: waiting up to "
+                    f"{SILENT * beat:g} s for its heartbeat"
+                )
+        answer = layout.from_first(answer)
+        if answer == _HELD:
+            break
+        if answer != _WAIT:
+            raise UserError(answer)
+        time.sleep(beat / 10 * random.uniform(0.5, 1.0))
+    try:
+        if out.lock and out.lock.before:
+            say(f"note: {out.lock.before} ended without releasing {out.path}: taking over")
+        yield
+    finally:
+        if out.lock:
+            out.lock.release()
+        out.lock = None
+
+
+def refuse_if_held(out: RunDirectory, layout: Layout) -> None:
+    """Raises a UserError if another process on this machine holds the directory.
+
+    A first look, before data and model are loaded, which all processes of a run must call; `held`
+    decides.
+    """
+    found = Claim(out.path).look() if layout.is_first else None
+    refusal = layout.from_first(_refusal(out, found[0]) if found and found[1] else "")
+    if refusal:
+        raise UserError(refusal)
+
+
+def _try(out: RunDirectory, claim: Claim) -> tuple[str, Holder | None]:
+    """Takes the directory if nobody holds it: how that went, and who does."""
+    try:
+        out.path.mkdir(parents=True, exist_ok=True)
+        found = claim.look()
+        if found is None:
+            out.lock = claim.take()
+            return (_HELD if out.lock else _WAIT), None
+    except OSError as error:
+        return f"{out.path} cannot be written ({error.strerror or error})", None
+    holder, alive = found
+    return (_refusal(out, holder) if alive else _WAIT), holder
+
+
+def _refusal(out: RunDirectory, holder: Holder) -> str:
+    return (
+        f"{out.path} is in use already by {holder}: wait until that ends, or choose another --out"
+    )

@@ -1,0 +1,220 @@
+"""One run, one process group: a second one is told, and the dead leave nothing in the way."""
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from magmax_jax.config import ExperimentConfig
+from magmax_jax.errors import UserError
+from magmax_jax.evaluation.rows import Row
+from magmax_jax.io.lock_files import Claim
+from magmax_jax.io.processes import this_process
+from magmax_jax.runs.directory import RunDirectory, run_directories
+from magmax_jax.runs.holding import held
+from magmax_jax.runs.train import run
+from magmax_jax.sharding import build_layout
+from tests.helpers.interruptions import ROOT, Arguments, Run, config
+from tests.io.test_lock_files import BEAT, ELSEWHERE, ended_process, write_lock
+
+CONFIG = ExperimentConfig()
+ROW = Row(1, "max_magnitude", 0.5, "agnostic", "all", 0.25, 8)
+
+PROGRAM = """
+import os, sys
+import jax
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from magmax_jax.config import ExperimentConfig
+from magmax_jax.errors import UserError
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.holding import held
+from magmax_jax.sharding import build_layout
+layout = build_layout(ExperimentConfig())
+out = RunDirectory(sys.argv[3], writes=layout.is_first)
+try:
+    with held(out, layout, print, float((sys.argv[4:] or [1.0])[0])):
+        print("held:", *os.listdir(sys.argv[3]))
+        layout.meet("the end")
+except UserError as error:
+    print(error)
+"""
+"""One of two processes of a run that holds its directory and does nothing there."""
+
+
+@contextmanager
+def holding(out, said=None, beat=BEAT):
+    with held(out, build_layout(CONFIG), [].append if said is None else said.append, beat):
+        yield
+
+
+def test_a_second_process_is_told_and_leaves_the_run_untouched(tmp_path):
+    out = RunDirectory(tmp_path / "run")
+    with holding(out):
+        out.start(CONFIG)
+        out.append([ROW])
+        before = {path.name: path.stat() for path in out.path.iterdir() if path.name != "lock.1"}
+        me = this_process()
+        for overwrite in (False, True):
+            sentence = (
+                rf"run is in use already by process {me.pid} on {me.host}, since 20.*: wait until "
+                "that ends, or choose another --out"
+            )
+            with (
+                pytest.raises(UserError, match=sentence),
+                holding(RunDirectory(out.path, overwrite)),
+            ):
+                raise AssertionError("both hold it")
+        after = {path.name: path.stat() for path in out.path.iterdir() if path.name != "lock.1"}
+        assert after == before
+    assert "lock.1" not in os.listdir(out.path)
+    with holding(RunDirectory(out.path)):
+        pass
+
+
+def test_it_is_released_after_errors(tmp_path):
+    out = RunDirectory(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt), holding(out):
+        raise KeyboardInterrupt
+    assert os.listdir(out.path) == [] and out.lock is None
+
+
+def test_a_second_run_is_refused_before_it_loads_a_model(tmp_path):
+    out, other = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "run", overwrite=True)
+    missing = dataclasses.replace(
+        config(Arguments(tmp_path, tmp_path / "no-model")), checkpoint=CONFIG.checkpoint
+    )
+    with holding(out):
+        out.start(missing)
+        for second in (RunDirectory(out.path), other):
+            with pytest.raises(UserError, match="is in use already by process"):
+                run(missing, second)
+
+
+def test_the_dead_are_followed_and_named(tmp_path):
+    write_lock(tmp_path, ended_process())
+    said = []
+    with holding(RunDirectory(tmp_path), said, beat=10):
+        [note] = said
+        assert note.startswith("note: process ") and "ended without releasing" in note
+        assert os.listdir(tmp_path) == ["lock.2"]
+
+
+def test_a_silent_host_is_waited_for_and_followed(tmp_path):
+    write_lock(tmp_path, ELSEWHERE)
+    said = []
+    with holding(RunDirectory(tmp_path), said):
+        pass
+    waiting, taking = said
+    assert f"on node7, since then may be running in {tmp_path}: waiting up to 0.15 s" in waiting
+    assert "on node7, since then ended without releasing" in taking
+
+
+def test_a_directory_with_nothing_but_a_lock_is_as_good_as_empty(tmp_path):
+    write_lock(tmp_path, ended_process())
+    (tmp_path / "lock.0123abcd.partial").write_text("")
+    out = RunDirectory(tmp_path)
+    assert not out.holds(CONFIG) and list(run_directories(tmp_path)) == []
+    (tmp_path / "lock.txt").write_text("")
+    with pytest.raises(UserError, match="holds other things than a run"):
+        out.holds(CONFIG)
+
+
+def test_one_that_was_suspended_and_followed_writes_no_more(tmp_path):
+    out = RunDirectory(tmp_path / "run")
+    with holding(out, beat=10):
+        out.start(CONFIG)
+        out.append([ROW])
+        later = write_lock(out.path, ELSEWHERE, number=2)
+        for write in (out.append, out.keep, out.keep_swept):
+            with pytest.raises(UserError, match=r"taken over by another process \(process .* on n"):
+                write([ROW, ROW])
+        assert out.rows() == [ROW] and out.swept() == []
+    assert later.exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    out = RunDirectory(tmp_path / "file" / "run")
+    with pytest.raises(UserError, match=r"cannot be written \(Not a directory\)"), holding(out):
+        raise AssertionError
+
+
+@pytest.mark.slow
+def test_processes_that_are_started_on_one_directory(tiny_clip, tmp_path):
+    arguments = Arguments(tmp_path, tiny_clip, regularizer="none")
+    alone, both = Run(arguments, "alone"), Run(arguments, "both")
+    alone.finish()
+
+    def steps():
+        metrics = both.out / "metrics.jsonl"
+        text = metrics.read_text() if metrics.exists() else ""
+        return [json.loads(line)["total_step"] for line in text.splitlines(keepends=True)[:-1]]
+
+    def wait_for_steps(number):
+        began = time.monotonic()
+        while len(steps()) < number:
+            assert first.poll() is None and time.monotonic() - began < 120
+            time.sleep(0.02)
+
+    first = both.start()
+    wait_for_steps(3)
+    second = both.start()
+    refusal, _ = second.communicate()
+    assert second.returncode == 2 and first.poll() is None
+    assert f"in use already by process {first.pid} on" in refusal and "Traceback" not in refusal
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert (both.out / "lock.1").exists()
+
+    first = both.start()
+    wait_for_steps(len(steps()) + 3)
+    first.send_signal(signal.SIGTERM)
+    text, _ = first.communicate()
+    assert first.returncode == 128 + signal.SIGTERM
+    assert "ended without releasing" in " ".join(text.split())  # lines are wrapped
+    assert not list(both.out.glob("lock.*"))
+
+    text = both.finish()
+    assert "without releasing" not in " ".join(text.split()) and not list(both.out.glob("lock.*"))
+    assert both.digest() == alone.digest()
+    assert len(steps()) == len(set(steps()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("silent", [False, True])
+def test_several_processes_of_one_run_hold_it_together_or_not_at_all(tmp_path, silent):
+    """A process elsewhere that is silent is waited for by all of them."""
+    lock = None if silent else Claim(tmp_path).take()
+    if silent:
+        write_lock(tmp_path, ELSEWHERE)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, address, str(number), str(tmp_path)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        )
+        for number in range(2)
+    ]
+    shown = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], shown
+    if lock is not None:
+        assert all(f"is in use already by process {os.getpid()} on" in text for text in shown)
+        assert os.listdir(tmp_path) == ["lock.1"]
+        lock.release()
+    else:
+        assert "waiting up to 3 s" in shown[0] and "ended without releasing" in shown[0]
+        assert all("held: lock.2" in text for text in shown) and "node7" not in shown[1]
+        assert os.listdir(tmp_path) == []
