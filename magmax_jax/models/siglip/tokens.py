@@ -47,7 +47,8 @@ def read_tokenizer(directory: Path) -> Any:
 def token_ids(tokenizer: Any, config: SigLIPTextConfig, texts: Sequence[str]) -> np.ndarray:
     """Token ids int32 (len(texts), context), padded with the tokenizer's own token on its own side.
 
-    Padding is part of the text: the tower sees it, and pools at the last token. Texts are written
+    Padding is part of the text: the tower sees it, and pools at the last token. An attention mask,
+    which some copies of the tokenizers give and no SigLIP was trained with, is not made. Texts are written
     in small letters, as both versions were trained. The first, whose vocabulary is a unigram model,
     was evaluated without punctuation as well, which transformers' class for it takes out.
 
