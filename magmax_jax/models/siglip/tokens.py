@@ -48,9 +48,9 @@ def token_ids(tokenizer: Any, config: SigLIPTextConfig, texts: Sequence[str]) ->
     """Token ids int32 (len(texts), context), padded with the tokenizer's own token on its own side.
 
     Padding is part of the text: the tower sees it, and pools at the last token. An attention mask,
-    which some copies of the tokenizers give and no SigLIP was trained with, is not made. Texts are written
-    in small letters, as both versions were trained. The first, whose vocabulary is a unigram model,
-    was evaluated without punctuation as well, which transformers' class for it takes out.
+    which some copies of the tokenizers give and no SigLIP was trained with, is not made. Texts are
+    put in small letters, as both versions were trained. The first, whose vocabulary is a unigram
+    model, was evaluated without punctuation as well, which transformers' class for it takes out.
 
     Args:
       tokenizer: the model's, of transformers; None where it came without one.
