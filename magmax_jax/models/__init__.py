@@ -1,4 +1,4 @@
-"""Models in Flax NNX: CLIP, what any family has to offer, and what is made of it."""
+"""Models in Flax NNX: CLIP and SigLIP, what any family has to offer, and what is made of it."""
 
 from magmax_jax.models.auto import (
     abstract_model,
@@ -9,11 +9,14 @@ from magmax_jax.models.auto import (
 from magmax_jax.models.base import Model, ModelFamily, ModelShape, Place, Towers, num_entries
 from magmax_jax.models.checkpoint import Companions
 from magmax_jax.models.classification import Classified, classify, preprocess
-from magmax_jax.models.clip.config import CLIPConfig, TextConfig, VisionConfig
+from magmax_jax.models.clip.config import CLIPConfig, TextConfig
 from magmax_jax.models.clip.model import CLIP
 from magmax_jax.models.features import image_features
 from magmax_jax.models.freezing import trainable
 from magmax_jax.models.layers.normalise import normalise
+from magmax_jax.models.layers.patches import VisionConfig
+from magmax_jax.models.siglip.config import SigLIPConfig, SigLIPTextConfig
+from magmax_jax.models.siglip.model import SigLIP
 from magmax_jax.models.zero_shot import tokenize, zero_shot_head
 
 __all__ = [
@@ -25,6 +28,9 @@ __all__ = [
     "ModelFamily",
     "ModelShape",
     "Place",
+    "SigLIP",
+    "SigLIPConfig",
+    "SigLIPTextConfig",
     "TextConfig",
     "Towers",
     "VisionConfig",

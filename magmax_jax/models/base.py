@@ -19,6 +19,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+from magmax_jax.inputs.prompts import ANY
 from magmax_jax.models.entries import Entry
 
 
@@ -77,7 +78,8 @@ class Model(Protocol):
 
     The logits of images for classes are `normalise(encode_image(pixels)) @ head`, where head is
     `zero_shot_head(model, ...)`. A constant that a family adds to all logits, such as SigLIP's
-    bias, is left out: it changes neither a softmax nor a maximum.
+    bias, is left out: it changes neither a softmax nor a maximum. Where a family's probabilities
+    need it, `ZeroShot.probabilities` adds it.
     """
 
     @property
@@ -167,6 +169,23 @@ class Towers(NamedTuple):
     load: Callable[[Path, Path, int | None, DTypeLike], Model]
 
 
+def _softmax(model: Model, logits: jax.Array) -> jax.Array:
+    return jax.nn.softmax(logits)
+
+
+class ZeroShot(NamedTuple):
+    """How a family classifies images of which nothing is known.
+
+    Attributes:
+      templates: prompts with {} in place of the class name.
+      probabilities: (model, logits (b, k) as `Model` defines them) -> (b, k), how likely each class
+        is, in the order of the logits; the softmax by default.
+    """
+
+    templates: Sequence[str] = ANY
+    probabilities: Callable[[Any, jax.Array], jax.Array] = _softmax
+
+
 class ModelFamily(NamedTuple):
     """One family of models, found by `model_type`.
 
@@ -180,6 +199,7 @@ class ModelFamily(NamedTuple):
       recognises: whether a directory without a known `model_type` is the family's nevertheless, by
         another publisher's files.
       towers: how its image towers are loaded when they come alone; None where they are not.
+      zero_shot: how the family's models classify, by default as CLIP does.
     """
 
     shape_of: Callable[[Path], ModelShape]
@@ -188,6 +208,7 @@ class ModelFamily(NamedTuple):
     published: Mapping[str, ModelShape] = {}
     recognises: Callable[[Path], bool] = _never
     towers: Towers | None = None
+    zero_shot: ZeroShot = ZeroShot()
 
 
 def num_entries(model: Model) -> int:

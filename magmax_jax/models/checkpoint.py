@@ -1,8 +1,9 @@
 """What checkpoints of all families have in common: companions of the weights, and how to write."""
 
+import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +17,12 @@ from magmax_jax.inputs.preprocessing import Preprocessing
 from magmax_jax.inputs.processor_settings import CROP, read_settings
 from magmax_jax.io.atomic import new_directory
 from magmax_jax.io.json_files import read_object
+from magmax_jax.io.safetensors.reader import open_tensors
 from magmax_jax.io.safetensors.writer import DirectoryWriter
 from magmax_jax.models import conversion
 from magmax_jax.models.entries import Entry
-from magmax_jax.models.hugging_face import transformers
+from magmax_jax.models.hugging_face import quiet, transformers
+from magmax_jax.registry import MODEL_FAMILIES
 
 CONFIG = "config.json"
 OPENCLIP = "open_clip_config.json"
@@ -73,6 +76,9 @@ class Companions:
     def _tokenization(self) -> Any:
         """What decides the ids of a text; any other tokenizer than transformers' is its own."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        pieces = getattr(self.tokenizer, "sp_model", None)
+        if pieces is not None:  # sentencepiece's
+            return hashlib.sha256(pieces.serialized_model_proto()).digest()
         if backend is None:
             return self.tokenizer
         settings = json.loads(backend.to_str())
@@ -97,6 +103,33 @@ def no_configuration(directory: Path) -> UserError:
     )
 
 
+def another_type(found: Any, wanted: str, name: str) -> UserError:
+    """The error for a `model_type` that a family's own loading does not take.
+
+    Args:
+      found: the configuration's.
+      wanted: the family's.
+      name: of the family's models.
+    """
+    known = isinstance(found, str) and found in MODEL_FAMILIES
+    advice = (
+        f"load it with magmax_jax.models.from_pretrained, or choose a {name}"
+        if known
+        else f"choose a {name} with both towers"
+    )
+    return UserError(f"model_type is {found!r}, not {wanted!r}: {advice}")
+
+
+def open_weights(directory: Path) -> dict[str, Callable[[], np.ndarray]]:
+    """Every tensor in the safetensors of a directory, each loaded when called.
+
+    Raises:
+      UserError: there are none, or a file is not whole.
+    """
+    found = open_tensors(directory)
+    return {name: functools.partial(found.load, name) for name in found.tensors}
+
+
 def read_tokenizer(directory: Path) -> Any:
     """The transformers tokenizer in a directory, None where there is none.
 
@@ -105,10 +138,18 @@ def read_tokenizer(directory: Path) -> Any:
     """
     if not any((directory / name).exists() for name in ("tokenizer.json", "vocab.json")):
         return None
+    return load_tokenizer(directory, transformers().AutoTokenizer)
+
+
+def load_tokenizer(directory: Path, kind: Any) -> Any:
+    """The tokenizer in a directory as a class of transformers reads it.
+
+    Raises:
+      UserError: its files are broken.
+    """
     try:
-        return transformers().AutoTokenizer.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False
-        )
+        with quiet():
+            return kind.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare exceptions on broken files
         raise UserError(
             f"{directory}: the tokenizer cannot be read ({error}): fetch its files again"
@@ -195,7 +236,8 @@ def write(
     kind = np.dtype(dtype)
     hf_config.dtype = dtype
     with new_directory(directory) as partial:
-        hf_config.save_pretrained(partial)
+        with quiet():
+            hf_config.save_pretrained(partial)
         if companions.tokenizer is not None:
             companions.tokenizer.save_pretrained(partial)
         preprocessor = json.dumps(companions.preprocessor, indent=2) + "\n"

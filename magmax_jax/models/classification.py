@@ -15,22 +15,24 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.inputs.host_resize import centre_square, untouched
 from magmax_jax.inputs.preprocessing import Preprocessing
-from magmax_jax.inputs.prompts import ANY
 from magmax_jax.inputs.rgb import rgb_batch, rgb_images
 from magmax_jax.models.auto_axes import no_mesh, under_auto_axes
-from magmax_jax.models.base import Model
+from magmax_jax.models.base import Model, ZeroShot
 from magmax_jax.models.layers.normalise import normalise
 from magmax_jax.models.recent_heads import recent_head
+from magmax_jax.registry import MODEL_FAMILIES
 
 
 class Classified(NamedTuple):
     """What b images show.
 
     Attributes:
-      labels: the likeliest class name of each image; the first of equally likely ones.
+      labels: the likeliest class name of each image, the one of the highest logit; the first of
+        equal ones.
       scores: float32 (b,), the probability of that class.
-      probabilities: float32 (b, k), of every class in the order in which they were given; rows sum
-        to one.
+      probabilities: float32 (b, k), of every class in the order in which they were given. What they
+        are, the model family says. CLIP's compare the classes, and rows sum to one; SigLIP's say of
+        each class by itself whether the image shows it, and rows sum to anything.
     """
 
     labels: list[str]
@@ -62,21 +64,23 @@ def classify(
     model: Model,
     images: Any,
     class_names: Sequence[str],
-    templates: str | Sequence[str] = ANY,
+    templates: str | Sequence[str] | None = None,
     batch_size: int = 64,
 ) -> Classified:
     """Which of `class_names` each image shows, without training (Radford et al., 2021, 3.1.4).
 
-    Probabilities are the softmax of exp(logit_scale) times the cosines of image and class.
+    Logits are exp(logit_scale) times the cosines of image and class. Probabilities are what the
+    family makes of them, as transformers' zero-shot pipeline does: their softmax for CLIP, and for
+    SigLIP sigmoid(logits + logit_bias), class by class.
 
     Args:
       model: of any family, sharded on any mesh or not.
       images: one or many, as `preprocess` takes them; they are read `batch_size` at a time, so a
         generator may yield more than memory holds.
       class_names: k different names.
-      templates: prompts with {} in place of the class name. By default CLIP's own for a data set
-        about which nothing is known, "a photo of a {}."; `inputs.prompts.OBJECTS` are the 80 that
-        CLIP's authors average for ImageNet.
+      templates: prompts with {} in place of the class name. By default the family's own for images
+        of which nothing is known: CLIP's is "a photo of a {}.", SigLIP's "This is a photo of {}.".
+        `inputs.prompts.OBJECTS` are the 80 that CLIP's authors average for ImageNet.
       batch_size: images a forward pass.
 
     Raises:
@@ -86,33 +90,35 @@ def classify(
     names = _checked(class_names)
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}: give at least 1")
+    if templates is None:
+        templates = _zero_shot(model).templates
     templates = [templates] if isinstance(templates, str) else templates
     with no_mesh():
-        every = _probabilities_of(under_auto_axes(model), images, names, templates, batch_size)
+        best, every = _classified(under_auto_axes(model), images, names, templates, batch_size)
     if not np.isfinite(every).all():
         raise UserError(
             "the model gives no finite probabilities: its parameters hold NaN, infinity or zeros "
             "alone: load the checkpoint again"
         )
-    labels = [names[i] for i in every.argmax(axis=1)]
-    return Classified(labels, every.max(axis=1), every)
+    return Classified([names[i] for i in best], every[np.arange(len(best)), best], every)
 
 
-def _probabilities_of(
+def _classified(
     model: Model, images: Any, names: list[str], templates: Sequence[str], batch_size: int
-) -> np.ndarray:
-    """float32 (b, k)."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The class of the highest logit (b,), and probabilities float32 (b, k)."""
     head = recent_head(model, names, templates)
-    found = [np.zeros((0, len(names)), np.float32)]
+    best, every = [np.zeros(0, np.int32)], [np.zeros((0, len(names)), np.float32)]
     preprocessing = _preprocessing(model)
     for batch, boxes in _batches(images, preprocessing, batch_size):
         # Few shapes compile few programs: the last image pads a batch to a power of two.
         rows = min(batch_size, 1 << (len(batch) - 1).bit_length())
         chosen = np.minimum(np.arange(rows), len(batch) - 1)
         pixels = _evaluate(preprocessing, batch[chosen], boxes[chosen])
-        probabilities = _probabilities(model, pixels, head)
-        found.append(np.asarray(probabilities)[: len(batch)])
-    return np.concatenate(found)
+        highest, probabilities = _probabilities(model, pixels, head)
+        best.append(np.asarray(highest)[: len(batch)])
+        every.append(np.asarray(probabilities)[: len(batch)])
+    return np.concatenate(best), np.concatenate(every)
 
 
 def _preprocessing(model: Model) -> Preprocessing:
@@ -143,9 +149,19 @@ _evaluate = jax.jit(Preprocessing.evaluate, static_argnums=0)
 
 
 @jax.jit
-def _probabilities(model: Model, pixels: jax.Array, head: jax.Array) -> jax.Array:
-    """float32 (b, k)."""
-    return jax.nn.softmax(normalise(model.encode_image(pixels)) @ head)
+def _probabilities(model: Model, pixels: jax.Array, head: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The class of the highest logit (b,), and probabilities float32 (b, k).
+
+    Logits are compared, since the sigmoids of several may round to one.
+    """
+    logits = normalise(model.encode_image(pixels)) @ head
+    return logits.argmax(axis=1), _zero_shot(model).probabilities(model, logits)
+
+
+def _zero_shot(model: Model) -> ZeroShot:
+    """What the family says; a family need not be registered for its models to be used."""
+    name = model.config.model_type
+    return MODEL_FAMILIES[name].zero_shot if name in MODEL_FAMILIES else ZeroShot()
 
 
 def _checked(class_names: Sequence[str]) -> list[str]:

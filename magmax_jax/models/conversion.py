@@ -114,6 +114,6 @@ def _read(
     problems = []
     if tensor.dtype.name not in DTYPES:
         problems.append(f"{name} is {tensor.dtype}, not {', '.join(DTYPES)}")
-    if tensor.shape != shape and not (tensor.size == 1 and shape == ()):
+    if tensor.shape != shape and not (tensor.size == 1 and shape in ((), (1,))):
         problems.append(f"{name} has shape {tensor.shape}, not {shape}")
     return problems, [] if problems else [tensor.astype(np.float32, copy=False).reshape(shape)]

@@ -19,6 +19,8 @@ class Transform(NamedTuple):
 
 SAME = Transform(lambda w: w[0], lambda k: [k])
 LINEAR = Transform(lambda w: w[0].T, lambda k: [k.T])
+SCALAR = Transform(lambda w: w[0].reshape(()), lambda k: [k.reshape(1)])
+"""A number that Hugging Face keeps as a vector of one."""
 QKV_KERNEL = Transform(
     lambda w: np.concatenate([x.T for x in w], axis=1),
     lambda k: [x.T for x in np.split(k, 3, axis=1)],

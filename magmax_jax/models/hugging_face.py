@@ -1,6 +1,8 @@
 """transformers, imported at its first use: it takes torch along wherever that is installed."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from types import ModuleType
 
 
@@ -13,3 +15,15 @@ def transformers() -> ModuleType:
     import transformers
 
     return transformers
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences transformers' warnings, such as of a `bos_token_id` beyond the vocabulary."""
+    logging = transformers().utils.logging
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

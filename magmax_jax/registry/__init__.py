@@ -74,7 +74,10 @@ DATA_SETS: Registry[Any] = Registry(
 )
 """Data sets: each module of `magmax_jax.data.datasets` defines the one of its name."""
 
-MODEL_FAMILIES: Registry[Any] = Registry("model family", {"clip": "magmax_jax.models.clip.family"})
+MODEL_FAMILIES: Registry[Any] = Registry(
+    "model family",
+    {"clip": "magmax_jax.models.clip.family", "siglip": "magmax_jax.models.siglip.family"},
+)
 """`models.ModelFamily` values, by the `model_type` of their checkpoints' config.json."""
 
 METRICS: Registry[Any] = Registry(

@@ -118,8 +118,9 @@ def test_an_unknown_type_is_refused_with_those_there_are(name, tmp_path):
     for ask in (models.from_pretrained, models.known_shape):
         with pytest.raises(UserError) as raised:
             ask(str(tmp_path))
-        expected = f"{tmp_path / 'config.json'}: model_type is {name!r}, not 'clip' or 'linear': "
-        assert str(raised.value) == expected + "choose such a model with both towers"
+        expected = f"{tmp_path / 'config.json'}: model_type is {name!r}, not 'clip' or 'siglip' "
+        expected += "or 'linear': choose such a model with both towers"
+        assert str(raised.value) == expected
 
 
 def test_a_family_without_lone_towers_completes_none(source, tiny_clip, tmp_path):

@@ -89,19 +89,24 @@ def shapes(config: dict) -> dict[str, tuple[int, ...]]:
         "vision_model.embeddings.patch_embedding.weight": (d, 3, patch, patch),
         "vision_model.embeddings.position_embedding.weight": (positions, d),
     }
-    found |= _norm("vision_model.pre_layrnorm", d)
-    found |= _blocks("vision_model", image) | _norm("vision_model.post_layernorm", d)
+    found |= norm("vision_model.pre_layrnorm", d)
+    found |= blocks("vision_model", image) | norm("vision_model.post_layernorm", d)
     d = text["hidden_size"]
     found["text_model.embeddings.token_embedding.weight"] = (text["vocab_size"], d)
     found["text_model.embeddings.position_embedding.weight"] = (text["max_position_embeddings"], d)
-    return found | _blocks("text_model", text) | _norm("text_model.final_layer_norm", d)
+    return found | blocks("text_model", text) | norm("text_model.final_layer_norm", d)
 
 
 def weights(config: dict, dtype=np.float32) -> dict[str, np.ndarray]:
     """Those tensors, filled with the same numbers on every machine (RandomState never changes)."""
+    return filled(shapes(config), dtype)
+
+
+def filled(shapes: dict[str, tuple[int, ...]], dtype=np.float32) -> dict[str, np.ndarray]:
+    """Tensors of those shapes and names, the same on every machine."""
     random = np.random.RandomState(20)
     found = {}
-    for name, shape in sorted(shapes(config).items()):
+    for name, shape in sorted(shapes.items()):
         noise = random.uniform(-0.5, 0.5, shape)
         norm = "norm" in name and name.endswith("weight")
         found[name] = np.asarray(2.0 + noise if name == "logit_scale" else norm + noise, dtype)
@@ -121,11 +126,11 @@ def write_checkpoint(directory: Path, config: dict, tensors: dict[str, np.ndarra
     return directory
 
 
-def _norm(name: str, d: int) -> dict[str, tuple[int, ...]]:
+def norm(name: str, d: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": (d,), f"{name}.bias": (d,)}
 
 
-def _blocks(tower: str, config: dict) -> dict[str, tuple[int, ...]]:
+def blocks(tower: str, config: dict) -> dict[str, tuple[int, ...]]:
     d, m = config["hidden_size"], config["intermediate_size"]
     found = {}
     for i in range(config["num_hidden_layers"]):
@@ -133,7 +138,7 @@ def _blocks(tower: str, config: dict) -> dict[str, tuple[int, ...]]:
         for x in ("q_proj", "k_proj", "v_proj", "out_proj"):
             found[f"{block}.self_attn.{x}.weight"] = (d, d)
             found[f"{block}.self_attn.{x}.bias"] = (d,)
-        found |= _norm(f"{block}.layer_norm1", d) | _norm(f"{block}.layer_norm2", d)
+        found |= norm(f"{block}.layer_norm1", d) | norm(f"{block}.layer_norm2", d)
         found[f"{block}.mlp.fc1.weight"], found[f"{block}.mlp.fc1.bias"] = (m, d), (m,)
         found[f"{block}.mlp.fc2.weight"], found[f"{block}.mlp.fc2.bias"] = (d, m), (d,)
     return found

@@ -1,7 +1,6 @@
 """CLIP checkpoints on disk: a directory in, a directory out."""
 
-import functools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,14 @@ from huggingface_hub.errors import StrictDataclassError
 from magmax_jax.errors import UserError
 from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
-from magmax_jax.io.safetensors.reader import open_tensors
 from magmax_jax.models import checkpoint, towers
 from magmax_jax.models.checkpoint import (
     OPENCLIP,
     Companions,
+    another_type,
     model_type,
     no_configuration,
+    open_weights,
     read_preprocessor,
     read_tokenizer,
 )
@@ -27,19 +27,10 @@ from magmax_jax.models.clip.config import CLIPConfig
 from magmax_jax.models.clip.openclip_preprocessor import openclip_preprocessor
 from magmax_jax.models.conversion import Tensors
 from magmax_jax.models.hugging_face import transformers
+from magmax_jax.models.two_towers import Checkpoint
 
 TOWER = "clip_vision_model"
 """What the configuration of an image tower alone calls its kind of model."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A directory, read: its tensors under Hugging Face's names, each loaded when called."""
-
-    directory: Path
-    config: CLIPConfig
-    tensors: Tensors
-    companions: Companions
 
 
 def read(source: str | Path, text_source: str | Path | None = None) -> Checkpoint:
@@ -64,17 +55,14 @@ def read(source: str | Path, text_source: str | Path | None = None) -> Checkpoin
 
 
 def _tensors(directory: Path) -> tuple[Tensors, bool]:
-    """Every tensor in a directory, under Hugging Face's names; and whether they were OpenCLIP's."""
+    """Every tensor in a directory, under Hugging Face's names, and whether it had OpenCLIP's."""
     weights = [name for name in hub.WEIGHTS if (directory / name).exists()]
     if weights == [hub.MSGPACK]:
         tensors = other_formats.flax_tensors(_msgpack(directory / hub.MSGPACK))
     else:
-        found = open_tensors(directory)
-        tensors = {name: functools.partial(found.load, name) for name in found.tensors}
+        tensors = open_weights(directory)
     openclip = other_formats.is_openclip(tensors)
-    if openclip:
-        tensors = other_formats.openclip_tensors(tensors)
-    return tensors, openclip
+    return (other_formats.openclip_tensors(tensors) if openclip else tensors), openclip
 
 
 def write(
@@ -124,10 +112,7 @@ def read_config(directory: Path) -> CLIPConfig:
             path = directory / OPENCLIP
             config = {"model_type": CLIPConfig.model_type} | other_formats.openclip_config(openclip)
         if config.get("model_type") != CLIPConfig.model_type:
-            raise UserError(
-                f"model_type is {config.get('model_type')!r}, not 'clip': "
-                "choose a CLIP with both towers"
-            )
+            raise another_type(config.get("model_type"), CLIPConfig.model_type, "CLIP")
         return CLIPConfig.from_hf(transformers().CLIPConfig.from_dict(config))
     except (UserError, StrictDataclassError, TypeError) as error:
         raise UserError(f"{path}: {error}") from None

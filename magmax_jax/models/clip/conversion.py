@@ -2,9 +2,6 @@
 
 from magmax_jax.models.entries import LINEAR, Entry, blocks, norm, one, patches
 
-BUFFERS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
-"""Integer ranges that older checkpoints carry; nothing is learned in them."""
-
 
 def table(patch_size: int, vision_layers: int, text_layers: int) -> list[Entry]:
     """Every parameter of the model, in the order of the forward pass."""

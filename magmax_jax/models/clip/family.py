@@ -4,8 +4,9 @@ from magmax_jax.models import towers
 from magmax_jax.models.base import ModelFamily, Towers
 from magmax_jax.models.checkpoint import OPENCLIP
 from magmax_jax.models.clip.checkpoint import is_tower_alone, read_config
-from magmax_jax.models.clip.config import CLIPConfig, TextConfig, VisionConfig
+from magmax_jax.models.clip.config import CLIPConfig, TextConfig
 from magmax_jax.models.clip.model import CLIP
+from magmax_jax.models.layers.patches import VisionConfig
 from magmax_jax.registry import MODEL_FAMILIES
 
 

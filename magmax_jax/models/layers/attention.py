@@ -8,8 +8,12 @@ import jax.numpy as jnp
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool) -> jax.Array:
-    """softmax(q k^T / sqrt(e)) v, (b, n, h, e) each; the softmax is computed in float32."""
-    return (_cudnn if fits_cudnn(q) else _explicit)(q, k, v, causal)
+    """softmax(q k^T / sqrt(e)) v, (b, n, h, e) each; the softmax is computed in float32.
+
+    Without `causal` there may be another number of queries than of keys, as in pooling.
+    """
+    cudnn = fits_cudnn(q) and q.shape == k.shape
+    return (_cudnn if cudnn else _explicit)(q, k, v, causal)
 
 
 def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:

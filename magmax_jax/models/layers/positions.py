@@ -3,26 +3,28 @@
 import numpy as np
 
 
-def interpolate_positions(positions: np.ndarray, grid: int) -> np.ndarray:
-    """Resamples the patches' position embedding to `grid` x `grid`; the class token's stays.
+def interpolate_positions(positions: np.ndarray, grid: int, class_tokens: int = 1) -> np.ndarray:
+    """Resamples the patches' position embedding to `grid` x `grid`; a class token's stays.
 
     Bicubic with a = -0.75, half-pixel centres, clamped borders and no antialiasing, which is what
     transformers computes for `interpolate_pos_encoding=True` (torch's `mode="bicubic"`).
 
     Args:
-      positions: float (old_grid^2 + 1, d), the class token's first.
+      positions: float (class_tokens + old_grid^2, d), a class token's first.
       grid: patches along one side.
+      class_tokens: how many tokens there are besides patches.
 
     Returns:
-      float32 (grid^2 + 1, d).
+      float32 (class_tokens + grid^2, d).
     """
-    old = round((len(positions) - 1) ** 0.5)
+    first, patches = np.split(positions, [class_tokens])
+    old = round(len(patches) ** 0.5)
     if old == grid:
         return positions
     weights = _bicubic_matrix(grid, old)
-    patches = positions[1:].astype(np.float64).reshape(old, old, -1)
+    patches = patches.astype(np.float64).reshape(old, old, -1)
     patches = np.einsum("yi,xj,ijd->yxd", weights, weights, patches, optimize=True)
-    return np.concatenate([positions[:1], patches.reshape(grid * grid, -1)]).astype(np.float32)
+    return np.concatenate([first, patches.reshape(grid * grid, -1)]).astype(np.float32)
 
 
 def _bicubic_matrix(new: int, old: int, a: float = -0.75) -> np.ndarray:

@@ -1,0 +1,95 @@
+"""SigLIP checkpoints on disk: a directory in, a directory out."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from flax import nnx
+from huggingface_hub.errors import StrictDataclassError
+
+from magmax_jax.errors import UserError
+from magmax_jax.io import hub
+from magmax_jax.io.json_files import read_object
+from magmax_jax.models import checkpoint
+from magmax_jax.models.checkpoint import (
+    CONFIG,
+    Companions,
+    another_type,
+    model_type,
+    no_configuration,
+    open_weights,
+    read_preprocessor,
+    saved_preprocessor,
+)
+from magmax_jax.models.hugging_face import quiet, transformers
+from magmax_jax.models.siglip.config import SigLIPConfig
+from magmax_jax.models.siglip.tokens import read_tokenizer
+from magmax_jax.models.two_towers import Checkpoint
+
+NAFLEX = "siglip2"
+"""`model_type` of SigLIP 2's checkpoints for images of any shape; those of a fixed resolution have
+SigLIP's own."""
+PROCESSOR = "SiglipImageProcessor"
+"""Of transformers: the whole image is squeezed into the square, and nothing is cropped."""
+DEFAULT = {"image_processor_type": PROCESSOR}
+"""Settings of an image processor for a model that came without: all of them SigLIP's own."""
+
+
+def read(source: str | Path) -> Checkpoint:
+    """Opens the checkpoint that a directory or hub id holds.
+
+    Raises:
+      UserError: one sentence on what is missing or unreadable, with its path.
+    """
+    directory = hub.locate(source)
+    config = read_config(directory)
+    companions = Companions(read_tokenizer(directory), read_preprocessor(directory, PROCESSOR))
+    return Checkpoint(directory, config, open_weights(directory), companions)
+
+
+def write(
+    directory: Path,
+    config: SigLIPConfig,
+    state: nnx.State,
+    companions: Companions,
+    dtype: str,
+) -> None:
+    """Writes a directory that transformers loads; it appears whole or not at all.
+
+    Raises:
+      UserError: as `models.checkpoint.write` does.
+    """
+    preprocessor = saved_preprocessor(
+        companions.preprocessor or DEFAULT, PROCESSOR, config.image_size
+    )
+    companions = replace(companions, preprocessor=preprocessor)
+    checkpoint.write(directory, config.to_hf(), companions, config.entries, state, dtype)
+
+
+def is_naflex(directory: Path) -> bool:
+    """Whether a directory holds a SigLIP 2 for images of any shape."""
+    return model_type(directory) == NAFLEX
+
+
+def read_config(directory: Path) -> SigLIPConfig:
+    """What `config.json` describes.
+
+    Raises:
+      UserError: there is none, or it describes no SigLIP that is computed here.
+    """
+    path = directory / CONFIG
+    config = read_object(path)
+    if config is None:
+        raise no_configuration(directory)
+    try:
+        if config.get("model_type") == NAFLEX:
+            raise UserError(
+                f"model_type is {NAFLEX!r}, a NaFlex checkpoint, which takes images in their own "
+                "shapes; here all images of a model have one size: choose a SigLIP 2 of a fixed "
+                "resolution, such as google/siglip2-base-patch16-224"
+            )
+        if config.get("model_type") != SigLIPConfig.model_type:
+            raise another_type(config.get("model_type"), SigLIPConfig.model_type, "SigLIP")
+        with quiet():
+            return SigLIPConfig.from_hf(transformers().SiglipConfig.from_dict(config))
+    except (UserError, StrictDataclassError, TypeError) as error:
+        raise UserError(f"{path}: {error}") from None

@@ -1,0 +1,118 @@
+"""What the configurations of models with an image and a text tower have in common."""
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+from magmax_jax.errors import UserError
+from magmax_jax.models.base import Place
+from magmax_jax.models.entries import Entry
+from magmax_jax.models.layers.patches import VisionConfig
+from magmax_jax.models.layers.transformer import TowerConfig
+
+BUFFERS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
+"""Integer ranges that older checkpoints carry; nothing is learned in them."""
+
+
+@dataclass(frozen=True)
+class TwoTowerShape(abc.ABC):
+    """The part of a `ModelShape` that follows from a vision transformer as the image tower."""
+
+    class_tokens: ClassVar[int]
+    """Tokens of the image tower besides its patches."""
+    head: ClassVar[tuple[str, ...]]
+    """Beginnings of the paths, within the image tower, of what comes after its blocks."""
+
+    vision: VisionConfig
+
+    @property
+    @abc.abstractmethod
+    def entries(self) -> Sequence[Entry]:
+        """Every parameter of the model, in the order of the forward pass."""
+
+    @property
+    def image_size(self) -> int:
+        """Images are square; pixels along one side."""
+        return self.vision.image_size
+
+    @property
+    def image_entries(self) -> Sequence[Entry]:
+        """Those of the image tower, by their paths there."""
+        tower = "vision."
+        return [
+            entry._replace(path=entry.path.removeprefix(tower))
+            for entry in self.entries
+            if entry.path.startswith(tower)
+        ]
+
+    def place_of(self, path: str) -> Place:
+        """Where a parameter of the image tower is, by its path there."""
+        if path.startswith("blocks."):
+            return Place("block", path.removeprefix("blocks."), stacked=True)
+        section = "head" if path.startswith(self.head) else "embedding"
+        return Place(section, path, stacked=False)
+
+    def at_size(self, image_size: int) -> Self:
+        """The same model for square images of `image_size` pixels.
+
+        Raises:
+          UserError: the size is another one and no multiple of the patch.
+        """
+        return replace(self, vision=self.vision.at_size(image_size))
+
+
+def block_flops(tower: TowerConfig, tokens: int) -> float:
+    """Multiplications in the blocks for one sequence: L n (4 d^2 + 2 d m + 2 n d)."""
+    n, d, m = tokens, tower.width, tower.mlp
+    return tower.layers * n * (4 * d * d + 2 * d * m + 2 * n * d)
+
+
+def check_towers(config: Any, name: str, integers: Sequence[str] = ()) -> None:
+    """Refuses a transformers configuration of two towers that is not computed here.
+
+    Args:
+      config: its `vision_config` and `text_config` are read.
+      name: of the models, for messages.
+      integers: dotted names of further settings that must be one integer.
+
+    Raises:
+      UserError: there is dropout, images have other than 3 channels, or sizes are no integers.
+    """
+    for tower in ("vision_config", "text_config"):
+        if dropout := getattr(config, tower).attention_dropout:
+            raise UserError(
+                f"{tower}.attention_dropout is {dropout}: {name} is "
+                "trained and fine-tuned without dropout here, set it to 0"
+            )
+    if (channels := config.vision_config.num_channels) != 3:
+        raise UserError(f"vision_config.num_channels is {channels}: images have 3 channels")
+    for field in ("vision_config.image_size", "vision_config.patch_size", *integers):
+        tower, _, setting = field.partition(".")
+        value = getattr(getattr(config, tower), setting)
+        if not isinstance(value, int):
+            raise UserError(f"{field} is {value}: {name} needs one integer there")
+
+
+def tower_sizes(config: Any) -> dict[str, Any]:
+    """The fields of a `TowerConfig` from a tower's transformers configuration."""
+    return {
+        "width": config.hidden_size,
+        "layers": config.num_hidden_layers,
+        "heads": config.num_attention_heads,
+        "mlp": config.intermediate_size,
+        "activation": config.hidden_act,
+        "epsilon": config.layer_norm_eps,
+    }
+
+
+def hf_tower(config: TowerConfig) -> dict[str, Any]:
+    """A tower as the fields of its transformers configuration."""
+    return {
+        "hidden_size": config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.mlp,
+        "hidden_act": config.activation,
+        "layer_norm_eps": config.epsilon,
+    }

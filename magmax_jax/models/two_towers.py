@@ -1,0 +1,195 @@
+"""Models of an image and a text tower into one space: what is the same in all of their families.
+
+Letters in shapes: b batch, n tokens, p width of the shared space.
+"""
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+
+from magmax_jax.errors import UserError
+from magmax_jax.models import classification, conversion
+from magmax_jax.models.checkpoint import Companions
+from magmax_jax.models.conversion import Tensors
+from magmax_jax.models.layers.normalise import normalise
+from magmax_jax.models.layers.positions import interpolate_positions
+from magmax_jax.models.tower_shapes import BUFFERS, TwoTowerShape
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A directory, read: its tensors under Hugging Face's names, each loaded when called."""
+
+    directory: Path
+    config: TwoTowerShape
+    tensors: Tensors
+    companions: Companions
+
+
+class TwoTowers(nnx.Module):
+    """Base of the families' models, which set `vision`, `text`, `logit_scale` and `config`.
+
+    Parameters are float32 whatever the dtype of the computation is.
+
+    A model is a pytree. `magmax_jax.merge(theta_0, [theta_1, ...])` merges all its parameters,
+    those of the text tower and the temperature included, and gives a model with theta_0's tokenizer
+    and preprocessor. To merge image towers alone, merge `image_tower`'s parameters and give them to
+    `update_image_tower`. Blocks are stacked here, and q, k and v are one kernel: rules that treat
+    each tensor by itself (`iso_c`) or draw by its name (`dare`) give another result than
+    `magmax merge`, which reads the files' tensors; elementwise rules and `ties` give its bits.
+    """
+
+    config: Any
+    companions: Companions
+    vision: nnx.Module
+    text: nnx.Module
+    logit_scale: nnx.Param
+
+    @abc.abstractmethod
+    def tokenize(self, texts: Sequence[str]) -> np.ndarray:
+        """Token ids int32 (len(texts), n) as `encode_text` takes them."""
+
+    @abc.abstractmethod
+    def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
+        """Writes a new directory that transformers loads; it appears whole or not at all."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def new_image_tower(config: Any, **options: Any) -> nnx.Module:
+        """The image tower of a model of that configuration, with random parameters.
+
+        `options` are dtype and rngs, and `remat` and `whole` of `transformer.apply_blocks`.
+        """
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.companions.tokenizer
+
+    @property
+    def preprocessor(self) -> dict | None:
+        return self.companions.preprocessor
+
+    def check_mergeable(self, other: Any) -> None:
+        """Raises a UserError if the other model computes or tokenizes otherwise than this one."""
+        for tower in ("vision", "text"):
+            ours, theirs = getattr(self.config, tower), getattr(other.config, tower)
+            for field in ("activation", "epsilon", "heads"):
+                if getattr(ours, field) != getattr(theirs, field):
+                    raise UserError(
+                        f"{field} of the {tower} tower is {getattr(theirs, field)}, theta_0's is "
+                        f"{getattr(ours, field)}: models that compute otherwise cannot be merged"
+                    )
+        first, second = self.companions, other.companions
+        if first.tokenizer and second.tokenizer and not first.tokenizes_like(second):
+            raise UserError(
+                "its tokenizer is another one than theta_0's, so equal rows of their embeddings "
+                "stand for other words: merge models of one tokenizer, or their image towers alone"
+            )
+
+    def encode_image(self, pixels: jax.Array) -> jax.Array:
+        """Normalised pixels (b, height, width, 3) -> features (b, p), not normalised."""
+        return self.vision(pixels)
+
+    def encode_text(self, ids: jax.Array) -> jax.Array:
+        """Token ids int (b, n), n at most the context -> features (b, p), not normalised."""
+        return self.text(ids)
+
+    def preprocess(self, images: Any) -> jax.Array:
+        """Images as `encode_image` takes them: float32 (b, size, size, 3), b = 1 for one image.
+
+        `images` is a PIL image, the path of an image file, a uint8 array (h, w, 3), an iterable of
+        these, or a uint8 array (b, h, w, 3); see `models.preprocess`.
+        """
+        return classification.preprocess(self, images)
+
+    def classify(
+        self,
+        images: Any,
+        class_names: Sequence[str],
+        templates: str | Sequence[str] | None = None,
+        batch_size: int = 64,
+    ) -> classification.Classified:
+        """Labels, scores and probabilities of images among class names; see `models.classify`.
+
+        `images` are those of `preprocess`. `templates` are prompts with {} in place of the class
+        name; the family has a default.
+        """
+        return classification.classify(self, images, class_names, templates, batch_size)
+
+    def __call__(self, pixels: jax.Array, ids: jax.Array) -> jax.Array:
+        """Logits of every image for every text, (images, texts): scaled cosine similarities."""
+        image, text = normalise(self.encode_image(pixels)), normalise(self.encode_text(ids))
+        return jnp.exp(self.logit_scale[...]) * image @ text.T
+
+    def image_tower(
+        self,
+        dtype: DTypeLike,
+        remat: bool = False,
+        whole: Callable[[nnx.State], nnx.State] | None = None,
+    ) -> tuple[nnx.GraphDef, nnx.State]:
+        """What is fine-tuned: the image tower computing in `dtype`, and its float32 parameters.
+
+        Text may thus be encoded in one dtype and images in another; the parameters are shared, not
+        copied. `remat` and `whole` are those of `transformer.apply_blocks`.
+        """
+
+        def tower() -> nnx.Module:
+            return self.new_image_tower(
+                self.config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0), remat=remat, whole=whole
+            )
+
+        return nnx.graphdef(nnx.eval_shape(tower)), nnx.state(self.vision)
+
+    def update_image_tower(self, params: nnx.State) -> None:
+        """Replaces the image tower's parameters; `params` is like what `image_tower` returns."""
+        nnx.update(self.vision, params)
+
+    def text_tower(self) -> tuple[nnx.GraphDef, nnx.State]:
+        """What encodes text, and its parameters."""
+        return nnx.split(self.text)
+
+    @classmethod
+    def from_checkpoint(cls, found: Checkpoint, image_size: int | None, dtype: DTypeLike) -> Self:
+        """The model that a checkpoint holds.
+
+        Args:
+          found: with a configuration of this class.
+          image_size: pixels; another than the checkpoint's interpolates the position embedding.
+          dtype: of the computation.
+
+        Raises:
+          UserError: its tensors are not exactly those of the model that its configuration
+            describes (all differences in one message), or the image size is no multiple of the
+            patch.
+        """
+        config = found.config
+        if image_size is not None:
+            config = config.at_size(image_size)
+
+        make: Callable[..., Self] = cls
+
+        def abstract(config: TwoTowerShape) -> Any:
+            return nnx.eval_shape(lambda: make(config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)))
+
+        params = conversion.from_hf(
+            found.tensors,
+            found.config.entries,
+            nnx.state(abstract(found.config)),
+            where=str(found.directory),
+            buffers=BUFFERS,
+        )
+        params["vision.position_embedding"] = interpolate_positions(
+            params["vision.position_embedding"], config.vision.grid, config.class_tokens
+        )
+        graphdef, state = nnx.split(abstract(config))
+        model: Self = nnx.merge(graphdef, conversion.fill(state, params))
+        model.companions = found.companions
+        return model
