@@ -18,7 +18,8 @@ def passed_over(sources: Iterable[Source]) -> list[str]:
         return []
     kinds = Counter(map(_kind, paths))
     ranked = sorted(kinds, key=lambda kind: (-kinds[kind], kind))
-    listed = ", ".join(capped([f"{kinds[kind]:,} {kind}" for kind in ranked], 8))
+    several = {kind: "s" if kind == "folder" and kinds[kind] > 1 else "" for kind in kinds}
+    listed = ", ".join(capped([f"{kinds[kind]:,} {kind}{several[kind]}" for kind in ranked], 8))
     return [
         f"passed over in folders of images: {listed}; what is read are files in the folders of "
         "classes with the suffix of an image that Pillow opens"
@@ -28,7 +29,7 @@ def passed_over(sources: Iterable[Source]) -> list[str]:
 def _kind(path: str) -> str:
     suffix = printable(PurePath(path).suffix.lower())
     if os.path.isdir(path):
-        return "folders"
+        return "folder"
     if is_image(os.path.basename(path)):
         return f"{suffix} outside the folders of classes"
     return suffix or "without a suffix"

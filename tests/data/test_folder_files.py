@@ -9,6 +9,7 @@ from PIL import Image
 
 from magmax_jax.config import ScenarioConfig
 from magmax_jax.data import load_source
+from magmax_jax.data.readers.folder import image_files
 from magmax_jax.data.readers.image_suffixes import image_suffixes
 from magmax_jax.errors import UserError
 from magmax_jax.scenarios import build_scenario
@@ -86,7 +87,16 @@ def test_folders_below_the_classes_are_passed_over(tmp_path):
     write(tmp_path / "test" / "photo" / "cat" / "more" / "1.png")
     config = ScenarioConfig(dataset="folder", data_dir=str(tmp_path), num_tasks=1)
     (note,) = build_test_scenario(config, 5).notes
-    assert note.startswith("passed over in folders of images: 1 folders; ")
+    assert note.startswith("passed over in folders of images: 1 folder; ")
+
+
+def test_links_that_lead_round_in_circles_are_not_followed(tmp_path):
+    for name in ("cat", "dog"):
+        write(tmp_path / "train" / "photo" / name / "0.png")
+        (tmp_path / "train" / "photo" / name / "all").symlink_to(tmp_path / "train")
+    assert sorted(file.path for file in image_files(tmp_path)) == [
+        str(tmp_path / "train" / "photo" / name / "0.png") for name in ("cat", "dog")
+    ]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others have no such names")

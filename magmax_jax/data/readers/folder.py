@@ -96,16 +96,22 @@ def holds_images(root: Path) -> bool:
 
 
 def image_files(root: Path) -> Iterator[os.DirEntry[str]]:
-    """Every image that either split is read from, at any depth; opens none of them."""
+    """Every image that either split is read from; opens none of them.
+
+    Looks no deeper than classes lie in domains, where links to folders could lead round in circles.
+    """
     tops = [root] if is_undivided(root) else [root / "train", root / "test"]
-    pending = [str(top) for top in tops if top.is_dir()]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                if is_image(entry.name) and not entry.is_dir():
-                    yield entry
-                elif entry.is_dir() and not entry.name.startswith("."):
-                    pending.append(entry.path)
+    level = [str(top) for top in tops if top.is_dir()]
+    for _ in range(3):
+        below: list[str] = []
+        for folder in level:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if is_image(entry.name) and not entry.is_dir():
+                        yield entry
+                    elif entry.is_dir() and not entry.name.startswith("."):
+                        below.append(entry.path)
+        level = below
 
 
 def _named(data_dir: str | None) -> Path:
