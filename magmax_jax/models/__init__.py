@@ -8,7 +8,7 @@ from magmax_jax.models.auto import (
 )
 from magmax_jax.models.base import Model, ModelFamily, ModelShape, Place, Towers, num_entries
 from magmax_jax.models.checkpoint import Companions
-from magmax_jax.models.classification import Classified, classify, preprocess
+from magmax_jax.models.classification import Classified, classify, preprocess, preprocessing_of
 from magmax_jax.models.clip.config import CLIPConfig, TextConfig
 from magmax_jax.models.clip.model import CLIP
 from magmax_jax.models.features import image_features
@@ -43,6 +43,7 @@ __all__ = [
     "normalise",
     "num_entries",
     "preprocess",
+    "preprocessing_of",
     "tokenize",
     "trainable",
     "zero_shot_head",

@@ -54,10 +54,15 @@ def preprocess(model: Model, images: Any) -> jax.Array:
     Raises:
       UserError: an image cannot be read, or its array has another dtype or shape.
     """
-    preprocessing = _preprocessing(model)
+    preprocessing = preprocessing_of(model)
     size = preprocessing.size
     none = np.zeros((0, size, size, 3), np.uint8), np.zeros((0, 4), np.int32)
     return _evaluate(preprocessing, *next(_batches(images, preprocessing), none))
+
+
+def preprocessing_of(model: Model) -> Preprocessing:
+    """What a model's own image processor computes, at the size of the model's images."""
+    return Preprocessing.from_config(model.preprocessor or {}, model.config.image_size)
 
 
 def classify(
@@ -109,7 +114,7 @@ def _classified(
     """The class of the highest logit (b,), and probabilities float32 (b, k)."""
     head = recent_head(model, names, templates)
     best, every = [np.zeros(0, np.int32)], [np.zeros((0, len(names)), np.float32)]
-    preprocessing = _preprocessing(model)
+    preprocessing = preprocessing_of(model)
     for batch, boxes in _batches(images, preprocessing, batch_size):
         # Few shapes compile few programs: the last image pads a batch to a power of two.
         rows = min(batch_size, 1 << (len(batch) - 1).bit_length())
@@ -119,10 +124,6 @@ def _classified(
         best.append(np.asarray(highest)[: len(batch)])
         every.append(np.asarray(probabilities)[: len(batch)])
     return np.concatenate(best), np.concatenate(every)
-
-
-def _preprocessing(model: Model) -> Preprocessing:
-    return Preprocessing.from_config(model.preprocessor or {}, model.config.image_size)
 
 
 def _batches(

@@ -23,10 +23,12 @@ from magmax_jax.models import (
     ModelShape,
     from_pretrained,
     num_entries,
+    preprocessing_of,
     trainable,
     zero_shot_head,
 )
 from magmax_jax.runs.alike_prompts import alike_prompts
+from magmax_jax.runs.default_preprocessing import default_preprocessing
 from magmax_jax.runs.merge_specs import Merge, parse_merges
 from magmax_jax.runs.progress import Progress
 from magmax_jax.scenarios import Scenario, Task, curriculum, validating
@@ -170,10 +172,11 @@ def build_run(
         )
     shape = model.config
     size = shape.image_size
-    preprocessing = Preprocessing.from_config(model.preprocessor or {}, size)
+    preprocessing = preprocessing_of(model)
     heads = [zero_shot_head(model, *head) for head in scenario.heads]
     head = layout.replicate(jnp.concatenate(heads, axis=1))
-    scenario = replace(scenario, notes=(*scenario.notes, *alike_prompts(model, scenario)))
+    notes = (*default_preprocessing(model, config.model.source), *alike_prompts(model, scenario))
+    scenario = replace(scenario, notes=(*scenario.notes, *notes))
     clip_entries = num_entries(model)
     tower, theta_0 = model.image_tower(config.model.dtype, config.train.remat, layout.whole)
     trained = trainable(shape, theta_0, config.train.freeze)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import shutil
 import signal
 
 import jax
@@ -144,3 +145,20 @@ def test_the_start_of_a_run_that_learned_nothing_is_called_so(runs, tiny_clip, t
     jax.tree.map(np.testing.assert_array_equal, found, tower(tiny_clip))
     assert unlearned(out.path, "max_magnitude@1") == said
     assert unlearned(out.path, "zero_shot") is unlearned(runs[0], "finetuned") is None
+
+
+def test_what_transformers_preprocesses_otherwise_is_said(tiny_clip, tmp_path):
+    clip = shutil.copytree(tiny_clip, tmp_path / "clip")
+    (clip / "preprocessor_config.json").write_text('{"resize_mode": "longest", "crop_size": 16}')
+    config = ExperimentConfig(
+        model=ModelConfig(str(clip)),
+        scenario=ScenarioConfig(dataset="digits", num_tasks=1, limit_per_class=1),
+        train=TrainConfig(epochs=1, batch_size=8),
+        merges=(),
+        eval_batch_size=32,
+    )
+    run(config, RunDirectory(tmp_path / "run"))
+    said = []
+    export(tmp_path / "run", "finetuned", tmp_path / "out", say=said.append)
+    (note,) = said
+    assert note.startswith("note: images are padded to squares (OpenCLIP's resize_mode longest)")

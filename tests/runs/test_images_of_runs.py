@@ -12,7 +12,9 @@ from PIL import Image
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
 from magmax_jax.data import Preprocessing
 from magmax_jax.inputs.geometry import Exact, Geometry, LongSide, ShortSide, Unresized
+from magmax_jax.models import CLIP
 from magmax_jax.runs.build import build_run
+from magmax_jax.runs.default_preprocessing import default_preprocessing
 from magmax_jax.runs.notes import image_notes
 from magmax_jax.scenarios import build_scenario
 from magmax_jax.sharding import one_device
@@ -59,6 +61,22 @@ def test_photos_of_several_sizes_are_squashed_where_the_model_wants_it(tiny_clip
     batch = next(iter(whole.train_batches(1, 1)))
     in_order = np.argsort(batch.index[batch.mask])
     np.testing.assert_array_equal(batch.image[batch.mask][in_order], squashed["train"])
+
+
+def test_a_model_without_settings_of_an_image_processor_is_named(tiny_clip, tmp_path):
+    clip = shutil.copytree(tiny_clip, tmp_path / "clip")
+    (clip / "preprocessor_config.json").unlink()
+    assert default_preprocessing(CLIP.from_pretrained(clip), "tiny") == [
+        "tiny came without settings of an image processor: those of CLIPImageProcessor are taken "
+        "(mean 0.481, 0.458, 0.408, deviation 0.269, 0.261, 0.276); if it was trained with others, "
+        "put its preprocessor_config.json beside its weights"
+    ]
+
+
+def test_one_with_settings_is_not(tiny_clip, tmp_path):
+    clip = shutil.copytree(tiny_clip, tmp_path / "clip")
+    (clip / "preprocessor_config.json").write_text(json.dumps({"image_mean": 0.5}))
+    assert default_preprocessing(CLIP.from_pretrained(clip), "clip") == []
 
 
 WIDER = Geometry(ShortSide(Fraction(8, 7)))
