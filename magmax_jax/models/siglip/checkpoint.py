@@ -10,11 +10,12 @@ from huggingface_hub.errors import StrictDataclassError
 from magmax_jax.errors import UserError
 from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
-from magmax_jax.models import checkpoint
+from magmax_jax.models import checkpoint, towers
 from magmax_jax.models.checkpoint import (
     CONFIG,
     Companions,
     another_type,
+    model_type,
     no_configuration,
     open_weights,
     read_preprocessor,
@@ -27,6 +28,8 @@ from magmax_jax.models.two_towers import Checkpoint
 NAFLEX = "siglip2"
 """`model_type` of SigLIP 2's checkpoints for images of any shape; those of a fixed resolution have
 SigLIP's own."""
+TOWER = "siglip_vision_model"
+"""What the configuration of an image tower alone calls its kind of model."""
 PREPROCESSOR: dict[str, Any] = {
     "image_processor_type": "SiglipImageProcessor",
     "do_convert_rgb": True,
@@ -43,13 +46,21 @@ PREPROCESSOR: dict[str, Any] = {
 model's. The whole image is squeezed into the square, and nothing is cropped."""
 
 
-def read(source: str | Path) -> Checkpoint:
+def read(source: str | Path, text_source: str | Path | None = None) -> Checkpoint:
     """Opens the checkpoint that a directory or hub id holds.
 
+    Args:
+      text_source: where that is an image tower alone, the model that completes it: with its text
+        tower, scale, bias and tokenizer, and with its preprocessor where the tower has none.
+
     Raises:
-      UserError: one sentence on what is missing or unreadable, with its path.
+      UserError: one sentence on what is missing, unreadable or does not fit, with its path.
     """
     directory = hub.locate(source)
+    if text_source is not None:
+        if not is_tower_alone(directory):
+            raise towers.needs_no_text_source(directory, text_source)
+        return towers.completed(directory, open_weights(directory), read(text_source))
     config = read_config(directory)
     preprocessor = read_preprocessor(directory)
     if preprocessor is None:
@@ -77,7 +88,12 @@ def write(
 
 def is_naflex(directory: Path) -> bool:
     """Whether a directory holds a SigLIP 2 for images of any shape."""
-    return (read_object(directory / CONFIG) or {}).get("model_type") == NAFLEX
+    return model_type(directory) == NAFLEX
+
+
+def is_tower_alone(directory: Path) -> bool:
+    """Whether a directory holds a SigLIP's image tower without its text tower."""
+    return model_type(directory) == TOWER
 
 
 def read_config(directory: Path) -> SigLIPConfig:
@@ -90,6 +106,8 @@ def read_config(directory: Path) -> SigLIPConfig:
     config = read_object(path)
     if config is None:
         raise no_configuration(directory)
+    if is_tower_alone(directory):
+        raise towers.needs_text_source(directory, "google/siglip-base-patch16-224")
     try:
         if config.get("model_type") == NAFLEX:
             raise UserError(
