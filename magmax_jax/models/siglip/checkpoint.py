@@ -9,7 +9,7 @@ from huggingface_hub.errors import StrictDataclassError
 from magmax_jax.errors import UserError
 from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
-from magmax_jax.models import checkpoint
+from magmax_jax.models import checkpoint, towers
 from magmax_jax.models.checkpoint import (
     CONFIG,
     Companions,
@@ -28,19 +28,29 @@ from magmax_jax.models.two_towers import Checkpoint
 NAFLEX = "siglip2"
 """`model_type` of SigLIP 2's checkpoints for images of any shape; those of a fixed resolution have
 SigLIP's own."""
+TOWER = "siglip_vision_model"
+"""What the configuration of an image tower alone calls its kind of model."""
 PROCESSOR = "SiglipImageProcessor"
 """Of transformers: the whole image is squeezed into the square, and nothing is cropped."""
 DEFAULT = {"image_processor_type": PROCESSOR}
 """Settings of an image processor for a model that came without: all of them SigLIP's own."""
 
 
-def read(source: str | Path) -> Checkpoint:
+def read(source: str | Path, text_source: str | Path | None = None) -> Checkpoint:
     """Opens the checkpoint that a directory or hub id holds.
 
+    Args:
+      text_source: where that is an image tower alone, the model that completes it: with its text
+        tower, scale, bias and tokenizer, and with its preprocessor where the tower has none.
+
     Raises:
-      UserError: one sentence on what is missing or unreadable, with its path.
+      UserError: one sentence on what is missing, unreadable or does not fit, with its path.
     """
     directory = hub.locate(source)
+    if text_source is not None:
+        if not is_tower_alone(directory):
+            raise towers.needs_no_text_source(directory, text_source)
+        return towers.completed(directory, open_weights(directory), read(text_source))
     config = read_config(directory)
     companions = Companions(read_tokenizer(directory), read_preprocessor(directory, PROCESSOR))
     return Checkpoint(directory, config, open_weights(directory), companions)
@@ -70,6 +80,11 @@ def is_naflex(directory: Path) -> bool:
     return model_type(directory) == NAFLEX
 
 
+def is_tower_alone(directory: Path) -> bool:
+    """Whether a directory holds a SigLIP's image tower without its text tower."""
+    return model_type(directory) == TOWER
+
+
 def read_config(directory: Path) -> SigLIPConfig:
     """What `config.json` describes.
 
@@ -80,6 +95,8 @@ def read_config(directory: Path) -> SigLIPConfig:
     config = read_object(path)
     if config is None:
         raise no_configuration(directory)
+    if is_tower_alone(directory):
+        raise towers.needs_text_source(directory, "google/siglip-base-patch16-224")
     try:
         if config.get("model_type") == NAFLEX:
             raise UserError(

@@ -4,9 +4,10 @@ from typing import Any
 
 import jax
 
-from magmax_jax.models.base import ModelFamily, ZeroShot
+from magmax_jax.models import towers
+from magmax_jax.models.base import ModelFamily, Towers, ZeroShot
 from magmax_jax.models.layers.patches import VisionConfig
-from magmax_jax.models.siglip.checkpoint import is_naflex, read_config
+from magmax_jax.models.siglip.checkpoint import is_naflex, is_tower_alone, read_config
 from magmax_jax.models.siglip.config import SigLIPConfig, SigLIPTextConfig
 from magmax_jax.models.siglip.model import SigLIP
 from magmax_jax.registry import MODEL_FAMILIES
@@ -46,6 +47,11 @@ MODEL_FAMILIES.register(
             "google/siglip2-so400m-patch14-384": _published(_SO400M, 384, 14, _V2),
         },
         recognises=is_naflex,
+        towers=Towers(
+            is_tower_alone,
+            towers.shape_of,
+            lambda tower, whole, size, dtype: SigLIP.from_pretrained(tower, size, dtype, whole),
+        ),
         zero_shot=ZeroShot(("This is a photo of {}.",), _sigmoid),
     ),
 )

@@ -125,6 +125,7 @@ class SigLIP(TwoTowers):
         source: str | Path,
         image_size: int | None = None,
         dtype: DTypeLike = jnp.float32,
+        text_source: str | Path | None = None,
     ) -> "SigLIP":
         """Loads a SigLIP, or a SigLIP 2 of a fixed resolution; every tensor is accounted for.
 
@@ -134,13 +135,16 @@ class SigLIP(TwoTowers):
             float32, float16 or bfloat16.
           image_size: pixels; another than the checkpoint's interpolates the position embedding.
           dtype: of the computation; parameters are float32.
+          text_source: where the source is an image tower alone (transformers' `SiglipVisionModel`),
+            the SigLIP that it was fine-tuned from, which completes it as in `CLIP.from_pretrained`.
 
         Raises:
           UserError: the source is missing or unreadable; it is a NaFlex checkpoint; its tensors are
             not exactly those of the model that its configuration describes (all differences in one
-            message); or the image size is no multiple of the patch.
+            message); the image size is no multiple of the patch; or `text_source` is missing, not
+            wanted, or of another shape.
         """
-        return cls.from_checkpoint(checkpoint.read(source), image_size, dtype)
+        return cls.from_checkpoint(checkpoint.read(source, text_source), image_size, dtype)
 
     def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
         """Writes configuration, safetensors, tokenizer and preprocessor; transformers loads them.
