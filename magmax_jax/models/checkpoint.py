@@ -164,7 +164,7 @@ def read_preprocessor(directory: Path, processor: str | None = None) -> dict | N
 
     Args:
       processor: the family's `image_processor_type`, one of `processor_settings.PROCESSORS`: its
-        defaults then stand for missing settings, and for a missing file. CLIP's if not given.
+        defaults then stand for missing settings. CLIP's if not given.
 
     Raises:
       UserError: a file is no JSON object, or asks for something that is not computed.
@@ -174,13 +174,12 @@ def read_preprocessor(directory: Path, processor: str | None = None) -> dict | N
     if not isinstance(settings, dict):
         path = directory / PREPROCESSOR
         settings = read_object(path)
+    if settings is None:
+        return None
     if processor is not None:
-        own = settings or {}
-        named = own.get("image_processor_type") or own.get("feature_extractor_type")
-        settings = own | {"image_processor_type": named or processor}
-    if settings is not None:
-        checked(settings, path)
-    return settings
+        named = settings.get("image_processor_type") or settings.get("feature_extractor_type")
+        settings = settings | {"image_processor_type": named or processor}
+    return checked(settings, path)
 
 
 def checked(settings: dict, path: Path) -> dict:

@@ -88,7 +88,7 @@ def shape_of(directory: Path, whole: Any) -> Any:
         raise UserError(f"{path}: {error}") from None
 
 
-def completed(directory: Path, tower: Tensors, whole: Any) -> Any:
+def completed(directory: Path, tower: Tensors, whole: Any, processor: str | None = None) -> Any:
     """The checkpoint of a whole model with an image tower in place of its own.
 
     The whole model's projection and preprocessor stay where the tower came without them.
@@ -97,12 +97,13 @@ def completed(directory: Path, tower: Tensors, whole: Any) -> Any:
       directory: the tower's.
       tower: its tensors, with or without the prefix `VISION`, with a projection or without.
       whole: a dataclass like `clip.checkpoint.Checkpoint`, and so is what is returned.
+      processor: as in `checkpoint.read_preprocessor`.
 
     Raises:
       UserError: the tower does not fit, or either checkpoint lacks tensors or has strange ones.
     """
     config = shape_of(directory, whole.config)
-    preprocessor = read_preprocessor(directory)
+    preprocessor = read_preprocessor(directory, processor)
     companions = whole.companions
     if preprocessor is not None:
         companions = replace(companions, preprocessor=preprocessor)

@@ -117,10 +117,11 @@ def test_edges_keep_their_ratio_at_another_image_size():
 
 def test_the_nested_file_wins_and_a_familys_defaults_stand_for_what_is_missing(tmp_path):
     assert read_preprocessor(tmp_path) is None
-    siglip = read_preprocessor(tmp_path, "SiglipImageProcessor")
-    assert siglip == {"image_processor_type": "SiglipImageProcessor"}
-    assert Preprocessing.from_config(siglip).geometry.resize == Exact()
+    assert read_preprocessor(tmp_path, "SiglipImageProcessor") is None
     put(tmp_path, {"resample": 2})
+    siglip = read_preprocessor(tmp_path, "SiglipImageProcessor")
+    assert siglip == {"image_processor_type": "SiglipImageProcessor", "resample": 2}
+    assert Preprocessing.from_config(siglip).geometry.resize == Exact()
     put(tmp_path, {"image_processor": {"resample": 1}}, "processor_config.json")
     assert read_preprocessor(tmp_path) == {"resample": 1}
     put(tmp_path, {"tokenizer_class": "CLIPTokenizer"}, "processor_config.json")

@@ -13,7 +13,8 @@ from safetensors.numpy import load_file, save_file
 import magmax_jax as mm
 from magmax_jax import models
 from magmax_jax.errors import ConfigError, UserError
-from magmax_jax.models import SigLIP, SigLIPConfig, normalise, trainable
+from magmax_jax.inputs.geometry import Exact, Geometry
+from magmax_jax.models import SigLIP, SigLIPConfig, normalise, preprocessing_of, trainable
 from magmax_jax.models.conversion import flat
 from tests.models import siglip_reference as reference
 from tests.models.siglip_weights import CONFIGS, SIZES, TOKENIZERS, ids, shapes, weights, write
@@ -266,3 +267,19 @@ def test_sizes_are_multiples_of_the_patch_or_the_models_own(directories):
         models.known_shape(str(directories["siglip2"]), image_size=21)
     shape, _ = models.known_shape("google/siglip-base-patch16-224")
     assert models.num_entries(models.abstract_model(shape)) == 203_155_970
+
+
+@pytest.mark.parametrize("own", [None, {"do_rescale": False}])
+def test_a_towers_settings_of_images_are_completed_by_siglips(own, directories, tmp_path):
+    whole, tower = directories["siglip"], tmp_path / "tower"
+    tower.mkdir()
+    config = CONFIGS["siglip"]["vision_config"] | {"model_type": "siglip_vision_model"}
+    (tower / "config.json").write_text(json.dumps(config))
+    tensors = load_file(whole / "model.safetensors")
+    vision = {name: tensors[name] for name in tensors if name.startswith("vision_model.")}
+    save_file(vision, tower / "model.safetensors")
+    if own:
+        (tower / "preprocessor_config.json").write_text(json.dumps(own))
+    found = preprocessing_of(models.from_pretrained(tower, text_source=whole))
+    assert (found.mean, found.std, found.geometry) == ((0.5,) * 3, (0.5,) * 3, Geometry(Exact()))
+    assert found.white == (1 if own else 255)

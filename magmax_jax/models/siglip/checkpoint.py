@@ -50,9 +50,11 @@ def read(source: str | Path, text_source: str | Path | None = None) -> Checkpoin
     if text_source is not None:
         if not is_tower_alone(directory):
             raise towers.needs_no_text_source(directory, text_source)
-        return towers.completed(directory, open_weights(directory), read(text_source))
+        tensors = open_weights(directory)
+        return towers.completed(directory, tensors, read(text_source), PROCESSOR)
     config = read_config(directory)
-    companions = Companions(read_tokenizer(directory), read_preprocessor(directory, PROCESSOR))
+    preprocessor = read_preprocessor(directory, PROCESSOR) or DEFAULT
+    companions = Companions(read_tokenizer(directory), preprocessor)
     return Checkpoint(directory, config, open_weights(directory), companions)
 
 
