@@ -156,14 +156,20 @@ class RunDirectory:
         """To be called before writing what another process could be writing by now.
 
         Raises:
-          UserError: another process took over, because this one was suspended.
+          UserError: another process took over, because this one was suspended; or the lock file
+            is gone, so that another one may begin.
         """
         if self.lock is None or self.lock.is_held:
             return
-        by = self.lock.successor or "another process"
+        stops = "this process stops, and writes nothing more there"
+        if (by := self.lock.successor) is None:
+            raise UserError(
+                f"{self.path}, or {self.lock.path.name} in it, was moved or removed while this "
+                f"process was running there: {stops}"
+            )
         raise UserError(
             f"{self.path} was taken over by {by} while this process did not respond, as when it is "
-            "suspended: this process stops, and writes nothing more there"
+            f"suspended: {stops}"
         )
 
     def append(self, rows: Iterable[Row]) -> None:
@@ -202,7 +208,11 @@ class RunDirectory:
             stored = json.loads(ExperimentConfig.from_file(self.path / CONFIG).to_json())
         except UserError:
             stored = self._config()
-        paths = self.recorded().get("paths", {})
+        recorded = self.recorded().get("paths", {})
+        paths = {
+            text: (place, os.path.join(self.path, from_run))
+            for text, (place, from_run) in recorded.items()
+        }
         return sorted(_differences(stored, json.loads(config.to_json()), paths))
 
     def recorded(self) -> dict[str, Any]:
@@ -236,14 +246,18 @@ def run_directories(path: Path) -> Iterator[Path]:
 def _differences(
     stored: Any, ours: Any, paths: Mapping[str, Sequence[str]], where: str = ""
 ) -> Iterator[str]:
-    """Fields in which two configurations differ, as `train.epochs: 10 there, 5 here`."""
+    """Fields in which two configurations differ, as `train.epochs: 10 there, 5 here`.
+
+    Args:
+      paths: a path as it is stored -> where else its directory may lie.
+    """
     if isinstance(stored, dict) and isinstance(ours, dict):
         for name in stored.keys() | ours.keys():
             inner = f"{where}.{name}" if where else name
             yield from _differences(stored.get(name), ours.get(name), paths, inner)
     elif stored != ours and not (
         where in PATHS
-        and any(_same_directory(each, ours) for each in (stored, *paths.get(str(stored), ())[:1]))
+        and any(_same_directory(each, ours) for each in (stored, *paths.get(str(stored), ())))
     ):
         yield f"{where or 'all of it'}: {stored} there, {ours} here"
 

@@ -139,6 +139,17 @@ def test_one_that_was_suspended_and_followed_writes_no_more(tmp_path):
     assert later.exists()
 
 
+@pytest.mark.parametrize("lost", ["run", "run/lock.1"])
+def test_one_whose_directory_or_lock_is_moved_away_says_so_and_writes_no_more(tmp_path, lost):
+    out = RunDirectory(tmp_path / "run")
+    with holding(out, beat=10):
+        out.start(CONFIG)
+        (tmp_path / lost).rename(tmp_path / "elsewhere")
+        with pytest.raises(UserError, match=r"run, or lock\.1 in it, was moved or removed while"):
+            out.append([ROW])
+    assert out.rows() == []
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     out = RunDirectory(tmp_path / "file" / "run")

@@ -360,6 +360,9 @@ def test_a_run_that_moved_with_its_inputs_finds_them(here, tmp_path, monkeypatch
     assert found.model.source == f"{moved}/model" and found.scenario.data_dir == f"{moved}/pics"
     monkeypatch.chdir(moved)
     assert stored_config(Path("runs/renamed")) == CONFIG
+    monkeypatch.chdir(moved / "runs")
+    spelled = CONFIG.replace(model={"source": "../model"}, scenario={"data_dir": "../pics"})
+    assert RunDirectory(Path("renamed")).differs(spelled) == []
 
 
 def test_the_recorded_path_of_a_source_that_is_gone_is_said(here, capsys):

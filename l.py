@@ -1,0 +1,2 @@
+from magmax_jax.cli.main import launch
+launch(["--help"])
