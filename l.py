@@ -1,2 +1,3 @@
 from magmax_jax.cli.main import launch
+
 launch(["--help"])

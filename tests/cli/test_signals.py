@@ -19,10 +19,9 @@ def wait(argv, program):
         time.sleep(60)
 
 COMMANDS.register("wait", Command("Waits.", wait))
-# A shell's background job ignores Ctrl-C, and so do the processes that it starts.
+# A shell's background job ignores Ctrl-C, nohup ignores SIGHUP, and what they start does, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-if "nohup" in sys.argv:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if "nohup" in sys.argv else signal.SIG_DFL)
 launch()
 """
 

@@ -65,7 +65,10 @@ def test_the_flags_above_are_those_of_the_commands():
     everything = {name: {flag for flag, _ in flags(kind)} for name, kind in COMMANDS.items()}
     assert {"--out", "--model.source", "--scenario.data-dir", "--cache"} <= everything["run"]
     assert {"--output", "--state", "--companions-from"} <= everything["merge"]
-    assert everything["report"] == {None, "--out"} and None in everything["evaluate"]
+    assert (
+        everything["report"] == {None, "--out", "--allow-changed"}
+        and None in everything["evaluate"]
+    )
 
 
 def test_commands_get_the_words_as_they_are_meant(tmp_path, monkeypatch, capsys):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers.models import Unigram
 
 from magmax_jax.errors import UserError
 from magmax_jax.io.json_files import read_object
@@ -70,8 +69,7 @@ def token_ids(tokenizer: Any, config: SigLIPTextConfig, texts: Sequence[str]) ->
             "the tokenizer has no padding token, and SigLIP's texts are padded to one length: copy "
             "the tokenizer files of the original model into its directory"
         )
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    plain = backend is not None and isinstance(backend.model, Unigram)
+    plain = _is_unigram(getattr(tokenizer, "backend_tokenizer", None))
     ids = tokenizer([_canonical(text) if plain else text.lower() for text in texts])["input_ids"]
     longest = max(range(len(ids)), key=lambda i: len(ids[i]))
     if len(ids[longest]) > config.context:
@@ -92,6 +90,12 @@ def token_ids(tokenizer: Any, config: SigLIPTextConfig, texts: Sequence[str]) ->
             "directory"
         )
     return padded
+
+
+def _is_unigram(backend: Any) -> bool:
+    from tokenizers.models import Unigram  # slow to import
+
+    return backend is not None and isinstance(backend.model, Unigram)
 
 
 def _canonical(text: str) -> str:
