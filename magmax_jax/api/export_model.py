@@ -19,6 +19,8 @@ def export(
 ) -> Path:
     """Writes one of a run's models as a directory that transformers loads.
 
+    A line on standard error says where transformers would preprocess images otherwise.
+
     Args:
       run: the run's directory.
       output: a new directory; it appears whole or not at all.

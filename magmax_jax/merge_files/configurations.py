@@ -62,7 +62,7 @@ def notes(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator[st
     for model in models:
         differing = []
         for group, fields in zip(groups, ours, strict=True):
-            theirs = _fields(model, group)
+            theirs = _as_part(_fields(model, group), fields)
             if fields and theirs:
                 where = "" if group[0] == CONFIG else f" in {group[0]}"
                 differing += [text + where for text in _differences(fields, theirs)]
@@ -116,6 +116,16 @@ def _fields(files: TensorFiles, group: Sequence[str]) -> dict[str, Any]:
     for name in group:
         found |= _flat(belonging(files, name))
     return found
+
+
+def _as_part(theirs: dict[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a tower alone by their names in a whole model: `vision_config.hidden_act`."""
+    kind, name = theirs.get("model_type"), "model_type"
+    parts = [field for field, value in ours.items() if field.endswith(f".{name}") and value == kind]
+    if kind is None or len(parts) != 1:
+        return theirs
+    part = parts[0].removesuffix(name)
+    return {part + field: value for field, value in theirs.items()}
 
 
 def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

@@ -73,6 +73,19 @@ def test_what_computes_the_same_is_not_noted(notes, change):
     assert notes({"config.json": LLAMA}, {"config.json": LLAMA | change}) == []
 
 
+def test_a_tower_alone_is_compared_with_that_of_the_whole_model(notes):
+    tower = {"model_type": "clip_vision_model", "hidden_act": "quick_gelu", "projection_dim": 512}
+    whole = {"model_type": "clip", "projection_dim": 64, "vision_config": tower}
+    assert notes({"config.json": whole}, {"config.json": tower}) == []
+
+
+def test_a_tower_that_computes_otherwise_is_noted(notes):
+    tower = {"model_type": "clip_vision_model", "hidden_act": "quick_gelu"}
+    whole = {"model_type": "clip", "vision_config": tower}
+    (note,) = notes({"config.json": whole}, {"config.json": tower | {"hidden_act": "gelu"}})
+    assert "vision_config.hidden_act is gelu (theta_0's quick_gelu)" in note
+
+
 def test_many_differences_are_still_one_line(notes):
     fields = {f"field_{i}": i for i in range(30)}
     (note,) = notes({"config.json": fields}, {"config.json": dict.fromkeys(fields, -1)})
