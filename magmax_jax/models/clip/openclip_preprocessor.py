@@ -53,7 +53,7 @@ def openclip_preprocessor(config: dict[str, Any]) -> dict[str, Any] | None:
     resize = _chosen(values, "resize_mode", "shortest", RESIZE_MODES)
     resample = _chosen(values, "interpolation", "bicubic", INTERPOLATIONS)
     # Only padding shows the colour, and nothing else than `longest` pads.
-    fill = values.get("fill_color", 0) if resize.pads(CROP) else 0
+    fill = _grey(values.get("fill_color", 0)) if resize.pads(CROP) else 0
     settings = {
         **Geometry(resize, int(resample), fill).settings(_size(config)),
         "image_mean": list(triple("preprocess_cfg's mean", values.get("mean", OPENAI_MEAN))),
@@ -61,6 +61,12 @@ def openclip_preprocessor(config: dict[str, Any]) -> dict[str, Any] | None:
     }
     read_settings(settings)
     return settings
+
+
+def _grey(fill: Any) -> Any:
+    """One number for a colour whose red, green and blue are equal; another colour stays."""
+    grey = isinstance(fill, list) and len(fill) == 3 and fill[0] == fill[1] == fill[2]
+    return fill[0] if grey else fill
 
 
 def _chosen(values: dict[str, Any], key: str, default: str, known: dict[str, Any]) -> Any:
