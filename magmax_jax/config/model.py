@@ -11,7 +11,7 @@ class ModelConfig:
     """theta_0: where it comes from and how it computes."""
 
     source: str = "openai/clip-vit-base-patch16"
-    """Hugging Face hub id, or a directory with a CLIP checkpoint."""
+    """Hugging Face hub id, or a directory with a checkpoint of CLIP or SigLIP."""
     image_size: int | None = None
     """Input size in pixels; not set: the checkpoint's. Another size interpolates the position
     embedding."""

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,21 +103,29 @@ def no_configuration(directory: Path) -> UserError:
     )
 
 
-def another_type(found: Any, wanted: str, name: str) -> UserError:
-    """The error for a `model_type` that a family's own loading does not take.
+def check_type(config: Mapping[str, Any], wanted: str, name: str) -> None:
+    """Raises a UserError if a configuration is not that of a family's whole model.
 
     Args:
-      found: the configuration's.
-      wanted: the family's.
+      config: content of a `config.json`.
+      wanted: the family's `model_type`.
       name: of the family's models.
     """
+    found, made_as = config.get("model_type"), config.get("architectures")
+    if found == wanted:
+        if isinstance(made_as, list) and f"{made_as[:1]}".endswith("ForImageClassification']"):
+            raise UserError(
+                f"architectures is {made_as}, an image classifier without a text tower, for the "
+                f"classes that it learned: choose the {name} from which it was made"
+            )
+        return
     known = isinstance(found, str) and found in MODEL_FAMILIES
     advice = (
         f"load it with magmax_jax.models.from_pretrained, or choose a {name}"
         if known
         else f"choose a {name} with both towers"
     )
-    return UserError(f"model_type is {found!r}, not {wanted!r}: {advice}")
+    raise UserError(f"model_type is {found!r}, not {wanted!r}: {advice}")
 
 
 def open_weights(directory: Path) -> dict[str, Callable[[], np.ndarray]]:

@@ -162,6 +162,7 @@ def tower(name, **changes):
     [
         ({"model_type": "siglip"}, ["siglip", "choose a CLIP"]),
         ({"model_type": "clip_vision_model"}, ["clip_vision_model", "both towers"]),
+        ({"architectures": ["CLIPForImageClassification"]}, ["classifier", "choose the CLIP from"]),
         ({"projection_dim": "wide"}, ["projection_dim"]),
         (tower("vision", hidden_size="x"), ["hidden_size"]),
         (tower("vision", num_attention_heads=7), ["24", "7"]),

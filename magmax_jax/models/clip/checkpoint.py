@@ -15,7 +15,7 @@ from magmax_jax.models import checkpoint, towers
 from magmax_jax.models.checkpoint import (
     OPENCLIP,
     Companions,
-    another_type,
+    check_type,
     model_type,
     no_configuration,
     open_weights,
@@ -111,8 +111,7 @@ def read_config(directory: Path) -> CLIPConfig:
         if openclip is not None and config.get("model_type") != CLIPConfig.model_type:
             path = directory / OPENCLIP
             config = {"model_type": CLIPConfig.model_type} | other_formats.openclip_config(openclip)
-        if config.get("model_type") != CLIPConfig.model_type:
-            raise another_type(config.get("model_type"), CLIPConfig.model_type, "CLIP")
+        check_type(config, CLIPConfig.model_type, "CLIP")
         return CLIPConfig.from_hf(transformers().CLIPConfig.from_dict(config))
     except (UserError, StrictDataclassError, TypeError) as error:
         raise UserError(f"{path}: {error}") from None

@@ -13,7 +13,7 @@ from magmax_jax.models import checkpoint, towers
 from magmax_jax.models.checkpoint import (
     CONFIG,
     Companions,
-    another_type,
+    check_type,
     model_type,
     no_configuration,
     open_weights,
@@ -106,8 +106,7 @@ def read_config(directory: Path) -> SigLIPConfig:
                 "shapes; here all images of a model have one size: choose a SigLIP 2 of a fixed "
                 "resolution, such as google/siglip2-base-patch16-224"
             )
-        if config.get("model_type") != SigLIPConfig.model_type:
-            raise another_type(config.get("model_type"), SigLIPConfig.model_type, "SigLIP")
+        check_type(config, SigLIPConfig.model_type, "SigLIP")
         with quiet():
             return SigLIPConfig.from_hf(transformers().SiglipConfig.from_dict(config))
     except (UserError, StrictDataclassError, TypeError) as error:
