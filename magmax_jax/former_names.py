@@ -73,9 +73,11 @@ class _Former(MetaPathFinder, Loader):
         homes = HOMES[module.__name__.removeprefix(f"{_ROOT}.")]
 
         def find(name: str) -> Any:
+            if name == "__all__":  # of `from MODULE import *`, which takes nothing without it
+                return [each for home in homes for each in vars(_home(home)) if each[:1] != "_"]
             if not name.startswith("__"):
                 for home in homes:
-                    now = importlib.import_module(f"{_ROOT}.{home}")
+                    now = _home(home)
                     if hasattr(now, name):
                         warnings.warn(
                             f"{module.__name__}.{name} is now {now.__name__}.{name}: import it "
@@ -87,6 +89,10 @@ class _Former(MetaPathFinder, Loader):
             raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
 
         module.__getattr__ = find  # type: ignore[method-assign]
+
+
+def _home(name: str) -> ModuleType:
+    return importlib.import_module(f"{_ROOT}.{name}")
 
 
 def install() -> None:

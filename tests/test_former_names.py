@@ -25,6 +25,13 @@ def test_a_former_name_is_what_has_the_name_now(module, name, now):
     assert found is getattr(importlib.import_module(f"magmax_jax.{now}"), name)
 
 
+def test_a_star_takes_all_public_names():
+    names = {}
+    with pytest.warns(DeprecationWarning, match=r"results\.RunDirectory is now"):
+        exec("from magmax_jax.results import *", names)
+    assert {"RunDirectory", "Row", "ModelRef"} <= names.keys()
+
+
 def test_what_is_nowhere_is_an_ordinary_error():
     with pytest.raises(ImportError, match="cannot import name 'nothing'"):
         from magmax_jax.results import nothing  # noqa: F401

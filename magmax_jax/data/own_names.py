@@ -73,7 +73,7 @@ def as_called(class_names: Sequence[str]) -> OwnNames:
     read = any(map(WORDNET_ID.fullmatch, class_names)) or _without_numbers(class_names)
     note = (
         f"prompts keep what class folders are called ({some(spaced(class_names))}), because the "
-        "run began so; a new run gives them names"
+        "run began so; new runs do not"
     )
     return OwnNames(spaced(class_names), note if read else "")
 

@@ -1,3 +1,0 @@
-from magmax_jax.cli.main import launch
-
-launch(["--help"])
