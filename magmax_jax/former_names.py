@@ -1,4 +1,4 @@
-"""Modules under the names that they had up to magmax_jax 0.1: scripts written then go on working.
+"""Modules that scripts imported, under the names that they had in magmax_jax 0.1.
 
 Each former name imports a module that finds its attributes where they are now, with a
 DeprecationWarning that names the new module.

@@ -37,9 +37,10 @@ def export(
       UserError: it is not a run's directory, the run has no such model, the files of its
         theta_0 changed, or the disk refuses.
     """
+    run = user_path(run, "run")
     if model_of_run(str(run)) is None:
         raise UserError(f"{run} is no run's directory: give the directory of a run")
     output = user_path(output, "output")
     say = partial(print, file=sys.stderr)
-    runs_export.export(user_path(run, "run"), model, output, dtype, allow_changed, say)
+    runs_export.export(run, model, output, dtype, allow_changed, say)
     return output

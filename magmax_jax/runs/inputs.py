@@ -18,7 +18,7 @@ from magmax_jax.runs.fingerprint import (
     value_of,
 )
 from magmax_jax.runs.locate import located, paths_of, with_models
-from magmax_jax.runs.recorded import as_json, changes, refuse, write_sizes
+from magmax_jax.runs.recorded import as_json, changes, refuse, unrecorded, write_sizes
 from magmax_jax.scenarios import Scenario
 from magmax_jax.sharding import Layout
 
@@ -38,7 +38,7 @@ class Inputs:
           kept: whether `out` holds a run that goes on.
           allow: changes are sentences instead of errors.
         """
-        self._written, self._out, self._allow = config, out, allow
+        self._written, self._out, self._kept, self._allow = config, out, kept, allow
         self._record = out.recorded() if kept else {}
         self.config = located(out.path, config) if kept else config
         self.changed: list[str] = []
@@ -97,4 +97,6 @@ class Inputs:
 
     def _compare(self) -> list[str]:
         self.changed = changes(self._out.path, self._record, self._found)
+        if self._kept and not self._record:
+            return unrecorded(self._out.path)
         return refuse(self._out.path, self.changed, self._allow)

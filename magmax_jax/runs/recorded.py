@@ -106,6 +106,15 @@ def refuse(run: Path, changed: Sequence[str], allow: bool) -> list[str]:
     return [f"{said}, and are used all the same"]
 
 
+def unrecorded(run: Path) -> list[str]:
+    """A sentence on a run that keeps no record to compare with."""
+    return [
+        f"{run} was made before runs recorded their model and data, so what is there now is not "
+        "compared; photos with an EXIF orientation, transparent images and class names with quotes "
+        "or HTML entities were read otherwise then"
+    ]
+
+
 class Compared(NamedTuple):
     """A run whose inputs are compared with its record.
 
@@ -150,7 +159,7 @@ def _check(subject: Compared, allow: bool) -> list[str]:
     run, config, scenario = subject
     record = RunDirectory(run).recorded()
     if not record:
-        return []
+        return unrecorded(run)
     data = data_of(config.scenario, scenario) if scenario is not None else []
     return refuse(run, changes(run, record, fingerprint(directories(config), data)), allow)
 

@@ -303,7 +303,7 @@ def test_overwriting_records_anew(here):
     check()
 
 
-def test_a_run_of_before_inputs_were_recorded_goes_on(here):
+def test_a_run_of_before_inputs_were_recorded_goes_on(here, capsys):
     rows = RunDirectory(RUN).rows()
     old = about()
     del old["inputs"]
@@ -311,10 +311,13 @@ def test_a_run_of_before_inputs_were_recorded_goes_on(here):
     (RUN / "data_files.json.gz").unlink()
     other_weights()
     check()
+    assert f"note: {RUN} was made before runs recorded" in capsys.readouterr().out
     assert stored_config(RUN) == CONFIG
     RunDirectory(RUN).keep(rows[:-1])
     run(CONFIG, RunDirectory(RUN))
     assert set(about()["inputs"]) == {"models", "data", "paths"}
+    check()
+    assert capsys.readouterr().out == ""
     add_image()
     with pytest.raises(UserError, match="1 file added"):
         check()
