@@ -25,6 +25,7 @@ def test_a_former_name_is_what_has_the_name_now(module, name, now):
     assert found is getattr(importlib.import_module(f"magmax_jax.{now}"), name)
 
 
+@pytest.mark.filterwarnings("ignore:magmax_jax.results:DeprecationWarning")
 def test_a_star_takes_all_public_names():
     names = {}
     with pytest.warns(DeprecationWarning, match=r"results\.RunDirectory is now"):

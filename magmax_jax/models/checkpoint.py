@@ -111,11 +111,12 @@ def check_type(config: Mapping[str, Any], wanted: str, name: str) -> None:
       wanted: the family's `model_type`.
       name: of the family's models.
     """
-    found, made_as = config.get("model_type"), config.get("architectures")
+    found = config.get("model_type")
     if found == wanted:
-        if isinstance(made_as, list) and f"{made_as[:1]}".endswith("ForImageClassification']"):
+        classes = [str(each) for each in config.get("architectures") or ()]
+        if any(each.endswith("ForImageClassification") for each in classes):
             raise UserError(
-                f"architectures is {made_as}, an image classifier without a text tower, for the "
+                f"architectures is {classes}, an image classifier without a text tower, for the "
                 f"classes that it learned: choose the {name} from which it was made"
             )
         return
