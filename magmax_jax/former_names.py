@@ -29,7 +29,6 @@ HOMES: dict[str, tuple[str, ...]] = {
     "data.sources": ("data.source", "data.load"),
     "data.splits": ("data.seeded_split",),
     "experiment": ("runs.train",),
-    "export": ("runs.export",),
     "measures": ("evaluation.metrics", "evaluation.history"),
     "merges": ("runs.merge_specs",),
     "merging.ranking": ("merging.numerics.ranking",),
@@ -50,9 +49,11 @@ HOMES: dict[str, tuple[str, ...]] = {
     "scenarios.building": ("scenarios.build",),
     "scenarios.members": ("scenarios.datasets_list",),
     "sweep": ("runs.sweep",),
-    "training.fine_tune": ("training.loop",),
 }
-"""Former module -> the modules that have its names now, within magmax_jax."""
+"""Former module -> the modules that have its names now, within magmax_jax.
+
+Not those called like something public, `export` and `training.fine_tune`: an imported module
+becomes an attribute of its package, in the place of that."""
 
 _ROOT = __package__ or "magmax_jax"
 

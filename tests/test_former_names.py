@@ -40,6 +40,13 @@ def test_what_is_nowhere_is_an_ordinary_error():
         importlib.import_module("magmax_jax.no_such_module")
 
 
+def test_no_former_module_takes_the_place_of_something_public():
+    """An imported module becomes an attribute of its package: `mm.export` must stay a function."""
+    for former in HOMES:
+        package, _, name = f"magmax_jax.{former}".rpartition(".")
+        assert name not in getattr(importlib.import_module(package), "__all__", ()), former
+
+
 def test_every_former_module_leads_somewhere():
     for former, homes in HOMES.items():
         importlib.import_module(f"magmax_jax.{former}")
