@@ -14,6 +14,16 @@ from magmax_jax.models.layers.transformer import TowerConfig
 BUFFERS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 """Integer ranges that older checkpoints carry; nothing is learned in them."""
 
+FIELDS = {
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "mlp": "intermediate_size",
+    "activation": "hidden_act",
+    "epsilon": "layer_norm_eps",
+}
+"""Field of a `TowerConfig` -> its name in transformers' configurations."""
+
 
 @dataclass(frozen=True)
 class TwoTowerShape(abc.ABC):
@@ -96,23 +106,9 @@ def check_towers(config: Any, name: str, integers: Sequence[str] = ()) -> None:
 
 def tower_sizes(config: Any) -> dict[str, Any]:
     """The fields of a `TowerConfig` from a tower's transformers configuration."""
-    return {
-        "width": config.hidden_size,
-        "layers": config.num_hidden_layers,
-        "heads": config.num_attention_heads,
-        "mlp": config.intermediate_size,
-        "activation": config.hidden_act,
-        "epsilon": config.layer_norm_eps,
-    }
+    return {ours: getattr(config, theirs) for ours, theirs in FIELDS.items()}
 
 
 def hf_tower(config: TowerConfig) -> dict[str, Any]:
     """A tower as the fields of its transformers configuration."""
-    return {
-        "hidden_size": config.width,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "intermediate_size": config.mlp,
-        "hidden_act": config.activation,
-        "layer_norm_eps": config.epsilon,
-    }
+    return {theirs: getattr(config, ours) for ours, theirs in FIELDS.items()}

@@ -5,9 +5,9 @@ Letters in shapes: b batch, n tokens, p width of the shared space.
 
 import abc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 
 from magmax_jax.errors import UserError
 from magmax_jax.models import classification, conversion
-from magmax_jax.models.checkpoint import Companions
+from magmax_jax.models.checkpoint import Companions, saved_preprocessor, write
 from magmax_jax.models.conversion import Tensors
 from magmax_jax.models.layers.normalise import normalise
 from magmax_jax.models.layers.positions import interpolate_positions
@@ -47,6 +47,9 @@ class TwoTowers(nnx.Module):
     `magmax merge`, which reads the files' tensors; elementwise rules and `ties` give its bits.
     """
 
+    processor: ClassVar[str]
+    """The `image_processor_type` that is saved."""
+
     config: Any
     companions: Companions
     vision: nnx.Module
@@ -56,10 +59,6 @@ class TwoTowers(nnx.Module):
     @abc.abstractmethod
     def tokenize(self, texts: Sequence[str]) -> np.ndarray:
         """Token ids int32 (len(texts), n) as `encode_text` takes them."""
-
-    @abc.abstractmethod
-    def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
-        """Writes a new directory that transformers loads; it appears whole or not at all."""
 
     @staticmethod
     @abc.abstractmethod
@@ -155,6 +154,20 @@ class TwoTowers(nnx.Module):
     def text_tower(self) -> tuple[nnx.GraphDef, nnx.State]:
         """What encodes text, and its parameters."""
         return nnx.split(self.text)
+
+    def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
+        """Writes configuration, safetensors, tokenizer and preprocessor; transformers loads them.
+
+        The directory appears whole or not at all. With `dtype` "float32" the round trip is
+        bit-exact; "float16" and "bfloat16" round.
+
+        Raises:
+          UserError: the directory exists and is not empty, or cannot be written.
+        """
+        config, state = self.config, nnx.state(self, nnx.Param)
+        preprocessor = saved_preprocessor(self.preprocessor, self.processor, config.image_size)
+        companions = replace(self.companions, preprocessor=preprocessor)
+        write(Path(directory), config.to_hf(), companions, config.entries, state, dtype)
 
     @classmethod
     def from_checkpoint(cls, found: Checkpoint, image_size: int | None, dtype: DTypeLike) -> Self:

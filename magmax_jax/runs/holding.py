@@ -33,13 +33,13 @@ def held(
     Raises:
       UserError: another process holds it, in every process of this run; or the disk refuses.
     """
-    claim, told = Claim(out.path, beat), False
+    claim, said = Claim(out.path, beat), False
     while True:
         answer = ""
         if layout.is_first:
             answer, holder = _try(out, claim)
-            if holder and answer == _WAIT and not told:
-                told = True
+            if holder and answer == _WAIT and not said:
+                said = True
                 say(
                     f"note: {holder} may be running in {out.path}: waiting up to "
                     f"{SILENT * beat:g} s for its heartbeat"
@@ -73,7 +73,7 @@ def refuse_if_held(out: RunDirectory, layout: Layout) -> None:
 
 
 def _try(out: RunDirectory, claim: Claim) -> tuple[str, Holder | None]:
-    """Takes the directory if nobody holds it: how that went, and who does."""
+    """Takes the directory if nobody holds it: how that went, and its holder."""
     try:
         out.path.mkdir(parents=True, exist_ok=True)
         found = claim.look()

@@ -43,7 +43,7 @@ def wait_for(claim):
     return found and found[0]
 
 
-def test_one_holds_and_the_other_sees_who(tmp_path):
+def test_one_holds_and_the_other_sees_which(tmp_path):
     lock = Claim(tmp_path, BEAT).take()
     assert lock.is_held and lock.before is None
     holder, alive = Claim(tmp_path, BEAT).look()

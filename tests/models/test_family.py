@@ -10,11 +10,7 @@ from flax import nnx
 
 from magmax_jax import models
 from magmax_jax.config import (
-    CheckpointConfig,
-    ExperimentConfig,
     ModelConfig,
-    ScenarioConfig,
-    TrainConfig,
 )
 from magmax_jax.errors import UserError
 from magmax_jax.registry import MODEL_FAMILIES
@@ -28,6 +24,7 @@ from magmax_jax.runs.train import run
 from magmax_jax.scenarios import build_scenario
 from magmax_jax.sharding import one_device
 from tests.models.linear_family import FAMILY, WIDTH, LinearConfig, LinearModel
+from tests.models.small_runs import aware_accuracies, small_run
 from tests.models.towers import write_tower
 
 
@@ -47,16 +44,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(source):
-    return ExperimentConfig(
-        model=ModelConfig(str(source)),
-        scenario=ScenarioConfig(dataset="digits", num_tasks=2, limit_per_class=9),
-        train=TrainConfig(
-            epochs=4, batch_size=15, learning_rate=1e-2, warmup_fraction=0.1, freeze=("*.bias",)
-        ),
-        checkpoint=CheckpointConfig(keep_tasks=True),
-        merges=("max_magnitude",),
-        eval_batch_size=32,
-    )
+    return small_run(source, 1e-2, freeze=("*.bias",))
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +55,7 @@ def finished(config, tmp_path_factory):
 
 
 def test_a_run_learns(finished):
-    accuracy = {
-        (row.after_task, row.model): row.accuracy
-        for row in finished.rows()
-        if (row.protocol, row.group) == ("aware", "all")
-    }
+    accuracy = aware_accuracies(finished)
     assert set(accuracy) == {(0, "zero_shot")} | {
         (t, m) for t in (1, 2) for m in ("finetuned", "max_magnitude")
     }

@@ -14,13 +14,7 @@ import pytest
 import magmax_jax as mm
 from magmax_jax import models
 from magmax_jax.cli.main import main
-from magmax_jax.config import (
-    CheckpointConfig,
-    ExperimentConfig,
-    ModelConfig,
-    ScenarioConfig,
-    TrainConfig,
-)
+from magmax_jax.config import ExperimentConfig, ModelConfig
 from magmax_jax.runs import state
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import RunDirectory
@@ -31,6 +25,7 @@ from magmax_jax.runs.train import run
 from magmax_jax.scenarios import build_scenario
 from magmax_jax.sharding import one_device
 from tests.models.siglip_weights import TOKENIZERS
+from tests.models.small_runs import aware_accuracies, small_run
 
 pytestmark = pytest.mark.slow
 
@@ -54,20 +49,7 @@ def source(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(source) -> ExperimentConfig:
-    return ExperimentConfig(
-        model=ModelConfig(str(source)),
-        scenario=ScenarioConfig(dataset="digits", num_tasks=2, limit_per_class=9),
-        train=TrainConfig(
-            epochs=4,
-            batch_size=15,
-            learning_rate=2e-3,
-            warmup_fraction=0.1,
-            freeze=("vision_model.embeddings.*",),
-        ),
-        checkpoint=CheckpointConfig(keep_tasks=True),
-        merges=("max_magnitude",),
-        eval_batch_size=32,
-    )
+    return small_run(source, 2e-3, freeze=("vision_model.embeddings.*",))
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +60,7 @@ def finished(config, tmp_path_factory) -> RunDirectory:
 
 
 def test_a_run_learns(finished):
-    accuracy = {
-        (row.after_task, row.model): row.accuracy
-        for row in finished.rows()
-        if (row.protocol, row.group) == ("aware", "all")
-    }
+    accuracy = aware_accuracies(finished)
     assert accuracy[2, "max_magnitude"] > accuracy[0, "zero_shot"] + 0.2
 
 

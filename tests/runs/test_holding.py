@@ -1,4 +1,4 @@
-"""One run, one process group: a second one is told, and the dead leave nothing in the way."""
+"""One run, one process group: a second one is refused, and the dead leave nothing in the way."""
 
 import dataclasses
 import json
@@ -54,7 +54,7 @@ def holding(out, said=None, beat=BEAT):
         yield
 
 
-def test_a_second_process_is_told_and_leaves_the_run_untouched(tmp_path):
+def test_a_second_process_is_refused_and_leaves_the_run_untouched(tmp_path):
     out = RunDirectory(tmp_path / "run")
     with holding(out):
         out.start(CONFIG)

@@ -1,17 +1,15 @@
 """CLIP checkpoints on disk: a directory in, a directory out."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flax import nnx
 from flax.serialization import msgpack_restore
 from huggingface_hub.errors import StrictDataclassError
 
 from magmax_jax.errors import UserError
 from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
-from magmax_jax.models import checkpoint, towers
+from magmax_jax.models import towers
 from magmax_jax.models.checkpoint import (
     OPENCLIP,
     Companions,
@@ -29,6 +27,8 @@ from magmax_jax.models.conversion import Tensors
 from magmax_jax.models.hugging_face import transformers
 from magmax_jax.models.two_towers import Checkpoint
 
+PROCESSOR = "CLIPImageProcessor"
+"""Of transformers: the short side is resized and the centre is cropped."""
 TOWER = "clip_vision_model"
 """What the configuration of an image tower alone calls its kind of model."""
 
@@ -63,25 +63,6 @@ def _tensors(directory: Path) -> tuple[Tensors, bool]:
         tensors = open_weights(directory)
     openclip = other_formats.is_openclip(tensors)
     return (other_formats.openclip_tensors(tensors) if openclip else tensors), openclip
-
-
-def write(
-    directory: Path,
-    config: CLIPConfig,
-    state: nnx.State,
-    companions: Companions,
-    dtype: str,
-) -> None:
-    """Writes a directory that transformers loads; it appears whole or not at all.
-
-    Raises:
-      UserError: as `models.checkpoint.write` does.
-    """
-    preprocessor = checkpoint.saved_preprocessor(
-        companions.preprocessor, "CLIPImageProcessor", config.image_size
-    )
-    companions = replace(companions, preprocessor=preprocessor)
-    checkpoint.write(directory, config.to_hf(), companions, config.entries, state, dtype)
 
 
 def _msgpack(path: Path) -> dict[str, Any]:

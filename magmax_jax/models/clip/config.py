@@ -8,7 +8,7 @@ from magmax_jax.models.clip.conversion import table
 from magmax_jax.models.entries import Entry
 from magmax_jax.models.hugging_face import transformers
 from magmax_jax.models.layers.patches import VisionConfig
-from magmax_jax.models.layers.transformer import TowerConfig
+from magmax_jax.models.layers.text import TextTowerConfig
 from magmax_jax.models.tower_shapes import (
     TwoTowerShape,
     block_flops,
@@ -22,9 +22,7 @@ LEGACY_EOS = 2
 
 
 @dataclass(frozen=True)
-class TextConfig(TowerConfig):
-    vocabulary: int
-    context: int
+class TextConfig(TextTowerConfig):
     eos: int
     bos: int | None = 49406
     pad: int | None = 1

@@ -18,6 +18,7 @@ from magmax_jax.models.clip import checkpoint
 from magmax_jax.models.clip.config import LEGACY_EOS, CLIPConfig, TextConfig
 from magmax_jax.models.clip.tokens import token_ids
 from magmax_jax.models.layers.patches import VisionConfig, cut_patches
+from magmax_jax.models.layers.text import TextTransformer
 from magmax_jax.models.layers.transformer import apply_blocks, layer_norm, stacked_blocks
 from magmax_jax.models.two_towers import TwoTowers
 
@@ -69,29 +70,22 @@ class VisionTower(nnx.Module):
         return self.projection(self.post_norm(x[:, 0]))
 
 
-class TextTower(nnx.Module):
+class TextTower(TextTransformer):
     """A causal transformer whose EOS token is projected into the shared space."""
 
-    def __init__(self, config: TextConfig, projection: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        d = config.width
-        normal = nnx.initializers.normal
-        self.token_embedding = nnx.Param(normal(0.02)(rngs.params(), (config.vocabulary, d)))
-        self.position_embedding = nnx.Param(normal(0.01)(rngs.params(), (config.context, d)))
-        self.blocks = stacked_blocks(config, causal=True, dtype=dtype, rngs=rngs)
-        self.final_norm = layer_norm(config, dtype, rngs)
-        self.projection = nnx.Linear(
-            d, projection, use_bias=False, kernel_init=normal(d**-0.5), dtype=dtype, rngs=rngs
-        )
-        self.config = config
-        self.dtype = dtype
+    config: TextConfig
 
-    def embed(self, ids: jax.Array) -> jax.Array:
-        """Token ids (b, n) -> tokens with positions (b, n, d)."""
-        n = ids.shape[1]
-        if n > self.config.context:
-            raise ValueError(f"{n} tokens a text: this tower takes at most {self.config.context}")
-        x = self.token_embedding[...][ids] + self.position_embedding[...][:n]
-        return x.astype(self.dtype)
+    def __init__(self, config: TextConfig, projection: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        super().__init__(config, causal=True, dtype=dtype, rngs=rngs)
+        d = config.width
+        self.projection = nnx.Linear(
+            d,
+            projection,
+            use_bias=False,
+            kernel_init=nnx.initializers.normal(d**-0.5),
+            dtype=dtype,
+            rngs=rngs,
+        )
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         """Token ids (b, n), padded behind their EOS -> features (b, p), not normalised."""
@@ -103,6 +97,8 @@ class TextTower(nnx.Module):
 
 class CLIP(TwoTowers):
     """Both towers and the logarithm of the inverse temperature."""
+
+    processor = checkpoint.PROCESSOR
 
     def __init__(self, config: CLIPConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.vision = self.new_image_tower(config, dtype=dtype, rngs=rngs)
@@ -147,15 +143,3 @@ class CLIP(TwoTowers):
             of another shape.
         """
         return cls.from_checkpoint(checkpoint.read(source, text_source), image_size, dtype)
-
-    def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
-        """Writes configuration, safetensors, tokenizer and preprocessor; transformers loads them.
-
-        The directory appears whole or not at all. With `dtype` "float32" the round trip is
-        bit-exact; "float16" and "bfloat16" round.
-
-        Raises:
-          UserError: the directory exists and is not empty, or cannot be written.
-        """
-        state = nnx.state(self, nnx.Param)
-        checkpoint.write(Path(directory), self.config, state, self.companions, dtype)

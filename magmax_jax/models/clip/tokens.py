@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from magmax_jax.errors import UserError
 from magmax_jax.models.clip.config import LEGACY_EOS, TextConfig
+from magmax_jax.models.text_ids import check_tokenizer, other_tokenizer, unpadded_ids
 
 
 def token_ids(tokenizer: Any, config: TextConfig, texts: Sequence[str]) -> np.ndarray:
@@ -24,28 +24,16 @@ def token_ids(tokenizer: Any, config: TextConfig, texts: Sequence[str]) -> np.nd
     Raises:
       UserError: there is no tokenizer, it is another model's, or a text exceeds the context.
     """
-    if tokenizer is None:
-        raise UserError(
-            "the model's directory has no tokenizer (tokenizer.json, or vocab.json and merges.txt) "
-            "to read texts with: copy the tokenizer files of the original model into it"
-        )
-    read = map(cleaned, texts) if _is_clips(tokenizer) else texts
-    ids = tokenizer(list(read))["input_ids"]
-    longest = max(range(len(ids)), key=lambda i: len(ids[i]))
-    if len(ids[longest]) > config.context:
-        raise UserError(
-            f"the text {texts[longest]!r} has {len(ids[longest])} tokens, the model takes at most "
-            f"{config.context}: shorten the class name or the template"
-        )
+    check_tokenizer(tokenizer, "tokenizer.json, or vocab.json and merges.txt")
+    read = list(map(cleaned, texts)) if _is_clips(tokenizer) else texts
+    ids = unpadded_ids(tokenizer, texts, read, config.context)
+    longest = max(map(len, ids))
     # The tower sees nothing behind the first EOS, so any id pads; repeating it suits both poolings.
-    padded = np.array([row + row[-1:] * (len(ids[longest]) - len(row)) for row in ids], np.int32)
+    padded = np.array([row + row[-1:] * (longest - len(row)) for row in ids], np.int32)
     ends = config.eos == LEGACY_EOS or (padded == config.eos).any(axis=1).all()
     if not ends or padded.max() >= config.vocabulary:
-        raise UserError(
-            f"the tokenizer's ids (up to {padded.max()}) are not those of this model (vocabulary "
-            f"{config.vocabulary}, eos_token_id {config.eos}): "
-            "copy the tokenizer files of the original model into its directory"
-        )
+        facts = f"vocabulary {config.vocabulary}, eos_token_id {config.eos}"
+        raise other_tokenizer(padded.max(), facts)
     return padded
 
 

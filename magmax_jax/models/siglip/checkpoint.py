@@ -1,15 +1,13 @@
 """SigLIP checkpoints on disk: a directory in, a directory out."""
 
-from dataclasses import replace
 from pathlib import Path
 
-from flax import nnx
 from huggingface_hub.errors import StrictDataclassError
 
 from magmax_jax.errors import UserError
 from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
-from magmax_jax.models import checkpoint, towers
+from magmax_jax.models import towers
 from magmax_jax.models.checkpoint import (
     CONFIG,
     Companions,
@@ -18,7 +16,6 @@ from magmax_jax.models.checkpoint import (
     no_configuration,
     open_weights,
     read_preprocessor,
-    saved_preprocessor,
 )
 from magmax_jax.models.hugging_face import quiet, transformers
 from magmax_jax.models.siglip.config import SigLIPConfig
@@ -56,25 +53,6 @@ def read(source: str | Path, text_source: str | Path | None = None) -> Checkpoin
     preprocessor = read_preprocessor(directory, PROCESSOR) or DEFAULT
     companions = Companions(read_tokenizer(directory), preprocessor)
     return Checkpoint(directory, config, open_weights(directory), companions)
-
-
-def write(
-    directory: Path,
-    config: SigLIPConfig,
-    state: nnx.State,
-    companions: Companions,
-    dtype: str,
-) -> None:
-    """Writes a directory that transformers loads; it appears whole or not at all.
-
-    Raises:
-      UserError: as `models.checkpoint.write` does.
-    """
-    preprocessor = saved_preprocessor(
-        companions.preprocessor or DEFAULT, PROCESSOR, config.image_size
-    )
-    companions = replace(companions, preprocessor=preprocessor)
-    checkpoint.write(directory, config.to_hf(), companions, config.entries, state, dtype)
 
 
 def is_naflex(directory: Path) -> bool:

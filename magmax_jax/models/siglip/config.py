@@ -8,7 +8,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.models.entries import Entry
 from magmax_jax.models.hugging_face import quiet, transformers
 from magmax_jax.models.layers.patches import VisionConfig
-from magmax_jax.models.layers.transformer import TowerConfig
+from magmax_jax.models.layers.text import TextTowerConfig
 from magmax_jax.models.siglip.conversion import table
 from magmax_jax.models.tower_shapes import (
     TwoTowerShape,
@@ -20,9 +20,7 @@ from magmax_jax.models.tower_shapes import (
 
 
 @dataclass(frozen=True)
-class SigLIPTextConfig(TowerConfig):
-    vocabulary: int
-    context: int
+class SigLIPTextConfig(TextTowerConfig):
     special: tuple[tuple[str, Any], ...] = ()
     """Ids of special tokens by their Hugging Face names: they change no number here and are kept
     for those who read the saved model."""

@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 
 from magmax_jax.models.checkpoint import Companions
 from magmax_jax.models.layers.patches import VisionConfig, cut_patches
+from magmax_jax.models.layers.text import TextTransformer
 from magmax_jax.models.layers.transformer import apply_blocks, layer_norm, stacked_blocks
 from magmax_jax.models.siglip import checkpoint
 from magmax_jax.models.siglip.config import SigLIPConfig, SigLIPTextConfig
@@ -59,29 +60,17 @@ class VisionTower(nnx.Module):
         return self.head(self.post_norm(x))
 
 
-class TextTower(nnx.Module):
+class TextTower(TextTransformer):
     """A transformer that sees all of a text; its last token, mostly padding, is the feature."""
 
     def __init__(
         self, config: SigLIPTextConfig, projection: int, *, dtype: DTypeLike, rngs: nnx.Rngs
     ):
+        super().__init__(config, causal=False, dtype=dtype, rngs=rngs)
         d = config.width
-        normal = nnx.initializers.normal
-        self.token_embedding = nnx.Param(normal(0.02)(rngs.params(), (config.vocabulary, d)))
-        self.position_embedding = nnx.Param(normal(0.01)(rngs.params(), (config.context, d)))
-        self.blocks = stacked_blocks(config, causal=False, dtype=dtype, rngs=rngs)
-        self.final_norm = layer_norm(config, dtype, rngs)
-        self.head = nnx.Linear(d, projection, kernel_init=normal(d**-0.5), dtype=dtype, rngs=rngs)
-        self.config = config
-        self.dtype = dtype
-
-    def embed(self, ids: jax.Array) -> jax.Array:
-        """Token ids (b, n) -> tokens with positions (b, n, d)."""
-        n = ids.shape[1]
-        if n > self.config.context:
-            raise ValueError(f"{n} tokens a text: this tower takes at most {self.config.context}")
-        x = self.token_embedding[...][ids] + self.position_embedding[...][:n]
-        return x.astype(self.dtype)
+        self.head = nnx.Linear(
+            d, projection, kernel_init=nnx.initializers.normal(d**-0.5), dtype=dtype, rngs=rngs
+        )
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         """Token ids (b, n), padded as in training -> features (b, p), not normalised."""
@@ -91,6 +80,8 @@ class TextTower(nnx.Module):
 
 class SigLIP(TwoTowers):
     """Both towers, the logarithm of the inverse temperature, and the bias of all logits."""
+
+    processor = checkpoint.PROCESSOR
 
     def __init__(self, config: SigLIPConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.vision = self.new_image_tower(config, dtype=dtype, rngs=rngs)
@@ -145,15 +136,3 @@ class SigLIP(TwoTowers):
             wanted, or of another shape.
         """
         return cls.from_checkpoint(checkpoint.read(source, text_source), image_size, dtype)
-
-    def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
-        """Writes configuration, safetensors, tokenizer and preprocessor; transformers loads them.
-
-        The directory appears whole or not at all. With `dtype` "float32" the round trip is
-        bit-exact; "float16" and "bfloat16" round.
-
-        Raises:
-          UserError: the directory exists and is not empty, or cannot be written.
-        """
-        state = nnx.state(self, nnx.Param)
-        checkpoint.write(Path(directory), self.config, state, self.companions, dtype)

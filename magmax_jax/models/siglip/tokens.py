@@ -13,6 +13,7 @@ from magmax_jax.io.json_files import read_object
 from magmax_jax.models.checkpoint import load_tokenizer
 from magmax_jax.models.hugging_face import transformers
 from magmax_jax.models.siglip.config import SigLIPTextConfig
+from magmax_jax.models.text_ids import check_tokenizer, other_tokenizer, unpadded_ids
 
 SENTENCEPIECE = "spiece.model"
 _OF_SENTENCEPIECE = "SiglipTokenizer"
@@ -59,24 +60,15 @@ def token_ids(tokenizer: Any, config: SigLIPTextConfig, texts: Sequence[str]) ->
     Raises:
       UserError: there is no tokenizer, it is another model's, or a text exceeds the context.
     """
-    if tokenizer is None:
-        raise UserError(
-            f"the model's directory has no tokenizer (tokenizer.json, or {SENTENCEPIECE}) to read "
-            "texts with: copy the tokenizer files of the original model into it"
-        )
+    check_tokenizer(tokenizer, f"tokenizer.json, or {SENTENCEPIECE}")
     if tokenizer.pad_token_id is None:
         raise UserError(
             "the tokenizer has no padding token, and SigLIP's texts are padded to one length: copy "
             "the tokenizer files of the original model into its directory"
         )
     plain = _is_unigram(getattr(tokenizer, "backend_tokenizer", None))
-    ids = tokenizer([_canonical(text) if plain else text.lower() for text in texts])["input_ids"]
-    longest = max(range(len(ids)), key=lambda i: len(ids[i]))
-    if len(ids[longest]) > config.context:
-        raise UserError(
-            f"the text {texts[longest]!r} has {len(ids[longest])} tokens, the model takes at most "
-            f"{config.context}: shorten the class name or the template"
-        )
+    read = [_canonical(text) if plain else text.lower() for text in texts]
+    ids = unpadded_ids(tokenizer, texts, read, config.context)
     padding = ([tokenizer.pad_token_id] * (config.context - len(row)) for row in ids)
     left = tokenizer.padding_side == "left"
     padded = np.array(
@@ -84,11 +76,7 @@ def token_ids(tokenizer: Any, config: SigLIPTextConfig, texts: Sequence[str]) ->
         np.int32,
     )
     if padded.max() >= config.vocabulary:
-        raise UserError(
-            f"the tokenizer's ids (up to {padded.max()}) are not those of this model (vocabulary "
-            f"{config.vocabulary}): copy the tokenizer files of the original model into its "
-            "directory"
-        )
+        raise other_tokenizer(padded.max(), f"vocabulary {config.vocabulary}")
     return padded
 
 
