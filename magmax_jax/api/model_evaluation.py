@@ -25,6 +25,7 @@ from magmax_jax.models import Model, is_tower_alone
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.evaluation_data import evaluation_scenario, is_data_of, recorded_names
+from magmax_jax.runs.kept_tasks import kept_note
 from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.merge_specs import parse_merges
 from magmax_jax.runs.model_ref import model_of_run
@@ -111,6 +112,8 @@ def evaluate_all(
         if isinstance(model, str) and (run := model_of_run(model)):
             stored = ModelStore(run[0], theta, parts.merges, layout)
             theta = stored.model(run[1])
+            if note := kept_note(config.checkpoint.task_bits, run[1], parts.merges):
+                progress.say(f"note: {run[0]}: {note}")
             if not run[1].is_zero_shot:
                 learned = run[1].task or stored.learned
             if run[1].is_finetuned and name == model:

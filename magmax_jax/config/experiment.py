@@ -18,6 +18,9 @@ from magmax_jax.config.training import MethodConfig, TrainConfig
 from magmax_jax.errors import UserError
 from magmax_jax.registry import RULES
 
+LATER = (("model", "text_source"), ("checkpoint", "task_bits"))
+"""Parts and fields that earlier versions did not have; None by default."""
+
 
 @dataclass(frozen=True)
 class ExperimentConfig:
@@ -56,14 +59,15 @@ class ExperimentConfig:
         return changed(self, changes)
 
     def to_json(self) -> str:
-        """Every field but `model.text_source` where that is not set.
+        """Every field but those of `LATER` that are not set.
 
-        Runs are recognised and grid cells named by this text, which stays what it was before that
-        field was added.
+        Runs are recognised and grid cells named by this text, which stays what it was before these
+        fields were added.
         """
         settings = dataclasses.asdict(self)
-        if self.model.text_source is None:
-            del settings["model"]["text_source"]
+        for part, field_ in LATER:
+            if settings[part][field_] is None:
+                del settings[part][field_]
         return json.dumps(settings, indent=2) + "\n"
 
     @classmethod

@@ -156,7 +156,7 @@ def _nbytes(
     regularizer = build_regularizer(config.method, tower, preprocessing, classes, layout)
     trainer = make_trainer(tower, preprocessing, config.train, layout=layout)
     largest = state.abstract_trees(theta, merges, regularizer, trainer, tasks, training=True)
-    return state.bytes_of(largest, tasks if config.checkpoint.keep_tasks else 0)
+    return state.bytes_of(largest, config.checkpoint, tasks)
 
 
 def _learned(config: ExperimentConfig, tasks: tuple[TaskSize, ...]) -> tuple[TaskSize, ...]:

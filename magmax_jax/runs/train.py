@@ -17,8 +17,9 @@ from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.holding import held, refuse_if_held
 from magmax_jax.runs.inputs import Inputs
+from magmax_jax.runs.kept_tasks import to_keep
 from magmax_jax.runs.merge_specs import num_models, parse_merges
-from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
+from magmax_jax.runs.model_ref import ZERO_SHOT
 from magmax_jax.runs.notes import notes_of
 from magmax_jax.runs.preemption import Stop, stop_signals
 from magmax_jax.runs.progress import NullProgress, Progress
@@ -129,13 +130,13 @@ def learn_all(
         checkpoints = stack.enter_context(
             Checkpoints(out.checkpoints, say=progress.say, check=out.check_held)
         )
-        tasks = None
+        tasks, bits = None, parts.config.checkpoint.task_bits
         if parts.config.checkpoint.keep_tasks:
             tasks = stack.enter_context(Checkpoints(out.tasks, keep=None, check=out.check_held))
 
         def keep(at: RunState) -> None:
             if tasks and at.learned and at.learned not in tasks.numbers:
-                tasks.save(at.learned, {FINETUNED: at.theta}, {})
+                tasks.save(at.learned, *to_keep(at.theta, parts.theta_0, bits))
 
         at = state.restore(checkpoints, parts)
         if at is not None:
@@ -222,7 +223,7 @@ def _check_disk(parts: RunParts, out: RunDirectory, progress: Progress) -> None:
         raise ConfigError(
             f"{out.path}: checkpoints of this run take up to {needed / 1e9:.1f} GB, and "
             f"{free / 1e9:.1f} GB are free there: make room, choose another --out, or keep less "
-            "(fewer merges, checkpoint.keep_tasks=False)"
+            "(fewer merges, checkpoint.keep_tasks=False, checkpoint.task_bits=8)"
         )
     progress.say(f"checkpoints take up to {needed / 1e9:.2f} GB of {free / 1e9:,.0f} GB free")
 
