@@ -34,8 +34,8 @@ class CheckpointConfig:
     keep_tasks: bool = False
     """Keep every theta_t (in tasks/), not only the last; studies need them."""
     task_bits: Literal[8, 4, 3] | None = None
-    """Keep every task's change in so many bits an entry, quantised: in tasks/, and in the state of
-    merges that collect all tasks, such as ties; not set: exactly. 8 bits take less than a quarter of
+    """Quantise the task vectors that are kept, in tasks/ and in the state of merges that collect
+    all of them (such as ties), to this accuracy; not set: exact. 8 bits take less than a quarter of
     the space. Training and streaming merges, such as max_magnitude, stay exact."""
 
     def __post_init__(self) -> None:

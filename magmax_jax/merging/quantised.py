@@ -7,8 +7,9 @@ difference to the task before, whichever has the smaller range: sequential train
 little from tau_(t-1). The difference is taken to what was decoded of the task before, so that
 errors do not add up.
 
-What is kept in `bits` bits errs no more than `bits`-bit codes with one scale a tensor do: for 8
-bits, codes of 7 suffice, and with their scales take 7.25 bits an entry.
+`bits` names an accuracy: that of codes of so many bits with one scale a tensor. Where groups have
+scales of their own, codes of 7 bits reach that of 8, and take 7.25 bits an entry with their scales:
+less than a quarter of float32, also on disk, where float32 is compressed to 92 to 96 %.
 """
 
 from dataclasses import dataclass
@@ -44,10 +45,6 @@ class Quantised:
     shape: tuple[int, ...]
     bits: int
 
-    @property
-    def nbytes(self) -> int:
-        return int(np.prod(self.data.shape))
-
 
 def quantise(tau: PyTree, bits: int, base: PyTree | None = None) -> PyTree:
     """A task vector in few bits: `Quantised` for its float32 leaves; the others stay.
@@ -57,9 +54,9 @@ def quantise(tau: PyTree, bits: int, base: PyTree | None = None) -> PyTree:
 
         x^ = s clip(round(x / s), -L, L),    |x^ - x| <= s / 2
 
-    up to the rounding of float32; groups below 1e-36 may become 0. Entries that no task changed stay
-    0 exactly. The bound is that of uniform quantisation, as in the paper; the rounding of s keeps
-    it, for that moves x / s by at most L / 2^8 < 1/2 beyond L.
+    up to the rounding of float32; groups below 1e-36 may become 0. Entries that no task changed
+    stay 0 exactly. The bound is that of uniform quantisation, as in the paper; the rounding of s
+    keeps it, for that moves x / s by at most L / 2^8 < 1/2 beyond L.
 
     Args:
       tau: a task vector.
@@ -152,10 +149,8 @@ def _encode(x: jax.Array, base: jax.Array, bits: int) -> jax.Array:
     coded = grouped - jnp.where(differs[..., None], base, 0)
     codes = jnp.clip(jnp.round(coded / jnp.where(step == 0, 1, step)), -largest, largest)
     words = jnp.abs(codes).astype(jnp.uint8) | (codes < 0).astype(jnp.uint8) << (bits - 1)
-    planes = (
-        _rows(words, rows.shape[-1])[..., None, :] >> jnp.arange(bits, dtype=jnp.uint8)[:, None]
-    )
-    packed = jnp.packbits(planes & 1, axis=-1)
+    words = _rows(words, rows.shape[-1])[..., None, :]
+    packed = jnp.packbits(words >> jnp.arange(bits, dtype=jnp.uint8)[:, None] & 1, axis=-1)
     # The sign of a scale, of 0 as well, says whether the base is to be added.
     signed = jax.lax.bitcast_convert_type(jnp.where(differs, -scales, scales), jnp.uint8)
     return jnp.concatenate([_joined(packed), _joined(signed)], axis=-1)
