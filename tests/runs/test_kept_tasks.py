@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.task_bits import main as task_bits
 from magmax_jax.config import (
     CheckpointConfig,
     ExperimentConfig,
     ModelConfig,
     ScenarioConfig,
-    SweepConfig,
     TrainConfig,
 )
 from magmax_jax.errors import Interrupted, UserError
@@ -28,6 +28,7 @@ from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.estimate import data_size, estimate
 from magmax_jax.runs.export import export
+from magmax_jax.runs.merge_specs import parse_merges
 from magmax_jax.runs.model_store import ModelStore
 from magmax_jax.runs.notes import notes_of
 from magmax_jax.runs.progress import NullProgress
@@ -43,14 +44,14 @@ def exact(tiny_clip) -> ExperimentConfig:
         scenario=ScenarioConfig(dataset="digits", num_tasks=2, limit_per_class=4),
         train=TrainConfig(epochs=1, batch_size=8, learning_rate=1e-3, warmup_fraction=0.1),
         checkpoint=CheckpointConfig(keep_tasks=True),
-        merges=("ties", "max_magnitude"),
+        merges=("max_magnitude",),
         eval_batch_size=32,
     )
 
 
 @pytest.fixture(scope="module")
 def config(exact) -> ExperimentConfig:
-    return exact.replace(checkpoint={"task_bits": 8})
+    return exact.replace(checkpoint={"task_bits": 8}, merges=("ties", "max_magnitude"))
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +61,10 @@ def parts(config):
 
 @pytest.fixture(scope="module")
 def runs(exact, config, tmp_path_factory):
-    """The exact run and the quantised one, with a sweep of a rule that is none of its merges."""
+    """The exact run and the quantised one."""
     directory = tmp_path_factory.mktemp("runs")
     for name, each in (("exact", exact), ("bits", config)):
-        sweeps = SweepConfig(("consensus",), "0.3") if name == "bits" else None
-        run(each, RunDirectory(directory / name), sweeps=sweeps)
+        run(each, RunDirectory(directory / name))
     return directory
 
 
@@ -139,8 +139,17 @@ def test_an_interrupted_run_ends_with_the_same_bits(runs, config, parts, stored,
     same(again.task(2), stored.task(2))
 
 
-def test_other_rules_are_swept_from_the_kept_tasks(runs):
-    assert {row.model for row in RunDirectory(runs / "bits").swept()} == {"consensus"}
+def test_other_rules_are_made_from_the_kept_tasks(config, parts, stored):
+    merges = parse_merges(dataclasses.replace(config, merges=("consensus",)))
+    rule, (scale,) = merges["consensus"]
+    found = merged(rule, stored.state("consensus", merges["consensus"]), parts.theta_0, scale)
+    taus = tuple(task_vector(stored.task(number), parts.theta_0) for number in (1, 2))
+    expected = merged(rules.consensus(), taus, parts.theta_0, scale)
+    size, error = (
+        sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(task_vector(*pair)))
+        for pair in ((expected, parts.theta_0), (found, expected))
+    )
+    assert error < 0.05 * size
 
 
 @pytest.mark.parametrize(
@@ -184,3 +193,13 @@ def test_the_field_is_left_out_of_json_until_it_is_set(exact, config, tmp_path):
         with pytest.raises(UserError, match=r"checkpoint: task_bits: .* is none of 8, 4, 3"):
             config.replace(checkpoint={"task_bits": wrong})
     assert repr(config.replace(**{"checkpoint.task_bits": 4.0}).checkpoint.task_bits) == "4"
+
+
+def test_the_benchmark_compares_a_run_with_itself_quantised(runs, capsys):
+    assert task_bits([str(runs / "exact"), "--bits", "3"]) == 0
+    rows = [line.split("|")[1:5] for line in capsys.readouterr().out.splitlines() if "|" in line]
+    exact, few = ([cell.strip() for cell in row] for row in rows[2:])
+    assert (exact[0], exact[3], few[0]) == ("float32", "0.00 0.00", "3")
+    assert float(few[2]) < 0.2 * float(exact[2]) and few[3] != exact[3]
+    assert task_bits([str(runs / "bits")]) == 2
+    assert "keeps no exact models of its tasks" in capsys.readouterr().err
