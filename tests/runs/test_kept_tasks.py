@@ -195,6 +195,7 @@ def test_the_field_is_left_out_of_json_until_it_is_set(exact, config, tmp_path):
     assert repr(config.replace(**{"checkpoint.task_bits": 4.0}).checkpoint.task_bits) == "4"
 
 
+@pytest.mark.slow
 def test_the_benchmark_compares_a_run_with_itself_quantised(runs, capsys):
     assert task_bits([str(runs / "exact"), "--bits", "3"]) == 0
     rows = [line.split("|")[1:5] for line in capsys.readouterr().out.splitlines() if "|" in line]
