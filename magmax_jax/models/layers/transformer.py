@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 from magmax_jax.errors import UserError
 from magmax_jax.models.layers.activations import ACTIVATIONS
 from magmax_jax.models.layers.attention import attend
+from magmax_jax.models.layers.squared_gradients import squared_here, squares_are_summed
 
 KEPT = "kept"
 """The name of what a block keeps for the gradient besides its input: q, k and v together, the
@@ -113,7 +114,8 @@ def apply_blocks(
 
     Tokens are flattened to (b n, d) on the way: plain matrix products are the fastest everywhere.
     For the gradient a block keeps what is dear to compute, `KEPT`; norms, activations and weights
-    of attention are computed again, which is faster than writing and reading them.
+    of attention are computed again, which is faster than writing and reading them. Per-example
+    gradients are squared block by block (`squared_here`), so a tower walks through a stack once.
 
     Args:
       remat: keep only each block's input for the gradient, and compute all the rest again.
@@ -121,11 +123,21 @@ def apply_blocks(
     """
     graphdef, params = nnx.split(blocks)
     b, n, d = x.shape
-    if whole:  # matrices are rounded before they move: the same bits, half the bytes in 16 bits
-        params = jax.tree.map(lambda p: p.astype(x.dtype) if p.ndim > 2 else p, params)
+    matrices = jax.tree.map(lambda p: p.ndim > 2, params)
+
+    def rounded(params: nnx.State) -> nnx.State:
+        return jax.tree.map(
+            lambda p, is_matrix: p.astype(x.dtype) if is_matrix else p, params, matrices
+        )
+
+    # Matrices are rounded before they move: the same bits, half the bytes in 16 bits. Where squares
+    # of gradients are summed, which is in float32, each block's are rounded when it is its turn.
+    if whole and not squares_are_summed():
+        params = rounded(params)
 
     def step(x: jax.Array, params: nnx.State) -> tuple[jax.Array, None]:
-        return nnx.merge(graphdef, whole(params) if whole else params)(x, n), None
+        params = squared_here(params)
+        return nnx.merge(graphdef, whole(rounded(params)) if whole else params)(x, n), None
 
     # Within a scan nothing is merged with what it repeats anyway.
     policy = jax.checkpoint_policies.nothing_saveable if remat else _keeps
