@@ -4,7 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from magmax_jax.config.changes import changed
 from magmax_jax.config.checks import require
@@ -34,11 +34,19 @@ class ExperimentConfig:
     Scales of one rule share its state."""
     merging: MergingConfig = field(default_factory=MergingConfig)
     eval_batch_size: int = 256
+    evaluate: Literal["every", "last"] | int = "every"
+    """Tasks after which models are evaluated: every one, only the last one, or every N-th and the
+    last one. Training and merges stay the same; forgetting and transfer need every task."""
     seed: int = 5
 
     def __post_init__(self) -> None:
         size = self.eval_batch_size
         require(size > 0, f"eval_batch_size is {size}: it must be positive")
+        every = self.evaluate
+        require(
+            isinstance(every, str) or every > 0,
+            f"evaluate is {every}: choose every, last or a positive number of tasks",
+        )
         require(self.seed >= 0, f"seed is {self.seed}: it must not be negative")
 
     def replace(self, **changes: Any) -> "ExperimentConfig":
@@ -55,13 +63,25 @@ class ExperimentConfig:
         """
         return changed(self, changes)
 
-    def to_json(self) -> str:
-        """Every field but `model.text_source` where that is not set.
+    def evaluated_after(self, tasks: int) -> tuple[int, ...]:
+        """Numbers of the tasks, of so many, after which models are evaluated; the last is one.
 
-        Runs are recognised and grid cells named by this text, which stays what it was before that
-        field was added.
+        >>> ExperimentConfig(evaluate=3).evaluated_after(7)
+        (3, 6, 7)
+        """
+        named = {"every": 1, "last": tasks}
+        step = self.evaluate if isinstance(self.evaluate, int) else named[self.evaluate]
+        return tuple(task for task in range(1, tasks + 1) if task % step == 0 or task == tasks)
+
+    def to_json(self) -> str:
+        """Every field but `model.text_source` and `evaluate` where these have their defaults.
+
+        Runs are recognised and grid cells named by this text, which stays what it was before those
+        fields were added.
         """
         settings = dataclasses.asdict(self)
+        if self.evaluate == ExperimentConfig.evaluate:
+            del settings["evaluate"]
         if self.model.text_source is None:
             del settings["model"]["text_source"]
         return json.dumps(settings, indent=2) + "\n"
