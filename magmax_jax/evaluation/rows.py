@@ -117,9 +117,9 @@ def num_rows_of_one(scenario: "Scenario") -> int:
     return 2 * len(group_names(scenario))
 
 
-def num_rows(scenario: "Scenario", tasks: int, models: int) -> int:
-    """Rows of a whole run: of the pretrained model, then of `models` after each of its tasks."""
-    return (1 + tasks * models) * num_rows_of_one(scenario)
+def num_rows(scenario: "Scenario", rounds: int, models: int) -> int:
+    """Rows of a whole run: of the pretrained model, then of `models` in each of its rounds."""
+    return (1 + rounds * models) * num_rows_of_one(scenario)
 
 
 def read_rows(path: Path) -> list[Row]:

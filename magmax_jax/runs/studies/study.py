@@ -80,7 +80,7 @@ def study(
     classes = class_names(out.path)
     scenario = build_scenario(config.scenario, config.seed, recorded=classes)
     with checking([Compared(out.path, config, scenario)], allow_changed, progress.say):
-        parts = build_run(config, scenario, layout)
+        parts = build_run(config, scenario, layout, run=out.path)
     stored = ModelStore(out.path, parts.theta_0, parts.merges, layout)
     learned, bits = stored.learned, config.checkpoint.task_bits
     if not learned:
