@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ def by_chunk(
     def wide(chunk: Chunk) -> bool:
         return any(array.dtype == np.float64 for array in chunk.arrays[: 1 + models])
 
-    def merge(chunk: Chunk) -> Merged:
+    def merge(chunk: Chunk) -> Any:  # a Merged of NumPy's arrays
         theta_0, *rest = chunk.arrays
         before = _assemble(template, fields, rest[models:], scalars) if plan.state else None
         dtype, arrays = plan.out_dtypes[chunk.pieces[0].name], chunk.arrays[: 1 + models]

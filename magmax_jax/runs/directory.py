@@ -1,6 +1,5 @@
 """What a run measured, on disk: `config.json` says what was run, `results.jsonl` what came out."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -179,13 +178,13 @@ class RunDirectory:
         if not self.writes:
             return
         self.check_held()
-        json_lines.append(self.path / ROWS, map(dataclasses.asdict, rows))
+        json_lines.append(self.path / ROWS, (row.record for row in rows))
 
     def keep(self, rows: Iterable[Row]) -> None:
         """Makes these the rows of `results.jsonl`, all at once."""
         if self.writes:
             self.check_held()
-            json_lines.write(self.path / ROWS, map(dataclasses.asdict, rows))
+            json_lines.write(self.path / ROWS, (row.record for row in rows))
 
     def rows(self) -> list[Row]:
         """The rows written so far; a line torn by an interruption ends them."""
@@ -195,7 +194,7 @@ class RunDirectory:
         """Makes these the rows of `sweep.jsonl`, all at once."""
         if self.writes:
             self.check_held()
-            json_lines.write(self.path / SWEEP, map(dataclasses.asdict, rows))
+            json_lines.write(self.path / SWEEP, (row.record for row in rows))
 
     def swept(self) -> list[Row]:
         """The rows of a sweep of scales, if there was one."""

@@ -90,10 +90,10 @@ def _digest(model: Model, heads: Iterable["Head"]) -> str:
     for names, templates in heads:
         ids = tokenize(model, prompts(names, templates))
         digest.update(repr((len(names), len(templates), ids.shape, ids.dtype)).encode())
-        digest.update(np.ascontiguousarray(ids))
+        digest.update(np.ascontiguousarray(ids).data)
     parameters = (model.text_tower()[1], model.logit_scale[...])
     for path, leaf in jax.tree.leaves_with_path(parameters):
         array = np.asarray(leaf)
         digest.update(repr((jax.tree_util.keystr(path), array.shape, array.dtype)).encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1))
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -1,6 +1,5 @@
 """The state of a run, on which all of its remaining steps depend, to and from checkpoints."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -56,7 +55,7 @@ def save(checkpoints: Checkpoints, parts: RunParts, standing: RunState) -> None:
             "learned": standing.learned,
             "step": standing.step,
             "data": standing.data,
-            "rows": [dataclasses.asdict(row) for row in standing.rows],
+            "rows": [row.record for row in standing.rows],
         },
     )
 

@@ -20,7 +20,6 @@ from magmax_jax.runs.inputs import Inputs
 from magmax_jax.runs.kept_head import keep_head
 from magmax_jax.runs.kept_tasks import to_keep
 from magmax_jax.runs.merge_specs import num_models, parse_merges
-from magmax_jax.runs.model_ref import FINETUNED
 from magmax_jax.runs.notes import notes_of
 from magmax_jax.runs.preemption import Stop, stop_signals
 from magmax_jax.runs.progress import NullProgress, Progress
