@@ -17,11 +17,9 @@ from jax.typing import DTypeLike
 from magmax_jax.errors import UserError
 from magmax_jax.models.layers.activations import ACTIVATIONS
 from magmax_jax.models.layers.attention import attend
+from magmax_jax.models.layers.kept import KEPT
+from magmax_jax.models.layers.linear import Linear
 from magmax_jax.models.layers.squared_gradients import squared_here, squares_are_summed
-
-KEPT = "kept"
-"""The name of what a block keeps for the gradient besides its input: q, k and v together, the
-tokens between its halves, and what goes into the MLP's activation."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,8 @@ class Attention(nnx.Module):
         # The deviations of OpenAI's CLIP: residual branches shrink with depth.
         residual = nnx.initializers.normal((2 * config.layers * d) ** -0.5)
         inner = nnx.initializers.normal(d**-0.5)
-        self.qkv = nnx.Linear(d, 3 * d, kernel_init=inner, dtype=dtype, rngs=rngs)
-        self.out = nnx.Linear(d, d, kernel_init=residual, dtype=dtype, rngs=rngs)
+        self.qkv = Linear(d, 3 * d, kernel_init=inner, dtype=dtype, rngs=rngs)
+        self.out = Linear(d, d, kernel_init=residual, dtype=dtype, rngs=rngs)
         self.heads = config.heads
         self.causal = causal
 
@@ -82,8 +80,8 @@ class Block(nnx.Module):
         self.norm1 = layer_norm(config, dtype, rngs)
         self.attention = Attention(config, causal=causal, dtype=dtype, rngs=rngs)
         self.norm2 = layer_norm(config, dtype, rngs)
-        self.fc1 = nnx.Linear(d, m, kernel_init=wide, dtype=dtype, rngs=rngs)
-        self.fc2 = nnx.Linear(m, d, kernel_init=residual, dtype=dtype, rngs=rngs)
+        self.fc1 = Linear(d, m, kernel_init=wide, dtype=dtype, rngs=rngs)
+        self.fc2 = Linear(m, d, kernel_init=residual, dtype=dtype, rngs=rngs)
         self.activation = config.activation
 
     def __call__(self, x: jax.Array, n: int) -> jax.Array:
