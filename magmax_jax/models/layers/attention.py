@@ -15,10 +15,9 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool) -> jax.Arr
 
     Without `causal` there may be another number of queries than of keys, as in pooling.
     """
-    if prefers_rows(q.dtype):
-        return attend_rows(q, k, v, causal)
-    cudnn = fits_cudnn(q) and q.shape == k.shape
-    return (_cudnn if cudnn else _explicit)(q, k, v, causal)
+    if fits_cudnn(q) and q.shape == k.shape:
+        return _cudnn(q, k, v, causal)
+    return (attend_rows if prefers_rows(q.dtype) else _explicit)(q, k, v, causal)
 
 
 def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
