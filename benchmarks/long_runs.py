@@ -132,8 +132,9 @@ def predicted(configs: Sequence[ExperimentConfig]) -> str:
 def measured(field: Sequence[Whole]) -> str:
     """The table; ratios are to the first line and, where there is one, to the other build."""
     columns = {"seconds": tables.median(".1f")}
-    for name, one in {"of the first": field[0], "of the other build": field[-1]}.items():
-        if not one.failure and (one is field[0] or one.name == BUILD):
+    bases = {"of the first": field[0]} | {f"of {BUILD}": o for o in field if o.name == BUILD}
+    for name, one in bases.items():
+        if not one.failure:
             columns[name] = lambda each, base=one: tables.ratio(each.median(), base.median())
     columns["seconds, all runs"] = tables.every(".1f")
     return table({"": tables.name}, columns, field)
