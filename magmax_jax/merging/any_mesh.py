@@ -90,6 +90,8 @@ def jit_on_any_mesh(
 ) -> Any:
     """`jax.jit` with `on_any_mesh`; also a decorator with arguments.
 
+    What it returns has `trace` as `jax.jit`'s has: the program for arrays that are on one device.
+
     Args:
       like: as for `on_any_mesh`, counted among all positional arguments.
       static_argnums, donate_argnums: as for `jax.jit`; also of arguments given by name.
@@ -113,7 +115,9 @@ def jit_on_any_mesh(
         donate_argnums=_one_later(donate_argnums),
     )
 
-    return _wrapped(function, compiled, like)
+    run = _wrapped(function, compiled, like)
+    run.trace = functools.partial(compiled.trace, None)  # type: ignore[attr-defined]
+    return run
 
 
 def _one_later(argnums: int | tuple[int, ...]) -> tuple[int, ...]:

@@ -132,9 +132,9 @@ def diagonal_fisher(
         squares = jax.tree.map(jnp.add, sums.squares, squares)
         return layout.constrain(Sums(squares, running, sums.samples + count))
 
-    @jax.jit
-    def mean(sums: Sums) -> Params:
-        return jax.tree.map(lambda s: s / sums.samples, sums.squares)
+    @jax.jit(donate_argnums=0)
+    def mean(squares: Params, samples: jax.Array) -> Params:
+        return jax.tree.map(lambda s: s / samples, squares)
 
     def estimate(
         params: Params, batches: Iterable[Batch[jax.Array]], objective: Objective
@@ -144,6 +144,6 @@ def diagonal_fisher(
             sums = fisher_step(sums, params, batch, objective)
         if batch is None:
             raise UserError("the Fisher information needs at least one batch of the task's images")
-        return mean(sums)
+        return mean(sums.squares, sums.samples)
 
     return estimate

@@ -1,0 +1,17 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from magmax_jax.models.layers import attention
+from tests.lowering.programs import PLATFORMS
+
+
+@pytest.fixture(params=PLATFORMS)
+def platform(request, monkeypatch):
+    """A platform to lower for. What asks for the device while it is traced gets this one's answer:
+    of NVIDIA's GPUs, an H100's."""
+    if request.param == "cuda":
+        request.getfixturevalue("cudnn")
+        monkeypatch.setattr(attention, "fits_cudnn", lambda q: q.dtype == jnp.bfloat16)
+    monkeypatch.setattr(jax, "default_backend", lambda: PLATFORMS[request.param])
+    return request.param

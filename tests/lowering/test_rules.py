@@ -1,0 +1,75 @@
+"""Every rule's fold and merge, of a tree and of files, as accelerators get them."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from magmax_jax.merge_files import survey
+from magmax_jax.merge_files.by_chunk import merge_chunk
+from magmax_jax.merge_files.stream import chunk_length
+from magmax_jax.merging import merge, rules
+from magmax_jax.merging.merge import _fold, _merged
+from magmax_jax.merging.quantised import dequantise, quantise
+from tests.lowering.programs import program, shapes, tree_bytes
+from tests.lowering.towers import tower
+from tests.merging.cases import COLLECTING, EVERY, STREAMING
+
+OF_ENTRIES = [name for name, rule in EVERY.items() if rule.scope == "entry" and not rule.survey]
+
+
+@pytest.fixture(scope="module")
+def theta():
+    return tower("float32")[1]
+
+
+def tuned(name: str, theta):
+    """A fine-tuned model as the rule of that name takes it."""
+    return rules.Informed(theta, theta) if name == "fisher" else theta
+
+
+@pytest.mark.parametrize("name", STREAMING)
+def test_a_fold_replaces_its_state_and_merges_on_the_device(name, theta, platform):
+    rule = STREAMING[name].on_any_mesh()
+    state = jax.eval_shape(rule.init, theta)
+    fold = program(platform, _fold, rule, state, tuned(name, theta), theta)
+    assert not fold.strange
+    assert fold.donated == tree_bytes(state)
+    assert not program(platform, _merged, rule, state, theta, 1.0).strange
+
+
+@pytest.mark.parametrize("name", COLLECTING)
+def test_rules_that_collect_merge_on_the_device(name, theta, platform):
+    models = [theta] * (2 if name == "slerp" else 3)
+    whole = jax.jit(partial(merge, rule=COLLECTING[name]))
+    assert not program(platform, whole, theta, models).strange
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", OF_ENTRIES)
+def test_files_are_merged_on_the_device(name, dtype, platform):
+    chunk = jax.ShapeDtypeStruct((chunk_length(3),), dtype)
+    rule = EVERY[name]
+    state = jax.eval_shape(rule.init, chunk.update(dtype=np.float32))
+    before = state if rule.streaming else None
+    args = rule, 1.0, np.dtype(chunk.dtype), rule.streaming, before, chunk, chunk, chunk
+    assert not program(platform, merge_chunk, *args).strange
+
+
+def test_files_are_surveyed_on_the_device(platform):
+    chunk = jax.ShapeDtypeStruct((chunk_length(3),), jnp.float32)
+    pivots = jax.ShapeDtypeStruct((2, 8), jnp.float32)
+    assert not program(platform, survey._count, pivots, chunk, chunk, chunk).strange
+
+
+def test_task_vectors_are_quantised_on_the_device(theta, platform):
+    kept = jax.jit(lambda tau, base: quantise(tau, 8, base))
+    found = program(platform, kept, theta, theta)
+    again = program(platform, jax.jit(dequantise), shapes_of(kept, theta), theta)
+    assert not found.strange | again.strange
+
+
+def shapes_of(function, theta):
+    return jax.eval_shape(function, theta, theta)

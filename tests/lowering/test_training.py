@@ -1,0 +1,103 @@
+"""The training step, the penalties and the Fisher information, as accelerators get them."""
+
+import jax
+import pytest
+
+from magmax_jax.config import MethodConfig, TrainConfig
+from magmax_jax.models import trainable
+from magmax_jax.registry import REGULARIZERS
+from magmax_jax.training import TrainState, build_regularizer, make_trainer
+from magmax_jax.training.regularizers import diagonal_fisher
+from magmax_jax.training.regularizers.fisher import Sums
+from tests.lowering.programs import product_flops, program, programs, shapes, tree_bytes
+from tests.lowering.towers import (
+    CLASSES,
+    CLIP_B16,
+    IMAGES,
+    PREPROCESSING,
+    WIDTHS,
+    batch,
+    objective,
+    tower,
+)
+
+
+def step(graphdef, theta, config=TrainConfig(), penalty=None, memory=(), **options):  # noqa: B008
+    """A trainer's step and what it takes, mere shapes."""
+    trainer = make_trainer(graphdef, PREPROCESSING, config, penalty, **options)
+    state = jax.eval_shape(trainer.init, theta)
+    width = theta["projection"]["kernel"].shape[1] if "projection" in theta else WIDTHS["siglip"]
+    return trainer.step, state, shapes(batch()), objective(width), memory
+
+
+def check(found, state: TrainState) -> None:
+    """All is on the device; parameters, moments and the counter are replaced where they are."""
+    assert not found.strange
+    assert found.donated == tree_bytes(state) > 12 * 80e6
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype"), [("clip", "float32"), ("clip", "bfloat16"), ("siglip", "bfloat16")]
+)
+def test_a_step_is_on_the_device_and_replaces_its_state(family, dtype, platform):
+    function, state, *rest = step(*tower(dtype, family))
+    found = program(platform, function, state, *rest)
+    check(found, state)
+    ours = platform == "cuda" and dtype == "bfloat16"
+    for kernel in ("__cudnn$fmhaSoftmax(", "__cudnn$fmhaSoftmaxBackward("):
+        # Of its result the gradient takes what was kept: the forward pass has it once.
+        assert found.count(kernel) == ours
+
+
+def test_so_is_a_step_of_another_recipe(platform):
+    """Batches in parts, blocks computed again, some parameters frozen."""
+    graphdef, theta = tower("bfloat16", remat=True)
+    frozen = trainable(CLIP_B16, theta, ["*.layers.0.*", "*.q_proj.*"])
+    recipe = TrainConfig(accumulate=2, label_smoothing=0.1, crop_scale=(1.0, 1.0))
+    function, state, *rest = step(graphdef, theta, recipe, trainable=frozen)
+    check(program(platform, function, state, *rest), state)
+
+
+@pytest.mark.parametrize("name", [name for name in REGULARIZERS if not REGULARIZERS[name].is_plain])
+def test_so_are_the_penalties_and_what_makes_their_memory(name, platform):
+    graphdef, theta = tower("bfloat16")
+    method = MethodConfig(regularizer=name, strength=1.0)
+    regularizer = build_regularizer(method, graphdef, PREPROCESSING, CLASSES)
+    memory = jax.eval_shape(regularizer.init, theta)
+    function, state, *rest = step(graphdef, theta, penalty=regularizer.penalty, memory=memory)
+    check(program(platform, function, state, *rest), state)
+    batches = [shapes(batch())]
+    after = programs(platform, regularizer.consolidate, memory, theta, batches, objective())
+    assert not {strange for each in after for strange in each.strange}
+    assert all(each.donated for each in after if each.name != "begin")
+
+
+@pytest.mark.parametrize("kind", ["empirical", "batch", "accumulated"])
+def test_a_fishers_sums_are_replaced_where_they_are(kind, platform):
+    graphdef, theta = tower("bfloat16")
+    fisher = diagonal_fisher(graphdef, PREPROCESSING, kind)
+    some = shapes(batch())
+    begin, first, second, mean = programs(platform, fisher, theta, [some, some], objective())
+    assert first is second  # compiled once
+    assert not begin.strange | first.strange | mean.strange
+    size = tree_bytes(theta)
+    assert first.donated == (2 if kind == "accumulated" else 1) * size + 4
+    assert mean.donated == size
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_a_step_computes_no_product_twice_but_those_that_it_does_not_keep(remat):
+    """Against the formula of the forward pass, of which a gradient is two."""
+    vision, projection = CLIP_B16.vision, CLIP_B16.projection
+    forward, width = CLIP_B16.forward_flops(), vision.width
+    tokens = vision.grid**2 + 1
+    patches = 2 * 3 * vision.patch_size**2 * width * vision.grid**2
+    attention = vision.layers * 2 * 2 * tokens**2 * width
+    last = vision.layers * 2 * tokens * width * vision.mlp  # nothing needs a block's output again
+    again = forward - patches - 2 * width * projection - last if remat else attention
+    head = 2 * projection * CLASSES
+    per_image = 3 * forward + again + 2 * head - patches  # no gradient of the head and of pixels
+    some = shapes(batch())
+    shown = product_flops(PREPROCESSING.evaluate, some.image, some.box)
+    found = product_flops(*step(*tower("float32", remat=remat)))
+    assert found == IMAGES * per_image + shown
