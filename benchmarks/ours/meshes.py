@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -112,11 +113,14 @@ def read_programs(
       programs: `name` in `PROGRAMS` and what that asks for, `batch_size` of one device.
     """
     layout, read = mesh_layout(data, fsdp, topology), []
+    device = layout.mesh.devices.flat[0]
     for program in programs:
         asked = program | {"batch_size": program["batch_size"] * data * fsdp}
-        told = program | {"compiler": layout.mesh.devices.flat[0].device_kind}
+        told = program | {"compiler": device.device_kind}
         try:
-            found = collectives(PROGRAMS[program["name"]](asked, layout))
+            # Models ask for the platform while they are traced, and this machine's is another.
+            with mock.patch.object(jax, "default_backend", lambda: device.platform):
+                found = collectives(PROGRAMS[program["name"]](asked, layout))
             told["collectives"] = [vars(one) for one in found]
         except jax.errors.JaxRuntimeError as error:
             told["failure"] = str(error).splitlines()[0]

@@ -7,11 +7,15 @@ import json
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
+import jax
+import numpy as np
 import pytest
 
 from benchmarks.collectives import Collective, summed
 from benchmarks.contenders import ROOT, environment
+from benchmarks.ours import meshes
 from benchmarks.ours.meshes import TASKS
 from benchmarks.workloads import CLASSES, SIZES
 
@@ -123,3 +127,18 @@ def test_pieces_move_in_the_computations_dtype(read, dump):
     gathers = [line.split(" = ")[1] for line in text.splitlines() if " all-gather(" in line]
     assert len(gathers) == 4
     assert all(line.startswith("bf16[") for line in gathers)
+
+
+def test_programs_for_devices_elsewhere_are_traced_as_there(monkeypatch):
+    chip, seen = SimpleNamespace(platform="tpu", device_kind="TPU v5 lite"), []
+    layout = SimpleNamespace(mesh=SimpleNamespace(devices=np.array([[chip]], object)))
+
+    def trace(asked, layout):
+        seen.append(jax.default_backend())
+        return ""
+
+    monkeypatch.setattr(meshes, "mesh_layout", lambda data, fsdp, topology: layout)
+    monkeypatch.setitem(meshes.PROGRAMS, "trace", trace)
+    (told,) = meshes.read_programs(1, 1, [{"name": "trace", "batch_size": 1}], "v5e:2x4")
+    assert seen == ["tpu"] != [jax.default_backend()]
+    assert told["compiler"] == "TPU v5 lite"
