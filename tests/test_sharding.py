@@ -162,6 +162,18 @@ def test_parameters_in_pieces_come_together_one_block_at_a_time(runs):
 
 
 @pytest.mark.slow
+def test_on_every_layout_a_step_replaces_its_state_where_it_is(runs, tiny_clip):
+    """As compiled: parameters, Adam's two moments and its counter, and the step."""
+    tensors = len(jax.tree.leaves(nnx.state(CLIP.from_pretrained(tiny_clip).vision)))
+    headers = [
+        path.read_text().partition("\n")[0]
+        for path in (runs[0] / "dump").glob("*train_step*after_optimizations.txt")
+    ]
+    assert len(headers) > len(LAYOUTS)
+    assert {header.count("-alias)") for header in headers} == {3 * tensors + 2}
+
+
+@pytest.mark.slow
 def test_compiled_programs_are_kept(runs):
     out, _ = runs
     kept = [path.name for path in (out / "cache").iterdir() if path.name.endswith("-cache")]

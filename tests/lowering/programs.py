@@ -50,8 +50,8 @@ class Program:
     def strange(self) -> set[str]:
         """What is in no program of ours for an accelerator.
 
-        Work on the host; kernels that are none of the platform's `CALLS`, such as callbacks into
-        Python and LAPACK's; convolutions; float64.
+        Arrays and transfers on the host; kernels that are none of the platform's `CALLS`, such as
+        LAPACK's; convolutions; float64. Callbacks into Python are not even lowered.
         """
         calls = set(re.findall(r"custom_call @([\w$.]+)", self.text)) - {"Sharding"}
         found = calls - CALLS[self.platform] | set(HOST.findall(self.text))

@@ -29,8 +29,9 @@ def scenario() -> Scenario:
     images = np.zeros((2 * IMAGES, SIDE, SIDE, 3), np.uint8)
     names = tuple(map(str, range(CLASSES)))
     source = Source(images, np.zeros(2 * IMAGES, np.int32), names, image_shape=(SIDE, SIDE))
-    none, halves = np.zeros(0, np.int64), np.split(np.arange(CLASSES), 2)
-    tasks = Task("first", none, np.arange(2 * IMAGES), halves[0]), Task("second", none, none, halves[1])
+    every, none = np.arange(2 * IMAGES), np.zeros(0, np.int64)
+    halves = np.split(np.arange(CLASSES), 2)
+    tasks = (Task("first", none, every, halves[0]), Task("second", none, none, halves[1]))
     return Scenario("black", source, source, tasks, (Head(names, ("{}",)),))
 
 
@@ -52,11 +53,11 @@ def test_models_share_a_pass_and_counts_are_replaced_where_they_are(family, dtyp
     assert first is second is found[5] and preprocess is found[3]  # each is compiled once
     assert not preprocess.strange | first.strange
     assert first.donated == tree_bytes(Counts.zeros(scenario()))
-    ours = platform == "cuda" and dtype == "bfloat16"
-    assert first.count("__cudnn$fmhaSoftmax(") == ours
+    assert first.count("__cudnn$fmhaSoftmax(") == (platform == "cuda" and dtype == "bfloat16")
 
 
 def test_evaluation_computes_no_product_twice():
+    """And shows the images once, however many models there are."""
     function, theta = evaluate("float32", "clip")
     shown = product_flops(PREPROCESSING.evaluate, *shapes(batch())[:2])
     head = 2 * CLIP_B16.projection * CLASSES

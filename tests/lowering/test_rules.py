@@ -13,7 +13,7 @@ from magmax_jax.merge_files.stream import chunk_length
 from magmax_jax.merging import merge, rules
 from magmax_jax.merging.merge import _fold, _merged
 from magmax_jax.merging.quantised import dequantise, quantise
-from tests.lowering.programs import program, shapes, tree_bytes
+from tests.lowering.programs import program, tree_bytes
 from tests.lowering.towers import tower
 from tests.merging.cases import COLLECTING, EVERY, STREAMING
 
@@ -54,7 +54,7 @@ def test_files_are_merged_on_the_device(name, dtype, platform):
     rule = EVERY[name]
     state = jax.eval_shape(rule.init, chunk.update(dtype=np.float32))
     before = state if rule.streaming else None
-    args = rule, 1.0, np.dtype(chunk.dtype), rule.streaming, before, chunk, chunk, chunk
+    args = (rule, 1.0, chunk.dtype, rule.streaming, before, chunk, chunk, chunk)
     assert not program(platform, merge_chunk, *args).strange
 
 
@@ -65,11 +65,8 @@ def test_files_are_surveyed_on_the_device(platform):
 
 
 def test_task_vectors_are_quantised_on_the_device(theta, platform):
-    kept = jax.jit(lambda tau, base: quantise(tau, 8, base))
-    found = program(platform, kept, theta, theta)
-    again = program(platform, jax.jit(dequantise), shapes_of(kept, theta), theta)
-    assert not found.strange | again.strange
-
-
-def shapes_of(function, theta):
-    return jax.eval_shape(function, theta, theta)
+    encode = jax.jit(lambda tau, base: quantise(tau, 8, base))
+    coded = jax.eval_shape(encode, theta, theta)
+    decode = jax.jit(dequantise)
+    for function, *args in ((encode, theta, theta), (decode, coded, theta)):
+        assert not program(platform, function, *args).strange

@@ -8,8 +8,7 @@ from magmax_jax.models import trainable
 from magmax_jax.registry import REGULARIZERS
 from magmax_jax.training import TrainState, build_regularizer, make_trainer
 from magmax_jax.training.regularizers import diagonal_fisher
-from magmax_jax.training.regularizers.fisher import Sums
-from tests.lowering.programs import product_flops, program, programs, shapes, tree_bytes
+from tests.lowering.programs import Program, product_flops, program, programs, shapes, tree_bytes
 from tests.lowering.towers import (
     CLASSES,
     CLIP_B16,
@@ -30,10 +29,15 @@ def step(graphdef, theta, config=TrainConfig(), penalty=None, memory=(), **optio
     return trainer.step, state, shapes(batch()), objective(width), memory
 
 
-def check(found, state: TrainState) -> None:
+def check(found: Program, state: TrainState) -> None:
     """All is on the device; parameters, moments and the counter are replaced where they are."""
     assert not found.strange
     assert found.donated == tree_bytes(state) > 12 * 80e6
+
+
+def attentions(found: Program) -> list[int]:
+    """How often cuDNN's attention and its gradient are called."""
+    return [found.count(f"__cudnn$fmhaSoftmax{part}(") for part in ("", "Backward")]
 
 
 @pytest.mark.parametrize(
@@ -43,10 +47,8 @@ def test_a_step_is_on_the_device_and_replaces_its_state(family, dtype, platform)
     function, state, *rest = step(*tower(dtype, family))
     found = program(platform, function, state, *rest)
     check(found, state)
-    ours = platform == "cuda" and dtype == "bfloat16"
-    for kernel in ("__cudnn$fmhaSoftmax(", "__cudnn$fmhaSoftmaxBackward("):
-        # Of its result the gradient takes what was kept: the forward pass has it once.
-        assert found.count(kernel) == ours
+    # Of its results the gradient takes what was kept: the forward pass has it once.
+    assert attentions(found) == [1 * (platform == "cuda" and dtype == "bfloat16")] * 2
 
 
 def test_so_is_a_step_of_another_recipe(platform):
@@ -80,6 +82,8 @@ def test_a_fishers_sums_are_replaced_where_they_are(kind, platform):
     begin, first, second, mean = programs(platform, fisher, theta, [some, some], objective())
     assert first is second  # compiled once
     assert not begin.strange | first.strange | mean.strange
+    # Also of single examples, under vmap, with the odd number of tokens that CLIPs have.
+    assert attentions(first) == [1 * (platform == "cuda")] * 2
     size = tree_bytes(theta)
     assert first.donated == (2 if kind == "accumulated" else 1) * size + 4
     assert mean.donated == size

@@ -8,7 +8,6 @@ from flax import nnx
 
 from magmax_jax.data import Preprocessing
 from magmax_jax.errors import UserError
-from magmax_jax.models import CLIP
 from magmax_jax.training.regularizers import diagonal_fisher
 from tests.training.cases import CLASSES, batch_of, flat, objective
 
@@ -98,23 +97,6 @@ def test_mistakes_are_told(tower, fishers):
         diagonal_fisher(tower[0], Preprocessing(16), "exact")
     with pytest.raises(UserError, match="at least one batch"):
         fishers["empirical"](tower[1], iter([]), objective())
-
-
-def test_each_examples_gradient_is_lowered_for_gpus_without_one(tiny_clip, cudnn):
-    """cuDNN's attention under vmap, with the odd number of tokens that CLIPs have."""
-    clip = CLIP.from_pretrained(tiny_clip, dtype="bfloat16")
-    graphdef, theta = nnx.split(clip.vision)
-    assert clip.config.vision.grid**2 % 2 == 0  # and the class token
-    pixels = jnp.zeros((3, 1, 16, 16, 3))
-
-    def gradients(theta, pixels):
-        def summed(theta, pixels):
-            return nnx.merge(graphdef, theta)(pixels).astype(jnp.float32).sum()
-
-        return jax.vmap(jax.grad(summed), in_axes=(None, 0))(theta, pixels)
-
-    lowered = jax.jit(gradients).trace(theta, pixels).lower(lowering_platforms=("cuda",))
-    assert lowered.as_text().count("__cudnn$fmhaSoftmaxBackward(") == 1
 
 
 def test_gradients_of_single_examples_are_held_for_one_block_alone(tower, fishers):
