@@ -6,7 +6,8 @@ from magmax_jax.models.layers import attention
 from tests.lowering.programs import PLATFORMS
 
 
-@pytest.fixture(params=PLATFORMS)
+# Programs for TPUs differ from those for GPUs in attention and decompositions alone.
+@pytest.fixture(params=["cuda", pytest.param("tpu", marks=pytest.mark.slow)])
 def platform(request, monkeypatch):
     """A platform to lower for. What asks for the device while it is traced gets this one's answer:
     of NVIDIA's GPUs, an H100's."""
