@@ -18,6 +18,7 @@ TINY = "--repeats 1 --size tiny"
 TRIALS = {
     "train": f"{TINY} --batch-sizes 2 --limit-sides 64",
     "evaluate": f"{TINY} --images 8 --batch-size 4 --tasks 2 --workers 1 --peak-sides 64",
+    "fisher": f"{TINY} --batch-size 2",
     "merge memory": "--repeats 1 --sizes tiny --tasks 2 --rules max_magnitude --numbers 5000",
     "merge files": f"{TINY} --models 2 --only 'ours: max_magnitude' 'limit: *'",
     "scaling": f"{TINY} --mesh 2x1 --batch-size 2 --compiled tiny --devices 2",
@@ -26,7 +27,7 @@ TRIALS = {
     "long_runs": "--repeats 1 --tasks 2 --evaluate last --train 1 --test 1",
 }
 """Every benchmark in the order in which they are run, with the flags of a trial."""
-ALONE = {"scaling", "input", "long_runs"}
+ALONE = {"fisher", "scaling", "input", "long_runs"}
 """Benchmarks without peers."""
 
 

@@ -15,12 +15,11 @@ from PIL import Image
 
 from benchmarks import tables
 from benchmarks.contenders import Whole
-from benchmarks.flags import Flags, command
+from benchmarks.flags import BeforeFlags, command
 from benchmarks.machine import describe
 from benchmarks.tables import Output, table
 from magmax_jax.api.presets import TINY_CLIP, preset
 from magmax_jax.config import ExperimentConfig
-from magmax_jax.errors import UserError
 
 CLASSES, SIDE = 100, 32
 """As those of CIFAR-100; sides in pixels."""
@@ -29,7 +28,7 @@ PAPER = "CLIP ViT-B/16 on CIFAR-100"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Flags):
+class Settings(BeforeFlags):
     """Times whole runs that are evaluated after every task, after some, and after the last."""
 
     tasks: int = 50
@@ -40,8 +39,6 @@ class Settings(Flags):
     test: int = 4
     """Test images of each class: with as many as a fifth of the training images, evaluation has
     the share of the run's computation that it has on CIFAR-100."""
-    build: Path | None = None
-    """Another checkout, to be timed beside, evaluated after every task."""
     time_limit: float = 900.0
     """Seconds; a run that takes longer is ended."""
 
@@ -104,8 +101,8 @@ def contenders(settings: Settings, work: Path) -> list[Whole]:
         )  # fmt: skip
 
     field = [run(f"--evaluate {each}", "--evaluate", each) for each in settings.evaluate]
-    if settings.build is not None:
-        field.append(run(BUILD, PYTHONPATH=str(settings.build.absolute())))
+    if settings.before is not None:
+        field.append(run(BUILD, PYTHONPATH=str(settings.before)))
     return field
 
 
@@ -146,10 +143,8 @@ def run(settings: Settings) -> None:
     Raises:
       UserError: a setting cannot be right.
     """
-    if settings.build is not None and not (settings.build / "experiments" / "run.py").is_file():
-        raise UserError(f"--build: {settings.build} is no checkout: name its folder")
     paper_runs = [paper(settings, each) for each in settings.evaluate]
-    description = describe(Path(sys.executable)) | {
+    description = describe(before=settings.before) | {
         "the small run": f"the bundled CLIP, {settings.tasks} tasks of {CLASSES} classes, "
         f"{settings.train} training and {settings.test} test images each",
         "repeats": str(settings.repeats),

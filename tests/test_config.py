@@ -45,7 +45,7 @@ def test_every_field_survives_json(tmp_path):
             templates=("a {}.",),
             names="plain",
         ),
-        method=MethodConfig(True, "ewc", 10.0, "batch"),
+        method=MethodConfig(True, "ewc", 10.0, "batch", fisher_images=9),
         train=TrainConfig(
             1, 2, 0.5, 0.0, 2.0, 3, 0.25, 0.1, (0.5, 0.75), 2, ("vision_model.*",), 2, True
         ),

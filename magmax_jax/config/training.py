@@ -24,6 +24,9 @@ class MethodConfig:
     accumulated: running sums, as in the published code."""
     joint: bool = False
     """Train on all tasks at once: the upper bound. Nothing is merged."""
+    fisher_images: int | None = None
+    """Estimate ewc's Fisher from at most this many of a task's training images, drawn with the
+    seed; not set: all. With accumulated, fewer images also make the penalty weaker."""
 
     def __post_init__(self) -> None:
         # What a regularizer asks of the other fields it says itself: see `training.check_method`.
@@ -32,6 +35,11 @@ class MethodConfig:
         require(
             strength is None or 0 <= strength < float("inf"),
             f"method.strength is {strength}: it must be finite and not negative",
+        )
+        images = self.fisher_images
+        require(
+            images is None or images > 0,
+            f"method.fisher_images is {images}: it must be positive; leave it out for all images",
         )
 
 

@@ -177,7 +177,12 @@ def _method(config: ExperimentConfig) -> str:
     title = REGULARIZERS[method.regularizer].title
     if title is None:
         return name
-    rest = [method.fisher if method.fisher != MethodConfig.fisher else None, method.strength]
+    images = method.fisher_images
+    rest = [
+        method.fisher if method.fisher != MethodConfig.fisher else None,
+        None if images is None else f"of {counted(images, 'image')}",
+        method.strength,
+    ]
     told = " ".join(str(value) for value in rest if value is not None)
     return (title if name == "sequential" else f"{title}, {name}") + (f" {told}" if told else "")
 

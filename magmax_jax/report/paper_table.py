@@ -153,6 +153,7 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
         name = "sequential" if method.sequential else "independent"
     rest = {
         "Fisher": method.fisher if method.fisher != MethodConfig.fisher else None,
+        "Fisher images": method.fisher_images,
         "strength": method.strength,
     }
     told = ", ".join(f"{what} {value}" for what, value in rest.items() if value is not None)

@@ -26,6 +26,7 @@ from magmax_jax.models import (
     preprocessing_of,
     trainable,
 )
+from magmax_jax.registry import REGULARIZERS
 from magmax_jax.runs.alike_prompts import alike_prompts
 from magmax_jax.runs.default_preprocessing import default_preprocessing
 from magmax_jax.runs.kept_head import head_of
@@ -146,13 +147,30 @@ class RunParts:
 
     def train_batches(self, task: int, epochs: int) -> grain.IterDataset[Batch[np.ndarray]]:
         """`epochs` passes over the task's training images, on the host."""
+        return self._train_batches(task, self.tasks[task - 1].train, epochs)
+
+    def images_once(self, task: int) -> int:
+        """How many training images the regularizer reads once the task is learned."""
+        method = self.config.method
+        return REGULARIZERS[method.regularizer].images_once(method, len(self.tasks[task - 1].train))
+
+    def batches_once(self, task: int) -> grain.IterDataset[Batch[np.ndarray]]:
+        """One pass over these images: all of the task's, or a sample drawn with the run's seed."""
+        images, count = self.tasks[task - 1].train, self.images_once(task)
+        if count < len(images):
+            images = np.random.default_rng(self._seed(task)).choice(images, count, replace=False)
+        return self._train_batches(task, images, epochs=1)
+
+    def _train_batches(
+        self, task: int, images: np.ndarray, epochs: int
+    ) -> grain.IterDataset[Batch[np.ndarray]]:
         recipe, geometry = self.config.train, self.preprocessing.geometry
         return train_batches(
             self.scenario.train,
-            self.tasks[task - 1].train,
+            images,
             recipe.batch_size,
             epochs,
-            seed=int(jax.random.bits(self._key(task))),
+            seed=self._seed(task),
             size=self.preprocessing.size,
             workers=recipe.workers,
             rows=self.layout.rows(recipe.batch_size),
@@ -160,6 +178,9 @@ class RunParts:
             # The canvas for crops always holds the square that CLIP's own geometry shows.
             crops=tuple(recipe.crop_scale) != (1, 1) or geometry == CLIPS,
         )
+
+    def _seed(self, task: int) -> int:
+        return int(jax.random.bits(self._key(task)))
 
     def _key(self, task: int) -> jax.Array:
         return jax.random.fold_in(jax.random.key(self.config.seed), task)

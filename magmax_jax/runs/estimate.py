@@ -96,7 +96,7 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
     nbytes = flops = None
     if shape is not None:
         nbytes = _nbytes(config, shape, merges, data.classes, len(tasks))
-        flops = _flops(config, shape, images, sum(task.images for task in tasks), evaluated)
+        flops = _flops(config, shape, tasks, evaluated)
     return Estimate(
         tasks=len(tasks),
         steps=sum(steps),
@@ -133,14 +133,16 @@ def data_size(config: ScenarioConfig, seed: int) -> DataSize:
 
 
 def _flops(
-    config: ExperimentConfig, shape: ModelShape, images: int, once: int, evaluated: int
+    config: ExperimentConfig, shape: ModelShape, tasks: Sequence[TaskSize], evaluated: int
 ) -> float:
     """A training image costs three forward passes (the gradient two of them), an evaluated one one.
 
     Recomputation with remat adds one for each training image; a regularizer says what it adds, for
-    each image of a step and for each image once a task.
+    each image of a step and for each image that it reads once a task.
     """
     spec = REGULARIZERS[config.method.regularizer]
+    images = sum(task.images * task.epochs for task in tasks)
+    once = sum(spec.images_once(config.method, task.images) for task in tasks)
     passes = 3 + spec.passes_per_image + config.train.remat
     return shape.forward_flops() * (passes * images + spec.passes_per_task * once + evaluated)
 

@@ -20,6 +20,7 @@ def notes_of(parts: RunParts) -> list[str]:
         *warmup_notes(parts.config.train, [parts.steps(number) for number in numbers]),
         *_single_classes(parts),
         *_quantised(parts),
+        *_fewer_images(parts),
         *image_notes(parts.config.model.image_size, parts.preprocessing),
     ]
 
@@ -85,3 +86,22 @@ def _quantised(parts: RunParts) -> list[str]:
             "--checkpoint.keep-tasks or a merge that collects task vectors, none are kept"
         ]
     return [f"{', '.join(kept)}: task vectors are kept in {config.task_bits} bits an entry"]
+
+
+def _fewer_images(parts: RunParts) -> list[str]:
+    method = parts.config.method
+    if method.fisher_images is None:
+        return []
+    tasks = [(len(t.train), parts.images_once(n)) for n, t in enumerate(parts.tasks, start=1)]
+    sampled = [images for images, read in tasks if read < images]
+    if not sampled:
+        return [
+            f"--method.fisher-images {method.fisher_images} changes nothing: no task has more "
+            "training images"
+        ]
+    if method.fisher != "accumulated":
+        return []
+    return [
+        f"--method.fisher accumulated grows with the number of batches: from "
+        f"{method.fisher_images} images a task, the same strength is a weaker penalty"
+    ]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from magmax_jax.config import ExperimentConfig, SweepConfig
-from magmax_jax.data import Source
+from magmax_jax.data import Source, num_batches
 from magmax_jax.errors import ConfigError, DivergedError, counted
 from magmax_jax.evaluation.rows import Row, num_rows
 from magmax_jax.merging import fold
@@ -215,7 +215,8 @@ def learn(
             )
         except DivergedError as error:
             raise DivergedError(f"{name}: {error}") from None
-    once = progress.evaluating("importances", parts.train_batches(number, 1), steps // epochs)
+    count = num_batches(parts.images_once(number), config.train.batch_size)
+    once = progress.evaluating("importances", parts.batches_once(number), count)
     placed = map(parts.trainer.place, until(stop, once))
     memory = parts.regularizer.consolidate(at.memory, theta, placed, objective)
     return theta, parts.layout.params(memory)

@@ -64,6 +64,8 @@ def runs(tmp_path) -> Path:
     write(tmp_path / "deep" / "er" / "i", alone, **{"max_magnitude@0.5": 0.75, **merges})
     ewc = replace(CIFAR, method=MethodConfig(regularizer="ewc", fisher="accumulated"), merges=())
     write(tmp_path / "ewc", ewc)
+    sampled = replace(ewc, method=replace(ewc.method, fisher_images=500))
+    write(tmp_path / "sampled", sampled)
     joint = replace(CIFAR, method=MethodConfig(joint=True), merges=())
     write(tmp_path / "joint", joint, finetuned=0.88)
     five = replace(CIFAR, scenario=ScenarioConfig(num_tasks=5), merges=())
@@ -82,10 +84,11 @@ def test_markdown_has_the_papers_rows_and_the_published_figures(runs, capsys):
     lines = shown(capsys, runs).splitlines()
     assert lines[0] == "| method | cifar100, 5 tasks | cifar100, 10 tasks | 8 data sets |"
     table = {line.split(" | ")[0].strip("| "): line for line in lines[2:]}
-    assert [*table][:10] == [
+    assert [*table][:11] == [
         "zero-shot",
         "joint",
         "EWC (Fisher accumulated)",
+        "EWC (Fisher accumulated, Fisher images 500)",
         "sequential fine-tuning",
         "independent, average",
         "independent, MagMax",

@@ -42,9 +42,16 @@ def made(folder: Path, *configs) -> list[Run]:
             ],
             ["joint", "EWC"],
         ),
+        (
+            [
+                replace(config(), method=MethodConfig(regularizer="ewc", **images))
+                for images in ({}, {"fisher_images": 1000})
+            ],
+            ["EWC", "EWC of 1,000 images"],
+        ),
         ([config(), config()], ["sequential (1)", "sequential (2)"]),
     ],
-    ids=["one", "methods", "seeds", "fields", "baselines", "alike"],
+    ids=["one", "methods", "seeds", "fields", "baselines", "samples", "alike"],
 )
 def test_names_tell_runs_apart(configs, names):
     assert short_names(configs) == names

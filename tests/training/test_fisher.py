@@ -59,6 +59,13 @@ def test_empirical_does_not_depend_on_how_examples_are_batched(tower, fishers):
     close(flat(fishers["empirical"](tower[1], parts, objective())), expected)
 
 
+@pytest.mark.parametrize("kind", ["empirical", "batch"])
+def test_more_images_alike_change_nothing(tower, fishers, kind):
+    """F is a mean over images, so that a strength means the same for a sample of them."""
+    once = flat(fishers[kind](tower[1], BATCHES, objective()))
+    close(flat(fishers[kind](tower[1], BATCHES * 3, objective())), once)
+
+
 def test_batch_squares_the_batches_means(tower, fishers, gradient):
     """Weighted by their samples, so that the last batch's padding weighs nothing."""
     means = [(int(b.mask.sum()), gradient(b.image[b.mask])) for b in BATCHES]

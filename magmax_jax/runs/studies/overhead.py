@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from magmax_jax.analysis import measure
 from magmax_jax.config import MethodConfig
+from magmax_jax.data import num_batches
 from magmax_jax.merging import MergeRule, apply_task_vector, rules
 from magmax_jax.merging.rule import State
 from magmax_jax.merging.task_vectors import PyTree, tree_bytes
@@ -48,6 +49,8 @@ def _steps(subject: Subject) -> Iterator[Record]:
         # Where no strength is published any will do: it changes no cost.
         chosen = not spec.is_plain and spec.strength is None
         method = MethodConfig(regularizer=name, strength=1.0 if chosen else None)
+        if name == parts.config.method.regularizer and not spec.is_plain:
+            method = parts.config.method  # with its options, which may change the cost
         regularizer = build_regularizer(
             method, parts.tower, parts.preprocessing, parts.scenario.num_classes, parts.layout
         )
@@ -65,7 +68,8 @@ def _steps(subject: Subject) -> Iterator[Record]:
             again = regularizer.consolidate(memory, parts.theta_0, few, parts.objective(1))
             jax.block_until_ready(again)
             seconds = (time.perf_counter() - start) / len(few)
-            batches = parts.steps(task) // parts.epochs(task)
+            images = spec.images_once(method, len(parts.tasks[task - 1].train))
+            batches = num_batches(images, config.batch_size)
             yield _record(f"{spec.title}: consolidation", seconds * batches, None, memory)
 
 

@@ -75,7 +75,10 @@ class RegularizerSpec:
     passes_per_image: int = 0
     """Extra forward passes for each image of a training step."""
     passes_per_task: int = 0
-    """Forward passes for each training image in `consolidate`, once a task; 0 if it reads none."""
+    """Forward passes for each image that `consolidate` reads, once a task; 0 if it reads none."""
+    images_option: str | None = None
+    """Field of `MethodConfig` that limits how many of a task's training images `consolidate` reads,
+    a random sample without replacement. None: it reads all."""
     needs_previous_task: bool = True
     """Whether the penalty holds a task to the one before, which needs sequential training."""
     options: tuple[str, ...] = ()
@@ -87,3 +90,8 @@ class RegularizerSpec:
     def is_plain(self) -> bool:
         """Whether this is training without a penalty."""
         return self.title is None
+
+    def images_once(self, method: MethodConfig, images: int) -> int:
+        """How many of a task's `images` training images `consolidate` reads."""
+        limit = getattr(method, self.images_option) if self.images_option else None
+        return images if limit is None else min(limit, images)

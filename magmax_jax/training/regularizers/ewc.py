@@ -100,7 +100,8 @@ REGULARIZERS.register(
         build=_build,
         strength=PUBLISHED_STRENGTH,
         passes_per_task=3,  # the Fisher: a forward pass and a gradient
-        options=("fisher",),
+        images_option="fisher_images",
+        options=("fisher", "fisher_images"),
         published={"fisher": "accumulated"},
     ),
 )
