@@ -131,6 +131,9 @@ def merge_chunk(
     if not rule.streaming:
         # In memory it is a program of its own: its last product is rounded before it is added.
         tau = jax.lax.optimization_barrier(tau)
+    if least is not None:
+        # Tensor by tensor the scaled change is rounded before it is added: so it is here.
+        tau, scale = jax.lax.optimization_barrier(scale * tau), 1.0
     base = stored if stored.dtype == dtype else theta_0
     theta = apply_task_vector(base, tau, scale).astype(dtype)
     unsound = jnp.any(~jnp.isfinite(theta))

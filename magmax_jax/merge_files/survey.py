@@ -24,6 +24,7 @@ from magmax_jax.merge_files.stream import (
 )
 from magmax_jax.merge_files.trimming import rows_of, thresholds, trim_rows
 from magmax_jax.merging import count_at_least, kth_magnitudes_counted
+from magmax_jax.merging.numerics.host_selection import between
 
 SAMPLES, SAMPLE_LENGTH, SAMPLE_STRIDE = 256, 1 << 12, 1 << 4
 """A sample: about so many places, so many entries at each, one taken in so many."""
@@ -82,6 +83,18 @@ class FileTaskVectors:
                 total += found
             return total
 
+        def collect(low: np.ndarray, high: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
+            def part(chunk: Chunk) -> list[tuple[int, np.ndarray]]:
+                theta_0, *thetas = (array[: chunk.size] for array in chunk.arrays)
+                taus = differences(theta_0, thetas)
+                return [
+                    between(np.abs(tau, out=tau).view(np.int32), a, b)
+                    for tau, a, b in zip(taus, low, high, strict=True)
+                ]
+
+            own = [list(zip(*one, strict=True)) for one in zip(*self._pass(part), strict=True)]
+            return [sum(below) for below, _ in own], [np.concatenate(bits) for _, bits in own]
+
         def sample(chunk: Chunk) -> list[np.ndarray]:
             part = slice(0, chunk.size, SAMPLE_STRIDE)
             theta_0, *thetas = (array[part] for array in chunk.arrays)
@@ -90,7 +103,7 @@ class FileTaskVectors:
         every = max(1, self.size // (SAMPLES * SAMPLE_LENGTH))
         parts = zip(*self._pass(sample, SAMPLE_LENGTH, every), strict=True)
         samples = [np.concatenate(own) for own in parts]
-        found = kth_magnitudes_counted(count, self.size, k, samples)
+        found = kth_magnitudes_counted(count, self.size, k, samples, collect)
         return found.tolist()
 
     def total(self, function: Callable[[tuple[jax.Array, ...]], jax.Array]) -> np.ndarray:

@@ -36,11 +36,11 @@ def kth_smallest(magnitudes: np.ndarray, k: int) -> np.float32:
         return np.partition(magnitudes, k - 1)[k - 1]
     bits = magnitudes.view(np.int32)  # which are ordered as the numbers are
     low, high = _expected(bits, k)
-    below, inside = _between(bits, low, high)
+    below, inside = between(bits, low, high)
     if k <= below:
-        below, inside = _between(bits, 0, low - 1)
+        below, inside = between(bits, 0, low - 1)
     elif k > below + inside.size:
-        below, inside = _between(bits, high + 1, _LARGEST)
+        below, inside = between(bits, high + 1, _LARGEST)
     at = k - 1 - below
     return np.partition(inside, at)[at].view(np.float32)
 
@@ -59,7 +59,7 @@ def _expected(bits: np.ndarray, k: int) -> tuple[int, int]:
     )
 
 
-def _between(bits: np.ndarray, low: int, high: int) -> tuple[int, np.ndarray]:
+def between(bits: np.ndarray, low: int, high: int) -> tuple[int, np.ndarray]:
     """How many entries are below `low`, and those from `low` to `high`: int32."""
     below, inside = 0, []
     for start in range(0, bits.size, PART):
