@@ -93,6 +93,6 @@ def test_differences_are_told(tmp_path):
     assert compare(tmp_path / "a", tmp_path / "b") == "differs by up to 5.0e-01, in 1 entries"
     assert "nan" in compare(tmp_path / "a", tmp_path / "c")
     (tmp_path / "d").mkdir()
-    assert compare(tmp_path / "a", tmp_path / "d") == "not compared: not one file each"
+    assert compare(tmp_path / "a", tmp_path / "d") == "not compared: no file of tensors"
     save_file({"v": np.float32([1.0])}, tmp_path / "d" / "model.safetensors")
     assert compare(tmp_path / "a", tmp_path / "d") == "not compared: other tensors"
