@@ -8,14 +8,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from benchmarks import tables
-from benchmarks.checkpoints import compare, make_checkpoints
+from benchmarks.checkpoints import SEVEN_B, SHARDS, Size, compare, make_checkpoints, weights
 from benchmarks.contenders import Whole, of_checkout
 from benchmarks.flags import BeforeFlags, PeersFlags, matching
 from benchmarks.machine import describe
-from benchmarks.peers.merge import WEIGHTS
 from benchmarks.tables import Output, table
 
 
@@ -25,8 +24,9 @@ class Files(PeersFlags, BeforeFlags):
 
     models: tuple[int, ...] = (2, 8, 20)
     """How many fine-tuned models are merged."""
-    size: Literal["vit-b16", "small", "tiny"] = "vit-b16"
-    """CLIP ViT-B/16, 149.6 M parameters; the others are for trials."""
+    size: Size = "vit-b16"
+    """CLIP ViT-B/16, 149.6 M parameters in float32; 7b: Mistral 7B's embeddings and two of its
+    layers, 698 M parameters in bfloat16 and four shards; the others are for trials."""
     work: Path | None = None
     """Directory for checkpoints, which are used again, and outputs (default: a temporary one)."""
     memory_limit: float = 20.0
@@ -55,10 +55,12 @@ PEERS = {
 }
 """By name, PEER: what of ours does the same work; the module without which it is absent."""
 LIMITS = {
-    "limit: cat": 'shift; exec cat "$@" > /dev/null',
-    "limit: read and write": 'cat "$2" > "$1"; shift 2; exec cat "$@" > /dev/null',
+    "limit: cat": 'shift 2; exec cat "$@" > /dev/null',
+    "limit: read and write": "out=$1; n=$2; shift 2; one=$(($# / n)); "
+    'i=0; while [ $i -lt $one ]; do cat "$1"; shift; i=$((i + 1)); done > "$out"; '
+    'exec cat "$@" > /dev/null',
 }
-"""By name, a shell program that takes the output and the files to read."""
+"""By name, a shell program that takes the output, how many models there are, and their files."""
 
 
 def reference(name: str) -> str:
@@ -79,14 +81,15 @@ def mergers(settings: Files, paths: Sequence[Path], outputs: Path) -> list[Whole
     """All of them, for the directories of theta_0, theta_1 ... theta_N; each writes to a folder of
     its name in `outputs`."""
     theta_0, *finetuned = map(str, paths)
+    files = [file for path in paths for file in weights(path)]
 
     def one(name: str, *command: str, **more: Any) -> Whole:
         def before() -> None:
             """Earlier writes are done, and the models are in the page cache."""
             shutil.rmtree(outputs / name, ignore_errors=True)
             os.sync()
-            for path in paths:
-                with open(path / WEIGHTS, "rb", buffering=0) as file:
+            for path in files:
+                with open(path, "rb", buffering=0) as file:
                     while file.read(1 << 22):
                         pass
 
@@ -109,24 +112,33 @@ def mergers(settings: Files, paths: Sequence[Path], outputs: Path) -> list[Whole
         return one(name, *command, str(outputs / name), theta_0, *finetuned, needs=PEERS[name])
 
     def limit(name: str) -> Whole:
-        files = [str(path / WEIGHTS) for path in paths]
-        return one(name, "sh", "-c", LIMITS[name], "sh", str(outputs / name), *files)
+        given = [str(outputs / name), str(len(paths)), *map(str, files)]
+        return one(name, "sh", "-c", LIMITS[name], "sh", *given)
 
     field = []
     for name in OURS:
         field.append(ours(name))
         if settings.before is not None:
             field.append(ours(name, earlier(name), **of_checkout(settings.before)))
-    return [*field, *map(peer, PEERS), *map(limit, LIMITS)]
+    # Only mergekit merges shards.
+    peers = [name for name in PEERS if settings.size != SEVEN_B or name.startswith("mergekit")]
+    return [*field, *map(peer, peers), *map(limit, LIMITS)]
 
 
-def rows(ended: Sequence[Whole], differences: Mapping[str, str]) -> str:
+def rows(ended: Sequence[Whole], differences: Mapping[str, str], paths: Sequence[Path]) -> str:
     """The table of a number of models.
 
     Args:
+      paths: the directories that are read; what is written is as large as the first.
       differences: by name, of its output from that of ours.
     """
     taken = {one.name: one.median() for one in ended if not one.failure}
+
+    read = [sum(file.stat().st_size for file in weights(path)) for path in paths]
+
+    def rate(one: Whole) -> str:
+        moved = sum(read) + (0 if one.name == "limit: cat" else read[0])
+        return f"{moved / 1e9 / one.median():.2f}"
 
     def largest(part: str, one: Whole) -> str:
         return tables.size(max(call[part] for call in one.calls))
@@ -134,6 +146,7 @@ def rows(ended: Sequence[Whole], differences: Mapping[str, str]) -> str:
     columns = {
         "seconds": tables.median(),
         "all runs": tables.every(),
+        "GB/s": rate,
         "times ours": lambda one: tables.ratio(taken[one.name], taken.get(reference(one.name))),
         "core-seconds": lambda one: f"{one.median('core_seconds'):.2f}",
         "private memory": lambda one: largest("private", one),
@@ -154,7 +167,9 @@ def run(settings: Files) -> None:
         [*OURS, *before, *PEERS, *LIMITS], settings.only, str
     )  # a mistake is reported before any work
     description = describe(settings.peers, before=settings.before) | {
-        "checkpoints": f"{settings.size}, float32",
+        "checkpoints": f"7b, bfloat16, {SHARDS} shards"
+        if settings.size == SEVEN_B
+        else f"{settings.size}, float32",
         "limits": f"{settings.memory_limit:g} GB of private memory, {settings.time_limit:g} s",
     }
     output = Output(settings.output, description)
@@ -173,4 +188,4 @@ def run(settings: Files) -> None:
                     for name in sorted(well - LIMITS.keys())
                     if name != reference(name) and reference(name) in well
                 }
-            output.show(f"## {models} models\n\n{rows(field, differences)}")
+            output.show(f"## {models} models\n\n{rows(field, differences, paths[: models + 1])}")

@@ -81,18 +81,29 @@ def fusion_bench(rule: str, output: Path, pretrained: Path, finetuned: Sequence[
 
 
 def mergekit(rule: str, output: Path, pretrained: Path, finetuned: Sequence[Path]) -> None:
-    """Its command `mergekit-pytorch`, with a configuration made here."""
+    """Its command `mergekit-pytorch`, of sharded models `mergekit-yaml`, with a configuration made
+    here."""
     from mergekit.scripts.merge_raw_pytorch import main as mergekit_pytorch
+    from mergekit.scripts.run_yaml import main as mergekit_yaml
 
-    models = [{"model": str(path / WEIGHTS)} for path in finetuned]
-    config = {"models": models, "dtype": "float32", "merge_method": "linear"}
+    sharded = not (pretrained / WEIGHTS).exists()
+
+    def called(path: Path) -> str:
+        return str(path if sharded else path / WEIGHTS)
+
+    models = [{"model": called(path)} for path in finetuned]
+    config = {"models": models, "merge_method": "linear"}
+    config["dtype"] = "bfloat16" if sharded else "float32"
     config["parameters"] = {"weight": 1.0}
     if rule == "ties":
-        config |= {"merge_method": "ties", "base_model": str(pretrained / WEIGHTS)}
+        config |= {"merge_method": "ties", "base_model": called(pretrained)}
         config["parameters"] |= {"density": KEPT, "lambda": SCALES[rule]}
     path = output.with_suffix(".yaml")
     path.write_text(json.dumps(config))  # JSON is YAML
-    mergekit_pytorch([str(path), str(output)])
+    if sharded:
+        mergekit_yaml([str(path), str(output), "--no-copy-tokenizer"])
+    else:
+        mergekit_pytorch([str(path), str(output)])
 
 
 if __name__ == "__main__":

@@ -14,12 +14,11 @@ from magmax_jax.io.safetensors.reader import Reader, TensorFiles
 from magmax_jax.io.safetensors.writer import FileWriter
 from magmax_jax.merge_files.outcome import Outcome, applied, differences, narrow, sound
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merge_files.stream import Chunk, chunk_length, chunk_task_vector, stream
+from magmax_jax.merge_files.stream import LANES, Chunk, chunk_length, chunk_task_vector, stream
+from magmax_jax.merge_files.trimming import rows_of, trim_rows
 from magmax_jax.merging import MergeRule, apply_task_vector
 from magmax_jax.merging.rule import State
 
-LANES = 1024
-"""Divides the length of every chunk."""
 SAMPLED = 4
 """What rounding takes away is counted in the first of so many parts of a chunk: that costs less."""
 
@@ -40,6 +39,7 @@ def by_chunk(
     sources = [plan.pretrained, *plan.models, *stored]
     length = chunk_length(len(sources) + (len(fields) if next_state else 0))
     models, state = len(plan.models), None
+    align = LANES if plan.least else 1
     compiling, keeps = threading.Lock(), next_state is not None
 
     def wide(chunk: Chunk) -> bool:
@@ -53,11 +53,13 @@ def by_chunk(
             # JAX would round it: NumPy subtracts and adds, and the change is merged around zero.
             dtype = np.dtype(np.float32)
             arrays = (np.zeros(theta_0.shape, dtype), *differences(theta_0, rest[:models]))
+        least = rows_of(chunk, plan.least) if plan.least else None
         with compiling:  # once, not in every thread
-            result = merge_chunk(plan.rule, plan.scale, dtype, keeps, before, *arrays)
+            result = merge_chunk(plan.rule, plan.scale, dtype, keeps, before, least, *arrays)
         return jax.device_get(result)
 
-    for chunk, result in stream(names, sources, reader, length, merge, out_dtypes=plan.out_dtypes):
+    chunks = stream(names, sources, reader, length, merge, out_dtypes=plan.out_dtypes, align=align)
+    for chunk, result in chunks:
         theta_0 = chunk.arrays[0]
         merged, unsound, counts, squares, state = result
         if unsound or not np.isfinite(squares).all():
@@ -109,21 +111,29 @@ def merge_chunk(
     dtype: np.dtype,
     keeps: bool,
     state: State | None,
+    least: jax.Array | None,
     theta_0: jax.Array,
     *models: jax.Array,
 ) -> Merged:
     """One chunk of all models, merged, while it is in the processor's cache.
 
     No task vector is ever in memory. Without `keeps` nor is the state, and None stands for it.
+
+    Args:
+      least: by which task vectors are trimmed (`trim_rows`), or None.
     """
     stored, theta_0 = theta_0, theta_0.astype(jnp.float32)
     state = rule.init(theta_0) if state is None else state
-    for model in models:
-        state = rule.update(state, chunk_task_vector(model, theta_0))
+    for i, model in enumerate(models):
+        tau = chunk_task_vector(model, theta_0)
+        state = rule.update(state, tau if least is None else trim_rows(tau, least[i]))
     tau = rule.finalize(state)
     if not rule.streaming:
         # In memory it is a program of its own: its last product is rounded before it is added.
         tau = jax.lax.optimization_barrier(tau)
+    if least is not None:
+        # Tensor by tensor the scaled change is rounded before it is added: so it is here.
+        tau, scale = jax.lax.optimization_barrier(scale * tau), 1.0
     base = stored if stored.dtype == dtype else theta_0
     theta = apply_task_vector(base, tau, scale).astype(dtype)
     unsound = jnp.any(~jnp.isfinite(theta))

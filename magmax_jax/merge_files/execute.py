@@ -67,7 +67,7 @@ def execute(
         aside.callback(pool.shutdown, wait=False, cancel_futures=True)
         digests = digests_of(plan)
         # A pass in chunks hashes what it reads. What a state says must be known before.
-        fed = () if plan.state or plan.rule.scope != "entry" else digests
+        fed = () if plan.state or plan.scope != "entry" else digests
         sums = [] if fed else finished(digests, pool)
         compared_with_state(plan, sums).check()
         next_state = aside.enter_context(_next_state(plan))

@@ -1,8 +1,8 @@
 """What a merge would do, from headers alone: every problem at once, bytes, memory, method."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,9 @@ from magmax_jax.merge_files.lora import sources as lora
 from magmax_jax.merge_files.lora.writer import adapter_bytes
 from magmax_jax.merge_files.rule_limits import check_state_possible, unfit_models
 from magmax_jax.merge_files.state import MergeHistory
-from magmax_jax.merge_files.stream import BUFFER_BYTES
+from magmax_jax.merge_files.stream import BUFFER_BYTES, WORKERS
 from magmax_jax.merging import MergeRule
+from magmax_jax.merging.rule import Scope
 
 HOW = {
     "entry": "in chunks, all models side by side",
@@ -47,6 +48,8 @@ class Plan:
       state_layout: dtype and shape of every tensor of the state after.
       problems: why the job cannot be done, each in one sentence.
       notes: what is allowed, but rarely meant.
+      least: by a merged tensor's name, the magnitude from which on entries of each task vector are
+        merged, the others being taken as zero: float32 (t,). Empty where nothing is trimmed so.
       companions: directory of the model whose tokenizer the output has; None for theta_0's.
       labels: of the classes, in the order of the rows of the merged heads.
       twins: by a merged tensor's name, the names of tied copies that its values are written to.
@@ -70,6 +73,12 @@ class Plan:
     remedy: str
     companions: Path | None = None
     labels: tuple[str, ...] = ()
+    least: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def scope(self) -> Scope:
+        """How the rule is fed, once it is surveyed."""
+        return "entry" if self.rule.trims else self.rule.scope
 
     @property
     def bytes_read(self) -> int:
@@ -91,7 +100,9 @@ class Plan:
         sizes = [4 * self.pretrained.tensors[name].size for name in self.merged]
         if self.job.lora_rank is not None:  # factorised in float64
             return BUFFER_BYTES + 5 * max(sizes, default=0)
-        if self.rule.scope == "entry":
+        if self.rule.trims:
+            return BUFFER_BYTES + (1 + WORKERS) * max(sizes, default=0)
+        if self.scope == "entry":
             return BUFFER_BYTES
         at_once = max(sizes, default=0) if self.rule.scope == "tensor" else sum(sizes)
         return at_once * (5 if self.rule.streaming else len(self.models) + 4)
@@ -100,7 +111,7 @@ class Plan:
         """What will happen: method, tensors, bytes, memory, notes and problems."""
         before, new = len(self.history.tasks), len(self.job.finetuned)
         models = counted(before + new, "model") + (f" ({before} in the state)" if before else "")
-        how = HOW[self.rule.scope]
+        how = HOW[self.scope]
         lines = [f"{self.history.rule} of {models} at scale {self.scale:g}, {how}"]
         if self.pretrained.files:
             merged = counted(len(self.merged), "tensor")

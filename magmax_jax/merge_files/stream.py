@@ -30,6 +30,8 @@ BUFFER_BYTES = 24 << 20
 """What all sets of buffers take together."""
 LARGEST, SMALLEST = 1 << 20, 1 << 14
 """Bounds on the entries of a chunk: a larger one leaves the caches, a smaller one costs calls."""
+LANES = 1024
+"""Divides the length of every chunk: a row of it has so many entries."""
 ALIGNMENT = 64
 """At which XLA takes the host's memory as it is, without a copy."""
 
@@ -52,14 +54,14 @@ class Chunk(NamedTuple):
 
     pieces: list[Piece]
     size: int
-    """Entries in use; the rest of the arrays is zero."""
+    """Up to the last entry in use; the rest of the arrays is zero, as is what alignment leaves."""
     arrays: tuple[np.ndarray, ...]
     """One a source, all of the chunk's length."""
 
 
 def chunk_length(sources: int) -> int:
     """Entries of a chunk for so many sources, state included."""
-    return int(np.clip(BUFFER_BYTES // (4 * SETS * sources), SMALLEST, LARGEST)) // 1024 * 1024
+    return int(np.clip(BUFFER_BYTES // (4 * SETS * sources), SMALLEST, LARGEST)) // LANES * LANES
 
 
 def cut(
@@ -67,15 +69,18 @@ def cut(
     sources: Sequence[TensorFiles],
     length: int,
     out_dtypes: Mapping[str, np.dtype] = MappingProxyType({}),
+    align: int = 1,
 ) -> Iterator[list[Piece]]:
     """Divides the stream of all tensors' entries into chunks; dtypes change between chunks only.
 
     Args:
       out_dtypes: by name, where the merged tensors' matter.
+      align: divides the positions where tensors begin; it divides `length`.
     """
     pieces: list[Piece] = []
     filled, dtypes = 0, None
     for name in names:
+        filled = -(-filled // align) * align
         kinds = (out_dtypes.get(name), *(source.tensors[name].dtype for source in sources))
         if pieces and (kinds != dtypes or filled == length):
             yield pieces
@@ -101,6 +106,7 @@ def stream(
     function: Callable[[Chunk], Result],
     every: int = 1,
     out_dtypes: Mapping[str, np.dtype] = MappingProxyType({}),
+    align: int = 1,
 ) -> Iterator[tuple[Chunk, Result]]:
     """The chunks of `names` in turn with what `function` makes of them; of `every` so many the
     first.
@@ -110,6 +116,7 @@ def stream(
 
     Args:
       function: called from threads, as each chunk has been read.
+      align: of `cut`; there are zeros between tensors then.
     """
     width = max(
         (source.tensors[name].dtype.itemsize for source in sources for name in names), default=4
@@ -123,7 +130,7 @@ def stream(
         return chunk, function(chunk)
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        for pieces in islice(cut(names, sources, length, out_dtypes), 0, None, every):
+        for pieces in islice(cut(names, sources, length, out_dtypes, align), 0, None, every):
             if not free:
                 memory, future = running.popleft()
                 yield future.result()
@@ -161,8 +168,11 @@ def _read(
     try:
         for source, raw, turn, done in zip(sources, memory, before, after, strict=True):
             array = raw.view(source.tensors[pieces[0].name].dtype)[:length]
+            end = 0
             for run in _runs(pieces, source.tensors):
-                part = array[run.position : run.position + run.size]
+                array[end : run.position] = 0
+                end = run.position + run.size
+                part = array[run.position : end]
                 reader.into(part, source.tensors[run.name], run.start)
                 if reader.digests:
                     turn.wait()
@@ -192,7 +202,9 @@ def _runs(pieces: list[Piece], tensors: dict[str, Tensor]) -> Iterator[Piece]:
         width = tensor.dtype.itemsize
         end = first.offset + (run.start + run.size) * width
         stored = not isinstance(first, Computed) and not isinstance(tensor, Computed)
-        if stored and first.path == tensor.path and end == tensor.offset + piece.start * width:
+        behind = end == tensor.offset + piece.start * width
+        close = piece.position == run.position + run.size
+        if stored and close and behind and first.path == tensor.path:
             run = run._replace(size=run.size + piece.size)
         else:
             yield run

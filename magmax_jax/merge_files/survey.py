@@ -14,8 +14,17 @@ from magmax_jax.merge_files.by_tensor import Tree, read_group
 from magmax_jax.merge_files.groups import groups
 from magmax_jax.merge_files.outcome import differences
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merge_files.stream import Chunk, Result, chunk_length, chunk_task_vector, stream
+from magmax_jax.merge_files.stream import (
+    LANES,
+    Chunk,
+    Result,
+    chunk_length,
+    chunk_task_vector,
+    stream,
+)
+from magmax_jax.merge_files.trimming import rows_of, thresholds, trim_rows
 from magmax_jax.merging import count_at_least, kth_magnitudes_counted
+from magmax_jax.merging.numerics.host_selection import between
 
 SAMPLES, SAMPLE_LENGTH, SAMPLE_STRIDE = 256, 1 << 12, 1 << 4
 """A sample: about so many places, so many entries at each, one taken in so many."""
@@ -31,10 +40,15 @@ def surveyed(plan: Plan, digests: Sequence[Digest] = ()) -> Plan:
       UserError: an input is not finite, a file became shorter, or the survey does not complete the
         rule.
     """
-    if plan.rule.survey is None or plan.rule.scope == "model":
+    trims, survey = plan.rule.trims, plan.rule.survey
+    if plan.rule.scope == "model" or not (trims or survey):
         return plan
     with Reader(digests) as reader:
-        rule = plan.rule.survey(FileTaskVectors(plan, reader))
+        if trims:
+            plan = dataclasses.replace(plan, least=thresholds(plan, reader, trims.rank))
+            rule = trims.rule(len(plan.models), FileTaskVectors(plan, reader).total)
+        elif survey:
+            rule = survey(FileTaskVectors(plan, reader))
     if rule.survey is not None:
         raise UserError(
             f"the survey of {plan.history.rule} returns a rule that needs a survey again: return "
@@ -44,7 +58,10 @@ def surveyed(plan: Plan, digests: Sequence[Digest] = ()) -> Plan:
 
 
 class FileTaskVectors:
-    """The task vectors of a plan's models, read in passes: a `merging.TaskVectors`."""
+    """The task vectors of a plan's models, read in passes: a `merging.TaskVectors`.
+
+    `total` is of the trimmed ones where the plan has thresholds of every tensor.
+    """
 
     def __init__(self, plan: Plan, reader: Reader):
         self._plan, self._reader = plan, reader
@@ -66,6 +83,18 @@ class FileTaskVectors:
                 total += found
             return total
 
+        def collect(low: np.ndarray, high: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
+            def part(chunk: Chunk) -> list[tuple[int, np.ndarray]]:
+                theta_0, *thetas = (array[: chunk.size] for array in chunk.arrays)
+                taus = differences(theta_0, thetas)
+                return [
+                    between(np.abs(tau, out=tau).view(np.int32), a, b)
+                    for tau, a, b in zip(taus, low, high, strict=True)
+                ]
+
+            own = [list(zip(*one, strict=True)) for one in zip(*self._pass(part), strict=True)]
+            return [sum(below) for below, _ in own], [np.concatenate(bits) for _, bits in own]
+
         def sample(chunk: Chunk) -> list[np.ndarray]:
             part = slice(0, chunk.size, SAMPLE_STRIDE)
             theta_0, *thetas = (array[part] for array in chunk.arrays)
@@ -74,16 +103,24 @@ class FileTaskVectors:
         every = max(1, self.size // (SAMPLES * SAMPLE_LENGTH))
         parts = zip(*self._pass(sample, SAMPLE_LENGTH, every), strict=True)
         samples = [np.concatenate(own) for own in parts]
-        found = kth_magnitudes_counted(count, self.size, k, samples)
+        found = kth_magnitudes_counted(count, self.size, k, samples, collect)
         return found.tolist()
 
     def total(self, function: Callable[[tuple[jax.Array, ...]], jax.Array]) -> np.ndarray:
-        compiled = jax.jit(lambda theta_0, *thetas: function(_task_vectors(theta_0, thetas)))
-        total = np.zeros((), np.int64)
+        least, total = self._plan.least, np.zeros((), np.int64)
+
+        @jax.jit
+        def compiled(rows: jax.Array | None, theta_0: jax.Array, *thetas: jax.Array) -> jax.Array:
+            taus = _task_vectors(theta_0, thetas)
+            if rows is None:
+                return function(taus)
+            return function(tuple(map(trim_rows, taus, rows)))
 
         def counted(chunk: Chunk) -> np.ndarray:
+            if least:
+                return np.asarray(compiled(rows_of(chunk, least), *chunk.arrays))
             # Without the padding, so that `function` may also count zeros.
-            return np.asarray(compiled(*(array[: chunk.size] for array in chunk.arrays)))
+            return np.asarray(compiled(None, *(array[: chunk.size] for array in chunk.arrays)))
 
         for found in self._pass(counted):
             if not np.issubdtype(found.dtype, np.integer):
@@ -118,7 +155,9 @@ class FileTaskVectors:
 
         length = length or chunk_length(len(self._sources))
         names, reader = self._plan.merged, self._reader
-        for _, found in stream(names, self._sources, reader, length, narrowed, every):
+        align = LANES if self._plan.least else 1
+        chunks = stream(names, self._sources, reader, length, narrowed, every, align=align)
+        for _, found in chunks:
             yield found
 
 

@@ -26,6 +26,25 @@ from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
 
 State = Any
 Scope = Literal["entry", "tensor", "model"]
+Count = Callable[[tuple[jax.Array, ...]], jax.Array]
+
+
+class Trims(NamedTuple):
+    """What a collecting rule drops of every tensor of a task vector before it looks at the rest.
+
+    Then it can be fed entries, in any pieces: whoever feeds it finds the thresholds first.
+
+    Attributes:
+      rank: of a tensor's n entries, which of their magnitudes, the smallest being 1, is the first
+        that is kept; those below are dropped, those equal to it are not.
+      rule: gives the rule that merges task vectors whose dropped entries are zero, with the result
+        of the whole rule; its scope is "entry" and it has no survey. From how many task vectors
+        there are, and from `TaskVectors.total` of them, trimmed: its functions are also given zeros
+        that are of no tensor.
+    """
+
+    rank: Callable[[int], int]
+    rule: "Callable[[int, Callable[[Count], np.ndarray]], MergeRule]"
 
 
 class MergeRule(NamedTuple):
@@ -57,6 +76,8 @@ class MergeRule(NamedTuple):
       per_model: the option that holds one value for each of `most_models` models, in their order.
       state_options: further options, as (name, value) pairs, of a rule whose state is kept in a
         file; options that the user gives win.
+      trims: how a rule of scope "tensor" drops entries first, if it needs whole tensors for nothing
+        else.
       draws: all that the rule does with names is to draw by their `leaf_key`, outside of any `jit`
         of its own that takes trees. Then small tensors of one shape are merged together.
     """
@@ -75,6 +96,7 @@ class MergeRule(NamedTuple):
     per_model: str | None = None
     state_options: tuple[tuple[str, Any], ...] = ()
     draws: bool = False
+    trims: Trims | None = None
 
     def admits(self, number: int) -> bool:
         """Whether the rule merges so many models."""

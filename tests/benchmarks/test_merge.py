@@ -4,14 +4,17 @@ import json
 import math
 from importlib.util import find_spec
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from benchmarks import checkpoints
 from benchmarks.checkpoints import compare, make_checkpoints, tensor_shapes
 from benchmarks.contenders import ROOT
 from benchmarks.merge import main
 from benchmarks.workloads import SIZES
+from magmax_jax.io.safetensors.reader import open_tensors
 from magmax_jax.models import CLIP
 from tests.benchmarks.test_train import cells
 
@@ -93,6 +96,24 @@ def test_differences_are_told(tmp_path):
     assert compare(tmp_path / "a", tmp_path / "b") == "differs by up to 5.0e-01, in 1 entries"
     assert "nan" in compare(tmp_path / "a", tmp_path / "c")
     (tmp_path / "d").mkdir()
-    assert compare(tmp_path / "a", tmp_path / "d") == "not compared: not one file each"
+    assert compare(tmp_path / "a", tmp_path / "d") == "not compared: no file of tensors"
     save_file({"v": np.float32([1.0])}, tmp_path / "d" / "model.safetensors")
     assert compare(tmp_path / "a", tmp_path / "d") == "not compared: other tensors"
+
+
+def test_7b_checkpoints_are_bfloat16_in_shards(tmp_path, monkeypatch):
+    sizes = {"WIDTH": 8, "INNER": 16, "KEYS": 4, "VOCABULARY": 20}
+    for name, value in sizes.items():
+        monkeypatch.setattr(checkpoints, name, value)
+    paths = make_checkpoints(tmp_path, "7b", models=1)
+    for path in paths:
+        files = open_tensors(path)  # refuses shards that the index does not describe
+        assert len(files.files) == 4
+        assert {n: t.shape for n, t in files.tensors.items()} == checkpoints.seven_b_shapes()
+        assert {t.dtype for t in files.tensors.values()} == {np.dtype(ml_dtypes.bfloat16)}
+    assert compare(paths[0], paths[0]) == "bit-identical"
+    assert compare(*paths).startswith("differs by up to")
+
+
+def test_7b_has_the_parameters_that_its_flag_names():
+    assert sum(map(math.prod, checkpoints.seven_b_shapes().values())) == 698_372_096

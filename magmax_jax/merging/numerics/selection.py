@@ -26,6 +26,9 @@ SAMPLE = 1 << 14
 """Entries from which the first pivots are drawn."""
 PIVOTS = 7
 """Counted in one pass; up to here they cost little more than reading the data does."""
+COLLECTED = 1 << 24
+"""Entries of all task vectors that may be collected: 64 MB."""
+Collect = Callable[[np.ndarray, np.ndarray], tuple[Sequence[int], Sequence[np.ndarray]]]
 _LARGEST = 0x7F800000  # the bits of infinity, which no finite entry reaches
 
 
@@ -102,7 +105,11 @@ def _kth_magnitude(
 
 
 def kth_magnitudes_counted(
-    count: Callable[[jax.Array], np.ndarray], n: int, k: int, samples: Sequence[np.ndarray]
+    count: Callable[[jax.Array], np.ndarray],
+    n: int,
+    k: int,
+    samples: Sequence[np.ndarray],
+    collect: Collect | None = None,
 ) -> np.ndarray:
     """`kth_magnitude` of t task vectors that are never in memory: float32 (t,).
 
@@ -113,6 +120,9 @@ def kth_magnitudes_counted(
       k: as for `kth_magnitude`, the same for all.
       samples: of each task vector some entries that stand for all; they decide how many passes
         there are, not the answer.
+      collect: takes bits `low` and `high`, int32 (t,), and makes one pass over the data: of each
+        task vector, how many |entries| are below `low`, and the bits of those from `low` to `high`,
+        both included. Without it there are some four passes more.
 
     >>> x = np.float32([3, -1, -2])
     >>> def count(pivots):
@@ -125,11 +135,40 @@ def kth_magnitudes_counted(
     enough = n - k + 1
     brackets = jax.tree.map(lambda x: jnp.broadcast_to(x, len(samples)), _whole(n, enough))
     pivots = jnp.stack([sample_pivots(jnp.asarray(sample), k / n) for sample in samples])
+    if collect:
+        ordered = np.sort(pivots, axis=1)
+        low, high = ordered[:, 1], ordered[:, -2]
+        between = [
+            np.mean((bits >= a) & (bits <= b))
+            for bits, a, b in zip(map(_magnitude_bits, samples), low, high, strict=True)
+        ]
+        if n * sum(between) <= COLLECTED and (found := _collected(collect, low, high, k)):
+            return np.array(found)
     while (np.asarray(brackets.high) - np.asarray(brackets.low) > 1).any():
+        if collect and np.sum(np.asarray(brackets.above) - brackets.below) <= COLLECTED:
+            found = _collected(collect, np.asarray(brackets.low), np.asarray(brackets.high) - 1, k)
+            return np.array(found)
         more = np.asarray(count(pivots), np.int64) - enough
         brackets = _narrowed_all(brackets, pivots, more.astype(np.float32))
         pivots = _next_pivots_all(brackets)
     return np.asarray(brackets.low).view(np.float32)
+
+
+def _collected(
+    collect: Collect, low: np.ndarray, high: np.ndarray, k: int
+) -> list[np.float32] | None:
+    """The k-th smallest of each task vector; None if one of them is not within its bounds."""
+    found = []
+    for below, bits in zip(*collect(low, high), strict=True):
+        at = k - 1 - below
+        if not 0 <= at < bits.size:
+            return None
+        found.append(np.partition(bits, at)[at].view(np.float32))
+    return found
+
+
+def _magnitude_bits(sample: np.ndarray) -> np.ndarray:
+    return np.abs(sample).view(np.int32)
 
 
 def count_at_least(leaf: jax.Array, pivots: jax.Array) -> jax.Array:

@@ -53,7 +53,12 @@ def tensor_threshold(tau: jax.Array, density: float) -> jax.Array:
     As in peft and mergekit, which keep one entry fewer than the official code's global threshold;
     mergekit keeps one at least, this, as peft, may keep none of a very small tensor.
     """
-    return kth_magnitude(tau, tau.size - int(density * tau.size) + 1)
+    return kth_magnitude(tau, tensor_rank(tau.size, density))
+
+
+def tensor_rank(size: int, density: float) -> int:
+    """The rank, from 1 the smallest, of `tensor_threshold` in a tensor of so many entries."""
+    return size - int(density * size) + 1
 
 
 def trim(tau: jax.Array, threshold: jax.typing.ArrayLike) -> jax.Array:

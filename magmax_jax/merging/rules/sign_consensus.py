@@ -1,20 +1,22 @@
 """Rules that let the tasks vote on every entry: on its sign, or on keeping it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.any_mesh import jit_on_any_mesh
-from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
+from magmax_jax.merging.rule import Count, MergeRule, Trims, collecting, factory, leafwise
 from magmax_jax.merging.rules.magnitude import (
     Threshold,
     check_trimming,
     global_rank,
     global_threshold,
+    tensor_rank,
     tensor_threshold,
     trim,
 )
@@ -104,6 +106,13 @@ def ties(
             sign = _majority(vectors, density, least, elect)
         return ties(density, threshold, elect, aggregate, least, sign, entries)
 
+    def trimmed(count: int, total: Callable[[Count], np.ndarray]) -> MergeRule:
+        everything, sign = (0.0,) * count, majority
+        if sign is None:
+            least = jnp.array(everything, jnp.float32)
+            sign = _sign(int(total(lambda taus: sign_balance(taus, least, elect))))
+        return ties(1.0, "global", elect, aggregate, everything, sign)
+
     complete = majority is not None and (threshold == "per_tensor" or thresholds is not None)
     return collecting(
         finalize,
@@ -113,6 +122,9 @@ def ties(
         survey=None if complete else survey,
         most_models=None if thresholds is None else len(thresholds),
         per_model=None if thresholds is None else "thresholds",
+        trims=Trims(partial(tensor_rank, density=density), trimmed)
+        if threshold == "per_tensor"
+        else None,
     )
 
 
@@ -129,7 +141,11 @@ def _majority(
             leaves = [leaf for tau in taus for leaf in jax.tree.leaves(tau)]
             least = jnp.stack([tensor_threshold(leaf, density) for leaf in leaves])
             balance += int(sign_balance(leaves, least, elect))
-    return (balance > 0) - (balance < 0)
+    return _sign(balance)
+
+
+def _sign(number: int) -> int:
+    return (number > 0) - (number < 0)
 
 
 @jit_on_any_mesh(like=None, static_argnums=2)
