@@ -9,7 +9,7 @@ import pytest
 
 from magmax_jax.merge_files import survey
 from magmax_jax.merge_files.by_chunk import merge_chunk
-from magmax_jax.merge_files.stream import chunk_length
+from magmax_jax.merge_files.stream import LANES, chunk_length
 from magmax_jax.merging import merge, rules
 from magmax_jax.merging.merge import _fold, _merged
 from magmax_jax.merging.quantised import dequantise, quantise
@@ -54,7 +54,15 @@ def test_files_are_merged_on_the_device(name, dtype, platform):
     rule = EVERY[name]
     state = jax.eval_shape(rule.init, chunk.update(dtype=np.float32))
     before = state if rule.streaming else None
-    args = (rule, 1.0, chunk.dtype, rule.streaming, before, chunk, chunk, chunk)
+    args = (rule, 1.0, chunk.dtype, rule.streaming, before, None, chunk, chunk, chunk)
+    assert not program(platform, merge_chunk, *args).strange
+
+
+def test_files_are_trimmed_on_the_device(platform):
+    chunk = jax.ShapeDtypeStruct((chunk_length(3),), jnp.float32)
+    least = jax.ShapeDtypeStruct((2, chunk.size // LANES), jnp.float32)
+    rule = rules.ties(threshold="per_tensor", majority=1).trims.rule(2, lambda count: None)
+    args = (rule, 1.0, chunk.dtype, False, None, least, chunk, chunk, chunk)
     assert not program(platform, merge_chunk, *args).strange
 
 
