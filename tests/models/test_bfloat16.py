@@ -120,3 +120,20 @@ def test_attention_takes_the_form_that_is_fast_on_a_cpu():
     found = re.findall(r"dot_general .*contracting_dims = \[(\d)\] x \[(\d)\]", text)
     large = [pair for pair in found if pair == ("3", "2")]
     assert len(large) == 7, "two forward; the scores again and four of the gradient"
+
+
+def test_what_is_turned_for_a_gradient_is_computed_before_along_rows():
+    """Merged with the transpose, an activation is computed down columns, many times slower."""
+
+    def layer(x, kernel):
+        return jnp.sum(linear(jnp.tanh(x), kernel, None).astype(jnp.float32) ** 2)
+
+    x, kernel = jnp.ones((ROWS, 8), jnp.bfloat16), jnp.ones((8, 4))
+    text = jax.jit(jax.grad(layer, argnums=(0, 1))).lower(x, kernel).as_text()
+    lines = dict(line.strip().split(" = ", 1) for line in text.splitlines() if " = " in line)
+    made = {name.split(":")[0]: line for name, line in lines.items()}  # "%3:2" has two results
+    turned = re.findall(r"stablehlo\.transpose (%\w+)", text)
+    assert len(turned) == 2, "the layer's input and its kernel"
+    for operand in turned:
+        (source,) = re.findall(r"(%\w+)", made[operand].split(" : ")[0])[:1]
+        assert "optimization_barrier" in made[source], made[operand]
