@@ -1,6 +1,8 @@
 """Merging tensor by tensor, or all tensors as one tree: what a rule's scope asks for."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +14,29 @@ from magmax_jax.io.safetensors.writer import FileWriter
 from magmax_jax.merge_files.groups import fed, groups
 from magmax_jax.merge_files.outcome import Outcome, differences, hidden, sound
 from magmax_jax.merge_files.plan import Plan
+from magmax_jax.merge_files.side_by_side import one_thread_each, side_by_side
+from magmax_jax.merge_files.spill import Spill
 from magmax_jax.merging import MergeRule, fold, merged
-from magmax_jax.merging.rule import State
+from magmax_jax.merging.rule import Settle, State
 
 Tree = dict[str, jax.Array]
+
+
+class Merged(NamedTuple):
+    """A group of tensors of one shape, merged or, for a rule to be settled, folded.
+
+    Attributes:
+      stored: theta_0's, as its file has them, (n, *shape).
+      state: the rule's after every model; of n tensors each array has an axis of n in front.
+      squares: of every task vector.
+      found: float32 (n, *shape), the merged task vectors; or (n, m), what the rule measures.
+    """
+
+    names: Sequence[str]
+    stored: np.ndarray
+    state: State
+    squares: list[jax.Array | float]
+    found: np.ndarray
 
 
 def by_tensor(
@@ -26,34 +47,98 @@ def by_tensor(
     advance: Callable[[int], None],
 ) -> Iterator[Sequence[jax.Array | float]]:
     """Merges group after group; yields its squared norms in the task vectors, (t,)."""
-    for names in groups(plan):
-        rule = fed(plan.rule, names)
-        alone = len(names) == 1
-        stored = _read(plan.pretrained, names, reader)
-        _check_finite(plan.pretrained, names, stored, stored)
-        theta_0 = stored[0] if alone else stored
-        state = rule.init({rule.key: jnp.asarray(theta_0.astype(np.float32))})
-        if plan.state:
-            state = _read_state(plan.state, names, state, reader)
-        squares: list[jax.Array | float] = []
-        for model in plan.models:
-            tau = _checked(model, names, stored, _read(model, names, reader))
-            state = rule.update(state, {rule.key: jnp.asarray(tau[0] if alone else tau)})
-            squares.append(
-                jnp.sum(jnp.square(tau[0]))
-                if alone
-                else float(np.sum(np.square(tau, dtype=np.float64)))
-            )
-            advance(sum(model.tensors[name].nbytes for name in names))
-        change = np.asarray(rule.finalize(state)[rule.key])
-        outcome.apply(names, stored, change[None] if alone else change)
+    if plan.rule.settle:
+        yield from _settled(plan, plan.rule.settle, reader, outcome, advance)
+        return
+    for group in _each(plan, reader):
+        outcome.apply(group.names, group.stored, group.found)
         if next_state:
-            for i, leaf in enumerate(jax.tree.leaves(state)):
+            for i, leaf in enumerate(jax.tree.leaves(group.state)):
                 whole = np.asarray(leaf)
-                for name, part in zip(names, whole[None] if alone else whole, strict=True):
+                rows = whole[None] if len(group.names) == 1 else whole
+                for name, part in zip(group.names, rows, strict=True):
                     next_state.write(f"{i}/{name}", part)
-        advance(stored.nbytes)
-        yield squares
+        advance(_nbytes(plan, group.names))
+        yield group.squares
+
+
+def _settled(
+    plan: Plan,
+    settle: Settle,
+    reader: Reader,
+    outcome: Outcome,
+    advance: Callable[[int], None],
+) -> Iterator[Sequence[jax.Array | float]]:
+    """`by_tensor` where `finalize` needs something of all tensors: states are put aside till then.
+
+    Such states are of no use for further models, so no file keeps them.
+    """
+    numbers: dict[str, np.ndarray] = {}
+    with Spill(outcome.scratch) as spill:
+        structures = []
+        for group in _each(plan, reader):
+            numbers.update(zip(group.names, group.found, strict=True))
+            leaves, structure = jax.tree.flatten(group.state)
+            structures.append(structure)
+            for leaf in leaves:
+                spill.put(np.asarray(leaf))
+            advance(_nbytes(plan, group.names))
+            yield group.squares
+        rule = settle.complete(numbers)
+        spill.rewind()
+        for names, structure in zip(groups(plan), structures, strict=True):
+            state = jax.tree.unflatten(
+                structure, [jnp.asarray(spill.take()) for _ in range(structure.num_leaves)]
+            )
+            completed = fed(rule, names)
+            found = np.asarray(completed.finalize(state)[completed.key])
+            stored = _read(plan.pretrained, names, reader)
+            outcome.apply(names, stored, found[None] if len(names) == 1 else found)
+
+
+def _each(plan: Plan, reader: Reader) -> Iterator[Merged]:
+    """Every group in turn, several computed at once where that is faster for the rule."""
+    merge = partial(_merge, plan, reader)
+    if not plan.rule.decomposes:
+        yield from map(merge, groups(plan))
+        return
+    with one_thread_each():
+        yield from side_by_side(merge, groups(plan), partial(_nbytes, plan))
+
+
+def _merge(plan: Plan, reader: Reader, names: list[str]) -> Merged:
+    rule = fed(plan.rule, names)
+    alone = len(names) == 1
+    stored = _read(plan.pretrained, names, reader)
+    _check_finite(plan.pretrained, names, stored, stored)
+    theta_0 = stored[0] if alone else stored
+    state = rule.init({rule.key: jnp.asarray(theta_0.astype(np.float32))})
+    if plan.state:
+        state = _read_state(plan.state, names, state, reader)
+    squares: list[jax.Array | float] = []
+    norms = []
+    for model in plan.models:
+        tau = _checked(model, names, stored, _read(model, names, reader))
+        array = jnp.asarray(tau[0] if alone else tau)
+        state = rule.update(state, {rule.key: array})
+        if rule.settle:
+            norms.append(rule.settle.squared_norm(array))
+        squares.append(
+            jnp.sum(jnp.square(tau[0]))
+            if alone
+            else float(np.sum(np.square(tau, dtype=np.float64)))
+        )
+    if rule.settle:
+        found = np.asarray(rule.settle.measure(state, norms))
+    else:
+        found = np.asarray(rule.finalize(state)[rule.key])
+    return Merged(names, stored, state, squares, found[None] if alone else found)
+
+
+def _nbytes(plan: Plan, names: Sequence[str]) -> int:
+    """Of a group's tensors, of all models."""
+    sources = (plan.pretrained, *plan.models)
+    return sum(source.tensors[name].nbytes for source in sources for name in names)
 
 
 def as_one_tree(

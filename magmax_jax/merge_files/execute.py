@@ -78,7 +78,9 @@ def execute(
                 else adapter_writer(plan, partial, plan.job.lora_rank)
             )
             with writer:
-                norms = merge_tensors(surveyed(plan), writer, next_state, advance, notes.append)
+                norms = merge_tensors(
+                    surveyed(plan), writer, partial.parent, next_state, advance, notes.append
+                )
             history = _history_after(plan, norms, digests)
             if isinstance(writer, AdapterWriter):
                 notes.append(add_companions(plan, history, writer, partial))
@@ -104,6 +106,7 @@ def _accompany(plan: Plan, directory: Path, history: MergeHistory) -> None:
 def merge_tensors(
     plan: Plan,
     output: DirectoryWriter | AdapterWriter,
+    scratch: Path,
     next_state: FileWriter | None = None,
     advance: Callable[[int], None] = lambda nbytes: None,
     say: Callable[[str], None] = lambda note: None,
@@ -112,6 +115,7 @@ def merge_tensors(
 
     Args:
       plan: whose rule needs no survey any more.
+      scratch: a directory on the output's disk, for what is put aside meanwhile.
 
     Raises:
       UserError: an input or an entry of the result is not finite (the tensor is named), or a file
@@ -122,7 +126,7 @@ def merge_tensors(
             kept = reader.whole(plan.pretrained.tensors[name])
             output.write(name, dequantise.as_written(name, kept, plan.out_dtypes[name]))
             advance(plan.pretrained.tensors[name].nbytes)
-        squares, outcome = np.zeros(len(plan.models)), Outcome(plan, output)
+        squares, outcome = np.zeros(len(plan.models)), Outcome(plan, output, scratch)
         for part in METHODS[plan.rule.scope](plan, reader, outcome, next_state, advance):
             squares += np.asarray(part, np.float64)
     for note in outcome.notes():

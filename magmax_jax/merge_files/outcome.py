@@ -5,6 +5,7 @@ float64 tensors in float64.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -26,10 +27,11 @@ class Outcome:
     Args:
       plan: what is merged.
       output: where it is written.
+      scratch: a directory on whose disk a merge may put aside what it cannot hold.
     """
 
-    def __init__(self, plan: Plan, output: DirectoryWriter | AdapterWriter):
-        self._plan, self._output = plan, output
+    def __init__(self, plan: Plan, output: DirectoryWriter | AdapterWriter, scratch: Path):
+        self._plan, self._output, self.scratch = plan, output, scratch
         self._variances = {
             name for name in plan.merged if name.replace("/", ".").split(".")[-1] in VARIANCES
         }
