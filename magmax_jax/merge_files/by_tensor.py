@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,7 @@ def _settled(
     """
     numbers: dict[str, np.ndarray] = {}
     with Spill(outcome.scratch) as spill:
-        structures = []
+        structures: list[Any] = []  # JAX ships no stubs of PyTreeDef
         for group in _each(plan, reader):
             numbers.update(zip(group.names, group.found, strict=True))
             leaves, structure = jax.tree.flatten(group.state)

@@ -85,7 +85,7 @@ def _fed(rule: MergeRule, names: Sequence[str]) -> Fed:
         init = jax.vmap(rule.init)
         return Fed("tensor", init, partial(_update_each, rule), partial(_finalize_each, rule))
     key = LeafNames(names)
-    return Fed(key, *(key.mapped(part) for part in (rule.init, rule.update, rule.finalize)))
+    return Fed(key, key.mapped(rule.init), key.mapped(rule.update), key.mapped(rule.finalize))
 
 
 @partial(jax.jit, static_argnums=0)

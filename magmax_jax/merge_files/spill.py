@@ -19,7 +19,7 @@ class Spill:
     """
 
     def __init__(self, directory: Path):
-        self._file = tempfile.TemporaryFile(dir=directory, buffering=0)
+        self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
         self._kept: deque[tuple[np.dtype, tuple[int, ...]]] = deque()
 
     def __enter__(self) -> "Spill":

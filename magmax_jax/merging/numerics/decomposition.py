@@ -13,6 +13,7 @@ float64, use their own decomposition for all.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,13 +67,13 @@ def nearest_orthogonal(x: jax.Array) -> jax.Array:
     return _fastest(x, by_gram, by_lapack)
 
 
-def _fastest(x: jax.Array, by_gram: Callable, by_lapack: Callable) -> jax.Array:
+def _fastest(x: jax.Array, by_gram: Callable, by_lapack: Callable) -> Any:
     if x.shape[1] < LONG * x.shape[0]:
         return by_lapack(x)
     return jax.lax.platform_dependent(x, cpu=by_gram, default=by_lapack)
 
 
-def _by_gram(x: jax.Array, count: int, use: Callable, by_lapack: Callable) -> jax.Array:
+def _by_gram(x: jax.Array, count: int, use: Callable, by_lapack: Callable) -> Any:
     """What `use` makes of the leading triplets in float32, or `by_lapack` of the matrix.
 
     Args:
