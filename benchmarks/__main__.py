@@ -23,9 +23,10 @@ TRIALS = {
     "scaling": f"{TINY} --mesh 2x1 --batch-size 2 --compiled tiny --devices 2",
     "startup": "--repeats 1 --run 'quickstart --help' --only 'ours: import*'",
     "input": "--repeats 1 --source cached --small 100 --seconds 0.01",
+    "long_runs": "--repeats 1 --tasks 2 --evaluate last --train 1 --test 1",
 }
 """Every benchmark in the order in which they are run, with the flags of a trial."""
-ALONE = {"scaling", "input"}
+ALONE = {"scaling", "input", "long_runs"}
 """Benchmarks without peers."""
 
 

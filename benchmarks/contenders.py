@@ -199,6 +199,12 @@ class Whole(Contender):
         return True
 
 
+def of_checkout(checkout: Path) -> dict[str, str]:
+    """Variables of a contender that imports another version of ours than this working tree's."""
+    # The working directory, where this tree is, would come first.
+    return {"PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
+
+
 def take_turns(
     contenders: Sequence[Contender],
     repeats: int,

@@ -34,6 +34,12 @@ class PeersFlags(Flags):
     """Shell patterns of contenders' names."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class BeforeFlags(Flags):
+    before: Path | None = None
+    """A checkout of another version of ours, which takes part as `before: NAME`."""
+
+
 def command(
     settings: Any, run: Callable[[Any], None], prog: str, description: str | None
 ) -> Callable[[Sequence[str] | None], int]:
@@ -55,10 +61,11 @@ def command(
 
 
 def checked(settings: Named) -> Named:
-    """With the path of the peers' python made absolute.
+    """With the paths of the peers' python and of the other checkout made absolute.
 
     Raises:
-      UserError: a number is not positive, or the peers' python cannot be run.
+      UserError: a number is not positive, the peers' python cannot be run, or the other checkout
+        is none of ours.
     """
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
@@ -67,6 +74,11 @@ def checked(settings: Named) -> Named:
             if type(number) in (int, float) and (number < 0 or zero):
                 flag = field.name.replace("_", "-")
                 raise UserError(f"--{flag}: {number} is not positive")
+    if isinstance(settings, BeforeFlags) and settings.before is not None:
+        checkout = settings.before.resolve()
+        if not (checkout / "magmax_jax" / "__init__.py").is_file():
+            raise UserError(f"--before: {checkout} holds no magmax_jax: give a checkout of it")
+        settings = dataclasses.replace(settings, before=checkout)
     if not isinstance(settings, PeersFlags):
         return settings
     # Not resolved: the link in an environment is what makes it that environment's python.

@@ -91,11 +91,12 @@ def memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def describe(peers: Path | None = None, *more: str) -> dict[str, str]:
+def describe(peers: Path | None = None, *more: str, before: Path | None = None) -> dict[str, str]:
     """Processor, usable cores, memory, kernel, and versions.
 
     Args:
       peers: the python of the peers' environment, if they take part.
+      before: the checkout of another version of ours, if it takes part.
       more: packages of ours whose version matters beside `OURS`.
     """
     names = re.findall(r"(?m)^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text())
@@ -108,6 +109,10 @@ def describe(peers: Path | None = None, *more: str) -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "ours": f"python {platform.python_version()}, the working tree, {_listed(ours)}",
     }
+    if before:
+        command = ["git", "-C", str(before), "rev-parse", "--short", "HEAD"]
+        shown = subprocess.run(command, capture_output=True, text=True)
+        told["before"] = shown.stdout.strip() or "a tree without a commit"
     if peers:
         command = [str(peers), "-c", PEER_VERSIONS, *PEERS]
         shown = subprocess.run(command, capture_output=True, text=True, check=True)

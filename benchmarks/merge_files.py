@@ -8,19 +8,19 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from benchmarks import tables
 from benchmarks.checkpoints import compare, make_checkpoints
-from benchmarks.contenders import Whole
-from benchmarks.flags import PeersFlags, matching
+from benchmarks.contenders import Whole, of_checkout
+from benchmarks.flags import BeforeFlags, PeersFlags, matching
 from benchmarks.machine import describe
 from benchmarks.peers.merge import WEIGHTS
 from benchmarks.tables import Output, table
 
 
 @dataclass(frozen=True)
-class Files(PeersFlags):
+class Files(PeersFlags, BeforeFlags):
     """Times every contender as a whole process and prints a table for each number of models."""
 
     models: tuple[int, ...] = (2, 8, 20)
@@ -65,7 +65,14 @@ def reference(name: str) -> str:
     """Ours that does the same work: its seconds and its output are the reference."""
     if name in LIMITS:
         return "ours: max_magnitude"
+    if name.startswith("before: "):
+        return name.replace("before", "ours", 1)
     return f"ours: {name.partition(': ')[2].removesuffix(', no checksums')}"
+
+
+def earlier(name: str) -> str:
+    """What a line of `OURS` is called where another checkout computes it."""
+    return name.replace("ours", "before", 1)
 
 
 def mergers(settings: Files, paths: Sequence[Path], outputs: Path) -> list[Whole]:
@@ -73,7 +80,7 @@ def mergers(settings: Files, paths: Sequence[Path], outputs: Path) -> list[Whole
     its name in `outputs`."""
     theta_0, *finetuned = map(str, paths)
 
-    def one(name: str, *command: str, needs: str | None = None) -> Whole:
+    def one(name: str, *command: str, **more: Any) -> Whole:
         def before() -> None:
             """Earlier writes are done, and the models are in the page cache."""
             shutil.rmtree(outputs / name, ignore_errors=True)
@@ -84,15 +91,17 @@ def mergers(settings: Files, paths: Sequence[Path], outputs: Path) -> list[Whole
                         pass
 
         return Whole(
-            name=name, command=command, labels={"models": len(finetuned)}, needs=needs,
-            python=settings.peers, memory=settings.memory_limit * 1e9, limit=settings.time_limit,
-            once_over=settings.once_over, before=before,
+            name=name, command=command, labels={"models": len(finetuned)}, python=settings.peers,
+            memory=settings.memory_limit * 1e9, limit=settings.time_limit,
+            once_over=settings.once_over, before=before, **more,
         )  # fmt: skip
 
-    def ours(name: str) -> Whole:
+    def ours(name: str, called: str | None = None, **variables: str) -> Whole:
+        called = called or name
         given = ["--pretrained", theta_0, "--finetuned", *finetuned]
-        given += ["--output", str(outputs / name), *OURS[name].split()]
-        return one(name, sys.executable, "-m", "magmax_jax", "merge", *given)
+        given += ["--output", str(outputs / called), *OURS[name].split()]
+        command = [sys.executable, "-m", "magmax_jax", "merge", *given]
+        return one(called, *command, variables=variables)
 
     def peer(name: str) -> Whole:
         who, rule = name.split(",")[0].split(": ")
@@ -103,7 +112,12 @@ def mergers(settings: Files, paths: Sequence[Path], outputs: Path) -> list[Whole
         files = [str(path / WEIGHTS) for path in paths]
         return one(name, "sh", "-c", LIMITS[name], "sh", str(outputs / name), *files)
 
-    return [*map(ours, OURS), *map(peer, PEERS), *map(limit, LIMITS)]
+    field = []
+    for name in OURS:
+        field.append(ours(name))
+        if settings.before is not None:
+            field.append(ours(name, earlier(name), **of_checkout(settings.before)))
+    return [*field, *map(peer, PEERS), *map(limit, LIMITS)]
 
 
 def rows(ended: Sequence[Whole], differences: Mapping[str, str]) -> str:
@@ -121,6 +135,7 @@ def rows(ended: Sequence[Whole], differences: Mapping[str, str]) -> str:
         "seconds": tables.median(),
         "all runs": tables.every(),
         "times ours": lambda one: tables.ratio(taken[one.name], taken.get(reference(one.name))),
+        "core-seconds": lambda one: f"{one.median('core_seconds'):.2f}",
         "private memory": lambda one: largest("private", one),
         "resident memory": lambda one: largest("resident", one),
         "output": lambda one: differences.get(one.name, ""),
@@ -134,8 +149,11 @@ def run(settings: Files) -> None:
     Raises:
       UserError: nobody is called so.
     """
-    matching([*OURS, *PEERS, *LIMITS], settings.only, str)  # a mistake is reported before any work
-    description = describe(settings.peers) | {
+    before = map(earlier, OURS) if settings.before is not None else ()
+    matching(
+        [*OURS, *before, *PEERS, *LIMITS], settings.only, str
+    )  # a mistake is reported before any work
+    description = describe(settings.peers, before=settings.before) | {
         "checkpoints": f"{settings.size}, float32",
         "limits": f"{settings.memory_limit:g} GB of private memory, {settings.time_limit:g} s",
     }

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -23,6 +24,7 @@ class Watched:
     Attributes:
       exceeded: the limit for which it was killed, e.g. "> 20 GB"; None if it ended by itself.
       seconds: wall time.
+      core_seconds: of the processor, by it and by those of its children that it waited for.
       private: largest sum over its processes, bytes: anonymous memory, which is theirs alone.
       resident: the same with pages of mapped files, which the system may drop.
       reached: seconds until each file had something in it; files that never had are missing.
@@ -30,6 +32,7 @@ class Watched:
 
     exceeded: str | None = None
     seconds: float = 0.0
+    core_seconds: float = 0.0
     private: int = 0
     resident: int = 0
     reached: dict[str, float] = field(default_factory=dict)
@@ -46,7 +49,7 @@ def watch(
       seconds: that it may take.
       files: by the name under which they are reported.
     """
-    seen, start = Watched(), time.perf_counter()
+    seen, start, used = Watched(), time.perf_counter(), _children()
     parent = psutil.Process(process.pid)
     # The descriptor becomes readable when the process ends: the polling adds no delay to its time.
     descriptor = os.pidfd_open(process.pid)
@@ -66,6 +69,7 @@ def watch(
     finally:
         os.close(descriptor)
         kill(process)
+        seen.core_seconds = _children() - used
     return seen
 
 
@@ -74,6 +78,12 @@ def kill(process: subprocess.Popen) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _children() -> float:
+    """Core seconds of all children that were waited for so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _memory(parent: psutil.Process) -> tuple[int, int]:

@@ -93,6 +93,12 @@ class Layout:
         if len(set(np.ravel(multihost_utils.process_allgather(ours)).tolist())) > 1:
             raise UserError(f"the processes of this run differ in {what}: give all the same")
 
+    def smallest(self, number: int) -> int:
+        """The smallest of all processes' numbers, in all of them; each must call this."""
+        if jax.process_count() == 1:
+            return number
+        return int(np.min(multihost_utils.process_allgather(np.int32(number))))
+
     def from_first(self, text: str) -> str:
         """Process 0's text, up to 2,000 bytes of it, in all processes; each must call this."""
         if jax.process_count() == 1:

@@ -45,11 +45,14 @@ REAL = Path(__file__).parents[2] / "shared" / "models" / "clip-vit-tiny-patch16-
 @pytest.fixture
 def cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
     """JAX lowers cuDNN's attention for GPUs without one: what it would refuse there it refuses."""
+    import jax
+
     from magmax_jax.models.layers import attention
 
     internals = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
     monkeypatch.setattr(internals, "check_cudnn_version", lambda: 91000)
     monkeypatch.setattr(attention, "fits_cudnn", lambda q: True)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,7 @@ def test_every_field_survives_json(tmp_path):
         checkpoint=CheckpointConfig(7, True),
         merges=("average@0.3",),
         eval_batch_size=9,
+        evaluate=3,
         seed=1,
     )
     default = ExperimentConfig()
@@ -85,6 +86,8 @@ def test_missing_fields_keep_their_defaults(tmp_path):
         ('{"train": 3}', "train: expected an object"),
         ('{"train": {"crop_scale": [0.9]}}', "train: crop_scale: expected 2 values, found [0.9]"),
         ('{"train": {"epochs": 0}}', "train.epochs is 0: it must be positive"),
+        ('{"evaluate": 0}', "evaluate is 0: choose every, last or a positive number of tasks"),
+        ('{"evaluate": "never"}', "evaluate: 'never' is none of 'every', 'last'"),
     ],
 )
 def test_a_wrong_file_is_told_where_it_is_wrong(content, message, tmp_path):
@@ -162,3 +165,17 @@ def test_a_configuration_of_an_earlier_run_is_written_again_as_it_was(tmp_path):
     completed = config.replace(model={"text_source": "some/clip"})
     (tmp_path / "config.json").write_text(completed.to_json())
     assert ExperimentConfig.from_file(tmp_path / "config.json") == completed
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "tasks"),
+    [("every", (1, 2, 3, 4, 5)), ("last", (5,)), (2, (2, 4, 5)), (5, (5,)), (9, (5,))],
+)
+def test_the_last_task_is_always_evaluated(evaluate, tasks, tmp_path):
+    config = ExperimentConfig(evaluate=evaluate)
+    assert config.evaluated_after(5) == tasks
+    file = tmp_path / "config.json"
+    file.write_text(config.to_json())
+    assert ExperimentConfig.from_file(file) == config
+    assert ExperimentConfig().replace(evaluate=evaluate) == config
+    assert ("evaluate" in json.loads(config.to_json())) == (evaluate != "every")

@@ -135,8 +135,8 @@ def test_one_process_writes_and_shows(runs):
     assert second["4x2x1"]["said"] == 0 and second["4x2x1"]["losses"] == []
     written = sorted(path.name for path in (out / "4x2x1").iterdir())
     assert written == [
-        "about.json", "checkpoints", "config.json", "counts", "metrics.jsonl",
-        "results.jsonl",
+        "about.json", "checkpoints", "config.json", "counts", "head.safetensors",
+        "metrics.jsonl", "results.jsonl",
     ]  # fmt: skip
 
 

@@ -1,9 +1,10 @@
 """Models evaluated on one scenario, for the function `evaluate` and the command of that name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -22,9 +23,10 @@ from magmax_jax.io.atomic import check_free, new_directory
 from magmax_jax.io.hub import check_source
 from magmax_jax.io.user_path import user_path
 from magmax_jax.models import Model, is_tower_alone
-from magmax_jax.runs.build import build_run
+from magmax_jax.runs.build import RunParts, build_run
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.evaluation_data import evaluation_scenario, is_data_of, recorded_names
+from magmax_jax.runs.kept_tasks import kept_note
 from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.merge_specs import parse_merges
 from magmax_jax.runs.model_ref import model_of_run
@@ -32,8 +34,10 @@ from magmax_jax.runs.model_store import ModelStore, check_model
 from magmax_jax.runs.progress import Progress
 from magmax_jax.runs.recorded import Compared, checking
 from magmax_jax.runs.recorder import write_counts
+from magmax_jax.runs.shared_pass import count_all, models_held
 from magmax_jax.scenarios import Scenario, build_scenario
 from magmax_jax.sharding import build_layout
+from magmax_jax.training import Params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,8 @@ class Found:
 def evaluate_all(
     evaluation: Evaluation, progress: Progress, out: Path | str | None = None
 ) -> tuple[list[Found], Scenario]:
-    """Every model in turn; those that start from one model share everything but their weights.
+    """Every model; those that start from one model share everything but their weights, the passes
+    over the images included.
 
     Of several processes the first one writes to `out`.
 
@@ -97,29 +102,65 @@ def evaluate_all(
     said: set[str] = set()
     _say_notes(scenario, said, progress)
     loaded = [None if isinstance(model, str) else model for model in models.values()]
+    first = next(iter(models.values()))
     with checking(_compared(configs, evaluation, scenario), evaluation.allow_changed, progress.say):
-        first = build_run(configs[0], scenario, layout, loaded[0])
-    built = {(configs[0], id(loaded[0])): first}
-    _say_notes(first.scenario, said, progress)
-    found = []
+        parts = build_run(configs[0], scenario, layout, loaded[0], _directory(first))
+    built = {(configs[0], id(loaded[0])): parts}
+    _say_notes(parts.scenario, said, progress)
+    together: dict[tuple, dict[str, _Wanted]] = {}
     for (name, model), config, given in zip(models.items(), configs, loaded, strict=True):
         key = config, id(given)
         if key not in built:
-            built[key] = build_run(config, scenario, layout, given)
+            built[key] = build_run(config, scenario, layout, given, _directory(model))
             _say_notes(built[key].scenario, said, progress)
-        parts, theta, learned, label = built[key], built[key].theta_0, 0, name
-        if isinstance(model, str) and (run := model_of_run(model)):
-            stored = ModelStore(run[0], theta, parts.merges, layout)
-            theta = stored.model(run[1])
-            if not run[1].is_zero_shot:
-                learned = run[1].task or stored.learned
-            if run[1].is_finetuned and name == model:
-                label = f"{run[0]}:{run[1]}"
-        (counts,) = parts.test.counts_of([theta], progress, name)
-        found.append(Found(name, list(rows_of(counts, scenario, learned, label, None)), counts))
+        together.setdefault(key, {})[name] = _wanted(name, model, built[key], config, progress)
+    by_name: dict[str, Found] = {}
+    for key, wanted in together.items():
+        parts, makes = built[key], {name: one.make for name, one in wanted.items()}
+        at_once = models_held(parts.theta_0, layout)
+        counts = count_all(makes, parts.test, at_once, progress)
+        for (name, one), counted in zip(wanted.items(), counts, strict=True):
+            rows = rows_of(counted, scenario, one.learned, one.label, None)
+            by_name[name] = Found(name, list(rows), counted)
+    found = [by_name[name] for name in models]
     if out is not None and layout.is_first:
         _write(found, out)
     return found, scenario
+
+
+class _Wanted(NamedTuple):
+    """A model to evaluate.
+
+    Attributes:
+      make: makes its parameters.
+      learned: tasks that it has learned.
+      label: what its rows call it.
+    """
+
+    make: Callable[[], Params]
+    learned: int
+    label: str
+
+
+def _wanted(
+    name: str, model: str | Model, parts: RunParts, config: ExperimentConfig, progress: Progress
+) -> _Wanted:
+    run = model_of_run(model) if isinstance(model, str) else None
+    if run is None:
+        return _Wanted(lambda: parts.theta_0, 0, name)
+    directory, ref = run
+    stored = ModelStore(directory, parts.theta_0, parts.merges, parts.layout)
+    if note := kept_note(config.checkpoint.task_bits, ref, parts.merges):
+        progress.say(f"note: {directory}: {note}")
+    learned = 0 if ref.is_zero_shot else ref.task or stored.learned
+    label = f"{directory}:{ref}" if ref.is_finetuned and name == model else name
+    return _Wanted(partial(stored.model, ref), learned, label)
+
+
+def _directory(model: str | Model) -> Path | None:
+    """That of the run, if it is a run's model."""
+    run = model_of_run(model) if isinstance(model, str) else None
+    return run[0] if run else None
 
 
 def _say_notes(scenario: Scenario, said: set[str], progress: Progress) -> None:

@@ -176,7 +176,7 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
     scenario = build_scenario(config.scenario, config.seed, recorded=class_names(run[0]))
     compared = Compared(run[0], config, scenario)
     with checking([compared], chosen.allow_changed, progress.say):
-        parts = build_run(config, scenario, build_layout(config))
+        parts = build_run(config, scenario, build_layout(config), run=run[0])
     rows = sweep(chosen.sweep, parts, RunDirectory(run[0], writes=first), progress)
     for sentence in describe(rows, SCENARIO_KINDS[config.scenario.kind].task_aware):
         progress.say(sentence)

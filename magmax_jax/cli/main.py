@@ -1,5 +1,6 @@
 """The program `magmax`: finds the command and runs it."""
 
+import gc
 import os
 import sys
 import warnings
@@ -20,6 +21,11 @@ usage: {program}COMMAND ...
 commands
 {commands}
 {program}COMMAND --help shows what a command takes."""
+
+
+RARELY = (100_000, 20, 50)
+"""Thresholds of the garbage collector. Importing JAX makes a million objects that stay: at the
+default ones, a quarter of its time is collections that find nothing."""
 
 
 def main(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> int:
@@ -65,6 +71,7 @@ def launch(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> NoRe
         launch(program=Program("python mine.py "))
     """
     ensure_utf8_mode()
+    gc.set_threshold(*RARELY)
     if not sys.warnoptions:  # Pillow's name no file: what matters is a sentence of ours
         warnings.filterwarnings("ignore", module=r"PIL\.")
     words = list(sys.argv[1:] if argv is None else argv)
@@ -73,4 +80,5 @@ def launch(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> NoRe
     code = run_quietly(lambda: main(words, program))
     if command is not None and command.abandons_threads:
         os._exit(code)
+    gc.freeze()  # the interpreter's last collections would look at every module's objects again
     sys.exit(code)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
@@ -34,7 +34,7 @@ class Status:
     loss: float | None
     """Of the task's latest step; None if it is not finite."""
     seconds_left: float | None
-    """Of the run; without evaluations in the first task, when their time is not known yet."""
+    """Of the run; without evaluations until the first one is done, whose time is then known."""
     agnostic: dict[str, History]
     """By the model's label."""
     aware: dict[str, History]
@@ -52,7 +52,7 @@ class RunFollower:
         self._about: dict[str, Any] = {}
         self._rows: list[Row] = []
         self._steps: list[Record] = []  # of the latest task
-        self._pause = 0.0  # seconds from the last step of the task before: evaluations
+        self._pause = 0.0  # seconds from the last step of a task that was evaluated to the next
         self._written: float | None = None  # None before the first look
 
     def look(self, now: float) -> Status:
@@ -65,42 +65,47 @@ class RunFollower:
             self._rows = []
         if again or anew:
             self._about = {}
-        for step in steps:
-            if self._steps and self._steps[-1]["task"] != step["task"]:
-                self._steps, self._pause = [], step["seconds"]
-            self._steps.append(step)
         self._rows += to_rows(rows)
         with suppress(OSError, ValueError):  # older runs have none
             self._about = json.loads((self.path / ABOUT).read_text())
+        expected = self._expected()
+        for step in steps:
+            if self._steps and (before := self._steps[-1]["task"]) != step["task"]:
+                self._steps = []
+                if before in expected.evaluated:
+                    self._pause = step["seconds"]
+            self._steps.append(step)
         if self._written is None:
             self._written = min(_modified(self.path), now)
         elif steps or rows:  # dated by this machine's clock, as the other one's may be wrong
             self._written = now
-        return self._status(self._written)
+        return self._status(self._written, expected)
 
-    def _status(self, written: float) -> Status:
-        learned = self._about.get("learned", [])
-        tasks, models = self._expected(len(learned))
+    def _status(self, written: float, expected: "_Expected") -> Status:
+        learned, tasks = self._about.get("learned", []), expected.tasks
         agnostic = histories(self._rows, "agnostic")
         after = [history.learned for history in agnostic.values()]
         last = self._steps[-1] if self._steps else None
         task = max(last["task"] if last else 0, *after, 0)
         step = last["step"] if last and last["task"] == task else 0
         steps = learned[task - 1]["steps"] if 0 < task <= len(learned) else None
+        models = expected.models if task in expected.evaluated else 0
         evaluated = after.count(task) if task else 0
+        is_done = evaluated >= models if models else step == steps
         state: State = "training"
         if last and last["loss"] is None:
             state = "diverged"
-        elif task == 0 or (evaluated >= models and task != tasks):
+        elif task == 0 or (is_done and task != tasks):
             state = "starting"
-        elif evaluated >= models:
+        elif is_done:
             state = "finished"
         elif evaluated or step == steps:
             state = "evaluating"
         left, seconds = None, _seconds_per_step(self._steps)
         if last and seconds and learned and state != "finished":
             left = seconds * (sum(entry["steps"] for entry in learned) - last["total_step"])
-            left += self._pause * (len(learned) - task + 1 - evaluated / models)
+            to_evaluate = sum(number >= task for number in expected.evaluated)
+            left += self._pause * (to_evaluate - evaluated / expected.models)
         if state == "starting":
             last, step, task = None, 0, task + 1
             steps = learned[task - 1]["steps"] if learned else None
@@ -118,15 +123,32 @@ class RunFollower:
             written=written,
         )
 
-    def _expected(self, learned: int) -> tuple[int | None, int]:
-        """How many tasks the run learns, and how many models it evaluates after each."""
+    def _expected(self) -> "_Expected":
+        """What the run's configuration and `about.json` say that it will do."""
         config = ExperimentConfig()
         with suppress(UserError):  # there is none yet, or it is another version's
             config = ExperimentConfig.from_file(self.path / CONFIG)
         joint = config.method.joint
         models = 1 + (0 if joint else len(set(config.merges)))
-        tasks = learned or (1 if joint else len(task_names(self._rows)))
-        return tasks or None, self._about.get("models", models)
+        tasks = len(self._about.get("learned", []))
+        tasks = tasks or (1 if joint else len(task_names(self._rows)))
+        return _Expected(
+            tasks or None, self._about.get("models", models), config.evaluated_after(tasks)
+        )
+
+
+class _Expected(NamedTuple):
+    """What a run will do.
+
+    Attributes:
+      tasks: that it learns; None where that is not known yet.
+      models: that it evaluates at a time.
+      evaluated: numbers of the tasks after which it does.
+    """
+
+    tasks: int | None
+    models: int
+    evaluated: tuple[int, ...]
 
 
 def _seconds_per_step(steps: Sequence[Record]) -> float | None:

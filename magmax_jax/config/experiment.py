@@ -4,7 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from magmax_jax.config.changes import changed
 from magmax_jax.config.checks import require
@@ -17,6 +17,9 @@ from magmax_jax.config.scenario import ScenarioConfig
 from magmax_jax.config.training import MethodConfig, TrainConfig
 from magmax_jax.errors import UserError
 from magmax_jax.registry import RULES
+
+LATER = (("model", "text_source"), ("checkpoint", "task_bits"))
+"""Parts and fields that earlier versions did not have; None by default."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,19 @@ class ExperimentConfig:
     Scales of one rule share its state."""
     merging: MergingConfig = field(default_factory=MergingConfig)
     eval_batch_size: int = 256
+    evaluate: Literal["every", "last"] | int = "every"
+    """Tasks after which models are evaluated: every one, only the last one, or every N-th and the
+    last one. Training and merges stay the same; forgetting and transfer need every task."""
     seed: int = 5
 
     def __post_init__(self) -> None:
         size = self.eval_batch_size
         require(size > 0, f"eval_batch_size is {size}: it must be positive")
+        every = self.evaluate
+        require(
+            isinstance(every, str) or every > 0,
+            f"evaluate is {every}: choose every, last or a positive number of tasks",
+        )
         require(self.seed >= 0, f"seed is {self.seed}: it must not be negative")
 
     def replace(self, **changes: Any) -> "ExperimentConfig":
@@ -55,15 +66,28 @@ class ExperimentConfig:
         """
         return changed(self, changes)
 
-    def to_json(self) -> str:
-        """Every field but `model.text_source` where that is not set.
+    def evaluated_after(self, tasks: int) -> tuple[int, ...]:
+        """Numbers of the tasks, of so many, after which models are evaluated; the last is one.
 
-        Runs are recognised and grid cells named by this text, which stays what it was before that
-        field was added.
+        >>> ExperimentConfig(evaluate=3).evaluated_after(7)
+        (3, 6, 7)
+        """
+        named = {"every": 1, "last": tasks}
+        step = self.evaluate if isinstance(self.evaluate, int) else named[self.evaluate]
+        return tuple(task for task in range(1, tasks + 1) if task % step == 0 or task == tasks)
+
+    def to_json(self) -> str:
+        """Every field but those of `LATER` that are not set, and `evaluate` at its default.
+
+        Runs are recognised and grid cells named by this text, which stays what it was before these
+        fields were added.
         """
         settings = dataclasses.asdict(self)
-        if self.model.text_source is None:
-            del settings["model"]["text_source"]
+        if self.evaluate == ExperimentConfig.evaluate:
+            del settings["evaluate"]
+        for part, field_ in LATER:
+            if settings[part][field_] is None:
+                del settings[part][field_]
         return json.dumps(settings, indent=2) + "\n"
 
     @classmethod

@@ -38,10 +38,12 @@ def from_json(kind: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         choices = typing.get_args(kind)
         require(value in choices, f"{where}: {value!r} is none of {', '.join(map(repr, choices))}")
-        return value
-    if origin is types.UnionType:
+        return choices[choices.index(value)]  # 8 for 8.0
+    if origin in (types.UnionType, typing.Union):
         kinds = typing.get_args(kind)
-        return None if value is None and type(None) in kinds else from_json(kinds[0], value, where)
+        if (value is None and type(None) in kinds) or (type(value) is int and int in kinds):
+            return value
+        return from_json(kinds[0], value, where)
     accepted = (int, float) if kind is float else kind
     ok = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
     require(ok, f"{where}: expected {kind.__name__}, found {value!r}")

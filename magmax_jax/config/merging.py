@@ -30,8 +30,8 @@ class SweepConfig:
     scales: str = "0.1:1.5:0.1"
     """FIRST:LAST:STEP, both ends included, or numbers separated by commas."""
     at_once: int | None = None
-    """Scales evaluated in one pass over the images; not set: as many as fit in 2 GiB of parameters,
-    6 for CLIP ViT-B/16."""
+    """Scales evaluated in one pass over the images; not set: as many as fit in a quarter of an
+    accelerator's memory, on a CPU in 2 GiB, 6 for CLIP ViT-B/16."""
 
     def __post_init__(self) -> None:
         at_once = self.at_once

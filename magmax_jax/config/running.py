@@ -1,6 +1,7 @@
 """Where a run computes, and what it keeps on disk."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from magmax_jax.config.checks import require
 
@@ -32,6 +33,10 @@ class CheckpointConfig:
     """Also save every N steps; not set: save after each task only."""
     keep_tasks: bool = False
     """Keep every theta_t (in tasks/), not only the last; studies need them."""
+    task_bits: Literal[8, 4, 3] | None = None
+    """Quantise the task vectors that are kept, in tasks/ and in the state of merges that collect
+    all of them (such as ties), to this accuracy; not set: exact. 8 bits take less than a quarter of
+    the space. Training and streaming merges, such as max_magnitude, stay exact."""
 
     def __post_init__(self) -> None:
         every = self.every

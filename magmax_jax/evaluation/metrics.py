@@ -135,7 +135,8 @@ def incremental_accuracy(history: History, weighted: bool) -> float | None:
     weightings of A_t, iCaRL and PILOT have the one by images, and mammoth the mean over tasks.
 
     Returns:
-      A value in [0, 1], or None for a run that is not finished, zero-shot and joint training.
+      A value in [0, 1], or None for a run that is not finished or not evaluated after every task,
+      zero-shot and joint training.
     """
     if not _is_finished(history):
         return None
@@ -157,8 +158,8 @@ def forgetting(history: History, weighted: bool) -> float | None:
     the mean over tasks, not weighted.
 
     Returns:
-      F in [-1, 1], or None for fewer than two tasks, a run that is not finished, zero-shot and
-      joint training.
+      F in [-1, 1], or None for fewer than two tasks, a run that is not finished or not evaluated
+      after every task, zero-shot and joint training.
     """
     drops = forgetting_by_task(history)
     return None if drops is None else _mean(drops, history.counts[:-1], weighted)
@@ -170,7 +171,8 @@ def forgetting_by_task(history: History) -> np.ndarray | None:
     if last < 2 or not _is_finished(history):
         return None
     best = [history.accuracy[i:last, i - 1].max() for i in range(1, last)]
-    return np.asarray(best) - history.accuracy[last, :-1]
+    drops = np.asarray(best) - history.accuracy[last, :-1]
+    return None if np.isnan(drops).any() else drops
 
 
 def backward_transfer(history: History, weighted: bool) -> float | None:

@@ -47,6 +47,12 @@ class Row:
         """The model, and the scale where there is one: max_magnitude@0.5."""
         return self.model if self.scale is None else f"{self.model}@{self.scale:g}"
 
+    @property
+    def record(self) -> json_lines.Record:
+        """As `results.jsonl` holds it. A run of 50 tasks has 20,000 rows, and every checkpoint all
+        so far: `dataclasses.asdict` would take seconds for them."""
+        return dict(vars(self))
+
 
 def protocols(rows: Iterable[Row]) -> tuple[str, ...]:
     """The protocols worth showing: agnostic, and aware where any of its accuracies differ.
@@ -117,9 +123,9 @@ def num_rows_of_one(scenario: "Scenario") -> int:
     return 2 * len(group_names(scenario))
 
 
-def num_rows(scenario: "Scenario", tasks: int, models: int) -> int:
-    """Rows of a whole run: of the pretrained model, then of `models` after each of its tasks."""
-    return (1 + tasks * models) * num_rows_of_one(scenario)
+def num_rows(scenario: "Scenario", rounds: int, models: int) -> int:
+    """Rows of a whole run: of the pretrained model, then of `models` in each of its rounds."""
+    return (1 + rounds * models) * num_rows_of_one(scenario)
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -1,19 +1,18 @@
-"""From what the user calls a model to a directory on this machine with weights that may be read."""
+"""From what the user calls a model to a directory on this machine with weights that may be read.
+
+huggingface_hub takes a sixth of a second to import, so only what needs the hub imports it.
+"""
 
 import glob
 import re
 from pathlib import Path
-
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    HFValidationError,
-    HTTPError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from typing import TYPE_CHECKING
 
 from magmax_jax.errors import UserError
 from magmax_jax.io import companions, hub_cache, misplaced
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 _CLIPS = (
     "model.safetensors",
@@ -56,6 +55,13 @@ def locate(source: str | Path, weights: bool = True) -> Path:
     """
     if check_source(source):
         return Path(source).expanduser()
+    from huggingface_hub.errors import (
+        HFValidationError,
+        HTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
     repo, revision = _parse(str(source))
     try:
         return _download(repo, revision, weights)
@@ -124,6 +130,8 @@ def _parse(source: str) -> tuple[str, str | None]:
 
 
 def _download(repo: str, revision: str | None, weights: bool) -> Path:
+    from huggingface_hub import HfApi
+
     api = HfApi()
     main = _files(api, repo, revision or hub_cache.MAIN)
     for name in (*WEIGHTS, ADAPTER) if weights else (None,):
@@ -140,13 +148,15 @@ def _download(repo: str, revision: str | None, weights: bool) -> Path:
     raise UserError(no_weights(repo if revision is None else f"{repo}@{revision}", set(main)))
 
 
-def _files(api: HfApi, repo: str, revision: str) -> dict[str, int]:
+def _files(api: "HfApi", repo: str, revision: str) -> dict[str, int]:
     """A revision's files and their bytes."""
     entries = api.list_repo_tree(repo, recursive=True, revision=revision)
     return {entry.path: entry.size for entry in entries if hasattr(entry, "size")}  # no folders
 
 
 def _snapshot(repo: str, weights: str | None, revision: str, files: dict[str, int]) -> Path:
+    from huggingface_hub import snapshot_download
+
     wanted = [*companions.choose(files).names, companions.CARD, *([weights] if weights else [])]
     patterns = [glob.escape(name) for name in wanted]
     if weights and weights.endswith(_INDEX):

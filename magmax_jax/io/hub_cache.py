@@ -8,8 +8,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import constants
-
 from magmax_jax.errors import UserError
 
 MAIN = "main"
@@ -43,6 +41,8 @@ def find(repo: str, revision: str | None, weights: Sequence[str]) -> Path | None
     Raises:
       UserError: the weights are a link whose file was removed from the cache.
     """
+    from huggingface_hub import constants
+
     folder = Path(constants.HF_HUB_CACHE) / (_FOLDER + repo.replace("/", "--"))
     commits = {
         path.relative_to(folder / "refs").as_posix(): path.read_text().strip()

@@ -1,8 +1,9 @@
 """Merging in chunks: memory does not depend on the number of models or on their size."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,8 @@ from magmax_jax.merge_files.stream import Chunk, chunk_length, chunk_task_vector
 from magmax_jax.merging import MergeRule, apply_task_vector
 from magmax_jax.merging.rule import State
 
+LANES = 1024
+"""Divides the length of every chunk."""
 SAMPLED = 4
 """What rounding takes away is counted in the first of so many parts of a chunk: that costs less."""
 
@@ -37,25 +40,32 @@ def by_chunk(
     sources = [plan.pretrained, *plan.models, *stored]
     length = chunk_length(len(sources) + (len(fields) if next_state else 0))
     models, state = len(plan.models), None
-    for chunk in stream(names, sources, reader, length, out_dtypes=plan.out_dtypes):
+    compiling, keeps = threading.Lock(), next_state is not None
+
+    def wide(chunk: Chunk) -> bool:
+        return any(array.dtype == np.float64 for array in chunk.arrays[: 1 + models])
+
+    def merge(chunk: Chunk) -> Any:  # a Merged of NumPy's arrays
         theta_0, *rest = chunk.arrays
-        before = None
-        if plan.state:
-            before = _assemble(template, fields, rest[models:], scalars)
-        dtype = plan.out_dtypes[chunk.pieces[0].name]
-        wide = any(array.dtype == np.float64 for array in chunk.arrays[: 1 + models])
-        if wide:  # JAX would round it: NumPy subtracts and adds, and the change is merged around 0
-            taus = differences(theta_0, rest[:models])
-            around = (np.zeros(theta_0.shape, np.float32), *taus)
-            result = merge_chunk(plan.rule, plan.scale, around[0].dtype, before, *around)
-        else:
-            result = merge_chunk(plan.rule, plan.scale, dtype, before, theta_0, *rest[:models])
-        merged, broken, unsound, counts, squares, state = jax.device_get(result)
-        if wide:
-            change, merged, unsound = merged, applied(theta_0, merged, 1.0, dtype), True
+        before = _assemble(template, fields, rest[models:], scalars) if plan.state else None
+        dtype, arrays = plan.out_dtypes[chunk.pieces[0].name], chunk.arrays[: 1 + models]
+        if wide(chunk):
+            # JAX would round it: NumPy subtracts and adds, and the change is merged around zero.
+            dtype = np.dtype(np.float32)
+            arrays = (np.zeros(theta_0.shape, dtype), *differences(theta_0, rest[:models]))
+        with compiling:  # once, not in every thread
+            result = merge_chunk(plan.rule, plan.scale, dtype, keeps, before, *arrays)
+        return jax.device_get(result)
+
+    for chunk, result in stream(names, sources, reader, length, merge, out_dtypes=plan.out_dtypes):
+        theta_0 = chunk.arrays[0]
+        merged, unsound, counts, squares, state = result
+        if unsound or not np.isfinite(squares).all():
+            _check_inputs(sources[: 1 + models], chunk)
+        if wide(chunk):
+            change, unsound = merged, True
+            merged = applied(theta_0, change, 1.0, plan.out_dtypes[chunk.pieces[0].name])
             outcome.count(merged, theta_0, change != 0)
-        if broken:
-            _refuse(sources[: 1 + models], chunk)
         outcome.add_counts(int((counts & 0xFFFF).sum()), int((counts >> 16).sum()))
         for name, start, count, position in chunk.pieces:
             piece = slice(position, position + count)
@@ -77,51 +87,46 @@ class Merged(NamedTuple):
 
     Attributes:
       theta: the merged entries.
-      broken: whether an input is not finite, but for a -inf that all share; bool scalar.
-      unsound: whether an entry of `theta` is not finite; bool scalar.
+      unsound: whether an entry of `theta` is not finite; bool scalar. If none is and `squares` are
+        finite, every input is.
       counts: of a narrow dtype, for every 256 entries of a sample, how many the merge changes, and
         in the upper 16 bits how many of these rounding makes theta_0's again; uint32 (m,). Else 0.
-      squares: of every model, the squared norm of its task vector.
-      state: the rule's.
+      squares: of every model, the squared norm of its task vector; float32 (t,).
+      state: the rule's, None where it is not kept.
     """
 
     theta: jax.Array
-    broken: jax.Array
     unsound: jax.Array
     counts: jax.Array
-    squares: list[jax.Array]
+    squares: jax.Array
     state: State
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def merge_chunk(
     rule: MergeRule,
     scale: float,
     dtype: np.dtype,
+    keeps: bool,
     state: State | None,
     theta_0: jax.Array,
     *models: jax.Array,
 ) -> Merged:
-    """One chunk of all models, merged.
+    """One chunk of all models, merged, while it is in the processor's cache.
 
-    One compiled pass: every array is read once, and no task vector is ever in memory.
+    No task vector is ever in memory. Without `keeps` nor is the state, and None stands for it.
     """
     stored, theta_0 = theta_0, theta_0.astype(jnp.float32)
     state = rule.init(theta_0) if state is None else state
-    # x - x is zero for finite numbers and NaN for all others.
-    squares, odd = [], jnp.where(theta_0 == -jnp.inf, 0, theta_0 - theta_0)
     for model in models:
-        tau = chunk_task_vector(model, theta_0)
-        state = rule.update(state, tau)
-        squares.append(jnp.sum(tau * tau))
-        odd = odd + (tau - tau)
+        state = rule.update(state, chunk_task_vector(model, theta_0))
     tau = rule.finalize(state)
     if not rule.streaming:
         # In memory it is a program of its own: its last product is rounded before it is added.
         tau = jax.lax.optimization_barrier(tau)
     base = stored if stored.dtype == dtype else theta_0
     theta = apply_task_vector(base, tau, scale).astype(dtype)
-    broken, unsound = jnp.any(odd != 0), jnp.any(~jnp.isfinite(theta))
+    unsound = jnp.any(~jnp.isfinite(theta))
     counts = jnp.uint32(0)
     if narrow(dtype) and scale:
         sample = slice(0, theta.size // SAMPLED)
@@ -130,7 +135,30 @@ def merge_chunk(
         # Of 256 entries both counts fit into one number, so that one pass finds both.
         both = changed.astype(jnp.uint32) + (lost.astype(jnp.uint32) << 16)
         counts = jnp.sum(both.reshape(-1, 256), axis=1, dtype=jnp.uint32)
-    return Merged(theta, broken, unsound, counts, squares, state)
+    norms = squared_norms(theta_0, models)
+    return Merged(theta, unsound, counts, norms, state if keeps else None)
+
+
+def squared_norms(theta_0: jax.Array, models: Sequence[jax.Array]) -> jax.Array:
+    """Of every model, the sum of squares of its task vector in a chunk: float32 (t,).
+
+    Added up in lanes, one row of the chunk after another. A plain sum is one long chain of
+    additions, each of which waits for the one before.
+    """
+
+    def row(array: jax.Array, i: jax.typing.ArrayLike) -> jax.Array:
+        return jax.lax.dynamic_slice_in_dim(array, i * LANES, LANES)
+
+    def add(i: jax.typing.ArrayLike, totals: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        base = row(theta_0, i)
+        taus = (chunk_task_vector(row(model, i), base) for model in models)
+        return tuple(total + tau * tau for total, tau in zip(totals, taus, strict=True))
+
+    if not models:  # a state alone
+        return jnp.zeros(0, jnp.float32)
+    start = (jnp.zeros(LANES, jnp.float32),) * len(models)
+    totals = jax.lax.fori_loop(0, theta_0.size // LANES, add, start)
+    return jnp.sum(jnp.stack(totals), axis=1)
 
 
 def _leaf(state: TensorFiles, i: int, names: Sequence[str]) -> TensorFiles:
@@ -169,7 +197,8 @@ def _write_fields(
             next_state.write(f"{i}/{name}", piece, start)
 
 
-def _refuse(sources: Sequence[TensorFiles], chunk: Chunk) -> None:
+def _check_inputs(sources: Sequence[TensorFiles], chunk: Chunk) -> None:
+    """Raises a UserError where an input is not finite, but for a -inf that all share."""
     for source, array in zip(sources, chunk.arrays, strict=False):
         for name, start, count, position in chunk.pieces:
             part = slice(position, position + count)
@@ -181,8 +210,10 @@ def _refuse(sources: Sequence[TensorFiles], chunk: Chunk) -> None:
                     f"{source.place}: {name} holds {piece[where]} at entry {start + where}: "
                     f"this model is broken: fetch it again, or keep theta_0's with --exclude {name}"
                 )
-    name = chunk.pieces[0].name
-    raise UserError(
-        f"{sources[0].place}: a model's difference from it in {name} exceeds float32: keep "
-        f"theta_0's with --exclude {name}"
-    )
+    theta_0, *thetas = chunk.arrays[: len(sources)]
+    if not all(np.isfinite(tau).all() for tau in differences(theta_0, thetas)):
+        name = chunk.pieces[0].name
+        raise UserError(
+            f"{sources[0].place}: a model's difference from it in {name} exceeds float32: keep "
+            f"theta_0's with --exclude {name}"
+        )

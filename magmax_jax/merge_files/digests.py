@@ -1,23 +1,34 @@
 """sha256s of a merge's sources, which show whether a state may be continued with them."""
 
 import dataclasses
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from magmax_jax.merge_files import model_card
+from magmax_jax.io.safetensors.digest import Digest
 from magmax_jax.merge_files.plan import Plan
 
 HASHERS = 2
-"""Threads that compute sha256s beside the merge: one takes longer than merging does."""
-Digests = list[Future[str]]
+"""Threads that read what nobody gave to the digests: one takes longer than merging does."""
 
 
-def start_digests(plan: Plan, pool: ThreadPoolExecutor) -> Digests:
-    """sha256 of theta_0 and of every model, in the background; none where none are wanted."""
+def digests_of(plan: Plan) -> list[Digest]:
+    """sha256 of theta_0 and of every model; none where none are wanted.
+
+    Each is of the weight files, one after another in the order of their names.
+
+    Raises:
+      UserError: a file is not there any more.
+    """
     wanted = (plan.pretrained, *plan.models) if plan.job.checksums else ()
-    return [pool.submit(model_card.digest, files) for files in wanted]
+    return [Digest(sorted(files.files)) for files in wanted]
 
 
-def compared_with_state(plan: Plan, digests: Digests | None = None) -> Plan:
+def finished(digests: Sequence[Digest], pool: ThreadPoolExecutor) -> list[Future[str]]:
+    """The sha256s, once what is left of the files was read in the background."""
+    return [pool.submit(digest.result) for digest in digests]
+
+
+def compared_with_state(plan: Plan, digests: Sequence[Future[str]] | None = None) -> Plan:
     """The plan, with what the sha256s rule out among its problems.
 
     The state must have been begun with this theta_0, and hold none of the models. A plan with
@@ -33,7 +44,7 @@ def compared_with_state(plan: Plan, digests: Digests | None = None) -> Plan:
         return plan
     if digests is None:
         with ThreadPoolExecutor(HASHERS) as pool:
-            return compared_with_state(plan, start_digests(plan, pool))
+            return compared_with_state(plan, finished(digests_of(plan), pool))
     if not digests:
         return plan
     (first, *rest), history, path, problems = digests, plan.history, plan.job.state, []

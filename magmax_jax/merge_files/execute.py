@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import numpy as np
 from magmax_jax.io.atomic import new_file, refusing
 from magmax_jax.io.companions import CARD
 from magmax_jax.io.rooms import rooms_elsewhere
+from magmax_jax.io.safetensors.digest import Digest
 from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.io.safetensors.writer import DirectoryWriter, FileWriter
 from magmax_jax.merge_files import companions, dequantise, model_card
 from magmax_jax.merge_files.by_chunk import by_chunk
 from magmax_jax.merge_files.by_tensor import as_one_tree, by_tensor
-from magmax_jax.merge_files.digests import HASHERS, Digests, compared_with_state, start_digests
+from magmax_jax.merge_files.digests import HASHERS, compared_with_state, digests_of, finished
 from magmax_jax.merge_files.lora.output import adapter_writer, add_companions
 from magmax_jax.merge_files.lora.writer import AdapterWriter
 from magmax_jax.merge_files.outcome import Outcome
@@ -64,8 +65,11 @@ def execute(
     with ThreadPoolExecutor(HASHERS) as pool, contextlib.ExitStack() as aside:
         # After an error, sha256s that nobody will read are not begun.
         aside.callback(pool.shutdown, wait=False, cancel_futures=True)
-        digests = start_digests(plan, pool)
-        compared_with_state(plan, digests).check()
+        digests = digests_of(plan)
+        # A pass in chunks hashes what it reads. What a state says must be known before.
+        fed = () if plan.state or plan.rule.scope != "entry" else digests
+        sums = [] if fed else finished(digests, pool)
+        compared_with_state(plan, sums).check()
         next_state = aside.enter_context(_next_state(plan))
         notes = [
             f"{room} is of a merge on another host: remove it if that has ended"
@@ -78,10 +82,11 @@ def execute(
                 else adapter_writer(plan, partial, plan.job.lora_rank)
             )
             with writer:
+                ready = surveyed(plan, fed)
                 norms = merge_tensors(
-                    surveyed(plan), writer, partial.parent, next_state, advance, notes.append
+                    ready, writer, partial.parent, next_state, advance, notes.append, fed
                 )
-            history = _history_after(plan, norms, digests)
+            history = _history_after(plan, norms, sums or finished(digests, pool))
             if isinstance(writer, AdapterWriter):
                 notes.append(add_companions(plan, history, writer, partial))
             elif not is_file(output):
@@ -110,18 +115,20 @@ def merge_tensors(
     next_state: FileWriter | None = None,
     advance: Callable[[int], None] = lambda nbytes: None,
     say: Callable[[str], None] = lambda note: None,
+    digests: Sequence[Digest] = (),
 ) -> np.ndarray:
     """Writes all tensors, and the state's; returns every model's |tau|, float64 (t,).
 
     Args:
       plan: whose rule needs no survey any more.
       scratch: a directory on the output's disk, for what is put aside meanwhile.
+      digests: of the sources, given what a merge in chunks reads.
 
     Raises:
       UserError: an input or an entry of the result is not finite (the tensor is named), or a file
         became shorter.
     """
-    with Reader() as reader:
+    with Reader(digests) as reader:
         for name in plan.kept:
             kept = reader.whole(plan.pretrained.tensors[name])
             output.write(name, dequantise.as_written(name, kept, plan.out_dtypes[name]))
@@ -154,7 +161,7 @@ def _next_state(plan: Plan) -> Iterator[FileWriter | None]:
                 raise
 
 
-def _history_after(plan: Plan, norms: np.ndarray, digests: Digests) -> MergeHistory:
+def _history_after(plan: Plan, norms: np.ndarray, digests: Sequence[Future[str]]) -> MergeHistory:
     unknown: list[str | None] = [None] * (1 + len(plan.models))
     first, *rest = [future.result() for future in digests] or unknown
     merged = [

@@ -9,10 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCardData, metadata_load
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
-from yaml import YAMLError
+import yaml
 
 from magmax_jax.io import hub, hub_cache
 from magmax_jax.io.companions import CARD
@@ -30,16 +27,21 @@ def metadata(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> str:
     bases = list(_bases(sources, cards))
     languages = list(dict.fromkeys(_texts(card.get("language") for card in cards)))
     pipelines = list(dict.fromkeys(_texts(card.get("pipeline_tag") for card in cards)))
-    data = ModelCardData(
-        **_licence(cards),
-        language=languages[0] if len(languages) == 1 else languages or None,
-        library_name=next(_texts([cards[0].get("library_name")]), _library(pretrained)),
-        pipeline_tag=pipelines[0] if pipelines else None,
-        tags=[*dict.fromkeys([*_texts(card.get("tags") for card in cards), *TAGS])],
-        base_model=bases or None,
-        base_model_relation="merge" if bases else None,
-    )
-    return data.to_yaml()
+    # In the order and the style of huggingface_hub's `ModelCardData`, which takes long to import.
+    licence = _licence(cards)
+    data = {
+        "base_model": bases,
+        "language": languages[0] if len(languages) == 1 else languages,
+        "library_name": next(_texts([cards[0].get("library_name")]), _library(pretrained)),
+        "license": licence.get("license"),
+        "license_link": licence.get("license_link"),
+        "license_name": licence.get("license_name"),
+        "pipeline_tag": pipelines[0] if pipelines else None,
+        "tags": [*dict.fromkeys([*_texts(card.get("tags") for card in cards), *TAGS])],
+        "base_model_relation": "merge" if bases else None,
+    }
+    given = {key: value for key, value in data.items() if value}
+    return yaml.safe_dump(given, sort_keys=False, allow_unicode=True).strip()
 
 
 def notes(sources: Sequence[TensorFiles]) -> Iterator[str]:
@@ -48,7 +50,7 @@ def notes(sources: Sequence[TensorFiles]) -> Iterator[str]:
     for files in sources:
         try:
             licence = _licence_id(_read(files, strict=True))
-        except (OSError, ValueError, YAMLError):
+        except (OSError, ValueError, yaml.YAMLError):
             yield (
                 f"{files.directory / CARD} begins with metadata that cannot be read, so the "
                 "output's card lacks its licence"
@@ -88,9 +90,11 @@ def _read(files: TensorFiles, strict: bool = False) -> dict[str, Any]:
     path = files.directory / CARD
     if not has_neighbours(files) or not path.is_file():
         return {}
+    from huggingface_hub import metadata_load
+
     try:
         return metadata_load(path) or {}
-    except (OSError, ValueError, YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):
         if strict:
             raise
         return {}
@@ -165,6 +169,9 @@ def _bases(sources: Sequence[TensorFiles], cards: Sequence[dict[str, Any]]) -> I
 
 
 def _is_hub_id(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
     try:
         validate_repo_id(name)
     except HFValidationError:

@@ -1,28 +1,14 @@
 """The card of a merged model: its history, for readers and for model hubs."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 
 from magmax_jax.errors import counted
 from magmax_jax.io.safetensors.reader import TensorFiles
-from magmax_jax.io.sha256 import feed
 from magmax_jax.merge_files.hub_metadata import display_name, metadata
 from magmax_jax.merge_files.state import MergeHistory
 
 MADE_WITH = ["", "Made with magmax_jax (https://arxiv.org/abs/2407.06322).", ""]
 """How a card ends."""
-
-
-def digest(files: TensorFiles) -> str:
-    """sha256 of a checkpoint's weight files, one after another in the order of their names.
-
-    Raises:
-      UserError: one of them cannot be read.
-    """
-    total = hashlib.sha256()
-    for path in sorted(files.files):
-        feed(total, path)
-    return total.hexdigest()
 
 
 def model_card(

@@ -30,7 +30,7 @@ class MergedModel:
     source: str
     """As it was named on the command line."""
     sha256: str | None
-    """Of its weights (see `digest`), None where none was computed."""
+    """Of its weights (see `digests_of`), None where none was computed."""
     norm: float
     """|tau| over all merged tensors."""
 

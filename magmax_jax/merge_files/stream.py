@@ -1,16 +1,19 @@
 """The out-of-core pass: pieces of all models side by side, one compiled call per piece.
 
 Rules that treat every entry alike do not care where a tensor begins, so a checkpoint is one long
-stream: chunks of one size, filled across tensors, compile one call for all of them. While one chunk
-is merged, the next is read into the other of two buffers; memory is those buffers, whatever the
-models' size.
+stream: chunks of one size, filled across tensors, compile one call for all of them. A few threads
+each read a chunk, hash it where sha256s are wanted, and compute with it while it is in the
+processor's cache. Memory is their buffers, whatever the models' size.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +22,20 @@ import numpy as np
 from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles
 
+WORKERS = min(4, os.cpu_count() or 1)
+"""Threads that read and compute."""
+SETS = WORKERS + 1
+"""Of buffers: each worker fills one, while the caller writes what was made of another."""
 BUFFER_BYTES = 24 << 20
-"""What the two sets of buffers take together."""
+"""What all sets of buffers take together."""
 LARGEST, SMALLEST = 1 << 20, 1 << 14
 """Bounds on the entries of a chunk: a larger one leaves the caches, a smaller one costs calls."""
 ALIGNMENT = 64
 """At which XLA takes the host's memory as it is, without a copy."""
+
+
+Result = TypeVar("Result")
+Turns = Sequence[threading.Event]
 
 
 class Piece(NamedTuple):
@@ -48,7 +59,7 @@ class Chunk(NamedTuple):
 
 def chunk_length(sources: int) -> int:
     """Entries of a chunk for so many sources, state included."""
-    return int(np.clip(BUFFER_BYTES // (8 * sources), SMALLEST, LARGEST)) // 1024 * 1024
+    return int(np.clip(BUFFER_BYTES // (4 * SETS * sources), SMALLEST, LARGEST)) // 1024 * 1024
 
 
 def cut(
@@ -87,43 +98,82 @@ def stream(
     sources: Sequence[TensorFiles],
     reader: Reader,
     length: int,
+    function: Callable[[Chunk], Result],
     every: int = 1,
     out_dtypes: Mapping[str, np.dtype] = MappingProxyType({}),
-) -> Iterator[Chunk]:
-    """The chunks of `names` in turn, read ahead by one; of `every` so many the first.
+) -> Iterator[tuple[Chunk, Result]]:
+    """The chunks of `names` in turn with what `function` makes of them; of `every` so many the
+    first.
 
-    A chunk's arrays are reused two chunks later: what was computed of them must be done by then.
+    A chunk's arrays are filled anew once the next pair is asked for. The reader's digests are given
+    what is read.
+
+    Args:
+      function: called from threads, as each chunk has been read.
     """
     width = max(
         (source.tensors[name].dtype.itemsize for source in sources for name in names), default=4
     )
-    buffers = [[_aligned(max(4, width) * length) for _ in sources] for _ in range(2)]
+    free = [[_aligned(max(4, width) * length) for _ in sources] for _ in range(SETS)]
+    running: deque[tuple[list[np.ndarray], Future[tuple[Chunk, Result]]]] = deque()
+    turns = [_done() for _ in sources]
 
-    def fill(pieces: list[Piece], memory: list[np.ndarray]) -> Chunk:
-        arrays = []
-        for source, raw in zip(sources, memory, strict=True):
+    def work(pieces: list[Piece], memory: list[np.ndarray], *turns: Turns) -> tuple[Chunk, Result]:
+        chunk = _read(pieces, sources, memory, length, reader, *turns)
+        return chunk, function(chunk)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for pieces in islice(cut(names, sources, length, out_dtypes), 0, None, every):
+            if not free:
+                memory, future = running.popleft()
+                yield future.result()
+                free.append(memory)
+            before, turns = turns, [threading.Event() for _ in sources]
+            memory = free.pop()
+            running.append((memory, pool.submit(work, pieces, memory, before, turns)))
+        while running:
+            yield running.popleft()[1].result()
+
+
+def _done() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
+def _read(
+    pieces: list[Piece],
+    sources: Sequence[TensorFiles],
+    memory: Sequence[np.ndarray],
+    length: int,
+    reader: Reader,
+    before: Turns,
+    after: Turns,
+) -> Chunk:
+    """Reads a chunk of every source.
+
+    Args:
+      before: set, source by source, once the chunk before this one was given to the digests.
+      after: to be set so for this one.
+    """
+    count = pieces[-1].position + pieces[-1].size
+    arrays = []
+    try:
+        for source, raw, turn, done in zip(sources, memory, before, after, strict=True):
             array = raw.view(source.tensors[pieces[0].name].dtype)[:length]
             for run in _runs(pieces, source.tensors):
-                reader.into(
-                    array[run.position : run.position + run.size],
-                    source.tensors[run.name],
-                    run.start,
-                )
-            arrays.append(array)
-        count = pieces[-1].position + pieces[-1].size
-        for array in arrays:
+                part = array[run.position : run.position + run.size]
+                reader.into(part, source.tensors[run.name], run.start)
+                if reader.digests:
+                    turn.wait()
+                    reader.digest(part, source.tensors[run.name], run.start)
+            done.set()
             array[count:] = 0
-        return Chunk(pieces, count, tuple(arrays))
-
-    with ThreadPoolExecutor(1) as pool:
-        ahead = None
-        for i, pieces in enumerate(islice(cut(names, sources, length, out_dtypes), 0, None, every)):
-            coming = pool.submit(fill, pieces, buffers[i % 2])
-            if ahead is not None:
-                yield ahead.result()
-            ahead = coming
-        if ahead is not None:
-            yield ahead.result()
+            arrays.append(array)
+    finally:  # after an error nobody waits for ever
+        for done in after:
+            done.set()
+    return Chunk(pieces, count, tuple(arrays))
 
 
 def chunk_task_vector(theta: jax.Array, theta_0: jax.Array) -> jax.Array:

@@ -8,20 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.errors import UserError
+from magmax_jax.io.safetensors.digest import Digest
 from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.merge_files.by_tensor import Tree, read_group
 from magmax_jax.merge_files.groups import groups
 from magmax_jax.merge_files.outcome import differences
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merge_files.stream import Chunk, chunk_length, chunk_task_vector, stream
+from magmax_jax.merge_files.stream import Chunk, Result, chunk_length, chunk_task_vector, stream
 from magmax_jax.merging import count_at_least, kth_magnitudes_counted
 
 SAMPLES, SAMPLE_LENGTH, SAMPLE_STRIDE = 256, 1 << 12, 1 << 4
 """A sample: about so many places, so many entries at each, one taken in so many."""
 
 
-def surveyed(plan: Plan) -> Plan:
+def surveyed(plan: Plan, digests: Sequence[Digest] = ()) -> Plan:
     """The plan with its rule completed by what the rule's survey finds, if it has one.
+
+    Args:
+      digests: of the sources, given what whole passes read.
 
     Raises:
       UserError: an input is not finite, a file became shorter, or the survey does not complete the
@@ -29,7 +33,7 @@ def surveyed(plan: Plan) -> Plan:
     """
     if plan.rule.survey is None or plan.rule.scope == "model":
         return plan
-    with Reader() as reader:
+    with Reader(digests) as reader:
         rule = plan.rule.survey(FileTaskVectors(plan, reader))
     if rule.survey is not None:
         raise UserError(
@@ -58,26 +62,30 @@ class FileTaskVectors:
         def count(pivots: jax.Array) -> np.ndarray:
             total = np.zeros(pivots.shape, np.int64)
             # A chunk's padding is zero, which is below every pivot.
-            for chunk in self._chunks():
-                total += np.asarray(_count(pivots, *chunk.arrays))
+            for found in self._pass(lambda chunk: np.asarray(_count(pivots, *chunk.arrays))):
+                total += found
             return total
 
-        samples: list[list[np.ndarray]] = [[] for _ in self._plan.models]
-        every = max(1, self.size // (SAMPLES * SAMPLE_LENGTH))
-        for chunk in self._chunks(SAMPLE_LENGTH, every):
+        def sample(chunk: Chunk) -> list[np.ndarray]:
             part = slice(0, chunk.size, SAMPLE_STRIDE)
             theta_0, *thetas = (array[part] for array in chunk.arrays)
-            for sample, tau in zip(samples, differences(theta_0, thetas), strict=True):
-                sample.append(tau)
-        found = kth_magnitudes_counted(count, self.size, k, [np.concatenate(s) for s in samples])
+            return differences(theta_0, thetas)
+
+        every = max(1, self.size // (SAMPLES * SAMPLE_LENGTH))
+        parts = zip(*self._pass(sample, SAMPLE_LENGTH, every), strict=True)
+        samples = [np.concatenate(own) for own in parts]
+        found = kth_magnitudes_counted(count, self.size, k, samples)
         return found.tolist()
 
     def total(self, function: Callable[[tuple[jax.Array, ...]], jax.Array]) -> np.ndarray:
         compiled = jax.jit(lambda theta_0, *thetas: function(_task_vectors(theta_0, thetas)))
         total = np.zeros((), np.int64)
-        for chunk in self._chunks():
+
+        def counted(chunk: Chunk) -> np.ndarray:
             # Without the padding, so that `function` may also count zeros.
-            found = np.asarray(compiled(*(array[: chunk.size] for array in chunk.arrays)))
+            return np.asarray(compiled(*(array[: chunk.size] for array in chunk.arrays)))
+
+        for found in self._pass(counted):
             if not np.issubdtype(found.dtype, np.integer):
                 raise TypeError(f"the function of `total` gives {found.dtype}, not integers")
             total = total + found.astype(np.int64)
@@ -96,14 +104,22 @@ class FileTaskVectors:
         for names in groups(plan):
             yield names, *read_group(plan.pretrained, plan.models, names, self._reader, plan.rule)
 
-    def _chunks(self, length: int | None = None, every: int = 1) -> Iterator[Chunk]:
-        length = length or chunk_length(len(self._sources))
-        for chunk in stream(self._plan.merged, self._sources, self._reader, length, every):
+    def _pass(
+        self, function: Callable[[Chunk], Result], length: int | None = None, every: int = 1
+    ) -> Iterator[Result]:
+        """What a function makes of chunk after chunk; see `stream`."""
+
+        def narrowed(chunk: Chunk) -> Result:
             if any(array.dtype == np.float64 for array in chunk.arrays):  # JAX would round them
                 theta_0, *thetas = chunk.arrays
                 taus = differences(theta_0, thetas)
                 chunk = chunk._replace(arrays=(np.zeros(theta_0.shape, np.float32), *taus))
-            yield chunk
+            return function(chunk)
+
+        length = length or chunk_length(len(self._sources))
+        names, reader = self._plan.merged, self._reader
+        for _, found in stream(names, self._sources, reader, length, narrowed, every):
+            yield found
 
 
 def _first(tree: Tree) -> Tree:

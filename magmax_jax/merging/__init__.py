@@ -4,7 +4,7 @@ What users call is in `magmax_jax` and `magmax_jax.rules`. The rest here is for 
 """
 
 from magmax_jax.merging import rules
-from magmax_jax.merging.merge import fold, merge, merged
+from magmax_jax.merging.merge import fold, merge, merged, merged_at
 from magmax_jax.merging.numerics.reductions import squared_norm
 from magmax_jax.merging.numerics.selection import (
     count_at_least,
@@ -53,6 +53,7 @@ __all__ = [
     "leafwise_at",
     "merge",
     "merged",
+    "merged_at",
     "register",
     "rules",
     "squared_norm",

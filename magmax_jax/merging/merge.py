@@ -1,7 +1,8 @@
 """Folding a rule over models: the composition that `magmax_jax.merge` names."""
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Sized
+from functools import cache
 from typing import Any, Literal, overload
 
 import jax
@@ -63,15 +64,27 @@ def merged(
     Returns:
       A new pytree of theta_0's structure, dtypes and kinds of arrays, as `apply_task_vector`.
     """
+    return merged_at(rule, state, pretrained)(scale)
+
+
+def merged_at(
+    rule: MergeRule, state: State, pretrained: PyTree
+) -> Callable[[jax.typing.ArrayLike], PyTree]:
+    """`merged` by the scale: a collecting rule makes its tau once for all scales."""
     rule = rule.on_any_mesh()
     theta_0 = without_wide(arrays(pretrained))
-    if not _may_compile((state, theta_0)):
-        theta = _applied(theta_0, rule.finalize(state), scale)
-    elif rule.streaming:
-        theta = _merged(rule, state, theta_0, scale)
-    else:
-        theta = _apply(theta_0, rule.finalize(state), scale)
-    return with_arrays(pretrained, theta)
+    tau = cache(lambda: rule.finalize(state))
+
+    def at(scale: jax.typing.ArrayLike) -> PyTree:
+        if not _may_compile((state, theta_0)):
+            theta = _applied(theta_0, tau(), scale)
+        elif rule.streaming:
+            theta = _merged(rule, state, theta_0, scale)
+        else:
+            theta = _apply(theta_0, tau(), scale)
+        return with_arrays(pretrained, theta)
+
+    return at
 
 
 @overload

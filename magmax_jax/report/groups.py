@@ -23,7 +23,7 @@ from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 
 _UNTOLD = (
     "method", "scenario", "mesh", "checkpoint", "merges", "eval_batch_size",
-    "train.workers", "train.accumulate", "train.remat",
+    "evaluate", "train.workers", "train.accumulate", "train.remat",
 )  # fmt: skip
 """Fields and groups of fields that names show in another way, or that change no result."""
 

@@ -175,6 +175,7 @@ def _setting(config: ExperimentConfig) -> ExperimentConfig:
         train=replace(config.train, workers=0, accumulate=1, remat=False),
         merges=(),
         eval_batch_size=1,
+        evaluate="every",
         seed=0,
     )
 

@@ -1,5 +1,6 @@
 """The picture that a run leaves behind: accuracy over tasks."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def plot(rows: Iterable[Row], title: str, path: str | Path) -> None:
                 {"model": label, "after_task": after, "accuracy": accuracy}
                 for label, history in found.items()
                 for after, accuracy in enumerate(values(history))
-                if label != ZERO_SHOT or after == 0
+                if (label != ZERO_SHOT or after == 0) and not math.isnan(accuracy)
             ]
             x = Axis("after_task", "tasks learned", "whole")
             y = Axis("accuracy", "accuracy among all classes, %", "share")

@@ -29,6 +29,9 @@ def table(rows: Iterable[Row], title: str) -> Table:
         f"in % of the test images of {counted(len(tasks), 'task')} in the end, and as the mean of "
         f"the tasks: accuracy {among}; forgetting in points, agnostic"
     )
+    after = {row.after_task for row in rows}
+    if len(after) <= max(after, default=0):
+        final.caption += ", which needs an evaluation after every task (--evaluate every)"
     final.add_column("model")
     for column in (*shown_protocols, "forgetting"):
         final.add_column(column, justify="right")

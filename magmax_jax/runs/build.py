@@ -1,13 +1,13 @@
 """What a run is made of: data, model and compiled functions, put together once."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -25,10 +25,10 @@ from magmax_jax.models import (
     num_entries,
     preprocessing_of,
     trainable,
-    zero_shot_head,
 )
 from magmax_jax.runs.alike_prompts import alike_prompts
 from magmax_jax.runs.default_preprocessing import default_preprocessing
+from magmax_jax.runs.kept_head import head_of
 from magmax_jax.runs.merge_specs import Merge, parse_merges
 from magmax_jax.runs.progress import Progress
 from magmax_jax.scenarios import Scenario, Task, curriculum, validating
@@ -60,11 +60,19 @@ class EvaluationSet(NamedTuple):
     num_batches: int
 
     def counts_of(
-        self, models: Sequence[Params], progress: Progress, shown: str
+        self,
+        models: Sequence[Params],
+        progress: Progress,
+        shown: str,
+        watched: Callable[[Iterable], Iterable] = iter,
     ) -> list[Counts[np.ndarray]]:
-        """What each model makes of the images, which are read once for all."""
+        """What each model makes of the images, which are read once for all.
+
+        Args:
+          watched: what the batches go through, such as `recorder.until`.
+        """
         batches = progress.evaluating(shown, self.batches, self.num_batches)
-        return self.evaluate(models, batches)
+        return self.evaluate(models, watched(batches))
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,8 @@ class RunParts:
     theta_0: Params
     head: jax.Array
     """float32 (p, k)."""
+    head_from: str
+    """What the head was made from (`KeptHead.made_from`)."""
     tower: nnx.GraphDef
     """The image tower without its parameters."""
     preprocessing: Preprocessing
@@ -156,12 +166,17 @@ class RunParts:
 
 
 def build_run(
-    config: ExperimentConfig, scenario: Scenario, layout: Layout, model: Model | None = None
+    config: ExperimentConfig,
+    scenario: Scenario,
+    layout: Layout,
+    model: Model | None = None,
+    run: Path | None = None,
 ) -> RunParts:
     """Loads theta_0 and builds everything around it; nothing is compiled yet.
 
     Args:
       model: theta_0, where it is not the one that the configuration names.
+      run: a run's directory, whose head is used if it is the same.
 
     Raises:
       UserError: the model cannot be read, or does not fit the configuration.
@@ -173,8 +188,8 @@ def build_run(
     shape = model.config
     size = shape.image_size
     preprocessing = preprocessing_of(model)
-    heads = [zero_shot_head(model, *head) for head in scenario.heads]
-    head = layout.replicate(jnp.concatenate(heads, axis=1))
+    weights, head_from = head_of(model, scenario.heads, run)
+    head = layout.replicate(weights)
     notes = (*default_preprocessing(model, config.model.source), *alike_prompts(model, scenario))
     scenario = replace(scenario, notes=(*scenario.notes, *notes))
     clip_entries = num_entries(model)
@@ -196,6 +211,7 @@ def build_run(
         layout=layout,
         theta_0=layout.params(theta_0),
         head=head,
+        head_from=head_from,
         tower=tower,
         preprocessing=preprocessing,
         trainer=make_trainer(

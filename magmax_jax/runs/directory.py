@@ -1,6 +1,5 @@
 """What a run measured, on disk: `config.json` says what was run, `results.jsonl` what came out."""
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints
 TASKS, METRICS, ABOUT, COUNTS = "tasks", "metrics.jsonl", "about.json", "counts"
 SWEEP, ANALYSIS = "sweep.jsonl", "analysis"
 DATA_FILES = "data_files.json.gz"
+HEAD = "head.safetensors"
 PARTIAL = f"{CONFIG}.partial"
 LONGEST_NAME = 180
 """Bytes of a model's name that a file's name has in full: disks take 255, and more is added."""
@@ -121,14 +121,15 @@ class RunDirectory:
         evaluation and of tasks.
 
         Args:
-          models: number of models evaluated after each task (`merge_specs.num_models`).
+          models: number of models evaluated after a task (`merge_specs.num_models`).
         """
         if not (self.path / CONFIG).exists() or self.differs(config):
             return False
         rows = set(self.rows())
         first = [row for row in rows if row.after_task == 0]
         tasks = 1 if config.method.joint else len(task_names(first))
-        return bool(first) and len(rows) == len(first) * (1 + tasks * models)
+        rounds = len(config.evaluated_after(tasks))
+        return bool(first) and len(rows) == len(first) * (1 + rounds * models)
 
     def start(self, config: ExperimentConfig) -> None:
         """Empties the directory of an earlier run and writes the configuration.
@@ -144,7 +145,7 @@ class RunDirectory:
             # counts as a run, and PARTIAL marks it as ours.
             (self.path / PARTIAL).write_text(config.to_json())
             (self.path / CONFIG).unlink(missing_ok=True)
-            for file in (ROWS, METRICS, ABOUT, SWEEP, DATA_FILES):
+            for file in (ROWS, METRICS, ABOUT, SWEEP, DATA_FILES, HEAD):
                 (self.path / file).unlink(missing_ok=True)
             for directory in (CHECKPOINTS, TASKS, REPORT, COUNTS, ANALYSIS):
                 shutil.rmtree(self.path / directory, ignore_errors=True)
@@ -177,13 +178,13 @@ class RunDirectory:
         if not self.writes:
             return
         self.check_held()
-        json_lines.append(self.path / ROWS, map(dataclasses.asdict, rows))
+        json_lines.append(self.path / ROWS, (row.record for row in rows))
 
     def keep(self, rows: Iterable[Row]) -> None:
         """Makes these the rows of `results.jsonl`, all at once."""
         if self.writes:
             self.check_held()
-            json_lines.write(self.path / ROWS, map(dataclasses.asdict, rows))
+            json_lines.write(self.path / ROWS, (row.record for row in rows))
 
     def rows(self) -> list[Row]:
         """The rows written so far; a line torn by an interruption ends them."""
@@ -193,7 +194,7 @@ class RunDirectory:
         """Makes these the rows of `sweep.jsonl`, all at once."""
         if self.writes:
             self.check_held()
-            json_lines.write(self.path / SWEEP, map(dataclasses.asdict, rows))
+            json_lines.write(self.path / SWEEP, (row.record for row in rows))
 
     def swept(self) -> list[Row]:
         """The rows of a sweep of scales, if there was one."""

@@ -88,7 +88,8 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
     steps = [num_batches(t.images, config.train.batch_size, t.epochs) for t in tasks]
     images = sum(task.images * task.epochs for task in tasks)
     merges = parse_merges(config)
-    evaluated = data.test * (1 + num_models(config) * len(tasks))
+    rounds = len(config.evaluated_after(len(tasks)))
+    evaluated = data.test * (1 + num_models(config) * rounds)
     shape, unknown = known_shape(
         config.model.source, config.model.image_size, config.model.text_source
     )
@@ -156,7 +157,7 @@ def _nbytes(
     regularizer = build_regularizer(config.method, tower, preprocessing, classes, layout)
     trainer = make_trainer(tower, preprocessing, config.train, layout=layout)
     largest = state.abstract_trees(theta, merges, regularizer, trainer, tasks, training=True)
-    return state.bytes_of(largest, tasks if config.checkpoint.keep_tasks else 0)
+    return state.bytes_of(largest, config.checkpoint, tasks)
 
 
 def _learned(config: ExperimentConfig, tasks: tuple[TaskSize, ...]) -> tuple[TaskSize, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from flax import nnx
 
 from magmax_jax.models import from_pretrained, num_entries, preprocessing_of
+from magmax_jax.runs.kept_tasks import kept_note
 from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.merge_specs import parse_merges
 from magmax_jax.runs.model_ref import ModelRef
@@ -32,8 +33,8 @@ def export(
       output: a new directory; it appears whole or not at all.
       dtype: of the weights, "float32", "float16" or "bfloat16".
       allow_changed: go on although the files of theta_0 are not those that the run recorded.
-      say: takes a line on what changed, where that is allowed, and on what transformers computes
-        otherwise.
+      say: takes a line on what changed, where that is allowed, on task vectors that the run keeps
+        quantised, and on what transformers computes otherwise.
 
     Raises:
       UserError: the run has no such model or no checkpoint, the model's family cannot be saved, the
@@ -51,6 +52,8 @@ def export(
     merges = parse_merges(config, num_entries(loaded)) if ref.is_merge else {}
     stored = ModelStore(run, theta_0, merges)
     loaded.update_image_tower(stored.model(ref))
+    if note := kept_note(config.checkpoint.task_bits, ref, merges):
+        say(f"note: {note}")
     loaded.save_pretrained(output, dtype)
     if not_saved := preprocessing_of(loaded).geometry.resize.not_saved:
         say(f"note: {not_saved}")

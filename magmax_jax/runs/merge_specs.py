@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.merging import MergeRule, rules
+from magmax_jax.merging.quantised_rule import quantised
 from magmax_jax.registry import RULES
 from magmax_jax.runs.model_ref import ModelRef
 
@@ -34,7 +35,11 @@ def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> d
         name = ref.name
         if name not in merges:
             options = _published(name, config, clip_entries)
-            merges[name] = Merge(rules.named(name, config.seed, **options), [])
+            rule = rules.named(name, config.seed, **options)
+            bits = config.checkpoint.task_bits
+            if bits is not None and not rule.streaming:
+                rule = quantised(rule, bits)
+            merges[name] = Merge(rule, [])
         merge = merges[name]
         scale = merge.rule.default_scale if ref.scale is None else ref.scale
         if scale not in merge.scales:

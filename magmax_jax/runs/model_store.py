@@ -9,6 +9,7 @@ from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.merging import State, fold, merged
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import CHECKPOINTS, TASKS
+from magmax_jax.runs.kept_tasks import kept_model, kept_shapes
 from magmax_jax.runs.merge_specs import Merge
 from magmax_jax.runs.model_ref import FINETUNED, ModelRef
 from magmax_jax.runs.state import state_shapes
@@ -58,12 +59,13 @@ class ModelStore:
         return self._restore(self.run / CHECKPOINTS, (FINETUNED,))[0][FINETUNED]
 
     def task(self, number: int) -> Params:
-        """theta_t after that task.
+        """theta_t after that task, to the accuracy of the run's `checkpoint.task_bits`.
 
         Raises:
           UserError: the run has not kept it.
         """
-        return self._restore(self.run / TASKS, (FINETUNED,), number)[0][FINETUNED]
+        trees = self._restore(self.run / TASKS, (), number)[0]
+        return kept_model(trees, self.theta_0)
 
     def state(self, name: str, merge: Merge | None = None) -> State:
         """A rule's state after the last task: the run's own, or folded anew from its tasks.
@@ -109,12 +111,14 @@ class ModelStore:
     def _restore(
         self, directory: Path, names: Sequence[str], number: int | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Trees of a checkpoint by name, the last one's or that of a task; and its note."""
+        """Trees by name of the last checkpoint, or what is kept of a task; and the note."""
         notes: dict[str, Any] = {}
 
         def like(note: dict[str, Any]) -> dict[str, Any]:
             notes.update(note)
             trees: dict[str, Any] = {}
+            if number is not None:
+                trees |= kept_shapes(self.theta_0, note)
             if FINETUNED in names:
                 trees[FINETUNED] = self.theta_0
             if "merges" in names:

@@ -19,6 +19,7 @@ def notes_of(parts: RunParts) -> list[str]:
         *parts.scenario.notes,
         *warmup_notes(parts.config.train, [parts.steps(number) for number in numbers]),
         *_single_classes(parts),
+        *_quantised(parts),
         *image_notes(parts.config.model.image_size, parts.preprocessing),
     ]
 
@@ -70,3 +71,17 @@ def _single_classes(parts: RunParts) -> list[str]:
         f"{', '.join(names)}: with a single class there is nothing to tell apart, so training "
         "learns nothing; add classes, or choose fewer tasks"
     ]
+
+
+def _quantised(parts: RunParts) -> list[str]:
+    config = parts.config.checkpoint
+    collecting = [name for name, merge in parts.merges.items() if not merge.rule.streaming]
+    if config.task_bits is None:
+        return []
+    kept = [*(["tasks/"] if config.keep_tasks else []), *collecting]
+    if not kept:
+        return [
+            f"--checkpoint.task-bits {config.task_bits} changes nothing: without "
+            "--checkpoint.keep-tasks or a merge that collects task vectors, none are kept"
+        ]
+    return [f"{', '.join(kept)}: task vectors are kept in {config.task_bits} bits an entry"]

@@ -1,6 +1,6 @@
 """Evaluations on their way into a run's directory, each once however often it is interrupted."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -11,13 +11,14 @@ from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row, num_rows_of_one, rows_of
 from magmax_jax.io.atomic import new_file
 from magmax_jax.io.safetensors.writer import FileWriter
-from magmax_jax.merging import merged
+from magmax_jax.merging import merged_at
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.merge_specs import num_models
-from magmax_jax.runs.model_ref import FINETUNED
+from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT, ModelRef
 from magmax_jax.runs.preemption import Stop
 from magmax_jax.runs.progress import Progress
+from magmax_jax.runs.shared_pass import count_all, models_held
 from magmax_jax.runs.state import RunState
 from magmax_jax.training import Params
 
@@ -47,29 +48,40 @@ class Recorder:
         self._known = set(kept)
         out.keep(row for rows in kept.values() for row in rows)
 
-    def all(self, at: RunState) -> None:
-        """The fine-tuned model and every merge at every scale."""
-        self(at.learned, FINETUNED, None, lambda: at.theta)
-        for name, (rule, scales) in self._parts.merges.items():
-            merge = partial(merged, rule, at.states[name], self._parts.theta_0)
-            for scale in scales:
-                self(at.learned, name, scale, partial(merge, scale))
+    def zero_shot(self) -> None:
+        """Evaluates theta_0."""
+        self._record(0, {ModelRef(ZERO_SHOT): lambda: self._parts.theta_0})
 
-    def __call__(
-        self, after_task: int, name: str, scale: float | None, model: Callable[[], Params]
-    ) -> None:
-        """Evaluates one model, which is made only if its rows are not there."""
-        if (after_task, name, scale) in self._known:
-            return
-        parts, params = self._parts, model()
-        shown = self._progress.evaluating(name, parts.test.batches, parts.test.num_batches)
-        (counts,) = parts.test.evaluate([params], until(self._stop, shown))
-        rows = list(rows_of(counts, parts.scenario, after_task, name, scale))
-        if self._out.writes:
-            self._out.check_held()
-            write_counts(self._out.counts_of(after_task, rows[0].label), counts)
-        self._out.append(rows)
-        self._progress.say(f"  {rows[0].label:<24} {rows[0].accuracy:.1%}")
+    def all(self, at: RunState) -> None:
+        """Evaluates the fine-tuned model and every merge at every scale."""
+        models: dict[ModelRef, Callable[[], Params]] = {ModelRef(FINETUNED): lambda: at.theta}
+        for name, (rule, scales) in self._parts.merges.items():
+            merge = merged_at(rule, at.states[name], self._parts.theta_0)
+            models |= {ModelRef(name, scale): partial(merge, scale) for scale in scales}
+        self._record(at.learned, models)
+
+    def _record(self, after_task: int, models: Mapping[ModelRef, Callable[[], Params]]) -> None:
+        """Makes and evaluates those models whose rows are not there, together."""
+        parts = self._parts
+        missing = {
+            ref: make
+            for ref, make in models.items()
+            if (after_task, ref.name, ref.scale) not in self._known
+        }
+        found = count_all(
+            {str(ref): make for ref, make in missing.items()},
+            parts.test,
+            models_held(parts.theta_0, parts.layout),
+            self._progress,
+            partial(until, self._stop),
+        )
+        for ref, counts in zip(missing, found, strict=True):
+            rows = list(rows_of(counts, parts.scenario, after_task, ref.name, ref.scale))
+            if self._out.writes:
+                self._out.check_held()
+                write_counts(self._out.counts_of(after_task, rows[0].label), counts)
+            self._out.append(rows)
+            self._progress.say(f"  {rows[0].label:<24} {rows[0].accuracy:.1%}")
 
 
 def write_counts(path: Path, counts: Counts[np.ndarray]) -> None:
@@ -91,7 +103,8 @@ def counts_bytes(parts: RunParts) -> int:
     """What the counts of all evaluations of a run take at most."""
     images = parts.test.scenario.num_test
     entries = sum(array.size for array in Counts.zeros(parts.scenario))
-    evaluations = 1 + len(parts.tasks) * num_models(parts.config)
+    rounds = len(parts.config.evaluated_after(len(parts.tasks)))
+    evaluations = 1 + rounds * num_models(parts.config)
     return entries * np.min_scalar_type(images).itemsize * evaluations
 
 

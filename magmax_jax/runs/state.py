@@ -1,15 +1,16 @@
 """The state of a run, on which all of its remaining steps depend, to and from checkpoints."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 
+from magmax_jax.config import CheckpointConfig
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.merging import State, task_vector
 from magmax_jax.merging.task_vectors import PyTree, tree_bytes
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.checkpoints import KEPT, Checkpoints
+from magmax_jax.runs.kept_tasks import kept_bytes
 from magmax_jax.runs.merge_specs import Merge
 from magmax_jax.runs.model_ref import FINETUNED
 from magmax_jax.training import Memory, Params, Regularizer, Trainer, TrainState
@@ -54,7 +55,7 @@ def save(checkpoints: Checkpoints, parts: RunParts, standing: RunState) -> None:
             "learned": standing.learned,
             "step": standing.step,
             "data": standing.data,
-            "rows": [dataclasses.asdict(row) for row in standing.rows],
+            "rows": [row.record for row in standing.rows],
         },
     )
 
@@ -131,13 +132,13 @@ def state_shapes(merges: dict[str, Merge], theta: Params, learned: int) -> dict[
 def bytes_needed(parts: RunParts) -> int:
     """What the checkpoints of the whole run take at most, one in writing included."""
     largest = shapes(parts, len(parts.tasks), training=True)
-    keeps = parts.config.checkpoint.keep_tasks
-    return bytes_of(largest, len(parts.tasks) if keeps else 0)
+    return bytes_of(largest, parts.config.checkpoint, len(parts.tasks))
 
 
-def bytes_of(largest: dict[str, PyTree], kept_tasks: int) -> int:
-    """Of all checkpoints of a run, from the trees of its largest; `kept_tasks` theta_t stay."""
-    return (KEPT + 1) * tree_bytes(largest) + kept_tasks * tree_bytes(largest[FINETUNED])
+def bytes_of(largest: dict[str, PyTree], config: CheckpointConfig, tasks: int) -> int:
+    """Of all checkpoints of a run of so many tasks, from the trees of its largest."""
+    each = kept_bytes(largest[FINETUNED], config.task_bits) if config.keep_tasks else 0
+    return (KEPT + 1) * tree_bytes(largest) + tasks * each
 
 
 def _trees(standing: RunState) -> dict[str, PyTree]:

@@ -1,30 +1,25 @@
 """One rule at many scales: evaluated in one pass, the best one found on images held out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from magmax_jax.config import ExperimentConfig, SweepConfig
 from magmax_jax.errors import ConfigError, UserError
-from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row, rows_of
 from magmax_jax.merging import apply_task_vector, rules
-from magmax_jax.merging.task_vectors import PyTree, tree_bytes
 from magmax_jax.registry import SCENARIO_KINDS
-from magmax_jax.runs.build import EvaluationSet, RunParts
+from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.holding import held
 from magmax_jax.runs.merge_specs import Merge, parse_merges
 from magmax_jax.runs.model_ref import ModelRef
 from magmax_jax.runs.model_store import ModelStore
 from magmax_jax.runs.progress import NullProgress, Progress
-
-HELD_BYTES = 2 * 2**30
-"""Memory limit for models evaluated together; ignored if `at_once` is set."""
+from magmax_jax.runs.shared_pass import count_all, models_held
 
 
 def sweep(
@@ -72,10 +67,11 @@ def sweep(
             if missing:
                 tau = merge.rule.finalize(stored.state(name, merge))
                 model = partial(_model, parts.theta_0, tau)
-                at_once = config.at_once or models_held(tau)
+                at_once = config.at_once or models_held(tau, parts.layout)
             for split, scales in missing.items():
                 images = sets[split]
-                counts = _count(at_once, model, scales, images, progress, name)
+                models = {str(ModelRef(name, scale)): partial(model, scale) for scale in scales}
+                counts = count_all(models, images, at_once, progress)
                 for scale, counted in zip(scales, counts, strict=True):
                     rows += rows_of(counted, images.scenario, learned, name, scale, split)
             rows = choose(rows, apart)
@@ -180,46 +176,6 @@ def _best(rows: Sequence[Row], split: str, apart: bool) -> dict[str, _Found]:
         if found.model not in best or found.accuracy > best[found.model].accuracy:
             best[found.model] = found
     return best
-
-
-def models_held(params: PyTree) -> int:
-    """How many models of this one's size are in memory together: one at least."""
-    return max(HELD_BYTES // tree_bytes(params), 1)
-
-
-def _count(
-    at_once: int,
-    model: Callable[[float], PyTree],
-    scales: Sequence[float],
-    images: EvaluationSet,
-    progress: Progress,
-    name: str,
-) -> list[Counts[np.ndarray]]:
-    """Counts of the model at every scale; halves `at_once` while memory does not suffice."""
-    while True:
-        at_once = min(at_once, len(scales))
-        try:
-            return list(_passes(at_once, model, scales, images, progress, name))
-        except jax.errors.JaxRuntimeError as error:
-            if at_once == 1 or "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            at_once = -(-at_once // 2)
-            progress.say(f"{name}: out of memory, continuing with {at_once} at once")
-
-
-def _passes(
-    at_once: int,
-    model: Callable[[float], PyTree],
-    scales: Sequence[float],
-    images: EvaluationSet,
-    progress: Progress,
-    name: str,
-) -> Iterator[Counts[np.ndarray]]:
-    """One pass over the images for each group of `at_once` scales."""
-    for start in range(0, len(scales), at_once):
-        some = scales[start : start + at_once]
-        shown = f"{name} at {', '.join(f'{scale:g}' for scale in some)}"
-        yield from images.counts_of([model(scale) for scale in some], progress, shown)
 
 
 _model = jax.jit(apply_task_vector)

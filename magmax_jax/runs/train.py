@@ -17,8 +17,9 @@ from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.holding import held, refuse_if_held
 from magmax_jax.runs.inputs import Inputs
+from magmax_jax.runs.kept_head import keep_head
+from magmax_jax.runs.kept_tasks import to_keep
 from magmax_jax.runs.merge_specs import num_models, parse_merges
-from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 from magmax_jax.runs.notes import notes_of
 from magmax_jax.runs.preemption import Stop, stop_signals
 from magmax_jax.runs.progress import NullProgress, Progress
@@ -44,14 +45,16 @@ def run(
     given: tuple[Source, Source] | None = None,
     allow_changed: bool = False,
 ) -> list[Row]:
-    """Learns the scenario's tasks one after another, merging and evaluating after each.
+    """Learns the scenario's tasks one after another, merging after each, and evaluating after each
+    that `config.evaluate` names.
 
-    Writes `config.json`, `about.json`, `results.jsonl`, `metrics.jsonl`, `counts/`, `checkpoints/`
-    (and `tasks/`, if all are kept) into `out`; each step's numbers go to `boards`, too. `command`
-    is recorded in `about.json` as what repeats the run. Process 0 calls `show(rows, scenario name)`
-    once all rows are written. After it `sweeps` are made, and written to `sweep.jsonl`. `given` are
-    the training and test images, where they are not those that the configuration names.
-    `allow_changed` resumes a run although its model's files or its data's are not those recorded.
+    Writes `config.json`, `about.json`, `head.safetensors`, `results.jsonl`, `metrics.jsonl`,
+    `counts/`, `checkpoints/` (and `tasks/`, if all are kept) into `out`; each step's numbers go to
+    `boards`, too. `command` is recorded in `about.json` as what repeats the run. Process 0 calls
+    `show(rows, scenario name)` once all rows are written. After it `sweeps` are made, and written
+    to `sweep.jsonl`. `given` are the training and test images, where they are not those that the
+    configuration names. `allow_changed` resumes a run although its model's files or its data's are
+    not those recorded.
 
     A run of the same configuration that is complete there is shown again; an interrupted one goes
     on where its last checkpoint was, and ends with the same bits as one that was not interrupted.
@@ -85,7 +88,8 @@ def run(
     tasks = len(curriculum(scenario, config))
     check_number(parse_merges(config), tasks, "merges")
     check_number(swept, tasks, "sweep.rules")
-    done = kept and len(out.rows()) == num_rows(scenario, tasks, models)
+    rounds = len(config.evaluated_after(tasks))
+    done = kept and len(out.rows()) == num_rows(scenario, rounds, models)
     layout.meet("the configuration or what the directory holds", (config, done))
     parts = None
     if done:
@@ -93,7 +97,7 @@ def run(
     else:
         refuse_if_held(out, layout)
         with inputs.reading(scenario):
-            parts = build_run(inputs.config, scenario, layout)
+            parts = build_run(inputs.config, scenario, layout, run=out.path)
     for note in inputs.check(layout):
         progress.say(f"note: {note}")
     if parts is None:
@@ -104,6 +108,8 @@ def run(
             if not out.holds(config):  # as before, unless another process was here meanwhile
                 out.start(config)
             manifest.write(out, parts, command, inputs.record(), inputs.changed)
+            if out.writes:
+                keep_head(out.path, parts.head, parts.head_from)
             progress.say(describe(scenario))
             for note in notes_of(parts):
                 progress.say(f"note: {note}")
@@ -113,7 +119,8 @@ def run(
     if out.writes:
         show(rows, scenario.name)
     if sweeps and sweeps.rules:
-        sweep(sweeps, parts or build_run(inputs.config, scenario, layout), out, progress)
+        parts = parts or build_run(inputs.config, scenario, layout, run=out.path)
+        sweep(sweeps, parts, out, progress)
         apart = SCENARIO_KINDS[config.scenario.kind].task_aware
         for sentence in describe_sweep(out.swept(), apart):
             progress.say(sentence)
@@ -129,13 +136,13 @@ def learn_all(
         checkpoints = stack.enter_context(
             Checkpoints(out.checkpoints, say=progress.say, check=out.check_held)
         )
-        tasks = None
+        tasks, bits = None, parts.config.checkpoint.task_bits
         if parts.config.checkpoint.keep_tasks:
             tasks = stack.enter_context(Checkpoints(out.tasks, keep=None, check=out.check_held))
 
         def keep(at: RunState) -> None:
             if tasks and at.learned and at.learned not in tasks.numbers:
-                tasks.save(at.learned, {FINETUNED: at.theta}, {})
+                tasks.save(at.learned, *to_keep(at.theta, parts.theta_0, bits))
 
         at = state.restore(checkpoints, parts)
         if at is not None:
@@ -145,10 +152,11 @@ def learn_all(
         done = state.steps_done(parts, at)
         log = stack.enter_context(StepLog(out, done, boards, out.path.resolve().name))
         evaluate = Recorder(parts, out, progress, stop, at)
-        if at.learned:
+        evaluated = parts.config.evaluated_after(len(parts.tasks))
+        if at.learned in evaluated:
             evaluate.all(at)
-        else:
-            evaluate(0, ZERO_SHOT, None, lambda: parts.theta_0)
+        elif not at.learned:
+            evaluate.zero_shot()
         for task in range(at.learned + 1, len(parts.tasks) + 1):
             at = at._replace(rows=tuple(out.rows()))
             theta, memory = learn(parts, at, checkpoints, stop, progress, log)
@@ -159,7 +167,8 @@ def learn_all(
             at = RunState(learned=task, theta=theta, states=states, memory=memory, rows=at.rows)
             state.save(checkpoints, parts, at)
             keep(at)
-            evaluate.all(at)
+            if task in evaluated:
+                evaluate.all(at)
 
 
 def learn(
@@ -222,7 +231,7 @@ def _check_disk(parts: RunParts, out: RunDirectory, progress: Progress) -> None:
         raise ConfigError(
             f"{out.path}: checkpoints of this run take up to {needed / 1e9:.1f} GB, and "
             f"{free / 1e9:.1f} GB are free there: make room, choose another --out, or keep less "
-            "(fewer merges, checkpoint.keep_tasks=False)"
+            "(fewer merges, checkpoint.keep_tasks=False, checkpoint.task_bits=8)"
         )
     progress.say(f"checkpoints take up to {needed / 1e9:.2f} GB of {free / 1e9:,.0f} GB free")
 

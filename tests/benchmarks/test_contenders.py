@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks.contenders import Contender, Served, Whole, take_turns
+from benchmarks.contenders import Contender, Served, Whole, of_checkout, take_turns
 
 pytestmark = pytest.mark.slow
 
@@ -126,3 +126,14 @@ def test_milestones_are_files_with_something_in_them(tmp_path):
     assert made == [1, 1]  # one of the two does not count
     assert call["reached"].keys() == {"first", "second"}
     assert call["reached"]["first"] <= call["reached"]["second"] < call["seconds"]
+
+
+def test_another_checkout_is_imported_and_core_seconds_are_counted(tmp_path):
+    package = tmp_path / "magmax_jax"
+    package.mkdir()
+    busy = "import time\nwhile time.process_time() < 0.3: pass\n"
+    (package / "__init__.py").write_text("raise RuntimeError('the other one')")
+    one = whole("other", f"{busy}import magmax_jax", variables=of_checkout(tmp_path))
+    take_turns([one], 1)
+    assert one.failure == "failed: RuntimeError: the other one"
+    assert one.calls[0]["core_seconds"] >= 0.3

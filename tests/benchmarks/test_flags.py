@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.flags import Flags, PeersFlags, checked, matching
+from benchmarks.flags import BeforeFlags, Flags, PeersFlags, checked, matching
 from magmax_jax.errors import UserError
 
 
@@ -48,3 +48,11 @@ def test_peers_python_is_a_file_that_can_be_run_and_stays_a_link(tmp_path):
     for wrong in (tmp_path, tmp_path / "text", tmp_path / "none"):
         with pytest.raises(UserError, match="is no python that can be run"):
             checked(PeersFlags(peers=wrong))
+
+
+def test_another_checkout_must_hold_ours(tmp_path):
+    (tmp_path / "magmax_jax").mkdir()
+    with pytest.raises(UserError, match="holds no magmax_jax"):
+        checked(BeforeFlags(before=tmp_path))
+    (tmp_path / "magmax_jax" / "__init__.py").touch()
+    assert checked(BeforeFlags(before=tmp_path)).before == tmp_path

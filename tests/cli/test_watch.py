@@ -364,3 +364,24 @@ def test_watching_does_without_jax():
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT
     )
     assert ended.stdout.strip() == "[]", ended.stderr
+
+
+@pytest.mark.parametrize(("evaluate", "evaluated"), [("last", (3,)), (2, (2, 3))])
+def test_a_run_that_is_not_evaluated_after_every_task_is_followed(tmp_path, evaluate, evaluated):
+    run = Writer(tmp_path / "run", dataclasses.replace(CONFIG, evaluate=evaluate))
+    follower = RunFollower(run.path)
+    run.evaluate(0, "zero_shot")
+    for task in (1, 2, 3):
+        run.train(task, (1, 2, 3))
+        now = look(run, follower)
+        assert (now.state, now.task, now.step) == ("training", task, 3)
+        # The 60 s before task 3 were an evaluation if task 2 was evaluated; one is to come.
+        pause = 60 if task == 3 and 2 in evaluated else 0
+        assert now.seconds_left == 2 * (STEPS * (3 - task) + 1) + pause
+        run.train(task, (4,))
+        state = "evaluating" if task in evaluated else "starting"
+        assert look(run, follower).state == state
+        if task in evaluated:
+            run.evaluate(task)
+    assert look(run, follower).state == "finished"
+    assert look(run, follower).agnostic["finetuned"].learned == 3

@@ -139,4 +139,4 @@ def test_rows_weigh_samples_and_are_as_many_as_announced(scenario, tower, head):
         assert row.count == (scenario.test.domains == number).sum() > 0
         assert row.accuracy == counts.agnostic[:, 1 + number].sum() / row.count
         assert row.top5 == counts.agnostic_top5[:, 1 + number].sum() / row.count
-    assert num_rows(scenario, tasks=TASKS, models=4) == (1 + 4 * TASKS) * len(found)
+    assert num_rows(scenario, rounds=TASKS, models=4) == (1 + 4 * TASKS) * len(found)

@@ -212,3 +212,15 @@ def test_measuring_does_without_jax():
     program = "import sys, magmax_jax.evaluation.metrics; print('jax' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert shown.stdout.strip() == "False", shown.stderr
+
+
+def test_tasks_that_were_not_evaluated_leave_what_needs_them_open():
+    rows = [row for row in run() if row.after_task != 2]
+    found = histories(rows, "agnostic")["finetuned"]
+    assert found.learned == 3 and np.isnan(found.accuracy[2]).all()
+    np.testing.assert_array_equal(found.accuracy[[0, 1, 3]], (ZERO_SHOT, LEARNED[0], LEARNED[2]))
+    measured = measure(found, histories(run(ALONE), "agnostic")["finetuned"])
+    assert measured.pop("last_accuracy") == measure(history())["last_accuracy"]
+    assert set(measured.values()) == {Both(None, None)}
+    assert metrics.forgetting_by_task(found) is None
+    assert metrics.average_accuracy(found, 2, True) is None

@@ -79,8 +79,8 @@ def cache(tmp_path, monkeypatch):
 def fake(monkeypatch):
     def install(**revisions: list[str]) -> Hub:
         found = Hub({name.replace("pr_", "refs/pr/"): files for name, files in revisions.items()})
-        monkeypatch.setattr(hub, "HfApi", lambda: found)
-        monkeypatch.setattr(hub, "snapshot_download", found.snapshot_download)
+        monkeypatch.setattr("huggingface_hub.HfApi", lambda: found)
+        monkeypatch.setattr("huggingface_hub.snapshot_download", found.snapshot_download)
         return found
 
     return install

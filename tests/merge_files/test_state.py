@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import threading
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ import magmax_jax as mm
 from magmax_jax.cli.main import main
 from magmax_jax.io.safetensors.reader import Reader, open_files
 from magmax_jax.merge_files import execute
-from magmax_jax.merge_files import model_card as card
 from magmax_jax.merge_files.execute import merge_tensors
 from magmax_jax.merge_files.state import read_state
 from tests.merge_files.conftest import COUNTER, expected, merge, sources, tensors, write
@@ -193,25 +191,6 @@ def test_a_state_without_checksums_is_continued(models, tmp_path, begun):
     again = ["--finetuned", models[1], "--output", tmp_path / "again"]
     assert merge(*again, *state) == 0
     assert len(merged) == 2
-
-
-def test_without_a_state_merging_does_not_wait_for_checksums(models, tmp_path, monkeypatch):
-    begun, real = threading.Event(), card.digest
-
-    def digest(files):
-        assert begun.wait(60)
-        return real(files)
-
-    def merging(*arguments):
-        begun.set()
-        return merge_tensors(*arguments)
-
-    monkeypatch.setattr(card, "digest", digest)
-    monkeypatch.setattr(execute, "merge_tensors", merging)
-    flags = ["--state", tmp_path / "state", "--output", tmp_path / "out"]
-    assert merge(*sources(models), *flags) == 0
-    history, _ = read_state(tmp_path / "state")
-    assert all(task.sha256 for task in history.tasks)
 
 
 def test_more_tasks_than_a_byte_counts(models, tmp_path, capsys):

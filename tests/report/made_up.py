@@ -77,7 +77,8 @@ def write(
         *((rule, 0.5 if rule == "max_magnitude" else 1.0) for rule in merges),
     ]
     evaluations = [(0, "zero_shot", None)]
-    evaluations += [(t, *model) for t in range(1, rounds + 1) for model in models]
+    evaluated = made.evaluated_after(1 if made.method.joint else tasks)
+    evaluations += [(t, *model) for t in evaluated if t <= rounds for model in models]
     for after, model, scale in evaluations:
         row = Row(after, model, scale, "agnostic", "all", 0.0, 0)
         counts = _counts(rng, made, after, model, task_of, len(domains))

@@ -8,9 +8,13 @@ import pytest
 from magmax_jax.config import MeshConfig, MethodConfig, TrainConfig
 from magmax_jax.evaluation.metrics import measure
 from magmax_jax.report.groups import MAX_DRAWN, grouped, short_names
+from magmax_jax.report.items import Folded, Grid
+from magmax_jax.report.paper_table import columns, find_runs
+from magmax_jax.report.picture import plot
 from magmax_jax.report.runs import Run
 from magmax_jax.report.sections import over_tasks
 from magmax_jax.report.style import FLAT, JOINT
+from magmax_jax.report.terminal import table
 from magmax_jax.runs.directory import RunDirectory
 from tests.report.made_up import config, write
 
@@ -99,3 +103,44 @@ def test_figures_of_many_models_show_the_best(tmp_path):
         assert "the best of the other 32" in figure.caption
     [few] = grouped(made(tmp_path / "few", config(2)))
     assert few.drawn == few.labels and few.left_out == ""
+
+
+def test_tasks_that_were_not_evaluated_are_left_out(tmp_path):
+    runs = made(tmp_path, replace(config(6), evaluate=4), config(6))
+    [group] = grouped(runs)
+    assert group.names == ["sequential (1)", "sequential (2)"]
+    some = {
+        record["after_task"]
+        for figure in over_tasks.curves(group)
+        for record in figure.records
+        if record["run"] == group.names[0] and record["model"] == "finetuned"
+    }
+    assert some == {0, 4, 6}
+    figures = [item for item in over_tasks.matrices(group) if hasattr(item, "records")]
+    shown = [{record["after_task"] for record in figure.records} for figure in figures]
+    assert shown == [{0, 4, 6}] * 2 + [set(range(7))] * 2
+    folded = next(item for item in over_tasks.matrices(group) if isinstance(item, Folded))
+    grid = next(item for item in folded.items if isinstance(item, Grid))
+    assert {record["after_task"] for record in grid.records} == {0, 4, 6}
+    mean, *each = over_tasks.losses(group)
+    assert {record["run"] for record in mean.records} == {group.names[1]} and len(each) == 1
+    [note] = over_tasks.losses(grouped(runs[:1])[0])
+    assert "--evaluate every" in note.text
+
+
+def test_a_table_has_runs_in_one_column_however_often_they_were_evaluated(tmp_path):
+    runs = made(tmp_path, replace(config(3, seed=1), evaluate="last"), config(3, seed=2))
+    (column,) = columns(runs, "last_accuracy", None)
+    assert {seed for values in column.values.values() for seed in values} == {1, 2}
+    (column,) = columns(runs, "forgetting", None)
+    assert {seed for values in column.values.values() for seed in values} == {2}
+    found, notes = find_runs([tmp_path])
+    assert len(found) == 2 and not notes
+
+
+def test_the_terminals_table_says_why_forgetting_is_not_known(tmp_path):
+    few, every = made(tmp_path, replace(config(3), evaluate="last"), config(3))
+    assert "--evaluate every" in table(few.rows, "").caption
+    assert "--evaluate every" not in table(every.rows, "").caption
+    assert [*table(few.rows, "").columns[5].cells][1:] == [""] * 4
+    plot(few.rows, "", tmp_path / "few.png")

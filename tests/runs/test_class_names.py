@@ -115,7 +115,7 @@ def recorded(config, run, classes):
 def test_sweeps_and_studies_have_the_names_that_a_run_began_with(config, tmp_path, monkeypatch):
     found = []
 
-    def build_run(config, scenario, layout):
+    def build_run(config, scenario, layout, run=None):
         found.append(scenario.heads[0].class_names)
         raise UserError("seen")
 

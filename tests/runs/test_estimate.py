@@ -60,6 +60,17 @@ def test_counts_are_those_of_the_run(config, method, keep):
     assert found.images == 3 * 90
 
 
+@pytest.mark.parametrize(("evaluate", "rounds"), [("last", 1), (2, 3), (1, 5)])
+def test_images_evaluated_are_those_of_the_tasks_asked_for(config, evaluate, rounds):
+    found = planned(replace(config, evaluate=evaluate))
+    test = build_scenario(config.scenario, config.seed).num_test
+    every = planned(config)
+    assert found.evaluated == test * (1 + 4 * rounds)
+    one = known_shape(config.model.source, config.model.image_size)[0].forward_flops()
+    assert every.flops - found.flops == one * test * 4 * (5 - rounds)
+    assert found.steps == every.steps and found.nbytes == every.nbytes
+
+
 def test_operations_are_those_of_the_matrix_products(config):
     shape = MODEL_FAMILIES["clip"].published["openai/clip-vit-base-patch16"]
     assert shape.forward_flops() == pytest.approx(35.1e9, rel=0.01)  # 17.6 GMAC

@@ -113,8 +113,8 @@ def test_the_directory_holds_what_it_promises(finished, config):
     }
     leftovers = [p.name for p in out.path.iterdir()]
     assert sorted(leftovers) == [
-        "about.json", "checkpoints", "config.json", "counts", "metrics.jsonl",
-        "results.jsonl",
+        "about.json", "checkpoints", "config.json", "counts", "head.safetensors",
+        "metrics.jsonl", "results.jsonl",
     ]  # fmt: skip
 
 

@@ -115,3 +115,16 @@ def test_each_examples_gradient_is_lowered_for_gpus_without_one(tiny_clip, cudnn
 
     lowered = jax.jit(gradients).trace(theta, pixels).lower(lowering_platforms=("cuda",))
     assert lowered.as_text().count("__cudnn$fmhaSoftmaxBackward(") == 1
+
+
+def test_gradients_of_single_examples_are_held_for_one_block_alone(tower, fishers):
+    """(examples, ...) of one block's kernel is in the program, of the whole stack it is not."""
+
+    def found(params, batch, goal):
+        return fishers["empirical"](params, [batch], goal)
+
+    program = jax.jit(found).trace(tower[1], batch_of(8), objective()).lower().as_text()
+    layers, d, m = tower[1]["blocks"]["fc1"]["kernel"].shape
+    assert f"tensor<8x{d}x{m}xf32>" in program
+    for stack in (f"8x{layers}x{d}x{m}", f"{layers}x8x{d}x{m}"):
+        assert f"tensor<{stack}xf32>" not in program

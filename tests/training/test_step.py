@@ -240,10 +240,13 @@ def test_bfloat16_computes_but_keeps_float32_weights(tiny_clip):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_the_step_is_lowered_for_accelerators_without_one(tiny_clip, platform, request):
+def test_the_step_is_lowered_for_accelerators_without_one(
+    tiny_clip, platform, request, monkeypatch
+):
     """Of cuDNN's attention the gradient takes what was kept: the forward pass has it once."""
     if platform == "cuda":
         request.getfixturevalue("cudnn")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu" if platform == "cuda" else platform)
     tower = nnx.split(CLIP.from_pretrained(tiny_clip, dtype="bfloat16").vision)
     trainer = make_trainer(tower[0], Preprocessing(16), TrainConfig())
     traced = trainer.step.trace(trainer.init(tower[1]), batch_of(6), objective())

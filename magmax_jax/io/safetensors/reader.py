@@ -5,6 +5,7 @@ Any architecture: what a tensor means is its name's business, not ours.
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.io import hub, misplaced
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.computed import Computed
+from magmax_jax.io.safetensors.digest import Digest
 from magmax_jax.io.safetensors.header import Tensor, read_header
 
 COMPARED = 1 << 20
@@ -139,9 +141,14 @@ def open_files(directory: Path, paths: list[Path]) -> TensorFiles:
 
 
 class Reader:
-    """Reads pieces of tensors into memory that the caller owns; safe to call from threads."""
+    """Reads pieces of tensors into memory that the caller owns; safe to call from threads.
 
-    def __init__(self) -> None:
+    Args:
+      digests: take what is given to `digest`, so that no byte is read twice.
+    """
+
+    def __init__(self, digests: Sequence[Digest] = ()) -> None:
+        self.digests = digests
         self._files: dict[Path, int] = {}
 
     def __enter__(self) -> "Reader":
@@ -173,6 +180,18 @@ class Reader:
                 view, offset = view[count:], offset + count
         except OSError as error:
             raise UserError(f"{tensor.path} cannot be read ({error.strerror})") from None
+
+    def digest(self, data: np.ndarray, tensor: Tensor, start: int = 0) -> None:
+        """Gives what `into` has read to the digests, for which it should be called in file order.
+
+        Raises:
+          UserError: as `into`, of what was left out before it.
+        """
+        if isinstance(tensor, Computed):
+            return
+        offset = tensor.offset + start * tensor.dtype.itemsize
+        for digest in self.digests:
+            digest.feed(tensor.path, offset, data.view(np.uint8))
 
     def same_bits(self, one: Tensor, other: Tensor) -> bool:
         """Whether two tensors have one dtype, one shape and the same bits; reads until they differ.

@@ -17,6 +17,7 @@ from magmax_jax.models.checkpoint import Companions
 from magmax_jax.models.clip import checkpoint
 from magmax_jax.models.clip.config import LEGACY_EOS, CLIPConfig, TextConfig
 from magmax_jax.models.clip.tokens import token_ids
+from magmax_jax.models.layers.linear import Linear
 from magmax_jax.models.layers.patches import VisionConfig, cut_patches
 from magmax_jax.models.layers.text import TextTransformer
 from magmax_jax.models.layers.transformer import apply_blocks, layer_norm, stacked_blocks
@@ -41,14 +42,12 @@ class VisionTower(nnx.Module):
         normal = nnx.initializers.normal(d**-0.5)
         self.class_embedding = nnx.Param(normal(rngs.params(), (d,)))
         # A convolution whose stride is its size is one matmul over patches.
-        self.patch_embedding = nnx.Linear(
-            3 * patch * patch, d, use_bias=False, dtype=dtype, rngs=rngs
-        )
+        self.patch_embedding = Linear(3 * patch * patch, d, use_bias=False, dtype=dtype, rngs=rngs)
         self.position_embedding = nnx.Param(normal(rngs.params(), (config.grid**2 + 1, d)))
         self.pre_norm = layer_norm(config, dtype, rngs)
         self.blocks = stacked_blocks(config, causal=False, dtype=dtype, rngs=rngs)
         self.post_norm = layer_norm(config, dtype, rngs)
-        self.projection = nnx.Linear(
+        self.projection = Linear(
             d, projection, use_bias=False, kernel_init=normal, dtype=dtype, rngs=rngs
         )
         self.config = config
@@ -78,7 +77,7 @@ class TextTower(TextTransformer):
     def __init__(self, config: TextConfig, projection: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
         super().__init__(config, causal=True, dtype=dtype, rngs=rngs)
         d = config.width
-        self.projection = nnx.Linear(
+        self.projection = Linear(
             d,
             projection,
             use_bias=False,

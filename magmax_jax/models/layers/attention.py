@@ -6,14 +6,18 @@ Letters in shapes: b batch, n tokens, h heads, e width of a head.
 import jax
 import jax.numpy as jnp
 
+from magmax_jax.models.layers.bfloat16_attention import attend_rows
+from magmax_jax.models.layers.products import prefers_rows
+
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool) -> jax.Array:
     """softmax(q k^T / sqrt(e)) v, (b, n, h, e) each; the softmax is computed in float32.
 
     Without `causal` there may be another number of queries than of keys, as in pooling.
     """
-    cudnn = fits_cudnn(q) and q.shape == k.shape
-    return (_cudnn if cudnn else _explicit)(q, k, v, causal)
+    if fits_cudnn(q) and q.shape == k.shape:
+        return _cudnn(q, k, v, causal)
+    return (attend_rows if prefers_rows(q.dtype) else _explicit)(q, k, v, causal)
 
 
 def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:

@@ -17,10 +17,9 @@ from jax.typing import DTypeLike
 from magmax_jax.errors import UserError
 from magmax_jax.models.layers.activations import ACTIVATIONS
 from magmax_jax.models.layers.attention import attend
-
-KEPT = "kept"
-"""The name of what a block keeps for the gradient besides its input: q, k and v together, the
-tokens between its halves, and what goes into the MLP's activation."""
+from magmax_jax.models.layers.kept import KEPT
+from magmax_jax.models.layers.linear import Linear
+from magmax_jax.models.layers.squared_gradients import squared_here, squares_are_summed
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,8 @@ class Attention(nnx.Module):
         # The deviations of OpenAI's CLIP: residual branches shrink with depth.
         residual = nnx.initializers.normal((2 * config.layers * d) ** -0.5)
         inner = nnx.initializers.normal(d**-0.5)
-        self.qkv = nnx.Linear(d, 3 * d, kernel_init=inner, dtype=dtype, rngs=rngs)
-        self.out = nnx.Linear(d, d, kernel_init=residual, dtype=dtype, rngs=rngs)
+        self.qkv = Linear(d, 3 * d, kernel_init=inner, dtype=dtype, rngs=rngs)
+        self.out = Linear(d, d, kernel_init=residual, dtype=dtype, rngs=rngs)
         self.heads = config.heads
         self.causal = causal
 
@@ -81,8 +80,8 @@ class Block(nnx.Module):
         self.norm1 = layer_norm(config, dtype, rngs)
         self.attention = Attention(config, causal=causal, dtype=dtype, rngs=rngs)
         self.norm2 = layer_norm(config, dtype, rngs)
-        self.fc1 = nnx.Linear(d, m, kernel_init=wide, dtype=dtype, rngs=rngs)
-        self.fc2 = nnx.Linear(m, d, kernel_init=residual, dtype=dtype, rngs=rngs)
+        self.fc1 = Linear(d, m, kernel_init=wide, dtype=dtype, rngs=rngs)
+        self.fc2 = Linear(m, d, kernel_init=residual, dtype=dtype, rngs=rngs)
         self.activation = config.activation
 
     def __call__(self, x: jax.Array, n: int) -> jax.Array:
@@ -113,7 +112,8 @@ def apply_blocks(
 
     Tokens are flattened to (b n, d) on the way: plain matrix products are the fastest everywhere.
     For the gradient a block keeps what is dear to compute, `KEPT`; norms, activations and weights
-    of attention are computed again, which is faster than writing and reading them.
+    of attention are computed again, which is faster than writing and reading them. Per-example
+    gradients are squared block by block (`squared_here`), so a tower walks through a stack once.
 
     Args:
       remat: keep only each block's input for the gradient, and compute all the rest again.
@@ -121,11 +121,21 @@ def apply_blocks(
     """
     graphdef, params = nnx.split(blocks)
     b, n, d = x.shape
-    if whole:  # matrices are rounded before they move: the same bits, half the bytes in 16 bits
-        params = jax.tree.map(lambda p: p.astype(x.dtype) if p.ndim > 2 else p, params)
+    matrices = jax.tree.map(lambda p: p.ndim > 2, params)
+
+    def rounded(params: nnx.State) -> nnx.State:
+        return jax.tree.map(
+            lambda p, is_matrix: p.astype(x.dtype) if is_matrix else p, params, matrices
+        )
+
+    # Matrices are rounded before they move: the same bits, half the bytes in 16 bits. Where squares
+    # of gradients are summed, which is in float32, each block's are rounded when it is its turn.
+    if whole and not squares_are_summed():
+        params = rounded(params)
 
     def step(x: jax.Array, params: nnx.State) -> tuple[jax.Array, None]:
-        return nnx.merge(graphdef, whole(params) if whole else params)(x, n), None
+        params = squared_here(params)
+        return nnx.merge(graphdef, whole(rounded(params)) if whole else params)(x, n), None
 
     # Within a scan nothing is merged with what it repeats anyway.
     policy = jax.checkpoint_policies.nothing_saveable if remat else _keeps

@@ -15,6 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from magmax_jax.models.checkpoint import Companions
+from magmax_jax.models.layers.linear import Linear
 from magmax_jax.models.layers.patches import VisionConfig, cut_patches
 from magmax_jax.models.layers.text import TextTransformer
 from magmax_jax.models.layers.transformer import apply_blocks, layer_norm, stacked_blocks
@@ -40,7 +41,7 @@ class VisionTower(nnx.Module):
         """`remat` and `whole` are `apply_blocks`'s; they change no parameter."""
         d, patch = config.width, config.patch_size
         normal = nnx.initializers.normal(d**-0.5)
-        self.patch_embedding = nnx.Linear(3 * patch * patch, d, dtype=dtype, rngs=rngs)
+        self.patch_embedding = Linear(3 * patch * patch, d, dtype=dtype, rngs=rngs)
         self.position_embedding = nnx.Param(normal(rngs.params(), (config.grid**2, d)))
         self.blocks = stacked_blocks(config, causal=False, dtype=dtype, rngs=rngs)
         self.post_norm = layer_norm(config, dtype, rngs)
@@ -68,7 +69,7 @@ class TextTower(TextTransformer):
     ):
         super().__init__(config, causal=False, dtype=dtype, rngs=rngs)
         d = config.width
-        self.head = nnx.Linear(
+        self.head = Linear(
             d, projection, kernel_init=nnx.initializers.normal(d**-0.5), dtype=dtype, rngs=rngs
         )
 

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from magmax_jax.models.layers.activations import ACTIVATIONS
 from magmax_jax.models.layers.attention import attend
+from magmax_jax.models.layers.linear import Linear
 from magmax_jax.models.layers.transformer import TowerConfig, layer_norm
 
 
@@ -21,11 +22,11 @@ class AttentionPooling(nnx.Module):
         d, m = config.width, config.mlp
         inner = nnx.initializers.normal(d**-0.5)
         self.probe = nnx.Param(inner(rngs.params(), (d,)))
-        self.qkv = nnx.Linear(d, 3 * d, kernel_init=inner, dtype=dtype, rngs=rngs)
-        self.out = nnx.Linear(d, d, kernel_init=inner, dtype=dtype, rngs=rngs)
+        self.qkv = Linear(d, 3 * d, kernel_init=inner, dtype=dtype, rngs=rngs)
+        self.out = Linear(d, d, kernel_init=inner, dtype=dtype, rngs=rngs)
         self.norm = layer_norm(config, dtype, rngs)
-        self.fc1 = nnx.Linear(d, m, kernel_init=inner, dtype=dtype, rngs=rngs)
-        self.fc2 = nnx.Linear(
+        self.fc1 = Linear(d, m, kernel_init=inner, dtype=dtype, rngs=rngs)
+        self.fc2 = Linear(
             m, d, kernel_init=nnx.initializers.normal(m**-0.5), dtype=dtype, rngs=rngs
         )
         self.heads = config.heads

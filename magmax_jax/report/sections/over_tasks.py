@@ -3,8 +3,6 @@
 import math
 from collections.abc import Callable
 
-import numpy as np
-
 from magmax_jax.evaluation.history import History
 from magmax_jax.evaluation.metrics import average_accuracy, forgetting, forgetting_by_task
 from magmax_jax.registry import REPORT_SECTIONS
@@ -93,11 +91,12 @@ def _any_matrix(run: Run, protocol: str) -> Grid:
     histories = run.histories(protocol)
     labels = list(dict.fromkeys([run.best, FINETUNED, ZERO_SHOT, *run.labels]))
     choices = [(label, title_of(label)) for label in labels if label in histories]
-    shape = histories[run.best].accuracy.shape
+    evaluated = sorted({row.after_task for row in run.rows})
     records = [
-        {"after_task": after, "task": run.tasks[task]}
+        {"after_task": after, "task": name}
         | {label: _known(float(histories[label].accuracy[after, task])) for label, _ in choices}
-        for after, task in np.ndindex(*shape)
+        for after in evaluated
+        for task, name in enumerate(run.tasks)
     ]
     return Grid(
         slug("matrices", run.name, protocol),
@@ -124,7 +123,7 @@ def _matrix(run: Run, label: str, protocol: str) -> Figure:
         for task, accuracy in zip(history.tasks, row, strict=True)
         if not math.isnan(accuracy)
     ]
-    tasks = len(history.tasks)
+    tasks, evaluated = len(history.tasks), len({record["after_task"] for record in records})
     return Figure(
         slug("matrix", run.name, label, protocol),
         f"{title_of(label)}, {protocol}",
@@ -138,7 +137,7 @@ def _matrix(run: Run, label: str, protocol: str) -> Figure:
             ACCURACY,
         ),
         "heat map",
-        (WIDTH, 1.9 + 0.3 * min(max(len(history.accuracy), 3), 10) + (0.4 if tasks > 6 else 0)),
+        (WIDTH, 1.9 + 0.3 * min(max(evaluated, 3), 10) + (0.4 if tasks > 6 else 0)),
     )
 
 
@@ -153,7 +152,12 @@ def losses(group: Group) -> list[Item]:
         if (lost := forgetting(history, weighted=weighting == "images")) is not None
     ]
     if not means:
-        return [Note("Forgetting needs a finished run of two tasks or more, learned one by one.")]
+        return [
+            Note(
+                "Forgetting needs a finished run of two tasks or more, learned one by one and "
+                "evaluated after each (--evaluate every)."
+            )
+        ]
     drawn = [record for record in means if record["weighting"] == "images"]
     several = len(group.runs) > 1
     category = "run" if several else "model"

@@ -9,7 +9,7 @@ import numpy as np
 from magmax_jax.analysis import keep
 from magmax_jax.analysis.pruning import Choice
 from magmax_jax.evaluation.evaluator import Counts
-from magmax_jax.evaluation.rows import num_rows_of_one, rows_of
+from magmax_jax.evaluation.rows import Row, num_rows_of_one, rows_of
 from magmax_jax.merging import apply_task_vector, fold, merged, rules
 from magmax_jax.runs.build import EvaluationSet, build_run
 from magmax_jax.runs.studies.subject import Record, Subject, Unsuited
@@ -55,11 +55,9 @@ def contribution(subject: Subject) -> Iterator[Record]:
     parts, names = subject.parts, subject.names
     if len(names) < 2:
         raise Unsuited("one task is learned, and nothing would be left of the merge without it")
-    known = {
-        (row.label, row.protocol, row.group): row.accuracy
-        for row in subject.rows
-        if row.after_task == subject.learned
-    }
+    rows = [row for row in subject.rows if row.after_task == subject.learned]
+    rows = rows or list(_of_merges(subject))
+    known = {(row.label, row.protocol, row.group): row.accuracy for row in rows}
     for left_out, name in enumerate(names, start=1):
         states = {rule: merge.rule.init(parts.theta_0) for rule, merge in parts.merges.items()}
         for number in range(1, subject.learned + 1):
@@ -71,8 +69,7 @@ def contribution(subject: Subject) -> Iterator[Record]:
             for scale in merge.scales:
                 theta = merged(merge.rule, states[rule], parts.theta_0, scale)
                 counts = subject.count(parts.test, theta, f"{rule} without {name}")
-                rows = rows_of(counts, parts.scenario, subject.learned, rule, scale)
-                for row in rows:
+                for row in rows_of(counts, parts.scenario, subject.learned, rule, scale):
                     if row.group == "all" or row.group in names:
                         yield {
                             "rule": rule,
@@ -84,6 +81,14 @@ def contribution(subject: Subject) -> Iterator[Record]:
                             "with_all": known.get((row.label, row.protocol, row.group)),
                             "count": row.count,
                         }
+
+
+def _of_merges(subject: Subject) -> Iterator[Row]:
+    """Of every merge, where the run was not evaluated after the last task learned so far."""
+    for name, scale, params in subject.models():
+        if scale is not None:
+            counts = subject.count(subject.parts.test, params, name)
+            yield from rows_of(counts, subject.parts.scenario, subject.learned, name, scale)
 
 
 def transfer(subject: Subject) -> Iterator[Record]:

@@ -80,15 +80,17 @@ def study(
     classes = class_names(out.path)
     scenario = build_scenario(config.scenario, config.seed, recorded=classes)
     with checking([Compared(out.path, config, scenario)], allow_changed, progress.say):
-        parts = build_run(config, scenario, layout)
+        parts = build_run(config, scenario, layout, run=out.path)
     stored = ModelStore(out.path, parts.theta_0, parts.merges, layout)
-    learned = stored.learned
+    learned, bits = stored.learned, config.checkpoint.task_bits
     if not learned:
         raise UserError(f"{out.path} has learned no task yet: there is nothing to study")
     transfer_to = transfer_to if "transfer" in names else ()
     others = {name: _other(name, data_dir, config) for name in transfer_to}
     subject = Subject(parts, stored, out.rows(), learned, progress, tuple(exclude), others)
     _ = subject.kept  # says now what is wrong with the patterns
+    if bits is not None:
+        progress.say(f"note: task vectors are those that the run keeps in {bits} bits an entry")
     if out.writes:
         (out.path / ANALYSIS).mkdir(exist_ok=True)
     for name in names:

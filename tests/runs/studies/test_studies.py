@@ -1,6 +1,7 @@
 """Studies of a small run, against its own rows and against NumPy on its own models."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -257,3 +258,10 @@ def test_every_rule_has_its_price(studied, monkeypatch):
     assert found["average: merge"]["state"] == theta + 4  # and a counter
     assert found["ties: merge"]["state"] == 3 * theta
     assert found["max_magnitude: update"]["bytes"] < theta / 8, "in the state's own place"
+
+
+def test_contribution_without_the_last_evaluation_is_the_same(studied, tmp_path):
+    out = RunDirectory(shutil.copytree(studied.path, tmp_path / "copy"))
+    out.keep(row for row in out.rows() if row.after_task < 3)
+    study(out, ["contribution"], again=True)
+    assert records(out, "contribution") == records(studied, "contribution")

@@ -1,0 +1,99 @@
+"""The zero-shot head, kept in a run's directory: the text tower reads every prompt once a run."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from magmax_jax.errors import UserError
+from magmax_jax.io.atomic import new_file
+from magmax_jax.io.safetensors.reader import open_tensors
+from magmax_jax.io.safetensors.writer import FileWriter
+from magmax_jax.models import Model, zero_shot_head
+from magmax_jax.models.zero_shot import prompts, tokenize
+from magmax_jax.runs.directory import HEAD
+
+if TYPE_CHECKING:
+    from magmax_jax.scenarios import Head
+
+NAME, KEY = "head", "made_from"
+
+
+class KeptHead(NamedTuple):
+    """A head, and what it was made from.
+
+    Attributes:
+      weights: float32 (p, k).
+      made_from: sha256 of the model's configuration, the text tower's parameters and every prompt's
+        token ids.
+    """
+
+    weights: jax.Array
+    made_from: str
+
+
+def head_of(model: Model, heads: Iterable["Head"], run: Path | None = None) -> KeptHead:
+    """The classifiers of all heads side by side, read from a run's directory where it holds them.
+
+    A head that was made from other parameters or prompts, or that cannot be read, is made anew.
+
+    Args:
+      run: the directory; None for none.
+
+    Raises:
+      UserError: as `zero_shot_head` does.
+    """
+    heads = list(heads)
+    made_from = _digest(model, heads)
+    if run is not None and (weights := _kept(run, made_from)) is not None:
+        return KeptHead(jnp.asarray(weights), made_from)
+    made = [zero_shot_head(model, *head) for head in heads]
+    return KeptHead(jnp.concatenate(made, axis=1), made_from)
+
+
+def keep_head(run: Path, weights: jax.Array, made_from: str) -> None:
+    """Writes the head of a run, all at once, unless it is there.
+
+    Raises:
+      OSError: the disk refuses.
+    """
+    if _kept(run, made_from) is not None:
+        return
+    array = np.asarray(weights)
+    with new_file(run / HEAD) as partial:
+        writer = FileWriter(partial, {NAME: (array.dtype, array.shape)}, metadata_bytes=128)
+        try:
+            writer.write(NAME, array)
+            writer.close({KEY: made_from})
+        except BaseException:
+            writer.abandon()
+            raise
+
+
+def _kept(run: Path, made_from: str) -> np.ndarray | None:
+    """The head in a run's directory; None if there is none, or another, or it cannot be read."""
+    if (run / HEAD).is_file():
+        with contextlib.suppress(UserError, OSError, KeyError):
+            files = open_tensors(run / HEAD)
+            if files.metadata.get(KEY) == made_from:
+                return files.load(NAME)
+    return None
+
+
+def _digest(model: Model, heads: Iterable["Head"]) -> str:
+    digest = hashlib.sha256(repr(model.config).encode())
+    for names, templates in heads:
+        ids = tokenize(model, prompts(names, templates))
+        digest.update(repr((len(names), len(templates), ids.shape, ids.dtype)).encode())
+        digest.update(np.ascontiguousarray(ids).data)
+    parameters = (model.text_tower()[1], model.logit_scale[...])
+    for path, leaf in jax.tree.leaves_with_path(parameters):
+        array = np.asarray(leaf)
+        digest.update(repr((jax.tree_util.keystr(path), array.shape, array.dtype)).encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
