@@ -78,9 +78,10 @@ def _fed(rule: MergeRule, names: Sequence[str]) -> Fed:
         if rule.reads_names:
             return Fed(names[0], rule.init, rule.update, rule.finalize)
         # A collecting rule compiles its parts itself: as one program they would be as many as
-        # tasks.
-        finalize = partial(_finalize, rule) if rule.streaming else rule.finalize
-        return Fed("tensor", rule.init, partial(_update, rule), finalize)
+        # tasks. Its update compiled would copy every task vector.
+        if not rule.streaming:
+            return Fed("tensor", rule.init, rule.update, rule.finalize)
+        return Fed("tensor", rule.init, partial(_update, rule), partial(_finalize, rule))
     if not rule.reads_names:
         init = jax.vmap(rule.init)
         return Fed("tensor", init, partial(_update_each, rule), partial(_finalize_each, rule))

@@ -141,9 +141,12 @@ def differences(theta_0: np.ndarray, thetas: Sequence[np.ndarray]) -> list[np.nd
     """The task vectors, float32; zero where both are the same, infinite or not."""
     wide = any(array.dtype == np.float64 for array in (theta_0, *thetas))
     dtype = np.dtype(np.float64 if wide else np.float32)
-    base = theta_0.astype(dtype)
+    base = theta_0.astype(dtype, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
-        taus = [(theta.astype(dtype) - base).astype(np.float32) for theta in thetas]
+        taus = [
+            (theta.astype(dtype, copy=False) - base).astype(np.float32, copy=False)
+            for theta in thetas
+        ]
     masked = hidden(theta_0)
     if masked.any():
         for theta, tau in zip(thetas, taus, strict=True):

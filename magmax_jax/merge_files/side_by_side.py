@@ -8,13 +8,12 @@ what takes least.
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 AT_ONCE = 1 << 30
-"""Bytes that the tensors of all models may take which are merged beside each other. A tensor that
-takes more is merged alone."""
+"""Bytes that items may take which are computed beside the largest of them, or wait to be used."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,29 +23,31 @@ def side_by_side(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     nbytes: Callable[[Item], int],
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """The function of every item, in their order, computed by one thread for each core.
 
+    After an error, of the function or where its results are used, nothing further is begun.
+
     Args:
-      nbytes: what an item takes until its result is used; bounded together by `AT_ONCE`.
+      nbytes: what an item takes until its result is used; see `AT_ONCE`.
     """
     waiting: deque[tuple[int, Future[Result]]] = deque()
-    held = 0
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(threads) as pool:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with ThreadPoolExecutor(cores) as pool:
         try:
             for item in items:
                 size = nbytes(item)
-                while waiting and (held + size > AT_ONCE or len(waiting) > (threads or 1)):
-                    freed, future = waiting.popleft()
-                    yield future.result()
-                    held -= freed
+                while waiting and _beside(size, *(other for other, _ in waiting)) > AT_ONCE:
+                    yield waiting.popleft()[1].result()
                 waiting.append((size, pool.submit(function, item)))
-                held += size
             while waiting:
                 yield waiting.popleft()[1].result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _beside(*sizes: int) -> int:
+    return sum(sizes) - max(sizes)
 
 
 @contextlib.contextmanager

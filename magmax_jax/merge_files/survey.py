@@ -10,11 +10,11 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.digest import Digest
 from magmax_jax.io.safetensors.reader import Reader
-from magmax_jax.merge_files.by_tensor import Tree, read_group
 from magmax_jax.merge_files.groups import groups
 from magmax_jax.merge_files.outcome import differences
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.stream import Chunk, Result, chunk_length, chunk_task_vector, stream
+from magmax_jax.merge_files.whole_tensors import Tree, read_group
 from magmax_jax.merging import count_at_least, kth_magnitudes_counted
 
 SAMPLES, SAMPLE_LENGTH, SAMPLE_STRIDE = 256, 1 << 12, 1 << 4
