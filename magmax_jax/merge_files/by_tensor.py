@@ -124,21 +124,27 @@ def _merge(plan: Plan, reader: Reader, names: list[str]) -> Merged:
     if plan.state:
         state = read_state(plan.state, names, state, reader)
     squares: list[jax.Array | float] = []
-    norms = []
+    norms, theta = [], None
     for model in plan.models:
-        tau = task_vectors(model, names, stored, read(model, names, reader))
-        array = jnp.asarray(tau[0] if alone else tau)
+        theta = read(model, names, reader, theta)
+        tau = task_vectors(model, names, stored, theta)
+        array = jax.device_put(tau[0] if alone else tau)
         state = rule.update(state, {rule.key: array})
         if rule.settle:
             norms.append(rule.settle.squared_norm(array))
         squares.append(
-            jnp.sum(jnp.square(array)) if alone else float(np.sum(np.square(tau, dtype=np.float64)))
+            _squared(array) if alone else float(np.sum(np.square(tau, dtype=np.float64)))
         )
     if rule.settle:
         found = np.asarray(rule.settle.measure(state, norms))
     else:
         found = np.asarray(rule.finalize(state)[rule.key])
     return Merged(names, stored, state, squares, found[None] if alone else found)
+
+
+@jax.jit
+def _squared(x: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(x))
 
 
 def as_one_tree(

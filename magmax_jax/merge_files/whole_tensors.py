@@ -34,10 +34,18 @@ def read_group(
     return {key: jnp.asarray(stored.astype(np.float32))}, ({key: jnp.asarray(t)} for t in taus)
 
 
-def read(source: TensorFiles, names: Sequence[str], reader: Reader) -> np.ndarray:
-    """Tensors of one shape and dtype, stacked: (n, *shape)."""
+def read(
+    source: TensorFiles, names: Sequence[str], reader: Reader, memory: np.ndarray | None = None
+) -> np.ndarray:
+    """Tensors of one shape and dtype, stacked: (n, *shape).
+
+    Args:
+      memory: an earlier result of these names, of any source, to be overwritten.
+    """
     first = source.tensors[names[0]]
-    out = np.empty((len(names), *first.shape), first.dtype)
+    out = memory
+    if out is None or out.dtype != first.dtype:
+        out = np.empty((len(names), *first.shape), first.dtype)
     for row, name in zip(out.reshape(len(names), first.size), names, strict=True):
         reader.into(row, source.tensors[name])
     return out

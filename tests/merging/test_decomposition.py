@@ -35,7 +35,9 @@ def test_it_is_at_least_as_accurate_as_float32_is(shape, condition):
         np.testing.assert_allclose(factor @ factor.T, np.eye(size), atol=2e-6)
     np.testing.assert_allclose(u * s @ v, x, atol=1e-6)
     wanted = orthogonal(x.astype(float))
-    error = np.abs(nearest_orthogonal(x) - wanted).max()
+    nearest, singular = nearest_orthogonal(x)
+    np.testing.assert_allclose(singular, s, rtol=1e-6)
+    error = np.abs(nearest - wanted).max()
     assert error <= max(2 * np.abs(orthogonal(x) - wanted).max(), 3e-7)
 
 
@@ -61,7 +63,7 @@ def test_without_full_rank_it_is_lapacks(shape, rank):
     found = leading_svd(wide, min(shape))
     for part, wanted in zip(found, (u, s, v), strict=True):
         np.testing.assert_array_equal(part, wanted)
-    together = nearest_orthogonal(x)
+    together, _ = nearest_orthogonal(x)
     gram = together @ together.T if shape[0] <= shape[1] else together.T @ together
     np.testing.assert_allclose(gram, np.eye(min(shape)), atol=1e-5)
 
@@ -82,6 +84,8 @@ def test_nearly_square_matrices_are_lapacks_alone():
 
 
 def test_what_is_around_it_stays_in_float32():
-    found = jax.jit(lambda x: (nearest_orthogonal(x), jnp.ones(3) / 3))(np.ones((2, 9), np.float32))
+    found = jax.jit(lambda x: (*nearest_orthogonal(x), jnp.ones(3) / 3))(
+        np.ones((2, 9), np.float32)
+    )
     assert {part.dtype for part in found} == {np.dtype(np.float32)}
     assert not jax.config.jax_enable_x64

@@ -38,65 +38,63 @@ def leading_svd(x: jax.Array, count: int) -> Svd:
         u, s, v = jnp.linalg.svd(x, full_matrices=False)
         return u[:, :count], s[:count], v[:count]
 
-    def by_gram(x: jax.Array) -> Svd:
-        return _by_gram(x, count, lambda u, s, v: (u, s, v), by_lapack)
+    def of_gram(x: jax.Array, s: jax.Array, u: jax.Array) -> Svd:
+        return u, s, jax.lax.dot((u / s).T, x)
 
     if x.shape[0] > x.shape[1]:
         v, s, u = leading_svd(x.T, count)
         return u.T, s, v.T
-    return _fastest(x, by_gram, by_lapack)
+    return _fastest(x, by_lapack, of_gram, count)
 
 
-def nearest_orthogonal(x: jax.Array) -> jax.Array:
-    """U V' of the matrix U diag(s) V': the nearest matrix of orthonormal rows or columns.
+def nearest_orthogonal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """U V' of the matrix U diag(s) V', and s: the nearest matrix of orthonormal rows or columns.
 
     Args:
       x: (m, n), float32, not empty.
+
+    Returns:
+      (m, n) and, descending, (min(m, n),), float32.
     """
 
-    def by_lapack(x: jax.Array) -> jax.Array:
-        u, _, v = jnp.linalg.svd(x, full_matrices=False)
-        return jnp.matmul(u, v, precision="highest")
+    def by_lapack(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        u, s, v = jnp.linalg.svd(x, full_matrices=False)
+        return jnp.matmul(u, v, precision="highest"), s
 
-    def by_gram(x: jax.Array) -> jax.Array:
-        together = lambda u, s, v: jnp.matmul(u, v, precision="highest")  # noqa: E731
-        return _by_gram(x, x.shape[0], together, by_lapack)
+    def of_gram(x: jax.Array, s: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.lax.dot(jax.lax.dot(u / s, u.T), x), s
 
     if x.shape[0] > x.shape[1]:
-        return nearest_orthogonal(x.T).T
-    return _fastest(x, by_gram, by_lapack)
+        nearest, s = nearest_orthogonal(x.T)
+        return nearest.T, s
+    return _fastest(x, by_lapack, of_gram, x.shape[0])
 
 
-def _fastest(x: jax.Array, by_gram: Callable, by_lapack: Callable) -> Any:
-    if x.shape[1] < LONG * x.shape[0]:
-        return by_lapack(x)
-    return jax.lax.platform_dependent(x, cpu=by_gram, default=by_lapack)
-
-
-def _by_gram(x: jax.Array, count: int, use: Callable, by_lapack: Callable) -> Any:
-    """What `use` makes of the leading triplets in float32, or `by_lapack` of the matrix.
+def _fastest(x: jax.Array, by_lapack: Callable, of_gram: Callable, count: int) -> Any:
+    """`by_lapack` of a matrix, or what `of_gram` makes of its Gram matrix's decomposition.
 
     Args:
       x: (m, n), m <= n.
+      of_gram: called in float64 with x, its first singular values, and U (m, count).
     """
-    # Only here: the program around it stays in float32.
-    with jax.enable_x64(True):
-        wide = x.astype(jnp.float64)
-        squares, u = jnp.linalg.eigh(jax.lax.dot(wide, wide.T), symmetrize_input=False)
-        squares, u = squares[::-1][:count], u[:, ::-1][:, :count]
-        # False for a matrix of zeros, too.
-        sound = squares[-1] > SMALLEST * squares[0]
+    if x.shape[1] < LONG * x.shape[0]:
+        return by_lapack(x)
 
-        def found(wide: jax.Array, squares: jax.Array, u: jax.Array) -> jax.Array:
-            s = jnp.sqrt(squares)
-            v = jax.lax.dot(u.T, wide) / s[:, None]
-            return use(*(part.astype(jnp.float32) for part in (u, s, v)))
+    def by_gram(x: jax.Array) -> Any:
+        # Only here: the program around it stays in float32.
+        with jax.enable_x64(True):
+            wide = x.astype(jnp.float64)
+            squares, u = jnp.linalg.eigh(jax.lax.dot(wide, wide.T), symmetrize_input=False)
+            squares, u = squares[::-1][:count], u[:, ::-1][:, :count]
 
-        return jax.lax.cond(
-            sound,
-            found,
-            lambda wide, squares, u: by_lapack(wide.astype(jnp.float32)),
-            wide,
-            squares,
-            u,
-        )
+            def found(wide: jax.Array) -> Any:
+                parts = of_gram(wide, jnp.sqrt(squares), u)
+                return jax.tree.map(lambda part: part.astype(jnp.float32), parts)
+
+            # False for a matrix of zeros, too.
+            sound = squares[-1] > SMALLEST * squares[0]
+            return jax.lax.cond(
+                sound, found, lambda wide: by_lapack(wide.astype(jnp.float32)), wide
+            )
+
+    return jax.lax.platform_dependent(x, cpu=by_gram, default=by_lapack)

@@ -48,8 +48,8 @@ def iso_c(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
     """
 
     def flatten(total: jax.Array) -> jax.Array:
-        u, s, v = leading_svd(total, min(total.shape))
-        return fixed_sum(s) / len(s) * product(u, v)
+        nearest, s = nearest_orthogonal(total)
+        return fixed_sum(s) / len(s) * nearest
 
     of_matrix = _by_matrix(flatten, stacked, averaged)
 
@@ -208,7 +208,8 @@ def tsv_m(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
         u = jnp.concatenate([u for u, _, _ in parts], axis=1)
         s = jnp.concatenate([s for _, s, _ in parts])
         v = jnp.concatenate([v for _, _, v in parts], axis=0)
-        return product(nearest_orthogonal(u) * s, nearest_orthogonal(v))
+        (u, _), (v, _) = nearest_orthogonal(u), nearest_orthogonal(v)
+        return product(u * s, v)
 
     of_matrix = _by_matrix(combine, stacked, averaged)
 
