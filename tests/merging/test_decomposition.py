@@ -89,3 +89,16 @@ def test_what_is_around_it_stays_in_float32():
     )
     assert {part.dtype for part in found} == {np.dtype(np.float32)}
     assert not jax.config.jax_enable_x64
+
+
+@LONG
+def test_gradients_are_those_of_lapacks(shape):
+    x, weights = matrix(shape, 10), np.float32(np.random.default_rng(1).normal(size=shape))
+
+    def lapacks(x):
+        u, _, v = jnp.linalg.svd(x, full_matrices=False)
+        return jnp.sum(weights * (u @ v))
+
+    found = jax.grad(lambda x: jnp.sum(weights * nearest_orthogonal(x)[0]))(x)
+    wanted = jax.grad(lapacks)(x)
+    np.testing.assert_allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())

@@ -97,4 +97,10 @@ def _fastest(x: jax.Array, by_lapack: Callable, of_gram: Callable, count: int) -
                 sound, found, lambda wide: by_lapack(wide.astype(jnp.float32)), wide
             )
 
-    return jax.lax.platform_dependent(x, cpu=by_gram, default=by_lapack)
+    @jax.custom_jvp
+    def chosen(x: jax.Array) -> Any:
+        return jax.lax.platform_dependent(x, cpu=by_gram, default=by_lapack)
+
+    # In float32: JAX derives `by_gram` outside of its float64, where eigh's rule does not trace.
+    chosen.defjvp(lambda primals, tangents: jax.jvp(by_lapack, primals, tangents))
+    return chosen(x)
