@@ -43,6 +43,10 @@ OURS = {
     "ours: average": "--rule average",
     "ours: ties": "--rule ties",
     "ours: ties, trimmed per tensor": "--rule ties --options threshold=per_tensor majority=1",
+    "ours: iso_c": "--rule iso_c",
+    "ours: tsv_m": "--rule tsv_m",
+    "ours: opcm": "--rule opcm",
+    "ours: opcm, embeddings added": "--rule opcm --options averaged=embedding",
 }
 """By name, the flags."""
 PEERS = {
@@ -50,6 +54,9 @@ PEERS = {
     "official: average": "safetensors.torch",
     "official: ties": "safetensors.torch",
     "fusion_bench: max_magnitude": "fusion_bench.method",
+    "fusion_bench: iso_c": "fusion_bench.method",
+    "fusion_bench: tsv_m": "fusion_bench.method",
+    "fusion_bench: opcm, embeddings added": "fusion_bench.method",
     "mergekit: average": "mergekit.scripts.merge_raw_pytorch",
     "mergekit: ties, trimmed per tensor": "mergekit.scripts.merge_raw_pytorch",
 }

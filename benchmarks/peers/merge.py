@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 WEIGHTS = "model.safetensors"
@@ -69,15 +70,23 @@ def ties(rows: Any) -> Any:
 
 
 def fusion_bench(rule: str, output: Path, pretrained: Path, finetuned: Sequence[Path]) -> None:
-    """Its MagMax, through its public classes. The pool gives it models by transformers'
+    """Its algorithms, through its public classes. The pool gives them models by transformers'
     `from_pretrained`; its `LazyStateDict`, which opens a file for every tensor, was slower here."""
-    from fusion_bench.method import MagMaxAlgorithm
+    from fusion_bench import method
     from fusion_bench.modelpool import BaseModelPool
 
     paths = {"_pretrained_": pretrained} | {f"task_{t}": p for t, p in enumerate(finetuned, 1)}
     key, load = "pretrained_model_name_or_path", "transformers.CLIPModel.from_pretrained"
     pool = BaseModelPool({name: {"_target_": load, key: str(path)} for name, path in paths.items()})
-    MagMaxAlgorithm(scaling_factor=SCALES[rule]).run(pool).save_pretrained(output)
+    algorithm = {
+        "max_magnitude": lambda: method.MagMaxAlgorithm(scaling_factor=SCALES[rule]),
+        "iso_c": lambda: method.ISO_C_Merge(scaling_factor=1.0),
+        "tsv_m": lambda: method.TaskSingularVectorMerging(),
+        "opcm": lambda: method.OPCMForCLIP(0.5, shuffle_order=False, save_on_every_step=False),
+    }[rule]()
+    # OPCM asks for the test sets of a task pool, of which it evaluates none here.
+    algorithm._program = SimpleNamespace(taskpool=SimpleNamespace(_test_datasets=None))
+    algorithm.run(pool).save_pretrained(output)
 
 
 def mergekit(rule: str, output: Path, pretrained: Path, finetuned: Sequence[Path]) -> None:

@@ -1,21 +1,47 @@
 """Merging tensor by tensor, or all tensors as one tree: what a rule's scope asks for."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from magmax_jax.errors import UserError
-from magmax_jax.io.safetensors.reader import Reader, TensorFiles
+from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.io.safetensors.writer import FileWriter
 from magmax_jax.merge_files.groups import fed, groups
-from magmax_jax.merge_files.outcome import Outcome, differences, hidden, sound
+from magmax_jax.merge_files.outcome import Outcome, hidden
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merging import MergeRule, fold, merged
-from magmax_jax.merging.rule import State
+from magmax_jax.merge_files.side_by_side import one_thread_each, side_by_side
+from magmax_jax.merge_files.spill import Spill
+from magmax_jax.merge_files.whole_tensors import (
+    check_finite,
+    read,
+    read_state,
+    task_vectors,
+    unmasked,
+)
+from magmax_jax.merging import fold, merged
+from magmax_jax.merging.rule import Settle, State
 
-Tree = dict[str, jax.Array]
+
+class Merged(NamedTuple):
+    """A group of tensors of one shape, merged or, for a rule to be settled, folded.
+
+    Attributes:
+      stored: theta_0's, as its file has them, (n, *shape).
+      state: the rule's after every model; of n tensors each array has an axis of n in front.
+      squares: of every task vector.
+      found: float32 (n, *shape), the merged task vectors; or (n, m), what the rule measures.
+    """
+
+    names: Sequence[str]
+    stored: np.ndarray
+    state: State
+    squares: list[jax.Array | float]
+    found: np.ndarray
 
 
 def by_tensor(
@@ -26,34 +52,99 @@ def by_tensor(
     advance: Callable[[int], None],
 ) -> Iterator[Sequence[jax.Array | float]]:
     """Merges group after group; yields its squared norms in the task vectors, (t,)."""
-    for names in groups(plan):
-        rule = fed(plan.rule, names)
-        alone = len(names) == 1
-        stored = _read(plan.pretrained, names, reader)
-        _check_finite(plan.pretrained, names, stored, stored)
-        theta_0 = stored[0] if alone else stored
-        state = rule.init({rule.key: jnp.asarray(theta_0.astype(np.float32))})
-        if plan.state:
-            state = _read_state(plan.state, names, state, reader)
-        squares: list[jax.Array | float] = []
-        for model in plan.models:
-            tau = _checked(model, names, stored, _read(model, names, reader))
-            state = rule.update(state, {rule.key: jnp.asarray(tau[0] if alone else tau)})
-            squares.append(
-                jnp.sum(jnp.square(tau[0]))
-                if alone
-                else float(np.sum(np.square(tau, dtype=np.float64)))
+    # Closed at once after an error, so that no thread goes on reading.
+    with contextlib.closing(_each(plan, reader)) as each:
+        if plan.rule.settle:
+            yield from _settled(plan, plan.rule.settle, each, reader, outcome, advance)
+            return
+        for group in each:
+            outcome.apply(group.names, group.stored, group.found)
+            if next_state:
+                for i, leaf in enumerate(jax.tree.leaves(group.state)):
+                    whole = np.asarray(leaf)
+                    rows = whole[None] if len(group.names) == 1 else whole
+                    for name, part in zip(group.names, rows, strict=True):
+                        next_state.write(f"{i}/{name}", part)
+            advance(plan.nbytes(group.names))
+            yield group.squares
+
+
+def _settled(
+    plan: Plan,
+    settle: Settle,
+    each: Iterator[Merged],
+    reader: Reader,
+    outcome: Outcome,
+    advance: Callable[[int], None],
+) -> Iterator[Sequence[jax.Array | float]]:
+    """`by_tensor` where `finalize` needs something of all tensors: states are put aside till then.
+
+    Such states are of no use for further models, so no file keeps them.
+    """
+    numbers: dict[str, np.ndarray] = {}
+    with Spill(outcome.scratch) as spill:
+        structures: list[Any] = []  # JAX ships no stubs of PyTreeDef
+        for group in each:
+            numbers.update(zip(group.names, group.found, strict=True))
+            leaves, structure = jax.tree.flatten(group.state)
+            structures.append(structure)
+            for leaf in leaves:
+                spill.put(np.asarray(leaf))
+            advance(plan.nbytes(group.names))
+            yield group.squares
+        rule = settle.complete(numbers)
+        spill.rewind()
+        for names, structure in zip(groups(plan), structures, strict=True):
+            state = jax.tree.unflatten(
+                structure, [jnp.asarray(spill.take()) for _ in range(structure.num_leaves)]
             )
-            advance(sum(model.tensors[name].nbytes for name in names))
-        change = np.asarray(rule.finalize(state)[rule.key])
-        outcome.apply(names, stored, change[None] if alone else change)
-        if next_state:
-            for i, leaf in enumerate(jax.tree.leaves(state)):
-                whole = np.asarray(leaf)
-                for name, part in zip(names, whole[None] if alone else whole, strict=True):
-                    next_state.write(f"{i}/{name}", part)
-        advance(stored.nbytes)
-        yield squares
+            completed = fed(rule, names)
+            found = np.asarray(completed.finalize(state)[completed.key])
+            stored = read(plan.pretrained, names, reader)
+            outcome.apply(names, stored, found[None] if len(names) == 1 else found)
+
+
+def _each(plan: Plan, reader: Reader) -> Generator[Merged]:
+    """Every group in turn, several computed at once where that is faster for the rule."""
+    merge = partial(_merge, plan, reader)
+    if not plan.rule.decomposes:
+        yield from map(merge, groups(plan))
+        return
+    with one_thread_each():
+        yield from side_by_side(merge, groups(plan), plan.held)
+
+
+def _merge(plan: Plan, reader: Reader, names: list[str]) -> Merged:
+    rule = fed(plan.rule, names)
+    alone = len(names) == 1
+    stored = read(plan.pretrained, names, reader)
+    check_finite(plan.pretrained, names, stored, stored)
+    theta_0 = stored[0] if alone else stored
+    state = rule.init({rule.key: jnp.asarray(theta_0, np.float32)})
+    if plan.state:
+        state = read_state(plan.state, names, state, reader)
+    squares: list[jax.Array | float] = []
+    norms, theta = [], None
+    for model in plan.models:
+        theta = read(model, names, reader, theta)
+        tau = task_vectors(model, names, stored, theta)
+        array = jax.device_put(tau[0] if alone else tau)
+        state = rule.update(state, {rule.key: array})
+        if rule.settle:
+            norms.append(rule.settle.squared_norm(array))
+        squares.append(
+            _squared(array) if alone else float(np.sum(np.square(tau, dtype=np.float64)))
+        )
+    if rule.settle:
+        found = np.asarray(rule.settle.measure(state, norms))
+    else:
+        found = np.asarray(rule.finalize(state)[rule.key])
+    return Merged(names, stored, state, squares, found[None] if alone else found)
+
+
+@jax.jit
+def _squared(x: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(x))
 
 
 def as_one_tree(
@@ -67,25 +158,25 @@ def as_one_tree(
 
     Such a state is not that of its tensors one by one, so no file keeps it.
     """
-    stored = {name: _read(plan.pretrained, [name], reader)[0] for name in plan.merged}
+    stored = {name: read(plan.pretrained, [name], reader)[0] for name in plan.merged}
     for name, array in stored.items():
-        _check_finite(plan.pretrained, [name], array[None], array[None])
+        check_finite(plan.pretrained, [name], array[None], array[None])
     advance(sum(array.nbytes for array in stored.values()))
     # JAX would round float64: NumPy subtracts and adds it, and the change is merged around zero.
     sources = (plan.pretrained, *plan.models)
     wide = {n for n in plan.merged if any(s.tensors[n].dtype == np.float64 for s in sources)}
     theta_0 = {
-        name: jnp.zeros(array.shape) if name in wide else _unmasked(array)
+        name: jnp.zeros(array.shape) if name in wide else unmasked(array)
         for name, array in stored.items()
     }
     state, squares = plan.rule.init(theta_0), []
     for model in plan.models:
         theta, norms = {}, []
         for name, array in stored.items():
-            whole = _read(model, [name], reader)
-            tau = _checked(model, [name], array[None], whole)[0]
+            whole = read(model, [name], reader)
+            tau = task_vectors(model, [name], array[None], whole)[0]
             norms.append(jnp.sum(jnp.square(tau)))
-            theta[name] = jnp.asarray(tau) if name in wide else _unmasked(whole[0])
+            theta[name] = jnp.asarray(tau) if name in wide else unmasked(whole[0])
         advance(sum(model.tensors[name].nbytes for name in plan.merged))
         squares.append(norms)
         state = fold(plan.rule, state, theta, theta_0)
@@ -99,77 +190,3 @@ def as_one_tree(
             changed = (value != before) & ~hidden(array[None])
             outcome.put([name], array[None], value, changed)
     yield from zip(*squares, strict=True)
-
-
-def read_group(
-    pretrained: TensorFiles,
-    models: Iterable[TensorFiles],
-    names: Sequence[str],
-    reader: Reader,
-    rule: MergeRule,
-) -> tuple[Tree, Iterator[Tree]]:
-    """Tensors of one shape of theta_0 and, read lazily, of every task vector, stacked.
-
-    Each is a float32 tree of one leaf (n, *shape): under its name for a rule that reads names, else
-    under one name for all, so that what is compiled for one tensor serves every other of its shape.
-    """
-    key = names[0] if rule.reads_names else "tensor"
-    stored = _read(pretrained, names, reader)
-    _check_finite(pretrained, names, stored, stored)
-    taus = (_checked(model, names, stored, _read(model, names, reader)) for model in models)
-    return {key: jnp.asarray(stored.astype(np.float32))}, ({key: jnp.asarray(t)} for t in taus)
-
-
-def _read(source: TensorFiles, names: Sequence[str], reader: Reader) -> np.ndarray:
-    """Tensors of one shape and dtype, stacked: (n, *shape)."""
-    first = source.tensors[names[0]]
-    out = np.empty((len(names), *first.shape), first.dtype)
-    for row, name in zip(out.reshape(len(names), first.size), names, strict=True):
-        reader.into(row, source.tensors[name])
-    return out
-
-
-def _read_state(files: TensorFiles, names: Sequence[str], like: State, reader: Reader) -> State:
-    """The state of a group, as it was kept, in the structure and shapes of `like`."""
-    leaves, treedef = jax.tree.flatten(like)
-    found = [
-        _read(files, [f"{i}/{name}" for name in names], reader).reshape(leaf.shape)
-        for i, leaf in enumerate(leaves)
-    ]
-    return jax.tree.unflatten(treedef, map(jnp.asarray, found))
-
-
-def _checked(
-    model: TensorFiles, names: Sequence[str], theta_0: np.ndarray, theta: np.ndarray
-) -> np.ndarray:
-    """The task vectors of a group, float32.
-
-    Raises:
-      UserError: an entry is not finite, or the difference is not.
-    """
-    (tau,) = differences(theta_0, [theta])
-    if not np.isfinite(tau).all():
-        _check_finite(model, names, theta, theta_0)
-        raise UserError(
-            f"{model.place}: the difference from theta_0 in {names[0]} exceeds float32: one of the "
-            "two is broken"
-        )
-    return tau
-
-
-def _check_finite(
-    source: TensorFiles, names: Sequence[str], theta: np.ndarray, theta_0: np.ndarray
-) -> None:
-    if np.isfinite(theta).all():
-        return
-    for name, row, base in zip(names, theta, theta_0, strict=True):
-        if not sound(row, base).all():
-            raise UserError(
-                f"{source.place}: {name} is not finite, so this model is broken: fetch it again, "
-                f"or keep theta_0's with --exclude {name}"
-            )
-
-
-def _unmasked(theta: np.ndarray) -> jax.Array:
-    """In float32, zero where it is -inf: there no model differs."""
-    return jnp.asarray(np.where(hidden(theta), 0, theta.astype(np.float32)))

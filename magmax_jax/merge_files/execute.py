@@ -83,7 +83,9 @@ def execute(
             )
             with writer:
                 ready = surveyed(plan, fed)
-                norms = merge_tensors(ready, writer, next_state, advance, notes.append, fed)
+                norms = merge_tensors(
+                    ready, writer, partial.parent, next_state, advance, notes.append, fed
+                )
             history = _history_after(plan, norms, sums or finished(digests, pool))
             if isinstance(writer, AdapterWriter):
                 notes.append(add_companions(plan, history, writer, partial))
@@ -109,6 +111,7 @@ def _accompany(plan: Plan, directory: Path, history: MergeHistory) -> None:
 def merge_tensors(
     plan: Plan,
     output: DirectoryWriter | AdapterWriter,
+    scratch: Path,
     next_state: FileWriter | None = None,
     advance: Callable[[int], None] = lambda nbytes: None,
     say: Callable[[str], None] = lambda note: None,
@@ -118,6 +121,7 @@ def merge_tensors(
 
     Args:
       plan: whose rule needs no survey any more.
+      scratch: a directory on the output's disk, for what is put aside meanwhile.
       digests: of the sources, given what a merge in chunks reads.
 
     Raises:
@@ -129,7 +133,7 @@ def merge_tensors(
             kept = reader.whole(plan.pretrained.tensors[name])
             output.write(name, dequantise.as_written(name, kept, plan.out_dtypes[name]))
             advance(plan.pretrained.tensors[name].nbytes)
-        squares, outcome = np.zeros(len(plan.models)), Outcome(plan, output)
+        squares, outcome = np.zeros(len(plan.models)), Outcome(plan, output, scratch)
         for part in METHODS[plan.rule.scope](plan, reader, outcome, next_state, advance):
             squares += np.asarray(part, np.float64)
     for note in outcome.notes():

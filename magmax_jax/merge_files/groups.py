@@ -12,6 +12,7 @@ import jax
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merging import MergeRule
 from magmax_jax.merging.rule import LeafNames, State
+from magmax_jax.merging.rules import squared_norm
 
 ENTRIES = 1 << 18
 """Of all tensors of a group together: larger tensors cost more than their call."""
@@ -23,12 +24,21 @@ class Fed(NamedTuple):
     Attributes:
       key: under which the group's one leaf is in its trees, of shape (n, *shape) for a group of n
         tensors and of the tensor's own shape for one.
+      settle: the rule's measures, for a group: arrays with an axis of n in front.
     """
 
     key: Hashable
     init: Callable[[Any], State]
     update: Callable[[State, Any], State]
     finalize: Callable[[State], Any]
+    settle: "Measures | None" = None
+
+
+class Measures(NamedTuple):
+    """`squared_norm` of a task vector, and the rule's `Settle.measure`, of a group."""
+
+    squared_norm: Callable[[jax.Array], jax.Array]
+    measure: Callable[[State, Sequence[jax.Array]], jax.Array]
 
 
 def groups(plan: Plan) -> Iterator[list[str]]:
@@ -54,18 +64,29 @@ def groups(plan: Plan) -> Iterator[list[str]]:
 
 def fed(rule: MergeRule, names: Sequence[str]) -> Fed:
     """How `rule` merges a group of `groups`."""
+    if rule.settle is None:
+        return _fed(rule, names)
+    measure = rule.settle.measure
+    if len(names) > 1:
+        each = Measures(partial(_each, squared_norm), partial(_each, measure))
+        return _fed(rule, names)._replace(settle=each)
+    return _fed(rule, names)._replace(settle=Measures(squared_norm, measure))
+
+
+def _fed(rule: MergeRule, names: Sequence[str]) -> Fed:
     if len(names) == 1:
         if rule.reads_names:
             return Fed(names[0], rule.init, rule.update, rule.finalize)
         # A collecting rule compiles its parts itself: as one program they would be as many as
-        # tasks.
-        finalize = partial(_finalize, rule) if rule.streaming else rule.finalize
-        return Fed("tensor", rule.init, partial(_update, rule), finalize)
+        # tasks. Its update compiled would copy every task vector.
+        if not rule.streaming:
+            return Fed("tensor", rule.init, rule.update, rule.finalize)
+        return Fed("tensor", rule.init, partial(_update, rule), partial(_finalize, rule))
     if not rule.reads_names:
         init = jax.vmap(rule.init)
         return Fed("tensor", init, partial(_update_each, rule), partial(_finalize_each, rule))
     key = LeafNames(names)
-    return Fed(key, *(key.mapped(part) for part in (rule.init, rule.update, rule.finalize)))
+    return Fed(key, key.mapped(rule.init), key.mapped(rule.update), key.mapped(rule.finalize))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -87,3 +108,8 @@ def _update_each(rule: MergeRule, state: State, tau: Any) -> State:
 @partial(jax.jit, static_argnums=0)
 def _finalize_each(rule: MergeRule, state: State) -> Any:
     return jax.lax.map(rule.finalize, state)
+
+
+@partial(jax.jit, static_argnums=0)
+def _each(function: Callable[..., Any], *stacks: Any) -> Any:
+    return jax.lax.map(lambda one: function(*one), stacks)

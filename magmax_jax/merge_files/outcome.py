@@ -5,12 +5,14 @@ float64 tensors in float64.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 
 from magmax_jax.errors import UserError, counted, some
 from magmax_jax.io.safetensors.writer import DirectoryWriter
+from magmax_jax.merge_files.aligned import aligned
 from magmax_jax.merge_files.lora.writer import AdapterWriter
 from magmax_jax.merge_files.plan import Plan
 
@@ -26,10 +28,11 @@ class Outcome:
     Args:
       plan: what is merged.
       output: where it is written.
+      scratch: a directory on whose disk a merge may put aside what it cannot hold.
     """
 
-    def __init__(self, plan: Plan, output: DirectoryWriter | AdapterWriter):
-        self._plan, self._output = plan, output
+    def __init__(self, plan: Plan, output: DirectoryWriter | AdapterWriter, scratch: Path):
+        self._plan, self._output, self.scratch = plan, output, scratch
         self._variances = {
             name for name in plan.merged if name.replace("/", ".").split(".")[-1] in VARIANCES
         }
@@ -140,11 +143,10 @@ def differences(theta_0: np.ndarray, thetas: Sequence[np.ndarray]) -> list[np.nd
     wide = any(array.dtype == np.float64 for array in (theta_0, *thetas))
     dtype = np.dtype(np.float64 if wide else np.float32)
     base = theta_0.astype(dtype, copy=False)
+    taus = [aligned(theta.shape, np.float32) for theta in thetas]
     with np.errstate(over="ignore", invalid="ignore"):
-        taus = [
-            (theta.astype(dtype, copy=False) - base).astype(np.float32, copy=False)
-            for theta in thetas
-        ]
+        for theta, tau in zip(thetas, taus, strict=True):
+            np.subtract(theta, base, out=tau, dtype=dtype, casting="same_kind")
     masked = hidden(theta_0)
     if masked.any():
         for theta, tau in zip(thetas, taus, strict=True):

@@ -16,6 +16,7 @@ from magmax_jax.merge_files.job import Job, begin
 from magmax_jax.merge_files.lora import sources as lora
 from magmax_jax.merge_files.lora.writer import adapter_bytes
 from magmax_jax.merge_files.rule_limits import check_state_possible, unfit_models
+from magmax_jax.merge_files.side_by_side import AT_ONCE
 from magmax_jax.merge_files.state import MergeHistory
 from magmax_jax.merge_files.stream import BUFFER_BYTES, WORKERS
 from magmax_jax.merging import MergeRule
@@ -80,6 +81,11 @@ class Plan:
         """How the rule is fed, once it is surveyed."""
         return "entry" if self.rule.trims else self.rule.scope
 
+    def nbytes(self, names: Sequence[str]) -> int:
+        """Of these tensors, as the files of theta_0 and all models have them."""
+        sources = (self.pretrained, *self.models)
+        return sum(source.tensors[name].nbytes for source in sources for name in names)
+
     @property
     def bytes_read(self) -> int:
         models = sum(
@@ -98,14 +104,24 @@ class Plan:
     def memory(self) -> int:
         """Bytes that tensors take at most, about."""
         sizes = [4 * self.pretrained.tensors[name].size for name in self.merged]
-        if self.job.lora_rank is not None:  # factorised in float64
-            return BUFFER_BYTES + 5 * max(sizes, default=0)
+        largest = max((self.held([name]) for name in self.merged), default=0)
+        every = self.held(self.merged)
+        beside = AT_ONCE if self.rule.decomposes else 0
+        merging = {
+            "entry": BUFFER_BYTES,
+            "tensor": min(largest + beside, every),
+            "model": every,
+        }[self.rule.scope]
         if self.rule.trims:
-            return BUFFER_BYTES + (1 + WORKERS) * max(sizes, default=0)
-        if self.scope == "entry":
-            return BUFFER_BYTES
-        at_once = max(sizes, default=0) if self.rule.scope == "tensor" else sum(sizes)
-        return at_once * (5 if self.rule.streaming else len(self.models) + 4)
+            merging = BUFFER_BYTES + (1 + WORKERS) * max(sizes, default=0)
+        if self.job.lora_rank is None:
+            return merging
+        return max(merging, BUFFER_BYTES + 5 * max(sizes, default=0))  # factorised in float64
+
+    def held(self, names: Sequence[str]) -> int:
+        """Bytes that merging these tensors together takes at most, about."""
+        entries = sum(self.pretrained.tensors[name].size for name in names)
+        return 4 * entries * (5 if self.rule.streaming else len(self.models) + 4)
 
     def describe(self) -> str:
         """What will happen: method, tensors, bytes, memory, notes and problems."""

@@ -10,7 +10,7 @@ def check_state_possible(name: str, rule: MergeRule) -> None:
     """Raises a UserError for rules whose state is not that of its tensors one by one."""
     if not rule.streaming:
         raise UserError(f"{name} needs all models at once: it has no state to keep in a file")
-    if rule.survey:
+    if rule.survey or rule.settle:
         raise UserError(
             f"{name} weighs whole task vectors against each other, which a state file cannot keep: "
             "merge all models at once, without --state"

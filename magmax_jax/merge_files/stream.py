@@ -21,6 +21,7 @@ import numpy as np
 
 from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles
+from magmax_jax.merge_files.aligned import aligned
 
 WORKERS = min(4, os.cpu_count() or 1)
 """Threads that read and compute."""
@@ -32,8 +33,6 @@ LARGEST, SMALLEST = 1 << 20, 1 << 14
 """Bounds on the entries of a chunk: a larger one leaves the caches, a smaller one costs calls."""
 LANES = 1024
 """Divides the length of every chunk: a row of it has so many entries."""
-ALIGNMENT = 64
-"""At which XLA takes the host's memory as it is, without a copy."""
 
 
 Result = TypeVar("Result")
@@ -121,7 +120,7 @@ def stream(
     width = max(
         (source.tensors[name].dtype.itemsize for source in sources for name in names), default=4
     )
-    free = [[_aligned(max(4, width) * length) for _ in sources] for _ in range(SETS)]
+    free = [[aligned((max(4, width) * length,), np.uint8) for _ in sources] for _ in range(SETS)]
     running: deque[tuple[list[np.ndarray], Future[tuple[Chunk, Result]]]] = deque()
     turns = [_done() for _ in sources]
 
@@ -210,9 +209,3 @@ def _runs(pieces: list[Piece], tensors: dict[str, Tensor]) -> Iterator[Piece]:
             yield run
             run = piece
     yield run
-
-
-def _aligned(nbytes: int) -> np.ndarray:
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes]

@@ -10,7 +10,6 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.digest import Digest
 from magmax_jax.io.safetensors.reader import Reader
-from magmax_jax.merge_files.by_tensor import Tree, read_group
 from magmax_jax.merge_files.groups import groups
 from magmax_jax.merge_files.outcome import differences
 from magmax_jax.merge_files.plan import Plan
@@ -23,6 +22,7 @@ from magmax_jax.merge_files.stream import (
     stream,
 )
 from magmax_jax.merge_files.trimming import rows_of, thresholds, trim_rows
+from magmax_jax.merge_files.whole_tensors import Tree, read_group
 from magmax_jax.merging import count_at_least, kth_magnitudes_counted
 from magmax_jax.merging.numerics.host_selection import between
 

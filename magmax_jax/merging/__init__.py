@@ -14,6 +14,7 @@ from magmax_jax.merging.numerics.selection import (
 from magmax_jax.merging.rule import (
     Informed,
     MergeRule,
+    Settle,
     State,
     collecting,
     factory,
@@ -35,6 +36,7 @@ from magmax_jax.merging.task_vectors import (
 __all__ = [
     "Informed",
     "MergeRule",
+    "Settle",
     "State",
     "TaskVectors",
     "apply_task_vector",

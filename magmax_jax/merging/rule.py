@@ -12,7 +12,7 @@ tensor.
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -80,6 +80,9 @@ class MergeRule(NamedTuple):
         else.
       draws: all that the rule does with names is to draw by their `leaf_key`, outside of any `jit`
         of its own that takes trees. Then small tensors of one shape are merged together.
+      decomposes: it spends its time in decompositions of matrices, each of which keeps one core of
+        a CPU busy. Then several tensors are merged at once, from threads.
+      settle: what the finalize of a rule of tensors needs of all leaves' states, None if nothing.
     """
 
     init: Callable[[PyTree], State]
@@ -97,6 +100,8 @@ class MergeRule(NamedTuple):
     state_options: tuple[tuple[str, Any], ...] = ()
     draws: bool = False
     trims: Trims | None = None
+    decomposes: bool = False
+    settle: "Settle | None" = None
 
     def admits(self, number: int) -> bool:
         """Whether the rule merges so many models."""
@@ -120,6 +125,21 @@ class MergeRule(NamedTuple):
             finalize=on_any_mesh(self.finalize),
         )
         return self if rule == self else rule
+
+
+class Settle(NamedTuple):
+    """How callers that feed a rule leaf by leaf complete it between its updates and its finalize.
+
+    A `survey` before the first update serves as well, but computes every state twice.
+
+    Attributes:
+      measure: of one leaf: (state, (squared norm of each task vector)) -> numbers, an array.
+      complete: the numbers of every leaf, by its name -> the rule whose `finalize` takes each
+        leaf's state by itself, with no `settle`.
+    """
+
+    measure: Callable[[Any, Sequence[jax.Array]], jax.Array]
+    complete: Callable[[Mapping[str, np.ndarray]], MergeRule]
 
 
 class Counted(NamedTuple):

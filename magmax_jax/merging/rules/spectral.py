@@ -8,8 +8,7 @@ a matrix and its transpose, so kernels may be stored either way. Products are co
 highest precision that the device has.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.numerics.decomposition import leading_svd, nearest_orthogonal
 from magmax_jax.merging.numerics.reductions import fixed_sum, squared_norm
 from magmax_jax.merging.numerics.replication import on_whole_arrays
-from magmax_jax.merging.rule import Counted, MergeRule, collecting, factory, leafwise_at
+from magmax_jax.merging.rule import Counted, MergeRule, Settle, collecting, factory, leafwise_at
 from magmax_jax.merging.rules.elementwise import average
-from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
 from magmax_jax.registry import RULES
 
@@ -49,8 +48,8 @@ def iso_c(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
     """
 
     def flatten(total: jax.Array) -> jax.Array:
-        u, s, v = jnp.linalg.svd(total, full_matrices=False)
-        return fixed_sum(s) / len(s) * product(u, v)
+        nearest, s = nearest_orthogonal(total)
+        return fixed_sum(s) / len(s) * nearest
 
     of_matrix = _by_matrix(flatten, stacked, averaged)
 
@@ -63,7 +62,9 @@ def iso_c(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
 
         return leafwise_at(merge, state.tau)
 
-    return average()._replace(finalize=finalize, scope="tensor", reads_names=bool(averaged))
+    return average()._replace(
+        finalize=finalize, scope="tensor", reads_names=bool(averaged), decomposes=True
+    )
 
 
 class Projected(NamedTuple):
@@ -114,7 +115,7 @@ def opcm(
         raise UserError(f"opcm: alpha is {alpha}, not in [0, 1]")
 
     def project(merged: jax.Array, tau: jax.Array) -> jax.Array:
-        u, s, v = jnp.linalg.svd(merged, full_matrices=False)
+        u, s, v = leading_svd(merged, min(merged.shape))
         within = product(u.T, tau, v.T)  # (k, k), k the shorter side; outside of it P is untouched
         shares = jnp.cumsum(s) / jnp.where(s[0] > 0, jnp.sum(s), 1.0)
         i = jnp.arange(len(s))
@@ -147,27 +148,13 @@ def opcm(
     def init(pretrained: PyTree) -> Projected:
         return Projected(zeros(pretrained), jnp.float32(0), jnp.int32(0))
 
-    def step(state: Projected, tau: PyTree) -> tuple[Projected, jax.Array]:
-        (leaf,) = jax.tree.leaves(tau)
-        return update(state, tau), squared_norm(leaf)
-
-    def last(state: Projected) -> jax.Array:
+    def measure(state: Projected, norms: Sequence[jax.Array]) -> jax.Array:
         (leaf,) = jax.tree.leaves(state.tau)
-        return squared_norm(leaf)
+        return jnp.stack([*norms, squared_norm(leaf)])
 
-    def survey(vectors: TaskVectors) -> MergeRule:
-        # The projections are computed twice: the factor needs the norm of their result.
-        each = _alone if averaged else _in_turn
-        tasks: list[dict[str, np.float32]] = [{} for _ in range(vectors.count)]
-        merged: dict[str, np.float32] = {}
-        for names, theta_0, taus in vectors.stacks():
-            state = jax.vmap(init)(theta_0)
-            for norms, tau in zip(tasks, taus, strict=True):
-                state, found = each(step, state, tau)
-                norms.update(zip(names, np.asarray(found), strict=True))
-            merged.update(zip(names, np.asarray(each(last, state)), strict=True))
-        in_order = [[norms[name] for name in sorted(norms)] for norms in (*tasks, merged)]
-        return opcm(alpha, float(opcm_rescale(in_order[:-1], in_order[-1])), stacked, averaged)
+    def complete(measured: Mapping[str, np.ndarray]) -> MergeRule:
+        *tasks, merged = np.stack([measured[name] for name in sorted(measured)], axis=1)
+        return opcm(alpha, float(opcm_rescale(tasks, merged)), stacked, averaged)
 
     return MergeRule(
         init,
@@ -177,7 +164,8 @@ def opcm(
         default_scale=1.0,
         scope="tensor",
         reads_names=bool(averaged),
-        survey=survey if rescale is None else None,
+        decomposes=True,
+        settle=Settle(measure, complete) if rescale is None else None,
     )
 
 
@@ -214,17 +202,14 @@ def tsv_m(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
         does so with ("text_projection",).
     """
 
-    def nearest_orthogonal(x: jax.Array) -> jax.Array:
-        p, _, q = jnp.linalg.svd(x, full_matrices=False)
-        return product(p, q)
-
     def combine(*taus: jax.Array) -> jax.Array:
         kept = max(1, min(taus[0].shape) // len(taus))
-        parts = [jnp.linalg.svd(tau, full_matrices=False) for tau in taus]
-        u = jnp.concatenate([u[:, :kept] for u, _, _ in parts], axis=1)
-        s = jnp.concatenate([s[:kept] for _, s, _ in parts])
-        v = jnp.concatenate([v[:kept] for _, _, v in parts], axis=0)
-        return product(nearest_orthogonal(u) * s, nearest_orthogonal(v))
+        parts = [leading_svd(tau, kept) for tau in taus]
+        u = jnp.concatenate([u for u, _, _ in parts], axis=1)
+        s = jnp.concatenate([s for _, s, _ in parts])
+        v = jnp.concatenate([v for _, _, v in parts], axis=0)
+        (u, _), (v, _) = nearest_orthogonal(u), nearest_orthogonal(v)
+        return product(u * s, v)
 
     of_matrix = _by_matrix(combine, stacked, averaged)
 
@@ -237,14 +222,25 @@ def tsv_m(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
 
         return leafwise_at(merge, *taus)
 
-    return collecting(finalize, default_scale=1.0, scope="tensor", reads_names=bool(averaged))
+    return collecting(
+        finalize,
+        default_scale=1.0,
+        scope="tensor",
+        reads_names=bool(averaged),
+        decomposes=True,
+    )
 
 
 def _by_matrix(
     function: Callable[..., jax.Array], stacked: bool, averaged: Sequence[str]
 ) -> Callable[[str, jax.Array], Callable[..., jax.Array] | None]:
     """By a leaf's name and shape: the function of its matrix, or of each of its stack, or None."""
-    one, each = on_whole_arrays(function), on_whole_arrays(jax.vmap(function))
+
+    def in_turn(*stacks: jax.Array) -> jax.Array:
+        # Under `vmap` a choice by the matrix's numbers would compute both of its branches.
+        return jax.lax.map(lambda matrices: function(*matrices), stacks)
+
+    one, each = on_whole_arrays(function), on_whole_arrays(in_turn)
 
     def choose(name: str, leaf: jax.Array) -> Callable[..., jax.Array] | None:
         if not leaf.size or any(part in name for part in averaged):
@@ -254,18 +250,6 @@ def _by_matrix(
         return each if leaf.ndim == 3 and stacked else None
 
     return choose
-
-
-@partial(jax.jit, static_argnums=0)
-def _in_turn(function: Callable[..., PyTree], *stacks: PyTree) -> PyTree:
-    """The function of stacked trees, of one element of the stacks after another."""
-    return jax.lax.map(lambda one: function(*one), stacks)
-
-
-def _alone(function: Callable[..., PyTree], *stacks: PyTree) -> PyTree:
-    """The same for stacks of one element, whose names matter; not compiled."""
-    alone = jax.tree.map(lambda stack: stack[0], stacks)
-    return jax.tree.map(lambda leaf: leaf[None], function(*alone))
 
 
 def _rescale(norms: jax.Array, count: jax.typing.ArrayLike, norm: jax.Array) -> jax.Array:
