@@ -1,7 +1,10 @@
 """Which files make a checkpoint, what is said of those that do not, and reading in pieces."""
 
 import json
+import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -124,3 +127,19 @@ def test_a_shard_that_is_a_dangling_link_is_named(tmp_path):
     (tmp_path / "a.safetensors").symlink_to(tmp_path / "gone")
     with pytest.raises(UserError, match=r"not there: a\.safetensors \(a link to .*gone\)"):
         open_tensors(tmp_path)
+
+
+def test_threads_that_begin_together_open_a_file_once(tmp_path, monkeypatch):
+    (tensor,) = open_tensors(write(tmp_path / "model", "model.safetensors", a=1)).tensors.values()
+    opened, real = [], os.open
+
+    def slow(path, *flags):
+        opened.append(path)
+        time.sleep(0.05)
+        return real(path, *flags)
+
+    with Reader() as reader, ThreadPoolExecutor(4) as pool:
+        monkeypatch.setattr(os, "open", slow)
+        read = list(pool.map(lambda _: int(reader.whole(tensor)[0]), range(4)))
+    assert read == [1] * 4
+    assert opened == [tensor.path]

@@ -113,6 +113,12 @@ def test_leaves_are_averaged_by_name(make):
     close(merged, total if make is rules.opcm else total / 2)
 
 
+@pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m])
+def test_an_empty_part_of_names_would_average_every_leaf(make):
+    with pytest.raises(UserError, match="empty part"):
+        make(averaged=("text_projection", ""))
+
+
 @pytest.mark.parametrize("tasks", [2, 3, 5])
 def test_model_stock_is_the_oracle(tasks):
     taus = normal_taus(tasks, 4, 5) + 1  # models that agree to some extent

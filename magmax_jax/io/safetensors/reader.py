@@ -5,6 +5,7 @@ Any architecture: what a tensor means is its name's business, not ours.
 
 import dataclasses
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,7 @@ class Reader:
     def __init__(self, digests: Sequence[Digest] = ()) -> None:
         self.digests = digests
         self._files: dict[Path, int] = {}
+        self._opening = threading.Lock()
 
     def __enter__(self) -> "Reader":
         return self
@@ -171,15 +173,20 @@ class Reader:
         view = out.view(np.uint8).data
         offset = tensor.offset + start * tensor.dtype.itemsize
         try:
-            if tensor.path not in self._files:
-                self._files[tensor.path] = os.open(tensor.path, os.O_RDONLY)
+            file = self._opened(tensor.path)
             while view:
-                count = os.preadv(self._files[tensor.path], [view], offset)
+                count = os.preadv(file, [view], offset)
                 if not count:
                     raise UserError(f"{tensor.path} ended while it was read: fetch it again")
                 view, offset = view[count:], offset + count
         except OSError as error:
             raise UserError(f"{tensor.path} cannot be read ({error.strerror})") from None
+
+    def _opened(self, path: Path) -> int:
+        with self._opening:  # once, also by threads that need it at the same time
+            if path not in self._files:
+                self._files[path] = os.open(path, os.O_RDONLY)
+            return self._files[path]
 
     def digest(self, data: np.ndarray, tensor: Tensor, start: int = 0) -> None:
         """Gives what `into` has read to the digests, for which it should be called in file order.

@@ -234,7 +234,13 @@ def tsv_m(stacked: bool = False, averaged: Sequence[str] = ()) -> MergeRule:
 def _by_matrix(
     function: Callable[..., jax.Array], stacked: bool, averaged: Sequence[str]
 ) -> Callable[[str, jax.Array], Callable[..., jax.Array] | None]:
-    """By a leaf's name and shape: the function of its matrix, or of each of its stack, or None."""
+    """By a leaf's name and shape: the function of its matrix, or of each of its stack, or None.
+
+    Raises:
+      UserError: a part of names in `averaged` is empty.
+    """
+    if "" in averaged:
+        raise UserError("averaged: an empty part is in every leaf's name: leave it out")
 
     def in_turn(*stacks: jax.Array) -> jax.Array:
         # Under `vmap` a choice by the matrix's numbers would compute both of its branches.
