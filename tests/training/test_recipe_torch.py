@@ -42,14 +42,18 @@ def model(tmp_path_factory):
     return CLIP.from_pretrained(write_checkpoint(directory, CONFIG, weights(CONFIG)))
 
 
-@pytest.fixture
-def twin():
+def new_twin():
     """transformers' image tower with the same weights."""
     config = CLIPVisionConfig(**CONFIG["vision_config"], projection_dim=WIDTH)
     tower = CLIPVisionModelWithProjection(config)
     tensors = {k: torch.from_numpy(v.copy()) for k, v in weights(CONFIG).items() if k[:3] == "vis"}
     tower.load_state_dict(tensors, strict=True)
     return tower
+
+
+@pytest.fixture
+def twin():
+    return new_twin()
 
 
 def head() -> np.ndarray:
@@ -82,7 +86,9 @@ def logits_of(twin, pixels, classes: list[int]):
     return features @ torch.from_numpy(head()[:, classes])
 
 
-def learn(twin, task: int, count: int, penalty=lambda pixels: 0.0) -> list[float]:
+def learn(
+    twin, task: int, count: int, penalty=lambda pixels: 0.0, autocast: bool = False
+) -> list[float]:
     """Trains the twin in place; returns the losses, penalty included."""
     optimizer = torch.optim.AdamW(twin.parameters(), lr=RATE, weight_decay=DECAY)
     rate = torch.optim.lr_scheduler.LambdaLR(
@@ -96,7 +102,8 @@ def learn(twin, task: int, count: int, penalty=lambda pixels: 0.0) -> list[float
     losses = []
     for batch in batches(task, count):
         pixels, labels = torch_samples(batch, task)
-        loss = cross_entropy(logits_of(twin, pixels, TASKS[task]), labels) + penalty(pixels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = cross_entropy(logits_of(twin, pixels, TASKS[task]), labels) + penalty(pixels)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
@@ -106,9 +113,9 @@ def learn(twin, task: int, count: int, penalty=lambda pixels: 0.0) -> list[float
     return losses
 
 
-def ours(model, method: MethodConfig, tasks: int, count: int):
+def ours(model, method: MethodConfig, tasks: int, count: int, dtype: str = "float32"):
     """Losses and final parameters of the same training in JAX."""
-    tower, theta_0 = model.image_tower("float32")
+    tower, theta_0 = model.image_tower(dtype)
     preprocessing = Preprocessing(SIZE)
     recipe = TrainConfig(learning_rate=RATE, weight_decay=DECAY, crop_scale=(1.0, 1.0))
     regularizer = build_regularizer(method, tower, preprocessing, num_classes=5)
@@ -154,6 +161,41 @@ def test_plain_fine_tuning_is_torchs(model, twin):
     expected = learn(twin, 0, count=20)
     losses, theta = ours(model, MethodConfig(), tasks=1, count=20)
     compare(model, losses, theta, twin, expected)
+
+
+def by_name(model, theta) -> dict[str, np.ndarray]:
+    """Ours by transformers' names, without the keys' biases."""
+    flat, found = dict(conversion.flat(theta)), {}
+    for entry in model.config.image_entries:
+        leaf = np.asarray(flat[entry.path])
+        for names, layer in zip(entry.names, leaf if entry.stacked else [leaf], strict=True):
+            found |= dict(zip(names, entry.layout.split(layer), strict=True))
+    return {name: tensor for name, tensor in found.items() if not name.endswith("k_proj.bias")}
+
+
+def apart(one: dict, other: dict) -> float:
+    """The distance of two trainings' ends, in proportion to the way of the other."""
+    start = weights(CONFIG)
+    between = sum(np.sum((one[name] - other[name]) ** 2) for name in other)
+    way = sum(np.sum((other[name] - start[name]) ** 2) for name in other)
+    return float(np.sqrt(between / way))
+
+
+def test_bfloat16_stays_as_close_to_float32_as_autocasts(model):
+    losses, ends, found = {}, {}, {}
+    for autocast in (False, True):
+        twin = new_twin()
+        losses["torch", autocast] = learn(twin, 0, count=20, autocast=autocast)
+        state = {name: tensor.numpy() for name, tensor in twin.state_dict().items()}
+        ends["torch", autocast] = {n: t for n, t in state.items() if "k_proj.bias" not in n}
+    for dtype in ("float32", "bfloat16"):
+        narrow = dtype == "bfloat16"
+        losses["ours", narrow], theta = ours(model, MethodConfig(), 1, count=20, dtype=dtype)
+        ends["ours", narrow] = by_name(model, theta)
+    for who in ("ours", "torch"):
+        off = np.abs(np.subtract(losses[who, True], losses[who, False])).max()
+        found[who] = np.array([off, apart(ends[who, True], ends[who, False])])
+    assert np.all(found["ours"] <= 1.25 * found["torch"]), found
 
 
 def torch_fisher(twin, kind: str) -> dict:
