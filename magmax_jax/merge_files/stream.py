@@ -31,8 +31,9 @@ BUFFER_BYTES = 24 << 20
 """What all sets of buffers take together."""
 LARGEST, SMALLEST = 1 << 20, 1 << 14
 """Bounds on the entries of a chunk: a larger one leaves the caches, a smaller one costs calls."""
-LANES = 1024
-"""Divides the length of every chunk: a row of it has so many entries."""
+LANES = 2048
+"""Divides the length of every chunk: a row of it has so many entries. Norms are added up row by
+row: of 1024 that takes a tenth longer, and twice as long to compile; 8192 leave the L1 cache."""
 
 
 Result = TypeVar("Result")

@@ -45,7 +45,7 @@ def test_an_adapter_is_theta_0_and_its_scaled_product(tmp_path):
 @pytest.mark.parametrize("rule", ["max_magnitude", "ties"])
 def test_adapters_merge_as_the_models_that_they_make(tmp_path, rule, monkeypatch):
     """In chunks and, with a rule that surveys, in several passes over pieces of any length."""
-    monkeypatch.setattr(stream, "SMALLEST", 1024)
+    monkeypatch.setattr(stream, "SMALLEST", stream.LANES)
     monkeypatch.setattr(stream, "BUFFER_BYTES", 1024)
     monkeypatch.setattr(computing, "BLOCK", 20)
     theta_0 = base(tmp_path / "base")
