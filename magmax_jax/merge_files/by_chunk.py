@@ -15,7 +15,7 @@ from magmax_jax.io.safetensors.writer import FileWriter
 from magmax_jax.merge_files.outcome import Outcome, applied, differences, narrow, sound
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.stream import LANES, Chunk, chunk_length, chunk_task_vector, stream
-from magmax_jax.merge_files.trimming import rows_of, trim_rows
+from magmax_jax.merge_files.trimming import alignment, rows_of, trim_rows
 from magmax_jax.merging import MergeRule, apply_task_vector
 from magmax_jax.merging.rule import State
 
@@ -39,7 +39,6 @@ def by_chunk(
     sources = [plan.pretrained, *plan.models, *stored]
     length = chunk_length(len(sources) + (len(fields) if next_state else 0))
     models, state = len(plan.models), None
-    align = LANES if plan.least else 1
     compiling, keeps = threading.Lock(), next_state is not None
 
     def wide(chunk: Chunk) -> bool:
@@ -58,7 +57,9 @@ def by_chunk(
             result = merge_chunk(plan.rule, plan.scale, dtype, keeps, before, least, *arrays)
         return jax.device_get(result)
 
-    chunks = stream(names, sources, reader, length, merge, out_dtypes=plan.out_dtypes, align=align)
+    chunks = stream(
+        names, sources, reader, length, merge, out_dtypes=plan.out_dtypes, align=alignment(plan)
+    )
     for chunk, result in chunks:
         theta_0 = chunk.arrays[0]
         merged, unsound, counts, squares, state = result

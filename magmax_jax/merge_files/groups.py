@@ -64,13 +64,13 @@ def groups(plan: Plan) -> Iterator[list[str]]:
 
 def fed(rule: MergeRule, names: Sequence[str]) -> Fed:
     """How `rule` merges a group of `groups`."""
+    found = _fed(rule, names)
     if rule.settle is None:
-        return _fed(rule, names)
-    measure = rule.settle.measure
+        return found
+    measures = Measures(squared_norm, rule.settle.measure)
     if len(names) > 1:
-        each = Measures(partial(_each, squared_norm), partial(_each, measure))
-        return _fed(rule, names)._replace(settle=each)
-    return _fed(rule, names)._replace(settle=Measures(squared_norm, measure))
+        measures = Measures(*(partial(_each, measure) for measure in measures))
+    return found._replace(settle=measures)
 
 
 def _fed(rule: MergeRule, names: Sequence[str]) -> Fed:
@@ -84,7 +84,7 @@ def _fed(rule: MergeRule, names: Sequence[str]) -> Fed:
         return Fed("tensor", rule.init, partial(_update, rule), partial(_finalize, rule))
     if not rule.reads_names:
         init = jax.vmap(rule.init)
-        return Fed("tensor", init, partial(_update_each, rule), partial(_finalize_each, rule))
+        return Fed("tensor", init, partial(_each, rule.update), partial(_each, rule.finalize))
     key = LeafNames(names)
     return Fed(key, key.mapped(rule.init), key.mapped(rule.update), key.mapped(rule.finalize))
 
@@ -100,16 +100,6 @@ def _finalize(rule: MergeRule, state: State) -> Any:
 
 
 # A loop rather than `vmap`, under which sums and products may be computed in another order.
-@partial(jax.jit, static_argnums=0)
-def _update_each(rule: MergeRule, state: State, tau: Any) -> State:
-    return jax.lax.map(lambda one: rule.update(*one), (state, tau))
-
-
-@partial(jax.jit, static_argnums=0)
-def _finalize_each(rule: MergeRule, state: State) -> Any:
-    return jax.lax.map(rule.finalize, state)
-
-
 @partial(jax.jit, static_argnums=0)
 def _each(function: Callable[..., Any], *stacks: Any) -> Any:
     return jax.lax.map(lambda one: function(*one), stacks)

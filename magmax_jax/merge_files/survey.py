@@ -13,15 +13,8 @@ from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.merge_files.groups import groups
 from magmax_jax.merge_files.outcome import differences
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merge_files.stream import (
-    LANES,
-    Chunk,
-    Result,
-    chunk_length,
-    chunk_task_vector,
-    stream,
-)
-from magmax_jax.merge_files.trimming import rows_of, thresholds, trim_rows
+from magmax_jax.merge_files.stream import Chunk, Result, chunk_length, chunk_task_vector, stream
+from magmax_jax.merge_files.trimming import alignment, rows_of, thresholds, trim_rows
 from magmax_jax.merge_files.whole_tensors import Tree, read_group
 from magmax_jax.merging import count_at_least, kth_magnitudes_counted
 from magmax_jax.merging.numerics.host_selection import between
@@ -155,9 +148,8 @@ class FileTaskVectors:
 
         length = length or chunk_length(len(self._sources))
         names, reader = self._plan.merged, self._reader
-        align = LANES if self._plan.least else 1
-        chunks = stream(names, self._sources, reader, length, narrowed, every, align=align)
-        for _, found in chunks:
+        align = alignment(self._plan)
+        for _, found in stream(names, self._sources, reader, length, narrowed, every, align=align):
             yield found
 
 

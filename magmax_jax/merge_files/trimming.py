@@ -23,7 +23,7 @@ PART = 1 << 17
 
 
 def thresholds(plan: Plan, reader: Reader, rank: Callable[[int], int]) -> dict[str, np.ndarray]:
-    """Of every tensor to merge, its `rank`(entries)-th smallest magnitude in each task vector.
+    """The `rank`(entries)-th smallest magnitude of every tensor to merge, in each task vector.
 
     One pass, a few models at a time: in memory are a tensor of theta_0 and as many task vectors.
 
@@ -53,6 +53,11 @@ def _threshold(reader: Reader, theta_0: np.ndarray, k: int, tensor: Tensor) -> n
         (tau,) = differences(base, [part])
         np.abs(tau, out=magnitudes[start : start + PART])
     return kth_smallest(magnitudes, k)
+
+
+def alignment(plan: Plan) -> int:
+    """`stream.cut`'s `align`: where the plan trims tensor by tensor, no row is of two tensors."""
+    return LANES if plan.least else 1
 
 
 def rows_of(chunk: Chunk, least: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -138,31 +138,6 @@ def ours(model, method: MethodConfig, tasks: int, count: int, dtype: str = "floa
     return losses, theta
 
 
-def compare(model, losses, theta, twin, expected) -> None:
-    np.testing.assert_allclose(losses, expected, rtol=TOLERANCE)
-    start, moved = weights(CONFIG), 0
-    ours, theirs = dict(conversion.flat(theta)), twin.state_dict()
-    for entry in model.config.image_entries:
-        leaf = np.asarray(ours[entry.path])
-        for names, layer in zip(entry.names, leaf if entry.stacked else [leaf], strict=True):
-            for name, tensor in zip(names, entry.layout.split(layer), strict=True):
-                if name.endswith("k_proj.bias"):
-                    continue
-                reference = theirs[name].numpy()
-                bound = TOLERANCE * np.abs(reference).max()
-                assert np.abs(tensor - reference).max() <= bound, name
-                # Far above the tolerance: it is the training that agrees, not the start.
-                assert np.abs(reference - start[name]).max() > 10 * bound, name
-                moved += 1
-    assert moved == len(theirs) - CONFIG["vision_config"]["num_hidden_layers"]
-
-
-def test_plain_fine_tuning_is_torchs(model, twin):
-    expected = learn(twin, 0, count=20)
-    losses, theta = ours(model, MethodConfig(), tasks=1, count=20)
-    compare(model, losses, theta, twin, expected)
-
-
 def by_name(model, theta) -> dict[str, np.ndarray]:
     """Ours by transformers' names, without the keys' biases."""
     flat, found = dict(conversion.flat(theta)), {}
@@ -171,6 +146,24 @@ def by_name(model, theta) -> dict[str, np.ndarray]:
         for names, layer in zip(entry.names, leaf if entry.stacked else [leaf], strict=True):
             found |= dict(zip(names, entry.layout.split(layer), strict=True))
     return {name: tensor for name, tensor in found.items() if not name.endswith("k_proj.bias")}
+
+
+def compare(model, losses, theta, twin, expected) -> None:
+    np.testing.assert_allclose(losses, expected, rtol=TOLERANCE)
+    start, ours, theirs = weights(CONFIG), by_name(model, theta), twin.state_dict()
+    for name, tensor in ours.items():
+        reference = theirs[name].numpy()
+        bound = TOLERANCE * np.abs(reference).max()
+        assert np.abs(tensor - reference).max() <= bound, name
+        # Far above the tolerance: it is the training that agrees, not the start.
+        assert np.abs(reference - start[name]).max() > 10 * bound, name
+    assert len(ours) == len(theirs) - CONFIG["vision_config"]["num_hidden_layers"]
+
+
+def test_plain_fine_tuning_is_torchs(model, twin):
+    expected = learn(twin, 0, count=20)
+    losses, theta = ours(model, MethodConfig(), tasks=1, count=20)
+    compare(model, losses, theta, twin, expected)
 
 
 def apart(one: dict, other: dict) -> float:
