@@ -82,7 +82,7 @@ class Plan:
         return "entry" if self.rule.trims else self.rule.scope
 
     def nbytes(self, names: Sequence[str]) -> int:
-        """Of these tensors, as the files of theta_0 and all models have them."""
+        """Bytes of these tensors in the files of theta_0 and of all models."""
         sources = (self.pretrained, *self.models)
         return sum(source.tensors[name].nbytes for source in sources for name in names)
 

@@ -1,8 +1,8 @@
 """Several tensors at once: a decomposition of a matrix keeps one core busy, whatever its library.
 
 OpenBLAS, which JAX and NumPy call, spreads some of its steps over threads that wait for each other
-in a loop, against XLA's own. One thread each, and as many matrices at once as there are cores, is
-what takes least.
+in a loop, against XLA's own. One thread for each matrix, and as many matrices at
+once as there are cores, take the least time.
 """
 
 import contextlib

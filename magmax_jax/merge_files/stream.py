@@ -33,7 +33,7 @@ LARGEST, SMALLEST = 1 << 20, 1 << 14
 """Bounds on the entries of a chunk: a larger one leaves the caches, a smaller one costs calls."""
 LANES = 2048
 """Divides the length of every chunk: a row of it has so many entries. Norms are added up row by
-row: of 1024 that takes a tenth longer, and twice as long to compile; 8192 leave the L1 cache."""
+row: rows of 1024 take a tenth longer, and twice as long to compile; 8192 leave the L1 cache."""
 
 
 Result = TypeVar("Result")

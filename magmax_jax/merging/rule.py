@@ -37,10 +37,10 @@ class Trims(NamedTuple):
     Attributes:
       rank: of a tensor's n entries, which of their magnitudes, the smallest being 1, is the first
         that is kept; those below are dropped, those equal to it are not.
-      rule: gives the rule that merges task vectors whose dropped entries are zero, with the result
-        of the whole rule; its scope is "entry" and it has no survey. From how many task vectors
-        there are, and from `TaskVectors.total` of them, trimmed: its functions are also given zeros
-        that are of no tensor.
+      rule: (how many task vectors there are, `TaskVectors.total` of the trimmed ones) -> the rule
+        that merges task vectors whose dropped entries are zero, with the result of the whole rule.
+        Its scope is "entry" and it has no survey. Functions given to `total` also see zeros that
+        are of no tensor.
     """
 
     rank: Callable[[int], int]

@@ -120,9 +120,9 @@ def kth_magnitudes_counted(
       k: as for `kth_magnitude`, the same for all.
       samples: of each task vector some entries that stand for all; they decide how many passes
         there are, not the answer.
-      collect: takes bits `low` and `high`, int32 (t,), and makes one pass over the data: of each
-        task vector, how many |entries| are below `low`, and the bits of those from `low` to `high`,
-        both included. Without it there are some four passes more.
+      collect: takes bits `low` and `high`, int32 (t,), and makes one pass over the data: how
+        many |entries| of each task vector are below `low`, and the bits of those from `low` to
+        `high`, both included. Without it there are about four more passes.
 
     >>> x = np.float32([3, -1, -2])
     >>> def count(pivots):

@@ -49,8 +49,8 @@ def _backward(
     dtype, scale = q.dtype, q.shape[-1] ** -0.5
     weights = jnp.exp(_scores(q, k, causal) - logarithm).astype(dtype)
     weights = jax.lax.optimization_barrier(weights)  # of two readers, as above
-    # Of a softmax: the gradient of its input is w (g - sum(w g)), and sum(w g) is g's product with
-    # the output.
+    # The gradient of a softmax's input is w (g - sum(w g)), and sum(w g) is g's product with the
+    # output.
     along = jnp.einsum("bnhe,bnhe->bhn", gradient, mixed, preferred_element_type=jnp.float32)
     of_weights = product(laid_out(gradient, 0, 2, 1, 3), laid_out(v, 0, 2, 3, 1))
     of_scores = scale * weights * (of_weights - along[..., None])  # float32 (b, h, n, m)

@@ -55,8 +55,8 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
     gradient = gradient.astype(x.dtype)
-    # Behind a barrier: what makes them, an activation or a rounding, would else be computed within
-    # the transpose, down columns, many times slower than along rows.
+    # Behind a barrier: what makes them, an activation or a rounding, would otherwise be computed
+    # within the transpose, down columns, many times slower than along rows.
     x, rounded = jax.lax.optimization_barrier((x, kernel.astype(x.dtype)))
     of_x = product(gradient, laid_out(rounded, 1, 0))
     of_kernel = product(laid_out(x, 1, 0), gradient)
