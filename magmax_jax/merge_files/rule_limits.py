@@ -27,7 +27,8 @@ def unfit_models(job: Job, history: MergeHistory, rule: MergeRule) -> list[str]:
     name, tasks = history.rule, len(history.tasks) + len(job.finetuned)
     most = rule.most_models
     if rule.needs_fisher:
-        return [f"{name} needs every model's Fisher, which no checkpoint holds: use the library"]
+        what = "second moments of Adam" if rule.from_adam else "Fisher"
+        return [f"{name} needs every model's {what}, which no checkpoint holds: use the library"]
     if rule.per_model and job.state:
         if most is None or tasks <= most:
             return []

@@ -32,8 +32,14 @@ def quantised(rule: MergeRule, bits: int) -> MergeRule:
       bits: of `quantise`, 8, 4 or 3.
 
     Raises:
-      UserError: (by `init`) the rule's state holds anything before the first task.
+      UserError: the rule needs a Fisher; or (by `init`) its state holds anything before the first
+        task.
     """
+    if rule.needs_fisher:
+        raise UserError(
+            "checkpoint.task_bits: one of the merges keeps every task's Fisher with its task "
+            "vector, which few bits do not hold: leave it or the bits out"
+        )
 
     def init(pretrained: PyTree) -> tuple:
         if jax.tree.leaves(rule.init(pretrained)):

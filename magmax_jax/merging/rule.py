@@ -83,6 +83,8 @@ class MergeRule(NamedTuple):
       decomposes: it spends its time in decompositions of matrices, each of which keeps one core of
         a CPU busy. Then several tensors are merged at once, from threads.
       settle: what the finalize of a rule of tensors needs of all leaves' states, None if nothing.
+      from_adam: the Fisher that it needs is Adam's second moments at the end of each task, so that
+        a run, whose training has them, can feed the rule.
     """
 
     init: Callable[[PyTree], State]
@@ -102,6 +104,7 @@ class MergeRule(NamedTuple):
     trims: Trims | None = None
     decomposes: bool = False
     settle: "Settle | None" = None
+    from_adam: bool = False
 
     def admits(self, number: int) -> bool:
         """Whether the rule merges so many models."""
@@ -157,10 +160,16 @@ class Informed(NamedTuple):
     """A model, or its task vector, with the diagonal of its Fisher: what `fisher` merges.
 
     `merge` and `fold` take it in place of a model, and `fisher().update` in place of a task vector.
+    For `adam_weighted` Adam's second moments stand for the Fisher.
     """
 
     params: PyTree
     fisher: PyTree
+
+
+def informed(rule: MergeRule, params: PyTree, fisher: PyTree) -> PyTree | Informed:
+    """A model or task vector as the rule takes it; the Fisher is unused if it needs none."""
+    return Informed(params, fisher) if rule.needs_fisher else params
 
 
 def collecting(

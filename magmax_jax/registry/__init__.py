@@ -49,6 +49,8 @@ RULES: Registry[Callable[..., Any]] = Registry(
         "magnitude_prune": f"{_RULES}.magnitude",
         "emr": f"{_RULES}.emr",
         "fisher": f"{_RULES}.fisher",
+        "adam_weighted": f"{_RULES}.adam",
+        "adam_selected": f"{_RULES}.adam",
         "iso_c": f"{_RULES}.spectral",
         "opcm": f"{_RULES}.spectral",
         "ties": f"{_RULES}.sign_consensus",

@@ -12,7 +12,7 @@ def check_config(config: ExperimentConfig) -> None:
     check_method(config.method)
     members_of(config.scenario)
     for name, (rule, _) in parse_merges(config).items():
-        if rule.needs_fisher:
+        if rule.needs_fisher and not rule.from_adam:
             raise ConfigError(
                 f"merges: {name} needs every model's Fisher, which a run does not keep: leave it "
                 "out"

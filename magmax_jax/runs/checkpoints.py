@@ -85,6 +85,10 @@ class Checkpoints:
         args[NOTE] = ocp.args.JsonSave(note | {"checksums": checksums})
         self._manager.save(number, args=ocp.args.Composite(**args))
 
+    def wait(self) -> None:
+        """Until all that was saved is whole on the disk."""
+        self._manager.wait_until_finished()
+
     def restore(
         self, like: Callable[[dict[str, Any]], dict[str, PyTree]], number: int | None = None
     ) -> Restored | None:

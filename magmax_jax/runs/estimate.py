@@ -16,7 +16,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.models import ModelShape, abstract_model, known_shape
 from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.runs import state
-from magmax_jax.runs.merge_specs import Merge, num_models, parse_merges
+from magmax_jax.runs.merge_specs import Merge, needs_moments, num_models, parse_merges
 from magmax_jax.runs.notes import warmup_notes
 from magmax_jax.scenarios import at_once, build_scenario, members_of
 from magmax_jax.sharding import one_device
@@ -159,7 +159,7 @@ def _nbytes(
     regularizer = build_regularizer(config.method, tower, preprocessing, classes, layout)
     trainer = make_trainer(tower, preprocessing, config.train, layout=layout)
     largest = state.abstract_trees(theta, merges, regularizer, trainer, tasks, training=True)
-    return state.bytes_of(largest, config.checkpoint, tasks)
+    return state.bytes_of(largest, config.checkpoint, tasks, needs_moments(merges))
 
 
 def _learned(config: ExperimentConfig, tasks: tuple[TaskSize, ...]) -> tuple[TaskSize, ...]:

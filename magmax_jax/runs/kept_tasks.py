@@ -1,4 +1,4 @@
-"""What `tasks/` keeps of every theta_t: the model, or its quantised task vector."""
+"""What `tasks/` keeps of every theta_t: the model, or its quantised task vector; and v_t."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +14,13 @@ from magmax_jax.training import Params
 
 TAU, BITS = "task_vector", "task_bits"
 """The tree of a task that is quantised, and the bits in its note."""
+MOMENTS = "second_moments"
+"""The tree of Adam's second moments, which are kept beside the model if a merge of the run needs
+them, and the field of the note that says so."""
 
 
 def to_keep(
-    theta: Params, theta_0: Params, bits: int | None
+    theta: Params, theta_0: Params, bits: int | None, moments: Params | None = None
 ) -> tuple[dict[str, PyTree], dict[str, Any]]:
     """The trees of theta_t and their note, as `Checkpoints.save` takes them.
 
@@ -25,14 +28,19 @@ def to_keep(
 
     Args:
       bits: of `checkpoint.task_bits`.
+      moments: kept float32 whatever the bits, as they span many orders of magnitude.
     """
-    if bits is None:
-        return {FINETUNED: theta}, {}
-    return {TAU: quantise(_task_vector(theta, theta_0), bits)}, {BITS: bits}
+    trees: dict[str, PyTree] = {FINETUNED: theta}
+    note: dict[str, Any] = {}
+    if bits is not None:
+        trees, note = {TAU: quantise(_task_vector(theta, theta_0), bits)}, {BITS: bits}
+    if moments is not None:
+        trees[MOMENTS], note[MOMENTS] = moments, True
+    return trees, note
 
 
 def kept_shapes(theta_0: Params, note: dict[str, Any]) -> dict[str, PyTree]:
-    """The trees as `jax.ShapeDtypeStruct`s, by the note that lies beside them."""
+    """The model's trees as `jax.ShapeDtypeStruct`s, by the note that lies beside them."""
     theta_0 = jax.eval_shape(lambda tree: tree, theta_0)
     if BITS not in note:
         return {FINETUNED: theta_0}
@@ -47,9 +55,10 @@ def kept_model(trees: dict[str, PyTree], theta_0: Params) -> Params:
     return _apply(theta_0, dequantise(trees[TAU]))
 
 
-def kept_bytes(theta_0: Params, bits: int | None) -> int:
-    """Of one task."""
-    return tree_bytes(kept_shapes(theta_0, {} if bits is None else {BITS: bits}))
+def kept_bytes(theta_0: Params, bits: int | None, moments: bool) -> int:
+    """Of one task, with or without second moments."""
+    model = tree_bytes(kept_shapes(theta_0, {} if bits is None else {BITS: bits}))
+    return model + (tree_bytes(theta_0) if moments else 0)
 
 
 def kept_note(bits: int | None, ref: ModelRef, merges: Mapping[str, Merge]) -> str | None:

@@ -1,5 +1,6 @@
 """The merges of a run: which rules, at which scales."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from magmax_jax.config import ExperimentConfig
@@ -45,6 +46,11 @@ def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> d
         if scale not in merge.scales:
             merge.scales.append(scale)
     return merges
+
+
+def needs_moments(merges: Mapping[str, Merge]) -> bool:
+    """Whether one of the merges is fed Adam's second moments with every model."""
+    return any(merge.rule.from_adam for merge in merges.values())
 
 
 def num_models(config: ExperimentConfig) -> int:

@@ -7,14 +7,20 @@ from typing import Any
 
 from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.merging import State, fold, merged
+from magmax_jax.merging.rule import informed
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import CHECKPOINTS, TASKS
-from magmax_jax.runs.kept_tasks import kept_model, kept_shapes
-from magmax_jax.runs.merge_specs import Merge
+from magmax_jax.runs.kept_tasks import MOMENTS, kept_model, kept_shapes
+from magmax_jax.runs.merge_specs import Merge, needs_moments
 from magmax_jax.runs.model_ref import FINETUNED, ModelRef
 from magmax_jax.runs.state import state_shapes
 from magmax_jax.sharding import Layout, one_device
 from magmax_jax.training import Params
+
+NO_MOMENTS = (
+    "Adam's second moments at every task's end are needed, which this run does not keep: run with "
+    "adam_weighted among the merges and checkpoint.keep_tasks=True"
+)
 
 
 class ModelStore:
@@ -67,6 +73,19 @@ class ModelStore:
         trees = self._restore(self.run / TASKS, (), number)[0]
         return kept_model(trees, self.theta_0)
 
+    def moments(self, number: int, merges: dict[str, Merge]) -> Params | None:
+        """Adam's second moments at the end of that task; None if none of the merges needs them.
+
+        Raises:
+          UserError: one does, and the run has not kept them.
+        """
+        if not needs_moments(merges):
+            return None
+        trees, note = self._restore(self.run / TASKS, (MOMENTS,), number)
+        if MOMENTS not in note:
+            raise ConfigError(f"{self.run}: {NO_MOMENTS}")
+        return trees[MOMENTS]
+
     def state(self, name: str, merge: Merge | None = None) -> State:
         """A rule's state after the last task: the run's own, or folded anew from its tasks.
 
@@ -88,7 +107,9 @@ class ModelStore:
             )
         state = self._layout.params(merge.rule.init(self.theta_0))
         for number in learned:
-            state = fold(merge.rule, state, self.task(number), self.theta_0)
+            moments = self.moments(number, {name: merge})
+            model = informed(merge.rule, self.task(number), moments)
+            state = fold(merge.rule, state, model, self.theta_0)
         return state
 
     def model(self, ref: ModelRef) -> Params:
@@ -117,7 +138,9 @@ class ModelStore:
         def like(note: dict[str, Any]) -> dict[str, Any]:
             notes.update(note)
             trees: dict[str, Any] = {}
-            if number is not None:
+            if MOMENTS in names:
+                trees |= {MOMENTS: self.theta_0} if MOMENTS in note else {}
+            elif number is not None:
                 trees |= kept_shapes(self.theta_0, note)
             if FINETUNED in names:
                 trees[FINETUNED] = self.theta_0

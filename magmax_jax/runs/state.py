@@ -7,11 +7,12 @@ import jax
 from magmax_jax.config import CheckpointConfig
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.merging import State, task_vector
+from magmax_jax.merging.rule import informed
 from magmax_jax.merging.task_vectors import PyTree, tree_bytes
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.checkpoints import KEPT, Checkpoints
 from magmax_jax.runs.kept_tasks import kept_bytes
-from magmax_jax.runs.merge_specs import Merge
+from magmax_jax.runs.merge_specs import Merge, needs_moments
 from magmax_jax.runs.model_ref import FINETUNED
 from magmax_jax.training import Memory, Params, Regularizer, Trainer, TrainState
 
@@ -125,19 +126,28 @@ def state_shapes(merges: dict[str, Merge], theta: Params, learned: int) -> dict[
     for name, (rule, _) in merges.items():
         states[name] = jax.eval_shape(rule.init, theta)
         for _ in range(0 if rule.streaming else learned):
-            states[name] = jax.eval_shape(rule.update, states[name], tau)
+            states[name] = jax.eval_shape(rule.update, states[name], informed(rule, tau, tau))
     return states
 
 
 def bytes_needed(parts: RunParts) -> int:
     """What the checkpoints of the whole run take at most, one in writing included."""
     largest = shapes(parts, len(parts.tasks), training=True)
-    return bytes_of(largest, parts.config.checkpoint, len(parts.tasks))
+    moments = needs_moments(parts.merges)
+    return bytes_of(largest, parts.config.checkpoint, len(parts.tasks), moments)
 
 
-def bytes_of(largest: dict[str, PyTree], config: CheckpointConfig, tasks: int) -> int:
-    """Of all checkpoints of a run of so many tasks, from the trees of its largest."""
-    each = kept_bytes(largest[FINETUNED], config.task_bits) if config.keep_tasks else 0
+def bytes_of(
+    largest: dict[str, PyTree], config: CheckpointConfig, tasks: int, moments: bool
+) -> int:
+    """Of all checkpoints of a run of so many tasks, from the trees of its largest.
+
+    Args:
+      moments: whether tasks are kept with Adam's second moments.
+    """
+    each = 0
+    if config.keep_tasks:
+        each = kept_bytes(largest[FINETUNED], config.task_bits, moments)
     return (KEPT + 1) * tree_bytes(largest) + tasks * each
 
 

@@ -15,9 +15,9 @@ from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.holding import held
-from magmax_jax.runs.merge_specs import Merge, parse_merges
+from magmax_jax.runs.merge_specs import Merge, needs_moments, parse_merges
 from magmax_jax.runs.model_ref import ModelRef
-from magmax_jax.runs.model_store import ModelStore
+from magmax_jax.runs.model_store import NO_MOMENTS, ModelStore
 from magmax_jax.runs.progress import NullProgress, Progress
 from magmax_jax.runs.shared_pass import count_all, models_held
 
@@ -97,13 +97,16 @@ def check(
     for name in config.rules:
         if ModelRef.parse(name, "sweep.rules").scale is not None:
             raise ConfigError(f"sweep.rules: {name} cannot be swept, leave its scale out")
-        if rules.named(name).needs_fisher:
+        rule = rules.named(name)
+        if rule.needs_fisher and not rule.from_adam:
             raise ConfigError(f"sweep.rules: {name} cannot be swept, it needs every task's Fisher")
         if name not in own and not run.checkpoint.keep_tasks:
             raise ConfigError(
                 f"sweep.rules: {name} is none of the run's merges, and every task's model is "
                 "needed to make it: add it to the merges, or run with checkpoint.keep_tasks=True"
             )
+        if name not in own and rule.from_adam and not needs_moments(own):
+            raise ConfigError(f"sweep.rules: {name} cannot be swept: {NO_MOMENTS}")
     return parse_merges(replace(run, merges=config.rules), clip_entries)
 
 

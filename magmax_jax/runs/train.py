@@ -9,6 +9,7 @@ from magmax_jax.data import Source, num_batches
 from magmax_jax.errors import ConfigError, DivergedError, counted
 from magmax_jax.evaluation.rows import Row, num_rows
 from magmax_jax.merging import fold
+from magmax_jax.merging.rule import informed
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs import manifest, state
 from magmax_jax.runs.build import RunParts, build_run
@@ -19,7 +20,7 @@ from magmax_jax.runs.holding import held, refuse_if_held
 from magmax_jax.runs.inputs import Inputs
 from magmax_jax.runs.kept_head import keep_head
 from magmax_jax.runs.kept_tasks import to_keep
-from magmax_jax.runs.merge_specs import num_models, parse_merges
+from magmax_jax.runs.merge_specs import needs_moments, num_models, parse_merges
 from magmax_jax.runs.notes import notes_of
 from magmax_jax.runs.preemption import Stop, stop_signals
 from magmax_jax.runs.progress import NullProgress, Progress
@@ -31,7 +32,7 @@ from magmax_jax.runs.sweep import describe as describe_sweep
 from magmax_jax.runs.sweep import sweep
 from magmax_jax.scenarios import Scenario, build_scenario, curriculum
 from magmax_jax.sharding import build_layout
-from magmax_jax.training import Memory, Metrics, Params, TrainState, fine_tune
+from magmax_jax.training import Memory, Metrics, Params, TrainState, fine_tune, second_moments
 
 
 def run(
@@ -140,9 +141,9 @@ def learn_all(
         if parts.config.checkpoint.keep_tasks:
             tasks = stack.enter_context(Checkpoints(out.tasks, keep=None, check=out.check_held))
 
-        def keep(at: RunState) -> None:
+        def keep(at: RunState, moments: Params | None = None) -> None:
             if tasks and at.learned and at.learned not in tasks.numbers:
-                tasks.save(at.learned, *to_keep(at.theta, parts.theta_0, bits))
+                tasks.save(at.learned, *to_keep(at.theta, parts.theta_0, bits, moments))
 
         at = state.restore(checkpoints, parts)
         if at is not None:
@@ -159,12 +160,21 @@ def learn_all(
             evaluate.zero_shot()
         for task in range(at.learned + 1, len(parts.tasks) + 1):
             at = at._replace(rows=tuple(out.rows()))
-            theta, memory = learn(parts, at, checkpoints, stop, progress, log)
+            theta, memory, moments = learn(parts, at, checkpoints, stop, progress, log)
             states = {
-                name: fold(merge.rule, at.states[name], theta, parts.theta_0)
+                name: fold(
+                    merge.rule,
+                    at.states[name],
+                    informed(merge.rule, theta, moments),
+                    parts.theta_0,
+                )
                 for name, merge in parts.merges.items()
             }
             at = RunState(learned=task, theta=theta, states=states, memory=memory, rows=at.rows)
+            if tasks and moments is not None:
+                keep(at, moments)
+                tasks.wait()  # no checkpoint holds moments, so a resumed run could not keep them
+            del moments
             state.save(checkpoints, parts, at)
             keep(at)
             if task in evaluated:
@@ -178,8 +188,12 @@ def learn(
     stop: Stop,
     progress: Progress,
     log: StepLog,
-) -> tuple[Params, Memory]:
-    """Fine-tunes on the next task: theta_t, and the memory of all tasks so far."""
+) -> tuple[Params, Memory, Params | None]:
+    """Fine-tunes on the next task.
+
+    Returns:
+      theta_t, the memory of all tasks so far, and Adam's second moments if a merge needs them.
+    """
     config, number = parts.config, at.learned + 1
     task, steps, epochs = parts.tasks[number - 1], parts.steps(number), parts.epochs(number)
     before = state.steps_done(parts, at) - at.step
@@ -199,6 +213,13 @@ def learn(
         state.save(checkpoints, parts, now)
         stop.check()
 
+    moments = None
+
+    def on_end(last: TrainState) -> None:
+        nonlocal moments
+        if needs_moments(parts.merges):
+            moments = parts.layout.params(second_moments(last.moments))
+
     name = f"{task.name} ({number}/{len(parts.tasks)})"
     start = at.theta if config.method.sequential else parts.theta_0
     resumed = (at.step, at.training) if at.training else None
@@ -211,7 +232,16 @@ def learn(
 
         try:
             theta = fine_tune(
-                parts.trainer, start, objective, batches, on_step, at.memory, resumed, due, save
+                parts.trainer,
+                start,
+                objective,
+                batches,
+                on_step,
+                at.memory,
+                resumed,
+                due,
+                save,
+                on_end,
             )
         except DivergedError as error:
             raise DivergedError(f"{name}: {error}") from None
@@ -219,7 +249,7 @@ def learn(
     once = progress.evaluating("importances", parts.batches_once(number), count)
     placed = map(parts.trainer.place, until(stop, once))
     memory = parts.regularizer.consolidate(at.memory, theta, placed, objective)
-    return theta, parts.layout.params(memory)
+    return theta, parts.layout.params(memory), moments
 
 
 def _check_disk(parts: RunParts, out: RunDirectory, progress: Progress) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from magmax_jax.training.loop import fine_tune
+    from magmax_jax.training.optimizer import second_moments
     from magmax_jax.training.regularizers import (
         Regularizer,
         RegularizerSpec,
@@ -44,6 +45,7 @@ _HOMES = {
     "make_trainer": "step",
     "own_classes": "step",
     "peak_share": "schedule",
+    "second_moments": "optimizer",
     "warmup_cosine": "schedule",
     "warmup_steps": "schedule",
 }
@@ -66,6 +68,7 @@ __all__ = [
     "make_trainer",
     "own_classes",
     "peak_share",
+    "second_moments",
     "warmup_cosine",
     "warmup_steps",
 ]

@@ -25,6 +25,7 @@ def fine_tune(
     resumed: tuple[int, TrainState] | None = None,
     due: Callable[[int], bool] = lambda done: False,
     save: Callable[[int, TrainState], None] = lambda done, state: None,
+    on_end: Callable[[TrainState], None] = lambda state: None,
 ) -> Params:
     """theta_t from `start`: theta_(t-1) for sequential, theta_0 for independent fine-tuning.
 
@@ -39,6 +40,7 @@ def fine_tune(
       resumed: how many steps were done, and what `save` was given then; `start` is not used.
       due: whether to save, asked after each step with the number of steps that are done.
       save: called then, when all of them are known to have been finite. It must copy what it keeps.
+      on_end: called with the last state, whose moments it may donate, as nothing reads them again.
 
     Raises:
       DivergedError: a loss or a gradient is not finite.
@@ -68,4 +70,5 @@ def fine_tune(
             settle(0)
             save(step + 1, state)
     settle(0)
+    on_end(state)
     return state.params

@@ -1,11 +1,16 @@
 """AdamW on clipped gradients, and what keeps frozen entries as they are."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 
 from magmax_jax.config import TrainConfig
+
+B2 = 0.999
+"""The decay of Adam's second moments."""
 
 
 def adamw(config: TrainConfig) -> optax.GradientTransformation:
@@ -15,9 +20,23 @@ def adamw(config: TrainConfig) -> optax.GradientTransformation:
     """
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
-        optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
+        optax.scale_by_adam(b1=0.9, b2=B2, eps=1e-8),
         optax.add_decayed_weights(config.weight_decay),
     )
+
+
+def second_moments(state: optax.OptState) -> nnx.State:
+    """Adam's bias-corrected second moments v, of the parameters' shapes; 0 in frozen entries.
+
+    Args:
+      state: of `adamw`, after one step or more. The second moments' buffers in it become v's.
+    """
+    return _corrected(optax.tree.get(state, "nu"), optax.tree.get(state, "count"))
+
+
+@partial(jax.jit, donate_argnums=0)
+def _corrected(moments: nnx.State, count: jax.Array) -> nnx.State:
+    return optax.tree.bias_correction(moments, B2, count)
 
 
 def unfrozen(tree: nnx.State, trainable: nnx.State | None) -> nnx.State:

@@ -13,11 +13,17 @@ from magmax_jax.merge_files.stream import LANES, chunk_length
 from magmax_jax.merging import merge, rules
 from magmax_jax.merging.merge import _fold, _merged
 from magmax_jax.merging.quantised import dequantise, quantise
+from magmax_jax.merging.rule import informed
 from tests.lowering.programs import program, tree_bytes
 from tests.lowering.towers import tower
 from tests.merging.cases import COLLECTING, EVERY, STREAMING
 
-OF_ENTRIES = [name for name, rule in EVERY.items() if rule.scope == "entry" and not rule.survey]
+OF_ENTRIES = [
+    name
+    for name, rule in EVERY.items()
+    if rule.scope == "entry" and not (rule.survey or rule.needs_fisher)
+]
+"""Those that files are merged by in chunks; no file holds a Fisher."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +33,7 @@ def theta():
 
 def tuned(name: str, theta):
     """A fine-tuned model as the rule of that name takes it."""
-    return rules.Informed(theta, theta) if name == "fisher" else theta
+    return informed(EVERY[name], theta, theta)
 
 
 @pytest.mark.parametrize("name", STREAMING)

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis.extra import numpy as hnp
 
 from magmax_jax.merging import MergeRule, rules
+from magmax_jax.merging.rule import informed
 
 # XLA on CPU flushes subnormal numbers to zero, and sums of tiny ones may be subnormal.
 FINITE = st.floats(-1e3, 1e3, width=32, allow_subnormal=False).map(
@@ -29,6 +30,8 @@ STREAMING = {
     "global_prune": rules.magnitude_prune(threshold="global"),
     "emr": rules.emr(),
     "fisher": rules.fisher(),
+    "adam_weighted": rules.adam_weighted(),
+    "adam_selected": rules.adam_selected(),
     "iso_c": rules.iso_c(stacked=True),
     "opcm": rules.opcm(stacked=True),
 }
@@ -60,18 +63,19 @@ def theta(seed: int) -> dict[str, np.ndarray]:
 
 
 def models(name: str, count: int = 3, skip: int = 1) -> list:
-    """Fine-tuned models for the rule of that name: two for slerp, informed ones for fisher."""
+    """Fine-tuned models for the rule of that name: two for slerp, informed where needed."""
     thetas = [theta(seed) for seed in range(skip, skip + (2 if name == "slerp" else count))]
-    if name == "fisher":
-        return [rules.Informed(theta, jax.tree.map(np.abs, theta)) for theta in thetas]
-    return thetas
+    return [informed(EVERY[name], theta, jax.tree.map(np.abs, theta)) for theta in thetas]
 
 
 def folded(rule: MergeRule, taus) -> np.ndarray:
-    """The rule applied to a sequence of task vectors, each one array, without jit."""
+    """The rule applied to a sequence of task vectors, each one array, without jit.
+
+    Their magnitudes are the Fisher of a rule that needs one.
+    """
     state = rule.init(taus[0])
     for tau in taus:
-        state = rule.update(state, tau)
+        state = rule.update(state, informed(rule, tau, np.abs(tau)))
     return np.asarray(rule.finalize(state))
 
 

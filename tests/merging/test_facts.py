@@ -108,7 +108,7 @@ def test_only_informed_models_serve_a_rule_that_needs_fishers():
     assert needing
     for name in needing:
         with pytest.raises(UserError, match="Informed"):
-            folded(EVERY[name], normal_taus(2, 6))
+            EVERY[name].update(EVERY[name].init(np.zeros(6, np.float32)), normal_taus(6))
 
 
 def test_the_options_of_a_state_are_the_rules():

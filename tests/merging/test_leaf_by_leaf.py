@@ -68,7 +68,7 @@ def test_one_leaf_at_a_time_gives_the_bits_of_the_whole(name):
     for leaf in ("block.kernel", "blocks"):
         alone = [
             rules.Informed({leaf: task.params[leaf]}, {leaf: task.fisher[leaf]})
-            if name == "fisher"
+            if rule.needs_fisher
             else {leaf: task[leaf]}
             for task in tasks
         ]

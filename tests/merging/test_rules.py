@@ -15,7 +15,8 @@ EVERY_RULE = pytest.mark.parametrize("name", EVERY)
 STREAMING_RULE = pytest.mark.parametrize("name", STREAMING)
 
 PLAIN = ["max_magnitude", "provenance", "min_magnitude", "average", "task_arithmetic", "ema",
-         "weighted_average", "random_mix", "emr", "fisher", "opcm", "tsv_m"]  # fmt: skip
+         "weighted_average", "random_mix", "emr", "fisher", "adam_weighted",
+         "adam_selected", "opcm", "tsv_m"]  # fmt: skip
 """Rules that leave one task vector as it is."""
 
 THINNING = {
@@ -31,8 +32,8 @@ THINNING = {
 """Rules that leave it as it is when they drop nothing."""
 
 SYMMETRIC = ["max_magnitude", "min_magnitude", "average", "task_arithmetic", "breadcrumbs",
-             "magnitude_prune", "global_prune", "emr", "fisher", "iso_c", "ties", "peft_ties",
-             "model_stock", "tsv_m", "consensus", "slerp"]  # fmt: skip
+             "magnitude_prune", "global_prune", "emr", "fisher", "adam_weighted", "adam_selected",
+             "iso_c", "ties", "peft_ties", "model_stock", "tsv_m", "consensus", "slerp"]  # fmt: skip
 """Rules in which order does not matter, but for rounding (slerp at its middle)."""
 
 
@@ -105,7 +106,7 @@ def test_jitted_and_plain_are_the_same(name):
     rule, theta_0 = EVERY[name], theta(0)
     state = rule.init(theta_0)
     for model in models(name):
-        if name == "fisher":
+        if rule.needs_fisher:
             tau = rules.Informed(task_vector(model.params, theta_0), model.fisher)
         else:
             tau = task_vector(model, theta_0)
@@ -125,7 +126,7 @@ def small(name: str, dtype) -> list[dict]:
         return {"w": bias, "scalar": bias[0], "steps": tree["steps"]}
 
     def both(model):
-        return rules.Informed(*map(cast, model)) if name == "fisher" else cast(model)
+        return rules.Informed(*map(cast, model)) if EVERY[name].needs_fisher else cast(model)
 
     return [cast(theta(0)), *map(both, models(name))]
 

@@ -11,6 +11,7 @@ from magmax_jax.analysis.pruning import Choice
 from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row, num_rows_of_one, rows_of
 from magmax_jax.merging import apply_task_vector, fold, merged, rules
+from magmax_jax.merging.rule import informed
 from magmax_jax.runs.build import EvaluationSet, build_run
 from magmax_jax.runs.studies.subject import Record, Subject, Unsuited
 from magmax_jax.training import Params
@@ -63,8 +64,10 @@ def contribution(subject: Subject) -> Iterator[Record]:
         for number in range(1, subject.learned + 1):
             if number != left_out:
                 theta = subject.stored.task(number)
+                moments = subject.stored.moments(number, parts.merges)
                 for rule, merge in parts.merges.items():
-                    states[rule] = fold(merge.rule, states[rule], theta, parts.theta_0)
+                    model = informed(merge.rule, theta, moments)
+                    states[rule] = fold(merge.rule, states[rule], model, parts.theta_0)
         for rule, merge in parts.merges.items():
             for scale in merge.scales:
                 theta = merged(merge.rule, states[rule], parts.theta_0, scale)

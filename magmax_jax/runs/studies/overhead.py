@@ -14,7 +14,7 @@ from magmax_jax.analysis import measure
 from magmax_jax.config import MethodConfig
 from magmax_jax.data import num_batches
 from magmax_jax.merging import MergeRule, apply_task_vector, rules
-from magmax_jax.merging.rule import State
+from magmax_jax.merging.rule import State, informed
 from magmax_jax.merging.task_vectors import PyTree, tree_bytes
 from magmax_jax.registry import REGULARIZERS, RULES
 from magmax_jax.runs.studies.subject import Record, Subject
@@ -115,7 +115,7 @@ def _task_vectors(rule: MergeRule, theta_0: Params, count: int) -> Iterator[PyTr
     # kept.
     for number in range(1, count + 1):
         tau = _noise(theta_0, number)
-        yield rules.Informed(tau, jax.tree.map(jnp.ones_like, tau)) if rule.needs_fisher else tau
+        yield informed(rule, tau, jax.tree.map(jnp.ones_like, tau))
 
 
 def _merge(rule: MergeRule, theta_0: Params) -> Callable[[State], Params]:
