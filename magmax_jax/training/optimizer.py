@@ -31,11 +31,11 @@ def second_moments(state: optax.OptState) -> nnx.State:
     Args:
       state: of `adamw`, after one step or more. The second moments' buffers in it become v's.
     """
-    return _corrected(optax.tree.get(state, "nu"), optax.tree.get(state, "count"))
+    return _corrected_moments(optax.tree.get(state, "nu"), optax.tree.get(state, "count"))
 
 
 @partial(jax.jit, donate_argnums=0)
-def _corrected(moments: nnx.State, count: jax.Array) -> nnx.State:
+def _corrected_moments(moments: nnx.State, count: jax.Array) -> nnx.State:
     return optax.tree.bias_correction(moments, B2, count)
 
 

@@ -92,6 +92,7 @@ def test_a_state_of_other_tensors_is_among_the_problems(models, tmp_path, plan):
         ("slerp", 3, "slerp merges 2 models, not 3"),
         ("model_stock", 1, "model_stock merges 2 or more models, not 1"),
         ("fisher", 2, "fisher needs every model's Fisher, which no checkpoint holds"),
+        ("adam_weighted", 2, "adam_weighted needs every model's second moments of Adam, which no"),
     ],
 )
 def test_models_that_the_rule_cannot_take(models, plan, rule, count, words):

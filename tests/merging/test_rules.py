@@ -33,7 +33,8 @@ THINNING = {
 
 SYMMETRIC = ["max_magnitude", "min_magnitude", "average", "task_arithmetic", "breadcrumbs",
              "magnitude_prune", "global_prune", "emr", "fisher", "adam_weighted", "adam_selected",
-             "iso_c", "ties", "peft_ties", "model_stock", "tsv_m", "consensus", "slerp"]  # fmt: skip
+             "iso_c", "ties", "peft_ties", "model_stock", "tsv_m", "consensus",
+             "slerp"]  # fmt: skip
 """Rules in which order does not matter, but for rounding (slerp at its middle)."""
 
 

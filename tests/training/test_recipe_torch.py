@@ -14,7 +14,13 @@ import pytest
 from magmax_jax.config import MethodConfig, TrainConfig
 from magmax_jax.data import Batch, Preprocessing
 from magmax_jax.models import CLIP, conversion
-from magmax_jax.training import Objective, build_regularizer, fine_tune, make_trainer
+from magmax_jax.training import (
+    Objective,
+    build_regularizer,
+    fine_tune,
+    make_trainer,
+    second_moments,
+)
 from tests.models.weights import CONFIGS, weights, write_checkpoint
 
 torch = pytest.importorskip("torch")
@@ -87,7 +93,12 @@ def logits_of(twin, pixels, classes: list[int]):
 
 
 def learn(
-    twin, task: int, count: int, penalty=lambda pixels: 0.0, autocast: bool = False
+    twin,
+    task: int,
+    count: int,
+    penalty=lambda pixels: 0.0,
+    autocast: bool = False,
+    on_end=lambda optimizer: None,
 ) -> list[float]:
     """Trains the twin in place; returns the losses, penalty included."""
     optimizer = torch.optim.AdamW(twin.parameters(), lr=RATE, weight_decay=DECAY)
@@ -110,10 +121,18 @@ def learn(
         optimizer.step()
         rate.step()
         losses.append(float(loss.detach()))
+    on_end(optimizer)
     return losses
 
 
-def ours(model, method: MethodConfig, tasks: int, count: int, dtype: str = "float32"):
+def ours(
+    model,
+    method: MethodConfig,
+    tasks: int,
+    count: int,
+    dtype: str = "float32",
+    on_end=lambda state: None,
+):
     """Losses and final parameters of the same training in JAX."""
     tower, theta_0 = model.image_tower(dtype)
     preprocessing = Preprocessing(SIZE)
@@ -132,7 +151,13 @@ def ours(model, method: MethodConfig, tasks: int, count: int, dtype: str = "floa
         )
         given = batches(task, count)
         theta = fine_tune(
-            trainer, theta, goal, given, lambda _, metrics: losses.append(metrics.loss), memory
+            trainer,
+            theta,
+            goal,
+            given,
+            lambda _, metrics: losses.append(metrics.loss),
+            memory,
+            on_end=on_end,
         )
         memory = regularizer.consolidate(memory, theta, given, goal)
     return losses, theta
@@ -164,6 +189,24 @@ def test_plain_fine_tuning_is_torchs(model, twin):
     expected = learn(twin, 0, count=20)
     losses, theta = ours(model, MethodConfig(), tasks=1, count=20)
     compare(model, losses, theta, twin, expected)
+
+
+def test_second_moments_are_torchs(model, twin):
+    theirs, found = {}, []
+
+    def note(optimizer):
+        for name, parameter in twin.named_parameters():
+            state = optimizer.state[parameter]
+            theirs[name] = state["exp_avg_sq"] / (1 - 0.999 ** int(state["step"]))
+
+    learn(twin, 0, count=10, on_end=note)
+    end = lambda state: found.append(second_moments(state.moments))  # noqa: E731
+    ours(model, MethodConfig(), tasks=1, count=10, on_end=end)
+    moments = by_name(model, found[0])
+    for name, tensor in moments.items():
+        reference = theirs[name].numpy()
+        assert np.abs(tensor - reference).max() <= 1e-3 * reference.max() > 0, name
+    assert len(moments) == len(theirs) - CONFIG["vision_config"]["num_hidden_layers"]
 
 
 def apart(one: dict, other: dict) -> float:
