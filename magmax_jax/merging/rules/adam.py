@@ -1,6 +1,6 @@
 """Merges weighted by Adam's second moments: a Fisher that training has computed already."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -170,7 +170,7 @@ def _selecting(power: float) -> MergeRule:
     )
 
 
-_FACTS = {
+_FACTS: dict[str, Any] = {
     "streaming": True,
     "scope": "entry",
     "reads_names": False,
