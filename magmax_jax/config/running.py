@@ -32,7 +32,8 @@ class CheckpointConfig:
     every: int | None = None
     """Also save every N steps; not set: save after each task only."""
     keep_tasks: bool = False
-    """Keep every theta_t (in tasks/), not only the last; studies need them."""
+    """Keep every theta_t (in tasks/), not only the last; studies need them. Adam's second moments
+    are kept with each, if a merge (such as adam_weighted) needs them."""
     task_bits: Literal[8, 4, 3] | None = None
     """Quantise the task vectors that are kept, in tasks/ and in the state of merges that collect
     all of them (such as ties), to this accuracy; not set: exact. 8 bits take less than a quarter of

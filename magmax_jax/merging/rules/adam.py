@@ -52,20 +52,21 @@ def adam_weighted(power: float = 1.0, select: bool = False) -> MergeRule:
     al., 2025, arXiv 2509.11167) merges this way, with power 1/2. Near a minimum the mean gradient
     vanishes and v is the empirical Fisher divided by the batch size, which cancels between tasks
     that share it: power 1 is a curvature, and the merge the minimum of the summed quadratic losses.
-    sqrt(v), power 1/2, is Adam's preconditioner: tasks and noise in v weigh less apart.
+    sqrt(v), power 1/2, is Adam's preconditioner; it evens the weights out, and the noise in v.
 
-    v differs from the Fisher (also EWC's) in three ways. It squares gradients of batches, not of
-    single images, so it keeps their mean. It averages over about the last 1,000 steps, a short task
-    as a whole, and not at theta_t alone. And it holds the gradients that Adam sees: a regularizer's
-    penalty is in them, weight decay is not, and after clipping by the global norm no task's v sums
-    to more than the squared limit, so tasks with steep losses count less than their Fisher says.
-    Frozen parameters have v = 0.
+    v differs from the empirical Fisher (also EWC's) in three ways. It squares gradients of batches,
+    not of single images, so it keeps their mean. It averages over about the last 1,000 steps, a
+    short task as a whole, not at theta_t alone: the Fisher of a task whose loss has reached 0
+    vanishes, its v does not. And it holds the gradients that Adam sees: of augmented images and
+    true labels, with a regularizer's penalty, without weight decay, and clipped by their global
+    norm, so that no task's v sums to more than the squared limit and tasks with steep losses count
+    less than their Fisher says. Frozen parameters have v = 0.
 
     With `select`, of every parameter the change that raises its task's loss most when undone:
 
         tau^p = tau_t*^p,    t* = the last of argmax_t v_t^power (tau_t^p)^2
 
-    (v tau^2 / 2 is that loss to second order; OTA prunes by it.) Power 0 weighs all tasks alike:
+    (v tau^2 / 2 is that rise to second order; OTA prunes by it.) Power 0 weighs all tasks alike:
     the rules are then `average` and `max_magnitude`.
 
     Default scale 1, that of a mean of models; with `select` 0.5, that of `max_magnitude`. State:
