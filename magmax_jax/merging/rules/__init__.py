@@ -2,8 +2,8 @@
 
 Streaming, with a state that does not grow with the tasks: `max_magnitude`, `min_magnitude`,
 `average`, `task_arithmetic`, `weighted_average`, `random_mix`, `ema`, `dare`, `breadcrumbs`,
-`magnitude_prune`, `emr`, `fisher`, `iso_c`, `opcm`. Collecting all task vectors: `ties`, `della`,
-`model_stock`, `slerp`, `tsv_m`, `consensus`. The other names here are for callers who merge leaf by
+`magnitude_prune`, `emr`, `fisher`, `iso_c`, `opcm`, `negmerge`. Collecting all task vectors:
+`ties`, `della`, `model_stock`, `slerp`, `tsv_m`, `consensus`. The other names here are for callers who merge leaf by
 leaf (thresholds, balances, norms), and for authors of rules (`collecting`, `leafwise`, ...).
 
 A rule of your own is a function of its options that returns a `MergeRule`. If its module is
@@ -57,6 +57,7 @@ from magmax_jax.merging.rules.magnitude import (
     global_threshold,
     magnitude_prune,
 )
+from magmax_jax.merging.rules.negmerge import negmerge
 from magmax_jax.merging.rules.sign_consensus import consensus, sign_balance, ties
 from magmax_jax.merging.rules.spectral import iso_c, opcm, opcm_rescale, tsv_m
 from magmax_jax.merging.rules.stochastic import dare, della, random_mix
@@ -93,6 +94,7 @@ __all__ = [
     "min_magnitude",
     "model_stock",
     "named",
+    "negmerge",
     "opcm",
     "opcm_rescale",
     "options",
