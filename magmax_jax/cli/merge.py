@@ -52,7 +52,8 @@ class Merge:
     rule: Annotated[str | None, listing(RULES)] = None
     """Merge rule, also your own as module:function; not set: the state's, or max_magnitude."""
     scale: float | None = None
-    """lambda in theta_0 + lambda tau; not set: the rule's published default."""
+    """lambda in theta_0 + lambda tau, negative to subtract what was learned; not set: the rule's
+    published default."""
     options: Several = ()
     """Options of the rule as KEY=VALUE: density=0.1, or with several values weights=1,2,3."""
     seed: int = 0

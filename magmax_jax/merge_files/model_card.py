@@ -31,6 +31,7 @@ def model_card(
         are carried over.
     """
     before: list[TensorFiles | None] = [None] * (len(history.tasks) - len(models))
+    sign = "-" if scale < 0 else "+"
     lines = [
         "---",
         metadata(pretrained, models),
@@ -38,8 +39,8 @@ def model_card(
         "",
         "# Merged model",
         "",
-        f"{rule_of(history)} at scale {scale:g}: theta_0 + {scale:g} tau, where tau merges "
-        f"the task vectors of {counted(len(history.tasks), 'model')}, in this order.",
+        f"{rule_of(history)} at scale {scale:g}: theta_0 {sign} {abs(scale):g} tau, where tau "
+        f"merges the task vectors of {counted(len(history.tasks), 'model')}, in this order.",
         "",
         "| | model | norm of its task vector | sha256 of its weights |",
         "|---|---|---|---|",

@@ -176,10 +176,10 @@ def _overflow(name: str, entry: int, value: np.generic) -> str:
     if np.isnan(value) and not narrower:
         return (
             f"{name}: entry {entry} of the merge is NaN: the rule cannot merge these models so, "
-            "choose another one or a smaller --scale"
+            "choose another one or a --scale nearer to 0"
         )
     other = "--out-dtype bfloat16 or float32, or " if narrower else ""
     return (
         f"{name}: entry {entry} of the merge is beyond {dtype}, whose largest number is "
-        f"{largest:.5g}: choose {other}a smaller --scale"
+        f"{largest:.5g}: choose {other}a --scale nearer to 0"
     )

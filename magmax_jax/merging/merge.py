@@ -133,7 +133,8 @@ def merge(
         time never holds two.
       rule: how to merge: a rule, its name, or the function that makes it where all its options have
         defaults; `max_magnitude()` by default.
-      scale: lambda, one number; the rule's published default by default.
+      scale: lambda, one number, negative to subtract what was learned; the rule's published default
+        by default.
       return_state: also return what the rule made of the models, from which `fold` goes on.
 
     Returns:

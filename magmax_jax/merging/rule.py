@@ -59,7 +59,7 @@ class MergeRule(NamedTuple):
       update: (state, tau_t) -> state, once for every task, in their order.
       finalize: state -> tau, the merged task vector; the state stays usable.
       streaming: the state's size does not depend on the number of tasks.
-      default_scale: the lambda that the rule is published with.
+      default_scale: the lambda that the rule is published with; negative for unlearning.
       scope: what the rule must see at once for its result not to change: the whole "model", one
         "tensor", or one "entry". A rule of entries may be fed flat pieces that join several
         tensors; the leaves of its state are scalars or have a tensor's shape. A rule that takes

@@ -113,7 +113,7 @@ def check(
 def choose(rows: Sequence[Row], apart: bool) -> list[Row]:
     """The rows, those on test images of each rule's best scale on validation images marked.
 
-    The best is that of the highest accuracy, the smallest of equal ones.
+    The best is that of the highest accuracy, the nearest to 0 of equal ones.
 
     Args:
       apart: tasks have heads of their own: the mean of their accuracies within them decides, as
@@ -160,14 +160,15 @@ class _Found(NamedTuple):
 
 
 def _found(rows: Sequence[Row], split: str, apart: bool) -> Iterator[_Found]:
-    """By ascending scale."""
+    """By the distance of the scale from 0, where theta_0 is."""
     groups: dict[tuple[str, float], list[Row]] = {}
     protocol = "aware" if apart else "agnostic"
     for row in rows:
         decides = (row.split, row.protocol, row.group != "all") == (split, protocol, apart)
         if decides and row.scale is not None:
             groups.setdefault((row.model, row.scale), []).append(row)
-    for (model, scale), parts in sorted(groups.items(), key=lambda found: found[0][1]):
+    ordered = sorted(groups.items(), key=lambda found: (abs(found[0][1]), found[0][1]))
+    for (model, scale), parts in ordered:
         mean = sum(row.accuracy for row in parts) / len(parts)
         yield _Found(model, scale, mean, sum(row.count for row in parts))
 

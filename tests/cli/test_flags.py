@@ -14,6 +14,14 @@ from magmax_jax.errors import ConfigError
 from magmax_jax.scenarios import build_scenario
 
 
+def test_negative_scales_are_no_flags():
+    for scales in (["--sweep.scales", "-1,-0.5"], ["--sweep.scales=-1:-0.5:0.5"]):
+        words = ["--merges", "negmerge@-0.3", "average", *scales]
+        launch = parse(Launch, words, default=Launch(ExperimentConfig(), Path("out")))
+        assert launch.config.merges == ("negmerge@-0.3", "average")
+        assert launch.sweep.values == (-1, -0.5)
+
+
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [

@@ -23,7 +23,8 @@ from tests.merge_files.conftest import COUNTER, HALF, expected, merge, sources, 
 @pytest.mark.parametrize(
     "name",
     ["max_magnitude", "min_magnitude", "average", "task_arithmetic", "ema", "random_mix", "dare",
-     "breadcrumbs", "emr", "ties", "magnitude_prune", "model_stock", "consensus", "opcm"],
+     "breadcrumbs", "emr", "ties", "magnitude_prune", "model_stock", "consensus", "opcm",
+     "negmerge"],
 )  # fmt: skip
 def test_it_writes_the_librarys_bits(models, tmp_path, name, monkeypatch):
     """In several chunks: their length is far below the largest tensor's."""

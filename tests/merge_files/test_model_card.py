@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard, constants
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.plan import make_plan
@@ -155,3 +155,21 @@ def test_a_hub_id_is_named_with_its_commit(card, tmp_path, monkeypatch):
     assert found.data.base_model == ["acme/base", "acme/one"]
     assert f"| theta_0 | `acme/base@{'a' * 40}`" in str(found)
     assert f"| 1 | `acme/one@{'b' * 40}`" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("flags", "shown"),
+    [
+        (["--rule", "negmerge"], "scale -0.5: theta_0 - 0.5 tau"),
+        (["--scale", -0.3], "scale -0.3: theta_0 - 0.3 tau"),
+        (["--scale", 0.3], "scale 0.3: theta_0 + 0.3 tau"),
+    ],
+)
+def test_what_is_subtracted_is_shown_so(model, tmp_path, capsys, flags, shown):
+    given = ["--pretrained", model("b"), "--finetuned", model("one"), "--output", tmp_path / "out"]
+    assert merge(*given, *flags) == 0
+    scale = float(shown.split()[1].rstrip(":"))
+    assert f"of 1 model at scale {scale}" in capsys.readouterr().out
+    assert shown in (tmp_path / "out" / "README.md").read_text()
+    merged = load_file(tmp_path / "out" / "model.safetensors")["w"]
+    np.testing.assert_allclose(merged, np.full(4, 1 + 2 * scale), rtol=1e-6)

@@ -34,6 +34,7 @@ STREAMING = {
     "adam_selected": rules.adam_selected(),
     "iso_c": rules.iso_c(stacked=True),
     "opcm": rules.opcm(stacked=True),
+    "negmerge": rules.negmerge(),
 }
 COLLECTING = {
     "ties": rules.ties(),

@@ -33,6 +33,12 @@ def average(taus: np.ndarray) -> np.ndarray:
     return added(taus) * (np.float32(1) / np.float32(len(taus)))
 
 
+def negmerge(taus: np.ndarray) -> np.ndarray:
+    """As in the published code: the mean where the signs add up to +t or -t."""
+    unanimous = np.abs(np.sign(taus).sum(axis=0)) == len(taus)
+    return np.where(unanimous, average(taus), np.float32(0))
+
+
 def weighted_average(taus: np.ndarray, weights: list[float]) -> np.ndarray:
     return np.average(taus.astype(np.float64), axis=0, weights=weights[: len(taus)])
 

@@ -16,7 +16,7 @@ STREAMING_RULE = pytest.mark.parametrize("name", STREAMING)
 
 PLAIN = ["max_magnitude", "provenance", "min_magnitude", "average", "task_arithmetic", "ema",
          "weighted_average", "random_mix", "emr", "fisher", "adam_weighted",
-         "adam_selected", "opcm", "tsv_m"]  # fmt: skip
+         "adam_selected", "opcm", "tsv_m", "negmerge"]  # fmt: skip
 """Rules that leave one task vector as it is."""
 
 THINNING = {
@@ -34,7 +34,7 @@ THINNING = {
 SYMMETRIC = ["max_magnitude", "min_magnitude", "average", "task_arithmetic", "breadcrumbs",
              "magnitude_prune", "global_prune", "emr", "fisher", "adam_weighted", "adam_selected",
              "iso_c", "ties", "peft_ties", "model_stock", "tsv_m", "consensus",
-             "slerp"]  # fmt: skip
+             "slerp", "negmerge"]  # fmt: skip
 """Rules in which order does not matter, but for rounding (slerp at its middle)."""
 
 

@@ -16,6 +16,7 @@ from magmax_jax.runs.model_ref import ModelRef, absolute, model_of_run
         ("task:3", ModelRef("task", task=3)),
         ("ties", ModelRef("ties")),
         ("ties@1", ModelRef("ties", 1.0)),
+        ("negmerge@-0.3", ModelRef("negmerge", -0.3)),
         ("max_magnitude@0.123456789", ModelRef("max_magnitude", 0.123456789)),
         ("task:many", ModelRef("task:many")),
         ("my_rules:median", ModelRef("my_rules:median")),

@@ -173,6 +173,8 @@ def test_test_images_choose_nothing():
     marked = choose(tested + validated, apart=False)
     assert [r.scale for r in marked if r.chosen] == [0.5]  # the smaller of two that are as good
     assert all(r.chosen is None for r in choose(marked[:2], apart=False))
+    negated = [dataclasses.replace(r, scale=-r.scale) for r in reversed(marked)]
+    assert [r.scale for r in choose(negated, apart=False) if r.chosen] == [-0.5]
 
 
 @pytest.mark.parametrize(
@@ -182,6 +184,8 @@ def test_test_images_choose_nothing():
         ("1:0.5:-0.25", [1, 0.75, 0.5]),
         ("0.3,1", [0.3, 1]),
         ("0.5", [0.5]),
+        ("-1:0:0.25", [-1, -0.75, -0.5, -0.25, 0]),
+        ("-1,-0.5", [-1, -0.5]),
     ],
 )
 def test_scales_are_written_as_ranges_or_lists(scales, values):

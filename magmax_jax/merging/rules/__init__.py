@@ -2,7 +2,7 @@
 
 Streaming, with a state that does not grow with the tasks: `max_magnitude`, `min_magnitude`,
 `average`, `task_arithmetic`, `weighted_average`, `random_mix`, `ema`, `dare`, `breadcrumbs`,
-`magnitude_prune`, `emr`, `fisher`, `adam_weighted`, `adam_selected`, `iso_c`, `opcm`. Collecting
+`magnitude_prune`, `emr`, `fisher`, `adam_weighted`, `adam_selected`, `iso_c`, `opcm`, `negmerge`. Collecting
 all task vectors: `ties`, `della`, `model_stock`, `slerp`, `tsv_m`, `consensus`. The other names
 here are for callers who merge leaf by leaf (thresholds, balances, norms), and for authors of rules
 (`collecting`, `leafwise`, ...).
@@ -59,6 +59,7 @@ from magmax_jax.merging.rules.magnitude import (
     global_threshold,
     magnitude_prune,
 )
+from magmax_jax.merging.rules.negmerge import negmerge
 from magmax_jax.merging.rules.sign_consensus import consensus, sign_balance, ties
 from magmax_jax.merging.rules.spectral import iso_c, opcm, opcm_rescale, tsv_m
 from magmax_jax.merging.rules.stochastic import dare, della, random_mix
@@ -97,6 +98,7 @@ __all__ = [
     "min_magnitude",
     "model_stock",
     "named",
+    "negmerge",
     "opcm",
     "opcm_rescale",
     "options",
