@@ -153,8 +153,6 @@ def test_files_are_merged_with_the_bits_of_memory(models, tmp_path, name):
         ("ties", ["elect=count", "aggregate=sum"], mm.rules.ties(elect="count", aggregate="sum")),
         ("magnitude_prune", ["threshold=global"], mm.rules.magnitude_prune(threshold="global")),
         ("opcm", [], mm.rules.opcm()),
-        ("norm_matched", [], mm.rules.norm_matched()),
-        ("norm_matched", ["rule=average"], mm.rules.norm_matched("average")),
     ],
 )
 def test_so_are_the_bundled_rules_of_whole_task_vectors(models, tmp_path, name, options, rule):

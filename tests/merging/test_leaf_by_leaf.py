@@ -36,16 +36,15 @@ def majority(tasks, least) -> int:
     return int(np.sign(sum(map(int, balances))))
 
 
-def rescale(rule, tasks) -> float:
-    """For a rule that would not rescale: `opcm_rescale` of what it sees of each leaf."""
+def rescale(tasks) -> float:
     taus = [task_vector(task, theta(0)) for task in tasks]
     merged, norms = {}, [{} for _ in taus]
     for name in sorted(set(LEAVES) - {"steps"}):
-        state = rule.init({name: theta(0)[name]})
+        state = (rule := rules.opcm(stacked=True, rescale=1.0)).init({name: theta(0)[name]})
         for tau, norm in zip(taus, norms, strict=True):
             state = jax.jit(rule.update)(state, {name: tau[name]})
             norm[name] = rules.squared_norm(tau[name])
-        merged[name] = rules.squared_norm(rule.finalize(state)[name])
+        merged[name] = rules.squared_norm(state.tau[name])
     return float(rules.opcm_rescale([list(n.values()) for n in norms], list(merged.values())))
 
 
@@ -57,10 +56,7 @@ def rule_for_one_leaf(name: str, tasks) -> mm.MergeRule:
     if name == "global_prune":
         return rules.magnitude_prune(threshold="global", thresholds=thresholds(tasks, 0.2))
     if name == "opcm":
-        found = rescale(rules.opcm(stacked=True, rescale=1.0), tasks)
-        return rules.opcm(stacked=True, rescale=found)
-    if name == "norm_matched":
-        return rules.norm_matched(rescale=rescale(rules.max_magnitude(), tasks))
+        return rules.opcm(stacked=True, rescale=rescale(tasks))
     return EVERY[name]
 
 

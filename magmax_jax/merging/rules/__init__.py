@@ -56,10 +56,10 @@ from magmax_jax.merging.rules.magnitude import (
     global_threshold,
     magnitude_prune,
 )
-from magmax_jax.merging.rules.norms import norm_matched, opcm_rescale
+from magmax_jax.merging.rules.norms import norm_matched
 from magmax_jax.merging.rules.over_time import ema_magmax, max_increment, scaled_last
 from magmax_jax.merging.rules.sign_consensus import consensus, sign_balance, ties
-from magmax_jax.merging.rules.spectral import iso_c, opcm, tsv_m
+from magmax_jax.merging.rules.spectral import iso_c, opcm, opcm_rescale, tsv_m
 from magmax_jax.merging.rules.stochastic import dare, della, random_mix
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.registry import RULES

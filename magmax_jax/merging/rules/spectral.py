@@ -21,8 +21,7 @@ from magmax_jax.merging.numerics.reductions import fixed_sum, squared_norm
 from magmax_jax.merging.numerics.replication import on_whole_arrays
 from magmax_jax.merging.rule import Counted, MergeRule, Settle, collecting, factory, leafwise_at
 from magmax_jax.merging.rules.elementwise import average
-from magmax_jax.merging.rules.norms import norm_of, opcm_rescale, to_mean
-from magmax_jax.merging.task_vectors import PyTree, zeros
+from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
 from magmax_jax.registry import RULES
 
 
@@ -136,11 +135,11 @@ def opcm(
             return jax.lax.cond(state.count == 0, first, each, merged, tau)
 
         merged = leafwise_at(add, state.tau, tau)
-        return Projected(merged, state.norms + norm_of(tau), state.count + 1)
+        return Projected(merged, state.norms + _norm(tau), state.count + 1)
 
     def finalize(state: Projected) -> PyTree:
         if rescale is None:
-            factor = to_mean(state.norms, state.count, norm_of(state.tau))
+            factor = _rescale(state.norms, state.count, _norm(state.tau))
         else:
             # Behind a barrier, for the compiler reorders products with a number that it knows.
             factor = jax.lax.optimization_barrier(jnp.float32(rescale))
@@ -168,6 +167,19 @@ def opcm(
         decomposes=True,
         settle=Settle(measure, complete) if rescale is None else None,
     )
+
+
+def opcm_rescale(
+    tasks: Sequence[Sequence[jax.typing.ArrayLike]], merged: Sequence[jax.typing.ArrayLike]
+) -> jax.Array:
+    """The `rescale` of `opcm` out of what callers learn leaf by leaf: float32 scalar.
+
+    Args:
+      tasks: of every task, the `squared_norm` of each leaf of its task vector.
+      merged: the `squared_norm` of each leaf of the state's `tau`, in the same order of leaves.
+    """
+    norms = sum(jnp.sqrt(sum(leaves)) for leaves in tasks)
+    return _rescale(jnp.asarray(norms), len(tasks), jnp.sqrt(sum(merged)))
 
 
 @RULES.register("tsv_m")
@@ -244,3 +256,12 @@ def _by_matrix(
         return each if leaf.ndim == 3 and stacked else None
 
     return choose
+
+
+def _rescale(norms: jax.Array, count: jax.typing.ArrayLike, norm: jax.Array) -> jax.Array:
+    # One division: the compiler may turn (a / b) / c into a / (b c), which rounds otherwise.
+    return jnp.where(norm > 0, norms / (count * jnp.where(norm > 0, norm, 1.0)), 1.0)
+
+
+def _norm(tau: PyTree) -> jax.Array:
+    return jnp.sqrt(sum(squared_norm(leaf) for leaf in jax.tree.leaves(tau) if is_merged(leaf)))

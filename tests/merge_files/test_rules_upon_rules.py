@@ -1,4 +1,4 @@
-"""`magmax merge --rule lines`: files are scaled by depth as models in memory are."""
+"""`magmax merge` of rules that are applied to another one: by depth, and at a norm."""
 
 import jax
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import magmax_jax as mm
-from tests.merge_files.conftest import merge, write
+from tests.merge_files.conftest import merge, sources, write
 
 NAMES = ["embed.weight", *(f"encoder.layer.{i}.{part}" for i in range(4) for part in ("w", "b"))]
 
@@ -65,3 +65,17 @@ def test_models_without_layers_are_refused(tmp_path, capsys):
     assert merge(*given, "--output", tmp_path / "out") == 2
     assert "lines finds no layers" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["rule=average"], ["rule=magnitude_prune"]])
+def test_a_matched_norm_is_that_of_memory_and_its_state_goes_on(models, tmp_path, options):
+    given = (
+        ["--rule", "norm_matched", "--options", *options] if options else ["--rule", "norm_matched"]
+    )
+    base, *rest = models
+    state = ["--pretrained", base, "--state", tmp_path / "state.safetensors"]
+    assert merge(*sources(models), *given, "--output", tmp_path / "all") == 0
+    for i, model in enumerate(rest):
+        assert merge(*state, "--finetuned", model, *given, "--output", tmp_path / f"to_{i}") == 0
+    together, one_by_one = found(tmp_path / "all"), found(tmp_path / "to_2")
+    jax.tree.map(np.testing.assert_array_equal, together, one_by_one)
