@@ -1,9 +1,9 @@
 """A rule's merge by depth: shallow layers stay near theta_0.
 
-Layers are known by name: `layers.3.fc1.weight` is of the layer with index 3 of its tower, and so
-are `layer.3`, `block.3`, `blocks.3`, `resblocks.3`, `h.3` and `stages.3`. A leaf under `blocks`
-without a number, as in this package's towers, holds all layers of a tower along its first axis. A
-model gets the same numbers in either form.
+Layers are known by name: `layers.3.fc1.weight` is of layer 3 of its tower, and so are `layer.3`,
+`block.3`, `blocks.3`, `resblocks.3`, `h.3` and `stages.3`. A leaf under `blocks` without a number,
+as in this package's towers, holds all layers of a tower along its first axis. A model gets the same
+numbers in either form.
 """
 
 import re
@@ -26,17 +26,17 @@ _STACKED = re.compile(r"(?:^|\.)blocks(?:\.|$)")
 
 
 class Layer(NamedTuple):
-    """Which layer a leaf is of: the name of its tower's layers, and the index from 0."""
+    """Which layer a leaf is of: the name of its tower's layers, and its number from 0."""
 
     tower: str
-    index: int
+    number: int
 
 
 def layer_of(name: str) -> Layer | None:
     """The layer that a name has a number of; None where it has none.
 
     >>> layer_of("vision_model.encoder.layers.3.mlp.fc1.weight")
-    Layer(tower='vision_model.encoder.layers', index=3)
+    Layer(tower='vision_model.encoder.layers', number=3)
     """
     found = _NUMBERED.search(name)
     return Layer(name[: found.start(1) - 1], int(found[1])) if found else None
@@ -101,7 +101,7 @@ def _by_depth(
     """
 
     def scale(length: int) -> np.ndarray:
-        return np.float32(alpha + beta * np.arange(length) / max(length - 1, 1))
+        return (alpha + beta * np.arange(length) / max(length - 1, 1)).astype(np.float32)
 
     def finalize(state: State) -> PyTree:
         merged = rule.finalize(state)
@@ -111,9 +111,9 @@ def _by_depth(
             layer = layer_of(name)
             if layer is not None:
                 length = known if isinstance(known, int) else known[layer.tower]
-                if layer.index >= length:
+                if layer.number >= length:
                     raise UserError(f"lines: layers is {length}, too few for {name}")
-                factor = scale(length)[layer.index]
+                factor = scale(length)[layer.number]
             elif is_stacked(name) and leaf.ndim:
                 factor = scale(leaf.shape[0]).reshape(-1, *(1,) * (leaf.ndim - 1))
             else:
@@ -161,7 +161,7 @@ def _counted(names: Iterable[str]) -> dict[str, int]:
     stacked = False
     for name in names:
         if layer := layer_of(name):
-            lengths[layer.tower] = max(lengths.get(layer.tower, 0), layer.index + 1)
+            lengths[layer.tower] = max(lengths.get(layer.tower, 0), layer.number + 1)
         stacked |= is_stacked(name)
     if not (lengths or stacked):
         raise UserError(
