@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 
 from magmax_jax.config import (
@@ -18,6 +19,7 @@ from magmax_jax.runs.merge_specs import parse_merges
 from magmax_jax.runs.train import run
 
 
+@pytest.mark.slow
 def test_a_run_keeps_their_states_and_scales_its_stacked_blocks_by_depth(tiny_clip, tmp_path):
     config = ExperimentConfig(
         model=ModelConfig(str(tiny_clip)),
