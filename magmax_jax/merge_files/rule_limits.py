@@ -12,8 +12,8 @@ def check_state_possible(name: str, rule: MergeRule) -> None:
         raise UserError(f"{name} needs all models at once: it has no state to keep in a file")
     if rule.survey or rule.settle:
         raise UserError(
-            f"{name} weighs whole task vectors against each other, which a state file cannot keep: "
-            "merge all models at once, without --state"
+            f"{name} takes numbers from all tensors together, which a state file cannot keep: "
+            "merge all models at once, without --state, or give it the numbers (--options)"
         )
     if rule.scope == "model":
         raise UserError(

@@ -24,7 +24,7 @@ from tests.merge_files.conftest import COUNTER, HALF, expected, merge, sources, 
     "name",
     ["max_magnitude", "min_magnitude", "average", "task_arithmetic", "ema", "random_mix", "dare",
      "breadcrumbs", "emr", "ties", "magnitude_prune", "model_stock", "consensus", "opcm",
-     "negmerge"],
+     "negmerge", "scaled_last", "max_increment", "ema_magmax", "norm_matched"],
 )  # fmt: skip
 def test_it_writes_the_librarys_bits(models, tmp_path, name, monkeypatch):
     """In several chunks: their length is far below the largest tensor's."""
@@ -34,7 +34,7 @@ def test_it_writes_the_librarys_bits(models, tmp_path, name, monkeypatch):
     content[COUNTER] = tensors(0)[COUNTER]
     found = load_file(tmp_path / "out" / "model.safetensors")
     # Compiled in pieces, additions may be fused into other multiplications: at most the last bit.
-    exact = name in ("max_magnitude", "min_magnitude", "random_mix")
+    exact = name in ("max_magnitude", "min_magnitude", "random_mix", "scaled_last")
     for key, value in content.items():
         tolerance = {} if exact else {"rtol": 1e-6 if key != HALF else 1e-2, "atol": 1e-6}
         compare = np.testing.assert_array_equal if exact else np.testing.assert_allclose

@@ -50,6 +50,19 @@ def ema(taus: np.ndarray, decay: float) -> np.ndarray:
     return weights @ taus.astype(np.float64)
 
 
+def max_increment(taus: np.ndarray) -> np.ndarray:
+    """Of the steps from each to the next, the first from zero, the largest, the last of equals."""
+    return max_magnitude(np.diff(taus, axis=0, prepend=np.zeros_like(taus[:1])))
+
+
+def ema_magmax(taus: np.ndarray, decay: float) -> np.ndarray:
+    merged = taus[0].astype(np.float64)
+    for tau in taus[1:]:
+        faded = decay * merged + (1 - decay) * tau
+        merged = np.where(np.abs(tau) >= np.abs(merged), tau, faded)
+    return merged
+
+
 def fisher(taus: np.ndarray, information: np.ndarray, floor: float) -> np.ndarray:
     weights = np.maximum(information, floor).astype(np.float64)
     return (weights * taus).sum(0) / weights.sum(0)

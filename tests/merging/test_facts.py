@@ -64,9 +64,9 @@ def test_another_name_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", [name for name, rule in EVERY.items() if rule.reads_names])
-def test_rules_that_read_names_draw_by_them(name):
+def test_rules_that_read_names_draw_or_scale_by_them(name):
     taus = normal_taus(3, 200)
-    one, two = (folded_as(EVERY[name], key, taus) for key in ("a", "b"))
+    one, two = (folded_as(EVERY[name], key, taus) for key in ("layers.0", "layers.1"))
     assert (one != two).any()
 
 

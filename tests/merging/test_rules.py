@@ -16,7 +16,7 @@ STREAMING_RULE = pytest.mark.parametrize("name", STREAMING)
 
 PLAIN = ["max_magnitude", "provenance", "min_magnitude", "average", "task_arithmetic", "ema",
          "weighted_average", "random_mix", "emr", "fisher", "adam_weighted",
-         "adam_selected", "opcm", "tsv_m", "negmerge"]  # fmt: skip
+         "adam_selected", "opcm", "tsv_m", "negmerge", "scaled_last", "max_increment", "ema_magmax", "norm_matched"]  # fmt: skip
 """Rules that leave one task vector as it is."""
 
 THINNING = {
@@ -28,13 +28,14 @@ THINNING = {
     "peft_ties": rules.ties(density=1.0, threshold="per_tensor"),
     "della": rules.della(density=1.0, epsilon=0.0),
     "consensus": rules.consensus(votes=1),
+    "lines": rules.lines(alpha=1.0, beta=0.0),
 }
 """Rules that leave it as it is when they drop nothing."""
 
 SYMMETRIC = ["max_magnitude", "min_magnitude", "average", "task_arithmetic", "breadcrumbs",
              "magnitude_prune", "global_prune", "emr", "fisher", "adam_weighted", "adam_selected",
              "iso_c", "ties", "peft_ties", "model_stock", "tsv_m", "consensus",
-             "slerp", "negmerge"]  # fmt: skip
+             "slerp", "negmerge", "norm_matched", "lines"]  # fmt: skip
 """Rules in which order does not matter, but for rounding (slerp at its middle)."""
 
 
@@ -160,7 +161,8 @@ def test_max_magnitude_is_idempotent(taus):
 @settings(max_examples=25, deadline=None)
 @given(TAUS)
 def test_one_task_vector_is_its_own_merge(taus):
-    for name in ("max_magnitude", "min_magnitude", "average", "task_arithmetic", "random_mix"):
+    for name in ("max_magnitude", "min_magnitude", "average", "task_arithmetic", "random_mix",
+                 "scaled_last", "max_increment", "ema_magmax"):  # fmt: skip
         np.testing.assert_array_equal(folded(EVERY[name], taus[:1]), taus[0])
 
 
@@ -203,6 +205,13 @@ def test_mistakes_of_name_and_option_are_named():
         lambda: rules.slerp(1.5),
         lambda: rules.consensus(-1),
         lambda: rules.opcm(2.0),
+        lambda: rules.ema_magmax(1.1),
+        lambda: rules.norm_matched("tyes"),
+        lambda: rules.norm_matched("weighted_average"),
+        lambda: rules.norm_matched("ties"),
+        lambda: rules.norm_matched("opcm"),
+        lambda: rules.lines("tyes"),
+        lambda: rules.lines(layers=0),
     ],
 )
 def test_options_out_of_range_are_refused(make):

@@ -48,7 +48,7 @@ def test_gradients_reach_theta_0_the_models_and_the_scale(name):
     found = jax.grad(loss, argnums=(0, 1, 2), allow_int=True)(theta_0, tasks, 0.5)
     of_theta_0, of_tasks, of_scale = found
     assert np.any(of_theta_0["block.kernel"]) and np.any(of_scale)
-    assert np.any(jax.tree.leaves(of_tasks)[1])
+    assert any(np.any(x) for x in jax.tree.leaves(of_tasks) if x.dtype == jnp.float32)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(found) if x.dtype == jnp.float32)
 
 

@@ -1,11 +1,12 @@
 """Merge rules: how the task vectors tau_1 ... tau_T become one.
 
 Streaming, with a state that does not grow with the tasks: `max_magnitude`, `min_magnitude`,
-`average`, `task_arithmetic`, `weighted_average`, `random_mix`, `ema`, `dare`, `breadcrumbs`,
-`magnitude_prune`, `emr`, `fisher`, `adam_weighted`, `adam_selected`, `iso_c`, `opcm`, `negmerge`. Collecting
-all task vectors: `ties`, `della`, `model_stock`, `slerp`, `tsv_m`, `consensus`. The other names
-here are for callers who merge leaf by leaf (thresholds, balances, norms), and for authors of rules
-(`collecting`, `leafwise`, ...).
+`average`, `task_arithmetic`, `weighted_average`, `random_mix`, `ema`, `scaled_last`,
+`max_increment`, `ema_magmax`, `dare`, `breadcrumbs`, `magnitude_prune`, `emr`, `fisher`,
+`adam_weighted`, `adam_selected`, `iso_c`, `opcm`, `negmerge`. Collecting all task vectors: `ties`,
+`della`, `model_stock`, `slerp`, `tsv_m`, `consensus`. Applied to another rule: `norm_matched`,
+`lines`. The other names here are for callers who merge leaf by leaf (thresholds, balances, norms),
+and for authors of rules (`collecting`, `leafwise`, ...).
 
 A rule of your own is a function of its options that returns a `MergeRule`. If its module is
 installed or lies in the working directory, `module:function` is its name wherever a rule is named:
@@ -24,11 +25,6 @@ Using `module:function` runs the module. A run's `config.json` is a program in t
 and `watch` import nothing. Neither does a state file: to go on with it, name the rule (`--rule`).
 """
 
-import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any, get_args, get_origin
-
-from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.reductions import squared_norm
 from magmax_jax.merging.rule import (
     Informed,
@@ -41,6 +37,7 @@ from magmax_jax.merging.rule import (
     leafwise_at,
 )
 from magmax_jax.merging.rules.adam import adam_selected, adam_weighted
+from magmax_jax.merging.rules.by_name import named, options, takes_several
 from magmax_jax.merging.rules.elementwise import (
     Sourced,
     average,
@@ -53,6 +50,7 @@ from magmax_jax.merging.rules.elementwise import (
 from magmax_jax.merging.rules.emr import emr, emr_modulation, emr_sums
 from magmax_jax.merging.rules.fisher import fisher
 from magmax_jax.merging.rules.geometric import model_stock, slerp
+from magmax_jax.merging.rules.layers import lines
 from magmax_jax.merging.rules.magnitude import (
     breadcrumbs,
     global_rank,
@@ -60,6 +58,8 @@ from magmax_jax.merging.rules.magnitude import (
     magnitude_prune,
 )
 from magmax_jax.merging.rules.negmerge import negmerge
+from magmax_jax.merging.rules.norms import norm_matched
+from magmax_jax.merging.rules.over_time import ema_magmax, max_increment, scaled_last
 from magmax_jax.merging.rules.sign_consensus import consensus, sign_balance, ties
 from magmax_jax.merging.rules.spectral import iso_c, opcm, opcm_rescale, tsv_m
 from magmax_jax.merging.rules.stochastic import dare, della, random_mix
@@ -81,6 +81,7 @@ __all__ = [
     "dare",
     "della",
     "ema",
+    "ema_magmax",
     "emr",
     "emr_modulation",
     "emr_sums",
@@ -93,17 +94,21 @@ __all__ = [
     "leaf_name",
     "leafwise",
     "leafwise_at",
+    "lines",
     "magnitude_prune",
+    "max_increment",
     "max_magnitude",
     "min_magnitude",
     "model_stock",
     "named",
     "negmerge",
+    "norm_matched",
     "opcm",
     "opcm_rescale",
     "options",
     "random_mix",
     "register",
+    "scaled_last",
     "sign_balance",
     "slerp",
     "squared_norm",
@@ -117,77 +122,3 @@ __all__ = [
 
 register = RULES.register
 """`@register("median")` above a function of a rule's options gives the rule that name."""
-
-
-def named(name: str, seed: int = 0, **given: Any) -> MergeRule:
-    """The rule of that name; `seed` is for those that draw, further arguments are the rule's own.
-
-    Args:
-      name: of a bundled or registered rule, or `module:function` (or a `MergeRule` in place of the
-        function), whose module is then imported.
-
-    >>> named("ties", density=0.1) is ties(density=0.1)
-    True
-
-    Raises:
-      UserError: there is none, or it has no such option, or it needs one that is not given.
-    """
-    known = options(name)
-    for option in given:
-        if option not in known:
-            allowed = f"its options are {', '.join(known)}" if known else "it has none"
-            raise UserError(f"{name} has no option {option!r}: {allowed}")
-    missing = [o for o, default in known.items() if default is inspect.Parameter.empty]
-    if absent := [option for option in missing if option not in given]:
-        raise UserError(f"{name} needs {', '.join(absent)}")
-    if "seed" in known:
-        given["seed"] = seed
-    found: Any = RULES[name]
-    rule = found if isinstance(found, MergeRule) else found(**given)
-    if not isinstance(rule, MergeRule):
-        raise UserError(f"{name} returns no MergeRule ({type(rule).__name__}): {_WANTED}")
-    return rule.on_any_mesh()
-
-
-def options(name: str) -> dict[str, Any]:
-    """A rule's options and their defaults; that of a required one is `inspect.Parameter.empty`.
-
-    >>> options("dare")
-    {'drop': 0.5, 'seed': 0}
-
-    Raises:
-      UserError: there is no such rule.
-    """
-    return {option: parameter.default for option, parameter in _parameters(name).items()}
-
-
-def takes_several(name: str, option: str) -> bool:
-    """Whether an option of a rule is annotated as a sequence, as `weights` is.
-
-    >>> takes_several("weighted_average", "weights"), takes_several("ties", "density")
-    (True, False)
-
-    Raises:
-      UserError: there is no such rule.
-    """
-    parameters = _parameters(name)
-    kind = parameters[option].annotation if option in parameters else None
-    return any(get_origin(part) is Sequence for part in (kind, *get_args(kind)))
-
-
-_WANTED = "name a function of the rule's options that returns a MergeRule"
-
-
-def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
-    """The options of a rule's factory, by name; a rule that is a value itself has none."""
-    found: Any = RULES[name]  # of a user's own, anything
-    if isinstance(found, MergeRule):
-        return {}
-    if inspect.isclass(found):
-        raise UserError(f"{name} is a class: {_WANTED}")
-    try:
-        parameters = inspect.signature(found).parameters
-    except (TypeError, ValueError):
-        raise UserError(f"{name} is no rule ({type(found).__name__}): {_WANTED}") from None
-    anything = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {option: p for option, p in parameters.items() if p.kind not in anything}
