@@ -16,7 +16,8 @@ STREAMING_RULE = pytest.mark.parametrize("name", STREAMING)
 
 PLAIN = ["max_magnitude", "provenance", "min_magnitude", "average", "task_arithmetic", "ema",
          "weighted_average", "random_mix", "emr", "fisher", "adam_weighted",
-         "adam_selected", "opcm", "tsv_m", "negmerge", "scaled_last", "max_increment", "ema_magmax", "norm_matched"]  # fmt: skip
+         "adam_selected", "opcm", "tsv_m", "negmerge", "scaled_last", "max_increment",
+         "ema_magmax", "norm_matched"]  # fmt: skip
 """Rules that leave one task vector as it is."""
 
 THINNING = {
