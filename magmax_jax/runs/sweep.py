@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 
-from magmax_jax.config import ExperimentConfig, SweepConfig
+from magmax_jax.config import ExperimentConfig, MethodConfig, SweepConfig
 from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.evaluation.rows import Row, rows_of
 from magmax_jax.merging import apply_task_vector, rules
@@ -107,7 +107,7 @@ def check(
             )
         if name not in own and rule.from_adam and not needs_moments(own):
             raise ConfigError(f"sweep.rules: {name} cannot be swept: {NO_MOMENTS}")
-    return parse_merges(replace(run, merges=config.rules), clip_entries)
+    return parse_merges(replace(run, method=MethodConfig(), merges=config.rules), clip_entries)
 
 
 def choose(rows: Sequence[Row], apart: bool) -> list[Row]:

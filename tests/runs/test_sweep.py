@@ -116,6 +116,15 @@ def test_a_sweep_that_cannot_be_made_is_refused_before_the_training(config, tmp_
     assert not out.path.exists()
 
 
+def test_the_rule_that_tasks_start_from_is_swept_if_it_is_named(config):
+    """Its state is among those that the run keeps."""
+    few = dataclasses.replace(
+        config, method=MethodConfig(start="ema@0.7"), checkpoint=CheckpointConfig()
+    )
+    for name in ("ema", "average"):
+        assert list(check(SweepConfig(rules=(name,)), few)) == [name]
+
+
 def test_swept_rules_merge_as_the_configuration_says(swept, config, parts):
     """An average that divides by two, of a run whose own merges lack it: twice is by one."""
     halved = dataclasses.replace(
