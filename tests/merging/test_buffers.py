@@ -61,7 +61,10 @@ def test_folding_copies_what_the_state_shares_with_the_model():
     np.testing.assert_array_equal(theta_0["w"], [0, 0])
 
 
-@pytest.mark.parametrize("name", ["max_magnitude", "provenance", "average", "emr", "opcm"])
+@pytest.mark.parametrize(
+    "name",
+    ["max_magnitude", "provenance", "average", "emr", "opcm", "scaled_last", "max_increment"],
+)
 def test_bundled_rules_give_all_their_buffers_away(name):
     theta_0 = {"w": jnp.ones((4, 3)), "n": jnp.int32(1)}
     state = STREAMING[name].init(theta_0)

@@ -36,9 +36,14 @@ def scaled_last() -> MergeRule:
     choose by. State: one task vector. Order is all that matters; of models that were fine-tuned
     independently it keeps the last alone.
     """
+
+    def replace(last: jax.Array, tau: jax.Array) -> jax.Array:
+        # Not plainly `tau`: a state that is not used at all would not lend its buffer to the next.
+        return jnp.where(True, tau, last)
+
     return MergeRule(
         zeros,
-        lambda last, tau: leafwise(lambda last, tau: tau, last, tau),
+        lambda last, tau: leafwise(replace, last, tau),
         lambda last: last,
         streaming=True,
         default_scale=0.5,
