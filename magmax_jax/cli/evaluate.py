@@ -150,12 +150,13 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
     import jax
 
     from magmax_jax.api.model_evaluation import setting
+    from magmax_jax.evaluation.scales import describe
     from magmax_jax.runs.build import build_run
     from magmax_jax.runs.directory import RunDirectory
     from magmax_jax.runs.locate import stored_config
     from magmax_jax.runs.manifest import class_names
     from magmax_jax.runs.recorded import Compared, checking
-    from magmax_jax.runs.sweep import describe, sweep
+    from magmax_jax.runs.sweep import sweep
     from magmax_jax.scenarios import build_scenario
     from magmax_jax.sharding import build_layout
 
@@ -177,8 +178,10 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
     compared = Compared(run[0], config, scenario)
     with checking([compared], chosen.allow_changed, progress.say):
         parts = build_run(config, scenario, build_layout(config), run=run[0])
-    rows = sweep(chosen.sweep, parts, RunDirectory(run[0], writes=first), progress)
-    for sentence in describe(rows, SCENARIO_KINDS[config.scenario.kind].task_aware):
+    out = RunDirectory(run[0], writes=first)
+    rows = sweep(chosen.sweep, parts, out, progress)
+    apart = SCENARIO_KINDS[config.scenario.kind].task_aware
+    for sentence in describe(rows, apart, out.scales().published):
         progress.say(sentence)
     progress.say(f"{run[0] / 'sweep.jsonl'} has every scale")
 

@@ -15,6 +15,7 @@ from magmax_jax.config import (
     MethodConfig,
     ScenarioConfig,
 )
+from magmax_jax.evaluation.scales import CHOSEN
 from magmax_jax.registry import METRICS, REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.report.groups import fields
 from magmax_jax.report.published_figures import Figure, figures
@@ -126,15 +127,21 @@ def _enter(column: Column, run: Run, runs: Sequence[Run], protocol: Protocol | N
     apart = _kind(run.config).task_aware
     chosen = protocol or ("aware" if apart else "agnostic")
     metric, alone = METRICS[column.metric], None
+    stream = not run.config.method.joint
     if metric.needs_independent:
         same = [other for other in runs if _setting(other.config) == column.setting]
         alone = independent(same, run.config.seed, chosen)
-    for label, history in run.histories(chosen).items():
-        name = _row_name(run.config.method, label)
-        stream = not run.config.method.joint
+    histories = run.beside(chosen)
+    named = [
+        (_row_name(run.config.method, label), label)
+        for label in histories
+        if label in run.labels or run.scales.kind(label) != CHOSEN
+    ]
+    named += [(_chosen_name(run.config.method, one.rule), one.label) for one in run.choices]
+    for name, label in named:
         if name is None or (name in column.values and label == ZERO_SHOT and not stream):
             continue
-        value = metric.value(history, metric.weighted and not apart, alone)
+        value = metric.value(histories[label], metric.weighted and not apart, alone)
         if value is not None:
             column.values.setdefault(name, {})[run.config.seed] = 100 * float(value)
 
@@ -144,6 +151,22 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
     ref = ModelRef.parse(label)
     if ref.is_zero_shot:
         return "zero-shot"
+    name, title = _method_name(method), REGULARIZERS[method.regularizer].title
+    if ref.is_finetuned:
+        if method.joint or title is not None:
+            return name
+        return "sequential fine-tuning" if method.sequential else None
+    title, published = MERGES.get(ref.name, (ref.name, None))
+    return f"{name}, {title}" + ("" if published == ref.scale else f" at {ref.scale:g}")
+
+
+def _chosen_name(method: MethodConfig, rule: str) -> str:
+    """What the table calls a rule at the scale that each run chose, which may be another one."""
+    title, _ = MERGES.get(rule, (rule, None))
+    return f"{_method_name(method)}, {title}, scale chosen on held-out images"
+
+
+def _method_name(method: MethodConfig) -> str:
     title = REGULARIZERS[method.regularizer].title
     if method.joint:
         name = "joint"
@@ -157,13 +180,7 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
         "strength": method.strength,
     }
     told = ", ".join(f"{what} {value}" for what, value in rest.items() if value is not None)
-    name += f" ({told})" if told else ""
-    if ref.is_finetuned:
-        if method.joint or title is not None:
-            return name
-        return "sequential fine-tuning" if method.sequential else None
-    title, published = MERGES.get(ref.name, (ref.name, None))
-    return f"{name}, {title}" + ("" if published == ref.scale else f" at {ref.scale:g}")
+    return name + (f" ({told})" if told else "")
 
 
 def _setting(config: ExperimentConfig) -> ExperimentConfig:
@@ -174,6 +191,7 @@ def _setting(config: ExperimentConfig) -> ExperimentConfig:
         mesh=MeshConfig(),
         checkpoint=CheckpointConfig(),
         train=replace(config.train, workers=0, accumulate=1, remat=False),
+        merging=replace(config.merging, scales=None),
         merges=(),
         eval_batch_size=1,
         evaluate="every",

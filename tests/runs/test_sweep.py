@@ -20,12 +20,13 @@ from magmax_jax.config import (
 )
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.rows import Row
+from magmax_jax.evaluation.scales import choose, describe
 from magmax_jax.merging import merged, task_vector
 from magmax_jax.merging.rule import Counted
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.model_store import ModelStore
-from magmax_jax.runs.sweep import check, choose, describe, sweep
+from magmax_jax.runs.sweep import check, sweep
 from magmax_jax.runs.train import run
 from magmax_jax.scenarios import build_scenario
 from magmax_jax.sharding import one_device
