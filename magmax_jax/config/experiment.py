@@ -19,9 +19,11 @@ from magmax_jax.errors import UserError
 from magmax_jax.registry import RULES
 
 LATER = (
-    ("model", "text_source"), ("checkpoint", "task_bits"), ("method", "fisher_images"),
+    ("model", "text_source"),
+    ("checkpoint", "task_bits"),
+    ("method", "fisher_images"),
     ("merging", "scales"),
-)  # fmt: skip
+)
 """Parts and fields that earlier versions did not have; None by default."""
 
 

@@ -95,10 +95,10 @@ class Group:
         each = [(run, run.histories(protocol)) for run in self.runs]
         return [(name, label, history) for name, label, history, _ in self._named(each)]
 
-    def compared(self) -> list[tuple[str, str, History, Scales]]:
-        """The same among all classes, with the merges at scales that were chosen in the end, and
-        what their run knows of scales."""
-        found = self._named([(run, run.beside("agnostic")) for run in self.runs])
+    def compared(self, protocol: str) -> list[tuple[str, str, History, Scales]]:
+        """The same, with the merges at scales that were chosen in the end, and what their run knows
+        of scales."""
+        found = self._named([(run, run.beside(protocol)) for run in self.runs])
         return [(name, label, history, run.scales) for name, label, history, run in found]
 
     def _named(

@@ -36,7 +36,7 @@ def plot(rows: Iterable[Row], title: str, path: str | Path, scales: Scales = NO_
         cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
     path = Path(path)
     rows = list(rows)
@@ -55,9 +55,9 @@ def plot(rows: Iterable[Row], title: str, path: str | Path, scales: Scales = NO_
         figure = Figure(figsize=(9.6, 4 + height), layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle(title)
-        upper = figure
+        upper: Figure | SubFigure = figure
         if final:
-            upper, lower = figure.subfigures(2, 1, height_ratios=(4, height))
+            (upper,), (lower,) = figure.subfigures(2, 1, False, height_ratios=(4, height))
             below = lower.subplots()
             final_bars(final, labels)(below)
             below.set_title(

@@ -163,7 +163,7 @@ def _final(group: Group) -> Figure:
     drawn = set(group.drawn)
     records = final_records(
         (run, label, history, scales)
-        for run, label, history, scales in group.compared()
+        for run, label, history, scales in group.compared("agnostic")
         if label in drawn or scales.kind(label)
     )
     caption = (
@@ -201,9 +201,9 @@ def _choices(group: Group) -> Table:
         Column("validation", "Accuracy at it on held-out images, %", percent),
     ]
     caption = (
-        "Agnostic accuracy on test images after the last task, unless it says otherwise. The "
-        "chosen scale is the best on training images that no task was trained on, the smallest of "
-        "equal ones."
+        "Agnostic accuracy after the last task, on test images and, in the last column, on the "
+        "training images held out of training. The chosen scale is the best on the latter, the "
+        "smallest of equal ones."
     )
     title = "Rules at their published and their chosen scales"
     return Table("sweep-chosen", title, caption, records, columns)
