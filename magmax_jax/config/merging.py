@@ -44,7 +44,8 @@ class SweepConfig:
     """Rules among the run's merges, or any rule if the run keeps every task's model
     (--checkpoint.keep-tasks), also your own, module:function; not set: no sweep."""
     scales: str = "0.1:1.5:0.1"
-    """FIRST:LAST:STEP, both ends included, or numbers separated by commas."""
+    """FIRST:LAST:STEP, both ends included, or numbers separated by commas. Where images are held
+    out, the published scale is evaluated on test images, too."""
     at_once: int | None = None
     """Scales evaluated in one pass over the images; not set: as many as fit in a quarter of an
     accelerator's memory, on a CPU in 2 GiB, 6 for CLIP ViT-B/16."""

@@ -40,12 +40,13 @@ def table(rows: Iterable[Row], title: str, scales: Scales = NO_SCALES) -> Table:
             f"; scale: {PUBLISHED} (the rule's default), or {CHOSEN} as the best on "
             f"{counted(scales.images, 'held-out training image')}"
         )
-    final.add_column("model")
+        final.padding = 0  # one more column, and terminals of 80 columns still show whole names
+    final.add_column("model", overflow="fold")
     if scales.chosen:
         final.add_column("scale")
     for column in (*shown_protocols, "forgetting"):
-        final.add_column(column, justify="right")
-        final.add_column("tasks", justify="right", style="dim")
+        final.add_column(column, justify="right", no_wrap=True)
+        final.add_column("tasks", justify="right", style="dim", no_wrap=True)
     for label, history in found["agnostic"].items():
         measures = [(last_accuracy, found[protocol][label]) for protocol in shown_protocols]
         measured = (
@@ -54,6 +55,6 @@ def table(rows: Iterable[Row], title: str, scales: Scales = NO_SCALES) -> Table:
             for weighted in (True, False)
         )
         shown = ("" if value is None else f"{100 * value:.1f}" for value in measured)
-        kind = [scales.kind(label)] if scales.chosen else []
+        kind = [scales.kind(label).replace(", ", ",\n")] if scales.chosen else []
         final.add_row(title_of(label), *kind, *shown)
     return final

@@ -100,6 +100,15 @@ def test_what_cannot_be_drawn_or_written_is_one_sentence(tmp_path):
         report.plot(rows(), "a title", tmp_path / "file" / "a.png")
 
 
+def test_a_terminal_of_80_columns_shows_whole_names():
+    console = Console(file=io.StringIO(), width=80)
+    console.print(report.table(rows(), "a title", swept()))
+    text = console.file.getvalue()
+    for word in ("max_magnitude@0.7", "last fine-tuned", "published", "forgetting"):
+        assert word in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_the_picture_shows_chosen_scales_below(tmp_path):
     report.plot(rows(), "a title", tmp_path / "without.png")
     report.plot(rows(), "a title", tmp_path / "with.png", swept())
