@@ -9,7 +9,7 @@ import jax
 
 from magmax_jax.config import ExperimentConfig, SweepConfig
 from magmax_jax.errors import ConfigError, UserError
-from magmax_jax.evaluation.rows import Row, rows_of
+from magmax_jax.evaluation.rows import Row, decides, rows_of
 from magmax_jax.merging import apply_task_vector, rules
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs.build import RunParts
@@ -33,6 +33,7 @@ def sweep(
     What is there already is not evaluated again. Of each rule the scale that is best on the
     validation images, which no task was trained on, is marked in its rows on the test images
     (`Row.chosen`); test images choose nothing, so without validation images no row is marked.
+    Unless `config.test` is all, a rule's published scale is evaluated with the others.
 
     Args:
       config: rules and scales.
@@ -54,22 +55,21 @@ def sweep(
     apart = SCENARIO_KINDS[parts.config.scenario.kind].task_aware
     sets = {"test": parts.test}
     if (validation := parts.validation()) is not None:
-        sets["validation"] = validation
+        sets = {"validation": validation, "test": parts.test}  # which chooses what is tested
     with held(out, parts.layout, progress.say):
         rows = [row for row in out.swept() if row.after_task == learned]
         for name, merge in merges.items():
-            found = {(row.scale, row.split) for row in rows if row.model == name}
-            missing = {
-                split: scales
-                for split in sets
-                if (scales := [scale for scale in config.values if (scale, split) not in found])
-            }
-            if missing:
-                tau = merge.rule.finalize(stored.state(name, merge))
+            tau = None
+            for split, images in sets.items():
+                found = {row.scale for row in rows if (row.model, row.split) == (name, split)}
+                wanted = _wanted(config, split, name, merge.rule.default_scale, rows, apart)
+                scales = [scale for scale in wanted if scale not in found]
+                if not scales:
+                    continue
+                if tau is None:
+                    tau = merge.rule.finalize(stored.state(name, merge))
                 model = partial(_model, parts.theta_0, tau)
                 at_once = config.at_once or models_held(tau, parts.layout)
-            for split, scales in missing.items():
-                images = sets[split]
                 models = {str(ModelRef(name, scale)): partial(model, scale) for scale in scales}
                 counts = count_all(models, images, at_once, progress)
                 for scale, counted in zip(scales, counts, strict=True):
@@ -93,6 +93,11 @@ def check(
     """
     if run.method.joint:
         raise UserError("joint training merges nothing: there is nothing to sweep")
+    if config.test != "all" and not run.scenario.validation:
+        raise ConfigError(
+            f"sweep.test is {config.test}, and the run holds no images out to choose a scale on: "
+            "run with scenario.validation=0.1, or leave sweep.test out"
+        )
     own = parse_merges(run)
     for name in config.rules:
         if ModelRef.parse(name, "sweep.rules").scale is not None:
@@ -107,14 +112,26 @@ def check(
     return parse_merges(replace(run, merges=config.rules), clip_entries)
 
 
+def _wanted(
+    config: SweepConfig, split: str, rule: str, published: float, rows: Sequence[Row], apart: bool
+) -> tuple[float, ...]:
+    """The scales at which a rule is to be evaluated on images of that split."""
+    if config.test == "all":
+        return config.values
+    if split == "validation":
+        return tuple(dict.fromkeys((*config.values, published)))
+    if config.test == "none":
+        return ()
+    return tuple(dict.fromkeys((_best(rows, "validation", apart)[rule].scale, published)))
+
+
 def choose(rows: Sequence[Row], apart: bool) -> list[Row]:
     """The rows, those on test images of each rule's best scale on validation images marked.
 
     The best is that of the highest accuracy, the smallest of equal ones.
 
     Args:
-      apart: tasks have heads of their own: the mean of their accuracies within them decides, as
-        for data sets in the literature; else the accuracy on all images among all classes.
+      apart: see `evaluation.rows.decides`.
     """
     best = _best(rows, "validation", apart)
     chosen = {(row.model, row.scale) for row in best.values()}
@@ -131,8 +148,10 @@ def describe(rows: Sequence[Row], apart: bool) -> Iterator[str]:
     measure = "mean of the data sets" if apart else "agnostic"
     tested = {(found.model, found.scale): found for found in _found(rows, "test", apart)}
     validated = _best(rows, "validation", apart)
-    for model, best in _best(rows, "test", apart).items():
+    on_test = _best(rows, "test", apart)
+    for model in {**on_test, **validated}:
         if model not in validated:
+            best = on_test[model]
             yield (
                 f"{model}: scale {best.scale:g} is best ({best.accuracy:.1%}, {measure}), but was "
                 "picked on test images, so do not report it; run again with "
@@ -140,10 +159,11 @@ def describe(rows: Sequence[Row], apart: bool) -> Iterator[str]:
             )
             continue
         seen = validated[model]
+        of_test = tested.get((model, seen.scale))
         yield (
             f"{model}: scale {seen.scale:g} is best on {seen.images:,} validation images "
-            f"({seen.accuracy:.1%}, {measure}); "
-            f"{tested[model, seen.scale].accuracy:.1%} on the test images"
+            f"({seen.accuracy:.1%}, {measure})"
+            + (f"; {of_test.accuracy:.1%} on the test images" if of_test else "")
         )
 
 
@@ -159,10 +179,8 @@ class _Found(NamedTuple):
 def _found(rows: Sequence[Row], split: str, apart: bool) -> Iterator[_Found]:
     """By ascending scale."""
     groups: dict[tuple[str, float], list[Row]] = {}
-    protocol = "aware" if apart else "agnostic"
     for row in rows:
-        decides = (row.split, row.protocol, row.group != "all") == (split, protocol, apart)
-        if decides and row.scale is not None:
+        if row.split == split and row.scale is not None and decides(row, apart):
             groups.setdefault((row.model, row.scale), []).append(row)
     for (model, scale), parts in sorted(groups.items(), key=lambda found: found[0][1]):
         mean = sum(row.accuracy for row in parts) / len(parts)
