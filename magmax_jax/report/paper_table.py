@@ -95,19 +95,21 @@ def columns(runs: Sequence[Run], metric: str, protocol: Protocol | None) -> list
     whole = protocol != "aware"  # aware accuracy depends on how the data is divided
     for run in runs:
         if not run.config.method.joint:
-            key = _setting(run.config)
+            key = setting_of(run.config)
             column = found.setdefault(key, Column("", key, {}, metric))
             _enter(column, run, runs, protocol)
     for run in joint:
-        identity = _data if whole or _kind(run.config).reads_several else _setting
+        identity = _data if whole or _kind(run.config).reads_several else setting_of
         data = identity(run.config)
         same = [column for key, column in found.items() if identity(key) == data]
         if not same:
-            key = _setting(run.config)
+            key = setting_of(run.config)
             same = [found.setdefault(key, Column("", key, {}, metric))]
         for column in same:
             _enter(column, run, runs, protocol)
-    _name(list(found.values()))
+    titles = titles_of([column.setting for column in found.values()])
+    for column, title in zip(found.values(), titles, strict=True):
+        column.title = title
     return sorted(found.values(), key=lambda column: _place(column.setting.scenario))
 
 
@@ -127,7 +129,7 @@ def _enter(column: Column, run: Run, runs: Sequence[Run], protocol: Protocol | N
     chosen = protocol or ("aware" if apart else "agnostic")
     metric, alone = METRICS[column.metric], None
     if metric.needs_independent:
-        same = [other for other in runs if _setting(other.config) == column.setting]
+        same = [other for other in runs if setting_of(other.config) == column.setting]
         alone = independent(same, run.config.seed, chosen)
     for label, history in run.histories(chosen).items():
         name = _row_name(run.config.method, label)
@@ -166,8 +168,8 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
     return f"{name}, {title}" + ("" if published == ref.scale else f" at {ref.scale:g}")
 
 
-def _setting(config: ExperimentConfig) -> ExperimentConfig:
-    """Without what tells the runs of a column apart, and what changes no result."""
+def setting_of(config: ExperimentConfig) -> ExperimentConfig:
+    """What the runs of a column share: without the method and seed, and what changes no result."""
     return replace(
         config,
         method=MethodConfig(),
@@ -188,21 +190,23 @@ def _data(config: ExperimentConfig) -> ExperimentConfig:
     changes: dict[str, Any] = {name: getattr(default, name) for name in names}
     if not _kind(config).reads_several:
         changes["kind"] = default.kind
-    return replace(_setting(config), scenario=replace(scenario, **changes), merging=MergingConfig())
+    return replace(
+        setting_of(config), scenario=replace(scenario, **changes), merging=MergingConfig()
+    )
 
 
-def _name(columns: list[Column]) -> None:
+def titles_of(settings: Sequence[ExperimentConfig]) -> list[str]:
     """Short titles; where two are the same, with the fields in which they differ."""
-    for column in columns:
-        column.title = _title(column.setting.scenario)
-    for title in {column.title for column in columns}:
-        alike = [column for column in columns if column.title == title]
-        if len(alike) > 1:
-            flat = [dict(fields(column.setting)) for column in alike]
-            names = [name for name in flat[0] if len({facts[name] for facts in flat}) > 1]
-            for column, facts in zip(alike, flat, strict=True):
-                told = ", ".join(f"{name} {facts[name]}" for name in names)
-                column.title = f"{title} ({told})"
+    titles = [_title(setting.scenario) for setting in settings]
+    found = []
+    for title, setting in zip(titles, settings, strict=True):
+        same = zip(titles, settings, strict=True)
+        alike = [dict(fields(other)) for its, other in same if its == title]
+        facts = dict(fields(setting))
+        names = [name for name in facts if len({each[name] for each in alike}) > 1]
+        told = ", ".join(f"{name} {facts[name]}" for name in names).replace('"', "")
+        found.append(f"{title} ({told})" if told else title)
+    return found
 
 
 def _title(scenario: ScenarioConfig) -> str:
