@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from magmax_jax.config import (
+    LAST,
+    PRETRAINED,
     CheckpointConfig,
     ExperimentConfig,
     MergingConfig,
@@ -150,9 +152,9 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
     if method.joint:
         name = "joint"
     elif title is not None:
-        name = title + ("" if method.sequential else ", independent")
+        name = title + ("" if method.starts_from == LAST else f", {method.start_title}")
     else:
-        name = "sequential" if method.sequential else "independent"
+        name = method.start_title
     rest = {
         "Fisher": method.fisher if method.fisher != MethodConfig.fisher else None,
         "Fisher images": method.fisher_images,
@@ -163,7 +165,9 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
     if ref.is_finetuned:
         if method.joint or title is not None:
             return name
-        return "sequential fine-tuning" if method.sequential else None
+        if method.starts_from == PRETRAINED:
+            return None
+        return f"{name} fine-tuning" if method.starts_from == LAST else f"{name}, fine-tuning"
     title, published = MERGES.get(ref.name, (ref.name, None))
     return f"{name}, {title}" + ("" if published == ref.scale else f" at {ref.scale:g}")
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 
-from magmax_jax.config import ExperimentConfig, SweepConfig
+from magmax_jax.config import ExperimentConfig, MethodConfig, SweepConfig
 from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.evaluation.rows import Row, decides, rows_of
 from magmax_jax.merging import apply_task_vector, rules
@@ -109,7 +109,7 @@ def check(
                 f"sweep.rules: {name} is none of the run's merges, and every task's model is "
                 "needed to make it: add it to the merges, or run with checkpoint.keep_tasks=True"
             )
-    return parse_merges(replace(run, merges=config.rules), clip_entries)
+    return parse_merges(replace(run, method=MethodConfig(), merges=config.rules), clip_entries)
 
 
 def _wanted(
