@@ -45,7 +45,7 @@ def test_every_field_survives_json(tmp_path):
             templates=("a {}.",),
             names="plain",
         ),
-        method=MethodConfig(True, "ewc", 10.0, "batch", fisher_images=9),
+        method=MethodConfig(True, "ewc", 10.0, "batch", fisher_images=9, start="ties@0.7"),
         train=TrainConfig(
             1, 2, 0.5, 0.0, 2.0, 3, 0.25, 0.1, (0.5, 0.75), 2, ("vision_model.*",), 2, True
         ),
@@ -140,11 +140,51 @@ def test_values_out_of_range_are_refused(make):
         ({"regularizer": "lwf", "sequential": False}, "lwf holds a task to the one before"),
         ({"regularizer": "ewc", "joint": True}, "nor method.regularizer ewc or lwf has a meaning"),
         ({"sequential": False, "joint": True}, "learns all tasks at once"),
+        ({"start": "ema", "joint": True}, "learns all tasks at once: neither .* method.start nor"),
     ],
 )
 def test_methods_that_contradict_themselves_are_refused(method, message):
     with pytest.raises(UserError, match=message):
         check_method(MethodConfig(**method))
+
+
+@pytest.mark.parametrize(
+    ("spellings", "starts_from"),
+    [
+        (({}, {"start": "last"}, {"sequential": True, "start": None}), "last"),
+        (({"sequential": False}, {"start": "pretrained"}), "pretrained"),
+        (({"start": "ema@0.7"}, {"sequential": True, "start": "ema@0.7"}), "ema@0.7"),
+    ],
+)
+def test_a_start_is_one_configuration_however_it_is_spelled(spellings, starts_from, tmp_path):
+    configs = [ExperimentConfig(method=MethodConfig(**spelling)) for spelling in spellings]
+    assert len(set(configs)) == len({config.to_json() for config in configs}) == 1
+    method = configs[0].method
+    assert method.starts_from == starts_from and method.sequential == (starts_from != "pretrained")
+    file = tmp_path / "config.json"
+    file.write_text(configs[0].to_json())
+    written = json.loads(file.read_text())["method"]
+    assert ExperimentConfig.from_file(file) == configs[0]
+    assert written["sequential"] is method.sequential
+    assert written.get("start", starts_from) == starts_from and ("start" in written) == (
+        starts_from == "ema@0.7"
+    )
+
+
+def test_a_start_is_changed_like_any_field():
+    merge, alone = (ExperimentConfig(method=MethodConfig(start=s)) for s in ("ema", "pretrained"))
+    assert merge.replace(method={"start": "last"}) == ExperimentConfig()
+    assert merge.replace(method={"start": "pretrained"}) == alone
+    assert alone.replace(method={"sequential": True}) == ExperimentConfig()
+    assert alone.replace(method={"sequential": True, "start": "ema"}) == merge
+    for start in ("ema", "last"):
+        with pytest.raises(UserError, match=f"theta_0, but method.start is {start}: choose method"):
+            alone.replace(method={"start": start})
+
+
+def test_regularizers_of_the_task_before_suit_a_merge_as_the_start():
+    for name in ("ewc", "lwf"):
+        check_method(MethodConfig(start="average@0.5", regularizer=name))
 
 
 def test_l2_sp_remembers_no_task_and_so_also_suits_independent_fine_tuning():

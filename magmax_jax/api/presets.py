@@ -8,6 +8,7 @@ from magmax_jax.config import (
     CheckpointConfig,
     ExperimentConfig,
     MergingConfig,
+    MethodConfig,
     ModelConfig,
     ScenarioConfig,
     TrainConfig,
@@ -52,6 +53,14 @@ PRESETS: dict[str, tuple[str, ExperimentConfig]] = {
         "Class-incremental learning, the paper's recipe: CLIP ViT-B/16 on CIFAR-100 in 10 tasks. "
         "Published accuracy of MagMax: 79.0 %.",
         ExperimentConfig(),
+    ),
+    "time": (
+        "Class-incremental learning on CIFAR-100 in 10 tasks, as class, but each task starts from "
+        "the exponential average of those before, which is deployed, too: Best-in-TIME.",
+        # Dziadzio et al., 2024, arXiv 2412.06712. The authors' benchmark code merges the running
+        # average and the new model half and half by default, so the decay is ema's 0.5 and the
+        # scale 1. It begins with theta_0 where ema begins with theta_1: tau_1 weighs half as much.
+        ExperimentConfig(method=MethodConfig(start="ema"), merges=("ema", "max_magnitude")),
     ),
     "domain": (
         "Domain-incremental learning, the paper's recipe, over the domains of an image folder "

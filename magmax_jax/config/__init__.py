@@ -6,9 +6,11 @@ from magmax_jax.config.model import ModelConfig
 from magmax_jax.config.registered import listing, one_of
 from magmax_jax.config.running import CheckpointConfig, MeshConfig
 from magmax_jax.config.scenario import ScenarioConfig
-from magmax_jax.config.training import MethodConfig, TrainConfig
+from magmax_jax.config.training import LAST, PRETRAINED, MethodConfig, TrainConfig
 
 __all__ = [
+    "LAST",
+    "PRETRAINED",
     "CheckpointConfig",
     "ExperimentConfig",
     "MergingConfig",

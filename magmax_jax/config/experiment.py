@@ -23,6 +23,7 @@ LATER = (
     ("checkpoint", "task_bits"),
     ("method", "fisher_images"),
     ("merging", "scales"),
+    ("method", "start"),
 )
 """Parts and fields that earlier versions did not have; None by default."""
 

@@ -23,11 +23,17 @@ def one_of(registry: Registry) -> Any:
     )
 
 
-def listing(registry: Registry) -> Any:
+def listing(registry: Registry, unset: str = "None") -> Any:
     """Annotation of a field that also takes other values; --help lists the registry's names.
 
     As for `one_of`, the list includes names that users registered.
+
+    Args:
+      unset: the default as --help shows it where it is None.
     """
-    return tyro.conf.arg(
-        help_behavior_hint=lambda default: f"(default: {default}; names: {', '.join(registry)})"
-    )
+
+    def hint(default: str) -> str:
+        shown = unset if default == "None" else default
+        return f"(default: {shown}; names: {', '.join(registry)})"
+
+    return tyro.conf.arg(help_behavior_hint=hint)

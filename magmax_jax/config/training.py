@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from magmax_jax.config.checks import require
-from magmax_jax.config.registered import one_of
-from magmax_jax.registry import REGULARIZERS
+from magmax_jax.config.registered import listing, one_of
+from magmax_jax.registry import REGULARIZERS, RULES
+
+LAST, PRETRAINED = "last", "pretrained"
+"""Where a task may start, other than from a rule's merge."""
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,8 @@ class MethodConfig:
     """How training on a task depends on the tasks before it."""
 
     sequential: bool = True
-    """Start task t from theta_(t-1), as MagMax does; otherwise start every task from theta_0."""
+    """Start task t from theta_(t-1), as MagMax does; otherwise start every task from theta_0: the
+    same as start pretrained."""
     regularizer: Annotated[str, one_of(REGULARIZERS)] = "none"
     """Penalty against forgetting. ewc: elastic weight consolidation; lwf: learning without
     forgetting; l2_sp: distance to theta_0."""
@@ -28,7 +32,23 @@ class MethodConfig:
     """Estimate ewc's Fisher from at most this many of a task's training images, drawn with the
     seed; not set: all. With accumulated, fewer images also make the penalty weaker."""
 
+    start: Annotated[str | None, listing(RULES, unset=LAST)] = None
+    """Where task t starts. last: from theta_(t-1); pretrained: from theta_0; RULE or RULE@SCALE:
+    from that rule's merge of tasks 1 to t-1. Task vectors are always differences to theta_0."""
+
     def __post_init__(self) -> None:
+        # One spelling for each start: configurations are compared, and runs named, by their fields.
+        if self.start == PRETRAINED:
+            object.__setattr__(self, "sequential", False)
+            object.__setattr__(self, "start", None)
+        require(
+            self.sequential or self.start is None,
+            "method.sequential=False starts every task from theta_0, but method.start is "
+            f"{self.start}: choose method.sequential=True and method.start {self.start}, or "
+            "method.start pretrained",
+        )
+        if self.start == LAST:
+            object.__setattr__(self, "start", None)
         # What a regularizer asks of the other fields it says itself: see `training.check_method`.
         REGULARIZERS.check(self.regularizer)
         strength = self.strength
@@ -41,6 +61,21 @@ class MethodConfig:
             images is None or images > 0,
             f"method.fisher_images is {images}: it must be positive; leave it out for all images",
         )
+
+    @property
+    def starts_from(self) -> str:
+        """Where a task starts: "last", "pretrained", or the RULE[@SCALE] of a merge.
+
+        >>> MethodConfig(sequential=False).starts_from, MethodConfig(start="ema@0.7").starts_from
+        ('pretrained', 'ema@0.7')
+        """
+        return self.start or (LAST if self.sequential else PRETRAINED)
+
+    @property
+    def start_title(self) -> str:
+        """The same as reports and tables name it: "sequential", "independent", "start ema@0.7"."""
+        titles = {LAST: "sequential", PRETRAINED: "independent"}
+        return titles.get(self.starts_from, f"start {self.starts_from}")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from magmax_jax.evaluation.rows import Row
+from magmax_jax.evaluation.rows import Row, decides
 
 PUBLISHED, CHOSEN = "published", "chosen"
 
@@ -34,7 +34,7 @@ class Scales:
         """The rule that is best on held-out images at its chosen scale; None where none is chosen.
 
         Args:
-          apart: see `choose`.
+          apart: see `evaluation.rows.decides`.
         """
         found = best_on_validation(self.swept, apart)
         return max(self.chosen, key=lambda name: found[name].accuracy, default=None)
@@ -82,8 +82,7 @@ def choose(rows: Sequence[Row], apart: bool) -> list[Row]:
     The best is that of the highest accuracy, the smallest of equal ones.
 
     Args:
-      apart: tasks have heads of their own: the mean of their accuracies within them decides, as
-        for data sets in the literature; else the accuracy on all images among all classes.
+      apart: see `evaluation.rows.decides`.
     """
     chosen = {(row.model, row.scale) for row in best_on_validation(rows, apart).values()}
 
@@ -100,14 +99,16 @@ def describe(
     """A sentence for each rule of a sweep: which scale was chosen, and what came of it.
 
     Args:
-      apart: see `choose`.
+      apart: see `evaluation.rows.decides`.
       published: rule -> its published scale, whose accuracy is named beside the chosen one's.
     """
     measure = "mean of the data sets" if apart else "agnostic"
     tested = {(found.model, found.scale): found for found in _found(rows, "test", apart)}
     validated = best_on_validation(rows, apart)
-    for model, best in _best(rows, "test", apart).items():
+    on_test = _best(rows, "test", apart)
+    for model in {**on_test, **validated}:
         if model not in validated:
+            best = on_test[model]
             yield (
                 f"{model}: scale {best.scale:g} is best ({best.accuracy:.1%}, {measure}), but was "
                 "picked on test images, so do not report it; run again with "
@@ -117,9 +118,12 @@ def describe(
         seen = validated[model]
         sentence = (
             f"{model}: scale {seen.scale:g} is best on {seen.images:,} validation images "
-            f"({seen.accuracy:.1%}, {measure}); "
-            f"{tested[model, seen.scale].accuracy:.1%} on the test images"
+            f"({seen.accuracy:.1%}, {measure})"
         )
+        if (model, seen.scale) not in tested:  # test images are left for later
+            yield sentence
+            continue
+        sentence += f"; {tested[model, seen.scale].accuracy:.1%} on the test images"
         beside = (published or {}).get(model)
         if beside == seen.scale:
             sentence += ", and it is the published scale"
@@ -147,7 +151,7 @@ def best_on_validation(rows: Sequence[Row], apart: bool) -> dict[str, Found]:
     """By rule, the scale of the highest accuracy on held-out images, the smallest of equal ones.
 
     Args:
-      apart: see `choose`.
+      apart: see `evaluation.rows.decides`.
     """
     return _best(rows, "validation", apart)
 
@@ -155,10 +159,8 @@ def best_on_validation(rows: Sequence[Row], apart: bool) -> dict[str, Found]:
 def _found(rows: Sequence[Row], split: str, apart: bool) -> Iterator[Found]:
     """By ascending scale."""
     groups: dict[tuple[str, float], list[Row]] = {}
-    protocol = "aware" if apart else "agnostic"
     for row in rows:
-        decides = (row.split, row.protocol, row.group != "all") == (split, protocol, apart)
-        if decides and row.scale is not None:
+        if row.split == split and row.scale is not None and decides(row, apart):
             groups.setdefault((row.model, row.scale), []).append(row)
     for (model, scale), parts in sorted(groups.items(), key=lambda found: found[0][1]):
         mean = sum(row.accuracy for row in parts) / len(parts)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from magmax_jax.config import ExperimentConfig, MethodConfig
+from magmax_jax.config import LAST, ExperimentConfig, MethodConfig
 from magmax_jax.data.folder_name import folder_of
 from magmax_jax.errors import MAGMAX, Program, counted
 from magmax_jax.evaluation.history import History
@@ -186,7 +186,7 @@ def _told(name: str, value: str) -> str:
 
 def _method(config: ExperimentConfig) -> str:
     method = config.method
-    name = "joint" if method.joint else "sequential" if method.sequential else "independent"
+    name = "joint" if method.joint else method.start_title
     title = REGULARIZERS[method.regularizer].title
     if title is None:
         return name
@@ -197,7 +197,9 @@ def _method(config: ExperimentConfig) -> str:
         method.strength,
     ]
     told = " ".join(str(value) for value in rest if value is not None)
-    return (title if name == "sequential" else f"{title}, {name}") + (f" {told}" if told else "")
+    return (title if method.starts_from == LAST else f"{title}, {name}") + (
+        f" {told}" if told else ""
+    )
 
 
 def _scenario(run: Run) -> tuple:

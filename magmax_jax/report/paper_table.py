@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from magmax_jax.config import (
+    LAST,
+    PRETRAINED,
     CheckpointConfig,
     ExperimentConfig,
     MergingConfig,
@@ -96,19 +98,21 @@ def columns(runs: Sequence[Run], metric: str, protocol: Protocol | None) -> list
     whole = protocol != "aware"  # aware accuracy depends on how the data is divided
     for run in runs:
         if not run.config.method.joint:
-            key = _setting(run.config)
+            key = setting_of(run.config)
             column = found.setdefault(key, Column("", key, {}, metric))
             _enter(column, run, runs, protocol)
     for run in joint:
-        identity = _data if whole or _kind(run.config).reads_several else _setting
+        identity = _data if whole or _kind(run.config).reads_several else setting_of
         data = identity(run.config)
         same = [column for key, column in found.items() if identity(key) == data]
         if not same:
-            key = _setting(run.config)
+            key = setting_of(run.config)
             same = [found.setdefault(key, Column("", key, {}, metric))]
         for column in same:
             _enter(column, run, runs, protocol)
-    _name(list(found.values()))
+    titles = titles_of([column.setting for column in found.values()])
+    for column, title in zip(found.values(), titles, strict=True):
+        column.title = title
     return sorted(found.values(), key=lambda column: _place(column.setting.scenario))
 
 
@@ -129,7 +133,7 @@ def _enter(column: Column, run: Run, runs: Sequence[Run], protocol: Protocol | N
     metric, alone = METRICS[column.metric], None
     stream = not run.config.method.joint
     if metric.needs_independent:
-        same = [other for other in runs if _setting(other.config) == column.setting]
+        same = [other for other in runs if setting_of(other.config) == column.setting]
         alone = independent(same, run.config.seed, chosen)
     histories = run.beside(chosen)
     named = [
@@ -155,7 +159,9 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
     if ref.is_finetuned:
         if method.joint or title is not None:
             return name
-        return "sequential fine-tuning" if method.sequential else None
+        if method.starts_from == PRETRAINED:
+            return None
+        return f"{name} fine-tuning" if method.starts_from == LAST else f"{name}, fine-tuning"
     title, published = MERGES.get(ref.name, (ref.name, None))
     return f"{name}, {title}" + ("" if published == ref.scale else f" at {ref.scale:g}")
 
@@ -171,9 +177,9 @@ def _method_name(method: MethodConfig) -> str:
     if method.joint:
         name = "joint"
     elif title is not None:
-        name = title + ("" if method.sequential else ", independent")
+        name = title + ("" if method.starts_from == LAST else f", {method.start_title}")
     else:
-        name = "sequential" if method.sequential else "independent"
+        name = method.start_title
     rest = {
         "Fisher": method.fisher if method.fisher != MethodConfig.fisher else None,
         "Fisher images": method.fisher_images,
@@ -183,8 +189,8 @@ def _method_name(method: MethodConfig) -> str:
     return name + (f" ({told})" if told else "")
 
 
-def _setting(config: ExperimentConfig) -> ExperimentConfig:
-    """Without what tells the runs of a column apart, and what changes no result."""
+def setting_of(config: ExperimentConfig) -> ExperimentConfig:
+    """What the runs of a column share: without the method and seed, and what changes no result."""
     return replace(
         config,
         method=MethodConfig(),
@@ -206,21 +212,23 @@ def _data(config: ExperimentConfig) -> ExperimentConfig:
     changes: dict[str, Any] = {name: getattr(default, name) for name in names}
     if not _kind(config).reads_several:
         changes["kind"] = default.kind
-    return replace(_setting(config), scenario=replace(scenario, **changes), merging=MergingConfig())
+    return replace(
+        setting_of(config), scenario=replace(scenario, **changes), merging=MergingConfig()
+    )
 
 
-def _name(columns: list[Column]) -> None:
+def titles_of(settings: Sequence[ExperimentConfig]) -> list[str]:
     """Short titles; where two are the same, with the fields in which they differ."""
-    for column in columns:
-        column.title = _title(column.setting.scenario)
-    for title in {column.title for column in columns}:
-        alike = [column for column in columns if column.title == title]
-        if len(alike) > 1:
-            flat = [dict(fields(column.setting)) for column in alike]
-            names = [name for name in flat[0] if len({facts[name] for facts in flat}) > 1]
-            for column, facts in zip(alike, flat, strict=True):
-                told = ", ".join(f"{name} {facts[name]}" for name in names)
-                column.title = f"{title} ({told})"
+    titles = [_title(setting.scenario) for setting in settings]
+    found = []
+    for title, setting in zip(titles, settings, strict=True):
+        same = zip(titles, settings, strict=True)
+        alike = [dict(fields(other)) for its, other in same if its == title]
+        facts = dict(fields(setting))
+        names = [name for name in facts if len({each[name] for each in alike}) > 1]
+        told = ", ".join(f"{name} {facts[name]}" for name in names).replace('"', "")
+        found.append(f"{title} ({told})" if told else title)
+    return found
 
 
 def _title(scenario: ScenarioConfig) -> str:

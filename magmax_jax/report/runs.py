@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from magmax_jax.config import ExperimentConfig
+from magmax_jax.config import PRETRAINED, ExperimentConfig
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.history import History, histories, task_names
 from magmax_jax.evaluation.metrics import last_accuracy
@@ -153,7 +153,7 @@ class Run:
 
 def independent(runs: Sequence[Run], seed: int | None, protocol: str) -> History | None:
     """`finetuned` of a run that learned each task alone; with that seed, if there is one."""
-    alone = [r for r in runs if not r.config.method.sequential and FINETUNED in r.labels]
+    alone = [r for r in runs if r.config.method.starts_from == PRETRAINED and FINETUNED in r.labels]
     alone.sort(key=lambda run: run.config.seed != seed)
     return alone[0].histories(protocol)[FINETUNED] if alone else None
 

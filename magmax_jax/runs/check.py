@@ -11,11 +11,16 @@ def check_config(config: ExperimentConfig) -> None:
     """Raises a UserError if the method, the data sets or the merges cannot be what they say."""
     check_method(config.method)
     members_of(config.scenario)
-    for name, (rule, _) in parse_merges(config).items():
+    for name, (rule, scales) in parse_merges(config).items():
         if rule.needs_fisher:
             raise ConfigError(
-                f"merges: {name} needs every model's Fisher, which a run does not keep: leave it "
-                "out"
+                f"{_field(scales)}: {name} needs every model's Fisher, which a run does not keep: "
+                "leave it out"
+            )
+        if rule.fewest_models > 1 and not scales:
+            raise ConfigError(
+                f"method.start: {name} needs {rule.fewest_models} models, and task 2 starts from a "
+                "merge of the first one alone: choose another rule"
             )
         if rule.fewest_models > 1:
             raise ConfigError(
@@ -43,13 +48,18 @@ def check_number(merges: dict[str, Merge], tasks: int, field: str) -> None:
     """Raises a ConfigError if a rule cannot merge as many models as there are tasks.
 
     Args:
-      field: of the configuration, which names the rules.
+      field: of the configuration, which names the rules, or all but the start's.
     """
-    for name, (rule, _) in merges.items():
+    for name, (rule, scales) in merges.items():
         if not rule.admits(tasks):
             fewest, most = rule.fewest_models, rule.most_models
             takes = f"at least {fewest}" if tasks < fewest else f"at most {most}"
             raise ConfigError(
-                f"{field}: {name} merges {takes} models, and this run learns "
+                f"{_field(scales, field)}: {name} merges {takes} models, and this run learns "
                 f"{counted(tasks, 'task')}: leave it out"
             )
+
+
+def _field(scales: list[float], field: str = "merges") -> str:
+    """The field that names a rule: it is evaluated at some scale, unless tasks only start there."""
+    return field if scales else "method.start"

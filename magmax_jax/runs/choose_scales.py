@@ -1,11 +1,10 @@
 """A scale for every merge of a run, chosen on images that no task was trained on."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cache, partial
 
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import ConfigError
-from magmax_jax.evaluation.scales import best_on_validation
 from magmax_jax.merging import State
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.directory import RunDirectory
@@ -39,17 +38,16 @@ def choose_scales(
     evaluated = [row for row in out.rows() if row.after_task == learned]
     swept = SweptRows(parts, out, learned, progress, watched=watched)
     for name, merge in parts.merges.items():
-        tau = partial(merge.rule.finalize, states[name])
-        swept.add(name, tau, {"validation": scales_to_try(parts.config, merge)})
-        best = best_on_validation(swept.rows, swept.apart)[name].scale
-        tested = (best, merge.rule.default_scale)
+        tau = cache(partial(merge.rule.finalize, states[name]))
+        swept.add(name, tau, "validation", scales_to_try(parts.config, merge))
+        tested = (swept.chosen(name), merge.rule.default_scale)
         there = {row.scale for row in swept.rows if (row.model, row.split) == (name, "test")}
         swept.rows += [
             row
             for row in evaluated
             if row.model == name and row.scale in tested and row.scale not in there
         ]
-        swept.add(name, tau, {"test": tested})
+        swept.add(name, tau, "test", tested)
         swept.write()
 
 

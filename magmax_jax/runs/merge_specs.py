@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from magmax_jax.config import ExperimentConfig
+from magmax_jax.errors import ConfigError
 from magmax_jax.merging import MergeRule, rules
 from magmax_jax.merging.quantised_rule import quantised
 from magmax_jax.registry import RULES
@@ -10,7 +11,7 @@ from magmax_jax.runs.model_ref import ModelRef
 
 
 class Merge(NamedTuple):
-    """A rule and the scales at which its one state is evaluated."""
+    """A rule and the scales at which its one state is evaluated; none if tasks only start there."""
 
     rule: MergeRule
     scales: list[float]
@@ -18,6 +19,9 @@ class Merge(NamedTuple):
 
 def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> dict[str, Merge]:
     """`RULE` and `RULE@SCALE` as rules by name, in the order of first mention.
+
+    The rule that tasks start from (`method.start`) is one of them, without scales unless it is also
+    among `config.merges`.
 
     Rules that are `module:function` are imported: a configuration is run like a program.
 
@@ -30,21 +34,30 @@ def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> d
       UserError: a rule is unknown, cannot be imported or needs options, or a scale is no number.
     """
     merges: dict[str, Merge] = {}
-    for text in () if config.method.joint else config.merges:
+    if config.method.joint:
+        return merges
+    for text in config.merges:
         ref = ModelRef.parse(text, "merges")
-        name = ref.name
-        if name not in merges:
-            options = _published(name, config, clip_entries)
-            rule = rules.named(name, config.seed, **options)
-            bits = config.checkpoint.task_bits
-            if bits is not None and not rule.streaming:
-                rule = quantised(rule, bits)
-            merges[name] = Merge(rule, [])
-        merge = merges[name]
+        if ref.name not in merges:
+            merges[ref.name] = Merge(_rule(ref.name, config, clip_entries), [])
+        merge = merges[ref.name]
         scale = merge.rule.default_scale if ref.scale is None else ref.scale
         if scale not in merge.scales:
             merge.scales.append(scale)
+    start = start_merge(config)
+    if start and start.name not in merges:
+        merges[start.name] = Merge(_start_rule(start.name, config, clip_entries), [])
     return merges
+
+
+def start_merge(config: ExperimentConfig) -> ModelRef | None:
+    """The merge that a task starts from; None where it starts from the last model or theta_0.
+
+    Raises:
+      UserError: its scale is no number.
+    """
+    start = config.method.start
+    return None if start is None else ModelRef.parse(start, "method.start")
 
 
 def num_models(config: ExperimentConfig) -> int:
@@ -57,12 +70,29 @@ def num_models(config: ExperimentConfig) -> int:
 
 
 def names_code(config: ExperimentConfig) -> bool:
-    """Whether one of the merges is `module:function`, which `parse_merges` would import.
+    """Whether a merge, or the start, is `module:function`, which `parse_merges` would import.
 
     Raises:
       UserError: a scale is no number.
     """
-    return any(RULES.names_code(ModelRef.parse(text, "merges").name) for text in config.merges)
+    refs = [ModelRef.parse(text, "merges") for text in config.merges]
+    start = start_merge(config)
+    return any(RULES.names_code(ref.name) for ref in (*refs, *([start] if start else [])))
+
+
+def _rule(name: str, config: ExperimentConfig, clip_entries: int | None) -> MergeRule:
+    rule = rules.named(name, config.seed, **_published(name, config, clip_entries))
+    bits = config.checkpoint.task_bits
+    return rule if bits is None or rule.streaming else quantised(rule, bits)
+
+
+def _start_rule(name: str, config: ExperimentConfig, clip_entries: int | None) -> MergeRule:
+    if not (name in RULES or RULES.names_code(name)):
+        raise ConfigError(
+            f"method.start is {config.method.start}: choose last, pretrained, or RULE[@SCALE] of a "
+            f"rule among {', '.join(RULES)}, or module:function for one of your own"
+        )
+    return _rule(name, config, clip_entries)
 
 
 def _published(name: str, config: ExperimentConfig, clip_entries: int | None) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """One rule at many scales: evaluated in one pass, the best one found on images held out."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
-from magmax_jax.config import ExperimentConfig, SweepConfig
+from magmax_jax.config import ExperimentConfig, MethodConfig, SweepConfig
 from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.merging import rules
@@ -29,8 +29,8 @@ def sweep(
 
     What is there already is not evaluated again. Of each rule the scale that is best on the
     validation images, which no task was trained on, is marked in its rows on the test images
-    (`Row.chosen`), and the published one is evaluated, too; test images choose nothing, so without
-    validation images no row is marked.
+    (`Row.chosen`), and the published one is evaluated, too (unless `config.test` is none); test
+    images choose nothing, so without validation images no row is marked.
 
     Args:
       config: rules and scales.
@@ -53,12 +53,23 @@ def sweep(
         swept = SweptRows(parts, out, learned, progress, config.at_once)
         manifest.record_published(out, merges)
         for name, merge in merges.items():
-            wanted = dict.fromkeys(swept.sets, config.values)
-            if "validation" in wanted:  # beside the scale that it chooses
-                wanted["test"] = (*config.values, merge.rule.default_scale)
-            swept.add(name, partial(_task_vector, stored, name, merge), wanted)
+            tau = cache(partial(_task_vector, stored, name, merge))
+            published = merge.rule.default_scale
+            if "validation" in swept.sets:
+                tried = config.values if config.test == "all" else (*config.values, published)
+                swept.add(name, tau, "validation", tried)
+            swept.add(name, tau, "test", _tested(config, swept, name, published))
             swept.write()
     return swept.rows
+
+
+def _tested(
+    config: SweepConfig, swept: SweptRows, name: str, published: float
+) -> tuple[float, ...]:
+    """The scales at which test images see a rule: beside what is chosen, the published one."""
+    if config.test == "all":
+        return (*config.values, published) if "validation" in swept.sets else config.values
+    return (swept.chosen(name), published) if config.test == "chosen" else ()
 
 
 def _task_vector(stored: ModelStore, name: str, merge: Merge) -> Params:
@@ -79,6 +90,11 @@ def check(
     """
     if run.method.joint:
         raise UserError("joint training merges nothing: there is nothing to sweep")
+    if config.test != "all" and not run.scenario.validation:
+        raise ConfigError(
+            f"sweep.test is {config.test}, and the run holds no images out to choose a scale on: "
+            "run with scenario.validation=0.1, or leave sweep.test out"
+        )
     own = parse_merges(run)
     for name in config.rules:
         if ModelRef.parse(name, "sweep.rules").scale is not None:
@@ -90,4 +106,4 @@ def check(
                 f"sweep.rules: {name} is none of the run's merges, and every task's model is "
                 "needed to make it: add it to the merges, or run with checkpoint.keep_tasks=True"
             )
-    return parse_merges(replace(run, merges=config.rules), clip_entries)
+    return parse_merges(replace(run, method=MethodConfig(), merges=config.rules), clip_entries)

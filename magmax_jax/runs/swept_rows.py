@@ -1,12 +1,12 @@
 """Rows of merges at many scales after the last task: those of `sweep.jsonl`."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 
 import jax
 
 from magmax_jax.evaluation.rows import rows_of
-from magmax_jax.evaluation.scales import choose
+from magmax_jax.evaluation.scales import best_on_validation, choose
 from magmax_jax.merging import apply_task_vector
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs.build import EvaluationSet, RunParts
@@ -40,7 +40,7 @@ class SweptRows:
         self._parts, self._out, self._learned = parts, out, learned
         self._progress, self._at_once, self._watched = progress, at_once, watched
         self.apart = SCENARIO_KINDS[parts.config.scenario.kind].task_aware
-        """Tasks have heads of their own: see `choose`."""
+        """Tasks have heads of their own: see `evaluation.rows.decides`."""
         self.rows = [row for row in out.swept() if row.after_task == learned]
 
     @cached_property
@@ -51,31 +51,28 @@ class SweptRows:
         return test if validation is None else {**test, "validation": validation}
 
     def add(
-        self, name: str, tau: Callable[[], Params], wanted: Mapping[str, Sequence[float]]
+        self, name: str, tau: Callable[[], Params], split: str, scales: Sequence[float]
     ) -> None:
-        """Evaluates a rule where it is not yet.
+        """Evaluates a rule at scales on the images of a split, where it is not yet.
 
         Args:
           tau: makes the merged task vector.
-          wanted: by split, the scales.
         """
-        there = {(row.scale, row.split) for row in self.rows if row.model == name}
-        missing = {
-            split: left
-            for split, scales in wanted.items()
-            if (left := [s for s in dict.fromkeys(scales) if (s, split) not in there])
-        }
+        there = {row.scale for row in self.rows if (row.model, row.split) == (name, split)}
+        missing = [scale for scale in dict.fromkeys(scales) if scale not in there]
         if not missing:
             return
-        merged = tau()
+        merged, images = tau(), self.sets[split]
         model = partial(_model, self._parts.theta_0, merged)
         at_once = self._at_once or models_held(merged, self._parts.layout)
-        for split, scales in missing.items():
-            images = self.sets[split]
-            models = {str(ModelRef(name, scale)): partial(model, scale) for scale in scales}
-            counts = count_all(models, images, at_once, self._progress, self._watched)
-            for scale, counted in zip(scales, counts, strict=True):
-                self.rows += rows_of(counted, images.scenario, self._learned, name, scale, split)
+        models = {str(ModelRef(name, scale)): partial(model, scale) for scale in missing}
+        counts = count_all(models, images, at_once, self._progress, self._watched)
+        for scale, counted in zip(missing, counts, strict=True):
+            self.rows += rows_of(counted, images.scenario, self._learned, name, scale, split)
+
+    def chosen(self, name: str) -> float:
+        """The scale at which a rule is best on validation images, where it was evaluated."""
+        return best_on_validation(self.rows, self.apart)[name].scale
 
     def write(self) -> None:
         """Marks the chosen scales, and writes all rows."""

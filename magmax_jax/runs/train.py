@@ -11,7 +11,7 @@ from magmax_jax.errors import ConfigError, DivergedError, counted
 from magmax_jax.evaluation.rows import Row, num_rows
 from magmax_jax.evaluation.scales import describe as describe_sweep
 from magmax_jax.merging import fold
-from magmax_jax.registry import SCENARIO_KINDS
+from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.runs import manifest, state
 from magmax_jax.runs.build import RunParts, build_run
 from magmax_jax.runs.check import check_config, check_number, check_seed
@@ -27,6 +27,7 @@ from magmax_jax.runs.notes import notes_of
 from magmax_jax.runs.preemption import Stop, stop_signals
 from magmax_jax.runs.progress import NullProgress, Progress
 from magmax_jax.runs.recorder import Recorder, counts_bytes, until
+from magmax_jax.runs.starts import next_start
 from magmax_jax.runs.state import RunState
 from magmax_jax.runs.step_log import Board, StepLog, check_boards
 from magmax_jax.runs.sweep import check as check_sweep
@@ -165,12 +166,13 @@ def learn_all(
             evaluate.zero_shot()
         for task in range(at.learned + 1, len(parts.tasks) + 1):
             at = at._replace(rows=tuple(out.rows()))
-            theta, memory = learn(parts, at, checkpoints, stop, progress, log)
+            theta = learn(parts, at, checkpoints, stop, progress, log)
             states = {
                 name: fold(merge.rule, at.states[name], theta, parts.theta_0)
                 for name, merge in parts.merges.items()
             }
-            at = RunState(learned=task, theta=theta, states=states, memory=memory, rows=at.rows)
+            at = RunState(learned=task, theta=theta, states=states, memory=at.memory, rows=at.rows)
+            at = at._replace(memory=remember(parts, at, stop, progress))
             state.save(checkpoints, parts, at)
             keep(at)
             if task in evaluated:
@@ -185,8 +187,8 @@ def learn(
     stop: Stop,
     progress: Progress,
     log: StepLog,
-) -> tuple[Params, Memory]:
-    """Fine-tunes on the next task: theta_t, and the memory of all tasks so far."""
+) -> Params:
+    """Fine-tunes on the next task: theta_t."""
     config, number = parts.config, at.learned + 1
     task, steps, epochs = parts.tasks[number - 1], parts.steps(number), parts.epochs(number)
     before = state.steps_done(parts, at) - at.step
@@ -207,8 +209,9 @@ def learn(
         stop.check()
 
     name = f"{task.name} ({number}/{len(parts.tasks)})"
-    start = at.theta if config.method.sequential else parts.theta_0
-    resumed = (at.step, at.training) if at.training else None
+    # `init` copies, so a merge that the task starts from is freed before its first step.
+    begun = at.training or parts.trainer.init(next_start(parts, at))
+    start, resumed = begun.params, (at.step, begun)
     images = len(task.train) * epochs
     with progress.training(name, steps, images, at.step) as show:
 
@@ -217,16 +220,27 @@ def learn(
             log(number, step, metrics, images / steps)
 
         try:
-            theta = fine_tune(
+            return fine_tune(
                 parts.trainer, start, objective, batches, on_step, at.memory, resumed, due, save
             )
         except DivergedError as error:
             raise DivergedError(f"{name}: {error}") from None
+
+
+def remember(parts: RunParts, at: RunState, stop: Stop, progress: Progress) -> Memory:
+    """The regularizer's memory of all tasks so far, the one just learned included.
+
+    Penalties that hold a task to the one before hold it to where it starts. So these consolidate at
+    the parameters that the next task starts from, which are theta_t unless a merge is the start.
+    """
+    number, config = at.learned, parts.config
     count = num_batches(parts.images_once(number), config.train.batch_size)
     once = progress.evaluating("importances", parts.batches_once(number), count)
     placed = map(parts.trainer.place, until(stop, once))
-    memory = parts.regularizer.consolidate(at.memory, theta, placed, objective)
-    return theta, parts.layout.params(memory)
+    holds = REGULARIZERS[config.method.regularizer].needs_previous_task
+    params = next_start(parts, at) if holds else at.theta
+    memory = parts.regularizer.consolidate(at.memory, params, placed, parts.objective(number))
+    return parts.layout.params(memory)
 
 
 def _check_disk(parts: RunParts, out: RunDirectory, progress: Progress) -> None:

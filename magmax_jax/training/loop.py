@@ -26,17 +26,19 @@ def fine_tune(
     due: Callable[[int], bool] = lambda done: False,
     save: Callable[[int, TrainState], None] = lambda done, state: None,
 ) -> Params:
-    """theta_t from `start`: theta_(t-1) for sequential, theta_0 for independent fine-tuning.
+    """theta_t from `start`: theta_(t-1) for sequential, theta_0 for independent fine-tuning, or a
+    merge of the tasks before.
 
     Args:
       trainer: from `make_trainer`.
-      start: left as it is.
+      start: left as it is; not used with `resumed`.
       objective: the task's head, classes, schedule and key.
       batches: every batch of every epoch, all of one shape; after `resumed`, those that are left.
       on_step: called with each step (from 0) and its metrics as floats, in order, `LAG` steps late;
         also with the step whose loss is not finite.
       memory: of the regularizer whose penalty the trainer adds; left as it is.
-      resumed: how many steps were done, and what `save` was given then; `start` is not used.
+      resumed: how many steps were done, and what `save` was given then, or `trainer.init` made;
+        its buffers are used up.
       due: whether to save, asked after each step with the number of steps that are done.
       save: called then, when all of them are known to have been finite. It must copy what it keeps.
 

@@ -31,6 +31,16 @@ from magmax_jax.scenarios import build_scenario
             "theta_0 with --method.no-sequential: leave one of them out",
         ),
         (
+            "run time --method.no-sequential",
+            "--method.no-sequential starts every task from theta_0, but --method.start is ema: "
+            "choose --method.sequential and --method.start ema, or --method.start pretrained",
+        ),
+        (
+            "run class --method.start first",
+            "--method.start is first: choose last, pretrained, or RULE[@SCALE] of a rule among "
+            "max_magnitude, ",
+        ),
+        (
             "run quickstart --scenario.num-tasks 3",
             "digits has 10 classes; --scenario.num-tasks 3 leaves unequal tasks (3, 3, 4): pass "
             "--scenario.allow-unequal or a divisor",

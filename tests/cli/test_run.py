@@ -100,7 +100,9 @@ def test_a_run_of_another_configuration_is_not_overwritten(small, tmp_path, caps
 
 
 def test_unknown_names_list_the_known_ones(small, capsys):
-    assert "choose from quickstart, styles, class, domain, datasets" in refused(capsys, "quikstart")
+    assert "choose from quickstart, styles, class, time, domain, datasets" in refused(
+        capsys, "quikstart"
+    )
     assert "max_magnitude" in refused(capsys, "class", *small, "--merges", "tyes")
     assert "mnits" in refused(capsys, "class", *small, "--scenario.dataset=mnits")
 
@@ -179,6 +181,6 @@ def test_the_module_runs_as_a_command():
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr == (
-        "error: 'nothing' is no preset: choose from quickstart, styles, class, domain, datasets, "
-        "folder, or --config FILE\n"
+        "error: 'nothing' is no preset: choose from quickstart, styles, class, time, domain, "
+        "datasets, folder, or --config FILE\n"
     )

@@ -190,6 +190,22 @@ def test_independent_and_sequential_pulls_stand_in_rows_of_their_own(tmp_path, c
     assert "| L2-SP, independent (strength 0.1) | 60.0 (1) |" in lines
 
 
+def test_starts_stand_in_rows_of_their_own_and_their_code_is_not_imported(tmp_path, capsys):
+    accuracies = {"finetuned": 0.7, "average@1": 0.6}
+    merges, starts = ("average",), ("ema@1", "nowhere:rule@0.5")
+    for start in starts:
+        method, run = MethodConfig(start=start), RunDirectory(tmp_path / start)
+        write(run.path, replace(CIFAR, merges=merges), **accuracies)
+        (run.path / "config.json").write_text(
+            replace(CIFAR, method=method, merges=merges).to_json()
+        )
+        run.about.write_text('{"models": 2}')
+    lines = shown(capsys, tmp_path).splitlines()
+    for start in starts:
+        assert f"| start {start}, fine-tuning | 70.0 (1) |" in lines
+        assert f"| start {start}, average | 60.0 (1) |" in lines
+
+
 def test_settings_of_one_name_are_told_apart(tmp_path, capsys):
     for epochs in (1, 2):
         config = replace(CIFAR, train=replace(CIFAR.train, epochs=epochs), merges=())

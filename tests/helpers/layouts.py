@@ -21,6 +21,7 @@ from magmax_jax.cli.engine import Engine
 from magmax_jax.config import (
     ExperimentConfig,
     MeshConfig,
+    MethodConfig,
     ModelConfig,
     ScenarioConfig,
     TrainConfig,
@@ -46,7 +47,7 @@ class Recorder(NullProgress):
         yield lambda step, metrics: self.losses.append(metrics.loss)
 
 
-def config(clip: Path, layout: str) -> ExperimentConfig:
+def config(clip: Path, layout: str, start: str = "last") -> ExperimentConfig:
     """Two tasks of ten steps. 65 images in batches of 16: the last one is padding but for a row."""
     data, fsdp, parts = map(int, layout.split("x"))
     recipe = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "warmup_fraction": 0.1}
@@ -54,18 +55,20 @@ def config(clip: Path, layout: str) -> ExperimentConfig:
         model=ModelConfig(str(clip)),
         scenario=ScenarioConfig(dataset="digits", num_tasks=2, limit_per_class=13),
         train=TrainConfig(**recipe, accumulate=parts),
+        method=MethodConfig(start=start),
         mesh=MeshConfig(data, fsdp),
         merges=("max_magnitude",),
         eval_batch_size=32,
     )
 
 
-def record(clip: Path, out: Path, layout: str) -> dict:
+def record(clip: Path, out: Path, layout: str, start: str) -> dict:
     """One run: its losses, how often it spoke, and how often the steps were compiled."""
     recorder = Recorder()
     with compilations() as compiled:
-        run(config(clip, layout), RunDirectory(out / layout), recorder)
-    counts = {step: sum(step in name for name in compiled) for step in ("train_step", "eval_step")}
+        run(config(clip, layout, start), RunDirectory(out / layout), recorder)
+    names = ("train_step", "eval_step", *(("_folded", "_merged") if start != "last" else ()))
+    counts = {step: sum(step in name for name in compiled) for step in names}
     return {"losses": recorder.losses, "said": recorder.said, "compiled": counts}
 
 
@@ -75,6 +78,7 @@ class Arguments:
     out: tyro.conf.Positional[Path]
     layouts: tyro.conf.Positional[tuple[str, ...]]
     engine: Annotated[Engine, tyro.conf.arg(name="")]
+    start: str = "last"
 
 
 def main() -> None:
@@ -82,7 +86,7 @@ def main() -> None:
     arguments.engine.start()
     shown = {}
     for layout in arguments.layouts:
-        shown[layout] = record(arguments.clip, arguments.out, layout)
+        shown[layout] = record(arguments.clip, arguments.out, layout, arguments.start)
     print(json.dumps(shown))
 
 

@@ -50,8 +50,16 @@ def made(folder: Path, *configs) -> list[Run]:
             ["EWC", "EWC of 1,000 images"],
         ),
         ([config(), config()], ["sequential (1)", "sequential (2)"]),
+        (
+            [
+                config(sequential=False),
+                replace(config(), method=MethodConfig(start="ema@1")),
+                replace(config(), method=MethodConfig(start="ema@1", regularizer="lwf")),
+            ],
+            ["independent", "start ema@1", "LwF, start ema@1"],
+        ),
     ],
-    ids=["one", "methods", "seeds", "fields", "baselines", "samples", "alike"],
+    ids=["one", "methods", "seeds", "fields", "baselines", "samples", "alike", "starts"],
 )
 def test_names_tell_runs_apart(configs, names):
     assert short_names(configs) == names

@@ -37,6 +37,16 @@ WRONG = [
     ),
     (ExperimentConfig(merges=("slerp",)), "^merges: slerp needs 2 models, and a run merges after"),
     (ExperimentConfig(merges=("model_stock",)), "^merges: model_stock needs 2 models"),
+    (
+        ExperimentConfig(method=MethodConfig(start="fisher"), merges=()),
+        "^method.start: fisher needs every model's Fisher",
+    ),
+    (
+        ExperimentConfig(method=MethodConfig(start="slerp@0.5")),
+        "^method.start: slerp needs 2 models, and task 2 starts from a merge of the first one",
+    ),
+    (ExperimentConfig(method=MethodConfig(start="task:1")), "^method.start is task:1: choose last"),
+    (ExperimentConfig(method=MethodConfig(start="ema@")), "^method.start: 'ema@' needs a number"),
 ]
 
 
@@ -85,20 +95,22 @@ def pair():
 
 
 @pytest.mark.parametrize(
-    ("merges", "sweep", "message"),
+    ("merges", "start", "sweep", "message"),
     [
-        (("pair",), (), "^merges: pair merges at most 2 models, and this run learns 5 tasks"),
-        ((), ("pair",), "^sweep.rules: pair merges at most 2 models, and this run learns 5 tasks"),
-        ((), ("slerp",), "^sweep.rules: slerp merges at most 2 models, and this run learns 5"),
+        (("pair",), "pair", (), "^merges: pair merges at most 2 models, and this run learns 5 tas"),
+        ((), "pair", (), "^method.start: pair merges at most 2 models, and this run learns 5 tas"),
+        ((), "last", ("pair",), "^sweep.rules: pair merges at most 2 models, and this run learns"),
+        ((), "ema", ("slerp",), "^sweep.rules: slerp merges at most 2 models, and this run learns"),
     ],
 )
 def test_rules_that_take_fewer_models_than_there_are_tasks_are_refused_before_training(
-    merges, sweep, message, pair, tmp_path
+    merges, start, sweep, message, pair, tmp_path
 ):
     config = ExperimentConfig(
         model=ModelConfig(str(tmp_path / "nowhere")),
         scenario=ScenarioConfig(dataset="digits", num_tasks=5),
         checkpoint=CheckpointConfig(keep_tasks=True),
+        method=MethodConfig(start=start),
         merges=merges,
     )
     out = RunDirectory(tmp_path / "out")

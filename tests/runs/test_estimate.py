@@ -43,8 +43,10 @@ def config(tiny_clip) -> ExperimentConfig:
         MethodConfig(regularizer="ewc"),
         MethodConfig(regularizer="lwf"),
         MethodConfig(joint=True),
+        MethodConfig(start="ties@0.3"),
+        MethodConfig(start="emr"),
     ],
-    ids=["sequential", "ewc", "lwf", "joint"],
+    ids=["sequential", "ewc", "lwf", "joint", "from a merge", "from another rule's merge"],
 )
 @pytest.mark.parametrize("keep", [False, True], ids=["", "kept"])
 def test_counts_are_those_of_the_run(config, method, keep):

@@ -19,8 +19,9 @@ declares decides how files are merged with it:
         return collecting(lambda taus: leafwise(merge, *taus), default_scale=1.0, scope="entry")
 
 Using `module:function` runs the module. A run's `config.json` is a program in this sense: read its
-`merges` before you run, evaluate, analyse or merge from a run of somebody else's. Reports, tables
-and `watch` import nothing. Neither does a state file: to go on with it, name the rule (`--rule`).
+`merges` and `method.start` before you run, evaluate, analyse or merge from a run of somebody
+else's. Reports, tables and `watch` import nothing. Neither does a state file: to go on with it,
+name the rule (`--rule`).
 """
 
 import inspect

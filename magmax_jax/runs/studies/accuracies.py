@@ -49,7 +49,8 @@ def pruning(subject: Subject) -> Iterator[Record]:
 def contribution(subject: Subject) -> Iterator[Record]:
     """Accuracy on every task when one task is left out of the merge.
 
-    Of sequential fine-tuning its task vector alone is left out: later ones started from it.
+    Its task vector alone is left out: later tasks that started from it, or from a merge of it, are
+    as they were.
     """
     subject.check_tasks()
     parts, names = subject.parts, subject.names
@@ -58,14 +59,15 @@ def contribution(subject: Subject) -> Iterator[Record]:
     rows = [row for row in subject.rows if row.after_task == subject.learned]
     rows = rows or list(_of_merges(subject))
     known = {(row.label, row.protocol, row.group): row.accuracy for row in rows}
+    merges = {rule: merge for rule, merge in parts.merges.items() if merge.scales}
     for left_out, name in enumerate(names, start=1):
-        states = {rule: merge.rule.init(parts.theta_0) for rule, merge in parts.merges.items()}
+        states = {rule: merge.rule.init(parts.theta_0) for rule, merge in merges.items()}
         for number in range(1, subject.learned + 1):
             if number != left_out:
                 theta = subject.stored.task(number)
-                for rule, merge in parts.merges.items():
+                for rule, merge in merges.items():
                     states[rule] = fold(merge.rule, states[rule], theta, parts.theta_0)
-        for rule, merge in parts.merges.items():
+        for rule, merge in merges.items():
             for scale in merge.scales:
                 theta = merged(merge.rule, states[rule], parts.theta_0, scale)
                 counts = subject.count(parts.test, theta, f"{rule} without {name}")

@@ -31,8 +31,9 @@ class Regularizer(NamedTuple):
       init: theta_0 -> memory, before any task.
       penalty: (memory, theta, forward pass) -> what is added to a step's loss, float32 scalar;
         differentiable in theta and in the features. None for nothing.
-      consolidate: (memory, theta_t, the task's training batches, its objective) -> memory, once
-        after every task, in their order.
+      consolidate: (memory, theta, the task's training batches, its objective) -> memory, once
+        after every task, in their order. theta is theta_t; if the penalty needs the task before,
+        what the next task starts from, which `method.start` may make a merge.
     """
 
     init: Callable[[Params], Memory]
@@ -80,7 +81,8 @@ class RegularizerSpec:
     """Field of `MethodConfig` that limits how many of a task's training images `consolidate` reads,
     a random sample without replacement. None: it reads all."""
     needs_previous_task: bool = True
-    """Whether the penalty holds a task to the one before, which needs sequential training."""
+    """Whether the penalty holds a task to the one before: to where it starts, which must then not
+    be theta_0."""
     options: tuple[str, ...] = ()
     """Fields of `MethodConfig` that this regularizer reads, beside `strength`."""
     published: Mapping[str, Any] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from magmax_jax.config import MethodConfig
+from magmax_jax.config import LAST, PRETRAINED, MethodConfig
 from magmax_jax.errors import ConfigError
 from magmax_jax.registry import REGULARIZERS
 
@@ -26,14 +26,14 @@ def check_method(config: MethodConfig) -> None:
                 f"method.{field.name} {value} means something for method.regularizer "
                 f"{' or '.join(readers)} alone, not for {name}"
             )
-    if spec.needs_previous_task and not config.sequential:
+    if spec.needs_previous_task and config.starts_from == PRETRAINED:
         raise ConfigError(
             f"method.regularizer {name} holds a task to the one before, but each task starts from "
             "theta_0 with method.sequential=False: leave one of them out"
         )
-    if config.joint and (spec.needs_previous_task or not config.sequential):
+    if config.joint and (spec.needs_previous_task or config.starts_from != LAST):
         holding = [other for other, facts in REGULARIZERS.items() if facts.needs_previous_task]
         raise ConfigError(
-            "method.joint learns all tasks at once: neither method.sequential=False nor "
-            f"method.regularizer {' or '.join(holding)} has a meaning with it, leave them out"
+            "method.joint learns all tasks at once: neither method.sequential=False, method.start "
+            f"nor method.regularizer {' or '.join(holding)} has a meaning with it, leave them out"
         )

@@ -21,7 +21,7 @@ PUBLISHED_STRENGTH = 1e6
 
 
 class Anchor(NamedTuple):
-    """Memory of EWC: the last task's parameters, and how much each entry matters, both float32."""
+    """Memory of EWC: where the next task starts, and how much each entry matters, both float32."""
 
     theta: Params
     fisher: Params
@@ -44,6 +44,9 @@ def ewc(
     (Schwarz et al., 2018, arXiv 1805.06370, in spirit; the blend and the strength are those of
     Marczak et al., 2024, arXiv 2407.06322, whose official code blends the first F_t with zeros too:
     task 2 is held with half of F_1).
+
+    theta_(t-1) stands for where task t starts. With `method.start` a merge, it is the merge, and
+    F_t is estimated at the merge, too: both belong to one expansion of the loss.
 
     Args:
       tower, preprocessing, fisher, layout: see `diagonal_fisher`.

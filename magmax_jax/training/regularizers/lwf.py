@@ -21,7 +21,7 @@ EPSILON = 1e-5
 
 
 class Teacher(NamedTuple):
-    """Memory of LwF: the last task's parameters, and bool (k,), the classes of all tasks so far.
+    """Memory of LwF: what the next task starts from, and bool (k,), all classes learned so far.
 
     All classes False means that no task was learned yet.
     """
@@ -41,7 +41,8 @@ def lwf(
         penalty = strength * mean over the batch of distillation(new logits, old logits)
 
     Both logits range over the classes of all earlier tasks: theta's and theta_(t-1)'s features of
-    the same images, through the frozen head. That is the concatenation of the earlier tasks' heads
+    the same images, through the frozen head (where `method.start` is a merge, the merge's, from
+    which the task starts). That is the concatenation of the earlier tasks' heads
     when tasks bring classes, and the one head when they bring domains; where data sets have heads
     of their own, each is distilled by itself, and their terms are added. Strength and `EPSILON` are
     those of Marczak et al., 2024 (arXiv 2407.06322). Before the first task was learned the penalty
