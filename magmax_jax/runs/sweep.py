@@ -120,7 +120,7 @@ def _wanted(
         return config.values
     if split == "validation":
         return tuple(dict.fromkeys((*config.values, published)))
-    if config.test == "none":
+    if config.test == "later":
         return ()
     return tuple(dict.fromkeys((_best(rows, "validation", apart)[rule].scale, published)))
 
