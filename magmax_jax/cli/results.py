@@ -109,7 +109,7 @@ def _evaluate(missing: Missing, split: str, chosen: Results) -> None:
     from magmax_jax.runs.progress import TerminalProgress
 
     progress = TerminalProgress()
-    test: Literal["all", "none"] = "all" if split == "test" else "none"
+    test: Literal["all", "later"] = "all" if split == "test" else "later"
     for number, (training, rules) in enumerate(missing.items(), start=1):
         run = training.run.path
         count = counted(sum(map(len, rules.values())), "model")

@@ -49,9 +49,9 @@ class SweepConfig:
     at_once: int | None = None
     """Scales evaluated in one pass over the images; not set: as many as fit in a quarter of an
     accelerator's memory, on a CPU in 2 GiB, 6 for CLIP ViT-B/16."""
-    test: Literal["all", "chosen", "none"] = "all"
+    test: Literal["all", "chosen", "later"] = "all"
     """Scales evaluated on test images. all: every one; chosen: each rule's best on the validation
-    images, and its published one; none: test images are left for later."""
+    images, and its published one; later: test images are left for later."""
 
     def __post_init__(self) -> None:
         at_once = self.at_once

@@ -29,7 +29,7 @@ def sweep(
 
     What is there already is not evaluated again. Of each rule the scale that is best on the
     validation images, which no task was trained on, is marked in its rows on the test images
-    (`Row.chosen`), and the published one is evaluated, too (unless `config.test` is none); test
+    (`Row.chosen`), and the published one is evaluated, too (unless `config.test` is later); test
     images choose nothing, so without validation images no row is marked.
 
     Args:

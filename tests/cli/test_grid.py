@@ -110,10 +110,11 @@ def test_over_time_has_every_benchmark_with_every_start(tmp_path, monkeypatch):
         (tmp_path / "shared" / name).mkdir(parents=True)
     cells = GRIDS["over-time"].cells(tmp_path / "shared")
     settings = ["cifar100-5", "cifar100-10", "pacs-domains", "pacs-domains-random", "digits-5"]
-    starts = ["last", "pretrained"]
-    assert [(c.setting, c.method) for c in cells if c.method in starts] == [
-        (setting, start) for setting in settings for start in starts
+    starts = ["last", "pretrained", "ema", "max_magnitude"]
+    assert [(c.setting, c.method) for c in cells] == [
+        (s, start) for s in settings for start in starts
     ]
+    assert all(cell.config.method.starts_from == cell.method for cell in cells)
     assert all(c.config.scenario.validation and c.config.checkpoint.keep_tasks for c in cells)
 
 
@@ -123,7 +124,7 @@ def test_a_cell_is_done_when_its_sweep_is(tmp_path, monkeypatch):
     flags = ["--sweep.rules", "average", "ema", "--sweep.scales", "0.5,1"]
     [cell] = chosen("over-time", "--seeds", "1", "--only", "digits-5/last", *flags)
     command = one.command(Program("magmax "), cell, tmp_path)
-    assert command[-7:] == [*flags, "--sweep.test", "none"]
+    assert command[-7:] == [*flags, "--sweep.test", "later"]
     assert one.state(cell, tmp_path) == "to do"
     directory = RunDirectory(cell.directory(tmp_path))
     directory.path.mkdir(parents=True)

@@ -106,19 +106,19 @@ def test_test_images_are_looked_at_when_scales_are_chosen(swept, parts, tmp_path
     out.path.mkdir()
     for name in ("checkpoints", "tasks"):
         (out.path / name).symlink_to(swept.path / name)
-    none = SweepConfig(("max_magnitude", "emr"), "0.2,0.8", test="none")
+    later = SweepConfig(("max_magnitude", "emr"), "0.2,0.8", test="later")
 
     def evaluated(rows):
         return {(r.model, r.scale, r.split) for r in rows}
 
     validated = {("max_magnitude", s, "validation") for s in (0.2, 0.8, 0.5)}
     validated |= {("emr", s, "validation") for s in (0.2, 0.8, 1.0)}
-    rows = sweep(none, parts, out)
+    rows = sweep(later, parts, out)
     assert evaluated(rows) == validated and not any(r.chosen for r in rows)
     assert [line.rpartition(",")[2] for line in describe(rows, False)] == [" agnostic)"] * 2
-    rows = sweep(dataclasses.replace(none, test="chosen"), parts, out)
+    rows = sweep(dataclasses.replace(later, test="chosen"), parts, out)
     best = {r.model: r.scale for r in rows if r.chosen}
-    assert set(best) == set(none.rules)
+    assert set(best) == set(later.rules)
     expected = {(rule, best[rule], "test") for rule in best}
     expected |= {("max_magnitude", 0.5, "test"), ("emr", 1.0, "test")}
     assert evaluated(rows) == validated | expected

@@ -197,7 +197,9 @@ class Comparison:
         wanted = self._scales(("shared", "each", "published"))
         for benchmarks in groups:
             recipe = self.recommended(benchmarks)
-            for training in self._of(recipe, benchmarks) if recipe else ():
+            if recipe is None:
+                continue
+            for training in self._of(recipe, benchmarks):
                 scales = wanted.get((training, recipe.rule))
                 if scales is not None:
                     scales.add(self.shared_scale(recipe, benchmarks))

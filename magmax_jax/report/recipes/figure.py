@@ -83,8 +83,8 @@ def _label(comparison: Comparison, recipe: Recipe) -> str:
     if not recipe.is_merged:
         return f"{title_of(recipe.rule)}, start {recipe.start}"
     scale = words.scale(comparison.shared_scale(recipe))
-    best = " (best)" if recipe == comparison.recommended() else ""
-    return f"{recipe.rule} @ {scale}, start {recipe.start}{best}"
+    mark = " (recommended)" if recipe == comparison.recommended() else ""
+    return f"{recipe.rule} @ {scale}, start {recipe.start}{mark}"
 
 
 def write(comparison: Comparison, path: Path) -> None:

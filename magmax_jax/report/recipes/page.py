@@ -82,7 +82,7 @@ def validation_page(comparison: Comparison) -> str:
 
 _LEGEND = (
     "Accuracy in % ± standard error over seeds; in brackets the paired difference to MagMax at the "
-    f"scale chosen for each training, in points; ↓ more than {words.POINTS} below it. State: "
+    f"scale chosen for each training, in points; ↓ more than {words.POINTS} below it. Memory: "
     "constant, or all tasks where the rule needs every task vector."
 )
 
@@ -92,8 +92,8 @@ def _introduction(comparison: Comparison) -> str:
     starts = ", ".join(dict.fromkeys(f"`{t.start}`" for t in comparison.trained))
     merged = {recipe.rule for recipe in comparison.recipes if recipe.is_merged}
     return (
-        f"{counted(len(comparison.trained), 'training')} on {', '.join(comparison.benchmarks)}; "
-        f"starts {starts}; seeds {', '.join(map(str, seeds))}. A recipe is a start (where each "
+        f"{counted(len(comparison.trained), 'training')} on {'; '.join(comparison.benchmarks)}. "
+        f"Starts: {starts}. Seeds: {', '.join(map(str, seeds))}. A recipe is a start (where each "
         f"task starts from), one of {counted(len(merged), 'rule')} and a scale. MagMax is start "
         f"`{MAGMAX.start}`, rule `{MAGMAX.rule}`; recipes are compared with it at its best scale. "
         "This page is written by a command from the rows of the runs."
@@ -115,7 +115,7 @@ def _conclusion(comparison: Comparison) -> Iterator[str]:
             "benchmark."
         )
     elif validated is not None:
-        lost = ", ".join(validated.worse)
+        lost = "; ".join(validated.worse)
         although = f", although more than {words.POINTS} below it on {lost}" if lost else ""
         yield (
             f"**{words.named(recipe, at)[0].upper()}{words.named(recipe, at)[1:]}** is the recipe "
@@ -173,8 +173,8 @@ def _choice(comparison: Comparison) -> str:
     )
     return (
         f"Of each class's training images a share was held out of all trainings "
-        f"({', '.join(held)}). Every rule was evaluated on these at scales between "
-        f"{words.scale(scales[0])} and {words.scale(scales[-1])}, always at its published one. "
+        f"({'; '.join(held)}). Every rule was evaluated on these at scales between "
+        f"{words.scale(scales[0])} and {words.scale(scales[-1])}, and at its published one. "
         "From these accuracies alone follow, for each recipe, the scale for each training and the "
         "one for all benchmarks, and the recommended recipe: the best on the mean of the "
         f"benchmarks of those whose validation accuracy is at most {words.POINTS} below MagMax's "

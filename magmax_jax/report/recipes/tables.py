@@ -25,7 +25,7 @@ def table(head: Line, lines: Iterable[Line], names: int = 1) -> str:
 def recipes(comparison: Comparison, way: Way, split: str = "test") -> str:
     """Every recipe: accuracies, and differences to MagMax at its best scale in brackets."""
     differences = {r: comparison.difference(r, way, split) for r in comparison.recipes}
-    head = ["start", "rule", "state", *(["scale"] if way != "each" else []), "mean of benchmarks"]
+    head = ["start", "rule", "memory", *(["scale"] if way != "each" else []), "mean of benchmarks"]
     head += ["to MagMax", "above it", *comparison.benchmarks]
     lines = []
     for recipe in words.order(comparison, differences):

@@ -87,16 +87,11 @@ def trainings(runs: Sequence[Run]) -> tuple[list[Training], list[str]]:
     distinct = list(dict.fromkeys(benchmarks))
     titles = dict(zip(distinct, titles_of(distinct), strict=True))
     for run, benchmark in zip(used, benchmarks, strict=True):
-        training = Training(run, titles[benchmark], start_of(run.config.method))
+        training = Training(run, titles[benchmark], run.config.method.starts_from)
         key = training.benchmark, training.start, training.seed
         if found.setdefault(key, training) is not training:
             notes.append(f"left out, the same as {found[key].run.path}: {run.path}")
     return list(found.values()), notes
-
-
-def start_of(method: MethodConfig) -> str:
-    """Where each task starts, in a word."""
-    return "last" if method.sequential else "pretrained"
 
 
 def seeds_of(trained: Iterable[Training]) -> list[int]:
@@ -107,15 +102,11 @@ def seeds_of(trained: Iterable[Training]) -> list[int]:
 def _lacking(run: Run) -> str:
     if run.config.method.joint:
         return "joint training merges nothing"
-    if replace(run.config.method, **_PLAIN) != MethodConfig():
+    if replace(run.config.method, sequential=True, start=None) != MethodConfig():
         return "trained with a penalty against forgetting"
     if not any(row.split == "validation" for row in run.sweep):
         return "no scales were swept on validation images"
     return ""
-
-
-_PLAIN = {"sequential": True}
-"""Fields of the method that say where tasks start."""
 
 
 def _benchmark(config: ExperimentConfig) -> ExperimentConfig:

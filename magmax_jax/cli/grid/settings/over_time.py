@@ -23,11 +23,8 @@ from magmax_jax.config import (
     TrainConfig,
 )
 
-STARTS = {
-    "last": MethodConfig(),
-    "pretrained": MethodConfig(sequential=False),
-}
-"""Where each task starts."""
+STARTS = ("last", "pretrained", "ema", "max_magnitude")
+"""Where each task starts: the last model, theta_0, or a rule's merge of the tasks before it."""
 
 SWEEP = SweepConfig(
     rules=(
@@ -46,7 +43,7 @@ SWEEP = SweepConfig(
         "consensus",
     ),
     scales="0.3,0.5,0.6,0.7,0.85,1,1.3",
-    test="none",
+    test="later",
 )
 """Every rule at the same scales, so that one scale can be chosen for all benchmarks; and at its
 published one."""
@@ -79,7 +76,7 @@ def over_time(assets: Path | None = None) -> list[Cell]:
             checkpoint=CheckpointConfig(keep_tasks=True),
         )
         cells += [
-            Cell(name, start, replace(config, method=method)) for start, method in STARTS.items()
+            Cell(name, start, replace(config, method=MethodConfig(start=start))) for start in STARTS
         ]
     return cells
 
