@@ -48,7 +48,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "results": ("runs.directory", "evaluation.rows", "runs.model_ref"),
     "scenarios.building": ("scenarios.build",),
     "scenarios.members": ("scenarios.datasets_list",),
-    "sweep": ("runs.sweep",),
+    "sweep": ("runs.sweep", "evaluation.scales"),
 }
 """Former module -> the modules that have its names now, within magmax_jax.
 

@@ -155,8 +155,10 @@ def test_a_run_learns_with_them(finished):
 def test_the_plan_counts_them(finished):
     config = ExperimentConfig.from_file(finished / "config.json")
     found = estimate(config, data_size(config.scenario, config.seed))
-    assert (found.tasks, found.steps, found.images, found.inexact) == (2, 12, 96, "")
-    assert found.evaluated == 12 * (1 + 4 * 2)
+    # The quickstart holds out a tenth of each class, here 2 of 12 images.
+    assert (found.tasks, found.steps, found.images, found.inexact) == (2, 12, 80, "")
+    # After every task, and at the seven scales that the quickstart tries of either rule.
+    assert found.evaluated == 12 * (1 + 4 * 2) + 2 * (7 * 8 + 12)
     magmax("evaluate", f"{finished}:biggest@0.7")
 
 

@@ -46,7 +46,7 @@ def run(
     Args:
       config: such as `preset("class")`.
       out: the run's directory: config.json, about.json, results.jsonl, metrics.jsonl, counts/,
-        checkpoints/, report/accuracy.png.
+        checkpoints/, report/accuracy.png; sweep.jsonl where scales are tried.
       train, test: your own images in any form that `as_source` takes, in place of the data set
         that the configuration names. Its prompts are then "a photo of a {}." unless
         `scenario.templates` are set. The directory records a digest of the data, and only the same
@@ -90,9 +90,9 @@ def run(
     shown = as_progress(progress)
 
     def show(rows: Sequence[Row], scenario: str) -> None:
-        picture = directory.report / "accuracy.png"
-        plot(rows, scenario, picture)
-        shown.say(table(rows, scenario))
+        picture, scales = directory.report / "accuracy.png", directory.scales()
+        plot(rows, scenario, picture, scales)
+        shown.say(table(rows, scenario, scales))
         shown.say(f"{picture} shows accuracy over tasks")
 
     try:

@@ -147,20 +147,13 @@ def _evaluation(chosen: Evaluate) -> "Evaluation":
 
 
 def _sweep(chosen: Evaluate, progress: "Progress") -> None:
-    import jax
-
     from magmax_jax.api.model_evaluation import setting
-    from magmax_jax.runs.build import build_run
+    from magmax_jax.api.sweep_run import sweep_run
+    from magmax_jax.evaluation.scales import describe
     from magmax_jax.runs.directory import RunDirectory
     from magmax_jax.runs.locate import stored_config
-    from magmax_jax.runs.manifest import class_names
-    from magmax_jax.runs.recorded import Compared, checking
-    from magmax_jax.runs.sweep import describe, sweep
-    from magmax_jax.scenarios import build_scenario
-    from magmax_jax.sharding import build_layout
 
     run = model_of_run(chosen.sources[0])
-    first = jax.process_index() == 0
     if len(chosen.sources) != 1 or run is None or not run[1].is_finetuned:
         raise UserError("--sweep.rules needs one RUN as the only SOURCE: its merges are swept")
     config = stored_config(run[0])
@@ -173,12 +166,9 @@ def _sweep(chosen: Evaluate, progress: "Progress") -> None:
             "--model.dtype, --model.image-size, --model.text-source, --out and --per-class"
         )
     config = setting(chosen.sources[0], chosen.sources[0], _evaluation(chosen))
-    scenario = build_scenario(config.scenario, config.seed, recorded=class_names(run[0]))
-    compared = Compared(run[0], config, scenario)
-    with checking([compared], chosen.allow_changed, progress.say):
-        parts = build_run(config, scenario, build_layout(config), run=run[0])
-    rows = sweep(chosen.sweep, parts, RunDirectory(run[0], writes=first), progress)
-    for sentence in describe(rows, SCENARIO_KINDS[config.scenario.kind].task_aware):
+    rows = sweep_run(run[0], config, [chosen.sweep], progress, chosen.allow_changed)
+    apart = SCENARIO_KINDS[config.scenario.kind].task_aware
+    for sentence in describe(rows, apart, RunDirectory(run[0]).scales().published):
         progress.say(sentence)
     progress.say(f"{run[0] / 'sweep.jsonl'} has every scale")
 

@@ -1,9 +1,10 @@
 """How far a run is, read from its directory while another process, perhaps elsewhere, writes it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +13,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.evaluation.history import History, histories, task_names
 from magmax_jax.evaluation.rows import Row, protocols, to_rows
 from magmax_jax.io.json_lines import Follower, Record
-from magmax_jax.runs.directory import ABOUT, CONFIG, METRICS, ROWS
+from magmax_jax.runs.directory import ABOUT, CONFIG, METRICS, ROWS, RunDirectory
 
 State = Literal["diverged", "training", "evaluating", "starting", "finished"]
 RECENT = 50
@@ -98,7 +99,7 @@ class RunFollower:
         elif task == 0 or (is_done and task != tasks):
             state = "starting"
         elif is_done:
-            state = "finished"
+            state = "finished" if expected.has_chosen() else "evaluating"
         elif evaluated or step == steps:
             state = "evaluating"
         left, seconds = None, _seconds_per_step(self._steps)
@@ -133,7 +134,10 @@ class RunFollower:
         tasks = len(self._about.get("learned", []))
         tasks = tasks or (1 if joint else len(task_names(self._rows)))
         return _Expected(
-            tasks or None, self._about.get("models", models), config.evaluated_after(tasks)
+            tasks or None,
+            self._about.get("models", models),
+            config.evaluated_after(tasks),
+            partial(RunDirectory(self.path).has_chosen, config, tasks),
         )
 
 
@@ -144,11 +148,13 @@ class _Expected(NamedTuple):
       tasks: that it learns; None where that is not known yet.
       models: that it evaluates at a time.
       evaluated: numbers of the tasks after which it does.
+      has_chosen: says whether its merges have the scales that it chooses in the end.
     """
 
     tasks: int | None
     models: int
     evaluated: tuple[int, ...]
+    has_chosen: Callable[[], bool]
 
 
 def _seconds_per_step(steps: Sequence[Record]) -> float | None:

@@ -22,6 +22,7 @@ LATER = (
     ("model", "text_source"),
     ("checkpoint", "task_bits"),
     ("method", "fisher_images"),
+    ("merging", "scales"),
     ("method", "start"),
 )
 """Parts and fields that earlier versions did not have; None by default."""
@@ -54,6 +55,11 @@ class ExperimentConfig:
         require(
             isinstance(every, str) or every > 0,
             f"evaluate is {every}: choose every, last or a positive number of tasks",
+        )
+        require(
+            self.merging.scales is None or self.scenario.validation > 0,
+            "merging.scales is set and no training images are held out to choose one on: set "
+            "scenario.validation, e.g. 0.1, or leave out the scales (merging.scales=None)",
         )
         require(self.seed >= 0, f"seed is {self.seed}: it must not be negative")
 

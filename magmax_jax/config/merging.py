@@ -1,4 +1,4 @@
-"""How task vectors are merged, and which scales a sweep tries."""
+"""How task vectors are merged, and which scales are tried."""
 
 import math
 from dataclasses import dataclass
@@ -18,6 +18,22 @@ class MergingConfig:
     average_divisor: Literal["tasks", "two"] = "tasks"
     """Divisor of average. tasks: the number of task vectors; two: always 2, as in the published
     code for domain-incremental learning."""
+    scales: str | None = None
+    """Scales to try for each merge after the last task, on held-out training images
+    (scenario.validation): FIRST:LAST:STEP or numbers separated by commas. Test images see only the
+    best one and the published one. Not set: no scale is chosen."""
+
+    def __post_init__(self) -> None:
+        _ = self.values
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """`scales` as numbers; () where they are not set.
+
+        Raises:
+          ConfigError: they have neither form.
+        """
+        return () if self.scales is None else _numbers(self.scales, "merging.scales")
 
 
 @dataclass(frozen=True)
@@ -28,10 +44,14 @@ class SweepConfig:
     """Rules among the run's merges, or any rule if the run keeps every task's model
     (--checkpoint.keep-tasks), also your own, module:function; not set: no sweep."""
     scales: str = "0.1:1.5:0.1"
-    """FIRST:LAST:STEP, both ends included, or numbers separated by commas."""
+    """FIRST:LAST:STEP, both ends included, or numbers separated by commas. Where images are held
+    out, the published scale is evaluated on test images, too."""
     at_once: int | None = None
     """Scales evaluated in one pass over the images; not set: as many as fit in a quarter of an
     accelerator's memory, on a CPU in 2 GiB, 6 for CLIP ViT-B/16."""
+    test: Literal["all", "chosen", "later"] = "all"
+    """Scales evaluated on test images. all: every one; chosen: each rule's best on the validation
+    images, and its published one; later: test images are left for later."""
 
     def __post_init__(self) -> None:
         at_once = self.at_once
@@ -48,18 +68,23 @@ class SweepConfig:
         Raises:
           ConfigError: `scales` has neither form.
         """
-        try:
-            if ":" not in self.scales:
-                found = tuple(dict.fromkeys(map(float, self.scales.split(","))))
-            else:
-                first, last, step = map(float, self.scales.split(":"))
-                count = math.floor((last - first) / step + 1e-9) + 1
-                found = tuple(round(first + i * step, 9) for i in range(count))
-            if found and all(map(math.isfinite, found)):
-                return found
-        except (ValueError, ZeroDivisionError, OverflowError):
-            pass
-        raise ConfigError(
-            f"sweep.scales is {self.scales!r}: write FIRST:LAST:STEP, e.g. 0.1:1.5:0.1, or "
-            "numbers separated by commas, e.g. 0.3,0.5,1"
-        )
+        return _numbers(self.scales, "sweep.scales")
+
+
+def _numbers(scales: str, field: str) -> tuple[float, ...]:
+    """FIRST:LAST:STEP or numbers separated by commas; raises a ConfigError for anything else."""
+    try:
+        if ":" not in scales:
+            found = tuple(dict.fromkeys(map(float, scales.split(","))))
+        else:
+            first, last, step = map(float, scales.split(":"))
+            count = math.floor((last - first) / step + 1e-9) + 1
+            found = tuple(round(first + i * step, 9) for i in range(count))
+        if found and all(map(math.isfinite, found)):
+            return found
+    except (ValueError, ZeroDivisionError, OverflowError):
+        pass
+    raise ConfigError(
+        f"{field} is {scales!r}: write FIRST:LAST:STEP, e.g. 0.1:1.5:0.1, or "
+        "numbers separated by commas, e.g. 0.3,0.5,1"
+    )

@@ -54,6 +54,16 @@ class Row:
         return dict(vars(self))
 
 
+def decides(row: Row, apart: bool) -> bool:
+    """Whether a model is judged by this accuracy, or by the mean of several such.
+
+    Args:
+      apart: tasks have heads of their own: the mean of their accuracies within them decides, as
+        for data sets in the literature; else the accuracy on all images among all classes.
+    """
+    return (row.protocol, row.group != "all") == ("aware" if apart else "agnostic", apart)
+
+
 def protocols(rows: Iterable[Row]) -> tuple[str, ...]:
     """The protocols worth showing: agnostic, and aware where any of its accuracies differ.
 

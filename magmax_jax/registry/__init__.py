@@ -138,6 +138,7 @@ COMMANDS: Registry[Any] = Registry(
         "report": "magmax_jax.cli.report",
         "grid": "magmax_jax.cli.grid.command",
         "table": "magmax_jax.cli.table",
+        "results": "magmax_jax.cli.results",
         "prepare": "magmax_jax.cli.prepare",
         "export": "magmax_jax.cli.export",
         "merge": "magmax_jax.cli.merge",

@@ -15,18 +15,33 @@ if TYPE_CHECKING:
 
 MAX_VALUES = 60
 """Bars up to which each shows its number."""
+INCHES_A_LETTER = 0.07
+"""Behind a bar, on average."""
 
 
 def bars(
-    records: Sequence[Record], category: Axis, value: Axis, colour: tuple[str, Sequence[str]]
+    records: Sequence[Record],
+    category: Axis,
+    value: Axis,
+    colour: tuple[str, Sequence[str]],
+    note: str | None = None,
+    with_legend: bool = True,
 ) -> Draw:
-    """Horizontal bars, from above: those of a category touch, and each has its colour."""
+    """Horizontal bars, from above: those of a category touch, and each has its colour.
+
+    Args:
+      colour: the field, and all of its values: the same one has the same colour in all figures.
+      note: field of records whose words stand behind a bar's number.
+      with_legend: whether the colours need one, unless they are those of the categories.
+    """
 
     def draw(axes: "Axes") -> None:
         categories = list(dict.fromkeys(r[category.field] for r in records))
-        apart = 0.4 if category.field == colour[0] else 0.9
+        legend_shown = with_legend and category.field != colour[0]
+        apart = 0.9 if legend_shown else 0.4
         places: dict[str, list[float]] = {name: [] for name in categories}
         drawn: dict[str, tuple[list[float], list[float]]] = {}
+        notes: dict[str, list[str]] = {}
         place = 0.0
         for name in categories:
             for r in (r for r in records if r[category.field] == name):
@@ -34,6 +49,7 @@ def bars(
                 where, lengths = drawn.setdefault(r[colour[0]], ([], []))
                 where.append(place)
                 lengths.append(r[value.field])
+                notes.setdefault(r[colour[0]], []).append(r[note] if note else "")
                 place += 1
             place += apart
         for name in (name for name in colour[1] if name in drawn):
@@ -41,7 +57,10 @@ def bars(
             shade = MUTED if name == ZERO_SHOT else COLOURS[number % len(COLOURS)]
             bar = axes.barh(*drawn[name], height=0.94, color=shade, label=title_of(name))
             if place < MAX_VALUES:
-                shown = [digits_of(length, value.kind, 1) for length in drawn[name][1]]
+                shown = [
+                    f"{digits_of(length, value.kind, 1)} {words}".rstrip()
+                    for length, words in zip(drawn[name][1], notes[name], strict=True)
+                ]
                 axes.bar_label(bar, shown, padding=3, fontsize=8.5)
         axes.axvline(0, color=MUTED, linewidth=0.8)
         middles = [sum(each) / len(each) for each in places.values()]
@@ -50,11 +69,13 @@ def bars(
         axes.invert_yaxis()
         # The numbers of bars to the left stand between them and the names.
         left = any(r[value.field] < 0 for r in records)
-        axes.margins(x=0.22 if left else 0.12, y=0.02)
+        longest = max((len(words) for each in notes.values() for words in each), default=0)
+        room = longest * INCHES_A_LETTER / (0.6 * axes.figure.figure.get_figwidth())
+        axes.margins(x=(0.22 if left else 0.12) + room, y=0.02)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         label_axis(axes, value, "x")
-        if category.field != colour[0]:
+        if legend_shown:
             legend(axes)
 
     return draw

@@ -15,6 +15,7 @@ from magmax_jax.errors import MAGMAX, Program, counted
 from magmax_jax.evaluation.history import History
 from magmax_jax.evaluation.metrics import last_accuracy
 from magmax_jax.evaluation.rows import protocols
+from magmax_jax.evaluation.scales import Scales
 from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.report.items import Column
 from magmax_jax.report.runs import Run, independent
@@ -23,7 +24,7 @@ from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 
 _UNTOLD = (
     "method", "scenario", "mesh", "checkpoint", "merges", "eval_batch_size",
-    "evaluate", "train.workers", "train.accumulate", "train.remat",
+    "evaluate", "train.workers", "train.accumulate", "train.remat", "merging.scales",
 )  # fmt: skip
 """Fields and groups of fields that names show in another way, or that change no result."""
 
@@ -91,17 +92,29 @@ class Group:
         Joint training is a model of its own, and the pretrained model, which is the same in most
         runs, comes once, of the run `pretrained`.
         """
-        found: list[tuple[str, str, History]] = []
+        each = [(run, run.histories(protocol)) for run in self.runs]
+        return [(name, label, history) for name, label, history, _ in self._named(each)]
+
+    def compared(self, protocol: str) -> list[tuple[str, str, History, Scales]]:
+        """The same, with the merges at scales that were chosen in the end, and what their run knows
+        of scales."""
+        found = self._named([(run, run.beside(protocol)) for run in self.runs])
+        return [(name, label, history, run.scales) for name, label, history, run in found]
+
+    def _named(
+        self, each: Sequence[tuple[Run, dict[str, History]]]
+    ) -> list[tuple[str, str, History, Run]]:
+        found: list[tuple[str, str, History, Run]] = []
         pretrained: list[np.ndarray] = []
-        for run in self.runs:
-            for label, history in run.histories(protocol).items():
+        for run, histories in each:
+            for label, history in histories.items():
                 if label == ZERO_SHOT:
                     if not any(np.array_equal(history.accuracy[0], h) for h in pretrained):
                         pretrained.append(history.accuracy[0])
                         name = "pretrained" if len(self.runs) > 1 else run.name
-                        found.append((name, label, history))
+                        found.append((name, label, history, run))
                 else:
-                    found.append((run.name, run.shown(label), history))
+                    found.append((run.name, run.shown(label), history, run))
         return found
 
     @property

@@ -17,6 +17,7 @@ from magmax_jax.config import (
     MethodConfig,
     ScenarioConfig,
 )
+from magmax_jax.evaluation.scales import CHOSEN
 from magmax_jax.registry import METRICS, REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.report.groups import fields
 from magmax_jax.report.published_figures import Figure, figures
@@ -97,19 +98,21 @@ def columns(runs: Sequence[Run], metric: str, protocol: Protocol | None) -> list
     whole = protocol != "aware"  # aware accuracy depends on how the data is divided
     for run in runs:
         if not run.config.method.joint:
-            key = _setting(run.config)
+            key = setting_of(run.config)
             column = found.setdefault(key, Column("", key, {}, metric))
             _enter(column, run, runs, protocol)
     for run in joint:
-        identity = _data if whole or _kind(run.config).reads_several else _setting
+        identity = _data if whole or _kind(run.config).reads_several else setting_of
         data = identity(run.config)
         same = [column for key, column in found.items() if identity(key) == data]
         if not same:
-            key = _setting(run.config)
+            key = setting_of(run.config)
             same = [found.setdefault(key, Column("", key, {}, metric))]
         for column in same:
             _enter(column, run, runs, protocol)
-    _name(list(found.values()))
+    titles = titles_of([column.setting for column in found.values()])
+    for column, title in zip(found.values(), titles, strict=True):
+        column.title = title
     return sorted(found.values(), key=lambda column: _place(column.setting.scenario))
 
 
@@ -128,15 +131,21 @@ def _enter(column: Column, run: Run, runs: Sequence[Run], protocol: Protocol | N
     apart = _kind(run.config).task_aware
     chosen = protocol or ("aware" if apart else "agnostic")
     metric, alone = METRICS[column.metric], None
+    stream = not run.config.method.joint
     if metric.needs_independent:
-        same = [other for other in runs if _setting(other.config) == column.setting]
+        same = [other for other in runs if setting_of(other.config) == column.setting]
         alone = independent(same, run.config.seed, chosen)
-    for label, history in run.histories(chosen).items():
-        name = _row_name(run.config.method, label)
-        stream = not run.config.method.joint
+    histories = run.beside(chosen)
+    named = [
+        (_row_name(run.config.method, label), label)
+        for label in histories
+        if label in run.labels or run.scales.kind(label) != CHOSEN
+    ]
+    named += [(_chosen_name(run.config.method, one.rule), one.label) for one in run.choices]
+    for name, label in named:
         if name is None or (name in column.values and label == ZERO_SHOT and not stream):
             continue
-        value = metric.value(history, metric.weighted and not apart, alone)
+        value = metric.value(histories[label], metric.weighted and not apart, alone)
         if value is not None:
             column.values.setdefault(name, {})[run.config.seed] = 100 * float(value)
 
@@ -146,6 +155,24 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
     ref = ModelRef.parse(label)
     if ref.is_zero_shot:
         return "zero-shot"
+    name, title = _method_name(method), REGULARIZERS[method.regularizer].title
+    if ref.is_finetuned:
+        if method.joint or title is not None:
+            return name
+        if method.starts_from == PRETRAINED:
+            return None
+        return f"{name} fine-tuning" if method.starts_from == LAST else f"{name}, fine-tuning"
+    title, published = MERGES.get(ref.name, (ref.name, None))
+    return f"{name}, {title}" + ("" if published == ref.scale else f" at {ref.scale:g}")
+
+
+def _chosen_name(method: MethodConfig, rule: str) -> str:
+    """What the table calls a rule at the scale that each run chose, which may be another one."""
+    title, _ = MERGES.get(rule, (rule, None))
+    return f"{_method_name(method)}, {title}, scale chosen on held-out images"
+
+
+def _method_name(method: MethodConfig) -> str:
     title = REGULARIZERS[method.regularizer].title
     if method.joint:
         name = "joint"
@@ -159,25 +186,18 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
         "strength": method.strength,
     }
     told = ", ".join(f"{what} {value}" for what, value in rest.items() if value is not None)
-    name += f" ({told})" if told else ""
-    if ref.is_finetuned:
-        if method.joint or title is not None:
-            return name
-        if method.starts_from == PRETRAINED:
-            return None
-        return f"{name} fine-tuning" if method.starts_from == LAST else f"{name}, fine-tuning"
-    title, published = MERGES.get(ref.name, (ref.name, None))
-    return f"{name}, {title}" + ("" if published == ref.scale else f" at {ref.scale:g}")
+    return name + (f" ({told})" if told else "")
 
 
-def _setting(config: ExperimentConfig) -> ExperimentConfig:
-    """Without what tells the runs of a column apart, and what changes no result."""
+def setting_of(config: ExperimentConfig) -> ExperimentConfig:
+    """What the runs of a column share: without the method and seed, and what changes no result."""
     return replace(
         config,
         method=MethodConfig(),
         mesh=MeshConfig(),
         checkpoint=CheckpointConfig(),
         train=replace(config.train, workers=0, accumulate=1, remat=False),
+        merging=replace(config.merging, scales=None),
         merges=(),
         eval_batch_size=1,
         evaluate="every",
@@ -192,21 +212,23 @@ def _data(config: ExperimentConfig) -> ExperimentConfig:
     changes: dict[str, Any] = {name: getattr(default, name) for name in names}
     if not _kind(config).reads_several:
         changes["kind"] = default.kind
-    return replace(_setting(config), scenario=replace(scenario, **changes), merging=MergingConfig())
+    return replace(
+        setting_of(config), scenario=replace(scenario, **changes), merging=MergingConfig()
+    )
 
 
-def _name(columns: list[Column]) -> None:
+def titles_of(settings: Sequence[ExperimentConfig]) -> list[str]:
     """Short titles; where two are the same, with the fields in which they differ."""
-    for column in columns:
-        column.title = _title(column.setting.scenario)
-    for title in {column.title for column in columns}:
-        alike = [column for column in columns if column.title == title]
-        if len(alike) > 1:
-            flat = [dict(fields(column.setting)) for column in alike]
-            names = [name for name in flat[0] if len({facts[name] for facts in flat}) > 1]
-            for column, facts in zip(alike, flat, strict=True):
-                told = ", ".join(f"{name} {facts[name]}" for name in names)
-                column.title = f"{title} ({told})"
+    titles = [_title(setting.scenario) for setting in settings]
+    found = []
+    for title, setting in zip(titles, settings, strict=True):
+        same = zip(titles, settings, strict=True)
+        alike = [dict(fields(other)) for its, other in same if its == title]
+        facts = dict(fields(setting))
+        names = [name for name in facts if len({each[name] for each in alike}) > 1]
+        told = ", ".join(f"{name} {facts[name]}" for name in names).replace('"', "")
+        found.append(f"{title} ({told})" if told else title)
+    return found
 
 
 def _title(scenario: ScenarioConfig) -> str:

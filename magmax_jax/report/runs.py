@@ -14,7 +14,10 @@ from magmax_jax.errors import UserError
 from magmax_jax.evaluation.history import History, histories, task_names
 from magmax_jax.evaluation.metrics import last_accuracy
 from magmax_jax.evaluation.rows import Row
+from magmax_jax.evaluation.scales import Scales
 from magmax_jax.io import json_lines
+from magmax_jax.registry import SCENARIO_KINDS
+from magmax_jax.report.choices import Choice, choices
 from magmax_jax.report.items import Record
 from magmax_jax.report.style import JOINT
 from magmax_jax.runs.directory import (
@@ -88,6 +91,27 @@ class Run:
     @cached_property
     def sweep(self) -> list[Row]:
         return RunDirectory(self.path).swept()
+
+    @cached_property
+    def scales(self) -> Scales:
+        """Published and chosen scales of its merges."""
+        return RunDirectory(self.path).scales()
+
+    def beside(self, protocol: str) -> dict[str, History]:
+        """The histories, and those of merges at scales that were chosen, which are known in the
+        end."""
+        return histories(self.scales.beside(self.rows), protocol)
+
+    @cached_property
+    def choices(self) -> Sequence[Choice]:
+        """Its rules at published and at chosen scales; none where none were chosen."""
+        return choices(self.scales, self.beside("agnostic"))
+
+    @property
+    def chosen(self) -> Choice | None:
+        """The rule and the scale that are best on held-out images."""
+        rule = self.scales.best(SCENARIO_KINDS[self.config.scenario.kind].task_aware)
+        return next((one for one in self.choices if one.rule == rule), None)
 
     @cached_property
     def steps(self) -> list[Record]:

@@ -8,17 +8,20 @@ from magmax_jax.errors import counted
 from magmax_jax.evaluation.history import histories, task_names
 from magmax_jax.evaluation.metrics import forgetting, last_accuracy
 from magmax_jax.evaluation.rows import Row, protocols
+from magmax_jax.evaluation.scales import CHOSEN, NO_SCALES, PUBLISHED, Scales
 from magmax_jax.report.style import title_of
 
 
-def table(rows: Iterable[Row], title: str) -> Table:
+def table(rows: Iterable[Row], title: str, scales: Scales = NO_SCALES) -> Table:
     """The final accuracies of every model, one a line.
 
     Args:
       rows: of a run, as `runs.train.run` returns them or `read_rows` reads them.
       title: above the table, such as the scenario's name.
+      scales: of the run's merges (`RunDirectory.scales`). Where held-out images chose some, every
+        rule is shown at its chosen scale, too, and a column says which is which.
     """
-    rows = list(rows)
+    rows = scales.beside(list(rows))
     tasks, shown_protocols = task_names(rows), protocols(rows)
     found = {protocol: histories(rows, protocol) for protocol in shown_protocols}
     final = Table(title=title, title_justify="left", caption_justify="left")
@@ -32,10 +35,18 @@ def table(rows: Iterable[Row], title: str) -> Table:
     after = {row.after_task for row in rows}
     if len(after) <= max(after, default=0):
         final.caption += ", which needs an evaluation after every task (--evaluate every)"
-    final.add_column("model")
+    if scales.chosen:
+        final.caption += (
+            f"; scale: {PUBLISHED} (the rule's default), or {CHOSEN} as the best on "
+            f"{counted(scales.images, 'held-out training image')}"
+        )
+        final.padding = 0  # one more column, and terminals of 80 columns still show whole names
+    final.add_column("model", overflow="fold")
+    if scales.chosen:
+        final.add_column("scale")
     for column in (*shown_protocols, "forgetting"):
-        final.add_column(column, justify="right")
-        final.add_column("tasks", justify="right", style="dim")
+        final.add_column(column, justify="right", no_wrap=True)
+        final.add_column("tasks", justify="right", style="dim", no_wrap=True)
     for label, history in found["agnostic"].items():
         measures = [(last_accuracy, found[protocol][label]) for protocol in shown_protocols]
         measured = (
@@ -44,5 +55,6 @@ def table(rows: Iterable[Row], title: str) -> Table:
             for weighted in (True, False)
         )
         shown = ("" if value is None else f"{100 * value:.1f}" for value in measured)
-        final.add_row(title_of(label), *shown)
+        kind = [scales.kind(label).replace(", ", ",\n")] if scales.chosen else []
+        final.add_row(title_of(label), *kind, *shown)
     return final

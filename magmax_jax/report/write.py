@@ -81,7 +81,7 @@ def build(runs: Sequence[Run], out: Path, program: Program = MAGMAX) -> Path:
         if (out / PICTURE).is_file():
             shutil.copy2(out / PICTURE, folder / PICTURE)
         elif len(runs) == 1:
-            plot(runs[0].rows, groups[0].title, folder / PICTURE)
+            plot(runs[0].rows, groups[0].title, folder / PICTURE, runs[0].scales)
         (folder / PAGE).write_text(report.page, encoding="utf-8")
     return out / PAGE
 

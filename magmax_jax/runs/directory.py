@@ -12,6 +12,7 @@ from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.history import task_names
 from magmax_jax.evaluation.rows import Row, read_rows
+from magmax_jax.evaluation.scales import Scales
 from magmax_jax.io import json_lines
 from magmax_jax.io.lock_files import Lock, is_lock_file
 
@@ -20,6 +21,8 @@ TASKS, METRICS, ABOUT, COUNTS = "tasks", "metrics.jsonl", "about.json", "counts"
 SWEEP, ANALYSIS = "sweep.jsonl", "analysis"
 DATA_FILES = "data_files.json.gz"
 HEAD = "head.safetensors"
+PUBLISHED = "published_scales"
+"""In about.json: rule -> its default scale."""
 PARTIAL = f"{CONFIG}.partial"
 LONGEST_NAME = 180
 """Bytes of a model's name that a file's name has in full: disks take 255, and more is added."""
@@ -129,7 +132,19 @@ class RunDirectory:
         first = [row for row in rows if row.after_task == 0]
         tasks = 1 if config.method.joint else len(task_names(first))
         rounds = len(config.evaluated_after(tasks))
-        return bool(first) and len(rows) == len(first) * (1 + rounds * models)
+        whole = bool(first) and len(rows) == len(first) * (1 + rounds * models)
+        return whole and self.has_chosen(config, tasks)
+
+    def has_chosen(self, config: ExperimentConfig, tasks: int) -> bool:
+        """Whether every merge has the scale that `merging.scales` asks for; True if none does.
+
+        Args:
+          tasks: that the run learns.
+        """
+        if config.merging.scales is None or config.method.joint:
+            return True
+        chosen = {row.model for row in self.swept() if row.chosen and row.after_task == tasks}
+        return {merge.partition("@")[0] for merge in config.merges} <= chosen
 
     def start(self, config: ExperimentConfig) -> None:
         """Empties the directory of an earlier run and writes the configuration.
@@ -199,6 +214,16 @@ class RunDirectory:
     def swept(self) -> list[Row]:
         """The rows of a sweep of scales, if there was one."""
         return read_rows(self.path / SWEEP)
+
+    def scales(self) -> Scales:
+        """What the run knows of its merges' scales after its latest task, chosen and published."""
+        try:
+            published = json.loads(self.about.read_text()).get(PUBLISHED, {})
+        except (OSError, ValueError, AttributeError):  # older runs have none
+            published = {}
+        swept = self.swept()
+        last = max((row.after_task for row in self.rows()), default=0) if swept else 0
+        return Scales([row for row in swept if row.after_task == last], published)
 
     def differs(self, config: ExperimentConfig) -> list[str]:
         """Fields in which the stored configuration differs; those it lacks have their defaults.

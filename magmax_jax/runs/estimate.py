@@ -16,6 +16,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.models import ModelShape, abstract_model, known_shape
 from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.runs import state
+from magmax_jax.runs.choose_scales import scales_to_try
 from magmax_jax.runs.merge_specs import Merge, needs_moments, num_models, parse_merges
 from magmax_jax.runs.notes import warmup_notes
 from magmax_jax.scenarios import at_once, build_scenario, members_of
@@ -42,12 +43,14 @@ class DataSize(NamedTuple):
       test: images of all tasks.
       classes: k.
       inexact: why the numbers are the catalogue's, "" where they are the data's own.
+      held_out: training images of all tasks that none is trained on.
     """
 
     tasks: tuple[TaskSize, ...]
     test: int
     classes: int
     inexact: str
+    held_out: int = 0
 
 
 class Estimate(NamedTuple):
@@ -57,7 +60,7 @@ class Estimate(NamedTuple):
       tasks: learned one after another.
       steps: of fine-tuning, of all of them.
       images: that pass through training; repeated ones count again.
-      evaluated: that pass through evaluation.
+      evaluated: that pass through evaluation, at most.
       nbytes: of checkpoints at most, None where the model's shape is not known.
       flops: of training and evaluation, None likewise.
       inexact: why steps are not exact, "" where they are.
@@ -90,6 +93,11 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
     merges = parse_merges(config)
     rounds = len(config.evaluated_after(len(tasks)))
     evaluated = data.test * (1 + num_models(config) * rounds)
+    if config.merging.scales is not None:
+        evaluated += sum(
+            data.held_out * len(scales_to_try(config, merge)) + data.test
+            for merge in merges.values()
+        )
     shape, unknown = known_shape(
         config.model.source, config.model.image_size, config.model.text_source
     )
@@ -129,7 +137,8 @@ def data_size(config: ScenarioConfig, seed: int) -> DataSize:
         raise
     tasks = tuple(TaskSize(len(task.train), task.epochs) for task in scenario.tasks)
     classes = len({int(label) for task in scenario.tasks for label in task.classes})
-    return DataSize(tasks, scenario.num_test, classes, "")
+    held_out = sum(len(task.validation) for task in scenario.tasks)
+    return DataSize(tasks, scenario.num_test, classes, "", held_out)
 
 
 def _flops(
@@ -173,7 +182,7 @@ def _learned(config: ExperimentConfig, tasks: tuple[TaskSize, ...]) -> tuple[Tas
 
 def _catalogued(config: ScenarioConfig, known: Sequence[DataSet], reason: str) -> DataSize:
     """As if every class, and every domain, had as many images as the others."""
-    tasks, tests, classes = [], 0, 0
+    tasks, tests, held_out, classes = [], 0, 0, 0
     for member, data in zip(members_of(config), known, strict=True):
         domains = len(published_domains(member.dataset)) or 1
         train, test = (
@@ -184,4 +193,5 @@ def _catalogued(config: ScenarioConfig, known: Sequence[DataSet], reason: str) -
         for share in SCENARIO_KINDS[config.kind].shares(config, data.classes, domains):
             images = round(train * share * (1 - config.validation))
             tasks.append(TaskSize(images, member.epochs))
-    return DataSize(tuple(tasks), tests, classes, reason)
+            held_out += round(train * share) - images
+    return DataSize(tuple(tasks), tests, classes, reason, held_out)

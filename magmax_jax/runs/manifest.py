@@ -12,8 +12,8 @@ import jax
 
 from magmax_jax.io.atomic import write_text
 from magmax_jax.runs.build import RunParts
-from magmax_jax.runs.directory import ABOUT, RunDirectory
-from magmax_jax.runs.merge_specs import num_models
+from magmax_jax.runs.directory import ABOUT, PUBLISHED, RunDirectory
+from magmax_jax.runs.merge_specs import Merge, num_models
 from magmax_jax.version import __version__
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -61,18 +61,40 @@ def write(
             for number, task in enumerate(parts.tasks, start=1)
         ],
         "models": num_models(parts.config),
+        PUBLISHED: _earlier(out).get(PUBLISHED, {}) | _published(parts.merges),
         "inputs": inputs,
-        "starts": [*_starts(out), _start(command) | ({"changed": [*changed]} if changed else {})],
+        "starts": [
+            *_earlier(out).get("starts", []),
+            _start(command) | ({"changed": [*changed]} if changed else {}),
+        ],
     }
     write_text(out.about, json.dumps(about, indent=1) + "\n")
 
 
-def _starts(out: RunDirectory) -> Sequence[dict[str, Any]]:
-    """The earlier ones."""
+def record_published(out: RunDirectory, merges: Mapping[str, Merge]) -> None:
+    """Adds the published scales of further rules, those of a sweep, to what is recorded."""
+    about = _earlier(out)
+    known = about.get(PUBLISHED, {})
+    if not out.writes or not about or _published(merges).items() <= known.items():
+        return
+    out.check_held()
+    write_text(
+        out.about, json.dumps({**about, PUBLISHED: known | _published(merges)}, indent=1) + "\n"
+    )
+
+
+def _published(merges: Mapping[str, Merge]) -> dict[str, float]:
+    """Rule -> its default scale."""
+    return {name: merge.rule.default_scale for name, merge in merges.items()}
+
+
+def _earlier(out: RunDirectory) -> dict[str, Any]:
+    """What is recorded; {} where nothing is."""
     try:
-        return json.loads(out.about.read_text())["starts"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+        found = json.loads(out.about.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _start(command: str) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from magmax_jax.config import ExperimentConfig, SweepConfig
 from magmax_jax.data import Source, num_batches
 from magmax_jax.errors import ConfigError, DivergedError, counted
 from magmax_jax.evaluation.rows import Row, num_rows
+from magmax_jax.evaluation.scales import describe as describe_sweep
 from magmax_jax.merging import fold
 from magmax_jax.merging.rule import informed
 from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
@@ -15,6 +17,7 @@ from magmax_jax.runs import manifest, state
 from magmax_jax.runs.build import RunParts, build_run
 from magmax_jax.runs.check import check_config, check_number, check_seed
 from magmax_jax.runs.checkpoints import Checkpoints
+from magmax_jax.runs.choose_scales import check_held_out, choose_scales
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.holding import held, refuse_if_held
 from magmax_jax.runs.inputs import Inputs
@@ -29,7 +32,6 @@ from magmax_jax.runs.starts import next_start
 from magmax_jax.runs.state import RunState
 from magmax_jax.runs.step_log import Board, StepLog, check_boards
 from magmax_jax.runs.sweep import check as check_sweep
-from magmax_jax.runs.sweep import describe as describe_sweep
 from magmax_jax.runs.sweep import sweep
 from magmax_jax.scenarios import Scenario, build_scenario, curriculum
 from magmax_jax.sharding import build_layout
@@ -52,11 +54,11 @@ def run(
 
     Writes `config.json`, `about.json`, `head.safetensors`, `results.jsonl`, `metrics.jsonl`,
     `counts/`, `checkpoints/` (and `tasks/`, if all are kept) into `out`; each step's numbers go to
-    `boards`, too. `command` is recorded in `about.json` as what repeats the run. Process 0 calls
-    `show(rows, scenario name)` once all rows are written. After it `sweeps` are made, and written
-    to `sweep.jsonl`. `given` are the training and test images, where they are not those that the
-    configuration names. `allow_changed` resumes a run although its model's files or its data's are
-    not those recorded.
+    `boards`, too. `command` is recorded in `about.json` as what repeats the run. The scales that
+    `config.merging.scales` and `sweeps` name are tried in the end, for `sweep.jsonl`. Then process
+    0 calls `show(rows, scenario name)`. `given` are the training and test images, where they are
+    not those that the configuration names. `allow_changed` resumes a run although its model's files
+    or its data's are not those recorded.
 
     A run of the same configuration that is complete there is shown again; an interrupted one goes
     on where its last checkpoint was, and ends with the same bits as one that was not interrupted.
@@ -91,7 +93,9 @@ def run(
     check_number(parse_merges(config), tasks, "merges")
     check_number(swept, tasks, "sweep.rules")
     rounds = len(config.evaluated_after(tasks))
+    check_held_out(config, scenario)
     done = kept and len(out.rows()) == num_rows(scenario, rounds, models)
+    done = done and out.has_chosen(config, tasks)
     layout.meet("the configuration or what the directory holds", (config, done))
     parts = None
     if done:
@@ -117,14 +121,16 @@ def run(
                 progress.say(f"note: {note}")
             learn_all(parts, out, progress, boards)
     layout.meet("the end")  # by which all rows are written
+    sweeping = sweeps is not None and bool(sweeps.rules)
+    if sweeps and sweeping:
+        parts = parts or build_run(inputs.config, scenario, layout, run=out.path)
+        sweep(sweeps, parts, out, progress)
     rows = out.rows()
     if out.writes:
         show(rows, scenario.name)
-    if sweeps and sweeps.rules:
-        parts = parts or build_run(inputs.config, scenario, layout, run=out.path)
-        sweep(sweeps, parts, out, progress)
-        apart = SCENARIO_KINDS[config.scenario.kind].task_aware
-        for sentence in describe_sweep(out.swept(), apart):
+    if sweeping:
+        scales, kind = out.scales(), SCENARIO_KINDS[config.scenario.kind]
+        for sentence in describe_sweep(scales.swept, kind.task_aware, scales.published):
             progress.say(sentence)
     return rows
 
@@ -181,6 +187,7 @@ def learn_all(
             keep(at)
             if task in evaluated:
                 evaluate.all(at)
+        choose_scales(parts, at.states, out, progress, partial(until, stop))
 
 
 def learn(

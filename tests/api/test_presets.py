@@ -25,6 +25,17 @@ def test_a_preset_is_changed_at_any_depth():
     assert hash(whole) != hash(config) and config.replace() == config
 
 
+@pytest.mark.parametrize("name", ["quickstart", "styles"])
+def test_small_presets_compare_rules_at_scales_that_held_out_images_choose(name):
+    config = preset(name)
+    assert config.scenario.validation == 0.1
+    assert {0.5, 1.0} < set(config.merging.values)
+    with pytest.raises(UserError, match=r"or leave out the scales \(merging\.scales=None\)"):
+        preset(name, scenario={"validation": 0.0})
+    plain = preset(name, scenario={"validation": 0.0}, merging={"scales": None})
+    assert plain.merging.values == ()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

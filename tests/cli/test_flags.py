@@ -57,6 +57,11 @@ def test_negative_scales_are_no_flags():
             "run quickstart --eval-batch-size 250 --mesh.data 3",
             "--mesh.data 3 times --mesh.fsdp 1 does not divide the number of devices, which is",
         ),
+        (
+            "run quickstart --scenario.validation 0",
+            "--merging.scales is set and no training images are held out to choose one on: set "
+            "--scenario.validation, e.g. 0.1, or leave out the scales (--merging.scales None)",
+        ),
         ("run class --sweep.scales x", "--sweep.scales is 'x': write FIRST:LAST:STEP"),
         ("grid smoke --dry-run --train.epochs 0", "--train.epochs is 0: it must be positive"),
         ("grid smoke --launcher local --jobs 0", "--jobs is 0: it must be positive"),

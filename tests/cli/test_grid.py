@@ -17,10 +17,11 @@ import experiments
 from magmax_jax.cli.grid import cells as one
 from magmax_jax.cli.grid import command as grids
 from magmax_jax.cli.grid.command import main, parse, select
-from magmax_jax.cli.grid.settings import GRIDS, Cell, Grid
+from magmax_jax.cli.grid.settings import GRIDS, Cell, Grid, smoke
 from magmax_jax.cli.grid.settings.cell import stream
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
-from magmax_jax.errors import exit_code
+from magmax_jax.errors import Program, exit_code
+from magmax_jax.evaluation.rows import Row
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.merge_specs import num_models
 from tests.cli import has_trained
@@ -99,6 +100,46 @@ def test_runs_from_before_a_field_was_added_are_found():
     assert cell.digest == "9daf8128b162"  # as before `model.text_source`
     completed = replace(cell.config, model=replace(cell.config.model, text_source="some/clip"))
     assert replace(cell, config=completed).digest != cell.digest
+
+
+def test_over_time_has_every_benchmark_with_every_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(smoke, "BESIDE", tmp_path / "nowhere")
+    bundled = {cell.setting for cell in GRIDS["over-time"].cells(None)}
+    assert bundled == {"digits-5", "digits-styles"}
+    for name in (smoke.MODEL, f"{smoke.DATA}/cifar100", smoke.PACS):
+        (tmp_path / "shared" / name).mkdir(parents=True)
+    cells = GRIDS["over-time"].cells(tmp_path / "shared")
+    settings = ["cifar100-5", "cifar100-10", "pacs-domains", "pacs-domains-random", "digits-5"]
+    starts = ["last", "pretrained", "ema", "max_magnitude"]
+    assert [(c.setting, c.method) for c in cells] == [
+        (s, start) for s in settings for start in starts
+    ]
+    assert all(cell.config.method.starts_from == cell.method for cell in cells)
+    assert all(c.config.scenario.validation and c.config.checkpoint.keep_tasks for c in cells)
+
+
+def test_a_cell_is_done_when_its_sweep_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(smoke, "BESIDE", tmp_path / "nowhere")
+    monkeypatch.setattr(RunDirectory, "is_complete", lambda *_: True)
+    flags = ["--sweep.rules", "average", "ema", "--sweep.scales", "0.5,1"]
+    [cell] = chosen("over-time", "--seeds", "1", "--only", "digits-5/last", *flags)
+    command = one.command(Program("magmax "), cell, tmp_path)
+    assert command[-7:] == [*flags, "--sweep.test", "later"]
+    assert one.state(cell, tmp_path) == "to do"
+    directory = RunDirectory(cell.directory(tmp_path))
+    directory.path.mkdir(parents=True)
+    rows = [
+        Row(5, rule, scale, "agnostic", "all", 0.5, 9, split="validation")
+        for rule in ("average", "ema")
+        for scale in (0.5, 1.0)
+    ]
+    directory.keep_swept(rows[:3])
+    assert one.state(cell, tmp_path) == "to do"
+    directory.keep_swept(rows)
+    assert one.state(cell, tmp_path) == "done"
+    assert [c.sweep.rules for c in chosen("smoke", "--seeds", "1", "--only", "joint", *flags)] == [
+        ()
+    ] * 2  # joint training merges nothing
 
 
 def test_seeds_patterns_and_fields_choose_and_change_cells(small):

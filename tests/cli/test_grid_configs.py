@@ -23,7 +23,11 @@ from magmax_jax.training import fine_tune
 from tests.cli.generated import all_cells, source
 
 CELLS = all_cells()
-TRAINED = {(cell.config.scenario.kind, cell.method): name for name, cell in CELLS.items()}
+METHODS = {name: cell.config.method for name, cell in CELLS.items()}
+TRAINED = {
+    (CELLS[name].config.scenario.kind, method.sequential, method.regularizer, method.joint): name
+    for name, method in reversed(METHODS.items())
+}
 
 LAYOUT = one_device()
 make_trainer, build_regularizer = cache(build.make_trainer), cache(build.build_regularizer)

@@ -10,6 +10,7 @@ import pytest
 from magmax_jax.cli.table import main
 from magmax_jax.config import (
     ExperimentConfig,
+    MergingConfig,
     MeshConfig,
     MethodConfig,
     ModelConfig,
@@ -29,7 +30,9 @@ CIFAR = ExperimentConfig(
 GROUPS = [f"task {i}" for i in range(1, 11)]
 
 
-def write(path: Path, config: ExperimentConfig, groups=GROUPS, aware=0.9, **accuracies) -> None:
+def write(
+    path: Path, config: ExperimentConfig, groups=GROUPS, aware=0.9, swept=(), **accuracies
+) -> None:
     """A finished run; the accuracy of each model in every group, by its label."""
     run = RunDirectory(path)
     run.start(config)
@@ -49,6 +52,7 @@ def write(path: Path, config: ExperimentConfig, groups=GROUPS, aware=0.9, **accu
             for protocol, value in (("agnostic", accuracy), ("aware", aware))
             for group in ["all", *groups]
         )
+    run.keep_swept(swept)
     assert run.is_complete(config, num_models(config))
 
 
@@ -103,6 +107,30 @@ def test_markdown_has_the_papers_rows_and_the_published_figures(runs, capsys):
     assert table["sequential fine-tuning"] == ours
     assert any(line.startswith("¹ secondary source: ViT-B/16") for line in lines)
     assert any(line.startswith("² secondary source and another setting") for line in lines)
+
+
+def test_the_scale_that_each_seed_chose_is_a_row_of_its_own(tmp_path, capsys):
+    validated = replace(CIFAR.scenario, validation=0.1)
+    for seed, scale, accuracy in ((1, 0.3, 0.6), (2, 0.7, 0.8), (3, 0.5, 0.4)):
+        merging = MergingConfig(scales="0.3,0.7") if seed == 1 else MergingConfig()
+        config = replace(
+            CIFAR, scenario=validated, merges=("max_magnitude",), merging=merging, seed=seed
+        )
+        path = tmp_path / f"s{seed}"
+        swept = [
+            Row(10, "max_magnitude", scale, "agnostic", group, accuracy, 10, None, split, chosen)
+            for group in ["all", *GROUPS]
+            for split, chosen in (("test", "validation"), ("validation", None))
+        ]
+        write(path, config, swept=swept, **{"max_magnitude@0.5": 0.4})
+        (path / "about.json").write_text('{"published_scales": {"max_magnitude": 0.5}}')
+    table = dict(
+        line.strip("| ").split(" | ", 1) for line in shown(capsys, tmp_path).splitlines()[2:6]
+    )
+    assert table["sequential, MagMax"] == "40.0 ± 0.0 (3)"
+    chosen = "sequential, MagMax, scale chosen on held-out images"
+    assert table[chosen] == "60.0 ± 20.0 (3)"
+    assert not any(row.startswith("sequential, MagMax at") for row in table)
 
 
 def test_figures_of_another_model_or_a_part_of_the_data_are_not_compared_with():

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from magmax_jax.cli import watch
 from magmax_jax.cli.run_status import RunFollower, Status
-from magmax_jax.config import ExperimentConfig, MethodConfig
+from magmax_jax.config import ExperimentConfig, MergingConfig, MethodConfig, ScenarioConfig
 from magmax_jax.errors import exit_code
 from magmax_jax.evaluation.metrics import last_accuracy
 from magmax_jax.evaluation.rows import Row
@@ -385,3 +385,14 @@ def test_a_run_that_is_not_evaluated_after_every_task_is_followed(tmp_path, eval
             run.evaluate(task)
     assert look(run, follower).state == "finished"
     assert look(run, follower).agnostic["finetuned"].learned == 3
+
+
+def test_a_run_is_not_finished_before_it_has_chosen_scales(tmp_path):
+    scenario = ScenarioConfig(validation=0.1)
+    merging = MergingConfig(scales="0.3")
+    config = dataclasses.replace(CONFIG, scenario=scenario, merging=merging)
+    run = Writer(tmp_path / "run", config).whole()
+    assert look(run).state == "evaluating"
+    row = Row(3, "max_magnitude", 0.3, "agnostic", "all", 0.5, 9, chosen="validation")
+    run.out.keep_swept([row])
+    assert look(run).state == "finished"

@@ -93,7 +93,7 @@ def write(
         return path
     _about(path, made, names, domains, task_of, same)
     if not made.method.joint and rounds == tasks:
-        _sweep(path, rng, merges)
+        _sweep(path, rng, merges, rounds)
         _analysis(path, rng, made, [f"task {t + 1}" for t in range(tasks)], merges)
     return path
 
@@ -186,12 +186,13 @@ def _about(path, made, names, domains, task_of, same) -> None:
         "tasks": tasks,
         "learned": [{"name": t["name"], "steps": 40, "images": 4000, "epochs": 2} for t in tasks],
         "models": 1 + len(made.merges),
+        "published_scales": {r: 0.5 if r == "max_magnitude" else 1.0 for r in made.merges},
         "starts": [start, start | {"time": "2026-11-23T05:30:00+00:00"}],
     }
     (path / "about.json").write_text(json.dumps(about))
 
 
-def _sweep(path: Path, rng, merges: Iterable[str]) -> None:
+def _sweep(path: Path, rng, merges: Iterable[str], after: int) -> None:
     rows = []
     for rule in merges:
         scales = [round(0.1 * i, 1) for i in range(1, 16)]
@@ -201,7 +202,9 @@ def _sweep(path: Path, rng, merges: Iterable[str]) -> None:
         for s in scales:
             for group in ("all", "task 1"):
                 for protocol in ("agnostic", "aware"):
-                    row = Row(5, rule, s, protocol, group, validation[s], 500, split="validation")
+                    row = Row(
+                        after, rule, s, protocol, group, validation[s], 500, split="validation"
+                    )
                     test = replace(row, accuracy=curve[s], split="test", count=1000)
                     rows += [row, replace(test, chosen="validation" if s == best else None)]
     _write(path / "sweep.jsonl", map(asdict, rows))

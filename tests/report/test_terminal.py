@@ -9,6 +9,7 @@ from rich.console import Console
 from magmax_jax import report
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.rows import Row
+from magmax_jax.evaluation.scales import Scales, choose
 
 TASKS = ["one", "two", "three"]
 LEARNED = {
@@ -57,6 +58,34 @@ def test_accuracies_that_are_the_same_are_shown_once():
     assert "which is the same among the task's own" in words and "aware" not in words
 
 
+def swept() -> Scales:
+    """The rule above at 0.5, published, and at 0.7, which 12 held-out images find better."""
+    found = []
+    for scale, better in ((0.5, 0.0), (0.7, 0.1)):
+        for protocol in ("agnostic", "aware"):
+            each = {task: LEARNED[task][-1] + better for task in TASKS}
+            each = {"all": sum(each.values()) / 3} | each
+            for split, count in (("validation", 12), ("test", 30)):
+                for g, a in each.items():
+                    found.append(Row(3, "max_magnitude", scale, protocol, g, a, count, split=split))
+    return Scales(choose(found, apart=False), {"max_magnitude": 0.5})
+
+
+def test_the_table_shows_published_and_chosen_scales_and_says_which_is_which():
+    console = Console(file=io.StringIO(), width=140)
+    console.print(report.table(rows(), "a title", swept()))
+    text = console.file.getvalue()
+    drawn = [line.strip("│").split("│") for line in text.splitlines() if line.startswith("│")]
+    lines = {name.strip(): [cell.strip() for cell in cells] for name, *cells in drawn}
+    assert lines["zero-shot"][0] == lines["last fine-tuned"][0] == ""
+    published, chosen = lines["max_magnitude@0.5"], lines["max_magnitude@0.7"]
+    assert published == ["published", "60.0", "60.0", "70.0", "70.0", "20.0", "20.0"]
+    # Forgetting would need it after every task.
+    assert chosen == ["chosen", "70.0", "70.0", "70.0", "70.0", "", ""]
+    words = " ".join(text.split())
+    assert "chosen as the best on 12 held-out training images" in words
+
+
 def test_paths_may_be_text_and_rows_any_iterable(tmp_path):
     report.plot(iter(rows()), "a title", str(tmp_path / "a" / "one.png"))
     report.plot(rows(), "a title", tmp_path / "two.png")
@@ -69,6 +98,26 @@ def test_what_cannot_be_drawn_or_written_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         report.plot(rows(), "a title", tmp_path / "file" / "a.png")
+
+
+def test_a_terminal_of_80_columns_shows_whole_names():
+    console = Console(file=io.StringIO(), width=80)
+    console.print(report.table(rows(), "a title", swept()))
+    text = console.file.getvalue()
+    for word in ("max_magnitude@0.7", "last fine-tuned", "published", "forgetting"):
+        assert word in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_picture_shows_chosen_scales_below(tmp_path):
+    report.plot(rows(), "a title", tmp_path / "without.png")
+    report.plot(rows(), "a title", tmp_path / "with.png", swept())
+    with Image.open(tmp_path / "without.png") as plain, Image.open(tmp_path / "with.png") as both:
+        assert both.width == plain.width and both.height > plain.height + 200
+        below = both.convert("RGB").crop((0, plain.height, both.width, both.height))
+    counted = {colour: pixels for pixels, colour in below.getcolors(1 << 20)}
+    # Two bars of the rule, 60 and 70 %, and one of the last fine-tuned model, 60 %.
+    assert counted[213, 94, 0] > 1.8 * counted[0, 114, 178] > 5_000
 
 
 def test_the_picture_is_a_whole_png(tmp_path):

@@ -20,12 +20,13 @@ from magmax_jax.config import (
 )
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.rows import Row
+from magmax_jax.evaluation.scales import choose, describe
 from magmax_jax.merging import merged, task_vector
 from magmax_jax.merging.rule import Counted
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.model_store import ModelStore
-from magmax_jax.runs.sweep import check, choose, describe, sweep
+from magmax_jax.runs.sweep import check, sweep
 from magmax_jax.runs.train import run
 from magmax_jax.scenarios import build_scenario
 from magmax_jax.sharding import one_device
@@ -99,10 +100,37 @@ def test_what_was_swept_is_not_evaluated_again(swept, parts, monkeypatch):
     assert len(rows) == len(before) * 3 // 2 and rows == swept.swept()
 
 
+def test_test_images_are_looked_at_when_scales_are_chosen(swept, parts, tmp_path):
+    """First no test image; then the chosen and the published scale only."""
+    out = RunDirectory(tmp_path / "late")
+    out.path.mkdir()
+    for name in ("checkpoints", "tasks"):
+        (out.path / name).symlink_to(swept.path / name)
+    later = SweepConfig(("max_magnitude", "emr"), "0.2,0.8", test="later")
+
+    def evaluated(rows):
+        return {(r.model, r.scale, r.split) for r in rows}
+
+    validated = {("max_magnitude", s, "validation") for s in (0.2, 0.8, 0.5)}
+    validated |= {("emr", s, "validation") for s in (0.2, 0.8, 1.0)}
+    rows = sweep(later, parts, out)
+    assert evaluated(rows) == validated and not any(r.chosen for r in rows)
+    assert [line.rpartition(",")[2] for line in describe(rows, False)] == [" agnostic)"] * 2
+    rows = sweep(dataclasses.replace(later, test="chosen"), parts, out)
+    best = {r.model: r.scale for r in rows if r.chosen}
+    assert set(best) == set(later.rules)
+    expected = {(rule, best[rule], "test") for rule in best}
+    expected |= {("max_magnitude", 0.5, "test"), ("emr", 1.0, "test")}
+    assert evaluated(rows) == validated | expected
+
+
 def test_a_sweep_that_cannot_be_made_is_refused_before_the_training(config, tmp_path):
     out = RunDirectory(tmp_path / "none")
     lean = dataclasses.replace(config, checkpoint=CheckpointConfig())
     joint = dataclasses.replace(lean, method=MethodConfig(joint=True))
+    unseen = dataclasses.replace(config, scenario=ScenarioConfig(dataset="digits", num_tasks=2))
+    with pytest.raises(UserError, match="the run holds no images out to choose a scale on"):
+        run(unseen, out, sweeps=SweepConfig(("average",), test="chosen"))
     for wrong, rule, words in (
         (config, "best", "'best' is no merge rule"),
         (config, "fisher", "it needs every task's Fisher"),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 from magmax_jax.cli.grid.settings import Cell
+from magmax_jax.config import SweepConfig
 from magmax_jax.errors import Program, UserError
 from magmax_jax.io.atomic import write_text
 from magmax_jax.runs.directory import CONFIG, RunDirectory
@@ -60,7 +61,7 @@ def state(cell: Cell, out: Path) -> State:
     from magmax_jax.runs.merge_specs import num_models
 
     run = RunDirectory(cell.directory(out))
-    if run.is_complete(cell.config, num_models(cell.config)):
+    if run.is_complete(cell.config, num_models(cell.config)) and _is_swept(cell, run):
         return "done"
     if _is_locked(lock_of(cell, out)):
         return "running"
@@ -70,7 +71,16 @@ def state(cell: Cell, out: Path) -> State:
 def command(program: Program, cell: Cell, out: Path, *flags: str) -> list[str]:
     """What runs the cell, as anyone can repeat it once `prepare` wrote its configuration."""
     directory = cell.directory(out)
+    flags = (*_sweep_flags(cell.sweep), *flags)
     return program.argv("run", "--config", f"{directory}.json", "--out", str(directory), *flags)
+
+
+def _sweep_flags(sweep: SweepConfig) -> list[str]:
+    if not sweep.rules:
+        return []
+    at_once = [] if sweep.at_once is None else ["--sweep.at-once", str(sweep.at_once)]
+    how = ["--sweep.scales", sweep.scales, "--sweep.test", sweep.test, *at_once]
+    return ["--sweep.rules", *sweep.rules, *how]
 
 
 def prepare(cell: Cell, out: Path) -> None:
@@ -213,6 +223,15 @@ def _locked(path: Path | None) -> Iterator[IO | None]:
             yield None
         else:
             yield file
+
+
+def _is_swept(cell: Cell, run: RunDirectory) -> bool:
+    """Whether every rule of the cell's sweep has been evaluated at every scale."""
+    if not cell.sweep.rules:
+        return True
+    split = "test" if cell.sweep.test == "all" else "validation"
+    found = {(row.model, row.scale) for row in run.swept() if row.split == split}
+    return {(rule, scale) for rule in cell.sweep.rules for scale in cell.sweep.values} <= found
 
 
 def _is_locked(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +14,7 @@ from magmax_jax.cli.flags import parse as parse_flags
 from magmax_jax.cli.grid import cells as one
 from magmax_jax.cli.grid.launchers import Launcher
 from magmax_jax.cli.grid.settings import GRIDS, Cell, Grid
-from magmax_jax.config import ExperimentConfig
+from magmax_jax.config import ExperimentConfig, SweepConfig
 from magmax_jax.errors import MAGMAX, Interrupted, Program, UserError, counted
 from magmax_jax.registry import COMMANDS
 
@@ -44,10 +44,13 @@ class Options:
     """Show finished cells and those that would run, with steps and bytes, and for Slurm what sbatch
     would be given; run nothing."""
     out: Path | None = None
-    """Directory of the cells; default: runs/smoke for smoke, runs/paper for the others."""
+    """Directory of the cells; default: runs/smoke for smoke, runs/over-time for over-time,
+    runs/paper for the others."""
     assets: Path | None = None
-    """For smoke: a folder with a small CLIP, CIFAR-100 and PACS. Default: shared/ beside the
-    repository if it exists, else the bundled CLIP and digits."""
+    """For smoke and over-time: a folder with a small CLIP, CIFAR-100 and PACS. Default: shared/
+    beside the repository if it exists, else the bundled CLIP and digits."""
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    """Rules to sweep over scales in each cell once its tasks are learned."""
     launch: Annotated[Launcher, tyro.conf.arg(name="")] = field(default_factory=Launcher)
 
 
@@ -71,11 +74,13 @@ def parse(argv: list[str], program: Program = MAGMAX) -> tuple[Grid, Options, li
         rest,
         prog=program.line("grid", name),
         description=describe(grid),
+        default=Options(sweep=grid.sweep),
         return_unknown_args=True,
     )
     if options.assets and not grid.takes_assets:
         raise UserError(
-            f"--assets is for smoke; {name} takes --model.source and --scenario.data-dir"
+            f"--assets is for smoke and over-time; {name} takes --model.source and "
+            "--scenario.data-dir"
         )
     if any(flag.split("=")[0] == "--seed" for flag in flags):
         raise UserError("--seed is for one run: a grid takes --seeds, as in --seeds 1,2,3")
@@ -97,6 +102,7 @@ def select(grid: Grid, options: Options, flags: list[str]) -> list[Cell]:
     """
     seeds = _seeds(grid, options.seeds)
     cells = [cell.with_seed(seed) for seed in seeds for cell in grid.cells(options.assets)]
+    cells = [_swept(cell, options.sweep) for cell in cells]
     # What is left out need not bear the changes: a --method.strength is for cells that have one.
     cells = _named(cells, options.only or "")
     if options.preset:
@@ -124,8 +130,12 @@ def _named(cells: list[Cell], pattern: str) -> list[Cell]:
     return chosen
 
 
+def _swept(cell: Cell, sweep: SweepConfig) -> Cell:
+    return cell if cell.config.method.joint else replace(cell, sweep=sweep)
+
+
 def _with(cell: Cell, config: ExperimentConfig) -> Cell:
-    return Cell(cell.setting, cell.method, config)
+    return replace(cell, config=config)
 
 
 def _changed(config: ExperimentConfig, flags: list[str]) -> ExperimentConfig:

@@ -16,9 +16,9 @@ def items(group: Group) -> list[Item]:
 
 def _table(group: Group, protocol: str) -> Table:
     records, top5 = [], _top5(group, protocol)
-    for run, label, history in group.evaluated(protocol):
+    for run, label, history, scales in group.compared(protocol):
         independent = group.independent(run, protocol)
-        record: Record = {"run": run, "model": title_of(label)}
+        record: Record = {"run": run, "model": title_of(label), "scale": scales.kind(label)}
         name = run if run in group.names else group.names[0]  # the pretrained model has no run
         record["top5_weighted"] = top5.get((name, FINETUNED if label == JOINT else label))
         for name, both in measure(history, independent).items():
@@ -28,6 +28,8 @@ def _table(group: Group, protocol: str) -> Table:
     if not _says_top5(group, protocol):
         present.discard("top5_weighted")
     columns = [*group.run_columns, Column("model", "Model")]
+    if any(run.choices for run in group.runs):
+        columns.append(Column("scale", "Scale"))
     titles = {name: metric.heading for name, metric in METRICS.items()} | {"top5": "Top-5, %"}
     for name, title in titles.items():
         for weighting, told in zip(Both._fields, ("images", "tasks"), strict=True):
@@ -73,7 +75,7 @@ def _top5(group: Group, protocol: str) -> dict[tuple[str, str], float | None]:
     return {
         (run.name, row.label): row.top5  # the last row of several stays
         for run in group.runs
-        for row in run.rows
+        for row in run.scales.beside(run.rows)
         if (row.group, row.protocol, row.split) == ("all", protocol, "test")
     }
 

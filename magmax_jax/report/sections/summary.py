@@ -1,12 +1,11 @@
 """What came out, in a few numbers."""
 
-from magmax_jax.evaluation.metrics import forgetting, last_accuracy
+from magmax_jax.errors import counted
+from magmax_jax.evaluation.metrics import forgetting
 from magmax_jax.registry import REPORT_SECTIONS
-from magmax_jax.report.axes import Axis
-from magmax_jax.report.bars import bars, bars_height
+from magmax_jax.report.final_bars import final_bars, final_records, final_size
 from magmax_jax.report.groups import Group
 from magmax_jax.report.items import (
-    WIDTH,
     Column,
     Figure,
     Item,
@@ -15,6 +14,7 @@ from magmax_jax.report.items import (
     Table,
     Tile,
     Tiles,
+    figures_shown,
     percent,
 )
 from magmax_jax.report.runs import Run
@@ -24,7 +24,8 @@ from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT, ModelRef
 
 
 def items(group: Group) -> list[Item]:
-    """Tiles of the run that came out best, a table of all of them, and a bar for every model."""
+    """Tiles of the run that came out best, a table of all of them, one of rules at published and
+    at chosen scales, and a bar for every model."""
     # Joint training is what the others are compared with, and few of them have merges.
     best = max(group.runs, key=_worth)
     tiles = _tiles(best, len(group.runs) > 1)
@@ -34,18 +35,19 @@ def items(group: Group) -> list[Item]:
     found += [Note(_unfinished(run)) for run in group.runs if not _is_finished(run)]
     if len(group.runs) > 1:
         found.append(_table(group))
+    if any(run.choices for run in group.runs):
+        found.append(_choices(group))
     found.append(_final(group))
     return found
 
 
 def _tiles(run: Run, several: bool) -> Tiles:
-    tiles = []
-    if run.best_merge:
+    tiles = _chosen_tiles(run)
+    if run.best_merge and not tiles:
         tiles.append(_accuracy_tile(run, run.best_merge, "Best merge"))
     if FINETUNED in run.labels:
         title = "Joint training" if _joint(run) else "Last fine-tuned"
         tiles.append(_accuracy_tile(run, FINETUNED, title))
-    tiles += _chosen_tiles(run)
     tiles.append(_accuracy_tile(run, ZERO_SHOT, "Zero-shot"))
     lost = _forgetting(run, run.best)
     if lost is not None:
@@ -65,16 +67,16 @@ def _accuracy_tile(run: Run, label: str, title: str) -> Tile:
 
 
 def _chosen_tiles(run: Run) -> list[Tile]:
-    """Of the merge that is best on validation images, what it is worth on test images."""
-    rows = [row for row in run.sweep if (row.group, row.protocol) == ("all", "agnostic")]
-    chosen = [row for row in rows if row.chosen]
-    known = {row.label: row.accuracy for row in rows if row.split == "validation"}
-    best = max(chosen, key=lambda row: known.get(row.label, 0.0), default=None)
-    if best is None:
+    """The rule that is best on held-out images: at its chosen and at its published scale."""
+    if (best := run.chosen) is None:
         return []
-    return [
-        Tile("Chosen on validation", percent(best.accuracy), "%", f"{best.label}, on test images")
-    ]
+    images = counted(run.scales.images, "held-out image")
+    note = f"{best.label}: rule and scale chosen on {images}"
+    tiles = [Tile("Chosen merge", percent(best.test), "%", note)]
+    if best.published_test is not None:
+        note = f"{best.published_label}, the same rule"
+        tiles.append(Tile("At its published scale", percent(best.published_test), "%", note))
+    return tiles
 
 
 def _forgetting(run: Run, label: str) -> float | None:
@@ -90,7 +92,12 @@ def _sentence(run: Run) -> str:
         "the mean drop of a task's accuracy from its best since it was learned, weighted by images."
     )
     merges = [label for label in run.labels if ModelRef.parse(label).is_merge]
-    if len(merges) > 1:
+    if run.choices:
+        text += (
+            " Published is a rule's default scale; chosen is the scale, of those tried, that is "
+            f"best on {counted(run.scales.images, 'training image')} held out of training."
+        )
+    elif len(merges) > 1:
         text += (
             f" The best merge is the best of {len(merges)} on these very images: a choice in "
             "hindsight, unlike a scale chosen on validation images."
@@ -126,13 +133,20 @@ def _table(group: Group) -> Table:
             "accuracy": run.last(run.best_merge) if run.best_merge else None,
             "finetuned": run.last(FINETUNED) if FINETUNED in run.labels else None,
             "zero_shot": run.last(ZERO_SHOT),
+            "chosen": run.chosen.label if run.chosen else None,
+            "chosen_accuracy": run.chosen.test if run.chosen else None,
             "forgetting": _forgetting(run, run.best_merge) if run.best_merge else None,
             "finetuned_forgetting": _forgetting(run, FINETUNED),
             "folder": run.path.resolve().name,
         }
         records.append(record)
+    chosen = [
+        Column("chosen", "Merge chosen on held-out images"),
+        Column("chosen_accuracy", "Its accuracy, %", percent),
+    ]
     columns = [
         Column("run", "Run"),
+        *(chosen if any(run.chosen for run in group.runs) else []),
         Column("best_merge", "Best merge"),
         Column("accuracy", "Its accuracy, %", percent),
         Column("finetuned", "Last fine-tuned, %", percent),
@@ -146,32 +160,53 @@ def _table(group: Group) -> Table:
 
 
 def _final(group: Group) -> Figure:
-    records = [
-        {
-            "run": run,
-            "model": label,
-            "accuracy": last_accuracy(history, weighted=True),
-            "count": int(history.counts.sum()),
-        }
-        for run, label, history in group.evaluated("agnostic")
-        if label in group.drawn
-    ]
-    several = len(group.runs) > 1
+    drawn = set(group.drawn)
+    records = final_records(
+        (run, label, history, scales)
+        for run, label, history, scales in group.compared("agnostic")
+        if label in drawn or scales.kind(label)
+    )
+    caption = (
+        "Share of all test images whose class is found among all classes of the scenario, at the "
+        "latest evaluation."
+    )
+    if any(run.choices for run in group.runs):
+        caption += (
+            " Published: the rule's default scale; chosen: the one that is best on images held "
+            "out of training."
+        )
     return Figure(
         "final",
         "Accuracy in the end",
-        "Share of all test images whose class is found among all classes of the scenario, at the "
-        "latest evaluation." + group.left_out.replace("above", "below"),
+        caption + group.left_out.replace("above", "below"),
         records,
-        bars(
-            records,
-            Axis("run" if several else "model", ""),
-            Axis("accuracy", "accuracy, %", "share"),
-            ("model", group.labels),
-        ),
+        final_bars(records, group.labels, several=len(group.runs) > 1),
         "bar chart",
-        (WIDTH, bars_height(len(records), len(group.runs) if several else len(records))),
+        final_size(records, len(group.runs)),
     )
+
+
+def _choices(group: Group) -> Table:
+    """Every rule at its published and at its chosen scale."""
+    records: list[Record] = [
+        {"run": run.name, **one._asdict()} for run in group.runs for one in run.choices
+    ]
+    columns = [
+        *group.run_columns,
+        Column("rule", "Rule"),
+        Column("published_scale", "Published scale λ", figures_shown),
+        Column("published_test", "Accuracy at it, %", percent),
+        Column("scale", "Chosen scale λ", figures_shown),
+        Column("test", "Accuracy at it, %", percent),
+        Column("validation", "Accuracy at it on held-out images, %", percent),
+    ]
+    caption = (
+        "Agnostic accuracy after the last task, on test images and, in the last column, on the "
+        "training images held out of training. The chosen scale is the best on the latter, the "
+        "smallest of equal ones."
+    )
+    title = "Rules at their published and their chosen scales"
+    return Table("sweep-chosen", title, caption, records, columns)
 
 
 REPORT_SECTIONS.register("summary", Section("In short", 10, items))

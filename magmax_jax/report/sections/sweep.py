@@ -3,16 +3,7 @@
 from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.groups import Group
-from magmax_jax.report.items import (
-    Column,
-    Figure,
-    Item,
-    Note,
-    Record,
-    Table,
-    figures_shown,
-    percent,
-)
+from magmax_jax.report.items import Figure, Item, Note, Record
 from magmax_jax.report.lines import line_charts
 from magmax_jax.report.runs import Run
 from magmax_jax.report.section import Section
@@ -23,7 +14,7 @@ SPLITS = ("validation", "test")
 
 
 def items(group: Group) -> list[Item]:
-    """A figure for each rule, and a table of the scales that were chosen."""
+    """A figure for each rule; the summary has a table of the scales that were chosen."""
     records = [record for run in group.runs for record in _records(run)]
     if not records:
         return [
@@ -33,7 +24,6 @@ def items(group: Group) -> list[Item]:
             )
         ]
     rules = list(dict.fromkeys(record["rule"] for record in records))
-    chosen = [record for record in records if record["chosen"]]
     found: list[Item] = []
     for rule in rules:
         mine = [record for record in records if record["rule"] == rule]
@@ -45,9 +35,7 @@ def items(group: Group) -> list[Item]:
         chart = Figure(slug("sweep", rule), rule, caption, mine)
         scale = Axis("scale", "scale λ")
         found += line_charts(chart, scale, ACCURACY, ("split", SPLITS), mark="chosen")
-    if chosen:
-        found.append(_table(group, chosen))
-    else:
+    if not any(record["chosen"] for record in records):
         found.append(
             Note(
                 "No scale was chosen on validation images: hold some out of training, and no look "
@@ -73,26 +61,6 @@ def _records(run: Run) -> list[Record]:
         }
         for row in rows
     ]
-
-
-def _table(group: Group, chosen: list[Record]) -> Table:
-    records: dict[tuple, Record] = {}
-    for row in chosen:
-        record = {"run": row["run"], "rule": row["rule"], "scale": row["scale"]}
-        record = records.setdefault(tuple(record.values()), record)
-        record[row["split"]] = row["accuracy"]
-    columns = [
-        *group.run_columns,
-        Column("rule", "Rule"),
-        Column("scale", "Scale λ chosen", figures_shown),
-        Column("validation", "Accuracy on validation images, %", percent),
-        Column("test", "on test images, %", percent),
-    ]
-    caption = (
-        "The scale with the best agnostic accuracy on validation images, and what it is worth."
-    )
-    found = list(records.values())
-    return Table("sweep-chosen", "Scales chosen on validation images", caption, found, columns)
 
 
 REPORT_SECTIONS.register("sweep", Section("Scales", 90, items))

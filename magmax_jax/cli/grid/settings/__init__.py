@@ -4,12 +4,14 @@ A docstring says what its cells reproduce, the expected figure and its source, a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from magmax_jax.cli.grid.settings import class_incremental, domain_incremental, eight_datasets
+from magmax_jax.cli.grid.settings import over_time as over_time_grid
 from magmax_jax.cli.grid.settings import smoke as smoke_grid
 from magmax_jax.cli.grid.settings.cell import Cell
+from magmax_jax.config import SweepConfig
 
 Settings = tuple[Callable[..., list[Cell]], ...]
 
@@ -26,6 +28,8 @@ class Grid:
     out: Path = Path("runs/paper")
     """Where cells live; grids that share cells share it."""
     takes_assets: bool = False
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    """Made of every cell once its training is done; --sweep.* change it."""
 
     def cells(self, assets: Path | None) -> list[Cell]:
         """Of one seed, all different."""
@@ -54,6 +58,14 @@ GRIDS = {
         seeds=(1, 2),
         out=Path("runs/smoke"),
         takes_assets=True,
+    ),
+    "over-time": Grid(
+        "where tasks start and how they are merged, with scales chosen on held-out images",
+        (over_time_grid.over_time,),
+        seeds=(5, 6, 7),
+        out=Path("runs/over-time"),
+        takes_assets=True,
+        sweep=over_time_grid.SWEEP,
     ),
 }
 

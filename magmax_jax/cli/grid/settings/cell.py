@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from magmax_jax.config import ExperimentConfig, MethodConfig
+from magmax_jax.config import ExperimentConfig, MethodConfig, SweepConfig
 
 MERGES = ("max_magnitude", "average", "random_mix", "ties")
 """The published ones, each at its published scale."""
@@ -21,6 +21,8 @@ class Cell:
     method: str
     """How: sequential, independent, ewc, lwf, joint."""
     config: ExperimentConfig
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    """Merges evaluated at many scales once the training is done; no part of the identity."""
 
     @property
     def name(self) -> str:

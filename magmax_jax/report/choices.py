@@ -1,0 +1,65 @@
+"""A run's rules at their published scales and at those that held-out images chose."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from magmax_jax.evaluation.history import History
+from magmax_jax.evaluation.metrics import last_accuracy
+from magmax_jax.evaluation.scales import Scales
+
+
+class Choice(NamedTuple):
+    """One rule at both scales. Accuracies are agnostic ones on all images after the last task.
+
+    Attributes:
+      published_scale: None where it is not recorded.
+      published_test: accuracy at it on test images, None where it was not measured.
+      scale: the chosen one.
+      test: accuracy at it on test images.
+      validation: accuracy at it on the held-out images.
+    """
+
+    rule: str
+    published_scale: float | None
+    published_test: float | None
+    scale: float
+    test: float
+    validation: float
+
+    @property
+    def label(self) -> str:
+        """Of the merge at the chosen scale, as `Row.label` has it."""
+        return f"{self.rule}@{self.scale:g}"
+
+    @property
+    def published_label(self) -> str:
+        """The same at the published scale."""
+        return f"{self.rule}@{self.published_scale:g}"
+
+
+def choices(scales: Scales, beside: Mapping[str, History]) -> Sequence[Choice]:
+    """Those of a run, in the order in which its rules were tried.
+
+    Args:
+      beside: histories among all classes of the rows that `Scales.beside` returns.
+    """
+    known = {label: last_accuracy(history, weighted=True) for label, history in beside.items()}
+    validated = {
+        (row.model, row.scale): row.accuracy
+        for row in scales.swept
+        if (row.split, row.group, row.protocol) == ("validation", "all", "agnostic")
+    }
+    found = []
+    for rule, scale in scales.chosen.items():
+        published = scales.published.get(rule)
+        found.append(
+            Choice(
+                rule=rule,
+                published_scale=published,
+                published_test=None if published is None else known.get(f"{rule}@{published:g}"),
+                scale=scale,
+                test=known[f"{rule}@{scale:g}"] or 0.0,
+                validation=validated[rule, scale],
+            )
+        )
+    return found

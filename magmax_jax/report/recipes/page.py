@@ -1,0 +1,197 @@
+"""The page of a comparison, in Markdown: every number and conclusion comes from the runs' rows."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from magmax_jax.errors import Program, counted
+from magmax_jax.report.items import percent
+from magmax_jax.report.recipes import tables, words
+from magmax_jax.report.recipes.comparison import LIMIT, MAGMAX, Comparison, Way
+from magmax_jax.report.recipes.trainings import seeds_of
+
+TITLE = "# Merging over time: where to start, and how to merge"
+
+WAYS: dict[Way, tuple[str, str]] = {
+    "shared": (
+        "Every recipe at one scale",
+        "One scale for all benchmarks and seeds: the best on the mean of the benchmarks' "
+        "validation images.",
+    ),
+    "each": (
+        "Every recipe with a scale chosen for each training",
+        "For each training the scale that is best on its own validation images. MagMax's line is "
+        "what all differences are to.",
+    ),
+    "published": ("Every recipe at its published scale", "The rule's default scale."),
+}
+
+
+def page(comparison: Comparison, program: Program, runs: Sequence[Path], figure: str) -> str:
+    """The whole page.
+
+    Args:
+      program: names the commands.
+      runs: what the command that writes the page was given.
+      figure: link to the picture.
+    """
+    sections = [
+        TITLE,
+        _introduction(comparison),
+        "## What to use",
+        *_conclusion(comparison),
+        f"![Differences to MagMax by benchmark]({figure})",
+        "## Which recipe for which situation",
+        "For each group of benchmarks: the recipe of constant memory that its validation images "
+        "choose, at one scale, and what it is worth on its test images; in the last column the "
+        "recipe recommended for all benchmarks.",
+        tables.by_situation(comparison),
+    ]
+    for way, (title, caption) in WAYS.items():
+        sections += [f"## {title}", f"{caption} {_LEGEND}", tables.recipes(comparison, way)]
+    sections += [
+        "## What did not work",
+        *_failures(comparison),
+        "## How scales and recipes were chosen",
+        _choice(comparison),
+        "## Cost",
+        _cost(comparison),
+        tables.cost(comparison),
+        "## Commands",
+        _commands(program, runs),
+    ]
+    return "\n\n".join(map(_wrapped, sections)) + "\n"
+
+
+def _wrapped(section: str) -> str:
+    """Sentences in lines of at most 100 letters; tables, links and commands as they are."""
+    if section.startswith(("|", "!", "```")):
+        return section.rstrip("\n")
+    return textwrap.fill(section, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def validation_page(comparison: Comparison) -> str:
+    """What validation images say before any test image is looked at: the table and the choice."""
+    recipe = comparison.recommended()
+    text = [tables.recipes(comparison, way, "validation") for way in ("shared", "each")]
+    if recipe is not None:
+        at = comparison.shared_scale(recipe)
+        text.append(f"chosen on validation images: {words.named(recipe, at)}\n")
+    return "\n".join(text)
+
+
+_LEGEND = (
+    "Accuracy in % ± standard error over seeds; in brackets the paired difference to MagMax at the "
+    f"scale chosen for each training, in points; ↓ more than {words.POINTS} below it. Memory: "
+    "constant, or all tasks where the rule needs every task vector."
+)
+
+
+def _introduction(comparison: Comparison) -> str:
+    seeds = seeds_of(comparison.trained)
+    starts = ", ".join(dict.fromkeys(f"`{t.start}`" for t in comparison.trained))
+    merged = {recipe.rule for recipe in comparison.recipes if recipe.is_merged}
+    return (
+        f"{counted(len(comparison.trained), 'training')} on {'; '.join(comparison.benchmarks)}. "
+        f"Starts: {starts}. Seeds: {', '.join(map(str, seeds))}. A recipe is a start (where each "
+        f"task starts from), one of {counted(len(merged), 'rule')} and a scale. MagMax is start "
+        f"`{MAGMAX.start}`, rule `{MAGMAX.rule}`; recipes are compared with it at its best scale. "
+        "This page is written by a command from the rows of the runs."
+    )
+
+
+def _conclusion(comparison: Comparison) -> Iterator[str]:
+    recipe = comparison.recommended()
+    if recipe is None:
+        yield "No recipe of constant memory was evaluated on every benchmark together with MagMax."
+        return
+    at = comparison.shared_scale(recipe)
+    validated = comparison.difference(recipe, "shared", "validation")
+    tested = comparison.difference(recipe, "shared")
+    if recipe == MAGMAX:
+        yield (
+            f"On validation images no recipe of constant memory is better than MagMax itself at "
+            f"one scale ({words.scale(at)}) without being more than {words.POINTS} below it on a "
+            "benchmark."
+        )
+    elif validated is not None:
+        lost = "; ".join(validated.worse)
+        although = f", although more than {words.POINTS} below it on {lost}" if lost else ""
+        yield (
+            f"**{words.named(recipe, at)[0].upper()}{words.named(recipe, at)[1:]}** is the recipe "
+            "of constant memory that validation images choose: there it is "
+            f"{words.points(validated.mean)} points from MagMax on the mean of the benchmarks"
+            f"{although}."
+        )
+    if tested is not None:
+        yield f"On test images {words.verdict(tested)}"
+
+
+def _failures(comparison: Comparison) -> Iterator[str]:
+    found = {r: comparison.difference(r, "shared") for r in comparison.recipes if r.is_merged}
+    known = {recipe: each.mean.mean for recipe, each in found.items() if each is not None}
+    below = [recipe for recipe, mean in known.items() if mean < -LIMIT]
+    yield (
+        f"At one scale {len(below)} of {counted(len(known), 'recipe')} are more than "
+        f"{words.POINTS} below MagMax on the mean of the benchmarks."
+    )
+    for what, other in (("rule", "start"), ("start", "rule")):
+        best: dict[str, float] = {}
+        for recipe, mean in known.items():
+            name = getattr(recipe, what)
+            best[name] = max(mean, best.get(name, mean))
+        lost = [f"`{name}` ({percent(mean)})" for name, mean in best.items() if mean < -LIMIT]
+        if lost:
+            yield (
+                f"Below it with every {other}, in brackets with the best one: {what} "
+                f"{', '.join(lost)}."
+            )
+    lean, full = comparison.recommended(), comparison.recommended(streaming=False)
+    one = lean and comparison.difference(lean, "shared")
+    all_tasks = full and comparison.difference(full, "shared")
+    if full and one and all_tasks:
+        yield (
+            "Of the rules that keep every task vector, validation images choose "
+            f"{words.named(full, comparison.shared_scale(full))}: on test images it is "
+            f"{words.points(all_tasks.mean)} points from MagMax on the mean of the benchmarks, the "
+            f"recipe of constant memory {words.points(one.mean)}."
+        )
+
+
+def _choice(comparison: Comparison) -> str:
+    held: dict[str, None] = {}
+    for t in comparison.trained:
+        held[f"{t.images('validation'):,} of {t.benchmark}"] = None
+    scales = sorted(
+        {
+            s
+            for t in comparison.trained
+            for r in t.rules("validation")
+            for s in t.of("validation", r)
+            if s is not None
+        }
+    )
+    return (
+        f"Of each class's training images a share was held out of all trainings "
+        f"({'; '.join(held)}). Every rule was evaluated on these at scales between "
+        f"{words.scale(scales[0])} and {words.scale(scales[-1])}, and at its published one. "
+        "From these accuracies alone follow, for each recipe, the scale for each training and the "
+        "one for all benchmarks, and the recommended recipe: the best on the mean of the "
+        f"benchmarks of those whose validation accuracy is at most {words.POINTS} below MagMax's "
+        "on each. The command that writes this page evaluates test images only then, and only at "
+        "these scales and the published ones. Of equal scales the smallest is taken. Each "
+        "benchmark has the same weight; the error of a mean over benchmarks combines theirs."
+    )
+
+
+def _cost(comparison: Comparison) -> str:
+    starts = [start for t in comparison.trained for start in t.run.about.get("starts", [])]
+    devices = dict.fromkeys(start["devices"] for start in starts if "devices" in start)
+    where = f" on {', '.join(devices)}" if devices else ""
+    return f"Hours of training by the wall clock{where}, without evaluation."
+
+
+def _commands(program: Program, runs: Sequence[Path]) -> str:
+    given = [str(run) for run in runs]
+    commands = [program.line("grid", "over-time"), program.line("results", *given)]
+    return "\n".join(["```", *commands, "```"])

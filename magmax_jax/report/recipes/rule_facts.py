@@ -1,0 +1,39 @@
+"""What a comparison needs to know of a rule itself."""
+
+import functools
+from typing import NamedTuple
+
+from magmax_jax.errors import UserError
+from magmax_jax.registry import RULES
+
+
+class RuleFacts(NamedTuple):
+    """A rule's memory and published scale.
+
+    Attributes:
+      streaming: whether the size of its state does not depend on the number of tasks; None where
+        the rule is not to be found here.
+      scale: its default one.
+    """
+
+    streaming: bool | None
+    scale: float | None
+
+    @property
+    def memory(self) -> str:
+        return {True: "constant", False: "all tasks", None: "?"}[self.streaming]
+
+
+@functools.cache
+def facts_of(rule: str) -> RuleFacts:
+    """The facts of a rule by its name, with its default options."""
+    from magmax_jax.merging import rules  # imports JAX
+
+    unknown = RuleFacts(None, None)
+    if RULES.names_code(rule):  # a comparison imports no code that a run names
+        return unknown
+    try:
+        found = rules.named(rule)
+    except UserError:
+        return unknown
+    return RuleFacts(found.streaming, found.default_scale)

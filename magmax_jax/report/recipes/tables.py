@@ -1,0 +1,108 @@
+"""The tables of a comparison's page, as lines of Markdown."""
+
+from collections.abc import Iterable, Sequence
+
+from magmax_jax.report.recipes import words
+from magmax_jax.report.recipes.comparison import Comparison, Difference, Recipe, Way
+from magmax_jax.report.recipes.estimates import estimate, mean_of
+from magmax_jax.report.recipes.rule_facts import facts_of
+from magmax_jax.report.recipes.situations import situations
+from magmax_jax.report.recipes.trainings import Training
+
+Line = Sequence[str]
+
+
+def table(head: Line, lines: Iterable[Line], names: int = 1) -> str:
+    """A table of pipes.
+
+    Args:
+      names: columns from the left that are no numbers.
+    """
+    rule = ["---"] * names + ["---:"] * (len(head) - names)
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *lines))
+
+
+def recipes(comparison: Comparison, way: Way, split: str = "test") -> str:
+    """Every recipe: accuracies, and differences to MagMax at its best scale in brackets."""
+    differences = {r: comparison.difference(r, way, split) for r in comparison.recipes}
+    head = ["start", "rule", "memory", *(["scale"] if way != "each" else []), "mean of benchmarks"]
+    head += ["to MagMax", "above it", *comparison.benchmarks]
+    lines = []
+    for recipe in words.order(comparison, differences):
+        line = _recipe(comparison, recipe, way, split)
+        if line is not None:
+            lines.append(line)
+    return table(head, lines, 3)
+
+
+def _recipe(comparison: Comparison, recipe: Recipe, way: Way, split: str) -> list[str] | None:
+    """A line of the table; None for a recipe that was not evaluated so."""
+    scores = comparison.scores(recipe, way, split)
+    if not scores:
+        return None
+    by_benchmark = {
+        name: estimate(found)
+        for name in comparison.benchmarks
+        if (found := [score for (of, _), score in scores.items() if of == name])
+    }
+    whole = len(by_benchmark) == len(comparison.benchmarks)
+    difference = comparison.difference(recipe, way, split)
+    line = [recipe.start, words.rule(recipe)]
+    line.append(facts_of(recipe.rule).memory if recipe.is_merged else "none")
+    if way != "each":
+        line.append(words.scale(comparison.scale(recipe, way, comparison.trained[0])))
+    line.append(words.accuracy(mean_of(list(by_benchmark.values()))) if whole else "")
+    line += _to_magmax(difference)
+    for name in comparison.benchmarks:
+        cell = words.accuracy(by_benchmark[name]) if name in by_benchmark else ""
+        if difference is not None:
+            mark = " ↓" if name in difference.worse else ""
+            cell += f" ({words.points(difference.by_benchmark[name])}){mark}"
+        line.append(cell)
+    return line
+
+
+def _to_magmax(difference: Difference | None) -> list[str]:
+    """Two cells: the mean difference, and the pairs in which the recipe is above MagMax."""
+    if difference is None:
+        return ["", ""]
+    return [words.points(difference.mean), f"{difference.wins} of {difference.pairs}"]
+
+
+def by_situation(comparison: Comparison) -> str:
+    """For each group of benchmarks the recipe chosen on its validation images."""
+    overall = comparison.recommended()
+    head = ["benchmarks", "start", "rule", "scale", "to MagMax", "above it", "recommended for all"]
+    lines = []
+    for title, benchmarks in situations(comparison):
+        best = comparison.recommended(benchmarks)
+        if best is None:
+            continue
+        found = comparison.difference(best, "shared", "test", benchmarks)
+        general = overall and comparison.difference(
+            overall, "shared", benchmarks=benchmarks, scale_for=()
+        )
+        at = words.scale(comparison.shared_scale(best, benchmarks))
+        line = [title, best.start, words.rule(best), at, *_to_magmax(found)]
+        lines.append([*line, words.points(general.mean) if general else ""])
+    return table(head, lines, 3)
+
+
+def cost(comparison: Comparison) -> str:
+    """Hours of training by benchmark and start."""
+    groups: dict[tuple[str, str], list[Training]] = {}
+    for training in comparison.trained:
+        groups.setdefault((training.benchmark, training.start), []).append(training)
+    lines = [
+        [
+            benchmark,
+            start,
+            str(len(found)),
+            f"{sum(t.hours for t in found) / len(found):.2f}",
+            f"{sum(t.hours for t in found):.2f}",
+        ]
+        for (benchmark, start), found in groups.items()
+    ]
+    total = sum(t.hours for t in comparison.trained)
+    lines.append(["all", "", str(len(comparison.trained)), "", f"{total:.2f}"])
+    return table(["benchmark", "start", "trainings", "hours each", "hours"], lines, 2)

@@ -1,0 +1,66 @@
+"""A scale for every merge of a run, chosen on images that no task was trained on."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
+
+from magmax_jax.config import ExperimentConfig
+from magmax_jax.errors import ConfigError
+from magmax_jax.merging import State
+from magmax_jax.runs.build import RunParts
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.merge_specs import Merge
+from magmax_jax.runs.progress import Progress
+from magmax_jax.runs.swept_rows import SweptRows
+from magmax_jax.scenarios import Scenario
+
+
+def choose_scales(
+    parts: RunParts,
+    states: Mapping[str, State],
+    out: RunDirectory,
+    progress: Progress,
+    watched: Callable[[Iterable], Iterable] = iter,
+) -> None:
+    """Tries every merge at the scales of `merging.scales` after the last task, and writes
+    `sweep.jsonl`; nothing where none are set.
+
+    Held-out images see every scale, test images only the best one and the published one. What the
+    run evaluated itself is not evaluated again, nor is what `sweep.jsonl` has already.
+
+    Args:
+      states: of the merges, after the last task.
+      watched: see `shared_pass.count_all`.
+    """
+    if parts.config.merging.scales is None or not parts.merges:
+        return
+    parts.layout.meet("the evaluations")  # by which all rows are written
+    learned = len(parts.tasks)
+    evaluated = [row for row in out.rows() if row.after_task == learned]
+    swept = SweptRows(parts, out, learned, progress, watched=watched)
+    for name, merge in parts.merges.items():
+        tau = cache(partial(merge.rule.finalize, states[name]))
+        swept.add(name, tau, "validation", scales_to_try(parts.config, merge))
+        tested = (swept.chosen(name), merge.rule.default_scale)
+        there = {row.scale for row in swept.rows if (row.model, row.split) == (name, "test")}
+        swept.rows += [
+            row
+            for row in evaluated
+            if row.model == name and row.scale in tested and row.scale not in there
+        ]
+        swept.add(name, tau, "test", tested)
+        swept.write()
+
+
+def scales_to_try(config: ExperimentConfig, merge: Merge) -> list[float]:
+    """Those of `merging.scales`, the rule's published one, and those at which the run has it."""
+    return sorted({*config.merging.values, merge.rule.default_scale, *merge.scales})
+
+
+def check_held_out(config: ExperimentConfig, scenario: Scenario) -> None:
+    """Raises a ConfigError if scales are to be chosen and no image is held out to choose on."""
+    held_out = any(len(task.validation) for task in scenario.tasks)
+    if config.merging.scales is not None and not held_out:
+        raise ConfigError(
+            "merging.scales needs held-out training images, and every class has a single one: add "
+            "images, or leave out the scales (merging.scales=None)"
+        )

@@ -1,0 +1,83 @@
+"""Rows of merges at many scales after the last task: those of `sweep.jsonl`."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
+
+import jax
+
+from magmax_jax.evaluation.rows import rows_of
+from magmax_jax.evaluation.scales import best_on_validation, choose
+from magmax_jax.merging import apply_task_vector
+from magmax_jax.registry import SCENARIO_KINDS
+from magmax_jax.runs.build import EvaluationSet, RunParts
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.model_ref import ModelRef
+from magmax_jax.runs.progress import Progress
+from magmax_jax.runs.shared_pass import count_all, models_held
+from magmax_jax.training import Params
+
+
+class SweptRows:
+    """The rows, to which evaluations are added; what is there is not evaluated again.
+
+    Args:
+      parts: of the run.
+      out: its directory.
+      learned: tasks so far; rows after another number of tasks are left out.
+      at_once: models evaluated in one pass; None for as many as fit.
+      watched: see `count_all`.
+    """
+
+    def __init__(
+        self,
+        parts: RunParts,
+        out: RunDirectory,
+        learned: int,
+        progress: Progress,
+        at_once: int | None = None,
+        watched: Callable[[Iterable], Iterable] = iter,
+    ):
+        self._parts, self._out, self._learned = parts, out, learned
+        self._progress, self._at_once, self._watched = progress, at_once, watched
+        self.apart = SCENARIO_KINDS[parts.config.scenario.kind].task_aware
+        """Tasks have heads of their own: see `evaluation.rows.decides`."""
+        self.rows = [row for row in out.swept() if row.after_task == learned]
+
+    @cached_property
+    def sets(self) -> dict[str, EvaluationSet]:
+        """Test images, and validation images where tasks hold some out."""
+        validation = self._parts.validation()
+        test = {"test": self._parts.test}
+        return test if validation is None else {**test, "validation": validation}
+
+    def add(
+        self, name: str, tau: Callable[[], Params], split: str, scales: Sequence[float]
+    ) -> None:
+        """Evaluates a rule at scales on the images of a split, where it is not yet.
+
+        Args:
+          tau: makes the merged task vector.
+        """
+        there = {row.scale for row in self.rows if (row.model, row.split) == (name, split)}
+        missing = [scale for scale in dict.fromkeys(scales) if scale not in there]
+        if not missing:
+            return
+        merged, images = tau(), self.sets[split]
+        model = partial(_model, self._parts.theta_0, merged)
+        at_once = self._at_once or models_held(merged, self._parts.layout)
+        models = {str(ModelRef(name, scale)): partial(model, scale) for scale in missing}
+        counts = count_all(models, images, at_once, self._progress, self._watched)
+        for scale, counted in zip(missing, counts, strict=True):
+            self.rows += rows_of(counted, images.scenario, self._learned, name, scale, split)
+
+    def chosen(self, name: str) -> float:
+        """The scale at which a rule is best on validation images, where it was evaluated."""
+        return best_on_validation(self.rows, self.apart)[name].scale
+
+    def write(self) -> None:
+        """Marks the chosen scales, and writes all rows."""
+        self.rows = choose(self.rows, self.apart)
+        self._out.keep_swept(self.rows)
+
+
+_model = jax.jit(apply_task_vector)
