@@ -77,6 +77,12 @@ def draw(comparison: Comparison, axes: "Axes") -> None:
         axes.axhline(line - 0.5, color=MUTED, linewidth=0.4, alpha=0.5)
     axes.tick_params(axis="y", length=0)
     label_axis(axes, Axis("difference", "points above MagMax at its best scale"), "x")
+    legend(axes)
+
+
+def height(recipes: int, benchmarks: int) -> float:
+    """Inches that so many lines of points need."""
+    return 1.6 + 0.16 * recipes * (1 + benchmarks)
 
 
 def _label(comparison: Comparison, recipe: Recipe) -> str:
@@ -97,13 +103,12 @@ def write(comparison: Comparison, path: Path) -> None:
     from matplotlib.figure import Figure
 
     with drawing():
-        lines = len(shown(comparison))
-        figure = Figure(figsize=(9, 1.6 + 0.16 * lines * (1 + len(comparison.benchmarks))))
+        inches = height(len(shown(comparison)), len(comparison.benchmarks))
+        figure = Figure(figsize=(9, inches))
         figure.set_layout_engine("constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         draw(comparison, axes)
-        legend(axes)
         with refusing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with new_file(path) as partial:
