@@ -38,12 +38,14 @@ def shown(comparison: Comparison) -> dict[Recipe, Difference]:
 
 
 def draw(comparison: Comparison, axes: "Axes") -> None:
-    """A line a recipe: a point for each benchmark, a diamond for their mean, bars of one standard
-    error."""
+    """A line a recipe: a point for each of several benchmarks, a diamond for their mean.
+
+    Bars are one standard error to either side.
+    """
     found = shown(comparison)
     names = comparison.benchmarks
     apart = 0.6 / max(len(names), 1)
-    for place, name in enumerate(names):
+    for place, name in enumerate(names if len(names) > 1 else ()):
         values = [difference.by_benchmark[name] for difference in found.values()]
         axes.errorbar(
             [100 * value.mean for value in values],
@@ -66,7 +68,7 @@ def draw(comparison: Comparison, axes: "Axes") -> None:
         markersize=7.5,
         color=INK,
         elinewidth=1.8,
-        label="mean of the benchmarks",
+        label="mean of the benchmarks" if len(names) > 1 else names[0],
         zorder=3,
     )
     axes.axvline(0, color=MUTED, linewidth=1)
@@ -76,7 +78,7 @@ def draw(comparison: Comparison, axes: "Axes") -> None:
     for line in range(1, len(found)):
         axes.axhline(line - 0.5, color=MUTED, linewidth=0.4, alpha=0.5)
     axes.tick_params(axis="y", length=0)
-    label_axis(axes, Axis("difference", "points above MagMax at its best scale"), "x")
+    label_axis(axes, Axis("difference", "points above MagMax"), "x")
     legend(axes)
 
 
