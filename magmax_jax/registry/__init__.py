@@ -115,6 +115,7 @@ REPORT_SECTIONS: Registry[Any] = Registry(
         "domains": f"{_SECTIONS}.domains",
         "training": f"{_SECTIONS}.training",
         "sweep": f"{_SECTIONS}.sweep",
+        "recipes": f"{_SECTIONS}.recipes",
         "analyses": f"{_SECTIONS}.studies",
         "conflicts": f"{_SECTIONS}.conflicts",
         "pruning": f"{_SECTIONS}.pruning",

@@ -4,10 +4,13 @@ import math
 from dataclasses import replace
 
 import pytest
+from matplotlib.figure import Figure
 
 from magmax_jax.cli.results import main
 from magmax_jax.config import ExperimentConfig, MethodConfig
 from magmax_jax.errors import exit_code
+from magmax_jax.registry import REPORT_SECTIONS
+from magmax_jax.report.groups import grouped
 from magmax_jax.report.items import MINUS
 from magmax_jax.report.recipes.comparison import MAGMAX, Comparison, Recipe
 from magmax_jax.report.recipes.estimates import Estimate, estimate, mean_of
@@ -134,7 +137,7 @@ def test_the_page_says_which_recipe_is_best_and_by_how_much(runs, tmp_path):
     verdict = (
         "On test images it is 3.5 ± 0.6 points above MagMax at its best scale, and above it in "
         f"5 of 6 pairs of trainings; from +1.0 ± 0.6 on {ON_PACS} to +6.0 ± 1.0 on {ON_CIFAR}. "
-        "It is more than 0.5 points below MagMax on none of them."
+        "It is more than 0.5 points below MagMax on no benchmark."
     )
     assert verdict in text
     lines = [line for line in page.splitlines() if line.startswith("| last | `ema`")]
@@ -237,3 +240,21 @@ def test_runs_that_cannot_be_compared_are_left_out_and_named(runs, tmp_path, cap
         assert why in notes
     assert exit_code(lambda: main([str(unswept.path)])) == 2
     assert "sweep one with --sweep.rules" in capsys.readouterr().err
+
+
+def test_a_report_of_several_swept_runs_compares_their_recipes(tmp_path):
+    for seed in SEEDS:
+        write_run(tmp_path / str(seed), PACS, seed)
+    group, *_ = grouped(find([tmp_path])[0])
+    table, figure = REPORT_SECTIONS["recipes"].items(group)
+    lines = {record["rule"]: record for record in table.records}
+    ema = lines["ema"]
+    assert (ema["scale"], ema["memory"], ema["wins"], ema["pairs"]) == (0.7, "constant", 3, 3)
+    assert ema["accuracy"] == pytest.approx(0.64) and ema["difference"] == pytest.approx(0.04)
+    assert ema["difference_error"] == pytest.approx(0.01 / math.sqrt(3))
+    assert lines["zero-shot"]["scale"] is None and len(figure.records) == len(lines)
+    axes = Figure().subplots()
+    figure.draw(axes)
+    assert "ema @ 0.7, start last (recommended)" in [t.get_text() for t in axes.get_yticklabels()]
+    [alone] = grouped(find([tmp_path / "1"])[0])
+    assert REPORT_SECTIONS["recipes"].items(alone) == []

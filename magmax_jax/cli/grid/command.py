@@ -225,6 +225,8 @@ def report(outcomes: dict[Cell, one.Outcome], out: Path, program: Program = MAGM
     if elsewhere:
         print(f"left to another grid that runs them: {', '.join(elsewhere)}")
     print(f"tables: {program.line('table', str(out))}")
+    if any(cell.sweep.rules for cell in outcomes):
+        print(f"starts and rules compared: {program.line('results', str(out))}")
     if failed:
         print(f"\n{len(failed)} of {counted(len(outcomes), 'cell')} failed:", file=sys.stderr)
     for cell, outcome in failed.items():

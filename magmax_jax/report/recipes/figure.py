@@ -38,12 +38,14 @@ def shown(comparison: Comparison) -> dict[Recipe, Difference]:
 
 
 def draw(comparison: Comparison, axes: "Axes") -> None:
-    """A line a recipe: a point for each benchmark, a diamond for their mean, bars of one standard
-    error."""
+    """A line a recipe: a point for each of several benchmarks, a diamond for their mean.
+
+    Bars are one standard error to either side.
+    """
     found = shown(comparison)
     names = comparison.benchmarks
     apart = 0.6 / max(len(names), 1)
-    for place, name in enumerate(names):
+    for place, name in enumerate(names if len(names) > 1 else ()):
         values = [difference.by_benchmark[name] for difference in found.values()]
         axes.errorbar(
             [100 * value.mean for value in values],
@@ -66,7 +68,7 @@ def draw(comparison: Comparison, axes: "Axes") -> None:
         markersize=7.5,
         color=INK,
         elinewidth=1.8,
-        label="mean of the benchmarks",
+        label="mean of the benchmarks" if len(names) > 1 else names[0],
         zorder=3,
     )
     axes.axvline(0, color=MUTED, linewidth=1)
@@ -76,7 +78,13 @@ def draw(comparison: Comparison, axes: "Axes") -> None:
     for line in range(1, len(found)):
         axes.axhline(line - 0.5, color=MUTED, linewidth=0.4, alpha=0.5)
     axes.tick_params(axis="y", length=0)
-    label_axis(axes, Axis("difference", "points above MagMax at its best scale"), "x")
+    label_axis(axes, Axis("difference", "points above MagMax"), "x")
+    legend(axes)
+
+
+def height(recipes: int, benchmarks: int) -> float:
+    """Inches that so many lines of points need."""
+    return 1.6 + 0.16 * recipes * (1 + benchmarks)
 
 
 def _label(comparison: Comparison, recipe: Recipe) -> str:
@@ -97,13 +105,12 @@ def write(comparison: Comparison, path: Path) -> None:
     from matplotlib.figure import Figure
 
     with drawing():
-        lines = len(shown(comparison))
-        figure = Figure(figsize=(9, 1.6 + 0.16 * lines * (1 + len(comparison.benchmarks))))
+        inches = height(len(shown(comparison)), len(comparison.benchmarks))
+        figure = Figure(figsize=(9, inches))
         figure.set_layout_engine("constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         draw(comparison, axes)
-        legend(axes)
         with refusing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with new_file(path) as partial:

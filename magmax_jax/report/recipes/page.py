@@ -41,6 +41,8 @@ def page(comparison: Comparison, program: Program, runs: Sequence[Path], figure:
         "## What to use",
         *_conclusion(comparison),
         f"![Differences to MagMax by benchmark]({figure})",
+        "Differences to MagMax at its best scale, each recipe at one scale; bars: one standard "
+        "error to either side.",
         "## Which recipe for which situation",
         "For each group of benchmarks: the recipe of constant memory that its validation images "
         "choose, at one scale, and what it is worth on its test images; in the last column the "
@@ -88,12 +90,12 @@ _LEGEND = (
 
 
 def _introduction(comparison: Comparison) -> str:
-    seeds = seeds_of(comparison.trained)
+    seeds = ", ".join(map(str, seeds_of(comparison.trained)))
     starts = ", ".join(dict.fromkeys(f"`{t.start}`" for t in comparison.trained))
     merged = {recipe.rule for recipe in comparison.recipes if recipe.is_merged}
     return (
-        f"{counted(len(comparison.trained), 'training')} on {'; '.join(comparison.benchmarks)}. "
-        f"Starts: {starts}. Seeds: {', '.join(map(str, seeds))}. A recipe is a start (where each "
+        f"{counted(len(comparison.trained), 'training')} with seeds {seeds} on "
+        f"{'; '.join(comparison.benchmarks)}. Starts: {starts}. A recipe is a start (where each "
         f"task starts from), one of {counted(len(merged), 'rule')} and a scale. MagMax is start "
         f"`{MAGMAX.start}`, rule `{MAGMAX.rule}`; recipes are compared with it at its best scale. "
         "This page is written by a command from the rows of the runs."

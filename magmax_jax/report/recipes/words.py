@@ -39,16 +39,14 @@ def verdict(found: Difference) -> str:
     """What a difference to MagMax on test images amounts to, in a sentence or two."""
     direction = "above" if found.mean.mean >= 0 else "below"
     size = accuracy(found.mean._replace(mean=abs(found.mean.mean)))
-    text = (
-        f"it is {size} points {direction} MagMax at its best scale, and above it in {found.wins} "
-    )
-    text += f"of {counted(found.pairs, 'pair')} of trainings"
+    text = f"it is {size} points {direction} MagMax at its best scale, and above it in "
+    text += f"{found.wins} of {counted(found.pairs, 'pair')} of trainings"
     if len(found.by_benchmark) > 1:
         ordered = sorted(found.by_benchmark.items(), key=lambda each: each[1].mean)
         (low, lowest), (high, highest) = ordered[0], ordered[-1]
         text += f"; from {points(lowest)} on {low} to {points(highest)} on {high}"
-        on = "; ".join(found.worse)
-        text += f". It is more than {POINTS} below MagMax on " + (on or "none of them")
+    lost = "; ".join(found.worse) or "no benchmark"
+    text += f". It is more than {POINTS} below MagMax on {lost}"
     error = found.mean.error
     if error is not None and abs(found.mean.mean) < 2 * error:
         text += ". The mean difference is less than two standard errors: it may be chance"
