@@ -148,7 +148,8 @@ class Found(NamedTuple):
 
 
 def best_on_validation(rows: Sequence[Row], apart: bool) -> dict[str, Found]:
-    """By rule, the scale of the highest accuracy on held-out images, the nearest to 0 of equal ones.
+    """By rule, the scale of the highest accuracy on held-out images; of equal ones, the nearest to
+    0.
 
     Args:
       apart: see `evaluation.rows.decides`.
