@@ -18,7 +18,12 @@ from magmax_jax.config.training import MethodConfig, TrainConfig
 from magmax_jax.errors import UserError
 from magmax_jax.registry import RULES
 
-LATER = (("model", "text_source"), ("checkpoint", "task_bits"), ("method", "fisher_images"))
+LATER = (
+    ("model", "text_source"),
+    ("checkpoint", "task_bits"),
+    ("method", "fisher_images"),
+    ("merging", "matrices"),
+)
 """Parts and fields that earlier versions did not have; None by default."""
 
 

@@ -83,6 +83,9 @@ class MergeRule(NamedTuple):
       decomposes: it spends its time in decompositions of matrices, each of which keeps one core of
         a CPU busy. Then several tensors are merged at once, from threads.
       settle: what the finalize of a rule of tensors needs of all leaves' states, None if nothing.
+      of_leaf: for a rule of tensors that reads names only to choose what becomes of a leaf: by a
+        leaf's name and shape, what it is to the rule. Then leaves that are the same to it share
+        what is compiled, and are merged together where they are small.
     """
 
     init: Callable[[PyTree], State]
@@ -102,6 +105,7 @@ class MergeRule(NamedTuple):
     trims: Trims | None = None
     decomposes: bool = False
     settle: "Settle | None" = None
+    of_leaf: "Callable[[str, Sequence[int]], OfLeaf] | None" = None
 
     def admits(self, number: int) -> bool:
         """Whether the rule merges so many models."""
@@ -140,6 +144,18 @@ class Settle(NamedTuple):
 
     measure: Callable[[Any, Sequence[jax.Array]], jax.Array]
     complete: Callable[[Mapping[str, np.ndarray]], MergeRule]
+
+
+class OfLeaf(NamedTuple):
+    """What a leaf is to a rule.
+
+    Attributes:
+      rule: merges this leaf as the whole rule does, and reads no names.
+      taken_as: what the leaf is taken for, in words that follow a number of tensors: "as matrices".
+    """
+
+    rule: MergeRule
+    taken_as: str
 
 
 class Counted(NamedTuple):
@@ -233,4 +249,6 @@ def _key_name(path: tuple) -> str | LeafNames:
 
 
 def _hashable(value: Any) -> Any:
+    if isinstance(value, list) and any(isinstance(each, tuple) for each in value):
+        return tuple(value)
     return tuple(np.asarray(value).tolist()) if isinstance(value, list | np.ndarray) else value

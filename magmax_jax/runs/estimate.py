@@ -87,7 +87,6 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
     tasks = _learned(config, data.tasks)
     steps = [num_batches(t.images, config.train.batch_size, t.epochs) for t in tasks]
     images = sum(task.images * task.epochs for task in tasks)
-    merges = parse_merges(config)
     rounds = len(config.evaluated_after(len(tasks)))
     evaluated = data.test * (1 + num_models(config) * rounds)
     shape, unknown = known_shape(
@@ -95,6 +94,7 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
     )
     nbytes = flops = None
     if shape is not None:
+        merges = parse_merges(config, shape=shape)
         nbytes = _nbytes(config, shape, merges, data.classes, len(tasks))
         flops = _flops(config, shape, tasks, evaluated)
     return Estimate(

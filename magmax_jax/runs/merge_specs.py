@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.merging import MergeRule, rules
 from magmax_jax.merging.quantised_rule import quantised
+from magmax_jax.models.base import ModelShape
+from magmax_jax.models.entries import linear_maps
 from magmax_jax.registry import RULES
 from magmax_jax.runs.model_ref import ModelRef
 
@@ -16,7 +18,9 @@ class Merge(NamedTuple):
     scales: list[float]
 
 
-def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> dict[str, Merge]:
+def parse_merges(
+    config: ExperimentConfig, clip_entries: int | None = None, shape: ModelShape | None = None
+) -> dict[str, Merge]:
     """`RULE` and `RULE@SCALE` as rules by name, in the order of first mention.
 
     Rules that are `module:function` are imported: a configuration is run like a program.
@@ -25,6 +29,8 @@ def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> d
       config: joint training merges nothing.
       clip_entries: how many CLIP has in both towers, for `merging.ties_entries`; without, rules
         have the right states but may merge otherwise.
+      shape: of the model, which says where the matrices of its linear maps are; without, names
+        decide, and states that hold matrices in pieces are not those of a run.
 
     Raises:
       UserError: a rule is unknown, cannot be imported or needs options, or a scale is no number.
@@ -34,7 +40,7 @@ def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> d
         ref = ModelRef.parse(text, "merges")
         name = ref.name
         if name not in merges:
-            options = _published(name, config, clip_entries)
+            options = _options(name, config, clip_entries, shape)
             rule = rules.named(name, config.seed, **options)
             bits = config.checkpoint.task_bits
             if bits is not None and not rule.streaming:
@@ -65,9 +71,14 @@ def names_code(config: ExperimentConfig) -> bool:
     return any(RULES.names_code(ModelRef.parse(text, "merges").name) for text in config.merges)
 
 
-def _published(name: str, config: ExperimentConfig, clip_entries: int | None) -> dict[str, Any]:
-    """The rule's options where the configuration asks for what was published."""
+def _options(
+    name: str, config: ExperimentConfig, clip_entries: int | None, shape: ModelShape | None
+) -> dict[str, Any]:
+    """The rule's options: of the model, and where the configuration asks for what was published."""
     options: dict[str, Any] = {}
+    if shape is not None:
+        tables = config.merging.matrices == "shape"
+        options["maps"] = linear_maps(shape.image_entries, tables)
     if config.merging.ties_entries == "clip":
         options["entries"] = clip_entries
     if config.merging.average_divisor == "two":

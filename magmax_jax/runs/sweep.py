@@ -11,6 +11,7 @@ from magmax_jax.config import ExperimentConfig, SweepConfig
 from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.evaluation.rows import Row, rows_of
 from magmax_jax.merging import apply_task_vector, rules
+from magmax_jax.models.base import ModelShape
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.directory import RunDirectory
@@ -47,7 +48,7 @@ def sweep(
     """
     progress = progress or NullProgress()
     stored = ModelStore(out.path, parts.theta_0, parts.merges, parts.layout)
-    merges = check(config, parts.config, parts.clip_entries)
+    merges = check(config, parts.config, parts.clip_entries, parts.shape)
     learned = stored.learned
     if not learned:
         raise UserError(f"{out.path} has learned no task yet: there is nothing to sweep")
@@ -80,12 +81,15 @@ def sweep(
 
 
 def check(
-    config: SweepConfig, run: ExperimentConfig, clip_entries: int | None = None
+    config: SweepConfig,
+    run: ExperimentConfig,
+    clip_entries: int | None = None,
+    shape: ModelShape | None = None,
 ) -> dict[str, Merge]:
     """The rules of a sweep by name, as the run's configuration says that they merge.
 
     Args:
-      clip_entries: see `parse_merges`.
+      clip_entries, shape: see `parse_merges`.
 
     Raises:
       UserError: a rule is unknown or needs more than task vectors, or a run of this configuration
@@ -104,7 +108,7 @@ def check(
                 f"sweep.rules: {name} is none of the run's merges, and every task's model is "
                 "needed to make it: add it to the merges, or run with checkpoint.keep_tasks=True"
             )
-    return parse_merges(replace(run, merges=config.rules), clip_entries)
+    return parse_merges(replace(run, merges=config.rules), clip_entries, shape)
 
 
 def choose(rows: Sequence[Row], apart: bool) -> list[Row]:

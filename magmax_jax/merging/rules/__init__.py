@@ -2,7 +2,7 @@
 
 Streaming, with a state that does not grow with the tasks: `max_magnitude`, `min_magnitude`,
 `average`, `task_arithmetic`, `weighted_average`, `random_mix`, `ema`, `dare`, `breadcrumbs`,
-`magnitude_prune`, `emr`, `fisher`, `iso_c`, `opcm`. Collecting all task vectors: `ties`, `della`,
+`magnitude_prune`, `emr`, `fisher`, `iso_c`, `opcm`, `tsv_stream`. Collecting all task vectors: `ties`, `della`,
 `model_stock`, `slerp`, `tsv_m`, `consensus`. The other names here are for callers who merge leaf by
 leaf (thresholds, balances, norms), and for authors of rules (`collecting`, `leafwise`, ...).
 
@@ -28,6 +28,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.linear_maps import LinearMap
 from magmax_jax.merging.numerics.reductions import squared_norm
 from magmax_jax.merging.rule import (
     Informed,
@@ -59,6 +60,7 @@ from magmax_jax.merging.rules.magnitude import (
 )
 from magmax_jax.merging.rules.sign_consensus import consensus, sign_balance, ties
 from magmax_jax.merging.rules.spectral import iso_c, opcm, opcm_rescale, tsv_m
+from magmax_jax.merging.rules.spectral_stream import tsv_stream
 from magmax_jax.merging.rules.stochastic import dare, della, random_mix
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.registry import RULES
@@ -66,6 +68,7 @@ from magmax_jax.registry import RULES
 __all__ = [
     "RULES",
     "Informed",
+    "LinearMap",
     "MergeRule",
     "Sourced",
     "TaskVectors",
@@ -105,6 +108,7 @@ __all__ = [
     "task_arithmetic",
     "ties",
     "tsv_m",
+    "tsv_stream",
     "weighted_average",
 ]
 
