@@ -151,7 +151,7 @@ class OfLeaf(NamedTuple):
 
     Attributes:
       rule: merges this leaf as the whole rule does, and reads no names.
-      taken_as: what the leaf is taken for, in words that follow a number of tensors: "as matrices".
+      taken_as: what the leaf is taken for, in words that follow a number of tensors: "as tables".
     """
 
     rule: MergeRule

@@ -31,6 +31,7 @@ STREAMING = {
     "fisher": rules.fisher(),
     "iso_c": rules.iso_c(stacked=True),
     "opcm": rules.opcm(stacked=True),
+    "tsv_stream": rules.tsv_stream(stacked=True),
 }
 COLLECTING = {
     "ties": rules.ties(),

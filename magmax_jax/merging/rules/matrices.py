@@ -49,11 +49,11 @@ def leaf_rules(
 
     def of_leaf(name: str, shape: Sequence[int]) -> OfLeaf:
         matrices = find.of(name, shape)
-        return OfLeaf(build(Found(matrices)).on_any_mesh(), _words(matrices))
+        return OfLeaf(build(Found(matrices)).on_any_mesh(), taken_as(matrices, len(shape)))
 
-    def _words(matrices: Matrices | None) -> str:
+    def taken_as(matrices: Matrices | None, axes: int) -> str:
         if matrices is None:
-            return f"as no matrices, which are {otherwise}"
+            return f"as {'tables' if axes == 2 else 'no matrices'} ({otherwise})"
         each = f"{matrices.parts} matrices side by side" if matrices.parts > 1 else "matrices"
         return f"as stacks of {each}" if matrices.stacked else f"as {each}"
 
