@@ -73,7 +73,8 @@ class LinearMap(NamedTuple):
     axis: int = 0
 
 
-Maps = Sequence[LinearMap | tuple[str, bool, int, int]]
+Maps = Sequence[LinearMap | tuple[str, bool, int, int] | str]
+"""A name alone is that of a leaf that is one matrix."""
 
 
 class Finder(NamedTuple):
@@ -141,7 +142,7 @@ class Finder(NamedTuple):
 
 def _checked_map(given: Any) -> LinearMap:
     try:
-        found = LinearMap(*given)
+        found = LinearMap(given) if isinstance(given, str) else LinearMap(*given)
         if isinstance(found.name, str) and found.parts > 0 and found.axis in (0, 1):
             return found
     except TypeError:

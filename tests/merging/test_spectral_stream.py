@@ -36,9 +36,7 @@ def test_with_more_tasks_than_components_the_strongest_stay():
     """Three components: of five tasks of one component each, the two weakest are gone."""
     u, v = (np.linalg.qr(normal_taus(8, 8, seed=seed))[0] for seed in (0, 1))
     strengths = [5.0, 1.0, 4.0, 2.0, 3.0]
-    taus = [
-        np.float32(s * np.outer(u[:3, i], v[:, i])) for i, s in enumerate(strengths)
-    ]  # (3, 8)
+    taus = [np.float32(s * np.outer(u[:3, i], v[:, i])) for i, s in enumerate(strengths)]  # (3, 8)
     state = (rule := rules.tsv_stream()).init(taus[0])
     for tau in taus:
         state = rule.update(state, tau)

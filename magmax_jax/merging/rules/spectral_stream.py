@@ -133,9 +133,7 @@ def _decomposed(tau: jax.Array) -> jax.Array:
     return jnp.concatenate([u * s, v.T])
 
 
-def _unpacked(
-    packed: jax.Array, matrices: Matrices, tau: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _unpacked(packed: jax.Array, matrices: Matrices, tau: jax.Array) -> tuple[jax.Array, jax.Array]:
     """U diag(s) (k, m, r) and V' (k, r, n) of a leaf's k matrices."""
     stack, m = matrices.split(packed), matrices.split(tau).shape[1]
     return stack[:, :m], jnp.swapaxes(stack[:, m:], 1, 2)
