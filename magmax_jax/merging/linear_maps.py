@@ -4,9 +4,9 @@ Rules of singular values need this: a table of embeddings has two axes like a ma
 are looked up, not multiplied by, and a few of them can outweigh everything else. A leaf may also
 hold several matrices: one for each layer, or those of query, key and value side by side.
 
-A model family knows its own (`linear_maps()` of the models here). Where nobody says, names decide: those of embeddings,
-norms and biases in common use (Hugging Face, OpenAI, OpenCLIP, timm, Flax) are told apart, and any
-other leaf of two axes is a matrix.
+A model family knows its own (`linear_maps()` of the models here). Where nobody says, names decide:
+those of embeddings, norms and biases in common use (Hugging Face, OpenAI, OpenCLIP, timm, Flax) are
+told apart, and any other leaf of two axes is a matrix.
 """
 
 import re

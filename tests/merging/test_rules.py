@@ -15,7 +15,8 @@ EVERY_RULE = pytest.mark.parametrize("name", EVERY)
 STREAMING_RULE = pytest.mark.parametrize("name", STREAMING)
 
 PLAIN = ["max_magnitude", "provenance", "min_magnitude", "average", "task_arithmetic", "ema",
-         "weighted_average", "random_mix", "emr", "fisher", "opcm", "tsv_m"]  # fmt: skip
+         "weighted_average", "random_mix", "emr", "fisher", "opcm", "tsv_m",
+         "tsv_stream"]  # fmt: skip
 """Rules that leave one task vector as it is."""
 
 THINNING = {
@@ -32,7 +33,7 @@ THINNING = {
 
 SYMMETRIC = ["max_magnitude", "min_magnitude", "average", "task_arithmetic", "breadcrumbs",
              "magnitude_prune", "global_prune", "emr", "fisher", "iso_c", "ties", "peft_ties",
-             "model_stock", "tsv_m", "consensus", "slerp"]  # fmt: skip
+             "model_stock", "tsv_m", "tsv_stream", "consensus", "slerp"]  # fmt: skip
 """Rules in which order does not matter, but for rounding (slerp at its middle)."""
 
 

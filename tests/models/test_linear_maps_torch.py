@@ -2,8 +2,8 @@
 
 import pytest
 
-from magmax_jax.models.entries import linear_maps
 from magmax_jax.models.clip import config as clip
+from magmax_jax.models.entries import linear_maps
 from magmax_jax.models.siglip import config as siglip
 
 torch = pytest.importorskip("torch")

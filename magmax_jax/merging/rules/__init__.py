@@ -2,9 +2,10 @@
 
 Streaming, with a state that does not grow with the tasks: `max_magnitude`, `min_magnitude`,
 `average`, `task_arithmetic`, `weighted_average`, `random_mix`, `ema`, `dare`, `breadcrumbs`,
-`magnitude_prune`, `emr`, `fisher`, `iso_c`, `opcm`, `tsv_stream`. Collecting all task vectors: `ties`, `della`,
-`model_stock`, `slerp`, `tsv_m`, `consensus`. The other names here are for callers who merge leaf by
-leaf (thresholds, balances, norms), and for authors of rules (`collecting`, `leafwise`, ...).
+`magnitude_prune`, `emr`, `fisher`, `iso_c`, `opcm`, `tsv_stream`. Collecting all task vectors:
+`ties`, `della`, `model_stock`, `slerp`, `tsv_m`, `consensus`. The other names here are for callers
+who merge leaf by leaf (thresholds, balances, norms), and for authors of rules (`collecting`,
+`leafwise`, ...).
 
 A rule of your own is a function of its options that returns a `MergeRule`. If its module is
 installed or lies in the working directory, `module:function` is its name wherever a rule is named:
