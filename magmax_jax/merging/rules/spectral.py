@@ -14,10 +14,10 @@ The published codes differ. Those of `iso_c` and `tsv_m` (danielm1405/iso-mergin
 AntoAndGar/task_singular_vectors) decompose every tensor of two axes of an OpenCLIP model, the
 position embedding, the visual projection and query, key and value as one matrix among them, but
 not text_projection, and average the rest, such as the patches' convolution: that is
-`matrices="by_shape", averaged=("text_projection",)` for a model of OpenCLIP's names. In a
-sequential run the position embedding, whose changes are large and of low rank, then drowns what the
-other leaves hold. That of `opcm` (fusion_bench) projects `nn.Linear`s alone, query, key and value
-by themselves, and adds the rest: the default here for a model of Hugging Face's names.
+`matrices="by_shape", averaged=("text_projection",)` for a model of OpenCLIP's names. A table
+of embeddings as a matrix loses its few large columns, on which all others rely. That of `opcm`
+(fusion_bench) projects `nn.Linear`s alone, query, key and value by themselves, and adds the rest:
+for a model of Hugging Face's names that is the default here with `others="added"`.
 
 With `stacked=True` a leaf of three axes is a stack of matrices along its first, as transformer
 blocks that are scanned over are stored, and every matrix of it is treated by itself; without it
@@ -28,7 +28,7 @@ computed at the highest precision that the device has.
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -104,11 +104,15 @@ def _iso_c(find: Find) -> MergeRule:
     )
 
 
+Others = Literal["averaged", "added"]
+
+
 class Projected(NamedTuple):
     """State of `opcm`.
 
     Attributes:
-      tau: the sum of the projected task vectors, not yet rescaled.
+      tau: the sum of the projected task vectors, not yet rescaled; that of the task vectors
+        themselves where a leaf holds no matrices.
       norms: the sum of the task vectors' norms, float32 scalar.
       count: tasks seen, int32 scalar.
     """
@@ -127,6 +131,7 @@ def opcm(
     averaged: Sequence[str] = (),
     matrices: Said = "by_name",
     maps: Maps | None = None,
+    others: Others = "averaged",
 ) -> MergeRule:
     """OPCM: add of every task vector what does not lie along the merged one, at a task's norm.
 
@@ -137,28 +142,36 @@ def opcm(
     Orthogonal Projection-based Continual Merging, Tang et al., 2025 (arXiv 2501.09522) as in the
     authors' fusion_bench: r is one less than the number of leading singular values that together
     exceed the share alpha of their sum (its documentation has r one larger). They rescale after
-    every task; the rescaling cancels in the next, so it is done once, at the end. Leaves that are
-    no matrices, and matrices that no task has changed yet, are added. Default scale 1. State: one
-    task vector and two numbers. Order matters.
+    every task; the rescaling cancels in the next, so it is done once, at the end. Matrices that no
+    task has changed yet are added. Default scale 1. State: one task vector and two numbers. Order
+    matters.
+
+    Leaves that are no matrices are averaged here, and added in the published code
+    (`others="added"`). Weight decay alone moves the large position embedding of a CLIP far, the
+    same way in every task of a sequential run. The sum of its changes then outweighs all matrices
+    in |m_T|, which the norm takes back from all leaves alike.
 
     Args:
       alpha: in [0, 1]: the more, the larger the block that is removed.
       rescale: mean_t |tau_t| / |m_T|, for callers who merge leaf by leaf: see `opcm_rescale`.
       stacked: treat leaves of three axes as stacks of matrices.
-      averaged: parts of names of leaves to add although they are matrices.
+      averaged: parts of names of leaves that are no matrices.
       matrices: what leaves of two axes are, "by_name" or "by_shape".
       maps: the leaves that hold matrices of linear maps, instead of `stacked` and `matrices`.
+      others: what becomes of leaves that are no matrices, "averaged" or "added".
 
     Raises:
       UserError: alpha is outside [0, 1], or an option is none of these.
     """
     if not 0 <= alpha <= 1:
         raise UserError(f"opcm: alpha is {alpha}, not in [0, 1]")
-    return _opcm(alpha, rescale, Finder.checked(matrices, stacked, averaged, maps))
+    if others not in ("averaged", "added"):
+        raise UserError(f"opcm: others is {others!r}: choose averaged or added")
+    return _opcm(alpha, rescale, others, Finder.checked(matrices, stacked, averaged, maps))
 
 
 @functools.cache
-def _opcm(alpha: float, rescale: float | None, find: Find) -> MergeRule:
+def _opcm(alpha: float, rescale: float | None, others: Others, find: Find) -> MergeRule:
     def project(merged: jax.Array, tau: jax.Array) -> jax.Array:
         u, s, v = leading_svd(merged, min(merged.shape))
         within = product(u.T, tau, v.T)  # (k, k), k the shorter side; outside of it P is untouched
@@ -182,24 +195,36 @@ def _opcm(alpha: float, rescale: float | None, find: Find) -> MergeRule:
         merged = leafwise_at(add, state.tau, tau)
         return Projected(merged, state.norms + _norm(tau), state.count + 1)
 
+    def merged(state: Projected) -> PyTree:
+        """m_T, with what becomes of leaves without matrices."""
+        if others == "added":
+            return state.tau
+        share = 1.0 / jnp.maximum(state.count, 1)
+
+        def of_leaf(name: str, merged: jax.Array) -> jax.Array:
+            return merged * share if find.of(name, merged.shape) is None else merged
+
+        return leafwise_at(of_leaf, state.tau)
+
     def finalize(state: Projected) -> PyTree:
+        tau = merged(state)
         if rescale is None:
-            factor = _rescale(state.norms, state.count, _norm(state.tau))
+            factor = _rescale(state.norms, state.count, _norm(tau))
         else:
             # Behind a barrier, for the compiler reorders products with a number that it knows.
             factor = jax.lax.optimization_barrier(jnp.float32(rescale))
-        return leafwise_at(lambda name, merged: merged * factor, state.tau)
+        return leafwise_at(lambda name, leaf: leaf * factor, tau)
 
     def init(pretrained: PyTree) -> Projected:
         return Projected(zeros(pretrained), jnp.float32(0), jnp.int32(0))
 
     def measure(state: Projected, norms: Sequence[jax.Array]) -> jax.Array:
-        (leaf,) = jax.tree.leaves(state.tau)
+        (leaf,) = jax.tree.leaves(merged(state))
         return jnp.stack([*norms, squared_norm(leaf)])
 
     def complete(measured: Mapping[str, np.ndarray]) -> MergeRule:
-        *tasks, merged = np.stack([measured[name] for name in sorted(measured)], axis=1)
-        return _opcm(alpha, float(opcm_rescale(tasks, merged)), find).on_any_mesh()
+        *tasks, found = np.stack([measured[name] for name in sorted(measured)], axis=1)
+        return _opcm(alpha, float(opcm_rescale(tasks, found)), others, find).on_any_mesh()
 
     return MergeRule(
         init,
@@ -211,7 +236,7 @@ def _opcm(alpha: float, rescale: float | None, find: Find) -> MergeRule:
         reads_names=find.reads_names,
         decomposes=True,
         settle=Settle(measure, complete) if rescale is None else None,
-        of_leaf=leaf_rules(functools.partial(_opcm, alpha, rescale), find, "added"),
+        of_leaf=leaf_rules(functools.partial(_opcm, alpha, rescale, others), find, others),
     )
 
 
@@ -222,7 +247,8 @@ def opcm_rescale(
 
     Args:
       tasks: of every task, the `squared_norm` of each leaf of its task vector.
-      merged: the `squared_norm` of each leaf of the state's `tau`, in the same order of leaves.
+      merged: the `squared_norm` of each leaf of what the rule with `rescale=1` makes of its state,
+        in the same order of leaves.
     """
     norms = sum(jnp.sqrt(sum(leaves)) for leaves in tasks)
     return _rescale(jnp.asarray(norms), len(tasks), jnp.sqrt(sum(merged)))
