@@ -221,7 +221,7 @@ def leafwise(function: Callable[..., jax.Array], tree: PyTree, *rest: PyTree) ->
     )
 
 
-def leafwise_at(function: Callable[..., jax.Array], tree: PyTree, *rest: PyTree) -> PyTree:
+def leafwise_at(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
     """`leafwise` for a function whose first argument is the leaf's name (`leaf_name`)."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf, *others: (

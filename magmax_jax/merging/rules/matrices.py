@@ -13,27 +13,32 @@ Find = Finder | Found
 Function = Callable[..., jax.Array]
 
 
-def by_matrix(function: Function, find: Find) -> Callable[[str, Sequence[int]], Function | None]:
-    """By a leaf's name and shape: the function of such leaves, or None if they hold no matrices.
+def each_matrix(function: Function) -> Callable[[Matrices], Function]:
+    """By how matrices lie in leaves: the function of such leaves.
 
     Args:
       function: of matrices, giving a matrix. That of leaves takes as many of them, and applies it
         to their first matrices, their second ones, and so on.
     """
 
-    def choose(name: str, shape: Sequence[int]) -> Function | None:
-        matrices = find.of(name, shape)
-        return None if matrices is None else of_leaves(matrices)
-
-    @cache
-    def of_leaves(matrices: Matrices) -> Function:
-        return on_whole_arrays(function if matrices.alone else in_turn(matrices))
-
     def in_turn(matrices: Matrices) -> Function:
         # Under `vmap` a choice by the matrix's numbers would compute both of its branches.
         return lambda *leaves: matrices.join(
             jax.lax.map(lambda each: function(*each), tuple(map(matrices.split, leaves)))
         )
+
+    return cache(
+        lambda matrices: on_whole_arrays(function if matrices.alone else in_turn(matrices))
+    )
+
+
+def by_matrix(function: Function, find: Find) -> Callable[[str, Sequence[int]], Function | None]:
+    """`each_matrix` by a leaf's name and shape; None for a leaf that holds no matrices."""
+    of_leaves = each_matrix(function)
+
+    def choose(name: str, shape: Sequence[int]) -> Function | None:
+        matrices = find.of(name, shape)
+        return None if matrices is None else of_leaves(matrices)
 
     return choose
 

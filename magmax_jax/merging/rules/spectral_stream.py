@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from magmax_jax.merging.linear_maps import Finder, Maps, Matrices, Said
 from magmax_jax.merging.numerics.decomposition import leading_svd
 from magmax_jax.merging.rule import MergeRule, factory, leafwise_at
-from magmax_jax.merging.rules.matrices import Find, by_matrix, leaf_rules
+from magmax_jax.merging.rules.matrices import Find, each_matrix, leaf_rules
 from magmax_jax.merging.rules.spectral import orthogonalised
 from magmax_jax.merging.task_vectors import PyTree, zeros
 from magmax_jax.registry import RULES
@@ -71,9 +71,8 @@ def tsv_stream(
 
 @functools.cache
 def _tsv_stream(find: Find) -> MergeRule:
-    decompose = by_matrix(_decomposed, find)
-    squares = by_matrix(_squares, find)
-    combine = by_matrix(_combined, find)
+    decompose, squares = each_matrix(_decomposed), each_matrix(_squares)
+    combine = each_matrix(_combined)
 
     def init(pretrained: PyTree) -> Components:
         def empty(name: str, leaf: jax.Array, side: int) -> jax.Array:
@@ -96,8 +95,8 @@ def _tsv_stream(find: Find) -> MergeRule:
             matrices = find.of(name, tau.shape)
             if matrices is None:
                 return left + tau, right
-            new = _unpacked(decompose(name, tau.shape)(tau), matrices, tau)
-            norms = matrices.split(squares(name, tau.shape)(left))[:, 0]
+            new = _unpacked(decompose(matrices)(tau), matrices, tau)
+            norms = matrices.split(squares(matrices)(left))[:, 0]
             return _added(matrices, left, right, new, norms, state.count)
 
         pairs = leafwise_at(added, tau, state.left, state.right)
@@ -108,9 +107,10 @@ def _tsv_stream(find: Find) -> MergeRule:
         share = 1.0 / jnp.maximum(state.count, 1)
 
         def merge(name: str, left: jax.Array, right: jax.Array) -> jax.Array:
-            if not right.ndim:
-                return left * share
-            return combine(name, (*left.shape[:-1], right.shape[-1]))(left, right)
+            shape = (*left.shape[:-1], *right.shape[-1:])
+            if right.ndim and (matrices := find.of(name, shape)):
+                return combine(matrices)(left, right)
+            return left * share
 
         return leafwise_at(merge, state.left, state.right)
 
