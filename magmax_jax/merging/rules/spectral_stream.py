@@ -198,5 +198,18 @@ def _slots(squares: jax.Array, first: jax.Array, tasks: jax.Array) -> jax.Array:
 
 def _combined(left: jax.Array, right: jax.Array) -> jax.Array:
     """The merged matrix: of U diag(s) (m, r) and V' (r, n), (m, n)."""
-    s = jnp.sqrt(_squares(left))[0]
-    return orthogonalised(left / jnp.where(s > 0, s, 1.0), s, right)
+    squares = _squares(left)[0]
+    # Of a component without a weight the root has no derivative.
+    norms = jnp.sqrt(jnp.where(squares > 0, squares, 1.0))
+    empty = jnp.sum(right * right, axis=1) == 0
+    u, v = _completed(left / norms, empty), _completed(right.T, empty).T
+    return orthogonalised(u, jnp.where(squares > 0, norms, 0.0), v)
+
+
+def _completed(x: jax.Array, empty: jax.Array) -> jax.Array:
+    """The columns of x (m, r), and in place of empty ones, the last, any orthogonal to all others.
+
+    That changes nothing about the orthogonal columns nearest to the others, and unlike a matrix of
+    less than full rank it has a derivative.
+    """
+    return jnp.where(empty, jax.lax.stop_gradient(jnp.linalg.qr(x)[0]), x)
