@@ -73,7 +73,9 @@ def test_a_runs_merge_is_that_of_its_tasks_files(trained, tiny_clip, tmp_path, r
     assert_alike(found, expected, theta_0)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "rule", ["iso_c", "opcm", *(pytest.param(r, marks=pytest.mark.slow) for r in RULES[1::2])]
+)
 def test_towers_and_their_files_tensors_are_merged_alike(config, tiny_clip, rule):
     """Stacked kernels of query, key and value as Hugging Face's tensors of every layer."""
     model = mm.CLIP.from_pretrained(tiny_clip)
