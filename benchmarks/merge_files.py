@@ -46,7 +46,7 @@ OURS = {
     "ours: iso_c": "--rule iso_c",
     "ours: tsv_m": "--rule tsv_m",
     "ours: opcm": "--rule opcm",
-    "ours: opcm, embeddings added": "--rule opcm --options averaged=embedding",
+    "ours: opcm, embeddings added": "--rule opcm --options others=added",
 }
 """By name, the flags."""
 PEERS = {

@@ -60,7 +60,9 @@ PRESETS: dict[str, tuple[str, ExperimentConfig]] = {
         # Dziadzio et al., 2024, arXiv 2412.06712. The authors' benchmark code merges the running
         # average and the new model half and half by default, so the decay is ema's 0.5 and the
         # scale 1. It begins with theta_0 where ema begins with theta_1: tau_1 weighs half as much.
-        ExperimentConfig(method=MethodConfig(start="ema"), merges=("ema", "max_magnitude")),
+        ExperimentConfig(
+            method=MethodConfig(start="ema"), merges=("ema", "max_magnitude", "scaled_last")
+        ),
     ),
     "domain": (
         "Domain-incremental learning, the paper's recipe, over the domains of an image folder "

@@ -24,6 +24,7 @@ LATER = (
     ("method", "fisher_images"),
     ("merging", "scales"),
     ("method", "start"),
+    ("merging", "matrices"),
 )
 """Parts and fields that earlier versions did not have; None by default."""
 

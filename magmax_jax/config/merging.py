@@ -18,6 +18,10 @@ class MergingConfig:
     average_divisor: Literal["tasks", "two"] = "tasks"
     """Divisor of average. tasks: the number of task vectors; two: always 2, as in the published
     code for domain-incremental learning."""
+    matrices: Literal["shape"] | None = None
+    """What rules of singular values (iso_c, opcm, tsv_m, tsv_stream) take for matrices. Not set:
+    the linear maps of the model; shape: every tensor of two axes, the position embedding, too, as
+    the published code of iso_c and tsv_m."""
     scales: str | None = None
     """Scales to try for each merge after the last task, on held-out training images
     (scenario.validation): FIRST:LAST:STEP or numbers separated by commas. Test images see only the

@@ -98,7 +98,7 @@ def _settled(
             state = jax.tree.unflatten(
                 structure, [jnp.asarray(spill.take()) for _ in range(structure.num_leaves)]
             )
-            completed = fed(rule, names)
+            completed = fed(rule, names, plan.pretrained.tensors[names[0]].shape)
             found = np.asarray(completed.finalize(state)[completed.key])
             stored = read(plan.pretrained, names, reader)
             outcome.apply(names, stored, found[None] if len(names) == 1 else found)
@@ -115,7 +115,7 @@ def _each(plan: Plan, reader: Reader) -> Generator[Merged]:
 
 
 def _merge(plan: Plan, reader: Reader, names: list[str]) -> Merged:
-    rule = fed(plan.rule, names)
+    rule = fed(plan.rule, names, plan.pretrained.tensors[names[0]].shape)
     alone = len(names) == 1
     stored = read(plan.pretrained, names, reader)
     check_finite(plan.pretrained, names, stored, stored)

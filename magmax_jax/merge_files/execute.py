@@ -104,7 +104,9 @@ def _accompany(plan: Plan, directory: Path, history: MergeHistory) -> None:
     companions.copy(pretrained, directory, plan.job.out_dtype, plan.labels, plan.companions)
     if plan.job.dequantise:
         dequantise.write_whole_config(directory, pretrained, plan.job.out_dtype)
-    text = model_card.model_card(history, plan.scale, plan.kept, pretrained, models)
+    text = model_card.model_card(
+        history, plan.scale, plan.kept, pretrained, models, taken_as=plan.taken_as
+    )
     (directory / CARD).write_text(text, encoding="utf-8")
 
 

@@ -44,16 +44,17 @@ class Measures(NamedTuple):
 def groups(plan: Plan) -> Iterator[list[str]]:
     """The names of the tensors to merge: small ones of one shape and dtype together, else alone.
 
-    A rule that reads names must do nothing with them but draw.
+    They are alike to a rule of leaves. Any other rule that reads names must do nothing with them
+    but draw.
     """
-    rule = plan.rule
-    together = rule.draws or (rule.streaming and not rule.reads_names)
     alike: dict[tuple, list[str]] = {}
     for name in plan.merged:
         dtypes = (source.tensors[name].dtype for source in (plan.pretrained, *plan.models))
-        kind = (plan.pretrained.tensors[name].shape, plan.out_dtypes[name], *dtypes)
+        shape = plan.pretrained.tensors[name].shape
+        kind = (_of_leaf(plan.rule, name, shape), shape, plan.out_dtypes[name], *dtypes)
         alike.setdefault(kind, []).append(name)
-    for names in alike.values():
+    for (rule, *_), names in alike.items():
+        together = rule.draws or (rule.streaming and not rule.reads_names)
         size = plan.pretrained.tensors[names[0]].size
         most = max(1, ENTRIES // size) if together and size else 1
         parts = -(-len(names) // most)
@@ -62,8 +63,9 @@ def groups(plan: Plan) -> Iterator[list[str]]:
             yield names[start : start + length]
 
 
-def fed(rule: MergeRule, names: Sequence[str]) -> Fed:
-    """How `rule` merges a group of `groups`."""
+def fed(rule: MergeRule, names: Sequence[str], shape: Sequence[int]) -> Fed:
+    """How `rule` merges a group of `groups`, of tensors of that shape."""
+    rule = _of_leaf(rule, names[0], shape)
     found = _fed(rule, names)
     if rule.settle is None:
         return found
@@ -71,6 +73,10 @@ def fed(rule: MergeRule, names: Sequence[str]) -> Fed:
     if len(names) > 1:
         measures = Measures(*(partial(_each, measure) for measure in measures))
     return found._replace(settle=measures)
+
+
+def _of_leaf(rule: MergeRule, name: str, shape: Sequence[int]) -> MergeRule:
+    return rule.of_leaf(name, shape).rule if rule.of_leaf else rule
 
 
 def _fed(rule: MergeRule, names: Sequence[str]) -> Fed:

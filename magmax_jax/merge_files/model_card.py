@@ -17,6 +17,7 @@ def model_card(
     kept: Sequence[str],
     pretrained: TensorFiles,
     models: Sequence[TensorFiles],
+    taken_as: str = "",
 ) -> str:
     """README.md of the merged model, with the metadata that model hubs read.
 
@@ -29,6 +30,7 @@ def model_card(
       kept: names of tensors that are theta_0's.
       pretrained, models: of this merge, from whose cards licence, language, tags and base models
         are carried over.
+      taken_as: what the tensors are to the rule (`Plan.taken_as`).
     """
     before: list[TensorFiles | None] = [None] * (len(history.tasks) - len(models))
     sign = "-" if scale < 0 else "+"
@@ -47,6 +49,8 @@ def model_card(
         theta_0_row(history, pretrained),
     ]
     lines += task_rows(history, [*before, *models])
+    if taken_as:
+        lines += ["", f"The rule {taken_as}."]
     if kept:
         lines += ["", f"Kept from theta_0, {counted(len(kept), 'tensor')}: {', '.join(kept[:5])}"]
         if len(kept) > 5:

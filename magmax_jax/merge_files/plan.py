@@ -19,6 +19,7 @@ from magmax_jax.merge_files.rule_limits import check_state_possible, unfit_model
 from magmax_jax.merge_files.side_by_side import AT_ONCE
 from magmax_jax.merge_files.state import MergeHistory
 from magmax_jax.merge_files.stream import BUFFER_BYTES, WORKERS
+from magmax_jax.merge_files.taken_as import taken_as
 from magmax_jax.merging import MergeRule
 from magmax_jax.merging.rule import Scope
 
@@ -132,6 +133,7 @@ class Plan:
         if self.pretrained.files:
             merged = counted(len(self.merged), "tensor")
             lines.append(f"merges {merged}, keeps {len(self.kept)} of theta_0's")
+            lines += [self.taken_as] if self.taken_as else []
         if not self.problems:
             lines.append(
                 f"reads {size(self.bytes_read)}, writes {size(self.bytes_written)}, "
@@ -141,6 +143,11 @@ class Plan:
             problems = [f"problem: {problem}" for problem in self.problems]
             lines += [*capped(problems, PROBLEMS), *self._way]
         return "\n".join([*lines, *self.note_lines(MOST - len(lines))])
+
+    @property
+    def taken_as(self) -> str:
+        """What the tensors are to the rule, where it does not treat all of them alike."""
+        return taken_as(self.rule, self.merged, self.pretrained.tensors, size)
 
     def note_lines(self, most: int = MOST) -> list[str]:
         """The notes as a terminal shows them."""

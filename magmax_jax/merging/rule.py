@@ -85,6 +85,9 @@ class MergeRule(NamedTuple):
       settle: what the finalize of a rule of tensors needs of all leaves' states, None if nothing.
       from_adam: the Fisher that it needs is Adam's second moments at the end of each task, so that
         a run, whose training has them, can feed the rule.
+      of_leaf: for a rule of tensors that reads names only to choose what becomes of a leaf: by a
+        leaf's name and shape, what it is to the rule. Then leaves that are the same to it share
+        what is compiled, and are merged together where they are small.
     """
 
     init: Callable[[PyTree], State]
@@ -105,6 +108,7 @@ class MergeRule(NamedTuple):
     decomposes: bool = False
     settle: "Settle | None" = None
     from_adam: bool = False
+    of_leaf: "Callable[[str, Sequence[int]], OfLeaf] | None" = None
 
     def admits(self, number: int) -> bool:
         """Whether the rule merges so many models."""
@@ -143,6 +147,18 @@ class Settle(NamedTuple):
 
     measure: Callable[[Any, Sequence[jax.Array]], jax.Array]
     complete: Callable[[Mapping[str, np.ndarray]], MergeRule]
+
+
+class OfLeaf(NamedTuple):
+    """What a leaf is to a rule.
+
+    Attributes:
+      rule: merges this leaf as the whole rule does, and reads no names.
+      taken_as: what the leaf is taken for, in words that follow a number of tensors: "as tables".
+    """
+
+    rule: MergeRule
+    taken_as: str
 
 
 class Counted(NamedTuple):
@@ -214,7 +230,7 @@ def leafwise(function: Callable[..., jax.Array], tree: PyTree, *rest: PyTree) ->
     )
 
 
-def leafwise_at(function: Callable[..., jax.Array], tree: PyTree, *rest: PyTree) -> PyTree:
+def leafwise_at(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
     """`leafwise` for a function whose first argument is the leaf's name (`leaf_name`)."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf, *others: (
@@ -242,4 +258,6 @@ def _key_name(path: tuple) -> str | LeafNames:
 
 
 def _hashable(value: Any) -> Any:
+    if isinstance(value, list) and any(isinstance(each, tuple) for each in value):
+        return tuple(value)
     return tuple(np.asarray(value).tolist()) if isinstance(value, list | np.ndarray) else value

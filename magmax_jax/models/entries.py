@@ -4,26 +4,40 @@ Ours differ in three ways that make matmuls fast: kernels are stored (in, out), 
 are one kernel, and the parameters of a tower's blocks are stacked over layers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 
 class Transform(NamedTuple):
-    """How one parameter of ours is made of Hugging Face's tensors, and they of it."""
+    """How one parameter of ours is made of Hugging Face's tensors, and they of it.
+
+    Attributes:
+      join: Hugging Face's tensors -> ours.
+      split: ours -> Hugging Face's.
+      maps: how many kernels of linear maps ours is, side by side along its last axis; 0 for what is
+        no linear map: tables, vectors, and convolutions, as rules of matrices have it.
+      table: whether it has two axes and its rows are looked up or added, not multiplied by.
+    """
 
     join: Callable[[list[np.ndarray]], np.ndarray]
     split: Callable[[np.ndarray], list[np.ndarray]]
+    maps: int = 0
+    table: bool = False
 
 
 SAME = Transform(lambda w: w[0], lambda k: [k])
-LINEAR = Transform(lambda w: w[0].T, lambda k: [k.T])
+TABLE = SAME._replace(table=True)
+LINEAR = Transform(lambda w: w[0].T, lambda k: [k.T], maps=1)
+QKV_LINEAR = LINEAR._replace(maps=3)
+"""Query, key and value, one tensor of Hugging Face's, too."""
 SCALAR = Transform(lambda w: w[0].reshape(()), lambda k: [k.reshape(1)])
 """A number that Hugging Face keeps as a vector of one."""
 QKV_KERNEL = Transform(
     lambda w: np.concatenate([x.T for x in w], axis=1),
     lambda k: [x.T for x in np.split(k, 3, axis=1)],
+    maps=3,
 )
 QKV_BIAS = Transform(np.concatenate, lambda k: np.split(k, 3))
 
@@ -44,6 +58,25 @@ class Entry(NamedTuple):
     """Per layer (one for an unstacked parameter), the tensors that `layout` joins."""
     layout: Transform
     stacked: bool
+
+
+def linear_maps(
+    entries: Sequence[Entry], tables: bool = False
+) -> tuple[tuple[str, bool, int, int], ...]:
+    """The kernels of linear maps among the entries, as rules of matrices take them for `maps`.
+
+    Args:
+      tables: tables of embeddings, too, as the published code of some rules has it.
+
+    Returns:
+      Of each, its path, whether it is stacked over layers, how many kernels it is, and the axis of
+      a kernel along which these lie side by side.
+    """
+    return tuple(
+        (entry.path, entry.stacked, entry.layout.maps or 1, 1)
+        for entry in entries
+        if entry.layout.maps or (tables and entry.layout.table)
+    )
 
 
 def one(path: str, name: str, layout: Transform = SAME) -> Entry:

@@ -19,6 +19,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.models import classification, conversion
 from magmax_jax.models.checkpoint import Companions, saved_preprocessor, write
 from magmax_jax.models.conversion import Tensors
+from magmax_jax.models.entries import linear_maps
 from magmax_jax.models.layers.normalise import normalise
 from magmax_jax.models.layers.positions import interpolate_positions
 from magmax_jax.models.tower_shapes import BUFFERS, TwoTowerShape
@@ -42,9 +43,11 @@ class TwoTowers(nnx.Module):
     A model is a pytree. `magmax_jax.merge(theta_0, [theta_1, ...])` merges all its parameters,
     those of the text tower and the temperature included, and gives a model with theta_0's tokenizer
     and preprocessor. To merge image towers alone, merge `image_tower`'s parameters and give them to
-    `update_image_tower`. Blocks are stacked here, and q, k and v are one kernel: rules that treat
-    each tensor by itself (`iso_c`) or draw by its name (`dare`) give another result than
-    `magmax merge`, which reads the files' tensors; elementwise rules and `ties` give its bits.
+    `update_image_tower`. Blocks are stacked here, and q, k and v are one kernel. Elementwise rules
+    and `ties` give the bits of `magmax merge`, which reads the files' tensors. Rules of matrices
+    give its numbers but for rounding if they are told where these are:
+    `rules.iso_c(maps=theta_0.linear_maps())`. Rules that draw by a tensor's name (`dare`) draw
+    otherwise.
     """
 
     processor: ClassVar[str]
@@ -75,6 +78,14 @@ class TwoTowers(nnx.Module):
     @property
     def preprocessor(self) -> dict | None:
         return self.companions.preprocessor
+
+    def linear_maps(self) -> tuple[tuple[str, bool, int, int], ...]:
+        """The leaves of this model that are kernels of linear maps: `maps` of rules of matrices.
+
+        Of each, its path, whether it is stacked over layers, how many kernels it is (three for
+        query, key and value), and along which axis of a kernel these lie side by side.
+        """
+        return linear_maps(self.config.entries)
 
     def check_mergeable(self, other: Any) -> None:
         """Raises a UserError if the other model computes or tokenizes otherwise than this one."""

@@ -63,6 +63,7 @@ RULES: Registry[Callable[..., Any]] = Registry(
         "model_stock": f"{_RULES}.geometric",
         "slerp": f"{_RULES}.geometric",
         "tsv_m": f"{_RULES}.spectral",
+        "tsv_stream": f"{_RULES}.spectral_stream",
         "consensus": f"{_RULES}.sign_consensus",
     },
     imports=True,

@@ -226,7 +226,7 @@ def build_run(
         config=config,
         scenario=replace(scenario, train=cached(scenario.train, size, config.train.workers)),
         tasks=curriculum(scenario, config),
-        merges=parse_merges(config, clip_entries),
+        merges=parse_merges(config, clip_entries, shape),
         shape=shape,
         clip_entries=clip_entries,
         layout=layout,

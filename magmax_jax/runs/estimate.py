@@ -90,7 +90,10 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
     tasks = _learned(config, data.tasks)
     steps = [num_batches(t.images, config.train.batch_size, t.epochs) for t in tasks]
     images = sum(task.images * task.epochs for task in tasks)
-    merges = parse_merges(config)
+    shape, unknown = known_shape(
+        config.model.source, config.model.image_size, config.model.text_source
+    )
+    merges = parse_merges(config, shape=shape)
     rounds = len(config.evaluated_after(len(tasks)))
     evaluated = data.test * (1 + num_models(config) * rounds)
     if config.merging.scales is not None:
@@ -98,9 +101,6 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
             data.held_out * len(scales_to_try(config, merge)) + data.test
             for merge in merges.values()
         )
-    shape, unknown = known_shape(
-        config.model.source, config.model.image_size, config.model.text_source
-    )
     nbytes = flops = None
     if shape is not None:
         nbytes = _nbytes(config, shape, merges, data.classes, len(tasks))

@@ -49,7 +49,7 @@ def export(
             config.model.source, config.model.image_size, text_source=config.model.text_source
         )
     _, theta_0 = loaded.image_tower("float32")
-    merges = parse_merges(config, num_entries(loaded)) if ref.is_merge else {}
+    merges = parse_merges(config, num_entries(loaded), loaded.config) if ref.is_merge else {}
     stored = ModelStore(run, theta_0, merges)
     loaded.update_image_tower(stored.model(ref))
     if note := kept_note(config.checkpoint.task_bits, ref, merges):

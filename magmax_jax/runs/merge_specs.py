@@ -7,6 +7,8 @@ from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import ConfigError
 from magmax_jax.merging import MergeRule, rules
 from magmax_jax.merging.quantised_rule import quantised
+from magmax_jax.models.base import ModelShape
+from magmax_jax.models.entries import linear_maps
 from magmax_jax.registry import RULES
 from magmax_jax.runs.model_ref import ModelRef
 
@@ -18,7 +20,9 @@ class Merge(NamedTuple):
     scales: list[float]
 
 
-def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> dict[str, Merge]:
+def parse_merges(
+    config: ExperimentConfig, clip_entries: int | None = None, shape: ModelShape | None = None
+) -> dict[str, Merge]:
     """`RULE` and `RULE@SCALE` as rules by name, in the order of first mention.
 
     The rule that tasks start from (`method.start`) is one of them, without scales unless it is also
@@ -30,6 +34,8 @@ def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> d
       config: joint training merges nothing.
       clip_entries: how many CLIP has in both towers, for `merging.ties_entries`; without, rules
         have the right states but may merge otherwise.
+      shape: of the model, which says where the matrices of its linear maps are; without, names
+        decide, and states that hold matrices in pieces are not those of a run.
 
     Raises:
       UserError: a rule is unknown, cannot be imported or needs options, or a scale is no number.
@@ -40,14 +46,14 @@ def parse_merges(config: ExperimentConfig, clip_entries: int | None = None) -> d
     for text in config.merges:
         ref = ModelRef.parse(text, "merges")
         if ref.name not in merges:
-            merges[ref.name] = Merge(_rule(ref.name, config, clip_entries), [])
+            merges[ref.name] = Merge(_rule(ref.name, config, clip_entries, shape), [])
         merge = merges[ref.name]
         scale = merge.rule.default_scale if ref.scale is None else ref.scale
         if scale not in merge.scales:
             merge.scales.append(scale)
     start = start_merge(config)
     if start and start.name not in merges:
-        merges[start.name] = Merge(_start_rule(start.name, config, clip_entries), [])
+        merges[start.name] = Merge(_start_rule(start.name, config, clip_entries, shape), [])
     return merges
 
 
@@ -86,24 +92,33 @@ def names_code(config: ExperimentConfig) -> bool:
     return any(RULES.names_code(ref.name) for ref in (*refs, *([start] if start else [])))
 
 
-def _rule(name: str, config: ExperimentConfig, clip_entries: int | None) -> MergeRule:
-    rule = rules.named(name, config.seed, **_published(name, config, clip_entries))
+def _rule(
+    name: str, config: ExperimentConfig, clip_entries: int | None, shape: ModelShape | None
+) -> MergeRule:
+    rule = rules.named(name, config.seed, **_options(name, config, clip_entries, shape))
     bits = config.checkpoint.task_bits
     return rule if bits is None or rule.streaming else quantised(rule, bits)
 
 
-def _start_rule(name: str, config: ExperimentConfig, clip_entries: int | None) -> MergeRule:
+def _start_rule(
+    name: str, config: ExperimentConfig, clip_entries: int | None, shape: ModelShape | None
+) -> MergeRule:
     if not (name in RULES or RULES.names_code(name)):
         raise ConfigError(
             f"method.start is {config.method.start}: choose last, pretrained, or RULE[@SCALE] of a "
             f"rule among {', '.join(RULES)}, or module:function for one of your own"
         )
-    return _rule(name, config, clip_entries)
+    return _rule(name, config, clip_entries, shape)
 
 
-def _published(name: str, config: ExperimentConfig, clip_entries: int | None) -> dict[str, Any]:
-    """The rule's options where the configuration asks for what was published."""
+def _options(
+    name: str, config: ExperimentConfig, clip_entries: int | None, shape: ModelShape | None
+) -> dict[str, Any]:
+    """The rule's options: of the model, and where the configuration asks for what was published."""
     options: dict[str, Any] = {}
+    if shape is not None:
+        tables = config.merging.matrices == "shape"
+        options["maps"] = linear_maps(shape.image_entries, tables)
     if config.merging.ties_entries == "clip":
         options["entries"] = clip_entries
     if config.merging.average_divisor == "two":

@@ -7,6 +7,7 @@ from magmax_jax.config import ExperimentConfig, MethodConfig, SweepConfig
 from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.merging import rules
+from magmax_jax.models.base import ModelShape
 from magmax_jax.runs import manifest
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.directory import RunDirectory
@@ -45,7 +46,7 @@ def sweep(
     """
     progress = progress or NullProgress()
     stored = ModelStore(out.path, parts.theta_0, parts.merges, parts.layout)
-    merges = check(config, parts.config, parts.clip_entries)
+    merges = check(config, parts.config, parts.clip_entries, parts.shape)
     learned = stored.learned
     if not learned:
         raise UserError(f"{out.path} has learned no task yet: there is nothing to sweep")
@@ -77,12 +78,15 @@ def _task_vector(stored: ModelStore, name: str, merge: Merge) -> Params:
 
 
 def check(
-    config: SweepConfig, run: ExperimentConfig, clip_entries: int | None = None
+    config: SweepConfig,
+    run: ExperimentConfig,
+    clip_entries: int | None = None,
+    shape: ModelShape | None = None,
 ) -> dict[str, Merge]:
     """The rules of a sweep by name, as the run's configuration says that they merge.
 
     Args:
-      clip_entries: see `parse_merges`.
+      clip_entries, shape: see `parse_merges`.
 
     Raises:
       UserError: a rule is unknown or needs more than task vectors, or a run of this configuration
@@ -109,4 +113,5 @@ def check(
             )
         if name not in own and rule.from_adam and not needs_moments(own):
             raise ConfigError(f"sweep.rules: {name} cannot be swept: {NO_MOMENTS}")
-    return parse_merges(replace(run, method=MethodConfig(), merges=config.rules), clip_entries)
+    swept = replace(run, method=MethodConfig(), merges=config.rules)
+    return parse_merges(swept, clip_entries, shape)

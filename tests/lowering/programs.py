@@ -17,6 +17,8 @@ CALLS = {
         "__cudnn$fmhaSoftmaxBackward",
         "cusolver_gesvd_ffi",
         "cusolver_gesvdj_ffi",
+        "cusolver_geqrf_ffi",
+        "cusolver_orgqr_ffi",
     },
     "tpu": {"Eigh", "Qr", "ProductOfElementaryHouseholderReflectors"},
 }

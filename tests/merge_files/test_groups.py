@@ -1,5 +1,7 @@
 """Many small tensors, merged together: the bits of each alone, in few calls."""
 
+import dataclasses
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -70,9 +72,18 @@ def test_a_few_calls_merge_them_all(models, rule):
         assert len({(files.tensors[n].shape, files.tensors[n].dtype) for n in names}) == 1
 
 
-def test_rules_that_read_names_are_fed_one_by_one(models):
+def test_tensors_are_together_if_they_are_alike_to_the_rule(models):
     base, *rest = map(str, models)
     options = {"averaged": ("layer.1",)}
     job = Job(pretrained=base, finetuned=tuple(rest), rule="opcm", options=options)
-    assert all(len(names) == 1 for names in groups.groups(make_plan(job)))
+    found = list(groups.groups(make_plan(job)))
+    matrices = ["layer.0", "layer.20", "layer.5"]  # without layer.10 and layer.15
+    assert matrices in found and ["layer.10", "layer.15"] in found
     execute(make_plan(job), models[0].parent / "out")
+
+
+def test_other_rules_that_read_names_are_fed_one_by_one(models):
+    base, *rest = map(str, models)
+    plan = make_plan(Job(pretrained=base, finetuned=tuple(rest), rule="emr"))
+    reading = dataclasses.replace(plan, rule=plan.rule._replace(reads_names=True))
+    assert all(len(names) == 1 for names in groups.groups(reading))

@@ -104,7 +104,7 @@ def test_an_error_in_a_thread_is_one_sentence_and_leaves_nothing(
             raise UserError("the second tensor cannot be measured")
         return rule.settle.measure(state, norms)
 
-    broken = rule._replace(settle=rule.settle._replace(measure=measure))
+    broken = rule._replace(settle=rule.settle._replace(measure=measure), of_leaf=None)
     monkeypatch.setattr(MergeHistory, "build_rule", lambda *_, **options: broken)
     there = sorted(tmp_path.iterdir())
     assert merge(*sources(models), "--rule", "opcm", "--output", tmp_path / "out") == 2

@@ -40,6 +40,7 @@ STREAMING = {
     "iso_c": rules.iso_c(stacked=True),
     "opcm": rules.opcm(stacked=True),
     "negmerge": rules.negmerge(),
+    "tsv_stream": rules.tsv_stream(stacked=True),
 }
 COLLECTING = {
     "ties": rules.ties(),

@@ -63,7 +63,9 @@ def test_another_name_changes_nothing(name):
     jax.tree.map(np.testing.assert_array_equal, renamed(merged), again)
 
 
-@pytest.mark.parametrize("name", [name for name, rule in EVERY.items() if rule.reads_names])
+@pytest.mark.parametrize(
+    "name", [name for name, r in EVERY.items() if r.reads_names and not r.of_leaf]
+)
 def test_rules_that_read_names_draw_or_scale_by_them(name):
     taus = normal_taus(3, 200)
     one, two = (folded_as(EVERY[name], key, taus) for key in ("layers.0", "layers.1"))
@@ -77,9 +79,16 @@ def folded_as(rule, key: str, taus) -> np.ndarray:
     return np.asarray(rule.finalize(state)[key])
 
 
-@pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m])
-def test_names_are_read_where_leaves_are_averaged_by_name(make):
-    assert make(averaged=("b",)).reads_names and not make().reads_names
+@pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m, rules.tsv_stream])
+def test_rules_of_matrices_read_names_unless_told_to_go_by_shapes(make):
+    by_shape = make(matrices="by_shape")
+    assert make().reads_names and not by_shape.reads_names
+    assert make(matrices="by_shape", averaged=("b",)).reads_names
+    assert make(maps=[("w", False, 1, 0)]).reads_names
+    for name in ("fc1.weight", "attn.in_proj_weight", "token_embedding.weight"):
+        leaf_rule = make().of_leaf(name, (12, 4)).rule
+        assert not leaf_rule.reads_names
+        assert leaf_rule == make().of_leaf(f"other.{name}", (12, 4)).rule
 
 
 @pytest.mark.parametrize("name", EVERY)

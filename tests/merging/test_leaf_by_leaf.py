@@ -44,7 +44,7 @@ def rescale(tasks) -> float:
         for tau, norm in zip(taus, norms, strict=True):
             state = jax.jit(rule.update)(state, {name: tau[name]})
             norm[name] = rules.squared_norm(tau[name])
-        merged[name] = rules.squared_norm(state.tau[name])
+        merged[name] = rules.squared_norm(rule.finalize(state)[name])
     return float(rules.opcm_rescale([list(n.values()) for n in norms], list(merged.values())))
 
 

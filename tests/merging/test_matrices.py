@@ -32,8 +32,12 @@ def test_opcm_is_the_oracle(shape, alpha):
     close(folded(rules.opcm(alpha), taus), oracle.opcm(taus.astype(float), alpha))
 
 
-def test_opcm_keeps_the_mean_norm_of_the_tasks_over_all_leaves():
-    rule, pairs = rules.opcm(), zip(normal_taus(3, 6, 4), normal_taus(3, 5), strict=True)
+@pytest.mark.parametrize("others", ["averaged", "added"])
+def test_opcm_keeps_the_mean_norm_of_the_tasks_over_all_leaves(others):
+    rule, pairs = (
+        rules.opcm(others=others),
+        zip(normal_taus(3, 6, 4), normal_taus(3, 5), strict=True),
+    )
     taus = [{"w": w, "b": b} for w, b in pairs]
     state = rule.init(taus[0])
     for tau in taus:
@@ -46,10 +50,15 @@ def test_opcm_keeps_the_mean_norm_of_the_tasks_over_all_leaves():
     np.testing.assert_allclose(norm(merged), np.mean([norm(tau) for tau in taus]), rtol=1e-5)
     raw = {
         "w": oracle.opcm_projected(np.stack([tau["w"] for tau in taus]).astype(float), 0.5),
-        "b": sum(tau["b"].astype(float) for tau in taus),  # no matrix: added
+        "b": sum(tau["b"].astype(float) for tau in taus) / (3 if others == "averaged" else 1),
     }
     for name in raw:
         close(merged[name], raw[name] * norm(merged) / norm(raw))
+
+
+def test_opcm_refuses_other_words():
+    with pytest.raises(UserError, match="averaged or added"):
+        rules.opcm(others="summed")
 
 
 def test_opcm_adds_to_a_matrix_that_no_task_has_changed():
@@ -75,18 +84,17 @@ def test_tsv_m_with_more_tasks_than_components_keeps_one_of_each():
     assert np.linalg.matrix_rank(folded(rules.tsv_m(), taus)) == 2
 
 
-@pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m])
+@pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m, rules.tsv_stream])
 def test_a_stack_of_matrices_is_each_by_itself_if_asked(make):
     taus = normal_taus(2, 3, 6, 5)
     rescale = {"rescale": 1.0} if make is rules.opcm else {}
     stacked = folded(make(stacked=True, **rescale), taus)
     for layer in range(3):
         close(stacked[layer], folded(make(**rescale), taus[:, layer]))
-    plain = taus.sum(0) if make is rules.opcm else taus.mean(0)
-    close(folded(make(**rescale), taus), plain)  # a convolution, say
+    close(folded(make(**rescale), taus), taus.mean(0))  # a convolution, say
 
 
-@pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m])
+@pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m, rules.tsv_stream])
 def test_leaves_without_entries_disturb_no_others(make):
     """Empty matrices and stacks beside a matrix."""
     empty = {"none": np.zeros((0, 4), np.float32), "low": np.zeros((4, 0), np.float32)}
@@ -100,7 +108,7 @@ def test_leaves_without_entries_disturb_no_others(make):
     assert {name: merged[name].shape for name in empty} == {n: a.shape for n, a in empty.items()}
 
 
-@pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m])
+@pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m, rules.tsv_stream])
 def test_leaves_are_averaged_by_name(make):
     taus = [{"text_projection": {"kernel": tau}} for tau in normal_taus(2, 6, 5)]
     options = {"averaged": ["text_projection"]} | ({"rescale": 1.0} if make is rules.opcm else {})
@@ -108,12 +116,11 @@ def test_leaves_are_averaged_by_name(make):
     state = rule.init(taus[0])
     for tau in taus:
         state = rule.update(state, tau)
-    total = sum(tau["text_projection"]["kernel"] for tau in taus)
     merged = rule.finalize(state)["text_projection"]["kernel"]
-    close(merged, total if make is rules.opcm else total / 2)
+    close(merged, sum(tau["text_projection"]["kernel"] for tau in taus) / 2)
 
 
-@pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m])
+@pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m, rules.tsv_stream])
 def test_an_empty_part_of_names_would_average_every_leaf(make):
     with pytest.raises(UserError, match="empty part"):
         make(averaged=("text_projection", ""))

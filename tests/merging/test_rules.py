@@ -16,8 +16,8 @@ STREAMING_RULE = pytest.mark.parametrize("name", STREAMING)
 
 PLAIN = ["max_magnitude", "provenance", "min_magnitude", "average", "task_arithmetic", "ema",
          "weighted_average", "random_mix", "emr", "fisher", "adam_weighted",
-         "adam_selected", "opcm", "tsv_m", "negmerge", "scaled_last", "max_increment",
-         "ema_magmax", "norm_matched"]  # fmt: skip
+         "adam_selected", "opcm", "tsv_m", "tsv_stream", "negmerge", "scaled_last",
+         "max_increment", "ema_magmax", "norm_matched"]  # fmt: skip
 """Rules that leave one task vector as it is."""
 
 THINNING = {
@@ -35,7 +35,7 @@ THINNING = {
 
 SYMMETRIC = ["max_magnitude", "min_magnitude", "average", "task_arithmetic", "breadcrumbs",
              "magnitude_prune", "global_prune", "emr", "fisher", "adam_weighted", "adam_selected",
-             "iso_c", "ties", "peft_ties", "model_stock", "tsv_m", "consensus",
+             "iso_c", "ties", "peft_ties", "model_stock", "tsv_m", "tsv_stream", "consensus",
              "slerp", "negmerge", "norm_matched", "lines"]  # fmt: skip
 """Rules in which order does not matter, but for rounding (slerp at its middle)."""
 

@@ -133,3 +133,17 @@ def test_consensus_is_the_oracle_and_drops_what_one_task_needs():
         np.testing.assert_array_equal(merged, oracle.consensus(taus, votes, tall_lambda))
     selfish = np.float32([[5, 1, 0], [0, 1, 0], [0, 0, 0]])
     np.testing.assert_array_equal(folded(rules.consensus(), selfish), [0, 2, 0])
+
+
+def test_consensus_of_increments_is_that_of_what_each_task_changed():
+    taus = np.cumsum(normal_taus(4, 500), axis=0)
+    changes = np.diff(taus, axis=0, prepend=0)
+    rule = rules.consensus(increments=True)
+    np.testing.assert_allclose(folded(rule, taus), oracle.consensus(changes, 2, 0.4), atol=1e-5)
+    assert rule.default_scale == 1
+    # What the first task changed and the others kept: four task vectors that agree lose it.
+    for tasks, published in ((3, 3), (4, 0)):
+        kept = np.ones((tasks, 1), np.float32)
+        np.testing.assert_array_equal(folded(rules.consensus(), kept), [published])
+        of_increments = rules.consensus(votes=1, increments=True)
+        np.testing.assert_array_equal(folded(of_increments, kept), [1])

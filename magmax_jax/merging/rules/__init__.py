@@ -3,10 +3,10 @@
 Streaming, with a state that does not grow with the tasks: `max_magnitude`, `min_magnitude`,
 `average`, `task_arithmetic`, `weighted_average`, `random_mix`, `ema`, `scaled_last`,
 `max_increment`, `ema_magmax`, `dare`, `breadcrumbs`, `magnitude_prune`, `emr`, `fisher`,
-`adam_weighted`, `adam_selected`, `iso_c`, `opcm`, `negmerge`. Collecting all task vectors: `ties`,
-`della`, `model_stock`, `slerp`, `tsv_m`, `consensus`. Applied to another rule: `norm_matched`,
-`lines`. The other names here are for callers who merge leaf by leaf (thresholds, balances, norms),
-and for authors of rules (`collecting`, `leafwise`, ...).
+`adam_weighted`, `adam_selected`, `iso_c`, `opcm`, `tsv_stream`, `negmerge`. Collecting all task
+vectors: `ties`, `della`, `model_stock`, `slerp`, `tsv_m`, `consensus`. Applied to another rule:
+`norm_matched`, `lines`. The other names here are for callers who merge leaf by leaf (thresholds,
+balances, norms), and for authors of rules (`collecting`, `leafwise`, ...).
 
 A rule of your own is a function of its options that returns a `MergeRule`. If its module is
 installed or lies in the working directory, `module:function` is its name wherever a rule is named:
@@ -26,6 +26,7 @@ else's. Reports, tables and `watch` import nothing. Neither does a state file: t
 name the rule (`--rule`).
 """
 
+from magmax_jax.merging.linear_maps import LinearMap
 from magmax_jax.merging.numerics.reductions import squared_norm
 from magmax_jax.merging.rule import (
     Informed,
@@ -63,6 +64,7 @@ from magmax_jax.merging.rules.norms import norm_matched
 from magmax_jax.merging.rules.over_time import ema_magmax, max_increment, scaled_last
 from magmax_jax.merging.rules.sign_consensus import consensus, sign_balance, ties
 from magmax_jax.merging.rules.spectral import iso_c, opcm, opcm_rescale, tsv_m
+from magmax_jax.merging.rules.spectral_stream import tsv_stream
 from magmax_jax.merging.rules.stochastic import dare, della, random_mix
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.registry import RULES
@@ -70,6 +72,7 @@ from magmax_jax.registry import RULES
 __all__ = [
     "RULES",
     "Informed",
+    "LinearMap",
     "MergeRule",
     "Sourced",
     "TaskVectors",
@@ -117,6 +120,7 @@ __all__ = [
     "task_arithmetic",
     "ties",
     "tsv_m",
+    "tsv_stream",
     "weighted_average",
 ]
 

@@ -67,11 +67,10 @@ def lines(
 
     Wang et al., 2024 (arXiv 2410.17146), m being what the rule makes of the task vectors: shallow
     layers hold general features, and changing them costs other tasks more than it gives to the new
-    one. As in the release,
-    embeddings, final norms and projections are scaled like the first layer. The release has beta =
-    1 - alpha for one task, which is the default; for a sum of T tasks alpha = |sum_t tau_t| / (T
-    |m|) and beta chosen on validation data. Default scale 1. State: the rule's. Order matters as it
-    does for the rule.
+    one. As in the release, embeddings, final norms and projections are scaled like the first layer.
+    The release has beta = 1 - alpha for one task, which is the default; for a sum of T tasks it has
+    alpha = |sum_t tau_t| / (T |m|), and beta chosen on validation data. Default scale 1. State: the
+    rule's. Order matters as it does for the rule.
 
     Args:
       rule: a rule or its name.

@@ -1,5 +1,6 @@
 """Rules that let the tasks vote on every entry: on its sign, or on keeping it."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from typing import Literal
@@ -206,7 +207,7 @@ def _sign_of_sum(balances: Sequence[jax.Array]) -> jax.Array:
 
 @RULES.register("consensus")
 @factory
-def consensus(votes: int = 2, tall_lambda: float = 0.4) -> MergeRule:
+def consensus(votes: int = 2, tall_lambda: float = 0.4, increments: bool = False) -> MergeRule:
     """The sum of the task vectors, without what fewer than `votes` tasks depend on.
 
         total = sum_t tau_t
@@ -219,9 +220,18 @@ def consensus(votes: int = 2, tall_lambda: float = 0.4) -> MergeRule:
     the sum. Collects all task vectors. Order does not matter, but for rounding. One task alone has
     no consensus.
 
+    It is made for models that were fine-tuned independently. A task vector of a sequential run
+    contains those before it. Where all T of them are alike each is 1 / (T - 1) of the sum of the
+    others, so from T > 1 + 1 / tall_lambda tasks on (four, by default) the masks drop just what all
+    agree on, and the sum counts early changes most. With `increments` each task counts for what it
+    changed itself, d_t = tau_t - tau_(t-1): total = sum_t d_t = tau_T, m_t = |d_t| > tall_lambda
+    |total - d_t|. This is the last model without the entries that fewer than `votes` tasks shaped;
+    default scale 1, and order matters.
+
     Args:
       votes: how many tasks must depend on an entry; 1 removes only what no task uses, 0 nothing.
       tall_lambda: how much the others may drown an entry of a task that depends on it.
+      increments: for models that were fine-tuned one from another.
 
     Raises:
       UserError: votes or tall_lambda is negative.
@@ -233,10 +243,15 @@ def consensus(votes: int = 2, tall_lambda: float = 0.4) -> MergeRule:
 
     @jax.jit
     def agree(*taus: jax.Array) -> jax.Array:
-        total = sum(taus)
-        used = [jnp.abs(tau) > tall_lambda * jnp.abs(total - tau) for tau in taus]
+        total, changes = sum(taus), list(taus)
+        if increments:
+            total, changes[1:] = taus[-1], [b - a for a, b in itertools.pairwise(taus)]
+        used = [jnp.abs(each) > tall_lambda * jnp.abs(total - each) for each in changes]
         return jnp.where(sum(mask.astype(jnp.int32) for mask in used) >= votes, total, 0.0)
 
     return collecting(
-        lambda taus: leafwise(agree, *taus), default_scale=0.3, scope="entry", reads_names=False
+        lambda taus: leafwise(agree, *taus),
+        default_scale=1.0 if increments else 0.3,
+        scope="entry",
+        reads_names=False,
     )

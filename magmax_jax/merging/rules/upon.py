@@ -23,5 +23,5 @@ def upon(rule: MergeRule, **changes: Any) -> MergeRule:
     What made the rule's own functions faster, or names its own options, is not true of the others.
     """
     scope = "tensor" if rule.scope == "entry" else rule.scope
-    facts = {"scope": scope, "state_options": (), "draws": False, "trims": None}
+    facts = {"scope": scope, "state_options": (), "draws": False, "trims": None, "of_leaf": None}
     return rule._replace(**{**facts, **changes})

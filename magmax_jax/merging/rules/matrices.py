@@ -1,0 +1,65 @@
+"""What rules of matrices share: a function applied to every matrix that a leaf holds."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import jax
+
+from magmax_jax.merging.linear_maps import Finder, Found, Matrices
+from magmax_jax.merging.numerics.replication import on_whole_arrays
+from magmax_jax.merging.rule import MergeRule, OfLeaf
+
+Find = Finder | Found
+Function = Callable[..., jax.Array]
+
+
+def each_matrix(function: Function) -> Callable[[Matrices], Function]:
+    """By how matrices lie in leaves: the function of such leaves.
+
+    Args:
+      function: of matrices, giving a matrix. That of leaves takes as many of them, and applies it
+        to their first matrices, their second ones, and so on.
+    """
+
+    def in_turn(matrices: Matrices) -> Function:
+        # Under `vmap` a choice by the matrix's numbers would compute both of its branches.
+        return lambda *leaves: matrices.join(
+            jax.lax.map(lambda each: function(*each), tuple(map(matrices.split, leaves)))
+        )
+
+    return cache(
+        lambda matrices: on_whole_arrays(function if matrices.alone else in_turn(matrices))
+    )
+
+
+def by_matrix(function: Function, find: Find) -> Callable[[str, Sequence[int]], Function | None]:
+    """`each_matrix` by a leaf's name and shape; None for a leaf that holds no matrices."""
+    of_leaves = each_matrix(function)
+
+    def choose(name: str, shape: Sequence[int]) -> Function | None:
+        matrices = find.of(name, shape)
+        return None if matrices is None else of_leaves(matrices)
+
+    return choose
+
+
+def leaf_rules(
+    build: Callable[[Find], MergeRule], find: Find, otherwise: str
+) -> Callable[[str, Sequence[int]], OfLeaf]:
+    """The `MergeRule.of_leaf` of a rule that `build` makes.
+
+    Args:
+      otherwise: what becomes of leaves without matrices, such as "averaged".
+    """
+
+    def of_leaf(name: str, shape: Sequence[int]) -> OfLeaf:
+        matrices = find.of(name, shape)
+        return OfLeaf(build(Found(matrices)).on_any_mesh(), taken_as(matrices, len(shape)))
+
+    def taken_as(matrices: Matrices | None, axes: int) -> str:
+        if matrices is None:
+            return f"as {'tables' if axes == 2 else 'no matrices'} ({otherwise})"
+        each = f"{matrices.parts} matrices side by side" if matrices.parts > 1 else "matrices"
+        return f"as stacks of {each}" if matrices.stacked else f"as {each}"
+
+    return of_leaf
