@@ -119,8 +119,8 @@ def test_sweeps_and_studies_have_the_names_that_a_run_began_with(config, tmp_pat
         found.append(scenario.heads[0].class_names)
         raise UserError("seen")
 
-    monkeypatch.setattr("magmax_jax.runs.build.build_run", build_run)
-    monkeypatch.setattr(import_module("magmax_jax.runs.studies.study"), "build_run", build_run)
+    for module in ("magmax_jax.api.sweep_run", "magmax_jax.runs.studies.study"):
+        monkeypatch.setattr(import_module(module), "build_run", build_run)
     old = recorded(config, tmp_path / "old", IDS)
     with pytest.raises(UserError, match="seen"):
         main([old, "--sweep.rules", "max_magnitude"])

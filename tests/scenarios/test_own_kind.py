@@ -65,7 +65,7 @@ def test_reports_and_tables_use_its_words(tmp_path):
     config = ExperimentConfig(scenario=ScenarioConfig(kind="parity", dataset="digits"))
     [group] = grouped([Run(tmp_path, config)])
     assert group.title == "digits, by parity, 0 tasks"
-    run = SimpleNamespace(config=config, histories=lambda protocol: {})
+    run = SimpleNamespace(config=config, beside=lambda protocol: {}, choices=[])
     assert [column.title for column in columns([run], "last_accuracy", None)] == [
         "digits, parities"
     ]
