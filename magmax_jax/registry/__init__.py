@@ -58,6 +58,7 @@ RULES: Registry[Callable[..., Any]] = Registry(
         "adam_selected": f"{_RULES}.adam",
         "iso_c": f"{_RULES}.spectral",
         "opcm": f"{_RULES}.spectral",
+        "negmerge": f"{_RULES}.negmerge",
         "ties": f"{_RULES}.sign_consensus",
         "della": f"{_RULES}.stochastic",
         "model_stock": f"{_RULES}.geometric",
