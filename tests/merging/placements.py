@@ -14,6 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import magmax_jax as mm
 from magmax_jax.errors import UserError
 from magmax_jax.merging import MergeRule, fold, kth_magnitude, merged, rules
+from magmax_jax.merging.rule import informed
 from tests.analysis.sharded import EXCHANGE
 from tests.merging.cases import EVERY
 
@@ -181,7 +182,8 @@ def nothing_is_gathered(m: Meshes) -> None:
 
         theta_0 = {"w": placed(leaf)}
         state = jax.tree.map(placed, jax.eval_shape(rule.init, {"w": leaf}))
-        for function, *args in ((fold, state, theta_0, theta_0), (merged, state, theta_0, 1.0)):
+        model = informed(rule, theta_0, theta_0)
+        for function, *args in ((fold, state, model, theta_0), (merged, state, theta_0, 1.0)):
             program = jax.jit(function, static_argnums=0).lower(rule, *args).compile().as_text()
             assert not (found := EXCHANGE.findall(program)), (name, function.__name__, found)
 

@@ -118,7 +118,7 @@ def test_its_rules_are_swept_and_timed(finished, monkeypatch):
     swept = ["my_rules:halves", "my_rules:ready"]  # the second is made of the tasks' models
     assert main(["evaluate", "mine", "--sweep.rules", *swept, "--sweep.scales", "0.5,1"]) == 0
     rows = rows_of(finished / "sweep.jsonl")
-    assert labels(rows) == {f"{name}@{scale}" for name in swept for scale in ("0.5", "1")}
+    assert {f"{name}@{scale}" for name in swept for scale in ("0.5", "1")} <= labels(rows)
     assert main(["report", "mine"]) == 0
     assert (finished / "report" / "data" / "sweep-my-rules-halves.csv").exists()
     few = Registry("merge rule", {}, imports=True)
