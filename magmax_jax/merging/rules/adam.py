@@ -113,7 +113,9 @@ def _averaging(power: float) -> MergeRule:
             weight = _raised(moment, power)
             none = total + weight == 0
             before = jnp.where((total == 0) & ~none, 0, weighted)  # ends the plain sum
-            return before + jnp.where(none, 1, weight) * tau
+            # Behind a barrier: whether a product is fused with a sum depends on the shape.
+            added = jax.lax.optimization_barrier(jnp.where(none, 1, weight) * tau)
+            return before + added
 
         def count(total: jax.Array, moment: jax.Array) -> jax.Array:
             return total + _raised(moment, power)

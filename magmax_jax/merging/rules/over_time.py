@@ -105,7 +105,9 @@ def ema_magmax(decay: float = 0.5) -> MergeRule:
 
     def update(merged: PyTree, tau: PyTree) -> PyTree:
         def follow(merged: jax.Array, tau: jax.Array) -> jax.Array:
-            faded = decay * merged + (1 - decay) * tau
+            # Behind a barrier: whether a product is fused with a sum depends on the shape.
+            older, newer = jax.lax.optimization_barrier((decay * merged, (1 - decay) * tau))
+            faded = older + newer
             return jnp.where(jnp.abs(tau) >= jnp.abs(merged), tau, faded)
 
         return leafwise(follow, merged, tau)
