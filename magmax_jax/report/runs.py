@@ -1,6 +1,5 @@
 """Runs as their directories tell of them: what is not there yet is empty, never an error."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,6 @@ from magmax_jax.report.choices import Choice, choices
 from magmax_jax.report.items import Record
 from magmax_jax.report.style import JOINT
 from magmax_jax.runs.directory import (
-    ABOUT,
     ANALYSIS,
     CONFIG,
     METRICS,
@@ -121,10 +119,7 @@ class Run:
     @cached_property
     def about(self) -> dict[str, Any]:
         """about.json; empty where a run is older than this file."""
-        try:
-            return json.loads((self.path / ABOUT).read_text())
-        except (OSError, ValueError):
-            return {}
+        return RunDirectory(self.path).read_about()
 
     def analysis(self, name: str) -> list[Record]:
         """The records of one analysis; none where it was not made."""

@@ -217,10 +217,7 @@ class RunDirectory:
 
     def scales(self) -> Scales:
         """What the run knows of its merges' scales after its latest task, chosen and published."""
-        try:
-            published = json.loads(self.about.read_text()).get(PUBLISHED, {})
-        except (OSError, ValueError, AttributeError):  # older runs have none
-            published = {}
+        published = self.read_about().get(PUBLISHED, {})  # older runs have none
         swept = self.swept()
         last = max((row.after_task for row in self.rows()), default=0) if swept else 0
         return Scales([row for row in swept if row.after_task == last], published)
@@ -241,13 +238,18 @@ class RunDirectory:
         }
         return sorted(_differences(stored, json.loads(config.to_json()), paths))
 
+    def read_about(self) -> dict[str, Any]:
+        """What `about.json` holds; {} where there is none, or it is damaged."""
+        try:
+            found = json.loads(self.about.read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def recorded(self) -> dict[str, Any]:
         """What `about.json` says that theta_0 and the data were (`runs.recorded`); {} in a run of
         before it was recorded."""
-        try:
-            found = json.loads(self.about.read_text())["inputs"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+        found = self.read_about().get("inputs")
         return found if isinstance(found, dict) else {}
 
     def _config(self) -> Any:

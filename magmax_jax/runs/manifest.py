@@ -12,7 +12,7 @@ import jax
 
 from magmax_jax.io.atomic import write_text
 from magmax_jax.runs.build import RunParts
-from magmax_jax.runs.directory import ABOUT, PUBLISHED, RunDirectory
+from magmax_jax.runs.directory import PUBLISHED, RunDirectory
 from magmax_jax.runs.merge_specs import Merge, num_models
 from magmax_jax.version import __version__
 
@@ -37,6 +37,7 @@ def write(
     if not out.writes:
         return
     scenario = parts.scenario
+    earlier = out.read_about()
     about = {
         "scenario": scenario.name,
         "classes": [name for head in scenario.heads for name in head.class_names],
@@ -61,10 +62,10 @@ def write(
             for number, task in enumerate(parts.tasks, start=1)
         ],
         "models": num_models(parts.config),
-        PUBLISHED: _earlier(out).get(PUBLISHED, {}) | _published(parts.merges),
+        PUBLISHED: earlier.get(PUBLISHED, {}) | _published(parts.merges),
         "inputs": inputs,
         "starts": [
-            *_earlier(out).get("starts", []),
+            *earlier.get("starts", []),
             _start(command) | ({"changed": [*changed]} if changed else {}),
         ],
     }
@@ -73,7 +74,7 @@ def write(
 
 def record_published(out: RunDirectory, merges: Mapping[str, Merge]) -> None:
     """Adds the published scales of further rules, those of a sweep, to what is recorded."""
-    about = _earlier(out)
+    about = out.read_about()
     known = about.get(PUBLISHED, {})
     if not out.writes or not about or _published(merges).items() <= known.items():
         return
@@ -86,15 +87,6 @@ def record_published(out: RunDirectory, merges: Mapping[str, Merge]) -> None:
 def _published(merges: Mapping[str, Merge]) -> dict[str, float]:
     """Rule -> its default scale."""
     return {name: merge.rule.default_scale for name, merge in merges.items()}
-
-
-def _earlier(out: RunDirectory) -> dict[str, Any]:
-    """What is recorded; {} where nothing is."""
-    try:
-        found = json.loads(out.about.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _start(command: str) -> dict[str, Any]:
@@ -110,8 +102,5 @@ def _start(command: str) -> dict[str, Any]:
 
 def class_names(run: Path) -> tuple[str, ...]:
     """The class names of which a run's head was made; () where it recorded none."""
-    try:
-        names = json.loads((run / ABOUT).read_text())["classes"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ()
+    names = RunDirectory(run).read_about().get("classes")
     return tuple(names) if isinstance(names, list) else ()
