@@ -157,22 +157,30 @@ def best_on_validation(rows: Sequence[Row], apart: bool) -> dict[str, Found]:
     return _best(rows, "validation", apart)
 
 
+def best_scale(accuracies: Mapping[float, float]) -> float:
+    """The scale of the highest accuracy; of equal ones, the nearest to 0, where theta_0 is."""
+    nearest_first = sorted(accuracies, key=lambda scale: (abs(scale), scale))
+    return max(nearest_first, key=lambda scale: accuracies[scale])
+
+
 def _found(rows: Sequence[Row], split: str, apart: bool) -> Iterator[Found]:
-    """By the distance of the scale from 0, where theta_0 is."""
+    """One for each rule and scale."""
     groups: dict[tuple[str, float], list[Row]] = {}
     for row in rows:
         if row.split == split and row.scale is not None and decides(row, apart):
             groups.setdefault((row.model, row.scale), []).append(row)
-    ordered = sorted(groups.items(), key=lambda found: (abs(found[0][1]), found[0][1]))
-    for (model, scale), parts in ordered:
+    for (model, scale), parts in groups.items():
         mean = sum(row.accuracy for row in parts) / len(parts)
         yield Found(model, scale, mean, sum(row.count for row in parts))
 
 
 def _best(rows: Sequence[Row], split: str, apart: bool) -> dict[str, Found]:
     """By rule, the scale of the highest accuracy on images of the split."""
-    best: dict[str, Found] = {}
+    tried: dict[str, dict[float, Found]] = {}
     for found in _found(rows, split, apart):
-        if found.model not in best or found.accuracy > best[found.model].accuracy:
-            best[found.model] = found
-    return best
+        tried.setdefault(found.model, {})[found.scale] = found
+
+    def best(scales: Mapping[float, Found]) -> Found:
+        return scales[best_scale({scale: found.accuracy for scale, found in scales.items()})]
+
+    return {model: best(scales) for model, scales in tried.items()}

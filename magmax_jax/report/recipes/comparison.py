@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
+from magmax_jax.evaluation.scales import best_scale
 from magmax_jax.report.recipes.estimates import Estimate, estimate, mean_of
 from magmax_jax.report.recipes.rule_facts import facts_of
 from magmax_jax.report.recipes.trainings import Training
@@ -94,7 +95,7 @@ class Comparison:
             return facts_of(recipe.rule).scale
         if way == "shared":
             return self.shared_scale(recipe, benchmarks)
-        return best_scale(training.of("validation", recipe.rule))
+        return _best(training.of("validation", recipe.rule))
 
     def shared_scale(self, recipe: Recipe, benchmarks: Collection[str] = ()) -> float | None:
         """The scale that is best on the mean of the benchmarks' validation images.
@@ -115,7 +116,7 @@ class Comparison:
             ).mean
             for scale in common
         }
-        return best_scale(means)
+        return _best(means)
 
     def scores(
         self,
@@ -238,7 +239,7 @@ class Comparison:
         return [t for t in self.trained if t.start == recipe.start and t.benchmark in wanted]
 
 
-def best_scale(accuracies: Mapping[float | None, float]) -> float | None:
-    """The scale of the highest accuracy, the smallest of equal ones; None where there is none."""
-    known = sorted(scale for scale in accuracies if scale is not None)
-    return max(known, key=lambda scale: accuracies[scale], default=None)
+def _best(accuracies: Mapping[float | None, float]) -> float | None:
+    """The best scale (`evaluation.scales.best_scale`); None where there is none."""
+    known = {scale: each for scale, each in accuracies.items() if scale is not None}
+    return best_scale(known) if known else None

@@ -181,8 +181,9 @@ def _choice(comparison: Comparison) -> str:
         "one for all benchmarks, and the recommended recipe: the best on the mean of the "
         f"benchmarks of those whose validation accuracy is at most {words.POINTS} below MagMax's "
         "on each. The command that writes this page evaluates test images only then, and only at "
-        "these scales and the published ones. Of equal scales the smallest is taken. Each "
-        "benchmark has the same weight; the error of a mean over benchmarks combines theirs."
+        "these scales and the published ones. Of equally good scales the one nearest to 0 is "
+        "taken. Each benchmark has the same weight; the error of a mean over benchmarks combines "
+        "theirs."
     )
 
 

@@ -202,8 +202,8 @@ def _choices(group: Group) -> Table:
     ]
     caption = (
         "Agnostic accuracy after the last task, on test images and, in the last column, on the "
-        "training images held out of training. The chosen scale is the best on the latter, the "
-        "smallest of equal ones."
+        "training images held out of training. The chosen scale is the best on the latter; of "
+        "equally good ones, the one nearest to 0."
     )
     title = "Rules at their published and their chosen scales"
     return Table("sweep-chosen", title, caption, records, columns)
