@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import jax
 
@@ -43,12 +44,13 @@ def by_matrix(function: Function, find: Find) -> Callable[[str, Sequence[int]], 
     return choose
 
 
-def leaf_rules(
-    build: Callable[[Find], MergeRule], find: Find, otherwise: str
-) -> Callable[[str, Sequence[int]], OfLeaf]:
-    """The `MergeRule.of_leaf` of a rule that `build` makes.
+def facts_of(
+    build: Callable[[Find], MergeRule], find: Find, otherwise: str = "averaged"
+) -> dict[str, Any]:
+    """Fields of `MergeRule` that rules of matrices share.
 
     Args:
+      build: makes the rule that finds matrices otherwise.
       otherwise: what becomes of leaves without matrices, such as "averaged".
     """
 
@@ -62,4 +64,9 @@ def leaf_rules(
         each = f"{matrices.parts} matrices side by side" if matrices.parts > 1 else "matrices"
         return f"as stacks of {each}" if matrices.stacked else f"as {each}"
 
-    return of_leaf
+    return {
+        "scope": "tensor",
+        "reads_names": find.reads_names,
+        "decomposes": True,
+        "of_leaf": of_leaf,
+    }

@@ -1,13 +1,13 @@
 """Rules that take a weight matrix as a matrix: by its singular values and vectors.
 
-Which leaves are matrices is said by three options that all of them have:
+Three options, which all of these rules have, say which leaves are matrices:
 
 - `maps` lists the leaves that hold the matrices of linear maps, and how these lie in them: a model
   knows its own (`linear_maps()` of the models here). A run passes those of its model.
 - Without it `matrices="by_name"` takes every leaf of two axes for a matrix, but for those whose
   names are those of embeddings, norms or biases, and query, key and value side by side for three
-  (see `merging.linear_maps`). So are files merged. `matrices="by_shape"` takes every leaf of two
-  axes for one matrix, tables of embeddings, too.
+  (see `merging.linear_maps`). Files are merged this way. `matrices="by_shape"` takes every leaf of
+  two axes for one matrix, including tables of embeddings.
 - A leaf whose name contains one of `averaged` is none.
 
 The published codes differ. Those of `iso_c` and `tsv_m` (danielm1405/iso-merging,
@@ -40,7 +40,7 @@ from magmax_jax.merging.numerics.decomposition import leading_svd, nearest_ortho
 from magmax_jax.merging.numerics.reductions import fixed_sum, squared_norm
 from magmax_jax.merging.rule import Counted, MergeRule, Settle, collecting, factory, leafwise_at
 from magmax_jax.merging.rules.elementwise import average
-from magmax_jax.merging.rules.matrices import Find, by_matrix, leaf_rules
+from magmax_jax.merging.rules.matrices import Find, by_matrix, facts_of
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
 from magmax_jax.registry import RULES
 
@@ -97,10 +97,7 @@ def _iso_c(find: Find) -> MergeRule:
 
     return average()._replace(
         finalize=finalize,
-        scope="tensor",
-        reads_names=find.reads_names,
-        decomposes=True,
-        of_leaf=leaf_rules(_iso_c, find, "averaged"),
+        **facts_of(_iso_c, find),
     )
 
 
@@ -232,11 +229,8 @@ def _opcm(alpha: float, rescale: float | None, others: Others, find: Find) -> Me
         finalize,
         streaming=True,
         default_scale=1.0,
-        scope="tensor",
-        reads_names=find.reads_names,
-        decomposes=True,
         settle=Settle(measure, complete) if rescale is None else None,
-        of_leaf=leaf_rules(functools.partial(_opcm, alpha, rescale, others), find, others),
+        **facts_of(functools.partial(_opcm, alpha, rescale, others), find, others),
     )
 
 
@@ -309,10 +303,7 @@ def _tsv_m(find: Find) -> MergeRule:
     return collecting(
         finalize,
         default_scale=1.0,
-        scope="tensor",
-        reads_names=find.reads_names,
-        decomposes=True,
-        of_leaf=leaf_rules(_tsv_m, find, "averaged"),
+        **facts_of(_tsv_m, find),
     )
 
 

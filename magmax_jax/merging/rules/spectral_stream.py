@@ -1,4 +1,4 @@
-"""`tsv_m` in constant memory: of every task no more is kept than the merge will use of it."""
+"""`tsv_m` in constant memory: it keeps of every task only what the merge will use."""
 
 import functools
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from magmax_jax.merging.linear_maps import Finder, Maps, Matrices, Said
 from magmax_jax.merging.numerics.decomposition import leading_svd
 from magmax_jax.merging.rule import MergeRule, factory, leafwise_at
-from magmax_jax.merging.rules.matrices import Find, each_matrix, leaf_rules
+from magmax_jax.merging.rules.matrices import Find, each_matrix, facts_of
 from magmax_jax.merging.rules.spectral import orthogonalised
 from magmax_jax.merging.task_vectors import PyTree, zeros
 from magmax_jax.registry import RULES
@@ -120,10 +120,7 @@ def _tsv_stream(find: Find) -> MergeRule:
         finalize,
         streaming=True,
         default_scale=1.0,
-        scope="tensor",
-        reads_names=find.reads_names,
-        decomposes=True,
-        of_leaf=leaf_rules(_tsv_stream, find, "averaged"),
+        **facts_of(_tsv_stream, find),
     )
 
 
