@@ -44,8 +44,8 @@ class Measures(NamedTuple):
 def groups(plan: Plan) -> Iterator[list[str]]:
     """The names of the tensors to merge: small ones of one shape and dtype together, else alone.
 
-    They are alike to a rule of leaves. Any other rule that reads names must do nothing with them
-    but draw.
+    A rule with `of_leaf` treats them alike. Any other rule that reads names must do nothing with
+    them but draw.
     """
     alike: dict[tuple, list[str]] = {}
     for name in plan.merged:

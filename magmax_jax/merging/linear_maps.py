@@ -4,7 +4,7 @@ Rules of singular values need this: a table of embeddings has two axes like a ma
 are looked up, not multiplied by, and a few of them can outweigh everything else. A leaf may also
 hold several matrices: one for each layer, or those of query, key and value side by side.
 
-A model family knows its own (`linear_maps()` of the models here). Where nobody says, names decide:
+A model family knows its own (`linear_maps()` of the models here). Without such a list names decide:
 those of embeddings, norms and biases in common use (Hugging Face, OpenAI, OpenCLIP, timm, Flax) are
 told apart, and any other leaf of two axes is a matrix.
 """
@@ -100,7 +100,11 @@ class Finder(NamedTuple):
         averaged: Sequence[str],
         maps: "Maps | None",
     ) -> "Finder":
-        """Raises a UserError for what cannot be meant."""
+        """The finder of a rule's options.
+
+        Raises:
+          UserError: an option is none of these.
+        """
         if "" in averaged:
             raise UserError("averaged: an empty part is in every leaf's name: leave it out")
         if said not in ("by_name", "by_shape"):

@@ -86,7 +86,7 @@ class Checkpoints:
         self._manager.save(number, args=ocp.args.Composite(**args))
 
     def wait(self) -> None:
-        """Until all that was saved is whole on the disk."""
+        """Blocks until everything that was saved is on the disk."""
         self._manager.wait_until_finished()
 
     def restore(

@@ -14,7 +14,7 @@ from magmax_jax.runs.model_ref import ModelRef
 
 
 class Merge(NamedTuple):
-    """A rule and the scales at which its one state is evaluated; none if tasks only start there."""
+    """A rule and the scales at which its one state is evaluated; none if it is only a start."""
 
     rule: MergeRule
     scales: list[float]

@@ -39,7 +39,7 @@ def fine_tune(
         also with the step whose loss is not finite.
       memory: of the regularizer whose penalty the trainer adds; left as it is.
       resumed: how many steps were done, and what `save` was given then, or `trainer.init` made;
-        its buffers are used up.
+        its buffers are donated.
       due: whether to save, asked after each step with the number of steps that are done.
       save: called then, when all of them are known to have been finite. It must copy what it keeps.
       on_end: called with the last state, whose moments it may donate, as nothing reads them again.

@@ -113,7 +113,8 @@ def _averaging(power: float) -> MergeRule:
             weight = _raised(moment, power)
             none = total + weight == 0
             before = jnp.where((total == 0) & ~none, 0, weighted)  # ends the plain sum
-            # Behind a barrier: whether a product is fused with a sum depends on the shape.
+            # Behind a barrier: on some meshes the compiler fuses the product with the sum, on
+            # others not, which changes the last bits.
             added = jax.lax.optimization_barrier(jnp.where(none, 1, weight) * tau)
             return before + added
 

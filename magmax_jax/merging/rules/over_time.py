@@ -105,7 +105,8 @@ def ema_magmax(decay: float = 0.5) -> MergeRule:
 
     def update(merged: PyTree, tau: PyTree) -> PyTree:
         def follow(merged: jax.Array, tau: jax.Array) -> jax.Array:
-            # Behind a barrier: whether a product is fused with a sum depends on the shape.
+            # Behind a barrier: on some meshes the compiler fuses products with their sum, on others
+            # not, which changes the last bits.
             older, newer = jax.lax.optimization_barrier((decay * merged, (1 - decay) * tau))
             faded = older + newer
             return jnp.where(jnp.abs(tau) >= jnp.abs(merged), tau, faded)
