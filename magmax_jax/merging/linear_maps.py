@@ -5,8 +5,8 @@ are looked up, not multiplied by, and a few of them can outweigh everything else
 hold several matrices: one for each layer, or those of query, key and value side by side.
 
 A model family knows its own (`linear_maps()` of the models here). Without such a list names decide:
-those of embeddings, norms and biases in common use (Hugging Face, OpenAI, OpenCLIP, timm, Flax) are
-told apart, and any other leaf of two axes is a matrix.
+common ones of embeddings, norms and biases (Hugging Face, OpenAI, OpenCLIP, timm, Flax) are
+recognised, and any other leaf of two axes is a matrix.
 """
 
 import re

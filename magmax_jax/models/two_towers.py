@@ -45,7 +45,7 @@ class TwoTowers(nnx.Module):
     and preprocessor. To merge image towers alone, merge `image_tower`'s parameters and give them to
     `update_image_tower`. Blocks are stacked here, and q, k and v are one kernel. Elementwise rules
     and `ties` give the bits of `magmax merge`, which reads the files' tensors. Rules of matrices
-    give its numbers but for rounding if they are told where these are:
+    give its numbers but for rounding if `maps` says where these are:
     `rules.iso_c(maps=theta_0.linear_maps())`. Rules that draw by a tensor's name (`dare`) draw
     otherwise.
     """

@@ -14,7 +14,7 @@ MOMENTS = normal_taus(4, 60, seed=1) ** 2
 MOMENTS[:, :10] = 0
 MOMENTS[:2, 10:20] = 0
 MOMENTS[1:, 20:30] = 0
-"""Nobody's, the last two tasks', the first task's, everybody's entries."""
+"""Entries that no task, the last two tasks, the first task and all tasks have a weight for."""
 
 
 def merged(rule: mm.MergeRule, taus=TAUS, moments=MOMENTS) -> np.ndarray:
@@ -25,7 +25,7 @@ def merged(rule: mm.MergeRule, taus=TAUS, moments=MOMENTS) -> np.ndarray:
 
 
 @pytest.mark.parametrize("power", [1.0, 0.5, 0.3, 2.0])
-def test_the_mean_is_weighted_and_plain_where_nobody_has_a_weight(power):
+def test_the_mean_is_weighted_and_plain_where_no_task_has_a_weight(power):
     found = merged(rules.adam_weighted(power))
     weights = np.float64(MOMENTS) ** power
     expected = np.sum(weights * TAUS, axis=0)[10:] / weights.sum(axis=0)[10:]

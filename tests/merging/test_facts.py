@@ -80,7 +80,7 @@ def folded_as(rule, key: str, taus) -> np.ndarray:
 
 
 @pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m, rules.tsv_stream])
-def test_rules_of_matrices_read_names_unless_told_to_go_by_shapes(make):
+def test_rules_of_matrices_read_names_unless_shapes_decide(make):
     by_shape = make(matrices="by_shape")
     assert make().reads_names and not by_shape.reads_names
     assert make(matrices="by_shape", averaged=("b",)).reads_names
