@@ -16,7 +16,7 @@ def taken_as(
     tensors: Mapping[str, Tensor],
     size: Callable[[int], str],
 ) -> str:
-    """How many tensors of each kind there are that the rule distinguishes; empty if it distinguishes none.
+    """How many tensors there are of each kind that the rule distinguishes; empty if of none.
 
     "takes 73 tensors (344 MB) as matrices; 1 tensor (154 kB: position_embedding.weight) as tables
     (averaged)", for instance.
