@@ -14,7 +14,7 @@ from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 ROOT = Path(__file__).parent.parent
 ORDER = [
     "version", "former_names", "errors", "registry", "config", "io", "inputs", "merging", "rules",
-    "analysis", "data", "scenarios", "models", "sharding", "training", "evaluation",
+    "refit", "analysis", "data", "scenarios", "models", "sharding", "training", "evaluation",
     "merge_files", "runs", "report", "api", "cli", "__main__",
 ]  # fmt: skip
 """Lowest first; each may import those before it."""

@@ -28,7 +28,7 @@ from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.evaluation_data import evaluation_scenario, is_data_of, recorded_names
 from magmax_jax.runs.kept_tasks import kept_note
 from magmax_jax.runs.locate import stored_config
-from magmax_jax.runs.merge_specs import parse_merges
+from magmax_jax.runs.merge_specs import parse_merges, parse_refits
 from magmax_jax.runs.model_ref import model_of_run
 from magmax_jax.runs.model_store import ModelStore, check_model
 from magmax_jax.runs.progress import Progress
@@ -91,7 +91,8 @@ def evaluate_all(
     _check_text_source(evaluation.text_source, configs)
     for model, config in zip(models.values(), configs, strict=True):
         if isinstance(model, str) and (run := model_of_run(model)):
-            check_model(*run, parse_merges(config))
+            known = parse_merges(config)
+            check_model(*run, known, parse_refits(config, known))
     layout = build_layout(configs[0])
     sources = [model for model in models.values() if isinstance(model, str)]
     if evaluation.given is None:
@@ -149,7 +150,7 @@ def _wanted(
     if run is None:
         return _Wanted(lambda: parts.theta_0, 0, name)
     directory, ref = run
-    stored = ModelStore(directory, parts.theta_0, parts.merges, parts.layout)
+    stored = ModelStore(directory, parts.theta_0, parts.merges, parts.layout, parts.refits)
     if note := kept_note(config.checkpoint.task_bits, ref, parts.merges):
         progress.say(f"note: {directory}: {note}")
     learned = 0 if ref.is_zero_shot else ref.task or stored.learned

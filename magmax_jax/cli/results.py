@@ -106,6 +106,7 @@ def _evaluate(missing: Missing, split: str, chosen: Results) -> None:
     from magmax_jax.api.sweep_run import sweep_run
     from magmax_jax.config import MeshConfig
     from magmax_jax.runs.locate import stored_config
+    from magmax_jax.runs.model_ref import ModelRef
     from magmax_jax.runs.progress import TerminalProgress
 
     progress = TerminalProgress()
@@ -114,10 +115,8 @@ def _evaluate(missing: Missing, split: str, chosen: Results) -> None:
         run = training.run.path
         count = counted(sum(map(len, rules.values())), "model")
         progress.say(f"[{number}/{len(missing)}] {run}: {count} on {split} images")
-        sweeps = [
-            SweepConfig((rule,), ",".join(map(repr, scales)), test=test)
-            for rule, scales in rules.items()
-        ]
+        models = [ModelRef(rule, scale) for rule, scales in rules.items() for scale in scales]
+        sweeps = [SweepConfig(tuple(map(str, models)), test=test)]
         config = replace(stored_config(run), mesh=MeshConfig())
         sweep_run(run, config, sweeps, progress, chosen.allow_changed)
 

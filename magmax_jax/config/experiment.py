@@ -25,6 +25,7 @@ LATER = (
     ("merging", "scales"),
     ("method", "start"),
     ("merging", "matrices"),
+    ("merging", "refit_images"),
 )
 """Parts and fields that earlier versions did not have; None by default."""
 
@@ -41,7 +42,8 @@ class ExperimentConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     merges: Annotated[tuple[str, ...], listing(RULES)] = ("max_magnitude", "average", "random_mix")
     """Merges to make after every task: RULE or RULE@SCALE; RULE may be your own, module:function.
-    Scales of one rule share its state."""
+    Scales of one rule share its state. RULE+REFIT@SCALE also fits the merged model's last map anew
+    after every task, from sums over its images: RULE+lda by linear discriminant analysis."""
     merging: MergingConfig = field(default_factory=MergingConfig)
     eval_batch_size: int = 256
     evaluate: Literal["every", "last"] | int = "every"

@@ -25,9 +25,17 @@ class MergingConfig:
     scales: str | None = None
     """Scales to try for each merge after the last task, on held-out training images
     (scenario.validation): FIRST:LAST:STEP or numbers separated by commas. Test images see only the
-    best one and the published one. Not set: no scale is chosen."""
+    best one and the published one; RULE+REFIT is tried at the scales that merges names. Not set:
+    no scale is chosen."""
+    refit_images: int | None = None
+    """Training images of each task that a refit (RULE+REFIT among the merges) reads, drawn with the
+    seed. Not set: all of them."""
 
     def __post_init__(self) -> None:
+        images = self.refit_images
+        require(
+            images is None or images > 0, f"merging.refit_images is {images}: it must be positive"
+        )
         _ = self.values
 
     @property
@@ -46,7 +54,9 @@ class SweepConfig:
 
     rules: tuple[str, ...] = ()
     """Rules among the run's merges, or any rule if the run keeps every task's model
-    (--checkpoint.keep-tasks), also your own, module:function; not set: no sweep."""
+    (--checkpoint.keep-tasks), also your own, module:function. RULE@SCALE is evaluated at that scale
+    alone. RULE+REFIT is fitted anew for every scale, from every task's model and images. Not set:
+    no sweep."""
     scales: str = "0.1:1.5:0.1"
     """FIRST:LAST:STEP, both ends included, or numbers separated by commas. Where images are held
     out, the published scale is evaluated on test images, too."""

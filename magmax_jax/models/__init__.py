@@ -6,7 +6,15 @@ from magmax_jax.models.auto import (
     is_tower_alone,
     known_shape,
 )
-from magmax_jax.models.base import Model, ModelFamily, ModelShape, Place, Towers, num_entries
+from magmax_jax.models.base import (
+    LastMap,
+    Model,
+    ModelFamily,
+    ModelShape,
+    Place,
+    Towers,
+    num_entries,
+)
 from magmax_jax.models.checkpoint import Companions
 from magmax_jax.models.classification import Classified, classify, preprocess, preprocessing_of
 from magmax_jax.models.clip.config import CLIPConfig, TextConfig
@@ -24,6 +32,7 @@ __all__ = [
     "CLIPConfig",
     "Classified",
     "Companions",
+    "LastMap",
     "Model",
     "ModelFamily",
     "ModelShape",

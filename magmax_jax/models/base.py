@@ -148,6 +148,18 @@ class Model(Protocol):
         ...
 
 
+class LastMap(NamedTuple):
+    """The linear map that ends a family's image towers: features (b, d) -> (b, p).
+
+    Attributes:
+      kernel: the path of its kernel (d, p), and of nothing else that it adds.
+      bias: the path of a parameter (d,) that is added to the features and to nothing else.
+    """
+
+    kernel: str
+    bias: str
+
+
 def _never(directory: Path) -> bool:
     return False
 
@@ -200,6 +212,7 @@ class ModelFamily(NamedTuple):
         another publisher's files.
       towers: how its image towers are loaded when they come alone; None where they are not.
       zero_shot: how the family's models classify, by default as CLIP does.
+      last_map: what refits fit; None where a tower ends otherwise.
     """
 
     shape_of: Callable[[Path], ModelShape]
@@ -209,6 +222,7 @@ class ModelFamily(NamedTuple):
     recognises: Callable[[Path], bool] = _never
     towers: Towers | None = None
     zero_shot: ZeroShot = ZeroShot()
+    last_map: LastMap | None = None
 
 
 def num_entries(model: Model) -> int:

@@ -22,6 +22,7 @@ __all__ = [
     "DATA_SETS",
     "METRICS",
     "MODEL_FAMILIES",
+    "REFITS",
     "REGULARIZERS",
     "REPORT_SECTIONS",
     "RULES",
@@ -71,6 +72,9 @@ RULES: Registry[Callable[..., Any]] = Registry(
 )
 """Factories of merge rules: options -> MergeRule. `my_rules:median` is the function `median` of the
 module `my_rules`, which is installed or lies in the working directory."""
+
+REFITS: Registry[Callable[..., Any]] = Registry("refit", {"lda": "magmax_jax.refit.lda"})
+"""Factories of refits: options -> Refit, which fits the last map of a merged model anew."""
 
 _DATA_SETS = "data/datasets"
 

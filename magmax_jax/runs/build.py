@@ -12,7 +12,14 @@ import numpy as np
 from flax import nnx
 
 from magmax_jax.config import ExperimentConfig
-from magmax_jax.data import Batch, Preprocessing, eval_batches, num_batches, train_batches
+from magmax_jax.data import (
+    Batch,
+    Preprocessing,
+    Source,
+    eval_batches,
+    num_batches,
+    train_batches,
+)
 from magmax_jax.data.pipeline.memory_cache import CACHED_BYTES, cached
 from magmax_jax.evaluation import evaluator
 from magmax_jax.evaluation.evaluator import Counts, Evaluate
@@ -30,7 +37,7 @@ from magmax_jax.registry import REGULARIZERS
 from magmax_jax.runs.alike_prompts import alike_prompts
 from magmax_jax.runs.default_preprocessing import default_preprocessing
 from magmax_jax.runs.kept_head import head_of
-from magmax_jax.runs.merge_specs import Merge, parse_merges
+from magmax_jax.runs.merge_specs import Merge, Refitted, parse_merges, parse_refits
 from magmax_jax.runs.progress import Progress
 from magmax_jax.scenarios import Scenario, Task, curriculum, validating
 from magmax_jax.sharding import Layout
@@ -85,6 +92,7 @@ class RunParts:
     tasks: tuple[Task, ...]
     """What is learned, one after another."""
     merges: dict[str, Merge]
+    refits: dict[str, Refitted]
     shape: ModelShape
     """What theta_0's configuration says."""
     clip_entries: int
@@ -109,7 +117,8 @@ class RunParts:
         """On those of one of the scenario's tasks."""
         indices = self.scenario.tasks[task - 1].test
         rows, kind = self.eval_batch_size, self.preprocessing
-        batches = _test_batches(self.config, self.scenario, rows, kind, self.layout, indices)
+        source = self.scenario.test
+        batches = _eval_batches(self.config, source, indices, rows, kind, self.layout)
         count = num_batches(len(indices), rows)
         return self.test._replace(batches=batches, num_batches=count)
 
@@ -148,6 +157,18 @@ class RunParts:
     def train_batches(self, task: int, epochs: int) -> grain.IterDataset[Batch[np.ndarray]]:
         """`epochs` passes over the task's training images, on the host."""
         return self._train_batches(task, self.tasks[task - 1].train, epochs)
+
+    def train_images(self, task: int) -> tuple[Iterable[Batch[np.ndarray]], int]:
+        """One pass over the task's training images as evaluation shows them, and its batches.
+
+        Over `config.merging.refit_images` of them, drawn with the run's seed, where that is set.
+        """
+        images, most = self.tasks[task - 1].train, self.config.merging.refit_images
+        if most is not None and most < len(images):
+            images = np.random.default_rng(self._seed(task)).choice(images, most, replace=False)
+        rows, kind, source = self.eval_batch_size, self.preprocessing, self.scenario.train
+        batches = _eval_batches(self.config, source, np.sort(images), rows, kind, self.layout)
+        return batches, num_batches(len(images), rows)
 
     def images_once(self, task: int) -> int:
         """How many training images the regularizer reads once the task is learned."""
@@ -214,6 +235,7 @@ def build_run(
     notes = (*default_preprocessing(model, config.model.source), *alike_prompts(model, scenario))
     scenario = replace(scenario, notes=(*scenario.notes, *notes))
     clip_entries = num_entries(model)
+    merges = parse_merges(config, clip_entries, shape)
     tower, theta_0 = model.image_tower(config.model.dtype, config.train.remat, layout.whole)
     trained = trainable(shape, theta_0, config.train.freeze)
     del model  # the text tower has done its work
@@ -226,7 +248,8 @@ def build_run(
         config=config,
         scenario=replace(scenario, train=cached(scenario.train, size, config.train.workers)),
         tasks=curriculum(scenario, config),
-        merges=parse_merges(config, clip_entries, shape),
+        merges=merges,
+        refits=parse_refits(config, merges, shape),
         shape=shape,
         clip_entries=clip_entries,
         layout=layout,
@@ -265,28 +288,27 @@ def _evaluation_set(
     layout: Layout,
 ) -> EvaluationSet:
     evaluate = evaluator.make_evaluate(tower, preprocessing, head, scenario, layout)
-    batches = _test_batches(config, scenario, batch_size, preprocessing, layout)
+    images = np.flatnonzero(scenario.task_of >= 0)
+    batches = _eval_batches(config, scenario.test, images, batch_size, preprocessing, layout)
     return EvaluationSet(scenario, evaluate, batches, num_batches(scenario.num_test, batch_size))
 
 
-def _test_batches(
+def _eval_batches(
     config: ExperimentConfig,
-    scenario: Scenario,
+    source: Source,
+    indices: np.ndarray,
     batch_size: int,
     preprocessing: Preprocessing,
     layout: Layout,
-    indices: np.ndarray | None = None,
 ) -> Iterable[Batch[np.ndarray]]:
-    """Of all test images, or of those at `indices`.
+    """Of the images at `indices`, as evaluation shows them.
 
     In memory between evaluations when they are small, as the batches that they are shown in: each
     image once, whether it was fitted or not.
     """
-    if indices is None:
-        indices = np.flatnonzero(scenario.task_of >= 0)
     size = preprocessing.size
     batches = eval_batches(
-        scenario.test,
+        source,
         indices,
         batch_size,
         size,
@@ -294,9 +316,8 @@ def _test_batches(
         layout.rows(batch_size),
         geometry=preprocessing.geometry,
     )
-    test = scenario.test
-    shape = test.image_shape
+    shape = source.image_shape
     height, width = shape if untouched(shape, size) else (size, size)
     small = 3 * height * width * len(indices) <= CACHED_BYTES
-    there = isinstance(test.images, np.ndarray)  # is in memory already
+    there = isinstance(source.images, np.ndarray)  # is in memory already
     return list(batches) if small and not there else batches

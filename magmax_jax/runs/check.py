@@ -1,25 +1,33 @@
 """Whether a configuration contradicts itself, before any data or model is loaded."""
 
+from collections.abc import Callable
+
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import ConfigError, counted
-from magmax_jax.runs.merge_specs import Merge, parse_merges
+from magmax_jax.runs.merge_specs import Merge, parse_merges, parse_refits
+from magmax_jax.runs.model_ref import ModelRef
 from magmax_jax.scenarios import members_of
 from magmax_jax.training import check_method
+
+START = "method.start"
 
 
 def check_config(config: ExperimentConfig) -> None:
     """Raises a UserError if the method, the data sets or the merges cannot be what they say."""
     check_method(config.method)
     members_of(config.scenario)
-    for name, (rule, scales) in parse_merges(config).items():
+    merges = parse_merges(config)
+    parse_refits(config, merges)
+    for name, (rule, _) in merges.items():
+        field = field_of(config, name)
         if rule.needs_fisher and not rule.from_adam:
             raise ConfigError(
-                f"{_field(scales)}: {name} needs every model's Fisher, which a run does not keep: "
+                f"{field}: {name} needs every model's Fisher, which a run does not keep: "
                 "leave it out"
             )
-        if rule.fewest_models > 1 and not scales:
+        if rule.fewest_models > 1 and field == START:
             raise ConfigError(
-                f"method.start: {name} needs {rule.fewest_models} models, and task 2 starts from a "
+                f"{START}: {name} needs {rule.fewest_models} models, and task 2 starts from a "
                 "merge of the first one alone: choose another rule"
             )
         if rule.fewest_models > 1:
@@ -44,22 +52,23 @@ def check_seed(seed: int, kept: bool) -> None:
         )
 
 
-def check_number(merges: dict[str, Merge], tasks: int, field: str) -> None:
+def check_number(merges: dict[str, Merge], tasks: int, field: Callable[[str], str]) -> None:
     """Raises a ConfigError if a rule cannot merge as many models as there are tasks.
 
     Args:
-      field: of the configuration, which names the rules, or all but the start's.
+      field: a rule's name -> the field of the configuration that names it.
     """
-    for name, (rule, scales) in merges.items():
+    for name, (rule, _) in merges.items():
         if not rule.admits(tasks):
             fewest, most = rule.fewest_models, rule.most_models
             takes = f"at least {fewest}" if tasks < fewest else f"at most {most}"
             raise ConfigError(
-                f"{_field(scales, field)}: {name} merges {takes} models, and this run learns "
+                f"{field(name)}: {name} merges {takes} models, and this run learns "
                 f"{counted(tasks, 'task')}: leave it out"
             )
 
 
-def _field(scales: list[float], field: str = "merges") -> str:
-    """The field that names a rule: it is evaluated at some scale, unless tasks only start there."""
-    return field if scales else "method.start"
+def field_of(config: ExperimentConfig, rule: str) -> str:
+    """The field that names a rule: `merges`, unless tasks only start from it."""
+    merged = (ModelRef.parse(merge, "merges").rule for merge in config.merges)
+    return "merges" if rule in merged else START

@@ -1,7 +1,7 @@
 """A scale for every merge of a run, chosen on images that no task was trained on."""
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
+from functools import partial
 
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import ConfigError
@@ -9,14 +9,18 @@ from magmax_jax.merging import State
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.merge_specs import Merge
+from magmax_jax.runs.model_ref import ModelRef
 from magmax_jax.runs.progress import Progress
-from magmax_jax.runs.swept_rows import SweptRows
+from magmax_jax.runs.refits import RefitStates, refitted_at
+from magmax_jax.runs.swept_rows import SweptRows, scaled
 from magmax_jax.scenarios import Scenario
+from magmax_jax.training import Params
 
 
 def choose_scales(
     parts: RunParts,
     states: Mapping[str, State],
+    refits: RefitStates,
     out: RunDirectory,
     progress: Progress,
     watched: Callable[[Iterable], Iterable] = iter,
@@ -29,25 +33,43 @@ def choose_scales(
 
     Args:
       states: of the merges, after the last task.
+      refits: of the refitted ones, which are tried at the scales at which they were refitted.
       watched: see `shared_pass.count_all`.
     """
     if parts.config.merging.scales is None or not parts.merges:
         return
+    candidates: dict[str, tuple[Callable[[float], Params], list[float], float]] = {
+        name: (
+            scaled(parts.theta_0, partial(merge.rule.finalize, states[name])),
+            scales_to_try(parts.config, merge),
+            merge.rule.default_scale,
+        )
+        for name, merge in parts.merges.items()
+        if merge.scales
+    }
+    for name, refitted in parts.refits.items():
+        rule = parts.merges[refitted.rule].rule
+        plain = scaled(parts.theta_0, partial(rule.finalize, states[refitted.rule]))
+        fitted = {scale: refits[str(ModelRef(name, scale))] for scale in refitted.scales}
+        candidates[name] = (
+            refitted_at(plain, fitted.__getitem__),
+            refitted.scales,
+            rule.default_scale,
+        )
     parts.layout.meet("the evaluations")  # by which all rows are written
     learned = len(parts.tasks)
     evaluated = [row for row in out.rows() if row.after_task == learned]
     swept = SweptRows(parts, out, learned, progress, watched=watched)
-    for name, merge in parts.merges.items():
-        tau = cache(partial(merge.rule.finalize, states[name]))
-        swept.add(name, tau, "validation", scales_to_try(parts.config, merge))
-        tested = (swept.chosen(name), merge.rule.default_scale)
+    for name, (at, scales, published) in candidates.items():
+        swept.add(name, at, "validation", scales)
+        tested = {swept.chosen(name), published} if published in scales else {swept.chosen(name)}
         there = {row.scale for row in swept.rows if (row.model, row.split) == (name, "test")}
         swept.rows += [
             row
             for row in evaluated
             if row.model == name and row.scale in tested and row.scale not in there
         ]
-        swept.add(name, tau, "test", tested)
+        swept.add(name, at, "test", sorted(tested))
         swept.write()
 
 

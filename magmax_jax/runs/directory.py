@@ -72,8 +72,9 @@ class RunDirectory:
 
     def counts_of(self, after_task: int, label: str) -> Path:
         """Those of one model (`Row.label`) after so many tasks."""
-        # Some disks take no colon, which a rule's name may have; and no name of one has a plus.
-        name = label.replace(":", "+")
+        # Some disks take no colon, which a rule's name may have. A plus is doubled, so that no two
+        # models have one file.
+        name = label.replace("+", "++").replace(":", "+")
         if len(name.encode()) > LONGEST_NAME:
             digest = hashlib.sha256(name.encode()).hexdigest()[:16]
             name = f"{name.encode()[:LONGEST_NAME].decode(errors='ignore')}-{digest}"

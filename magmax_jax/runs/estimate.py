@@ -17,7 +17,14 @@ from magmax_jax.models import ModelShape, abstract_model, known_shape
 from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.runs import state
 from magmax_jax.runs.choose_scales import scales_to_try
-from magmax_jax.runs.merge_specs import Merge, needs_moments, num_models, parse_merges
+from magmax_jax.runs.merge_specs import (
+    Merge,
+    Refitted,
+    needs_moments,
+    num_models,
+    parse_merges,
+    parse_refits,
+)
 from magmax_jax.runs.notes import warmup_notes
 from magmax_jax.scenarios import at_once, build_scenario, members_of
 from magmax_jax.sharding import one_device
@@ -94,17 +101,17 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
         config.model.source, config.model.image_size, config.model.text_source
     )
     merges = parse_merges(config, shape=shape)
+    refits = parse_refits(config, merges, shape)
     rounds = len(config.evaluated_after(len(tasks)))
     evaluated = data.test * (1 + num_models(config) * rounds)
     if config.merging.scales is not None:
-        evaluated += sum(
-            data.held_out * len(scales_to_try(config, merge)) + data.test
-            for merge in merges.values()
-        )
+        tried = [len(scales_to_try(config, merge)) for merge in merges.values() if merge.scales]
+        tried += [len(refitted.scales) for refitted in refits.values()]
+        evaluated += sum(data.held_out * scales + data.test for scales in tried)
     nbytes = flops = None
     if shape is not None:
-        nbytes = _nbytes(config, shape, merges, data.classes, len(tasks))
-        flops = _flops(config, shape, tasks, evaluated)
+        nbytes = _nbytes(config, shape, merges, refits, data.classes, len(tasks))
+        flops = _flops(config, shape, tasks, evaluated + _refitted(config, tasks, refits))
     return Estimate(
         tasks=len(tasks),
         steps=sum(steps),
@@ -156,10 +163,22 @@ def _flops(
     return shape.forward_flops() * (passes * images + spec.passes_per_task * once + evaluated)
 
 
+def _refitted(
+    config: ExperimentConfig, tasks: Sequence[TaskSize], refits: dict[str, Refitted]
+) -> int:
+    """Forward passes of refits: of each task's images in the model after it and in that before it,
+    which the first task does not have."""
+    most = config.merging.refit_images
+    read = [task.images if most is None else min(task.images, most) for task in tasks]
+    times = sum(len(refitted.scales) for refitted in refits.values())
+    return times * (2 * sum(read) - read[0])
+
+
 def _nbytes(
     config: ExperimentConfig,
     shape: ModelShape,
     merges: dict[str, Merge],
+    refits: dict[str, Refitted],
     classes: int,
     tasks: int,
 ) -> int:
@@ -167,7 +186,10 @@ def _nbytes(
     preprocessing, layout = Preprocessing(shape.image_size), one_device()
     regularizer = build_regularizer(config.method, tower, preprocessing, classes, layout)
     trainer = make_trainer(tower, preprocessing, config.train, layout=layout)
-    largest = state.abstract_trees(theta, merges, regularizer, trainer, tasks, training=True)
+    refitted = state.refit_shapes(refits, theta, classes)
+    largest = state.abstract_trees(
+        theta, merges, regularizer, trainer, tasks, training=True, refits=refitted
+    )
     return state.bytes_of(largest, config.checkpoint, tasks, needs_moments(merges))
 
 

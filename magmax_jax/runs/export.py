@@ -8,7 +8,7 @@ from flax import nnx
 from magmax_jax.models import from_pretrained, num_entries, preprocessing_of
 from magmax_jax.runs.kept_tasks import kept_note
 from magmax_jax.runs.locate import stored_config
-from magmax_jax.runs.merge_specs import parse_merges
+from magmax_jax.runs.merge_specs import parse_merges, parse_refits
 from magmax_jax.runs.model_ref import ModelRef
 from magmax_jax.runs.model_store import ModelStore, check_model
 from magmax_jax.runs.recorded import Compared, checking
@@ -43,14 +43,16 @@ def export(
     config = stored_config(run)
     ref = ModelRef.parse(str(model), str(run))
     if ref.is_merge:  # models that are none do without the rules, whose modules may be gone
-        check_model(run, ref, parse_merges(config))  # before anything is read
+        known = parse_merges(config)
+        check_model(run, ref, known, parse_refits(config, known))  # before anything is read
     with checking([Compared(run, config)], allow_changed, say):
         loaded = from_pretrained(
             config.model.source, config.model.image_size, text_source=config.model.text_source
         )
     _, theta_0 = loaded.image_tower("float32")
     merges = parse_merges(config, num_entries(loaded), loaded.config) if ref.is_merge else {}
-    stored = ModelStore(run, theta_0, merges)
+    refits = parse_refits(config, merges, loaded.config) if ref.is_merge else {}
+    stored = ModelStore(run, theta_0, merges, refits=refits)
     loaded.update_image_tower(stored.model(ref))
     if note := kept_note(config.checkpoint.task_bits, ref, merges):
         say(f"note: {note}")

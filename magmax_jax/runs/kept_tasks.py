@@ -67,7 +67,7 @@ def kept_note(bits: int | None, ref: ModelRef, merges: Mapping[str, Merge]) -> s
     Args:
       bits: of the run's `checkpoint.task_bits`.
     """
-    collected = ref.is_merge and not merges[ref.name].rule.streaming
+    collected = ref.is_merge and not merges[ref.rule].rule.streaming
     if bits is None or not (collected or ref.task is not None):
         return None
     return f"{ref} is made of task vectors that the run keeps in {bits} bits"

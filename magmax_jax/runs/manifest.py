@@ -13,7 +13,7 @@ import jax
 from magmax_jax.io.atomic import write_text
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.directory import PUBLISHED, RunDirectory
-from magmax_jax.runs.merge_specs import Merge, num_models
+from magmax_jax.runs.merge_specs import Merge, Refitted, num_models
 from magmax_jax.version import __version__
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -62,7 +62,7 @@ def write(
             for number, task in enumerate(parts.tasks, start=1)
         ],
         "models": num_models(parts.config),
-        PUBLISHED: earlier.get(PUBLISHED, {}) | _published(parts.merges),
+        PUBLISHED: earlier.get(PUBLISHED, {}) | _published(parts.merges, parts.refits),
         "inputs": inputs,
         "starts": [
             *earlier.get("starts", []),
@@ -72,21 +72,25 @@ def write(
     write_text(out.about, json.dumps(about, indent=1) + "\n")
 
 
-def record_published(out: RunDirectory, merges: Mapping[str, Merge]) -> None:
+def record_published(
+    out: RunDirectory, merges: Mapping[str, Merge], refits: Mapping[str, Refitted]
+) -> None:
     """Adds the published scales of further rules, those of a sweep, to what is recorded."""
     about = out.read_about()
     known = about.get(PUBLISHED, {})
-    if not out.writes or not about or _published(merges).items() <= known.items():
+    found = _published(merges, refits)
+    if not out.writes or not about or found.items() <= known.items():
         return
     out.check_held()
-    write_text(
-        out.about, json.dumps({**about, PUBLISHED: known | _published(merges)}, indent=1) + "\n"
-    )
+    write_text(out.about, json.dumps({**about, PUBLISHED: known | found}, indent=1) + "\n")
 
 
-def _published(merges: Mapping[str, Merge]) -> dict[str, float]:
-    """Rule -> its default scale."""
-    return {name: merge.rule.default_scale for name, merge in merges.items()}
+def _published(
+    merges: Mapping[str, Merge], refits: Mapping[str, Refitted] = {}
+) -> dict[str, float]:
+    """Rule -> its default scale, which is also that of its refits."""
+    scales = {name: merge.rule.default_scale for name, merge in merges.items()}
+    return scales | {name: scales[refitted.rule] for name, refitted in refits.items()}
 
 
 def _start(command: str) -> dict[str, Any]:

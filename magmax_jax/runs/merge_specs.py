@@ -7,16 +7,34 @@ from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import ConfigError
 from magmax_jax.merging import MergeRule, rules
 from magmax_jax.merging.quantised_rule import quantised
-from magmax_jax.models.base import ModelShape
+from magmax_jax.models.base import LastMap, ModelShape
 from magmax_jax.models.entries import linear_maps
-from magmax_jax.registry import RULES
+from magmax_jax.refit import Refit
+from magmax_jax.registry import MODEL_FAMILIES, REFITS, RULES
 from magmax_jax.runs.model_ref import ModelRef
 
 
 class Merge(NamedTuple):
-    """A rule and the scales at which its one state is evaluated; none if it is only a start."""
+    """A rule and the scales at which its one state is evaluated; none if it is only a start, or
+    only refitted."""
 
     rule: MergeRule
+    scales: list[float]
+
+
+class Refitted(NamedTuple):
+    """A merge whose last map is fitted anew after every task, at each scale by itself.
+
+    Attributes:
+      rule: the name of the merge, which is one of the run's.
+      refit: fits the map.
+      ends: where the map is in the model; None where the model's shape is not known yet.
+      scales: at which the merge is refitted, and evaluated.
+    """
+
+    rule: str
+    refit: Refit
+    ends: LastMap | None
     scales: list[float]
 
 
@@ -25,8 +43,8 @@ def parse_merges(
 ) -> dict[str, Merge]:
     """`RULE` and `RULE@SCALE` as rules by name, in the order of first mention.
 
-    The rule that tasks start from (`method.start`) is one of them, without scales unless it is also
-    among `config.merges`.
+    The rule that tasks start from (`method.start`) is one of them, and so are those that are
+    refitted (`parse_refits`): without scales unless they are also among `config.merges`.
 
     Rules that are `module:function` are imported: a configuration is run like a program.
 
@@ -45,16 +63,58 @@ def parse_merges(
         return merges
     for text in config.merges:
         ref = ModelRef.parse(text, "merges")
-        if ref.name not in merges:
-            merges[ref.name] = Merge(_rule(ref.name, config, clip_entries, shape), [])
-        merge = merges[ref.name]
-        scale = merge.rule.default_scale if ref.scale is None else ref.scale
-        if scale not in merge.scales:
-            merge.scales.append(scale)
+        if ref.rule not in merges:
+            merges[ref.rule] = Merge(_rule(ref.rule, config, clip_entries, shape), [])
+        merge = merges[ref.rule]
+        if ref.refit is None:
+            _add(merge.scales, ref, merge.rule)
     start = start_merge(config)
     if start and start.name not in merges:
         merges[start.name] = Merge(_start_rule(start.name, config, clip_entries, shape), [])
     return merges
+
+
+def parse_refits(
+    config: ExperimentConfig,
+    merges: Mapping[str, Merge] | None = None,
+    shape: ModelShape | None = None,
+) -> dict[str, Refitted]:
+    """`RULE+REFIT` and `RULE+REFIT@SCALE` by name without the scale.
+
+    Args:
+      merges: what `parse_merges` makes of the configuration, where it was called already.
+      shape: of the model.
+
+    Raises:
+      UserError: as `parse_merges` does, a refit is unknown, or the model does not end in a linear
+        map.
+    """
+    refits: dict[str, Refitted] = {}
+    refs = [] if config.method.joint else [ModelRef.parse(m, "merges") for m in config.merges]
+    for ref in refs:
+        if ref.refit is not None:
+            merges = parse_merges(config) if merges is None else merges
+            ends = None if shape is None else _last_map(shape)
+            refits.setdefault(ref.name, Refitted(ref.rule, REFITS[ref.refit](), ends, []))
+            _add(refits[ref.name].scales, ref, merges[ref.rule].rule)
+    return refits
+
+
+def _last_map(shape: ModelShape) -> LastMap:
+    found = MODEL_FAMILIES[shape.model_type].last_map
+    if found is None:
+        raise ConfigError(
+            f"merges: the image tower of a {shape.model_type} does not end in a linear map that a "
+            "refit could fit: merge without a refit"
+        )
+    return found
+
+
+def _add(scales: list[float], ref: ModelRef, rule: MergeRule) -> None:
+    """Adds the scale that the name says, or else the rule's published one."""
+    scale = rule.default_scale if ref.scale is None else ref.scale
+    if scale not in scales:
+        scales.append(scale)
 
 
 def needs_moments(merges: Mapping[str, Merge]) -> bool:
@@ -78,7 +138,10 @@ def num_models(config: ExperimentConfig) -> int:
     Raises:
       UserError: as `parse_merges` does.
     """
-    return 1 + sum(len(merge.scales) for merge in parse_merges(config).values())
+    merges = parse_merges(config)
+    scales = [merge.scales for merge in merges.values()]
+    scales += [refitted.scales for refitted in parse_refits(config, merges).values()]
+    return 1 + sum(map(len, scales))
 
 
 def names_code(config: ExperimentConfig) -> bool:
@@ -89,7 +152,7 @@ def names_code(config: ExperimentConfig) -> bool:
     """
     refs = [ModelRef.parse(text, "merges") for text in config.merges]
     start = start_merge(config)
-    return any(RULES.names_code(ref.name) for ref in (*refs, *([start] if start else [])))
+    return any(RULES.names_code(ref.rule) for ref in (*refs, *([start] if start else [])))
 
 
 def _rule(

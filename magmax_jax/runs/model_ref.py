@@ -19,11 +19,14 @@ class ModelRef:
     ModelRef(name='max_magnitude', scale=0.5, task=None)
     >>> str(ModelRef.parse("task:3"))
     'task:3'
+    >>> ModelRef.parse("ema+lda@1").rule, ModelRef.parse("ema+lda@1").refit
+    ('ema', 'lda')
     """
 
     name: str
-    """`finetuned`, after the last task learned; `zero_shot`, theta_0; `task`; or a merge rule. One
-    that is `module:function` cannot be mistaken for `task:3`: no function is named by a number."""
+    """`finetuned`, after the last task learned; `zero_shot`, theta_0; `task`; or a merge rule, and
+    + and a refit's name behind it. A rule that is `module:function` cannot be mistaken for
+    `task:3`: no function is named by a number."""
     scale: float | None = None
     """lambda of a merge; None for the rule's default scale."""
     task: int | None = None
@@ -60,6 +63,17 @@ class ModelRef:
             return self.name
         short = f"{self.scale:g}"  # as tables and files have it, where that is exact
         return f"{self.name}@{short if float(short) == self.scale else repr(self.scale)}"
+
+    @property
+    def rule(self) -> str:
+        """Of a merge, the rule's name: what comes before a + if there is one."""
+        return self.name.partition("+")[0]
+
+    @property
+    def refit(self) -> str | None:
+        """Of a merge, how its last map is fitted anew, as `ema+lda` names it; None where it is
+        not."""
+        return self.name.partition("+")[2] if "+" in self.name else None
 
     @property
     def is_zero_shot(self) -> bool:

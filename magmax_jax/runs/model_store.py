@@ -1,6 +1,6 @@
 """The models that a run has kept, read lazily from its checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from magmax_jax.merging.rule import informed
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import CHECKPOINTS, TASKS
 from magmax_jax.runs.kept_tasks import MOMENTS, kept_model, kept_shapes
-from magmax_jax.runs.merge_specs import Merge, needs_moments
+from magmax_jax.runs.merge_specs import Merge, Refitted, needs_moments
 from magmax_jax.runs.model_ref import FINETUNED, ModelRef
-from magmax_jax.runs.state import state_shapes
+from magmax_jax.runs.refits import deployed, labels
+from magmax_jax.runs.state import refit_shapes, state_shapes
 from magmax_jax.sharding import Layout, one_device
 from magmax_jax.training import Params
 
@@ -30,6 +31,7 @@ class ModelStore:
       run: its directory.
       theta_0: where it started; stored models have its structure.
       merges: all that the run has.
+      refits: likewise.
       layout: where arrays are put; one device by default.
     """
 
@@ -39,8 +41,9 @@ class ModelStore:
         theta_0: Params,
         merges: dict[str, Merge],
         layout: Layout | None = None,
+        refits: Mapping[str, Refitted] = {},
     ):
-        self.run, self.theta_0, self.merges = run, theta_0, merges
+        self.run, self.theta_0, self.merges, self.refits = run, theta_0, merges, refits
         self._layout = layout or one_device()
 
     @cached_property
@@ -118,16 +121,20 @@ class ModelStore:
         Raises:
           UserError: the run has no such model.
         """
-        check_model(self.run, ref, self.merges)
+        check_model(self.run, ref, self.merges, self.refits)
         if ref.is_zero_shot:
             return self.theta_0
         if ref.is_finetuned:
             return self.finetuned()
         if ref.task is not None:
             return self.task(ref.task)
-        merge = self.merges[ref.name]
+        merge = self.merges[ref.rule]
         scale = merge.rule.default_scale if ref.scale is None else ref.scale
-        return merged(merge.rule, self.state(ref.name), self.theta_0, scale)
+        theta = merged(merge.rule, self.state(ref.rule), self.theta_0, scale)
+        if ref.refit is None:
+            return theta
+        states = self._restore(self.run / CHECKPOINTS, ("refits",))[0]["refits"]
+        return deployed(theta, states[str(ModelRef(ref.name, scale))])
 
     def _restore(
         self, directory: Path, names: Sequence[str], number: int | None = None
@@ -146,6 +153,8 @@ class ModelStore:
                 trees[FINETUNED] = self.theta_0
             if "merges" in names:
                 trees["merges"] = state_shapes(self.merges, self.theta_0, note["learned"])
+            if "refits" in names:
+                trees["refits"] = refit_shapes(self.refits, self.theta_0, note["classes"])
             # The layout is that of these devices: the run's need not be there.
             return self._layout.shapes(trees)
 
@@ -161,13 +170,22 @@ class ModelStore:
         raise ConfigError(f"{directory} holds no {what}")
 
 
-def check_model(run: Path, ref: ModelRef, merges: dict[str, Merge]) -> None:
+def check_model(
+    run: Path, ref: ModelRef, merges: dict[str, Merge], refits: Mapping[str, Refitted] = {}
+) -> None:
     """Raises a UserError if a run of these merges cannot hold the model.
 
-    A merge can be had at any scale.
+    A merge can be had at any scale, one that is refitted at those where the run refitted it.
     """
-    if ref.is_merge and ref.name not in merges:
-        kept = ", ".join(f"{name}[@SCALE]" for name in merges)
+    refitted = labels(refits)
+    if ref.refit is None:
+        known = not ref.is_merge or ref.name in merges
+    else:
+        default = merges[ref.rule].rule.default_scale if ref.rule in merges else None
+        scale = default if ref.scale is None else ref.scale
+        known = str(ModelRef(ref.name, scale)) in refitted
+    if not known:
+        kept = ", ".join([*(f"{name}[@SCALE]" for name in merges), *refitted])
         raise UserError(
             f"{run} holds no model {str(ref)!r}: choose finetuned, zero_shot, task:NUMBER"
             + (f" or one of {kept}" if kept else "")

@@ -1,5 +1,7 @@
 """The state of a run, on which all of its remaining steps depend, to and from checkpoints."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +14,10 @@ from magmax_jax.merging.task_vectors import PyTree, tree_bytes
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.checkpoints import KEPT, Checkpoints
 from magmax_jax.runs.kept_tasks import kept_bytes
-from magmax_jax.runs.merge_specs import Merge, needs_moments
+from magmax_jax.runs.merge_specs import Merge, Refitted, needs_moments
 from magmax_jax.runs.model_ref import FINETUNED
+from magmax_jax.runs.refits import RefitStates
+from magmax_jax.runs.refits import beginning as refits_before
 from magmax_jax.training import Memory, Params, Regularizer, Trainer, TrainState
 
 
@@ -27,6 +31,7 @@ class RunState(NamedTuple):
       memory: the regularizer's.
       training: of the next task, where it has begun; and `data`, Grain's state of its batches.
       step: how many of its steps are done.
+      refits: of refitted merges.
       rows: that were written when the checkpoint was.
     """
 
@@ -37,6 +42,7 @@ class RunState(NamedTuple):
     training: TrainState | None = None
     data: Any = None
     step: int = 0
+    refits: RefitStates = MappingProxyType({})
     rows: tuple[Row, ...] = ()
 
 
@@ -44,7 +50,9 @@ def beginning(parts: RunParts) -> RunState:
     """Before the first task."""
     theta_0, layout = parts.theta_0, parts.layout
     states = {name: layout.params(m.rule.init(theta_0)) for name, m in parts.merges.items()}
-    return RunState(0, theta_0, states, layout.params(parts.regularizer.init(theta_0)))
+    refits = layout.replicate(refits_before(parts.refits, theta_0, parts.head.shape[1]))
+    memory = layout.params(parts.regularizer.init(theta_0))
+    return RunState(0, theta_0, states, memory, refits=refits)
 
 
 def save(checkpoints: Checkpoints, parts: RunParts, standing: RunState) -> None:
@@ -56,6 +64,7 @@ def save(checkpoints: Checkpoints, parts: RunParts, standing: RunState) -> None:
             "learned": standing.learned,
             "step": standing.step,
             "data": standing.data,
+            "classes": parts.head.shape[1],
             "rows": [row.record for row in standing.rows],
         },
     )
@@ -88,6 +97,7 @@ def restore(checkpoints: Checkpoints, parts: RunParts) -> RunState | None:
         training=trees["training"],
         data=note["data"],
         step=note["step"],
+        refits=trees["refits"],
         rows=tuple(Row(**row) for row in note["rows"]),
     )
 
@@ -95,7 +105,13 @@ def restore(checkpoints: Checkpoints, parts: RunParts) -> RunState | None:
 def shapes(parts: RunParts, learned: int, training: bool) -> dict[str, PyTree]:
     """The trees of a checkpoint as `jax.ShapeDtypeStruct`s."""
     return abstract_trees(
-        parts.theta_0, parts.merges, parts.regularizer, parts.trainer, learned, training
+        parts.theta_0,
+        parts.merges,
+        parts.regularizer,
+        parts.trainer,
+        learned,
+        training,
+        refit_shapes(parts.refits, parts.theta_0, parts.head.shape[1]),
     )
 
 
@@ -106,8 +122,13 @@ def abstract_trees(
     trainer: Trainer,
     learned: int,
     training: bool,
+    refits: RefitStates,
 ) -> dict[str, PyTree]:
-    """The trees of a checkpoint as `jax.ShapeDtypeStruct`s; of `theta` only shapes are read."""
+    """The trees of a checkpoint as `jax.ShapeDtypeStruct`s; of `theta` only shapes are read.
+
+    Args:
+      refits: `refit_shapes`.
+    """
     theta = jax.eval_shape(lambda tree: tree, theta)
     return _trees(
         RunState(
@@ -116,6 +137,7 @@ def abstract_trees(
             states=state_shapes(merges, theta, learned),
             memory=jax.eval_shape(regularizer.init, theta),
             training=jax.eval_shape(trainer.init, theta) if training else None,
+            refits=refits,
         )
     )
 
@@ -128,6 +150,15 @@ def state_shapes(merges: dict[str, Merge], theta: Params, learned: int) -> dict[
         for _ in range(0 if rule.streaming else learned):
             states[name] = jax.eval_shape(rule.update, states[name], informed(rule, tau, tau))
     return states
+
+
+def refit_shapes(refits: Mapping[str, Refitted], theta: Params, classes: int) -> RefitStates:
+    """Of what is known of refitted merges, after any number of tasks.
+
+    Args:
+      classes: of the head.
+    """
+    return jax.eval_shape(lambda tree: refits_before(refits, tree, classes), theta)
 
 
 def bytes_needed(parts: RunParts) -> int:
@@ -157,4 +188,5 @@ def _trees(standing: RunState) -> dict[str, PyTree]:
         "merges": standing.states,
         "memory": standing.memory,
         "training": standing.training,
+        "refits": standing.refits,
     }

@@ -1,5 +1,6 @@
 """One rule at many scales: evaluated in one pass, the best one found on images held out."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cache, partial
 
@@ -12,11 +13,13 @@ from magmax_jax.runs import manifest
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.holding import held
-from magmax_jax.runs.merge_specs import Merge, needs_moments, parse_merges
+from magmax_jax.runs.merge_specs import Merge, needs_moments, parse_merges, parse_refits
 from magmax_jax.runs.model_ref import ModelRef
 from magmax_jax.runs.model_store import NO_MOMENTS, ModelStore
 from magmax_jax.runs.progress import NullProgress, Progress
-from magmax_jax.runs.swept_rows import SweptRows
+from magmax_jax.runs.refit_task import refit_again
+from magmax_jax.runs.refits import Refitter, refitted_at
+from magmax_jax.runs.swept_rows import SweptRows, scaled
 from magmax_jax.training import Params
 
 
@@ -45,36 +48,69 @@ def sweep(
       UserError: a rule is unknown, or the run has neither its state nor every task's model.
     """
     progress = progress or NullProgress()
-    stored = ModelStore(out.path, parts.theta_0, parts.merges, parts.layout)
+    stored = ModelStore(out.path, parts.theta_0, parts.merges, parts.layout, parts.refits)
     merges = check(config, parts.config, parts.clip_entries, parts.shape)
+    refits = parse_refits(_swept(config, parts.config), merges, parts.shape)
+    refitter = Refitter(parts, progress)
     learned = stored.learned
     if not learned:
         raise UserError(f"{out.path} has learned no task yet: there is nothing to sweep")
     with held(out, parts.layout, progress.say):
         swept = SweptRows(parts, out, learned, progress, config.at_once)
-        manifest.record_published(out, merges)
-        for name, merge in merges.items():
-            tau = cache(partial(_task_vector, stored, name, merge))
-            published = merge.rule.default_scale
+        manifest.record_published(out, merges, refits)
+        for name, scales in scales_of(config).items():
+            rule = ModelRef.parse(name).rule
+            at = scaled(parts.theta_0, partial(_task_vector, stored, rule, merges[rule]))
+            if name in refits:
+                again = partial(refit_again, name, refits[name], merges[rule])
+                states = partial(again, stored=stored, parts=parts, refitter=refitter)
+                at = refitted_at(at, cache(states))
+            # Its published scale is beside a rule's others, unless it is to be seen at some alone.
+            beside = {merges[rule].rule.default_scale} if name in config.rules else set()
             if "validation" in swept.sets:
-                tried = config.values if config.test == "all" else (*config.values, published)
-                swept.add(name, tau, "validation", tried)
-            swept.add(name, tau, "test", _tested(config, swept, name, published))
+                tried = scales if config.test == "all" else (*scales, *beside)
+                swept.add(name, at, "validation", tried)
+            swept.add(name, at, "test", _tested(config, swept, name, scales, beside))
             swept.write()
     return swept.rows
 
 
+def scales_of(config: SweepConfig) -> dict[str, list[float]]:
+    """The scales of every rule, by its name: those of the sweep, and its own of `RULE@SCALE`.
+
+    Raises:
+      UserError: what follows an @ is no number.
+    """
+    found: dict[str, list[float]] = {}
+    for text in config.rules:
+        ref = ModelRef.parse(text, "sweep.rules")
+        scales = found.setdefault(ref.name, [])
+        for scale in config.values if ref.scale is None else (ref.scale,):
+            if scale not in scales:
+                scales.append(scale)
+    return found
+
+
 def _tested(
-    config: SweepConfig, swept: SweptRows, name: str, published: float
-) -> tuple[float, ...]:
+    config: SweepConfig,
+    swept: SweptRows,
+    name: str,
+    scales: Sequence[float],
+    beside: Collection[float],
+) -> Sequence[float]:
     """The scales at which test images see a rule: beside what is chosen, the published one."""
     if config.test == "all":
-        return (*config.values, published) if "validation" in swept.sets else config.values
-    return (swept.chosen(name), published) if config.test == "chosen" else ()
+        return (*scales, *beside) if "validation" in swept.sets else scales
+    return (swept.chosen(name), *beside) if config.test == "chosen" else ()
 
 
 def _task_vector(stored: ModelStore, name: str, merge: Merge) -> Params:
     return merge.rule.finalize(stored.state(name, merge))
+
+
+def _swept(config: SweepConfig, run: ExperimentConfig) -> ExperimentConfig:
+    """The run's configuration with the sweep's rules for its merges."""
+    return replace(run, method=MethodConfig(), merges=config.rules)
 
 
 def check(
@@ -83,7 +119,8 @@ def check(
     clip_entries: int | None = None,
     shape: ModelShape | None = None,
 ) -> dict[str, Merge]:
-    """The rules of a sweep by name, as the run's configuration says that they merge.
+    """The rules of a sweep by name, refitted ones among them, as the run's configuration says that
+    they merge.
 
     Args:
       clip_entries, shape: see `parse_merges`.
@@ -100,12 +137,16 @@ def check(
             "run with scenario.validation=0.1, or leave sweep.test out"
         )
     own = parse_merges(run)
-    for name in config.rules:
-        if ModelRef.parse(name, "sweep.rules").scale is not None:
-            raise ConfigError(f"sweep.rules: {name} cannot be swept, leave its scale out")
-        rule = rules.named(name)
+    for name in scales_of(config):
+        ref = ModelRef.parse(name)
+        rule = rules.named(ref.rule)
         if rule.needs_fisher and not rule.from_adam:
             raise ConfigError(f"sweep.rules: {name} cannot be swept, it needs every task's Fisher")
+        if ref.refit is not None and not run.checkpoint.keep_tasks:
+            raise ConfigError(
+                f"sweep.rules: {name} is fitted anew for every scale, and every task's model is "
+                "needed for it: run with checkpoint.keep_tasks=True"
+            )
         if name not in own and not run.checkpoint.keep_tasks:
             raise ConfigError(
                 f"sweep.rules: {name} is none of the run's merges, and every task's model is "
@@ -113,5 +154,7 @@ def check(
             )
         if name not in own and rule.from_adam and not needs_moments(own):
             raise ConfigError(f"sweep.rules: {name} cannot be swept: {NO_MOMENTS}")
-    swept = replace(run, method=MethodConfig(), merges=config.rules)
-    return parse_merges(swept, clip_entries, shape)
+    swept = _swept(config, run)
+    merges = parse_merges(swept, clip_entries, shape)
+    parse_refits(swept, merges, shape)
+    return merges

@@ -1,7 +1,7 @@
 """Rows of merges at many scales after the last task: those of `sweep.jsonl`."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 
 import jax
 
@@ -51,21 +51,20 @@ class SweptRows:
         return test if validation is None else {**test, "validation": validation}
 
     def add(
-        self, name: str, tau: Callable[[], Params], split: str, scales: Sequence[float]
+        self, name: str, at: Callable[[float], Params], split: str, scales: Sequence[float]
     ) -> None:
         """Evaluates a rule at scales on the images of a split, where it is not yet.
 
         Args:
-          tau: makes the merged task vector.
+          at: makes the merged model of a scale.
         """
         there = {row.scale for row in self.rows if (row.model, row.split) == (name, split)}
         missing = [scale for scale in dict.fromkeys(scales) if scale not in there]
         if not missing:
             return
-        merged, images = tau(), self.sets[split]
-        model = partial(_model, self._parts.theta_0, merged)
-        at_once = self._at_once or models_held(merged, self._parts.layout)
-        models = {str(ModelRef(name, scale)): partial(model, scale) for scale in missing}
+        images = self.sets[split]
+        at_once = self._at_once or models_held(self._parts.theta_0, self._parts.layout)
+        models = {str(ModelRef(name, scale)): partial(at, scale) for scale in missing}
         counts = count_all(models, images, at_once, self._progress, self._watched)
         for scale, counted in zip(missing, counts, strict=True):
             self.rows += rows_of(counted, images.scenario, self._learned, name, scale, split)
@@ -78,6 +77,12 @@ class SweptRows:
         """Marks the chosen scales, and writes all rows."""
         self.rows = choose(self.rows, self.apart)
         self._out.keep_swept(self.rows)
+
+
+def scaled(theta_0: Params, tau: Callable[[], Params]) -> Callable[[float], Params]:
+    """theta_0 + scale tau by the scale; the task vector is made once, when it is first needed."""
+    made = cache(tau)
+    return lambda scale: _model(theta_0, made(), scale)
 
 
 _model = jax.jit(apply_task_vector)

@@ -15,7 +15,7 @@ from magmax_jax.merging.rule import informed
 from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.runs import manifest, state
 from magmax_jax.runs.build import RunParts, build_run
-from magmax_jax.runs.check import check_config, check_number, check_seed
+from magmax_jax.runs.check import check_config, check_number, check_seed, field_of
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.choose_scales import check_held_out, choose_scales
 from magmax_jax.runs.directory import RunDirectory
@@ -28,6 +28,8 @@ from magmax_jax.runs.notes import notes_of
 from magmax_jax.runs.preemption import Stop, stop_signals
 from magmax_jax.runs.progress import NullProgress, Progress
 from magmax_jax.runs.recorder import Recorder, counts_bytes, until
+from magmax_jax.runs.refit_task import plain_models, refit
+from magmax_jax.runs.refits import Refitter
 from magmax_jax.runs.starts import next_start
 from magmax_jax.runs.state import RunState
 from magmax_jax.runs.step_log import Board, StepLog, check_boards
@@ -90,8 +92,8 @@ def run(
     inputs = Inputs(config, out, kept, allow_changed)
     scenario = build_scenario(inputs.config.scenario, config.seed, given, names)
     tasks = len(curriculum(scenario, config))
-    check_number(parse_merges(config), tasks, "merges")
-    check_number(swept, tasks, "sweep.rules")
+    check_number(parse_merges(config), tasks, partial(field_of, config))
+    check_number(swept, tasks, lambda rule: "sweep.rules")
     rounds = len(config.evaluated_after(tasks))
     check_held_out(config, scenario)
     done = kept and len(out.rows()) == num_rows(scenario, rounds, models)
@@ -160,6 +162,7 @@ def learn_all(
         done = state.steps_done(parts, at)
         log = stack.enter_context(StepLog(out, done, boards, out.path.resolve().name))
         evaluate = Recorder(parts, out, progress, stop, at)
+        refitter = Refitter(parts, progress, partial(until, stop))
         evaluated = parts.config.evaluated_after(len(parts.tasks))
         if at.learned in evaluated:
             evaluate.all(at)
@@ -168,6 +171,7 @@ def learn_all(
         for task in range(at.learned + 1, len(parts.tasks) + 1):
             at = at._replace(rows=tuple(out.rows()))
             theta, moments = learn(parts, at, checkpoints, stop, progress, log)
+            before = plain_models(parts, at)  # folding takes the states' buffers
             states = {
                 name: fold(
                     merge.rule,
@@ -177,17 +181,23 @@ def learn_all(
                 )
                 for name, merge in parts.merges.items()
             }
-            at = RunState(learned=task, theta=theta, states=states, memory=at.memory, rows=at.rows)
+            at = at._replace(
+                learned=task, theta=theta, states=states, training=None, data=None, step=0
+            )
             if tasks and moments is not None:
                 keep(at, moments)
                 tasks.wait()  # no checkpoint holds moments, so a resumed run could not keep them
             del moments
-            at = at._replace(memory=remember(parts, at, stop, progress))
+            at = at._replace(
+                memory=remember(parts, at, stop, progress),
+                refits=refit(refitter, before, parts, at),
+            )
+            del before
             state.save(checkpoints, parts, at)
             keep(at)
             if task in evaluated:
                 evaluate.all(at)
-        choose_scales(parts, at.states, out, progress, partial(until, stop))
+        choose_scales(parts, at.states, at.refits, out, progress, partial(until, stop))
 
 
 def learn(
@@ -208,8 +218,9 @@ def learn(
         batches.set_state(at.data)
 
     def due(done: int) -> bool:
-        # What a regularizer does after the last step may take as long as an epoch.
-        last = done == steps and parts.regularizer.penalty is not None
+        # What a regularizer or a refit does after the last step may take as long as an epoch.
+        long = parts.regularizer.penalty is not None or bool(parts.refits)
+        last = done == steps and long
         every = config.checkpoint.every
         return stop.at(before + done) or last or (every is not None and done % every == 0)
 

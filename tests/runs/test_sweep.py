@@ -134,7 +134,7 @@ def test_a_sweep_that_cannot_be_made_is_refused_before_the_training(config, tmp_
     for wrong, rule, words in (
         (config, "best", "'best' is no merge rule"),
         (config, "fisher", "it needs every task's Fisher"),
-        (config, "average@1", "leave its scale out"),
+        (config, "average@one", "needs a number after the @"),
         (config, "weighted_average", "needs weights"),
         (lean, "ties", "add it to the merges, or run with checkpoint.keep_tasks=True"),
         (joint, "average", "joint training merges nothing"),

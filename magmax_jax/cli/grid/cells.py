@@ -229,9 +229,12 @@ def _is_swept(cell: Cell, run: RunDirectory) -> bool:
     """Whether every rule of the cell's sweep has been evaluated at every scale."""
     if not cell.sweep.rules:
         return True
+    from magmax_jax.runs.sweep import scales_of
+
     split = "test" if cell.sweep.test == "all" else "validation"
     found = {(row.model, row.scale) for row in run.swept() if row.split == split}
-    return {(rule, scale) for rule in cell.sweep.rules for scale in cell.sweep.values} <= found
+    wanted = scales_of(cell.sweep).items()
+    return {(rule, scale) for rule, scales in wanted for scale in scales} <= found
 
 
 def _is_locked(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """CLIP as a registered family."""
 
 from magmax_jax.models import towers
-from magmax_jax.models.base import ModelFamily, Towers
+from magmax_jax.models.base import LastMap, ModelFamily, Towers
 from magmax_jax.models.checkpoint import OPENCLIP
 from magmax_jax.models.clip.checkpoint import is_tower_alone, read_config
 from magmax_jax.models.clip.config import CLIPConfig, TextConfig
@@ -41,5 +41,6 @@ MODEL_FAMILIES.register(
             towers.shape_of,
             lambda tower, whole, size, dtype: CLIP.from_pretrained(tower, size, dtype, whole),
         ),
+        last_map=LastMap(kernel="projection.kernel", bias="post_norm.bias"),
     ),
 )

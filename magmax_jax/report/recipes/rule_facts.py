@@ -26,10 +26,12 @@ class RuleFacts(NamedTuple):
 
 @functools.cache
 def facts_of(rule: str) -> RuleFacts:
-    """The facts of a rule by its name, with its default options."""
+    """The facts of a rule by its name, with its default options; a refit (`ema+lda`) adds a state
+    of constant size to it."""
     from magmax_jax.merging import rules  # imports JAX
 
     unknown = RuleFacts(None, None)
+    rule = rule.partition("+")[0]
     if RULES.names_code(rule):  # a comparison imports no code that a run names
         return unknown
     try:

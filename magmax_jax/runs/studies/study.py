@@ -81,7 +81,7 @@ def study(
     scenario = build_scenario(config.scenario, config.seed, recorded=classes)
     with checking([Compared(out.path, config, scenario)], allow_changed, progress.say):
         parts = build_run(config, scenario, layout, run=out.path)
-    stored = ModelStore(out.path, parts.theta_0, parts.merges, layout)
+    stored = ModelStore(out.path, parts.theta_0, parts.merges, layout, parts.refits)
     learned, bits = stored.learned, config.checkpoint.task_bits
     if not learned:
         raise UserError(f"{out.path} has learned no task yet: there is nothing to study")
