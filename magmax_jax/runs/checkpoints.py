@@ -171,8 +171,12 @@ def _first_line(error: Exception) -> str:
 
 
 def _checksums(tree: PyTree) -> list[int]:
-    """A number for every leaf, that changes when any bit of it does."""
-    return [int(x) for x in jax.device_get([_checksum(leaf) for leaf in jax.tree.leaves(tree)])]
+    """A number for every leaf, that changes when any bit of it does.
+
+    One after another: sums over the devices of several processes that run at once can wait for each
+    other for ever, on CPUs.
+    """
+    return [int(jax.device_get(_checksum(leaf))) for leaf in jax.tree.leaves(tree)]
 
 
 @jax.jit

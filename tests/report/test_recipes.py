@@ -18,6 +18,7 @@ from magmax_jax.report.recipes.situations import situations
 from magmax_jax.report.recipes.trainings import trainings
 from magmax_jax.report.runs import find
 from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.sweep import scales_of
 from tests.report.swept_runs import CIFAR, PACS, SEEDS, VALIDATED, evaluated, write_all, write_run
 
 EMA, TSV, MIN = (Recipe("last", rule) for rule in ("ema", "tsv_m", "min_magnitude"))
@@ -184,9 +185,10 @@ def test_test_images_are_evaluated_at_chosen_and_published_scales_only(tmp_path,
         directory = RunDirectory(run)
         for sweep in sweeps:
             split = "test" if sweep.test == "all" else "validation"
-            asked.append((run.parent.name, split, sweep.rules[0], sweep.values))
-            rows = [evaluated(sweep.rules[0], scale, 0.5, split) for scale in sweep.values]
-            directory.keep_swept([*directory.swept(), *(row for found in rows for row in found)])
+            for rule, scales in scales_of(sweep).items():
+                asked.append((run.parent.name, split, rule, tuple(scales)))
+                rows = [row for scale in scales for row in evaluated(rule, scale, 0.5, split)]
+                directory.keep_swept([*directory.swept(), *rows])
 
     monkeypatch.setattr("magmax_jax.api.sweep_run.sweep_run", evaluate)
     monkeypatch.setattr("magmax_jax.runs.locate.stored_config", lambda run: CONFIG)

@@ -26,7 +26,8 @@ from magmax_jax.config import (
 STARTS = ("last", "pretrained", "ema", "max_magnitude")
 """Where each task starts: the last model, theta_0, or a rule's merge of the tasks before it."""
 
-REFIT_SCALES = (0.5, 0.7, 1)
+REFIT_SCALES = (0, 0.5, 0.7, 1)
+"""At 0 it is theta_0 whose last map is fitted: what fine-tuning and merging have to beat."""
 REFIT_IMAGES = 1_000
 """Of each task."""
 SWEEP = SweepConfig(
