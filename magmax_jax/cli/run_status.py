@@ -1,6 +1,5 @@
 """How far a run is, read from its directory while another process, perhaps elsewhere, writes it."""
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.evaluation.history import History, histories, task_names
 from magmax_jax.evaluation.rows import Row, protocols, to_rows
 from magmax_jax.io.json_lines import Follower, Record
-from magmax_jax.runs.directory import ABOUT, CONFIG, METRICS, ROWS, RunDirectory
+from magmax_jax.runs.directory import CONFIG, METRICS, ROWS, RunDirectory
 
 State = Literal["diverged", "training", "evaluating", "starting", "finished"]
 RECENT = 50
@@ -67,8 +66,7 @@ class RunFollower:
         if again or anew:
             self._about = {}
         self._rows += to_rows(rows)
-        with suppress(OSError, ValueError):  # older runs have none
-            self._about = json.loads((self.path / ABOUT).read_text())
+        self._about = RunDirectory(self.path).read_about() or self._about  # older runs have none
         expected = self._expected()
         for step in steps:
             if self._steps and (before := self._steps[-1]["task"]) != step["task"]:

@@ -1,10 +1,8 @@
 """What a run is made of: data, model and compiled functions, put together once."""
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import grain
 import jax
@@ -15,16 +13,11 @@ from magmax_jax.config import ExperimentConfig
 from magmax_jax.data import (
     Batch,
     Preprocessing,
-    Source,
-    eval_batches,
     num_batches,
     train_batches,
 )
-from magmax_jax.data.pipeline.memory_cache import CACHED_BYTES, cached
-from magmax_jax.evaluation import evaluator
-from magmax_jax.evaluation.evaluator import Counts, Evaluate
+from magmax_jax.data.pipeline.memory_cache import cached
 from magmax_jax.inputs.geometry import CLIPS
-from magmax_jax.inputs.host_resize import untouched
 from magmax_jax.models import (
     Model,
     ModelShape,
@@ -36,9 +29,14 @@ from magmax_jax.models import (
 from magmax_jax.registry import REGULARIZERS
 from magmax_jax.runs.alike_prompts import alike_prompts
 from magmax_jax.runs.default_preprocessing import default_preprocessing
+from magmax_jax.runs.evaluation_set import (
+    EvaluationSet,
+    batches_of,
+    eval_batch_size,
+    evaluation_set,
+)
 from magmax_jax.runs.kept_head import head_of
 from magmax_jax.runs.merge_specs import Merge, Refitted, parse_merges, parse_refits
-from magmax_jax.runs.progress import Progress
 from magmax_jax.scenarios import Scenario, Task, curriculum, validating
 from magmax_jax.sharding import Layout
 from magmax_jax.training import (
@@ -50,37 +48,6 @@ from magmax_jax.training import (
     make_trainer,
     warmup_steps,
 )
-
-
-class EvaluationSet(NamedTuple):
-    """Images on which models are evaluated.
-
-    Attributes:
-      scenario: whose test images they are.
-      evaluate: counts what models make of them.
-      batches: every image once.
-      num_batches: how many there are.
-    """
-
-    scenario: Scenario
-    evaluate: Evaluate
-    batches: Iterable[Batch[np.ndarray]]
-    num_batches: int
-
-    def counts_of(
-        self,
-        models: Sequence[Params],
-        progress: Progress,
-        shown: str,
-        watched: Callable[[Iterable], Iterable] = iter,
-    ) -> list[Counts[np.ndarray]]:
-        """What each model makes of the images, which are read once for all.
-
-        Args:
-          watched: what the batches go through, such as `recorder.until`.
-        """
-        batches = progress.evaluating(shown, self.batches, self.num_batches)
-        return self.evaluate(models, watched(batches))
 
 
 @dataclass(frozen=True)
@@ -118,7 +85,7 @@ class RunParts:
         indices = self.scenario.tasks[task - 1].test
         rows, kind = self.eval_batch_size, self.preprocessing
         source = self.scenario.test
-        batches = _eval_batches(self.config, source, indices, rows, kind, self.layout)
+        batches = batches_of(self.config, source, indices, rows, kind, self.layout)
         count = num_batches(len(indices), rows)
         return self.test._replace(batches=batches, num_batches=count)
 
@@ -128,7 +95,7 @@ class RunParts:
         if not scenario.num_test:
             return None
         model = self.tower, self.preprocessing, self.head
-        return _evaluation_set(self.config, scenario, self.eval_batch_size, *model, self.layout)
+        return evaluation_set(self.config, scenario, self.eval_batch_size, *model, self.layout)
 
     def epochs(self, task: int) -> int:
         """Passes over one task's training images."""
@@ -167,7 +134,7 @@ class RunParts:
         if most is not None and most < len(images):
             images = np.random.default_rng(self._seed(task)).choice(images, most, replace=False)
         rows, kind, source = self.eval_batch_size, self.preprocessing, self.scenario.train
-        batches = _eval_batches(self.config, source, np.sort(images), rows, kind, self.layout)
+        batches = batches_of(self.config, source, np.sort(images), rows, kind, self.layout)
         return batches, num_batches(len(images), rows)
 
     def images_once(self, task: int) -> int:
@@ -239,7 +206,7 @@ def build_run(
     tower, theta_0 = model.image_tower(config.model.dtype, config.train.remat, layout.whole)
     trained = trainable(shape, theta_0, config.train.freeze)
     del model  # the text tower has done its work
-    rows = _eval_batch_size(config, scenario, layout)
+    rows = eval_batch_size(config, scenario, layout)
 
     regularizer = build_regularizer(
         config.method, tower, preprocessing, scenario.num_classes, layout
@@ -262,62 +229,6 @@ def build_run(
             tower, preprocessing, config.train, regularizer.penalty, trained, layout
         ),
         regularizer=regularizer,
-        test=_evaluation_set(config, scenario, rows, tower, preprocessing, head, layout),
+        test=evaluation_set(config, scenario, rows, tower, preprocessing, head, layout),
         eval_batch_size=rows,
     )
-
-
-def _eval_batch_size(config: ExperimentConfig, scenario: Scenario, layout: Layout) -> int:
-    """That of the configuration, or what holds the largest set of images of the run.
-
-    All its sets have one, so that it compiles once. A multiple of 8 suits accelerators, and keeps
-    compiled programs in the cache for sets of nearly the same size.
-    """
-    largest = max(1, scenario.num_test, validating(scenario).num_test)
-    step = math.lcm(8, layout.mesh.size)  # each device has as many rows
-    return min(config.eval_batch_size, math.ceil(largest / step) * step)
-
-
-def _evaluation_set(
-    config: ExperimentConfig,
-    scenario: Scenario,
-    batch_size: int,
-    tower: nnx.GraphDef,
-    preprocessing: Preprocessing,
-    head: jax.Array,
-    layout: Layout,
-) -> EvaluationSet:
-    evaluate = evaluator.make_evaluate(tower, preprocessing, head, scenario, layout)
-    images = np.flatnonzero(scenario.task_of >= 0)
-    batches = _eval_batches(config, scenario.test, images, batch_size, preprocessing, layout)
-    return EvaluationSet(scenario, evaluate, batches, num_batches(scenario.num_test, batch_size))
-
-
-def _eval_batches(
-    config: ExperimentConfig,
-    source: Source,
-    indices: np.ndarray,
-    batch_size: int,
-    preprocessing: Preprocessing,
-    layout: Layout,
-) -> Iterable[Batch[np.ndarray]]:
-    """Of the images at `indices`, as evaluation shows them.
-
-    In memory between evaluations when they are small, as the batches that they are shown in: each
-    image once, whether it was fitted or not.
-    """
-    size = preprocessing.size
-    batches = eval_batches(
-        source,
-        indices,
-        batch_size,
-        size,
-        config.train.workers,
-        layout.rows(batch_size),
-        geometry=preprocessing.geometry,
-    )
-    shape = source.image_shape
-    height, width = shape if untouched(shape, size) else (size, size)
-    small = 3 * height * width * len(indices) <= CACHED_BYTES
-    there = isinstance(source.images, np.ndarray)  # is in memory already
-    return list(batches) if small and not there else batches

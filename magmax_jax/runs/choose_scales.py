@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from magmax_jax.config import ExperimentConfig
+from magmax_jax.config import ExperimentConfig, SweepConfig
 from magmax_jax.errors import ConfigError
 from magmax_jax.merging import State
 from magmax_jax.runs.build import RunParts
@@ -78,11 +78,14 @@ def scales_to_try(config: ExperimentConfig, merge: Merge) -> list[float]:
     return sorted({*config.merging.values, merge.rule.default_scale, *merge.scales})
 
 
-def check_held_out(config: ExperimentConfig, scenario: Scenario) -> None:
+def check_held_out(
+    config: ExperimentConfig, scenario: Scenario, sweeps: SweepConfig | None = None
+) -> None:
     """Raises a ConfigError if scales are to be chosen and no image is held out to choose on."""
-    held_out = any(len(task.validation) for task in scenario.tasks)
-    if config.merging.scales is not None and not held_out:
-        raise ConfigError(
-            "merging.scales needs held-out training images, and every class has a single one: add "
-            "images, or leave out the scales (merging.scales=None)"
-        )
+    if any(len(task.validation) for task in scenario.tasks):
+        return
+    single = "needs held-out training images, and every class has a single one: add images, or"
+    if config.merging.scales is not None:
+        raise ConfigError(f"merging.scales {single} leave out the scales (merging.scales=None)")
+    if sweeps is not None and sweeps.test != "all":
+        raise ConfigError(f"sweep.test {sweeps.test} {single} leave it out")

@@ -7,7 +7,7 @@ import numpy as np
 
 from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.merging.task_vectors import PyTree, tree_bytes
-from magmax_jax.runs.build import EvaluationSet
+from magmax_jax.runs.evaluation_set import EvaluationSet
 from magmax_jax.runs.progress import Progress
 from magmax_jax.sharding import Layout
 from magmax_jax.training import Params

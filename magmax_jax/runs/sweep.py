@@ -11,6 +11,7 @@ from magmax_jax.merging import rules
 from magmax_jax.models.base import ModelShape
 from magmax_jax.runs import manifest
 from magmax_jax.runs.build import RunParts
+from magmax_jax.runs.choose_scales import check_held_out
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.holding import held
 from magmax_jax.runs.merge_specs import Merge, needs_moments, parse_merges, parse_refits
@@ -50,6 +51,7 @@ def sweep(
     progress = progress or NullProgress()
     stored = ModelStore(out.path, parts.theta_0, parts.merges, parts.layout, parts.refits)
     merges = check(config, parts.config, parts.clip_entries, parts.shape)
+    check_held_out(parts.config, parts.scenario, config)
     refits = parse_refits(_swept(config, parts.config), merges, parts.shape)
     refitter = Refitter(parts, progress)
     learned = stored.learned

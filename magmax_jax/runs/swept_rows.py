@@ -9,8 +9,9 @@ from magmax_jax.evaluation.rows import rows_of
 from magmax_jax.evaluation.scales import best_on_validation, choose
 from magmax_jax.merging import apply_task_vector
 from magmax_jax.registry import SCENARIO_KINDS
-from magmax_jax.runs.build import EvaluationSet, RunParts
+from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.evaluation_set import EvaluationSet
 from magmax_jax.runs.model_ref import ModelRef
 from magmax_jax.runs.progress import Progress
 from magmax_jax.runs.shared_pass import count_all, models_held

@@ -6,13 +6,13 @@ from contextlib import ExitStack
 from functools import partial
 
 from magmax_jax.config import ExperimentConfig, SweepConfig
-from magmax_jax.data import Source, num_batches
-from magmax_jax.errors import ConfigError, DivergedError, counted
+from magmax_jax.data import Source
+from magmax_jax.errors import ConfigError, counted
 from magmax_jax.evaluation.rows import Row, num_rows
 from magmax_jax.evaluation.scales import describe as describe_sweep
 from magmax_jax.merging import fold
 from magmax_jax.merging.rule import informed
-from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
+from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs import manifest, state
 from magmax_jax.runs.build import RunParts, build_run
 from magmax_jax.runs.check import check_config, check_number, check_seed, field_of
@@ -23,21 +23,21 @@ from magmax_jax.runs.holding import held, refuse_if_held
 from magmax_jax.runs.inputs import Inputs
 from magmax_jax.runs.kept_head import keep_head
 from magmax_jax.runs.kept_tasks import to_keep
-from magmax_jax.runs.merge_specs import needs_moments, num_models, parse_merges
+from magmax_jax.runs.learn_task import learn, remember
+from magmax_jax.runs.merge_specs import num_models, parse_merges
 from magmax_jax.runs.notes import notes_of
-from magmax_jax.runs.preemption import Stop, stop_signals
+from magmax_jax.runs.preemption import stop_signals
 from magmax_jax.runs.progress import NullProgress, Progress
 from magmax_jax.runs.recorder import Recorder, counts_bytes, until
 from magmax_jax.runs.refit_task import plain_models, refit
 from magmax_jax.runs.refits import Refitter
-from magmax_jax.runs.starts import next_start
 from magmax_jax.runs.state import RunState
 from magmax_jax.runs.step_log import Board, StepLog, check_boards
 from magmax_jax.runs.sweep import check as check_sweep
 from magmax_jax.runs.sweep import sweep
 from magmax_jax.scenarios import Scenario, build_scenario, curriculum
 from magmax_jax.sharding import build_layout
-from magmax_jax.training import Memory, Metrics, Params, TrainState, fine_tune, second_moments
+from magmax_jax.training import Params
 
 
 def run(
@@ -95,7 +95,7 @@ def run(
     check_number(parse_merges(config), tasks, partial(field_of, config))
     check_number(swept, tasks, lambda rule: "sweep.rules")
     rounds = len(config.evaluated_after(tasks))
-    check_held_out(config, scenario)
+    check_held_out(config, scenario, sweeps)
     done = kept and len(out.rows()) == num_rows(scenario, rounds, models)
     done = done and out.has_chosen(config, tasks)
     layout.meet("the configuration or what the directory holds", (config, done))
@@ -198,87 +198,6 @@ def learn_all(
             if task in evaluated:
                 evaluate.all(at)
         choose_scales(parts, at.states, at.refits, out, progress, partial(until, stop))
-
-
-def learn(
-    parts: RunParts,
-    at: RunState,
-    checkpoints: Checkpoints,
-    stop: Stop,
-    progress: Progress,
-    log: StepLog,
-) -> tuple[Params, Params | None]:
-    """Fine-tunes on the next task: theta_t, and Adam's second moments if a merge needs them."""
-    config, number = parts.config, at.learned + 1
-    task, steps, epochs = parts.tasks[number - 1], parts.steps(number), parts.epochs(number)
-    before = state.steps_done(parts, at) - at.step
-    objective = parts.objective(number)
-    batches = iter(parts.train_batches(number, epochs))
-    if at.training:
-        batches.set_state(at.data)
-
-    def due(done: int) -> bool:
-        # What a regularizer or a refit does after the last step may take as long as an epoch.
-        long = parts.regularizer.penalty is not None or bool(parts.refits)
-        last = done == steps and long
-        every = config.checkpoint.every
-        return stop.at(before + done) or last or (every is not None and done % every == 0)
-
-    def save(done: int, training: TrainState) -> None:
-        now = at._replace(training=training, data=batches.get_state(), step=done)
-        state.save(checkpoints, parts, now)
-        stop.check()
-
-    moments = None
-
-    def on_end(last: TrainState) -> None:
-        nonlocal moments
-        if needs_moments(parts.merges):
-            moments = parts.layout.params(second_moments(last.moments))
-
-    name = f"{task.name} ({number}/{len(parts.tasks)})"
-    # `init` copies, so a merge that the task starts from is freed before its first step.
-    begun = at.training or parts.trainer.init(next_start(parts, at))
-    start, resumed = begun.params, (at.step, begun)
-    images = len(task.train) * epochs
-    with progress.training(name, steps, images, at.step) as show:
-
-        def on_step(step: int, metrics: Metrics[float]) -> None:
-            show(step, metrics)
-            log(number, step, metrics, images / steps)
-
-        try:
-            theta = fine_tune(
-                parts.trainer,
-                start,
-                objective,
-                batches,
-                on_step,
-                at.memory,
-                resumed,
-                due,
-                save,
-                on_end,
-            )
-        except DivergedError as error:
-            raise DivergedError(f"{name}: {error}") from None
-    return theta, moments
-
-
-def remember(parts: RunParts, at: RunState, stop: Stop, progress: Progress) -> Memory:
-    """The regularizer's memory of all tasks so far, the one just learned included.
-
-    Penalties that hold a task to the one before hold it to where it starts. So these consolidate at
-    the parameters that the next task starts from, which are theta_t unless a merge is the start.
-    """
-    number, config = at.learned, parts.config
-    count = num_batches(parts.images_once(number), config.train.batch_size)
-    once = progress.evaluating("importances", parts.batches_once(number), count)
-    placed = map(parts.trainer.place, until(stop, once))
-    holds = REGULARIZERS[config.method.regularizer].needs_previous_task
-    params = next_start(parts, at) if holds else at.theta
-    memory = parts.regularizer.consolidate(at.memory, params, placed, parts.objective(number))
-    return parts.layout.params(memory)
 
 
 def _check_disk(parts: RunParts, out: RunDirectory, progress: Progress) -> None:

@@ -12,6 +12,7 @@ from magmax_jax.config import (
     MethodConfig,
     ModelConfig,
     ScenarioConfig,
+    SweepConfig,
     TrainConfig,
 )
 from magmax_jax.errors import UserError
@@ -136,8 +137,12 @@ def test_scales_need_held_out_images(config, tmp_path):
         MergingConfig(scales="x")
     single = dataclasses.replace(config.scenario, limit_per_class=1)
     out = RunDirectory(tmp_path / "single")
-    with pytest.raises(UserError, match="every class has a single one"):
-        run(dataclasses.replace(config, scenario=single), out)
+    alone = dataclasses.replace(config, scenario=single)
+    with pytest.raises(UserError, match=r"merging.scales needs .* every class has a single one"):
+        run(alone, out)
+    alone = dataclasses.replace(alone, merging=MergingConfig())
+    with pytest.raises(UserError, match=r"sweep.test later needs .* every class has a single one"):
+        run(alone, out, sweeps=SweepConfig(("average",), test="later"))
     assert not out.path.exists()
 
 

@@ -12,7 +12,8 @@ from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row, num_rows_of_one, rows_of
 from magmax_jax.merging import apply_task_vector, fold, merged, rules
 from magmax_jax.merging.rule import informed
-from magmax_jax.runs.build import EvaluationSet, build_run
+from magmax_jax.runs.build import build_run
+from magmax_jax.runs.evaluation_set import EvaluationSet
 from magmax_jax.runs.studies.subject import Record, Subject, Unsuited
 from magmax_jax.training import Params
 

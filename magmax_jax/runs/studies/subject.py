@@ -14,7 +14,8 @@ from magmax_jax.evaluation.evaluator import Counts
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.merging import merged, task_vector
 from magmax_jax.models import Place, trainable
-from magmax_jax.runs.build import EvaluationSet, RunParts
+from magmax_jax.runs.build import RunParts
+from magmax_jax.runs.evaluation_set import EvaluationSet
 from magmax_jax.runs.model_ref import FINETUNED
 from magmax_jax.runs.model_store import ModelStore
 from magmax_jax.runs.progress import Progress
