@@ -149,6 +149,10 @@ def test_the_page_says_which_recipe_is_best_and_by_how_much(runs, tmp_path):
     lost = f"| last | `min_magnitude` | constant | 1 | 40.0 ± 0.0 | {MINUS}15.5 ± 0.3 | 0 of 6 |"
     assert lost in text and f"({MINUS}20.0 ± 0.0) ↓ |" in text
     assert f"rule `min_magnitude` ({MINUS}15.5)" in text  # what did not work
+    by_scale = text[text.index("## What the scale does") : text.index("## What did not work")]
+    assert "| last | `max_magnitude` | 0.7 | 56.0 " in by_scale  # as the shared scale is chosen
+    assert by_scale.index("| last | `max_magnitude`") < by_scale.index("| last | `ema` | 1 | 61.0")
+    assert "`min_magnitude`" not in by_scale
     assert "| all |  | 6 |  | 3.00 |" in page  # two steps of a quarter of an hour each
     assert f"80 of {ON_CIFAR}" not in text and f"20 of {ON_CIFAR}" in text
     assert (tmp_path / "docs" / "results.png").read_bytes().startswith(b"\x89PNG")

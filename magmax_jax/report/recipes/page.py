@@ -51,7 +51,14 @@ def page(comparison: Comparison, program: Program, runs: Sequence[Path], figure:
     ]
     for way, (title, caption) in WAYS.items():
         sections += [f"## {title}", f"{caption} {_LEGEND}", tables.recipes(comparison, way)]
+    lean = comparison.recommended()
+    shown = [MAGMAX, *([lean] if lean not in (None, MAGMAX) else [])]
     sections += [
+        "## What the scale does",
+        "Accuracy on validation images, in %. At scale 0 a merge is the pretrained model; a refit "
+        "(RULE+lda) is then the pretrained model with its last map fitted to the tasks: what "
+        "fitting alone is worth.",
+        tables.by_scale(comparison, shown),
         "## What did not work",
         *_failures(comparison),
         "## How scales and recipes were chosen",

@@ -69,6 +69,27 @@ def _to_magmax(difference: Difference | None) -> list[str]:
     return [words.points(difference.mean), f"{difference.wins} of {difference.pairs}"]
 
 
+def by_scale(comparison: Comparison, shown: Sequence[Recipe]) -> str:
+    """Accuracies of recipes on validation images at every scale that all their trainings tried."""
+    head = ["start", "rule", "scale", "mean of benchmarks", *comparison.benchmarks]
+    lines = []
+    for recipe in shown:
+        trained = [t for t in comparison.trained if t.start == recipe.start]
+        tried = [t.of("validation", recipe.rule) for t in trained]
+        for scale in sorted(set.intersection(*map(set, tried)), key=lambda each: each or 0.0):
+            by_benchmark = [
+                estimate(
+                    found[scale]
+                    for t, found in zip(trained, tried, strict=True)
+                    if t.benchmark == name
+                )
+                for name in comparison.benchmarks
+            ]
+            accuracies = [words.accuracy(each) for each in (mean_of(by_benchmark), *by_benchmark)]
+            lines.append([recipe.start, words.rule(recipe), words.scale(scale), *accuracies])
+    return table(head, lines, 2)
+
+
 def by_situation(comparison: Comparison) -> str:
     """For each group of benchmarks the recipe chosen on its validation images."""
     overall = comparison.recommended()
