@@ -21,6 +21,7 @@ from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.export import export
 from magmax_jax.sharding import Layout, build_layout, mesh_shape, one_device
 
+REFITTED = "ema+lda@0.7"
 ALONE, LAYOUTS = "1x1x1", ["8x1x1", "2x4x2", "4x2x1"]
 """data x fsdp x parts of a batch; the last one over two processes."""
 
@@ -38,7 +39,10 @@ def runs(tiny_clip, tmp_path_factory):
         flags = f"--xla_force_host_platform_device_count={devices} --xla_dump_to={out / 'dump'} "
         flags += "--xla_dump_hlo_module_re=.*train_step.*"
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.helpers.layouts", str(tiny_clip), str(out), *arguments],
+            [
+                *(sys.executable, "-m", "tests.helpers.layouts", str(tiny_clip), str(out)),
+                *(*arguments, "--merges", "max_magnitude", REFITTED),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -83,7 +87,7 @@ def test_losses_are_those_of_one_device(runs, layout):
 def test_accuracies_are_those_of_one_device(runs, layout):
     out, _ = runs
     expected = (out / ALONE / "results.jsonl").read_text()
-    assert expected.count('"group": "all"') == 2 * (1 + 2 * 2)
+    assert expected.count('"group": "all"') == 2 * (1 + 2 * 3)
     assert (out / layout / "results.jsonl").read_text() == expected
 
 
@@ -94,7 +98,8 @@ def test_checkpoints_of_all_devices_open_on_one_and_merge_to_the_same_model(
 ):
     theta_0 = nnx.state(CLIP.from_pretrained(tiny_clip).vision)
     rule = rules.max_magnitude()
-    like = {"finetuned": theta_0, "merges": {"max_magnitude": rule.init(theta_0)}}
+    states = {"max_magnitude": rule.init(theta_0), "ema": rules.ema().init(theta_0)}
+    like = {"finetuned": theta_0, "merges": states}
 
     def taus(layout: str) -> list[np.ndarray]:
         """The last task's and the merged task vector."""
@@ -118,6 +123,18 @@ def test_a_run_on_all_devices_is_exported_on_one(runs, tmp_path):
             export(runs[0] / layout, model, tmp_path / layout / model)
             found.append(flat(nnx.state(CLIP.from_pretrained(tmp_path / layout / model).vision)))
         assert np.mean(np.abs(found[0] - found[1]) < 2e-6) > 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_last_map_is_fitted_alike_on_every_layout(runs, layout, tmp_path):
+    """Also by each of several processes, which see a part of every batch."""
+    found = []
+    for each in (ALONE, layout):
+        export(runs[0] / each, REFITTED, tmp_path / each)
+        found.append(CLIP.from_pretrained(tmp_path / each).vision)
+    one, several = (np.asarray(tower.projection.kernel[...]) for tower in found)
+    assert np.linalg.norm(several - one) < 2e-2 * np.linalg.norm(one)
 
 
 def flat(params: nnx.State) -> np.ndarray:

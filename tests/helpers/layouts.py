@@ -47,7 +47,9 @@ class Recorder(NullProgress):
         yield lambda step, metrics: self.losses.append(metrics.loss)
 
 
-def config(clip: Path, layout: str, start: str = "last") -> ExperimentConfig:
+def config(
+    clip: Path, layout: str, start: str = "last", merges: tuple[str, ...] = ("max_magnitude",)
+) -> ExperimentConfig:
     """Two tasks of ten steps. 65 images in batches of 16: the last one is padding but for a row."""
     data, fsdp, parts = map(int, layout.split("x"))
     recipe = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "warmup_fraction": 0.1}
@@ -57,16 +59,16 @@ def config(clip: Path, layout: str, start: str = "last") -> ExperimentConfig:
         train=TrainConfig(**recipe, accumulate=parts),
         method=MethodConfig(start=start),
         mesh=MeshConfig(data, fsdp),
-        merges=("max_magnitude",),
+        merges=merges,
         eval_batch_size=32,
     )
 
 
-def record(clip: Path, out: Path, layout: str, start: str) -> dict:
+def record(clip: Path, out: Path, layout: str, start: str, merges: tuple[str, ...]) -> dict:
     """One run: its losses, how often it spoke, and how often the steps were compiled."""
     recorder = Recorder()
     with compilations() as compiled:
-        run(config(clip, layout, start), RunDirectory(out / layout), recorder)
+        run(config(clip, layout, start, merges), RunDirectory(out / layout), recorder)
     names = ("train_step", "eval_step", *(("_folded", "_merged") if start != "last" else ()))
     counts = {step: sum(step in name for name in compiled) for step in names}
     return {"losses": recorder.losses, "said": recorder.said, "compiled": counts}
@@ -79,6 +81,7 @@ class Arguments:
     layouts: tyro.conf.Positional[tuple[str, ...]]
     engine: Annotated[Engine, tyro.conf.arg(name="")]
     start: str = "last"
+    merges: tuple[str, ...] = ("max_magnitude",)
 
 
 def main() -> None:
@@ -86,7 +89,9 @@ def main() -> None:
     arguments.engine.start()
     shown = {}
     for layout in arguments.layouts:
-        shown[layout] = record(arguments.clip, arguments.out, layout, arguments.start)
+        shown[layout] = record(
+            arguments.clip, arguments.out, layout, arguments.start, arguments.merges
+        )
     print(json.dumps(shown))
 
 
