@@ -14,6 +14,7 @@ import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.io import hub, misplaced
+from magmax_jax.io.inside import inside
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.digest import Digest
@@ -96,13 +97,10 @@ def open_tensors(source: str | Path) -> TensorFiles:
 
 
 def _open_sharded(index: Path) -> TensorFiles:
-    try:
-        where = dict((read_object(index) or {})["weight_map"])
-        shards = sorted({index.parent / shard for shard in where.values()})
-    except (KeyError, TypeError):
-        raise UserError(
-            f"{index} has no weight_map from tensors to shards: fetch it again"
-        ) from None
+    where = (read_object(index) or {}).get("weight_map")
+    if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
+        raise UserError(f"{index} has no weight_map from tensors to shards: fetch it again")
+    shards = sorted(inside(index, name) for name in set(where.values()))
     lost = [
         f"{shard.name} (a link to {shard.readlink()})" if shard.is_symlink() else shard.name
         for shard in shards
