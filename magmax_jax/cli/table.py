@@ -1,12 +1,10 @@
 """The paper's tables of our runs: `magmax table RUNS... [--format latex]`."""
 
-import csv
-import io
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -14,6 +12,7 @@ from magmax_jax.cli.command import Command
 from magmax_jax.errors import MAGMAX, Program, UserError
 from magmax_jax.io.atomic import refusing, write_text
 from magmax_jax.registry import COMMANDS, METRICS
+from magmax_jax.report.csv_text import csv_text
 from magmax_jax.report.paper_table import (
     Column,
     Protocol,
@@ -92,18 +91,23 @@ def latex(found: Sequence[Column], metric: str) -> str:
 
 def as_csv(found: Sequence[Column], metric: str) -> str:
     """A line for each setting and method; numbers with all their digits."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["setting", "method", "mean", "std", "seeds", "published", "source"])
+    lines: list[list[Any]] = [
+        ["setting", "method", "mean", "std", "seeds", "published", "source"],
+    ]
     for column in found:
         for name in row_names([column]):
             mean, std, count = mean_std(column.values[name].values())
             figure = column.published.get(name)
             published = (figure.percent, figure.source) if figure else ("", "")
             spread = "" if std is None else std
-            writer.writerow([column.title, name, mean, spread, count, *published])
-    return text.getvalue()
+            lines.append([column.title, name, mean, spread, count, *published])
+    return csv_text(lines)
 
+
+LATEX = str.maketrans(
+    {letter: f"\\{letter}" for letter in "_%&$#{}"}
+    | {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+)
 
 FORMATS = {"markdown": markdown, "latex": latex, "csv": as_csv}
 
@@ -151,7 +155,8 @@ def _raised(number: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("_", "\\_").replace("%", "\\%").replace("&", "\\&")
+    """A text for LaTeX, none of whose letters is a command."""
+    return text.translate(LATEX)
 
 
 def main(argv: list[str], program: Program = MAGMAX) -> None:

@@ -1,14 +1,13 @@
 """The page: contents of a report as one HTML file that needs nothing else."""
 
 import base64
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from magmax_jax.report.csv_text import csv_text
 from magmax_jax.report.groups import Group
 from magmax_jax.report.items import (
     CHOSEN,
@@ -99,12 +98,9 @@ def compose(groups: Sequence[Group]) -> Report:
 
 def as_csv(records: Sequence[Record]) -> str:
     """Records as a CSV file with all digits; a column for every field that any of them has."""
-    text = io.StringIO()
     fields = list(dict.fromkeys(field for record in records for field in record))
-    writer = csv.DictWriter(text, fields, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
+    lines = [[record.get(field, "") for field in fields] for record in records]
+    return csv_text([fields, *lines])
 
 
 def cells(record: Record, columns: Sequence[Column], choices: Sequence[Choice] = ()) -> list[Cell]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from magmax_jax.cli.table import main
+from magmax_jax.cli.table import _escaped, main
 from magmax_jax.config import (
     ExperimentConfig,
     MergingConfig,
@@ -158,6 +158,13 @@ def test_latex_compiles_as_far_as_one_can_see(runs, capsys):
     rows = [line for line in text.splitlines() if line.endswith("\\\\")]
     assert len({line.count("&") for line in rows}) == 1
     assert text.count("{") == text.count("}") and "_" not in text.replace("\\_", "")
+
+
+def test_no_name_is_a_command_of_latex():
+    assert _escaped(r"a_b & 5% $x$ #1 {y} \input{z} ~^") == (
+        r"a\_b \& 5\% \$x\$ \#1 \{y\} \textbackslash{}input\{z\} "
+        r"\textasciitilde{}\textasciicircum{}"
+    )
 
 
 def test_forgetting_and_another_protocol(runs, capsys):
