@@ -77,6 +77,25 @@ def capped(lines: Sequence[str], most: int) -> list[str]:
     return [*lines[: most - 1], f"and {len(lines) - most + 1:,} more"]
 
 
+_RAW = {
+    # C0 and C1 but tabs and ends of lines, and what turns the direction of writing.
+    *(set(range(0x20)) - {0x09, 0x0A}),
+    *range(0x7F, 0xA0),
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+}
+_SHOWN = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _RAW}
+
+
+def harmless(text: str) -> str:
+    r"""A text that does nothing to a terminal: what names of files, classes and tensors hold.
+
+    >>> print(harmless("a\x1b]0;title\x07b"))
+    a\x1b]0;title\x07b
+    """
+    return text.translate(_SHOWN)
+
+
 class UserError(ValueError):
     """A mistake that the user can fix: one sentence that says what, where and what to do.
 
@@ -86,7 +105,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str, *, command: tuple[str, ...] = ()):
-        super().__init__(message)
+        super().__init__(harmless(message))
         self.command = command
 
 
@@ -152,7 +171,7 @@ def exit_code(command: Callable[[], None], program: Program = MAGMAX) -> int:
         if error.errno not in _REFUSED:
             raise
         where = str(error.filename or "the disk")
-        where = f"{where[:80]}..." if len(where) > 255 else where
+        where = harmless(f"{where[:80]}..." if len(where) > 255 else where)
         remedy = _REMEDIES.get(error.errno, "")
         print(f"error: {where}: {error.strerror}{remedy}", file=sys.stderr)
         return 2

@@ -66,3 +66,13 @@ def test_the_command_that_fixes_a_mistake_is_named_as_the_user_started_the_progr
 def test_a_child_process_runs_the_program_of_its_parent():
     assert Program().argv("run", "a b") == [sys.executable, "-m", "magmax_jax", "run", "a b"]
     assert Program("python -m x.").argv("run") == [sys.executable, "-m", "x.run"]
+
+
+def test_names_do_nothing_to_the_terminal():
+    """What sets titles, moves the cursor, writes to the clipboard, or turns a text around."""
+    evil = "a\x1b]52;c;aGk=\x07b\x9b2Jc\u202ed\re\x00\x7f"
+    assert str(UserError(f"{evil}: choose another")) == (
+        r"a\x1b]52;c;aGk=\x07b\x9b2Jc\u202ed\x0de\x00\x7f: choose another"
+    )
+    plain = "tabs\t, lines\n, accents é, 猫, \U0001f431 and a family \U0001f468\u200d\U0001f469"
+    assert str(UserError(plain)) == plain

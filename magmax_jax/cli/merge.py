@@ -20,7 +20,7 @@ from rich.progress import (
 
 from magmax_jax.cli.command import Command
 from magmax_jax.config import listing
-from magmax_jax.errors import MAGMAX, Program, UserError, capped, counted
+from magmax_jax.errors import MAGMAX, Program, UserError, capped, counted, harmless
 from magmax_jax.io.rooms import scratch_room
 from magmax_jax.registry import COMMANDS, RULES
 
@@ -123,7 +123,7 @@ class Merge:
             plan = replace(plan, notes=[])
         if self.dry_run:
             plan = compared_with_state(plan)
-            console.print(plan.describe())
+            console.print(harmless(plan.describe()))
             plan.check()
             return
         if self.output is None:
@@ -134,7 +134,7 @@ class Merge:
         )  # fmt: skip
         plan.check()
         for note in plan.note_lines():
-            print(note, file=sys.stderr)
+            print(harmless(note), file=sys.stderr)
         shown = Console(stderr=True)
         said: list[str] = []
         with Progress(*columns, console=shown, disable=not shown.is_terminal) as bar:
@@ -150,7 +150,7 @@ class Merge:
             f"{plan.scale:g}"
         )
         for line in capped([f"note: {note}" for note in said if not self.quiet], MOST):
-            print(line, file=sys.stderr)
+            print(harmless(line), file=sys.stderr)
 
 
 @dataclass(frozen=True)

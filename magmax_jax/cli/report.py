@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from magmax_jax.cli.command import Command
-from magmax_jax.errors import MAGMAX, Program, UserError, counted
+from magmax_jax.errors import MAGMAX, Program, UserError, counted, harmless
 from magmax_jax.registry import COMMANDS
 
 
@@ -35,7 +35,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
 
     page, number, notes = write(chosen.runs, chosen.out, program, chosen.allow_changed)
     for note in notes:
-        print(note, file=sys.stderr)
+        print(harmless(note), file=sys.stderr)
     count = counted(number, "run")
     print(f"{page}: {count}, {page.stat().st_size / 1e6:.1f} MB; figures and CSV files beside it")
 

@@ -11,7 +11,7 @@ import tyro
 from magmax_jax.cli.command import Command
 from magmax_jax.cli.engine import Engine
 from magmax_jax.config import SweepConfig
-from magmax_jax.errors import MAGMAX, Program, UserError, counted
+from magmax_jax.errors import MAGMAX, Program, UserError, counted, harmless
 from magmax_jax.io.atomic import refusing, write_text
 from magmax_jax.registry import COMMANDS
 
@@ -88,7 +88,7 @@ def _compared(chosen: Results, with_notes: bool = False) -> "Comparison":
     trained, others = trainings(runs)
     if with_notes:
         for note in (*notes, *others):
-            print(note, file=sys.stderr)
+            print(harmless(note), file=sys.stderr)
     if not trained:
         where = ", ".join(map(str, chosen.runs))
         raise UserError(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from magmax_jax.cli.command import Command
-from magmax_jax.errors import MAGMAX, Program, UserError
+from magmax_jax.errors import MAGMAX, Program, UserError, harmless
 from magmax_jax.io.atomic import refusing, write_text
 from magmax_jax.registry import COMMANDS, METRICS
 from magmax_jax.report.csv_text import csv_text
@@ -166,7 +166,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
         raise UserError("no RUNS are given: name runs, or folders that hold some")
     runs, notes = find_runs(chosen.runs)
     for note in notes:
-        print(note, file=sys.stderr)
+        print(harmless(note), file=sys.stderr)
     if not runs:
         where = ", ".join(map(str, chosen.runs))
         raise UserError(f"{where}: no finished run is there; give runs, or folders that hold some")

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
-from magmax_jax.errors import counted
+from magmax_jax.errors import counted, harmless
 from magmax_jax.io.safetensors.header import PACKED, name_of
 from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles, open_files, open_tensors
 from magmax_jax.merge_files.lora.describe import describe
@@ -47,7 +47,7 @@ def _checkpoint(files: TensorFiles) -> list:
         for part, names in _parts(files).items():
             entries = sum(files.tensors[name].size for name in names)
             norm = _norm(files, names, reader)
-            table.add_row(part, f"{len(names):,}", f"{entries:,}", f"{norm:.5g}")
+            table.add_row(harmless(part), f"{len(names):,}", f"{entries:,}", f"{norm:.5g}")
     kinds = ", ".join(f"{count:,} {dtype}" for dtype, count in dtypes.items())
     tensors, in_files = counted(len(files.tensors), "tensor"), counted(len(files.files), "file")
     shown = f"{tensors} in {in_files}, {size(files.nbytes)}: {kinds}"
@@ -92,7 +92,7 @@ def _state(files: TensorFiles, path: Path) -> Group:
     if provenance:
         table.add_column("entries supplied", justify="right")
     for i, task in enumerate(history.tasks, start=1):
-        row = [str(i), task.source, f"{task.norm:.5g}"]
+        row = [str(i), harmless(task.source), f"{task.norm:.5g}"]
         if provenance:
             row.append(f"{provenance.supplied[i]:.1%}" if i <= 255 else "with 255")
         table.add_row(*row)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, harmless
 from magmax_jax.io.user_path import user_path
 from magmax_jax.report.picture import plot
 from magmax_jax.report.terminal import table
@@ -51,7 +51,7 @@ def report(*runs: Path | str, out: Path | str | None = None, allow_changed: bool
     where = None if out is None else user_path(out, "out")
     page, _, notes = write(paths, where, allow_changed=allow_changed)
     for note in notes:
-        print(note, file=sys.stderr)
+        print(harmless(note), file=sys.stderr)
     return page
 
 

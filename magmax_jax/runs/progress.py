@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from rich import progress as bars
 from rich.console import Console, RenderableType
 
+from magmax_jax.errors import harmless
 from magmax_jax.training import Metrics
 
 Item = TypeVar("Item")
@@ -58,7 +59,7 @@ class TerminalProgress(Progress):
         self.console = console or _console()
 
     def say(self, text: RenderableType) -> None:
-        self.console.print(text)
+        self.console.print(harmless(text) if isinstance(text, str) else text)
 
     @contextmanager
     def training(
