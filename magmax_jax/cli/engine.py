@@ -1,5 +1,8 @@
 """How launchers start JAX: where compiled programs are kept, and with which other processes."""
 
+import contextlib
+import ipaddress
+import socket
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +23,8 @@ class Engine:
     knows (Slurm, Open MPI, Kubernetes, Cloud TPU) nothing else is needed. On Slurm start one
     process for each GPU: srun --ntasks-per-node 8 --gpus-per-node 8."""
     coordinator: str | None = None
-    """On other clusters: HOST:PORT of process 0; any free port."""
+    """On other clusters: HOST:PORT of process 0; any free port. Where HOST is an address of that
+    machine, or localhost, only it is listened on; otherwise every interface is."""
     processes: int | None = None
     """On other clusters: number of processes."""
     process: int | None = None
@@ -54,7 +58,11 @@ class Engine:
 
         try:
             jax.distributed.initialize(
-                self.coordinator, self.processes, self.process, shutdown_timeout_seconds=60
+                self.coordinator,
+                self.processes,
+                self.process,
+                coordinator_bind_address=bind_address(self.coordinator),
+                shutdown_timeout_seconds=60,
             )
         except ValueError as error:  # what JAX raises where it knows no cluster
             raise UserError(
@@ -66,3 +74,25 @@ class Engine:
         idle = idle_gpus_of_run()
         if idle and jax.process_index() == 0:
             print(f"note: {idle}", file=sys.stderr)
+
+
+def bind_address(coordinator: str | None) -> str | None:
+    """Where process 0 listens: None for every interface, JAX's default.
+
+    The coordinator asks nobody for a password, so it is no wider open than it is named. A host's
+    name says too little: on Debian a machine's own is 127.0.1.1 to itself, which others cannot
+    reach; and a public address may be a router's.
+
+    Args:
+      coordinator: HOST:PORT.
+    """
+    host, _, _ = (coordinator or "").rpartition(":")
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
+    except ValueError:
+        return None
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with contextlib.suppress(OSError), socket.socket(family) as tried:
+        tried.bind((str(address), 0))
+        return coordinator
+    return None

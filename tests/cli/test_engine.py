@@ -1,5 +1,6 @@
 """How launchers start JAX: the folder of compiled programs, and the other processes."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import jax
 import pytest
 
 from magmax_jax.api.compilation_cache import MIN_COMPILE_TIME, default_cache
-from magmax_jax.cli.engine import Engine
+from magmax_jax.cli.engine import Engine, bind_address
 from magmax_jax.cli.run import parse
 from magmax_jax.errors import UserError
 
@@ -108,3 +109,33 @@ def test_a_cluster_that_is_not_there_is_one_sentence(monkeypatch, told, error, m
     monkeypatch.setattr(jax.distributed, "initialize", fail)
     with pytest.raises(UserError, match=message):
         Engine(None, distributed=True).start()
+
+
+def test_the_coordinator_listens_where_it_is_named():
+    assert bind_address("127.0.0.1:1234") == "127.0.0.1:1234"
+    assert bind_address("localhost:1234") == "localhost:1234"
+    for elsewhere in (None, "some-host:1234", "192.0.2.1:1234"):  # a name; nobody's address
+        assert bind_address(elsewhere) is None
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's list of sockets")
+def test_on_the_loopback_it_cannot_be_reached_from_other_machines():
+    """JAX alone would listen on every interface."""
+    program = (
+        "import socket\n"
+        "from pathlib import Path\n"
+        "from magmax_jax.cli.engine import Engine\n"
+        "with socket.socket() as free:\n"
+        "    free.bind(('127.0.0.1', 0))\n"
+        "    port = free.getsockname()[1]\n"
+        "Engine(None, True, f'127.0.0.1:{port}', 1, 0).start()\n"
+        "tables = [Path(f'/proc/net/{kind}') for kind in ('tcp', 'tcp6')]\n"
+        "lines = [line.split() for t in tables if t.exists() for line in t.open()]\n"
+        "listening = [line[1] for line in lines if line[3] == '0A']\n"
+        "print([where for where in listening if where.endswith(f':{port:04X}')])\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT
+    )
+    (where,) = ast.literal_eval(shown.stdout.splitlines()[-1])
+    assert where.startswith(("0100007F:", "0000000000000000FFFF00000100007F:"))
