@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from magmax_jax.io.inside import stays_in
+
 WEIGHT_SUFFIXES = frozenset(
     ".safetensors .bin .msgpack .h5 .keras .pt .pth .ckpt .pkl .pickle .joblib .onnx .onnx_data "
     ".gguf .ggml .llamafile .pb .tflite .mlmodel .mlpackage .engine .pte .ot .nemo .npz".split()
@@ -90,3 +92,10 @@ def file_sizes(directory: Path) -> dict[str, int]:
             if path.is_file():  # neither a dangling link nor a pipe
                 sizes[path.relative_to(directory).as_posix()] = path.stat().st_size
     return sizes
+
+
+def files(directory: Path) -> dict[str, Path]:
+    """A model's companions by their names. Links out of its directory are none: a model that was
+    fetched could have any file of the user's copied, and published."""
+    paths = {name: directory / name for name in choose(file_sizes(directory)).names}
+    return {name: path for name, path in paths.items() if stays_in(directory, path)}

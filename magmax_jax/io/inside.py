@@ -27,15 +27,26 @@ def inside(index: Path, name: str) -> Path:
             "publisher whom you trust"
         )
     path = directory / name
-    try:
-        home, target = directory.resolve(), path.resolve()
-    except (OSError, RuntimeError):  # which Python raises depends on its version
-        raise UserError(f"{index} names {name}, a link that leads back to itself") from None
-    revisions = [each for each in home.parents if each.name == "snapshots"]
-    allowed = (home, *(each.parent / BLOBS for each in revisions))
-    if not any(target.is_relative_to(each) for each in allowed):
+    if not stays_in(directory, path):
         raise UserError(
-            f"{index} names {name}, which is a link out of its directory, to {target}: copy the "
-            "file there, or name the directory that it is in"
+            f"{index} names {name}, which is a link out of its directory, to {_end_of(path)}: copy "
+            "the file there, or name the directory that it is in"
         )
     return path
+
+
+def stays_in(directory: Path, path: Path) -> bool:
+    """Whether a path in a directory is, all links followed, still in it or in the hub's cache of
+    the same repository."""
+    home, target = _end_of(directory), _end_of(path)
+    revisions = [each for each in home.parents if each.name == "snapshots"]
+    allowed = (home, *(each.parent / BLOBS for each in revisions))
+    return any(target.is_relative_to(each) for each in allowed)
+
+
+def _end_of(path: Path) -> Path:
+    """Where a path leads in the end; itself where it leads in a circle."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # which one Python raises depends on its version
+        return path.absolute()

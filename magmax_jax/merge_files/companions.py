@@ -7,6 +7,7 @@ from pathlib import Path
 
 from magmax_jax.errors import UserError
 from magmax_jax.io import companions, hub
+from magmax_jax.io.inside import stays_in
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files import configurations, tokenizers
@@ -26,7 +27,7 @@ def copy(
       labels: of the classes, which theta_0's configuration may lack.
       chosen: directory of the model whose tokenizer, chat template and generation config are taken.
     """
-    files = {} if pretrained.loose else _files(pretrained.directory)
+    files = {} if pretrained.loose else companions.files(pretrained.directory)
     tokens = {}
     if chosen is not None:
         files = {n: path for n, path in files.items() if not tokenizers.is_of_text(n)}
@@ -73,6 +74,10 @@ def notes(pretrained: TensorFiles) -> Iterator[str]:
     for name, nbytes in chosen.too_large.items():
         path = pretrained.directory / name
         yield f"{path} is not copied: its {nbytes / 1e6:.0f} MB are too large for a companion"
+    for name in chosen.names:
+        path = pretrained.directory / name
+        if not stays_in(pretrained.directory, path):
+            yield f"{path} is not copied: it is a link out of its directory, to {path.resolve()}"
     for path in sorted(pretrained.directory.iterdir()):
         if path.is_symlink() and not path.is_file() and path.name[0] != ".":
             why = "leads to a directory" if path.is_dir() else "leads nowhere"
@@ -87,8 +92,3 @@ def notes(pretrained: TensorFiles) -> Iterator[str]:
                 f"{pretrained.directory / name} is a pickle and not copied, so the output lacks "
                 "that module's weights: save theta_0 again with sentence-transformers"
             )
-
-
-def _files(directory: Path) -> dict[str, Path]:
-    names = companions.choose(companions.file_sizes(directory)).names
-    return {name: directory / name for name in names}

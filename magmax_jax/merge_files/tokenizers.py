@@ -34,8 +34,7 @@ _VOCABULARIES = ("vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "
 
 def files_of(directory: Path) -> dict[str, Path]:
     """A model's tokenizer, chat template and generation config: name -> file."""
-    names = companions.choose(companions.file_sizes(directory)).names
-    return {name: directory / name for name in names if is_of_text(name)}
+    return {n: path for n, path in companions.files(directory).items() if is_of_text(n)}
 
 
 def is_of_text(name: str) -> bool:

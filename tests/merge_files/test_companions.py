@@ -141,6 +141,22 @@ def test_what_is_not_copied_is_noted(model, tmp_path):
         assert words in found
 
 
+def test_what_links_lead_to_elsewhere_is_not_copied(model, tmp_path):
+    """A model that was fetched could have a user's own files published so."""
+    base = model("base")
+    (tmp_path / "secret").write_text("mine")
+    (base / "tokenizer.json").symlink_to(tmp_path / "secret")
+    (base / "vocab.txt").write_text("a")
+    (base / "same.txt").symlink_to("vocab.txt")
+    tuned, output = model("tuned"), tmp_path / "out"
+    found = notes(base, tuned)
+    why = f"it is a link out of its directory, to {tmp_path / 'secret'}"
+    assert f"{base / 'tokenizer.json'} is not copied: {why}" in "\n".join(found)
+    assert merge("--pretrained", base, "--finetuned", tuned, "--output", output) == 0
+    assert not (output / "tokenizer.json").exists()
+    assert (output / "same.txt").read_text() == "a"
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_link_that_leads_nowhere_is_named(model, tmp_path, capsys, name):
     base, tuned = model("base"), model("tuned")
