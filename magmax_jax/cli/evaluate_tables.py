@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from magmax_jax.errors import counted
+from magmax_jax.errors import counted, harmless
 from magmax_jax.evaluation.rows import Row, has_top5, protocols
 
 if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
@@ -18,10 +18,10 @@ def tables(found: Sequence["Found"], scenario: "Scenario", per_class: bool) -> I
     from rich.table import Table
 
     def start(title: str, first: str) -> Table:
-        table = Table(title=title, title_justify="left", caption_justify="left")
+        table = Table(title=harmless(title), title_justify="left", caption_justify="left")
         table.add_column(first)
         for one in found:
-            table.add_column(one.source, justify="right", overflow="fold")
+            table.add_column(harmless(one.source), justify="right", overflow="fold")
         return table
 
     def row(protocol: str, group: str) -> list[Row]:
@@ -49,7 +49,9 @@ def tables(found: Sequence["Found"], scenario: "Scenario", per_class: bool) -> I
     parts = start(title, "task or domain")
     for group in groups:
         each = zip(*(row(protocol, group) for protocol in shown), strict=True)
-        parts.add_row(group, *(" / ".join(f"{r.accuracy:.1%}" for r in rows) for rows in each))
+        parts.add_row(
+            harmless(group), *(" / ".join(f"{r.accuracy:.1%}" for r in rows) for rows in each)
+        )
     yield parts
     if per_class:
         yield _by_class(start("among all classes", "class"), found, scenario)
@@ -60,5 +62,5 @@ def _by_class(table: "Table", found: Sequence["Found"], scenario: "Scenario") ->
     for number, name in enumerate(names):
         right = (one.counts.agnostic[..., number].sum() for one in found)
         images = found[0].counts.total[..., number].sum()
-        table.add_row(name, *(f"{hits / images:.1%}" if images else "" for hits in right))
+        table.add_row(harmless(name), *(f"{hits / images:.1%}" if images else "" for hits in right))
     return table

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from magmax_jax.cli.command import Command
 from magmax_jax.cli.run_status import RunFollower, Status
-from magmax_jax.errors import MAGMAX, Program, UserError
+from magmax_jax.errors import MAGMAX, Program, UserError, harmless
 from magmax_jax.evaluation.history import History
 from magmax_jax.evaluation.metrics import last_accuracy
 from magmax_jax.registry import COMMANDS
@@ -72,7 +72,7 @@ def show(runs: Sequence[Status], now: float) -> RenderableType:
         silence = now - run.written if going_on else 0.0
         best = max((h.overall[h.learned] for h in run.agnostic.values()), default=None)
         table.add_row(
-            str(run.path),
+            harmless(str(run.path)),
             run.state + (f", silent for {_time(silence)}" if silence > QUIET else ""),
             f"{run.task}/{run.tasks or '?'}",
             f"{run.step}/{run.steps or '?'}",

@@ -67,7 +67,7 @@ class TerminalProgress(Progress):
     ) -> Iterator[Callable[[int, Metrics[float]], None]]:
         began, mean = 0.0, 0.0
         with self._bar(transient=False) as bar:
-            task = bar.add_task(name, total=steps, completed=first, facts="compiling")
+            task = bar.add_task(harmless(name), total=steps, completed=first, facts="compiling")
 
             def on_step(step: int, metrics: Metrics[float]) -> None:
                 nonlocal began, mean
@@ -86,7 +86,7 @@ class TerminalProgress(Progress):
             yield from batches
             return
         with self._bar(transient=True) as bar:
-            task = bar.add_task(f"evaluating {name}", total=total, facts="")
+            task = bar.add_task(harmless(f"evaluating {name}"), total=total, facts="")
             for batch in batches:
                 yield batch
                 bar.advance(task)
