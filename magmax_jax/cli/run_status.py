@@ -13,6 +13,7 @@ from magmax_jax.evaluation.history import History, histories, task_names
 from magmax_jax.evaluation.rows import Row, protocols, to_rows
 from magmax_jax.io.json_lines import Follower, Record
 from magmax_jax.runs.directory import CONFIG, METRICS, ROWS, RunDirectory
+from magmax_jax.runs.step_lines import is_step
 
 State = Literal["diverged", "training", "evaluating", "starting", "finished"]
 RECENT = 50
@@ -48,7 +49,7 @@ class RunFollower:
 
     def __init__(self, path: Path):
         self.path = path
-        self._metrics, self._results = Follower(path / METRICS), Follower(path / ROWS)
+        self._metrics, self._results = Follower(path / METRICS, is_step), Follower(path / ROWS)
         self._about: dict[str, Any] = {}
         self._rows: list[Row] = []
         self._steps: list[Record] = []  # of the latest task

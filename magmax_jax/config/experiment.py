@@ -116,7 +116,7 @@ class ExperimentConfig:
             value = json.loads(path.read_text())
         except FileNotFoundError:
             raise UserError(f"{path}: there is no such configuration file") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: not a readable JSON configuration ({error})") from None
         try:
             return from_json(cls, value, str(path))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -148,7 +149,31 @@ def to_rows(records: Iterable[json_lines.Record]) -> list[Row]:
     rows = []
     for record in records:
         try:
-            rows.append(Row(**record))
+            row = Row(**record)
         except TypeError:
             break
+        if not json_lines.has_fields(vars(row), _FIELDS) or not _is_in_range(row):
+            break
+        rows.append(row)
     return rows
+
+
+def _is_in_range(row: Row) -> bool:
+    known = row.protocol in ("agnostic", "aware") and row.split in ("test", "validation")
+    return known and 0 <= row.after_task <= MOST_TASKS and row.count >= 0
+
+
+MOST_TASKS = 1_000_000
+"""After which a row can be: histories have an entry for every task before it."""
+_FIELDS = {
+    "after_task": (int,),
+    "model": (str,),
+    "scale": json_lines.NUMBER_OR_NONE,
+    "protocol": (str,),
+    "group": (str,),
+    "accuracy": json_lines.NUMBER,
+    "count": (int,),
+    "top5": json_lines.NUMBER_OR_NONE,
+    "split": (str,),
+    "chosen": (str, NoneType),
+}

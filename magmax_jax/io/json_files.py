@@ -14,7 +14,7 @@ def parse(text: str | bytes, where: Path) -> Any:
 
     Raises:
       UserError: a name stands twice; `where` is the file in the message.
-      ValueError: the text is no JSON.
+      ValueError: the text is no JSON, or nested too deeply.
     """
 
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -25,7 +25,10 @@ def parse(text: str | bytes, where: Path) -> Any:
             raise UserError(f"{where} names {twice} twice: save the model again")
         return found
 
-    return json.loads(text, object_pairs_hook=distinct)
+    try:
+        return json.loads(text, object_pairs_hook=distinct)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def read_object(path: Path) -> dict[str, Any] | None:

@@ -1,14 +1,27 @@
 """JSON lines: files with one JSON object a line, whose last line an interruption may have torn."""
 
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, BinaryIO
 
 from magmax_jax.io.atomic import write_text
 
 Record = dict[str, Any]
+NUMBER = (int, float)
+NUMBER_OR_NONE = (int, float, NoneType)
+
+
+def has_fields(record: Record, fields: Mapping[str, tuple[type, ...]]) -> bool:
+    """Whether a record has these fields, each of one of its types; numbers are finite."""
+    return all(
+        type(record.get(name, ...)) in types
+        and not (type(record[name]) is float and not math.isfinite(record[name]))
+        for name, types in fields.items()
+    )
 
 
 def to_text(records: Iterable[Record]) -> str:
@@ -29,13 +42,17 @@ def append(path: Path, records: Iterable[Record]) -> None:
         os.fsync(file.fileno())
 
 
-def read(path: Path) -> list[Record]:
-    """The records up to the first torn line; none if there is no file."""
+def _any(record: Record) -> bool:
+    return True
+
+
+def read(path: Path, sound: Callable[[Record], bool] = _any) -> list[Record]:
+    """The records up to the first line that is torn, or not `sound`; none if there is no file."""
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [record for _, record in _whole_lines(text)]
+    return [record for _, record in _whole_lines(text, sound)]
 
 
 class Follower:
@@ -43,10 +60,15 @@ class Follower:
 
     Each look opens the file anew, because that makes a network file system ask its server for
     changes, and reads the whole lines that were added since the last look.
+
+    Args:
+      path: of the file.
+      sound: whether a record can be one of it; the first that is not ends what is read.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, sound: Callable[[Record], bool] = _any):
         self.path = path
+        self._sound = sound
         self._identity: tuple[int, int] | None = None
         self._at = 0  # where the last line read ends,
         self._last = b""  # and that line
@@ -65,7 +87,7 @@ class Follower:
                     self._identity = _identity(file)
                 file.seek(self._at)
                 records = []
-                for line, record in _whole_lines(file.read()):
+                for line, record in _whole_lines(file.read(), self._sound):
                     self._at, self._last = self._at + len(line), line
                     records.append(record)
                 return void, records
@@ -87,14 +109,14 @@ class Follower:
         return file.read(len(self._last)) != self._last
 
 
-def _whole_lines(text: bytes) -> Iterator[tuple[bytes, Record]]:
+def _whole_lines(text: bytes, sound: Callable[[Record], bool]) -> Iterator[tuple[bytes, Record]]:
     """Lines with their records, up to the first that is torn or has not arrived yet."""
     for line in text.splitlines(keepends=True):
         try:
             record = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
+        except (ValueError, RecursionError):
             return
-        if not isinstance(record, dict):
+        if not isinstance(record, dict) or not sound(record):
             return
         yield line, record
 

@@ -251,7 +251,7 @@ def _read(path: Path) -> Holder:
         found = json.loads(text)
         process = Process(**{name: found[name] for name in Process._fields})
         return Holder(process, found["token"], found["since"], found["inode"], beat)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         if beat is None:
             with contextlib.suppress(OSError):
                 beat = path.stat().st_mtime_ns

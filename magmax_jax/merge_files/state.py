@@ -87,7 +87,7 @@ class MergeHistory:
             options = {key: tuple(v) if isinstance(v, list) else v for key, v in options}
             labels = tuple(value.pop("labels", ()))
             return cls(**value, options=options, tasks=tasks, labels=labels)
-        except (KeyError, ValueError, TypeError, AttributeError):
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
             raise UserError(f"{path} is no state that a merge wrote") from None
 
 

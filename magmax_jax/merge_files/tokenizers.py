@@ -105,7 +105,7 @@ def _content(path: Path) -> Any:
     """What a JSON file says, but for who wrote it; None where it is no JSON."""
     try:
         found = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(found, dict):
         return {name: value for name, value in found.items() if name not in _OF_SAVING}

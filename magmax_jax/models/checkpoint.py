@@ -129,6 +129,15 @@ def check_type(config: Mapping[str, Any], wanted: str, name: str) -> None:
     raise UserError(f"model_type is {found!r}, not {wanted!r}: {advice}")
 
 
+MISTAKES = (TypeError, ValueError, KeyError, AttributeError, OverflowError, ZeroDivisionError)
+"""What transformers' configurations, and ours, raise for values that they do not check."""
+
+
+def in_a_line(error: Exception) -> str:
+    """What an error says, in one line: transformers' validation says it in several."""
+    return " ".join(str(error).split())
+
+
 def open_weights(directory: Path) -> dict[str, Callable[[], np.ndarray]]:
     """Every tensor in the safetensors of a directory, each loaded when called.
 

@@ -27,6 +27,7 @@ from magmax_jax.runs.directory import (
     run_directories,
 )
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT, ModelRef
+from magmax_jax.runs.step_lines import read_steps
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Run:
     @cached_property
     def steps(self) -> list[Record]:
         """Lines of metrics.jsonl."""
-        return json_lines.read(self.path / METRICS)
+        return read_steps(self.path / METRICS)
 
     @cached_property
     def about(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from magmax_jax.evaluation.rows import Row, read_rows
 from magmax_jax.evaluation.scales import Scales
 from magmax_jax.io import json_lines
 from magmax_jax.io.lock_files import Lock, is_lock_file
+from magmax_jax.runs.about import is_about
 
 CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints", "report"
 TASKS, METRICS, ABOUT, COUNTS = "tasks", "metrics.jsonl", "about.json", "counts"
@@ -243,9 +244,9 @@ class RunDirectory:
         """What `about.json` holds; {} where there is none, or it is damaged."""
         try:
             found = json.loads(self.about.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return found if is_about(found) else {}
 
     def recorded(self) -> dict[str, Any]:
         """What `about.json` says that theta_0 and the data were (`runs.recorded`); {} in a run of
@@ -256,7 +257,7 @@ class RunDirectory:
     def _config(self) -> Any:
         try:
             return json.loads((self.path / CONFIG).read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
 

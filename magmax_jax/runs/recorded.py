@@ -192,6 +192,6 @@ def _is_present(entry: Mapping[str, Any]) -> bool:
 
 
 def _sizes(run: Path) -> dict[str, Sizes]:
-    with contextlib.suppress(OSError, ValueError, EOFError):
+    with contextlib.suppress(OSError, ValueError, EOFError, RecursionError):
         return json.loads(gzip.decompress((run / DATA_FILES).read_bytes()))
     return {}

@@ -10,6 +10,7 @@ from typing import Literal
 from magmax_jax.errors import UserError
 from magmax_jax.io import json_lines
 from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.step_lines import read_steps
 from magmax_jax.training import Metrics
 
 Board = Literal["tensorboard", "wandb"]
@@ -42,7 +43,7 @@ class StepLog:
         self._writes: list[Write] = []
         if not out.writes:
             return
-        kept = [line for line in json_lines.read(out.metrics) if _step(line) <= done]
+        kept = [line for line in read_steps(out.metrics) if line["total_step"] <= done]
         json_lines.write(out.metrics, kept)
         self._writes = [_BOARDS[board](out.path, name) for board in boards]
         self._file = out.metrics.open("a")
@@ -71,11 +72,6 @@ class StepLog:
         self._file.flush()
         for write in self._writes:
             write(self._done, {"task": task} | numbers)
-
-
-def _step(line: json_lines.Record) -> float:
-    """The total step of a line; infinity if it has none."""
-    return line.get("total_step", math.inf)
 
 
 def check_boards(boards: Sequence[Board]) -> None:

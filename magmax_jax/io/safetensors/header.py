@@ -102,7 +102,9 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
                 f"{path} is a link to {path.readlink()}, which is not there: fetch the file again"
             ) from None
         raise UserError(f"{path} cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (
+        *(ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error),
+    ) as error:
         if other := file_kinds.describe(_head(path)):
             raise UserError(f"{path} {other}") from None
         raise UserError(

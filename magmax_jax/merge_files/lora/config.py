@@ -95,7 +95,7 @@ def read_config(directory: Path) -> LoraConfig | None:
             rank_stabilised=bool(content.get("use_rslora")),
             transposed=bool(content.get("fan_in_fan_out")),
         )
-    except (TypeError, ValueError, AttributeError, re.error) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, re.error) as error:
         raise UserError(
             f"{path} is no LoRA adapter's configuration ({error}): fetch it again"
         ) from None

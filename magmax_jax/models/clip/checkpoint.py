@@ -11,9 +11,11 @@ from magmax_jax.io import hub
 from magmax_jax.io.json_files import read_object
 from magmax_jax.models import towers
 from magmax_jax.models.checkpoint import (
+    MISTAKES,
     OPENCLIP,
     Companions,
     check_type,
+    in_a_line,
     model_type,
     no_configuration,
     open_weights,
@@ -94,8 +96,8 @@ def read_config(directory: Path) -> CLIPConfig:
             config = {"model_type": CLIPConfig.model_type} | other_formats.openclip_config(openclip)
         check_type(config, CLIPConfig.model_type, "CLIP")
         return CLIPConfig.from_hf(transformers().CLIPConfig.from_dict(config))
-    except (UserError, StrictDataclassError, TypeError) as error:
-        raise UserError(f"{path}: {error}") from None
+    except (UserError, StrictDataclassError, *MISTAKES) as error:
+        raise UserError(f"{path}: {in_a_line(error)}") from None
 
 
 def is_tower_alone(directory: Path) -> bool:

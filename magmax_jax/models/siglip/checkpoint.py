@@ -10,8 +10,10 @@ from magmax_jax.io.json_files import read_object
 from magmax_jax.models import towers
 from magmax_jax.models.checkpoint import (
     CONFIG,
+    MISTAKES,
     Companions,
     check_type,
+    in_a_line,
     model_type,
     no_configuration,
     open_weights,
@@ -87,5 +89,5 @@ def read_config(directory: Path) -> SigLIPConfig:
         check_type(config, SigLIPConfig.model_type, "SigLIP")
         with quiet():
             return SigLIPConfig.from_hf(transformers().SiglipConfig.from_dict(config))
-    except (UserError, StrictDataclassError, TypeError) as error:
-        raise UserError(f"{path}: {error}") from None
+    except (UserError, StrictDataclassError, *MISTAKES) as error:
+        raise UserError(f"{path}: {in_a_line(error)}") from None

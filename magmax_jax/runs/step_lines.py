@@ -1,0 +1,23 @@
+"""Lines of `metrics.jsonl`: what each step measured."""
+
+from pathlib import Path
+
+from magmax_jax.io import json_lines
+
+_FIELDS = {
+    "task": (int,),
+    "step": (int,),
+    "total_step": (int,),
+    "loss": json_lines.NUMBER_OR_NONE,
+    "seconds": json_lines.NUMBER,
+}
+
+
+def is_step(record: json_lines.Record) -> bool:
+    """Whether a record has what every step's line has; they may have more."""
+    return json_lines.has_fields(record, _FIELDS)
+
+
+def read_steps(path: Path) -> list[json_lines.Record]:
+    """The steps of a `metrics.jsonl`, up to the first line that is none."""
+    return json_lines.read(path, is_step)

@@ -1,0 +1,52 @@
+"""Wrong files of every kind that is read: one sentence, or what they say; never anything else."""
+
+import random
+
+import pytest
+
+from tests.mutants.kinds import KINDS
+from tests.mutants.trial import GOOD, tried
+
+FEW, MANY = 40, 700
+"""Mutants of each kind: in every test run, and in the slow one, which makes 10,000."""
+
+
+def check(kind, folder, seeds) -> None:
+    kind.make(folder)
+    kind.read(folder)  # imports what it needs, and reads an honest file
+    honest = (folder / kind.file).read_bytes()
+    outcomes = {seed: tried(kind, folder, seed) for seed in seeds}
+    faults = {seed: found for seed, found in outcomes.items() if found.what not in GOOD}
+    assert not faults
+    assert (folder / kind.file).read_bytes() == honest
+    changed = [found for found in outcomes.values() if found.what != "same bytes"]
+    assert len(changed) > len(outcomes) / 2
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_wrong_files_are_refused_in_a_sentence_or_mean_what_they_say(name, tmp_path):
+    check(KINDS[name], tmp_path, range(FEW))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_ten_thousand_wrong_files(name, tmp_path):
+    check(KINDS[name], tmp_path, range(1_000, 1_000 + MANY))
+
+
+def test_a_reader_that_believes_everything_is_found_out(tmp_path):
+    """The trial itself: a wrong number, an error that is no sentence, and an endless appetite."""
+    kind = KINDS["safetensors"]
+    kind.make(tmp_path)
+
+    def flipped(data, draw: random.Random) -> bytes:
+        return data[:-1] + bytes([data[-1] ^ 1])
+
+    def hungry(folder):
+        return bytearray(200 << 20)
+
+    believes = kind._replace(mutate=flipped, agrees=lambda folder, found: False)
+    crashes = kind._replace(mutate=flipped, read=lambda folder: [][0])
+    takes = kind._replace(mutate=flipped, read=hungry, agrees=None)
+    found = [tried(each, tmp_path, 0).what for each in (believes, crashes, takes)]
+    assert found == ["wrong", "traceback", "memory"]
