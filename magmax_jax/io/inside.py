@@ -1,10 +1,13 @@
 """Files that a file names: only ever in its own directory."""
 
+import os
 import re
 from pathlib import Path, PurePosixPath
 
 from magmax_jax.errors import UserError
 
+LONGEST, LONGEST_PATH = 255, 4096
+"""Bytes of a file's name, and of a path with its end."""
 BLOBS = "blobs"
 """Where the hub's cache keeps what the links in its snapshots lead to."""
 
@@ -21,7 +24,7 @@ def inside(index: Path, name: str) -> Path:
     """
     directory = index.parent
     leads_out = PurePosixPath(name).is_absolute() or ".." in re.split(r"[/\\]", name)
-    if not name or "\0" in name or leads_out or re.match(r"[A-Za-z]:", name):
+    if not _is_path(name) or leads_out or re.match(r"[A-Za-z]:", name):
         raise UserError(
             f"{index} names {name!r}, which is no file of its directory: fetch it again, from a "
             "publisher whom you trust"
@@ -33,6 +36,16 @@ def inside(index: Path, name: str) -> Path:
             "the file there, or name the directory that it is in"
         )
     return path
+
+
+def _is_path(name: str) -> bool:
+    """Whether a disk can have a file of that name."""
+    try:
+        encoded = os.fsencode(name)
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        return False
+    short = all(len(part) <= LONGEST for part in encoded.split(b"/"))
+    return bool(name) and "\0" not in name and short and len(encoded) < LONGEST_PATH
 
 
 def stays_in(directory: Path, path: Path) -> bool:

@@ -32,7 +32,7 @@ def other(tmp_path):
 @pytest.mark.parametrize(
     "name",
     ["../other/x.safetensors", "deep/../../other/x.safetensors", "..\\other\\x.safetensors",
-     "C:x.safetensors", "", "x\0.safetensors"],
+     "C:x.safetensors", "", "x\0.safetensors", "\ud800.safetensors", "x" * 300],
 )  # fmt: skip
 def test_names_that_lead_out_of_the_directory_are_refused(tmp_path, other, name):
     with pytest.raises(UserError, match="which is no file of its directory"):
