@@ -160,7 +160,7 @@ def to_rows(records: Iterable[json_lines.Record]) -> list[Row]:
 
 def _is_in_range(row: Row) -> bool:
     known = row.protocol in ("agnostic", "aware") and row.split in ("test", "validation")
-    return known and 0 <= row.after_task <= MOST_TASKS and row.count >= 0
+    return known and 0 <= row.after_task <= MOST_TASKS and 0 <= row.count < 2**53
 
 
 MOST_TASKS = 1_000_000
