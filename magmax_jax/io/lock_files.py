@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from magmax_jax.io.processes import Process, lives, this_process
+from magmax_jax.io.whole_writes import pwrite_all
 
 BEAT = 10.0
 """Seconds between two heartbeats."""
@@ -112,7 +113,7 @@ class Lock:
             beats += 1
             # What the disk refuses here it refuses the holder, too, which reports it.
             with contextlib.suppress(OSError):
-                os.pwrite(self._file, _text(self._record, beats), 0)
+                pwrite_all(self._file, _text(self._record, beats), 0)
                 os.fsync(self._file)
 
 

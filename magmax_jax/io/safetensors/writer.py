@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from magmax_jax.io.safetensors.header import NAMES, PACKED
+from magmax_jax.io.whole_writes import pwrite_all
 
 SHARD_BYTES = 5 << 30
 """Largest file; a larger tensor has one to itself."""
@@ -61,9 +62,7 @@ class FileWriter:
         """Writes `data`, of the tensor's dtype, as its elements from `start` on."""
         view = np.ascontiguousarray(data).reshape(-1).view(np.uint8).data
         offset = self._data + self._entries[name]["data_offsets"][0] + start * data.itemsize
-        while view:
-            count = os.pwrite(self._file, view, offset)
-            view, offset = view[count:], offset + count
+        pwrite_all(self._file, view, offset)
 
     def close(self, metadata: Mapping[str, str]) -> None:
         """Writes the header: from now on the file is whole."""
@@ -72,7 +71,7 @@ class FileWriter:
         if len(header) > room:
             raise ValueError(f"a header of {len(header)} bytes in room for {room}")
         header = header.ljust(room)
-        os.pwrite(self._file, room.to_bytes(8, "little") + header, 0)
+        pwrite_all(self._file, room.to_bytes(8, "little") + header, 0)
         os.close(self._file)
         self._file = _CLOSED
 
