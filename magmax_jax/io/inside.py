@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from magmax_jax.errors import UserError
 
 LONGEST, LONGEST_PATH = 255, 4096
-"""Most bytes of a file name, and of a path with its terminator."""
+"""Longest file name, and path including its terminator, in bytes."""
 BLOBS = "blobs"
 """Where the hub's cache keeps the targets of its snapshots' links."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from magmax_jax.errors import UserError
 
 NAME_BYTES, PATH_BYTES = 255, 4095
-"""Longest name on Linux and macOS disks, in bytes of UTF-8."""
+"""Longest file name and path on Linux and macOS disks, in bytes of UTF-8."""
 
 
 def user_path(path: Path | str, what: str = "path") -> Path:

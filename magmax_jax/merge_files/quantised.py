@@ -24,7 +24,7 @@ _CODES = re.compile(r"^(?!.*mask).*(weight|kernel|quant|packed|codes)")
 _SCALES = re.compile(r"scale|absmax|zeros|zero_point")
 """Parts of other programs' names for codes and related tensors in one module."""
 _LAYERS = re.compile(r"^(?!.*(mask|ind|ids)).*(weight|kernel|packed)")
-"""Names that mean codes if the floats beside them are not a whole matrix, whatever their names."""
+"""Names that mean codes if none of the floats beside them, whatever their names, is a matrix."""
 SETTINGS = ("quantization_config", "compression_config", "quantization")
 """Keys of `config.json` that describe the quantisation; the last one is MLX's."""
 
