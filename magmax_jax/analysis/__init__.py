@@ -1,9 +1,9 @@
-"""What the paper argues with, measured on any pytrees: magnitudes, signs, and who supplied what.
+"""The paper's evidence, measured on any pytrees: magnitudes, signs, and which task supplied what.
 
-Everything here is jitted and reads one task vector at a time, or a few; a pytree whose leaves are
-sharded, on any mesh, gives the same counts, and sums that are the same to rounding, without being
-gathered. Only floating-point leaves are looked at. Streaming analyses are modules with `init`,
-`update` and `finalize`: `signs` over tasks, `cka` over batches of features.
+Everything here is jitted and reads one or a few task vectors at a time. A pytree sharded on any
+mesh gives the same counts, and the same sums up to rounding, without being gathered. Only
+floating-point leaves are used. Streaming analyses are modules with `init`, `update` and
+`finalize`: `signs` over tasks, `cka` over batches of features.
 """
 
 from magmax_jax.analysis import cka, signs

@@ -1,15 +1,15 @@
-"""Centred kernel alignment: whether two models represent the same images alike.
+"""Centred kernel alignment: how similarly two models represent the same images.
 
 Linear CKA (Kornblith et al., 2019, arXiv 1905.00414, sec. 3) of features x (n, p) and y (n, q)
-whose columns are centred:
+with centred columns:
 
     CKA = |y' x|_F^2 / (|x' x|_F |y' y|_F)
 
 It is 1 for features that are equal up to a rotation, a common scale and a shift, and 0 for
-uncorrelated ones. The products are sums over images, so they are gathered batch by batch; the means
-are not known before the last, so every batch is centred by its own and then moved (Chan, Golub &
-LeVeque, 1983, "Algorithms for computing the sample variance"). With few images CKA is biased
-towards 1: take several times as many as there are features.
+uncorrelated ones. The products are sums over images, so they are accumulated batch by batch; the
+means are not known until the last, so every batch is centred by its own and then corrected (Chan,
+Golub & LeVeque, 1983, "Algorithms for computing the sample variance"). With few images CKA is
+biased towards 1: use several times as many as there are features.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from magmax_jax.merging.any_mesh import jit_on_any_mesh
 
 
 class Moments(NamedTuple):
-    """Sums over n images, float32 but for the count.
+    """Sums over n images, float32 except for the count.
 
     Attributes:
       count: n, int32 scalar.
@@ -34,7 +34,7 @@ class Moments(NamedTuple):
       yx: (q, p).
     """
 
-    count: jax.Array  # type: ignore[assignment]  # the field's word; tuple.count is not called
+    count: jax.Array  # type: ignore[assignment]  # the standard name; tuple.count is not called
     mean_x: jax.Array
     mean_y: jax.Array
     xx: jax.Array
@@ -43,7 +43,7 @@ class Moments(NamedTuple):
 
 
 def init(p: int, q: int) -> Moments:
-    """Of no images, for features of widths p and q."""
+    """The state before any image, for features of widths p and q."""
     shapes = (p,), (q,), (p, p), (q, q), (q, p)
     return Moments(jnp.int32(0), *(jnp.zeros(shape, jnp.float32) for shape in shapes))
 
@@ -55,13 +55,13 @@ def update(
     """The state after one more batch; the old state's buffers become the new one's.
 
     Args:
-      state: of features of these widths.
-      x: features of one model, floating-point (b, p), finite also where masked.
-      y: of the other for the same images, (b, q).
+      state: for features of these widths.
+      x: features of one model, floating-point (b, p), finite even where masked.
+      y: the other model's for the same images, (b, q).
       mask: bool (b,), False for padding.
 
     Raises:
-      UserError: the features are not of the state's widths, or of different numbers of images.
+      UserError: the features do not have the state's widths, or differ in the number of images.
     """
     if x.shape != (len(y), *state.mean_x.shape) or y.shape != (len(x), *state.mean_y.shape):
         (p,), (q,) = state.mean_x.shape, state.mean_y.shape
@@ -72,14 +72,14 @@ def update(
     mask = jnp.broadcast_to(mask, len(x))
     added = jnp.sum(mask, dtype=jnp.int32)
     count = state.count + added
-    share = added / jnp.maximum(count, 1)  # of all images so far, those of this batch
+    share = added / jnp.maximum(count, 1)  # this batch's share of all images so far
     weight = state.count * share  # n_a n_b / (n_a + n_b)
 
     def centred(features: jax.Array) -> tuple[jax.Array, jax.Array]:
         features = features.astype(jnp.float32)
         one = jnp.where(mask, 1 / jnp.maximum(added, 1), 0.0)[:, None]
         mean = jnp.sum(features * one, axis=0)
-        # Again: the first mean is rounded in proportion to its size, not to the features' spread.
+        # Twice: the first mean's rounding error scales with its size, not with the spread.
         mean += jnp.sum((features - mean) * one, axis=0)
         return jnp.where(mask[:, None], features - mean, 0.0), mean
 
@@ -101,7 +101,7 @@ def update(
 
 
 def finalize(state: Moments) -> float:
-    """Linear CKA in [0, 1]; 0 where the features of one model are the same for all images."""
+    """Linear CKA in [0, 1]; 0 if one model's features are the same for all images."""
     xx, yy, yx = (
         np.linalg.norm(np.asarray(product, np.float64))
         for product in (state.xx, state.yy, state.yx)

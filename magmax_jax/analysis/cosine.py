@@ -1,4 +1,4 @@
-"""How alike task vectors are: inner products, cosines and norms."""
+"""Similarity of task vectors: inner products, cosines and norms."""
 
 from collections.abc import Callable
 
@@ -15,12 +15,13 @@ from magmax_jax.merging.task_vectors import PyTree, check_alike
 def inner_products(load: Callable[[int], PyTree], tasks: int, at_once: int = 8) -> np.ndarray:
     """The inner products of t task vectors over all floating-point leaves: float64 (t, t).
 
-    Sums run in float32 within a leaf, where its pieces lie, and in float64 over leaves.
+    Sums are in float32 within a leaf, without moving its shards, and in float64 over leaves.
 
     Args:
-      load: gives the task vector of that number, from 0 to t - 1; all are of one structure. Called
-        once for each if they are at most `at_once`, else about t^2 / (2 at_once) times in all.
-      tasks: t. The vectors may be any: merged ones may follow those of the tasks.
+      load: returns the task vector of that number, from 0 to t - 1; all have the same structure.
+        Called once for each if there are at most `at_once`, else about t^2 / (2 at_once) times in
+        total.
+      tasks: t. Any vectors will do: merged ones may follow those of the tasks.
       at_once: how many are held in memory together, at least 2.
 
     Raises:
@@ -41,7 +42,7 @@ def inner_products(load: Callable[[int], PyTree], tasks: int, at_once: int = 8) 
 
     held = tasks if tasks <= at_once else at_once - 1
     for first in range(0, tasks, max(held, 1)):
-        block: list[dict[str, jax.Array]] = []  # before its first is loaded, the last one is gone
+        block: list[dict[str, jax.Array]] = []  # frees the last block before loading
         last = min(first + held, tasks)
         for task in range(first, last):
             block.append(named_leaves(load(task)))
@@ -54,7 +55,7 @@ def inner_products(load: Callable[[int], PyTree], tasks: int, at_once: int = 8) 
 def cosines(products: np.ndarray) -> np.ndarray:
     """The cosines of the angles between vectors, from their inner products (t, t): float64 (t, t).
 
-    In [-1, 1], and 1 with itself; of a zero vector 0, also with itself.
+    In [-1, 1], and 1 of a vector with itself; 0 for a zero vector, even with itself.
     """
     lengths = norms(products)
     scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)

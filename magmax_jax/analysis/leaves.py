@@ -1,4 +1,4 @@
-"""The leaves that analyses look at: the floating-point ones, by name."""
+"""The leaves that analyses use: the floating-point ones, by name."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def named_leaves(tree: PyTree, like: PyTree | None = None) -> dict[str, jax.Arra
       like: a pytree of the same structure whose leaves' dtypes decide instead.
 
     Raises:
-      UserError: there are none, or two have one name.
+      UserError: there are none, or two have the same name.
 
     >>> list(named_leaves({"block": {"kernel": jnp.ones(2)}, "step": jnp.int32(3)}))
     ['block.kernel']
@@ -37,5 +37,5 @@ def named_leaves(tree: PyTree, like: PyTree | None = None) -> dict[str, jax.Arra
 
 
 def entries(leaves: dict[str, jax.Array]) -> int:
-    """How many entries the leaves have together."""
+    """Total number of entries in the leaves."""
     return sum(leaf.size for leaf in leaves.values())

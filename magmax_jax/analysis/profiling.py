@@ -1,4 +1,4 @@
-"""What a computation costs: seconds and bytes."""
+"""The cost of a computation: seconds and bytes."""
 
 import time
 from collections.abc import Callable
@@ -16,9 +16,9 @@ class Overhead(NamedTuple):
 
     Attributes:
       seconds: the median of several calls, compiled and warm, until results are ready.
-      nbytes: of temporary arrays at their peak and of results, as the compiled program plans them,
-        on each device; neither of arguments nor of results that take a donated argument's place.
-        None where the compiler does not tell.
+      nbytes: bytes per device of temporary arrays at their peak and of results, as planned by the
+        compiled program; excludes arguments and results that reuse a donated argument's buffer.
+        None if the compiler does not report it.
     """
 
     seconds: float
@@ -26,13 +26,13 @@ class Overhead(NamedTuple):
 
 
 def measure(function: Callable[..., Any], *args: Any, repeats: int = 5) -> Overhead:
-    """Times a function of arrays, and asks its compiled program for its memory.
+    """Times a function of arrays, and queries its compiled program's memory use.
 
     Args:
-      function: of pytrees of arrays; jitted here if it is not. Arguments that it donates are copied
-        before every call, untimed, and stay usable.
-      *args: its arguments. Those that are static are bound by a lambda before `jax.jit`.
-      repeats: how many calls are timed, after one that is not.
+      function: takes pytrees of arrays; jitted here if it is not already. Arguments that it donates
+        are copied before every call, untimed, and stay usable.
+      *args: its arguments. Bind static ones with a lambda before `jax.jit`.
+      repeats: number of timed calls, after an untimed warm-up.
 
     Raises:
       UserError: `repeats` is less than 1, or the function has static arguments.
@@ -49,7 +49,7 @@ def measure(function: Callable[..., Any], *args: Any, repeats: int = 5) -> Overh
             "a function with static arguments cannot be measured: bind them before it is jitted"
         )
     compiled = lowered.compile()
-    args = jax.tree.map(jnp.asarray, args)  # what is on the host would be moved in every call
+    args = jax.tree.map(jnp.asarray, args)  # host arrays would be transferred in every call
 
     def call() -> float:
         given = jax.block_until_ready(jax.tree.map(_own, infos, args))

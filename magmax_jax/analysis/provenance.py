@@ -13,14 +13,14 @@ from magmax_jax.merging.rules.elementwise import Sourced
 
 
 class Supplied(NamedTuple):
-    """What one task supplied to one place of the merged task vector tau.
+    """What one task supplied to one leaf, or layer of a leaf, of the merged task vector tau.
 
     Attributes:
       leaf: the leaf's name.
-      layer: the index along a stacked leaf's first axis, from 0; None of other leaves.
+      layer: the index along a stacked leaf's first axis, from 0; None for other leaves.
       task: from 1.
-      entries: all of the place.
-      supplied: those whose change is this task's, exact.
+      entries: total number there.
+      supplied: exact number of entries whose change is this task's.
       squared_norm: the sum of their squares.
     """
 
@@ -35,20 +35,20 @@ class Supplied(NamedTuple):
 def supplied(
     state: Sourced, stacked: Callable[[str], bool] = lambda name: False
 ) -> Iterator[Supplied]:
-    """What every task supplied to every leaf, or to every layer of a stacked one.
+    """What each task supplied to each leaf, or to each layer of a stacked one.
 
-    An entry that no task changed was supplied by nobody. One pass over the state for each task.
+    An entry that no task changed was supplied by no task. Makes one pass over the state per task.
 
     Args:
-      state: of `rules.max_magnitude(provenance=True)` after at least one task. From 255 tasks on,
-        what later ones supplied is the 255th's (`Sourced`).
+      state: of `rules.max_magnitude(provenance=True)` after at least one task. Entries supplied by
+        tasks after the 255th are counted as the 255th's (`Sourced`).
       stacked: a leaf's name -> whether its first axis runs over layers, (l, ...).
 
     Yields:
       By leaf, by layer, by task.
 
     Raises:
-      UserError: the state does not know its sources, or a stacked leaf has no axes.
+      UserError: the state has no provenance, or a stacked leaf has no axes.
     """
     if not isinstance(state, Sourced):
         raise UserError(
@@ -80,7 +80,7 @@ def supplied(
 def _of_task(
     state: Sourced, task: jax.Array, layered: frozenset[str]
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """By leaf: entries supplied and their sum of squares, int32 and float32 (l,), or (1,)."""
+    """Per leaf: entries supplied and their sum of squares, int32 and float32 (l,), or (1,)."""
     found = {}
     sources, signs = named_leaves(state.source, state.tau), named_leaves(state.signs, state.tau)
     for name, leaf in named_leaves(state.tau).items():

@@ -1,7 +1,7 @@
-"""Task vectors of which a share of the entries is kept: do those of high magnitude suffice?
+"""Pruned task vectors: do the entries of high magnitude suffice?
 
 The first hypothesis of MagMax (Marczak et al., 2024, arXiv 2407.06322): theta_0 + keep(tau_t,
-share) is nearly as accurate as theta_t when the largest entries are kept, and not with others.
+share) is nearly as accurate as theta_t if the largest entries are kept, but not with others.
 """
 
 from typing import Literal, get_args
@@ -20,20 +20,20 @@ Choice = Literal["largest", "smallest", "random"]
 
 
 def keep(tau: PyTree, share: float, choice: Choice = "largest", seed: int = 0) -> PyTree:
-    """The task vector with a share of its n entries kept, and zeros for the others.
+    """The task vector with a share of its n entries kept and the others zeroed.
 
     int(share n) entries are kept, counted over all floating-point leaves together. Entries that tie
-    with the last one kept are kept, too: of magnitudes that occur often (of bfloat16 weights, say)
-    there may be more. At random one entry more may be kept, where two draws of 30 bits are equal.
+    with the last one kept are also kept, so there may be more if magnitudes repeat often (e.g. with
+    bfloat16 weights). A random choice may keep one more, if two 30-bit draws are equal.
     `merging.rules.global_threshold` keeps one more, as the official code does.
 
     Args:
       tau: any pytree; its entries are finite.
       share: in [0, 1]; 0 gives zeros and 1 the task vector itself.
-      choice: by the largest or the smallest magnitudes, or of all entries with equal probability.
-      seed: of the random choice, which depends on it, on the names of the leaves and on their
-        shapes, neither on their order nor on how they are sharded. Task vectors that are to lose
-        different entries need different seeds.
+      choice: the largest or the smallest magnitudes, or all entries with equal probability.
+      seed: of the random choice, which depends on the seed and the leaves' names and shapes, but
+        not on their order or sharding. Use different seeds to drop different entries of different
+        task vectors.
 
     Returns:
       A pytree of tau's structure, shapes and dtypes; leaves that are not floating-point are tau's.
@@ -76,12 +76,12 @@ def threshold(tau: PyTree, share: float) -> jax.Array:
     leaves = named_leaves(tau)
     n = entries(leaves)
     count = int(share * n)
-    # The smallest magnitude would do as well as zero, but takes passes over the data to find.
+    # The smallest magnitude would work as well as zero, but takes passes over the data to find.
     return jnp.float32(0) if count == n else kth_magnitude(leaves, n - count + 1)
 
 
 def check_share(share: float) -> None:
-    """Raises a UserError where `share` is none."""
+    """Raises a UserError unless `share` is a valid share."""
     if not 0 <= share <= 1:
         raise UserError(f"a share of {share} cannot be kept: give one in [0, 1]")
 
@@ -93,7 +93,7 @@ def _draws(leaves: dict[str, jax.Array], keys: dict[str, jax.Array]) -> dict[str
     def draw(leaf: jax.Array, key: jax.Array) -> jax.Array:
         bits = (jax.random.bits(key, leaf.shape) >> 2) + jnp.uint32(0x00800000)
         drawn = jax.lax.bitcast_convert_type(bits, jnp.float32)
-        # Finite entries are no NaN: this says only that a draw belongs where its entry is sharded.
+        # Finite entries are never NaN: this only makes the draws follow their entries' sharding.
         return jnp.where(jnp.isnan(leaf), 0.0, drawn)
 
     return {name: draw(leaf, keys[name]) for name, leaf in leaves.items()}

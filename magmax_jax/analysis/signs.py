@@ -2,12 +2,12 @@
 
 The second hypothesis of MagMax (Marczak et al., 2024, arXiv 2407.06322): the task vectors of
 sequential fine-tuning agree on more signs than those of independent fine-tuning. Conflicts are
-counted among the entries of high magnitude, as TIES does (Yadav et al., 2023, arXiv 2306.01708):
-of every task vector by itself the largest share of its entries is looked at.
+counted among the entries of high magnitude, as in TIES (Yadav et al., 2023, arXiv 2306.01708): the
+largest share of each task vector's entries, taken separately.
 
-Shares are nested, so one number for each sign is enough for all of them: how many of the shares
-hold an entry, its level. What is counted after task t costs one pass over the state, whose size
-depends neither on the tasks nor on the shares.
+Shares are nested, so one number per sign covers all of them: an entry's level, the number of shares
+that contain it. Counting after task t costs one pass over the state, whose size depends neither on
+the tasks nor on the shares.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,18 +24,18 @@ from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.task_vectors import PyTree, check_alike
 
 KEPT = (1.0, 0.5, 0.2, 0.1, 0.05, 0.01)
-"""Shares of each task vector that are looked at, the largest entries."""
+"""Default shares of each task vector's entries, the largest, that are used."""
 ALL = "all"
 """The part to which every leaf belongs."""
 
 
 class Levels(NamedTuple):
-    """What is known of the signs of tau_1 ... tau_T; the levels are uint8, three for each entry.
+    """Summary of the signs of tau_1 ... tau_T; the levels are uint8, three for each entry.
 
     Attributes:
-      plus: the highest level of the tasks that increased the entry, 0 if none did; by leaf name.
-      minus: the same of those that decreased it.
-      second: the second highest level of all tasks, 0 if fewer than two changed the entry.
+      plus: the highest level among tasks that increased the entry, 0 if none did; by leaf name.
+      minus: the same for tasks that decreased it.
+      second: the second highest level among all tasks, 0 if fewer than two changed the entry.
       tasks: T, int32 scalar.
     """
 
@@ -46,16 +46,16 @@ class Levels(NamedTuple):
 
 
 class SignConflicts(NamedTuple):
-    """Exact counts of entries of a part of the model.
+    """Exact counts of entries in a part of the model.
 
     Attributes:
-      tasks: T, of how many task vectors.
-      kept: the share of each task vector that is looked at, its largest entries.
+      tasks: T, the number of task vectors.
+      kept: the share of each task vector's entries, the largest, that is used.
       part: its name, or "all".
-      entries: all of the part.
+      entries: all entries of the part.
       changed: those that at least one task changed and kept.
       shared: those that at least two did.
-      conflicts: those that were increased by one and decreased by another of these.
+      conflicts: those that one of these tasks increased and another decreased.
     """
 
     tasks: int
@@ -67,7 +67,7 @@ class SignConflicts(NamedTuple):
     conflicts: int
 
     def record(self) -> dict[str, int | float | str | None]:
-        """The counts as shares in [0, 1] of the entries, and of those that are shared (or None)."""
+        """The counts as fractions of all entries, and of the shared ones (None if none are)."""
         counts = {name: getattr(self, name) for name in ("changed", "shared", "conflicts")}
         return {
             **self._asdict(),
@@ -84,8 +84,8 @@ def sign_conflicts(
     """The sign conflicts among the first T task vectors, for T = 2, 3, ..., each read once.
 
     Args:
-      taus: tau_1, tau_2, ..., pytrees of one structure; their entries are finite. Of a generator
-        that loads one at a time only one is held.
+      taus: tau_1, tau_2, ..., pytrees of one structure; their entries are finite. With a generator
+        that loads one at a time, only one is in memory.
       kept: shares in [0, 1]. An entry counts for a task if its magnitude is at least that of the
         int(kept n)-th largest of the task's n, and it is not zero.
       part_of: a leaf's name -> the part that it belongs to, such as its kind of weight.
@@ -112,7 +112,7 @@ def sign_conflicts(
 
 
 def init(tau: PyTree) -> Levels:
-    """The state before any task, sharded as the task vector is."""
+    """The state before any task, sharded like the task vector."""
     like = named_leaves(tau)
 
     def nothing() -> dict[str, jax.Array]:
@@ -122,7 +122,7 @@ def init(tau: PyTree) -> Levels:
 
 
 def thresholds(tau: PyTree, kept: Sequence[float] = KEPT) -> jax.Array:
-    """The magnitudes from which on entries are in each share, over the whole task vector: (s,).
+    """The least magnitude in each share, over the whole task vector: (s,).
 
     Raises:
       UserError: a share is outside [0, 1], or there are none or more than 255.
@@ -138,9 +138,9 @@ def update(state: Levels, tau: PyTree, thresholds: jax.Array) -> Levels:
     """The state after one more task; the old state's buffers become the new one's.
 
     Args:
-      state: of leaves of tau's names and shapes.
+      state: for leaves of tau's names and shapes.
       tau: the task vector, or some leaves of it.
-      thresholds: float32 (s,), in any order, of the whole task vector.
+      thresholds: float32 (s,), in any order, for the whole task vector.
 
     Raises:
       UserError: the leaves are not those of the state.
@@ -153,16 +153,16 @@ def update(state: Levels, tau: PyTree, thresholds: jax.Array) -> Levels:
 def finalize(
     state: Levels, kept: Sequence[float] = KEPT, part_of: Callable[[str], str] = lambda name: ALL
 ) -> Iterator[SignConflicts]:
-    """The counts of each share, from the largest, in "all" entries and in every part.
+    """The counts for each share, from the largest, over "all" entries and over every part.
 
     Args:
       state: unchanged.
-      kept: the shares that its thresholds were of.
+      kept: the shares that its thresholds were for.
       part_of: as for `sign_conflicts`.
     """
     counts = {
         name: np.asarray(count) for name, count in _counts(state, shares=len(kept)).items()
-    }  # int32 (s, 3): of a leaf they fit, of a model they may not
+    }  # int32 (s, 3): fits one leaf's counts, maybe not a model's
     leaves_of: dict[str, list[str]] = {ALL: list(counts)}
     for name in counts:
         if (part := part_of(name)) != ALL:
@@ -190,14 +190,14 @@ def _update(state: Levels, leaves: dict[str, jax.Array], thresholds: jax.Array) 
 
 @jit_on_any_mesh(like=None, static_argnums=1)
 def _counts(state: Levels, shares: int) -> dict[str, jax.Array]:
-    """Of every leaf the entries changed, shared and in conflict at each level: int32 (s, 3)."""
+    """For every leaf, the entries changed, shared and in conflict at each level: int32 (s, 3)."""
 
     def count(plus: jax.Array, minus: jax.Array, second: jax.Array) -> jax.Array:
         levels = (jnp.maximum(plus, minus), second, jnp.minimum(plus, minus))
         reached = tuple(
             (x >= level).astype(jnp.int32) for level in range(1, shares + 1) for x in levels
         )
-        # One reduction of many operands reads the memory once; separate ones read it each.
+        # One reduction with many operands reads the memory once; separate ones each read it.
         zeros = (jnp.int32(0),) * len(reached)
         sums = jax.lax.reduce(
             reached, zeros, lambda a, b: tuple(map(jnp.add, a, b)), range(plus.ndim)

@@ -1,1 +1,1 @@
-"""Named tensors in files, read when they are asked for, and directories that appear whole."""
+"""Named tensors in files, read lazily, and atomic writes of files and directories."""

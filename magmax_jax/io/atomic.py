@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all."""
+"""Atomic files and directories: they appear complete or not at all."""
 
 import contextlib
 import os
@@ -11,17 +11,17 @@ from magmax_jax.io.rooms import room_beside
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` at which to write a file, which replaces `path` if all goes well.
+    """A temporary path beside `path` to write a file to; it replaces `path` on success.
 
-    The file is on the disk before it gets its name. Temporary names are unique, so several
-    processes can write the same file: one of them wins. Only a process that is killed leaves
-    something behind, which the next writer of the file removes (`rooms`).
+    The file is flushed to disk before it is renamed. Temporary names are unique, so several
+    processes can write the same file: one of them wins. Only a killed process leaves anything
+    behind, which the next writer of the file removes (`rooms`).
 
     Raises:
-      OSError: the disk refuses.
+      OSError: a disk operation fails.
     """
     with room_beside(path) as room:
-        partial = room / "new.partial"  # the path's own name may leave no space for more
+        partial = room / "new.partial"  # the path's own name may be too long to extend
         yield partial
         _sync(partial)
         os.replace(partial, path)
@@ -29,17 +29,17 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Makes `text` the content of a file, whole or not at all."""
+    """Writes `text` to a file, atomically."""
     with new_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
 def new_directory(output: Path) -> Iterator[Path]:
-    """An empty directory under a temporary name, which becomes `output` if all goes well.
+    """An empty directory under a temporary name, which becomes `output` on success.
 
     Raises:
-      UserError: `output` holds something, or the disk refuses.
+      UserError: `output` is not empty, or a disk operation fails.
     """
     check_free(output)
     with refusing(output), _room_for(output) as room:
@@ -53,10 +53,10 @@ def new_directory(output: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replace_directory(output: Path) -> Iterator[Path]:
-    """An empty directory under a temporary name, which replaces `output` if all goes well.
+    """An empty directory under a temporary name, which replaces `output` on success.
 
     Raises:
-      UserError: the disk refuses; `output` is then as it was.
+      UserError: a disk operation fails; `output` is then unchanged.
     """
     with refusing(output), _room_for(output) as room:
         new, old = room / output.name, room / f"{output.name}.old"
@@ -75,7 +75,7 @@ def replace_directory(output: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def refusing(path: Path) -> Iterator[None]:
-    """Turns what the disk refuses into a UserError that names `path`."""
+    """Turns an OSError into a UserError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -96,7 +96,7 @@ def _room_for(output: Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Waits until the disk has a file's content."""
+    """Flushes a file's content to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -105,6 +105,6 @@ def _sync(path: Path) -> None:
 
 
 def _sync_names(directory: Path) -> None:
-    """Waits for the names in a directory, which some network file systems cannot do."""
+    """Flushes a directory's entries to disk, which some network file systems do not support."""
     with contextlib.suppress(OSError):
         _sync(directory)

@@ -1,6 +1,6 @@
 """Which files of a model accompany its weights: configuration, tokenizer, code, licence.
 
-Paths are relative to the model's directory, with forward slashes, so that one choice serves
+Paths are relative to the model's directory, with forward slashes, so the same code handles
 directories and the hub's listings.
 """
 
@@ -17,7 +17,7 @@ WEIGHT_SUFFIXES = frozenset(
     ".gguf .ggml .llamafile .pb .tflite .mlmodel .mlpackage .engine .pte .ot .nemo .npz".split()
 )
 SMALL = 64 << 20
-"""Bytes that a companion, or a folder of them, takes at most; large tokenizers take 35 MB."""
+"""Largest companion, or folder of companions, in bytes; large tokenizers take 35 MB."""
 CARD = "README.md"
 _INDEX = re.compile(r"\.index(\.\w+)?\.json$|\.onnx[._]data|\.data-\d+-of-\d+$|tfevents")
 _ADAPTER = "adapter_"
@@ -25,7 +25,7 @@ _MODULE = re.compile(r"(\w+_)?\d+_\w+")
 
 
 class Choice(NamedTuple):
-    """What accompanies a model, and what is too large for that."""
+    """What accompanies a model, and what is too large to be included."""
 
     names: list[str]
     too_large: dict[str, int]
@@ -33,7 +33,7 @@ class Choice(NamedTuple):
 
 
 def is_weights(name: str) -> bool:
-    """Whether a file holds weights of any format, or is an index of such files.
+    """Whether a file holds weights in any format, or is an index of such files.
 
     >>> [is_weights(n) for n in ("a.GGUF", "model.safetensors.index.fp16.json", "spiece.model")]
     [True, True, False]
@@ -43,7 +43,7 @@ def is_weights(name: str) -> bool:
 
 
 def is_module(name: str, names: Collection[str]) -> bool:
-    """Whether a file belongs to one of sentence-transformers' further modules, as `2_Dense/...`."""
+    """Whether a file belongs to an extra module of sentence-transformers, such as `2_Dense/...`."""
     folder, slash, _ = name.partition("/")
     return bool(slash) and "modules.json" in names and bool(_MODULE.fullmatch(folder))
 
@@ -51,10 +51,10 @@ def is_module(name: str, names: Collection[str]) -> bool:
 def choose(sizes: Mapping[str, int]) -> Choice:
     """The companions among a model's files.
 
-    Not among them: weights, but for the safetensors of sentence-transformers' further modules,
-    without which the model does not load; folders that hold weights, which are other editions
-    (`onnx/`) or other models (`checkpoint-500/`); hidden files; the model card; beside a whole
-    model's weights, an adapter's configuration, as libraries would load the adapter instead.
+    Excluded: weights, except the safetensors of sentence-transformers' extra modules, without which
+    the model does not load; folders that hold weights, which are other formats (`onnx/`) or other
+    models (`checkpoint-500/`); hidden files; the model card; beside a whole model's weights, an
+    adapter's configuration, because libraries would load the adapter instead.
 
     Args:
       sizes: of all files, in bytes.
@@ -83,19 +83,19 @@ def choose(sizes: Mapping[str, int]) -> Choice:
 
 
 def file_sizes(directory: Path) -> dict[str, int]:
-    """All files below a directory and their bytes; links to directories are not followed."""
+    """All files below a directory and their sizes; links to directories are not followed."""
     sizes = {}
     for folder, inside, files in os.walk(directory):
         inside[:] = [name for name in inside if name[0] != "."]
         for name in files:
             path = Path(folder, name)
-            if path.is_file():  # neither a dangling link nor a pipe
+            if path.is_file():  # not a dangling link or a pipe
                 sizes[path.relative_to(directory).as_posix()] = path.stat().st_size
     return sizes
 
 
 def files(directory: Path) -> dict[str, Path]:
-    """A model's companions by their names. Links out of its directory are none: a model that was
-    fetched could have any file of the user's copied, and published."""
+    """A model's companions by name. Links out of its directory are excluded: a downloaded model
+    could otherwise get any of the user's files copied and published."""
     paths = {name: directory / name for name in choose(file_sizes(directory)).names}
     return {name: path for name, path in paths.items() if stays_in(directory, path)}

@@ -1,9 +1,9 @@
-"""Files under a name that promises weights or JSON: what their first bytes show that they are."""
+"""Recognises, by first bytes, what files named like weights or JSON really are."""
 
 import re
 
 HEAD = 512
-"""Bytes from a file's start by which its kind is recognised."""
+"""Number of leading bytes used to recognise a file's kind."""
 
 _POINTER = re.compile(
     rb"version https://(?:git-lfs|hawser)\.github\.com/spec/.*?\nsize (\d+)", re.S
@@ -26,10 +26,10 @@ _MAGIC = (
 
 
 def describe(head: bytes) -> str | None:
-    """What a file is instead of what its name promises, and what to do; None if not recognised.
+    """What a file is instead of what its name says, and what to do; None if not recognised.
 
     Args:
-      head: its first bytes, `HEAD` of them where it has so many.
+      head: its first bytes, up to `HEAD` of them.
 
     Returns:
       The rest of a sentence that begins with the file's path.
@@ -49,13 +49,13 @@ def describe(head: bytes) -> str | None:
     for magic, what in _MAGIC:
         if head.startswith(magic):
             return what
-    if head[:1] == b"\x80" and 2 <= head[1] <= 5:  # the protocol's number
+    if head[:1] == b"\x80" and 2 <= head[1] <= 5:  # the pickle protocol number
         return _PICKLE.format("is a file as older versions of torch.save write it")
     return _text(head)
 
 
 def describe_pointer(head: bytes) -> str | None:
-    """As `describe`, for what a clone of a repository leaves in place of large files."""
+    """As `describe`, for the pointer files that a clone of a repository has for large files."""
     if pointer := _POINTER.match(head):
         return (
             f"is a Git LFS pointer to {int(pointer[1]):,} bytes, not the file itself: "
@@ -67,7 +67,7 @@ def describe_pointer(head: bytes) -> str | None:
 
 
 def _text(head: bytes) -> str | None:
-    """For a file of printable text, such as a server's refusal; None for all others."""
+    """Describes a file of printable text, such as a server's error page; None for all others."""
     # A safetensors file begins with its header's length, whose upper bytes are zero.
     words = head.decode(errors="ignore").strip()
     if b"\0" in head or not words or not all(c.isprintable() or c.isspace() for c in words):

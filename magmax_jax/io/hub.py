@@ -1,6 +1,6 @@
-"""From what the user calls a model to a directory on this machine with weights that may be read.
+"""Resolves a user's name for a model to a local directory with readable weights.
 
-huggingface_hub takes a sixth of a second to import, so only what needs the hub imports it.
+huggingface_hub takes a sixth of a second to import, so only code that needs the hub imports it.
 """
 
 import glob
@@ -27,9 +27,9 @@ SAFETENSORS = (
 )
 MSGPACK = "flax_model.msgpack"
 WEIGHTS = (*SAFETENSORS, MSGPACK)
-"""Files of weights that can be read without running what they contain, in order of preference."""
+"""Weight files that can be read without executing their content, in order of preference."""
 ADAPTER = "adapter_model.safetensors"
-"""peft's file of an adapter's weights, which only a merge reads."""
+"""peft's file of adapter weights, which only merges read."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _HUB_ID = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w.-]+(?:/[\w.-]+)*))?")
 _INDEX = ".safetensors.index.json"
@@ -40,18 +40,18 @@ _NO_SOURCE = (
 
 
 def locate(source: str | Path, weights: bool = True) -> Path:
-    """The directory of `source`: itself, or the snapshot of a hub id (downloaded when it must be).
+    """The directory of `source`: itself, or the snapshot of a hub id (downloaded if necessary).
 
     On the hub, main's safetensors come first, then main's `flax_model.msgpack`, then the
-    safetensors that a bot proposed in a `refs/pr/N` revision. `OWNER/NAME@REVISION` is that
-    revision: a branch, a tag or a commit. All that is small and not weights is fetched too.
+    safetensors that a bot proposed in a `refs/pr/N` revision. `OWNER/NAME@REVISION` selects a
+    revision: a branch, a tag or a commit. Small files that are not weights are fetched too.
 
     Args:
-      weights: whether weights are needed; else what accompanies them is enough.
+      weights: whether weights are needed; if not, their companion files suffice.
 
     Raises:
       UserError: there is no such directory, repository or revision, the hub cannot be reached and
-        nothing is cached, or all that it holds are pickles.
+        nothing is cached, or it holds only pickles.
     """
     if check_source(source):
         return Path(source).expanduser()
@@ -90,7 +90,7 @@ def locate(source: str | Path, weights: bool = True) -> Path:
 
 
 def cached(source: str) -> Path | None:
-    """The directory of `source` as far as it is on this machine, else None; asks no hub."""
+    """The local directory of `source`, or None if it is not on this machine; never asks the hub."""
     path = Path(source).expanduser()
     if path.is_dir() or not is_hub_id(source):
         return path if path.is_dir() else None
@@ -101,13 +101,13 @@ def cached(source: str) -> Path | None:
 
 
 def check_source(source: str | Path) -> bool:
-    """Whether a source is a directory; else it may be a hub id, whose hub is not asked.
+    """Whether a source is a directory; if False it may be a hub id (the hub is not asked).
 
     Raises:
       UserError: it can be neither.
     """
     path = Path(source).expanduser()
-    if path.is_dir() and source != "":  # which Path takes for the current directory
+    if path.is_dir() and source != "":  # Path("") is the current directory
         return True
     if path.is_file():
         raise UserError(f"{path} is a file: give the directory that holds it and its config.json")
@@ -124,7 +124,7 @@ def is_hub_id(source: str) -> bool:
 
 
 def _parse(source: str) -> tuple[str, str | None]:
-    """The repository and the revision, if one is named."""
+    """The repository, and the revision if given."""
     repo, _, revision = source.partition("@")
     return repo, revision or None
 
@@ -149,7 +149,7 @@ def _download(repo: str, revision: str | None, weights: bool) -> Path:
 
 
 def _files(api: "HfApi", repo: str, revision: str) -> dict[str, int]:
-    """A revision's files and their bytes."""
+    """A revision's files and their sizes."""
     entries = api.list_repo_tree(repo, recursive=True, revision=revision)
     return {entry.path: entry.size for entry in entries if hasattr(entry, "size")}  # no folders
 
@@ -165,7 +165,7 @@ def _snapshot(repo: str, weights: str | None, revision: str, files: dict[str, in
 
 
 def no_weights(where: str | Path, files: set[str]) -> str:
-    """The sentence for a place that holds no weights that we read."""
+    """The error message for a place without weights that we can read."""
     if elsewhere := misplaced.why_no_weights(where, files):
         return elsewhere
     pickles = sorted(name for name in files if name.endswith(PICKLES))

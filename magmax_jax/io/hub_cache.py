@@ -1,7 +1,7 @@
-"""The hub's cache on this machine, which serves when the hub cannot be reached.
+"""The hub's local cache, used when the hub cannot be reached.
 
-Laid out as huggingface_hub documents it: `models--OWNER--NAME` holds `refs/main`, whose content is
-a commit, and `snapshots/COMMIT`, whose files are links to `blobs`.
+The layout is documented by huggingface_hub: `models--OWNER--NAME` holds `refs/main`, whose content
+is a commit, and `snapshots/COMMIT`, whose files are links to `blobs`.
 """
 
 import re
@@ -28,15 +28,15 @@ def repository(directory: Path) -> tuple[str, str] | None:
 
 
 def find(repo: str, revision: str | None, weights: Sequence[str]) -> Path | None:
-    """The snapshot of a revision; None where there is none that serves.
+    """The snapshot of a revision; None if there is no suitable one.
 
-    Without a revision it is main's, as huggingface_hub and transformers take it; None where only
-    main's commit is known. Where main's has no weights that can be read, the first pull request's
-    that has some; where main was never fetched, the newest snapshot of the best kind.
+    Without a revision this is main's, as in huggingface_hub and transformers; None if only main's
+    commit is known. If main's has no readable weights, it is the first pull request's that has; if
+    main was never fetched, the newest snapshot of the best kind.
 
     Args:
       repo: as "owner/name".
-      weights: names of files, one of which the snapshot must hold, best first; none: any snapshot.
+      weights: file names, best first, one of which the snapshot must hold; if empty, any snapshot.
 
     Raises:
       UserError: the weights are a link whose file was removed from the cache.
@@ -57,7 +57,7 @@ def find(repo: str, revision: str | None, weights: Sequence[str]) -> Path | None
             named = [path for path in snapshots if path.name.startswith(revision)]
         return _holding(named, weights) if len(named) == 1 else None
     main = [refs[MAIN]] if MAIN in refs else []
-    if main and not main[0].is_dir():  # what is here is older
+    if main and not main[0].is_dir():  # the local snapshots are older
         return None
     pulls = sorted((name for name in refs if re.search(r"(^|/)pr/\d+$", name)), key=_number)
     found = _holding(main, weights) or _holding([refs[name] for name in pulls], weights)
@@ -68,7 +68,7 @@ def find(repo: str, revision: str | None, weights: Sequence[str]) -> Path | None
 
 
 def _holding(snapshots: Sequence[Path], weights: Sequence[str]) -> Path | None:
-    """The first snapshot that holds the best of the weights that any of them holds."""
+    """The first snapshot with the best kind of weights that any of them has."""
     there = [path for path in snapshots if path.is_dir()]
     if not weights:
         return next(iter(there), None)

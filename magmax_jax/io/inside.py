@@ -1,4 +1,4 @@
-"""Files that a file names: only ever in its own directory."""
+"""Files named by another file: allowed only in its own directory."""
 
 import os
 import re
@@ -7,20 +7,20 @@ from pathlib import Path, PurePosixPath
 from magmax_jax.errors import UserError
 
 LONGEST, LONGEST_PATH = 255, 4096
-"""Bytes of a file's name, and of a path with its end."""
+"""Longest file name, and path including its terminator, in bytes."""
 BLOBS = "blobs"
-"""Where the hub's cache keeps what the links in its snapshots lead to."""
+"""Where the hub's cache keeps the targets of its snapshots' links."""
 
 
 def inside(index: Path, name: str) -> Path:
-    """The path that `index` names, relative to its own directory; it need not be there.
+    """The path that `index` names, relative to its own directory; it need not exist.
 
-    A downloaded index is not the user's word: one that names `/home/me/secret.safetensors` or
-    `../other/x.safetensors`, or reaches it by a link, would have it read, hashed and merged.
+    A downloaded index is untrusted: if it names `/home/me/secret.safetensors` or
+    `../other/x.safetensors`, or reaches it by a link, that file would be read, hashed and merged.
 
     Raises:
-      UserError: the path is none, or leads out of the directory. Links into the `blobs` of the
-        hub's own cache do not.
+      UserError: the path is invalid, or leads out of the directory. Links into the `blobs` of the
+        hub's own cache are allowed.
     """
     directory = index.parent
     leads_out = PurePosixPath(name).is_absolute() or ".." in re.split(r"[/\\]", name)
@@ -39,18 +39,18 @@ def inside(index: Path, name: str) -> Path:
 
 
 def _is_path(name: str) -> bool:
-    """Whether a disk can have a file of that name."""
+    """Whether a file of that name can exist."""
     try:
         encoded = os.fsencode(name)
-    except UnicodeEncodeError:  # half of a pair of surrogates
+    except UnicodeEncodeError:  # lone surrogate
         return False
     short = all(len(part) <= LONGEST for part in encoded.split(b"/"))
     return bool(name) and "\0" not in name and short and len(encoded) < LONGEST_PATH
 
 
 def stays_in(directory: Path, path: Path) -> bool:
-    """Whether a path in a directory is, all links followed, still in it or in the hub's cache of
-    the same repository."""
+    """Whether a path in a directory, after following all links, is still in it or in the hub's
+    cache of the same repository."""
     home, target = _end_of(directory), _end_of(path)
     revisions = [each for each in home.parents if each.name == "snapshots"]
     allowed = (home, *(each.parent / BLOBS for each in revisions))
@@ -58,7 +58,7 @@ def stays_in(directory: Path, path: Path) -> bool:
 
 
 def _end_of(path: Path) -> Path:
-    """Where a path leads in the end; itself where it leads in a circle."""
+    """Where a path finally leads; the path itself if its links form a loop."""
     try:
         return path.resolve()
     except (OSError, RuntimeError):  # which one Python raises depends on its version

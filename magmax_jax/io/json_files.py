@@ -1,4 +1,4 @@
-"""JSON objects in files: indices of shards, and the configurations that lie beside weights."""
+"""JSON objects in files: shard indices, and the configurations beside weights."""
 
 import json
 from collections import Counter
@@ -10,11 +10,11 @@ from magmax_jax.io.file_kinds import describe_pointer
 
 
 def parse(text: str | bytes, where: Path) -> Any:
-    """What `json.loads` finds, but no name twice in one object: it would keep the last silently.
+    """Like `json.loads`, but refuses duplicate names in an object, which it would silently drop.
 
     Raises:
-      UserError: a name stands twice; `where` is the file in the message.
-      ValueError: the text is no JSON, or nested too deeply.
+      UserError: a name is duplicated; `where` is the file in the message.
+      ValueError: the text is not JSON, or nested too deeply.
     """
 
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -32,11 +32,11 @@ def parse(text: str | bytes, where: Path) -> Any:
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """The object that a JSON file holds; None where there is no file.
+    """The object in a JSON file; None if there is no file.
 
     Raises:
-      UserError: the file cannot be read, is a link that leads nowhere, holds something else, or
-        names something twice.
+      UserError: the file cannot be read, is a dangling link, holds something else, or has duplicate
+        names.
     """
     try:
         content = parse(path.read_text(), path)

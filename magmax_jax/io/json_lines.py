@@ -1,4 +1,4 @@
-"""JSON lines: files with one JSON object a line, whose last line an interruption may have torn."""
+"""JSON lines: one JSON object per line; an interruption may have cut off the last line."""
 
 import json
 import math
@@ -16,7 +16,7 @@ NUMBER_OR_NONE = (int, float, NoneType)
 
 
 def has_fields(record: Record, fields: Mapping[str, tuple[type, ...]]) -> bool:
-    """Whether a record has these fields, each of one of its types; numbers are finite."""
+    """Whether a record has these fields with the given types, and all numbers are finite."""
     return all(
         type(record.get(name, ...)) in types
         and not (type(record[name]) is float and not math.isfinite(record[name]))
@@ -25,17 +25,17 @@ def has_fields(record: Record, fields: Mapping[str, tuple[type, ...]]) -> bool:
 
 
 def to_text(records: Iterable[Record]) -> str:
-    """The records as lines, each with its line break."""
+    """The records as lines, each ending in a line break."""
     return "".join(json.dumps(record) + "\n" for record in records)
 
 
 def write(path: Path, records: Iterable[Record]) -> None:
-    """Makes these the records of a file, whole or not at all."""
+    """Replaces a file's records, atomically."""
     write_text(path, to_text(records))
 
 
 def append(path: Path, records: Iterable[Record]) -> None:
-    """Adds records in one write, and returns once the disk has them."""
+    """Appends records in a single write, and returns once they are on disk."""
     with path.open("a", encoding="utf-8") as file:
         file.write(to_text(records))
         file.flush()
@@ -47,7 +47,7 @@ def _any(record: Record) -> bool:
 
 
 def read(path: Path, sound: Callable[[Record], bool] = _any) -> list[Record]:
-    """The records up to the first line that is torn, or not `sound`; none if there is no file."""
+    """The records up to the first incomplete or not `sound` line; none if there is no file."""
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -58,12 +58,12 @@ def read(path: Path, sound: Callable[[Record], bool] = _any) -> list[Record]:
 class Follower:
     """Reads a file to which another process, perhaps on another machine, appends records.
 
-    Each look opens the file anew, because that makes a network file system ask its server for
-    changes, and reads the whole lines that were added since the last look.
+    Each look reopens the file, because that makes a network file system ask its server for changes,
+    and reads the complete lines added since the last look.
 
     Args:
       path: of the file.
-      sound: whether a record can be one of it; the first that is not ends what is read.
+      sound: whether a record is valid for the file; reading stops at the first that is not.
     """
 
     def __init__(self, path: Path, sound: Callable[[Record], bool] = _any):
@@ -74,9 +74,9 @@ class Follower:
         self._last = b""  # and that line
 
     def look(self) -> tuple[bool, list[Record]]:
-        """Whether all records read before are void, and the records since then.
+        """Whether all earlier records are void, and the records since then.
 
-        They are void if the file was replaced, cut or removed, as when a run resumes from a
+        They are void if the file was replaced, truncated or removed, as when a run resumes from a
         checkpoint.
         """
         try:
@@ -104,13 +104,13 @@ class Follower:
     def _is_another(self, file: BinaryIO) -> bool:
         if _identity(file) != self._identity or os.fstat(file.fileno()).st_size < self._at:
             return True
-        # A new file may have the inode number of one that is gone, and any length.
+        # A new file may reuse a deleted one's inode number, and have any length.
         file.seek(self._at - len(self._last))
         return file.read(len(self._last)) != self._last
 
 
 def _whole_lines(text: bytes, sound: Callable[[Record], bool]) -> Iterator[tuple[bytes, Record]]:
-    """Lines with their records, up to the first that is torn or has not arrived yet."""
+    """Lines with their records, up to the first that is incomplete or invalid."""
     for line in text.splitlines(keepends=True):
         try:
             record = json.loads(line) if line.endswith(b"\n") else None

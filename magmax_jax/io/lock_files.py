@@ -1,12 +1,12 @@
-"""Lock files: a directory is held by one process at a time, also on disks that hosts share.
+"""Lock files: one process at a time holds a directory, also on disks shared by several hosts.
 
-`flock` is not seen by other hosts on some disks, and a killed process leaves other locks behind. So
-a lock is a file, `lock.N`, that names its process. The process changes the file every few seconds,
-its heartbeat. Whether it is dead is seen at once on the same machine; from another one the
-heartbeat is watched. Clocks of machines are never compared.
+On some disks other hosts do not see `flock`, and a killed process leaves other kinds of locks
+behind. So a lock is a file, `lock.N`, that names its process. The process changes the file every
+few seconds: its heartbeat. On the same machine a dead process is detected at once; from another
+machine the heartbeat is watched. Clocks of different machines are never compared.
 
-A lock of the dead is never removed first and then made anew, which two processes could do at once:
-the next one makes `lock.N+1`, which exactly one can, and then removes the earlier ones.
+A dead process's lock is never removed and then recreated, which two processes could do at once.
+Instead the next process creates `lock.N+1`, which only one can, and then removes the earlier ones.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from magmax_jax.io.processes import Process, lives, this_process
 from magmax_jax.io.whole_writes import pwrite_all
 
 BEAT = 10.0
-"""Seconds between two heartbeats."""
+"""Seconds between heartbeats."""
 SILENT = 3
 """Heartbeats that a process on another host must miss to count as dead."""
 _NAME = re.compile(r"lock\.(\d+)")
@@ -33,19 +33,19 @@ _PARTIAL = re.compile(r"lock\.[0-9a-f]+\.partial")
 
 
 def is_lock_file(name: str) -> bool:
-    """Whether a file of that name is a lock, or one that was about to be made."""
+    """Whether a file of that name is a lock, or one being created."""
     return bool(_NAME.fullmatch(name) or _PARTIAL.fullmatch(name))
 
 
 class Holder(NamedTuple):
-    """What a lock file says.
+    """Content of a lock file.
 
     Attributes:
-      process: None where the file cannot be read, or is not whole.
-      token: random, of this lock alone; "" where the file cannot be read.
-      since: local time with its offset from UTC, for people.
-      inode: of the directory that is held: a copy of it is another directory.
-      beat: differs after each heartbeat.
+      process: None if the file cannot be read, or is incomplete.
+      token: random, unique to this lock; "" if the file cannot be read.
+      since: local time with its offset from UTC, for display.
+      inode: of the held directory, to tell it from copies.
+      beat: changes with each heartbeat.
     """
 
     process: Process | None
@@ -65,13 +65,13 @@ class Lock:
 
     Attributes:
       path: the lock file.
-      before: the dead process from which the directory was taken over.
+      before: the dead process whose directory was taken over.
     """
 
     def __init__(self, path: Path, record: dict[str, object], before: Holder | None, beat: float):
         self.path, self.before = path, before
         self._record = record
-        # By its descriptor, not its name: that may be another process's by now.
+        # By descriptor, not by name: the name may belong to another process by now.
         self._file = os.open(path, os.O_WRONLY)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._beat, args=(beat,), daemon=True)
@@ -79,24 +79,24 @@ class Lock:
 
     @property
     def is_held(self) -> bool:
-        """Whether nobody took the lock while this process was suspended."""
+        """Whether no other process took the lock while this one was suspended."""
         later = max(_locks(self.path.parent), default=0) > _number(self.path)
         return self._is_ours() and not later
 
     @property
     def successor(self) -> Holder | None:
-        """Who took it."""
+        """The process that took it."""
         found = _locks(self.path.parent)
         return _read(found[max(found)]) if found else None
 
     def release(self) -> None:
-        """Ends the heartbeat and removes the file, unless it is another process's."""
+        """Stops the heartbeat and removes the file, unless it is another process's."""
         self._end.set()
         self._thread.join(timeout=BEAT)
         with contextlib.suppress(OSError):
             if self._is_ours():
                 self.path.unlink()
-        if not self._thread.is_alive():  # a network disk may hold it up
+        if not self._thread.is_alive():  # a network disk may block it
             os.close(self._file)
 
     def _is_ours(self) -> bool:
@@ -104,24 +104,24 @@ class Lock:
             return str(self._record["token"]).encode() in self.path.read_bytes()
         except FileNotFoundError:
             return False
-        except OSError:  # a network disk that fails fails the next write, too, which reports it
+        except OSError:  # a failing network disk also fails the next write, which reports it
             return True
 
     def _beat(self, every: float) -> None:
         beats = 0
         while not self._end.wait(every):
             beats += 1
-            # What the disk refuses here it refuses the holder, too, which reports it.
+            # A disk error here also hits the holder, which reports it.
             with contextlib.suppress(OSError):
                 pwrite_all(self._file, _text(self._record, beats), 0)
                 os.fsync(self._file)
 
 
 class Claim:
-    """A process's wish to hold a directory: `look` until nobody is in the way, then `take`.
+    """An attempt to hold a directory: `look` until no other process holds it, then `take`.
 
     Args:
-      beat: seconds between two heartbeats, which all that claim a directory must share.
+      beat: seconds between heartbeats; must be the same for all claims of a directory.
     """
 
     def __init__(self, directory: Path, beat: float = BEAT):
@@ -132,7 +132,7 @@ class Claim:
     def look(self) -> tuple[Holder, bool] | None:
         """The process that holds the directory, if any, and whether it is known to be alive.
 
-        One that is not is watched: `look` again, until it moves or counts as dead.
+        If not, it is watched: `look` again until its heartbeat moves or it counts as dead.
         """
         found = _locks(self._directory)
         if not found:
@@ -147,10 +147,10 @@ class Claim:
         return holder, bool(alive)
 
     def take(self) -> Lock | None:
-        """The lock; None if another process came first: `look` again.
+        """The lock; None if another process was faster: `look` again.
 
         Raises:
-          OSError: the disk refuses it.
+          OSError: a disk operation fails.
         """
         known = {number for number, _ in self._dead}
         number = 1 + max(known, default=0)
@@ -166,16 +166,16 @@ class Claim:
             return None
         others = {n: file for n, file in _locks(self._directory).items() if n != number}
         if any((n, _read(file).token) not in self._dead for n, file in others.items()):
-            path.unlink()  # somebody began meanwhile with another number: both give way
+            path.unlink()  # another process started meanwhile with another number: both back off
             return None
         for file in others.values():
-            with contextlib.suppress(OSError):  # another user's: a later number counts
+            with contextlib.suppress(OSError):  # another user's: the highest number counts
                 file.unlink()
         before = self._dead[max(self._dead)] if self._dead else None
         return Lock(path, record, before, self._beat)
 
     def _is_alive(self, key: tuple[int, str], holder: Holder) -> bool | None:
-        """None while that is not known."""
+        """None while this is not known."""
         if key in self._dead:
             return False
         alive = None if holder.process is None else lives(holder.process)
@@ -190,7 +190,7 @@ class Claim:
 
 
 def _make(path: Path, text: bytes, token: str) -> bool:
-    """Makes a file that is whole when it gets its name; False if there is one of that name."""
+    """Creates a file that is complete when it gets its name; False if the name exists."""
     partial = path.with_name(f"lock.{token}.partial")
     try:
         with partial.open("xb") as file:
@@ -201,9 +201,9 @@ def _make(path: Path, text: bytes, token: str) -> bool:
             os.link(partial, path)
             return True
         except FileExistsError:
-            # A network disk may say so of its own first answer, which was lost.
+            # A network disk may retry after a lost reply, and report our own link as existing.
             return partial.stat().st_nlink > 1
-        except OSError:  # no hard links here
+        except OSError:  # no hard links on this disk
             return _make_in_place(path, text)
     finally:
         partial.unlink(missing_ok=True)
@@ -237,15 +237,15 @@ def _number(path: Path) -> int:
 
 
 def _text(record: dict[str, object], beats: int) -> bytes:
-    """Always of the same length, so that a heartbeat overwrites all of the one before."""
+    """Fixed length, so that each heartbeat overwrites the previous one completely."""
     return f'{json.dumps(record)[:-1]}, "beats": {beats:>10}}}\n'.encode()
 
 
 def _read(path: Path) -> Holder:
-    """What a lock file says, as much as can be read of it."""
+    """Content of a lock file, as far as it can be read."""
     beat: object = None
     try:
-        # Opening makes a network disk ask its server for changes.
+        # Reopening makes a network disk ask its server for changes.
         with path.open("rb") as file:
             text = file.read()
             beat = text, os.fstat(file.fileno()).st_mtime_ns

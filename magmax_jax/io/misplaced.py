@@ -1,4 +1,4 @@
-"""Places without weights of their own: where the weights are, or in which form."""
+"""For places without weights we can read: finds where the weights are, or in what format."""
 
 import re
 from collections import defaultdict
@@ -13,11 +13,11 @@ _UNFINISHED = tuple(
     f".safetensors{end}" for end in (".incomplete", ".part", ".crdownload", ".download", ".aria2")
 )
 _MODEL_FILES = ("pytorch_model", "flax_model", "tf_model")
-"""Beginnings of names of a whole model in another format: what lies below is then a part of it."""
+"""Prefixes of file names of a whole model in another format: subfolders are then parts of it."""
 
 
 def one_level_down(directory: Path) -> set[str]:
-    """Files in the subfolders, as paths from `directory`; those that cannot be read have none."""
+    """Files in the subfolders, as paths from `directory`; unreadable subfolders are skipped."""
     found = set()
     for folder in directory.iterdir():
         try:
@@ -30,10 +30,10 @@ def one_level_down(directory: Path) -> set[str]:
 
 
 def why_no_weights(where: str | Path, files: set[str]) -> str | None:
-    """The sentence for a place whose weights lie elsewhere or are GGUF; None if neither is so.
+    """The message for a place whose weights are elsewhere or are GGUF; None if neither applies.
 
     Args:
-      files: paths from `where`, those of subfolders too.
+      files: paths from `where`, including those in subfolders.
     """
     if not any(name.startswith(_MODEL_FILES) for name in files):
         below = {name.rpartition("/")[0] for name in files if "/" in name and name.endswith(_ENDS)}
@@ -60,7 +60,7 @@ def why_no_weights(where: str | Path, files: set[str]) -> str | None:
 
 
 def shards_without_index(directory: Path, names: Iterable[str]) -> str | None:
-    """The sentence for a directory that holds shards, but not the index of them; else None."""
+    """The message for a directory that holds shards without their index; else None."""
     sets: dict[tuple[str, int], set[int]] = defaultdict(set)
     for name in names:
         if match := _SHARD.fullmatch(name):
@@ -78,5 +78,5 @@ def shards_without_index(directory: Path, names: Iterable[str]) -> str | None:
 
 
 def some(names: Iterable[str]) -> str:
-    """The first few names in order, and how many more there are."""
+    """The first few names in order, and the number of the rest."""
     return errors.some(sorted(names), shown=5)

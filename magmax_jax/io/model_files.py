@@ -1,4 +1,4 @@
-"""What a model's directory holds, part by part, as sha256s: equal ones are the same model."""
+"""sha256s of a model's directory, part by part: equal ones mean the same model."""
 
 import hashlib
 import json
@@ -26,11 +26,11 @@ COMPANIONS = {
     "preprocessing": ("preprocessor_config.json", "processor_config.json"),
     "configuration": ("config.json", "open_clip_config.json"),
 }
-"""Part -> the files that decide it, of any family."""
+"""Part -> the files that determine it, in any model family."""
 _PASSING = {"_name_or_path", "name_or_path", "transformers_version", "_commit_hash"}
-"""Names in JSON files that say where a model came from, and nothing of what it computes."""
+"""Names in JSON files that say where a model came from, not what it computes."""
 _VOCABULARIES = {"tokenizer.json", "vocab.json"}
-"""JSON files that take a tenth of a second to parse, and that nothing writes anew."""
+"""JSON files that take a tenth of a second to parse and that no library rewrites."""
 
 Digests = dict[str, dict[str, str]]
 """Part -> file -> sha256."""
@@ -39,8 +39,8 @@ Digests = dict[str, dict[str, str]]
 def digests(directory: Path) -> Digests:
     """sha256s of the files that a model is read from.
 
-    Weights and vocabularies count byte for byte, other JSON files by their content: not by their
-    layout, nor by the version of transformers that wrote them.
+    Weights and vocabularies are hashed byte by byte, other JSON files by their content, regardless
+    of layout and of the transformers version that wrote them.
 
     Raises:
       UserError: a file cannot be read, or there are no weights.
@@ -60,9 +60,9 @@ def digests(directory: Path) -> Digests:
 def changed_parts(
     recorded: Mapping[str, Mapping[str, str]], now: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[str]]:
-    """The parts that differ, each with the files that do.
+    """The parts that differ, each with the files that differ.
 
-    The same weights under other names of their files, as shards have them, are the same.
+    The same weights under different file names, as with shards, count as equal.
     """
     changed = {}
     for part in (WEIGHTS, *COMPANIONS):

@@ -1,8 +1,8 @@
-"""Which process this is, and whether another one still lives.
+"""Identifies this process, and checks whether another one is still alive.
 
-A process is known by the kernel's boot, its PID namespace, its number there and its start time:
-numbers are used again, and containers on one machine each count from 1. Where any of the first two
-differ, or the system has no /proc, nobody here can say whether a process lives.
+A process is identified by the kernel's boot id, its PID namespace, its PID there and its start
+time: PIDs are reused, and containers on one machine each count from 1. If either of the first two
+differs, or the system has no /proc, it cannot be determined whether a process is alive.
 """
 
 import os
@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 
 class Process(NamedTuple):
-    """A process, anywhere.
+    """A process on any machine.
 
     Attributes:
-      host: the name of its machine or container, for people.
-      kernel: the boot of the kernel and the PID namespace in it; "" where there is no /proc.
+      host: the name of its machine or container, for display.
+      kernel: the kernel's boot id and the PID namespace; "" without /proc.
       pid: its number in that namespace.
-      started: its start, in clock ticks since the boot; 0 where there is no /proc.
+      started: its start, in clock ticks since boot; 0 without /proc.
     """
 
     host: str
@@ -28,7 +28,7 @@ class Process(NamedTuple):
 
 
 def this_process() -> Process:
-    """The process that calls."""
+    """The calling process."""
     host, pid = socket.gethostname(), os.getpid()
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -40,24 +40,24 @@ def this_process() -> Process:
 
 
 def lives(process: Process) -> bool | None:
-    """Whether a process still runs; None where that cannot be seen from here."""
+    """Whether a process is still running; None if this cannot be determined from here."""
     here = this_process()
     if not here.kernel or process.kernel != here.kernel:
         return None
     found = _status(process.pid)
-    if found is None:  # gone, or another user's where /proc hides those
+    if found is None:  # gone, or another user's and hidden by /proc
         return _is_hidden(process.pid)
     state, started = found
     return started == process.started and state not in "ZX"
 
 
 def _status(pid: int) -> tuple[str, int] | None:
-    """A process's state, Z for one that ended and waits for its parent, and its start time."""
+    """A process's state (Z for a zombie) and its start time."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()  # the program's name before may hold anything
+    fields = text.rpartition(")")[2].split()  # the preceding program name may contain anything
     return fields[0], int(fields[19])
 
 
@@ -68,4 +68,4 @@ def _is_hidden(pid: int) -> bool:
         return True
     except (OSError, OverflowError):
         return False
-    return False  # it began just now, so it is another process of that number
+    return False  # it started just now, so it is another process with that PID

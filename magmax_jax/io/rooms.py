@@ -1,8 +1,8 @@
-"""Temporary directories that are removed even after the process that made them was killed.
+"""Temporary directories that are removed even if the process that created them was killed.
 
-A process holds a lock on each of its own for as long as it lives, and the name says on which host.
-Whoever next makes one beside the same path removes those of its own host that nobody holds. Locks
-of other hosts are not seen everywhere, so theirs stay, and `rooms_elsewhere` names them.
+A process holds a lock on each of its directories while it is alive, and the name includes the host.
+The next process to create one beside the same path removes unlocked ones of its own host. Locks of
+other hosts are not visible on every disk, so theirs stay, and `rooms_elsewhere` lists them.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ def room_beside(path: Path) -> Iterator[Path]:
     """A temporary directory on the same disk as `path`, in the same directory; removed afterwards.
 
     Raises:
-      OSError: the disk refuses.
+      OSError: a disk operation fails.
     """
     for left in _rooms(path, _host()):
         _remove_unless_held(left)
@@ -37,31 +37,31 @@ def room_beside(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch_room() -> Iterator[Path]:
-    """A directory of the system's for temporary files; removed afterwards.
+    """A directory in the system's place for temporary files; removed afterwards.
 
     Raises:
-      OSError: the disk refuses.
+      OSError: a disk operation fails.
     """
     with room_beside(Path(tempfile.gettempdir()) / "magmax") as room:
         yield room
 
 
 def rooms_elsewhere(path: Path) -> list[Path]:
-    """What processes on other hosts hold beside `path`, or left there when they were killed."""
+    """Rooms beside `path` that processes on other hosts hold, or left behind when killed."""
     ours = set(_rooms(path, _host()))
     return [room for room in _rooms(path, "") if room not in ours]
 
 
 def _held_room(path: Path) -> tuple[Path, int]:
-    """A new room, and the descriptor that holds its lock."""
+    """A new room, and the file descriptor that holds its lock."""
     while True:
         prefix = f".{_stem(path)}-{_host()}-"
         room = Path(tempfile.mkdtemp(prefix=prefix, suffix=SUFFIX, dir=path.parent))
         try:
             lock = os.open(room, os.O_RDONLY)
-        except FileNotFoundError:  # somebody took it for one that was left: it had no lock yet
+        except FileNotFoundError:  # another process removed it as stale: not yet locked
             continue
-        # Some network file systems lock no directories: there a room that was left stays.
+        # Some network file systems cannot lock directories: there stale rooms stay.
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
         if room.exists():
@@ -70,7 +70,7 @@ def _held_room(path: Path) -> tuple[Path, int]:
 
 
 def _rooms(path: Path, host: str) -> list[Path]:
-    """All rooms beside `path` of this host, or with "" of any."""
+    """All rooms beside `path` of this host, or of any host if ""."""
     start = f".{_stem(path)}-{host}-" if host else f".{_stem(path)}-"
     random = r"[a-z0-9_]{8}" if host else r"[A-Za-z0-9.]+-[a-z0-9_]{8}"
     pattern = re.compile(re.escape(start) + random + re.escape(SUFFIX))
@@ -96,13 +96,13 @@ def _remove_unless_held(room: Path) -> None:
 
 
 def _stem(path: Path) -> str:
-    """The path's name, or as much of a long one as leaves space for the rest of a room's name.
+    """The path's name, truncated to leave space for the rest of a room's name.
 
-    Paths of the same beginning share their rooms' then, which does no harm: rooms are locked.
+    Paths with the same prefix then share room names, which is harmless: rooms are locked.
     """
     return os.fsencode(path.name)[:160].decode(errors="ignore")
 
 
 def _host() -> str:
-    """The host's name, without what names of files or the pattern cannot hold."""
+    """The host's name, without characters that file names or the pattern cannot contain."""
     return re.sub(r"[^A-Za-z0-9.]+", "", socket.gethostname())[:40] or "localhost"

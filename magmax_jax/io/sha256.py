@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from _hashlib import HASH
 
 _PIECE = 1 << 22
-"""Bytes read at once: so many that a thread rarely asks for the interpreter's lock."""
+"""Bytes read at once: enough that a thread rarely needs the GIL."""
 
 
 def feed(total: "HASH", path: Path) -> None:
@@ -30,8 +30,8 @@ def feed(total: "HASH", path: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """A file's sha256 in hexadecimal, computed once a process for as long as the file stays as it
-    is: several models of one run, or runs of one model, are checked together.
+    """A file's sha256 in hexadecimal, computed once per process while the file is unchanged:
+    several models of one run, or runs of one model, are checked together.
 
     Raises:
       UserError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""Paths as users of the library write them."""
+"""Paths as given by users of the library."""
 
 import os
 from pathlib import Path
@@ -6,17 +6,17 @@ from pathlib import Path
 from magmax_jax.errors import UserError
 
 NAME_BYTES, PATH_BYTES = 255, 4095
-"""What Linux's and macOS's disks take at most, as UTF-8."""
+"""Longest file name and path on Linux and macOS disks, in bytes of UTF-8."""
 
 
 def user_path(path: Path | str, what: str = "path") -> Path:
-    """A path with the home directory in place of `~` or `~user`.
+    """A path with `~` or `~user` expanded to the home directory.
 
     Args:
-      what: names the argument in messages.
+      what: name of the argument in messages.
 
     Raises:
-      UserError: it is empty, no disk takes a name as long, or there is no such user.
+      UserError: it is empty, a name is too long for any disk, or there is no such user.
     """
     text = os.fspath(path)
     if not text:

@@ -1,15 +1,15 @@
-"""Memory that JAX takes as it is, on CPUs, instead of copying it."""
+"""Memory that JAX uses directly on CPUs, without copying."""
 
 import math
 
 import numpy as np
 
 ALIGNMENT = 64
-"""In bytes, what `jax.device_put` asks of NumPy's memory."""
+"""In bytes; `jax.device_put` requires it to use NumPy's memory without a copy."""
 
 
 def aligned(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
-    """An array like `np.empty`'s."""
+    """Like `np.empty`, but aligned."""
     nbytes = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(nbytes + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT

@@ -1,4 +1,4 @@
-"""All that is read beside weights before a merge: labels, configurations, tokenizers, licences."""
+"""Reads the files beside weights before a merge: labels, configurations, tokenizers, licences."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +10,14 @@ from magmax_jax.merge_files import companions, configurations, hub_metadata, lab
 
 
 class Beside(NamedTuple):
-    """What the files beside the weights say of a merge."""
+    """What the files beside the weights mean for a merge."""
 
     models: list[TensorFiles]
-    """With the rows of their heads in one order."""
+    """With the rows of their heads in the same order."""
     problems: list[str]
     notes: list[str]
     labels: tuple[str, ...]
-    """Of the output's classes, where heads are merged."""
+    """Labels of the output's classes, if heads are merged."""
     chosen: Path | None
     """Directory of the model that `--companions-from` names."""
 
@@ -29,12 +29,12 @@ def look(
     known: tuple[str, ...],
     companions_from: str | None,
 ) -> Beside:
-    """Reads small files alone; what cannot be read is among the problems.
+    """Reads only small files; those that cannot be read are listed as problems.
 
     Args:
       merged: names of tensors that are merged.
-      known: labels of the models merged before, from a state.
-      companions_from: as the user names it.
+      known: labels of previously merged models, from a state.
+      companions_from: as the user gave it.
     """
     heads = labels.InOrder(list(models), known, [], [])
     chosen = None
@@ -47,7 +47,7 @@ def look(
         problems.append(str(error))
     try:
         configurations.belonging(pretrained)
-    except UserError:  # named by whoever compares the weights
+    except UserError:  # reported when the weights are compared
         return Beside(heads.models, problems, notes, known, chosen)
     try:
         heads = labels.in_order(pretrained, models, merged, known)

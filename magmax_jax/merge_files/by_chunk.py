@@ -1,4 +1,4 @@
-"""Merging in chunks: memory does not depend on the number of models or on their size."""
+"""Merges in chunks: memory does not depend on the number or size of models."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ from magmax_jax.merging import MergeRule, apply_task_vector
 from magmax_jax.merging.rule import State
 
 SAMPLED = 4
-"""What rounding takes away is counted in the first of so many parts of a chunk: that costs less."""
+"""Rounding losses are counted only in the first of this many parts of a chunk, to save time."""
 
 
 def by_chunk(
@@ -30,7 +30,7 @@ def by_chunk(
     next_state: FileWriter | None,
     advance: Callable[[int], None],
 ) -> Iterator[Sequence[np.ndarray]]:
-    """Merges chunk after chunk; yields its squared norms in the task vectors, (t,)."""
+    """Merges chunk by chunk; yields the squared norms of each chunk's task vectors, (t,)."""
     names = plan.merged
     template = jax.eval_shape(plan.rule.init, jax.ShapeDtypeStruct((8,), np.float32))
     fields = [i for i, leaf in enumerate(jax.tree.leaves(template)) if leaf.shape]
@@ -44,7 +44,7 @@ def by_chunk(
     def wide(chunk: Chunk) -> bool:
         return any(array.dtype == np.float64 for array in chunk.arrays[: 1 + models])
 
-    def merge(chunk: Chunk) -> Any:  # a Merged of NumPy's arrays
+    def merge(chunk: Chunk) -> Any:  # a Merged of NumPy arrays
         theta_0, *rest = chunk.arrays
         before = _assemble(template, fields, rest[models:], scalars) if plan.state else None
         dtype, arrays = plan.out_dtypes[chunk.pieces[0].name], chunk.arrays[: 1 + models]
@@ -86,16 +86,16 @@ def by_chunk(
 
 
 class Merged(NamedTuple):
-    """What `merge_chunk` makes of a chunk.
+    """Result of `merge_chunk`.
 
     Attributes:
       theta: the merged entries.
-      unsound: whether an entry of `theta` is not finite; bool scalar. If none is and `squares` are
-        finite, every input is.
-      counts: of a narrow dtype, for every 256 entries of a sample, how many the merge changes, and
-        in the upper 16 bits how many of these rounding makes theta_0's again; uint32 (m,). Else 0.
-      squares: of every model, the squared norm of its task vector; float32 (t,).
-      state: the rule's, None where it is not kept.
+      unsound: whether any entry of `theta` is not finite; bool scalar. If False and `squares` are
+        finite, every input is finite.
+      counts: for narrow dtypes, per 256 entries of a sample, how many the merge changes, and in the
+        upper 16 bits how many of these round back to theta_0; uint32 (m,). Otherwise 0.
+      squares: the squared norm of every model's task vector; float32 (t,).
+      state: the rule's, None if it is not kept.
     """
 
     theta: jax.Array
@@ -116,12 +116,12 @@ def merge_chunk(
     theta_0: jax.Array,
     *models: jax.Array,
 ) -> Merged:
-    """One chunk of all models, merged, while it is in the processor's cache.
+    """Merges one chunk of all models while it is in the CPU cache.
 
-    No task vector is ever in memory. Without `keeps` nor is the state, and None stands for it.
+    No task vector is ever in memory. Without `keeps` neither is the state, which is then None.
 
     Args:
-      least: by which task vectors are trimmed (`trim_rows`), or None.
+      least: thresholds for trimming task vectors (`trim_rows`), or None.
     """
     stored, theta_0 = theta_0, theta_0.astype(jnp.float32)
     state = rule.init(theta_0) if state is None else state
@@ -130,10 +130,10 @@ def merge_chunk(
         state = rule.update(state, tau if least is None else trim_rows(tau, least[i]))
     tau = rule.finalize(state)
     if not rule.streaming:
-        # In memory it is a program of its own: its last product is rounded before it is added.
+        # In memory this is a separate program: its last product is rounded before it is added.
         tau = jax.lax.optimization_barrier(tau)
     if least is not None:
-        # Tensor by tensor the scaled change is rounded before it is added: so it is here.
+        # Tensor by tensor, the scaled change is rounded before it is added, so do the same here.
         tau, scale = jax.lax.optimization_barrier(scale * tau), 1.0
     base = stored if stored.dtype == dtype else theta_0
     theta = apply_task_vector(base, tau, scale).astype(dtype)
@@ -143,7 +143,7 @@ def merge_chunk(
         sample = slice(0, theta.size // SAMPLED)
         changed = tau[sample] != 0
         lost = changed & (theta[sample] == theta_0[sample].astype(dtype))
-        # Of 256 entries both counts fit into one number, so that one pass finds both.
+        # For 256 entries both counts fit into one number, so one pass finds both.
         both = changed.astype(jnp.uint32) + (lost.astype(jnp.uint32) << 16)
         counts = jnp.sum(both.reshape(-1, 256), axis=1, dtype=jnp.uint32)
     norms = squared_norms(theta_0, models)
@@ -151,10 +151,10 @@ def merge_chunk(
 
 
 def squared_norms(theta_0: jax.Array, models: Sequence[jax.Array]) -> jax.Array:
-    """Of every model, the sum of squares of its task vector in a chunk: float32 (t,).
+    """The sum of squares of every model's task vector in a chunk: float32 (t,).
 
-    Added up in lanes, one row of the chunk after another. A plain sum is one long chain of
-    additions, each of which waits for the one before.
+    Added up in lanes, row by row of the chunk. A plain sum is one long chain of additions, each of
+    which waits for the previous one.
     """
 
     def row(array: jax.Array, i: jax.typing.ArrayLike) -> jax.Array:
@@ -165,7 +165,7 @@ def squared_norms(theta_0: jax.Array, models: Sequence[jax.Array]) -> jax.Array:
         taus = (chunk_task_vector(row(model, i), base) for model in models)
         return tuple(total + tau * tau for total, tau in zip(totals, taus, strict=True))
 
-    if not models:  # a state alone
+    if not models:  # only a state
         return jnp.zeros(0, jnp.float32)
     start = (jnp.zeros(LANES, jnp.float32),) * len(models)
     totals = jax.lax.fori_loop(0, theta_0.size // LANES, add, start)
@@ -173,7 +173,7 @@ def squared_norms(theta_0: jax.Array, models: Sequence[jax.Array]) -> jax.Array:
 
 
 def _leaf(state: TensorFiles, i: int, names: Sequence[str]) -> TensorFiles:
-    """One leaf of the state as a source with the model's own names."""
+    """One leaf of the state, as a source under the model's tensor names."""
     tensors = {name: state.tensors[f"{i}/{name}"] for name in names}
     return TensorFiles(state.directory, state.files, tensors, state.metadata)
 
@@ -181,7 +181,7 @@ def _leaf(state: TensorFiles, i: int, names: Sequence[str]) -> TensorFiles:
 def _read_scalars(
     state: TensorFiles, reader: Reader, template: State, name: str
 ) -> dict[int, np.ndarray]:
-    """The leaves that all tensors share, counters for instance, from the first tensor's state."""
+    """Leaves shared by all tensors, such as counters, from the first tensor's state."""
     shapes = [leaf.shape for leaf in jax.tree.leaves(template)]
     return {
         i: reader.whole(state.tensors[f"{i}/{name}"]) for i, shape in enumerate(shapes) if not shape
@@ -209,7 +209,7 @@ def _write_fields(
 
 
 def _check_inputs(sources: Sequence[TensorFiles], chunk: Chunk) -> None:
-    """Raises a UserError where an input is not finite, but for a -inf that all share."""
+    """Raises a UserError if an input is not finite, except for a -inf that all share."""
     for source, array in zip(sources, chunk.arrays, strict=False):
         for name, start, count, position in chunk.pieces:
             part = slice(position, position + count)

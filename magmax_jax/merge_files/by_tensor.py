@@ -1,4 +1,4 @@
-"""Merging tensor by tensor, or all tensors as one tree: what a rule's scope asks for."""
+"""Merges tensor by tensor, or all tensors as one tree, as the rule's scope requires."""
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -31,9 +31,9 @@ class Merged(NamedTuple):
     """A group of tensors of one shape, merged or, for a rule to be settled, folded.
 
     Attributes:
-      stored: theta_0's, as its file has them, (n, *shape).
-      state: the rule's after every model; of n tensors each array has an axis of n in front.
-      squares: of every task vector.
+      stored: theta_0's, as in its file, (n, *shape).
+      state: the rule's after every model; for n tensors each array has a leading axis of n.
+      squares: squared norm of every task vector.
       found: float32 (n, *shape), the merged task vectors; or (n, m), what the rule measures.
     """
 
@@ -51,8 +51,8 @@ def by_tensor(
     next_state: FileWriter | None,
     advance: Callable[[int], None],
 ) -> Iterator[Sequence[jax.Array | float]]:
-    """Merges group after group; yields its squared norms in the task vectors, (t,)."""
-    # Closed at once after an error, so that no thread goes on reading.
+    """Merges group by group; yields the squared norms of each group's task vectors, (t,)."""
+    # Closed at once after an error, so that no thread keeps reading.
     with contextlib.closing(_each(plan, reader)) as each:
         if plan.rule.settle:
             yield from _settled(plan, plan.rule.settle, each, reader, outcome, advance)
@@ -77,9 +77,9 @@ def _settled(
     outcome: Outcome,
     advance: Callable[[int], None],
 ) -> Iterator[Sequence[jax.Array | float]]:
-    """`by_tensor` where `finalize` needs something of all tensors: states are put aside till then.
+    """`by_tensor` if `finalize` needs something from all tensors: states are spilled until then.
 
-    Such states are of no use for further models, so no file keeps them.
+    Such states cannot be extended by further models, so they are not kept in a file.
     """
     numbers: dict[str, np.ndarray] = {}
     with Spill(outcome.scratch) as spill:
@@ -105,7 +105,7 @@ def _settled(
 
 
 def _each(plan: Plan, reader: Reader) -> Generator[Merged]:
-    """Every group in turn, several computed at once where that is faster for the rule."""
+    """All groups in order, several computed at once if that is faster for the rule."""
     merge = partial(_merge, plan, reader)
     if not plan.rule.decomposes:
         yield from map(merge, groups(plan))
@@ -154,15 +154,15 @@ def as_one_tree(
     next_state: None,
     advance: Callable[[int], None],
 ) -> Iterator[Sequence[jax.Array]]:
-    """Merges all tensors together, as `magmax_jax.merge` does; yields as `by_tensor`.
+    """Merges all tensors together, like `magmax_jax.merge`; yields like `by_tensor`.
 
-    Such a state is not that of its tensors one by one, so no file keeps it.
+    The state does not split into states of single tensors, so it is not kept in a file.
     """
     stored = {name: read(plan.pretrained, [name], reader)[0] for name in plan.merged}
     for name, array in stored.items():
         check_finite(plan.pretrained, [name], array[None], array[None])
     advance(sum(array.nbytes for array in stored.values()))
-    # JAX would round float64: NumPy subtracts and adds it, and the change is merged around zero.
+    # JAX would round float64, so NumPy subtracts and adds, and the change is merged around zero.
     sources = (plan.pretrained, *plan.models)
     wide = {n for n in plan.merged if any(s.tensors[n].dtype == np.float64 for s in sources)}
     theta_0 = {

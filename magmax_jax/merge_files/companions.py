@@ -1,4 +1,4 @@
-"""Companions of merged weights: theta_0's, or another model's tokenizer and generation config."""
+"""Companion files of merged weights: theta_0's, or another model's tokenizer and related files."""
 
 import json
 import shutil
@@ -20,12 +20,12 @@ def copy(
     labels: Sequence[str] = (),
     chosen: Path | None = None,
 ) -> None:
-    """Copies what accompanies theta_0's weights beside the merged ones; nothing for a loose file.
+    """Copies theta_0's companion files beside the merged weights; nothing for a loose file.
 
     Args:
-      out_dtype: of the merged tensors, None where it is theta_0's.
+      out_dtype: of the merged tensors, None if it is theta_0's.
       labels: of the classes, which theta_0's configuration may lack.
-      chosen: directory of the model whose tokenizer, chat template and generation config are taken.
+      chosen: directory of the model whose tokenizer, chat template and generation config are used.
     """
     files = {} if pretrained.loose else companions.files(pretrained.directory)
     tokens = {}
@@ -49,7 +49,7 @@ def find_chosen(source: str) -> Path:
     """The directory of the model that `--companions-from` names.
 
     Raises:
-      UserError: there is none, or it has nothing to take.
+      UserError: there is none, or it has none of these files.
     """
     directory = hub.locate(source, weights=False)
     if not tokenizers.files_of(directory):
@@ -61,7 +61,7 @@ def find_chosen(source: str) -> Path:
 
 
 def notes(pretrained: TensorFiles) -> Iterator[str]:
-    """What beside theta_0's weights the output will not have, or has from theta_0 alone."""
+    """Files beside theta_0's weights that the output lacks, or has from theta_0 only."""
     if pretrained.loose:
         if configurations.belonging(pretrained):
             yield (

@@ -1,4 +1,4 @@
-"""How the headers of fine-tuned models compare with theta_0's."""
+"""Compares the headers of fine-tuned models with theta_0's."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,19 +12,19 @@ from magmax_jax.io.safetensors.reader import Tensor, TensorFiles
 from magmax_jax.merge_files import other_names, patterns, tied_embeddings
 
 MERGED = {np.dtype(name) for name in ("float64", "float32", "float16", "bfloat16")}
-"""Dtypes that take part in merging; tensors of others are theta_0's."""
+"""Dtypes that are merged; tensors of other dtypes are copied from theta_0."""
 LISTED = 3
-"""Tensors of one model that are named one by one; more are summed up in one sentence."""
+"""Most tensors of one model named one by one; more are summed up in one sentence."""
 
 
 def choose(
     pretrained: TensorFiles, include: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> tuple[list[str], list[str]]:
-    """Names of theta_0's tensors that are wanted: those that are merged, and those that cannot be.
+    """Names of the selected tensors of theta_0: those that are merged, and those that cannot be.
 
     Args:
-      include: shell patterns of names that are merged; none means all.
-      exclude: patterns of names that are kept as theta_0 has them.
+      include: shell patterns of names to merge; none means all.
+      exclude: patterns of names to keep as in theta_0.
     """
 
     merged: list[str] = []
@@ -40,15 +40,15 @@ def problems(
     models: Sequence[TensorFiles],
     merged: Sequence[str],
 ) -> Iterator[str]:
-    """Why these models cannot be merged.
+    """Reasons why these models cannot be merged.
 
     Args:
-      models: under theta_0's names, without what may be left out.
+      models: under theta_0's names, without tensors that may be left out.
       merged: names of the tensors to merge.
     """
     try:
         read_object(pretrained.directory / "config.json")
-    except UserError as error:  # the output would have it too
+    except UserError as error:  # the output would have it as well
         yield str(error)
     if not merged:
         yield f"{pretrained.place} holds no floating-point tensor to merge"
@@ -62,7 +62,7 @@ def notes(
     merged: Sequence[str],
     others: Sequence[str],
 ) -> Iterator[str]:
-    """What is allowed, but rarely meant: models named twice, tensors that stay, other dtypes."""
+    """Allowed but rarely intended: duplicate models, tensors that stay, different dtypes."""
     yield from _repeats(pretrained, models)
     if others:
         yield f"not floating-point, so theta_0's are kept: {some(others)}"
@@ -79,7 +79,7 @@ def notes(
 
 
 def fits(name: str, pretrained: TensorFiles, model: TensorFiles) -> bool:
-    """Whether a tensor of theta_0's can be merged with the model's, if the model has one."""
+    """Whether theta_0's tensor can be merged with the model's, if the model has one."""
     ours, theirs = pretrained.tensors.get(name), model.tensors.get(name)
     if ours is None or theirs is None:
         return False
@@ -136,7 +136,7 @@ def _unlike(ours: Tensor, theirs: Tensor) -> str:
 def _each(
     names: Sequence[str], say: Callable[[str], str], where: Path, summary: str
 ) -> Iterator[str]:
-    """A sentence for each of a few names, one for all of many."""
+    """One sentence per name if there are few, else one for all."""
     if len(names) <= LISTED:
         yield from map(say, names)
     else:

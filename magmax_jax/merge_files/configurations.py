@@ -1,4 +1,4 @@
-"""Configurations beside weights: where models compute otherwise than theta_0, of equal shapes."""
+"""Configurations beside weights: where models of equal shapes compute differently from theta_0."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +17,9 @@ COMPARED = (
     ("config_sentence_transformers.json",),
     ("sentence_bert_config.json",),
 )
-"""Files that decide what is computed, the later of a group before the earlier."""
+"""Files that determine what is computed; in a group, later ones take precedence."""
 DTYPES = ("torch_dtype", "dtype")
-"""What transformers 4 and transformers 5 call it."""
+"""Its names in transformers 4 and transformers 5."""
 _TRAINING = re.compile(
     r"_(?!class_name$).*|(torch_)?dtype|transformers_version|architectures|auto_map|use_cache"
     r"|id2label|label2id|num_labels|problem_type|finetuning_task|task_specific_params"
@@ -28,22 +28,22 @@ _TRAINING = re.compile(
     r"|(image_processor|feature_extractor|tokenizer)_(type|class)|(bos|eos|pad)_token_id"
     r"|prompts|default_prompt_name|logit_scale_init_value"
 )
-"""Fields that change nothing of what a trained model computes, or that are compared elsewhere."""
+"""Fields that do not affect what a trained model computes, or that are compared elsewhere."""
 _OFTEN_IMPLIED = re.compile(r"rope_\w+|sliding_window\w*|partial_rotary_factor|quick_gelu")
-"""Fields that compute otherwise where they are not set; most others are just not written out."""
+"""Fields that change the computation if unset; most others are merely not written out."""
 _IMPLIED = {"rope_theta": 10000, "quick_gelu": False, "partial_rotary_factor": 1}
-"""What nearly all models mean that do not set them."""
+"""Values that nearly all models mean if they do not set them."""
 _SIDES = frozenset({"height", "width", "shortest_edge", "longest_edge"})
 _SHOWN = 6
 
 
 def has_neighbours(files: TensorFiles) -> bool:
-    """Whether what lies beside a model's weights is the model's, and not just in one folder."""
+    """Whether the files beside a model's weights belong to it, not just share a folder."""
     return bool(files.files) and (not files.loose or files.files[0].name in hub.SAFETENSORS)
 
 
 def belonging(files: TensorFiles, name: str = CONFIG) -> dict[str, Any]:
-    """A JSON object beside a model's weights; empty where there is none that is the model's.
+    """A JSON object beside a model's weights; empty if the model has none.
 
     Raises:
       UserError: the file holds something else.
@@ -52,10 +52,10 @@ def belonging(files: TensorFiles, name: str = CONFIG) -> dict[str, Any]:
 
 
 def notes(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator[str]:
-    """One line for each model whose configuration computes otherwise than theta_0's.
+    """One line for each model whose configuration makes it compute differently from theta_0.
 
     Raises:
-      UserError: a configuration is no JSON.
+      UserError: a configuration is not JSON.
     """
     groups = [*COMPARED, *((name,) for name in _modules(pretrained))]
     ours = [_fields(pretrained, group) for group in groups]
@@ -76,13 +76,13 @@ def notes(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator[st
 def adapted(
     config: dict[str, Any], dtype: str | None, labels: Sequence[str], tokens: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A configuration with what the output has otherwise than theta_0.
+    """A configuration with the fields in which the output differs from theta_0 replaced.
 
     Args:
-      config: as transformers writes it; nested configurations have dtypes of their own.
-      dtype: of the merged tensors, None where it is theta_0's.
-      labels: of the classes, in order; none to leave them as they are.
-      tokens: ids of special tokens, which nested configurations may name too.
+      config: as transformers writes it; nested configurations have their own dtypes.
+      dtype: of the merged tensors, None if it is theta_0's.
+      labels: of the classes, in order; if empty, labels are unchanged.
+      tokens: ids of special tokens, which nested configurations may also have.
     """
     changed = {
         name: adapted(value, dtype, (), tokens) if isinstance(value, dict) else value
@@ -103,7 +103,7 @@ def adapted(
 
 
 def _modules(files: TensorFiles) -> list[str]:
-    """Configurations of sentence-transformers' further modules."""
+    """Configurations of sentence-transformers' extra modules."""
     path = files.directory / "modules.json"
     if files.loose or not path.is_file():
         return []
@@ -119,7 +119,7 @@ def _fields(files: TensorFiles, group: Sequence[str]) -> dict[str, Any]:
 
 
 def _as_part(theirs: dict[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a tower alone by their names in a whole model: `vision_config.hidden_act`."""
+    """The fields of a lone tower under their names in a whole model: `vision_config.hidden_act`."""
     kind, name = theirs.get("model_type"), "model_type"
     parts = [field for field, value in ours.items() if field.endswith(f".{name}") and value == kind]
     if kind is None or len(parts) != 1:
@@ -129,7 +129,7 @@ def _as_part(theirs: dict[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Every field that matters, nested ones as `text_config.rope_theta`, in one spelling."""
+    """Every relevant field in a uniform spelling, nested ones as `text_config.rope_theta`."""
     for name, value in config.items():
         if _TRAINING.fullmatch(name) or value is None:
             continue
@@ -143,12 +143,12 @@ def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
         elif not isinstance(value, dict) or _SIDES.issuperset(value):
             yield f"{before}{name}", value
         else:
-            # transformers 5 nests what transformers 4 has in preprocessor_config.json
+            # transformers 5 nests what is in preprocessor_config.json in transformers 4
             yield from _flat(value, before if name == "image_processor" else f"{before}{name}.")
 
 
 def _scaling(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Rotary scaling under the names of today: `type` was `rope_type`'s."""
+    """Rotary scaling under current names: `rope_type` used to be `type`."""
     return {"rope_type" if k == "type" else k: v for k, v in value.items() if k != "rope_theta"}
 
 

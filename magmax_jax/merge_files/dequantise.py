@@ -1,4 +1,4 @@
-"""FP8 checkpoints read as the weights that they mean, codes times scales: `--dequantise`."""
+"""Reads FP8 checkpoints as the weights they represent, codes times scales: `--dequantise`."""
 
 import dataclasses
 import json
@@ -17,17 +17,17 @@ from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files.quantised import SETTINGS, findings, refusal
 
 DEFAULT_DTYPE = "bfloat16"
-"""In which dequantised tensors are written unless --out-dtype is set, as transformers does."""
+"""Dtype of dequantised tensors unless --out-dtype is set, as in transformers."""
 _SCALE_DTYPES = {DTYPES[name] for name in ("F32", "F16", "BF16", "F8_E8M0")}
 _PUBLISHED_BLOCK = (128, 128)
-"""DeepSeek-V3's, which transformers takes where a configuration names none."""
+"""DeepSeek-V3's, which transformers uses if a configuration has none."""
 _SCALES = ("weight_scale_inv", "weight_scale", "scale_weight", "qscale_weight")
-"""Names of the scale beside `weight`; beside another name it is that with _scale or _scale_inv."""
+"""Names of the scale beside `weight`; beside another name, that name plus _scale or _scale_inv."""
 _OF_ACTIVATIONS = (
     "input_scale", "activation_scale", "output_scale", "scale_input", "qscale_act",
     "input_scale_ub", "k_scale", "v_scale", "scaled_fp8", "comfy_quant",
 )  # fmt: skip
-"""What computing in FP8 needs besides; whole weights have no use for it."""
+"""Other tensors that FP8 computation needs; dequantised weights have no use for them."""
 
 
 def read_as_weights(files: TensorFiles) -> TensorFiles:
@@ -36,8 +36,8 @@ def read_as_weights(files: TensorFiles) -> TensorFiles:
     Reads headers and configuration only.
 
     Raises:
-      UserError: tensors are quantised in another way, or a scale fits its tensor in none or in
-        several ways.
+      UserError: tensors are quantised in another way, or a scale does not fit its tensor in exactly
+        one way.
     """
     tensors, dropped = dict(files.tensors), set()
     for name, tensor in files.tensors.items():
@@ -49,7 +49,7 @@ def read_as_weights(files: TensorFiles) -> TensorFiles:
     read = {name for name, tensor in tensors.items() if scaled_codes(tensor)} - dropped
     if read:
         dropped |= {name for name in tensors if _is_of_activations(name)}
-    # All that belongs to codes must have been taken into account.
+    # Everything that belongs to codes must have been used.
     codes, beside = read | dropped, {None, *dropped}
     for other in findings(files.tensors):
         if other.name not in codes or other.beside not in beside:
@@ -59,13 +59,13 @@ def read_as_weights(files: TensorFiles) -> TensorFiles:
 
 
 def out_dtypes(pretrained: TensorFiles, out_dtype: str | None) -> dict[str, np.dtype]:
-    """Of theta_0's dequantised tensors in the output."""
+    """Dtypes of theta_0's dequantised tensors in the output."""
     dtype = np.dtype(out_dtype or DEFAULT_DTYPE)
     return {name: dtype for name, tensor in pretrained.tensors.items() if scaled_codes(tensor)}
 
 
 def notes(pretrained: TensorFiles, models: Iterable[TensorFiles]) -> Iterator[str]:
-    """What was read in another way than it is stored."""
+    """What was read differently from how it is stored."""
     for files in (pretrained, *models):
         found = [codes for codes in map(scaled_codes, files.tensors.values()) if codes]
         scaled = sum(codes.scale is not None for codes in found)
@@ -75,10 +75,10 @@ def notes(pretrained: TensorFiles, models: Iterable[TensorFiles]) -> Iterator[st
 
 
 def as_written(name: str, read: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """A tensor that is kept, in the dtype of the output.
+    """A kept tensor, in the output's dtype.
 
     Raises:
-      UserError: the dtype does not reach that far.
+      UserError: a value overflows the dtype.
     """
     if read.dtype == dtype:
         return read
@@ -141,9 +141,9 @@ def _weights(files: TensorFiles, name: str, codes: Tensor, scale: str | None) ->
 
 
 def _blocks(files: TensorFiles, tensor: Tensor, scale: Tensor) -> set[tuple[int, int]]:
-    """Sizes of block, (rows, columns), of which the scale can have one entry each.
+    """Block sizes, (rows, columns), for which the scale has one entry per block.
 
-    The configuration's where it fits; blocks at the ends may be cut off.
+    The configuration's if it fits; blocks at the ends may be partial.
     """
     matrices = len(tensor.shape) == len(scale.shape) >= 2 and scale.size > 0
     if not matrices or tensor.shape[:-2] != scale.shape[:-2]:
@@ -164,7 +164,7 @@ def _blocks(files: TensorFiles, tensor: Tensor, scale: Tensor) -> set[tuple[int,
 
 
 def _blocks_in(config: Any) -> Iterator[tuple[int, int]]:
-    """Every size of block that a configuration names."""
+    """Every block size in a configuration."""
     for key, value in config.items() if isinstance(config, dict) else ():
         if key in ("weight_block_size", "block_structure") and isinstance(value, list):
             if len(value) == 2 and all(isinstance(n, int) and n > 0 for n in value):

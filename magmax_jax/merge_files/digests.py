@@ -1,4 +1,4 @@
-"""sha256s of a merge's sources, which show whether a state may be continued with them."""
+"""sha256s of a merge's sources, which decide whether a state may be continued with them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,34 +8,34 @@ from magmax_jax.io.safetensors.digest import Digest
 from magmax_jax.merge_files.plan import Plan
 
 HASHERS = 2
-"""Threads that read what nobody gave to the digests: one takes longer than merging does."""
+"""Threads that read bytes not yet fed to the digests: a single one is slower than the merge."""
 
 
 def digests_of(plan: Plan) -> list[Digest]:
-    """sha256 of theta_0 and of every model; none where none are wanted.
+    """sha256 of theta_0 and of every model; empty if none are needed.
 
-    Each is of the weight files, one after another in the order of their names.
+    Each is over the weight files, concatenated in name order.
 
     Raises:
-      UserError: a file is not there any more.
+      UserError: a file no longer exists.
     """
     wanted = (plan.pretrained, *plan.models) if plan.job.checksums else ()
     return [Digest(sorted(files.files)) for files in wanted]
 
 
 def finished(digests: Sequence[Digest], pool: ThreadPoolExecutor) -> list[Future[str]]:
-    """The sha256s, once what is left of the files was read in the background."""
+    """The sha256s, available once the rest of the files was read in the background."""
     return [pool.submit(digest.result) for digest in digests]
 
 
 def compared_with_state(plan: Plan, digests: Sequence[Future[str]] | None = None) -> Plan:
-    """The plan, with what the sha256s rule out among its problems.
+    """The plan, with any sha256 conflicts added to its problems.
 
-    The state must have been begun with this theta_0, and hold none of the models. A plan with
-    problems, or without a state, is returned as it is.
+    The state must have been started with this theta_0, and hold none of the models. A plan with
+    problems, or without a state, is returned unchanged.
 
     Args:
-      digests: of its sources, if they are computed already.
+      digests: of its sources, if already computed.
 
     Raises:
       UserError: a source cannot be read.

@@ -33,7 +33,7 @@ METHODS: dict[Scope, Callable[..., Iterator[Sequence[Any]]]] = {
     "tensor": by_tensor,
     "model": as_one_tree,
 }
-"""How a rule is fed, by its scope."""
+"""How a rule is fed, by scope."""
 
 
 def execute(
@@ -42,19 +42,19 @@ def execute(
     advance: Callable[[int], None] = lambda nbytes: None,
     say: Callable[[str], None] = lambda note: None,
 ) -> MergeHistory:
-    """Merges into `output`, then brings the state file up to date; returns the whole history.
+    """Merges into `output`, then updates the state file; returns the whole history.
 
-    Both appear whole or not at all, the state after the output.
+    Both are written atomically, the state after the output.
 
     Args:
-      output: a directory that does not exist yet, or a file where its name ends in .safetensors.
-      advance: called with the bytes just read.
-      say: called with each note on the merge that was done, one sentence.
+      output: a directory that does not exist yet, or a file if its name ends in .safetensors.
+      advance: called with the number of bytes just read.
+      say: called with each note on the finished merge, one sentence.
 
     Raises:
-      UserError: the plan has problems (all are named), the state holds one of the models already or
-        was begun with another theta_0, an input is broken, the result is not finite, or the disk
-        refuses.
+      UserError: the plan has problems (all are named), the state already holds one of the models or
+        was started with another theta_0, an input is broken, the result is not finite, or a disk
+        operation fails.
     """
     plan.check()
     check(plan, output)
@@ -63,10 +63,10 @@ def execute(
         for name, tensor in plan.pretrained.tensors.items()
     }
     with ThreadPoolExecutor(HASHERS) as pool, contextlib.ExitStack() as aside:
-        # After an error, sha256s that nobody will read are not begun.
+        # After an error, sha256s that will not be used are not started.
         aside.callback(pool.shutdown, wait=False, cancel_futures=True)
         digests = digests_of(plan)
-        # A pass in chunks hashes what it reads. What a state says must be known before.
+        # A pass in chunks hashes what it reads. With a state, the sha256s are needed before.
         fed = () if plan.state or plan.scope != "entry" else digests
         sums = [] if fed else finished(digests, pool)
         compared_with_state(plan, sums).check()
@@ -99,7 +99,7 @@ def execute(
 
 
 def _accompany(plan: Plan, directory: Path, history: MergeHistory) -> None:
-    """Puts companions and a model card beside the merged weights."""
+    """Writes companion files and a model card beside the merged weights."""
     pretrained, models = plan.pretrained, plan.models
     companions.copy(pretrained, directory, plan.job.out_dtype, plan.labels, plan.companions)
     if plan.job.dequantise:
@@ -122,13 +122,13 @@ def merge_tensors(
     """Writes all tensors, and the state's; returns every model's |tau|, float64 (t,).
 
     Args:
-      plan: whose rule needs no survey any more.
-      scratch: a directory on the output's disk, for what is put aside meanwhile.
-      digests: of the sources, given what a merge in chunks reads.
+      plan: whose rule has been surveyed.
+      scratch: a directory on the output's disk, for temporary data.
+      digests: of the sources; fed with what a merge in chunks reads.
 
     Raises:
       UserError: an input or an entry of the result is not finite (the tensor is named), or a file
-        became shorter.
+        has shrunk.
     """
     with Reader(digests) as reader:
         for name in plan.kept:
@@ -145,7 +145,7 @@ def merge_tensors(
 
 @contextlib.contextmanager
 def _next_state(plan: Plan) -> Iterator[FileWriter | None]:
-    """The next state's file, to be closed: it then takes the state's place if all goes well."""
+    """The next state's file, to be closed by the caller; it replaces the state on success."""
     path = plan.job.state
     if not path:
         yield None

@@ -1,8 +1,8 @@
-"""Models and theta_0 brought together: one set of names, and what only some of them have.
+"""Matches models to theta_0: one set of names, and a decision on tensors that only some have.
 
-`--include` and `--exclude` concern all of them: what lies outside is no problem. Of the rest,
-what is not learned or not shared by nature (buffers, heads, averaged copies, tied copies) is left
-out or kept with a note; everything else is for `compare` to refuse.
+`--include` and `--exclude` apply to all of them: unselected tensors cause no problems. Of the rest,
+tensors that are by nature not learned or not shared (buffers, heads, averaged copies, tied copies)
+are left out or kept with a note; `compare` refuses everything else.
 """
 
 import dataclasses
@@ -23,13 +23,13 @@ from magmax_jax.merge_files.remedy import remedy
 
 @dataclass(frozen=True)
 class Fit:
-    """What is merged, and why it cannot be.
+    """What is merged, and any problems.
 
     Attributes:
       models: under theta_0's names, without what is left out.
       merged: names of tensors that are merged.
-      twins: by a merged name, the names of tied copies that are written with its values.
-      remedy: flags with which the problems of single tensors go away, if there are any.
+      twins: by merged name, the names of tied copies that are written with its values.
+      remedy: flags that resolve the problems of single tensors, if there are any.
     """
 
     models: list[TensorFiles]
@@ -43,14 +43,14 @@ class Fit:
 def fit(
     pretrained: TensorFiles, opened: Sequence[TensorFiles], job: Job, state: TensorFiles | None
 ) -> Fit:
-    """Brings models to theta_0's names and decides what is merged.
+    """Maps models to theta_0's names and decides what is merged.
 
     Args:
-      opened: the models as their files are.
-      state: the state before; what it was begun with stays merged.
+      opened: the models as stored in their files.
+      state: the previous state; tensors that it was started with stay merged.
 
     Raises:
-      UserError: a rule of `--rename` is none, or a file cannot be read.
+      UserError: a rule of `--rename` is invalid, or a file cannot be read.
     """
     ours = pretrained.tensors
     in_state = state.tensors if state else {}
@@ -71,10 +71,10 @@ def fit(
     tied = tied_embeddings.settle(pretrained, found, merged, in_state)
     our_parts = {name: _part(name, ours) for name in ours}
     models, left_out = _without_extras(our_parts, tied.models, job)
-    # A model without a head has no part of it by being tied.
+    # A model without a head does not get a part of it by being tied.
     lacking = _absent_parts(our_parts, merged, found, in_state)
     if all(our_parts[name] in lacking for name in merged):
-        lacking = set()  # nothing else is asked for
+        lacking = set()  # nothing else is selected
     merged = [name for name in merged if our_parts[name] not in lacking]
     twins = {name: names for name, names in tied.twins.items() if name in merged}
     copies = {name for names in twins.values() for name in names}
@@ -104,7 +104,7 @@ def fit(
 def _useless_patterns(
     pretrained: TensorFiles, models: Sequence[TensorFiles], job: Job
 ) -> Iterator[str]:
-    """Patterns that choose nothing; what only models have may be excluded, but not merged."""
+    """Patterns that match nothing; tensors that only models have may be excluded, not merged."""
     ours = list(pretrained.tensors)
     anywhere = [*ours, *(name for model in models for name in model.tensors)]
     for given, names in ((job.include, ours), (job.exclude, anywhere)):
@@ -118,7 +118,7 @@ def _useless_patterns(
 def _without_excluded(
     model: TensorFiles, ours: Collection[str], exclude: Sequence[str]
 ) -> TensorFiles:
-    """The model without what is excluded under the model's own name."""
+    """The model without tensors excluded under the model's own names."""
     dropped = {
         name for name in model.tensors if name not in ours and patterns.matches(name, exclude)
     }
@@ -133,7 +133,7 @@ def _without(model: TensorFiles, names: Collection[str]) -> TensorFiles:
 
 
 def _optional(name: str, files: TensorFiles) -> bool:
-    """Whether one checkpoint of a model may hold this tensor and another may not."""
+    """Whether a checkpoint may hold this tensor while another of the same model does not."""
     return (
         parts.is_buffer(name, files.tensors[name])
         or _part(name, files.tensors) is not None
@@ -142,7 +142,7 @@ def _optional(name: str, files: TensorFiles) -> bool:
 
 
 def _part(name: str, names: Collection[str]) -> str | None:
-    """The head or the moving average to which a tensor belongs, None for the model itself."""
+    """The head or moving average that a tensor belongs to, None for the model itself."""
     return name.partition(".")[0] if parts.is_averaged(name) else parts.head(name, names)
 
 
@@ -154,7 +154,7 @@ def _ambiguous(readings: Iterable[Reading]) -> Iterator[str]:
 
 
 def _how_read(readings: Iterable[Reading]) -> Iterator[str]:
-    """How names were read, models that are read alike in one line."""
+    """How names were mapped, one line for all models mapped the same way."""
     places: dict[str, list[str]] = {}
     for reading in readings:
         if reading.how:
@@ -166,7 +166,7 @@ def _how_read(readings: Iterable[Reading]) -> Iterator[str]:
 def _without_extras(
     ours: Mapping[str, str | None], models: Sequence[TensorFiles], job: Job
 ) -> tuple[list[TensorFiles], list[str]]:
-    """The models without what nobody asked for and theta_0 need not have; notes on the latter.
+    """The models without unselected tensors and those theta_0 need not have; notes on the latter.
 
     Args:
       ours: the parts of theta_0's tensors, by name.
@@ -203,7 +203,7 @@ def _absent_parts(
     models: Sequence[TensorFiles],
     in_state: Collection[str],
 ) -> set[str]:
-    """Heads and moving averages that no model has, or that the state was begun without."""
+    """Heads and moving averages that no model has, or that the state was started without."""
     if in_state:
         there: Iterable[str] = (name for name in merged if f"0/{name}" in in_state)
     elif models:

@@ -1,6 +1,6 @@
-"""Small tensors of one shape, merged in one call: tens of thousands of calls would take minutes.
+"""Merges small tensors of one shape in one call: tens of thousands of calls would take minutes.
 
-What comes out has the bits that each tensor alone would have.
+The results are bit-identical to merging each tensor alone.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -15,16 +15,16 @@ from magmax_jax.merging.rule import LeafNames, State
 from magmax_jax.merging.rules import squared_norm
 
 ENTRIES = 1 << 18
-"""Of all tensors of a group together: larger tensors cost more than their call."""
+"""For all tensors of a group together: larger tensors cost more than their call."""
 
 
 class Fed(NamedTuple):
-    """A rule's functions as they are called for a group.
+    """A rule's functions as called for a group.
 
     Attributes:
-      key: under which the group's one leaf is in its trees, of shape (n, *shape) for a group of n
-        tensors and of the tensor's own shape for one.
-      settle: the rule's measures, for a group: arrays with an axis of n in front.
+      key: of the group's only leaf in its trees, of shape (n, *shape) for a group of n tensors and
+        of the tensor's own shape for one.
+      settle: the rule's measures, for a group: arrays with a leading axis of n.
     """
 
     key: Hashable
@@ -42,10 +42,10 @@ class Measures(NamedTuple):
 
 
 def groups(plan: Plan) -> Iterator[list[str]]:
-    """The names of the tensors to merge: small ones of one shape and dtype together, else alone.
+    """The names of the tensors to merge: small ones of one shape and dtype together, others alone.
 
-    A rule with `of_leaf` treats them alike. Any other rule that reads names must do nothing with
-    them but draw.
+    A rule with `of_leaf` treats those of a group the same. Any other rule that reads names must use
+    them only to draw.
     """
     alike: dict[tuple, list[str]] = {}
     for name in plan.merged:
@@ -58,13 +58,13 @@ def groups(plan: Plan) -> Iterator[list[str]]:
         size = plan.pretrained.tensors[names[0]].size
         most = max(1, ENTRIES // size) if together and size else 1
         parts = -(-len(names) // most)
-        length = -(-len(names) // parts)  # all of one length, but for the last: each compiles
+        length = -(-len(names) // parts)  # equal lengths except the last: each compiles
         for start in range(0, len(names), length):
             yield names[start : start + length]
 
 
 def fed(rule: MergeRule, names: Sequence[str], shape: Sequence[int]) -> Fed:
-    """How `rule` merges a group of `groups`, of tensors of that shape."""
+    """How `rule` merges a group from `groups`, with tensors of that shape."""
     rule = _of_leaf(rule, names[0], shape)
     found = _fed(rule, names)
     if rule.settle is None:
@@ -83,8 +83,8 @@ def _fed(rule: MergeRule, names: Sequence[str]) -> Fed:
     if len(names) == 1:
         if rule.reads_names:
             return Fed(names[0], rule.init, rule.update, rule.finalize)
-        # A collecting rule compiles its parts itself: as one program they would be as many as
-        # tasks. Its update compiled would copy every task vector.
+        # A collecting rule compiles its parts itself: a single program would contain them once per
+        # task. Compiling its update would copy every task vector.
         if not rule.streaming:
             return Fed("tensor", rule.init, rule.update, rule.finalize)
         return Fed("tensor", rule.init, partial(_update, rule), partial(_finalize, rule))
@@ -105,7 +105,7 @@ def _finalize(rule: MergeRule, state: State) -> Any:
     return rule.finalize(state)
 
 
-# A loop rather than `vmap`, under which sums and products may be computed in another order.
+# A loop rather than `vmap`, which may compute sums and products in a different order.
 @partial(jax.jit, static_argnums=0)
 def _each(function: Callable[..., Any], *stacks: Any) -> Any:
     return jax.lax.map(lambda one: function(*one), stacks)

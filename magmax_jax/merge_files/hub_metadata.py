@@ -1,4 +1,4 @@
-"""Metadata of a merged model's card: what the hub reads, carried over from the models' cards.
+"""Metadata for a merged model's card: what the hub reads, carried over from the models' cards.
 
 The fields are those of https://huggingface.co/docs/hub/model-cards.
 """
@@ -21,13 +21,13 @@ _LICENCE = ("license", "license_name", "license_link")
 
 
 def metadata(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> str:
-    """The YAML of a card, without the lines of dashes around it."""
+    """A card's YAML, without the dashed lines around it."""
     sources = [pretrained, *models]
     cards = [_read(files) for files in sources]
     bases = list(_bases(sources, cards))
     languages = list(dict.fromkeys(_texts(card.get("language") for card in cards)))
     pipelines = list(dict.fromkeys(_texts(card.get("pipeline_tag") for card in cards)))
-    # In the order and the style of huggingface_hub's `ModelCardData`, which takes long to import.
+    # In the order and style of huggingface_hub's `ModelCardData`, which is slow to import.
     licence = _licence(cards)
     data = {
         "base_model": bases,
@@ -45,7 +45,7 @@ def metadata(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> str:
 
 
 def notes(sources: Sequence[TensorFiles]) -> Iterator[str]:
-    """Cards that cannot be read, and licences that differ: all of them have to be kept."""
+    """Cards that cannot be read, and differing licences, all of which must be complied with."""
     named: dict[str, str] = {}
     for files in sources:
         try:
@@ -64,12 +64,12 @@ def notes(sources: Sequence[TensorFiles]) -> Iterator[str]:
 
 
 def base_models(files: TensorFiles) -> list[str]:
-    """What a model's own card names as `base_model`; none where there is no such card."""
+    """The `base_model` entries of a model's own card; none if there is no such card."""
     return list(_texts([_read(files).get("base_model")]))
 
 
 def display_name(source: str) -> str:
-    """A source as a card names it: a hub id, or the last part of a path, which says no more.
+    """A source's name in a card: a hub id, or only the last part of a path, for privacy.
 
     >>> display_name("/home/somebody/project/january/")
     'january'
@@ -86,7 +86,7 @@ def display_name(source: str) -> str:
 
 
 def _read(files: TensorFiles, strict: bool = False) -> dict[str, Any]:
-    """A card's metadata; empty where there is none or, unless `strict`, where they are no YAML."""
+    """A card's metadata; empty if there is none or, unless `strict`, if it is not YAML."""
     path = files.directory / CARD
     if not has_neighbours(files) or not path.is_file():
         return {}
@@ -101,17 +101,17 @@ def _read(files: TensorFiles, strict: bool = False) -> dict[str, Any]:
 
 
 def _texts(values: Iterable[Any]) -> Iterator[str]:
-    """The texts among fields that hold one, or a list of them."""
+    """The strings in fields that hold one or a list of them."""
     for value in values:
         for text in value if isinstance(value, list) else [value]:
             if text is False:
-                yield "no"  # Norwegian, which YAML takes for a truth value
+                yield "no"  # Norwegian, which YAML reads as a boolean
             elif isinstance(text, str) and text:
                 yield text
 
 
 def _licence_id(card: dict[str, Any]) -> str:
-    """A licence by its own name, where it is none that the hub lists, as the hub spells names."""
+    """A licence's id, or its own name in the hub's spelling if the hub does not list it."""
     found = list(_texts([card.get("license")]))
     if found == ["other"]:
         found = [*_texts([card.get("license_name")]), "other"][:1]
@@ -119,13 +119,13 @@ def _licence_id(card: dict[str, Any]) -> str:
 
 
 def _all_of(licences: Iterable[str]) -> str:
-    """The name of several licences, each of them once."""
+    """The combined name of several licences, without repetition."""
     each = (one for licence in licences for one in licence.split("-and-"))
     return "-and-".join(dict.fromkeys(each))
 
 
 def _licence(cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The licence that all name, with its name and its link; else `other`, which names all."""
+    """The licence that all cards share, with its name and link; else `other`, naming them all."""
     stating = {_licence_id(card): card for card in reversed(cards) if _licence_id(card)}
     if len(stating) > 1:
         every = _all_of(filter(None, map(_licence_id, cards)))
@@ -140,7 +140,7 @@ def _licence(cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _library(files: TensorFiles) -> str | None:
-    """The library that loads a model, by its files; None for a file alone."""
+    """The library that loads a model, judging by its files; None for a lone file."""
     if files.loose:
         return None
     config, names = belonging(files), {path.name for path in files.directory.iterdir()}
@@ -158,7 +158,7 @@ def _library(files: TensorFiles) -> str | None:
 
 
 def _bases(sources: Sequence[TensorFiles], cards: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Hub ids of the merged models; where a model has none, of what it was made from."""
+    """Hub ids of the merged models; for a model without one, those of its base models."""
     seen = set()
     for files, card in zip(sources, cards, strict=True):
         found = hub_cache.repository(Path(os.path.abspath(files.directory)))

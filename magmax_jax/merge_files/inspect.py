@@ -1,4 +1,4 @@
-"""What a checkpoint or a state holds, as a table: `magmax inspect`."""
+"""Shows the content of a checkpoint or state as a table: `magmax inspect`."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,11 +20,11 @@ from magmax_jax.merge_files.state import KEY, MergeHistory
 from magmax_jax.merging import rules
 
 PIECE = 1 << 20
-"""Entries that are read at once."""
+"""Entries read at once."""
 
 
 def inspect(source: str, open_source: Callable[[str], TensorFiles] = open_tensors) -> Group:
-    """A hub id, a directory, a .safetensors file or a state, described for the terminal.
+    """Describes a hub id, a directory, a .safetensors file or a state for the terminal.
 
     Raises:
       UserError: it cannot be read.
@@ -70,7 +70,7 @@ def _norm(files: TensorFiles, names: list[str], reader: Reader) -> float:
 
 
 def _as_reals(piece: np.ndarray) -> np.ndarray:
-    """Complex numbers as their two parts, whose norm is the same."""
+    """Complex numbers as real and imaginary parts, which have the same norm."""
     return piece.view(np.float32) if piece.dtype.kind == "c" else piece
 
 
@@ -111,10 +111,10 @@ def _state(files: TensorFiles, path: Path) -> Group:
 
 
 class Provenance(NamedTuple):
-    """What a `Sourced` state says of all its entries, as shares of them."""
+    """Summary of a `Sourced` state, as shares of all its entries."""
 
     supplied: np.ndarray
-    """By each task, (256,), the 255th and all later ones as one."""
+    """Supplied by each task, (256,); the 255th and all later ones count as one."""
     conflicts: float
     """Increased by one task, decreased by another."""
     untouched: float
@@ -122,14 +122,14 @@ class Provenance(NamedTuple):
 
 
 def _provenance(history: MergeHistory, files: TensorFiles) -> Provenance | None:
-    """None where the state keeps no provenance, or the rule is not known here."""
+    """None if the state keeps no provenance, or the rule is unknown here."""
     if history.rule not in rules.RULES:
         return None
     theta = jax.ShapeDtypeStruct((), np.float32)
     state = jax.eval_shape(history.build_rule(kept=True).init, theta)
     if not isinstance(state, rules.Sourced):
         return None
-    # A file numbers the leaves as the state's fields are.
+    # A file numbers the leaves in the order of the state's fields.
     of_source, of_signs = (str(state._fields.index(field)) for field in ("source", "signs"))
     supplied, signs = np.zeros(256, np.int64), np.zeros(4, np.int64)
     with Reader() as reader:
@@ -139,7 +139,7 @@ def _provenance(history: MergeHistory, files: TensorFiles) -> Provenance | None:
                 continue
             seen = _pieces(files.tensors[f"{of_signs}/{of}"], reader)
             for source, signs_seen in zip(_pieces(tensor, reader), seen, strict=True):
-                # Where nothing ever changed the last task's zero has won the tie: it supplied none.
+                # Where nothing ever changed, the last task's zero won the tie: not supplied by it.
                 supplied += np.bincount(source[signs_seen > 0], minlength=256)
                 signs += np.bincount(signs_seen, minlength=4)
     total = max(int(signs.sum()), 1)

@@ -1,4 +1,4 @@
-"""What a user asks `magmax merge` for."""
+"""A user's request to `magmax merge`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +12,12 @@ from magmax_jax.merging import rules
 
 DEFAULT_RULE = "max_magnitude"
 NO_MODEL = "none"
-"""theta_0 where LoRA adapters are merged without the model that they change."""
+"""Stands for theta_0 if LoRA adapters are merged without the model that they change."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be merged, and how."""
+    """What to merge, and how."""
 
     pretrained: str | None
     finetuned: tuple[str, ...]
@@ -42,7 +42,7 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
 
     Raises:
       UserError: the job contradicts the state, or does not name the user's own rule (as
-        `module:function`) with which the state was begun, or lacks what a new history needs.
+        `module:function`) that the state was started with, or lacks what a new history needs.
     """
     if job.lora_rank is not None and job.companions_from is not None:
         raise UserError(
@@ -92,7 +92,7 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
 
 
 def _options(rule: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The options as the rule takes them: a single value is a tuple where the rule takes several.
+    """The options in the form the rule takes: a single value becomes a tuple if it takes several.
 
     Raises:
       UserError: there is no such rule.
@@ -106,6 +106,6 @@ def _options(rule: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _absolute(source: str) -> str:
-    """A path as it is from any working directory; anything else, such as a hub id, stays."""
+    """A path made absolute; anything else, such as a hub id, is unchanged."""
     path = Path(source).expanduser()
     return str(path.resolve()) if path.exists() else source

@@ -1,4 +1,4 @@
-"""Classes in another order: the rows of classifiers' heads are merged label by label."""
+"""Classes in different orders: rows of classifier heads are merged label by label."""
 
 import dataclasses
 import re
@@ -16,18 +16,18 @@ _HEAD = re.compile(
     r"(.*\.)?(classifier|score|logits_proj|cls_classifier|distillation_classifier|conv_seg|head|fc"
     r"|class_labels_classifier|(classifier|classification_head)\.(\d+|out_proj))\.(weight|bias)"
 )
-"""Tensors with one row per class, as transformers' and timm's classifiers call them."""
+"""Tensors with one row per class, under transformers' and timm's names."""
 _NO_LABEL = re.compile(r"LABEL_\d+")
 
 
 def labels(files: TensorFiles) -> tuple[str, ...]:
-    """A model's classes in the order of its head's rows; none where it does not name them.
+    """A model's classes in the order of its head's rows; empty if it does not name them.
 
-    From `id2label` or `label2id` of config.json, or timm's `label_names`, but for transformers'
-    `LABEL_0`, which names nothing.
+    From `id2label` or `label2id` of config.json, or timm's `label_names`, except transformers'
+    placeholder `LABEL_0`.
 
     Raises:
-      UserError: config.json holds no JSON.
+      UserError: config.json is not JSON.
     """
     config = belonging(files)
     table = config.get("id2label")
@@ -48,24 +48,24 @@ def labels(files: TensorFiles) -> tuple[str, ...]:
 def heads(files: TensorFiles, merged: Sequence[str], count: int) -> list[str]:
     """Names of the merged tensors that have a row for each of `count` classes.
 
-    Detectors have one row more, for no object.
+    Detectors have one extra row, for "no object".
     """
     either = [*_of_rows(files, merged, count), *_of_rows(files, merged, count + 1)]
     return [name for name in either if _HEAD.fullmatch(name)]
 
 
 def _of_rows(files: TensorFiles, merged: Sequence[str], count: int) -> list[str]:
-    """Merged tensors of so many rows, but for embeddings of tokens and their kinds."""
+    """Merged tensors with `count` rows, except embeddings of tokens and token types."""
     shapes = {name: files.tensors[name].shape for name in merged if "embed" not in name}
     return [name for name, shape in shapes.items() if shape[:1] == (count,)]
 
 
 class InOrder(NamedTuple):
-    """Models whose heads have their rows in one order."""
+    """Models whose heads have their rows in the same order."""
 
     models: list[TensorFiles]
     labels: tuple[str, ...]
-    """Of the output's rows; none where no head is merged, or no model names its classes."""
+    """Labels of the output's rows; none if no head is merged, or no model names its classes."""
     problems: list[str]
     notes: list[str]
 
@@ -76,14 +76,14 @@ def in_order(
     merged: Sequence[str],
     known: tuple[str, ...] = (),
 ) -> InOrder:
-    """Brings the rows of heads into the order of the state, of theta_0 or of the first model.
+    """Reorders the rows of heads to match the state, theta_0 or the first model.
 
     Args:
       merged: names of tensors that are merged.
-      known: order of the models that were merged before, from a state.
+      known: order of the previously merged models, from a state.
 
     Raises:
-      UserError: a config.json holds no JSON.
+      UserError: a config.json is not JSON.
     """
     wanted = known or _reference(pretrained, models)
     rows = heads(pretrained, merged, len(wanted)) if wanted else []
@@ -133,17 +133,17 @@ def _reordered(
 ) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in model.tensors.items():
         rows = tensor.shape[0] if name in heads and tensor.shape else 0
-        if rows < len(order):  # no head, or one of another shape, which is a problem elsewhere
+        if rows < len(order):  # no head, or another shape, which is reported elsewhere
             yield name, tensor
         else:
             yield name, in_rows(tensor, order + tuple(range(len(order), rows)))
 
 
 def in_rows(tensor: Tensor, rows: Sequence[int]) -> Computed:
-    """A tensor with its rows in another order, which is read row by row.
+    """A tensor with its rows permuted, read row by row.
 
     Args:
-      rows: which of the tensor's rows each row is, all of them.
+      rows: for each row, the index of the tensor's row; a permutation.
     """
     width = tensor.size // len(rows)
 
@@ -159,7 +159,7 @@ def in_rows(tensor: Tensor, rows: Sequence[int]) -> Computed:
 
 
 def _spelled(label: str) -> str:
-    """A label however it is spelled: `Great_White Shark` is `great white shark`."""
+    """A label in normalised spelling: `Great_White Shark` is `great white shark`."""
     return " ".join(label.casefold().replace("_", " ").split())
 
 

@@ -21,16 +21,15 @@ def model_card(
 ) -> str:
     """README.md of the merged model, with the metadata that model hubs read.
 
-    Models are named by their hub ids or the last parts of their paths: a card is made to be
-    published.
+    Models are named by hub id or the last part of their path, because cards get published.
 
     Args:
-      history: of all that was ever merged.
+      history: of everything merged so far.
       scale: lambda.
-      kept: names of tensors that are theta_0's.
-      pretrained, models: of this merge, from whose cards licence, language, tags and base models
-        are carried over.
-      taken_as: what the tensors are to the rule (`Plan.taken_as`).
+      kept: names of tensors copied from theta_0.
+      pretrained, models: of this merge; licence, language, tags and base models are carried over
+        from their cards.
+      taken_as: how the rule treats the tensors (`Plan.taken_as`).
     """
     before: list[TensorFiles | None] = [None] * (len(history.tasks) - len(models))
     sign = "-" if scale < 0 else "+"
@@ -75,7 +74,7 @@ def task_rows(history: MergeHistory, opened: Sequence[TensorFiles | None]) -> It
     """The merged models in a card's table: name, norm of the task vector, sha256.
 
     Args:
-      opened: the models' files, None for one that was merged before.
+      opened: the models' files, None for one merged earlier.
     """
     for i, (task, files) in enumerate(zip(history.tasks, opened, strict=True), start=1):
         sha256 = task.sha256 or "not computed"
@@ -83,9 +82,9 @@ def task_rows(history: MergeHistory, opened: Sequence[TensorFiles | None]) -> It
 
 
 def _name(source: str, files: TensorFiles | None) -> str:
-    """A source's name, with the commit that was merged where it comes from the hub.
+    """A source's name, with the merged commit if it comes from the hub.
 
-    It goes into a cell of a table, as code.
+    Formatted as code, for a table cell.
     """
     name = display_name(source)
     commit = display_name(str(files.directory)) if files else ""

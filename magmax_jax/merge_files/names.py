@@ -1,7 +1,7 @@
-"""One set of weights under other names: finds theta_0's name of every tensor of a model.
+"""The same weights under other names: finds theta_0's name for every tensor of a model.
 
-Names that are equal stay. Then names count as equal that differ only as wrappers and versions of
-libraries spell them. What is left may differ by one prefix, if it fits every name and every shape.
+Equal names stay. Names that differ only in the spelling of wrappers and library versions are then
+matched. The rest may differ by one prefix, if it fits every name and every shape.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ from magmax_jax.merge_files.prefixes import Prefixes
 
 _NORM = re.compile(r"norm|^(?:ln|bn)", re.IGNORECASE)
 _LEAVES = {"gamma": "weight", "beta": "bias"}
-"""TensorFlow's words for what PyTorch's normalisation layers hold."""
+"""TensorFlow's names for parameters of PyTorch's normalisation layers."""
 _NORMALISED = {f"weight_{'gv'[i]}": f"parametrizations.weight.original{i}" for i in (0, 1)}
-"""PyTorch's older words for the two parts of a normalised weight."""
+"""PyTorch's older names for the two parts of a normalised weight."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Reading:
     """A model under theta_0's names.
 
     Attributes:
-      files: the model; what theta_0 does not have keeps its name.
-      how: what differs, "without the prefix module.", empty if nothing does.
-      ambiguous: rules for `--rename` that fit equally well, so that none was applied.
+      files: the model; tensors that theta_0 lacks keep their names.
+      how: what differs, e.g. "without the prefix module."; empty if nothing does.
+      ambiguous: rules for `--rename` that fit equally well, so none was applied.
     """
 
     files: TensorFiles
@@ -44,8 +44,8 @@ def read_as(
     """The model under theta_0's names, as far as they are certain.
 
     Args:
-      wanted: names of theta_0's tensors that are to be merged.
-      optional: whether a checkpoint may lack the tensor of this name: a head, for instance.
+      wanted: names of theta_0's tensors to merge.
+      optional: whether a checkpoint may lack the tensor of this name, such as a head.
     """
     ours, theirs = pretrained.tensors, model.tensors
     if all(name in theirs for name in wanted):
@@ -82,7 +82,7 @@ def read_as(
 
 
 def spelling(name: str, names: Collection[str]) -> str:
-    """The name without what wrappers and classes put before it, in PyTorch's newer words.
+    """The name without prefixes from wrappers and classes, in PyTorch's newer spelling.
 
     >>> spelling("module.encoder.LayerNorm.gamma", ())
     'encoder.LayerNorm.weight'
@@ -106,7 +106,7 @@ def spelling(name: str, names: Collection[str]) -> str:
 
 
 def _by_spelling(names: Collection[str]) -> dict[str, str]:
-    """Names by their spelling, without those that only their full names tell apart."""
+    """Names by spelling, without those that share a spelling."""
     found: dict[str, list[str]] = {}
     for name in names:
         found.setdefault(spelling(name, names), []).append(name)
@@ -114,7 +114,7 @@ def _by_spelling(names: Collection[str]) -> dict[str, str]:
 
 
 def _in_full(rule: str, names: Mapping[str, str]) -> str:
-    """A rule that drops a prefix, with what the names have before it (`names` are by spelling)."""
+    """A rule that drops a prefix, extended by what precedes it in `names` (keyed by spelling)."""
     prefix = rule.removesuffix("*=*")
     before = (
         name.removesuffix(key)
@@ -128,7 +128,7 @@ def _how(new: Mapping[str, str]) -> str:
     """How the names differ, in words.
 
     Args:
-      new: theta_0's names by the model's.
+      new: the model's names -> theta_0's.
     """
     differences = dict.fromkeys(found for pair in new.items() for found in _difference(*pair))
     if not differences:

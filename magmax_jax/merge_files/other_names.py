@@ -1,4 +1,4 @@
-"""Why a model's names are not theta_0's: the pattern in which they differ, in one sentence."""
+"""Explains in one sentence how a model's names differ from theta_0's."""
 
 import re
 import shlex
@@ -10,13 +10,13 @@ from magmax_jax.io.safetensors.reader import TensorFiles
 
 _EXPERT = re.compile(r"\.experts\.\d+\.")
 _FEW = 4
-"""Substitutions that one sentence may name."""
+"""Most substitutions in one sentence."""
 
 
 def explain(
     pretrained: TensorFiles, model: TensorFiles, missing: Sequence[str], extra: Sequence[str]
 ) -> str | None:
-    """How names that only theta_0 has differ from those that only the model has, if it shows."""
+    """How names that only theta_0 has differ from those that only the model has, if discernible."""
     where = model.place
     one_by_one = [bool(_EXPERT.search(" ".join(names))) for names in (missing, extra)]
     packed = any(".experts." in name for name in (extra if one_by_one[0] else missing))
@@ -47,7 +47,7 @@ def unlike(
     extra: Sequence[str],
     wanted: int,
 ) -> str:
-    """The sentence for a model most of whose names theta_0 does not have."""
+    """The message for a model most of whose names theta_0 lacks."""
     theirs, ours = (max(names, key=lambda name: name.count(".")) for names in (extra, missing))
     shared = f"only {wanted - len(missing)}" if len(missing) < wanted else "none"
     if beside := _beside(pretrained) or _beside(model):
@@ -63,7 +63,7 @@ def unlike(
 
 
 def _beside(files: TensorFiles) -> str | None:
-    """That a directory holds the weights in another library's file too, if it does."""
+    """A hint if a directory also holds the weights in another library's file."""
     if files.loose:
         return None
     read = {path.name for path in files.files}

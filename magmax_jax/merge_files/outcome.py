@@ -1,7 +1,7 @@
-"""Merged tensors on their way to the disk: finite, in the output's dtype, and what to say of them.
+"""Checks merged tensors, converts them to the output's dtype, writes them and collects notes.
 
-What a merge does not change has theta_0's bits. Changes are float32 and are added in float32, to
-float64 tensors in float64.
+Entries that a merge does not change keep theta_0's bits. Changes are float32 and are added in
+float32, or in float64 for float64 tensors.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,18 +17,18 @@ from magmax_jax.merge_files.lora.writer import AdapterWriter
 from magmax_jax.merge_files.plan import Plan
 
 VARIANCES = {"running_var", "running_variance", "moving_var", "moving_variance", "var"}
-"""Last parts of names under which PyTorch, TensorFlow and Flax keep BatchNorm's variances."""
+"""Last parts of the names of BatchNorm variances in PyTorch, TensorFlow and Flax."""
 WORTH_SAYING = 0.05
-"""The share of changes lost to rounding from which on it is said."""
+"""The least share of changes lost to rounding that is reported."""
 
 
 class Outcome:
-    """Writes merged tensors and keeps what users should hear about them.
+    """Writes merged tensors and collects notes for the user.
 
     Args:
       plan: what is merged.
       output: where it is written.
-      scratch: a directory on whose disk a merge may put aside what it cannot hold.
+      scratch: a directory for temporary data that does not fit in memory.
     """
 
     def __init__(self, plan: Plan, output: DirectoryWriter | AdapterWriter, scratch: Path):
@@ -49,7 +49,7 @@ class Outcome:
         """Writes theta_0 + scale tau of whole tensors of one shape.
 
         Args:
-          theta_0: as its file has them, stacked: (n, *shape).
+          theta_0: as in its file, stacked: (n, *shape).
           tau: float32, of the same shape.
           scale: the plan's by default.
 
@@ -63,7 +63,7 @@ class Outcome:
     def put(
         self, names: Sequence[str], theta_0: np.ndarray, theta: np.ndarray, changed: np.ndarray
     ) -> None:
-        """Writes whole tensors of one shape, theta_0's where they are not changed.
+        """Writes whole tensors of one shape, theta_0's values where unchanged.
 
         Raises:
           UserError: an entry is not finite.
@@ -79,30 +79,30 @@ class Outcome:
             self.write(name, row, base)
 
     def check(self, name: str, theta: np.ndarray, theta_0: np.ndarray, start: int = 0) -> None:
-        """Raises a UserError where an entry is not finite, unless it is a -inf of theta_0's.
+        """Raises a UserError if an entry is not finite, unless it is -inf in theta_0 as well.
 
         Args:
-          start: the entry of the tensor at which the two begin, for the message.
+          start: the tensor's entry at which both arrays start, for the message.
         """
         if (bad := ~(np.isfinite(theta) | hidden(theta_0))).any():
             where = int(np.argmax(bad))
             raise UserError(_overflow(name, start + where, theta.reshape(-1)[where]))
 
     def count(self, theta: np.ndarray, theta_0: np.ndarray, changed: np.ndarray) -> None:
-        """Counts the changes that the dtype of `theta`, if it is a narrow one, rounds away."""
+        """Counts the changes that are rounded away if the dtype of `theta` is narrow."""
         if narrow(theta.dtype) and self._plan.scale:
             lost = changed & (theta == theta_0.astype(theta.dtype))
             self.add_counts(int(changed.sum()), int(lost.sum()))
 
     def add_counts(self, changed: int, lost: int) -> None:
-        """Adds to the number of entries that the merge changes, and of those rounded away."""
+        """Adds to the numbers of entries that the merge changes and that are rounded away."""
         self._changed += changed
         self._lost += lost
 
     def write(self, name: str, theta: np.ndarray, theta_0: np.ndarray, start: int = 0) -> None:
-        """Writes entries from `start` on; variances that would be negative are theta_0's instead.
+        """Writes entries from `start` on; variances that would be negative are taken from theta_0.
 
-        Such a variance would make the model's output NaN. theta_0's does not depend on how many
+        A negative variance would make the model's output NaN. theta_0's does not depend on how many
         models are merged at once.
         """
         if name in self._variances:
@@ -113,7 +113,7 @@ class Outcome:
         self._output.write(name, theta, start)
 
     def notes(self) -> Iterator[str]:
-        """What users should know of the merge that was done, each in one sentence."""
+        """What users should know about the finished merge, each in one sentence."""
         if self._negative:
             where = some(list(self._negative), shown=1)
             variances = counted(sum(self._negative.values()), "variance")
@@ -131,7 +131,7 @@ class Outcome:
 
 
 def applied(theta_0: np.ndarray, tau: np.ndarray, scale: float, dtype: np.dtype) -> np.ndarray:
-    """theta_0 + scale tau in another dtype, theta_0's bits where tau is zero."""
+    """theta_0 + scale tau in another dtype, with theta_0's bits where tau is zero."""
     base = theta_0 if theta_0.dtype == np.float64 else theta_0.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # `Outcome.check` finds it
         theta = (base + np.float32(scale) * tau).astype(dtype)
@@ -139,7 +139,7 @@ def applied(theta_0: np.ndarray, tau: np.ndarray, scale: float, dtype: np.dtype)
 
 
 def differences(theta_0: np.ndarray, thetas: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The task vectors, float32; zero where both are the same, infinite or not."""
+    """The task vectors, float32; zero where both are equal, even if infinite."""
     wide = any(array.dtype == np.float64 for array in (theta_0, *thetas))
     dtype = np.dtype(np.float64 if wide else np.float32)
     base = theta_0.astype(dtype, copy=False)
@@ -155,12 +155,12 @@ def differences(theta_0: np.ndarray, thetas: Sequence[np.ndarray]) -> list[np.nd
 
 
 def hidden(array: np.ndarray) -> np.ndarray:
-    """Where an array is -inf, as masks of attention are; -inf in all models is kept."""
+    """Where an array is -inf, as in attention masks; -inf in all models is kept."""
     return np.asarray(array == -np.inf)
 
 
 def sound(theta: np.ndarray, theta_0: np.ndarray) -> np.ndarray:
-    """Where a model's entries are finite, or are masked as theta_0's are."""
+    """Where a model's entries are finite, or masked like theta_0's."""
     return np.isfinite(theta) | (hidden(theta) & hidden(theta_0))
 
 

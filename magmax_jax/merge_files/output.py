@@ -1,4 +1,4 @@
-"""The output of a merge: a directory with theta_0's names of files, or one file of a given name."""
+"""The output of a merge: a directory with theta_0's file names, or one file of a given name."""
 
 import contextlib
 import re
@@ -15,30 +15,30 @@ _KNOWN = re.compile(
     r"(?P<stem>model|diffusion_pytorch_model|open_clip_model|open_clip_pytorch_model|adapter_model)"
     r"(?P<variant>\.[a-z]+\d+)?(?P<shard>-\d+-of-\d+)?\.safetensors"
 )
-"""Names under which libraries look for weights, with a variant (`.fp16`), without shards."""
+"""File names under which libraries look for unsharded weights, with a variant (`.fp16`)."""
 
 
 def is_file(output: Path) -> bool:
-    """Whether the output is one file, as its name says, and not a directory."""
+    """Whether the output is a single file, judging by its name, and not a directory."""
     return output.suffix == ".safetensors"
 
 
 def stem(pretrained: TensorFiles, out_dtype: str | None = None) -> str:
-    """What the output's weights are called: as theta_0's, where that is what a library looks for.
+    """Stem of the output's weight files: theta_0's, if that is a name libraries look for.
 
     Args:
-      out_dtype: of the merged tensors; None where it is theta_0's, which a variant's name says.
+      out_dtype: of the merged tensors; None if it is theta_0's, which a variant's name states.
     """
     known = _KNOWN.fullmatch(pretrained.files[0].name)
     if known is None:
         return "model"
-    # Libraries disagree on how the indices of a variant's shards are called.
+    # Libraries disagree on the names of shard indices for variants.
     plain = out_dtype is not None or known["shard"] or known["variant"] is None
     return known["stem"] + ("" if plain else known["variant"])
 
 
 def check(plan: Plan, output: Path) -> None:
-    """Raises a UserError if `output` exists already, or cannot hold what is asked for."""
+    """Raises a UserError if `output` already exists, or cannot hold what is requested."""
     if is_file(output) and plan.job.lora_rank is not None:
         raise UserError(f"{output}: an adapter is a directory, so give --output a directory's name")
     check_free(output)
@@ -51,10 +51,10 @@ def check(plan: Plan, output: Path) -> None:
 
 @contextlib.contextmanager
 def new_output(output: Path) -> Iterator[Path]:
-    """Where to write: a directory, or a file's name; it becomes `output` if all goes well.
+    """Where to write: a directory, or a file's name; it becomes `output` on success.
 
     Raises:
-      UserError: `output` holds something, or the disk refuses.
+      UserError: `output` is not empty, or a disk operation fails.
     """
     if not is_file(output):
         with new_directory(output) as partial:
@@ -67,7 +67,7 @@ def new_output(output: Path) -> Iterator[Path]:
 
 
 def open_writer(plan: Plan, partial: Path, output: Path, tensors: TensorSpecs) -> DirectoryWriter:
-    """Writes weights to the temporary place of `output`; raises as `DirectoryWriter` does."""
+    """Writes weights to the temporary place of `output`; raises like `DirectoryWriter`."""
     if is_file(output):
         return OneFileWriter(partial, tensors, plan.twins)
     return DirectoryWriter(

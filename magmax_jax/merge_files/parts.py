@@ -1,6 +1,6 @@
-"""What a tensor's name says about its part in a model: buffers, heads, averaged copies.
+"""What a tensor's name says about its role in a model: buffers, heads, averaged copies.
 
-Names as transformers, timm, OpenCLIP and Lightning use them.
+Uses the names of transformers, timm, OpenCLIP and Lightning.
 """
 
 import re
@@ -11,9 +11,9 @@ from magmax_jax.io.safetensors.reader import Tensor
 WRAPPERS = frozenset(
     ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "base_model")
 )
-"""Words that PyTorch's wrappers (DDP, compile, FSDP) and peft put into names."""
+"""Words that PyTorch's wrappers (DDP, compile, FSDP) and peft add to names."""
 CONTAINERS = WRAPPERS | {"model", "language_model"}
-"""Words at the beginning that only say in which class a model lies."""
+"""Leading words that only name the class that contains the model."""
 
 _BUFFER = re.compile(
     r"(?:^|\.)(?:position_ids|token_type_ids|(?:original_)?inv_freq|rope\.freqs|(?:cos|sin)_cached"
@@ -32,22 +32,22 @@ _HEADS = frozenset(
 
 def is_buffer(name: str, tensor: Tensor) -> bool:
     """Whether it holds indices, frequencies or a mask: computed from the shape, never learned."""
-    # GPT-2's causal mask has a name like a layer's bias, but four axes.
+    # GPT-2's causal mask is named like a layer's bias, but has four axes.
     mask = len(tensor.shape) == 4 and _MASK.search(name)
     return bool(mask or _BUFFER.search(name))
 
 
 def is_averaged(name: str) -> bool:
-    """Whether it belongs to a moving average that training kept beside the weights."""
+    """Whether it belongs to a moving average that training kept alongside the weights."""
     return bool(_AVERAGED.match(name))
 
 
 def head(name: str, names: Collection[str]) -> str | None:
-    """The head to which a tensor belongs ("classifier", "cls.predictions"), None if to none.
+    """The head that a tensor belongs to ("classifier", "cls.predictions"), or None.
 
     Args:
       names: of the checkpoint. A language model's `lm_head` is its output embedding, without which
-        it does not work; only an encoder's, which has a dense layer, counts.
+        it does not work; only an encoder's, which has a dense layer, counts as a head.
     """
     words = name.split(".")
     start = next((i for i, word in enumerate(words) if word not in CONTAINERS), 0)
@@ -60,5 +60,5 @@ def head(name: str, names: Collection[str]) -> str | None:
 
 
 def holds_part(part: str, names: Collection[str]) -> bool:
-    """Whether one of the names is the part or lies in it."""
+    """Whether one of the names is the part or is inside it."""
     return any(name == part or name.startswith(f"{part}.") for name in names)

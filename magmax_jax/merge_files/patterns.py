@@ -1,4 +1,4 @@
-"""Shell patterns of tensor names: what `--include` and `--exclude` choose, and which to suggest."""
+"""Shell patterns of tensor names: matching for `--include` and `--exclude`, and suggestions."""
 
 import fnmatch
 import glob
@@ -11,12 +11,12 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def chosen(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
-    """Whether a tensor of this name is to be merged; no `include` means all."""
+    """Whether to merge a tensor of this name; no `include` means all."""
     return (not include or matches(name, include)) and not matches(name, exclude)
 
 
 def covering(names: Collection[str], others: Iterable[str]) -> list[str]:
-    """Patterns that match all of `names` and none of `others`: as few as whole words allow.
+    """Patterns that match all of `names` and none of `others`: as few as possible at word level.
 
     >>> covering(["head.weight", "head.bias", "scale"], ["body.weight"])
     ['head.*', 'scale']
@@ -41,9 +41,9 @@ def covering(names: Collection[str], others: Iterable[str]) -> list[str]:
 def _shortest(
     names: Sequence[tuple[str, ...]], others: Iterable[tuple[str, ...]]
 ) -> dict[tuple[str, ...], bool]:
-    """The shortest beginnings that no other name has, each with whether names go on after it.
+    """The shortest prefixes that no other name has, each with whether names continue after it.
 
-    A beginning that only one name has is that name itself.
+    A prefix that only one name has is replaced by that name.
     """
     taken = {start for name in others for start in _starts(name)}
     found: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
@@ -57,5 +57,5 @@ def _shortest(
 
 
 def _starts(name: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Its beginnings of whole words, without the name itself."""
+    """Its proper prefixes of whole words."""
     return (name[:count] for count in range(1, len(name)))

@@ -1,4 +1,4 @@
-"""What a merge would do, from headers alone: every problem at once, bytes, memory, method."""
+"""Plans a merge from headers only: all problems at once, bytes, memory, method."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -28,11 +28,11 @@ HOW = {
     "tensor": "tensor by tensor",
     "model": "all tensors at once",
 }
-"""How a rule is fed, by its scope, in words."""
+"""How a rule is fed, by scope, in words."""
 MOST = 20
-"""Lines of one message at most."""
+"""Most lines in one message."""
 PROBLEMS = 12
-"""Lines that list problems, at most."""
+"""Most lines that list problems."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,20 @@ class Plan:
 
     Attributes:
       history: of what was merged before this job.
-      rule: as the options make it; where it has a survey, not yet completed.
-      pretrained: theta_0, without files where they cannot be read; that is among the problems.
-      models: theta_1 ... theta_T, those that can be read, under theta_0's names.
-      state: the state before, None at the beginning or without one.
-      merged, kept: names of tensors that are merged, and of those that stay theta_0's.
+      rule: built from the options; if it has a survey, not yet completed.
+      pretrained: theta_0, without files if they cannot be read, which is listed as a problem.
+      models: theta_1 ... theta_T, as far as readable, under theta_0's names.
+      state: the previous state, None at the start or without one.
+      merged, kept: names of tensors that are merged, and of those copied from theta_0.
       out_dtypes: of every tensor of the output.
-      state_layout: dtype and shape of every tensor of the state after.
+      state_layout: dtype and shape of every tensor of the next state.
       problems: why the job cannot be done, each in one sentence.
-      notes: what is allowed, but rarely meant.
-      least: by a merged tensor's name, the magnitude from which on entries of each task vector are
-        merged, the others being taken as zero: float32 (t,). Empty where nothing is trimmed so.
-      companions: directory of the model whose tokenizer the output has; None for theta_0's.
+      notes: what is allowed, but rarely intended.
+      least: by name of a merged tensor, the least magnitude of entries that are merged, for each
+        task vector; smaller ones count as zero: float32 (t,). Empty without such trimming.
+      companions: directory of the model whose tokenizer the output gets; None for theta_0's.
       labels: of the classes, in the order of the rows of the merged heads.
-      twins: by a merged tensor's name, the names of tied copies that its values are written to.
+      twins: by name of a merged tensor, the names of tied copies that get its values.
       remedy: flags that leave out the tensors that do not fit, if that would help.
     """
 
@@ -79,7 +79,7 @@ class Plan:
 
     @property
     def scope(self) -> Scope:
-        """How the rule is fed, once it is surveyed."""
+        """How the rule is fed, once surveyed."""
         return "entry" if self.rule.trims else self.rule.scope
 
     def nbytes(self, names: Sequence[str]) -> int:
@@ -103,7 +103,7 @@ class Plan:
 
     @property
     def memory(self) -> int:
-        """Bytes that tensors take at most, about."""
+        """Approximate peak memory of tensors, in bytes."""
         sizes = [4 * self.pretrained.tensors[name].size for name in self.merged]
         largest = max((self.held([name]) for name in self.merged), default=0)
         every = self.held(self.merged)
@@ -120,7 +120,7 @@ class Plan:
         return max(merging, BUFFER_BYTES + 5 * max(sizes, default=0))  # factorised in float64
 
     def held(self, names: Sequence[str]) -> int:
-        """Bytes that merging these tensors together takes at most, about."""
+        """Approximate peak memory of merging these tensors together, in bytes."""
         entries = sum(self.pretrained.tensors[name].size for name in names)
         return 4 * entries * (5 if self.rule.streaming else len(self.models) + 4)
 
@@ -146,16 +146,16 @@ class Plan:
 
     @property
     def taken_as(self) -> str:
-        """What the tensors are to the rule, where it does not treat all of them alike."""
+        """How the rule treats the tensors, if it does not treat all of them the same."""
         return taken_as(self.rule, self.merged, self.pretrained.tensors, size)
 
     def note_lines(self, most: int = MOST) -> list[str]:
-        """The notes as a terminal shows them."""
+        """The notes as shown in a terminal."""
         return capped([f"note: {note}" for note in self.notes], most)
 
     @property
     def _way(self) -> list[str]:
-        """The remedy, unless the only problem names it already."""
+        """The remedy, unless the only problem already names it."""
         named = len(self.problems) == 1 and "--exclude" in self.problems[0]
         return [self.remedy] if self.remedy and not named else []
 
@@ -174,11 +174,11 @@ class Plan:
 
 
 def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors) -> Plan:
-    """Reads all headers. What cannot be read or does not fit together is among the problems.
+    """Reads all headers. Unreadable or mismatched sources are listed as problems.
 
     Args:
-      job: what is wanted.
-      open_source: gives the tensors of a source that the job names.
+      job: what to merge, and how.
+      open_source: opens a source named in the job.
 
     Raises:
       UserError: the job contradicts itself or the state, or its rule cannot keep a state in a file.
@@ -198,13 +198,13 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     models = [model for model in opened if model is not None]
     fitted = Fit(models, [], {})
     donor, classes = None, history.labels
-    if pretrained.files:  # else there is nothing to compare with
+    if pretrained.files:  # otherwise there is nothing to compare with
         notes += dequantise.notes(pretrained, models)
         notes += whole_weights.notes(pretrained, models)
         fitted = fit(pretrained, models, job, before)
         problems += fitted.problems
         notes += fitted.notes
-        if job.lora_rank is None:  # an adapter has no companions but its own configuration
+        if job.lora_rank is None:  # an adapter's only companion is its configuration
             found = beside.look(
                 pretrained, fitted.models, fitted.merged, classes, job.companions_from
             )
@@ -228,7 +228,7 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
             "all tensors are in memory at once"
         )
     chosen = {*merged, *(copy for copies in fitted.twins.values() for copy in copies)}
-    # An adapter's matrices are rounded, not what they are computed from.
+    # An adapter's matrices are rounded, not the tensors they are computed from.
     out_dtype = job.out_dtype if job.lora_rank is None else "float32"
     dtypes = dict.fromkeys(chosen, np.dtype(out_dtype)) if out_dtype else {}
     if job.lora_rank is None:
@@ -257,7 +257,7 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
 def _open_all(
     sources: Sequence[str], open_source: Callable[[str], TensorFiles], problems: list[str]
 ) -> list[TensorFiles | None]:
-    """Every source's headers; None where they cannot be read, with the reason in `problems`."""
+    """Every source's headers; None if they cannot be read, with the reason in `problems`."""
     opened: list[TensorFiles | None] = []
     for source in sources:
         try:
@@ -269,7 +269,7 @@ def _open_all(
 
 
 def size(nbytes: float) -> str:
-    """Bytes for readers, to three digits: "12.3 MB"."""
+    """Bytes in readable form, to three digits: "12.3 MB"."""
     for unit in ("bytes", "kB", "MB"):
         if nbytes < 1000:
             return f"{nbytes:.3g} {unit}" if unit != "bytes" else f"{nbytes} bytes"

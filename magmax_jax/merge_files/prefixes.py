@@ -1,19 +1,19 @@
-"""The search for the one prefix in which a model's names differ from theta_0's."""
+"""Searches for the single prefix by which a model's names differ from theta_0's."""
 
 from collections.abc import Collection, Iterator, Mapping
 
 from magmax_jax.io.safetensors.reader import Tensor
 
 ANCHORS = 50
-"""Names from which prefixes are derived, at most."""
+"""Most names from which prefixes are derived."""
 
 
 class Prefixes:
-    """The search for one prefix that theirs have and ours have not, or the other way round.
+    """Searches for one prefix that their names have and ours lack, or vice versa.
 
     Args:
-      ours, theirs: tensors by spelling, all of theta_0's and those of the model without a name yet.
-      found: spellings of ours that the model has already.
+      ours, theirs: tensors by spelling, all of theta_0's and the model's unmatched ones.
+      found: spellings of ours that the model already has.
     """
 
     def __init__(
@@ -24,20 +24,20 @@ class Prefixes:
     def best(
         self, needed: Collection[str], essential: Collection[str]
     ) -> tuple[dict[str, str], tuple[str, ...]]:
-        """Their names to ours by the prefix that fits; or the rules between which none decides.
+        """Maps their names to ours by the prefix that fits; or the rules if several fit equally.
 
-        A prefix fits if it finds all that is `needed`, or a place for all that is `essential` in
-        the model; the one that finds most is taken. If none fits, one that finds half of it serves,
+        A prefix fits if it finds all of `needed`, or a place for all that is `essential` in the
+        model; the one that finds most is used. If none fits, one that finds half of it is accepted,
         so that problems name only the rest.
         """
         fits: dict[str, tuple[tuple[int, int], dict[str, str]]] = {}
         partial: dict[str, tuple[tuple[int, int], dict[str, str]]] = {}
         for rule, pairs in self._candidates(needed, essential):
             if any(new in self._found for new in pairs.values()):
-                continue  # theirs with and without it: two sets of weights
+                continue  # theirs exist with and without it: two sets of weights
             dropped = {old for old, new in pairs.items() if new not in self._ours}
             if self._found and dropped & set(essential):
-                continue  # theta_0's names stand beside those of something else
+                continue  # theta_0's names are mixed with those of something else
             pairs = {old: new for old, new in pairs.items() if old not in dropped}
             same = {
                 old: new
@@ -59,7 +59,7 @@ class Prefixes:
     def _candidates(
         self, needed: Collection[str], essential: Collection[str]
     ) -> Iterator[tuple[str, dict[str, str]]]:
-        """Rules for `--rename`, each with the names that it gives to theirs."""
+        """Rules for `--rename`, each with the new names it gives to theirs."""
         for prefix in _prefixes(self._theirs, needed):
             having = (name for name in self._theirs if name.startswith(prefix))
             yield f"{prefix}*=*", {name: name.removeprefix(prefix) for name in having}
@@ -68,7 +68,7 @@ class Prefixes:
 
 
 def _prefixes(names: Collection[str], ends: Collection[str]) -> list[str]:
-    """What stands before some of the `ends` among the names, each once."""
+    """Distinct prefixes that precede any of the `ends` in the names."""
     step = max(1, len(ends) // ANCHORS)
     anchors = tuple(f".{end}" for end in sorted(ends)[::step])
     found = {

@@ -1,7 +1,7 @@
-"""Quantised checkpoints: recognised by dtypes, names and configuration, so that they are refused.
+"""Recognises quantised checkpoints by dtypes, names and configuration, in order to refuse them.
 
-Codes and the scales that they are multiplied by mean something together only: codes would stay
-theta_0's and scales would be averaged, which is further from the right answer than theta_0 itself.
+Codes and their scales are only meaningful together: a merge would keep theta_0's codes and average
+the scales, which is further from the right answer than theta_0 itself.
 """
 
 import re
@@ -15,30 +15,30 @@ from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files.hub_metadata import base_models
 
 WHOLE = {DTYPES[name] for name in ("F64", "F32", "F16", "BF16", "C64", "BOOL")}
-"""Dtypes in which no codes are stored."""
+"""Dtypes that never hold codes."""
 BYTES = {DTYPES["I8"], DTYPES["U8"]}
-"""Dtypes that are codes in a layer's weight even if nothing lies beside it."""
+"""Dtypes that mean codes in a layer's weight even without other tensors beside it."""
 INTEGERS = {*BYTES, *(DTYPES[name] for name in ("I16", "U16", "I32", "U32"))}
 """Dtypes into which codes are packed."""
 _CODES = re.compile(r"^(?!.*mask).*(weight|kernel|quant|packed|codes)")
 _SCALES = re.compile(r"scale|absmax|zeros|zero_point")
-"""In other programs' names of codes, and of what belongs to them, in one module."""
+"""Parts of other programs' names for codes and related tensors in one module."""
 _LAYERS = re.compile(r"^(?!.*(mask|ind|ids)).*(weight|kernel|packed)")
-"""Names of codes beside other floats than a whole matrix, whatever those are called."""
+"""Names that mean codes if none of the floats beside them, whatever their names, is a matrix."""
 SETTINGS = ("quantization_config", "compression_config", "quantization")
-"""Keys of `config.json` under which programs say how they quantised: the last one is MLX's."""
+"""Keys of `config.json` that describe the quantisation; the last one is MLX's."""
 
 
 class Sign(NamedTuple):
-    """Two names, of one stem, that show quantised weights."""
+    """Two names with the same stem that indicate quantised weights."""
 
     method: str
     codes: str
-    """How the name of the codes goes on after the stem."""
+    """Suffix of the codes' name after the stem."""
     beside: tuple[str, ...]
-    """How the name of another tensor may go on after it."""
+    """Possible suffixes of the other tensor's name."""
     certain: bool = False
-    """Whether the names alone show it; else the codes' dtype must be none of `WHOLE`."""
+    """Whether the names alone suffice; else the codes' dtype must not be one of `WHOLE`."""
 
 
 SIGNS = (
@@ -80,7 +80,7 @@ class Finding(NamedTuple):
 
 
 def check_whole(files: TensorFiles, wanted: Callable[[str], bool]) -> None:
-    """Raises a UserError where tensors that are `wanted` are quantised, or said to be."""
+    """Raises a UserError if `wanted` tensors are quantised, or declared to be."""
     found = list(findings(files.tensors))
     for finding in found:
         if wanted(finding.name) or (finding.beside is not None and wanted(finding.beside)):
@@ -95,10 +95,10 @@ def check_whole(files: TensorFiles, wanted: Callable[[str], bool]) -> None:
 
 
 def refusal(files: TensorFiles, finding: Finding, readable: bool = True) -> UserError:
-    """The error that names method, tensor and way on.
+    """The error, naming method, tensor and what to do.
 
     Args:
-      readable: whether `--dequantise` is a way for 8-bit floats.
+      readable: whether to suggest `--dequantise` for 8-bit floats.
     """
     dtype = files.tensors[finding.name].dtype
     method = method_of(files) or finding.method
@@ -122,9 +122,9 @@ def described(files: TensorFiles) -> Iterator[str]:
 
 
 def findings(tensors: dict[str, Tensor]) -> Iterator[Finding]:
-    """All tensors that hold codes, those that names show first."""
+    """All tensors that hold codes, those recognised by name first."""
     for name in tensors:
-        dotted = f".{name}"  # names of the outermost module begin with a word too
+        dotted = f".{name}"  # so that top-level names also start with a dot
         for sign in SIGNS if dotted.endswith(_BESIDE) else ():
             for end in sign.beside:
                 codes = (dotted.removesuffix(end) + sign.codes)[1:]
@@ -145,7 +145,7 @@ def findings(tensors: dict[str, Tensor]) -> Iterator[Finding]:
             yield Finding("8-bit floats", name, None)
         elif tensor.dtype in PACKED or tensor.dtype == DTYPES["F8_E8M0"]:
             yield Finding("MX", name, None)
-        # Layers' weights are floats everywhere; masks, counters and tables have other names.
+        # Layer weights are always floats; masks, counters and tables have other names.
         elif matrix and tensor.dtype in BYTES and leaf.endswith(("weight", "kernel")):
             yield Finding("8-bit integers", name, None)
         elif matrix and tensor.dtype in INTEGERS and module in scaled and _CODES.search(leaf):
@@ -159,9 +159,9 @@ def findings(tensors: dict[str, Tensor]) -> Iterator[Finding]:
 
 
 def method_of(files: TensorFiles) -> str | None:
-    """What `config.json` says of how the model was quantised; None if it says nothing.
+    """The quantisation method according to `config.json`; None if it says nothing.
 
-    One that lies beside a loose file may describe another model, so it is not asked.
+    A `config.json` beside a loose file may describe another model, so it is ignored.
     """
     if files.place != files.directory:
         return None
@@ -173,7 +173,7 @@ def method_of(files: TensorFiles) -> str | None:
 
 
 def settings_in(config: dict[str, Any]) -> Iterator[str]:
-    """The methods that a configuration names, its parts' too (text_config and the like)."""
+    """The methods named in a configuration, including its parts (text_config and the like)."""
     for key, value in config.items():
         if not isinstance(value, dict):
             continue

@@ -1,4 +1,4 @@
-"""The flag with which a merge goes on without the tensors that do not fit."""
+"""Suggests the flag that lets a merge proceed without the tensors that do not fit."""
 
 import shlex
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from magmax_jax.merge_files import compare, patterns
 from magmax_jax.merge_files.job import Job
 
 FEW = 6
-"""Patterns that a message may suggest."""
+"""Most patterns suggested in a message."""
 
 
 def remedy(
@@ -30,7 +30,7 @@ def remedy(
         return ""
     excluded = patterns.covering(odd, rest)
     included = patterns.covering(rest, odd | ours.keys() - set(rest))
-    # Where models have one tower of several, naming it is shorter than naming all the rest.
+    # If models have one tower of several, naming it is shorter than naming all the others.
     shorter = len(included) < len(excluded) and len(excluded) > 2
     if unlike or job.include or job.exclude or not shorter:
         flag, found = "--exclude", [*job.exclude, *excluded]

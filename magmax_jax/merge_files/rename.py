@@ -1,4 +1,4 @@
-"""`--rename 'PATTERN=REPLACEMENT'`: the models' tensors under other names."""
+"""`--rename 'PATTERN=REPLACEMENT'`: renames the models' tensors."""
 
 import dataclasses
 import re
@@ -10,15 +10,15 @@ from magmax_jax.io.safetensors.reader import TensorFiles
 
 
 class Rename(NamedTuple):
-    """One rule: a * of the replacement is what the * in the same place of the pattern matched."""
+    """One rule: each * in the replacement is what the corresponding * in the pattern matched."""
 
     text: str
     pattern: re.Pattern[str]
     replacement: tuple[str, ...]
-    """What stands between its asterisks."""
+    """The text between its asterisks."""
 
     def __call__(self, name: str) -> str | None:
-        """The new name, None where the pattern does not match the whole name."""
+        """The new name; None if the pattern does not match the whole name."""
         match = self.pattern.fullmatch(name)
         if match is None:
             return None
@@ -27,7 +27,7 @@ class Rename(NamedTuple):
 
 
 def parse(text: str) -> Rename:
-    """A rule from its text. A pattern that ends with a dot is a prefix.
+    """Parses a rule. A pattern that ends with a dot is a prefix.
 
     >>> parse("*.gamma=*.weight")("encoder.norm.gamma")
     'encoder.norm.weight'
@@ -35,7 +35,7 @@ def parse(text: str) -> Rename:
     'encoder.weight'
 
     Raises:
-      UserError: the text is no rule.
+      UserError: the text is not a rule.
     """
     pattern, equals, replacement = text.partition("=")
     if not pattern or not equals:
@@ -54,10 +54,10 @@ def parse(text: str) -> Rename:
 def rename_all(
     models: Sequence[TensorFiles], rules: Sequence[Rename], known: Collection[str]
 ) -> tuple[list[TensorFiles], list[str], list[str]]:
-    """The models under the names that the rules give, one rule after another; problems and notes.
+    """The models renamed by the rules, applied in order; problems and notes.
 
     Args:
-      known: names that need no other, theta_0's.
+      known: theta_0's names, which need no renaming.
     """
     problems: list[str] = []
     notes: list[str] = []

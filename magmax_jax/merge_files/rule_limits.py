@@ -1,4 +1,4 @@
-"""What a rule's facts rule out: a state in a file, other numbers of models than it takes."""
+"""Limits set by a rule's fields: no state in a file, restricted numbers of models."""
 
 from magmax_jax.errors import UserError, counted
 from magmax_jax.merge_files.job import Job
@@ -7,7 +7,7 @@ from magmax_jax.merging import MergeRule
 
 
 def check_state_possible(name: str, rule: MergeRule) -> None:
-    """Raises a UserError for rules whose state is not that of its tensors one by one."""
+    """Raises a UserError for rules whose state does not split into states of single tensors."""
     if not rule.streaming:
         raise UserError(f"{name} needs all models at once: it has no state to keep in a file")
     if rule.survey or rule.settle:
@@ -23,7 +23,7 @@ def check_state_possible(name: str, rule: MergeRule) -> None:
 
 
 def unfit_models(job: Job, history: MergeHistory, rule: MergeRule) -> list[str]:
-    """A problem if these are not the models that the rule takes."""
+    """A problem if the rule does not take these models."""
     name, tasks = history.rule, len(history.tasks) + len(job.finetuned)
     most = rule.most_models
     if rule.needs_fisher:
@@ -36,7 +36,7 @@ def unfit_models(job: Job, history: MergeHistory, rule: MergeRule) -> list[str]:
             f"{job.state} has {most} {rule.per_model} for {counted(tasks, 'task')}, which it keeps "
             "as it was begun: begin another state with one for each task to come"
         ]
-    # Only a state may have more of them, for the tasks to come.
+    # Only a state may have more of them, for later tasks.
     if rule.per_model and tasks != most:
         return [
             f"--options: {rule.per_model} has {counted(most or 0, 'value')} for "

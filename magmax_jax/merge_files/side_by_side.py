@@ -1,8 +1,8 @@
-"""Several tensors at once: a decomposition of a matrix keeps one core busy, whatever its library.
+"""Processes several tensors at once: a matrix decomposition keeps one core busy in any library.
 
-OpenBLAS, which JAX and NumPy call, spreads some of its steps over threads that wait for each other
-in a loop, against XLA's own. One thread for each matrix, and as many matrices at
-once as there are cores, take the least time.
+OpenBLAS, which JAX and NumPy call, spreads some of its steps over threads that busy-wait for each
+other and compete with XLA's. One thread per matrix, with as many matrices at once as there are
+cores, is fastest.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 AT_ONCE = 1 << 30
-"""Bytes that items may take which are computed beside the largest of them, or wait to be used."""
+"""Most bytes of items that are computed alongside the largest one, or wait to be used."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,9 +24,9 @@ def side_by_side(
     items: Iterable[Item],
     nbytes: Callable[[Item], int],
 ) -> Generator[Result]:
-    """The function of every item, in their order, computed by one thread for each core.
+    """The function of every item, in order, computed with one thread per core.
 
-    After an error, of the function or where its results are used, nothing further is begun.
+    After an error, in the function or where its results are used, no further items are started.
 
     Args:
       nbytes: what an item takes until its result is used; see `AT_ONCE`.
@@ -52,9 +52,9 @@ def _beside(*sizes: int) -> int:
 
 @contextlib.contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Within it a call of BLAS or LAPACK takes one thread; for the whole process."""
-    # Lazy: only rules that decompose need them. SciPy's is the library that JAX calls; it has to be
-    # loaded for its threads to be limited.
+    """Limits BLAS and LAPACK calls to one thread within the block, for the whole process."""
+    # Lazy: only rules that decompose need them. JAX calls SciPy's library, which must be loaded for
+    # its threads to be limited.
     import scipy.linalg.cython_lapack  # noqa: F401
     from threadpoolctl import threadpool_limits
 

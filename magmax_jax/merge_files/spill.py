@@ -1,4 +1,4 @@
-"""Arrays put aside on a disk and taken up again in the same order."""
+"""Arrays spilled to disk and read back in the same order."""
 
 import os
 import tempfile
@@ -9,13 +9,13 @@ import numpy as np
 
 
 class Spill:
-    """A nameless file that is gone when it is closed, or when the process ends.
+    """An unnamed file that is deleted when it is closed, or when the process ends.
 
     Args:
-      directory: on whose disk it is.
+      directory: on the disk to use.
 
     Raises:
-      OSError: the disk refuses it, here or in `put`.
+      OSError: a disk operation fails, here or in `put`.
     """
 
     def __init__(self, directory: Path):
@@ -35,7 +35,7 @@ class Spill:
             view = view[os.write(self._file.fileno(), view) :]
 
     def rewind(self) -> None:
-        """Ends the putting aside: `take` begins with the first."""
+        """Ends writing: `take` starts with the first array."""
         self._file.seek(0)
 
     def take(self) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""The online state of a merge in a file: next month's model needs it and the new model, no other.
+"""The online state of a merge in a file: to add next month's model, no earlier model is needed.
 
 A safetensors file. For every merged tensor it holds the rule's state as `0/NAME`, `1/NAME`, ...:
-the leaves of the state of a tree of that tensor. Its metadata holds the merge's history: the rule,
-theta_0 and the models in their order.
+the leaves of the state for a tree of that tensor. Its metadata holds the merge's history: the rule,
+theta_0 and the models in order.
 """
 
 import dataclasses
@@ -28,18 +28,18 @@ class MergedModel:
     """One model of a history."""
 
     source: str
-    """As it was named on the command line."""
+    """As given on the command line."""
     sha256: str | None
-    """Of its weights (see `digests_of`), None where none was computed."""
+    """Of its weights (see `digests_of`), None if not computed."""
     norm: float
     """|tau| over all merged tensors."""
 
 
 @dataclass(frozen=True)
 class MergeHistory:
-    """All that was ever merged into one model: what a state file and a model card say.
+    """Everything merged into one model so far: the content of a state file and a model card.
 
-    The names of its fields and of `MergedModel`'s are the keys of the JSON in state files.
+    Its field names and `MergedModel`'s are the JSON keys in state files.
     """
 
     rule: str
@@ -50,13 +50,13 @@ class MergeHistory:
     """Of theta_0's weights."""
     tasks: tuple[MergedModel, ...] = ()
     labels: tuple[str, ...] = ()
-    """Of the classes, in the order of the merged heads' rows; none where no model names them."""
+    """Labels of the classes, in the row order of the merged heads; none if no model names them."""
 
     def build_rule(self, kept: bool = False) -> MergeRule:
         """The rule with its options.
 
         Args:
-          kept: its state is kept in a file, for which a rule may have further options.
+          kept: whether its state is kept in a file, for which a rule may have further options.
 
         Raises:
           UserError: there is no such rule, or it cannot take the options.
@@ -79,7 +79,7 @@ class MergeHistory:
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str], path: Path) -> "MergeHistory":
-        """Raises a UserError where the metadata are not a state's."""
+        """Raises a UserError if the metadata is not a state's."""
         try:
             value = json.loads(metadata[KEY])
             tasks = tuple(MergedModel(**task) for task in value.pop("tasks"))
@@ -95,7 +95,7 @@ def read_state(path: Path) -> tuple[MergeHistory, TensorFiles]:
     """The history and the tensors of a state file.
 
     Raises:
-      UserError: there is none, or it is torn or something else.
+      UserError: there is none, or it is truncated or not a state.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such state file")
@@ -104,7 +104,7 @@ def read_state(path: Path) -> tuple[MergeHistory, TensorFiles]:
 
 
 def layout(rule: MergeRule, names: Sequence[str], pretrained: TensorFiles) -> TensorSpecs:
-    """What a state file of these tensors holds, leaf by leaf, each in theta_0's order."""
+    """The content of a state file for these tensors, leaf by leaf, each in theta_0's order."""
     states = {name: _leaves(rule, name, pretrained.tensors[name]) for name in names}
     count = max((len(state) for state in states.values()), default=0)
     return {
@@ -115,7 +115,7 @@ def layout(rule: MergeRule, names: Sequence[str], pretrained: TensorFiles) -> Te
 
 
 def differences(files: TensorFiles, expected: TensorSpecs, path: Path) -> list[str]:
-    """A problem if the file does not hold exactly the state that is expected."""
+    """A problem if the file does not hold exactly the expected state."""
     found = {name: (tensor.dtype, tensor.shape) for name, tensor in files.tensors.items()}
     differing = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
     if not differing:
@@ -127,6 +127,6 @@ def differences(files: TensorFiles, expected: TensorSpecs, path: Path) -> list[s
 
 
 def _leaves(rule: MergeRule, name: str, tensor: Tensor) -> list[jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of the rule's state of one tensor."""
+    """Shapes and dtypes of the rule's state for one tensor."""
     theta = jax.ShapeDtypeStruct(tensor.shape, np.float32)
     return jax.tree.leaves(jax.eval_shape(rule.init, {name: theta}))

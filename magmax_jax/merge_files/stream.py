@@ -1,9 +1,9 @@
 """The out-of-core pass: pieces of all models side by side, one compiled call per piece.
 
-Rules that treat every entry alike do not care where a tensor begins, so a checkpoint is one long
-stream: chunks of one size, filled across tensors, compile one call for all of them. A few threads
-each read a chunk, hash it where sha256s are wanted, and compute with it while it is in the
-processor's cache. Memory is their buffers, whatever the models' size.
+Rules that treat every entry the same do not depend on tensor boundaries, so a checkpoint is one
+long stream: chunks of one size, filled across tensors, need only one compiled call. A few threads
+each read a chunk, hash it if sha256s are needed, and compute with it while it is in the CPU cache.
+Memory is their buffers, whatever the models' size.
 """
 
 import os
@@ -26,14 +26,15 @@ from magmax_jax.merge_files.aligned import aligned
 WORKERS = min(4, os.cpu_count() or 1)
 """Threads that read and compute."""
 SETS = WORKERS + 1
-"""Of buffers: each worker fills one, while the caller writes what was made of another."""
+"""Sets of buffers: each worker fills one, while the caller writes the result of another."""
 BUFFER_BYTES = 24 << 20
-"""What all sets of buffers take together."""
+"""Total size of all sets of buffers."""
 LARGEST, SMALLEST = 1 << 20, 1 << 14
-"""Bounds on the entries of a chunk: a larger one leaves the caches, a smaller one costs calls."""
+"""Bounds on the entries of a chunk: a larger one exceeds the caches, a smaller one needs more
+calls."""
 LANES = 2048
-"""Divides the length of every chunk: a row of it has so many entries. Norms are added up row by
-row: rows of 1024 take a tenth longer, and twice as long to compile; 8192 leave the L1 cache."""
+"""Entries in a row of a chunk; divides the length of every chunk. Norms are added up row by row:
+rows of 1024 take a tenth longer, and twice as long to compile; rows of 8192 exceed the L1 cache."""
 
 
 Result = TypeVar("Result")
@@ -50,17 +51,17 @@ class Piece(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Entries of one or several tensors, of every source side by side."""
+    """Entries of one or several tensors, with all sources side by side."""
 
     pieces: list[Piece]
     size: int
-    """Up to the last entry in use; the rest of the arrays is zero, as is what alignment leaves."""
+    """Up to the last entry in use; the rest of the arrays is zero, and so are alignment gaps."""
     arrays: tuple[np.ndarray, ...]
-    """One a source, all of the chunk's length."""
+    """One per source, all of the chunk's length."""
 
 
 def chunk_length(sources: int) -> int:
-    """Entries of a chunk for so many sources, state included."""
+    """Entries of a chunk for this many sources, including the state."""
     return int(np.clip(BUFFER_BYTES // (4 * SETS * sources), SMALLEST, LARGEST)) // LANES * LANES
 
 
@@ -71,11 +72,11 @@ def cut(
     out_dtypes: Mapping[str, np.dtype] = MappingProxyType({}),
     align: int = 1,
 ) -> Iterator[list[Piece]]:
-    """Divides the stream of all tensors' entries into chunks; dtypes change between chunks only.
+    """Divides the stream of all tensors' entries into chunks; dtypes change only between chunks.
 
     Args:
-      out_dtypes: by name, where the merged tensors' matter.
-      align: divides the positions where tensors begin; it divides `length`.
+      out_dtypes: by name, if the merged tensors' matter.
+      align: tensors start at multiples of it; it divides `length`.
     """
     pieces: list[Piece] = []
     filled, dtypes = 0, None
@@ -108,15 +109,14 @@ def stream(
     out_dtypes: Mapping[str, np.dtype] = MappingProxyType({}),
     align: int = 1,
 ) -> Iterator[tuple[Chunk, Result]]:
-    """The chunks of `names` in turn with what `function` makes of them; of `every` so many the
-    first.
+    """Yields every `every`-th chunk of `names`, from the first, with `function` of it.
 
-    A chunk's arrays are filled anew once the next pair is asked for. The reader's digests are given
-    what is read.
+    A chunk's arrays are reused once the next pair is requested. The reader's digests are fed what
+    is read.
 
     Args:
-      function: called from threads, as each chunk has been read.
-      align: of `cut`; there are zeros between tensors then.
+      function: called from threads, after each chunk has been read.
+      align: as for `cut`; there are then zeros between tensors.
     """
     width = max(
         (source.tensors[name].dtype.itemsize for source in sources for name in names), default=4
@@ -160,8 +160,8 @@ def _read(
     """Reads a chunk of every source.
 
     Args:
-      before: set, source by source, once the chunk before this one was given to the digests.
-      after: to be set so for this one.
+      before: set, source by source, once the previous chunk was fed to the digests.
+      after: to be set likewise for this one.
     """
     count = pieces[-1].position + pieces[-1].size
     arrays = []
@@ -180,22 +180,22 @@ def _read(
             done.set()
             array[count:] = 0
             arrays.append(array)
-    finally:  # after an error nobody waits for ever
+    finally:  # so that no thread waits for ever after an error
         for done in after:
             done.set()
     return Chunk(pieces, count, tuple(arrays))
 
 
 def chunk_task_vector(theta: jax.Array, theta_0: jax.Array) -> jax.Array:
-    """The task vector of a chunk, float32: zero where both are the same, also where both are -inf.
+    """The task vector of a chunk, float32: zero where both are equal, even if both are -inf.
 
-    Masks of attention hold -inf; the difference of two would be NaN.
+    Attention masks hold -inf; the difference of two would be NaN.
     """
     return jnp.where(theta.astype(jnp.float32) == theta_0, 0, theta.astype(jnp.float32) - theta_0)
 
 
 def _runs(pieces: list[Piece], tensors: dict[str, Tensor]) -> Iterator[Piece]:
-    """Joins pieces that lie one behind the other in the file too: one read instead of many."""
+    """Joins pieces that are also contiguous in the file: one read instead of many."""
     run = pieces[0]
     for piece in pieces[1:]:
         first, tensor = tensors[run.name], tensors[piece.name]

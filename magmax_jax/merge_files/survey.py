@@ -1,4 +1,4 @@
-"""Passes over whole task vectors before a merge: numbers that no single tensor holds."""
+"""Passes over whole task vectors before a merge, for global statistics."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -20,17 +20,17 @@ from magmax_jax.merging import count_at_least, kth_magnitudes_counted
 from magmax_jax.merging.numerics.host_selection import between
 
 SAMPLES, SAMPLE_LENGTH, SAMPLE_STRIDE = 256, 1 << 12, 1 << 4
-"""A sample: about so many places, so many entries at each, one taken in so many."""
+"""A sample: approximate number of places, entries at each, and the stride between those taken."""
 
 
 def surveyed(plan: Plan, digests: Sequence[Digest] = ()) -> Plan:
-    """The plan with its rule completed by what the rule's survey finds, if it has one.
+    """The plan with its rule completed by the rule's survey, if it has one.
 
     Args:
-      digests: of the sources, given what whole passes read.
+      digests: of the sources; fed with what whole passes read.
 
     Raises:
-      UserError: an input is not finite, a file became shorter, or the survey does not complete the
+      UserError: an input is not finite, a file has shrunk, or the survey does not complete the
         rule.
     """
     trims, survey = plan.rule.trims, plan.rule.survey
@@ -53,7 +53,7 @@ def surveyed(plan: Plan, digests: Sequence[Digest] = ()) -> Plan:
 class FileTaskVectors:
     """The task vectors of a plan's models, read in passes: a `merging.TaskVectors`.
 
-    `total` is of the trimmed ones where the plan has thresholds of every tensor.
+    `total` uses the trimmed ones if the plan has thresholds for every tensor.
     """
 
     def __init__(self, plan: Plan, reader: Reader):
@@ -137,7 +137,7 @@ class FileTaskVectors:
     def _pass(
         self, function: Callable[[Chunk], Result], length: int | None = None, every: int = 1
     ) -> Iterator[Result]:
-        """What a function makes of chunk after chunk; see `stream`."""
+        """The results of a function on each chunk; see `stream`."""
 
         def narrowed(chunk: Chunk) -> Result:
             if any(array.dtype == np.float64 for array in chunk.arrays):  # JAX would round them
@@ -159,7 +159,7 @@ def _first(tree: Tree) -> Tree:
 
 @jax.jit
 def _count(pivots: jax.Array, theta_0: jax.Array, *thetas: jax.Array) -> jax.Array:
-    """How many entries of each task vector reach each of its pivots: int32 (t, p)."""
+    """Number of entries of each task vector that reach each of its pivots: int32 (t, p)."""
     taus = _task_vectors(theta_0, thetas)
     return jnp.stack([count_at_least(tau, own) for tau, own in zip(taus, pivots, strict=True)])
 

@@ -1,4 +1,4 @@
-"""What the merged tensors are to a rule that does not treat all of them alike, in words."""
+"""How a rule treats the merged tensors if it does not treat all the same, in words."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -7,7 +7,7 @@ from magmax_jax.io.safetensors.reader import Tensor
 from magmax_jax.merging import MergeRule
 
 NAMED = 3
-"""Kinds of so many tensors at most are shown with their names."""
+"""Kinds with at most this many tensors are shown with their names."""
 
 
 def taken_as(
@@ -16,15 +16,15 @@ def taken_as(
     tensors: Mapping[str, Tensor],
     size: Callable[[int], str],
 ) -> str:
-    """How many tensors there are of each kind that the rule distinguishes; empty if of none.
+    """Number of tensors of each kind that the rule distinguishes; empty if it distinguishes none.
 
-    "takes 73 tensors (344 MB) as matrices; 1 tensor (154 kB: position_embedding.weight) as tables
-    (averaged)", for instance.
+    E.g. "takes 73 tensors (344 MB) as matrices; 1 tensor (154 kB: position_embedding.weight) as
+    tables (averaged)".
 
     Args:
       names: of the tensors to merge.
       tensors: theta_0's.
-      size: bytes in words.
+      size: formats bytes.
     """
     if rule.of_leaf is None:
         return ""

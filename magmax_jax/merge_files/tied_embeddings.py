@@ -1,7 +1,7 @@
-"""Tied embeddings: one parameter that checkpoints hold under one name or under several.
+"""Tied embeddings: one parameter that checkpoints hold under one or several names.
 
-Where a model's `config.json` says `tie_word_embeddings`, its output embedding is its input
-embedding; transformers then stores one of the two, other programs both.
+If a model's `config.json` has `tie_word_embeddings`, its output embedding is its input embedding;
+transformers then stores one of the two, other programs both.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ OUTPUT_EMBEDDINGS = (
     "lm_loss.weight",
     "output_projection.weight",
 )
-"""What architectures call it, at the end of its name."""
+"""Its name in different architectures: suffixes of the tensor's name."""
 _OUTPUT_BIASES = ("lm_head.decoder.bias", "predictions.decoder.bias")
 _SHARED, _OF_SHARED = (
     "shared.weight",
@@ -37,8 +37,8 @@ class Tied:
     """Checkpoints in which every tied pair is one parameter.
 
     Attributes:
-      models: each with theta_0's choice of names, where that loses nothing.
-      twins: by a merged tensor's name, the other names under which its merged values are written.
+      models: each with theta_0's choice of names, if that loses nothing.
+      twins: by name of a merged tensor, the other names under which its merged values are written.
       notes: what was done.
     """
 
@@ -53,13 +53,13 @@ def settle(
     merged: Sequence[str],
     state: Collection[str] = (),
 ) -> Tied:
-    """Finds the pairs that are equal bit by bit in every checkpoint; reads those tensors, if any.
+    """Finds the pairs that are bit-identical in every checkpoint; reads those tensors, if any.
 
-    A pair that theta_0's config.json calls untied stays two tensors.
+    A pair that theta_0's config.json declares untied stays two tensors.
 
     Args:
-      merged: names of tensors that are to be merged.
-      state: names of the state's tensors: it keeps a copy that it was begun with.
+      merged: names of tensors to merge.
+      state: names of the state's tensors: a copy that it was started with is kept.
 
     Raises:
       UserError: a file cannot be read.
@@ -108,7 +108,7 @@ def settle(
 def _without_copies(
     pretrained: TensorFiles, models: Sequence[TensorFiles], reader: Reader
 ) -> tuple[list[TensorFiles], list[str]]:
-    """The models without second copies that theta_0 does not store, and notes on those."""
+    """The models without second copies that theta_0 does not store, and notes on these."""
     having: dict[tuple[str, str], list[TensorFiles]] = {}
     settled = []
     for model in models:
@@ -136,7 +136,7 @@ def _places(models: Iterable[TensorFiles]) -> str:
 def why_missing(name: str, pretrained: TensorFiles, model: TensorFiles) -> str:
     """What to add to "`name` is missing" in `model`: nothing, or that it is tied and what to do."""
     if is_output_embedding(name) and _says_tied(pretrained):
-        # Keeping theta_0's would leave two that differ, which transformers then no longer ties.
+        # Keeping theta_0's would leave two different ones, which transformers no longer ties.
         return (
             ": it is tied to the input embedding (tie_word_embeddings in config.json), but theta_0 "
             "stores both: save theta_0 again with transformers' save_pretrained, which leaves a "
@@ -162,7 +162,7 @@ def why_unexpected(name: str, pretrained: TensorFiles) -> str:
 
 
 def is_output_embedding(name: str) -> bool:
-    """Whether architectures call their output embedding so."""
+    """Whether this is an architecture's name for its output embedding."""
     return _ends(name, OUTPUT_EMBEDDINGS)
 
 
@@ -178,14 +178,14 @@ def _copies(names: Collection[str]) -> Iterator[str]:
 
 
 def _original(files: TensorFiles, name: str, reader: Reader) -> str | None:
-    """The tensor of which `name` is a copy, bit by bit; None if there is none."""
+    """The tensor of which `name` is a bit-identical copy; None if there is none."""
     copies = set(_copies(files.tensors))
     others = (other for other in files.tensors if other not in copies)
     return next((other for other in others if _equal(files, name, other, reader)), None)
 
 
 def _equal(files: TensorFiles, name: str, other: str, reader: Reader) -> bool:
-    """Whether both are there and hold the same bits; reads until they differ."""
+    """Whether both exist and hold the same bits; stops reading at the first difference."""
     if name not in files.tensors or other not in files.tensors:
         return False
     return reader.same_bits(files.tensors[name], files.tensors[other])
@@ -204,10 +204,10 @@ def _with_copy(model: TensorFiles, name: str, original: str) -> TensorFiles:
 def _through_tie(
     model: TensorFiles, name: str, original: str, pretrained: TensorFiles
 ) -> TensorFiles:
-    """The model, with what an adapter adds to one tensor of a tied pair in both.
+    """The model, with an adapter's change to one tensor of a tied pair applied to both.
 
-    They are one parameter of the model that the adapter was trained on. A tensor that it holds
-    whole (peft's modules_to_save) is a parameter of its own.
+    The pair is one parameter of the model that the adapter was trained on. A tensor that the
+    adapter holds whole (peft's modules_to_save) is a separate parameter.
     """
     tensors = model.tensors
     for changed, other in ((name, original), (original, name)):
@@ -222,12 +222,12 @@ def _through_tie(
 
 
 def _says_tied(files: TensorFiles) -> bool | None:
-    """What config.json says; None if it does not, as where that is the architecture's default."""
+    """What config.json says; None if it says nothing, e.g. for the architecture's default."""
     try:
         config = read_object(files.directory / "config.json") or {}
     except UserError:
         return None
-    # Models of several parts say it of their text model.
+    # Models with several parts state it for their text model.
     parts = [config, *(part for part in config.values() if isinstance(part, dict))]
     said = [part.get("tie_word_embeddings") for part in parts]
     if True in said:

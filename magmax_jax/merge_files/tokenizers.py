@@ -1,4 +1,4 @@
-"""Tokenizers beside weights: where a model's tokens mean something else than theta_0's."""
+"""Tokenizers beside weights: finds where a model's tokens mean something else than theta_0's."""
 
 import json
 import re
@@ -18,16 +18,16 @@ _TOKENIZER = re.compile(
 _TEMPLATE = re.compile(r"chat_template\.(jinja|json)|additional_chat_templates/.*")
 _GENERATION = re.compile(r"generation_config\.json")
 KINDS = {"tokenizer": _TOKENIZER, "chat template": _TEMPLATE, "generation config": _GENERATION}
-"""What `--companions-from` takes from a model, and the names of its files."""
+"""What `--companions-from` takes from a model, with file names."""
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 """Fields of config.json that belong to the tokenizer."""
 _PARSED = 4 << 20
-"""Bytes of the largest JSON file that is compared by its content, not byte by byte."""
+"""Size of the largest JSON file compared by content rather than byte by byte."""
 _OF_SAVING = {
     "transformers_version", "name_or_path", "_from_model_config", "tokenizer_file", "is_local",
     "local_files_only", "padding", "truncation",
 }  # fmt: skip
-"""Entries that say who saved a file from where, or what the last call before asked for."""
+"""Entries that record a file's origin and writer, or the settings of the last call."""
 _VOCABULARIES = ("vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "tekken.json",
                  "sentencepiece.bpe.model", "merges.txt")  # fmt: skip
 
@@ -38,20 +38,20 @@ def files_of(directory: Path) -> dict[str, Path]:
 
 
 def is_of_text(name: str) -> bool:
-    """Whether a companion is one that `--companions-from` replaces."""
+    """Whether `--companions-from` replaces this companion."""
     return any(pattern.fullmatch(name) for pattern in KINDS.values())
 
 
 def notes(
     pretrained: TensorFiles, models: Sequence[TensorFiles], chosen: str | None
 ) -> Iterator[str]:
-    """What differs between the models' companions and those of the output.
+    """Differences between the models' companions and those of the output.
 
     Args:
       chosen: `--companions-from`.
 
     Raises:
-      UserError: a config.json is no JSON.
+      UserError: a config.json is not JSON.
       OSError: a file cannot be read.
     """
     if pretrained.loose:  # the output has no companions
@@ -80,9 +80,9 @@ def notes(
 def _differs(
     ours: Mapping[str, Path], theirs: Mapping[str, Path], pattern: re.Pattern[str]
 ) -> bool:
-    """Whether a model has companions of a kind, and others than theta_0."""
+    """Whether a model has companions of a kind that differ from theta_0's."""
     found = {name: path for name, path in theirs.items() if pattern.fullmatch(name)}
-    # A model need not have all of them: many are saved without their tokenizer.
+    # A model need not have all of them: many are saved without a tokenizer.
     return any(name not in ours or not _equal(ours[name], path) for name, path in found.items())
 
 
@@ -93,7 +93,7 @@ def _other_ids(pretrained: TensorFiles, model: TensorFiles) -> bool:
 
 
 def _equal(one: Path, other: Path) -> bool:
-    """Whether two files say the same, JSON however it is laid out and whoever wrote it."""
+    """Whether two files have the same content; for JSON, whatever its layout and writer."""
     if _equal_bytes(one, other):
         return True
     if one.suffix != ".json" or max(p.stat().st_size for p in (one, other)) > _PARSED:
@@ -102,7 +102,7 @@ def _equal(one: Path, other: Path) -> bool:
 
 
 def _content(path: Path) -> Any:
-    """What a JSON file says, but for who wrote it; None where it is no JSON."""
+    """A JSON file's content without its origin; None if it is not JSON."""
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
@@ -113,7 +113,7 @@ def _content(path: Path) -> Any:
 
 
 def _other_tokens(ours: Mapping[str, Path], theirs: Mapping[str, Path]) -> str:
-    """How two vocabularies differ in ids that both have; empty where they do not."""
+    """How two vocabularies differ in ids that both have; empty if they do not."""
     fast = "tokenizer.json"
     if fast in ours and fast in theirs:
         if _equal_bytes(ours[fast], theirs[fast]):
@@ -139,9 +139,9 @@ def _equal_bytes(one: Path, other: Path) -> bool:
 
 
 def _vocabulary(tokenizer: Any) -> dict[int, str]:
-    """id -> token of a tokenizer.json, whose vocabulary is a table or, of unigrams, a list.
+    """id -> token of a tokenizer.json, whose vocabulary is a table or, for unigrams, a list.
 
-    Empty where the file is laid out otherwise.
+    Empty if the file has another layout.
     """
     try:
         vocabulary = tokenizer.get("model", {}).get("vocab", {})

@@ -1,7 +1,7 @@
-"""Task vectors that are trimmed tensor by tensor before they are merged in chunks.
+"""Trims task vectors tensor by tensor before they are merged in chunks.
 
-A first pass finds every tensor's threshold in every task vector. Chunks then hold rows that are of
-one tensor each, so one compiled program trims and merges them all, whatever the tensors' shapes.
+A first pass finds every tensor's threshold in every task vector. In the chunks, each row then
+belongs to one tensor, so one compiled program trims and merges them all, whatever their shapes.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,19 +19,20 @@ from magmax_jax.merge_files.stream import LANES, WORKERS, Chunk
 from magmax_jax.merging.numerics.host_selection import kth_smallest
 
 PART = 1 << 17
-"""Entries that are subtracted at once, so that they stay in the processor's cache."""
+"""Entries subtracted at once, few enough to stay in the CPU cache."""
 
 
 def thresholds(plan: Plan, reader: Reader, rank: Callable[[int], int]) -> dict[str, np.ndarray]:
     """The `rank`(entries)-th smallest magnitude of every tensor to merge, in each task vector.
 
-    One pass, a few models at a time: in memory are a tensor of theta_0 and as many task vectors.
+    One pass, a few models at a time: memory holds one tensor of theta_0 and of as many task
+    vectors.
 
     Returns:
       By name, float32 (t,).
 
     Raises:
-      UserError: a file cannot be read any more, or became shorter.
+      UserError: a file can no longer be read, or has shrunk.
     """
     found = {}
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -56,7 +57,7 @@ def _threshold(reader: Reader, theta_0: np.ndarray, k: int, tensor: Tensor) -> n
 
 
 def alignment(plan: Plan) -> int:
-    """`stream.cut`'s `align`: where the plan trims tensor by tensor, no row is of two tensors."""
+    """`stream.cut`'s `align`: if the plan trims tensor by tensor, no row spans two tensors."""
     return LANES if plan.least else 1
 
 
@@ -70,6 +71,6 @@ def rows_of(chunk: Chunk, least: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def trim_rows(tau: jax.Array, least: jax.Array) -> jax.Array:
-    """The entries of at least the threshold of their row, the others zero: (n,), n = rows LANES."""
+    """The entries that reach their row's threshold, the others zero: (n,), n = rows LANES."""
     rows = tau.reshape(-1, LANES)
     return jnp.where(jnp.abs(rows) >= least[:, None], rows, 0.0).reshape(-1)

@@ -1,4 +1,4 @@
-"""Complex tensors, which no rule merges: they stay theta_0's only where all models agree."""
+"""Complex tensors, which no rule merges: kept from theta_0, provided all models agree."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from magmax_jax.io.safetensors.reader import Reader, TensorFiles
 def complex_problems(
     pretrained: TensorFiles, models: Sequence[TensorFiles], others: Sequence[str]
 ) -> Iterator[str]:
-    """A problem for every model whose complex tensors are not theta_0's; reads those alone.
+    """A problem for every model whose complex tensors differ from theta_0's; reads only those.
 
     Args:
       others: names of theta_0's tensors that would be merged if their dtype allowed it.

@@ -1,4 +1,4 @@
-"""Whole tensors of one shape, stacked as a rule is fed them, and refused if they are broken."""
+"""Reads whole tensors of one shape, stacked for a rule, and refuses broken ones."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -25,7 +25,7 @@ def read_group(
     """Tensors of one shape of theta_0 and, read lazily, of every task vector, stacked.
 
     Each is a float32 tree of one leaf (n, *shape): under its name for a rule that reads names, else
-    under one name for all, so that what is compiled for one tensor serves every other of its shape.
+    under a common name, so that tensors of the same shape share compiled code.
     """
     key = names[0] if rule.reads_names else "tensor"
     stored = read(pretrained, names, reader)
@@ -40,7 +40,7 @@ def read(
     """Tensors of one shape and dtype, stacked: (n, *shape).
 
     Args:
-      memory: an earlier result of these names, of any source, to be overwritten.
+      memory: an earlier result for these names, from any source, to be overwritten.
     """
     first = source.tensors[names[0]]
     out = memory
@@ -52,7 +52,7 @@ def read(
 
 
 def read_state(files: TensorFiles, names: Sequence[str], like: State, reader: Reader) -> State:
-    """The state of a group, as it was kept, in the structure and shapes of `like`."""
+    """The stored state of a group, in the structure and shapes of `like`."""
     leaves, treedef = jax.tree.flatten(like)
     found = [
         read(files, [f"{i}/{name}" for name in names], reader).reshape(leaf.shape)
@@ -93,5 +93,5 @@ def check_finite(
 
 
 def unmasked(theta: np.ndarray) -> jax.Array:
-    """In float32, zero where it is -inf: there no model differs."""
+    """In float32, with zero where it is -inf: no model differs there."""
     return jnp.asarray(np.where(hidden(theta), 0, theta.astype(np.float32)))

@@ -1,4 +1,4 @@
-"""What a merge asks of every source that it opens, and what it says of those that it takes."""
+"""What a merge requires of every source, and its notes on accepted ones."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -12,7 +12,7 @@ from magmax_jax.merge_files.quantised import check_whole
 
 
 def opening(open_source: Callable[[str], TensorFiles], job: Job) -> Callable[[str], TensorFiles]:
-    """`open_source` that refuses quantised weights, or reads FP8 as what it means if so wanted."""
+    """`open_source` that refuses quantised weights, or dequantises FP8 on request."""
     wanted = partial(patterns.chosen, include=job.include, exclude=job.exclude)
 
     def opened(source: str) -> TensorFiles:
@@ -26,7 +26,7 @@ def opening(open_source: Callable[[str], TensorFiles], job: Job) -> Callable[[st
 
 
 def notes(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator[str]:
-    """Directories that hold two: a file and shards, or a model and an adapter: which is read."""
+    """Which one is read from directories that hold a file and shards, or a model and an adapter."""
     for files in (pretrained, *models):
         index = files.files[0].with_suffix(".safetensors.index.json")
         if len(files.files) == 1 and index.is_file():

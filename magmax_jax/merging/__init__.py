@@ -1,6 +1,6 @@
-"""Task vectors and merge rules: pure maths on pytrees, knowing nothing of models, data or files.
+"""Task vectors and merge rules: pure maths on pytrees, independent of models, data and files.
 
-What users call is in `magmax_jax` and `magmax_jax.rules`. The rest here is for authors of rules.
+The user-facing API is in `magmax_jax` and `magmax_jax.rules`; the rest here is for rule authors.
 """
 
 from magmax_jax.merging import rules

@@ -1,4 +1,4 @@
-"""Whether pytrees are those of one model, and whether they are finite; what differs is named."""
+"""Checks that pytrees belong to the same model and are finite; errors name the offending leaves."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.arrays import PyTree, arrays, is_array, is_merged, is_wide
 
 SHOWN = 20
-"""Leaves that a message names before "and N more"."""
+"""Leaves named in a message before "and N more"."""
 
 
 def conform(tree: PyTree, reference: PyTree, dtypes: bool = True) -> PyTree:
@@ -22,12 +22,12 @@ def conform(tree: PyTree, reference: PyTree, dtypes: bool = True) -> PyTree:
     Arrays are matched by their paths. Other leaves and the static fields of containers may differ.
 
     Args:
-      tree: a pytree whose containers have the types of `reference`'s.
-      dtypes: whether dtypes must be equal, as they are without `jax_enable_x64`, too.
+      tree: a pytree with the same container types as `reference`.
+      dtypes: whether dtypes must also be equal, compared as without `jax_enable_x64`.
 
     Raises:
-      UserError: arrays are missing, unexpected, of another shape or dtype, in containers of another
-        type, complex, or of another library than JAX and NumPy; the first 20 are named.
+      UserError: arrays are missing, unexpected, of a different shape or dtype, in containers of a
+        different type, complex, or from a library other than JAX and NumPy; the first 20 are named.
     """
     ours, treedef = jax.tree.flatten(tree)
     theirs, expected = jax.tree.flatten(reference)
@@ -88,7 +88,7 @@ def check_finite(tree: PyTree) -> None:
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
         if is_merged(leaf) and not isinstance(leaf, jax.core.Tracer)
     }
-    with jax.ensure_compile_time_eval():  # while a caller's function is traced, too
+    with jax.ensure_compile_time_eval():  # also while tracing a caller's function
         finite = {
             path: np.isfinite(leaf).all() if is_wide(leaf) else _all_finite(leaf)
             for path, leaf in leaves.items()
@@ -102,7 +102,7 @@ def same_structure(a: Any, b: Any) -> bool:
     """Whether two `PyTreeDef`s are equal; False where static fields cannot be compared."""
     try:
         return bool(a == b)
-    except Exception:  # of any library's or user's __eq__, such as the ambiguous one of NumPy
+    except Exception:  # any __eq__ may raise, e.g. NumPy's on an ambiguous truth value
         return False
 
 
@@ -112,7 +112,7 @@ def _all_finite(leaf: jax.Array) -> jax.Array:
 
 
 def _by_path(tree: PyTree) -> dict[str, Any]:
-    """All arrays by path, another library's too; repeated paths are numbered."""
+    """All arrays by path, including other libraries'; repeated paths are numbered."""
     found: dict[str, Any] = {}
     for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if is_array(leaf) or _is_foreign(leaf):
@@ -137,7 +137,7 @@ def _containers(tree: PyTree) -> Iterator[tuple[str, type]]:
 
 
 def _unfit(leaf: Any) -> str:
-    """Why a leaf can neither be merged nor passed through; "" if it can."""
+    """Why a leaf can be neither merged nor passed through; "" if it can."""
     if _is_foreign(leaf):
         kind = f"{type(leaf).__module__}.{type(leaf).__qualname__}"
         return f"is a {kind}: convert it to a NumPy or JAX array"
@@ -147,7 +147,7 @@ def _unfit(leaf: Any) -> str:
 
 
 def _problem(leaf: Any, reference: Any, dtypes: bool) -> str:
-    """How a leaf differs from the one of the same path; "" if it does not."""
+    """How a leaf differs from the reference leaf at its path; "" if it does not."""
     if not (is_array(leaf) and is_array(reference)):
         same = is_array(leaf) == is_array(reference)
         return "" if same else f"is of type {type(leaf).__name__}"
@@ -158,7 +158,7 @@ def _problem(leaf: Any, reference: Any, dtypes: bool) -> str:
 
 
 def _dtype(leaf: Any) -> str:
-    """The dtype's name as JAX would have it; NumPy's where JAX has none such (longdouble)."""
+    """JAX's name for the dtype, or NumPy's if JAX has no such dtype (longdouble)."""
     try:
         return str(jnp.result_type(leaf).name)
     except TypeError:
@@ -166,7 +166,7 @@ def _dtype(leaf: Any) -> str:
 
 
 def _is_foreign(leaf: Any) -> bool:
-    """Whether a leaf is an array of another library, which must not be passed over silently."""
+    """Whether a leaf is another library's array, which must not be skipped silently."""
     numpys = isinstance(leaf, np.ndarray | np.generic)
     return hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not (numpys or is_array(leaf))
 

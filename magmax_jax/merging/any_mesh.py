@@ -1,16 +1,16 @@
-"""Where results are computed and put: any mesh in, the same numbers and the same mesh out.
+"""Device placement of results: any mesh in, the same numbers on the same mesh out.
 
-A mesh's axes are Auto (the compiler decides how arrays are split), Explicit (an array's type says
-how it is split, and operations whose result would be ambiguous raise) or Manual (within
-`jax.shard_map`, where code sees one device's part). Rules and analyses are written for Auto axes
-and know nothing of devices. The two decorators here let them run on whatever the user has:
+A mesh's axes are Auto (the compiler decides how arrays are sharded), Explicit (sharding is part of
+an array's type, and operations with ambiguous results raise) or Manual (within `jax.shard_map`,
+where code sees one device's shard). Rules and analyses are written for Auto axes and know nothing
+of devices. The two decorators here let them run on any mesh:
 
-- Concrete arrays are seen under Auto axes of the same mesh, which copies nothing. Arrays on other
-  devices than the rest are moved to them.
+- Concrete arrays are viewed under Auto axes of the same mesh, without copying. Arrays on devices
+  outside that mesh are moved to it.
 - In a caller's own `jit`, `grad` or `vmap`, Explicit axes are Auto while the function runs.
 
-Results are placed like the leaves that they belong to, with the same mesh, spec and axis types, and
-are computed in these pieces: no device ever holds a whole model that is sharded.
+Results get the mesh, spec and axis types of the leaves that they belong to, and are computed in
+these shards: no device ever holds the whole of a sharded model.
 """
 
 import functools
@@ -41,24 +41,24 @@ from magmax_jax.merging.placement import (
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 NO_MESH = Mesh(np.empty((), dtype=object), ())
-"""In effect while we compute: a user's `jax.set_mesh` is for the user's own functions."""
+"""Set during our computations: a user's `jax.set_mesh` applies to the user's functions only."""
 
 
 def on_any_mesh(function: Function, like: int | None = 0) -> Function:
     """The function, computed under Auto axes; its results are placed like its arguments.
 
-    Decorating twice changes nothing, and equal functions stay one.
+    Decorating twice has no effect, and equal functions give the same wrapper.
 
     Args:
-      function: of pytrees, giving a pytree.
-      like: the argument that results are placed like. A result's leaf belongs to the leaf of the
-        same shape whose path ends its own: `tau['w']` to theta_0's `['w']`. Leaves that belong to
-        none of these are placed like a leaf of the other arguments, found by their paths, too. None
-        where the results are numbers, or have the shape of nothing.
+      function: takes pytrees, returns a pytree.
+      like: index of the argument whose placement results follow. A result's leaf follows the leaf
+        of the same shape whose path is a suffix of its own: `tau['w']` follows theta_0's `['w']`.
+        Leaves without such a match follow a leaf of another argument, also matched by path. None
+        if results are scalars or have the shape of no argument.
 
     Raises:
-      UserError: (when called) within `jax.shard_map`, over whose parts of arrays nothing that
-        looks at a whole tensor can be computed.
+      UserError: (when called) within `jax.shard_map`, where only shards are visible and nothing
+        that needs a whole tensor can be computed.
     """
     return function if hasattr(function, "on_any_mesh") else _on_any_mesh(function, like)
 
@@ -90,11 +90,11 @@ def jit_on_any_mesh(
 ) -> Any:
     """`jax.jit` with `on_any_mesh`; also a decorator with arguments.
 
-    What it returns has `trace` as `jax.jit`'s has: the program for arrays that are on one device.
+    Its result has `trace`, like `jax.jit`'s: the program for arrays on one device.
 
     Args:
       like: as for `on_any_mesh`, counted among all positional arguments.
-      static_argnums, donate_argnums: as for `jax.jit`; also of arguments given by name.
+      static_argnums, donate_argnums: as for `jax.jit`; they also apply to keyword arguments.
     """
     if function is None:
         return functools.partial(
@@ -108,7 +108,7 @@ def jit_on_any_mesh(
         result = function(*args)
         return result if places is None else places.constrain(result)
 
-    placed.__name__ = placed.__qualname__ = function.__name__  # the compiled program's name, too
+    placed.__name__ = placed.__qualname__ = function.__name__  # also names the compiled program
     compiled = jax.jit(
         placed,
         static_argnums=(0, *_one_later(static_argnums)),
@@ -125,7 +125,7 @@ def _one_later(argnums: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _run(call: Callable[..., PyTree], args: tuple[PyTree, ...], like: int | None) -> PyTree:
-    """`call(places, *args)`; where nothing is sharded, `call(None, *args)` and nothing else."""
+    """`call(places, *args)`; just `call(None, *args)` if nothing is sharded."""
     arrays = arrays_of(args)
     context = jax.sharding.get_abstract_mesh()
     if not any(isinstance(leaf, jax.core.Tracer) for leaf in arrays):
@@ -135,7 +135,7 @@ def _run(call: Callable[..., PyTree], args: tuple[PyTree, ...], like: int | None
             return call(None, *args)
         try:
             no_mesh = jax.set_mesh(NO_MESH)
-        except ValueError:  # Within a trace, of which these arrays are constants.
+        except ValueError:  # Within a trace in which these arrays are constants.
             pass
         else:
             with no_mesh:
@@ -183,10 +183,10 @@ def _concrete(call: Callable[..., PyTree], args: tuple[PyTree, ...], like: int |
 def _traced(
     call: Callable[..., PyTree], args: tuple[PyTree, ...], like: int | None, mesh: AbstractMesh
 ) -> PyTree:
-    """`call(*args)` in a trace with Explicit axes, which are Auto for it and Explicit again after.
+    """`call(*args)` in a trace with Explicit axes, which are Auto during the call.
 
     Args:
-      mesh: of the trace.
+      mesh: the trace's mesh.
     """
     leaves, treedef = jax.tree.flatten(args)
     rebuilt = functools.partial(jax.tree.unflatten, treedef)

@@ -1,4 +1,4 @@
-"""The arguments of `merge`, read as users give them; a mistake gets one sentence."""
+"""Validates the arguments of `merge`; each mistake gets a one-sentence error."""
 
 import inspect
 import os
@@ -16,14 +16,14 @@ from magmax_jax.merging.rule import Informed, MergeRule
 from magmax_jax.merging.rules import max_magnitude, named
 
 RuleLike = MergeRule | str | Callable[..., MergeRule]
-"""A rule, its name, or the function that makes it, if all its options have defaults."""
+"""A rule, its name, or its factory function if all its options have defaults."""
 
 
 def rule_and_name(rule: RuleLike | None) -> tuple[MergeRule, str]:
-    """The rule that is meant, `max_magnitude()` for None, and what to call it in messages.
+    """Resolves a rule (None means `max_magnitude()`), with its name for messages.
 
     Raises:
-      UserError: it is none, or one of its options must be given.
+      UserError: it is not a rule, or one of its options is required.
     """
     if rule is None:
         return max_magnitude(), "max_magnitude"
@@ -48,10 +48,10 @@ def rule_and_name(rule: RuleLike | None) -> tuple[MergeRule, str]:
 
 
 def iterable_of(models: Any, pretrained: PyTree) -> Iterable[PyTree | Informed]:
-    """`models`, which is no single model, no path and no rule.
+    """`models`, checked not to be a single model, a path or a rule.
 
     Raises:
-      UserError: it is one of these, or cannot be iterated over.
+      UserError: it is one of these, or is not iterable.
     """
     if isinstance(models, MergeRule) or inspect.isroutine(models):
         raise UserError(
@@ -78,10 +78,10 @@ def iterable_of(models: Any, pretrained: PyTree) -> Iterable[PyTree | Informed]:
 
 
 def check_count(rule: MergeRule, name: str, number: int, growing: bool) -> None:
-    """Raises a UserError unless the rule can merge so many models.
+    """Raises a UserError unless the rule can merge this many models.
 
     Args:
-      growing: the state is kept, so the rule may have weights for tasks to come.
+      growing: the state is kept, so the rule may have weights for later tasks.
     """
     if not number:
         raise UserError("there are no models to merge: give at least one")
@@ -103,9 +103,9 @@ def check_pretrained(pretrained: PyTree) -> None:
 def check_model(
     model: PyTree | Informed, pretrained: PyTree, name: str, fisher: bool = False
 ) -> None:
-    """Raises a UserError that starts with `name` unless the model is finite and like theta_0.
+    """Raises a UserError that starts with `name` unless the model is finite and matches theta_0.
 
-    A theta_0 with a method `check_mergeable(model)` is asked, too.
+    If theta_0 has a method `check_mergeable(model)`, it is called as well.
 
     Args:
       fisher: whether the rule takes models with their Fisher.
@@ -122,16 +122,16 @@ def check_model(
         conform(model, pretrained)
         check_finite(model)
         if check := getattr(pretrained, "check_mergeable", None):
-            check(model)  # what shapes do not show, such as another activation
+            check(model)  # catches what shapes do not show, e.g. a different activation
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
 
 
 def checked_scale(scale: Any) -> jax.typing.ArrayLike:
-    """lambda, which is one number; where it is traced, its value is not checked.
+    """lambda, a single number; a traced value is not checked.
 
     Raises:
-      UserError: it is no number, several, NaN or infinite.
+      UserError: it is not a number, more than one, NaN or infinite.
     """
     if not is_array(scale) or jnp.issubdtype(jnp.result_type(scale), jnp.complexfloating):
         raise UserError(f"scale is of type {type(scale).__name__}: give one number, such as 0.5")

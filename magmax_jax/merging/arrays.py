@@ -1,7 +1,7 @@
-"""The arrays of a pytree, and everything else in it.
+"""Separates the arrays of a pytree from everything else in it.
 
 Not all leaves of a model are arrays: Equinox keeps activation functions among them, others keep
-strings. Arrays take part in a merge; the rest is theta_0's.
+strings. Arrays take part in a merge; the rest is copied from theta_0.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ PyTree = Any
 
 
 def is_array(leaf: Any) -> bool:
-    """Whether a leaf is an array of JAX or NumPy, or a Python number; arrays of text are not."""
+    """Whether a leaf is a JAX or NumPy array or a Python number; arrays of text do not count."""
     if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
         return True
     if not isinstance(leaf, np.ndarray | np.generic | bool | int | float | complex):
@@ -32,9 +32,9 @@ def is_merged(leaf: Any) -> bool:
 
 
 def is_wide(leaf: Any) -> bool:
-    """Whether a leaf is NumPy's and more precise than float32.
+    """Whether a leaf is a NumPy array more precise than float32.
 
-    JAX would round it to float32 unless `jax_enable_x64` is set, so NumPy computes with it.
+    JAX would round it to float32 unless `jax_enable_x64` is set, so NumPy does the arithmetic.
     """
     return isinstance(leaf, np.ndarray) and leaf.dtype in (np.float64, np.longdouble)
 
@@ -45,23 +45,23 @@ def is_traced(*trees: PyTree) -> bool:
 
 
 def arrays(tree: PyTree) -> PyTree:
-    """The tree with its arrays alone: Python numbers as NumPy arrays, all other leaves as None."""
+    """The tree with only its arrays: Python numbers as NumPy arrays, all other leaves None."""
     return jax.tree.map(_array, tree)
 
 
 def with_arrays(tree: PyTree, new: PyTree) -> PyTree:
-    """`tree` with new arrays in place of its own, each of its own's kind; `tree` is not changed.
+    """A copy of `tree` with new arrays of the same kinds as its own.
 
     Args:
-      tree: any pytree. Whatever is not an array in it stays as it is, and so do Python numbers and
-        NumPy arrays that are not merged.
-      new: `arrays(tree)` with other values of the same shapes. Those of `is_wide` leaves are
-        changes, float32, to be added to them.
+      tree: any pytree. Non-arrays stay as they are, and so do Python numbers and NumPy arrays that
+        are not merged.
+      new: `arrays(tree)` with other values of the same shapes. For `is_wide` leaves the values are
+        float32 changes to add.
 
     Returns:
       A pytree of `tree`'s structure and dtypes: NumPy arrays where it has NumPy arrays (read-only
-      on CPU, where they share JAX's memory), Python floats where it has those. Traced values are
-      JAX's in any case.
+      on CPU, where they share JAX's memory), Python floats where it has those. Traced values always
+      stay JAX values.
     """
     leaves = jax.tree.leaves(tree)
     structure: Any = jax.tree.structure(tree)  # JAX ships no stubs of PyTreeDef

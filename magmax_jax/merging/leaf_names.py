@@ -1,4 +1,4 @@
-"""Leaves' names as seeds of random draws, also those of several leaves that are stacked."""
+"""Leaf names as seeds for random draws, including those of several stacked leaves."""
 
 import hashlib
 import operator
@@ -13,9 +13,9 @@ from magmax_jax.errors import UserError
 
 
 class LeafNames:
-    """The names of n leaves of one shape that are stacked under this key of a dict.
+    """The names of n leaves of one shape, stacked under this dict key.
 
-    `mapped` makes a rule's functions those of all of them: each leaf has the key that it has alone.
+    `mapped` lifts a rule's functions to the stack; each leaf keeps the random key it has alone.
     """
 
     def __init__(self, names: Sequence[str]):
@@ -23,9 +23,9 @@ class LeafNames:
         self._which: jax.Array | None = None
 
     def mapped(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function of trees whose arrays have an axis of n more in front, mapped over it.
+        """The function mapped over an extra leading axis of n in every array of its trees.
 
-        It is mapped operation by operation, without `jit`, which would round in other places.
+        Mapped one operation at a time, without `jit`, which would round in different places.
         """
 
         def one(which: jax.Array, *trees: Any) -> Any:
@@ -36,16 +36,16 @@ class LeafNames:
         return lambda *trees: jax.vmap(one)(every, *trees)
 
     def words(self, seed: int) -> jax.Array:
-        """`seed_words` of the leaf that is being mapped."""
+        """`seed_words` of the leaf being mapped."""
         table = np.stack([seed_words(seed, name) for name in self._names])
         return jnp.asarray(table)[self._which]
 
 
 def checked_seed(seed: Any) -> int:
-    """A seed of draws, any integer: all of its digits count, whatever their number.
+    """A random seed: any integer, of any size; all of its digits count.
 
     Raises:
-      UserError: it is none.
+      UserError: it is not an integer.
     """
     try:
         return operator.index(seed)
@@ -54,6 +54,6 @@ def checked_seed(seed: Any) -> int:
 
 
 def seed_words(seed: int, name: str) -> np.ndarray:
-    """What seeds the draws of one leaf: uint32 (2,)."""
+    """The seed of one leaf's draws: uint32 (2,)."""
     digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
     return np.frombuffer(digest, "<u4").astype(np.uint32)

@@ -1,12 +1,12 @@
-"""Which leaves hold the matrices of linear maps, and how these lie in them.
+"""Which leaves hold the matrices of linear maps, and in what layout.
 
-Rules of singular values need this: a table of embeddings has two axes like a matrix, but its rows
-are looked up, not multiplied by, and a few of them can outweigh everything else. A leaf may also
-hold several matrices: one for each layer, or those of query, key and value side by side.
+Rules based on singular values need this: an embedding table has two axes like a matrix, but its
+rows are looked up, not multiplied, and a few of them can outweigh everything else. A leaf may also
+hold several matrices: one per layer, or query, key and value side by side.
 
-A model family knows its own (`linear_maps()` of the models here). Without such a list names decide:
-common ones of embeddings, norms and biases (Hugging Face, OpenAI, OpenCLIP, timm, Flax) are
-recognised, and any other leaf of two axes is a matrix.
+A model family lists its own (`linear_maps()` of the models here). Without such a list, names
+decide: common names of embeddings, norms and biases (Hugging Face, OpenAI, OpenCLIP, timm, Flax)
+are recognised, and any other leaf with two axes is a matrix.
 """
 
 import re
@@ -22,12 +22,12 @@ Said = Literal["by_name", "by_shape"]
 
 
 class Matrices(NamedTuple):
-    """How matrices lie in a leaf.
+    """Layout of matrices in a leaf.
 
     Attributes:
       stacked: the first of three axes runs over layers.
-      parts: how many matrices of one shape lie side by side.
-      axis: along which of a matrix's two axes, 0 or 1.
+      parts: number of matrices of the same shape side by side.
+      axis: the axis of a matrix, 0 or 1, along which they are side by side.
     """
 
     stacked: bool = False
@@ -36,7 +36,7 @@ class Matrices(NamedTuple):
 
     @property
     def alone(self) -> bool:
-        """Whether the leaf is one matrix."""
+        """Whether the leaf is a single matrix."""
         return not self.stacked and self.parts == 1
 
     def split(self, leaf: jax.Array) -> jax.Array:
@@ -49,7 +49,7 @@ class Matrices(NamedTuple):
         return jnp.swapaxes(parts, 1, 2).reshape(layers * self.parts, rows, -1)
 
     def join(self, stack: jax.Array) -> jax.Array:
-        """The leaf that `split` took apart."""
+        """Inverse of `split`."""
         _, rows, columns = stack.shape
         if self.axis == 0:
             joined = stack.reshape(-1, self.parts * rows, columns)
@@ -63,8 +63,8 @@ class LinearMap(NamedTuple):
     """A leaf whose matrices are linear maps.
 
     Attributes:
-      name: the leaf's: its path joined by dots.
-      stacked, parts, axis: as of `Matrices`.
+      name: the leaf's path joined by dots.
+      stacked, parts, axis: as in `Matrices`.
     """
 
     name: str
@@ -74,17 +74,17 @@ class LinearMap(NamedTuple):
 
 
 Maps = Sequence[LinearMap | tuple[str, bool, int, int] | str]
-"""A name alone is that of a leaf that is one matrix."""
+"""A bare name means a leaf that is a single matrix."""
 
 
 class Finder(NamedTuple):
     """Finds the matrices in leaves. A value, so that rules made with equal ones are equal.
 
     Attributes:
-      said: without `maps`, "by_name", or "by_shape": every leaf of two axes is one matrix.
-      stacked: without `maps`, leaves of three axes are stacks of matrices, also by their names.
-      averaged: parts of names of leaves that are taken for none.
-      maps: the leaves that hold matrices; others do not.
+      said: without `maps`, "by_name", or "by_shape": every leaf with two axes is one matrix.
+      stacked: without `maps`, leaves with three axes are stacks of matrices, also by their names.
+      averaged: substrings of the names of leaves that are not treated as matrices.
+      maps: the leaves that hold matrices; no others do.
     """
 
     said: Said = "by_name"
@@ -100,10 +100,10 @@ class Finder(NamedTuple):
         averaged: Sequence[str],
         maps: "Maps | None",
     ) -> "Finder":
-        """The finder of a rule's options.
+        """The finder for a rule's options.
 
         Raises:
-          UserError: an option is none of these.
+          UserError: an option is invalid.
         """
         if "" in averaged:
             raise UserError("averaged: an empty part is in every leaf's name: leave it out")
@@ -118,7 +118,7 @@ class Finder(NamedTuple):
         return self.maps is not None or self.said == "by_name" or bool(self.averaged)
 
     def of(self, name: str, shape: Sequence[int]) -> Matrices | None:
-        """How matrices lie in the leaf; None if they do not, or it has no entries.
+        """Layout of the matrices in the leaf; None if it holds none or is empty.
 
         Raises:
           UserError: one of `maps` does not fit the leaf's shape.
@@ -155,7 +155,7 @@ def _checked_map(given: Any) -> LinearMap:
 
 
 class Found(NamedTuple):
-    """A `Finder` of one kind of leaf, of any name."""
+    """A `Finder` for one kind of leaf, whatever its name."""
 
     matrices: Matrices | None
     reads_names: bool = False
@@ -168,7 +168,7 @@ def _by_name(name: str, stacked: bool, shape: Sequence[int]) -> Matrices | None:
     *above, last = name.split(".")
     module = last
     if above and last in ("weight", "kernel"):
-        # `blocks.0.weight`: a number says nothing.
+        # `blocks.0.weight`: a number carries no information.
         module = next((word for word in reversed(above) if not word.isdigit()), last)
     if last == "embedding" or _NO_MATRIX.search(last) or _TABLE.search(module):
         return None
@@ -183,15 +183,15 @@ def _by_name(name: str, stacked: bool, shape: Sequence[int]) -> Matrices | None:
 _VALUE = ".value"
 """How the path of an NNX parameter ends."""
 _NO_MATRIX = re.compile(r"(?:^|_)(?:bias|scale|beta|gamma)$")
-"""Names of parameters that are vectors, and have two axes where layers are stacked."""
+"""Names of vector parameters, which have two axes where layers are stacked."""
 _TABLE = re.compile(
     r"(?:^|_)(?:embed|embeds|embedding|embeddings|embedder|emb|wte|wpe|tokens?|table|codebook|probe"
     r"|bias)$|^(?:shared|embed_(?:tokens|positions)_\w+)$|norm|(?:^|_)ln(?:_|\d|$)",
     re.IGNORECASE,
 )
-"""Names of modules and parameters whose rows are looked up or added (T5's `shared` and
-`relative_attention_bias`, GPT-2's `wte` and `wpe`, Swin's `relative_position_bias_table` are some),
-and of norms. Patches' embeddings are among them: convolutions, in the published codes."""
+"""Names of modules and parameters whose rows are looked up or added (e.g. T5's `shared` and
+`relative_attention_bias`, GPT-2's `wte` and `wpe`, Swin's `relative_position_bias_table`), and of
+norms. They include patch embeddings, which are convolutions in the published code."""
 _FUSED = frozenset(["in_proj_weight", "qkv", "qkv_proj", "Wqkv", "c_attn"])
 """Query, key and value side by side, if one axis is three times the other: PyTorch's and OpenAI's,
 timm's and ours, Phi-3's, MPT's, GPT-2's. BLOOM's `query_key_value` mixes them head by head."""

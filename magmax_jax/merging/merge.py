@@ -1,4 +1,4 @@
-"""Folding a rule over models: the composition that `magmax_jax.merge` names."""
+"""Folds a rule over models: the implementation of `magmax_jax.merge`."""
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sized
@@ -28,13 +28,13 @@ from magmax_jax.merging.task_vectors import add, difference, without_wide
 def fold(rule: MergeRule, state: State, finetuned: PyTree | Informed, pretrained: PyTree) -> State:
     """The rule's state after one more model; the old state's buffers become the new one's.
 
-    For a streaming rule the task vector is never in memory by itself: subtraction and update are
-    one compiled pass. A leaf that shares memory with the model, theta_0 or another leaf is copied
-    first. Within `jit`, `vmap` or `grad` no buffers are given away.
+    For a streaming rule the task vector never exists in memory: subtraction and update are one
+    compiled pass. A leaf that shares memory with the model, theta_0 or another leaf is copied
+    first. Within `jit`, `vmap` or `grad` no buffers are donated.
 
     Raises:
       UserError: the model differs from theta_0 in containers, shapes or dtypes, or the state was
-        folded into before.
+        already folded into.
     """
     rule = rule.on_any_mesh()
     theta_0 = arrays(pretrained)
@@ -56,13 +56,13 @@ def fold(rule: MergeRule, state: State, finetuned: PyTree | Informed, pretrained
 def merged(
     rule: MergeRule, state: State, pretrained: PyTree, scale: jax.typing.ArrayLike
 ) -> PyTree:
-    """theta_0 + scale tau, tau being what the rule makes of its state.
+    """theta_0 + scale tau, where the rule computes tau from its state.
 
-    A streaming rule's is one compiled pass; a collecting rule compiles tensor by tensor, because a
-    program over all tensors of all tasks would take longer to compile than to run.
+    A streaming rule runs as one compiled pass; a collecting rule compiles tensor by tensor, because
+    a program over all tensors of all tasks would take longer to compile than to run.
 
     Returns:
-      A new pytree of theta_0's structure, dtypes and kinds of arrays, as `apply_task_vector`.
+      A new pytree of theta_0's structure, dtypes and kinds of arrays, as from `apply_task_vector`.
     """
     return merged_at(rule, state, pretrained)(scale)
 
@@ -70,7 +70,7 @@ def merged(
 def merged_at(
     rule: MergeRule, state: State, pretrained: PyTree
 ) -> Callable[[jax.typing.ArrayLike], PyTree]:
-    """`merged` by the scale: a collecting rule makes its tau once for all scales."""
+    """`merged` as a function of the scale: a collecting rule computes tau once for all scales."""
     rule = rule.on_any_mesh()
     theta_0 = without_wide(arrays(pretrained))
     tau = cache(lambda: rule.finalize(state))
@@ -113,39 +113,39 @@ def merge(
     *,
     return_state: bool = False,
 ) -> PyTree | tuple[PyTree, State]:
-    """One model out of many that were fine-tuned from one: theta_0 + scale rule(tau_1 ... tau_T).
+    """Merges models fine-tuned from the same theta_0: theta_0 + scale rule(tau_1 ... tau_T).
 
-    Every floating-point array is merged, a training state's moments, too: hand over its parameters
-    to merge these alone. Task vectors are float32 whatever the models are. An entry of a float64
-    array that the merge does not change keeps all its digits.
+    Every floating-point array is merged, including optimizer moments in a training state; to merge
+    parameters only, pass only those. Task vectors are always float32. An entry of a float64 array
+    that the merge does not change keeps all its digits.
 
-    `merge` may be called within `jax.jit`, `jax.vmap` and `jax.grad`. Traced values are not known
-    yet, so that they are not checked for NaN and infinity; structures, shapes and dtypes are.
+    `merge` may be called within `jax.jit`, `jax.vmap` and `jax.grad`. Traced values are not checked
+    for NaN and infinity; structures, shapes and dtypes are.
 
-    Arrays may be sharded on any mesh, whatever its axes' types: theta has the bits that it has on
-    one device, and lies where theta_0 lies. Within `jax.shard_map` no whole tensor can be seen, so
+    Arrays may be sharded on any mesh with any axis types: theta is bit-identical to the result on
+    one device, and sharded like theta_0. Within `jax.shard_map` whole tensors are not visible, so
     it raises.
 
     Args:
       pretrained: theta_0, any pytree. It is not changed.
-      models: theta_1 ... theta_T in the order of their tasks, each of theta_0's containers, shapes
-        and dtypes (for `rules.fisher`, each a `rules.Informed`). A generator that loads one at a
-        time never holds two.
-      rule: how to merge: a rule, its name, or the function that makes it where all its options have
+      models: theta_1 ... theta_T in task order, each with theta_0's containers, shapes and dtypes
+        (for `rules.fisher`, each a `rules.Informed`). With a generator that loads one at a time, at
+        most one is in memory.
+      rule: how to merge: a rule, its name, or its factory function if all its options have
         defaults; `max_magnitude()` by default.
-      scale: lambda, one number, negative to subtract what was learned; the rule's published default
-        by default.
-      return_state: also return what the rule made of the models, from which `fold` goes on.
+      scale: lambda, one number, negative to subtract what was learned; by default the value
+        published for the rule.
+      return_state: also return the rule's state, from which `fold` can continue.
 
     Returns:
-      theta, of theta_0's structure and dtypes, its arrays of JAX or NumPy as theta_0's are. What is
-      no floating-point array (counters, random keys, functions, strings, static fields) is
-      theta_0's. With `return_state`, the pair of it and the rule's state.
+      theta, with theta_0's structure and dtypes, and JAX or NumPy arrays as in theta_0. Everything
+      except floating-point arrays (counters, random keys, functions, strings, static fields) comes
+      from theta_0. With `return_state`, the pair of theta and the rule's state.
 
     Raises:
-      UserError: an argument is not what it should be; there are fewer or more models than the rule
-        merges; one differs from theta_0 in its containers, shapes or dtypes; or an entry is NaN or
-        infinite, before or after the merge. The leaves are named, at most 20.
+      UserError: an argument is invalid; there are fewer or more models than the rule merges; one
+        differs from theta_0 in its containers, shapes or dtypes; or an entry is NaN or infinite,
+        before or after the merge. Up to 20 leaves are named.
 
     >>> import jax.numpy as jnp
     >>> theta_0 = {"w": jnp.array([1.0, 1.0])}
@@ -178,7 +178,7 @@ def merge(
     check_count(merge_rule, name, count, return_state)
     theta = merged(merge_rule, state, pretrained, scale)
     try:
-        check_finite(theta)  # also after sound models: float16 overflows
+        check_finite(theta)  # finite models can still overflow float16
     except UserError as error:
         raise UserError(f"the merged model: {error}") from None
     return (theta, state) if return_state else theta
@@ -187,7 +187,7 @@ def merge(
 def _subtracted_where_wide(
     model: PyTree | Informed, pretrained: PyTree
 ) -> tuple[PyTree | Informed, PyTree]:
-    """The two with (tau, 0) for leaves that NumPy must subtract, so that JAX may do the rest."""
+    """The two trees, with (tau, 0) for leaves that NumPy must subtract; JAX does the rest."""
     if not any(map(is_wide, jax.tree.leaves(pretrained))):
         return model, pretrained
     if isinstance(model, Informed):
@@ -209,7 +209,7 @@ def _subtracted_where_wide(
 
 
 def _may_compile(tree: PyTree) -> bool:
-    """Whether `jit` takes the tree: it compares static fields, and fails where these are arrays."""
+    """Whether `jit` accepts the tree: it compares static fields, which fails if they are arrays."""
     nodes: list[Any] = [jax.tree.structure(tree)]  # JAX ships no stubs of PyTreeDef
     while nodes:
         node = nodes.pop()

@@ -1,4 +1,4 @@
-"""Which buffers of a state may be given away to the program that makes the next state."""
+"""Which buffers of a state may be donated to the program that computes the next state."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from magmax_jax.errors import UserError
 from magmax_jax.merging.arrays import PyTree
 
 OURS = __name__.partition(".")[0] + "."
-"""Rules of this package make every leaf of a first state anew."""
+"""Rules of this package allocate every leaf of a first state."""
 
 
 def own(state: PyTree, *others: PyTree) -> PyTree:
-    """The state, with a copy of every leaf whose memory another leaf or one of `others` has, too.
+    """The state, with a copy of every leaf that shares memory with another leaf or with `others`.
 
     Raises:
-      UserError: a leaf was given away before.
+      UserError: a leaf was already donated.
     """
     taken = {_memory(leaf) for leaf in jax.tree.leaves(others) if isinstance(leaf, jax.Array)}
 
@@ -37,7 +37,7 @@ def own(state: PyTree, *others: PyTree) -> PyTree:
 
 
 def first_state(init: Any, pretrained: PyTree) -> PyTree:
-    """A rule's first state; one by a rule of the user's own is copied, for it may hold on to it."""
+    """A rule's first state, copied for users' own rules, which may keep references to it."""
     state = init(pretrained)
     if getattr(init, "__module__", None) is not None and init.__module__.startswith(OURS):
         return state
@@ -45,7 +45,7 @@ def first_state(init: Any, pretrained: PyTree) -> PyTree:
 
 
 def _memory(leaf: jax.Array) -> tuple[int, int]:
-    """Equal for arrays in the same memory: the address of the first shard."""
+    """The address of the first shard: equal for arrays that share memory."""
     try:
         return leaf.addressable_data(0).unsafe_buffer_pointer(), 0
     except Exception:  # random keys and some platforms have no address

@@ -1,4 +1,4 @@
-"""Where arrays are: on which devices, in which pieces, under which kind of mesh."""
+"""Where arrays are: their devices, shards and kind of mesh."""
 
 import functools
 from collections import Counter
@@ -15,19 +15,19 @@ PyTree = Any
 Path = tuple[Any, ...]
 Devices = tuple[jax.Device, ...]
 Place = Sharding | Literal["uncommitted"]
-"""An uncommitted array is on the default device, and follows those that it is computed with."""
+"""An uncommitted array is on the default device, and moves to those it is computed with."""
 Leaf = tuple[Path, tuple[int, ...], Place]
-"""Its path, shape and place."""
+"""A leaf's path, shape and place."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where results go: to the place of the argument's leaf that each belongs to.
+    """Where results go: each to the place of the argument leaf that it belongs to.
 
     Attributes:
-      like: the leaves of the argument that results are placed like.
+      like: the leaves of the argument whose placement results follow.
       leaves: the committed leaves of all arguments.
-      mesh: that of the computation, with Auto axes; None in a trace.
+      mesh: the mesh of the computation, with Auto axes; None in a trace.
     """
 
     like: tuple[Leaf, ...]
@@ -47,7 +47,7 @@ class Places:
         return found
 
     def of(self, path: Path, leaf: Any) -> Place | None:
-        """Where a result's leaf goes; None if it belongs to no argument's."""
+        """Where a result's leaf goes; None if it belongs to no argument's leaf."""
         shape = jnp.shape(leaf)
         for end in _ends(path):
             if (place := self._like.get((end, shape))) is not None:
@@ -55,7 +55,7 @@ class Places:
         return self._by_end.get((path, shape))
 
     def constrain(self, result: PyTree) -> PyTree:
-        """Within `jit`: the result, computed in the pieces in which it is returned."""
+        """Within `jit`: the result, computed in the shards in which it is returned."""
 
         def split(path: Path, leaf: Any) -> Any:
             place = self.of(path, leaf)
@@ -67,14 +67,14 @@ class Places:
 
 
 def arrays_of(args: tuple[PyTree, ...]) -> list[jax.Array]:
-    """All arrays of JAX among the leaves, tracers included."""
+    """All JAX arrays among the leaves, including tracers."""
     return [leaf for leaf in jax.tree.leaves(args) if isinstance(leaf, jax.Array)]
 
 
 def leaves_of(args: tuple[PyTree, ...], like: int | None) -> tuple[list, list]:
-    """The arrays, with their paths, of the argument that results are placed like, and of all.
+    """Arrays, with their paths, of the argument `like`, and of all arguments.
 
-    Without such an argument there are none: results stay as they were computed.
+    Both are empty if `like` is None: results stay as they were computed.
     """
     if like is None:
         return [], []
@@ -90,24 +90,24 @@ def leaves_of(args: tuple[PyTree, ...], like: int | None) -> tuple[list, list]:
 
 
 def _ends(path: Path) -> Iterator[Path]:
-    """The path, and every end of it, down to the empty one."""
+    """The path and every suffix of it, down to the empty one."""
     return (path[i:] for i in range(len(path) + 1))
 
 
 def is_fixed(leaf: jax.Array) -> bool:
-    """Whether the user chose where it is."""
+    """Whether the user chose its placement."""
     return leaf.committed or isinstance(leaf.sharding, NamedSharding)
 
 
 def devices_of(sharding: Sharding) -> Devices:
-    """In the order in which they hold its pieces."""
+    """The devices, in the order of their shards."""
     if isinstance(sharding, NamedSharding):
         return tuple(sharding.mesh.devices.flat)
     return tuple(sorted(sharding.device_set, key=lambda device: device.id))
 
 
 def shared_mesh(arrays: Sequence[jax.Array]) -> Mesh:
-    """The one that holds most, with Auto axes; without any, of all devices on which arrays are.
+    """The mesh that holds the most bytes, with Auto axes; if none, one of all devices in use.
 
     A program has one mesh.
     """
@@ -124,7 +124,7 @@ def shared_mesh(arrays: Sequence[jax.Array]) -> Mesh:
 
 
 def seen(leaf: Any, mesh: Mesh) -> Any:
-    """The array on the mesh of the computation; one that is elsewhere is moved to it."""
+    """The array on the mesh of the computation, moved there if necessary."""
     if not isinstance(leaf, jax.Array) or not is_fixed(leaf):
         return leaf
     sharding = leaf.sharding
@@ -136,7 +136,7 @@ def seen(leaf: Any, mesh: Mesh) -> Any:
 
 
 def _spread(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
-    """The largest side that divides among the devices is split; if none does, nothing is."""
+    """Shards the largest axis that the number of devices divides; if none, replicates."""
     sides = [i for i, side in enumerate(shape) if side and side % mesh.size == 0]
     if not sides:
         return NamedSharding(mesh, PartitionSpec())
@@ -155,7 +155,7 @@ def _auto(sharding: NamedSharding) -> NamedSharding:
 
 
 def under_one_of(arrays: Sequence[jax.Array], leaf: jax.Array) -> jax.Array:
-    """The array with the axis types of the mesh that it has in common with one of `arrays`."""
+    """The array, with the axis types of the mesh that it shares with one of `arrays`."""
     ours = leaf.sharding
     shardings = [array.sharding for array in arrays]
     if not isinstance(ours, NamedSharding) or ours in shardings:
@@ -167,7 +167,7 @@ def under_one_of(arrays: Sequence[jax.Array], leaf: jax.Array) -> jax.Array:
 
 
 def put(leaf: jax.Array, sharding: Sharding) -> jax.Array:
-    """`jax.device_put`; where only a mesh's axis types change, each process keeps its pieces."""
+    """`jax.device_put`; if only a mesh's axis types change, each process keeps its shards."""
     if leaf.sharding == sharding:
         return leaf
     if leaf.is_fully_addressable or not leaf.sharding.is_equivalent_to(sharding, leaf.ndim):

@@ -1,15 +1,15 @@
 """Task vectors in 8, 4 or 3 bits an entry, after Kim et al., 2025 (arXiv 2503.06921).
 
-A task vector spans a far narrower range than a model does, so it bears few bits. Theirs are codes
-with one scale a tensor, of the task vector itself or of what a common base leaves. Here every 64
-neighbours of a row have a scale of their own, and each such group is coded as it is or as its
-difference to the task before, whichever has the smaller range: sequential training moves tau_t
-little from tau_(t-1). The difference is taken to what was decoded of the task before, so that
-errors do not add up.
+A task vector spans a far narrower range than a model, so few bits suffice. The paper uses codes
+with one scale per tensor, of the task vector itself or of its residual from a common base. Here
+every 64 neighbours of a row have their own scale, and each such group is coded directly or as its
+difference from the previous task, whichever has the smaller range: sequential training moves tau_t
+little from tau_(t-1). The difference is taken from the decoded previous task, so that errors do not
+accumulate.
 
-`bits` names an accuracy: that of codes of so many bits with one scale a tensor. Where groups have
-scales of their own, codes of 7 bits reach that of 8, and take 7.25 bits an entry with their scales:
-less than a quarter of float32, also on disk, where float32 is compressed to 92 to 96 %.
+`bits` names an accuracy: that of codes of this many bits with one scale per tensor. With a scale
+per group, 7-bit codes match 8 bits, and take 7.25 bits an entry including scales: less than a
+quarter of float32, also on disk, where float32 is compressed to 92 to 96 %.
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ from magmax_jax.merging.alike import check_finite
 from magmax_jax.merging.arrays import PyTree, is_merged
 
 GROUP = 64
-"""Entries that share a scale, as nearly as a row divides."""
+"""Approximate number of entries that share a scale; groups divide a row as evenly as possible."""
 CODE_BITS = {8: 7, 4: 4, 3: 3}
-"""Bits of a code, its sign included, by the bits of the accuracy that users ask for."""
+"""Bits of a code, including its sign, by the `bits` of accuracy that users ask for."""
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("data",), meta_fields=("shape", "bits"))
@@ -35,8 +35,8 @@ class Quantised:
     """One tensor of a task vector. A pytree node of one array.
 
     Attributes:
-      data: uint8, of as many axes as the tensor (one for a scalar), the last one being n bytes:
-        each row's codes, bit plane by bit plane, and then its bfloat16 scales.
+      data: uint8, with as many axes as the tensor (one for a scalar), the last of n bytes: each
+        row's codes, bit plane by bit plane, then its bfloat16 scales.
       shape: of the tensor.
       bits: of `CODE_BITS`.
     """
@@ -47,7 +47,7 @@ class Quantised:
 
 
 def quantise(tau: PyTree, bits: int, base: PyTree | None = None) -> PyTree:
-    """A task vector in few bits: `Quantised` for its float32 leaves; the others stay.
+    """A task vector in few bits: `Quantised` for its float32 leaves; the others are unchanged.
 
     With L = 2^(b-1) - 1 for codes of b bits (63, 7 and 3), and s = max |x| / L of each group x,
     rounded to bfloat16:
@@ -55,14 +55,14 @@ def quantise(tau: PyTree, bits: int, base: PyTree | None = None) -> PyTree:
         x^ = s clip(round(x / s), -L, L),    |x^ - x| <= s / 2
 
     up to the rounding of float32; groups below 1e-36 may become 0. Entries that no task changed
-    stay 0 exactly. The bound is that of uniform quantisation, as in the paper; the rounding of s
-    keeps it, for that moves x / s by at most L / 2^8 < 1/2 beyond L.
+    stay 0 exactly. The bound is that of uniform quantisation, as in the paper; it survives the
+    rounding of s, which moves x / s by at most L / 2^8 < 1/2 beyond L.
 
     Args:
       tau: a task vector.
       bits: 8, 4 or 3.
-      base: what `dequantise` made of the task vector before, which `dequantise` then needs again.
-        Each group is coded as it is, or as its difference to the base's where that is smaller.
+      base: the previous task vector as decoded by `dequantise`, which `dequantise` then needs too.
+        Each group is coded directly, or as its difference from the base's if that is smaller.
 
     Raises:
       UserError: an entry is NaN or infinite; the leaves are named.
@@ -86,10 +86,10 @@ def quantise(tau: PyTree, bits: int, base: PyTree | None = None) -> PyTree:
 
 
 def dequantise(tree: PyTree, base: PyTree | None = None) -> PyTree:
-    """The task vector, float32, of what `quantise` returned; the same bits wherever it is computed.
+    """The float32 task vector from `quantise`'s result; bit-identical on every backend.
 
     Args:
-      base: that of `quantise`, if there was one.
+      base: the one given to `quantise`, if any.
     """
     if base is None:
         base = jax.tree.map(lambda leaf: np.zeros((), np.float32), tree, is_leaf=is_quantised)
@@ -106,7 +106,7 @@ def dequantise(tree: PyTree, base: PyTree | None = None) -> PyTree:
 
 
 def quantised_shapes(tau: PyTree, bits: int) -> PyTree:
-    """`quantise` of mere shapes."""
+    """`quantise` on shapes only."""
     return jax.eval_shape(partial(quantise, bits=bits), tau)
 
 
@@ -115,7 +115,7 @@ def is_quantised(leaf: Any) -> bool:
 
 
 def _groups(row: int) -> tuple[int, int]:
-    """How many groups a row of so many entries has, and how long they are; the last may be shorter.
+    """Number of groups in a row of `row` entries, and their length; the last may be shorter.
 
     >>> _groups(768), _groups(195), _groups(1)
     ((12, 64), (3, 65), (1, 1))
@@ -125,7 +125,7 @@ def _groups(row: int) -> tuple[int, int]:
 
 
 def _grouped(rows: jax.Array) -> jax.Array:
-    """(..., row) as (..., groups, length), zeros at the end."""
+    """(..., row) as (..., groups, length), zero-padded at the end."""
     row = rows.shape[-1]
     count, length = _groups(row)
     padding = [(0, 0)] * (rows.ndim - 1) + [(0, count * length - row)]
@@ -133,7 +133,7 @@ def _grouped(rows: jax.Array) -> jax.Array:
 
 
 def _rows(grouped: jax.Array, row: int) -> jax.Array:
-    """What `_grouped` took."""
+    """Inverse of `_grouped`."""
     return grouped.reshape(*grouped.shape[:-2], -1)[..., :row]
 
 
@@ -151,7 +151,7 @@ def _encode(x: jax.Array, base: jax.Array, bits: int) -> jax.Array:
     words = jnp.abs(codes).astype(jnp.uint8) | (codes < 0).astype(jnp.uint8) << (bits - 1)
     words = _rows(words, rows.shape[-1])[..., None, :]
     packed = jnp.packbits(words >> jnp.arange(bits, dtype=jnp.uint8)[:, None] & 1, axis=-1)
-    # The sign of a scale, of 0 as well, says whether the base is to be added.
+    # The sign of a scale, even of 0, encodes whether to add the base.
     signed = jax.lax.bitcast_convert_type(jnp.where(differs, -scales, scales), jnp.uint8)
     return jnp.concatenate([_joined(packed), _joined(signed)], axis=-1)
 

@@ -1,4 +1,4 @@
-"""Collecting rules that keep their task vectors quantised, and decode them tensor by tensor."""
+"""Collecting rules that keep their task vectors quantised and decode them tensor by tensor."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -15,24 +15,24 @@ from magmax_jax.merging.rule import MergeRule, leaf_name
 from magmax_jax.merging.task_vectors import PyTree
 
 Leaves = Sequence[Any]
-"""Of one tensor, by task: `Quantised` ones, or arrays that are not merged."""
+"""One tensor's value per task: `Quantised`, or arrays that are not merged."""
 
 
 @functools.cache
 def quantised(rule: MergeRule, bits: int) -> MergeRule:
-    """A collecting rule with a state of few bits: what `quantise` makes of every task vector.
+    """A collecting rule whose state holds every task vector quantised by `quantise`.
 
-    Each is coded with what was decoded of the one before as its base, so decoding is in turn. The
-    merge is that of the rule on the decoded task vectors, to the bit. All of them are in memory at
-    once for one tensor alone, one layer of a stack of layers where the rule's scope is "entry"; for
-    a rule of scope "model" as a whole.
+    Each is coded against the previous one as decoded, so they are decoded in order. The merge is
+    bit-identical to the rule on the decoded task vectors. Decoded task vectors are in memory for
+    one tensor at a time, or one layer of a stack of layers if the rule's scope is "entry"; for
+    scope "model", all at once.
 
     Args:
       rule: one whose state is the tuple of all task vectors.
       bits: of `quantise`, 8, 4 or 3.
 
     Raises:
-      UserError: the rule needs a Fisher; or (by `init`) its state holds anything before the first
+      UserError: the rule needs a Fisher; or (from `init`) its state is not empty before the first
         task.
     """
     if rule.needs_fisher:
@@ -89,7 +89,7 @@ def _finalized_leaf(rule: MergeRule, name: str, leaves: Leaves, sliced: bool) ->
 
 
 def _slices(leaves: Leaves) -> Iterator[Leaves]:
-    """A stack of layers, layer by layer."""
+    """Splits a stack of layers into layers."""
     for i in range(leaves[0].shape[0]):
         yield [Quantised(leaf.data[i], leaf.shape[1:], leaf.bits) for leaf in leaves]
 
@@ -103,7 +103,7 @@ def _decoded(state: Sequence[PyTree]) -> Iterator[PyTree]:
 
 
 def _by_leaf(state: Sequence[PyTree]) -> tuple[list[str], list[Leaves], Any]:
-    """Names of all leaves, each leaf of every task, and the structure of a task vector."""
+    """Names of all leaves, each leaf's value per task, and the structure of a task vector."""
     flat = [jax.tree_util.tree_flatten_with_path(tau, is_leaf=is_quantised) for tau in state]
     names = [leaf_name(path) for path, _ in flat[0][0]]
     by_task = [[leaf for _, leaf in leaves] for leaves, _ in flat]
@@ -111,7 +111,7 @@ def _by_leaf(state: Sequence[PyTree]) -> tuple[list[str], list[Leaves], Any]:
 
 
 class _StateTaskVectors:
-    """The task vectors of a quantised state as a rule's survey asks for them: `TaskVectors`."""
+    """`TaskVectors` of a quantised state, for a rule's survey."""
 
     def __init__(self, state: Sequence[PyTree]):
         self._state = state
@@ -130,7 +130,7 @@ class _StateTaskVectors:
         return sum(int(np.prod(leaves[0].shape)) for leaves in self._leaves.values())
 
     def kth_magnitudes(self, k: int) -> list[float]:
-        """One task vector after another, whole."""
+        """One whole task vector at a time."""
         return [float(kth_magnitude(tau, k)) for tau in _decoded(self._state)]
 
     def total(self, function: Callable[[tuple[jax.Array, ...]], jax.Array]) -> np.ndarray:
@@ -144,7 +144,7 @@ class _StateTaskVectors:
         return total
 
     def tensors(self) -> Iterator[tuple[PyTree, Iterator[PyTree]]]:
-        """theta_0's tensors are zeros: a state does not know it, and rules read its shapes."""
+        """theta_0's tensors are zeros: a state does not hold theta_0, and rules use only shapes."""
         for name in sorted(self._leaves):
             leaves = self._leaves[name]
             theta_0 = {name: jnp.zeros(leaves[0].shape, jnp.float32)}

@@ -1,12 +1,12 @@
-"""What a merge rule is, and the few functions that every rule is written with.
+"""The type of merge rules, and the few functions that every rule is written with.
 
-A rule is a value in the shape of optax's transformations. The state of a streaming rule is a pytree
-of arrays whose size does not grow with the tasks, so it can be jitted, donated, sharded and written
-to disk; the state of a collecting rule is the tuple of all task vectors.
+A rule is a value shaped like an optax transformation. The state of a streaming rule is a pytree of
+arrays whose size does not grow with the tasks, so it can be jitted, donated, sharded and written to
+disk; the state of a collecting rule is the tuple of all task vectors.
 
-The bundled rules see one leaf at a time and know it by its path, never by its position, and a rule
-that needs something of the whole task vector can find it in a survey. So they give the same bits on
-a tree of one leaf as on the whole tree, and a model too large for memory can be merged tensor by
+The bundled rules see one leaf at a time, identified by its path, never by its position; a rule that
+needs global information about task vectors gets it from a survey. So they give the same bits on a
+tree of one leaf as on the whole tree, and a model too large for memory can be merged tensor by
 tensor.
 """
 
@@ -30,17 +30,17 @@ Count = Callable[[tuple[jax.Array, ...]], jax.Array]
 
 
 class Trims(NamedTuple):
-    """What a collecting rule drops of every tensor of a task vector before it looks at the rest.
+    """What a collecting rule drops from every tensor of a task vector before anything else.
 
-    Then it can be fed entries, in any pieces: whoever feeds it finds the thresholds first.
+    Callers that find the thresholds first can then feed the rule entries, in any pieces.
 
     Attributes:
-      rank: of a tensor's n entries, which of their magnitudes, the smallest being 1, is the first
-        that is kept; those below are dropped, those equal to it are not.
-      rule: (how many task vectors there are, `TaskVectors.total` of the trimmed ones) -> the rule
-        that merges task vectors whose dropped entries are zero, with the result of the whole rule.
-        Its scope is "entry" and it has no survey. Functions given to `total` also see zeros that
-        are of no tensor.
+      rank: for a tensor of n entries, the rank of the smallest magnitude that is kept (1 is the
+        smallest of all); entries below it are dropped, entries equal to it are kept.
+      rule: (number of task vectors, `TaskVectors.total` of the trimmed ones) -> the rule that
+        merges task vectors whose dropped entries are zero, with the result of the whole rule. Its
+        scope is "entry" and it has no survey. Functions given to `total` also see padding zeros
+        that belong to no tensor.
     """
 
     rank: Callable[[int], int]
@@ -48,46 +48,46 @@ class Trims(NamedTuple):
 
 
 class MergeRule(NamedTuple):
-    """A way to merge task vectors, as pure functions, and what callers must know of it.
+    """A way to merge task vectors, as pure functions, and what callers must know about it.
 
-    Only the first five fields must be given. The defaults of the others are right for every rule of
-    plain models, and slow: a rule that says no more is fed whole trees. Facts that depend on a
-    rule's options are those of this value.
+    Only the first five fields are required. The defaults of the others are correct for every rule
+    on plain models, but slow: such a rule is fed whole trees. Fields that depend on a rule's
+    options describe this value.
 
     Attributes:
       init: theta_0 -> state, before any task.
-      update: (state, tau_t) -> state, once for every task, in their order.
+      update: (state, tau_t) -> state, once per task, in order.
       finalize: state -> tau, the merged task vector; the state stays usable.
       streaming: the state's size does not depend on the number of tasks.
-      default_scale: the lambda that the rule is published with; negative for unlearning.
+      default_scale: the lambda published for the rule; negative for unlearning.
       scope: what the rule must see at once for its result not to change: the whole "model", one
-        "tensor", or one "entry". A rule of entries may be fed flat pieces that join several
-        tensors; the leaves of its state are scalars or have a tensor's shape. A rule that takes
-        anything from the whole task vector (a threshold, a norm, a majority) has the scope "model",
-        unless it has a `survey`; what it takes unsaid cannot be noticed.
-      reads_names: what happens to a tensor depends on its name, as for rules that draw. Where not,
-        tensors of one shape share what is compiled.
-      survey: finds what the rule takes from whole task vectors, and returns the rule completed with
-        it, whose `survey` is None; None where the rule takes nothing from them. `scope` is that of
-        the completed rule. Callers survey before they feed a rule anything but whole models.
+        "tensor", or one "entry". A rule of scope "entry" may be fed flat pieces that join several
+        tensors; the leaves of its state are scalars or have a tensor's shape. A rule that uses
+        anything global (a threshold, a norm, a majority) has the scope "model", unless it has a
+        `survey`; undeclared global dependence cannot be detected.
+      reads_names: the result for a tensor depends on its name, as for rules that draw at random. If
+        False, tensors of one shape share compiled code.
+      survey: collects what the rule needs from whole task vectors, and returns the completed rule,
+        whose `survey` is None; None if the rule needs nothing from them. `scope` is that of the
+        completed rule. Callers survey before they feed a rule anything but whole models.
       needs_fisher: every model is an `Informed`.
-      fewest_models: below which the rule cannot merge.
-      most_models: beyond which it cannot, None for any number.
-      per_model: the option that holds one value for each of `most_models` models, in their order.
+      fewest_models: least number of models that the rule merges.
+      most_models: largest number of models that it merges, None for no limit.
+      per_model: the option that holds one value for each of `most_models` models, in order.
       state_options: further options, as (name, value) pairs, of a rule whose state is kept in a
-        file; options that the user gives win.
+        file; options that the user gives take precedence.
       trims: how a rule of scope "tensor" drops entries first, if it needs whole tensors for nothing
         else.
-      draws: all that the rule does with names is to draw by their `leaf_key`, outside of any `jit`
-        of its own that takes trees. Then small tensors of one shape are merged together.
-      decomposes: it spends its time in decompositions of matrices, each of which keeps one core of
-        a CPU busy. Then several tensors are merged at once, from threads.
-      settle: what the finalize of a rule of tensors needs of all leaves' states, None if nothing.
-      from_adam: the Fisher that it needs is Adam's second moments at the end of each task, so that
-        a run, whose training has them, can feed the rule.
-      of_leaf: for a rule of tensors that reads names only to choose what becomes of a leaf: by a
-        leaf's name and shape, what it is to the rule. Then leaves that are the same to it share
-        what is compiled, and are merged together where they are small.
+      draws: the rule uses names only to draw by their `leaf_key`, outside any `jit` of its own that
+        takes trees. Then small tensors of one shape are merged together.
+      decomposes: it spends its time in matrix decompositions, each of which keeps one CPU core
+        busy. Then several tensors are merged at once, in threads.
+      settle: what the finalize of a rule of tensors needs from all leaves' states, None if nothing.
+      from_adam: the Fisher that it needs is Adam's second moments at the end of each task, so a
+        run, whose training has them, can feed the rule.
+      of_leaf: for a rule of tensors that reads names only to choose how to treat a leaf: (name,
+        shape) -> its treatment. Leaves with the same treatment then share compiled code, and small
+        ones are merged together.
     """
 
     init: Callable[[PyTree], State]
@@ -111,7 +111,7 @@ class MergeRule(NamedTuple):
     of_leaf: "Callable[[str, Sequence[int]], OfLeaf] | None" = None
 
     def admits(self, number: int) -> bool:
-        """Whether the rule merges so many models."""
+        """Whether the rule merges this many models."""
         return self.fewest_models <= number and (
             self.most_models is None or number <= self.most_models
         )
@@ -125,7 +125,7 @@ class MergeRule(NamedTuple):
         return str(most) if fewest == most else f"{fewest} to {most}"
 
     def on_any_mesh(self) -> "MergeRule":
-        """This rule for arrays on any mesh, also outside of `merge`: see `merging.any_mesh`."""
+        """This rule for arrays on any mesh, also outside `merge`: see `merging.any_mesh`."""
         rule = self._replace(
             init=on_any_mesh(self.init),
             update=on_any_mesh(self.update, like=1),
@@ -137,12 +137,12 @@ class MergeRule(NamedTuple):
 class Settle(NamedTuple):
     """How callers that feed a rule leaf by leaf complete it between its updates and its finalize.
 
-    A `survey` before the first update serves as well, but computes every state twice.
+    A `survey` before the first update works too, but computes every state twice.
 
     Attributes:
-      measure: of one leaf: (state, (squared norm of each task vector)) -> numbers, an array.
-      complete: the numbers of every leaf, by its name -> the rule whose `finalize` takes each
-        leaf's state by itself, with no `settle`.
+      measure: for one leaf, (state, (squared norm of each task vector)) -> an array of numbers.
+      complete: the numbers of every leaf, by name -> the rule whose `finalize` takes each leaf's
+        state by itself, without `settle`.
     """
 
     measure: Callable[[Any, Sequence[jax.Array]], jax.Array]
@@ -150,11 +150,11 @@ class Settle(NamedTuple):
 
 
 class OfLeaf(NamedTuple):
-    """What a leaf is to a rule.
+    """How a rule treats a leaf.
 
     Attributes:
       rule: merges this leaf as the whole rule does, and reads no names.
-      taken_as: what the leaf is taken for, in words that follow a number of tensors: "as tables".
+      taken_as: what the leaf is treated as, in words that follow a number of tensors: "as tables".
     """
 
     rule: MergeRule
@@ -162,7 +162,7 @@ class OfLeaf(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """State of rules that count: a running task vector, and how many were seen (int32 scalar)."""
+    """State of rules that count: a running task vector, and the number seen (int32 scalar)."""
 
     tau: PyTree
     count: jax.Array  # type: ignore[assignment]  # part of saved states; tuple.count is not called
@@ -173,10 +173,10 @@ class Counted(NamedTuple):
 
 
 class Informed(NamedTuple):
-    """A model, or its task vector, with the diagonal of its Fisher: what `fisher` merges.
+    """A model or its task vector, with the diagonal of its Fisher: what `fisher` merges.
 
     `merge` and `fold` take it in place of a model, and `fisher().update` in place of a task vector.
-    For `adam_weighted` Adam's second moments stand for the Fisher.
+    For `adam_weighted`, Adam's second moments take the place of the Fisher.
     """
 
     params: PyTree
@@ -184,14 +184,14 @@ class Informed(NamedTuple):
 
 
 def informed(rule: MergeRule, params: PyTree, fisher: PyTree) -> PyTree | Informed:
-    """A model or task vector as the rule takes it; the Fisher is unused if it needs none."""
+    """A model or task vector in the form the rule takes; the Fisher is dropped if not needed."""
     return Informed(params, fisher) if rule.needs_fisher else params
 
 
 def collecting(
     finalize: Callable[[tuple], PyTree], default_scale: float, **facts: Any
 ) -> MergeRule:
-    """The rule that keeps every task vector and hands the tuple of them to `finalize`.
+    """A rule that keeps every task vector and passes the tuple of them to `finalize`.
 
     Args:
       facts: further fields of `MergeRule`.
@@ -207,7 +207,7 @@ def collecting(
 
 
 def factory(build: Callable[..., MergeRule]) -> Callable[..., MergeRule]:
-    """Makes equal rules one value, however their arguments are spelled, so that each compiles once.
+    """Caches rules by their arguments, however spelled, so that equal rules compile once.
 
     Lists and arrays among the arguments become tuples. The rule works on any mesh.
     """
@@ -224,7 +224,7 @@ def factory(build: Callable[..., MergeRule]) -> Callable[..., MergeRule]:
 
 
 def leafwise(function: Callable[..., jax.Array], tree: PyTree, *rest: PyTree) -> PyTree:
-    """`jax.tree.map` over the leaves that are merged; the others are those of the first tree."""
+    """`jax.tree.map` over the merged leaves; other leaves come from the first tree."""
     return jax.tree.map(
         lambda leaf, *others: function(leaf, *others) if is_merged(leaf) else leaf, tree, *rest
     )
@@ -247,7 +247,7 @@ def leaf_name(path: tuple) -> str:
 
 
 def leaf_key(seed: int, task: jax.typing.ArrayLike, name: str | LeafNames) -> jax.Array:
-    """The random key of one leaf of one task (counted from 1), wherever the leaf is in its tree."""
+    """The random key of one leaf of one task (counted from 1), wherever it is in its tree."""
     words = name.words(seed) if isinstance(name, LeafNames) else jnp.asarray(seed_words(seed, name))
     return jax.random.fold_in(jax.random.wrap_key_data(words, impl="threefry2x32"), task)
 

@@ -1,4 +1,4 @@
-"""What a rule may ask of whole task vectors when it is fed piece by piece."""
+"""What a rule may query about whole task vectors when it is fed piece by piece."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -10,13 +10,13 @@ from magmax_jax.merging.task_vectors import PyTree
 
 
 class TaskVectors(Protocol):
-    """The task vectors tau_1 ... tau_t of a merge, too large for memory: each call is passes.
+    """The task vectors tau_1 ... tau_t of a merge, too large for memory: each call makes passes.
 
-    A rule's `survey` takes from it the numbers that no single piece holds. All answers are exact:
-    they do not depend on how the task vectors are cut into pieces, files or devices.
+    A rule's `survey` gets from it the numbers that no single piece holds. All answers are exact:
+    they do not depend on how the task vectors are split into pieces, files or devices.
 
     Attributes:
-      count: how many there are, t.
+      count: number of task vectors, t.
       size: floating-point entries of each.
     """
 
@@ -27,7 +27,7 @@ class TaskVectors(Protocol):
     def size(self) -> int: ...
 
     def kth_magnitudes(self, k: int) -> list[float]:
-        """The k-th smallest |entry| of each task vector, as `kth_magnitude` of it in memory.
+        """The k-th smallest |entry| of each task vector, equal to `kth_magnitude` in memory.
 
         Five or six passes, for all task vectors together.
         """
@@ -37,28 +37,28 @@ class TaskVectors(Protocol):
         """The sum over all pieces of what `function` counts in each: int64, in one pass.
 
         Args:
-          function: of one piece of every task vector, float32 (n,) each, the same n entries of all;
-            jitted. It gives an integer array of a shape that does not depend on n. Floats are
+          function: takes one piece of every task vector, float32 (n,) each, the same n entries of
+            all, and returns an integer array whose shape does not depend on n; jitted. Floats are
             refused: their sum would depend on where the pieces end. Use `tensors` for them.
 
         Raises:
-          TypeError: it gives floats.
+          TypeError: it returns floats.
         """
         ...
 
     def tensors(self) -> Iterator[tuple[PyTree, Iterator[PyTree]]]:
         """Every merged tensor in the order of names: theta_0's, and those of tau_1 ... tau_t.
 
-        Each is a tree of one float32 leaf, as the rule itself is fed. Task vectors are read as they
-        are asked for, so one pass need not hold two.
+        Each is a tree of one float32 leaf, as the rule itself is fed. Task vectors are read lazily,
+        so one pass need not hold two.
         """
         ...
 
     def stacks(self) -> Iterator[tuple[Sequence[str], PyTree, Iterator[PyTree]]]:
-        """As `tensors`, but several at a time, which is faster where tensors are many and small.
+        """As `tensors`, but several at a time, which is faster for many small tensors.
 
-        Each time the names of n tensors of one shape, and trees of one float32 leaf (n, *shape). n
-        is 1 for a rule that reads names for more than draws, and for large tensors. The order is
-        not that of names, so whoever adds up must sort first.
+        Yields the names of n tensors of one shape, and trees of one float32 leaf (n, *shape). n is
+        1 for large tensors and for a rule that reads names for more than draws. The order is not
+        that of names, so callers that sum must sort first.
         """
         ...

@@ -7,10 +7,10 @@ Notation of the paper (Marczak et al., 2024, arXiv 2407.06322), used throughout 
     tau_t     theta_t - theta_0, the task vector of task t        (Ilharco et al., arXiv 2212.04089)
     lambda    the scale: theta = theta_0 + lambda tau
 
-A pytree may be a dict, an NNX module or state, a dataclass, anything that `jax.tree` walks through.
+A pytree may be a dict, an NNX module or state, a dataclass, or anything else `jax.tree` handles.
 Floating-point arrays are subtracted, merged and added in float32; float64 arrays are subtracted and
 added in float64, so that entries that no task changed keep all their digits. Integers, flags and
-random keys are theta_0's, and so is whatever is no array: functions, strings, static fields.
+random keys come from theta_0, and so do non-arrays: functions, strings, static fields.
 """
 
 from functools import partial
@@ -40,16 +40,16 @@ __all__ = [
 
 @partial(on_any_mesh, like=1)
 def task_vector(finetuned: PyTree, pretrained: PyTree) -> PyTree:
-    """tau = theta_t - theta_0, float32 for every floating-point leaf and int8 zeros for the others.
+    """tau = theta_t - theta_0: float32 for floating-point leaves, int8 zeros for the others.
 
     May be jitted, mapped and differentiated.
 
     Args:
       finetuned: theta_t.
-      pretrained: theta_0, a pytree of the same containers, shapes and dtypes.
+      pretrained: theta_0, a pytree with the same containers, shapes and dtypes.
 
     Returns:
-      A pytree of theta_0's structure, with None for leaves that are no arrays.
+      A pytree of theta_0's structure, with None for leaves that are not arrays.
 
     Raises:
       UserError: the two differ in containers, shapes or dtypes; the differing leaves are named.
@@ -69,10 +69,10 @@ def apply_task_vector(pretrained: PyTree, tau: PyTree, scale: jax.typing.ArrayLi
     Args:
       pretrained: theta_0.
       tau: a task vector of theta_0's structure and shapes, of one task or of a merge.
-      scale: lambda, a scalar; 0 gives theta_0 back.
+      scale: lambda, a scalar; 0 returns theta_0.
 
     Returns:
-      NumPy arrays where theta_0 has NumPy arrays, unless values are traced; JAX arrays else.
+      NumPy arrays where theta_0 has NumPy arrays, unless values are traced; otherwise JAX arrays.
 
     Raises:
       UserError: the two differ in containers or shapes; the differing leaves are named.
@@ -82,12 +82,12 @@ def apply_task_vector(pretrained: PyTree, tau: PyTree, scale: jax.typing.ArrayLi
 
 
 def difference(finetuned: PyTree, pretrained: PyTree) -> PyTree:
-    """`task_vector` of trees that hold arrays alone and are known to be alike."""
+    """`task_vector` of trees that hold only arrays and are known to match."""
     return jax.tree.map(_difference, finetuned, pretrained)
 
 
 def add(pretrained: PyTree, tau: PyTree, scale: jax.typing.ArrayLike) -> PyTree:
-    """`apply_task_vector` of trees that hold arrays alone and are known to be alike."""
+    """`apply_task_vector` of trees that hold only arrays and are known to match."""
     return jax.tree.map(lambda theta, tau: _add(theta, tau, scale), pretrained, tau)
 
 
@@ -105,7 +105,7 @@ def zeros(pretrained: PyTree) -> PyTree:
 
 
 def tree_bytes(tree: PyTree) -> int:
-    """Bytes of all leaves, arrays or mere shapes."""
+    """Total bytes of all leaves, arrays or shapes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
@@ -119,7 +119,7 @@ def _difference(theta: jax.typing.ArrayLike, theta_0: jax.typing.ArrayLike) -> j
     if not is_merged(theta_0):
         return jnp.zeros(jnp.shape(theta_0), jnp.int8)
     if is_wide(theta_0) and not isinstance(theta, jax.core.Tracer):
-        with np.errstate(over="ignore"):  # infinities are found in the merged model
+        with np.errstate(over="ignore"):  # infinities are caught in the merged model
             return jnp.asarray(np.subtract(theta, theta_0, dtype=np.float64).astype(np.float32))
     dtype = _computed_in(theta_0)
     return (jnp.asarray(theta, dtype) - jnp.asarray(theta_0, dtype)).astype(jnp.float32)

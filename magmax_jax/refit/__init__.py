@@ -1,4 +1,4 @@
-"""Fitting the last linear map of a merged model anew, after every task, from sums over its images.
+"""Refits the last linear map of a merged model after every task, from sums over its images.
 
     from magmax_jax.refit import Refit
     from magmax_jax.registry import REFITS
@@ -6,7 +6,7 @@
     @REFITS.register("my_refit")
     def my_refit() -> Refit: ...
 
-A merge `RULE+my_refit@SCALE` of a run is then the rule's, with its last map fitted so.
+In a run, the merge `RULE+my_refit@SCALE` is then the rule's merge with a refitted last map.
 """
 
 from magmax_jax.refit.base import Features, Refit

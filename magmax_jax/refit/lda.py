@@ -15,17 +15,17 @@ from magmax_jax.refit.base import Features, Refit
 from magmax_jax.registry import REFITS
 
 HEAD_RIDGE = 1e-4
-"""Ridge of the inverse of the head's Gram matrix, in parts of its mean diagonal: two classes whose
-prompts are alike would make it singular."""
+"""Ridge for inverting the head's Gram matrix, relative to its mean diagonal: two classes with the
+same prompts would make it singular."""
 
 
 class Sums(NamedTuple):
-    """Of one task, over its images; features have a 1 appended.
+    """Sums over the images of one task; features have a 1 appended.
 
     Attributes:
-      old, cross, new: (d + 1, d + 1), of outer products before and before, before and after, after
-        and after the task.
-      classes: (k, d + 1), of each class after it.
+      old, cross, new: (d + 1, d + 1), sums of outer products of features: before x before, before x
+        after and after x after the task.
+      classes: (k, d + 1), sums of each class's features after it.
     """
 
     old: jax.Array
@@ -35,12 +35,12 @@ class Sums(NamedTuple):
 
 
 class LDAState(NamedTuple):
-    """What is known of all tasks so far, and the sums of the one that is being learned.
+    """Statistics of all tasks so far, and sums of the one being learned.
 
     Attributes:
-      count: (k,) images.
-      mean: (k, d), of each class's features in the model deployed now.
-      scatter: (d, d), of outer products of features with their class's mean taken off.
+      count: (k,), images.
+      mean: (k, d), of each class's features in the currently deployed model.
+      scatter: (d, d), sum of outer products of features minus their class mean.
       sums: zero between tasks.
     """
 
@@ -52,32 +52,32 @@ class LDAState(NamedTuple):
 
 @REFITS.register("lda")
 def lda(shrink: float = 0.1, ridge: float = 1.0) -> Refit:
-    """Logits as of Gaussian classes that share one covariance S (Fisher, 1936):
+    """Logits of Gaussian classes that share one covariance S (Fisher, 1936):
 
         logit_c(f) = m_c' S^-1 f - m_c' S^-1 m_c / 2,    S = (1 - shrink) S_w + shrink tr(S_w) / d I
 
-    m_c are the classes' means and S_w the covariance within them. They are sums, so they need no
-    image of an earlier task; but they are of the features that the model had then. The images of
+    m_c are the class means and S_w the within-class covariance. They are sums, so no images of
+    earlier tasks are needed; but they describe the features that the model had then. The images of
     task t show how these changed: with X before and Y after the task, both centred,
 
         A = I + (X'X + ridge tr(X'X) / d I)^-1 X'(Y - X)
 
-    carries the old means and covariance along, m <- mean(Y) + A'(m - mean(X)) and S_w <- A' S_w A.
-    A is the identity for a large `ridge`: then the means are only moved by what the features of
-    task t moved on average.
+    updates the old means and covariance, m <- mean(Y) + A'(m - mean(X)) and S_w <- A' S_w A. For a
+    large `ridge`, A is the identity: then the means only move by the average shift of task t's
+    features.
 
-    The map is the one of least squares whose logits for the head h_1 ... h_k are those, but for a
-    constant that is the same for all classes of an image:
+    The map is the least-squares fit whose logits for the head h_1 ... h_k are those above, up to a
+    constant shared by all classes of an image:
 
         kernel = W (H'H)^-1 H',    shift = W (W'W)^-1 b
 
-    for W = S^-1 [m_c] and b = -[m_c' W_c] / 2, both centred over the classes learned, and H of
-    their columns. It is exact where no more classes than p are learned and their prompts differ;
-    others come last in every image that resembles a learned one more. All classes count alike,
-    however many images they have.
+    for W = S^-1 [m_c] and b = -[m_c' W_c] / 2, both centred over the classes learned, and H their
+    columns of the head. It is exact if at most p classes are learned and their prompts differ;
+    other classes rank last for every image that is closer to a learned one. All classes count
+    equally, however many images they have.
 
     Args:
-      shrink: in (0, 1], of the covariance towards a multiple of the identity.
+      shrink: in (0, 1], shrinkage of the covariance towards a multiple of the identity.
       ridge: not negative; see above.
 
     Raises:
@@ -119,7 +119,7 @@ def _observe(state: LDAState, features: Features) -> LDAState:
         return jnp.where(mask, jnp.pad(f, ((0, 0), (0, 1)), constant_values=1), 0)
 
     def outer(x: jax.Array, y: jax.Array) -> jax.Array:
-        # An accelerator would round the factors to 11 bits, which a covariance does not survive.
+        # An accelerator would round the factors to 11 bits, too few for a covariance.
         return jnp.einsum("bi,bj->ij", x, y, precision=jax.lax.Precision.HIGHEST)
 
     x, y = appended(features.before), appended(features.after)
@@ -136,14 +136,14 @@ def _observe(state: LDAState, features: Features) -> LDAState:
 def _carried(
     mean: np.ndarray, scatter: np.ndarray, sums: Sums, ridge: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Means and scatter of old features as they are after the task."""
+    """Means and scatter of old features, mapped to the features after the task."""
     old, cross, new = (np.asarray(x) for x in (sums.old, sums.cross, sums.new))
     n, d = new[-1, -1], len(scatter)
     x, y = old[-1, :-1] / n, new[-1, :-1] / n  # means
     gram = old[:-1, :-1] - n * np.outer(x, x)
     step = cross[:-1, :-1] - n * np.outer(x, y) - gram
     size = np.trace(gram) / d
-    if not size > 0:  # a single image, or a model whose features are all alike
+    if not size > 0:  # a single image, or features that are all equal
         return mean + (y - x), scatter
     a = np.eye(d) + np.linalg.solve(gram + max(ridge, 1e-6) * size * np.eye(d), step)
     return y + (mean - x) @ a, a.T @ scatter @ a
@@ -160,7 +160,7 @@ def _of_task(sums: Sums) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _joined(
     one: tuple[np.ndarray, np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of both sets of images together (Chan et al., 1979, for every class)."""
+    """Statistics of both sets of images together (Chan et al., 1979, for every class)."""
     (n, m, s), (n_2, m_2, s_2) = one, other
     count = n + n_2
     share = n_2 / np.maximum(count, 1)
@@ -173,7 +173,7 @@ def _discriminant(
 ) -> tuple[np.ndarray, np.ndarray]:
     """W (d, k) and b (k,), both centred over the classes."""
     d = len(covariance)
-    round_ = np.trace(covariance) / d or 1.0  # one image a class: nearest mean
+    round_ = np.trace(covariance) / d or 1.0  # one image per class: nearest mean
     shrunk = (1 - shrink) * covariance + shrink * round_ * np.eye(d)
     weights = np.linalg.solve(shrunk, mean.T)
     bias = -np.einsum("kd,dk->k", mean, weights) / 2

@@ -1,8 +1,8 @@
-"""Merge rules under their short name: `import magmax_jax.rules`, or `mm.rules`.
+"""Short import path for merge rules: `import magmax_jax.rules`, or `mm.rules`.
 
-`dir(mm.rules)` and tab completion show the rules alone, those that you register among them. The
-rest of `magmax_jax.merging.rules` is here, too: `named` and `options` of a rule by its name,
-`register` for one of your own, and what authors of rules need (`magmax_jax.merging` shows that).
+`dir(mm.rules)` and tab completion list only the rules, including those you register. The rest of
+`magmax_jax.merging.rules` is here as well: `named` and `options` to look up a rule by name,
+`register` for your own, and what rule authors need (listed by `magmax_jax.merging`).
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from magmax_jax.registry import RULES
 
 
 def __getattr__(name: str) -> Any:
-    """Rules that were registered since."""
+    """Rules registered later."""
     if name in RULES:
         return RULES[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

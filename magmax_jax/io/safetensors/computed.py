@@ -1,4 +1,4 @@
-"""Tensors that no file holds: their entries are computed from others when they are read."""
+"""Tensors not stored in any file: their entries are computed from others when read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,17 +9,17 @@ import numpy as np
 from magmax_jax.io.safetensors.header import Tensor
 
 Read = Callable[[np.ndarray, Tensor, int], None]
-"""Fills a one-dimensional array with a tensor's entries from one on, as `Reader.into` does."""
+"""Fills a one-dimensional array with a tensor's entries from an offset, like `Reader.into`."""
 Fill = Callable[[np.ndarray, int, Read], None]
-"""Fills a one-dimensional array with the entries from one on; reads what it needs with `Read`."""
+"""Fills a one-dimensional array with the entries from an offset; reads inputs with `Read`."""
 NOWHERE = -1
 
 
 class Computed(Tensor):
-    """A tensor that is computed piece by piece, so it is never in memory whole.
+    """A tensor computed piece by piece, so it is never whole in memory.
 
     Attributes:
-      fill: computes any range of entries. May be called from threads.
+      fill: computes any range of entries. Must be thread-safe.
     """
 
     fill: Fill
@@ -31,7 +31,7 @@ class Computed(Tensor):
         return made
 
     def __eq__(self, other: object) -> bool:
-        """Tensors of one file and shape are computed by different means."""
+        """Tensors of the same file and shape may be computed differently."""
         return isinstance(other, Computed) and tuple.__eq__(self, other) and self.fill == other.fill
 
     def __ne__(self, other: object) -> bool:

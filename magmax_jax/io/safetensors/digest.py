@@ -1,4 +1,4 @@
-"""sha256 of weight files from bytes that are read for another purpose."""
+"""sha256 of weight files, from bytes that are being read for another purpose."""
 
 import hashlib
 import os
@@ -11,18 +11,18 @@ import numpy as np
 from magmax_jax.errors import UserError
 
 _PIECE = 1 << 20
-"""Bytes read at once: so many that a thread rarely asks for the interpreter's lock, and so few that
-they are still in the processor's cache when they are hashed."""
+"""Bytes read at once: enough that a thread rarely needs the GIL, and few enough to be still in the
+CPU cache when hashed."""
 
 
 class Digest:
-    """sha256 of files one after another, each whole; safe to call from threads.
+    """sha256 of whole files, one after another; thread-safe.
 
-    Bytes may be given as they come by. They count where they continue what was hashed; what nobody
-    gives is read.
+    Bytes may be fed as they become available. They are used if they continue what was hashed; bytes
+    that are not fed are read.
 
     Args:
-      paths: of the files, in the order in which they are hashed.
+      paths: of the files, in hashing order.
 
     Raises:
       UserError: one of them cannot be read.
@@ -41,14 +41,14 @@ class Digest:
             self._end += size
 
     def feed(self, path: Path, offset: int, data: np.ndarray) -> None:
-        """Takes a file's bytes from `offset` on, after reading those that were left out before.
+        """Takes a file's bytes from `offset` on, after reading any skipped before them.
 
         Args:
-          path: another file's bytes are ignored.
+          path: of the file; bytes of files that are not hashed are ignored.
           data: uint8, one-dimensional.
 
         Raises:
-          UserError: a file cannot be read, or became shorter.
+          UserError: a file cannot be read, or has shrunk.
         """
         if path not in self._places:
             return
@@ -60,13 +60,13 @@ class Digest:
                 self._position += new.size
 
     def result(self) -> str:
-        """The sha256 in hexadecimal; raises as `feed` does."""
+        """The sha256 in hexadecimal; raises like `feed`."""
         with self._lock:
             self._read(self._end)
             return self._total.hexdigest()
 
     def _read(self, end: int) -> None:
-        """Hashes up to a place in the sequence of all files."""
+        """Hashes up to a position in the concatenation of all files."""
         buffer = memoryview(bytearray(_PIECE if self._position < end else 0))
         for path, place in self._places.items():
             if self._position in place and self._position < end:

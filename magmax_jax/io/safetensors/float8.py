@@ -1,6 +1,6 @@
-"""Reading 8-bit floats with scales as the weights that they mean: theta = codes * scale.
+"""Reads 8-bit floats with scales as the weights they represent: theta = codes * scale.
 
-The scale multiplies under all of its names: transformers 5.24's `Fp8Dequantize` and DeepSeek-V3's
+The scale multiplies, whatever its name: transformers 5.24's `Fp8Dequantize` and DeepSeek-V3's
 `weight_dequant` multiply by `weight_scale_inv`, compressed-tensors' `dequantize` by `weight_scale`,
 ComfyUI's scaled FP8 by `scale_weight`.
 """
@@ -18,9 +18,9 @@ class ScaledCodes:
     """Fills arrays with codes times scales: float32 products, rounded once.
 
     Attributes:
-      codes: 8-bit floats; where they have several blocks, matrices (..., rows, columns).
-      scale: one entry, or one a block of the last two axes; None where codes are the weights.
-      block: rows and columns of a block; those at the ends may be cut off.
+      codes: 8-bit floats; with several blocks, matrices (..., rows, columns).
+      scale: one entry, or one per block of the last two axes; None if codes are the weights.
+      block: rows and columns of a block; blocks at the ends may be partial.
     """
 
     codes: Tensor
@@ -38,11 +38,11 @@ class ScaledCodes:
         scale = flat.astype(np.float32)
         if scale.size > 1:
             scale = self._of_each(scale, start, out.size)
-        with np.errstate(over="ignore", invalid="ignore"):  # whoever merges refuses such weights
+        with np.errstate(over="ignore", invalid="ignore"):  # the merge refuses such weights
             out *= scale
 
     def _of_each(self, scale: np.ndarray, start: int, count: int) -> np.ndarray:
-        """The scale of `count` entries from `start` on, one for each."""
+        """The scale for each of `count` entries from `start` on."""
         assert self.scale is not None
         rows, columns = self.codes.shape[-2:]
         first, last = start // columns, -(-(start + count) // columns)
@@ -60,6 +60,6 @@ def computed(codes: Tensor, scale: Tensor | None, block: tuple[int, int]) -> Com
 
 
 def scaled_codes(tensor: Tensor) -> ScaledCodes | None:
-    """From what a tensor is computed, if it is from 8-bit floats."""
+    """What a tensor is computed from, if that is 8-bit floats."""
     fill = tensor.fill if isinstance(tensor, Computed) else None
     return fill if isinstance(fill, ScaledCodes) else None

@@ -1,4 +1,4 @@
-"""A safetensors file's header: what it holds and where, checked against the bytes that follow."""
+"""Reads a safetensors file's header, and checks it against the bytes that follow."""
 
 import itertools
 import math
@@ -38,19 +38,19 @@ DTYPES = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
-"""safetensors' names of dtypes."""
+"""safetensors' names for dtypes."""
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 PACKED = {DTYPES["F4"]: 2, DTYPES["F6_E2M3"]: 4, DTYPES["F6_E3M2"]: 4}
-"""Dtypes below a byte, and how many entries along the last axis make one element of ours.
+"""Sub-byte dtypes, and how many entries along the last axis make one of our elements.
 
-They are opaque bytes here: they can be copied, not computed with.
+They are opaque bytes here: they can be copied, but not computed with.
 """
 FLOAT8 = {DTYPES[name] for name in ("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")}
-"""Floats of 8 bits that can be weights; F8_E8M0 holds powers of two and is for scales alone."""
+"""8-bit floats that can be weights; F8_E8M0 holds powers of two and is only for scales."""
 
 
 def name_of(dtype: np.dtype) -> str:
-    """What messages call it: NumPy's name, and safetensors' own where that is better known."""
+    """The name in messages: NumPy's, or safetensors' where that is better known."""
     if dtype in PACKED:
         return NAMES[dtype]
     rare = dtype in FLOAT8 or dtype in (DTYPES["F8_E8M0"], DTYPES["C64"])
@@ -58,7 +58,7 @@ def name_of(dtype: np.dtype) -> str:
 
 
 class Tensor(NamedTuple):
-    """Where a tensor lies, and what it is."""
+    """A tensor's location, dtype and shape."""
 
     path: Path
     offset: int
@@ -79,7 +79,7 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """The metadata and the tensors of one safetensors file, in the order of their data.
 
     Raises:
-      UserError: the header is torn, names a tensor twice, lets tensors share bytes, or does not
+      UserError: the header is truncated, names a tensor twice, lets tensors overlap, or does not
         describe exactly the bytes that follow it.
     """
     try:
@@ -118,10 +118,10 @@ def _head(path: Path) -> bytes:
 
 
 def _metadata(path: Path, found: Any) -> dict[str, str]:
-    """As safetensors reads them: null is none, and every value is a string.
+    """The metadata as safetensors reads it: null means none, and every value is a string.
 
     Raises:
-      UserError: they are something else.
+      UserError: it is something else.
     """
     if found is None:
         return {}
@@ -156,7 +156,7 @@ def _tensor(path: Path, start: int, entry: dict) -> Tensor:
 
 
 def _in_order(path: Path, tensors: dict[str, Tensor], start: int, size: int) -> dict[str, Tensor]:
-    """The tensors as they lie in the file; raises a ValueError unless they fill it exactly."""
+    """The tensors in file order; raises a ValueError unless they fill the file exactly."""
     ordered = sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].nbytes))
     filled = [(name, tensor) for name, tensor in ordered if tensor.nbytes]
     tied = [

@@ -1,6 +1,6 @@
-"""Checkpoints as named tensors in files: headers read at once, data only when it is asked for.
+"""Checkpoints as named tensors in files: headers are read at once, data lazily.
 
-Any architecture: what a tensor means is its name's business, not ours.
+Works for any architecture: tensors are identified by name only.
 """
 
 import dataclasses
@@ -21,27 +21,27 @@ from magmax_jax.io.safetensors.digest import Digest
 from magmax_jax.io.safetensors.header import Tensor, read_header
 
 COMPARED = 1 << 20
-"""Entries that are compared at once."""
+"""Entries compared at once."""
 CONFIGURATIONS = ("config.json", "open_clip_config.json", "adapter_config.json", "modules.json")
-"""Files that show that a directory is a model's."""
+"""Files that identify a directory as a model's."""
 
 
 @dataclass(frozen=True)
 class TensorFiles:
-    """A checkpoint: its directory, its files and every tensor in them, in the files' order."""
+    """A checkpoint: its directory, its files and all their tensors, in file order."""
 
     directory: Path
     files: tuple[Path, ...]
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
     loose: bool = False
-    """One file, whose directory may hold anything else: nothing beside it belongs to it."""
+    """A single file: other files in its directory do not belong to it."""
     called: Path | None = None
-    """What the user calls it where its files were made for this merge, such as a run's model."""
+    """The user's name for it if its files were made for this merge, such as a run's model."""
 
     @property
     def place(self) -> Path:
-        """What messages call it: its directory, or its file where that has a name of its own."""
+        """Its name in messages: the directory, or the file if that has its own name."""
         if self.called is not None:
             return self.called
         own = len(self.files) == 1 and self.files[0].name not in (*hub.SAFETENSORS, hub.ADAPTER)
@@ -52,7 +52,7 @@ class TensorFiles:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def load(self, name: str) -> np.ndarray:
-        """One tensor, in memory of its own; raises as `Reader.into` does."""
+        """One tensor, as a new array; raises like `Reader.into`."""
         with Reader() as reader:
             return reader.whole(self.tensors[name])
 
@@ -61,8 +61,8 @@ def open_tensors(source: str | Path) -> TensorFiles:
     """Reads the headers of a hub id, a directory or one .safetensors file.
 
     Raises:
-      UserError: there is nothing there, a file is torn or lies about itself, shards are lost or
-        hold a tensor twice, or all there is are pickles.
+      UserError: there is nothing there, a file is truncated or inconsistent, shards are missing or
+        contain a tensor twice, or there are only pickles.
     """
     path = Path(source).expanduser()
     if path.is_file():
@@ -122,7 +122,7 @@ def _open_sharded(index: Path) -> TensorFiles:
 
 
 def open_files(directory: Path, paths: list[Path]) -> TensorFiles:
-    """The tensors of several safetensors files, of any names, as one checkpoint."""
+    """The tensors of several safetensors files, whatever their names, as one checkpoint."""
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     for path in paths:
@@ -140,10 +140,10 @@ def open_files(directory: Path, paths: list[Path]) -> TensorFiles:
 
 
 class Reader:
-    """Reads pieces of tensors into memory that the caller owns; safe to call from threads.
+    """Reads pieces of tensors into memory that the caller owns; thread-safe.
 
     Args:
-      digests: take what is given to `digest`, so that no byte is read twice.
+      digests: hash the bytes passed to `digest`, so that no byte is read twice.
     """
 
     def __init__(self, digests: Sequence[Digest] = ()) -> None:
@@ -160,10 +160,10 @@ class Reader:
         self._files.clear()
 
     def into(self, out: np.ndarray, tensor: Tensor, start: int = 0) -> None:
-        """Fills `out`, one-dimensional and of the tensor's dtype, from its element `start` on.
+        """Fills `out`, one-dimensional with the tensor's dtype, from its element `start` on.
 
         Raises:
-          UserError: the file cannot be read any more, or is shorter than its header says.
+          UserError: the file can no longer be read, or is shorter than its header says.
         """
         if isinstance(tensor, Computed):
             tensor.fill(out, start, self.into)
@@ -181,16 +181,16 @@ class Reader:
             raise UserError(f"{tensor.path} cannot be read ({error.strerror})") from None
 
     def _opened(self, path: Path) -> int:
-        with self._opening:  # once, also by threads that need it at the same time
+        with self._opening:  # opened once, even if several threads need it at once
             if path not in self._files:
                 self._files[path] = os.open(path, os.O_RDONLY)
             return self._files[path]
 
     def digest(self, data: np.ndarray, tensor: Tensor, start: int = 0) -> None:
-        """Gives what `into` has read to the digests, for which it should be called in file order.
+        """Passes what `into` has read to the digests; calls should be in file order.
 
         Raises:
-          UserError: as `into`, of what was left out before it.
+          UserError: as `into`, for bytes skipped before it.
         """
         if isinstance(tensor, Computed):
             return
@@ -199,7 +199,7 @@ class Reader:
             digest.feed(tensor.path, offset, data.view(np.uint8))
 
     def same_bits(self, one: Tensor, other: Tensor) -> bool:
-        """Whether two tensors have one dtype, one shape and the same bits; reads until they differ.
+        """Whether two tensors have the same dtype, shape and bits; stops at the first difference.
 
         Raises:
           UserError: as `into`.
@@ -219,7 +219,7 @@ class Reader:
         return piece.tobytes()
 
     def whole(self, tensor: Tensor) -> np.ndarray:
-        """The tensor, in memory of its own."""
+        """The tensor, as a new array."""
         out = np.empty(tensor.size, tensor.dtype)
         self.into(out, tensor)
         return out.reshape(tensor.shape)

@@ -1,4 +1,4 @@
-"""Writing safetensors whose data comes piece by piece, so that they appear whole or not at all."""
+"""Writes safetensors from data that comes piece by piece; files appear complete or not at all."""
 
 import contextlib
 import json
@@ -15,11 +15,11 @@ from magmax_jax.io.safetensors.header import NAMES, PACKED
 from magmax_jax.io.whole_writes import pwrite_all
 
 SHARD_BYTES = 5 << 30
-"""Largest file; a larger tensor has one to itself."""
+"""Largest file; a larger tensor gets its own."""
 _CLOSED = -1
 
 TensorSpecs = Mapping[str, tuple[np.dtype, tuple[int, ...]]]
-"""Name -> (dtype, shape), in the order in which tensors lie in a file."""
+"""Name -> (dtype, shape), in the order of tensors in a file."""
 
 
 def nbytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:
@@ -27,15 +27,15 @@ def nbytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:
 
 
 class FileWriter:
-    """One safetensors file, its room taken at the start and its header written last.
+    """One safetensors file: space is allocated at the start, the header written last.
 
     Args:
       path: of the new file; a temporary name, to be renamed once `close` has returned.
       tensors: what it will hold.
-      metadata_bytes: room in the header for what `close` is told.
+      metadata_bytes: space in the header for the metadata given to `close`.
 
     Raises:
-      OSError: the disk refuses it, or has no room.
+      OSError: a disk operation fails, or the disk is full.
     """
 
     def __init__(self, path: Path, tensors: TensorSpecs, metadata_bytes: int = 64):
@@ -47,12 +47,12 @@ class FileWriter:
             whole = [*shape[:-1], shape[-1] * PACKED[dtype]] if dtype in PACKED else list(shape)
             entry = {"dtype": NAMES[dtype], "shape": whole, "data_offsets": [start, end]}
             self._entries[name] = entry
-        # Padded so that data begins aligned for every dtype and device.
+        # Padded so that the data is aligned for every dtype and device.
         self._data = -(-(8 + len(json.dumps(self._entries)) + metadata_bytes) // 64) * 64
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            # Taking all the room now tells of a full disk before the work, not after it.
-            if hasattr(os, "posix_fallocate"):  # macOS has none
+            # Allocating all space now reports a full disk before the work, not after it.
+            if hasattr(os, "posix_fallocate"):  # not on macOS
                 os.posix_fallocate(self._file, 0, self._data + end)
         except BaseException:
             self.abandon()
@@ -65,7 +65,7 @@ class FileWriter:
         pwrite_all(self._file, view, offset)
 
     def close(self, metadata: Mapping[str, str]) -> None:
-        """Writes the header: from now on the file is whole."""
+        """Writes the header, which completes the file."""
         header = json.dumps({"__metadata__": dict(metadata)} | self._entries).encode()
         room = self._data - 8
         if len(header) > room:
@@ -76,7 +76,7 @@ class FileWriter:
         self._file = _CLOSED
 
     def abandon(self) -> None:
-        """Removes what was written, wherever it has not been renamed."""
+        """Removes what was written, unless it has been renamed."""
         if self._file != _CLOSED:
             os.close(self._file)
             self._file = _CLOSED
@@ -84,17 +84,17 @@ class FileWriter:
 
 
 class DirectoryWriter:
-    """The weights of a model, in shards; they are whole once its `with` block ends well.
+    """The weights of a model, in shards; complete once its `with` block ends without an error.
 
     Args:
       directory: an existing empty one.
       tensors: of the model.
       shard_bytes: largest file.
-      stem: what files are named, before their shards' numbers and `.safetensors`.
-      twins: by a tensor's name, others of its dtype and shape that are written with its data.
+      stem: start of file names, before the shard numbers and `.safetensors`.
+      twins: by tensor name, others of its dtype and shape that are written with its data.
 
     Raises:
-      OSError: the disk refuses it, or has no room.
+      OSError: a disk operation fails, or the disk is full.
     """
 
     def __init__(
@@ -147,10 +147,10 @@ class DirectoryWriter:
 
 
 class OneFileWriter(DirectoryWriter):
-    """The weights of a model in one file, of any name; arguments are `DirectoryWriter`'s.
+    """The weights of a model in one file with any name; arguments as for `DirectoryWriter`.
 
     Raises:
-      OSError: the disk refuses it, or has no room.
+      OSError: a disk operation fails, or the disk is full.
     """
 
     def __init__(

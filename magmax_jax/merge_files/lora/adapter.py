@@ -1,4 +1,4 @@
-"""An adapter and the model it makes of theta_0, from headers; entries are computed when read."""
+"""An adapter and the model it gives with theta_0, from headers; entries are computed when read."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class Adapter:
         return self.files.place
 
     def deltas(self) -> dict[str, Tensor]:
-        """What it adds to each tensor, by its name."""
+        """What it adds to each tensor, by name."""
         return {
             module.name + WEIGHT: product(
                 base=None,
@@ -43,10 +43,10 @@ class Adapter:
         }
 
     def alone(self, zeros: TensorFiles) -> TensorFiles:
-        """Its changes of a model of zeros, by the names of tensors.
+        """Its changes to a model of zeros, by tensor name.
 
         Raises:
-          UserError: it also changes tensors by other means than products B A.
+          UserError: it also changes tensors other than by products B A.
         """
         biases = (f"{m.name}.bias" for m in self.contents.modules.values() if m.bias is not None)
         for name in (*self.contents.whole, *biases):
@@ -57,12 +57,12 @@ class Adapter:
         return self._with(zeros.tensors | self.deltas())
 
     def applied(self, pretrained: TensorFiles) -> tuple[TensorFiles, Rename]:
-        """theta_0 as the adapter changes it, and how names in the adapter become theta_0's.
+        """theta_0 with the adapter applied, and how names in the adapter map to theta_0's.
 
-        Tensors without a change are theta_0's own.
+        Unchanged tensors are theta_0's own.
 
         Raises:
-          UserError: it is no adapter of this model.
+          UserError: it is not an adapter of this model.
         """
         rename = self._rename(pretrained.tensors)
         modules = self.contents.modules.values()
@@ -95,13 +95,13 @@ class Adapter:
         return module.embedding or (self.config.transposed and len(_matrix(module)) == 2)
 
     def _rename(self, tensors: Mapping[str, Tensor]) -> Rename:
-        """The one change of a prefix, if any, with which all modules have a tensor of theirs."""
+        """The prefix change, if any, under which every module has a matching tensor."""
         modules = list(self.contents.modules.values())
         same = Rename()
         lost = [m for m in modules if _target(m, same, tensors) is None]
         if not lost:
             return same
-        fitting: dict[tuple[str | None, ...], Rename] = {}  # by what they make of the modules
+        fitting: dict[tuple[str | None, ...], Rename] = {}  # by the resulting targets
         for rename in names.renames(lost[0].name + WEIGHT, tensors):
             targets = tuple(_target(module, rename, tensors) for module in modules)
             if all(targets):
@@ -123,7 +123,7 @@ class Adapter:
         )
 
     def _check_orientation(self, targets: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
-        """Refuses square matrices where others contradict the configuration's fan_in_fan_out."""
+        """Refuses square matrices if others contradict the configuration's fan_in_fan_out."""
         either, contrary = [], False
         for module in self.contents.modules.values():
             possible = _orientations(module, tensors[targets[module.name]].shape)
@@ -141,10 +141,10 @@ class Adapter:
 
 
 def find(files: TensorFiles, exclude: Sequence[str] = ()) -> Adapter | None:
-    """The adapter that these files hold; None for any other checkpoint.
+    """The adapter in these files; None for any other checkpoint.
 
     Args:
-      exclude: patterns of names that are of no concern.
+      exclude: patterns of names to ignore.
 
     Raises:
       UserError: they hold an adapter that cannot be read as theta_0 + a scaled B A.
@@ -169,7 +169,7 @@ def find(files: TensorFiles, exclude: Sequence[str] = ()) -> Adapter | None:
 
 
 def _target(module: Module, rename: Rename, tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of theta_0's tensor that a module changes, if there is one of its shape."""
+    """The name of theta_0's tensor that a module changes, if there is one of matching shape."""
     name = rename(module.name + WEIGHT)
     if name is None or name not in tensors:
         return None
@@ -177,7 +177,7 @@ def _target(module: Module, rename: Rename, tensors: Mapping[str, Tensor]) -> st
 
 
 def _orientations(module: Module, shape: tuple[int, ...]) -> set[bool]:
-    """Whether a tensor of that shape would be transposed; both where it is square."""
+    """Whether a tensor of that shape would be transposed; both if it is square."""
     matrix = _matrix(module)
     if module.embedding:
         return {True} if shape == matrix[::-1] else set()
@@ -186,7 +186,7 @@ def _orientations(module: Module, shape: tuple[int, ...]) -> set[bool]:
 
 
 def _matrix(module: Module) -> tuple[int, ...]:
-    """The shape of B A: (out, in), (out, in, height, width) of a convolution."""
+    """The shape of B A: (out, in), or (out, in, height, width) for a convolution."""
     assert module.a is not None and module.b is not None
     return (module.b.shape[0], *module.a.shape[1:])
 

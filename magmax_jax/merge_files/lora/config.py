@@ -1,6 +1,6 @@
-"""What an adapter's `adapter_config.json` says: how its matrices change the model's weights.
+"""Reads an adapter's `adapter_config.json`: how its matrices change the model's weights.
 
-peft's format (https://github.com/huggingface/peft, 0.21). Adapters that are no plain sum of
+peft's format (https://github.com/huggingface/peft, 0.21). Adapters that are not a plain sum of
 weights and products B A are refused.
 """
 
@@ -18,9 +18,9 @@ CONFIG = "adapter_config.json"
 MERGE_FIRST = (
     "merge it into its model with peft (merge_and_unload, then save_pretrained) and give the result"
 )
-_DEFAULT = 8  # peft's r and lora_alpha where a configuration names none
+_DEFAULT = 8  # peft's r and lora_alpha if a configuration has none
 _NO_WEIGHTS = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT")
-"""Kinds that train inputs of the model, so nothing can be added to weights."""
+"""Types that train inputs of the model, so there is nothing to add to weights."""
 _VARIANTS = {
     "use_dora": "a DoRA adapter, which also rescales the weights",
     "use_qalora": "a QALoRA adapter, which pools the inputs of its matrices",
@@ -33,9 +33,9 @@ _VARIANTS = {
     "layer_replication": "a LoRA adapter of a model with repeated layers (layer_replication)",
     "trainable_token_indices": "a LoRA adapter with trained tokens (trainable_token_indices)",
 }
-"""Settings with which an adapter is more than a sum of B A, and what it is then."""
+"""Settings that make an adapter more than a sum of B A, and what it is then."""
 _OTHER_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
-"""Initialisations that change the base's weights, at the beginning of `init_lora_weights`."""
+"""Initialisations that change the base's weights: prefixes of `init_lora_weights`."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class LoraConfig:
 
     Attributes:
       path: of the file.
-      base: the model that the adapter was trained on, a hub id or a path somewhere; None if unsaid.
-      task: `task_type`, None if unsaid.
-      rank, alpha: of modules that no pattern matches.
-      rank_pattern, alpha_pattern: regular expressions of modules and their own values.
+      base: the model that the adapter was trained on, a hub id or any path; None if not set.
+      task: `task_type`, None if not set.
+      rank, alpha: for modules that no pattern matches.
+      rank_pattern, alpha_pattern: regular expressions for modules, with their values.
       rank_stabilised: scales by alpha / sqrt(r) instead of alpha / r.
       transposed: the model's weights are (in, out), as GPT-2's are.
     """
@@ -66,17 +66,17 @@ class LoraConfig:
         return _matching(self.rank_pattern, module, self.rank)
 
     def scale_of(self, module: str) -> float:
-        """What B A is multiplied by."""
+        """The factor of B A."""
         rank = self.rank_of(module)
         divisor = math.sqrt(rank) if self.rank_stabilised else rank
         return _matching(self.alpha_pattern, module, self.alpha) / divisor
 
 
 def read_config(directory: Path) -> LoraConfig | None:
-    """The settings of the adapter in a directory; None where there is no configuration.
+    """The settings of the adapter in a directory; None if there is no configuration.
 
     Raises:
-      UserError: it is no LoRA adapter, or one whose change is no sum of weights and products B A.
+      UserError: it is not a LoRA adapter, or not a plain sum of weights and products B A.
     """
     path = directory / CONFIG
     content = read_object(path)
@@ -135,7 +135,7 @@ def _regex(pattern: str) -> str:
 
 
 def _matching(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
-    """The value of the first pattern that matches the module's whole name or its end."""
+    """The value of the first pattern that matches the module's full name or a suffix of it."""
     for pattern, value in patterns.items():
         if re.match(rf"(.*\.)?({pattern})$", module):
             return value

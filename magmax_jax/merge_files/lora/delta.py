@@ -1,4 +1,4 @@
-"""What an adapter makes of one tensor, computed in the pieces in which it is read."""
+"""One tensor with an adapter applied, computed in the pieces in which it is read."""
 
 import math
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from magmax_jax.io.safetensors.header import Tensor
 from magmax_jax.merge_files.lora.names import Module
 
 BLOCK = 1 << 18
-"""Entries that are computed at once, in float64."""
+"""Entries computed at once, in float64."""
 
 
 @dataclass(frozen=True)
 class Product:
     """theta_0's tensor + scale B A: a `Fill`.
 
-    Products are added up in float64 and rounded once, so the bits hardly depend on where a piece
-    begins.
+    Products are summed in float64 and rounded once, so the bits hardly depend on where a piece
+    starts.
 
     Attributes:
       base: theta_0's tensor, None for zeros.
@@ -58,13 +58,13 @@ class Product:
         for first in range(start // columns, -(-end // columns), rows):
             last = min(first + rows, -(-end // columns))
             low, high = max(start, first * columns), min(end, last * columns)
-            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+            with np.errstate(over="ignore", invalid="ignore"):  # non-finite results are refused
                 delta = (self._left(first, last, read) @ right).reshape(-1) * self.scale
                 piece = out[low - start : high - start]
                 piece[:] = piece + delta[low - first * columns : high - first * columns]
 
     def _left(self, first: int, last: int, read: Read) -> np.ndarray:
-        """Those rows of the left factor: of B, or columns of A. float64 (rows, r)."""
+        """Rows of the left factor: rows of B, or columns of A. float64 (rows, r)."""
         rank = self.a.shape[0]
         if not self.transposed:
             left = np.empty((last - first) * rank, self.b.dtype)
@@ -94,12 +94,12 @@ class Shifted:
 
 
 def zero(out: np.ndarray, start: int, read: Read) -> None:
-    """A `Fill` of what no adapter changes."""
+    """A `Fill` for tensors that no adapter changes."""
     out[:] = 0
 
 
 def is_change(tensor: Tensor) -> bool:
-    """Whether a tensor is not a model's, but what adapters add to one."""
+    """Whether a tensor is what adapters add to a model, not a model's own."""
     fill = tensor.fill if isinstance(tensor, Computed) else None
     return fill is zero or (isinstance(fill, Product) and fill.base is None)
 
@@ -107,23 +107,23 @@ def is_change(tensor: Tensor) -> bool:
 def product(
     base: Tensor | None, shape: tuple[int, ...], module: Module, transposed: bool, scale: float
 ) -> Computed:
-    """The tensor as the adapter changes it, in float32 or in theta_0's float64."""
+    """The tensor with the adapter applied, in float32 or in theta_0's float64."""
     fill = Product(base, module, transposed, scale)
     return Computed(fill.a.path, _dtype(base), shape, fill)
 
 
 def shifted(base: Tensor, bias: Tensor, scale: float) -> Computed:
-    """The bias as the adapter changes it."""
+    """The bias with the adapter applied."""
     return Computed(bias.path, _dtype(base), base.shape, Shifted(base, bias, scale))
 
 
 def _dtype(base: Tensor | None) -> np.dtype:
-    """Wider than theta_0's half precision: small changes would round away in it."""
+    """Wider than theta_0's half precision, in which small changes would round away."""
     return np.promote_types(np.float32, base.dtype if base else np.float32)
 
 
 def _read_as(out: np.ndarray, tensor: Tensor, start: int, read: Read) -> None:
-    """Reads entries of any dtype into an array of another one."""
+    """Reads entries of any dtype into an array of another dtype."""
     if tensor.dtype == out.dtype:
         read(out, tensor, start)
         return

@@ -1,4 +1,4 @@
-"""An adapter in a line, for `magmax inspect`."""
+"""Describes an adapter in one line, for `magmax inspect`."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from magmax_jax.merge_files.lora import adapter
 
 
 def describe(files: TensorFiles) -> list[str]:
-    """What adapter it is, or why it cannot be merged; nothing for any other checkpoint."""
+    """What kind of adapter it is, or why it cannot be merged; nothing for other checkpoints."""
     try:
         found = adapter.find(files)
     except UserError as error:

@@ -3,21 +3,21 @@
 import numpy as np
 
 OVERSAMPLED = 16
-"""Directions that are followed besides those wanted."""
+"""Extra directions beyond the rank (oversampling)."""
 ITERATIONS = 6
-"""In which they turn to the longest ones."""
+"""Iterations that turn them towards the leading ones."""
 
 
 def truncated_svd(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """B and A with the least Frobenius norm of `matrix` - B A, each with the root of the lengths.
+    """B and A that minimise the Frobenius norm of `matrix` - B A; each gets sqrt(singular values).
 
-    Exact for small matrices; for all others by subspace iteration from fixed random directions
-    (Halko, Martinsson and Tropp, 2011, algorithm 4.4), which finds a product of the rank exactly,
-    and else one whose norm of what is left is at most about 1 % above the least.
+    Exact for small matrices; otherwise by subspace iteration from fixed random directions (Halko,
+    Martinsson and Tropp, 2011, algorithm 4.4), which is exact for a matrix of that rank, and else
+    gives a residual norm at most about 1 % above the least.
 
     Args:
       matrix: float64 (m, n).
-      rank: where it exceeds m or n, the rest of B and A is zero.
+      rank: if it exceeds m or n, the rest of B and A is zero.
 
     Returns:
       B, float64 (m, rank), and A, float64 (rank, n).
@@ -36,7 +36,7 @@ def truncated_svd(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _longest(matrix: np.ndarray, count: int) -> np.ndarray:
-    """An orthonormal basis, (m, count), of about the longest directions of the columns."""
+    """An orthonormal basis, (m, count), of approximately the leading column directions."""
     start = np.random.default_rng(0).normal(size=(matrix.shape[1], count))
     basis, _ = np.linalg.qr(matrix @ start)
     for _ in range(ITERATIONS):

@@ -1,4 +1,4 @@
-"""Names in LoRA adapters: which tensors are the A and B of which module, and which are neither."""
+"""Names in LoRA adapters: which tensors are A and B of which module, and which are neither."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files import patterns
 
 PREFIX = "base_model.model."
-"""What peft puts before the names of the model's own modules."""
+"""Prefix that peft adds to the names of the model's own modules."""
 _ADAPTERS = re.compile(
     r"(^|\.)(lora_(embedding_)?[AB]|lora_magnitude_vector|(processor\.)?\w*lora\.(up|down)"
     r"|lora_(up|down)|hada_w[12]_[ab]|lokr_w[12](_[ab])?|ia3_l|oft_[rR]|vera_lambda_[bd])(\.|$)"
@@ -29,9 +29,9 @@ class Module:
     """A module of the model that an adapter changes.
 
     Attributes:
-      name: as the model without an adapter calls it.
+      name: in the model without an adapter.
       a, b: its matrices.
-      bias: of B, which is added to the module's own.
+      bias: of B, added to the module's own.
     """
 
     name: str
@@ -46,9 +46,9 @@ class Contents:
     """The tensors of an adapter.
 
     Attributes:
-      modules: by their names.
-      whole: tensors that take the place of the model's own, by the model's names: biases, heads
-        and other `modules_to_save`.
+      modules: by name.
+      whole: tensors that replace the model's own, by the model's names: biases, heads and other
+        `modules_to_save`.
     """
 
     modules: dict[str, Module] = field(default_factory=dict)
@@ -56,14 +56,14 @@ class Contents:
 
 
 def of_adapters(names: Iterable[str], exclude: Sequence[str] = ()) -> list[str]:
-    """Those names that only adapters have, without the ones that match a pattern."""
+    """Names that only adapters have, except those that match a pattern."""
     return [
         name for name in names if _ADAPTERS.search(name) and not patterns.matches(name, exclude)
     ]
 
 
 def why_not_readable(place: Path, files: TensorFiles, found: Sequence[str]) -> str:
-    """The sentence for adapters without a configuration; `found` are their `of_adapters`."""
+    """The message for adapters without a configuration; `found` is from `of_adapters`."""
     whole = len(files.tensors) > len(found)
     kohya = [name for name in files.tensors if _KOHYA.search(name)]
     if kohya:
@@ -137,14 +137,14 @@ def contents(files: TensorFiles) -> Contents:
 def _add_whole(found: Contents, files: TensorFiles, name: str, tensor: Tensor) -> None:
     if _ADAPTERS.search(name) or ".token_adapter." in name:
         raise _unknown(files, name)
-    if ".original_module." in name:  # what a saved module was before the training
+    if ".original_module." in name:  # a saved module before training
         return
     name = re.sub(r"\.modules_to_save(\.default)?(?=\.)", "", name).replace(".base_layer", "")
     found.whole[name] = tensor
 
 
 def _of_attention(place: Path, name: str) -> str:
-    """Up to 0.21.2 at least, peft adds it twice, in training too (its pull request 3774)."""
+    """At least up to 0.21.2, peft adds it twice, also in training (its pull request 3774)."""
     return (
         f"{place} changes torch's MultiheadAttention ({name}), and versions of peft differ in "
         "how often they add it: merge it into its model with the peft that trained it "
@@ -161,23 +161,23 @@ def _unknown(files: TensorFiles, name: str) -> UserError:
 
 @dataclass(frozen=True)
 class Rename:
-    """Puts one prefix in the place of another: names in an adapter as theta_0 has them."""
+    """Replaces one prefix by another: maps names in an adapter to theta_0's."""
 
     dropped: str = ""
     added: str = ""
 
     def __call__(self, name: str) -> str | None:
-        """None where the name lacks the prefix."""
+        """None if the name lacks the prefix."""
         if not name.startswith(self.dropped):
             return None
         return self.added + name.removeprefix(self.dropped)
 
 
 def renames(name: str, known: Iterable[str]) -> list[Rename]:
-    """Every change of a prefix that makes one of `known` of a name, the smallest one first."""
+    """Every prefix change that turns a name into one of `known`, smallest first."""
     words = name.split(".")
     found: dict[Rename, None] = {}
-    for i in range(len(words) - 1):  # a last word alone, such as weight, tells nothing
+    for i in range(len(words) - 1):  # a last word alone, such as weight, is no evidence
         dropped, rest = "".join(f"{word}." for word in words[:i]), ".".join(words[i:])
         for other in known:
             if other == rest or other.endswith(f".{rest}"):

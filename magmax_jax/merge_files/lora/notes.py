@@ -1,4 +1,4 @@
-"""What is said of adapters that are merged: how they are read, and whose they are."""
+"""Notes on merged adapters: how they are read, and which model they are for."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -10,7 +10,7 @@ from magmax_jax.merge_files.lora.adapter import Adapter
 
 
 def notes_on(job: Job, pretrained: TensorFiles, adapters: Sequence[Adapter]) -> Iterator[str]:
-    """That they are read as models, and those that were trained on another model than theta_0."""
+    """That they are read as models, and which were trained on a model other than theta_0."""
     places = [str(source.place) for source in adapters]
     verb = "is a LoRA adapter" if len(places) == 1 else "are LoRA adapters"
     yield f"{some(places)} {verb}, read as theta_0 + scaled B A"
@@ -24,10 +24,10 @@ def notes_on(job: Job, pretrained: TensorFiles, adapters: Sequence[Adapter]) -> 
 
 
 def _names(job: Job, pretrained: TensorFiles) -> Iterable[str]:
-    """What theta_0 is called: its place and what its configuration says."""
+    """theta_0's names: its place, and any in its configuration."""
     try:
         config = read_object(pretrained.directory / "config.json") or {}
-    except UserError:  # named where the weights are compared
+    except UserError:  # reported when the weights are compared
         config = {}
     return filter(None, (job.pretrained, str(pretrained.place), config.get("_name_or_path")))
 

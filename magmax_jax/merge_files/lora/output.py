@@ -1,4 +1,4 @@
-"""The directory of a merged adapter, in the place of a whole model's."""
+"""Writes a merged adapter's directory, instead of a whole model's."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def adapter_writer(plan: Plan, directory: Path, rank: int) -> AdapterWriter:
 
 
 def add_companions(plan: Plan, history: MergeHistory, writer: AdapterWriter, to: Path) -> str:
-    """Writes configuration and model card beside the matrices; returns a line on what they lose."""
+    """Writes configuration and model card beside the matrices; returns a line on their loss."""
     first = read_config(plan.models[0].directory)
     base = _base(plan, first)
     writer.write_config(first, base)
@@ -36,7 +36,7 @@ def add_companions(plan: Plan, history: MergeHistory, writer: AdapterWriter, to:
 
 
 def _base(plan: Plan, first: LoraConfig | None) -> str | None:
-    """The model that the adapter is for: a hub id given as theta_0, else what an adapter says."""
+    """The adapter's base model: a hub id given as theta_0, else what an adapter says."""
     given = plan.history.pretrained
     if given != NO_MODEL and not Path(given).expanduser().exists():
         return given

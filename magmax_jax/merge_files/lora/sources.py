@@ -1,4 +1,4 @@
-"""LoRA adapters among a merge's sources: each becomes the model that it makes of theta_0."""
+"""LoRA adapters among a merge's sources: each is applied to theta_0 to give a model."""
 
 import dataclasses
 import os
@@ -18,13 +18,13 @@ from magmax_jax.merge_files.lora.names import Rename
 from magmax_jax.merge_files.lora.notes import notes_on
 
 Opened = TensorFiles | None
-"""A source's tensors; None where it cannot be read."""
+"""A source's tensors; None if it cannot be read."""
 _NOTHING = TensorFiles(Path(NO_MODEL), (Path(os.devnull),), {}, {})
-"""No model: it has a file, as every source has, but no bytes in it."""
+"""Stands for no model: it has a file, like every source, but an empty one."""
 
 
 def opening(open_source: Callable[[str], TensorFiles]) -> Callable[[str], TensorFiles]:
-    """The same, but no model, where `--pretrained` says so, has no tensors."""
+    """`open_source`, but `NO_MODEL` (from `--pretrained`) opens as a source without tensors."""
 
     def opened(source: str) -> TensorFiles:
         if source == NO_MODEL:
@@ -41,13 +41,13 @@ def resolve(
     problems: list[str],
     notes: list[str],
 ) -> tuple[Opened, list[Opened]]:
-    """theta_0 and the models, adapters as the models that they make of theta_0.
+    """theta_0 and the models, with adapters applied to theta_0.
 
-    With `--lora-rank` they have the tensors alone that adapters change. Where theta_0 is no model
-    or an adapter itself, the tensors are what adapters add.
+    With `--lora-rank` they have only the tensors that adapters change. If theta_0 is no model, or
+    an adapter itself, the tensors are what adapters add.
 
     Args:
-      problems, notes: more are appended to them.
+      problems, notes: appended to.
     """
     try:
         first = _sorted(pretrained, job)
@@ -86,7 +86,7 @@ def _sorted(files: Opened, job: Job) -> Adapter | Opened:
 def _unfit(
     rank: int, found: Sequence[Adapter | Opened], adapters: Sequence[Adapter]
 ) -> Iterator[str]:
-    """Why no adapter can be written."""
+    """Reasons why no adapter can be written."""
     if rank < 1:
         yield f"--lora-rank is {rank}: give a positive number"
     for source in found:
@@ -165,9 +165,9 @@ def _applied(
 def _changed_alone(
     job: Job, pretrained: TensorFiles, models: Sequence[Opened], problems: list[str]
 ) -> tuple[TensorFiles, list[Opened]]:
-    """Only those tensors that adapters change by products; problems where they change others.
+    """Only the tensors that adapters change by products; problems if they change others.
 
-    Tensors that are excluded stay as well, so that their patterns match something.
+    Excluded tensors stay too, so that their patterns match something.
     """
     merged, _ = compare.choose(pretrained, job.include, job.exclude)
     changed: dict[str, Tensor] = {}

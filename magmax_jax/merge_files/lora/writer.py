@@ -1,4 +1,4 @@
-"""Writing what a merge of adapters adds to theta_0 as an adapter again."""
+"""Writes the result of merging adapters, the change to theta_0, as an adapter."""
 
 import json
 import math
@@ -19,16 +19,16 @@ from magmax_jax.merge_files.lora.factor import truncated_svd
 from magmax_jax.merge_files.lora.names import PREFIX
 
 _HEADLESS = ("CAUSAL_LM", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION")
-"""Kinds of task for which peft 0.21 does not look for a head of its own in the adapter."""
+"""Task types for which peft 0.21 does not expect a separate head in the adapter."""
 
 
 class Loss(NamedTuple):
-    """How much of what the merge adds an adapter of its rank leaves out: norms, relative."""
+    """How much of the merged change an adapter of its rank loses: relative norms."""
 
     overall: float
     worst: float
     where: str
-    """The tensor of which most is lost."""
+    """The tensor that loses most."""
 
     def __str__(self) -> str:
         return (
@@ -38,21 +38,21 @@ class Loss(NamedTuple):
 
 
 class AdapterWriter:
-    """Takes merged tensors as `DirectoryWriter` does and writes `adapter_model.safetensors`.
+    """Takes merged tensors like `DirectoryWriter` and writes `adapter_model.safetensors`.
 
-    One tensor after another is collected, and its difference from theta_0 factorised. The file is
-    whole once its `with` block ends well.
+    Collects tensors one at a time and factorises each one's difference from theta_0. The file is
+    complete once its `with` block ends without an error.
 
     Args:
       directory: an existing empty one.
       rank: of the adapter.
       pretrained: theta_0.
-      models: that were merged, adapters all.
-      merged: names of tensors; what is written of others is theta_0's own.
+      models: the merged models, all of them adapters.
+      merged: names of tensors; other tensors that are written are theta_0's own.
       dtype: of the matrices.
 
     Raises:
-      OSError: the disk refuses it, or has no room.
+      OSError: a disk operation fails, or the disk is full.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class AdapterWriter:
         self._file = FileWriter(directory / ADAPTER, specs(self._products, rank, dtype))
 
     def write(self, name: str, data: np.ndarray, start: int = 0) -> None:
-        """The tensor's entries from `start` on, each once; float32 where it was merged.
+        """Takes the tensor's entries from `start` on, each once; float32 if it was merged.
 
         Raises:
           UserError: the merged tensor or its matrices are not finite.
@@ -111,7 +111,7 @@ class AdapterWriter:
             self._file.write(key, factor)
 
     def loss(self) -> Loss:
-        """What the rank leaves out; call it after the last `write`."""
+        """What the rank loses; call it after the last `write`."""
 
         def ratio(lost: float, all: float) -> float:
             return math.sqrt(lost / all) if all else 0.0
@@ -124,7 +124,7 @@ class AdapterWriter:
         """Writes `adapter_config.json`.
 
         Args:
-          first: of the first adapter, whose kind of task and orientation hold for all.
+          first: the first adapter's, whose task type and orientation apply to all.
           base: the model that the adapter is for.
         """
         content = {
@@ -152,7 +152,7 @@ class AdapterWriter:
 
 
 def _squares(delta: np.ndarray, b: np.ndarray, a: np.ndarray) -> tuple[float, float]:
-    """Squared Frobenius norms of `delta` - B A and of `delta`, with a few rows in memory."""
+    """Squared Frobenius norms of `delta` - B A and of `delta`, with few rows in memory."""
     lost, whole, rows = 0.0, 0.0, max(1, BLOCK // a.shape[1])
     for start in range(0, len(delta), rows):
         part = delta[start : start + rows]
@@ -162,7 +162,7 @@ def _squares(delta: np.ndarray, b: np.ndarray, a: np.ndarray) -> tuple[float, fl
 
 
 def products(models: Sequence[TensorFiles], merged: Sequence[str]) -> dict[str, Product]:
-    """One product for each tensor, of the first model that changes it by one."""
+    """One product per tensor, from the first model that changes it by one."""
     found: dict[str, Product] = {}
     for name in merged:
         for model in models:
@@ -174,7 +174,7 @@ def products(models: Sequence[TensorFiles], merged: Sequence[str]) -> dict[str, 
 
 
 def specs(found: dict[str, Product], rank: int, dtype: np.dtype) -> TensorSpecs:
-    """What an adapter of these tensors holds."""
+    """Tensors of an adapter for these products."""
     tensors: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
     for product in found.values():
         key_a, key_b = _keys(product)

@@ -1,1 +1,1 @@
-"""Numerics that merge rules share: exact order statistics, reductions, replication."""
+"""Numerics shared by merge rules: exact order statistics, reductions, replication."""

@@ -1,15 +1,15 @@
-"""Singular value decompositions of weight matrices, most of which are much longer than wide.
+"""Singular value decompositions of weight matrices, most of which are far from square.
 
 LAPACK takes two to four times as long for 768 x 3072 as for 768 x 768. On CPUs such a matrix is
-therefore decomposed by way of its small Gram matrix, in float64:
+therefore decomposed through its small Gram matrix, in float64:
 
     A A' = U diag(s^2) U',    V' = diag(1 / s) U' A
 
-The Gram matrix squares the condition number k = s_1 / s_n: of float64's 53 bits an error of k^2
-2^-53 is left in V. Up to k = 2^13.5 that is 2^-26, below the 2^-24 to which float32 holds V at all,
-and every number is at least as accurate as LAPACK's in float32, whose error is k 2^-24. Matrices
-beyond it, those without full rank among them, are LAPACK's. Accelerators, which are slow in
-float64, use their own decomposition for all.
+The Gram matrix squares the condition number k = s_1 / s_n, so with float64's 53 bits V has an error
+of k^2 2^-53. Up to k = 2^13.5 that is 2^-26, below float32's own resolution of 2^-24, and every
+number is at least as accurate as LAPACK's in float32, whose error is k 2^-24. Matrices beyond that,
+including rank-deficient ones, go to LAPACK. Accelerators, which are slow in float64, use their own
+decomposition for all.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 
 LONG = 2
-"""How many times as long as wide a matrix must be for the Gram matrix to be worth it."""
+"""Least aspect ratio at which the Gram matrix is worth it."""
 SMALLEST = 2.0**-27
-"""The least s_i^2 / s_1^2 of a singular value that is found by the Gram matrix."""
+"""Least s_i^2 / s_1^2 at which a singular value is taken from the Gram matrix."""
 
 Svd = tuple[jax.Array, jax.Array, jax.Array]
 
@@ -48,13 +48,13 @@ def leading_svd(x: jax.Array, count: int) -> Svd:
 
 
 def nearest_orthogonal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """U V' of the matrix U diag(s) V', and s: the nearest matrix of orthonormal rows or columns.
+    """U V' of x = U diag(s) V', the nearest matrix with orthonormal rows or columns, and s.
 
     Args:
       x: (m, n), float32, not empty.
 
     Returns:
-      (m, n) and, descending, (min(m, n),), float32.
+      float32 (m, n) and (min(m, n),), the latter descending.
     """
 
     def by_lapack(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -71,7 +71,7 @@ def nearest_orthogonal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _fastest(x: jax.Array, by_lapack: Callable, of_gram: Callable, count: int) -> Any:
-    """`by_lapack` of a matrix, or what `of_gram` makes of its Gram matrix's decomposition.
+    """`by_lapack` of a matrix, or `of_gram` of its Gram matrix's decomposition.
 
     Args:
       x: (m, n), m <= n.
@@ -81,7 +81,7 @@ def _fastest(x: jax.Array, by_lapack: Callable, of_gram: Callable, count: int) -
         return by_lapack(x)
 
     def by_gram(x: jax.Array) -> Any:
-        # Only here: the program around it stays in float32.
+        # float64 only here: the surrounding program stays in float32.
         with jax.enable_x64(True):
             wide = x.astype(jnp.float64)
             squares, u = jnp.linalg.eigh(jax.lax.dot(wide, wide.T), symmetrize_input=False)
@@ -91,7 +91,7 @@ def _fastest(x: jax.Array, by_lapack: Callable, of_gram: Callable, count: int) -
                 parts = of_gram(wide, jnp.sqrt(squares), u)
                 return jax.tree.map(lambda part: part.astype(jnp.float32), parts)
 
-            # False for a matrix of zeros, too.
+            # Also False for a zero matrix.
             sound = squares[-1] > SMALLEST * squares[0]
             return jax.lax.cond(
                 sound, found, lambda wide: by_lapack(wide.astype(jnp.float32)), wide
@@ -101,6 +101,7 @@ def _fastest(x: jax.Array, by_lapack: Callable, of_gram: Callable, count: int) -
     def chosen(x: jax.Array) -> Any:
         return jax.lax.platform_dependent(x, cpu=by_gram, default=by_lapack)
 
-    # In float32: JAX derives `by_gram` outside of its float64, where eigh's rule does not trace.
+    # In float32: JAX differentiates `by_gram` outside its float64 scope, where eigh's rule does not
+    # trace.
     chosen.defjvp(lambda primals, tangents: jax.jvp(by_lapack, primals, tangents))
     return chosen(x)

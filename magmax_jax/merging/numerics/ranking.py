@@ -1,16 +1,16 @@
-"""The rank of every entry among those of its row, by sorting numbers that carry their places."""
+"""The rank of every entry within its row, by sorting numbers that carry their positions."""
 
 import jax
 import jax.numpy as jnp
 
 LOW = 16
-"""Bits of a magnitude by which the first of two sorts orders; the second has the other 15."""
+"""Bits of a magnitude used by the first of two sorts; the second uses the other 15."""
 
 
 def ranks(x: jax.Array) -> jax.Array:
-    """How many entries of its row (the last axis) come before each by magnitude: int32, x's shape.
+    """Rank of each entry by magnitude within its row (the last axis): int32, x's shape.
 
-    Of equal magnitudes the first in the row comes first, so that a row's ranks are 0 ... n - 1.
+    Ties keep their order in the row, so a row's ranks are 0 ... n - 1.
 
     Args:
       x: finite floating-point numbers (..., n); a scalar's rank is 0.
@@ -28,11 +28,11 @@ def ranks(x: jax.Array) -> jax.Array:
 
 
 def _order(bits: jax.Array) -> jax.Array:
-    """argsort of non-negative int32 numbers in rows of at most 2^15, several times as fast.
+    """argsort of non-negative int32 numbers in rows of at most 2^15, several times faster.
 
-    Sorting one array of integers is what every backend does best. So the numbers are sorted by
-    their low bits and then by their high bits, each time with the place in the word's other bits:
-    it keeps the order of equals, and records where each came from.
+    Every backend is fastest at sorting a single integer array. So the numbers are sorted by their
+    low bits and then by their high bits, each time with the position in the word's other bits:
+    this keeps the sort stable and records where each came from.
     """
     width = max(bits.shape[-1] - 1, 1).bit_length()
 

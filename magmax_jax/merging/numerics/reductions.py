@@ -1,9 +1,9 @@
-"""Sums whose bits depend neither on the devices of an array nor on what is compiled with it.
+"""Sums whose bits depend neither on an array's devices nor on what is compiled with it.
 
 `jnp.sum` leaves the order of additions to the compiler, which adds a sharded array shard by shard.
-Here the program itself says which numbers are added to which. And where a product meets a sum the
-compiler may round once (a fused multiply-add) or twice, as the rest of the program suggests. Here
-only products that need no rounding meet sums.
+Here the program itself fixes the order. And where a product feeds a sum, the compiler may round
+once (a fused multiply-add) or twice, depending on the surrounding program. Here only products that
+need no rounding feed sums.
 """
 
 from collections.abc import Callable
@@ -14,24 +14,24 @@ import jax.numpy as jnp
 from magmax_jax.merging.any_mesh import jit_on_any_mesh
 
 SHARES = 8
-"""Equal parts of the rows that are never added to each other before the others are done: an array
-that is sharded over as many devices, or half, or a quarter, is added where it lies."""
+"""Equal parts of the rows, each reduced on its own before any are added together: an array sharded
+over this many devices, or half, or a quarter, is added without moving data."""
 STEPS = 16
-"""In which each part is added up; after them a sixteenth is left."""
+"""Number of steps in which each part is added up, which leaves a sixteenth of it."""
 
 
 @jit_on_any_mesh(like=None)
 def fixed_sum(x: jax.Array) -> jax.Array:
     """The float32 sum of all entries, added in steps and as a tree of eight branches: scalar.
 
-    The tree also keeps the rounding error at O(log n), where running along the array has O(n).
+    The tree also keeps the rounding error at O(log n), versus O(n) for a running sum.
     """
     return _tree(_stepwise(lambda x: jnp.asarray(x, jnp.float32), x))
 
 
 @jit_on_any_mesh(like=None)
 def inner(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The inner product of two arrays of one shape: float32 scalar."""
+    """The inner product of two arrays of the same shape: float32 scalar."""
     return _tree(_stepwise(_products, a, b))
 
 
@@ -47,7 +47,7 @@ def _products(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Two numbers of 12 significant bits that add up to each entry: their products are exact."""
+    """Splits each entry into two numbers of 12 significant bits, whose products are exact."""
     x = jnp.asarray(x, jnp.float32)
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32) & jnp.uint32(0xFFFFF000)
     high = jax.lax.bitcast_convert_type(bits, jnp.float32)
@@ -55,9 +55,9 @@ def _halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _stepwise(term: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
-    """What is left to add of `term` of arrays of one shape: a sixteenth of it, or all.
+    """Partial sums of `term` of arrays of one shape: a sixteenth of its entries, or all of them.
 
-    A loop, for of a tree's first level the compiler would keep every branch in memory.
+    A loop, because for a tree's first level the compiler would keep every branch in memory.
     """
     *stack, rows, columns = (1, 1, *arrays[0].shape)
     if rows % (SHARES * STEPS):
@@ -79,4 +79,4 @@ def _tree(x: jax.Array) -> jax.Array:
         x = x[:4] + x[4:]
         x = x[:2] + x[2:]
         x = x[0] + x[1]
-    return jnp.sum(x)  # of one entry, or of none
+    return jnp.sum(x)  # of one entry or none

@@ -1,4 +1,4 @@
-"""Functions that see sharded arrays whole, so that they compute on many devices what one would."""
+"""Functions that see sharded arrays whole, so many devices compute what a single one would."""
 
 import functools
 import string
@@ -16,13 +16,12 @@ from magmax_jax.merging.task_vectors import PyTree
 def on_whole_arrays(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """The function, computed by every device on its whole arguments.
 
-    The compiler splits a matrix product as it likes best for the arrays around it, and with the
-    split changes the order of additions. Within this function it splits nothing. Within `vmap` it
-    splits as it likes. A result of the first argument's shape is split like that one, any other is
-    on every device.
+    The compiler partitions a matrix product to suit the arrays around it, which changes the order
+    of additions. Within this function it partitions nothing; within `vmap` it is free to. A result
+    of the first argument's shape is sharded like that argument; any other is replicated.
 
     Args:
-      function: of arrays, giving one array.
+      function: takes arrays, returns one array.
     """
     whole = custom_partitioning(function)
 
@@ -33,7 +32,7 @@ def on_whole_arrays(function: Callable[..., jax.Array]) -> Callable[..., jax.Arr
         return mesh, function, replicated(mesh, result), replicated(mesh, arguments)
 
     def rule(mesh: Mesh, arguments: Sequence[jax.Array], results: Sequence[jax.Array]) -> str:
-        """No axis of an array is that of another: `a b, c d -> e f`."""
+        """No two arrays share an axis: `a b, c d -> e f`."""
         letters = iter(string.ascii_lowercase)
         one = [" ".join(next(letters) for _ in x.shape) for x in (*arguments, *results)]
         return f"{', '.join(one[: len(arguments)])} -> {', '.join(one[len(arguments) :])}"
@@ -50,7 +49,7 @@ def on_whole_arrays(function: Callable[..., jax.Array]) -> Callable[..., jax.Arr
 def _mapped_and_differentiated(
     whole: Callable[..., jax.Array], function: Callable[..., jax.Array]
 ) -> Callable[..., jax.Array]:
-    """`whole` with what `custom_partitioning` lacks: within `vmap` and for tangents, `function`."""
+    """`whole`, plus `function` for the `vmap` and tangents that `custom_partitioning` lacks."""
     mapped = jax.custom_batching.custom_vmap(lambda *arrays: whole(*arrays))
 
     @mapped.def_vmap

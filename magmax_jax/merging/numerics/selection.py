@@ -1,12 +1,12 @@
 """The exact k-th smallest magnitude of a tree, without sorting it.
 
-The bits of a non-negative float32, read as an integer, are ordered as the numbers are. So the
-answer is found as a word in a dictionary: a bracket around it, from which a pass over the data
-counts the entries that reach a few pivots, which narrows it. The first pivots are quantiles of a
-sample, the next lie where the counts let one expect the answer, and some always divide the bracket
-evenly, so that no distribution takes more than a pass for two bits. Weights take five or six
-passes, each at about the speed of reading the memory. Counts are integers, so the answer is the
-same number however the entries are spread over leaves, files or devices.
+The bits of a non-negative float32, read as an integer, sort like the numbers. So the answer is
+found by a bracketing search: each pass over the data counts the entries that reach a few pivots
+within the bracket, which narrows it. The first pivots are quantiles of a sample, later ones lie
+where the counts predict the answer, and some always divide the bracket evenly, so any distribution
+takes at most one pass per two bits. Weights take five or six passes, each at about the speed of
+reading the memory. Counts are integers, so the answer is the same however the entries are spread
+over leaves, files or devices.
 """
 
 import math
@@ -21,19 +21,19 @@ from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.task_vectors import PyTree, is_merged
 
 SMALL = 1 << 16
-"""Leaves of fewer entries are counted together: they cost compile time, not memory."""
+"""Leaves with fewer entries are counted together: they cost compile time, not memory."""
 SAMPLE = 1 << 14
-"""Entries from which the first pivots are drawn."""
+"""Number of sampled entries from which the first pivots are drawn."""
 PIVOTS = 7
-"""Counted in one pass; up to here they cost little more than reading the data does."""
+"""Number counted in one pass; up to this many cost little more than reading the data."""
 COLLECTED = 1 << 24
-"""Entries of all task vectors that may be collected: 64 MB."""
+"""Most entries collected over all task vectors: 64 MB."""
 Collect = Callable[[np.ndarray, np.ndarray], tuple[Sequence[int], Sequence[np.ndarray]]]
 _LARGEST = 0x7F800000  # the bits of infinity, which no finite entry reaches
 
 
 class Enough(NamedTuple):
-    """A number of entries in two limbs, for it may exceed 32 bits: low + 2^16 high, both int32."""
+    """A number of entries, possibly beyond 32 bits, in two limbs: low + 2^16 high, both int32."""
 
     low: jax.Array
     high: jax.Array
@@ -64,8 +64,8 @@ def kth_magnitude(tree: PyTree, k: int) -> jax.Array:
 
     Args:
       tree: any pytree; its entries are finite.
-      k: from 1, the smallest, to the number of entries. Below that range the result is 0, at which
-        nothing is smaller, and above it infinity, which nothing reaches.
+      k: from 1, the smallest, to the number of entries. Below that range the result is 0 (no entry
+        is smaller), above it infinity (no entry reaches it).
 
     >>> print(kth_magnitude({"a": jnp.array([3.0, -1.0]), "b": jnp.array([-2.0])}, 2))
     2.0
@@ -88,8 +88,8 @@ def _kth_magnitude(
         leaves.append(jnp.concatenate(small))
 
     def counted(bracket: Bracket, pivots: jax.Array) -> Bracket:
-        # Tied to the pivots, lest the compiler take the leaves' bits, an array as large as the
-        # leaves, out of the loop.
+        # Tied to the pivots, so that the compiler does not hoist the leaves' bits, an array as
+        # large as the leaves, out of the loop.
         tied, by = jax.lax.optimization_barrier((leaves, pivots))
         return narrowed(bracket, by, excess([count_at_least(leaf, by) for leaf in tied], enough))
 
@@ -111,18 +111,18 @@ def kth_magnitudes_counted(
     samples: Sequence[np.ndarray],
     collect: Collect | None = None,
 ) -> np.ndarray:
-    """`kth_magnitude` of t task vectors that are never in memory: float32 (t,).
+    """`kth_magnitude` of t task vectors that are never held in memory: float32 (t,).
 
     Args:
       count: takes pivots, int32 (t, p) bits of positive float32 numbers, and makes one pass over
         the data: how many |entries| of each task vector are at least each pivot, int (t, p).
-      n: entries of a task vector.
+      n: entries per task vector.
       k: as for `kth_magnitude`, the same for all.
-      samples: of each task vector some entries that stand for all; they decide how many passes
-        there are, not the answer.
+      samples: representative entries of each task vector; they affect the number of passes, not
+        the answer.
       collect: takes bits `low` and `high`, int32 (t,), and makes one pass over the data: how
         many |entries| of each task vector are below `low`, and the bits of those from `low` to
-        `high`, both included. Without it there are about four more passes.
+        `high` inclusive. Without it, about four more passes are needed.
 
     >>> x = np.float32([3, -1, -2])
     >>> def count(pivots):
@@ -157,7 +157,7 @@ def kth_magnitudes_counted(
 def _collected(
     collect: Collect, low: np.ndarray, high: np.ndarray, k: int
 ) -> list[np.float32] | None:
-    """The k-th smallest of each task vector; None if one of them is not within its bounds."""
+    """The k-th smallest of each task vector; None if any lies outside its bounds."""
     found = []
     for below, bits in zip(*collect(low, high), strict=True):
         at = k - 1 - below
@@ -188,23 +188,23 @@ def narrowed(bracket: Bracket, pivots: jax.Array, excess: jax.Array) -> Bracket:
 
     Args:
       pivots: int32 (p,), in any order.
-      excess: float32 (p,), by how many entries more than enough reach each; its sign is exact.
+      excess: float32 (p,), entries that reach each pivot less those needed; its sign is exact.
     """
     low = jnp.where((excess >= 0) & (pivots > bracket.low), pivots, bracket.low)
     high = jnp.where((excess < 0) & (pivots < bracket.high), pivots, bracket.high)
-    # The more a pivot is, the fewer reach it: the excesses of the best pivots are extremes, too.
+    # The larger a pivot, the fewer reach it, so the best pivots' excesses are extremes as well.
     above = jnp.min(jnp.where(low > bracket.low, excess, bracket.above))
     below = jnp.max(jnp.where(high < bracket.high, excess, bracket.below))
     return Bracket(jnp.max(low), jnp.min(high), above, below)
 
 
 def next_pivots(bracket: Bracket) -> jax.Array:
-    """Where to count next: four pivots around the expected answer and three that quarter: (p,)."""
+    """Where to count next: four pivots around the expected answer, three at the quarters: (p,)."""
     width = bracket.high - bracket.low
     inside = bracket.above - bracket.below
     share = bracket.above / inside
-    # Where the answer is expected if entries are spread evenly over the bracket, and how far off
-    # it is by chance, with something for a spread that is not even.
+    # Where the answer is expected if entries are spread evenly over the bracket, and its error by
+    # chance, with a margin for an uneven spread.
     expected = share * width
     spread = jnp.maximum(width * (jnp.sqrt(share * (1 - share) / inside) + 1 / 1024), 1)
     around = expected + spread * jnp.array([-8, -1, 1, 8], jnp.float32)
@@ -217,18 +217,18 @@ def next_pivots(bracket: Bracket) -> jax.Array:
 
 @jax.jit
 def sample_pivots(sample: jax.Array, share: float) -> jax.Array:
-    """Where to count first: quantiles of a sample around the `share` of smallest entries: (p,)."""
+    """Where to count first: quantiles of a sample around the quantile `share`: (p,)."""
     bits = jnp.sort(_bits(sample).reshape(-1))
     m = len(bits)
     deviations = jnp.array([-16, -4, -1, 0, 0, 4, 16], jnp.float32)
     at = m * share + jnp.sqrt(m * share * (1 - share)) * deviations
     quantiles = bits[jnp.clip(at.astype(jnp.int32), 0, m - 1)]
-    # And right above the middle one: where many entries are equal, that is the answer.
+    # And one just above the middle pivot: it pins the answer where many entries are equal.
     return jnp.clip(quantiles.at[4].add(1), 1, _LARGEST)
 
 
 def _whole(n: int, enough: int) -> Bracket:
-    """From zero, which all entries reach, to infinity, which none does."""
+    """The bracket from zero, which all entries reach, to infinity, which none reaches."""
     return Bracket(jnp.int32(0), jnp.int32(_LARGEST), jnp.float32(n - enough), jnp.float32(-enough))
 
 
@@ -247,7 +247,7 @@ def excess(counts: list[jax.Array], enough: Enough) -> jax.Array:
 def _every(leaf: jax.Array, stride: int) -> jax.Array:
     """About one entry in `stride`, on a grid over the last two axes: flat float32.
 
-    A sharded leaf would have to be gathered before a stride could run along all its axes.
+    A stride along all its axes would need a sharded leaf to be gathered first.
     """
     if leaf.ndim == 0:
         return leaf.reshape(1).astype(jnp.float32)

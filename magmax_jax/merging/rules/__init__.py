@@ -1,17 +1,17 @@
-"""Merge rules: how the task vectors tau_1 ... tau_T become one.
+"""Merge rules: ways to combine the task vectors tau_1 ... tau_T into one.
 
 Streaming, with a state that does not grow with the tasks: `max_magnitude`, `min_magnitude`,
 `average`, `task_arithmetic`, `weighted_average`, `random_mix`, `ema`, `scaled_last`,
 `max_increment`, `ema_magmax`, `dare`, `breadcrumbs`, `magnitude_prune`, `emr`, `fisher`,
 `adam_weighted`, `adam_selected`, `iso_c`, `opcm`, `tsv_stream`, `negmerge`. Collecting all task
 vectors: `ties`, `della`, `model_stock`, `slerp`, `tsv_m`, `consensus`. Applied to another rule:
-`norm_matched`, `lines`. The other names here are for callers who merge leaf by leaf (thresholds,
-balances, norms), and for authors of rules (`collecting`, `leafwise`, ...).
+`norm_matched`, `lines`. The other names here are for callers that merge leaf by leaf (thresholds,
+balances, norms), and for rule authors (`collecting`, `leafwise`, ...).
 
-A rule of your own is a function of its options that returns a `MergeRule`. If its module is
-installed or lies in the working directory, `module:function` is its name wherever a rule is named:
-`my_rules:median`. Where the module is imported anyway, `register` gives it a short name. What it
-declares decides how files are merged with it:
+To write your own rule, write a function of its options that returns a `MergeRule`. If its module is
+installed or in the working directory, use `module:function` wherever a rule name is expected:
+`my_rules:median`. If the module is imported anyway, `register` gives it a short name. The fields it
+sets decide how files are merged with it:
 
     @register("median")
     def median() -> MergeRule:
@@ -20,10 +20,10 @@ declares decides how files are merged with it:
 
         return collecting(lambda taus: leafwise(merge, *taus), default_scale=1.0, scope="entry")
 
-Using `module:function` runs the module. A run's `config.json` is a program in this sense: read its
-`merges` and `method.start` before you run, evaluate, analyse or merge from a run of somebody
-else's. Reports, tables and `watch` import nothing. Neither does a state file: to go on with it,
-name the rule (`--rule`).
+Using `module:function` executes the module, so treat a run's `config.json` as code: read its
+`merges` and `method.start` before you run, evaluate, analyse or merge from somebody else's run.
+Reports, tables and `watch` import nothing. Neither does a state file: to continue from it, name the
+rule (`--rule`).
 """
 
 from magmax_jax.merging.linear_maps import LinearMap
@@ -126,4 +126,4 @@ __all__ = [
 
 
 register = RULES.register
-"""`@register("median")` above a function of a rule's options gives the rule that name."""
+"""Decorator `@register("median")`: registers a function of a rule's options under that name."""

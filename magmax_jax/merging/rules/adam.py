@@ -1,4 +1,4 @@
-"""Merges weighted by Adam's second moments: a Fisher that training has computed already."""
+"""Merges weighted by Adam's second moments: a Fisher that training has already computed."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ class Weighted(NamedTuple):
     """State of `adam_weighted`.
 
     Attributes:
-      weighted: sum of v^power tau; the plain sum of tau in entries that had no weight so far.
+      weighted: sum of v^power tau; the plain sum of tau for entries without any weight so far.
       total: sum of v^power.
       count: tasks seen, int32 scalar.
     """
@@ -29,7 +29,7 @@ class Selected(NamedTuple):
     """State of `adam_weighted` with selection.
 
     Attributes:
-      tau: of every entry, the task vector's that is selected so far.
+      tau: for every entry, the change selected so far.
       score: its v^(power/2) |tau|.
     """
 
@@ -45,41 +45,41 @@ def adam_weighted(power: float = 1.0, select: bool = False) -> MergeRule:
         tau = sum_t v_t^power tau_t / sum_t v_t^power,
         v_t = (1 - b2) sum_s b2^(S - s) g_s^2 / (1 - b2^S),    b2 = 0.999
 
-    g_s are the gradients of the task's S steps. The plain mean where no task has a weight.
+    g_s are the gradients of the task's S steps. Where no task has any weight, the plain mean.
 
     `fisher` (Matena & Raffel, 2022, arXiv 2111.09832) with a Fisher that costs no pass over the
-    data: Li et al., 2025 (arXiv 2507.18807) find that v serves about as well. OTA (Mahdavinia et
+    data: Li et al., 2025 (arXiv 2507.18807) find that v works about as well. OTA (Mahdavinia et
     al., 2025, arXiv 2509.11167) merges this way, with power 1/2. Near a minimum the mean gradient
     vanishes and v is the empirical Fisher divided by the batch size, which cancels between tasks
-    that share it: power 1 is a curvature, and the merge the minimum of the summed quadratic losses.
-    sqrt(v), power 1/2, is Adam's preconditioner; it evens the weights out, and the noise in v.
+    that share it: power 1 is a curvature, and the merge minimises the summed quadratic losses.
+    sqrt(v), power 1/2, is Adam's preconditioner; it evens out the weights and the noise in v.
 
     v differs from the empirical Fisher (also EWC's) in three ways. It squares gradients of batches,
-    not of single images, so it keeps their mean. It averages over about the last 1,000 steps, a
-    short task as a whole, not at theta_t alone: the Fisher of a task whose loss has reached 0
-    vanishes, its v does not. And it holds the gradients that Adam sees: of augmented images and
-    true labels, with a regularizer's penalty, without weight decay, and clipped by their global
-    norm, so that no task's v sums to more than the squared limit and tasks with steep losses count
-    less than their Fisher says. Frozen parameters have v = 0.
+    not of single images, so it keeps their mean. It averages over about the last 1,000 steps (all
+    of a short task), not only at theta_t: the Fisher of a task whose loss has reached 0 vanishes,
+    but not its v. And it holds the gradients that Adam sees: of augmented images and true labels,
+    with a regularizer's penalty, without weight decay, and clipped by their global norm, so that no
+    task's v sums to more than the squared limit and tasks with steep losses count for less than
+    under their Fisher. Frozen parameters have v = 0.
 
-    With `select`, of every parameter the change that raises its task's loss most when undone:
+    With `select`, for each parameter the change whose removal raises its task's loss most:
 
         tau^p = tau_t*^p,    t* = the last of argmax_t v_t^power (tau_t^p)^2
 
-    (v tau^2 / 2 is that rise to second order; OTA prunes by it.) Power 0 weighs all tasks alike:
-    the rules are then `average` and `max_magnitude`.
+    (v tau^2 / 2 is that rise to second order; OTA prunes by it.) Power 0 weighs all tasks equally,
+    which gives `average` and `max_magnitude`.
 
     Default scale 1, that of a mean of models; with `select` 0.5, that of `max_magnitude`. State:
-    two task vectors, and a counter without `select`. Order does not matter, but for rounding; with
-    `select` in ties only, and a later task wins them.
+    two task vectors, and a counter without `select`. Order affects only rounding; with `select`,
+    only ties, which a later task wins.
 
     Every task is an `Informed(params, v)`: a model (for `merge`, `fold`) or task vector (for
     `update`) with the bias-corrected second moments, a pytree of its structure; negative entries
     count as 0. Runs supply them.
 
     Args:
-      power: of v, not negative.
-      select: choose a task for every entry in place of averaging.
+      power: exponent of v, not negative.
+      select: choose a task for every entry instead of averaging.
 
     Raises:
       UserError: the power is negative or not finite.
@@ -99,7 +99,7 @@ def adam_weighted(power: float = 1.0, select: bool = False) -> MergeRule:
 @RULES.register("adam_selected")
 @factory
 def adam_selected(power: float = 1.0) -> MergeRule:
-    """`adam_weighted` with `select`, under a name of its own for runs, which name rules only."""
+    """`adam_weighted` with `select`, as a separate name for runs, which give rules by name only."""
     return adam_weighted(power, select=True)
 
 
@@ -113,8 +113,8 @@ def _averaging(power: float) -> MergeRule:
             weight = _raised(moment, power)
             none = total + weight == 0
             before = jnp.where((total == 0) & ~none, 0, weighted)  # ends the plain sum
-            # Behind a barrier: on some meshes the compiler fuses the product with the sum, on
-            # others not, which changes the last bits.
+            # Behind a barrier: the compiler fuses the product with the sum on some meshes only,
+            # which changes the last bits.
             added = jax.lax.optimization_barrier(jnp.where(none, 1, weight) * tau)
             return before + added
 
@@ -149,7 +149,7 @@ def _selecting(power: float) -> MergeRule:
         _check(task)
 
         def score(tau: jax.Array, moment: jax.Array) -> jax.Array:
-            # The root of v^power tau^2, which float32 might not hold.
+            # The root of v^power tau^2, because float32 might not hold the square.
             return _raised(moment, power / 2) * jnp.abs(tau)
 
         def choose(
@@ -189,7 +189,7 @@ def _check(task: Informed) -> None:
 
 
 def _raised(moment: jax.Array, power: float) -> jax.Array:
-    """moment^power, float32; the powers of the defaults are exact or rounded correctly."""
+    """moment^power, float32; exact or correctly rounded for the default powers."""
     moment = jnp.maximum(jnp.asarray(moment, jnp.float32), 0)
     if power == 1:
         return moment

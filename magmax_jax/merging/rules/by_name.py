@@ -1,4 +1,4 @@
-"""Rules by their names and options, as command lines, configurations and other rules give them."""
+"""Looks up rules by name and options, as given by command lines, configurations or other rules."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -10,17 +10,17 @@ from magmax_jax.registry import RULES
 
 
 def named(name: str, seed: int = 0, **given: Any) -> MergeRule:
-    """The rule of that name; `seed` is for those that draw, further arguments are the rule's own.
+    """The rule of that name; `seed` is for rules that draw at random, `given` are its own options.
 
     Args:
-      name: of a bundled or registered rule, or `module:function` (or a `MergeRule` in place of the
+      name: of a bundled or registered rule, or `module:function` (or a `MergeRule` instead of the
         function), whose module is then imported.
 
     >>> named("ties", density=0.1) is RULES["ties"](density=0.1)
     True
 
     Raises:
-      UserError: there is none, or it has no such option, or it needs one that is not given.
+      UserError: there is no such rule or option, or a required option is missing.
     """
     known = options(name)
     for option in given:
@@ -40,7 +40,7 @@ def named(name: str, seed: int = 0, **given: Any) -> MergeRule:
 
 
 def options(name: str) -> dict[str, Any]:
-    """A rule's options and their defaults; that of a required one is `inspect.Parameter.empty`.
+    """A rule's options and their defaults; `inspect.Parameter.empty` for required ones.
 
     >>> options("dare")
     {'drop': 0.5, 'seed': 0}
@@ -52,7 +52,7 @@ def options(name: str) -> dict[str, Any]:
 
 
 def takes_several(name: str, option: str) -> bool:
-    """Whether an option of a rule is annotated as a sequence, as `weights` is.
+    """Whether a rule's option is annotated as a sequence, like `weights`.
 
     >>> takes_several("weighted_average", "weights"), takes_several("ties", "density")
     (True, False)
@@ -69,8 +69,8 @@ _WANTED = "name a function of the rule's options that returns a MergeRule"
 
 
 def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
-    """The options of a rule's factory, by name; a rule that is a value itself has none."""
-    found: Any = RULES[name]  # of a user's own, anything
+    """The options of a rule's factory, by name; none for a rule given as a value."""
+    found: Any = RULES[name]  # a user's own may be anything
     if isinstance(found, MergeRule):
         return {}
     if inspect.isclass(found):

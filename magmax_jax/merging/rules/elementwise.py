@@ -12,7 +12,7 @@ from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
 from magmax_jax.registry import RULES
 
 ENTRYWISE: dict[str, Any] = {"scope": "entry", "reads_names": False}
-"""What is true of every rule here."""
+"""`MergeRule` fields shared by every rule here."""
 
 
 class Sourced(NamedTuple):
@@ -20,10 +20,10 @@ class Sourced(NamedTuple):
 
     Attributes:
       tau: the running task vector.
-      source: of every entry, the task that supplied it, from 1; 0 before any task. uint8: tasks
+      source: for every entry, the task that supplied it, from 1; 0 before any task. uint8: tasks
         from the 255th on share that number.
-      signs: of every entry, the signs that its changes had: 1 when some task increased it, 2 when
-        some task decreased it, 3 for both, a sign conflict. uint8.
+      signs: for every entry, the signs of its changes: 1 if some task increased it, 2 if some task
+        decreased it, 3 for both (a sign conflict). uint8.
       count: tasks seen, int32 scalar.
     """
 
@@ -36,13 +36,13 @@ class Sourced(NamedTuple):
 @RULES.register("max_magnitude")
 @factory
 def max_magnitude(provenance: bool = False) -> MergeRule:
-    """MagMax: of every parameter, the change of the largest magnitude.
+    """MagMax: for each parameter, the change of largest magnitude.
 
         tau^p = tau_t*^p,    t* = the last of argmax_t |tau_t^p|
 
     Marczak et al., 2024 (arXiv 2407.06322), eq. 2; a later task wins a tie (`>=`), as in the
-    official code. Default scale 0.5. State: one task vector, and half of one more with provenance.
-    Order matters in ties only.
+    official code. Default scale 0.5. State: one task vector; with provenance, half of one more.
+    Order matters only in ties.
 
     Args:
       provenance: also keep which task supplied each entry and whether the tasks agreed on its sign
@@ -102,12 +102,12 @@ def max_magnitude(provenance: bool = False) -> MergeRule:
 @RULES.register("min_magnitude")
 @factory
 def min_magnitude() -> MergeRule:
-    """Of every parameter, the change of the smallest magnitude: the control of `max_magnitude`.
+    """For each parameter, the change of smallest magnitude: the control for `max_magnitude`.
 
         tau^p = tau_t*^p,    t* = the last of argmin_t |tau_t^p|
 
     Default scale 0.5, that of the rule it is compared with. State: one task vector and a counter.
-    Order matters in ties only; a later task wins them.
+    Order matters only in ties; a later task wins them.
     """
 
     def update(state: Counted, tau: PyTree) -> Counted:
@@ -129,15 +129,15 @@ def min_magnitude() -> MergeRule:
 @RULES.register("average")
 @factory
 def average(divisor: int | None = None) -> MergeRule:
-    """The mean of the task vectors, which at scale 1 is the mean of the models.
+    """The mean of the task vectors; at scale 1, the mean of the models.
 
         tau = 1/T sum_t tau_t
 
     Wortsman et al., 2022 (arXiv 2203.05482). Default scale 1. State: one task vector and a counter.
-    Order does not matter, but for rounding.
+    Order affects only rounding.
 
     Args:
-      divisor: in place of T, whatever the number of tasks; MagMax's official code has 2 for
+      divisor: replaces T, whatever the number of tasks; MagMax's official code uses 2 for
         domain-incremental learning.
 
     Raises:
@@ -166,8 +166,8 @@ def task_arithmetic() -> MergeRule:
         tau = sum_t tau_t
 
     Ilharco et al., 2023 (arXiv 2212.04089). Default scale 0.3, the usual choice for eight vision
-    tasks; the paper picks it on validation data. State: one task vector. Order does not matter, but
-    for rounding.
+    tasks; the paper picks it on validation data. State: one task vector. Order affects only
+    rounding.
     """
     return MergeRule(
         zeros,
@@ -182,15 +182,15 @@ def task_arithmetic() -> MergeRule:
 @RULES.register("weighted_average")
 @factory
 def weighted_average(weights: Sequence[float]) -> MergeRule:
-    """The mean of the task vectors under given weights.
+    """The weighted mean of the task vectors.
 
         tau = sum_t w_t tau_t / sum_t w_t
 
     Default scale 1. State: one task vector and a counter. Order pairs tasks with their weights.
 
     Args:
-      weights: of the tasks in their order; those of the tasks seen so far count, and any factor
-        common to them cancels. A task beyond them has no weight: the merge is NaN from there on.
+      weights: one per task, in order; those of the tasks seen so far count, and any common factor
+        cancels. A task beyond them has no weight: the merge is NaN from there on.
 
     Raises:
       UserError: there are no weights, or they are not positive numbers.
@@ -230,12 +230,12 @@ def ema(decay: float = 0.5) -> MergeRule:
 
         m_1 = tau_1,    m_t = decay m_{t-1} + (1 - decay) tau_t,    tau = m_T
 
-    The deployment of Best-in-TIME (Dziadzio et al., 2024, arXiv 2412.06712), which averages the
-    models; averaging their task vectors is the same. Default scale 1. State: one task vector and a
-    counter. Order is the point.
+    Best-in-TIME's deployment (Dziadzio et al., 2024, arXiv 2412.06712), which averages the models;
+    averaging their task vectors is the same. Default scale 1. State: one task vector and a counter.
+    Order matters by design.
 
     Args:
-      decay: in [0, 1): the share of the past; 0 keeps the last model. The paper tunes it.
+      decay: in [0, 1): weight of the past; 0 keeps the last model. The paper tunes it.
 
     Raises:
       UserError: decay is outside [0, 1).

@@ -1,4 +1,4 @@
-"""EMR merging: one unified task vector, and what each task needs to be restored from it."""
+"""EMR merging: a unified task vector, and what is needed to restore each task from it."""
 
 from functools import partial
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from magmax_jax.registry import RULES
 
 
 class Extremes(NamedTuple):
-    """State of `emr`: of every entry the sum, the highest and the lowest change, and zero."""
+    """State of `emr`: for every entry the sum, and the highest and lowest change, zero included."""
 
     total: PyTree
     highest: PyTree
@@ -37,10 +37,9 @@ def emr() -> MergeRule:
         tau  = sign max_t { |tau_t^p| : sgn(tau_t^p) = sign }        (0 where no task has that sign)
 
     Huang et al., 2024 (arXiv 2405.17461); a sum of zero elects minus, as in the release. This is
-    the unified task vector; `emr_modulation` makes each task's mask and rescaling of it, which the
-    method applies when the task is known. Default scale 1. State: three task vectors (the sum, and
-    the largest change of either sign), whatever the number of tasks. Order does not matter, but for
-    rounding.
+    the unified task vector; `emr_modulation` computes each task's mask and rescaling of it, which
+    the method applies when the task is known. Default scale 1. State: three task vectors (sum, and
+    the largest change of either sign), whatever the number of tasks. Order affects only rounding.
     """
 
     def update(state: Extremes, tau: PyTree) -> Extremes:
@@ -72,13 +71,13 @@ def emr_modulation(
 
         mask = tau_t unified > 0,    rescale = sum |tau_t| / sum |mask unified|
 
-    Huang et al., 2024, eq. 3 and 4, sums over all entries; the release adds up per-tensor means
-    instead.
+    Huang et al., 2024, eq. 3 and 4, with sums over all entries; the release adds up per-tensor
+    means instead.
 
     Args:
-      unified: what `emr` made of all tasks.
-      tau: the task vector of this one.
-      sums: of both quotients' parts over the whole task vector, for callers who go leaf by leaf:
+      unified: `emr`'s merge of all tasks.
+      tau: this task's task vector.
+      sums: numerator and denominator over the whole task vector, for callers that go leaf by leaf:
         the sums of `emr_sums` over all leaves.
     """
     mask = jax.tree.map(lambda u, t: u * t > 0, unified, tau)

@@ -1,4 +1,4 @@
-"""Fisher merging: every task's say on an entry is as large as its certainty about it."""
+"""Fisher merging: each task's weight on an entry is its certainty about it."""
 
 from typing import NamedTuple
 
@@ -25,15 +25,15 @@ def fisher(floor: float = 1e-6) -> MergeRule:
 
         tau = sum_t F_t tau_t / sum_t F_t,    F_t = max(Fisher_t, floor)
 
-    Matena & Raffel, 2022 (arXiv 2111.09832), equal weights between the tasks. fusion_bench adds the
-    floor instead, and can scale every task's Fisher to one norm: hand over scaled ones for that.
-    Default scale 1. State: two task vectors. Order does not matter, but for rounding.
+    Matena & Raffel, 2022 (arXiv 2111.09832), with equal task weights. fusion_bench adds the floor
+    instead, and can scale every task's Fisher to the same norm: for that, pass scaled ones.
+    Default scale 1. State: two task vectors. Order affects only rounding.
 
     Every task is an `Informed(params, fisher)`: a model (for `merge`, `fold`) or task vector (for
     `update`) with a pytree of its structure that holds the diagonal of the Fisher, not negative.
 
     Args:
-      floor: below it all entries are equally certain, so entries that no task depends on are
+      floor: entries below it count as equally certain, so entries that no task depends on are
         averaged.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Rules that go by the angles between task vectors, tensor by tensor."""
+"""Rules based on the angles between task vectors, tensor by tensor."""
 
 import jax
 import jax.numpy as jnp
@@ -10,20 +10,20 @@ from magmax_jax.merging.task_vectors import PyTree
 from magmax_jax.registry import RULES
 
 PARALLEL = 0.9995
-"""The cosine beyond which two directions are taken for one, as in mergekit."""
+"""The cosine beyond which two directions are treated as equal, as in mergekit."""
 
 
 @RULES.register("model_stock")
 @factory
 def model_stock() -> MergeRule:
-    """Model Stock: of every tensor the mean change, the shorter the less the models agree on it.
+    """Model Stock: the mean change of every tensor, shrunk the more the models disagree on it.
 
         tau = k mean_t tau_t,    k = T c / (1 + (T - 1) c),    c the mean cosine of two task vectors
 
     Jang et al., 2024 (arXiv 2403.19522), one angle per tensor. For more than two models the paper
     writes one angle; mergekit averages the cosines, as here, fusion_bench the angles. Tensors that
-    no model changed, or that pull each other back to theta_0, stay theta_0's. Default scale 1.
-    Collects all task vectors. Order does not matter, but for rounding.
+    no model changed, or whose changes pull back to theta_0, stay at theta_0. Default scale 1.
+    Collects all task vectors. Order affects only rounding.
 
     Raises:
       UserError: when merging fewer than two models.
@@ -31,7 +31,7 @@ def model_stock() -> MergeRule:
 
     @jax.jit
     def interpolate(*taus: jax.Array) -> jax.Array:
-        # |sum of unit vectors|^2 has all pairs' cosines in it, at the cost of T products, not T^2.
+        # |sum of unit vectors|^2 contains the cosines of all pairs, for T products, not T^2.
         norms, number = [jnp.sqrt(squared_norm(tau)) for tau in taus], len(taus)
         unit = [tau / jnp.where(n > 0, n, 1.0) for tau, n in zip(taus, norms, strict=True)]
         together = jnp.asarray(sum(unit))
@@ -54,17 +54,17 @@ def model_stock() -> MergeRule:
 @RULES.register("slerp")
 @factory
 def slerp(t: float = 0.5) -> MergeRule:
-    """Along the arc from the first model's change to the second's, tensor by tensor.
+    """Interpolates along the arc from the first model's change to the second's, tensor by tensor.
 
         tau = sin((1 - t) a) / sin(a) tau_1 + sin(t a) / sin(a) tau_2,    a their angle
 
     Shoemake, 1985. mergekit has the same formula and fallback (a straight line where |cos a| >
-    0.9995, here also where a tensor did not change), but turns whole weights about the origin, from
-    theta_0 to a model; this turns task vectors about theta_0. Default scale 1. Collects two task
-    vectors, all that it takes. Order: t = 0 is the first, 1 the second.
+    0.9995, here also where a tensor did not change), but rotates whole weights about the origin,
+    from theta_0 to a model; this rotates task vectors about theta_0. Default scale 1. Collects
+    exactly two task vectors. Order: t = 0 is the first, 1 the second.
 
     Args:
-      t: in [0, 1], where on the arc.
+      t: position on the arc, in [0, 1].
 
     Raises:
       UserError: t is outside [0, 1]; or, when merging, there are not two models.
@@ -97,6 +97,6 @@ def slerp(t: float = 0.5) -> MergeRule:
 
 
 def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Of the angle between two arrays of one shape, in [-1, 1]; 0 where one of them is zero."""
+    """Cosine of the angle between two arrays of one shape, in [-1, 1]; 0 if either is zero."""
     norms = jnp.sqrt(squared_norm(a)) * jnp.sqrt(squared_norm(b))
     return jnp.clip(inner(a, b) / jnp.where(norms > 0, norms, 1.0), -1.0, 1.0)

@@ -1,9 +1,9 @@
 """A rule's merge by depth: shallow layers stay near theta_0.
 
-Layers are known by name: `layers.3.fc1.weight` is of layer 3 of its tower, and so are `layer.3`,
-`block.3`, `blocks.3`, `resblocks.3`, `h.3` and `stages.3`. A leaf under `blocks` without a number,
-as in this package's towers, holds all layers of a tower along its first axis. A model gets the same
-numbers in either form.
+Layers are recognised by name: `layers.3.fc1.weight` belongs to layer 3 of its tower, as do
+`layer.3`, `block.3`, `blocks.3`, `resblocks.3`, `h.3` and `stages.3`. A leaf under `blocks` without
+a number, as in this package's towers, holds all layers of a tower along its first axis. Both forms
+of a model give the same numbers.
 """
 
 import re
@@ -26,14 +26,14 @@ _STACKED = re.compile(r"(?:^|\.)blocks(?:\.|$)")
 
 
 class Layer(NamedTuple):
-    """Which layer a leaf is of: the name of its tower's layers, and its number from 0."""
+    """The layer that a leaf belongs to: the name of its tower's layers, and its number from 0."""
 
     tower: str
     number: int
 
 
 def layer_of(name: str) -> Layer | None:
-    """The layer that a name has a number of; None where it has none.
+    """The layer whose number a name contains; None if it contains none.
 
     >>> layer_of("vision_model.encoder.layers.3.mlp.fc1.weight")
     Layer(tower='vision_model.encoder.layers', number=3)
@@ -60,28 +60,28 @@ def lines(
     layers: int | None = None,
     seed: int = 0,
 ) -> MergeRule:
-    """LiNeS: another rule's merge, scaled the more the deeper a layer is.
+    """LiNeS: another rule's merge, scaled up with depth.
 
         tau = (alpha + beta l / (L - 1)) m    in layer l = 0 ... L - 1 of a tower
               alpha m                         in all other leaves
 
-    Wang et al., 2024 (arXiv 2410.17146), m being what the rule makes of the task vectors: shallow
-    layers hold general features, and changing them costs other tasks more than it gives to the new
-    one. As in the release, embeddings, final norms and projections are scaled like the first layer.
-    The release has beta = 1 - alpha for one task, which is the default; for a sum of T tasks it has
-    alpha = |sum_t tau_t| / (T |m|), and beta chosen on validation data. Default scale 1. State: the
-    rule's. Order matters as it does for the rule.
+    Wang et al., 2024 (arXiv 2410.17146), where m is the rule's merge of the task vectors: shallow
+    layers hold general features, and changing them costs other tasks more than the new one gains.
+    As in the release, embeddings, final norms and projections are scaled like the first layer. The
+    release uses beta = 1 - alpha for one task, which is the default; for a sum of T tasks it uses
+    alpha = |sum_t tau_t| / (T |m|), with beta chosen on validation data. Default scale 1. State:
+    the rule's. Order matters as it does for the rule.
 
     Args:
       rule: a rule or its name.
       alpha: the scale of the first layer.
-      beta: by how much the last layer's is larger.
-      layers: L, of every tower whose layers are numbered; by default one more than the highest
-        number among the leaves that are merged. A state in a file needs it.
-      seed: of a rule that is named and draws.
+      beta: how much larger the last layer's is.
+      layers: L, for every tower with numbered layers; by default one more than the highest number
+        among the merged leaves. Required for a state in a file.
+      seed: for a rule given by name that draws at random.
 
     Raises:
-      UserError: the rule is none, or L is not positive; or, when merging, a leaf is of a layer
+      UserError: the rule is invalid, or L is not positive; or, when merging, a leaf's layer is
         beyond L, or there are no layers and L is not given.
     """
     if layers is not None and layers < 1:
@@ -96,7 +96,7 @@ def _by_depth(
     """`lines`.
 
     Args:
-      layers: L of every tower, or by tower; None to count them in the whole model.
+      layers: L for every tower, or by tower; None to count them in the whole model.
     """
 
     def scale(length: int) -> np.ndarray:
@@ -117,7 +117,7 @@ def _by_depth(
                 factor = scale(leaf.shape[0]).reshape(-1, *(1,) * (leaf.ndim - 1))
             else:
                 factor = np.float32(alpha)
-            # Behind a barrier, for the compiler reorders products with numbers that it knows.
+            # Behind a barrier, because the compiler reorders products with known numbers.
             return leaf * jax.lax.optimization_barrier(jnp.asarray(factor))
 
         return leafwise_at(scaled, merged)
@@ -151,10 +151,10 @@ def _merged_names(tree: PyTree) -> Iterable[str]:
 
 
 def _counted(names: Iterable[str]) -> dict[str, int]:
-    """The number of layers of every tower whose layers are numbered.
+    """The number of layers of every tower with numbered layers.
 
     Raises:
-      UserError: no leaf is of a layer.
+      UserError: no leaf belongs to a layer.
     """
     lengths: dict[str, int] = {}
     stacked = False

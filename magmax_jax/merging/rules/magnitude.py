@@ -1,4 +1,4 @@
-"""Rules that drop entries by magnitude, and the thresholds that they and `ties` drop them by."""
+"""Rules that drop entries by magnitude, and the thresholds that they and `ties` use."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -17,7 +17,7 @@ Threshold = Literal["global", "per_tensor"]
 
 
 def global_rank(size: int, density: float, entries: int | None = None) -> int:
-    """The rank, from 1 the smallest, of the magnitude from which on a task vector is kept.
+    """The rank (1 is the smallest) of the least magnitude kept of a task vector.
 
     As in the official code: of d entries the (d - int(density d))-th smallest, itself kept, so that
     int(density d) + 1 are kept where magnitudes differ.
@@ -25,8 +25,8 @@ def global_rank(size: int, density: float, entries: int | None = None) -> int:
     Args:
       size: floating-point entries of the task vector.
       density: the share to keep.
-      entries: d, by default `size`. More than `size` counts as many further zeros: the official
-        code ranks among the whole CLIP, the text tower included, which fine-tuning does not change.
+      entries: d, by default `size`. The excess over `size` counts as zeros: the official code ranks
+        over the whole CLIP, including the text tower, which fine-tuning does not change.
 
     Raises:
       UserError: `entries` is less than `size`.
@@ -38,9 +38,9 @@ def global_rank(size: int, density: float, entries: int | None = None) -> int:
 
 
 def global_threshold(tau: PyTree, density: float, entries: int | None = None) -> jax.Array:
-    """The magnitude from which on `trim` keeps a whole task vector: float32 scalar.
+    """The least magnitude that `trim` keeps of a whole task vector: float32 scalar.
 
-    Piece by piece it is `TaskVectors.kth_magnitudes` of the rank `global_rank(size, density,
+    Piece by piece, use `TaskVectors.kth_magnitudes` at the rank `global_rank(size, density,
     entries)`.
     """
     size = sum(leaf.size for leaf in jax.tree.leaves(tau) if is_merged(leaf))
@@ -48,16 +48,16 @@ def global_threshold(tau: PyTree, density: float, entries: int | None = None) ->
 
 
 def tensor_threshold(tau: jax.Array, density: float) -> jax.Array:
-    """The magnitude from which on `trim` keeps one tensor: of n entries the int(density n) largest.
+    """The least magnitude that `trim` keeps of one tensor: the int(density n) largest of n entries.
 
     As in peft and mergekit, which keep one entry fewer than the official code's global threshold;
-    mergekit keeps one at least, this, as peft, may keep none of a very small tensor.
+    mergekit keeps at least one, while this, like peft, may keep none of a very small tensor.
     """
     return kth_magnitude(tau, tensor_rank(tau.size, density))
 
 
 def tensor_rank(size: int, density: float) -> int:
-    """The rank, from 1 the smallest, of `tensor_threshold` in a tensor of so many entries."""
+    """The rank (1 is the smallest) of `tensor_threshold` in a tensor of `size` entries."""
     return size - int(density * size) + 1
 
 
@@ -69,7 +69,7 @@ def trim(tau: jax.Array, threshold: jax.typing.ArrayLike) -> jax.Array:
 def check_trimming(
     rule: str, density: float, threshold: str, thresholds: Sequence[float] | None
 ) -> None:
-    """Raises a UserError where `rule` cannot trim by these arguments."""
+    """Raises a UserError if `rule` cannot trim by these arguments."""
     if not 0 <= density <= 1:
         raise UserError(f"{rule}: density is {density}, not in [0, 1]")
     if threshold not in ("global", "per_tensor"):
@@ -81,17 +81,17 @@ def check_trimming(
 @RULES.register("breadcrumbs")
 @factory
 def breadcrumbs(beta: float = 0.85, gamma: float = 0.006) -> MergeRule:
-    """The sum of task vectors without their outliers and their trifles.
+    """The sum of task vectors without their largest and their smallest entries.
 
         tau = sum_t m_t tau_t,    m_t = 0 for the int(gamma n) largest and the int(beta n) smallest
         |tau_t^p|
                                   of every tensor's n entries, else 1
 
     Model Breadcrumbs, Davari & Belilovsky, 2024 (arXiv 2312.06795). The release ranks within every
-    row (last axis), here and in mergekit within every tensor; mergekit keeps the share density = 1
-    - beta - gamma. Magnitudes equal to the last one kept are kept too. The defaults are near the
+    row (last axis); this and mergekit rank within every tensor. mergekit keeps the share density =
+    1 - beta - gamma. Magnitudes equal to the last one kept are kept too. The defaults are near the
     release's search (keep 0.15, drop 0.006), as is the scale of 0.2. State: one task vector. Order
-    does not matter, but for rounding.
+    affects only rounding.
 
     Args:
       beta: the share of smallest entries to drop.
@@ -128,24 +128,24 @@ def magnitude_prune(
     thresholds: Sequence[float] | None = None,
     entries: int | None = None,
 ) -> MergeRule:
-    """The sum of task vectors of which only the largest entries were kept.
+    """The sum of task vectors, each reduced to its largest entries.
 
         tau = sum_t m_t tau_t,    m_t = 1 for the largest |tau_t^p|, else 0
 
-    peft's `magnitude_prune` with weights of 1, and the first step of `ties`. It needs the whole of
-    one task vector, never two, so it streams. Default scale 0.3, that of the unpruned sum. State:
-    one task vector and a counter. Order does not matter, but for rounding and `thresholds`.
+    peft's `magnitude_prune` with weights of 1, and the first step of `ties`. It needs only one
+    whole task vector at a time, so it streams. Default scale 0.3, that of the unpruned sum. State:
+    one task vector and a counter. Order affects only rounding and `thresholds`.
 
     Args:
       density: the share of entries to keep.
       threshold: "per_tensor" as in peft (`tensor_threshold`), or "global" over the task vector
         (`global_threshold`). Magnitudes equal to the threshold are kept.
-      thresholds: the global thresholds of the tasks in their order, for callers who hand over a
-        task vector leaf by leaf. A task beyond them makes the merge NaN.
-      entries: of the global threshold, see `global_rank`.
+      thresholds: the global thresholds of the tasks, in order, for callers that pass a task vector
+        leaf by leaf. A task beyond them makes the merge NaN.
+      entries: for the global threshold, see `global_rank`.
 
     Raises:
-      UserError: the density is outside [0, 1], or the thresholds do not go together.
+      UserError: the density is outside [0, 1], or the threshold options are inconsistent.
     """
     check_trimming("magnitude_prune", density, threshold, thresholds)
 

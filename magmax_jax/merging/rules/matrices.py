@@ -1,4 +1,4 @@
-"""What rules of matrices share: a function applied to every matrix that a leaf holds."""
+"""Shared by matrix rules: applies a function to every matrix that a leaf holds."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -15,15 +15,15 @@ Function = Callable[..., jax.Array]
 
 
 def each_matrix(function: Function) -> Callable[[Matrices], Function]:
-    """By how matrices lie in leaves: the function of such leaves.
+    """Lifts a function of matrices to leaves with a given layout.
 
     Args:
-      function: of matrices, giving a matrix. That of leaves takes as many of them, and applies it
-        to their first matrices, their second ones, and so on.
+      function: takes matrices, returns a matrix. The lifted function takes as many leaves, and
+        applies it to their first matrices, their second ones, and so on.
     """
 
     def in_turn(matrices: Matrices) -> Function:
-        # Under `vmap` a choice by the matrix's numbers would compute both of its branches.
+        # Under `vmap`, a branch on the matrix's values would compute both sides.
         return lambda *leaves: matrices.join(
             jax.lax.map(lambda each: function(*each), tuple(map(matrices.split, leaves)))
         )
@@ -47,11 +47,11 @@ def by_matrix(function: Function, find: Find) -> Callable[[str, Sequence[int]], 
 def facts_of(
     build: Callable[[Find], MergeRule], find: Find, otherwise: str = "averaged"
 ) -> dict[str, Any]:
-    """Fields of `MergeRule` that rules of matrices share.
+    """Fields of `MergeRule` that matrix rules share.
 
     Args:
-      build: makes the rule that finds matrices otherwise.
-      otherwise: what becomes of leaves without matrices, such as "averaged".
+      build: makes the rule for a given way of finding matrices.
+      otherwise: how leaves without matrices are merged, such as "averaged".
     """
 
     def of_leaf(name: str, shape: Sequence[int]) -> OfLeaf:

@@ -1,4 +1,4 @@
-"""NegMerge: what several fine-tunings on one set of images agree on, in order to subtract it."""
+"""NegMerge: what several fine-tunings on the same images agree on, in order to subtract it."""
 
 import jax
 import jax.numpy as jnp
@@ -11,22 +11,22 @@ from magmax_jax.registry import RULES
 @RULES.register("negmerge")
 @factory
 def negmerge() -> MergeRule:
-    """The mean of the task vectors where all of them have one sign, to be subtracted.
+    """The mean of the task vectors where all have the same sign, to be subtracted.
 
         tau = 1/T sum_t tau_t    where sgn(tau_1^p) = ... = sgn(tau_T^p) != 0, else 0
 
-    Kim et al., 2025 (arXiv 2410.05583), for unlearning: theta_0 is the model that is to forget, the
-    others are fine-tunings of it on nothing but the images to be forgotten, with different learning
-    rates, epochs or augmentations, and theta = theta_0 + scale tau has a negative scale. The paper
-    chooses it among 0, -0.05, ..., -1: of those that leave the accuracy on the images to be kept at
-    95 % of theta_0's or more, the one that recognises fewest of those to be forgotten, on held-out
-    images. Default scale -0.5, which that leads to with few fine-tunings (reproduced with CLIP by
+    Kim et al., 2025 (arXiv 2410.05583), for unlearning: theta_0 is the model that should forget,
+    the others are fine-tunings of it on only the images to forget, with different learning rates,
+    epochs or augmentations, and theta = theta_0 + scale tau has a negative scale. The paper chooses
+    it among 0, -0.05, ..., -1 on held-out images: of those that keep at least 95 % of theta_0's
+    accuracy on the images to retain, the one that recognises fewest of those to forget. Default
+    scale -0.5, the result of this choice with few fine-tunings (reproduced with CLIP by
     github.com/Abdu119/NegMerge-Reproducibility-Study: -0.5 with 3 to 5, -0.95 with 30, as fewer
     entries agree).
 
-    State: one task vector and a counter. An entry is the sum of its changes so far, and 0 from the
-    first one on whose sign differs. Order does not matter, but for rounding. One task vector alone
-    is its own merge, which at a negative scale is task arithmetic's negation (arXiv 2212.04089).
+    State: one task vector and a counter. An entry is the sum of its changes so far, and becomes 0
+    for good once a sign differs. Order affects only rounding. A single task vector is its own
+    merge, which at a negative scale is task arithmetic's negation (arXiv 2212.04089).
 
     >>> rule = negmerge()
     >>> state = rule.init(jnp.zeros(3))
@@ -38,7 +38,7 @@ def negmerge() -> MergeRule:
 
     def update(state: Counted, tau: PyTree) -> Counted:
         def agreed(total: jax.Array, tau: jax.Array) -> jax.Array:
-            # Signs, since a product of changes may underflow. NaN is not <= 0, and stays.
+            # Signs, because a product of changes may underflow. NaN is not <= 0, so it stays.
             differ = (state.count > 0) & (jnp.sign(total) * jnp.sign(tau) <= 0)
             return jnp.where(differ, 0.0, total + tau)
 

@@ -17,8 +17,8 @@ class Matched(NamedTuple):
     """State of `norm_matched`.
 
     Attributes:
-      state: that of the rule beneath.
-      norms: of every tensor, the sum of the task vectors' norms, float32 scalar.
+      state: the underlying rule's.
+      norms: for every tensor, the sum of the task vectors' norms, float32 scalar.
       count: tasks seen, int32 scalar.
     """
 
@@ -30,23 +30,23 @@ class Matched(NamedTuple):
 @RULES.register("norm_matched")
 @factory
 def norm_matched(rule: RuleOrName = "max_magnitude", seed: int = 0) -> MergeRule:
-    """Another rule's merge, every tensor at the norm that the tasks' have on average.
+    """Another rule's merge, with every tensor rescaled to the average norm over tasks.
 
-        tau = m mean_t |tau_t| / |m|,    m what the rule makes of tau_1 ... tau_T
+        tau = m mean_t |tau_t| / |m|,    m the rule's merge of tau_1 ... tau_T
 
     Ours: the last step of OPCM (arXiv 2501.09522), for any rule and tensor by tensor. OPCM takes
-    norms over the whole model, of which one table may be nearly all: weight decay moves large
-    position embeddings further than training moves the rest. One scale then means one distance from
-    theta_0, whatever the rule and the number of tasks. A tensor is a leaf, so layers that are
-    stacked have one norm. Default scale 1. State: the rule's, and a number for each tensor. Order
+    norms over the whole model, which one table may dominate: weight decay moves large position
+    embeddings further than training moves the rest. With this rule a given scale means the same
+    distance from theta_0, whatever the rule and the number of tasks. A tensor is a leaf, so stacked
+    layers share one norm. Default scale 1. State: the rule's, and a number per tensor. Order
     matters as it does for the rule.
 
     Args:
       rule: a streaming rule or its name.
-      seed: of a rule that is named and draws.
+      seed: for a rule given by name that draws at random.
 
     Raises:
-      UserError: the rule is none, collects task vectors, or has a norm of its own as `opcm` has.
+      UserError: the rule is invalid, collects task vectors, or sets its own norm, as `opcm` does.
     """
     beneath = resolved(rule, seed)
     if not beneath.streaming:
@@ -66,7 +66,7 @@ def norm_matched(rule: RuleOrName = "max_magnitude", seed: int = 0) -> MergeRule
     def finalize(state: Matched) -> PyTree:
         def match(merged: jax.Array, norms: jax.Array) -> jax.Array:
             norm = _norm(merged)
-            # One division, for the compiler may turn (a / b) / c into a / (b c): other bits.
+            # One division: the compiler may turn (a / b) / c into a / (b c), with other bits.
             wanted = norms / (jnp.maximum(state.count, 1) * jnp.where(norm > 0, norm, 1.0))
             return merged * wanted
 

@@ -1,6 +1,6 @@
-"""Rules for tasks that were learned one after another, each from the weights of the one before.
+"""Rules for tasks learned in sequence, each from the previous task's weights.
 
-There tau_t holds what all tasks up to t changed: tau_T alone is a merge of a kind, and the step of
+Here tau_t holds the changes of all tasks up to t: tau_T alone is a merge of sorts, and the step of
 task t is delta_t = tau_t - tau_(t-1), with tau_0 = 0.
 """
 
@@ -17,7 +17,7 @@ from magmax_jax.registry import RULES
 
 
 class Increments(NamedTuple):
-    """State of `max_increment`: of every entry the largest step, and the last task vector."""
+    """State of `max_increment`: the largest step of every entry, and the last task vector."""
 
     tau: PyTree
     last: PyTree
@@ -26,19 +26,19 @@ class Increments(NamedTuple):
 @RULES.register("scaled_last")
 @factory
 def scaled_last() -> MergeRule:
-    """The last task vector: theta_T drawn back to theta_0, with no merging at all.
+    """The last task vector: theta_T scaled back towards theta_0, with no merging at all.
 
         tau = tau_T
 
     WiSE-FT, Wortsman et al., 2022 (arXiv 2109.01903), over time: at scale lambda the model is
-    (1 - lambda) theta_0 + lambda theta_T. The control of every rule: what does not beat it merges
-    nothing worth keeping. Default scale 0.5, which the paper recommends where no data is there to
-    choose by. State: one task vector. Order is all that matters; of models that were fine-tuned
-    independently it keeps the last alone.
+    (1 - lambda) theta_0 + lambda theta_T. A control for every rule: a rule that does not beat it
+    gains nothing by merging. Default scale 0.5, which the paper recommends without data to choose
+    by. State: one task vector. Only order matters; of models fine-tuned independently, it keeps
+    just the last.
     """
 
     def replace(last: jax.Array, tau: jax.Array) -> jax.Array:
-        # Not plainly `tau`: a state that is not used at all would not lend its buffer to the next.
+        # Not simply `tau`: the buffer of an unused state could not be reused for the next one.
         return jnp.where(True, tau, last)
 
     return MergeRule(
@@ -54,15 +54,15 @@ def scaled_last() -> MergeRule:
 @RULES.register("max_increment")
 @factory
 def max_increment() -> MergeRule:
-    """MagMax over steps: of every parameter, the largest change that a single task made.
+    """MagMax over steps: for each parameter, the largest change made by a single task.
 
         tau^p = delta_t*^p,    t* = the last of argmax_t |delta_t^p|,    delta_t = tau_t - tau_(t-1)
 
     Ours. The steps of sequential fine-tuning add up to tau_T, and `max_magnitude` of their partial
-    sums mostly takes the latest. This takes one task's step for every parameter and drops the
+    sums mostly takes the latest. This takes one task's step for each parameter and drops the
     others', so its merge is shorter than tau_T; default scale 1. State: two task vectors. Order
-    matters: models that were fine-tuned independently take no steps from each other, and delta_t
-    would undo task t-1.
+    matters: models fine-tuned independently are not steps from one another, and delta_t would undo
+    task t-1.
     """
 
     def init(pretrained: PyTree) -> Increments:
@@ -84,18 +84,18 @@ def max_increment() -> MergeRule:
 @RULES.register("ema_magmax")
 @factory
 def ema_magmax(decay: float = 0.5) -> MergeRule:
-    """MagMax whose older maxima fade: a change that is beaten takes over, one that is not, yields.
+    """MagMax with fading maxima: a larger change replaces the old maximum, a smaller one decays it.
 
         m_t^p = tau_t^p                                     where |tau_t^p| >= |m_(t-1)^p|
                 decay m_(t-1)^p + (1 - decay) tau_t^p       elsewhere;        m_0 = 0,  tau = m_T
 
     Ours: `max_magnitude` is decay 1, and `scaled_last` decay 0. Where fine-tuning shrinks a change
-    again, MagMax keeps the old extreme for ever and an `ema` lags behind growth; this follows
-    growth at once and shrinking by degrees. Default scale 0.5, that of MagMax. State: one task
+    again, MagMax keeps the old extreme for ever, while an `ema` lags behind growth; this follows
+    growth at once and shrinkage gradually. Default scale 0.5, that of MagMax. State: one task
     vector. Order matters.
 
     Args:
-      decay: in [0, 1]: the share of the past where it was larger.
+      decay: in [0, 1]: weight of the past where it was larger.
 
     Raises:
       UserError: decay is outside [0, 1].
@@ -105,8 +105,8 @@ def ema_magmax(decay: float = 0.5) -> MergeRule:
 
     def update(merged: PyTree, tau: PyTree) -> PyTree:
         def follow(merged: jax.Array, tau: jax.Array) -> jax.Array:
-            # Behind a barrier: on some meshes the compiler fuses products with their sum, on others
-            # not, which changes the last bits.
+            # Behind a barrier: the compiler fuses products with their sum on some meshes only,
+            # which changes the last bits.
             older, newer = jax.lax.optimization_barrier((decay * merged, (1 - decay) * tau))
             faded = older + newer
             return jnp.where(jnp.abs(tau) >= jnp.abs(merged), tau, faded)

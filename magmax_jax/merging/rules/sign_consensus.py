@@ -40,34 +40,34 @@ def ties(
     majority: int | None = None,
     entries: int | None = None,
 ) -> MergeRule:
-    """TIES: trim every task vector, elect a sign for every entry, merge those that agree with it.
+    """TIES: trim every task vector, elect a sign for every entry, merge the values that agree.
 
         tau_t' = tau_t where |tau_t^p| >= the threshold of task t, else 0
         sign   = sgn(sum_t tau_t')      or, elected by count, sgn(sum_t sgn(tau_t'))
         tau    = mean over t of the tau_t' that are not zero and have that sign
 
-    Yadav et al., 2023 (arXiv 2306.01708) as in MagMax's official code, which is the default: the
-    fifth of the whole task vector that is largest, and where the elected sign is zero (the tasks
-    cancel exactly) the majority of all elected signs. peft and mergekit trim tensor by tensor, keep
+    Yadav et al., 2023 (arXiv 2306.01708). The defaults follow MagMax's official code: it keeps the
+    largest fifth of the whole task vector, and where the elected sign is zero (the tasks cancel
+    exactly) uses the majority of all elected signs. peft and mergekit trim tensor by tensor, keep
     one entry fewer (`tensor_threshold`) and take plus for zero: `ties(threshold="per_tensor",
-    majority=1)`. Entries equal to the threshold are all kept, as in the official code; the others
-    keep as many of them as fit. Default scale 0.55. Collects all task vectors. Order does not
-    matter, but for rounding.
+    majority=1)`. Entries equal to the threshold are all kept, as in the official code; peft and
+    mergekit keep as many of them as fit. Default scale 0.55. Collects all task vectors. Order
+    affects only rounding.
 
     Args:
       density: the share of entries to keep.
       threshold: "global" over the floating-point entries of a task vector, or "per_tensor".
       elect: "mass" weighs each vote by its magnitude, "count" does not (peft's "frequency").
-      aggregate: of those that agree the "mean", the "sum", or the one of "max"imal magnitude.
-      thresholds: the global threshold of every task, in their order, for callers who merge leaf by
-        leaf (`global_threshold`, `kth_magnitudes_counted`).
+      aggregate: "mean", "sum" or "max"imal magnitude of the values that agree.
+      thresholds: the global threshold of every task, in order, for callers that merge leaf by leaf
+        (`global_threshold`, `kth_magnitudes_counted`).
       majority: the majority sign, -1, 0 or 1, for the same callers: the sign of the sum of
         `sign_balance` over all leaves. It decides entries that cancel exactly.
-      entries: of the global threshold, a larger denominator than the tree's own: see `global_rank`.
+      entries: a denominator for the global threshold larger than the tree's own: see `global_rank`.
 
     Raises:
-      UserError: an argument is none of the above; or, when merging, there are not as many
-        `thresholds` as task vectors.
+      UserError: an argument is invalid; or, when merging, there are not as many `thresholds` as
+        task vectors.
     """
     check_trimming("ties", density, threshold, thresholds)
     if elect not in ("mass", "count") or aggregate not in ("mean", "sum", "max"):
@@ -132,7 +132,7 @@ def ties(
 def _majority(
     vectors: TaskVectors, density: float, thresholds: Sequence[float] | None, elect: Elect
 ) -> int:
-    """The sign that most entries elect, of thresholds over the whole vector or else per tensor."""
+    """The sign that most entries elect, with thresholds over the whole vector or per tensor."""
     if thresholds is not None:
         least = jnp.array(thresholds, jnp.float32)
         balance = int(vectors.total(lambda taus: sign_balance(taus, least, elect)))
@@ -151,11 +151,11 @@ def _sign(number: int) -> int:
 
 @jit_on_any_mesh(like=None, static_argnums=2)
 def sign_balance(leaves: Sequence[jax.Array], thresholds: jax.Array, elect: Elect) -> jax.Array:
-    """How many entries of one tensor elect plus, less those that elect minus: int32 scalar.
+    """Number of entries of one tensor that elect plus, less those that elect minus: int32 scalar.
 
     Args:
       leaves: that tensor's change by every task.
-      thresholds: (t,) the magnitude from which on each task's entries take part.
+      thresholds: (t,), the least magnitude at which each task's entries take part.
       elect: as for `ties`, whose `majority` is the sign of the sum of these over all tensors.
     """
     trimmed = [trim(leaf, thresholds[t]) for t, leaf in enumerate(leaves)]
@@ -163,14 +163,14 @@ def sign_balance(leaves: Sequence[jax.Array], thresholds: jax.Array, elect: Elec
 
 
 def elected_signs(taus: Sequence[jax.Array], elect: Elect) -> jax.Array:
-    """-1, 0 or 1 for every entry, by the sum of the votes or of their signs."""
+    """-1, 0 or 1 for every entry: the sign of the sum of the votes or of their signs."""
     return jnp.sign(sum(taus if elect == "mass" else map(jnp.sign, taus)))
 
 
 def elect_and_merge(
     taus: Sequence[jax.Array], majority: jax.Array, elect: Elect, aggregate: Aggregate
 ) -> jax.Array:
-    """One tensor of `ties` after trimming: the aggregate of the entries of the elected sign.
+    """One tensor of `ties` after trimming: the aggregate of the entries with the elected sign.
 
     Without an elected sign and a majority (both zero) the negative entries are merged, and their
     "max" is zero, as in the official code.
@@ -199,7 +199,7 @@ def _trim_and_merge(
 
 
 def _sign_of_sum(balances: Sequence[jax.Array]) -> jax.Array:
-    """The sign of a sum of int32 numbers, in two limbs: the sum may exceed 32 bits."""
+    """The sign of a sum of int32 numbers, added in two limbs because it may exceed 32 bits."""
     low = sum(balance & 0xFFFF for balance in balances)
     high = sum(balance >> 16 for balance in balances) + (low >> 16)
     return jnp.where(high == 0, jnp.sign(low & 0xFFFF), jnp.sign(high)).astype(jnp.float32)
@@ -208,30 +208,29 @@ def _sign_of_sum(balances: Sequence[jax.Array]) -> jax.Array:
 @RULES.register("consensus")
 @factory
 def consensus(votes: int = 2, tall_lambda: float = 0.4, increments: bool = False) -> MergeRule:
-    """The sum of the task vectors, without what fewer than `votes` tasks depend on.
+    """The sum of the task vectors, without entries that fewer than `votes` tasks depend on.
 
         total = sum_t tau_t
         m_t   = |tau_t^p| > tall_lambda |total^p - tau_t^p|          the TALL mask of task t
         tau   = total where at least `votes` tasks have m_t, else 0
 
-    Consensus task arithmetic, Wang et al., 2024 (arXiv 2405.07813); `>` as in the release, where
-    the paper has `>=`, under which untouched entries count as used. The release picks lambda per
-    task on validation data out of 0.2 ... 0.6; this takes one for all. Default scale 0.3, that of
-    the sum. Collects all task vectors. Order does not matter, but for rounding. One task alone has
-    no consensus.
+    Consensus task arithmetic, Wang et al., 2024 (arXiv 2405.07813); `>` as in the release. The
+    paper has `>=`, under which untouched entries count as used. The release picks lambda per task
+    on validation data from 0.2 ... 0.6; this uses one for all. Default scale 0.3, that of the sum.
+    Collects all task vectors. Order affects only rounding. A single task has no consensus.
 
-    It is made for models that were fine-tuned independently. A task vector of a sequential run
-    contains those before it. Where all T of them are alike each is 1 / (T - 1) of the sum of the
-    others, so from T > 1 + 1 / tall_lambda tasks on (four, by default) the masks drop just what all
-    agree on, and the sum counts early changes most. With `increments` each task counts for what it
-    changed itself, d_t = tau_t - tau_(t-1): total = sum_t d_t = tau_T, m_t = |d_t| > tall_lambda
+    It is designed for models fine-tuned independently. A task vector of a sequential run contains
+    those before it. If all T of them are equal, each is 1 / (T - 1) of the sum of the others, so
+    for T > 1 + 1 / tall_lambda tasks (from four, by default) the masks drop exactly what all agree
+    on, and the sum counts early changes most. With `increments` each task counts only its own
+    change, d_t = tau_t - tau_(t-1): total = sum_t d_t = tau_T, m_t = |d_t| > tall_lambda
     |total - d_t|. This is the last model without the entries that fewer than `votes` tasks shaped;
     default scale 1, and order matters.
 
     Args:
       votes: how many tasks must depend on an entry; 1 removes only what no task uses, 0 nothing.
-      tall_lambda: how much the others may drown an entry of a task that depends on it.
-      increments: for models that were fine-tuned one from another.
+      tall_lambda: how small a task's entry may be, relative to the others' sum, and still count.
+      increments: for models fine-tuned one from another.
 
     Raises:
       UserError: votes or tall_lambda is negative.

@@ -1,29 +1,29 @@
-"""Rules that take a weight matrix as a matrix: by its singular values and vectors.
+"""Rules that treat a weight matrix as a matrix, through its singular values and vectors.
 
-Three options, which all of these rules have, say which leaves are matrices:
+All of these rules have three options that say which leaves are matrices:
 
-- `maps` lists the leaves that hold the matrices of linear maps, and how these lie in them: a model
-  knows its own (`linear_maps()` of the models here). A run passes those of its model.
-- Without it `matrices="by_name"` takes every leaf of two axes for a matrix, but for those whose
-  names are those of embeddings, norms or biases, and query, key and value side by side for three
-  (see `merging.linear_maps`). Files are merged this way. `matrices="by_shape"` takes every leaf of
-  two axes for one matrix, including tables of embeddings.
-- A leaf whose name contains one of `averaged` is none.
+- `maps` lists the leaves that hold the matrices of linear maps, and their layout: a model knows its
+  own (`linear_maps()` of the models here). A run passes those of its model.
+- Without it, `matrices="by_name"` treats every leaf with two axes as a matrix, except those named
+  like embeddings, norms or biases; query, key and value side by side count as three (see
+  `merging.linear_maps`). Files are merged this way. `matrices="by_shape"` treats every leaf with
+  two axes as one matrix, including embedding tables.
+- A leaf whose name contains one of `averaged` is not a matrix.
 
 The published codes differ. Those of `iso_c` and `tsv_m` (danielm1405/iso-merging,
-AntoAndGar/task_singular_vectors) decompose every tensor of two axes of an OpenCLIP model, the
-position embedding, the visual projection and query, key and value as one matrix among them, but
-not text_projection, and average the rest, such as the patches' convolution: that is
-`matrices="by_shape", averaged=("text_projection",)` for a model of OpenCLIP's names. A table
-of embeddings as a matrix loses its few large columns, on which all others rely. That of `opcm`
-(fusion_bench) projects `nn.Linear`s alone, query, key and value by themselves, and adds the rest:
-for a model of Hugging Face's names that is the default here with `others="added"`.
+AntoAndGar/task_singular_vectors) decompose every tensor with two axes of an OpenCLIP model,
+including the position embedding, the visual projection, and query, key and value as one matrix, but
+not text_projection, and average the rest, such as the patch convolution: that is
+`matrices="by_shape", averaged=("text_projection",)` for a model with OpenCLIP's names. An embedding
+table treated as a matrix loses its few large columns, on which all others rely. The code of `opcm`
+(fusion_bench) projects only `nn.Linear`s, query, key and value separately, and adds the rest: for a
+model with Hugging Face's names that is the default here with `others="added"`.
 
-With `stacked=True` a leaf of three axes is a stack of matrices along its first, as transformer
-blocks that are scanned over are stored, and every matrix of it is treated by itself; without it
-such a leaf (a convolution, say) is none. `maps` say so for each leaf instead. Singular values know
-no difference between a matrix and its transpose, so kernels may be stored either way. Products are
-computed at the highest precision that the device has.
+With `stacked=True` a leaf with three axes is a stack of matrices along the first, as scanned
+transformer blocks are stored, and each of its matrices is treated separately; without it such a
+leaf (a convolution, say) is not a matrix. With `maps`, each leaf's entry decides instead. Singular
+values are the same for a matrix and its transpose, so kernels may be stored either way. Products
+are computed at the device's highest precision.
 """
 
 import functools
@@ -58,22 +58,22 @@ def iso_c(
     matrices: Said = "by_name",
     maps: Maps | None = None,
 ) -> MergeRule:
-    """The sum of the task vectors with every matrix's spectrum made flat.
+    """The sum of the task vectors, with the spectrum of every matrix flattened.
 
         sum_t tau_t = U diag(s) V',    tau = mean(s) U V'
 
-    Iso-C, Marczak et al., 2025 (arXiv 2502.04959). Leaves that are no matrices are averaged.
+    Iso-C, Marczak et al., 2025 (arXiv 2502.04959). Leaves that are not matrices are averaged.
     Default scale 1; the paper picks it on validation data, fusion_bench's example has 1.5. State:
-    one task vector and a counter. Order does not matter, but for rounding.
+    one task vector and a counter. Order affects only rounding.
 
     Args:
-      stacked: treat leaves of three axes as stacks of matrices.
-      averaged: parts of names of leaves to average although they are matrices.
-      matrices: what leaves of two axes are, "by_name" or "by_shape".
+      stacked: treat leaves with three axes as stacks of matrices.
+      averaged: substrings of the names of matrices to average instead.
+      matrices: how to treat leaves with two axes, "by_name" or "by_shape".
       maps: the leaves that hold matrices of linear maps, instead of `stacked` and `matrices`.
 
     Raises:
-      UserError: an option is none of these.
+      UserError: an option is invalid.
     """
     return _iso_c(Finder.checked(matrices, stacked, averaged, maps))
 
@@ -108,8 +108,8 @@ class Projected(NamedTuple):
     """State of `opcm`.
 
     Attributes:
-      tau: the sum of the projected task vectors, not yet rescaled; that of the task vectors
-        themselves where a leaf holds no matrices.
+      tau: the sum of the projected task vectors, not yet rescaled; for leaves without matrices, the
+        sum of the task vectors themselves.
       norms: the sum of the task vectors' norms, float32 scalar.
       count: tasks seen, int32 scalar.
     """
@@ -130,7 +130,7 @@ def opcm(
     maps: Maps | None = None,
     others: Others = "averaged",
 ) -> MergeRule:
-    """OPCM: add of every task vector what does not lie along the merged one, at a task's norm.
+    """OPCM: add the part of each task vector orthogonal to the merge, at an average task's norm.
 
         m_1 = tau_1,    m_t = m_{t-1} + U P V'
         m_{t-1} = U diag(s) V',    P = U' tau_t V, but P_ii = 0 for all i, P_ij = 0 for i, j <= r
@@ -138,27 +138,27 @@ def opcm(
 
     Orthogonal Projection-based Continual Merging, Tang et al., 2025 (arXiv 2501.09522) as in the
     authors' fusion_bench: r is one less than the number of leading singular values that together
-    exceed the share alpha of their sum (its documentation has r one larger). They rescale after
-    every task; the rescaling cancels in the next, so it is done once, at the end. Matrices that no
-    task has changed yet are added. Default scale 1. State: one task vector and two numbers. Order
-    matters.
+    exceed the share alpha of their sum (its documentation has r one larger). The authors rescale
+    after every task; that cancels in the next one, so here it is done once, at the end. Matrices
+    that no task has changed yet are added. Default scale 1. State: one task vector and two numbers.
+    Order matters.
 
-    Leaves that are no matrices are averaged here, and added in the published code
+    Leaves that are not matrices are averaged here, and added in the published code
     (`others="added"`). Weight decay alone moves the large position embedding of a CLIP far, the
     same way in every task of a sequential run. The sum of its changes then outweighs all matrices
-    in |m_T|, which the norm takes back from all leaves alike.
+    in |m_T|, and the rescaling shrinks all leaves alike to compensate.
 
     Args:
-      alpha: in [0, 1]: the more, the larger the block that is removed.
-      rescale: mean_t |tau_t| / |m_T|, for callers who merge leaf by leaf: see `opcm_rescale`.
-      stacked: treat leaves of three axes as stacks of matrices.
-      averaged: parts of names of leaves that are no matrices.
-      matrices: what leaves of two axes are, "by_name" or "by_shape".
+      alpha: in [0, 1]: the larger, the larger the block that is removed.
+      rescale: mean_t |tau_t| / |m_T|, for callers that merge leaf by leaf: see `opcm_rescale`.
+      stacked: treat leaves with three axes as stacks of matrices.
+      averaged: substrings of the names of leaves to treat as non-matrices.
+      matrices: how to treat leaves with two axes, "by_name" or "by_shape".
       maps: the leaves that hold matrices of linear maps, instead of `stacked` and `matrices`.
-      others: what becomes of leaves that are no matrices, "averaged" or "added".
+      others: how leaves that are not matrices are merged, "averaged" or "added".
 
     Raises:
-      UserError: alpha is outside [0, 1], or an option is none of these.
+      UserError: alpha is outside [0, 1], or an option is invalid.
     """
     if not 0 <= alpha <= 1:
         raise UserError(f"opcm: alpha is {alpha}, not in [0, 1]")
@@ -171,7 +171,7 @@ def opcm(
 def _opcm(alpha: float, rescale: float | None, others: Others, find: Find) -> MergeRule:
     def project(merged: jax.Array, tau: jax.Array) -> jax.Array:
         u, s, v = leading_svd(merged, min(merged.shape))
-        within = product(u.T, tau, v.T)  # (k, k), k the shorter side; outside of it P is untouched
+        within = product(u.T, tau, v.T)  # (k, k), k the shorter side; outside it P is unchanged
         shares = jnp.cumsum(s) / jnp.where(s[0] > 0, jnp.sum(s), 1.0)
         i = jnp.arange(len(s))
         leading = i < jnp.argmax(shares > alpha)
@@ -193,7 +193,7 @@ def _opcm(alpha: float, rescale: float | None, others: Others, find: Find) -> Me
         return Projected(merged, state.norms + _norm(tau), state.count + 1)
 
     def merged(state: Projected) -> PyTree:
-        """m_T, with what becomes of leaves without matrices."""
+        """m_T, with leaves without matrices merged too."""
         if others == "added":
             return state.tau
         share = 1.0 / jnp.maximum(state.count, 1)
@@ -208,7 +208,7 @@ def _opcm(alpha: float, rescale: float | None, others: Others, find: Find) -> Me
         if rescale is None:
             factor = _rescale(state.norms, state.count, _norm(tau))
         else:
-            # Behind a barrier, for the compiler reorders products with a number that it knows.
+            # Behind a barrier, because the compiler reorders products with a known number.
             factor = jax.lax.optimization_barrier(jnp.float32(rescale))
         return leafwise_at(lambda name, leaf: leaf * factor, tau)
 
@@ -237,12 +237,12 @@ def _opcm(alpha: float, rescale: float | None, others: Others, find: Find) -> Me
 def opcm_rescale(
     tasks: Sequence[Sequence[jax.typing.ArrayLike]], merged: Sequence[jax.typing.ArrayLike]
 ) -> jax.Array:
-    """The `rescale` of `opcm` out of what callers learn leaf by leaf: float32 scalar.
+    """The `rescale` of `opcm` from per-leaf norms: float32 scalar.
 
     Args:
-      tasks: of every task, the `squared_norm` of each leaf of its task vector.
-      merged: the `squared_norm` of each leaf of what the rule with `rescale=1` makes of its state,
-        in the same order of leaves.
+      tasks: for every task, the `squared_norm` of each leaf of its task vector.
+      merged: the `squared_norm` of each leaf of the merge by the rule with `rescale=1`, with leaves
+        in the same order.
     """
     norms = sum(jnp.sqrt(sum(leaves)) for leaves in tasks)
     return _rescale(jnp.asarray(norms), len(tasks), jnp.sqrt(sum(merged)))
@@ -258,23 +258,22 @@ def tsv_m(
 ) -> MergeRule:
     """The leading singular vectors of all tasks, made orthogonal to each other.
 
-        tau_t = U_t diag(s_t) V_t',    of which the first k = floor(r / T) of r components are kept
+        tau_t = U_t diag(s_t) V_t',    keeping the first k = floor(r / T) of r components
         U = [U_1 ... U_T],  V = [V_1 ... V_T],  s = [s_1 ... s_T]
-        tau = U~ diag(s) V~',    U~ the orthogonal matrix nearest to U: of its SVD P diag(q) Q', P
-        Q'
+        tau = U~ diag(s) V~',    U~ = P Q' the orthogonal matrix nearest to U = P diag(q) Q' (SVD)
 
-    TSV-Merge, Gargiulo et al., 2025 (arXiv 2412.00081). Leaves that are no matrices are averaged.
+    TSV-Merge, Gargiulo et al., 2025 (arXiv 2412.00081). Leaves that are not matrices are averaged.
     With more tasks than components (r < T) each keeps one, where the official code keeps none.
-    Default scale 1. Collects all task vectors. Order does not matter, but for rounding.
+    Default scale 1. Collects all task vectors. Order affects only rounding.
 
     Args:
-      stacked: treat leaves of three axes as stacks of matrices.
-      averaged: parts of names of leaves to average although they are matrices.
-      matrices: what leaves of two axes are, "by_name" or "by_shape".
+      stacked: treat leaves with three axes as stacks of matrices.
+      averaged: substrings of the names of matrices to average instead.
+      matrices: how to treat leaves with two axes, "by_name" or "by_shape".
       maps: the leaves that hold matrices of linear maps, instead of `stacked` and `matrices`.
 
     Raises:
-      UserError: an option is none of these.
+      UserError: an option is invalid.
     """
     return _tsv_m(Finder.checked(matrices, stacked, averaged, maps))
 
@@ -308,13 +307,13 @@ def _tsv_m(find: Find) -> MergeRule:
 
 
 def orthogonalised(u: jax.Array, s: jax.Array, v: jax.Array) -> jax.Array:
-    """U~ diag(s) V~', of U (m, r), s (r,) and V' (r, n): the orthogonal ones nearest to U and V."""
+    """U~ diag(s) V~', U~ and V~ the nearest orthogonal to U; shapes U (m, r), s (r,), V' (r, n)."""
     (u, _), (v, _) = nearest_orthogonal(u), nearest_orthogonal(v)
     return product(u * s, v)
 
 
 def _rescale(norms: jax.Array, count: jax.typing.ArrayLike, norm: jax.Array) -> jax.Array:
-    # One division: the compiler may turn (a / b) / c into a / (b c), which rounds otherwise.
+    # One division: the compiler may turn (a / b) / c into a / (b c), which rounds differently.
     return jnp.where(norm > 0, norms / (count * jnp.where(norm > 0, norm, 1.0)), 1.0)
 
 

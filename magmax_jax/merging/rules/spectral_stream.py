@@ -1,4 +1,4 @@
-"""`tsv_m` in constant memory: it keeps of every task only what the merge will use."""
+"""`tsv_m` in constant memory: keeps only what the merge will use of every task."""
 
 import functools
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from magmax_jax.registry import RULES
 class Components(NamedTuple):
     """State of `tsv_stream`.
 
-    A matrix (m, n) has r = min(m, n) slots for components, empty ones being zero. Several matrices
-    of one leaf lie in the two arrays as they lie in the leaf.
+    A matrix (m, n) has r = min(m, n) slots for components; empty ones are zero. Several matrices of
+    one leaf have the same layout in the two arrays as in the leaf.
 
     Attributes:
-      left: of matrices, U diag(s): (m, r) each. Of other leaves, the sum of the task vectors.
-      right: of matrices, V': (r, n) each. Of other leaves, a zero.
+      left: for matrices, U diag(s): (m, r) each. For other leaves, the sum of the task vectors.
+      right: for matrices, V': (r, n) each. For other leaves, a zero.
       count: tasks seen, int32 scalar.
     """
 
@@ -43,28 +43,27 @@ def tsv_stream(
 ) -> MergeRule:
     """`tsv_m` as a streaming rule: the leading singular vectors of all tasks, made orthogonal.
 
-        after task t, of each tau_1 ... tau_t the first floor(r / t) of r components:
+        after task t, the first floor(r / t) of r components of each of tau_1 ... tau_t:
         U = [U_1 ... U_t],  V = [V_1 ... V_t],  s = [s_1 ... s_t],    tau = U~ diag(s) V~'
         U~ the orthogonal matrix nearest to U
 
     TSV-Merge, Gargiulo et al., 2025 (arXiv 2412.00081). What it keeps of a task after t tasks is
     part of what it kept before, so earlier task vectors are not needed: after every task the merge
-    is that of `tsv_m` but for rounding, as long as there are no more tasks than components (t <=
-    r). Of more, the r tasks whose first singular values are the largest keep that component.
+    equals that of `tsv_m` up to rounding, as long as there are no more tasks than components (t <=
+    r). Beyond that, the r tasks with the largest first singular values keep that component.
 
-    Leaves that are no matrices are averaged. Default scale 1, that of `tsv_m`. State: per matrix
-    (m, n), (m + n) r entries, which are two task vectors' for a square one and less for all others,
-    and a counter. A task costs one decomposition per matrix, a merge two. Order does not matter,
-    but for rounding.
+    Leaves that are not matrices are averaged. Default scale 1, that of `tsv_m`. State: (m + n) r
+    entries per matrix (m, n), i.e. two task vectors for a square one and less for all others, and a
+    counter. A task costs one decomposition per matrix, a merge two. Order affects only rounding.
 
     Args:
-      stacked: treat leaves of three axes as stacks of matrices.
-      averaged: parts of names of leaves to average although they are matrices.
-      matrices: what leaves of two axes are, "by_name" or "by_shape".
+      stacked: treat leaves with three axes as stacks of matrices.
+      averaged: substrings of the names of matrices to average instead.
+      matrices: how to treat leaves with two axes, "by_name" or "by_shape".
       maps: the leaves that hold matrices of linear maps, instead of `stacked` and `matrices`.
 
     Raises:
-      UserError: an option is none of these.
+      UserError: an option is invalid.
     """
     return _tsv_stream(Finder.checked(matrices, stacked, averaged, maps))
 
@@ -149,13 +148,13 @@ def _added(
     squares: jax.Array,
     tasks: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """One leaf's state with the components of one more task in it.
+    """One leaf's state after adding the components of one more task.
 
     Args:
-      left, right: the leaf's, before.
+      left, right: the leaf's previous state.
       new: U diag(s) and V' of all components of the task.
-      squares: of the singular values in the slots, before: (k, r) for k matrices.
-      tasks: how many there are before.
+      squares: the squared singular values previously in the slots: (k, r) for k matrices.
+      tasks: number of previous tasks.
     """
     old = matrices.split(left), matrices.split(right)
     slots = _slots(squares, jnp.sum(new[0][..., 0] ** 2, axis=1), tasks)
@@ -171,12 +170,12 @@ def _added(
 
 
 def _slots(squares: jax.Array, first: jax.Array, tasks: jax.Array) -> jax.Array:
-    """What goes into each of r slots, counted through the old ones, the new ones, and an empty one.
+    """What goes into each of r slots: an index into the old ones, the new ones and an empty one.
 
     Args:
-      squares: (k, r) of the old slots' singular values.
-      first: (k,) of the new task's first one.
-      tasks: how many there are before.
+      squares: (k, r), the old slots' squared singular values.
+      first: (k,), the square of the new task's first singular value.
+      tasks: number of previous tasks.
 
     Returns:
       int32 (k, r).
@@ -187,16 +186,16 @@ def _slots(squares: jax.Array, first: jax.Array, tasks: jax.Array) -> jax.Array:
     task, component = slot // jnp.maximum(kept, 1), slot % jnp.maximum(kept, 1)
     old = jnp.where(task < tasks, task * before + component, 2 * r)
     shared = jnp.where(task == tasks, r + component, old)
-    # More tasks than slots: the new task's first component takes the place of the least.
+    # More tasks than slots: the new task's first component replaces the smallest.
     least = jnp.argmin(jnp.concatenate([squares, first[:, None]], axis=1), axis=1)
     crowded = slot + (slot >= least[:, None])
     return jnp.where(kept > 0, shared, crowded)
 
 
 def _combined(left: jax.Array, right: jax.Array) -> jax.Array:
-    """The merged matrix: of U diag(s) (m, r) and V' (r, n), (m, n)."""
+    """The merged matrix (m, n) from U diag(s) (m, r) and V' (r, n)."""
     squares = _squares(left)[0]
-    # Of a component without a weight the root has no derivative.
+    # The root has no derivative at a component without a weight.
     norms = jnp.sqrt(jnp.where(squares > 0, squares, 1.0))
     empty = jnp.sum(right * right, axis=1) == 0
     u, v = _completed(left / norms, empty), _completed(right.T, empty).T
@@ -204,9 +203,9 @@ def _combined(left: jax.Array, right: jax.Array) -> jax.Array:
 
 
 def _completed(x: jax.Array, empty: jax.Array) -> jax.Array:
-    """The columns of x (m, r), and in place of empty ones, the last, any orthogonal to all others.
+    """The columns of x (m, r), with the empty ones (the last) replaced by orthogonal columns.
 
-    That changes nothing about the orthogonal columns nearest to the others, and unlike a matrix of
-    less than full rank it has a derivative.
+    The nearest orthogonal columns to the others are unchanged, and unlike a rank-deficient matrix
+    the result has a derivative.
     """
     return jnp.where(empty, jax.lax.stop_gradient(jnp.linalg.qr(x)[0]), x)

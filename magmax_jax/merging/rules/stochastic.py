@@ -15,19 +15,19 @@ from magmax_jax.registry import RULES
 @RULES.register("random_mix")
 @factory
 def random_mix(seed: int = 0) -> MergeRule:
-    """Of every parameter, the change of a task drawn uniformly among those seen: a control.
+    """For each parameter, the change of a task drawn uniformly among those seen: a control.
 
-        tau^p = tau_t^p,    t uniform over 1 ... T, for each p by itself
+        tau^p = tau_t^p,    t uniform over 1 ... T, independently for each p
 
-    Drawn as a reservoir of one (Vitter, 1985): the t-th task replaces an entry with probability
-    1/t, which leaves every task in it with probability 1/T. Default scale 1. State: one task vector
+    Reservoir sampling of size one (Vitter, 1985): the t-th task replaces an entry with probability
+    1/t, so each task ends up there with probability 1/T. Default scale 1. State: one task vector
     and a counter. Order changes the draws, not their distribution.
 
     Args:
-      seed: of the draws, any integer; the same seed, order and leaf names give the same mix.
+      seed: random seed, any integer; the same seed, order and leaf names give the same mix.
 
     Raises:
-      UserError: the seed is no integer.
+      UserError: the seed is not an integer.
     """
     seed = checked_seed(seed)
 
@@ -55,21 +55,21 @@ def random_mix(seed: int = 0) -> MergeRule:
 @RULES.register("dare")
 @factory
 def dare(drop: float = 0.5, seed: int = 0) -> MergeRule:
-    """The sum of task vectors of which random entries were dropped and the others enlarged.
+    """The sum of task vectors after dropping random entries and rescaling the others.
 
         tau = sum_t m_t tau_t / (1 - drop),    m_t^p = 0 with probability drop, else 1
 
     DARE, Yu et al., 2024 (arXiv 2311.03099), with task arithmetic; fusion_bench's
-    `DareTaskArithmetic`, whose defaults these are. The paper drops up to 0.9 and more of language
+    `DareTaskArithmetic`, whose defaults these are. The paper drops 0.9 and more for language
     models; mergekit calls 1 - drop the density. Default scale 0.3. State: one task vector and a
     counter. Order changes the draws, not their distribution.
 
     Args:
-      drop: the probability in [0, 1) with which an entry is dropped.
-      seed: of the draws, any integer.
+      drop: the probability of dropping an entry, in [0, 1).
+      seed: random seed, any integer.
 
     Raises:
-      UserError: drop is outside [0, 1), or the seed is no integer.
+      UserError: drop is outside [0, 1), or the seed is not an integer.
     """
     seed = checked_seed(seed)
     if not 0 <= drop < 1:
@@ -98,27 +98,27 @@ def dare(drop: float = 0.5, seed: int = 0) -> MergeRule:
 @RULES.register("della")
 @factory
 def della(density: float = 0.7, epsilon: float = 0.07, seed: int = 0) -> MergeRule:
-    """The mean over agreeing signs of task vectors that were thinned by magnitude.
+    """The mean over agreeing signs of task vectors randomly thinned by magnitude.
 
         q = density - epsilon + 2 epsilon (rank - 1) / (n - 1)      kept with probability q
         tau_t' = tau_t / q where kept, else 0
         tau = mean over t of the tau_t' whose sign is that of sum_t tau_t' (plus where it is zero)
 
-    DELLA, Deep et al., 2024 (arXiv 2406.11617) in its release: rank is that of |tau_t^p| among the
+    DELLA, Deep et al., 2024 (arXiv 2406.11617), as released: rank is that of |tau_t^p| among the
     n entries of its row (the last axis; a vector is one row), from 1, the smallest. mergekit keeps
     the same entries but rescales the tensor to its old L1 norm instead of entry by entry, with
-    epsilon 0.15. The release's example is the default here: a drop rate of 0.3 in a window of 0.14
+    epsilon 0.15. The defaults are the release's example: a drop rate of 0.3 in a window of 0.14
     (2 epsilon), and scale 1.1. Collects all task vectors. Order changes the draws, not their
     distribution. The rows of a kernel stored as (in, out) are not those of its transpose.
 
     Args:
       density: the share of entries kept.
-      epsilon: how far the probability of the largest and the smallest of a row is from it.
-      seed: of the draws, any integer.
+      epsilon: how far a row's largest and smallest entries deviate from that probability.
+      seed: random seed, any integer.
 
     Raises:
-      UserError: density - epsilon is not positive, density + epsilon exceeds 1, or the seed is no
-        integer.
+      UserError: density - epsilon is not positive, density + epsilon exceeds 1, or the seed is not
+        an integer.
     """
     seed = checked_seed(seed)
     if not (epsilon >= 0 and density - epsilon > 0 and density + epsilon <= 1):
@@ -144,6 +144,6 @@ def della(density: float = 0.7, epsilon: float = 0.07, seed: int = 0) -> MergeRu
 
 
 def keep_probability(tau: jax.Array, density: float, epsilon: float) -> jax.Array:
-    """DELLA's q of every entry, from density - epsilon to density + epsilon along each row."""
+    """DELLA's q for every entry, from density - epsilon to density + epsilon within each row."""
     last = max(tau.shape[-1] - 1, 1) if tau.ndim else 1
     return density - epsilon + 2 * epsilon * (ranks(tau).astype(jnp.float32) / last)

@@ -1,4 +1,4 @@
-"""What rules that are built upon another rule have in common."""
+"""Shared by rules that are built on another rule."""
 
 from typing import Any
 
@@ -9,18 +9,19 @@ RuleOrName = MergeRule | str
 
 
 def resolved(rule: RuleOrName, seed: int) -> MergeRule:
-    """The rule that an option names, with its defaults, or is.
+    """The rule given as an option, or the rule of that name with its defaults.
 
     Raises:
-      UserError: there is no rule of that name, or one of its options must be given.
+      UserError: there is no rule of that name, or one of its options is required.
     """
     return rule if isinstance(rule, MergeRule) else named(rule, seed)
 
 
 def upon(rule: MergeRule, **changes: Any) -> MergeRule:
-    """A rule with other functions and facts, which sees whole tensors.
+    """A rule with some fields replaced, which sees whole tensors.
 
-    What made the rule's own functions faster, or names its own options, is not true of the others.
+    Fields that speed up the rule's own functions, or name its own options, are reset: they do not
+    hold for the new ones.
     """
     scope = "tensor" if rule.scope == "entry" else rule.scope
     facts = {"scope": scope, "state_options": (), "draws": False, "trims": None, "of_leaf": None}
