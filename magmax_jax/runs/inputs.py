@@ -1,5 +1,5 @@
-"""Finds theta_0 and the data of a starting run, compares them with an earlier start, records them.
-"""
+"""Finds theta_0 and the data of a starting run, compares them with an earlier start's, and records
+them."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -165,8 +165,8 @@ def _check(subject: Compared, allow: bool) -> list[str]:
 
 
 def check_present(runs: Sequence[Path], allow: bool = False) -> list[str]:
-    """Compares the models, and the data sets of at most `QUICK` files, that are still where the runs
-    found them; for a report, which reads neither model nor data.
+    """Compares models, and data sets of at most `QUICK` files, that are still where the runs found
+    them; for a report, which reads neither model nor data.
 
     Returns:
       warnings about what changed.
