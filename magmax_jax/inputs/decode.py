@@ -60,8 +60,8 @@ def decode_rgb(image: Image.Image, where: str, least: int | None = None) -> np.n
 
     Args:
       where: names the image in the error.
-      least: a sufficient short side in pixels. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its size,
-        the smallest whose short side is still sufficient; other formats are decoded in full.
+      least: a sufficient short side in pixels. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its
+        size, the smallest whose short side still suffices; other formats are decoded in full.
 
     Returns:
       uint8 (height, width, 3).

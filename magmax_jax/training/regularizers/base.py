@@ -81,8 +81,8 @@ class RegularizerSpec:
     """Field of `MethodConfig` that limits the number of a task's training images that `consolidate`
     reads, a random sample without replacement. None: it reads all."""
     needs_previous_task: bool = True
-    """Whether the penalty pulls towards the previous task, i.e. towards the task's start, which then
-    must not be theta_0."""
+    """Whether the penalty pulls towards the previous task, i.e. the task's start, which then must
+    not be theta_0."""
     options: tuple[str, ...] = ()
     """Fields of `MethodConfig` that this regularizer reads, besides `strength`."""
     published: Mapping[str, Any] = field(default_factory=dict)
