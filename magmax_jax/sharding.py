@@ -1,10 +1,10 @@
-"""Which device holds what, and which process reads what; the only file that knows meshes.
+"""Sharding: which device holds what, which process reads what; the only file that uses meshes.
 
-One mesh of two axes. A batch is split over both. Parameters and all that has their shape (Adam's
-moments, gradients, task vectors, the states of merges) are whole on every device of `data` and in
-pieces over `fsdp`: of the stacked blocks' matrices (l, d, m), which are nearly all of a tower, each
-device holds a slice, and a block's are put together when it is its turn. Everything else is small
-and whole everywhere.
+One mesh with two axes. A batch is split over both. Parameters and everything of their shape (Adam's
+moments, gradients, task vectors, the states of merges) are replicated over `data` and sharded over
+`fsdp`: of the stacked blocks' matrices (l, d, m), which are nearly all of a tower, each device
+holds a slice, and a block's matrices are gathered when they are needed. Everything else is small
+and replicated.
 """
 
 import zlib
@@ -26,18 +26,18 @@ BATCH, WHOLE = PartitionSpec(("data", "fsdp")), PartitionSpec()
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a run's arrays lie; with one device of one process, there.
+    """The placement of a run's arrays, possibly on a single device of one process.
 
     Attributes:
       mesh: axes `data` and `fsdp`, of type Auto: the compiler propagates shardings through models
-        and rules, which thus know nothing of devices.
+        and rules, which thus need not know about devices.
     """
 
     mesh: Mesh
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes and prints."""
+        """Whether this is the process that writes and prints."""
         return jax.process_index() == 0
 
     def rows(self, batch_size: int) -> np.ndarray:
@@ -46,15 +46,15 @@ class Layout:
         return np.unique(np.concatenate([np.arange(batch_size)[index] for index in slices]))
 
     def batch(self, batch: PyTree) -> PyTree:
-        """The rows that this process read, (r, ...) each, as its part of the batch (b, ...)."""
+        """The batch (b, ...), of which this process passes the rows that it read, (r, ...) each."""
         return jax.make_array_from_process_local_data(self._named(BATCH), batch)
 
     def replicate(self, tree: PyTree) -> PyTree:
-        """The same arrays on every device; all processes must give the same."""
+        """The same arrays on every device; all processes must pass the same."""
         return jax.tree.map(lambda x: _put(x, self._named(WHOLE)), tree)
 
     def params(self, tree: PyTree) -> PyTree:
-        """Parameters, or what has their shapes, where they belong; no copy of what is there.
+        """Places parameters, or trees of their shapes; does not copy those already in place.
 
         Raises:
           UserError: a matrix does not divide among `fsdp`.
@@ -62,7 +62,7 @@ class Layout:
         return jax.tree.map(lambda x: _put(x, self._sharding(x)), tree)
 
     def shapes(self, tree: PyTree) -> PyTree:
-        """`params` of mere shapes: `jax.ShapeDtypeStruct`s that say where they belong."""
+        """`params` for shapes only: `jax.ShapeDtypeStruct`s with shardings."""
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._sharding(x)), tree
         )
@@ -73,9 +73,9 @@ class Layout:
 
     @property
     def whole(self) -> Callable[[PyTree], PyTree] | None:
-        """Puts one block's parameters together, within a jitted function; None if they are whole.
+        """Gathers one block's parameters, within a jitted function; None if they are not sharded.
 
-        Left to itself, the compiler would rather move the images to the pieces of the parameters.
+        By itself, the compiler would instead move the images to the parameters' shards.
         """
         return self.constrain_whole if self.mesh.shape["fsdp"] > 1 else None
 
@@ -84,7 +84,7 @@ class Layout:
         return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, self._named(WHOLE)), tree)
 
     def meet(self, what: str, value: object = None) -> None:
-        """Waits until every process is here, and has the same `value`, whose repr is compared.
+        """Waits for all processes, and checks that they have the same `value`, by its repr.
 
         Raises:
           UserError: they differ in `what`.
@@ -94,13 +94,13 @@ class Layout:
             raise UserError(f"the processes of this run differ in {what}: give all the same")
 
     def smallest(self, number: int) -> int:
-        """The smallest of all processes' numbers, in all of them; each must call this."""
+        """The minimum of all processes' numbers; all processes must call this."""
         if jax.process_count() == 1:
             return number
         return int(np.min(multihost_utils.process_allgather(np.int32(number))))
 
     def from_first(self, text: str) -> str:
-        """Process 0's text, up to 2,000 bytes of it, in all processes; each must call this."""
+        """Process 0's text, truncated to 2,000 bytes; all processes must call this."""
         if jax.process_count() == 1:
             return text
         ours = np.zeros(2_000, np.uint8)
@@ -113,7 +113,7 @@ class Layout:
         return NamedSharding(self.mesh, spec)
 
     def _sharding(self, leaf: jax.Array) -> NamedSharding:
-        """Of (l, d, m), the larger of d and m that divides among `fsdp` is split."""
+        """For (l, d, m), splits the larger of d and m that divides among `fsdp`."""
         if leaf.ndim < 3:
             return self._named(WHOLE)
         fsdp = self.mesh.shape["fsdp"]
@@ -182,9 +182,9 @@ def _check_divides(name: str, size: int, devices: int, parts: int = 1) -> None:
 
 
 def _put(leaf: jax.Array | np.ndarray | np.number, sharding: NamedSharding) -> jax.Array:
-    """`jax.device_put`, without its comparison of the leaf among all processes.
+    """`jax.device_put`, without its check that all processes have the same leaf.
 
-    That would gather what every one of them has on every one.
+    That check would gather every process's leaf on every process.
     """
     if sharding.is_fully_addressable or not getattr(leaf, "is_fully_addressable", True):
         return jax.device_put(leaf, sharding)

@@ -31,7 +31,7 @@ _HOMES = {
     "templates": "published",
     "train_batches": "pipeline.loader",
 }
-"""Public names, and the module that defines each; one more dot leads to another package."""
+"""Public name -> the module that defines it; an extra dot leads to another package."""
 __all__ = [
     "Batch",
     "DataSet",
@@ -53,7 +53,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Lazy imports: listing data sets and their facts imports neither JAX nor Grain nor TFDS."""
+    """Lazy imports: listing data sets and their facts imports no JAX, Grain or TFDS."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,4 +1,4 @@
-"""Whatever a user holds as one split of a data set: checked once, then a `Source`."""
+"""Converts users' data, in many forms, into a `Source`, with checks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,19 +24,18 @@ def as_source(
       width, 3). Labels are n integers, positions in `class_names`;
     - a tuple (images, labels, class_names), or (images, labels) with `class_names` given;
     - a split of Hugging Face `datasets` with an Image column and a ClassLabel column;
-    - a dataset of PyTorch's kind: `data[i]` is (image, label, ...), and `data.classes` are the
-      names;
+    - a PyTorch-style dataset: `data[i]` is (image, label, ...), and `data.classes` are the names;
     - a generator of (image, label), which is read into memory.
 
     Arrays, lists and generators are held in memory; paths, `datasets` and `__getitem__` are read on
     demand.
 
     Args:
-      class_names: for data that has none; not set: the data's own.
+      class_names: for data without names; by default the data's own.
       where: names the data in messages.
 
     Raises:
-      UserError: it is none of these; or images, labels and names do not fit one another.
+      UserError: it is none of these; or images, labels and names do not match.
     """
     if isinstance(data, str | Path):
         raise UserError(
@@ -112,7 +111,7 @@ def _from_members(data: Any, class_names: Sequence[str] | None, where: str) -> S
 
 def _from_pairs(data: Any, class_names: Sequence[str] | None, where: str) -> Source:
     names = getattr(data, "classes", None) if class_names is None else class_names
-    # Torchvision's `targets` save reading every image; a target_transform would change them.
+    # Torchvision's `targets` avoid reading every image, unless a target_transform changes them.
     labels = getattr(data, "targets", None)
     if labels is None or getattr(data, "target_transform", None) is not None:
         labels = [_pair(data[i], where)[1] for i in range(len(data))]
@@ -126,7 +125,7 @@ def _positions(
     """int32 (count,), each at least `least` and a position in `names`.
 
     Args:
-      what: the values are, in the singular, for messages.
+      what: name of one value, for messages.
     """
     try:
         found = np.asarray(values)

@@ -11,12 +11,12 @@ def array_name(digest: str) -> str:
 
 
 def is_arrays(dataset: str) -> bool:
-    """Whether a data set was passed from Python, so that its name finds no images."""
+    """Whether a data set was passed from Python, so it cannot be loaded by name."""
     return dataset.partition(":")[0] == ARRAYS
 
 
 def must_be_passed(dataset: str) -> UserError:
-    """Refuses to look for such a data set."""
+    """The error for loading such a data set by name."""
     return UserError(
         f"{dataset} was passed from Python, so its images are not on this disk: call mm.run or "
         "mm.evaluate and pass them again as train and test"

@@ -1,4 +1,4 @@
-"""Looking up data sets by the names under which users and TFDS know them."""
+"""Looks up data sets by users' names and TFDS's names."""
 
 import re
 
@@ -9,13 +9,13 @@ from magmax_jax.registry import DATA_SETS
 EIGHT = (
     "cars@35", "mnist@5", "eurosat@12", "svhn@4", "resisc45@15", "sun397@14", "dtd@75", "gtsrb@11"
 )  # fmt: skip
-"""The paper's eight data sets in its order, NAME@EPOCHS."""
+"""The paper's eight data sets, in its order, as NAME@EPOCHS."""
 
 FOURTEEN = (*EIGHT, "stl10@60", "pets@82", "flowers102@147", "cifar100@6", "pcam@1")
-"""Wang et al.'s next six in their order, without FER2013, which TFDS does not have."""
+"""The next six of Wang et al., in their order, without FER2013, which TFDS lacks."""
 
 TWENTY = (*FOURTEEN, "cifar10@6", "food101@4", "fashion_mnist@5", "emnist@2", "kmnist@5")
-"""And their next six in their order, without Rendered SST-2, which TFDS does not have."""
+"""Their next six, in their order, without Rendered SST-2, which TFDS lacks."""
 
 LISTS = {"eight": EIGHT, "fourteen": FOURTEEN, "twenty": TWENTY}
 
@@ -23,7 +23,7 @@ LISTS = {"eight": EIGHT, "fourteen": FOURTEEN, "twenty": TWENTY}
 def find(dataset: str) -> DataSet | None:
     """A data set by its own name or its TFDS builder's; a :version is ignored.
 
-    Another /config than the data set's own is another data set, unless configs are its domains.
+    A /config that is not the data set's own is a different data set, unless configs are domains.
     """
     known, config = _of_name(dataset), config_of(dataset)
     if known is None or not config:
@@ -35,15 +35,15 @@ def find(dataset: str) -> DataSet | None:
 
 
 def facts_of(builder: str) -> FromTfds | None:
-    """What is known about a TFDS builder, whatever its /config and :version."""
+    """The facts about a TFDS builder, whatever its /config and :version."""
     made = _made_by(builder)
     return made.tfds if made else None
 
 
 def builder_of(dataset: str) -> str:
-    """What TFDS calls it: "cub200" -> "caltech_birds2011", "eurosat" -> "eurosat/rgb".
+    """TFDS's name: "cub200" -> "caltech_birds2011", "eurosat" -> "eurosat/rgb".
 
-    A /config or :version that is given stays, and so does a name that is not known here.
+    A given /config or :version is kept, and unknown names are returned unchanged.
     """
     known, rest = _of_name(dataset), "".join(re.split("([/:])", dataset)[1:])
     if known is None or known.tfds is None:
@@ -53,7 +53,7 @@ def builder_of(dataset: str) -> str:
 
 
 def expand(dataset: str) -> tuple[tuple[str, ...], DataSet | None]:
-    """What TFDS calls a data set, a :version included, and its row.
+    """A data set's names in TFDS, including a :version, and its entry in `DATA_SETS`.
 
     Returns:
       one builder, or one for each domain in alphabetical order if configs are domains and none is
@@ -67,18 +67,18 @@ def expand(dataset: str) -> tuple[tuple[str, ...], DataSet | None]:
 
 
 def epochs(dataset: str) -> int:
-    """The published number of epochs for one task, `DEFAULT_EPOCHS` if there is none."""
+    """The published number of epochs per task, or else `DEFAULT_EPOCHS`."""
     known = find(dataset)
     return known.epochs if known else DEFAULT_EPOCHS
 
 
 def prepared_names() -> list[str]:
-    """Data sets that must be prepared before they are read."""
+    """Data sets that must be prepared before reading."""
     return [name for name, row in DATA_SETS.items() if row.tfds]
 
 
 def require_preparable(dataset: str) -> None:
-    """Raises a UserError for a data set that is read without being prepared."""
+    """Raises a UserError for a data set that needs no preparation."""
     if dataset in DATA_SETS and DATA_SETS[dataset].tfds is None:
         raise UserError(f"{dataset} needs no preparing: it is read as it is")
 
@@ -89,7 +89,7 @@ def config_of(builder: str) -> str:
 
 
 def _of_name(dataset: str) -> DataSet | None:
-    """The data set of that name, or made by that builder in any /config and :version."""
+    """The data set with that name, or with that builder in any /config and :version."""
     name = _base(dataset)
     return DATA_SETS[name] if name in DATA_SETS else _made_by(name)
 

@@ -1,4 +1,4 @@
-"""Several sources as one: the domains of a data set, or a sequence of different data sets."""
+"""Joins several sources into one: the domains of a data set, or different data sets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Joined:
     starts: np.ndarray
     """int64 (parts,): the index at which each part begins."""
     shapes: tuple[tuple[int, int] | None, ...]
-    """(height, width) of every image of a part, None when they differ."""
+    """(height, width) of all images of a part, None if they differ."""
 
     def __len__(self) -> int:
         return int(self.starts[-1]) + len(self.parts[-1])
@@ -27,16 +27,16 @@ class Joined:
         return self.read(index)
 
     def read(self, index: int, least: int | None = None) -> np.ndarray:
-        """uint8 (height, width, 3); `least` is `decode_rgb`'s."""
+        """uint8 (height, width, 3); `least` as in `decode_rgb`."""
         part = int(np.searchsorted(self.starts, index, side="right")) - 1
         return read(self.parts[part], int(index - self.starts[part]), least)
 
 
 def join_domains(parts: Sequence[Source], names: Sequence[str]) -> Source:
-    """One data set from a source for each of its domains.
+    """Joins the sources of a data set's domains.
 
     Args:
-      parts: k sources of the same classes.
+      parts: k sources with the same classes.
       names: of the k domains.
 
     Raises:
@@ -60,10 +60,10 @@ def join_domains(parts: Sequence[Source], names: Sequence[str]) -> Source:
 
 
 def join_datasets(parts: Sequence[Source], names: Sequence[str]) -> Source:
-    """One source from different data sets, in the order given.
+    """Joins different data sets in the given order.
 
-    Every data set keeps classes of its own, even where two go by the same name: those of part i
-    begin where those of part i - 1 end. Its domains are called "data set/domain".
+    Every data set keeps its own classes, even if two have the same name: those of part i begin
+    where those of part i - 1 end. Domains are named "data set/domain".
 
     Args:
       parts: k sources.
@@ -98,7 +98,7 @@ def _sizes(parts: Sequence[Source]) -> list[int]:
 
 
 def _starts(sizes: list[int]) -> np.ndarray:
-    """int64 (k,): where each of k pieces begins."""
+    """int64 (k,): the start of each of k pieces."""
     return np.cumsum(sizes) - sizes
 
 

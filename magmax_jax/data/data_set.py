@@ -1,7 +1,7 @@
-"""One data set as one value: how it is read, and all that is published about it.
+"""One data set as one value: how it is read, and everything published about it.
 
-Each bundled data set is a module of `magmax_jax.data.datasets`, found by its file's name. Others
-can be added under a name of their own:
+Each bundled data set is a module of `magmax_jax.data.datasets`, found by its file name. Others can
+be registered under a new name:
 
     from magmax_jax.data import DataSet, Source
     from magmax_jax.registry import DATA_SETS
@@ -20,7 +20,7 @@ from magmax_jax.data.source import Source, Split
 from magmax_jax.inputs.prompts import ANY
 
 DEFAULT_EPOCHS = 10
-"""For a data set about which nothing is published."""
+"""For data sets without a published number."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Archive:
 
     url: str
     name: str
-    """The name of the user's own copy of it."""
+    """The file name of the user's own copy."""
     size: int | None = None
     """Bytes; None if TFDS does not know."""
 
@@ -40,23 +40,23 @@ class FromTfds:
 
     Attributes:
       builder: name or name/config.
-      module: of a builder that TFDS lacks, imported before it is looked up; "" for TFDS's own.
+      module: of a builder that TFDS lacks, imported before looking it up; "" for TFDS's own.
       train, test: TFDS splits, "train+validation" for two; with `split`, `train` is divided.
       split: how to divide it if there are no test images; None if there are.
-      domains: where an image's domain is found: in the TFDS config or the file's name; None
-        without domains.
-      transposed: the builder, in every config, has images with rows and columns exchanged; what is
-        read is upright.
+      domains: where to find an image's domain: in the TFDS config or the file name; None without
+        domains.
+      transposed: the builder's images, in every config, have rows and columns swapped; this is
+        undone on reading.
       balanced: TFDS splits in which the publishers have equally many images of each class.
-      per_class: TFDS split -> the publishers' images of each class, in the builder's order.
-      per_domain: domain -> its training and its test images, for domains that are configs.
-      packages: that the builder imports besides TensorFlow while it prepares.
-      needs_tensorflow: whether it imports TensorFlow then.
+      per_class: TFDS split -> the publishers' number of images per class, in the builder's order.
+      per_domain: domain -> its numbers of training and test images, for domains that are configs.
+      packages: imported by the builder, besides TensorFlow, for preparing.
+      needs_tensorflow: whether the builder imports TensorFlow for preparing.
       by_hand: files or folders that cannot be downloaded automatically.
-      unpacks: whether the builder unpacks its archives to the disk.
-      links: what is known about the publisher's links and about copies elsewhere.
-      choose_archives: (builder, the archives registered with TFDS) -> what it downloads, for a
-        builder whose registered archives are not that.
+      unpacks: whether the builder unpacks its archives to disk.
+      links: known facts about the publisher's links and about copies elsewhere.
+      choose_archives: (builder, the archives registered with TFDS) -> what it downloads, for
+        builders whose registered archives differ from that.
     """
 
     builder: str
@@ -82,25 +82,25 @@ class DataSet:
     """One data set; precisely one of `read` and `tfds` says how it is read.
 
     Published sizes, epochs, names and orders are those of the MagMax experiments (arXiv 2407.06322)
-    and, for the data sets that only later works use, those of the code that extended its eight to
-    14 and 20 (TALL masks, Wang et al., 2024, arXiv 2405.07813). Class names of imagenet,
-    flowers102 and pcam are CLIP's, of cub200 the archive's. Prompts are those published with CLIP,
-    for emnist and kmnist those of TALL masks.
+    and, for data sets that only later works use, those of the code that extended its eight to 14
+    and 20 (TALL masks, Wang et al., 2024, arXiv 2405.07813). Class names of imagenet, flowers102
+    and pcam are CLIP's, those of cub200 the archive's. Prompts are those published with CLIP, for
+    emnist and kmnist those of TALL masks.
 
     Attributes:
       name: as in papers and on the command line.
       read: (split, data_dir) -> the images; data_dir is the configuration's, often None.
       tfds: for a data set that is prepared once, then read by TFDS.
-      classes, train_size, test_size: numbers of classes and images; 0 if not known, so that a plan
+      classes, train_size, test_size: numbers of classes and images; 0 if unknown, so that a plan
         must read the data.
       templates: prompts, with {} in place of the class name.
-      epochs: the published number of epochs for one task.
-      class_names: the published ones, in their own order; () if the images' own names count.
+      epochs: the published number of epochs per task.
+      class_names: the published ones, in their own order; () to use the data's own names.
       wordnet_ids: of `class_names`, in the same order, for data whose classes are WordNet ids.
       naming: class names in prompts: the data's own with spaces for underscores and slashes
-        ("cleaned") or just as they are ("kept"), or `class_names`, in the same order as the data's
+        ("cleaned") or unchanged ("kept"), or `class_names`, in the same order as the data's
         ("listed").
-      drop: regular expression of what numbers or sorts class names and stays out of prompts.
+      drop: regular expression of numbering in class names that is left out of prompts.
       class_order: the published order of learning, indices into the published class names.
       domain_names: in the published order of learning.
 

@@ -1,4 +1,4 @@
-"""A name for data that was passed from Python: the same data has the same one."""
+"""A name for data passed from Python, computed from the data."""
 
 import hashlib
 from collections.abc import Iterable
@@ -8,14 +8,14 @@ import numpy as np
 from magmax_jax.data.source import Source
 
 SAMPLED = 64
-"""Images of a split whose pixels count."""
+"""Number of images per split whose pixels are hashed."""
 
 
 def digest(sources: Iterable[Source]) -> str:
     """16 hexadecimal digits that change with the data.
 
-    All labels, names and domains count, and the pixels of `SAMPLED` images of each source, evenly
-    spaced: a change in other images alone is not noticed.
+    Covers all labels, names and domains, and the pixels of `SAMPLED` evenly spaced images of each
+    source: a change only in other images is not noticed.
     """
     found = hashlib.sha256()
     for source in sources:

@@ -1,7 +1,6 @@
-"""The files that a data set's images are read from, with their sizes: the same list, the same data.
+"""Lists the files of a data set's images, with sizes, to detect changes of the data.
 
-Names and sizes are compared, not contents: a file that is replaced by another one of the same
-number of bytes is not noticed.
+Names and sizes are compared, not contents: replacing a file by one of the same size is not noticed.
 """
 
 import hashlib
@@ -16,7 +15,7 @@ from magmax_jax.errors import counted
 from magmax_jax.registry import DATA_SETS
 
 Sizes = dict[str, int]
-"""Name of a file, with forward slashes below its directory -> bytes; -1 for a dead link."""
+"""File name, relative to its directory and with forward slashes -> bytes; -1 for a dead link."""
 FOLDER, SHARDS = "folder", "shards"
 
 
@@ -32,7 +31,7 @@ class Place(NamedTuple):
     path: str
 
     def sizes(self) -> Sizes:
-        """Of the files that are read there; {} where there is no such directory."""
+        """Sizes of the files that are read there; {} if there is no such directory."""
         root = Path(self.path)
         if not root.is_dir():
             return {}
@@ -45,9 +44,9 @@ class Place(NamedTuple):
 
 
 def places(dataset: str, data_dir: str | None) -> list[Place] | None:
-    """Where a data set's files lie, a place a domain where domains are TFDS configs.
+    """The directories of a data set, one per domain if domains are TFDS configs.
 
-    None for one that is read in its own way, or was passed from Python.
+    None for one with its own reader, or passed from Python.
     """
     if (dataset in DATA_SETS and DATA_SETS[dataset].read) or is_arrays(dataset):
         return None
@@ -69,7 +68,7 @@ def digest_of(sizes: Sizes) -> str:
 
 
 def difference(before: Sizes, now: Sizes) -> str:
-    """How two lists differ: "3 files added, 1 file removed, 2 files of another size"."""
+    """The difference of two lists: "3 files added, 1 file removed, 2 files of another size"."""
     added, removed = now.keys() - before.keys(), before.keys() - now.keys()
     resized = {name for name in now.keys() & before.keys() if now[name] != before[name]}
     kinds = ((added, "added"), (removed, "removed"), (resized, "of another size"))

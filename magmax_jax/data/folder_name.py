@@ -1,4 +1,4 @@
-"""A folder of images as a data set: `folder`, which `data_dir` points to, or `folder:DIR`."""
+"""A folder of images as a data set: `folder`, located by `data_dir`, or `folder:DIR`."""
 
 import os
 from pathlib import Path
@@ -9,12 +9,12 @@ _WORD = "folder"
 
 
 def is_folder(dataset: str) -> bool:
-    """Whether a data set is spelled as a folder of images."""
+    """Whether a data set's name means a folder of images."""
     return dataset.partition(":")[0] == _WORD
 
 
 def folder_of(dataset: str, data_dir: str | None) -> str | None:
-    """The folder that holds a data set's images; None if none is named, or it is no folder."""
+    """The folder of a data set's images; None if none is named, or it is not a folder data set."""
     if not is_folder(dataset):
         return None
     _, colon, folder = dataset.partition(":")
@@ -22,15 +22,15 @@ def folder_of(dataset: str, data_dir: str | None) -> str | None:
 
 
 def is_existing_folder(dataset: str) -> bool:
-    """Whether `folder:DIR` names a directory that is there."""
+    """Whether `folder:DIR` names an existing directory."""
     folder = folder_of(dataset, None)
     return bool(folder) and os.path.isdir(os.path.expanduser(folder or ""))
 
 
 def title_of(dataset: str, data_dir: str | None) -> str:
-    """What people call a data set: a folder by its own name, others as they are spelled.
+    """A data set's display name: a folder's own name, or the data set's name.
 
-    One that was passed from Python has no name of its own: it is called "arrays".
+    Data passed from Python has no name and is called "arrays".
 
     >>> title_of("folder:/my/pets", None), title_of("folder:pets/test", None)
     ('pets', 'pets/test')
@@ -41,6 +41,6 @@ def title_of(dataset: str, data_dir: str | None) -> str:
     if not folder:
         return dataset.removeprefix(f"{_WORD}:")
     path = Path(folder)
-    if path.name in ("", ".."):  # as in "." and "..", which name no folder by themselves
+    if path.name in ("", ".."):  # e.g. "." and "..", which are not names
         path = path.resolve()
     return "/".join(path.parts[-2:]) if path.name in ("train", "test") else path.name

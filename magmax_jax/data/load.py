@@ -1,4 +1,4 @@
-"""Data sets by name, each through its reader."""
+"""Loads data sets by name, each with its reader."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ def load_source(dataset: str, split: Split, data_dir: str | None = None) -> Sour
     """Reads the `split` of a data set.
 
     Args:
-      dataset: a name in `DATA_SETS`, "folder", "folder:DIR" for a folder beside other data sets, or
+      dataset: a name in `DATA_SETS`, "folder", "folder:DIR" for a folder among other data sets, or
         any TFDS builder.
       data_dir: the directory of prepared TFDS data sets (TFDS's own by default), or the folder.
 
@@ -25,7 +25,7 @@ def load_source(dataset: str, split: Split, data_dir: str | None = None) -> Sour
         return read(split, data_dir)
     if is_arrays(dataset):
         raise must_be_passed(dataset)
-    # Imported when needed: TFDS is slow to start.
+    # Imported lazily: TFDS is slow to import.
     if is_folder(dataset):
         from magmax_jax.data.readers.folder import load_folder
 
@@ -41,9 +41,9 @@ def load_source(dataset: str, split: Split, data_dir: str | None = None) -> Sour
 
 
 def load_test_images(dataset: str, data_dir: str | None = None) -> Source:
-    """What a data set offers to evaluate a model that never saw it: its test images.
+    """A data set's test images, to evaluate a model that never saw it.
 
-    They are all images of a folder that has neither train/ nor test/.
+    For a folder that has neither train/ nor test/, these are all its images.
 
     Raises:
       UserError: as `load_source` does.
@@ -66,14 +66,14 @@ def is_undivided(dataset: str, data_dir: str | None = None) -> bool:
 
 
 def is_folder_of_images(path: str) -> bool:
-    """Whether a path leads to a directory of images, in whatever layout, and not to a model."""
+    """Whether a path is a directory of images, in any layout, and not a model."""
     from magmax_jax.data.readers import folder
 
-    # Path takes an empty name for the current directory.
+    # Path would take "" for the current directory.
     return bool(path) and folder.holds_images(Path(path).expanduser())
 
 
 def _is_directory_of_images(dataset: str) -> bool:
-    """Whether a name was meant as a folder; one without a slash may name a data set as well."""
+    """Whether a name means a folder; one without a slash may also be a data set's name."""
     is_directory = Path(dataset).expanduser().is_dir()
     return is_directory and (os.sep in dataset or is_folder_of_images(dataset))

@@ -1,4 +1,4 @@
-"""Names for the prompts of classes about which nothing is published: what folders are called."""
+"""Class names for prompts if nothing is published: derived from folder names."""
 
 import re
 from collections.abc import Sequence
@@ -9,19 +9,19 @@ from magmax_jax.registry import DATA_SETS
 
 WORDNET_ID = re.compile(r"n\d{8}")
 _NUMBERED = re.compile(r"^(n\d{8}|\d+)[\s._:)-]+(?=[^\s._:)-])((?<=[\s_)])|(?=\D))")
-"""What sorts folders and says nothing of images: "001.Black_footed_Albatross", "1_cat", "02 - dog",
-"10_3d_printer", "n02085620-Chihuahua"; neither "3d_printer" nor "1.5_litres" or "10-19_years"."""
+"""Numbering that sorts folders: "001.Black_footed_Albatross", "1_cat", "02 - dog", "10_3d_printer",
+"n02085620-Chihuahua"; but not the numbers in "3d_printer", "1.5_litres" or "10-19_years"."""
 _BARE = re.compile(r"(class|label|category|id|c)?[\s_-]*\d+", re.IGNORECASE)
 KEEP = "--scenario.names folder keeps them as they are"
 
 
 class OwnNames(NamedTuple):
-    """Class names as they are put into prompts, and a sentence on what was made of them.
+    """Class names for prompts, and a note on how they were derived.
 
     Attributes:
-      names: one a class, in the order given.
-      note: "" where names differ from the folders' in their underscores alone.
-      bare: whether they are no more than numbers, with which prompts say little.
+      names: one per class, in the given order.
+      note: "" if names differ from the folders' only in underscores.
+      bare: whether they are just numbers, with which prompts say little.
     """
 
     names: tuple[str, ...]
@@ -30,13 +30,12 @@ class OwnNames(NamedTuple):
 
 
 def own_names(class_names: Sequence[str], dataset: str = "images") -> OwnNames:
-    """Names of WordNet ids from the tables of published data sets; others without their numbers.
+    """Replaces WordNet ids by names from published data sets; strips numbers from other names.
 
-    Numbers before names are left out if all classes have them, and if what remains is different
-    for all of them.
+    Leading numbers are left out if all classes have them, and if the remaining names are distinct.
 
     Args:
-      class_names: as folders are called, or as a data set lists them.
+      class_names: of folders, or as a data set lists them.
       dataset: names the data in the message.
 
     Raises:
@@ -69,7 +68,7 @@ def own_names(class_names: Sequence[str], dataset: str = "images") -> OwnNames:
 
 
 def as_called(class_names: Sequence[str]) -> OwnNames:
-    """What folders are called, with spaces: the names of runs that began before `own_names` was."""
+    """Folder names with spaces: the names in runs from before `own_names` existed."""
     read = any(map(WORDNET_ID.fullmatch, class_names)) or _without_numbers(class_names)
     note = (
         f"prompts keep what class folders are called ({some(spaced(class_names))}), because the "
@@ -79,7 +78,7 @@ def as_called(class_names: Sequence[str]) -> OwnNames:
 
 
 def spaced(names: Sequence[str]) -> tuple[str, ...]:
-    """With single spaces for underscores and slashes.
+    """The names with single spaces for underscores and slashes.
 
     >>> spaced(["golden_retriever", "/bar/outdoor"])
     ('golden retriever', 'bar outdoor')
@@ -88,7 +87,7 @@ def spaced(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _without_numbers(class_names: Sequence[str]) -> list[str]:
-    """Class names without the numbers before them; [] if these are part of the names."""
+    """Class names without leading numbers; [] if the numbers are part of the names."""
     rests = [_NUMBERED.sub("", name) for name in class_names]
     are_numbered = (
         len(rests) > 1
@@ -100,10 +99,10 @@ def _without_numbers(class_names: Sequence[str]) -> list[str]:
 
 
 def _table(ids: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Names of as many ids as there are, and whose they are: the table that has most comes first.
+    """Looks up names of ids, starting with the table that has most of them.
 
     Returns:
-      id -> name as in the prompts of the data set whose table has it, and these data sets.
+      id -> name, for those found, as in the prompts of the table's data set; and these data sets.
     """
     tables = []
     for title, row in DATA_SETS.items():

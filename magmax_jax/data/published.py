@@ -1,4 +1,4 @@
-"""What the literature fixed for each data set: prompts, class names and orders of learning."""
+"""Published facts about each data set: prompts, class names and orders of learning."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from magmax_jax.inputs.prompts import ANY
 
 
 def templates(dataset: str) -> tuple[str, ...]:
-    """Published prompts, {} standing for the class name; a plain one if there are none."""
+    """Published prompts, with {} in place of the class name; a plain one if there are none."""
     data = find(dataset)
     return data.templates if data else ANY
 
@@ -35,7 +35,7 @@ def order(dataset: str, names: Sequence[str]) -> np.ndarray | None:
         return np.array([position[name] for name in data.domain_names])
     if not data.class_order or len(data.class_order) != len(names):
         return None
-    # The order counts in the published list of names; another source may sort them differently.
+    # The order indexes the published list of names; another source may sort them differently.
     listed = data.class_names or tuple(names)
     if set(listed) == set(names):
         return np.array([position[listed[i]] for i in data.class_order])
@@ -43,13 +43,13 @@ def order(dataset: str, names: Sequence[str]) -> np.ndarray | None:
 
 
 def published_domains(dataset: str) -> tuple[str, ...]:
-    """Domain names in the published order, () if there is none."""
+    """Domain names in the published order, () if none is published."""
     data = find(dataset)
     return data.domain_names if data else ()
 
 
 def wordnet_ids(dataset: str) -> dict[str, str]:
-    """WordNet id -> class name, in the names' published order; {} if classes carry no ids."""
+    """WordNet id -> class name, in the names' published order; {} if classes have no ids."""
     data = find(dataset)
     if data is None or not data.wordnet_ids:
         return {}
@@ -57,12 +57,12 @@ def wordnet_ids(dataset: str) -> dict[str, str]:
 
 
 def prompt_names(dataset: str, class_names: Sequence[str], plain: bool = False) -> tuple[str, ...]:
-    """Class names as they are put into prompts; `own_names` for data that is not published.
+    """Class names for prompts; `own_names` for data that is not published.
 
     Args:
       dataset: its name.
       class_names: all its class names, in the data set's own order.
-      plain: the published names with spaces for underscores and slashes throughout; otherwise some
+      plain: always use spaces for underscores and slashes in the published names; otherwise some
         data sets keep theirs (`DataSet.naming`).
 
     Raises:
@@ -93,7 +93,7 @@ def names_as(
     class_names: Sequence[str],
     title: str,
 ) -> OwnNames:
-    """`prompt_names` in the style that a configuration asks for, and what to know about them.
+    """`prompt_names` in the style that a configuration asks for, and a note about them.
 
     Args:
       title: names the data in messages.

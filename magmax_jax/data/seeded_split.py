@@ -1,7 +1,7 @@
-"""Division of a data set into training and test images by their names alone.
+"""Divides a data set into training and test images by file name only.
 
-Neither the order of the records nor a version of a random generator takes part, so everyone who has
-the same files has the same split.
+The split depends neither on the order of the records nor on the version of a random generator, so
+the same files always give the same split.
 """
 
 import hashlib
@@ -16,30 +16,30 @@ from magmax_jax.errors import UserError
 
 @dataclass(frozen=True)
 class SeededSplit:
-    """How a data set is divided for which its publishers give no test images.
+    """How to divide a data set whose publishers provide no test images.
 
-    Images are ranked by a hash of seed and file name: the first ones train, the last ones test,
-    what is between is neither (a validation part). `divide` does so.
+    Images are ranked by a hash of seed and file name: the first ones train, the last ones test, and
+    those in between do neither (a validation part). See `divide`.
     """
 
     train: float = 0.8
     """Share of the images, in (0, 1)."""
     test: float = 0.2
     by_class: bool = True
-    """Take these shares of every class, or of all images together."""
+    """Whether to take these shares of every class, or of all images together."""
     seed: int = 5
     key: str = "filename"
     """The TFDS feature that holds the file name."""
     fingerprint: str = ""
-    """Of the test images' names (`fingerprint`), so that all read the same; "" for any."""
+    """`fingerprint` of the test images' names, to ensure the same split everywhere; "" for any."""
 
 
 def divide(names: Sequence[str], labels: np.ndarray, how: SeededSplit) -> dict[str, np.ndarray]:
     """Ranks n images by sha256("seed:name"); the first share trains, the last share tests.
 
     Args:
-      names: of the n images' files, no two alike.
-      labels: int (n,); each class is divided by itself where `how.by_class` says so.
+      names: distinct file names of the n images.
+      labels: int (n,); each class is divided separately if `how.by_class`.
 
     Returns:
       "train" and "test": int64 (m,), ascending positions.
@@ -49,7 +49,7 @@ def divide(names: Sequence[str], labels: np.ndarray, how: SeededSplit) -> dict[s
     for position in ranked:
         of_group.setdefault(int(labels[position]) if how.by_class else 0, []).append(position)
     train, test = [], []
-    # Shares as they are written: in binary, 0.7 and 0.3 do not add up to 1.
+    # Exact decimal shares: in binary, 0.7 and 0.3 do not add up to 1.
     until, since = Fraction(str(how.train)), 1 - Fraction(str(how.test))
     for group in of_group.values():
         train += group[: round(len(group) * until)]
@@ -60,15 +60,15 @@ def divide(names: Sequence[str], labels: np.ndarray, how: SeededSplit) -> dict[s
 
 
 def fingerprint(names: Sequence[str]) -> str:
-    """The sha256 of the sorted names, one a line without a last line break, in hexadecimal."""
+    """Hexadecimal sha256 of the sorted names, one per line without a final line break."""
     return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
 
 
 def check_fingerprint(dataset: str, test_names: Sequence[str], how: SeededSplit) -> None:
-    """Compares test images with the published ones, where `how` has their fingerprint.
+    """Compares test images with the published ones, if `how` has their fingerprint.
 
     Raises:
-      UserError: they are others, because files are missing, renamed or added.
+      UserError: they differ, because files are missing, renamed or added.
     """
     if how.fingerprint and fingerprint(test_names) != how.fingerprint:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Data sets as random-access sources of uint8 images and their labels."""
+"""Data sets as random-access sources of uint8 images and labels."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """One split of a data set of n images; worker processes receive it whole, so it pickles."""
+    """One split of a data set, n images; it is picklable, for sending it to worker processes."""
 
     images: Images
     """images[i] is uint8 (height, width, 3)."""
@@ -30,21 +30,21 @@ class Source:
     """int32 (n,), indices into `class_names`."""
     class_names: tuple[str, ...]
     domains: np.ndarray | None = None
-    """int32 (n,), indices into `domain_names`, -1 for an image without a domain; None where the
-    data set has no domains."""
+    """int32 (n,), indices into `domain_names`, -1 for an image without a domain; None if the data
+    set has no domains."""
     domain_names: tuple[str, ...] = ()
     image_shape: tuple[int, int] | None = None
-    """(height, width) of every image, None when they differ."""
+    """(height, width) of all images, None if they differ."""
     passed_over: frozenset[str] = frozenset()
-    """Paths in its folders that were not read, since they are no images by their suffix, or images
-    outside the folders of the classes."""
+    """Paths in its folders that were skipped: files without an image's suffix, or images outside
+    the class folders."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 def one_shape(shapes: Iterable[Shape]) -> Shape | None:
-    """The (height, width) that all share, None if they differ; stops at the first odd one."""
+    """The (height, width) that all share, None if they differ; stops at the first difference."""
     common = None
     for shape in shapes:
         if common not in (None, shape):
@@ -54,9 +54,9 @@ def one_shape(shapes: Iterable[Shape]) -> Shape | None:
 
 
 def hold_out(labels: np.ndarray, split: Split) -> np.ndarray:
-    """Divides a data set that has one part only: every fifth image of each class is for testing.
+    """Divides a data set with only one part: every fifth image of each class is for testing.
 
-    For digits and TFDS builders without a row; `seeded_split.divide` serves the others.
+    Used for digits and TFDS builders not in `DATA_SETS`; others use `seeded_split.divide`.
 
     Args:
       labels: int (n,).
@@ -69,7 +69,7 @@ def hold_out(labels: np.ndarray, split: Split) -> np.ndarray:
 
 
 def rank_in_group(groups: np.ndarray) -> np.ndarray:
-    """How many earlier entries are in the same group: [3, 7, 3, 3] -> [0, 0, 1, 2].
+    """Number of earlier entries in the same group: [3, 7, 3, 3] -> [0, 0, 1, 2].
 
     Args:
       groups: int (n,).

@@ -1,6 +1,6 @@
-"""All that we use of TFDS (4.9.10) besides its public interface, in one place.
+"""All private parts of TFDS (4.9.10) that we use, in one place.
 
-tests/data/test_tfds_internals.py says which of it a new release of TFDS has taken away.
+tests/data/test_tfds_internals.py shows which of them a new TFDS release has removed.
 """
 
 import contextlib
@@ -13,23 +13,23 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums, download_manager, downloader, extractor
 
 ChecksumError = download_manager.NonMatchingChecksumError
-"""An archive is not the one whose checksum TFDS knows; `tfds.download` does not export it."""
+"""An archive's checksum differs from TFDS's; `tfds.download` does not export this error."""
 
 ExtractError = extractor.ExtractError
-"""An archive cannot be unpacked; not exported, either."""
+"""An archive cannot be unpacked; also not exported."""
 
 RETRIES = 4
-"""With TFDS's own number it takes many minutes to learn that there is no network."""
+"""With TFDS's own number it takes many minutes to notice that there is no network."""
 
 SIMULTANEOUS = 50
-"""Downloads at a time, as TFDS has it."""
+"""Concurrent downloads, as in TFDS."""
 
 
 @contextlib.contextmanager
 def without_bucket() -> Iterator[None]:
-    """Keeps TFDS from asking a bucket about a data set that is not prepared.
+    """Keeps TFDS from querying a bucket about a data set that is not prepared.
 
-    It has stopped asking, but leaves an empty folder in the temporary directory each time.
+    TFDS no longer queries it, but leaves an empty folder in the temporary directory each time.
     """
     info = tfds.core.DatasetInfo
     asking, info.initialize_from_bucket = info.initialize_from_bucket, lambda self: None
@@ -41,10 +41,10 @@ def without_bucket() -> Iterator[None]:
 
 @contextlib.contextmanager
 def downloading(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
-    """While a builder downloads: with fewer retries, and on an error no longer than necessary.
+    """Lets a builder download with fewer retries, and stops early on an error.
 
-    TFDS shares one downloader among builders. If one archive fails, the others are still on their
-    way: this waits for those that have begun, drops the rest and leaves the downloader usable.
+    TFDS shares one downloader among builders. If one archive fails, others are still downloading:
+    this waits for those that have begun, cancels the rest and leaves the downloader usable.
     """
     shared = downloader.get_downloader(
         max_simultaneous_downloads=builder.MAX_SIMULTANEOUS_DOWNLOADS
@@ -52,7 +52,7 @@ def downloading(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
     before = downloader.MAX_RETRIES, shared._executor, shared.increase_tqdm
     own = ThreadPoolExecutor(builder.MAX_SIMULTANEOUS_DOWNLOADS or SIMULTANEOUS)
     downloader.MAX_RETRIES, shared._executor = RETRIES, own
-    # For archives that are there already it would add bytes to a bar of MiB.
+    # For existing archives it would add bytes to a bar that counts MiB.
     shared.increase_tqdm = lambda url_info: None
     try:
         yield
@@ -66,12 +66,12 @@ def downloading(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
 
 @contextlib.contextmanager
 def trusting(builder: tfds.core.DatasetBuilder, files: dict[str, Path]) -> Iterator[None]:
-    """Makes TFDS take the user's own files from its manual folder.
+    """Makes TFDS use the user's own files from its manual folder.
 
-    It does so if a file has the registered name and checksum; here both are the file's own.
+    TFDS does so if a file has the registered name and checksum; here the file's own are registered.
 
     Args:
-      files: address -> the file that stands for it.
+      files: address -> the file that replaces it.
     """
     cls: Any = type(builder)
     own = {name: value for name, value in vars(cls).items() if name == "url_infos"}

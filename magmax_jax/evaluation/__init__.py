@@ -1,1 +1,1 @@
-"""One pass over the test images, its rows, and what the rows of a run say."""
+"""Evaluation on test images, the resulting rows, and metrics computed from a run's rows."""

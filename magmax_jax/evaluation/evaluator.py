@@ -1,4 +1,4 @@
-"""One pass over the test set, every accuracy out of the same logits.
+"""One pass over the test set, with all accuracies computed from the same logits.
 
 Letters in shapes: b batch, k classes, t tasks, n domains.
 """
@@ -19,24 +19,24 @@ from magmax_jax.scenarios import Scenario
 from magmax_jax.sharding import Layout, one_device
 
 AHEAD = 2
-"""Batches that are read and preprocessed while another is on its way through the models."""
+"""Batches that are read and preprocessed while another one passes through the models."""
 
 
 Array = TypeVar("Array")
 
 
 class Counts(NamedTuple, Generic[Array]):
-    """Exact counts of samples, int32, on the devices or the host; padding is in none.
+    """Exact counts of samples, int32, on the devices or the host, without padding.
 
-    All but `confusion` are (t, 1 + n, k): by task, by no domain and n domains, by class; whatever
-    is asked of a group is a marginal of them.
+    All but `confusion` are (t, 1 + n, k): by task, by domain (first none, then n), by class; counts
+    of any group are marginals of them.
 
     Attributes:
-      agnostic: right when the argmax ranges over every class of the scenario.
-      aware: right when it ranges over the classes of the sample's task.
-      agnostic_top5, aware_top5: the label is among the five likeliest of these classes.
+      agnostic: correct when the argmax ranges over every class of the scenario.
+      aware: correct when it ranges over the classes of the sample's task.
+      agnostic_top5, aware_top5: the label is among the five most likely of these classes.
       total: samples.
-      confusion: (k, k), label by prediction among every class.
+      confusion: (k, k), label by prediction among all classes.
     """
 
     agnostic: Array
@@ -55,13 +55,13 @@ class Counts(NamedTuple, Generic[Array]):
 
 
 Evaluate = Callable[[Sequence[nnx.State], Iterable[Batch[np.ndarray]]], list[Counts[np.ndarray]]]
-"""(models, batches) -> the Counts of each."""
+"""(models, batches) -> the Counts of each model."""
 
 
 def encode(
     tower: nnx.GraphDef, preprocessing: Preprocessing, params: nnx.State, batch: Batch[jax.Array]
 ) -> jax.Array:
-    """The image features of a batch as evaluation sees it: float32 (b, p), of length one."""
+    """Image features of a batch, preprocessed for evaluation: float32 (b, p), of unit length."""
     return image_features(tower, params, preprocessing.evaluate(batch.image, batch.box))
 
 
@@ -74,15 +74,15 @@ def make_evaluate(
 ) -> Evaluate:
     """A function (models, batches) -> list[Counts], which compiles once for all models of a run.
 
-    Images are read and preprocessed once for all models that it is given, each of which then has
-    its turn with the batch: beside their parameters they take the memory of one.
+    Images are read and preprocessed once for all given models, which then process a batch in turn:
+    apart from their parameters, they take the memory of one.
 
     Args:
       tower: the image tower without its parameters.
       preprocessing: from uint8 images to the tower's pixels, on the device.
       head: float32 (p, k), over every class of the scenario.
       scenario: which task each test image and each class belongs to, and which domain.
-      layout: where parameters and batches lie; one device by default.
+      layout: where parameters and batches are placed; one device by default.
     """
     layout = layout or one_device()
     place_of = np.stack([scenario.task_of, 1 + scenario.domain_of])  # (2, images)
@@ -120,7 +120,7 @@ def make_evaluate(
     def evaluate(
         models: Sequence[nnx.State], batches: Iterable[Batch[np.ndarray]]
     ) -> list[Counts[np.ndarray]]:
-        # A merge's parameters may lie otherwise, and would compile again.
+        # A merged model may be sharded differently, which would trigger a recompile.
         models = [layout.params(params) for params in models]
         counts = [layout.replicate(Counts.zeros(scenario)) for _ in models]
         done: deque[jax.Array] = deque()
@@ -129,7 +129,7 @@ def make_evaluate(
             for i, params in enumerate(models):
                 counts[i], samples = eval_step(params, counts[i], pixels, batch, facts)
             done.append(samples)
-            if len(done) > AHEAD:  # further ahead, pixels would pile up
+            if len(done) > AHEAD:  # limit the number of batches in flight
                 done.popleft().block_until_ready()
         return jax.device_get(counts)
 
@@ -137,9 +137,9 @@ def make_evaluate(
 
 
 def _rank(logits: jax.Array, label: jax.Array) -> jax.Array:
-    """int32 (b,): classes that come before the label; equal ones in their order, as in argmax.
+    """int32 (b,): number of classes ranked before the label; ties in class order, as in argmax.
 
-    A label whose logit is not a number comes behind any number of classes.
+    A label whose logit is NaN ranks after any number of classes.
     """
     mine = jnp.take_along_axis(logits, label[:, None], axis=1)
     later = jnp.arange(logits.shape[1]) >= label[:, None]

@@ -9,16 +9,16 @@ from magmax_jax.evaluation.rows import DOMAIN, Row
 
 
 class History(NamedTuple):
-    """Accuracies of one model over a run, of one protocol.
+    """Accuracies of one model over a run, for one protocol.
 
     Attributes:
       label: finetuned, zero_shot, or RULE@SCALE.
-      tasks: the names of the t tasks in the order learned.
-      accuracy: float64 (1 + T, t) in [0, 1], after 0..T tasks, of each task; row 0 is zero-shot
-        accuracy; NaN where nothing was measured. T < t in a run that is not finished, and T = 1 in
-        joint training.
-      overall: float64 (1 + T,), of all test images.
-      counts: int64 (t,), test images of each task.
+      tasks: the names of the t tasks in learning order.
+      accuracy: float64 (1 + T, t) in [0, 1], after 0..T tasks, on each task; row 0 is zero-shot
+        accuracy; NaN where nothing was measured. T < t in an unfinished run, and T = 1 in joint
+        training.
+      overall: float64 (1 + T,), on all test images.
+      counts: int64 (t,), number of test images of each task.
     """
 
     label: str
@@ -29,12 +29,12 @@ class History(NamedTuple):
 
     @property
     def learned(self) -> int:
-        """Tasks behind the latest evaluation; 0 where there was none after a task."""
+        """Number of tasks learned by the latest evaluation; 0 if none was after a task."""
         measured = np.flatnonzero(~np.isnan(self.overall))
         return int(measured[-1]) if measured.size else 0
 
     def first(self, tasks: int) -> "History":
-        """As if the scenario had ended after this many tasks: theirs alone, and only until then."""
+        """The history if the scenario had ended after this many tasks, without later tasks."""
         accuracy = self.accuracy[: 1 + tasks, :tasks]
         counts = self.counts[:tasks]
         overall = accuracy @ (counts / counts.sum())
@@ -42,7 +42,7 @@ class History(NamedTuple):
 
 
 def task_names(rows: Sequence[Row]) -> list[str]:
-    """The tasks in the order learned, as every evaluation lists them."""
+    """The tasks in learning order, as every evaluation lists them."""
     groups = dict.fromkeys(row.group for row in rows if _counts_here(row))
     return [group for group in groups if group != "all" and not group.startswith(DOMAIN)]
 
@@ -50,7 +50,7 @@ def task_names(rows: Sequence[Row]) -> list[str]:
 def histories(rows: Sequence[Row], protocol: str) -> dict[str, History]:
     """The history of every model by its label, in the order of the rows.
 
-    Rows of validation images, and of scales that were chosen by a sweep, are left out.
+    Rows on validation images, and at scales chosen by a sweep, are left out.
 
     Args:
       rows: of one run, finished or not.

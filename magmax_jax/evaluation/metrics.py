@@ -1,4 +1,4 @@
-"""What the accuracies of a run say of learning and forgetting, with the definitions' sources.
+"""Metrics of learning and forgetting from a run's accuracies, with the definitions' sources.
 
 Each metric is an entry of `registry.METRICS`. To add one, register a `Metric` with a function of a
 `History`; it then appears in the report, its CSV files and the choices of `magmax table --metric`.
@@ -7,9 +7,9 @@ Notation: a_(t,i) is the accuracy on task i after t tasks, of T tasks; a_(0,i) i
 the number of test images of task i. Every mean over tasks comes in two weightings: weighted by n_i
 (each image counts the same) or not (each task counts the same, as in most papers).
 
-Accuracies are of one protocol. 'agnostic' ranges over all classes of the scenario, also those that
-are yet to come, where papers on class-incremental learning range over the classes seen so far: the
-two agree after the last task alone.
+Accuracies are of one protocol. 'agnostic' ranges over all classes of the scenario, including those
+yet to come, whereas papers on class-incremental learning range over the classes seen so far: the
+two agree only after the last task.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from magmax_jax.registry import METRICS
 
 
 class Both(NamedTuple):
-    """A metric in both weightings, None where it is not defined.
+    """A metric in both weightings, None if it is not defined.
 
     Attributes:
       weighted: every test image counts the same.
@@ -39,20 +39,20 @@ class Metric:
     """A metric of one model over a run: an entry of `registry.METRICS`."""
 
     title: str
-    """As a table's heading has it, without the unit."""
+    """For a table's heading, without the unit."""
     unit: str
-    """`%` of a share in [0, 1], `points` of a difference of two: what is shown is 100 times it."""
+    """`%` for a share in [0, 1], `points` for a difference of shares: 100 times it is shown."""
     definition: str
-    """What it is and who defined it, in a clause that follows the title and a colon."""
+    """Its definition and source, as a clause that follows the title and a colon."""
     function: Callable[..., float | None]
     """`function(history, weighted=...)`, or `function(history, independent, weighted=...)` if it
-    `needs_independent`; None where it is not defined."""
+    `needs_independent`; returns None if the metric is not defined."""
     weighted: bool = False
-    """Whether papers weight it by images; else every task counts the same."""
+    """Whether papers weight it by images; if not, every task counts the same."""
     needs_independent: bool = False
-    """Whether it compares with `finetuned` of a run with method.sequential off."""
+    """Whether it compares with `finetuned` from a run with method.sequential off."""
     flag: str = ""
-    """Its name on command lines; by default the one it is registered under."""
+    """Its name on command lines; by default its registered name."""
 
     @property
     def heading(self) -> str:
@@ -62,7 +62,7 @@ class Metric:
     def value(
         self, history: History, weighted: bool, independent: History | None = None
     ) -> float | None:
-        """The metric of a model; None where it is not defined.
+        """The metric of a model; None if it is not defined.
 
         Args:
           history: of the model.
@@ -96,12 +96,12 @@ def last_accuracy(history: History, weighted: bool) -> float | None:
         A_T = sum_i n_i a_(T,i) / sum_i n_i                 weighted
         A_T = 1/T sum_i a_(T,i)                             else
 
-    Weighted it is the accuracy on all test images, which MagMax reports (Marczak et al., 2024,
+    Weighted, it is the accuracy on all test images, which MagMax reports (Marczak et al., 2024,
     arXiv 2407.06322); the mean over tasks is ACC of Lopez-Paz & Ranzato, 2017 (arXiv 1706.08840).
-    Of the zero-shot model and of joint training it is the accuracy of the one model there is.
+    For the zero-shot model and joint training it is the accuracy of the only model.
 
     Returns:
-      A_T in [0, 1], or None where nothing was measured.
+      A_T in [0, 1], or None if nothing was measured.
     """
     at = history.learned
     if weighted:
@@ -110,7 +110,7 @@ def last_accuracy(history: History, weighted: bool) -> float | None:
 
 
 def average_accuracy(history: History, after: int, weighted: bool) -> float | None:
-    """Accuracy after `after` tasks on these, without those to come.
+    """Accuracy after `after` tasks on these tasks, without those to come.
 
         A_t = 1/t sum_(i<=t) a_(t,i)
 
@@ -118,7 +118,7 @@ def average_accuracy(history: History, after: int, weighted: bool) -> float | No
     on all test images of the tasks seen, as in iCaRL and PILOT (mammoth takes the mean over tasks).
 
     Returns:
-      A_t in [0, 1], or None where the model was not evaluated after that many tasks.
+      A_t in [0, 1], or None if the model was not evaluated after that many tasks.
     """
     if not 0 < after < len(history.accuracy):
         return None
@@ -131,12 +131,12 @@ def incremental_accuracy(history: History, weighted: bool) -> float | None:
 
         1/T sum_t A_t
 
-    Average incremental accuracy of iCaRL (Rebuffi et al., 2017, arXiv 1611.07725). Of the two
-    weightings of A_t, iCaRL and PILOT have the one by images, and mammoth the mean over tasks.
+    Average incremental accuracy of iCaRL (Rebuffi et al., 2017, arXiv 1611.07725). iCaRL and PILOT
+    weight A_t by images; mammoth takes the mean over tasks.
 
     Returns:
-      A value in [0, 1], or None for a run that is not finished or not evaluated after every task,
-      zero-shot and joint training.
+      A value in [0, 1], or None for zero-shot, joint training, and a run that is not finished or
+      not evaluated after every task.
     """
     if not _is_finished(history):
         return None
@@ -151,22 +151,22 @@ def forgetting(history: History, weighted: bool) -> float | None:
         F = 1/(T-1) sum_(i<T) f_i        f_i = max_(i<=t<T) a_(t,i) - a_(T,i)
 
     Chaudhry et al., 2018 (arXiv 1801.10112), eq. 3, whose maximum starts at t = 1: here it starts
-    when the task was learned, so that zero-shot luck with a task to come is no memory of it. The
-    final model is not in the maximum, so a task that got better counts negatively. In mammoth and
-    PILOT it is in the maximum (from t = 1, accuracies of tasks to come being 0), so theirs is never
-    below 0; Avalanche has a_(i,i) for the maximum, which is minus backward transfer. All three take
-    the mean over tasks, not weighted.
+    when the task is learned, so that zero-shot luck before that does not count as memory. The
+    maximum excludes the final model, so a task that improved counts negatively. In mammoth and
+    PILOT the maximum includes it (from t = 1, with 0 for tasks to come), so theirs is never below
+    0; Avalanche replaces the maximum by a_(i,i), which gives minus backward transfer. All three
+    take the unweighted mean over tasks.
 
     Returns:
-      F in [-1, 1], or None for fewer than two tasks, a run that is not finished or not evaluated
-      after every task, zero-shot and joint training.
+      F in [-1, 1], or None for zero-shot, joint training, fewer than two tasks, and a run that is
+      not finished or not evaluated after every task.
     """
     drops = forgetting_by_task(history)
     return None if drops is None else _mean(drops, history.counts[:-1], weighted)
 
 
 def forgetting_by_task(history: History) -> np.ndarray | None:
-    """f_i of `forgetting`, float64 (T - 1,) in [-1, 1] without the last task; None where F is."""
+    """f_i of `forgetting`, float64 (T - 1,) in [-1, 1] without the last task; None if F is None."""
     last = len(history.tasks)
     if last < 2 or not _is_finished(history):
         return None
@@ -180,11 +180,11 @@ def backward_transfer(history: History, weighted: bool) -> float | None:
 
         BWT = 1/(T-1) sum_(i<T) (a_(T,i) - a_(i,i))
 
-    Lopez-Paz & Ranzato, 2017 (arXiv 1706.08840), so in mammoth and Avalanche. F >= -BWT, for
-    a_(i,i) is among the accuracies that F takes the maximum of.
+    Lopez-Paz & Ranzato, 2017 (arXiv 1706.08840), as in mammoth and Avalanche. F >= -BWT, because
+    F's maximum includes a_(i,i).
 
     Returns:
-      BWT in [-1, 1], negative where tasks were forgotten; None where `forgetting` is.
+      BWT in [-1, 1], negative if tasks were forgotten; None if `forgetting` is None.
     """
     if len(history.tasks) < 2 or not _is_finished(history):
         return None
@@ -193,31 +193,31 @@ def backward_transfer(history: History, weighted: bool) -> float | None:
 
 
 def forward_transfer(history: History, weighted: bool) -> float | None:
-    """How much the tasks before it changed the accuracy on a task against the pretrained model's.
+    """How much earlier tasks changed the accuracy on a task, relative to the pretrained model.
 
         FWT = 1/(T-1) sum_(i>1) (a_(i-1,i) - a_(0,i))
 
     Lopez-Paz & Ranzato, 2017 (arXiv 1706.08840), who subtract the accuracy of random weights, as
-    mammoth and Avalanche do; a_(0,i) is that of the pretrained model here, zero-shot.
+    mammoth and Avalanche do; here a_(0,i) is the pretrained model's zero-shot accuracy.
 
     Returns:
-      FWT in [-1, 1], negative where what zero-shot could do was lost; None where `forgetting` is.
+      FWT in [-1, 1], negative if zero-shot ability was lost; None if `forgetting` is None.
     """
     if len(history.tasks) < 2 or not _is_finished(history):
         return None
-    before = np.diagonal(history.accuracy)[1:]  # a_(i-1,i) of i = 2..T
+    before = np.diagonal(history.accuracy)[1:]  # a_(i-1,i) for i = 2..T
     change = before - history.accuracy[0, 1:]
     return _mean(change, history.counts[1:], weighted)
 
 
 def intransigence(history: History, independent: History, weighted: bool) -> float | None:
-    """How much less of each new task a model learned than one that learned that task alone.
+    """How much worse a model learned each new task than one that learned only that task.
 
         I = 1/T sum_i (a*_i - a_(i,i))
 
-    a*_i is the accuracy on task i of theta_0 fine-tuned on task i alone. Chaudhry et al., 2018
-    (arXiv 1801.10112) have for a*_i a model trained on the tasks 1..i jointly, and look at each i;
-    the mean over tasks is ours.
+    a*_i is the accuracy on task i of theta_0 fine-tuned on task i only. Chaudhry et al., 2018
+    (arXiv 1801.10112) use for a*_i a model trained jointly on tasks 1..i, and report each i; the
+    mean over tasks is ours.
 
     Args:
       history: of the model.
@@ -225,8 +225,8 @@ def intransigence(history: History, independent: History, weighted: bool) -> flo
         a_(i,i) are the a*_i.
 
     Returns:
-      I in [-1, 1], negative where other tasks helped; None for a run that is not finished,
-      zero-shot and joint training, and where the two runs differ in their tasks.
+      I in [-1, 1], negative if other tasks helped; None for zero-shot, joint training, an
+      unfinished run, or if the two runs differ in their tasks.
     """
     same = history.tasks == independent.tasks and np.array_equal(history.counts, independent.counts)
     if not (same and _is_finished(history) and _is_finished(independent)):
@@ -240,12 +240,12 @@ def _is_finished(history: History) -> bool:
 
 
 def _when_learned(history: History) -> np.ndarray:
-    """a_(i,i) of i = 1..T."""
+    """a_(i,i) for i = 1..T."""
     return np.diagonal(history.accuracy, offset=-1)
 
 
 def _mean(values: np.ndarray, counts: np.ndarray, weighted: bool) -> float | None:
-    """None where one is missing, or there is none."""
+    """The mean; None if a value is missing, or there are none."""
     if not values.size or np.isnan(values).any():
         return None
     return float(np.average(values, weights=counts if weighted else None))

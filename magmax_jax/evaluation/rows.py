@@ -1,4 +1,4 @@
-"""Rows: one measured accuracy each, as `results.jsonl` holds them one a line."""
+"""Rows: one measured accuracy each, stored one per line in `results.jsonl`."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,43 +15,43 @@ if TYPE_CHECKING:  # rows are read without JAX
     from magmax_jax.scenarios import Scenario
 
 DOMAIN = "domain:"
-"""Before the names of groups that are domains, where these are not the tasks."""
+"""Prefix of groups that are domains, if the tasks are not the domains."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measured accuracy; `results.jsonl` holds one a line."""
+    """One measured accuracy; a line of `results.jsonl`."""
 
     after_task: int
-    """Tasks learned so far; 0 is the pretrained model."""
+    """Number of tasks learned so far; 0 is the pretrained model."""
     model: str
     """zero_shot, finetuned (the last theta_t), or a rule's name."""
     scale: float | None
-    """lambda of a merge, None where there is none."""
+    """lambda of a merge, None for other models."""
     protocol: str
     """agnostic (argmax over every class of the scenario) or aware (over the task's own)."""
     group: str
-    """all, a task's name, or domain: and a domain's."""
+    """all, a task's name, or domain: and a domain's name."""
     accuracy: float
-    """In [0, 1]; of `all`, weighted by samples."""
+    """In [0, 1]; for `all`, weighted by samples."""
     count: int
     """Samples."""
     top5: float | None = None
-    """In [0, 1]: the share whose label is among the five likeliest classes of the protocol."""
+    """In [0, 1]: the share whose label is among the protocol's five most likely classes."""
     split: str = "test"
-    """The images: test, or validation, which were held out of the training images."""
+    """The images: test, or validation, which were held out from the training images."""
     chosen: str | None = None
-    """On which split this scale was found to be the best of a sweep; None where it was given."""
+    """The split on which this scale was the best of a sweep; None if it was given."""
 
     @property
     def label(self) -> str:
-        """The model, and the scale where there is one: max_magnitude@0.5."""
+        """The model, with its scale if any: max_magnitude@0.5."""
         return self.model if self.scale is None else f"{self.model}@{self.scale:g}"
 
     @property
     def record(self) -> json_lines.Record:
-        """As `results.jsonl` holds it. A run of 50 tasks has 20,000 rows, and every checkpoint all
-        so far: `dataclasses.asdict` would take seconds for them."""
+        """The row as in `results.jsonl`. A run of 50 tasks has 20,000 rows, and every checkpoint
+        stores all so far: `dataclasses.asdict` would take seconds."""
         return dict(vars(self))
 
 
@@ -59,17 +59,17 @@ def decides(row: Row, apart: bool) -> bool:
     """Whether a model is judged by this accuracy, or by the mean of several such.
 
     Args:
-      apart: tasks have heads of their own: the mean of their accuracies within them decides, as
-        for data sets in the literature; else the accuracy on all images among all classes.
+      apart: tasks have separate heads: the mean of their accuracies within these decides, as for
+        data sets in the literature; else the accuracy on all images among all classes.
     """
     return (row.protocol, row.group != "all") == ("aware" if apart else "agnostic", apart)
 
 
 def protocols(rows: Iterable[Row]) -> tuple[str, ...]:
-    """The protocols worth showing: agnostic, and aware where any of its accuracies differ.
+    """The protocols worth showing: agnostic, and aware if any of its accuracies differ.
 
-    Where every task covers all classes, as in domain-incremental learning, a task's own classes are
-    all classes, and each aware row repeats an agnostic one.
+    If every task covers all classes, as in domain-incremental learning, each aware row repeats an
+    agnostic one.
     """
     found: dict[str, dict[tuple, float]] = {"agnostic": {}, "aware": {}}
     for row in rows:
@@ -80,11 +80,11 @@ def protocols(rows: Iterable[Row]) -> tuple[str, ...]:
 
 
 def has_top5(classes: int) -> bool:
-    """Whether top-5 accuracy says anything: among at most five classes it is 100 % by definition.
+    """Whether top-5 accuracy is informative: among at most five classes it is always 100 %.
 
     Args:
-      classes: the number that labels are looked for among: of the scenario (agnostic), or of the
-        task with the most (aware).
+      classes: number of candidate classes: the scenario's (agnostic), or that of the task with the
+        most classes (aware).
     """
     return classes > 5
 
@@ -97,7 +97,7 @@ def rows_of(
     scale: float | None,
     split: str = "test",
 ) -> Iterator[Row]:
-    """The rows of one evaluation: both protocols; all samples, every task's and every domain's."""
+    """The rows of one evaluation: both protocols; over all samples, per task and per domain."""
     total = _in_groups(counts.total)
     for protocol in ("agnostic", "aware"):
         right = _in_groups(getattr(counts, protocol))
@@ -118,29 +118,29 @@ def rows_of(
 
 
 def group_names(scenario: "Scenario") -> list[str]:
-    """Of test images, in the order of their rows."""
+    """Names of the groups of test images, in the order of their rows."""
     domains = [f"{DOMAIN}{name}" for name in scenario.domain_names]
     return ["all", *(task.name for task in scenario.tasks), *domains]
 
 
 def _in_groups(counts: np.ndarray) -> np.ndarray:
-    """Counts (t, 1 + n, k) as those of `group_names`."""
+    """Sums counts (t, 1 + n, k) into those of `group_names`."""
     tasks, domains = counts.sum(axis=(1, 2)), counts.sum(axis=(0, 2))[1:]
     return np.concatenate([[counts.sum()], tasks, domains])
 
 
 def num_rows_of_one(scenario: "Scenario") -> int:
-    """How many rows one evaluation makes."""
+    """Number of rows of one evaluation."""
     return 2 * len(group_names(scenario))
 
 
 def num_rows(scenario: "Scenario", rounds: int, models: int) -> int:
-    """Rows of a whole run: of the pretrained model, then of `models` in each of its rounds."""
+    """Number of rows of a run: the pretrained model's, then those of `models` in each round."""
     return (1 + rounds * models) * num_rows_of_one(scenario)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file up to a torn line; none if there is no file."""
+    """The rows of a file, up to a truncated line; none if there is no file."""
     return to_rows(json_lines.read(path))
 
 
@@ -164,7 +164,7 @@ def _is_in_range(row: Row) -> bool:
 
 
 MOST_TASKS = 1_000_000
-"""After which a row can be: histories have an entry for every task before it."""
+"""Largest `after_task` of a row: histories have an entry for every task up to it."""
 _FIELDS = {
     "after_task": (int,),
     "model": (str,),

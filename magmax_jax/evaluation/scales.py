@@ -1,4 +1,4 @@
-"""Scales of merges: which one held-out images choose, beside the published one."""
+"""Scales of merges: the one chosen on held-out images, and the published one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +12,12 @@ PUBLISHED, CHOSEN = "published", "chosen"
 
 @dataclass(frozen=True)
 class Scales:
-    """What a run knows of the scales of its merges after the last task."""
+    """The scales of a run's merges after the last task."""
 
     swept: Sequence[Row]
     """The rows of `sweep.jsonl`."""
     published: Mapping[str, float]
-    """Rule -> its default scale, which is the published one unless the rule is a user's own."""
+    """Rule -> its default scale, which is the published one unless the rule is user-defined."""
 
     @cached_property
     def chosen(self) -> dict[str, float]:
@@ -26,12 +26,12 @@ class Scales:
 
     @property
     def images(self) -> int:
-        """Held-out training images that choose; 0 where there are none."""
+        """Number of held-out training images used for choosing; 0 if there are none."""
         counts = (r.count for r in self.swept if (r.split, r.group) == ("validation", "all"))
         return max(counts, default=0)
 
     def best(self, apart: bool) -> str | None:
-        """The rule that is best on held-out images at its chosen scale; None where none is chosen.
+        """The rule that is best on held-out images at its chosen scale; None if none was chosen.
 
         Args:
           apart: see `evaluation.rows.decides`.
@@ -40,8 +40,8 @@ class Scales:
         return max(self.chosen, key=lambda name: found[name].accuracy, default=None)
 
     def kind(self, label: str) -> str:
-        """Where the scale of a model is from, by its label (`Row.label`): "published", "chosen", or
-        both; "" for any other one, and where no scale was chosen."""
+        """The origin of a model's scale, by label (`Row.label`): "published", "chosen", or both;
+        "" for other models, and if no scale was chosen."""
         kinds = {PUBLISHED: self.published, CHOSEN: self.chosen} if self.chosen else {}
         return ", ".join(
             word
@@ -50,9 +50,9 @@ class Scales:
         )
 
     def beside(self, rows: Sequence[Row]) -> list[Row]:
-        """A run's rows, and those of every chosen scale and the published one beside it.
+        """A run's rows, with those of every chosen scale and its rule's published one added.
 
-        They follow the rows of the same rule. Of the rules that chose nothing there are no others.
+        They follow the rows of the same rule. Rules without a chosen scale get no added rows.
 
         Args:
           rows: of `results.jsonl`.
@@ -73,13 +73,13 @@ class Scales:
 
 
 NO_SCALES = Scales([], {})
-"""Of a run that chose none."""
+"""For a run without chosen scales."""
 
 
 def choose(rows: Sequence[Row], apart: bool) -> list[Row]:
-    """The rows, those on test images of each rule's best scale on validation images marked.
+    """The rows, with each rule's best scale on validation images marked in its test rows.
 
-    The best is that of the highest accuracy, the nearest to 0 of equal ones.
+    The best scale has the highest accuracy; ties go to the one nearest to 0.
 
     Args:
       apart: see `evaluation.rows.decides`.
@@ -96,11 +96,11 @@ def choose(rows: Sequence[Row], apart: bool) -> list[Row]:
 def describe(
     rows: Sequence[Row], apart: bool, published: Mapping[str, float] | None = None
 ) -> Iterator[str]:
-    """A sentence for each rule of a sweep: which scale was chosen, and what came of it.
+    """A sentence for each rule of a sweep: the chosen scale and its result.
 
     Args:
       apart: see `evaluation.rows.decides`.
-      published: rule -> its published scale, whose accuracy is named beside the chosen one's.
+      published: rule -> its published scale, whose accuracy is given next to the chosen one's.
     """
     measure = "mean of the data sets" if apart else "agnostic"
     tested = {(found.model, found.scale): found for found in _found(rows, "test", apart)}
@@ -120,7 +120,7 @@ def describe(
             f"{model}: scale {seen.scale:g} is best on {seen.images:,} validation images "
             f"({seen.accuracy:.1%}, {measure})"
         )
-        if (model, seen.scale) not in tested:  # test images are left for later
+        if (model, seen.scale) not in tested:  # not yet evaluated on test images
             yield sentence
             continue
         sentence += f"; {tested[model, seen.scale].accuracy:.1%} on the test images"
@@ -134,11 +134,11 @@ def describe(
 
 
 class Found(NamedTuple):
-    """What decides on one scale of a rule.
+    """The result by which one scale of a rule is judged.
 
     Attributes:
-      accuracy: in [0, 1], of the measure that decides.
-      images: on which it was measured.
+      accuracy: in [0, 1], the deciding measure.
+      images: number of images on which it was measured.
     """
 
     model: str
@@ -148,8 +148,8 @@ class Found(NamedTuple):
 
 
 def best_on_validation(rows: Sequence[Row], apart: bool) -> dict[str, Found]:
-    """By rule, the scale of the highest accuracy on held-out images; of equal ones, the nearest to
-    0.
+    """By rule, the scale with the highest accuracy on held-out images; ties go to the one nearest
+    to 0.
 
     Args:
       apart: see `evaluation.rows.decides`.
@@ -158,13 +158,13 @@ def best_on_validation(rows: Sequence[Row], apart: bool) -> dict[str, Found]:
 
 
 def best_scale(accuracies: Mapping[float, float]) -> float:
-    """The scale of the highest accuracy; of equal ones, the nearest to 0, where theta_0 is."""
+    """The scale with the highest accuracy; ties go to the one nearest to 0, i.e. to theta_0."""
     nearest_first = sorted(accuracies, key=lambda scale: (abs(scale), scale))
     return max(nearest_first, key=lambda scale: accuracies[scale])
 
 
 def _found(rows: Sequence[Row], split: str, apart: bool) -> Iterator[Found]:
-    """One for each rule and scale."""
+    """One result for each rule and scale."""
     groups: dict[tuple[str, float], list[Row]] = {}
     for row in rows:
         if row.split == split and row.scale is not None and decides(row, apart):
@@ -175,7 +175,7 @@ def _found(rows: Sequence[Row], split: str, apart: bool) -> Iterator[Found]:
 
 
 def _best(rows: Sequence[Row], split: str, apart: bool) -> dict[str, Found]:
-    """By rule, the scale of the highest accuracy on images of the split."""
+    """By rule, the scale with the highest accuracy on images of the split."""
     tried: dict[str, dict[float, Found]] = {}
     for found in _found(rows, split, apart):
         tried.setdefault(found.model, {})[found.scale] = found

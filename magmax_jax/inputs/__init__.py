@@ -1,1 +1,1 @@
-"""What models take: images as pixels, class names as prompts; data sets and models share it."""
+"""Model inputs: images as pixels, class names as prompts; shared by data sets and models."""

@@ -1,4 +1,4 @@
-"""Encoded images to pixels as people see them; a JPEG's at a fraction where fewer are wanted."""
+"""Decodes images into pixels as displayed; JPEGs at reduced size if fewer pixels suffice."""
 
 import os
 import struct
@@ -19,20 +19,20 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings pixels upright, by EXIF's orientation; from 5 on it exchanges rows and columns.
+"""EXIF orientation -> the operation that turns pixels upright; from 5 on it swaps rows and columns.
 
-`ImageOps.exif_transpose` does the same, but fails where it cannot write the remaining EXIF again.
+`ImageOps.exif_transpose` does the same, but fails if it cannot write the remaining EXIF back.
 """
 
 
 def open_image(file: str | Path | IO[bytes], where: str) -> Image.Image:
-    """An image whose header is read, and no more.
+    """Opens an image and reads only its header.
 
     Args:
       where: names the image in the error.
 
     Raises:
-      UserError: it is missing, unreadable, no image, or larger than Pillow's pixel limit.
+      UserError: it is missing, unreadable, not an image, or larger than Pillow's pixel limit.
     """
     try:
         return Image.open(file)
@@ -44,83 +44,82 @@ def open_image(file: str | Path | IO[bytes], where: str) -> Image.Image:
         reason = error.strerror or str(error)
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's readers raise many kinds for damaged headers
+    except Exception as error:  # Pillow raises many kinds of errors for damaged headers
         reason = str(error) or type(error).__name__
     raise UserError(f"{where}: not a readable image ({reason}); replace or remove it")
 
 
 def decode_rgb(image: Image.Image, where: str, least: int | None = None) -> np.ndarray:
-    """An opened image's pixels as people see them: upright, and on white where it is transparent.
+    """An opened image's pixels as displayed: upright, with transparency on white.
 
-    An orientation in EXIF or XMP is applied as transformers' `load_image` does; torchvision's
+    An orientation in EXIF or XMP is applied, like in transformers' `load_image`; torchvision's
     ImageFolder and plain `Image.open(...).convert("RGB")` leave such photos sideways. Transparency
-    (an alpha channel, or a transparent colour) is laid on white as the image processors of
-    transformers 5 do; dropping it, as OpenAI's code and `convert("RGB")` do, shows whatever colour
-    is hidden there, often black. EXIF that cannot be parsed is ignored.
+    (an alpha channel, or a transparent colour) is composited onto white, like in the image
+    processors of transformers 5; dropping it, as OpenAI's code and `convert("RGB")` do, exposes
+    whatever colour is hidden there, often black. EXIF that cannot be parsed is ignored.
 
     Args:
       where: names the image in the error.
-      least: a short side in pixels that is enough. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its
-        size, the smallest whose short side is not below; other formats know nothing of the kind.
+      least: a sufficient short side in pixels. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its
+        size, the smallest whose short side still suffices; other formats are decoded in full.
 
     Returns:
       uint8 (height, width, 3).
 
     Raises:
-      UserError: the image is damaged or too large, or has pixels of 32 bits, whose range is
-        unknown.
+      UserError: the image is damaged or too large, or has 32-bit pixels, whose range is unknown.
     """
     if image.mode in ("I", "F"):
         raise UserError(f"{where}: 32-bit pixels (mode {image.mode}): save it with 8 bits")
     try:
         if least is not None:
-            image.draft(None, (least, least))  # the mode stays: convert() knows them all
+            image.draft(None, (least, least))  # keep the mode: convert() handles all of them
         image.load()
         if (turn := TURNS.get(_orientation(image))) is not None:
             image = image.transpose(turn)
-        if image.mode.startswith("I;16"):  # convert() would clip all above 255
+        if image.mode.startswith("I;16"):  # convert() would clip values above 255
             return _grey_of_16_bits(image)
         return np.asarray(_on_white(image) if image.has_transparency_data else image.convert("RGB"))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(where, error) from None
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's decoders raise many kinds for damaged data
+    except Exception as error:  # Pillow raises many kinds of errors for damaged data
         reason = str(error) or type(error).__name__
         raise UserError(f"{where}: the image is damaged ({reason}); replace or remove it") from None
 
 
 def seen_shape(image: Image.Image) -> tuple[int, int]:
-    """(height, width) of what `decode_rgb` makes of an opened image.
+    """(height, width) of `decode_rgb`'s result for an opened image.
 
-    The header suffices but for a PNG whose EXIF or XMP comes after its pixels.
+    Reads only the header, except for a PNG whose EXIF or XMP comes after its pixels.
     """
     shape = image.height, image.width
     if shape[0] == shape[1]:
         return shape
     if ExifTags.Base.Orientation in getattr(image, "tag_v2", ()):
-        return shape  # Pillow reports such a TIFF's size as it is seen
+        return shape  # Pillow reports such a TIFF's size as displayed
     if isinstance(image, PngImagePlugin.PngImageFile) and _has_late_metadata(image):
         image.load()
     return shape[::-1] if _orientation(image) in (5, 6, 7, 8) else shape
 
 
 def printable(path: str | Path) -> str:
-    """A path as it can be written anywhere: bytes that are no UTF-8 become \\xNN."""
+    """A path in printable form: bytes that are not UTF-8 become \\xNN."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's, or XMP's: 1 to 8, as far as it has been read."""
+    """The orientation in EXIF or XMP, 1 to 8, as far as the file has been read."""
     try:
-        # Of the base class: that of PNG decodes the whole image.
+        # The base class's method, because PNG's decodes the whole image.
         return Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF raises many kinds, and says nothing of the pixels
+    except Exception:  # damaged EXIF raises many kinds of errors; the pixels may be fine
         return 1
 
 
 def _has_late_metadata(image: PngImagePlugin.PngImageFile) -> bool:
-    """Whether EXIF or XMP comes after the pixels; hops over the chunks without reading them."""
+    """Whether EXIF or XMP comes after the pixels; skips over chunks without reading them."""
     file = image.fp
     assert file is not None
     before, at, late = file.tell(), 8, False

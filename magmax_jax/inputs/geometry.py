@@ -1,8 +1,8 @@
-"""From an image of any size to a square: how long its sides become, and which part is shown.
+"""From an image of any size to a square: its resized side lengths, and which part is shown.
 
-An image is resized, then its centre is cropped, or padded where it is smaller. Edges are given in
-units of the square's side, so that one geometry serves every image size: 256 -> 224 is 8/7.
-Nothing here needs JAX: lengths may be ints on the host or int arrays on devices.
+An image is resized, then its centre is cropped, or padded if it is smaller. Edges are in units of
+the square's side, so that one geometry serves every image size: 256 -> 224 is 8/7. Nothing here
+needs JAX: lengths may be ints on the host or int arrays on devices.
 """
 
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from PIL.Image import Resampling
 
 FILTERS = (Resampling.LANCZOS, Resampling.BILINEAR, Resampling.BICUBIC, Resampling.HAMMING)
-"""Not nearest and box: which pixels they take depends on the rounding of float64 at ties."""
+"""Without nearest and box, whose choice of pixels depends on float64 rounding at ties."""
 
 Length = Any
 """An int, or int32 (b,): a side of an image, or of b images, in pixels."""
 
 
 class Resize(Protocol):
-    """How long the sides of a resized image are."""
+    """Determines the side lengths of a resized image."""
 
     shows_all: ClassVar[bool]
     """Whether evaluation sees the whole image; training then trims nothing."""
     not_saved: ClassVar[str]
-    """What transformers has no setting for, as a sentence; "" where `settings` say it all."""
+    """A sentence on what transformers has no setting for; "" if `settings` are complete."""
 
     def length(self, size: int, axis: int, length: Length, sides: "Sides") -> Length:
         """The resized length of one side.
@@ -39,7 +39,7 @@ class Resize(Protocol):
         ...
 
     def margin(self, excess: Length) -> Length:
-        """Pixels that are cropped at the top or left of `excess` pixels; negative where padded."""
+        """How many of `excess` pixels are cropped at the top or left; negative if padded."""
         ...
 
     def pads(self, size: int) -> bool:
@@ -47,7 +47,7 @@ class Resize(Protocol):
         ...
 
     def settings(self, size: int) -> dict[str, Any]:
-        """The same as settings of a Hugging Face image processor."""
+        """The equivalent settings of a Hugging Face image processor."""
         ...
 
 
@@ -67,7 +67,7 @@ def _cropped(size: int) -> dict[str, Any]:
 
 
 class _RoundsDown:
-    """Half the excess, rounded down, as transformers' PIL image processors have it."""
+    """The margin is half the excess, rounded down, as in transformers' PIL image processors."""
 
     not_saved: ClassVar[str] = ""
 
@@ -77,7 +77,7 @@ class _RoundsDown:
 
 @dataclass(frozen=True)
 class ShortSide(_RoundsDown):
-    """The short side becomes `edge` sides of the square; the aspect ratio stays (CLIP)."""
+    """The short side becomes `edge` sides of the square; keeps the aspect ratio (CLIP)."""
 
     edge: Fraction = Fraction(1)
     shows_all: ClassVar[bool] = False
@@ -95,7 +95,7 @@ class ShortSide(_RoundsDown):
 
 @dataclass(frozen=True)
 class Exact(_RoundsDown):
-    """Height and width become `edges` sides of the square, whatever they were (SigLIP, squash)."""
+    """Height and width become `edges` sides of the square, ignoring aspect (SigLIP, squash)."""
 
     edges: tuple[Fraction, Fraction] = (Fraction(1), Fraction(1))
     shows_all: ClassVar[bool] = True
@@ -116,9 +116,9 @@ class Exact(_RoundsDown):
 class LongSide:
     """The long side becomes the square's, and the rest is padded: OpenCLIP's `longest`.
 
-    OpenCLIP rounds the short side to the nearest, halves to even, and pads less at the top and
-    left. transformers has no setting for it: `settings` hold the nearest one, which may lie one
-    pixel apart and pads with black, and `resize_mode`, from which it is read again.
+    OpenCLIP rounds the short side to the nearest integer, halves to even, and pads less at the top
+    and left. transformers has no setting for it: `settings` contain the closest one, which may be
+    off by one pixel and pads with black, and `resize_mode`, from which we read it back.
     """
 
     shows_all: ClassVar[bool] = True
@@ -146,7 +146,7 @@ class LongSide:
 
 @dataclass(frozen=True)
 class Unresized(_RoundsDown):
-    """Images keep their size; their centre is cropped, or padded (`do_resize: false`)."""
+    """Images keep their size; the centre is cropped, or padded (`do_resize: false`)."""
 
     shows_all: ClassVar[bool] = False
 
@@ -165,7 +165,7 @@ class Placed(NamedTuple):
 
     Attributes:
       length: of the resized image, in pixels.
-      start: where the square begins there; negative where it is padded.
+      start: where the square begins in it; negative if padded.
     """
 
     length: Length
@@ -174,12 +174,12 @@ class Placed(NamedTuple):
 
 @dataclass(frozen=True)
 class Geometry:
-    """How images become squares; hashable, and without JAX.
+    """How images become squares; hashable, and needs no JAX.
 
     Attributes:
-      resize: to which size.
+      resize: determines the resized size.
       resample: the filter, by Pillow's number (`PIL.Image.Resampling`).
-      fill: grey level in [0, 255] of what is padded.
+      fill: grey level in [0, 255] of padding.
     """
 
     resize: Resize = ShortSide()
@@ -193,7 +193,7 @@ class Geometry:
         width: Length,
         least: Callable[[Length, Length], Length],
     ) -> tuple[Placed, Placed]:
-        """Where images of (height, width) lie on a square of `size`: rows, columns.
+        """The placement of images of (height, width) on a square of `size`: rows, columns.
 
         Args:
           least: the smaller of two lengths: `min`, or `jnp.minimum` for arrays.
@@ -208,13 +208,13 @@ class Geometry:
         return Placed(rows, margin(rows - size)), Placed(columns, margin(columns - size))
 
     def settings(self, size: int) -> dict[str, Any]:
-        """The same for squares of `size`, as settings of a Hugging Face image processor.
+        """The equivalent settings of a Hugging Face image processor, for squares of `size`.
 
-        A `fill` other than black is OpenCLIP's alone: transformers pads with black.
+        Only OpenCLIP supports a `fill` other than black: transformers pads with black.
         """
         fill = {"fill_color": self.fill} if self.fill else {}
         return self.resize.settings(size) | {"resample": self.resample} | fill
 
 
 CLIPS = Geometry()
-"""CLIP's: the short side is resized (bicubic) and the centre is cropped."""
+"""CLIP's geometry: the short side is resized (bicubic) and the centre is cropped."""

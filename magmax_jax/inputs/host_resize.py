@@ -1,7 +1,7 @@
-"""Bringing images of mixed sizes to one, on the host: the device wants one shape.
+"""Resizes images of mixed sizes to one size, on the host: the device needs one shape.
 
-Images of one size pass as they are, for the device to resize, unless they are so large that more
-bytes would travel than arrive.
+Images of one size are passed on unchanged, for the device to resize, unless they are so large that
+resizing first saves transfer.
 """
 
 import math
@@ -15,26 +15,26 @@ from PIL import Image
 from magmax_jax.inputs.geometry import CLIPS, Geometry
 
 SPARE = 1.25
-"""Training images keep this much more than the size they are cropped and resized to."""
+"""Training images keep this multiple of the size that they are cropped and resized to."""
 LONGEST = 1.5
-"""Longest side of a training image, in short sides; the rest is trimmed centrally."""
+"""Longest side of a training image, in short sides; the rest is cropped centrally."""
 FINER = 2
 """Training images are decoded to at least this many times the short side that they are shrunk to.
 
-Twice leaves a mean difference to the full decode of 0.2 to 0.8 of 255 (2000 x 1500, for 224 px),
-once 0.5 to 2.8, with edges that can be seen to suffer.
+With 2, the mean difference from the full decode is 0.2 to 0.8 of 255 (2000 x 1500, for 224 px);
+with 1, it is 0.5 to 2.8, and edges visibly suffer.
 """
 
 Box = tuple[int, int, int, int]
 
 
 class Fit(NamedTuple):
-    """How images become one size, on the host.
+    """How images are resized to one size on the host.
 
     Attributes:
       apply: uint8 (h, w, 3) -> uint8 (side, side, 3) and the valid region's box.
       side: of every result, in pixels.
-      least: a short side, in pixels, that is enough to start from; None: every pixel counts.
+      least: a sufficient short side to decode, in pixels; None: every pixel is needed.
     """
 
     apply: Callable[[np.ndarray], tuple[np.ndarray, Box]]
@@ -45,7 +45,7 @@ class Fit(NamedTuple):
 def for_training(
     shape: tuple[int, int] | None, size: int, geometry: Geometry = CLIPS
 ) -> Fit | None:
-    """`shrink`, from JPEGs decoded at a fraction where that is enough; None if `untouched`."""
+    """`shrink`, from JPEGs decoded at reduced size if that suffices; None if `untouched`."""
     if untouched(shape, size):
         return None
     apply = partial(shrink, size=size, geometry=geometry)
@@ -55,10 +55,10 @@ def for_training(
 def for_evaluation(
     shape: tuple[int, int] | None, size: int, geometry: Geometry = CLIPS
 ) -> Fit | None:
-    """`centre_square` of every pixel, as image processors have it; None if `untouched`.
+    """`centre_square` from every pixel, as in image processors; None if `untouched`.
 
-    A fractional decode differs by up to 4 of 255 on average in the worst JPEG tried: a label may
-    depend on that, and accuracies are compared with others'.
+    A reduced decode differs by up to 4 of 255 on average in the worst JPEG tried: that may change a
+    prediction, and accuracies are compared with others'.
     """
     if untouched(shape, size):
         return None
@@ -66,8 +66,8 @@ def for_evaluation(
 
 
 def untouched(shape: tuple[int, int] | None, size: int) -> TypeGuard[tuple[int, int]]:
-    """Whether images go to the device as they are: they have one size, and not even their short
-    side is longer than the canvas that `shrink` would lay them on.
+    """Whether images go to the device unchanged: they have one size, and their short side is no
+    longer than the canvas of `shrink`.
 
     Args:
       shape: (height, width) of all images, None if they differ.
@@ -86,14 +86,14 @@ def _canvas(size: int) -> int:
 def centre_square(
     image: np.ndarray, size: int, geometry: Geometry = CLIPS
 ) -> tuple[np.ndarray, Box]:
-    """The square that evaluation sees, by default as CLIPImageProcessor makes it.
+    """The square for evaluation, by default as in CLIPImageProcessor.
 
     Args:
       image: uint8 (h, w, 3).
 
     Returns:
-      uint8 (size, size, 3) and the box with which the device shows it as it is: all of it, or,
-      where the device would resize that again, the whole resized image as it lies on the square.
+      uint8 (size, size, 3) and the box with which the device shows it unchanged: all of it, or, if
+      the device would resize that again, the position of the whole resized image on the square.
     """
     height, width, _ = image.shape
     rows, columns = geometry.placed(size, height, width, min)
@@ -109,8 +109,8 @@ def shrink(image: np.ndarray, size: int, geometry: Geometry = CLIPS) -> tuple[np
     """Fits an image onto a square canvas that has room for random crops; never enlarges.
 
     The short side becomes at most ceil(1.25 size), so that a crop still has about `size` pixels;
-    the long side is trimmed centrally to 1.5 short sides, or, where evaluation sees all of an
-    image, becomes no longer than the canvas.
+    the long side is cropped centrally to 1.5 short sides, or, if evaluation sees the whole image,
+    resized to at most the canvas.
 
     Args:
       image: uint8 (h, w, 3).

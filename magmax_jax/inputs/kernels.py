@@ -1,8 +1,7 @@
 """Pillow's resampling filters as functions on devices, by their numbers in `Image.Resampling`.
 
 Each takes signed distances from the centre of an output pixel to the centres of input pixels, in
-input pixels, or in output pixels where the image shrinks (antialiasing). Source: Pillow's
-Resample.c.
+input pixels, or in output pixels if the image shrinks (antialiasing). Source: Pillow's Resample.c.
 """
 
 from collections.abc import Callable
@@ -39,4 +38,4 @@ KERNELS: dict[int, Callable[[jax.Array], jax.Array]] = {
     Resampling.BICUBIC: _keys_cubic,
     Resampling.LANCZOS: _lanczos,
 }
-"""Distances -> weights, not normalised; one for each of `geometry.FILTERS`."""
+"""Distances -> unnormalised weights; one for each of `geometry.FILTERS`."""

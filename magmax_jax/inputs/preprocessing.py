@@ -26,15 +26,15 @@ from magmax_jax.inputs.processor_settings import (
 )
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)
-TRIES = 10  # random crops drawn before the central one is taken, as in torchvision
+TRIES = 10  # random crops tried before the central one is used, as in torchvision
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """uint8 images -> what the image tower takes; hashable, so it may be a static argument of jit.
+    """uint8 images -> the image tower's input; hashable, so it may be a static argument of jit.
 
-    Shapes: b images of a canvas (H, W), of which `boxes` int32 (b, 4) = [top, left, height, width]
-    is the valid region; pixels outside never count. Results are float32 (b, size, size, 3),
+    Shapes: b images on a canvas (H, W), with valid regions `boxes` int32 (b, 4) = [top, left,
+    height, width]; pixels outside are ignored. Results are float32 (b, size, size, 3),
     (pixel / white - mean) / std. Either method costs 6 b size H (W + size) floating-point
     operations. Without a geometry, the short side is resized to `size` (bicubic) and the centre is
     cropped.
@@ -51,19 +51,19 @@ class Preprocessing:
         """From the contents of a Hugging Face `preprocessor_config.json`.
 
         Args:
-          config: settings of one of `processor_settings.PROCESSORS`, whose defaults stand for what
-            is not set; CLIP's if it names none.
-          size: other than the processor's own; edges keep their ratio to it: 256 -> 224 becomes
+          config: settings of one of `processor_settings.PROCESSORS`, whose defaults apply to unset
+            ones; CLIP's if it names none.
+          size: replaces the processor's own; edges keep their ratio to it: 256 -> 224 becomes
             128 -> 112.
 
         Raises:
-          UserError: it asks for something that is not computed; the sentence names key and value.
+          UserError: it asks for something unsupported; the message names key and value.
         """
         found = read_settings(config, size)
         return cls(size or found.size, found.mean, found.std, found.white, found.geometry)
 
     def to_config(self) -> dict[str, Any]:
-        """All settings with which transformers' CLIPImageProcessor computes the same."""
+        """Complete settings with which transformers' CLIPImageProcessor computes the same."""
         return {
             **self.geometry.settings(self.size),
             "do_rescale": True,
@@ -75,7 +75,7 @@ class Preprocessing:
         }
 
     def evaluate(self, images: jax.Array, boxes: jax.Array) -> jax.Array:
-        """What the geometry shows of each image, as the model's own image processor computes it.
+        """The part of each image that the geometry shows, as in the model's own image processor.
 
         Args:
           images: uint8 (b, H, W, 3).
@@ -90,19 +90,19 @@ class Preprocessing:
         boxes: jax.Array,
         crop_scale: tuple[float, float],
     ) -> jax.Array:
-        """torchvision's RandomResizedCrop: crops of random area and aspect ratio, from anywhere.
+        """torchvision's RandomResizedCrop: crops of random area, aspect ratio and position.
 
         Args:
           key: one PRNG key for the batch.
           images: uint8 (b, H, W, 3).
           boxes: int32 (b, 4).
-          crop_scale: bounds of the crop's share of the valid area; (1, 1) means no augmentation,
+          crop_scale: bounds on the crop's share of the valid area; (1, 1) means no augmentation,
             the same as `evaluate`.
         """
         return self.show(images, self.draw(key, boxes, crop_scale))
 
     def draw(self, key: jax.Array, boxes: jax.Array, crop_scale: tuple[float, float]) -> "Views":
-        """What `train` shows of each image; arguments are those of `train`."""
+        """The part of each image that `train` shows; same arguments as `train`."""
         if tuple(crop_scale) == (1, 1):
             return self._centre(boxes)
         top, left, height, width = random_crops(key, boxes, crop_scale).T
@@ -110,7 +110,7 @@ class Preprocessing:
         return rows, (left, left + width, left, width / self.size)
 
     def show(self, images: jax.Array, views: "Views") -> jax.Array:
-        """Resizes and normalises what `views` tell of uint8 images (b, H, W, 3)."""
+        """Resizes and normalises the `views` of uint8 images (b, H, W, 3)."""
         fill = self.geometry.fill if self.geometry.resize.pads(self.size) else None
         pixels = resize(images, self.size, *views, self.geometry.resample, fill)
         mean, std = (jnp.array(v).reshape(1, 1, 1, 3) for v in (self.mean, self.std))
@@ -128,9 +128,9 @@ class Preprocessing:
 
 
 Axis = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
-"""What an output axis shows of an input axis, (b,) each: low, high, start, step."""
+"""The part of an input axis that an output axis shows, (b,) each: low, high, start, step."""
 Views = tuple[Axis, Axis]
-"""What b images show: rows, columns."""
+"""The parts of b images that are shown: rows, columns."""
 
 
 def resize(
@@ -141,12 +141,12 @@ def resize(
     resample: int = Resampling.BICUBIC,
     fill: int | None = None,
 ) -> jax.Array:
-    """Resizes the regions of b images that `rows` and `columns` tell (see `resize_weights`).
+    """Resizes the regions of b images given by `rows` and `columns` (see `resize_weights`).
 
     Args:
       images: uint8 (b, H, W, 3).
       resample: Pillow's number of the filter.
-      fill: of output pixels beyond the region; None where there are none.
+      fill: value of output pixels outside the region; None if there are none.
 
     Returns:
       float32 (b, size, size, 3) in [0, 255], not rounded.
@@ -158,7 +158,7 @@ def resize(
     # HIGHEST keeps accelerators from rounding pixels and weights to 8 or 10 bits.
     exact = jax.lax.Precision.HIGHEST
     pixels = jnp.einsum("bow,bhwc->bhoc", across, pixels, precision=exact)  # (b, H, size, 3)
-    # Pillow holds the half-way result in bytes: overshoots at edges are clipped here too.
+    # Pillow stores the intermediate result in bytes, so overshoots at edges are clipped here, too.
     pixels = jnp.clip(pixels, 0, 255)
     pixels = jnp.einsum("boh,bhwc->bowc", down, pixels, precision=exact)  # (b, size, size, 3)
     pixels = jnp.clip(pixels, 0, 255)
@@ -181,7 +181,7 @@ def resize_weights(
     """Weights of a resize along one axis, as Pillow defines them.
 
     Output pixel o is centred at start + (o + 1/2) step, in units of input pixels; only the input
-    pixels of [low, high) are seen.
+    pixels in [low, high) are used.
 
     Args:
       out_size, in_size: static lengths.
@@ -190,7 +190,7 @@ def resize_weights(
       resample: Pillow's number of the filter.
 
     Returns:
-      float32 (out_size, in_size), rows sum to one, or to zero where nothing is seen; the identity
+      float32 (out_size, in_size), rows sum to one, or to zero if they use no pixels; the identity
       for low = start = 0, step = 1.
     """
     pixel = jnp.arange(in_size)[None, :]
@@ -203,7 +203,7 @@ def resize_weights(
 
 
 def _centres(out_size: int, start: ArrayLike, step: ArrayLike) -> jax.Array:
-    """float32 (out_size,): where output pixels are centred, in input pixels."""
+    """float32 (out_size,): centres of output pixels, in input pixels."""
     return jnp.asarray(start + (jnp.arange(out_size) + 0.5) * step)
 
 
@@ -216,11 +216,11 @@ def _seen(
 
 
 def random_crops(key: jax.Array, boxes: jax.Array, scale: tuple[float, float]) -> jax.Array:
-    """Draws RandomResizedCrop's boxes within `boxes`, for all images at once.
+    """Draws RandomResizedCrop's boxes within `boxes`, for all images together.
 
     An area uniform in `scale` and an aspect ratio log-uniform in (3/4, 4/3) are drawn ten times;
-    the first that fits is placed uniformly. If none fits, the largest central crop of a valid
-    ratio is taken.
+    the first that fits is placed uniformly. If none fits, the largest central crop with a valid
+    ratio is used.
 
     Args:
       key: PRNG key.

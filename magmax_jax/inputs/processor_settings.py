@@ -1,7 +1,7 @@
-"""Settings of Hugging Face's image processors, read as transformers 5.24 reads them.
+"""Settings of Hugging Face's image processors, read like transformers 5.24 reads them.
 
-Flags that are null are off. Sizes, mean, deviation, filter and factor that are null stand for the
-processor's own, as in transformers 4; transformers 5.24 refuses them.
+Null flags are off. Null sizes, mean, standard deviation, filter and factor mean the processor's
+defaults, as in transformers 4; transformers 5.24 refuses them.
 """
 
 import math
@@ -31,10 +31,10 @@ Triple = tuple[float, float, float]
 
 
 class Processor(NamedTuple):
-    """What an image processor does where its file is silent.
+    """An image processor's defaults for settings missing from its file.
 
     Attributes:
-      size: as transformers' class has it.
+      size: as in transformers' class.
       crops: whether the centre is cropped.
       resample: Pillow's number of the filter.
       mean, std: of pixels in [0, 1].
@@ -62,13 +62,13 @@ PROCESSORS: dict[str, Processor] = {
         {"height": 256, "width": 256}, mean=HALF, std=HALF, square=True
     ),
 }
-"""By `image_processor_type`, without the name of a backend."""
+"""By `image_processor_type`, without the backend's name."""
 CROP = 224
-"""Side of the square that all of them crop where `crop_size` is not given."""
+"""Side of the square that all of them crop if `crop_size` is not set."""
 
 
 class Settings(NamedTuple):
-    """What a processor computes: (pixel / white - mean) / std of images in a geometry.
+    """A processor's computation: (pixel / white - mean) / std of images in a geometry.
 
     Attributes:
       size: the side of its squares, in pixels.
@@ -82,14 +82,14 @@ class Settings(NamedTuple):
 
 
 def read_settings(config: Mapping[str, Any], size: int | None = None) -> Settings:
-    """What the contents of a `preprocessor_config.json` ask for.
+    """The settings in the contents of a `preprocessor_config.json`.
 
     Args:
-      size: of the model's images, in pixels. A processor that resizes to it and names no crop is
-        taken to show all of that, where transformers would crop 224 x 224.
+      size: of the model's images, in pixels. A processor that resizes to it and sets no crop is
+        assumed to show all of that, although transformers would crop 224 x 224.
 
     Raises:
-      UserError: they ask for something that is not computed; the sentence names key and value.
+      UserError: they ask for something unsupported; the message names key and value.
     """
     processor = _processor(config)
     rescales = _flag(config, "do_rescale", True)
@@ -98,7 +98,7 @@ def read_settings(config: Mapping[str, Any], size: int | None = None) -> Setting
         raise UserError(
             f"rescale_factor is {factor!r}: give a positive number, such as {1 / WHITE}"
         )
-    # 1/255, written with any number of digits, is a division by 255.
+    # 1/255, written with any number of digits, means division by 255.
     white = WHITE if abs(factor * WHITE - 1) < 1e-6 else 1 / factor
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if _flag(config, "do_normalize", True):
@@ -122,7 +122,7 @@ def triple(name: str, value: Any) -> Triple:
     """Three finite numbers, or one for all colours.
 
     Raises:
-      UserError: `value` is neither; the sentence names it by `name`.
+      UserError: `value` is neither; the message calls it `name`.
     """
     values = [value] * 3 if _is_number(value) else value
     if not (isinstance(values, list | tuple) and len(values) == 3 and all(map(_is_number, values))):
@@ -158,7 +158,7 @@ def _resize(
                 "but the model takes squares of one size; set one of them to true"
             )
         return crop or CROP, Unresized()
-    if config.get("resize_mode") == "longest":  # our own, see LongSide.settings
+    if config.get("resize_mode") == "longest":  # our own setting, see LongSide.settings
         return crop or CROP, LongSide()
     given = _given(config, "size", processor.size)
     edges = _edges(given, processor)

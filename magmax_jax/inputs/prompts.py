@@ -1,6 +1,6 @@
 """Sets of published prompts that several data sets share; {} stands for the class name.
 
-Those of CLIP (Radford et al., 2021), as the MagMax experiments have them (arXiv 2407.06322).
+They are CLIP's (Radford et al., 2021), as used in the MagMax experiments (arXiv 2407.06322).
 """
 
 OBJECTS = (
@@ -115,4 +115,4 @@ PLAIN = (
 NUMBERS = ('a photo of the number: "{}".',)
 
 ANY = ("a photo of a {}.",)
-"""For a data set about which nothing is published."""
+"""For data sets without published prompts."""

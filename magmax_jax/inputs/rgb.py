@@ -1,4 +1,4 @@
-"""Images as users have them - files, PIL images, arrays - as RGB bytes."""
+"""Converts users' images (files, PIL images, arrays) to RGB bytes."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from magmax_jax.inputs.decode import decode_rgb, open_image, printable
 
 
 def rgb_batch(images: Any) -> np.ndarray | None:
-    """uint8 (b, h, w, 3) if `images` is such an array already, None if it is no array of four axes.
+    """uint8 (b, h, w, 3) if `images` is such an array, None if it is not an array with four axes.
 
     Raises:
       UserError: the array has another dtype or shape.
@@ -23,15 +23,15 @@ def rgb_batch(images: Any) -> np.ndarray | None:
 
 
 def rgb_images(images: Any) -> Iterator[np.ndarray]:
-    """One image or many, one after another: each uint8 (h, w, 3).
+    """Yields one image or many, each as uint8 (h, w, 3).
 
     Args:
       images: a PIL image of any mode, the path of an image file, a uint8 array (h, w, 3) or grey
         (h, w), an iterable of these, or a uint8 array (b, h, w, 3). As in an image folder, photos
-        are turned upright by their EXIF and transparency is laid on white (see `decode_rgb`).
+        are turned upright by their EXIF and transparency becomes white (see `decode_rgb`).
 
     Raises:
-      UserError: an image is missing, damaged, no image, or an array of another dtype or shape.
+      UserError: an image is missing, damaged, not an image, or an array of another dtype or shape.
     """
     one = isinstance(images, Image.Image | str | Path)
     if one or (hasattr(images, "__array__") and np.ndim(images) < 4):
@@ -46,7 +46,7 @@ def rgb_images(images: Any) -> Iterator[np.ndarray]:
 
 
 def channels_first(shape: tuple[int, ...]) -> str:
-    """What to do about pixels whose colours come before their rows; "" if they do not.
+    """What to do about channels-first pixels; "" if they are not channels-first.
 
     Args:
       shape: of one image or a batch.

@@ -1,4 +1,4 @@
-"""Models in Flax NNX: CLIP and SigLIP, what any family has to offer, and what is made of it."""
+"""Models in Flax NNX: CLIP and SigLIP, the protocol of model families, and zero-shot use."""
 
 from magmax_jax.models.auto import (
     abstract_model,

@@ -20,18 +20,18 @@ def from_pretrained(
     dtype: DTypeLike = "float32",
     text_source: str | Path | None = None,
 ) -> Model:
-    """Loads a checkpoint of whichever family it is.
+    """Loads a checkpoint of any family.
 
     Args:
       source: a directory, or a hub id such as "openai/clip-vit-base-patch16".
       image_size: pixels; None means the checkpoint's own.
       dtype: of the computation; parameters are float32.
-      text_source: where the source is an image tower alone, the model with both towers that it was
-        fine-tuned from, whose text tower completes it.
+      text_source: if the source is only an image tower, the two-tower model that it was fine-tuned
+        from, which supplies the text tower.
 
     Raises:
       UserError: the source is missing or unreadable, or of no registered family; `text_source` is
-        missing or not wanted; and as the family's own loading does.
+        missing or superfluous; or as the family's own loading does.
     """
     directory = hub.locate(source)
     if not any(directory.glob("*.safetensors*")) and not (directory / hub.MSGPACK).exists():
@@ -47,7 +47,7 @@ def from_pretrained(
 
 
 def is_tower_alone(source: str | Path) -> bool:
-    """Whether a directory or hub id holds an image tower that needs another model's text tower.
+    """Whether a directory or hub id holds only an image tower, and so needs a text tower.
 
     Raises:
       UserError: there is no such directory or hub id.
@@ -62,17 +62,16 @@ def known_shape(
     """A model's shape without its weights; nothing is downloaded.
 
     Args:
-      source: a directory, or a hub id, whose `config.json` may be cached and whose shape may be
-        published.
+      source: a directory, or a hub id, looked up in the cache and among published shapes.
       image_size: pixels; None means the checkpoint's own.
       text_source: as in `from_pretrained`.
 
     Returns:
-      The shape and ""; or None and the reason why it is not known.
+      The shape and ""; or None and the reason why it is unknown.
 
     Raises:
-      UserError: the directory holds a model of no registered family, or one that does not take
-        images of that size; or `text_source` is missing, not wanted, or does not fit.
+      UserError: the directory's model is of no registered family, or does not take images of that
+        size; or `text_source` is missing, superfluous, or does not fit.
     """
     directory = Path(source).expanduser()
     if not directory.is_dir():
@@ -102,7 +101,7 @@ def known_shape(
 
 
 def abstract_model(shape: ModelShape) -> Model:
-    """The model of that shape, with `jax.ShapeDtypeStruct`s for parameters."""
+    """A model of that shape, with `jax.ShapeDtypeStruct`s for parameters."""
     family = MODEL_FAMILIES[shape.model_type]
     return nnx.eval_shape(lambda: family.init(shape, nnx.Rngs(0)))
 
@@ -111,7 +110,7 @@ def _family(directory: Path) -> ModelFamily:
     """The family of the model in a directory.
 
     Raises:
-      UserError: it has no configuration, or that of another kind of model.
+      UserError: it has no configuration, or one of an unknown kind of model.
     """
     path = directory / CONFIG
     name = model_type(directory)
@@ -131,10 +130,10 @@ def _family(directory: Path) -> ModelFamily:
 def _completed(
     family: ModelFamily, directory: Path, text_source: str | Path | None
 ) -> Towers | None:
-    """How the image tower in a directory is completed; None without a text source.
+    """How to complete the image tower in a directory; None without a text source.
 
     Raises:
-      UserError: there is no image tower alone, so `text_source` is not wanted.
+      UserError: it is not just an image tower, so `text_source` is superfluous.
     """
     if text_source is not None and not _has_tower(family, directory):
         raise needs_no_text_source(directory, text_source)
@@ -142,5 +141,5 @@ def _completed(
 
 
 def _has_tower(family: ModelFamily, directory: Path) -> bool:
-    """Whether a directory holds an image tower of the family, alone."""
+    """Whether a directory holds only an image tower of the family."""
     return family.towers is not None and family.towers.alone(directory)

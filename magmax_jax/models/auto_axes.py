@@ -1,4 +1,4 @@
-"""Models are written for Auto axes: how one that is sharded over Explicit axes computes as well."""
+"""Models are written for Auto axes; this lets models sharded over Explicit axes compute, too."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ Tree = TypeVar("Tree")
 
 
 def under_auto_axes(tree: Tree) -> Tree:
-    """The same arrays, in the same pieces on the same devices, on meshes whose axes are Auto.
+    """The same arrays, identically sharded, on meshes whose axes are Auto.
 
-    Nothing is copied. Under Explicit axes, the default of `jax.make_mesh`, a reshape of what is
-    sharded raises; under Auto axes the compiler decides.
+    Nothing is copied. Under Explicit axes, the default of `jax.make_mesh`, reshaping a sharded
+    array raises; under Auto axes the compiler decides.
     """
     return jax.tree.map(_auto, tree)
 
 
 @contextlib.contextmanager
 def no_mesh() -> Iterator[None]:
-    """Puts aside the user's `jax.set_mesh`, which is for the user's own functions."""
+    """Suspends the user's `jax.set_mesh`, which is meant for the user's own functions."""
     if jax.sharding.get_abstract_mesh().empty:
         yield
         return

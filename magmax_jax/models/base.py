@@ -1,6 +1,6 @@
-"""The protocol of a model family: all that the rest of the package needs of one.
+"""The protocol of a model family: all that the rest of the package needs from it.
 
-A family is one value, registered under the `model_type` that its checkpoints' `config.json` names:
+A family is one value, registered under the `model_type` in its checkpoints' `config.json`:
 
     from magmax_jax.models import ModelFamily
     from magmax_jax.registry import MODEL_FAMILIES
@@ -24,13 +24,13 @@ from magmax_jax.models.entries import Entry
 
 
 class Place(NamedTuple):
-    """Where a parameter of the image tower is.
+    """The location of a parameter in the image tower.
 
     Attributes:
-      section: "embedding" before the blocks, "block", or "head" after them. Studies append the
-        number to that of a stacked parameter; others say "block 3" themselves.
+      section: "embedding" before the blocks, "block", or "head" after them. For stacked parameters,
+        studies append the block's number; others already say "block 3".
       kind: of weight, the same in every block: "attention.qkv.kernel".
-      stacked: whether the first axis of the parameter runs over blocks.
+      stacked: whether the parameter's first axis runs over blocks.
     """
 
     section: str
@@ -39,7 +39,7 @@ class Place(NamedTuple):
 
 
 class ModelShape(Protocol):
-    """What a configuration says of a model, as a hashable value; no weights are needed."""
+    """A model's configuration as a hashable value; needs no weights."""
 
     @property
     def model_type(self) -> str:
@@ -48,28 +48,28 @@ class ModelShape(Protocol):
 
     @property
     def image_size(self) -> int:
-        """Images are square; pixels along one side."""
+        """Side length of the square images, in pixels."""
         ...
 
     @property
     def image_entries(self) -> Sequence[Entry]:
-        """Every parameter of the image tower, by its path there and by Hugging Face's names."""
+        """Every parameter of the image tower, with its path there and Hugging Face's names."""
         ...
 
     def at_size(self, image_size: int) -> Self:
         """The same model for images of `image_size` pixels.
 
         Raises:
-          UserError: the model cannot take them.
+          UserError: the model does not support that size.
         """
         ...
 
     def place_of(self, path: str) -> Place:
-        """Where a parameter of the image tower is, by its path there: "blocks.fc1.kernel"."""
+        """The place of an image tower parameter, given its path there: "blocks.fc1.kernel"."""
         ...
 
     def forward_flops(self) -> float:
-        """Of the image tower on one image: two for each multiplication of its matrix products."""
+        """FLOPs of the image tower on one image: two per multiplication in its matrix products."""
         ...
 
 
@@ -78,8 +78,8 @@ class Model(Protocol):
 
     The logits of images for classes are `normalise(encode_image(pixels)) @ head`, where head is
     `zero_shot_head(model, ...)`. A constant that a family adds to all logits, such as SigLIP's
-    bias, is left out: it changes neither a softmax nor a maximum. Where a family's probabilities
-    need it, `ZeroShot.probabilities` adds it.
+    bias, is left out: it changes neither a softmax nor a maximum. If a family's probabilities need
+    it, `ZeroShot.probabilities` adds it.
     """
 
     @property
@@ -89,26 +89,26 @@ class Model(Protocol):
     def preprocessor(self) -> Mapping[str, Any] | None:
         """Settings of the image processor, flat as in `preprocessor_config.json`.
 
-        What they leave out is as the processor that they name has it (`image_processor_type`, see
-        `inputs.processor_settings`); None stands for CLIP's.
+        Missing settings default to those of the processor that they name (`image_processor_type`,
+        see `inputs.processor_settings`); None stands for CLIP's.
         """
         ...
 
     @property
     def logit_scale(self) -> nnx.Param:
-        """float32 scalar, the logarithm of what cosine similarities are multiplied by."""
+        """float32 scalar, the logarithm of the factor of cosine similarities."""
         ...
 
     def encode_image(self, pixels: jax.Array) -> jax.Array:
-        """Normalised pixels (b, height, width, 3) -> features (b, p), not of length one."""
+        """Normalised pixels (b, height, width, 3) -> features (b, p), not normalised."""
         ...
 
     def encode_text(self, ids: jax.Array) -> jax.Array:
-        """Token ids int (b, n) -> features (b, p), not of length one."""
+        """Token ids int (b, n) -> features (b, p), not normalised."""
         ...
 
     def tokenize(self, texts: Sequence[str]) -> np.ndarray:
-        """Token ids int32 (len(texts), n), padded as `encode_text` wants them.
+        """Token ids int32 (len(texts), n), padded as `encode_text` expects.
 
         Raises:
           UserError: there is no tokenizer, it is another model's, or a text is too long.
@@ -125,13 +125,13 @@ class Model(Protocol):
         remat: bool = False,
         whole: Callable[[nnx.State], nnx.State] | None = None,
     ) -> tuple[nnx.GraphDef, nnx.State]:
-        """What is fine-tuned, `encode_image`, as a graph and its float32 parameters.
+        """The part that is fine-tuned, `encode_image`, as a graph and its float32 parameters.
 
         Args:
           dtype: of the computation.
-          remat: compute activations again for the gradient, where that saves memory.
-          whole: puts the parameters of one block together where devices hold pieces of them; a
-            tower without parameters of three or more axes, which are never cut, may ignore it.
+          remat: recompute activations for the gradient, if that saves memory.
+          whole: gathers the parameters of one block if they are sharded; a tower without parameters
+            of three or more axes, the only ones that are sharded, may ignore it.
         """
         ...
 
@@ -152,8 +152,8 @@ class LastMap(NamedTuple):
     """The linear map that ends a family's image towers: features (b, d) -> (b, p).
 
     Attributes:
-      kernel: the path of its kernel (d, p), and of nothing else that it adds.
-      bias: the path of a parameter (d,) that is added to the features and to nothing else.
+      kernel: the path of its kernel (d, p); the map itself adds no bias.
+      bias: the path of a parameter (d,) that is added to the features and used nowhere else.
     """
 
     kernel: str
@@ -165,12 +165,12 @@ def _never(directory: Path) -> bool:
 
 
 class Towers(NamedTuple):
-    """How a family loads image towers that come without a text tower (`models.towers`).
+    """How a family loads image towers without a text tower (`models.towers`).
 
     Attributes:
       alone: whether a directory holds such a tower.
       shape_of: (the tower's directory, the shape of the model that completes it) -> the shape of
-        both together; raises a UserError where the tower is not built like that model's.
+        both together; raises a UserError if the tower is not built like that model's.
       load: (the tower's directory, that of the model that completes it, image size or None for the
         tower's own, dtype of the computation) -> the model; raises a UserError as
         `ModelFamily.load` does.
@@ -186,12 +186,12 @@ def _softmax(model: Model, logits: jax.Array) -> jax.Array:
 
 
 class ZeroShot(NamedTuple):
-    """How a family classifies images of which nothing is known.
+    """How a family classifies images without knowing their data set.
 
     Attributes:
       templates: prompts with {} in place of the class name.
-      probabilities: (model, logits (b, k) as `Model` defines them) -> (b, k), how likely each class
-        is, in the order of the logits; the softmax by default.
+      probabilities: (model, logits (b, k) as `Model` defines them) -> (b, k), the probability of
+        each class, in the order of the logits; the softmax by default.
     """
 
     templates: Sequence[str] = ANY
@@ -202,17 +202,17 @@ class ModelFamily(NamedTuple):
     """One family of models, found by `model_type`.
 
     Attributes:
-      shape_of: a directory -> what its configuration describes; raises a UserError where that is
-        none of the family's models.
+      shape_of: a directory -> the shape in its configuration; raises a UserError if that does not
+        describe one of the family's models.
       load: (directory, image size or None for the checkpoint's own, dtype of the computation) ->
-        the model; raises a UserError where its files are not whole.
-      init: a shape -> a model of random parameters; plans only trace it, for shapes.
+        the model; raises a UserError if its files are incomplete.
+      init: a shape -> a model with random parameters; plans only trace it, for shapes.
       published: shapes of well-known models by hub id, for plans made before a download.
-      recognises: whether a directory without a known `model_type` is the family's nevertheless, by
-        another publisher's files.
-      towers: how its image towers are loaded when they come alone; None where they are not.
+      recognises: whether a directory without a known `model_type` still belongs to the family,
+        judging by another publisher's files.
+      towers: how separate image towers are loaded; None if they are not supported.
       zero_shot: how the family's models classify, by default as CLIP does.
-      last_map: what refits fit; None where a tower ends otherwise.
+      last_map: the map that refits fit; None if towers do not end in a linear map.
     """
 
     shape_of: Callable[[Path], ModelShape]
@@ -226,5 +226,5 @@ class ModelFamily(NamedTuple):
 
 
 def num_entries(model: Model) -> int:
-    """Entries of all parameters of all towers: 149,620,737 for CLIP ViT-B/16."""
+    """Number of parameters in all towers: 149,620,737 for CLIP ViT-B/16."""
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))

@@ -1,4 +1,4 @@
-"""What checkpoints of all families have in common: companions of the weights, and how to write."""
+"""Shared by checkpoints of all families: files that accompany the weights, and writing."""
 
 import functools
 import hashlib
@@ -31,17 +31,17 @@ PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 
 @dataclass(frozen=True, eq=False)
 class Companions:
-    """What lies beside the weights and is saved with them.
+    """Tokenizer and preprocessor, which are saved with the weights.
 
-    A model holds it as a static attribute, which JAX and Flax compare whenever they compare the
-    structure of two models. Companions are equal if texts are tokenized and images preprocessed
-    alike: two loads of one checkpoint share compiled programs, and a checkpoint is like its own
-    copy. Those that differ must compare unequal, or a program compiled
-    for one model would return another model's companions.
+    A model holds them as a static attribute, which JAX and Flax compare whenever they compare the
+    structure of two models. Companions are equal if they tokenize texts and preprocess images
+    alike: two loads of one checkpoint share compiled programs, and so does a copy of it. Those
+    that differ must compare unequal, or a program compiled for one model would return another
+    model's companions.
     """
 
     tokenizer: Any = None
-    """A transformers tokenizer, or None where the checkpoint has none."""
+    """A transformers tokenizer, or None if the checkpoint has none."""
     preprocessor: dict | None = None
     """The settings of the image processor, flat as in `preprocessor_config.json`, or None."""
 
@@ -57,14 +57,14 @@ class Companions:
         return self.tokenizer is other.tokenizer or self._tokenization == other._tokenization
 
     def __hash__(self) -> int:
-        """The same for all: models are hashed at every call of a compiled program."""
+        """Constant, hence fast: models are hashed at every call of a compiled program."""
         return hash(Companions)
 
     @cached_property
     def _preprocessing(self) -> Preprocessing | dict:
-        """At one size for all: the model's own is not known here.
+        """At a fixed size, because the model's own is not known here.
 
-        Settings that are not computed, which only a caller can have put here, stand for themselves.
+        Unsupported settings, which only a caller can have set, are compared as they are.
         """
         settings = self.preprocessor or {}
         try:
@@ -74,7 +74,7 @@ class Companions:
 
     @cached_property
     def _tokenization(self) -> Any:
-        """What decides the ids of a text; any other tokenizer than transformers' is its own."""
+        """What determines a text's ids; for tokenizers not from transformers, the object itself."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         pieces = getattr(self.tokenizer, "sp_model", None)
         if pieces is not None:  # sentencepiece's
@@ -88,10 +88,10 @@ class Companions:
 
 
 def model_type(directory: Path) -> Any:
-    """What `config.json` calls its kind of model; None where there is none.
+    """The `model_type` in `config.json`; None if there is no such file or entry.
 
     Raises:
-      UserError: it is no JSON object.
+      UserError: the file is not a JSON object.
     """
     return (read_object(directory / CONFIG) or {}).get("model_type")
 
@@ -104,7 +104,7 @@ def no_configuration(directory: Path) -> UserError:
 
 
 def check_type(config: Mapping[str, Any], wanted: str, name: str) -> None:
-    """Raises a UserError if a configuration is not that of a family's whole model.
+    """Raises a UserError if a configuration does not describe a whole model of a family.
 
     Args:
       config: content of a `config.json`.
@@ -130,11 +130,11 @@ def check_type(config: Mapping[str, Any], wanted: str, name: str) -> None:
 
 
 MISTAKES = (TypeError, ValueError, KeyError, AttributeError, OverflowError, ZeroDivisionError)
-"""What transformers' configurations, and ours, raise for values that they do not check."""
+"""Raised by transformers' configurations, and ours, for values that they do not check."""
 
 
 def in_a_line(error: Exception) -> str:
-    """What an error says, in one line: transformers' validation says it in several."""
+    """An error's message in one line: transformers' validation errors have several."""
     return " ".join(str(error).split())
 
 
@@ -142,14 +142,14 @@ def open_weights(directory: Path) -> dict[str, Callable[[], np.ndarray]]:
     """Every tensor in the safetensors of a directory, each loaded when called.
 
     Raises:
-      UserError: there are none, or a file is not whole.
+      UserError: there are none, or a file is incomplete.
     """
     found = open_tensors(directory)
     return {name: functools.partial(found.load, name) for name in found.tensors}
 
 
 def read_tokenizer(directory: Path) -> Any:
-    """The transformers tokenizer in a directory, None where there is none.
+    """The transformers tokenizer in a directory, None if there is none.
 
     Raises:
       UserError: its files are broken.
@@ -160,7 +160,7 @@ def read_tokenizer(directory: Path) -> Any:
 
 
 def load_tokenizer(directory: Path, kind: Any) -> Any:
-    """The tokenizer in a directory as a class of transformers reads it.
+    """The tokenizer in a directory, loaded with a class of transformers.
 
     Raises:
       UserError: its files are broken.
@@ -175,17 +175,17 @@ def load_tokenizer(directory: Path, kind: Any) -> Any:
 
 
 def read_preprocessor(directory: Path, processor: str | None = None) -> dict | None:
-    """The settings of the image processor in a directory, flat; None where there are none.
+    """The settings of the image processor in a directory, flat; None if there are none.
 
     transformers' `CLIPProcessor.save_pretrained` writes `processor_config.json` and nests them
-    under `image_processor`; where both files are, transformers reads that one.
+    under `image_processor`; if both files exist, transformers reads that one.
 
     Args:
-      processor: the family's `image_processor_type`, one of `processor_settings.PROCESSORS`: its
-        defaults then stand for missing settings. CLIP's if not given.
+      processor: the family's `image_processor_type`, one of `processor_settings.PROCESSORS`, which
+        supplies missing settings. CLIP's if not given.
 
     Raises:
-      UserError: a file is no JSON object, or asks for something that is not computed.
+      UserError: a file is not a JSON object, or asks for something unsupported.
     """
     path = directory / PROCESSOR
     settings = (read_object(path) or {}).get("image_processor")
@@ -201,10 +201,10 @@ def read_preprocessor(directory: Path, processor: str | None = None) -> dict | N
 
 
 def checked(settings: dict, path: Path) -> dict:
-    """`settings` as they are, of an image processor that is computed here.
+    """Returns `settings` unchanged if their image processor is supported.
 
     Raises:
-      UserError: it is not; the sentence begins with `path`.
+      UserError: it is not; the message begins with `path`.
     """
     try:
         read_settings(settings)
@@ -214,10 +214,10 @@ def checked(settings: dict, path: Path) -> dict:
 
 
 def saved_preprocessor(settings: dict | None, processor: str, size: int) -> dict:
-    """What is saved of an image processor: complete, so that no reader's defaults count.
+    """The settings to save for an image processor: complete, so that no reader's defaults matter.
 
     Args:
-      settings: as they were read.
+      settings: as read.
       processor: the `image_processor_type` to save.
       size: of the model's images, in pixels.
     """
@@ -233,19 +233,18 @@ def write(
     state: nnx.State,
     dtype: str,
 ) -> None:
-    """Writes a directory that transformers loads; it appears whole or not at all.
+    """Atomically writes a directory that transformers can load.
 
     Args:
       directory: a new one.
       hf_config: a transformers configuration of the model; its `dtype` is set.
-      companions: the preprocessor's content is written as it is.
+      companions: the preprocessor's content is written unchanged.
       entries: every parameter of the model.
       state: the parameters.
       dtype: of the tensors.
 
     Raises:
-      UserError: the directory holds something already, the dtype is none that checkpoints have, or
-        the disk refuses it.
+      UserError: the directory is not empty, checkpoints do not support the dtype, or writing fails.
     """
     if dtype not in conversion.DTYPES:
         written = ", ".join(conversion.DTYPES)

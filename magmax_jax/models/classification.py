@@ -1,4 +1,4 @@
-"""Images in, class names and probabilities out: a model of any family as a zero-shot classifier.
+"""Zero-shot classification with any model: images in, class names and probabilities out.
 
 Letters in shapes: b images, p width of the space that images and texts share, k classes.
 """
@@ -24,15 +24,15 @@ from magmax_jax.registry import MODEL_FAMILIES
 
 
 class Classified(NamedTuple):
-    """What b images show.
+    """The classification of b images.
 
     Attributes:
-      labels: the likeliest class name of each image, the one of the highest logit; the first of
-        equal ones.
+      labels: the most likely class name of each image, i.e. with the highest logit; the first one
+        on ties.
       scores: float32 (b,), the probability of that class.
-      probabilities: float32 (b, k), of every class in the order in which they were given. What they
-        are, the model family says. CLIP's compare the classes, and rows sum to one; SigLIP's say of
-        each class by itself whether the image shows it, and rows sum to anything.
+      probabilities: float32 (b, k), of every class in the given order. Their meaning depends on the
+        model family. CLIP's compare the classes, and rows sum to one; SigLIP's judge each class
+        independently, and rows need not sum to one.
     """
 
     labels: list[str]
@@ -43,13 +43,14 @@ class Classified(NamedTuple):
 def preprocess(model: Model, images: Any) -> jax.Array:
     """Images as `encode_image` takes them: float32 (b, size, size, 3), b = 1 for one image.
 
-    Images are resized, cropped and normalised as the model's own image processor does, as in
+    Images are resized, cropped and normalised like the model's own image processor does, as in
     evaluation: an array (b, h, w, 3), whose images have one size, is resized on the device; other
-    images on the host, to whole numbers as by transformers' processors.
+    images on the host, rounded to integers as transformers' processors do.
 
     Args:
       model: of any family.
-      images: one or many, as `inputs.rgb.rgb_images` takes them; none give (0, size, size, 3).
+      images: one or many, as `inputs.rgb.rgb_images` takes them; no images give
+        (0, size, size, 3).
 
     Raises:
       UserError: an image cannot be read, or its array has another dtype or shape.
@@ -61,7 +62,7 @@ def preprocess(model: Model, images: Any) -> jax.Array:
 
 
 def preprocessing_of(model: Model) -> Preprocessing:
-    """What a model's own image processor computes, at the size of the model's images."""
+    """The model's own preprocessing, at the size of the model's images."""
     return Preprocessing.from_config(model.preprocessor or {}, model.config.image_size)
 
 
@@ -72,25 +73,25 @@ def classify(
     templates: str | Sequence[str] | None = None,
     batch_size: int = 64,
 ) -> Classified:
-    """Which of `class_names` each image shows, without training (Radford et al., 2021, 3.1.4).
+    """Classifies images zero-shot among `class_names` (Radford et al., 2021, 3.1.4).
 
-    Logits are exp(logit_scale) times the cosines of image and class. Probabilities are what the
-    family makes of them, as transformers' zero-shot pipeline does: their softmax for CLIP, and for
-    SigLIP sigmoid(logits + logit_bias), class by class.
+    Logits are exp(logit_scale) times the cosines of image and class. The family turns them into
+    probabilities, as transformers' zero-shot pipeline does: softmax for CLIP, and for SigLIP
+    sigmoid(logits + logit_bias), class by class.
 
     Args:
       model: of any family, sharded on any mesh or not.
       images: one or many, as `preprocess` takes them; they are read `batch_size` at a time, so a
-        generator may yield more than memory holds.
-      class_names: k different names.
-      templates: prompts with {} in place of the class name. By default the family's own for images
-        of which nothing is known: CLIP's is "a photo of a {}.", SigLIP's "This is a photo of {}.".
+        generator may yield more than fit in memory.
+      class_names: k distinct names.
+      templates: prompts with {} in place of the class name. Defaults to the family's general one:
+        CLIP's is "a photo of a {}.", SigLIP's "This is a photo of {}.".
         `inputs.prompts.OBJECTS` are the 80 that CLIP's authors average for ImageNet.
-      batch_size: images a forward pass.
+      batch_size: images per forward pass.
 
     Raises:
-      UserError: no class, one that is given twice or is no string, a template without `{}`, no
-        tokenizer, an image that cannot be read, or parameters that are not finite.
+      UserError: there are no classes, or a class is repeated or not a string; a template has no
+        `{}`; there is no tokenizer; an image cannot be read; or parameters are not finite.
     """
     names = _checked(class_names)
     if batch_size < 1:
@@ -116,7 +117,7 @@ def _classified(
     best, every = [np.zeros(0, np.int32)], [np.zeros((0, len(names)), np.float32)]
     preprocessing = preprocessing_of(model)
     for batch, boxes in _batches(images, preprocessing, batch_size):
-        # Few shapes compile few programs: the last image pads a batch to a power of two.
+        # Pad a batch to a power of two with its last image, so that few shapes are compiled.
         rows = min(batch_size, 1 << (len(batch) - 1).bit_length())
         chosen = np.minimum(np.arange(rows), len(batch) - 1)
         pixels = _evaluate(preprocessing, batch[chosen], boxes[chosen])
@@ -129,9 +130,9 @@ def _classified(
 def _batches(
     images: Any, preprocessing: Preprocessing, count: int = sys.maxsize
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """uint8 (b, H, W, 3), of their own size if evaluation leaves them that, and boxes int32 (b, 4).
+    """uint8 (b, H, W, 3), at their own size if evaluation keeps it, and boxes int32 (b, 4).
 
-    b is `count` at most.
+    b is at most `count`.
     """
     size, geometry = preprocessing.size, preprocessing.geometry
     batch = rgb_batch(images)
@@ -153,14 +154,14 @@ _evaluate = jax.jit(Preprocessing.evaluate, static_argnums=0)
 def _probabilities(model: Model, pixels: jax.Array, head: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The class of the highest logit (b,), and probabilities float32 (b, k).
 
-    Logits are compared, since the sigmoids of several may round to one.
+    Compares logits, because several sigmoids may round to one.
     """
     logits = normalise(model.encode_image(pixels)) @ head
     return logits.argmax(axis=1), _zero_shot(model).probabilities(model, logits)
 
 
 def _zero_shot(model: Model) -> ZeroShot:
-    """What the family says; a family need not be registered for its models to be used."""
+    """The family's `ZeroShot`; models of unregistered families get the default."""
     name = model.config.model_type
     return MODEL_FAMILIES[name].zero_shot if name in MODEL_FAMILIES else ZeroShot()
 

@@ -1,4 +1,4 @@
-"""Between Hugging Face's tensors and ours: a family's table, read in both directions."""
+"""Converts between Hugging Face's tensors and ours, using a family's table in both directions."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,10 +11,10 @@ from magmax_jax.errors import UserError
 from magmax_jax.models.entries import Entry
 
 Tensors = Mapping[str, Callable[[], np.ndarray]]
-"""Hugging Face's tensor name -> a function that reads it, so that one at a time is in memory."""
+"""Hugging Face's tensor name -> a function that reads it, so only one is in memory at a time."""
 
 DTYPES = ("float32", "float16", "bfloat16")
-"""What a checkpoint's tensors may be."""
+"""The dtypes that a checkpoint's tensors may have."""
 
 
 def from_hf(
@@ -28,13 +28,13 @@ def from_hf(
 
     Args:
       tensors: every tensor of the checkpoint.
-      entries: every parameter of the model that it should hold.
-      state: that model's abstract state; only shapes are read.
+      entries: every parameter of the model that it should contain.
+      state: that model's abstract state; only shapes are used.
       where: the checkpoint's name in messages.
-      buffers: tensors that may be there and are not read.
+      buffers: tensors that may be present and are ignored.
 
     Raises:
-      UserError: tensors are missing, unexpected, or of a wrong shape or dtype; all are named.
+      UserError: tensors are missing, unexpected, or have a wrong shape or dtype; all are named.
     """
     shapes = hf_shapes(entries, state)
     problems, params = [], {}
@@ -62,7 +62,7 @@ def from_hf(
 
 
 def hf_shapes(entries: Sequence[Entry], state: nnx.State) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of Hugging Face's, in the order in which `to_hf` makes them."""
+    """The shapes of Hugging Face's tensors, in the order in which `to_hf` yields them."""
     shapes = {path: leaf.shape for path, leaf in flat(state)}
     found: dict[str, tuple[int, ...]] = {}
     for entry in entries:
@@ -73,13 +73,13 @@ def hf_shapes(entries: Sequence[Entry], state: nnx.State) -> dict[str, tuple[int
 
 
 def part_shapes(entry: Entry, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The shapes of the tensors of one layer of an entry, by splitting an array without memory."""
+    """The shapes of one layer's tensors of an entry, found by splitting an array without data."""
     ours = np.broadcast_to(np.float32(0), shape[1:] if entry.stacked else shape)
     return [part.shape for part in entry.layout.split(ours)]
 
 
 def to_hf(entries: Sequence[Entry], state: nnx.State) -> Iterator[tuple[str, np.ndarray]]:
-    """Hugging Face's tensors by name, float32, made of our parameters one at a time."""
+    """Hugging Face's tensors by name, float32, converted from our parameters one at a time."""
     params = dict(flat(state))
     for entry in entries:
         ours = np.asarray(params[entry.path])
@@ -107,7 +107,7 @@ def fill(state: nnx.State, params: dict[str, np.ndarray]) -> nnx.State:
 def _read(
     tensors: Tensors, name: str, shape: tuple[int, ...]
 ) -> tuple[list[str], list[np.ndarray]]:
-    """What is wrong with one tensor, or the tensor in float32."""
+    """The tensor in float32, or a description of what is wrong with it."""
     if name not in tensors:
         return [f"missing {name} {shape}"], []
     tensor = tensors[name]()

@@ -1,7 +1,7 @@
-"""The vocabulary of conversion tables: how a parameter of ours is made of Hugging Face's tensors.
+"""The vocabulary of conversion tables: how our parameters are made from Hugging Face's tensors.
 
-Ours differ in three ways that make matmuls fast: kernels are stored (in, out), query, key and value
-are one kernel, and the parameters of a tower's blocks are stacked over layers.
+Ours differ in three ways that make matmuls fast: kernels are stored (in, out); query, key and value
+are one kernel; and the parameters of a tower's blocks are stacked over layers.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,13 +11,13 @@ import numpy as np
 
 
 class Transform(NamedTuple):
-    """How one parameter of ours is made of Hugging Face's tensors, and they of it.
+    """How one of our parameters is made from Hugging Face's tensors, and vice versa.
 
     Attributes:
       join: Hugging Face's tensors -> ours.
       split: ours -> Hugging Face's.
-      maps: how many kernels of linear maps ours is, side by side along its last axis; 0 for what is
-        no linear map: tables, vectors, and convolutions, as rules of matrices have it.
+      maps: number of linear maps whose kernels lie side by side along our last axis; 0 for anything
+        that matrix rules do not treat as a linear map: tables, vectors, and convolutions.
       table: whether it has two axes and its rows are looked up or added, not multiplied by.
     """
 
@@ -31,9 +31,9 @@ SAME = Transform(lambda w: w[0], lambda k: [k])
 TABLE = SAME._replace(table=True)
 LINEAR = Transform(lambda w: w[0].T, lambda k: [k.T], maps=1)
 QKV_LINEAR = LINEAR._replace(maps=3)
-"""Query, key and value, one tensor of Hugging Face's, too."""
+"""Query, key and value, which are one tensor in Hugging Face's, too."""
 SCALAR = Transform(lambda w: w[0].reshape(()), lambda k: [k.reshape(1)])
-"""A number that Hugging Face keeps as a vector of one."""
+"""A scalar that Hugging Face stores as a vector of length one."""
 QKV_KERNEL = Transform(
     lambda w: np.concatenate([x.T for x in w], axis=1),
     lambda k: [x.T for x in np.split(k, 3, axis=1)],
@@ -43,7 +43,7 @@ QKV_BIAS = Transform(np.concatenate, lambda k: np.split(k, 3))
 
 
 def patches(patch: int) -> Transform:
-    """A convolution's kernel (d, 3, patch, patch) as a matmul's (patch * patch * 3, d)."""
+    """A convolution kernel (d, 3, patch, patch) as a matmul kernel (patch * patch * 3, d)."""
     return Transform(
         lambda w: w[0].transpose(2, 3, 1, 0).reshape(-1, len(w[0])),
         lambda k: [k.reshape(patch, patch, 3, -1).transpose(3, 2, 0, 1)],
@@ -51,7 +51,7 @@ def patches(patch: int) -> Transform:
 
 
 class Entry(NamedTuple):
-    """One parameter of ours, its path in the model, and the tensors that it is made of."""
+    """One of our parameters: its path in the model, and the tensors it is made from."""
 
     path: str
     names: list[list[str]]
@@ -63,14 +63,14 @@ class Entry(NamedTuple):
 def linear_maps(
     entries: Sequence[Entry], tables: bool = False
 ) -> tuple[tuple[str, bool, int, int], ...]:
-    """The kernels of linear maps among the entries, as rules of matrices take them for `maps`.
+    """The kernels of linear maps among the entries, in the form of matrix rules' `maps`.
 
     Args:
-      tables: tables of embeddings, too, as the published code of some rules has it.
+      tables: include embedding tables, as the published code of some rules does.
 
     Returns:
-      Of each, its path, whether it is stacked over layers, how many kernels it is, and the axis of
-      a kernel along which these lie side by side.
+      For each, its path, whether it is stacked over layers, how many kernels it holds, and the axis
+      of a kernel along which they lie side by side.
     """
     return tuple(
         (entry.path, entry.stacked, entry.layout.maps or 1, 1)
@@ -80,7 +80,7 @@ def linear_maps(
 
 
 def one(path: str, name: str, layout: Transform = SAME) -> Entry:
-    """A parameter that is one tensor."""
+    """A parameter made from a single tensor."""
     return Entry(path, [[name]], layout, stacked=False)
 
 
@@ -95,7 +95,7 @@ def blocks(path: str, prefix: str, layers: int) -> list[Entry]:
     Args:
       path: of the stack in our model.
       prefix: of the tensors; layer i's begin with `{prefix}.{i}`.
-      layers: how many there are.
+      layers: number of layers.
     """
 
     def each(end: str, layout: Transform, *names: str) -> Entry:

@@ -1,4 +1,4 @@
-"""Image features as the zero-shot head takes them: of length one."""
+"""Image features for the zero-shot head, normalised to unit length."""
 
 import jax
 from flax import nnx
@@ -7,7 +7,7 @@ from magmax_jax.models.layers.normalise import normalise
 
 
 def image_features(tower: nnx.GraphDef, params: nnx.State, pixels: jax.Array) -> jax.Array:
-    """Features of preprocessed images (b, size, size, 3): float32 (b, p), of length one.
+    """Features of preprocessed images (b, size, size, 3): float32 (b, p), of unit length.
 
     Args:
       tower: the image tower without its parameters.

@@ -1,4 +1,4 @@
-"""Which parameters of the image tower are trained, by the names that users know."""
+"""Selects which parameters of the image tower are trained, by the names that users know."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from magmax_jax.models.conversion import flat, part_shapes
 def trainable(
     config: ModelShape, params: nnx.State, frozen: Sequence[str], field: str = "train.freeze"
 ) -> nnx.State | None:
-    """Which entries of the image tower's parameters are trained, where `frozen` names are not.
+    """Masks of the image tower's entries that are trained, i.e. not frozen by name.
 
     Names are Hugging Face's (`vision_model.encoder.layers.3.mlp.fc1.weight`,
     `visual_projection.weight`), although our blocks are stacked over layers and our q, k and v are
@@ -24,13 +24,13 @@ def trainable(
     Args:
       config: of the model whose image tower it is.
       params: the tower's; only shapes are read.
-      frozen: patterns of `fnmatch` (`*`, `?`, `[0-5]`), capitals being told apart. As `.` is a
-        character like others, `layers.1.*` is one layer and `layers.1*` may be several.
-      field: what messages call the patterns.
+      frozen: `fnmatch` patterns (`*`, `?`, `[0-5]`), case-sensitive. `.` is not special:
+        `layers.1.*` is one layer, and `layers.1*` may be several.
+      field: the name of the patterns in messages.
 
     Returns:
-      `params` with bool NumPy arrays for leaves, True where trained, which broadcast to the
-      parameters and are as small as that allows; None for no patterns, which freeze nothing.
+      `params` with bool NumPy arrays as leaves, True where trained, each of the smallest shape that
+      broadcasts to its parameter; None if there are no patterns, so nothing is frozen.
 
     Raises:
       ConfigError: a pattern matches no name, or together they match all.
@@ -73,7 +73,7 @@ def trainable(
 
 
 def _smallest(mask: np.ndarray) -> np.ndarray:
-    """The mask with every axis along which it is constant cut to length one."""
+    """The mask with every constant axis reduced to length one."""
     for axis in range(mask.ndim):
         first = mask.take([0], axis)
         if (mask == first).all():

@@ -1,4 +1,4 @@
-"""transformers, imported at its first use: it takes torch along wherever that is installed."""
+"""Lazy import of transformers, which imports torch, too, if that is installed."""
 
 import contextlib
 import os
@@ -7,9 +7,9 @@ from types import ModuleType
 
 
 def transformers() -> ModuleType:
-    """The module, imported without its advice that torch is missing: nothing here needs torch.
+    """The module, imported without its warning that torch is missing: nothing here needs torch.
 
-    The advice is silenced by transformers' own switch; set the variable to "" to read it.
+    transformers' own switch silences the warning; set the variable to "" to see it.
     """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     import transformers
@@ -19,7 +19,7 @@ def transformers() -> ModuleType:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences transformers' warnings, such as of a `bos_token_id` beyond the vocabulary."""
+    """Silences transformers' warnings, e.g. about a `bos_token_id` outside the vocabulary."""
     logging = transformers().utils.logging
     before = logging.get_verbosity()
     logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""The heads that were made last, so that images can be classified one at a time."""
+"""Caches the latest heads, so that classifying images one at a time is fast."""
 
 import weakref
 from collections import deque
@@ -24,10 +24,10 @@ _recent: deque[_Made] = deque(maxlen=KEPT)
 
 
 def recent_head(model: Model, class_names: Sequence[str], templates: Sequence[str]) -> jax.Array:
-    """`zero_shot_head`, made again only if texts, tokenizer or weights of the text tower changed.
+    """`zero_shot_head`, recomputed only if texts, tokenizer or the text tower's weights changed.
 
-    JAX arrays never change, so the same arrays are the same weights. They are referenced weakly:
-    no model is kept in memory. Other arrays may change in place, and their heads are not kept.
+    JAX arrays are immutable, so identical arrays are identical weights. They are referenced weakly,
+    so no model is kept in memory. Heads of other, mutable arrays are not cached.
 
     Raises:
       UserError: as `zero_shot_head` does; or classes have the same prompts, token by token.

@@ -1,4 +1,4 @@
-"""What token ids of all families have in common: whose they are, and how many a text may have."""
+"""Checks of token ids shared by all families: the right tokenizer, and the length of texts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,10 +7,10 @@ from magmax_jax.errors import UserError
 
 
 def check_tokenizer(tokenizer: Any, files: str) -> None:
-    """Raises a UserError if a model came without a tokenizer.
+    """Raises a UserError if a model has no tokenizer.
 
     Args:
-      files: those of the family's tokenizers, for the message.
+      files: the family's tokenizer files, for the message.
     """
     if tokenizer is None:
         raise UserError(
@@ -26,8 +26,8 @@ def unpadded_ids(
 
     Args:
       texts: as the user wrote them, at least one.
-      read: the same as the tokenizer gets them.
-      context: how many ids a text may have.
+      read: the same texts as passed to the tokenizer.
+      context: maximum number of ids per text.
 
     Raises:
       UserError: a text has more.
@@ -43,11 +43,11 @@ def unpadded_ids(
 
 
 def other_tokenizer(highest: int, facts: str) -> UserError:
-    """The error for ids that are not a model's.
+    """The error for token ids from another model's tokenizer.
 
     Args:
-      highest: of the ids.
-      facts: what the model's own ids obey.
+      highest: the highest id.
+      facts: what holds for the model's own ids.
     """
     return UserError(
         f"the tokenizer's ids (up to {highest}) are not those of this model ({facts}): copy the "

@@ -1,4 +1,4 @@
-"""What the configurations of models with an image and a text tower have in common."""
+"""Shared by the configurations of models with an image and a text tower."""
 
 import abc
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from magmax_jax.models.layers.patches import VisionConfig
 from magmax_jax.models.layers.transformer import TowerConfig
 
 BUFFERS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
-"""Integer ranges that older checkpoints carry; nothing is learned in them."""
+"""Integer ranges in older checkpoints; they are not learned."""
 
 FIELDS = {
     "width": "hidden_size",
@@ -27,12 +27,12 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class TwoTowerShape(abc.ABC):
-    """The part of a `ModelShape` that follows from a vision transformer as the image tower."""
+    """The part of a `ModelShape` that any vision transformer as image tower has in common."""
 
     class_tokens: ClassVar[int]
     """Tokens of the image tower besides its patches."""
     head: ClassVar[tuple[str, ...]]
-    """Beginnings of the paths, within the image tower, of what comes after its blocks."""
+    """Path prefixes, within the image tower, of what follows its blocks."""
 
     vision: VisionConfig
 
@@ -43,12 +43,12 @@ class TwoTowerShape(abc.ABC):
 
     @property
     def image_size(self) -> int:
-        """Images are square; pixels along one side."""
+        """Side length of the square images, in pixels."""
         return self.vision.image_size
 
     @property
     def image_entries(self) -> Sequence[Entry]:
-        """Those of the image tower, by their paths there."""
+        """The entries of the image tower, with their paths there."""
         tower = "vision."
         return [
             entry._replace(path=entry.path.removeprefix(tower))
@@ -57,7 +57,7 @@ class TwoTowerShape(abc.ABC):
         ]
 
     def place_of(self, path: str) -> Place:
-        """Where a parameter of the image tower is, by its path there."""
+        """The place of an image tower parameter, given its path there."""
         if path.startswith("blocks."):
             return Place("block", path.removeprefix("blocks."), stacked=True)
         section = "head" if path.startswith(self.head) else "embedding"
@@ -67,7 +67,7 @@ class TwoTowerShape(abc.ABC):
         """The same model for square images of `image_size` pixels.
 
         Raises:
-          UserError: the size is another one and no multiple of the patch.
+          UserError: the size differs and is not a multiple of the patch size.
         """
         return replace(self, vision=self.vision.at_size(image_size))
 
@@ -79,7 +79,7 @@ def block_flops(tower: TowerConfig, tokens: int) -> float:
 
 
 def check_towers(config: Any, name: str, integers: Sequence[str] = ()) -> None:
-    """Refuses a transformers configuration of two towers that is not computed here.
+    """Refuses unsupported transformers configurations of two towers.
 
     Args:
       config: its `vision_config` and `text_config` are read.
@@ -87,7 +87,7 @@ def check_towers(config: Any, name: str, integers: Sequence[str] = ()) -> None:
       integers: dotted names of further settings that must be one integer.
 
     Raises:
-      UserError: there is dropout, images have other than 3 channels, or sizes are no integers.
+      UserError: there is dropout, images do not have 3 channels, or sizes are not integers.
     """
     for tower in ("vision_config", "text_config"):
         if dropout := getattr(config, tower).attention_dropout:
@@ -110,5 +110,5 @@ def tower_sizes(config: Any) -> dict[str, Any]:
 
 
 def hf_tower(config: TowerConfig) -> dict[str, Any]:
-    """A tower as the fields of its transformers configuration."""
+    """A tower's transformers configuration, as fields."""
     return {theirs: getattr(config, ours) for ours, theirs in FIELDS.items()}

@@ -1,4 +1,4 @@
-"""Image towers that come alone: what they lack is taken from the model they were fine-tuned from.
+"""Completes separate image towers with parts of the model that they were fine-tuned from.
 
 transformers' `CLIPVisionModel` and `CLIPVisionModelWithProjection` save such checkpoints.
 """
@@ -16,9 +16,9 @@ from magmax_jax.models.checkpoint import CONFIG, model_type, read_preprocessor
 from magmax_jax.models.conversion import Tensors
 
 VISION = "vision_model."
-"""What begins the names of a tower's tensors; `CLIPVisionModel` of transformers 5 leaves it out."""
+"""Prefix of a tower's tensor names; `CLIPVisionModel` of transformers 5 omits it."""
 PROJECTION = "visual_projection.weight"
-"""What follows the tower, in some of these checkpoints."""
+"""The projection after the tower, in some of these checkpoints."""
 BUILT = (
     "hidden_size",
     "num_hidden_layers",
@@ -46,7 +46,7 @@ def needs_text_source(directory: Path, example: str) -> ConfigError:
 
 
 def needs_no_text_source(directory: Path, text_source: str | Path) -> ConfigError:
-    """The error for a text source beside what is no image tower alone."""
+    """The error for a text source with a model that already has a text tower."""
     return ConfigError(
         f"model.text_source is {text_source}, but {directory} is no image tower alone: leave it "
         "out, for a model with both towers has its own"
@@ -54,7 +54,7 @@ def needs_no_text_source(directory: Path, text_source: str | Path) -> ConfigErro
 
 
 def other_family(directory: Path, text_source: str | Path) -> ConfigError:
-    """The error for an image tower and a whole model that are of two families."""
+    """The error for an image tower and a whole model of different families."""
     return ConfigError(
         f"model.text_source is {text_source}, a model of another kind than {directory}: name the "
         "model that this image tower was fine-tuned from"
@@ -62,14 +62,14 @@ def other_family(directory: Path, text_source: str | Path) -> ConfigError:
 
 
 def shape_of(directory: Path, whole: Any) -> Any:
-    """The shape of a whole model, but for the image size, which is that of a tower.
+    """The shape of a whole model, but with a separate tower's image size.
 
     Args:
       directory: the tower's.
-      whole: a shape with a `vision` and the methods `to_hf` and `from_hf`, as CLIP's.
+      whole: a shape with a `vision` and the methods `to_hf` and `from_hf`, like CLIP's.
 
     Raises:
-      UserError: the tower is none that is computed here, or is not built like the whole model's.
+      UserError: the tower is not supported, or is not built like the whole model's.
     """
     path = directory / CONFIG
     described = whole.to_hf()
@@ -89,18 +89,18 @@ def shape_of(directory: Path, whole: Any) -> Any:
 
 
 def completed(directory: Path, tower: Tensors, whole: Any, processor: str | None = None) -> Any:
-    """The checkpoint of a whole model with an image tower in place of its own.
+    """The checkpoint of a whole model with its image tower replaced.
 
-    The whole model's projection and preprocessor stay where the tower came without them.
+    The whole model's projection and preprocessor are kept if the tower has none.
 
     Args:
       directory: the tower's.
-      tower: its tensors, with or without the prefix `VISION`, with a projection or without.
-      whole: a dataclass like `clip.checkpoint.Checkpoint`, and so is what is returned.
+      tower: its tensors, with or without the prefix `VISION`, with or without a projection.
+      whole: a dataclass like `clip.checkpoint.Checkpoint`; the result has the same type.
       processor: as in `checkpoint.read_preprocessor`.
 
     Raises:
-      UserError: the tower does not fit, or either checkpoint lacks tensors or has strange ones.
+      UserError: the tower does not fit, or either checkpoint has missing or unexpected tensors.
     """
     config = shape_of(directory, whole.config)
     preprocessor = read_preprocessor(directory, processor)

@@ -1,4 +1,4 @@
-"""Models of an image and a text tower into one space: what is the same in all of their families.
+"""Shared by all families of models with image and text towers that map into one space.
 
 Letters in shapes: b batch, n tokens, p width of the shared space.
 """
@@ -27,7 +27,7 @@ from magmax_jax.models.tower_shapes import BUFFERS, TwoTowerShape
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A directory, read: its tensors under Hugging Face's names, each loaded when called."""
+    """An opened directory: its tensors by Hugging Face's name, each loaded when called."""
 
     directory: Path
     config: TwoTowerShape
@@ -38,16 +38,16 @@ class Checkpoint:
 class TwoTowers(nnx.Module):
     """Base of the families' models, which set `vision`, `text`, `logit_scale` and `config`.
 
-    Parameters are float32 whatever the dtype of the computation is.
+    Parameters are float32 whatever the dtype of the computation.
 
     A model is a pytree. `magmax_jax.merge(theta_0, [theta_1, ...])` merges all its parameters,
-    those of the text tower and the temperature included, and gives a model with theta_0's tokenizer
-    and preprocessor. To merge image towers alone, merge `image_tower`'s parameters and give them to
+    including the text tower's and the temperature, and returns a model with theta_0's tokenizer and
+    preprocessor. To merge only image towers, merge the parameters of `image_tower` and pass them to
     `update_image_tower`. Blocks are stacked here, and q, k and v are one kernel. Elementwise rules
-    and `ties` give the bits of `magmax merge`, which reads the files' tensors. Rules of matrices
-    give its numbers but for rounding if `maps` says where these are:
-    `rules.iso_c(maps=theta_0.linear_maps())`. Rules that draw by a tensor's name (`dare`) draw
-    otherwise.
+    and `ties` give the same bits as `magmax merge`, which reads the files' tensors. Matrix rules
+    agree with it up to rounding if `maps` says where the matrices are:
+    `rules.iso_c(maps=theta_0.linear_maps())`. Rules that draw random numbers by a tensor's name
+    (`dare`) draw different ones.
     """
 
     processor: ClassVar[str]
@@ -80,15 +80,15 @@ class TwoTowers(nnx.Module):
         return self.companions.preprocessor
 
     def linear_maps(self) -> tuple[tuple[str, bool, int, int], ...]:
-        """The leaves of this model that are kernels of linear maps: `maps` of rules of matrices.
+        """The leaves of this model that are kernels of linear maps: the `maps` of matrix rules.
 
-        Of each, its path, whether it is stacked over layers, how many kernels it is (three for
+        For each, its path, whether it is stacked over layers, how many kernels it holds (three for
         query, key and value), and along which axis of a kernel these lie side by side.
         """
         return linear_maps(self.config.entries)
 
     def check_mergeable(self, other: Any) -> None:
-        """Raises a UserError if the other model computes or tokenizes otherwise than this one."""
+        """Raises a UserError if the other model computes or tokenizes differently."""
         for tower in ("vision", "text"):
             ours, theirs = getattr(self.config, tower), getattr(other.config, tower)
             for field in ("activation", "epsilon", "heads"):
@@ -145,10 +145,10 @@ class TwoTowers(nnx.Module):
         remat: bool = False,
         whole: Callable[[nnx.State], nnx.State] | None = None,
     ) -> tuple[nnx.GraphDef, nnx.State]:
-        """What is fine-tuned: the image tower computing in `dtype`, and its float32 parameters.
+        """The part that is fine-tuned: the image tower computing in `dtype`, and its parameters.
 
-        Text may thus be encoded in one dtype and images in another; the parameters are shared, not
-        copied. `remat` and `whole` are those of `transformer.apply_blocks`.
+        Thus texts and images may be encoded in different dtypes. The float32 parameters are shared,
+        not copied. `remat` and `whole` are those of `transformer.apply_blocks`.
         """
 
         def tower() -> nnx.Module:
@@ -163,14 +163,14 @@ class TwoTowers(nnx.Module):
         nnx.update(self.vision, params)
 
     def text_tower(self) -> tuple[nnx.GraphDef, nnx.State]:
-        """What encodes text, and its parameters."""
+        """The text encoder and its parameters."""
         return nnx.split(self.text)
 
     def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
-        """Writes configuration, safetensors, tokenizer and preprocessor; transformers loads them.
+        """Writes configuration, safetensors, tokenizer and preprocessor for transformers to load.
 
-        The directory appears whole or not at all. With `dtype` "float32" the round trip is
-        bit-exact; "float16" and "bfloat16" round.
+        The directory is written atomically. With `dtype` "float32" the round trip is bit-exact;
+        "float16" and "bfloat16" round.
 
         Raises:
           UserError: the directory exists and is not empty, or cannot be written.
@@ -182,17 +182,17 @@ class TwoTowers(nnx.Module):
 
     @classmethod
     def from_checkpoint(cls, found: Checkpoint, image_size: int | None, dtype: DTypeLike) -> Self:
-        """The model that a checkpoint holds.
+        """The model in a checkpoint.
 
         Args:
           found: with a configuration of this class.
-          image_size: pixels; another than the checkpoint's interpolates the position embedding.
+          image_size: pixels; if not the checkpoint's, the position embedding is interpolated.
           dtype: of the computation.
 
         Raises:
           UserError: its tensors are not exactly those of the model that its configuration
-            describes (all differences in one message), or the image size is no multiple of the
-            patch.
+            describes (all differences in one message), or the image size is not a multiple of the
+            patch size.
         """
         config = found.config
         if image_size is not None:

@@ -14,11 +14,10 @@ from magmax_jax.models.layers.normalise import normalise
 
 
 def tokenize(model: Model, texts: Sequence[str]) -> np.ndarray:
-    """Token ids int32 (len(texts), n), padded as the model's text tower wants them.
+    """Token ids int32 (len(texts), n), padded as the model's text tower expects.
 
     Raises:
-      UserError: the model came without a tokenizer or with another model's, or a text exceeds its
-        context.
+      UserError: the model has no tokenizer or another model's, or a text exceeds its context.
     """
     return model.tokenize(texts)
 
@@ -26,7 +25,7 @@ def tokenize(model: Model, texts: Sequence[str]) -> np.ndarray:
 def zero_shot_head(
     model: Model, class_names: Sequence[str], templates: Sequence[str], batch_size: int = 256
 ) -> jax.Array:
-    """The classifier that a text tower makes of class names (Radford et al., 2021, 3.1.4).
+    """The classifier that a text tower builds from class names (Radford et al., 2021, 3.1.4).
 
     Per class, each template's text embedding is normalised; their mean is normalised again and
     multiplied by exp(logit_scale), so that logits = normalised image features @ head.
@@ -34,7 +33,7 @@ def zero_shot_head(
     Args:
       class_names: k names, put into each template's `{}`.
       templates: at least one.
-      batch_size: texts a forward pass; all passes have one shape, so one is compiled.
+      batch_size: texts per forward pass; all passes have one shape, so only one is compiled.
 
     Returns:
       float32 (p, k), on the device.
@@ -58,8 +57,8 @@ def prompts(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
     """Every class name in every template, class by class.
 
     Raises:
-      UserError: no class, no template, a template without `{}`, or a class name that is no text, as
-        that of a folder whose bytes are not UTF-8.
+      UserError: there is no class or no template, a template has no `{}`, or a class name is not
+        valid text, e.g. a folder's name that is not UTF-8.
     """
     for given, kind in ((class_names, "class names"), (templates, "templates")):
         if not given:
@@ -79,16 +78,16 @@ def prompts(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
 def alike(
     model: Model, class_names: Sequence[str], templates: Sequence[str]
 ) -> list[tuple[int, ...]]:
-    """Classes whose prompts have the same token ids in every template: their columns are the same.
+    """Groups of classes whose prompts have the same token ids in every template.
 
     Returns:
-      positions in `class_names`, two or more at a time; [] if all classes differ.
+      positions in `class_names`, two or more per group; [] if all classes differ.
 
     Raises:
       UserError: as `prompts` and `tokenize` do.
     """
     found = [tuple(range(len(class_names)))]
-    for several in (templates[:1], templates):  # with one template, classes that differ are out
+    for several in (templates[:1], templates):  # one template rules out most classes
         here = [i for group in found for i in group]
         if not here:
             break

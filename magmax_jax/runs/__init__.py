@@ -1,1 +1,1 @@
-"""A run, from its configuration to its directory, and all that reads one."""
+"""Runs: from a configuration to a run directory, and everything that reads one."""

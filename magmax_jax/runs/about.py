@@ -1,4 +1,4 @@
-"""What `about.json` has to hold for those who read it; see `runs.manifest`, which writes it."""
+"""The fields of `about.json` that its readers need; `runs.manifest` writes it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +10,12 @@ _RECORDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "learned": {"name": (str,), "steps": (int,), "images": (int,)},
     "starts": {},
 }
-"""Lists of records, with the fields of each."""
+"""Entries that are lists of records, with each record's fields."""
 
 
 def is_about(found: Any) -> bool:
-    """Whether it is the content of an `about.json`, of this version or an earlier one, which had
-    less."""
+    """Whether this is the content of an `about.json`, of this version or of an earlier one with
+    fewer fields."""
     if not isinstance(found, dict):
         return False
     for name, fields in _RECORDS.items():

@@ -1,4 +1,4 @@
-"""Classes that no head tells apart, because their prompts are the same to the text tower."""
+"""Classes that no head can distinguish, because their prompts have the same token ids."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from magmax_jax.scenarios import Scenario
 
 
 def alike_prompts(model: Model, scenario: Scenario) -> list[str]:
-    """A sentence if classes of one head have the same prompts, token by token.
+    """A warning if classes of one head have the same prompts, token by token.
 
     Raises:
       UserError: as `models.zero_shot_head` does.
@@ -29,7 +29,7 @@ def alike_prompts(model: Model, scenario: Scenario) -> list[str]:
 
 
 def _listed(names: Sequence[str], classes: Sequence[int]) -> str:
-    """Classes by what the data calls them; by their numbers, too, where it gives one name twice."""
+    """The classes' names; with their numbers, too, if two of them share a name."""
     called = [names[i] for i in classes]
     if len(set(called)) == len(called):
         return " = ".join(map(repr, called))

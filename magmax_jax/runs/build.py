@@ -1,4 +1,4 @@
-"""What a run is made of: data, model and compiled functions, put together once."""
+"""The parts of a run: data, model and compiled functions, built once."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -57,13 +57,13 @@ class RunParts:
     config: ExperimentConfig
     scenario: Scenario
     tasks: tuple[Task, ...]
-    """What is learned, one after another."""
+    """Learned in this order."""
     merges: dict[str, Merge]
     refits: dict[str, Refitted]
     shape: ModelShape
-    """What theta_0's configuration says."""
+    """From theta_0's configuration."""
     clip_entries: int
-    """Of both towers."""
+    """Number of parameters in both towers."""
     layout: Layout
     theta_0: Params
     head: jax.Array
@@ -76,12 +76,12 @@ class RunParts:
     trainer: Trainer
     regularizer: Regularizer
     test: EvaluationSet
-    """On the test images."""
+    """The test images of all tasks."""
     eval_batch_size: int
-    """Images a batch of every evaluation."""
+    """Images per batch in every evaluation."""
 
     def test_of(self, task: int) -> EvaluationSet:
-        """On those of one of the scenario's tasks."""
+        """The test images of one of the scenario's tasks."""
         indices = self.scenario.tasks[task - 1].test
         rows, kind = self.eval_batch_size, self.preprocessing
         source = self.scenario.test
@@ -90,7 +90,7 @@ class RunParts:
         return self.test._replace(batches=batches, num_batches=count)
 
     def validation(self) -> EvaluationSet | None:
-        """On the images that the tasks hold out; None where they hold out none."""
+        """The images that the tasks hold out; None if they hold out none."""
         scenario = validating(self.scenario)
         if not scenario.num_test:
             return None
@@ -102,12 +102,12 @@ class RunParts:
         return self.config.train.epochs or self.tasks[task - 1].epochs
 
     def steps(self, task: int) -> int:
-        """Of fine-tuning on one task."""
+        """Steps of fine-tuning on one task."""
         images = len(self.tasks[task - 1].train)
         return num_batches(images, self.config.train.batch_size, self.epochs(task))
 
     def objective(self, task: int) -> Objective:
-        """What distinguishes the task, on the devices."""
+        """The task's training objective, on the devices."""
         steps = self.steps(task)
         on_devices = self.layout.replicate(
             {
@@ -126,9 +126,9 @@ class RunParts:
         return self._train_batches(task, self.tasks[task - 1].train, epochs)
 
     def train_images(self, task: int) -> tuple[Iterable[Batch[np.ndarray]], int]:
-        """One pass over the task's training images as evaluation shows them, and its batches.
+        """One pass over the task's training images, as evaluation shows them; and its batch count.
 
-        Over `config.merging.refit_images` of them, drawn with the run's seed, where that is set.
+        If `config.merging.refit_images` is set, over that many of them, drawn with the run's seed.
         """
         images, most = self.tasks[task - 1].train, self.config.merging.refit_images
         if most is not None and most < len(images):
@@ -138,7 +138,7 @@ class RunParts:
         return batches, num_batches(len(images), rows)
 
     def images_once(self, task: int) -> int:
-        """How many training images the regularizer reads once the task is learned."""
+        """Number of training images that the regularizer reads after the task is learned."""
         method = self.config.method
         return REGULARIZERS[method.regularizer].images_once(method, len(self.tasks[task - 1].train))
 
@@ -163,7 +163,7 @@ class RunParts:
             workers=recipe.workers,
             rows=self.layout.rows(recipe.batch_size),
             geometry=geometry,
-            # The canvas for crops always holds the square that CLIP's own geometry shows.
+            # The canvas for crops always contains the square that CLIP's own geometry crops.
             crops=tuple(recipe.crop_scale) != (1, 1) or geometry == CLIPS,
         )
 
@@ -181,11 +181,11 @@ def build_run(
     model: Model | None = None,
     run: Path | None = None,
 ) -> RunParts:
-    """Loads theta_0 and builds everything around it; nothing is compiled yet.
+    """Loads theta_0 and builds everything else; compiles nothing yet.
 
     Args:
-      model: theta_0, where it is not the one that the configuration names.
-      run: a run's directory, whose head is used if it is the same.
+      model: theta_0, if it is not the one that the configuration names.
+      run: a run's directory, whose head is reused if it still matches.
 
     Raises:
       UserError: the model cannot be read, or does not fit the configuration.
@@ -205,7 +205,7 @@ def build_run(
     merges = parse_merges(config, clip_entries, shape)
     tower, theta_0 = model.image_tower(config.model.dtype, config.train.remat, layout.whole)
     trained = trainable(shape, theta_0, config.train.freeze)
-    del model  # the text tower has done its work
+    del model  # the text tower is no longer needed
     rows = eval_batch_size(config, scenario, layout)
 
     regularizer = build_regularizer(

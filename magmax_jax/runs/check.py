@@ -13,7 +13,7 @@ START = "method.start"
 
 
 def check_config(config: ExperimentConfig) -> None:
-    """Raises a UserError if the method, the data sets or the merges cannot be what they say."""
+    """Raises a UserError if the method, the data sets or the merges contradict themselves."""
     check_method(config.method)
     members_of(config.scenario)
     merges = parse_merges(config)
@@ -39,11 +39,11 @@ def check_config(config: ExperimentConfig) -> None:
 
 
 def check_seed(seed: int, kept: bool) -> None:
-    """Raises a ConfigError if JAX would take the seed for another one.
+    """Raises a ConfigError if JAX would truncate the seed to another one.
 
     Args:
-      kept: whether a run of that seed is there already, from when they were not refused: it goes
-        on, with the same numbers.
+      kept: whether a run with that seed exists already, from a version that accepted such seeds:
+        it may be resumed, with the same numbers.
     """
     if seed >= 2**32 and not (kept and seed < 2**63):
         raise ConfigError(
@@ -56,7 +56,7 @@ def check_number(merges: dict[str, Merge], tasks: int, field: Callable[[str], st
     """Raises a ConfigError if a rule cannot merge as many models as there are tasks.
 
     Args:
-      field: a rule's name -> the field of the configuration that names it.
+      field: maps a rule's name to the configuration field that names it.
     """
     for name, (rule, _) in merges.items():
         if not rule.admits(tasks):
@@ -69,6 +69,6 @@ def check_number(merges: dict[str, Merge], tasks: int, field: Callable[[str], st
 
 
 def field_of(config: ExperimentConfig, rule: str) -> str:
-    """The field that names a rule: `merges`, unless tasks only start from it."""
+    """The field that names a rule: `merges`, unless tasks merely start from it."""
     merged = (ModelRef.parse(merge, "merges").rule for merge in config.merges)
     return "merges" if rule in merged else START

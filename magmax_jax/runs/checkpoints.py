@@ -1,8 +1,8 @@
-"""A run's checkpoints; the only file that knows Orbax.
+"""A run's checkpoints; the only file that uses Orbax.
 
-A checkpoint is one or several trees of arrays, by name, and a note. It is written in the background
-and appears under its number once it is whole. The latest two stay: should the last one turn out to
-be damaged, the one before it still serves.
+A checkpoint is one or more named trees of arrays and a note. It is written in the background and
+appears under its number once it is complete. The latest two are kept, so that if the last one is
+damaged, the one before it can be used.
 """
 
 import logging
@@ -23,12 +23,12 @@ from magmax_jax.errors import UserError
 
 PyTree = Any
 KEPT = 2
-"""Checkpoints that stay."""
+"""Number of checkpoints that are kept."""
 NOTE = "note"
 
 
 class Restored(NamedTuple):
-    """What a checkpoint holds, or as much of it as was asked for."""
+    """The contents of a checkpoint, or the requested part of them."""
 
     number: int
     note: dict[str, Any]
@@ -36,13 +36,13 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints of one directory. Use as a context: leaving it waits for the last write.
+    """The checkpoints in one directory. A context manager: leaving it waits for the last write.
 
     Args:
-      directory: made where there is none.
-      keep: how many stay, None for all.
+      directory: created if missing.
+      keep: how many to keep, None for all.
       say: reports a damaged checkpoint that is skipped.
-      check: called before each save, which it may refuse.
+      check: called before each save; raises to refuse it.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class Checkpoints:
 
     @property
     def numbers(self) -> list[int]:
-        """Of the checkpoints that are whole, ascending."""
+        """Numbers of the complete checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
     def save(self, number: int, trees: dict[str, PyTree], note: dict[str, Any]) -> None:
-        """Starts to write a checkpoint; its arrays may be donated as soon as this returns.
+        """Starts writing a checkpoint; its arrays may be donated as soon as this returns.
 
         Args:
-          number: more than that of every checkpoint there is.
-          trees: of arrays, by name; trees without leaves need not be there.
-          note: what JSON can hold.
+          number: greater than that of every existing checkpoint.
+          trees: named trees of arrays; trees without leaves may be left out.
+          note: JSON-serialisable.
         """
         self._check()
         trees = {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
@@ -86,29 +86,29 @@ class Checkpoints:
         self._manager.save(number, args=ocp.args.Composite(**args))
 
     def wait(self) -> None:
-        """Blocks until everything that was saved is on the disk."""
+        """Blocks until every save is on disk."""
         self._manager.wait_until_finished()
 
     def restore(
         self, like: Callable[[dict[str, Any]], dict[str, PyTree]], number: int | None = None
     ) -> Restored | None:
-        """The checkpoint of that number, or else the latest that is not damaged.
+        """The checkpoint with that number, or by default the latest undamaged one.
 
         Args:
-          like: takes the note and gives, by name, the trees to restore: of their structure, shapes
-            and dtypes, arrays or `jax.ShapeDtypeStruct`s, whose shardings the restored arrays take.
+          like: takes the note and returns templates of the trees to restore, by name: arrays or
+            `jax.ShapeDtypeStruct`s that give structure, shapes, dtypes and shardings.
 
         Returns:
-          None where there is no checkpoint.
+          None if there is no checkpoint.
 
         Raises:
-          UserError: there are checkpoints, and none of them can be read.
+          UserError: there are checkpoints, but none of them can be read.
         """
         found = self.numbers if number is None else [number]
         for candidate in reversed(found):
             try:
                 return self._restore(candidate, like)
-            except Exception as error:  # whatever a damaged file makes Orbax raise
+            except Exception as error:  # a damaged file can make Orbax raise anything
                 if number is not None:
                     raise UserError(
                         f"{self.directory / str(number)} cannot be read ({_first_line(error)})"
@@ -122,7 +122,7 @@ class Checkpoints:
         return None
 
     def _set_aside(self, number: int, error: Exception) -> None:
-        """Takes a damaged checkpoint's number away from it, for a sound one will need it."""
+        """Renames a damaged checkpoint, because an intact one will need its number."""
         path = self.directory / str(number)
         aside = path.with_name(f"{number}.damaged")
         reason = _first_line(error)
@@ -153,7 +153,7 @@ class Checkpoints:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Orbax's warning that a checkpoint holds more than was asked for, which is meant."""
+    """Silences Orbax's warning about restoring only part of a checkpoint, which is intended."""
     log = logging.getLogger("absl")
 
     def other(record: logging.LogRecord) -> bool:
@@ -171,10 +171,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _checksums(tree: PyTree) -> list[int]:
-    """A number for every leaf, that changes when any bit of it does.
+    """A number for each leaf that changes when any bit of the leaf does.
 
-    One after another: sums over the devices of several processes that run at once can wait for each
-    other for ever, on CPUs.
+    Computed one at a time: on CPUs, concurrent sums across several processes' devices can deadlock.
     """
     return [int(jax.device_get(_checksum(leaf))) for leaf in jax.tree.leaves(tree)]
 

@@ -1,4 +1,4 @@
-"""A scale for every merge of a run, chosen on images that no task was trained on."""
+"""Chooses a scale for every merge of a run, on images that no task was trained on."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -26,14 +26,14 @@ def choose_scales(
     watched: Callable[[Iterable], Iterable] = iter,
 ) -> None:
     """Tries every merge at the scales of `merging.scales` after the last task, and writes
-    `sweep.jsonl`; nothing where none are set.
+    `sweep.jsonl`; does nothing if no scales are set.
 
-    Held-out images see every scale, test images only the best one and the published one. What the
-    run evaluated itself is not evaluated again, nor is what `sweep.jsonl` has already.
+    Every scale is evaluated on held-out images; only the best and the published one are evaluated
+    on test images. Results of the run and rows already in `sweep.jsonl` are reused.
 
     Args:
       states: of the merges, after the last task.
-      refits: of the refitted ones, which are tried at the scales at which they were refitted.
+      refits: states of refitted merges, which are tried only at the scales they were refitted at.
       watched: see `shared_pass.count_all`.
     """
     if parts.config.merging.scales is None or not parts.merges:
@@ -56,7 +56,7 @@ def choose_scales(
             refitted.scales,
             rule.default_scale,
         )
-    parts.layout.meet("the evaluations")  # by which all rows are written
+    parts.layout.meet("the evaluations")  # all rows are written by now
     learned = len(parts.tasks)
     evaluated = [row for row in out.rows() if row.after_task == learned]
     swept = SweptRows(parts, out, learned, progress, watched=watched)
@@ -74,14 +74,14 @@ def choose_scales(
 
 
 def scales_to_try(config: ExperimentConfig, merge: Merge) -> list[float]:
-    """Those of `merging.scales`, the rule's published one, and those at which the run has it."""
+    """The scales in `merging.scales`, the rule's published one, and those the run evaluates."""
     return sorted({*config.merging.values, merge.rule.default_scale, *merge.scales})
 
 
 def check_held_out(
     config: ExperimentConfig, scenario: Scenario, sweeps: SweepConfig | None = None
 ) -> None:
-    """Raises a ConfigError if scales are to be chosen and no image is held out to choose on."""
+    """Raises a ConfigError if scales are to be chosen but no images are held out."""
     if any(len(task.validation) for task in scenario.tasks):
         return
     single = "needs held-out training images, and every class has a single one: add images, or"

@@ -1,13 +1,13 @@
-"""Models that came without settings of an image processor, whose own may have been others."""
+"""Models without image processor settings, which may have been trained with other ones."""
 
 from magmax_jax.models import Model, preprocessing_of
 
 
 def default_preprocessing(model: Model, name: str) -> list[str]:
-    """A sentence if nothing says how the model's images were normalised in its training.
+    """A warning if nothing says how images were normalised when the model was trained.
 
     Args:
-      name: what the user calls the model.
+      name: the model as the user wrote it.
     """
     settings = model.preprocessor or {}
     kind = settings.get("image_processor_type", "CLIPImageProcessor")

@@ -1,4 +1,4 @@
-"""What a run measured, on disk: `config.json` says what was run, `results.jsonl` what came out."""
+"""A run's directory: `config.json` says what was run, `results.jsonl` what was measured."""
 
 import hashlib
 import json
@@ -23,10 +23,11 @@ SWEEP, ANALYSIS = "sweep.jsonl", "analysis"
 DATA_FILES = "data_files.json.gz"
 HEAD = "head.safetensors"
 PUBLISHED = "published_scales"
-"""In about.json: rule -> its default scale."""
+"""Key in about.json: rule -> its default scale."""
 PARTIAL = f"{CONFIG}.partial"
 LONGEST_NAME = 180
-"""Bytes of a model's name that a file's name has in full: disks take 255, and more is added."""
+"""Longest model name, in bytes, that a file name holds in full: file systems allow 255 bytes, and
+affixes are added."""
 PATHS = ("model.source", "model.text_source", "scenario.data_dir")
 """Fields of the configuration that may name a directory."""
 
@@ -34,10 +35,10 @@ PATHS = ("model.source", "model.text_source", "scenario.data_dir")
 class RunDirectory:
     """A directory that one run owns.
 
-    Of several processes that share a run, one writes; the others' `start` and `append` do nothing.
+    If several processes share a run, one writes; in the others `start` and `append` do nothing.
 
     Attributes:
-      lock: of the process that writes, while it holds the directory (`holding.held`).
+      lock: the writing process's lock while it holds the directory (`holding.held`).
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class RunDirectory:
 
     @property
     def tasks(self) -> Path:
-        """Every theta_t, where they are kept."""
+        """Every theta_t, if they are kept."""
         return self.path / TASKS
 
     @property
@@ -72,9 +73,9 @@ class RunDirectory:
         return self.path / COUNTS
 
     def counts_of(self, after_task: int, label: str) -> Path:
-        """Those of one model (`Row.label`) after so many tasks."""
-        # Some disks take no colon, which a rule's name may have. A plus is doubled, so that no two
-        # models have one file.
+        """The counts of one model (`Row.label`) after that many tasks."""
+        # Some file systems do not allow colons, which a rule's name may have. A plus is doubled, so
+        # that no two models share a file.
         name = label.replace("+", "++").replace(":", "+")
         if len(name.encode()) > LONGEST_NAME:
             digest = hashlib.sha256(name.encode()).hexdigest()[:16]
@@ -90,10 +91,10 @@ class RunDirectory:
         return self.path / METRICS
 
     def holds(self, config: ExperimentConfig) -> bool:
-        """Whether a run of this configuration lives here, and is to be kept.
+        """Whether this directory holds a run of this configuration, which is to be kept.
 
         Raises:
-          UserError: another run does, or anything else.
+          UserError: it holds another run, or anything else.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file: choose another --out")
@@ -101,7 +102,7 @@ class RunDirectory:
             return False
         stored = self._config()
         if stored is None and (self.path / PARTIAL).exists():
-            return False  # a run was about to start when it was interrupted
+            return False  # a run was interrupted before it started
         if not isinstance(stored, dict) or not {"model", "scenario", "train"} <= set(stored):
             raise UserError(f"{self.path} holds other things than a run: choose another --out")
         if self.overwrite:
@@ -120,7 +121,7 @@ class RunDirectory:
         return True
 
     def is_complete(self, config: ExperimentConfig, models: int) -> bool:
-        """Whether a run of this configuration lives here and has all of its rows.
+        """Whether this directory holds a run of this configuration with all of its rows.
 
         Reads neither data nor model: the rows of the pretrained model give the number of rows per
         evaluation and of tasks.
@@ -138,10 +139,10 @@ class RunDirectory:
         return whole and self.has_chosen(config, tasks)
 
     def has_chosen(self, config: ExperimentConfig, tasks: int) -> bool:
-        """Whether every merge has the scale that `merging.scales` asks for; True if none does.
+        """Whether every merge has a chosen scale; True if `merging.scales` does not ask for any.
 
         Args:
-          tasks: that the run learns.
+          tasks: number of tasks that the run learns.
         """
         if config.merging.scales is None or config.method.joint:
             return True
@@ -149,17 +150,17 @@ class RunDirectory:
         return {merge.partition("@")[0] for merge in config.merges} <= chosen
 
     def start(self, config: ExperimentConfig) -> None:
-        """Empties the directory of an earlier run and writes the configuration.
+        """Deletes an earlier run's files and writes the configuration.
 
         Raises:
-          UserError: the disk refuses it.
+          UserError: writing fails.
         """
         if not self.writes:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            # The old configuration goes first and the new one comes last: in between, nothing here
-            # counts as a run, and PARTIAL marks it as ours.
+            # The old configuration is deleted first and the new one written last: in between,
+            # nothing here counts as a run, and PARTIAL marks the directory as ours.
             (self.path / PARTIAL).write_text(config.to_json())
             (self.path / CONFIG).unlink(missing_ok=True)
             for file in (ROWS, METRICS, ABOUT, SWEEP, DATA_FILES, HEAD):
@@ -171,11 +172,11 @@ class RunDirectory:
             raise UserError(f"{self.path} cannot be written ({error.strerror})") from None
 
     def check_held(self) -> None:
-        """To be called before writing what another process could be writing by now.
+        """Call before writing anything that another process could be writing by now.
 
         Raises:
-          UserError: another process took over, because this one was suspended; or the lock file
-            is gone, so that another one may begin.
+          UserError: another process took over while this one was suspended; or the lock file is
+            gone, so another process could start.
         """
         if self.lock is None or self.lock.is_held:
             return
@@ -191,24 +192,24 @@ class RunDirectory:
         )
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Adds rows to `results.jsonl`, all of one evaluation in one write."""
+        """Appends one evaluation's rows to `results.jsonl` in a single write."""
         if not self.writes:
             return
         self.check_held()
         json_lines.append(self.path / ROWS, (row.record for row in rows))
 
     def keep(self, rows: Iterable[Row]) -> None:
-        """Makes these the rows of `results.jsonl`, all at once."""
+        """Replaces the rows of `results.jsonl` atomically."""
         if self.writes:
             self.check_held()
             json_lines.write(self.path / ROWS, (row.record for row in rows))
 
     def rows(self) -> list[Row]:
-        """The rows written so far; a line torn by an interruption ends them."""
+        """The rows written so far, up to a line cut off by an interruption, if any."""
         return read_rows(self.path / ROWS)
 
     def keep_swept(self, rows: Iterable[Row]) -> None:
-        """Makes these the rows of `sweep.jsonl`, all at once."""
+        """Replaces the rows of `sweep.jsonl` atomically."""
         if self.writes:
             self.check_held()
             json_lines.write(self.path / SWEEP, (row.record for row in rows))
@@ -218,16 +219,16 @@ class RunDirectory:
         return read_rows(self.path / SWEEP)
 
     def scales(self) -> Scales:
-        """What the run knows of its merges' scales after its latest task, chosen and published."""
+        """The chosen and the published scales of the run's merges after its latest task."""
         published = self.read_about().get(PUBLISHED, {})  # older runs have none
         swept = self.swept()
         last = max((row.after_task for row in self.rows()), default=0) if swept else 0
         return Scales([row for row in swept if row.after_task == last], published)
 
     def differs(self, config: ExperimentConfig) -> list[str]:
-        """Fields in which the stored configuration differs; those it lacks have their defaults.
+        """Fields in which the stored configuration differs; missing fields count as their defaults.
 
-        As sentences: `train.epochs: 10 there, 5 here`.
+        Formatted as `train.epochs: 10 there, 5 here`.
         """
         try:
             stored = json.loads(ExperimentConfig.from_file(self.path / CONFIG).to_json())
@@ -241,7 +242,7 @@ class RunDirectory:
         return sorted(_differences(stored, json.loads(config.to_json()), paths))
 
     def read_about(self) -> dict[str, Any]:
-        """What `about.json` holds; {} where there is none, or it is damaged."""
+        """The content of `about.json`; {} if it is missing or damaged."""
         try:
             found = json.loads(self.about.read_text())
         except (OSError, ValueError, RecursionError):
@@ -249,8 +250,8 @@ class RunDirectory:
         return found if is_about(found) else {}
 
     def recorded(self) -> dict[str, Any]:
-        """What `about.json` says that theta_0 and the data were (`runs.recorded`); {} in a run of
-        before it was recorded."""
+        """What `about.json` records of theta_0 and the data (`runs.recorded`); {} for older runs,
+        which recorded nothing."""
         found = self.read_about().get("inputs")
         return found if isinstance(found, dict) else {}
 
@@ -262,9 +263,9 @@ class RunDirectory:
 
 
 def run_directories(path: Path) -> Iterator[Path]:
-    """The directory itself if it is a run's, else those of the runs in it, at any depth, by name.
+    """The directory itself if it is a run's, else the run directories in it, at any depth, by name.
 
-    What a run holds is not looked through.
+    Does not search inside a run's directory.
     """
     for folder, inner, files in os.walk(path):
         if CONFIG in files and ({ROWS, METRICS, ABOUT} & set(files) or CHECKPOINTS in inner):
@@ -279,7 +280,7 @@ def _differences(
     """Fields in which two configurations differ, as `train.epochs: 10 there, 5 here`.
 
     Args:
-      paths: a path as it is stored -> where else its directory may lie.
+      paths: stored path -> other places where its directory may be.
     """
     if isinstance(stored, dict) and isinstance(ours, dict):
         for name in stored.keys() | ours.keys():
@@ -293,6 +294,6 @@ def _differences(
 
 
 def _same_directory(stored: Any, ours: Any) -> bool:
-    """Whether both are paths of one directory, as where it was moved and a link stays behind."""
+    """Whether both paths lead to the same directory, e.g. after a move that left a link behind."""
     named = isinstance(stored, str) and isinstance(ours, str)
     return named and os.path.isdir(stored) and os.path.realpath(stored) == os.path.realpath(ours)

@@ -1,7 +1,7 @@
-"""What a run will take, counted from its configuration before anything of it is loaded.
+"""The cost of a run, computed from its configuration before anything is loaded.
 
-Steps come from the data where it can be read, else from the catalogue's sizes; bytes of checkpoints
-and floating-point operations from the shape of the model, whose weights are not touched.
+Steps come from the data if it can be read, else from the catalogue's sizes; checkpoint bytes and
+floating-point operations come from the model's shape, without reading its weights.
 """
 
 from collections.abc import Sequence
@@ -31,26 +31,26 @@ from magmax_jax.sharding import one_device
 from magmax_jax.training import build_regularizer, check_method, make_trainer
 
 READ_AT_MOST = 200_000
-"""Images of a known data set whose labels are read in order to count exactly; reading the labels of
-more takes minutes."""
+"""Most images of a known data set whose labels are read for an exact count; reading more takes
+minutes."""
 
 
 class TaskSize(NamedTuple):
-    """One task: training images, and passes over them."""
+    """One task's training images and epochs."""
 
     images: int
     epochs: int
 
 
 class DataSize(NamedTuple):
-    """Of a scenario.
+    """The size of a scenario's data.
 
     Attributes:
-      tasks: in their order.
-      test: images of all tasks.
+      tasks: in order.
+      test: number of test images of all tasks.
       classes: k.
-      inexact: why the numbers are the catalogue's, "" where they are the data's own.
-      held_out: training images of all tasks that none is trained on.
+      inexact: why the numbers are the catalogue's, "" if they were counted in the data.
+      held_out: number of training images, over all tasks, that are held out.
     """
 
     tasks: tuple[TaskSize, ...]
@@ -61,18 +61,18 @@ class DataSize(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What one run will take.
+    """The cost of one run.
 
     Attributes:
       tasks: learned one after another.
-      steps: of fine-tuning, of all of them.
-      images: that pass through training; repeated ones count again.
-      evaluated: that pass through evaluation, at most.
-      nbytes: of checkpoints at most, None where the model's shape is not known.
-      flops: of training and evaluation, None likewise.
-      inexact: why steps are not exact, "" where they are.
-      unknown: why bytes are not known, "" where they are.
-      notes: what to know before it trains, a sentence each.
+      steps: of fine-tuning, over all tasks.
+      images: processed in training, counting repeats.
+      evaluated: images processed in evaluation, at most.
+      nbytes: of checkpoints, at most; None if the model's shape is unknown.
+      flops: of training and evaluation; None likewise.
+      inexact: why steps are not exact, "" if they are.
+      unknown: why bytes are unknown, "" if they are known.
+      notes: what to know before training, one sentence each.
     """
 
     tasks: int
@@ -87,7 +87,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
-    """Counts what the run of a configuration takes; `data` is its scenario's `data_size`.
+    """The cost of running a configuration; `data` is its scenario's `data_size`.
 
     Raises:
       UserError: the method contradicts itself, or a merge or the model's directory is not what the
@@ -126,10 +126,10 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
 
 
 def data_size(config: ScenarioConfig, seed: int) -> DataSize:
-    """Of the data where it lies ready and is not too much to look through, else as catalogued.
+    """Counted in the data if it is prepared and not too large, else from the catalogue.
 
     Raises:
-      UserError: it cannot be read, and is in no catalogue.
+      UserError: the data cannot be read and the catalogue does not have its sizes.
     """
     found = [find(member.dataset) for member in members_of(config)]
     known = [data for data in found if data and data.has_sizes]
@@ -151,10 +151,10 @@ def data_size(config: ScenarioConfig, seed: int) -> DataSize:
 def _flops(
     config: ExperimentConfig, shape: ModelShape, tasks: Sequence[TaskSize], evaluated: int
 ) -> float:
-    """A training image costs three forward passes (the gradient two of them), an evaluated one one.
+    """A training image costs three forward passes (two for the gradient), an evaluated image one.
 
-    Recomputation with remat adds one for each training image; a regularizer says what it adds, for
-    each image of a step and for each image that it reads once a task.
+    Remat adds one per training image; a regularizer says what it adds per image of a step and per
+    image that it reads once a task.
     """
     spec = REGULARIZERS[config.method.regularizer]
     images = sum(task.images * task.epochs for task in tasks)
@@ -166,8 +166,8 @@ def _flops(
 def _refitted(
     config: ExperimentConfig, tasks: Sequence[TaskSize], refits: dict[str, Refitted]
 ) -> int:
-    """Forward passes of refits: of each task's images in the model after it and in that before it,
-    which the first task does not have."""
+    """Forward passes of refits: each task's images pass through the models after and before it; the
+    first task has no model before it."""
     most = config.merging.refit_images
     read = [task.images if most is None else min(task.images, most) for task in tasks]
     times = sum(len(refitted.scales) for refitted in refits.values())
@@ -194,7 +194,7 @@ def _nbytes(
 
 
 def _learned(config: ExperimentConfig, tasks: tuple[TaskSize, ...]) -> tuple[TaskSize, ...]:
-    """The tasks with the epochs that they will have; all at once where they are learned jointly."""
+    """The tasks with their final number of epochs; a single task if they are learned jointly."""
     tasks = tuple(TaskSize(t.images, config.train.epochs or t.epochs) for t in tasks)
     if not config.method.joint:
         return tasks
@@ -203,7 +203,7 @@ def _learned(config: ExperimentConfig, tasks: tuple[TaskSize, ...]) -> tuple[Tas
 
 
 def _catalogued(config: ScenarioConfig, known: Sequence[DataSet], reason: str) -> DataSize:
-    """As if every class, and every domain, had as many images as the others."""
+    """Assumes that all classes, and all domains, have equally many images."""
     tasks, tests, held_out, classes = [], 0, 0, 0
     for member, data in zip(members_of(config), known, strict=True):
         domains = len(published_domains(member.dataset)) or 1

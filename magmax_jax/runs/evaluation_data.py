@@ -1,4 +1,4 @@
-"""What models are evaluated on: a run's own scenario, or test images alone."""
+"""The data that models are evaluated on: a run's own scenario, or test images only."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,16 +9,16 @@ from magmax_jax.config import ExperimentConfig, ScenarioConfig
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs.model_ref import model_of_run
 
-if TYPE_CHECKING:  # reading images takes slow imports: --help does without
+if TYPE_CHECKING:  # reading images needs slow imports, which --help avoids
     from magmax_jax.scenarios import Scenario
 
 ONE_TASK = ScenarioConfig(num_tasks=1)
-"""How models that are no run are evaluated: on all classes of a data set at once."""
+"""How models outside runs are evaluated: on all classes of a data set together."""
 
 
 def first_run(sources: Iterable[str]) -> ExperimentConfig | None:
-    """The configuration of the first run among sources, with paths that are found from here; None
-    if none of them is a run.
+    """The configuration of the first run among the sources, with paths resolved from here; None if
+    none of them is a run.
 
     Raises:
       UserError: as `model_of_run` does, or the configuration is damaged.
@@ -32,7 +32,7 @@ def first_run(sources: Iterable[str]) -> ExperimentConfig | None:
 
 
 def evaluation_scenario(sources: Iterable[str], config: ScenarioConfig, seed: int) -> "Scenario":
-    """The scenario on which sources are evaluated.
+    """The scenario on which the sources are evaluated.
 
     Only test images are read, unless the data is that of the first run among the sources: its
     classes were fixed by its training images.
@@ -52,7 +52,7 @@ def evaluation_scenario(sources: Iterable[str], config: ScenarioConfig, seed: in
 
 
 def recorded_names(sources: Iterable[str]) -> tuple[str, ...]:
-    """The class names of which the head of the first run among sources was made; () if unknown."""
+    """The class names that the first run among the sources made its head from; () if unknown."""
     from magmax_jax.runs.manifest import class_names
 
     run = _first(sources)
@@ -62,7 +62,7 @@ def recorded_names(sources: Iterable[str]) -> tuple[str, ...]:
 def _of_other_names(
     sources: Iterable[str], config: ScenarioConfig, recorded: tuple[str, ...]
 ) -> list[str]:
-    """A sentence on each run of this data whose head was made of other names than the first's."""
+    """A warning for each run on this data whose head was made from other names than the first's."""
     from magmax_jax.runs.locate import stored_config
     from magmax_jax.runs.manifest import class_names
 
@@ -81,13 +81,13 @@ def _of_other_names(
 
 
 def _first(sources: Iterable[str]) -> Path | None:
-    """The directory of the first run among sources."""
+    """The directory of the first run among the sources."""
     run = next(filter(None, map(model_of_run, sources)), None)
     return run[0] if run else None
 
 
 def is_data_of(trained: ExperimentConfig, config: ScenarioConfig) -> bool:
-    """Whether a scenario reads the data of a run."""
+    """Whether a scenario reads the same data as a run."""
     return _data(trained.scenario) == _data(config)
 
 

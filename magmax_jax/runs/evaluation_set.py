@@ -1,4 +1,4 @@
-"""Images on which a run evaluates models, in batches that stay in memory where they are small."""
+"""Images on which a run evaluates models, in batches that are kept in memory if small."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -23,10 +23,10 @@ class EvaluationSet(NamedTuple):
     """Images on which models are evaluated.
 
     Attributes:
-      scenario: whose test images they are.
-      evaluate: counts what models make of them.
+      scenario: the images are its test images.
+      evaluate: counts the models' predictions.
       batches: every image once.
-      num_batches: how many there are.
+      num_batches: number of batches.
     """
 
     scenario: Scenario
@@ -41,23 +41,23 @@ class EvaluationSet(NamedTuple):
         shown: str,
         watched: Callable[[Iterable], Iterable] = iter,
     ) -> list[Counts[np.ndarray]]:
-        """What each model makes of the images, which are read once for all.
+        """The counts of each model on the images, which are read once for all models.
 
         Args:
-          watched: what the batches go through, such as `recorder.until`.
+          watched: wraps the batches, e.g. `recorder.until`.
         """
         batches = progress.evaluating(shown, self.batches, self.num_batches)
         return self.evaluate(models, watched(batches))
 
 
 def eval_batch_size(config: ExperimentConfig, scenario: Scenario, layout: Layout) -> int:
-    """That of the configuration, or what holds the largest set of images of the run.
+    """The configuration's batch size, or less if the run's largest set of images fits in one batch.
 
-    All its sets have one, so that it compiles once. A multiple of 8 suits accelerators, and keeps
-    compiled programs in the cache for sets of nearly the same size.
+    All sets of a run share it, so evaluation compiles once. A multiple of 8 suits accelerators and
+    lets sets of nearly the same size share cached compiled programs.
     """
     largest = max(1, scenario.num_test, validating(scenario).num_test)
-    step = math.lcm(8, layout.mesh.size)  # each device has as many rows
+    step = math.lcm(8, layout.mesh.size)  # each device gets equally many rows
     return min(config.eval_batch_size, math.ceil(largest / step) * step)
 
 
@@ -84,10 +84,10 @@ def batches_of(
     preprocessing: Preprocessing,
     layout: Layout,
 ) -> Iterable[Batch[np.ndarray]]:
-    """Of the images at `indices`, as evaluation shows them.
+    """Batches of the images at `indices`, preprocessed for evaluation.
 
-    In memory between evaluations when they are small, as the batches that they are shown in: each
-    image once, whether it was fitted or not.
+    Small sets stay in memory between evaluations as finished batches: each image is held once,
+    whether it was fitted or not.
     """
     size = preprocessing.size
     batches = eval_batches(

@@ -1,4 +1,4 @@
-"""Models out of a run's directory, as checkpoints that transformers and `magmax merge` read."""
+"""Exports models from a run's directory as checkpoints for transformers and `magmax merge`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,21 +28,20 @@ def export(
       run: the run's directory.
       model: `finetuned` (after the last task learned so far), `task:3` (after that task, if the run
         keeps every task's), `zero_shot` (theta_0 at the run's image size), or one of the run's
-        merges, `RULE` or `RULE@SCALE` at any scale, for which rules that are `module:function` are
-        imported.
-      output: a new directory; it appears whole or not at all.
+        merges, `RULE` or `RULE@SCALE` at any scale; rules given as `module:function` are imported.
+      output: a new directory, written atomically.
       dtype: of the weights, "float32", "float16" or "bfloat16".
-      allow_changed: go on although the files of theta_0 are not those that the run recorded.
-      say: takes a line on what changed, where that is allowed, on task vectors that the run keeps
-        quantised, and on what transformers computes otherwise.
+      allow_changed: continue even if theta_0's files differ from those that the run recorded.
+      say: takes a line on allowed changes, on task vectors that the run keeps quantised, and on
+        what transformers computes differently.
 
     Raises:
       UserError: the run has no such model or no checkpoint, the model's family cannot be saved, the
-        files of theta_0 changed since the run, or the disk refuses.
+        files of theta_0 changed since the run, or writing fails.
     """
     config = stored_config(run)
     ref = ModelRef.parse(str(model), str(run))
-    if ref.is_merge:  # models that are none do without the rules, whose modules may be gone
+    if ref.is_merge:  # other models do not need the rules, whose modules may be gone
         known = parse_merges(config)
         check_model(run, ref, known, parse_refits(config, known))  # before anything is read
     with checking([Compared(run, config)], allow_changed, say):
@@ -62,7 +61,7 @@ def export(
 
 
 def unlearned(run: Path, model: ModelRef | str) -> str | None:
-    """A sentence if the model is theta_0 still, because the run has not learned a task yet.
+    """A warning if the model is still theta_0, because the run has not learned a task yet.
 
     None for every other model, and for `zero_shot`, whose name says so.
 

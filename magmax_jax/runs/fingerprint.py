@@ -1,4 +1,4 @@
-"""What theta_0 and the data of a run are: digests of the files that they are read from."""
+"""Identifies theta_0 and the data of a run by digests of the files that they are read from."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,25 +15,25 @@ from magmax_jax.io.model_files import Digests, digests
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs.directory import PATHS
 
-if TYPE_CHECKING:  # reading images takes slow imports, which a report does without
+if TYPE_CHECKING:  # reading images needs slow imports, which a report avoids
     from magmax_jax.scenarios import Scenario
 
 MODELS = tuple(name for name in PATHS if name.startswith("model."))
-"""Fields of the configuration that name the models from which theta_0 and the head are read."""
+"""Configuration fields that name the models from which theta_0 and the head are read."""
 PIXELS = "pixels"
-"""Kind of data that is read from no files that are known: its pixels are sampled."""
+"""Kind of data that is not read from known files: its pixels are sampled."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a run's inputs are.
+    """Identifies a run's inputs.
 
     Attributes:
-      models: field of `MODELS` -> the model's directory, which is absolute.
+      models: field of `MODELS` -> the model's absolute directory.
       digests: field -> part -> file -> sha256.
-      data: an entry a directory of data, as about.json has it: dataset, kind, path, number of files
-        and bytes, and a digest of names and sizes; of sampled pixels where there are no files.
-      sizes: directory of data -> its files and their sizes.
+      data: one entry per data directory, as in about.json: dataset, kind, path, number of files and
+        bytes, and a digest of names and sizes, or of sampled pixels if there are no files.
+      sizes: data directory -> its files and their sizes.
     """
 
     models: Mapping[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Fingerprint:
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What is equal for equal inputs, wherever they lie."""
+        """Equal for equal inputs, wherever they are stored."""
         return self.digests, [(entry["dataset"], entry["digest"]) for entry in self.data]
 
 
@@ -58,7 +58,7 @@ def value_of(config: ExperimentConfig, name: str) -> Any:
 def directories(
     config: ExperimentConfig, find: Callable[[str], Path | None] = hub.locate
 ) -> dict[str, Path]:
-    """Field of `MODELS` -> the directory of the model that it names, where `find` finds one.
+    """Field of `MODELS` -> the directory of the model that it names, if `find` finds one.
 
     Raises:
       UserError: as `find` does.
@@ -76,7 +76,7 @@ def fingerprint(
     """Reads all files of the models and the names and sizes of those of the data.
 
     Args:
-      listed: directories of data that were listed already; others are added.
+      listed: data directories that were listed already; others are added.
 
     Raises:
       UserError: a file of a model cannot be read.
@@ -106,14 +106,14 @@ Entry = tuple[str, Place | str]
 
 
 def data_of(config: ScenarioConfig, scenario: "Scenario | None" = None) -> list[Entry]:
-    """The entries of a scenario's data sets in the order in which they are listed.
+    """The entries of a scenario's data sets, in listed order.
 
     Args:
-      scenario: built from the configuration; without it, data sets that are read from no known
+      scenario: built from the configuration; without it, data sets that are not read from known
         files are left out.
 
     Raises:
-      UserError: the list of data sets is not one.
+      UserError: the list of data sets is invalid.
     """
     from magmax_jax.data.digest import digest
     from magmax_jax.data.load import load_source
@@ -126,7 +126,7 @@ def data_of(config: ScenarioConfig, scenario: "Scenario | None" = None) -> list[
             entries += [(member.dataset, place) for place in where]
         elif scenario is not None:
             sources = [scenario.train, scenario.test]
-            if SCENARIO_KINDS[config.kind].reads_several:  # joined in the order of learning
+            if SCENARIO_KINDS[config.kind].reads_several:  # concatenated in learning order
                 splits: tuple[Split, Split] = ("train", "test")
                 sources = [load_source(member.dataset, each, config.data_dir) for each in splits]
             entries.append((member.dataset, digest(sources)))
@@ -134,12 +134,12 @@ def data_of(config: ScenarioConfig, scenario: "Scenario | None" = None) -> list[
 
 
 def on_this_machine(models: Mapping[str, str]) -> dict[str, Path]:
-    """The models that are whole where they were, of those that a run read."""
+    """The models that a run read and that are still complete where they were."""
     found = {}
     for name, text in models.items():
         path = Path(text)
         try:
-            digests(path)  # remembered, so that it costs nothing to read them again
+            digests(path)  # cached, so reading them again is free
         except UserError:
             continue
         found[name] = path

@@ -1,4 +1,4 @@
-"""One run, one process group: what writes into a run's directory holds it meanwhile."""
+"""Locks a run's directory, so that only one process group writes into it at a time."""
 
 import random
 import time
@@ -20,18 +20,18 @@ def held(
     say: Callable[[str], None] = lambda text: None,
     beat: float = BEAT,
 ) -> Iterator[None]:
-    """Holds a run's directory, which is made where there is none.
+    """Holds a run's directory, which is created if missing.
 
-    Of several processes of one run, which must all call this, the first holds it. A process that is
-    killed leaves its lock: on the same machine it is taken over at once, on another one after
-    `SILENT` heartbeats have failed to come.
+    All processes of a run must call this; process 0 holds the directory. A killed process leaves
+    its lock behind: on the same machine it is taken over at once, on another machine after `SILENT`
+    missed heartbeats.
 
     Args:
-      say: reports that it waits for a process on another host, or takes over from a dead one.
+      say: reports waiting for a process on another host, or taking over from a dead one.
       beat: seconds between two heartbeats.
 
     Raises:
-      UserError: another process holds it, in every process of this run; or the disk refuses.
+      UserError: another process holds it (raised in every process of this run), or writing fails.
     """
     claim, said = Claim(out.path, beat), False
     while True:
@@ -63,8 +63,8 @@ def held(
 def refuse_if_held(out: RunDirectory, layout: Layout) -> None:
     """Raises a UserError if another process on this machine holds the directory.
 
-    A first look, before data and model are loaded, which all processes of a run must call; `held`
-    decides.
+    An early check, before data and model are loaded, that all processes of a run must call; `held`
+    is authoritative.
     """
     found = Claim(out.path).look() if layout.is_first else None
     refusal = layout.from_first(_refusal(out, found[0]) if found and found[1] else "")
@@ -73,7 +73,7 @@ def refuse_if_held(out: RunDirectory, layout: Layout) -> None:
 
 
 def _try(out: RunDirectory, claim: Claim) -> tuple[str, Holder | None]:
-    """Takes the directory if nobody holds it: how that went, and its holder."""
+    """Takes the directory if nobody holds it; returns the outcome and its holder."""
     try:
         out.path.mkdir(parents=True, exist_ok=True)
         found = claim.look()

@@ -1,4 +1,5 @@
-"""theta_0 and the data of a run that starts: found, compared with an earlier start, recorded."""
+"""Finds theta_0 and the data of a starting run, compares them with an earlier start's, and records
+them."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,19 +25,19 @@ from magmax_jax.sharding import Layout
 
 
 class Inputs:
-    """What a run reads.
+    """The inputs of a run.
 
     Attributes:
-      config: its configuration, with paths under which model and data are found.
-      changed: what differs from the record of the run's latest start, a clause each.
+      config: its configuration, with paths where model and data were found.
+      changed: what differs from the record of the run's latest start, one clause each.
     """
 
     def __init__(self, config: ExperimentConfig, out: RunDirectory, kept: bool, allow: bool):
         """
         Args:
           config: as the user wrote it.
-          kept: whether `out` holds a run that goes on.
-          allow: changes are sentences instead of errors.
+          kept: whether `out` holds a run to resume.
+          allow: changes are warnings instead of errors.
         """
         self._written, self._out, self._kept, self._allow = config, out, kept, allow
         self._record = out.recorded() if kept else {}
@@ -46,10 +47,9 @@ class Inputs:
 
     @contextmanager
     def reading(self, scenario: Scenario) -> Iterator[None]:
-        """Reads the files in a thread while the model is loaded: hashing leaves the interpreter
-        free."""
+        """Reads the files in a thread while the model is loaded; hashing releases the GIL."""
         models = directories(self.config)
-        # A hub id is looked up once: the hub may have another answer the next time.
+        # A hub id is resolved once: the hub may answer differently the next time.
         sources = {value_of(self.config, name): str(path) for name, path in models.items()}
         self.config = with_models(self.config, sources)
         with ThreadPoolExecutor(1) as pool:
@@ -58,25 +58,25 @@ class Inputs:
             try:
                 yield
             except UserError:
-                if self._record:  # a model that does not load any more is refused as another one
+                if self._record:  # if the model no longer loads, report that it changed
                     self._found = found.result()
                     self._compare()
                 raise
             self._found = found.result()
 
     def read_present(self, scenario: Scenario) -> None:
-        """Reads what there is of a run that is complete, which needs no model any more."""
+        """Reads whatever a complete run still has; it no longer needs its model."""
         models = {n: str(path) for n, path in directories(self.config, hub.cached).items()}
         data = data_of(self.config.scenario, scenario)
         self._found = fingerprint(on_this_machine(models), data)
 
     def check(self, layout: Layout) -> list[str]:
-        """Compares what was read among the processes, and with the record.
+        """Compares the processes' files with each other and with the record.
 
-        Every process reads for itself: each loads the model from its own disk, or a shared one.
+        Every process reads its own files: each loads the model from its own disk or a shared one.
 
         Returns:
-          sentences to be said.
+          warnings to report.
 
         Raises:
           UserError: in all processes, if something changed and changes are not allowed, or if the
@@ -89,7 +89,7 @@ class Inputs:
         """Writes the names of the data's files; returns what `about.json` records.
 
         Raises:
-          OSError: the disk refuses.
+          OSError: writing fails.
         """
         write_sizes(self._out, self._found)
         models = directories(self.config, hub.cached)

@@ -1,4 +1,4 @@
-"""The zero-shot head, kept in a run's directory: the text tower reads every prompt once a run."""
+"""The zero-shot head, cached in a run's directory: a run encodes every prompt only once."""
 
 import contextlib
 import hashlib
@@ -25,7 +25,7 @@ NAME, KEY = "head", "made_from"
 
 
 class KeptHead(NamedTuple):
-    """A head, and what it was made from.
+    """A head and a digest of what it was made from.
 
     Attributes:
       weights: float32 (p, k).
@@ -38,12 +38,12 @@ class KeptHead(NamedTuple):
 
 
 def head_of(model: Model, heads: Iterable["Head"], run: Path | None = None) -> KeptHead:
-    """The classifiers of all heads side by side, read from a run's directory where it holds them.
+    """The classifiers of all heads side by side, read from a run's directory if it has them.
 
-    A head that was made from other parameters or prompts, or that cannot be read, is made anew.
+    A head that was made from other parameters or prompts, or that cannot be read, is recomputed.
 
     Args:
-      run: the directory; None for none.
+      run: the directory, if any.
 
     Raises:
       UserError: as `zero_shot_head` does.
@@ -57,10 +57,10 @@ def head_of(model: Model, heads: Iterable["Head"], run: Path | None = None) -> K
 
 
 def keep_head(run: Path, weights: jax.Array, made_from: str) -> None:
-    """Writes the head of a run, all at once, unless it is there.
+    """Writes the head of a run atomically, unless it exists.
 
     Raises:
-      OSError: the disk refuses.
+      OSError: writing fails.
     """
     if _kept(run, made_from) is not None:
         return
@@ -76,7 +76,7 @@ def keep_head(run: Path, weights: jax.Array, made_from: str) -> None:
 
 
 def _kept(run: Path, made_from: str) -> np.ndarray | None:
-    """The head in a run's directory; None if there is none, or another, or it cannot be read."""
+    """The head in a run's directory; None if it is missing, unreadable or does not match."""
     if (run / HEAD).is_file():
         with contextlib.suppress(UserError, OSError, KeyError):
             files = open_tensors(run / HEAD)

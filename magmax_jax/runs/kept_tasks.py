@@ -1,4 +1,4 @@
-"""What `tasks/` keeps of every theta_t: the model, or its quantised task vector; and v_t."""
+"""What `tasks/` keeps for each task: theta_t, or its quantised task vector; and v_t."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +13,10 @@ from magmax_jax.runs.model_ref import FINETUNED, ModelRef
 from magmax_jax.training import Params
 
 TAU, BITS = "task_vector", "task_bits"
-"""The tree of a task that is quantised, and the bits in its note."""
+"""The name of a quantised task's tree, and of its number of bits in the note."""
 MOMENTS = "second_moments"
-"""The tree of Adam's second moments, which are kept beside the model if a merge of the run needs
-them, and the field of the note that says so."""
+"""The name of the tree of Adam's second moments, kept if a merge of the run needs them, and of the
+field in the note that says so."""
 
 
 def to_keep(
@@ -24,11 +24,11 @@ def to_keep(
 ) -> tuple[dict[str, PyTree], dict[str, Any]]:
     """The trees of theta_t and their note, as `Checkpoints.save` takes them.
 
-    Each task vector is quantised by itself, so that one can be read without those before it.
+    Each task vector is quantised on its own, so one can be read without those before it.
 
     Args:
-      bits: of `checkpoint.task_bits`.
-      moments: kept float32 whatever the bits, as they span many orders of magnitude.
+      bits: `checkpoint.task_bits`.
+      moments: always kept in float32, as they span many orders of magnitude.
     """
     trees: dict[str, PyTree] = {FINETUNED: theta}
     note: dict[str, Any] = {}
@@ -40,7 +40,7 @@ def to_keep(
 
 
 def kept_shapes(theta_0: Params, note: dict[str, Any]) -> dict[str, PyTree]:
-    """The model's trees as `jax.ShapeDtypeStruct`s, by the note that lies beside them."""
+    """The model's trees as `jax.ShapeDtypeStruct`s, according to the checkpoint's note."""
     theta_0 = jax.eval_shape(lambda tree: tree, theta_0)
     if BITS not in note:
         return {FINETUNED: theta_0}
@@ -49,23 +49,23 @@ def kept_shapes(theta_0: Params, note: dict[str, Any]) -> dict[str, PyTree]:
 
 
 def kept_model(trees: dict[str, PyTree], theta_0: Params) -> Params:
-    """theta_t of the trees; where they are quantised, theta_0 and the decoded task vector."""
+    """theta_t from the trees; if they are quantised, theta_0 plus the decoded task vector."""
     if FINETUNED in trees:
         return trees[FINETUNED]
     return _apply(theta_0, dequantise(trees[TAU]))
 
 
 def kept_bytes(theta_0: Params, bits: int | None, moments: bool) -> int:
-    """Of one task, with or without second moments."""
+    """Bytes of one task, with or without second moments."""
     model = tree_bytes(kept_shapes(theta_0, {} if bits is None else {BITS: bits}))
     return model + (tree_bytes(theta_0) if moments else 0)
 
 
 def kept_note(bits: int | None, ref: ModelRef, merges: Mapping[str, Merge]) -> str | None:
-    """A sentence if a run's model is made of quantised task vectors; None for every other one.
+    """A note if a run's model is computed from quantised task vectors; None for all others.
 
     Args:
-      bits: of the run's `checkpoint.task_bits`.
+      bits: the run's `checkpoint.task_bits`.
     """
     collected = ref.is_merge and not merges[ref.rule].rule.streaming
     if bits is None or not (collected or ref.task is not None):

@@ -1,4 +1,4 @@
-"""One task of a run: its fine-tuning, and what regularizers remember of it."""
+"""One task of a run: fine-tuning, and what regularizers remember of it."""
 
 from magmax_jax.data import num_batches
 from magmax_jax.errors import DivergedError
@@ -24,7 +24,7 @@ def learn(
     progress: Progress,
     log: StepLog,
 ) -> tuple[Params, Params | None]:
-    """Fine-tunes on the next task: theta_t, and Adam's second moments if a merge needs them."""
+    """Fine-tunes on the next task; returns theta_t, and v_t of Adam if a merge needs it."""
     config, number = parts.config, at.learned + 1
     task, steps, epochs = parts.tasks[number - 1], parts.steps(number), parts.epochs(number)
     before = state.steps_done(parts, at) - at.step
@@ -34,7 +34,7 @@ def learn(
         batches.set_state(at.data)
 
     def due(done: int) -> bool:
-        # What a regularizer or a refit does after the last step may take as long as an epoch.
+        # After the last step, a regularizer or a refit may take as long as an epoch.
         long = parts.regularizer.penalty is not None or bool(parts.refits)
         last = done == steps and long
         every = config.checkpoint.every
@@ -82,10 +82,10 @@ def learn(
 
 
 def remember(parts: RunParts, at: RunState, stop: Stop, progress: Progress) -> Memory:
-    """The regularizer's memory of all tasks so far, the one just learned included.
+    """The regularizer's memory of all tasks so far, including the one just learned.
 
-    Penalties that hold a task to the one before hold it to where it starts. So these consolidate at
-    the parameters that the next task starts from, which are theta_t unless a merge is the start.
+    Penalties pull a task towards where it starts, so they consolidate at the parameters that the
+    next task starts from: theta_t, unless tasks start from a merge.
     """
     number, config = at.learned, parts.config
     count = num_batches(parts.images_once(number), config.train.batch_size)

@@ -1,7 +1,7 @@
-"""Finding a run's model and data from any working directory, and after a move.
+"""Finds a run's model and data from any working directory, and after a move.
 
-`config.json` keeps what the user wrote. `about.json` records, for each path in it, the absolute
-path and the one from the run's directory.
+`config.json` keeps what the user wrote. `about.json` records, for each of its paths, the absolute
+path and the path relative to the run's directory.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ from magmax_jax.runs.fingerprint import MODELS, data_of, directories, fingerprin
 from magmax_jax.runs.recorded import changes
 
 Paths = Mapping[str, Sequence[str]]
-"""A path as it is written -> the absolute one, and the one from the run's directory."""
+"""Path as written -> the absolute path, and the path relative to the run's directory."""
 
 
 def stored_config(run: Path) -> ExperimentConfig:
-    """A run's configuration, with paths under which its model and data are found from here.
+    """A run's configuration, with paths that lead to its model and data from here.
 
     Raises:
       UserError: the configuration is damaged.
@@ -33,11 +33,11 @@ def stored_config(run: Path) -> ExperimentConfig:
 
 
 def located(run: Path, config: ExperimentConfig) -> ExperimentConfig:
-    """A run's configuration with paths that are found: as they are written, as they were when the
-    run was started, or as they lay beside the run; of several, those that hold what was recorded.
+    """A run's configuration with paths that exist: as written, as they were when the run started,
+    or relative to the run; if several exist, those that contain what was recorded.
 
-    Where nothing is found the recorded paths stand, for messages to name. A run without a record
-    has its configuration unchanged.
+    If nothing is found, the recorded paths are used, so that messages name them. Without a record,
+    the configuration is returned unchanged.
     """
     record = RunDirectory(run).recorded()
     if not record.get("paths"):
@@ -67,11 +67,11 @@ def located(run: Path, config: ExperimentConfig) -> ExperimentConfig:
 def paths_of(
     run: Path, config: ExperimentConfig, found: ExperimentConfig, models: Mapping[str, Path]
 ) -> dict[str, list[str]]:
-    """Where the paths that a configuration writes lie, to be recorded.
+    """The locations of a configuration's paths, to be recorded.
 
     Args:
-      found: the same configuration as `located` found it.
-      models: of `fingerprint.directories`.
+      found: the same configuration as returned by `located`.
+      models: from `fingerprint.directories`.
     """
     sources = dict(zip(_models(found), models.values(), strict=True))
     written = [*_models(config), *_folders(config)]
@@ -86,7 +86,7 @@ def paths_of(
 
 
 def _options(run: Path, text: str, recorded: Sequence[str]) -> list[str]:
-    """Directories that a path may mean, those that are there; the recorded one if none is.
+    """Existing directories that a path may mean; the recorded one if none exists.
 
     Args:
       recorded: its value in `Paths`.
@@ -94,12 +94,12 @@ def _options(run: Path, text: str, recorded: Sequence[str]) -> list[str]:
     place, from_run = recorded
     on_hub = hub_cache.repository(Path(place)) is not None
     beside = os.path.normpath(run.absolute() / from_run)
-    # A hub id comes after its snapshot: it may lead to a newer one.
+    # The recorded snapshot comes before the hub id, which may resolve to a newer one.
     options = [place, text] if on_hub else [text, place, beside]
     there: dict[str, str] = {}
     for option in options:
         path = Path(option).expanduser()
-        # A relative path may look like a hub id, and is none.
+        # A relative path may look like a hub id.
         directory = hub.cached(option) if on_hub else path if path.is_dir() else None
         if directory is not None:
             there.setdefault(os.path.realpath(directory), option)
@@ -109,9 +109,9 @@ def _options(run: Path, text: str, recorded: Sequence[str]) -> list[str]:
 def _first(
     choices: Sequence[ExperimentConfig], same: Callable[[ExperimentConfig], bool]
 ) -> ExperimentConfig:
-    """The first choice that holds what was recorded, or else the first one."""
+    """The first choice that contains what was recorded, or else the first one."""
     for config in choices:
-        with contextlib.suppress(UserError):  # where it is, something else lies
+        with contextlib.suppress(UserError):  # something else is there
             if same(config):
                 return config
     return choices[0]
@@ -123,14 +123,14 @@ def _models(config: ExperimentConfig) -> list[str]:
 
 
 def with_models(config: ExperimentConfig, moved: Mapping[str, str]) -> ExperimentConfig:
-    """The configuration with other paths of models, which are given by those that it has."""
+    """The configuration with its model paths replaced, by a mapping from old path to new."""
     values = {name: value_of(config, name) for name in MODELS}
     return config.replace(**{name: moved.get(value, value) for name, value in values.items()})
 
 
 def _folders(config: ExperimentConfig) -> list[str]:
-    """Directories of data that a configuration writes."""
-    from magmax_jax.scenarios import members_of  # which imports what reads images
+    """The data directories that a configuration names."""
+    from magmax_jax.scenarios import members_of  # imports the image readers
 
     scenario = config.scenario
     named = [folder_of(member.dataset, None) for member in members_of(scenario)]

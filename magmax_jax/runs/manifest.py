@@ -1,4 +1,4 @@
-"""`about.json`: what a run is, for readers of its directory who have neither data nor model."""
+"""`about.json`: describes a run, for readers of its directory without data or model."""
 
 import json
 import platform
@@ -26,13 +26,13 @@ def write(
     inputs: Mapping[str, Any],
     changed: Sequence[str] = (),
 ) -> None:
-    """Writes the scenario, what is learned, what theta_0 and the data are, and an entry for each
-    start of the run.
+    """Writes the scenario, what is learned, the identity of theta_0 and the data, and an entry for
+    each start of the run.
 
     Args:
-      command: that repeats it, "" where there is none.
-      inputs: of `recorded.as_json`.
-      changed: how the inputs differ from those of the start before, a clause each.
+      command: repeats the run, "" if there is none.
+      inputs: from `recorded.as_json`.
+      changed: how the inputs differ from those of the previous start, one clause each.
     """
     if not out.writes:
         return
@@ -75,7 +75,7 @@ def write(
 def record_published(
     out: RunDirectory, merges: Mapping[str, Merge], refits: Mapping[str, Refitted]
 ) -> None:
-    """Adds the published scales of further rules, those of a sweep, to what is recorded."""
+    """Adds the published scales of a sweep's rules to the recorded ones."""
     about = out.read_about()
     known = about.get(PUBLISHED, {})
     found = _published(merges, refits)
@@ -88,7 +88,7 @@ def record_published(
 def _published(
     merges: Mapping[str, Merge], refits: Mapping[str, Refitted] = {}
 ) -> dict[str, float]:
-    """Rule -> its default scale, which is also that of its refits."""
+    """Rule -> its default scale; a refit has its rule's."""
     scales = {name: merge.rule.default_scale for name, merge in merges.items()}
     return scales | {name: scales[refitted.rule] for name, refitted in refits.items()}
 
@@ -105,6 +105,6 @@ def _start(command: str) -> dict[str, Any]:
 
 
 def class_names(run: Path) -> tuple[str, ...]:
-    """The class names of which a run's head was made; () where it recorded none."""
+    """The class names that a run's head was made from; () if none are recorded."""
     names = RunDirectory(run).read_about().get("classes")
     return tuple(names) if isinstance(names, list) else ()

@@ -15,21 +15,21 @@ from magmax_jax.runs.model_ref import ModelRef
 
 
 class Merge(NamedTuple):
-    """A rule and the scales at which its one state is evaluated; none if it is only a start, or
-    only refitted."""
+    """A rule and the scales at which its single state is evaluated; no scales if tasks only start
+    from it, or if it is only refitted."""
 
     rule: MergeRule
     scales: list[float]
 
 
 class Refitted(NamedTuple):
-    """A merge whose last map is fitted anew after every task, at each scale by itself.
+    """A merge whose last linear map is refitted after every task, separately at each scale.
 
     Attributes:
       rule: the name of the merge, which is one of the run's.
       refit: fits the map.
-      ends: where the map is in the model; None where the model's shape is not known yet.
-      scales: at which the merge is refitted, and evaluated.
+      ends: where the map is in the model; None if the model's shape is not known yet.
+      scales: at which the merge is refitted and evaluated.
     """
 
     rule: str
@@ -41,22 +41,22 @@ class Refitted(NamedTuple):
 def parse_merges(
     config: ExperimentConfig, clip_entries: int | None = None, shape: ModelShape | None = None
 ) -> dict[str, Merge]:
-    """`RULE` and `RULE@SCALE` as rules by name, in the order of first mention.
+    """Parses `RULE` and `RULE@SCALE` into rules by name, in order of first mention.
 
-    The rule that tasks start from (`method.start`) is one of them, and so are those that are
-    refitted (`parse_refits`): without scales unless they are also among `config.merges`.
+    Includes the rule that tasks start from (`method.start`) and those that are refitted
+    (`parse_refits`): without scales unless they are also among `config.merges`.
 
-    Rules that are `module:function` are imported: a configuration is run like a program.
+    Rules given as `module:function` are imported: running a configuration may run code.
 
     Args:
       config: joint training merges nothing.
-      clip_entries: how many CLIP has in both towers, for `merging.ties_entries`; without, rules
-        have the right states but may merge otherwise.
-      shape: of the model, which says where the matrices of its linear maps are; without, names
-        decide, and states that hold matrices in pieces are not those of a run.
+      clip_entries: number of parameters in CLIP's two towers, for `merging.ties_entries`; without
+        it, rules have the right states but may merge differently.
+      shape: of the model, which says where the matrices of its linear maps are; without it, names
+        decide, and states that hold matrices in pieces differ from a run's.
 
     Raises:
-      UserError: a rule is unknown, cannot be imported or needs options, or a scale is no number.
+      UserError: a rule is unknown, cannot be imported or needs options, or a scale is not a number.
     """
     merges: dict[str, Merge] = {}
     if config.method.joint:
@@ -79,10 +79,10 @@ def parse_refits(
     merges: Mapping[str, Merge] | None = None,
     shape: ModelShape | None = None,
 ) -> dict[str, Refitted]:
-    """`RULE+REFIT` and `RULE+REFIT@SCALE` by name without the scale.
+    """Parses `RULE+REFIT` and `RULE+REFIT@SCALE`; keys are names without the scale.
 
     Args:
-      merges: what `parse_merges` makes of the configuration, where it was called already.
+      merges: the configuration's `parse_merges`, if it was called already.
       shape: of the model.
 
     Raises:
@@ -111,29 +111,29 @@ def _last_map(shape: ModelShape) -> LastMap:
 
 
 def _add(scales: list[float], ref: ModelRef, rule: MergeRule) -> None:
-    """Adds the scale that the name says, or else the rule's published one."""
+    """Adds the scale in the name, or else the rule's published one."""
     scale = rule.default_scale if ref.scale is None else ref.scale
     if scale not in scales:
         scales.append(scale)
 
 
 def needs_moments(merges: Mapping[str, Merge]) -> bool:
-    """Whether one of the merges is fed Adam's second moments with every model."""
+    """Whether one of the merges takes Adam's second moments with every model."""
     return any(merge.rule.from_adam for merge in merges.values())
 
 
 def start_merge(config: ExperimentConfig) -> ModelRef | None:
-    """The merge that a task starts from; None where it starts from the last model or theta_0.
+    """The merge that tasks start from; None if they start from the last model or theta_0.
 
     Raises:
-      UserError: its scale is no number.
+      UserError: its scale is not a number.
     """
     start = config.method.start
     return None if start is None else ModelRef.parse(start, "method.start")
 
 
 def num_models(config: ExperimentConfig) -> int:
-    """How many are evaluated after a task: the fine-tuned one, and every merge at every scale.
+    """Number of models evaluated after a task: the fine-tuned one, and every merge at every scale.
 
     Raises:
       UserError: as `parse_merges` does.
@@ -148,7 +148,7 @@ def names_code(config: ExperimentConfig) -> bool:
     """Whether a merge, or the start, is `module:function`, which `parse_merges` would import.
 
     Raises:
-      UserError: a scale is no number.
+      UserError: a scale is not a number.
     """
     refs = [ModelRef.parse(text, "merges") for text in config.merges]
     start = start_merge(config)
@@ -177,7 +177,7 @@ def _start_rule(
 def _options(
     name: str, config: ExperimentConfig, clip_entries: int | None, shape: ModelShape | None
 ) -> dict[str, Any]:
-    """The rule's options: of the model, and where the configuration asks for what was published."""
+    """The rule's options, from the model and from the configuration's `merging` settings."""
     options: dict[str, Any] = {}
     if shape is not None:
         tables = config.merging.matrices == "shape"

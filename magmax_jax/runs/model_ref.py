@@ -24,23 +24,23 @@ class ModelRef:
     """
 
     name: str
-    """`finetuned`, after the last task learned; `zero_shot`, theta_0; `task`; or a merge rule, and
-    + and a refit's name behind it. A rule that is `module:function` cannot be mistaken for
-    `task:3`: no function is named by a number."""
+    """`finetuned`, after the last task learned; `zero_shot`, theta_0; `task`; or a merge rule,
+    optionally followed by + and a refit. A rule `module:function` cannot be mistaken for `task:3`:
+    no function's name is a number."""
     scale: float | None = None
     """lambda of a merge; None for the rule's default scale."""
     task: int | None = None
-    """The task, from 1, after which a `task` model was kept."""
+    """The task, counted from 1, after which a `task` model was kept."""
 
     @classmethod
     def parse(cls, text: str, where: str = "") -> "ModelRef":
-        """A name as users write it. Any word can name a rule: whether there is one is not checked.
+        """Parses a name as users write it. Does not check that the rule exists.
 
         Args:
-          where: what the message begins with, such as the name of a field.
+          where: prefix of the error message, e.g. the name of a field.
 
         Raises:
-          ConfigError: what follows an @ is not a finite number.
+          ConfigError: the scale after @ is not a finite number.
         """
         if text.startswith(_TASK) and text.removeprefix(_TASK).isdecimal():
             return cls("task", task=int(text.removeprefix(_TASK)))
@@ -61,18 +61,17 @@ class ModelRef:
             return f"{_TASK}{self.task}"
         if self.scale is None:
             return self.name
-        short = f"{self.scale:g}"  # as tables and files have it, where that is exact
+        short = f"{self.scale:g}"  # as in tables and files, if that is exact
         return f"{self.name}@{short if float(short) == self.scale else repr(self.scale)}"
 
     @property
     def rule(self) -> str:
-        """Of a merge, the rule's name: what comes before a + if there is one."""
+        """The rule's name of a merge: the part before +, if any."""
         return self.name.partition("+")[0]
 
     @property
     def refit(self) -> str | None:
-        """Of a merge, how its last map is fitted anew, as `ema+lda` names it; None where it is
-        not."""
+        """The refit of a merge, `lda` in `ema+lda`; None if it is not refitted."""
         return self.name.partition("+")[2] if "+" in self.name else None
 
     @property
@@ -81,7 +80,7 @@ class ModelRef:
 
     @property
     def is_finetuned(self) -> bool:
-        """Whether it is the model after the last task learned, not merged."""
+        """Whether this is the unmerged model after the last task learned."""
         return self == ModelRef(FINETUNED)
 
     @property
@@ -90,15 +89,15 @@ class ModelRef:
 
 
 def model_of_run(source: str) -> tuple[Path, ModelRef] | None:
-    """What `RUN` or `RUN:MODEL` names, the run's directory and the model; None for anything else.
+    """The run directory and model that `RUN` or `RUN:MODEL` names; None for anything else.
 
-    Without a name it is `finetuned`. Paths and names may hold colons: the longest path that is a
-    run's directory is the run, and all that follows it the model.
+    The default model is `finetuned`. Paths and names may contain colons: the longest path that is
+    a run's directory is the run, the rest is the model.
 
     Raises:
       UserError: as `ModelRef.parse` does.
     """
-    words = source.split(":")  # task:3 has a colon of its own, and so may a path
+    words = source.split(":")  # task:3 contains a colon, and so may a path
     named = [(":".join(words[:i]), ":".join(words[i:])) for i in range(len(words) - 1, 0, -1)]
     for directory, name in ((source, FINETUNED), *named):
         run = Path(directory).expanduser()
@@ -108,7 +107,7 @@ def model_of_run(source: str) -> tuple[Path, ModelRef] | None:
 
 
 def absolute(source: str) -> str:
-    """`RUN:MODEL` as it is from any working directory; other sources stay.
+    """`RUN:MODEL` with an absolute path; other sources are unchanged.
 
     Raises:
       UserError: as `model_of_run` does.

@@ -25,14 +25,14 @@ NO_MOMENTS = (
 
 
 class ModelStore:
-    """What lies in a run's `checkpoints/` and `tasks/`.
+    """The models in a run's `checkpoints/` and `tasks/`.
 
     Args:
       run: its directory.
-      theta_0: where it started; stored models have its structure.
-      merges: all that the run has.
+      theta_0: the run's start; stored models have its structure.
+      merges: all merges of the run.
       refits: likewise.
-      layout: where arrays are put; one device by default.
+      layout: where arrays are placed; one device by default.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ModelStore:
 
     @cached_property
     def learned(self) -> int:
-        """Tasks that the last checkpoint had learned when this was first asked.
+        """Number of tasks that the last checkpoint had learned when this was first read.
 
         Raises:
           UserError: there is no checkpoint yet.
@@ -68,7 +68,7 @@ class ModelStore:
         return self._restore(self.run / CHECKPOINTS, (FINETUNED,))[0][FINETUNED]
 
     def task(self, number: int) -> Params:
-        """theta_t after that task, to the accuracy of the run's `checkpoint.task_bits`.
+        """theta_t after that task, at the precision of the run's `checkpoint.task_bits`.
 
         Raises:
           UserError: the run has not kept it.
@@ -90,17 +90,17 @@ class ModelStore:
         return trees[MOMENTS]
 
     def state(self, name: str, merge: Merge | None = None) -> State:
-        """A rule's state after the last task: the run's own, or folded anew from its tasks.
+        """A rule's state after the last task: the run's own, or recomputed from its tasks.
 
         Args:
-          merge: the rule, where it is not one of the run's.
+          merge: the rule, if it is not one of the run's.
 
         Raises:
           UserError: the run has neither the state nor every theta_t.
         """
         if name in self.merges:
             return self._restore(self.run / CHECKPOINTS, ("merges",))[0]["merges"][name]
-        # A task's model is written before the checkpoint that has learned it.
+        # A task's model is written before the checkpoint that includes the task.
         learned = range(1, self.learned + 1)
         if merge is None or not learned or not set(learned) <= set(self.tasks):
             raise ConfigError(
@@ -116,7 +116,7 @@ class ModelStore:
         return state
 
     def model(self, ref: ModelRef) -> Params:
-        """The model of that name.
+        """The model with that name.
 
         Raises:
           UserError: the run has no such model.
@@ -139,7 +139,7 @@ class ModelStore:
     def _restore(
         self, directory: Path, names: Sequence[str], number: int | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Trees by name of the last checkpoint, or what is kept of a task; and the note."""
+        """Named trees of the last checkpoint, or of a kept task; and the note."""
         notes: dict[str, Any] = {}
 
         def like(note: dict[str, Any]) -> dict[str, Any]:
@@ -155,7 +155,7 @@ class ModelStore:
                 trees["merges"] = state_shapes(self.merges, self.theta_0, note["learned"])
             if "refits" in names:
                 trees["refits"] = refit_shapes(self.refits, self.theta_0, note["classes"])
-            # The layout is that of these devices: the run's need not be there.
+            # Sharded for these devices: the run's own need not be present.
             return self._layout.shapes(trees)
 
         if directory.is_dir():
@@ -175,7 +175,7 @@ def check_model(
 ) -> None:
     """Raises a UserError if a run of these merges cannot hold the model.
 
-    A merge can be had at any scale, one that is refitted at those where the run refitted it.
+    A merge is available at any scale, a refitted one only where the run refitted it.
     """
     refitted = labels(refits)
     if ref.refit is None:

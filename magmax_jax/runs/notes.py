@@ -1,4 +1,4 @@
-"""What to know before a run trains: settings with which its tasks learn little, or nothing."""
+"""Notes before training: settings with which tasks learn little or nothing."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from magmax_jax.runs.build import RunParts
 from magmax_jax.training import peak_share
 
 LOW = 0.5
-"""Share of the learning rate below which a task's peak is worth a note. The published runs on
-CIFAR-100 in 10 tasks reach 78 %, and are meant to."""
+"""A task whose peak learning rate is below this share gets a note. The published runs on CIFAR-100
+in 10 tasks reach 78 %, as intended."""
 
 
 def notes_of(parts: RunParts) -> list[str]:
-    """A sentence for each thing to know about a run's data and training."""
+    """Notes about a run's data and training, one sentence each."""
     numbers = range(1, len(parts.tasks) + 1)
     return [
         *parts.scenario.notes,
@@ -26,10 +26,10 @@ def notes_of(parts: RunParts) -> list[str]:
 
 
 def warmup_notes(recipe: TrainConfig, steps: Sequence[int]) -> list[str]:
-    """A sentence if tasks end long before their warm-up does.
+    """A note if tasks end long before their warm-up does.
 
     Args:
-      steps: of each task.
+      steps: number of steps of each task.
     """
     short = [count for count in steps if peak_share(recipe, count) < LOW]
     if not short:
@@ -44,10 +44,10 @@ def warmup_notes(recipe: TrainConfig, steps: Sequence[int]) -> list[str]:
 
 
 def image_notes(image_size: int | None, preprocessing: Preprocessing) -> list[str]:
-    """What to know about how images become squares, where that is not plain CLIP's.
+    """Notes on how images become squares, if that differs from plain CLIP.
 
     Args:
-      image_size: that of the configuration, None for the checkpoint's own.
+      image_size: from the configuration, None for the checkpoint's own.
     """
     size, geometry = preprocessing.size, preprocessing.geometry
     settings = geometry.settings(size)

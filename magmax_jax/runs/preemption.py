@@ -1,4 +1,4 @@
-"""Being asked to stop: by Ctrl-C, by a scheduler's SIGTERM."""
+"""Stop requests: Ctrl-C, or a scheduler's SIGTERM."""
 
 import signal
 import threading
@@ -20,9 +20,9 @@ class Stop:
         self.signal: int | None = None
 
     def at(self, step: int) -> bool:
-        """Whether to stop after this step of the run, to be asked after each in their order.
+        """Whether to stop after this step of the run; call after every step, in order.
 
-        Of several processes all give the same answer, some steps after one of them got a SIGTERM.
+        All processes give the same answer, some steps after one of them received SIGTERM.
         """
         if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
             self.signal = signal.SIGTERM
@@ -36,10 +36,10 @@ class Stop:
 
 @contextmanager
 def stop_signals(say: Callable[[str], None] = lambda text: None) -> Iterator[Stop]:
-    """Within this context the first signal is only noted; the second one acts as usual.
+    """Within this context the first signal is only recorded; the second one acts as usual.
 
     Python delivers signals to the main thread only; in other threads this is a no-op. With several
-    processes signals are left to JAX, which passes them on to all.
+    processes, signals are left to JAX, which forwards them to all.
 
     Args:
       say: reports the first signal.
@@ -49,7 +49,7 @@ def stop_signals(say: Callable[[str], None] = lambda text: None) -> Iterator[Sto
         yield stop
         return
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    # A shell's background job ignores Ctrl-C, which then is not meant for it.
+    # A shell's background job ignores Ctrl-C; keep it that way.
     before = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
 
     def restore() -> None:

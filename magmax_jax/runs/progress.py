@@ -1,4 +1,4 @@
-"""Progress of a run, an evaluation or a study: where it is reported."""
+"""Progress reporting for runs, evaluations and studies."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 
 
 class Progress(Protocol):
-    """Where a run, an evaluation or a study reports how far it is."""
+    """The interface to which runs, evaluations and studies report progress."""
 
     def say(self, text: RenderableType) -> None:
         """Reports a line."""
@@ -25,16 +25,16 @@ class Progress(Protocol):
     def training(
         self, name: str, steps: int, images: int, first: int = 0
     ) -> AbstractContextManager[Callable[[int, Metrics[float]], None]]:
-        """Reports training from step `first` to `steps`; yields what each step's metrics go to."""
+        """Reports training from step `first` to `steps`; yields a callback for step metrics."""
         ...
 
     def evaluating(self, name: str, batches: Iterable[Item], total: int) -> Iterable[Item]:
-        """The batches, reported as they are read: one pass without training."""
+        """The batches of one pass without training, reported as they are read."""
         ...
 
 
 class NullProgress(Progress):
-    """Reports nothing: the default, and what all processes but the first use."""
+    """Reports nothing; the default, and used by all processes except the first."""
 
     def say(self, text: RenderableType) -> None:
         pass
@@ -50,9 +50,9 @@ class NullProgress(Progress):
 
 
 class TerminalProgress(Progress):
-    """Bars with loss, images a second and time left; in a log file, one line each at its end.
+    """Bars with loss, images per second and time left; in a log file, one line per finished bar.
 
-    So it is in a notebook without ipywidgets, where rich can draw no bars.
+    The same in a notebook without ipywidgets, where rich cannot draw bars.
     """
 
     def __init__(self, console: Console | None = None):
@@ -71,7 +71,7 @@ class TerminalProgress(Progress):
 
             def on_step(step: int, metrics: Metrics[float]) -> None:
                 nonlocal began, mean
-                if step == first:  # the clock starts when the first step is done: it compiles
+                if step == first:  # start timing after the first step, which compiles
                     began, mean = time.perf_counter(), metrics.loss
                     bar.update(task, completed=step + 1, facts=f"loss {mean:.3f}")
                     return
@@ -103,7 +103,7 @@ class TerminalProgress(Progress):
 
 
 def _console() -> Console:
-    # A rule `module:function` after a run and a colon would hold what rich takes for an emoji.
+    # In `RUN:module:function`, rich would take `:module:` for an emoji.
     console = Console(highlight=False, emoji=False)
     if console.is_jupyter and find_spec("ipywidgets") is None:
         # Jupyter's standard output claims to be a terminal.

@@ -1,4 +1,4 @@
-"""What a run recorded of theta_0 and its data in `about.json`, compared with what is there now."""
+"""Compares theta_0 and the data, as a run recorded them in `about.json`, with the present ones."""
 
 import contextlib
 import gzip
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from magmax_jax.scenarios import Scenario
 
 QUICK = 100_000
-"""Files of data up to which a report looks whether they are as they were."""
+"""Largest number of data files that a report checks for changes."""
 
 
 def as_json(found: Fingerprint, paths: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """What `about.json` holds under "inputs".
+    """The content of "inputs" in `about.json`.
 
     Args:
-      paths: of `locate.paths_of`.
+      paths: from `locate.paths_of`.
     """
     models = {name: {"path": path} | found.digests[name] for name, path in found.models.items()}
     return {"models": models, "data": list(found.data), "paths": dict(paths)}
@@ -47,7 +47,7 @@ def write_sizes(out: RunDirectory, found: Fingerprint) -> None:
     """Writes the names and sizes of the data's files, so that a change can be named.
 
     Raises:
-      OSError: the disk refuses.
+      OSError: writing fails.
     """
     if out.writes and found.sizes:
         content = gzip.compress(json.dumps(dict(found.sizes)).encode(), 6, mtime=0)
@@ -56,10 +56,10 @@ def write_sizes(out: RunDirectory, found: Fingerprint) -> None:
 
 
 def changes(run: Path, record: Mapping[str, Any], now: Fingerprint) -> list[str]:
-    """What differs from a record, a clause each; nothing is said of what `now` does not have.
+    """What differs from a record, one clause each; skips whatever `now` does not have.
 
     Args:
-      run: its directory, in which the names of the data's files lie.
+      run: its directory, which has the names of the data's files.
       record: as `as_json` made it; {} for a run that has none.
     """
     if not record:
@@ -72,7 +72,7 @@ def changes(run: Path, record: Mapping[str, Any], now: Fingerprint) -> list[str]
                 what = "theta_0" if name == MODELS[0] else name
                 found.append(f"the {part} of {what} at {now.models[name]}{listed}")
     entries = record.get("data", [])
-    if not any(entry["kind"] == PIXELS for entry in now.data):  # they were not looked at
+    if not any(entry["kind"] == PIXELS for entry in now.data):  # pixels were not read
         entries = [entry for entry in entries if entry["kind"] != PIXELS]
     if now.data and len(now.data) != len(entries):
         return [*found, "the number of directories of its data"]
@@ -90,7 +90,7 @@ def changes(run: Path, record: Mapping[str, Any], now: Fingerprint) -> list[str]
 
 
 def refuse(run: Path, changed: Sequence[str], allow: bool) -> list[str]:
-    """A sentence on what changed, to be said where changes are allowed; none if nothing did.
+    """A warning about what changed, if changes are allowed; empty if nothing changed.
 
     Raises:
       UserError: something changed, and changes are not allowed.
@@ -107,7 +107,7 @@ def refuse(run: Path, changed: Sequence[str], allow: bool) -> list[str]:
 
 
 def unrecorded(run: Path) -> list[str]:
-    """A sentence on a run that keeps no record to compare with."""
+    """A note on a run that has no record to compare with."""
     return [
         f"{run} was made before runs recorded their model and data, so what is there now is not "
         "compared; photos with an EXIF orientation, transparent images and class names with quotes "
@@ -116,12 +116,12 @@ def unrecorded(run: Path) -> list[str]:
 
 
 class Compared(NamedTuple):
-    """A run whose inputs are compared with its record.
+    """A run whose inputs are to be compared with its record.
 
     Attributes:
       run: its directory.
       config: its configuration, as `locate.stored_config` finds it.
-      scenario: that of the run, where its data is read, too.
+      scenario: the run's scenario, if its data is compared, too.
     """
 
     run: Path
@@ -136,8 +136,8 @@ def checking(
     """Compares runs' inputs with their records in a thread, while the body loads a model.
 
     Args:
-      allow: changes are said instead of refused.
-      say: takes a line for each run of which something changed.
+      allow: report changes instead of refusing them.
+      say: takes a line for each run whose inputs changed.
 
     Raises:
       UserError: something changed, or cannot be read.
@@ -148,7 +148,7 @@ def checking(
             yield
         except UserError:
             for each in found:
-                each.result()  # a model that does not load any more is refused as another one
+                each.result()  # if the model no longer loads, report that it changed
             raise
         for each in found:
             for note in each.result():
@@ -165,16 +165,16 @@ def _check(subject: Compared, allow: bool) -> list[str]:
 
 
 def check_present(runs: Sequence[Path], allow: bool = False) -> list[str]:
-    """Compares what still lies where runs found it, at most `QUICK` files of data: for a report,
-    which reads neither model nor data.
+    """Compares models, and data sets of at most `QUICK` files, that are still where the runs found
+    them; for a report, which reads neither model nor data.
 
     Returns:
-      sentences on what changed.
+      warnings about what changed.
 
     Raises:
       UserError: something changed, and changes are not allowed.
     """
-    listed: dict[Place, Sizes] = {}  # runs share their data
+    listed: dict[Place, Sizes] = {}  # runs may share their data
     notes = []
     for run in runs:
         record = RunDirectory(run).recorded()

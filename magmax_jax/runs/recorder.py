@@ -1,4 +1,4 @@
-"""Evaluations on their way into a run's directory, each once however often it is interrupted."""
+"""Writes evaluations into a run's directory, each exactly once, even across interruptions."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -29,8 +29,8 @@ Item = TypeVar("Item")
 class Recorder:
     """Evaluates models and appends their rows, skipping rows already written before a resume.
 
-    Of these it keeps what the run's checkpoint holds, should the file have lost it, and what is
-    whole in the file and not of work that will be done again.
+    It restores rows from the run's checkpoint, in case the file lost them, and drops incomplete
+    evaluations and those of work that will be repeated.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Recorder:
         self._record(at.learned, models)
 
     def _record(self, after_task: int, models: Mapping[ModelRef, Callable[[], Params]]) -> None:
-        """Makes and evaluates those models whose rows are not there, together."""
+        """Builds and evaluates the models whose rows are missing, together."""
         parts = self._parts
         missing = {
             ref: make
@@ -91,7 +91,7 @@ class Recorder:
 
 
 def write_counts(path: Path, counts: Counts[np.ndarray]) -> None:
-    """One evaluation's counts, in the smallest unsigned integers that hold them, all at once."""
+    """Writes one evaluation's counts atomically, in the smallest unsigned integers that fit."""
     arrays = {name: _narrow(np.asarray(array)) for name, array in counts._asdict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as partial_path:
@@ -106,7 +106,7 @@ def write_counts(path: Path, counts: Counts[np.ndarray]) -> None:
 
 
 def counts_bytes(parts: RunParts) -> int:
-    """What the counts of all evaluations of a run take at most."""
+    """Upper bound on the bytes of all of a run's evaluation counts."""
     images = parts.test.scenario.num_test
     entries = sum(array.size for array in Counts.zeros(parts.scenario))
     rounds = len(parts.config.evaluated_after(len(parts.tasks)))
@@ -119,7 +119,7 @@ def _narrow(array: np.ndarray) -> np.ndarray:
 
 
 def until(stop: Stop, items: Iterable[Item]) -> Iterable[Item]:
-    """The items, unless the process is asked to stop."""
+    """Yields the items; raises Interrupted once the process is asked to stop."""
     for item in items:
         stop.check()
         yield item

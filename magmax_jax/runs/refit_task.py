@@ -1,4 +1,4 @@
-"""One more task of every refitted merge: as it is learned, and anew from what a run has kept."""
+"""Updates refitted merges with one more task, or recomputes them from what a run has kept."""
 
 from collections.abc import Mapping
 
@@ -14,8 +14,7 @@ from magmax_jax.training import Params
 
 
 def plain_models(parts: RunParts, at: RunState) -> dict[str, Params]:
-    """What refitted merges are before they are refitted, by their names with the scale; {} before
-    the first task."""
+    """The merges before they are refitted, by name with the scale; {} before the first task."""
     if not at.learned:
         return {}
     return {
@@ -29,10 +28,10 @@ def plain_models(parts: RunParts, at: RunState) -> dict[str, Params]:
 def refit(
     refitter: Refitter, before: Mapping[str, Params], parts: RunParts, at: RunState
 ) -> RefitStates:
-    """What is known of refitted merges after the task just learned.
+    """The states of refitted merges after the task just learned.
 
     Args:
-      before: `plain_models` before it.
+      before: `plain_models` before that task.
     """
     after = plain_models(parts, at)
     return {
@@ -52,15 +51,15 @@ def refit_again(
     parts: RunParts,
     refitter: Refitter,
 ) -> RefitState:
-    """What a run would know of a refitted merge at that scale, from its tasks' models and images.
+    """The state of a refitted merge at another scale, from the run's task models and images.
 
     Args:
-      name: without the scale, for what is shown.
-      merge: which is refitted.
-      stored: the run's models, every task's among them.
+      name: without the scale, for display.
+      merge: the merge to refit.
+      stored: the run's models, including every task's.
 
     Raises:
-      UserError: a task's model is not there, or its moments, where the rule needs them.
+      UserError: a task's model is missing, or its moments if the rule needs them.
     """
     rule, theta_0, label = merge.rule, parts.theta_0, str(ModelRef(name, scale))
     one = {name: refitted._replace(scales=[scale])}

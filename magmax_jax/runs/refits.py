@@ -1,4 +1,4 @@
-"""Refits within a run: what is known of every refitted merge, and one more task of it."""
+"""Refits within a run: the state of every refitted merge, and its update with one more task."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
@@ -20,7 +20,7 @@ from magmax_jax.training import Params
 
 
 class RefitState(NamedTuple):
-    """Of one refitted merge at one scale.
+    """The state of one refitted merge at one scale.
 
     Attributes:
       statistics: the refit's own state.
@@ -32,7 +32,7 @@ class RefitState(NamedTuple):
 
 
 RefitStates = Mapping[str, RefitState]
-"""By the names that say the scale, too: `ema+lda@1`."""
+"""By name with the scale: `ema+lda@1`."""
 
 
 def labels(refits: Mapping[str, Refitted]) -> dict[str, tuple[Refitted, float]]:
@@ -45,10 +45,10 @@ def labels(refits: Mapping[str, Refitted]) -> dict[str, tuple[Refitted, float]]:
 
 
 def beginning(refits: Mapping[str, Refitted], theta_0: Params, classes: int) -> RefitStates:
-    """Before the first task: with `jax.eval_shape`, the shapes of every later state, too.
+    """The states before the first task; all later states have the same shapes.
 
     Args:
-      classes: of the head.
+      classes: number of classes in the head.
     """
     return {
         label: _beginning(refitted, theta_0, classes)
@@ -63,14 +63,14 @@ def _beginning(refitted: Refitted, theta_0: Params, classes: int) -> RefitState:
 
 
 def deployed(theta: Params, state: RefitState) -> Params:
-    """A merged model with what was fitted in place of its last map."""
+    """A merged model with its last map replaced by the fitted one."""
     return _replaced(theta, state.fitted)
 
 
 def refitted_at(
     plain: Callable[[float], Params], state_at: Callable[[float], RefitState]
 ) -> Callable[[float], Params]:
-    """The refitted merge by its scale, of the plain one and of what is known of it."""
+    """Maps a scale to the refitted merge, from the plain merge and the refit's state there."""
     return lambda scale: deployed(plain(scale), state_at(scale))
 
 
@@ -80,7 +80,7 @@ class Refitter:
     Args:
       parts: of the run.
       progress: shows the passes over the images.
-      watched: what their batches go through, such as `recorder.until`.
+      watched: wraps their batches, e.g. `recorder.until`.
     """
 
     def __init__(
@@ -105,9 +105,9 @@ class Refitter:
 
         Args:
           task: its number, from 1.
-          label: under which the pass is shown.
-          before: the merged model before the task, without refits; None before the first one.
-          after: the one after it.
+          label: shown with the pass.
+          before: the merged model before the task, without refits; None for the first task.
+          after: the merged model after the task.
         """
         layout, ends = self._parts.layout, _ends(refitted)
         observe = self._observe(refitted.refit)
@@ -120,7 +120,7 @@ class Refitter:
             new = encode_new(batch)
             old = new if encode_old is None else encode_old(batch)
             statistics = observe(statistics, Features(old, new, batch.label, batch.mask))
-        # On the host in 64 bits, for a small system is solved once; the same in every process.
+        # On the host in 64 bits: one small system to solve, identically in every process.
         statistics = refitted.refit.learn(jax.device_get(statistics))
         kernel, shift = refitted.refit.fit(statistics, jax.device_get(self._parts.head))
         bias = jax.device_get(leaf_at(after, ends.bias)) + shift
@@ -128,14 +128,14 @@ class Refitter:
         return layout.replicate(RefitState(statistics, fitted))
 
     def _encoder(self, params: Params, ends: LastMap) -> Callable[[Batch[jax.Array]], jax.Array]:
-        """A batch -> float32 (b, d): what enters the last map."""
+        """Maps a batch to the inputs of the last map, float32 (b, d)."""
         width = leaf_at(params, ends.bias).shape[0]
-        # The tower itself computes it, with the identity for its last map.
+        # The tower computes them, with its last map replaced by the identity.
         whole = _replaced(params, {ends.kernel: jnp.eye(width)})
         return partial(self._encode, self._parts.layout.params(whole))
 
     def _observe(self, refit: Refit) -> Callable[[Any, Features], Any]:
-        """The refit's own, compiled once a run."""
+        """The refit's `observe`, compiled once per run."""
         if refit not in self._observes:
             whole = self._parts.layout.constrain_whole
             self._observes[refit] = jax.jit(
@@ -161,7 +161,7 @@ def _ends(refitted: Refitted) -> LastMap:
 
 
 def leaf_at(params: Params, path: str) -> jax.Array:
-    """The parameter of that path: "projection.kernel"."""
+    """The parameter at a path such as "projection.kernel"."""
     (found,) = (leaf for name, leaf in _named(params) if name == path)
     return found
 

@@ -1,4 +1,4 @@
-"""Many models evaluated on the same images, in as few passes over these as memory allows."""
+"""Evaluates many models on the same images, in as few passes as memory allows."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -13,16 +13,16 @@ from magmax_jax.sharding import Layout
 from magmax_jax.training import Params
 
 HELD_BYTES = 2 * 2**30
-"""Memory for models evaluated together where a device does not say how much it has, or has less
-than 8 GiB."""
+"""Memory for models evaluated together if a device does not report its memory or has less than
+8 GiB."""
 SHARE = 4
-"""The part of a device's memory for them is one in so many: the run's state lies there, too."""
+"""They may use one part in this many of a device's memory, which also holds the run's state."""
 
 
 def models_held(params: PyTree, layout: Layout) -> int:
-    """How many models of this one's size are in memory together: one at least; the same number in
-    all processes, each of which must call this."""
-    stats = layout.mesh.local_devices[0].memory_stats() or {}  # a CPU has none
+    """Number of models of this size to hold in memory together, at least one; the same in all
+    processes, which must all call this."""
+    stats = layout.mesh.local_devices[0].memory_stats() or {}  # CPUs have none
     held = max(HELD_BYTES, stats.get("bytes_limit", 0) // SHARE)
     return layout.smallest(max(held // tree_bytes(params), 1))
 
@@ -34,14 +34,14 @@ def count_all(
     progress: Progress,
     watched: Callable[[Iterable], Iterable] = iter,
 ) -> Iterator[Counts[np.ndarray]]:
-    """What each model makes of the images: one pass over them for every `at_once` models.
+    """The counts of each model on the images, with one pass for every `at_once` models.
 
-    Models are made when it is their turn. Where memory does not suffice, `at_once` is halved. The
-    counts of a group are yielded before the next one begins.
+    Models are built lazily. On running out of memory, `at_once` is halved. The counts of a group
+    are yielded before the next one begins.
 
     Args:
-      models: by the name under which they are shown.
-      watched: what batches go through in every pass, such as `recorder.until`.
+      models: by display name.
+      watched: wraps the batches of every pass, e.g. `recorder.until`.
     """
     left = list(models)
     while left:

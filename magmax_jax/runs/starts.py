@@ -1,4 +1,4 @@
-"""Where the next task starts: from the last model, theta_0, or a merge of the tasks so far."""
+"""The next task's start: the last model, theta_0, or a merge of the tasks so far."""
 
 from magmax_jax.config import LAST
 from magmax_jax.merging import merged
@@ -12,15 +12,15 @@ def next_start(parts: RunParts, at: RunState) -> Params:
     """The parameters from which the task after `at.learned` starts (`method.start`).
 
         theta_t                                  last
-        theta_0                                  pretrained; before the first task, whatever is set
+        theta_0                                  pretrained; always for the first task
         theta_0 + scale rule(tau_1 ... tau_t)    RULE[@SCALE]
 
-    Starting from an exponential average is half of Best-in-TIME, deploying it the other (Dziadzio
-    et al., 2024, arXiv 2412.06712). A merge is made anew by each call and kept nowhere. It is the
-    program that evaluates the same rule's merges, so a run compiles it once.
+    Starting from an exponential average is one half of Best-in-TIME, deploying it the other
+    (Dziadzio et al., 2024, arXiv 2412.06712). Every call recomputes the merge and caches nothing.
+    It shares the compiled program that evaluates the same rule's merges.
 
     Args:
-      at: after a task, its states included; left as it is.
+      at: after a task, including the states; not changed.
     """
     start = start_merge(parts.config)
     if start is not None and at.learned:

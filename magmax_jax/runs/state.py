@@ -1,4 +1,4 @@
-"""The state of a run, on which all of its remaining steps depend, to and from checkpoints."""
+"""The state of a run, which determines its remaining steps; saves and restores checkpoints."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -25,14 +25,14 @@ class RunState(NamedTuple):
     """A run between two steps.
 
     Attributes:
-      learned: tasks that were learned and folded into every merge.
+      learned: number of tasks learned and folded into every merge.
       theta: the parameters after them.
       states: of the merges, by the rule's name.
       memory: the regularizer's.
-      training: of the next task, where it has begun; and `data`, Grain's state of its batches.
-      step: how many of its steps are done.
-      refits: of refitted merges.
-      rows: that were written when the checkpoint was.
+      training: of the next task, once it has begun; and `data`, Grain's state of its batches.
+      step: number of its steps that are done.
+      refits: states of refitted merges.
+      rows: written by the time of the checkpoint.
     """
 
     learned: int
@@ -47,7 +47,7 @@ class RunState(NamedTuple):
 
 
 def beginning(parts: RunParts) -> RunState:
-    """Before the first task."""
+    """The state before the first task."""
     theta_0, layout = parts.theta_0, parts.layout
     states = {name: layout.params(m.rule.init(theta_0)) for name, m in parts.merges.items()}
     refits = layout.replicate(refits_before(parts.refits, theta_0, parts.head.shape[1]))
@@ -56,7 +56,7 @@ def beginning(parts: RunParts) -> RunState:
 
 
 def save(checkpoints: Checkpoints, parts: RunParts, standing: RunState) -> None:
-    """Starts to write a checkpoint, whose number counts the steps and the tasks of the run."""
+    """Starts writing a checkpoint; its number counts the run's steps and tasks."""
     checkpoints.save(
         steps_done(parts, standing) + standing.learned,
         _trees(standing),
@@ -71,15 +71,15 @@ def save(checkpoints: Checkpoints, parts: RunParts, standing: RunState) -> None:
 
 
 def steps_done(parts: RunParts, standing: RunState) -> int:
-    """Steps done in the whole run."""
+    """Number of steps done in the whole run."""
     return sum(parts.steps(task) for task in range(1, standing.learned + 1)) + standing.step
 
 
 def restore(checkpoints: Checkpoints, parts: RunParts) -> RunState | None:
-    """The state at the last sound checkpoint, None if there is none.
+    """The state at the last intact checkpoint, None if there is no checkpoint.
 
     Raises:
-      UserError: there are checkpoints, and none of them can be read.
+      UserError: there are checkpoints, but none of them can be read.
     """
 
     def like(note: dict[str, Any]) -> dict[str, PyTree]:
@@ -124,7 +124,7 @@ def abstract_trees(
     training: bool,
     refits: RefitStates,
 ) -> dict[str, PyTree]:
-    """The trees of a checkpoint as `jax.ShapeDtypeStruct`s; of `theta` only shapes are read.
+    """The trees of a checkpoint as `jax.ShapeDtypeStruct`s; uses only the shapes of `theta`.
 
     Args:
       refits: `refit_shapes`.
@@ -143,7 +143,7 @@ def abstract_trees(
 
 
 def state_shapes(merges: dict[str, Merge], theta: Params, learned: int) -> dict[str, State]:
-    """Of the merges' states after so many tasks: those of collecting rules grow."""
+    """Shapes of the merges' states after `learned` tasks; those of collecting rules grow."""
     states, tau = {}, jax.eval_shape(task_vector, theta, theta)
     for name, (rule, _) in merges.items():
         states[name] = jax.eval_shape(rule.init, theta)
@@ -153,16 +153,16 @@ def state_shapes(merges: dict[str, Merge], theta: Params, learned: int) -> dict[
 
 
 def refit_shapes(refits: Mapping[str, Refitted], theta: Params, classes: int) -> RefitStates:
-    """Of what is known of refitted merges, after any number of tasks.
+    """Shapes of the states of refitted merges, after any number of tasks.
 
     Args:
-      classes: of the head.
+      classes: number of classes in the head.
     """
     return jax.eval_shape(lambda tree: refits_before(refits, tree, classes), theta)
 
 
 def bytes_needed(parts: RunParts) -> int:
-    """What the checkpoints of the whole run take at most, one in writing included."""
+    """Upper bound on the bytes of a whole run's checkpoints, including one being written."""
     largest = shapes(parts, len(parts.tasks), training=True)
     moments = needs_moments(parts.merges)
     return bytes_of(largest, parts.config.checkpoint, len(parts.tasks), moments)
@@ -171,7 +171,7 @@ def bytes_needed(parts: RunParts) -> int:
 def bytes_of(
     largest: dict[str, PyTree], config: CheckpointConfig, tasks: int, moments: bool
 ) -> int:
-    """Of all checkpoints of a run of so many tasks, from the trees of its largest.
+    """Bytes of all checkpoints of a run with `tasks` tasks, given the trees of the largest.
 
     Args:
       moments: whether tasks are kept with Adam's second moments.

@@ -1,4 +1,4 @@
-"""Lines of `metrics.jsonl`: what each step measured."""
+"""Lines of `metrics.jsonl`, one per step."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ _FIELDS = {
 
 
 def is_step(record: json_lines.Record) -> bool:
-    """Whether a record has what every step's line has; they may have more."""
+    """Whether a record has the fields of every step's line; it may have more."""
     return json_lines.has_fields(record, _FIELDS)
 
 
 def read_steps(path: Path) -> list[json_lines.Record]:
-    """The steps of a `metrics.jsonl`, up to the first line that is none."""
+    """The steps of a `metrics.jsonl`, up to the first invalid line."""
     return json_lines.read(path, is_step)

@@ -1,4 +1,4 @@
-"""What every step measured: lines of `metrics.jsonl`, and the boards that show them."""
+"""Per-step metrics: lines of `metrics.jsonl`, and boards such as TensorBoard."""
 
 import importlib
 import math
@@ -15,22 +15,22 @@ from magmax_jax.training import Metrics
 
 Board = Literal["tensorboard", "wandb"]
 Write = Callable[[int, dict[str, float]], None]
-"""Takes the run's step and the numbers of it, by name."""
+"""Takes the run's step and its metrics by name."""
 
 
 class StepLog:
-    """Writes what each step measured. Use as a context.
+    """Writes the metrics of each step. A context manager.
 
-    A line: `task` and its `step` (from 1), `total_step` of the whole run, what `Metrics` holds,
-    `seconds` since the line before it and `images_per_second`; these two are of the wall clock,
-    all else is the same in a run that is repeated; what is not finite is null. Losses arrive a
-    little late, so lines do.
+    A line holds `task` and its `step` (from 1), `total_step` of the whole run, the fields of
+    `Metrics`, `seconds` since the previous line and `images_per_second`. These two are wall-clock
+    times; everything else is the same in a repeated run. Values that are not finite become null.
+    Losses arrive slightly late, and so do lines.
 
     Args:
-      out: the run's directory; lines of steps beyond `done` are of work that is done again, and go.
-      done: steps of the run behind its checkpoint.
-      boards: where numbers go, too.
-      name: of the run there.
+      out: the run's directory; lines of steps beyond `done` are dropped, as those are repeated.
+      done: number of the run's steps that its checkpoint covers.
+      boards: also receive the numbers.
+      name: of the run on the boards.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class StepLog:
             self._file.close()
 
     def __call__(self, task: int, step: int, metrics: Metrics[float], images: float) -> None:
-        """Adds a step, from 0 within its task (from 1), of `images` images on average."""
+        """Adds a step (from 0 within its task, tasks from 1) of `images` images on average."""
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
         self._done += 1
@@ -66,7 +66,7 @@ class StepLog:
         numbers = {key: value for key, value in metrics._asdict().items() if value is not None}
         numbers |= {"seconds": seconds, "images_per_second": images / seconds}
         where = {"task": task, "step": step + 1, "total_step": self._done}
-        # JSON has no word for what is not finite.
+        # JSON cannot represent non-finite numbers.
         line = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
         self._file.write(json_lines.to_text([where | line]))
         self._file.flush()

@@ -1,4 +1,4 @@
-"""One rule at many scales: evaluated in one pass, the best one found on images held out."""
+"""Evaluates rules at many scales in one pass, and finds the best on held-out images."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -32,10 +32,10 @@ def sweep(
 ) -> list[Row]:
     """Evaluates rules at scales after the last task learned, and writes `sweep.jsonl`.
 
-    What is there already is not evaluated again. Of each rule the scale that is best on the
-    validation images, which no task was trained on, is marked in its rows on the test images
-    (`Row.chosen`), and the published one is evaluated, too (unless `config.test` is later); test
-    images choose nothing, so without validation images no row is marked.
+    Existing rows are not evaluated again. Each rule's best scale on the validation images, which no
+    task was trained on, is marked in its rows on the test images (`Row.chosen`), and its published
+    scale is evaluated, too (unless `config.test` is "later"). Test images choose nothing, so
+    without validation images no row is marked.
 
     Args:
       config: rules and scales.
@@ -67,7 +67,7 @@ def sweep(
                 again = partial(refit_again, name, refits[name], merges[rule])
                 states = partial(again, stored=stored, parts=parts, refitter=refitter)
                 at = refitted_at(at, cache(states))
-            # Its published scale is beside a rule's others, unless it is to be seen at some alone.
+            # Add the rule's published scale, unless it is to be evaluated at given scales only.
             beside = {merges[rule].rule.default_scale} if name in config.rules else set()
             if "validation" in swept.sets:
                 tried = scales if config.test == "all" else (*scales, *beside)
@@ -78,10 +78,10 @@ def sweep(
 
 
 def scales_of(config: SweepConfig) -> dict[str, list[float]]:
-    """The scales of every rule, by its name: those of the sweep, and its own of `RULE@SCALE`.
+    """The scales of every rule by name: the sweep's, and its own from `RULE@SCALE`.
 
     Raises:
-      UserError: what follows an @ is no number.
+      UserError: the scale after @ is not a number.
     """
     found: dict[str, list[float]] = {}
     for text in config.rules:
@@ -100,7 +100,7 @@ def _tested(
     scales: Sequence[float],
     beside: Collection[float],
 ) -> Sequence[float]:
-    """The scales at which test images see a rule: beside what is chosen, the published one."""
+    """The scales at which a rule is evaluated on test images: the chosen and the published one."""
     if config.test == "all":
         return (*scales, *beside) if "validation" in swept.sets else scales
     return (swept.chosen(name), *beside) if config.test == "chosen" else ()
@@ -111,7 +111,7 @@ def _task_vector(stored: ModelStore, name: str, merge: Merge) -> Params:
 
 
 def _swept(config: SweepConfig, run: ExperimentConfig) -> ExperimentConfig:
-    """The run's configuration with the sweep's rules for its merges."""
+    """The run's configuration, with the sweep's rules as its merges."""
     return replace(run, method=MethodConfig(), merges=config.rules)
 
 
@@ -121,8 +121,8 @@ def check(
     clip_entries: int | None = None,
     shape: ModelShape | None = None,
 ) -> dict[str, Merge]:
-    """The rules of a sweep by name, refitted ones among them, as the run's configuration says that
-    they merge.
+    """The rules of a sweep by name, including refitted ones, with the options of the run's
+    configuration.
 
     Args:
       clip_entries, shape: see `parse_merges`.

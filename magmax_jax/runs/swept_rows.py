@@ -1,4 +1,4 @@
-"""Rows of merges at many scales after the last task: those of `sweep.jsonl`."""
+"""The rows of `sweep.jsonl`: merges at many scales after the last task."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property, partial
@@ -19,12 +19,12 @@ from magmax_jax.training import Params
 
 
 class SweptRows:
-    """The rows, to which evaluations are added; what is there is not evaluated again.
+    """Collects the rows of evaluations; does not repeat existing ones.
 
     Args:
       parts: of the run.
       out: its directory.
-      learned: tasks so far; rows after another number of tasks are left out.
+      learned: number of tasks so far; rows for other numbers of tasks are dropped.
       at_once: models evaluated in one pass; None for as many as fit.
       watched: see `count_all`.
     """
@@ -41,12 +41,12 @@ class SweptRows:
         self._parts, self._out, self._learned = parts, out, learned
         self._progress, self._at_once, self._watched = progress, at_once, watched
         self.apart = SCENARIO_KINDS[parts.config.scenario.kind].task_aware
-        """Tasks have heads of their own: see `evaluation.rows.decides`."""
+        """Whether tasks have separate heads: see `evaluation.rows.decides`."""
         self.rows = [row for row in out.swept() if row.after_task == learned]
 
     @cached_property
     def sets(self) -> dict[str, EvaluationSet]:
-        """Test images, and validation images where tasks hold some out."""
+        """Test images, and validation images if tasks hold some out."""
         validation = self._parts.validation()
         test = {"test": self._parts.test}
         return test if validation is None else {**test, "validation": validation}
@@ -54,10 +54,10 @@ class SweptRows:
     def add(
         self, name: str, at: Callable[[float], Params], split: str, scales: Sequence[float]
     ) -> None:
-        """Evaluates a rule at scales on the images of a split, where it is not yet.
+        """Evaluates a rule at those scales that a split's rows lack.
 
         Args:
-          at: makes the merged model of a scale.
+          at: maps a scale to the merged model.
         """
         there = {row.scale for row in self.rows if (row.model, row.split) == (name, split)}
         missing = [scale for scale in dict.fromkeys(scales) if scale not in there]
@@ -71,17 +71,17 @@ class SweptRows:
             self.rows += rows_of(counted, images.scenario, self._learned, name, scale, split)
 
     def chosen(self, name: str) -> float:
-        """The scale at which a rule is best on validation images, where it was evaluated."""
+        """A rule's best scale among those evaluated on validation images."""
         return best_on_validation(self.rows, self.apart)[name].scale
 
     def write(self) -> None:
-        """Marks the chosen scales, and writes all rows."""
+        """Marks the chosen scales and writes all rows."""
         self.rows = choose(self.rows, self.apart)
         self._out.keep_swept(self.rows)
 
 
 def scaled(theta_0: Params, tau: Callable[[], Params]) -> Callable[[float], Params]:
-    """theta_0 + scale tau by the scale; the task vector is made once, when it is first needed."""
+    """Maps a scale to theta_0 + scale tau; tau is computed once, lazily."""
     made = cache(tau)
     return lambda scale: _model(theta_0, made(), scale)
 

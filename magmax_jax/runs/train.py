@@ -51,22 +51,21 @@ def run(
     given: tuple[Source, Source] | None = None,
     allow_changed: bool = False,
 ) -> list[Row]:
-    """Learns the scenario's tasks one after another, merging after each, and evaluating after each
-    that `config.evaluate` names.
+    """Learns the scenario's tasks one after another, merging after each one, and evaluating after
+    those that `config.evaluate` names.
 
     Writes `config.json`, `about.json`, `head.safetensors`, `results.jsonl`, `metrics.jsonl`,
-    `counts/`, `checkpoints/` (and `tasks/`, if all are kept) into `out`; each step's numbers go to
-    `boards`, too. `command` is recorded in `about.json` as what repeats the run. The scales that
-    `config.merging.scales` and `sweeps` name are tried in the end, for `sweep.jsonl`. Then process
-    0 calls `show(rows, scenario name)`. `given` are the training and test images, where they are
-    not those that the configuration names. `allow_changed` resumes a run although its model's files
-    or its data's are not those recorded.
+    `counts/`, `checkpoints/` (and `tasks/`, if all are kept) into `out`, and each step's numbers to
+    `boards`. `command` is recorded in `about.json` as the command that repeats the run. Finally,
+    the scales in `config.merging.scales` and `sweeps` are tried, for `sweep.jsonl`, and process 0
+    calls `show(rows, scenario name)`. `given` are the training and test images, if not those that
+    the configuration names. `allow_changed` resumes a run even if its model's or data's files
+    differ from those recorded.
 
-    A run of the same configuration that is complete there is shown again; an interrupted one goes
-    on where its last checkpoint was, and ends with the same bits as one that was not interrupted.
-    Of several processes that run it together, on a disk that all of them see, the first one writes,
-    and shows its progress. It holds the directory meanwhile (`holding.held`): a second run there is
-    refused.
+    A complete run of the same configuration is shown again; an interrupted one resumes from its
+    last checkpoint and ends bit-identical to an uninterrupted one. If several processes run it
+    together, on a shared disk, the first one writes and shows progress. It holds the directory
+    meanwhile (`holding.held`): a second run there is refused.
 
     Returns:
       the rows of `results.jsonl`.
@@ -74,8 +73,8 @@ def run(
     Raises:
       UserError: the configuration does not fit the devices, data, model, directory or disk; or
         another process is running in the directory.
-      DivergedError: a loss is not finite; rows and checkpoints before it stay.
-      Interrupted: the process was asked to stop, and everything is saved.
+      DivergedError: a loss is not finite; earlier rows and checkpoints are kept.
+      Interrupted: the process was asked to stop; everything is saved.
     """
     progress = progress or NullProgress()
     check_config(config)
@@ -113,7 +112,7 @@ def run(
     else:
         _check_disk(parts, out, progress)
         with held(out, layout, progress.say):
-            if not out.holds(config):  # as before, unless another process was here meanwhile
+            if not out.holds(config):  # check again, as another process may have run here
                 out.start(config)
             manifest.write(out, parts, command, inputs.record(), inputs.changed)
             if out.writes:
@@ -122,7 +121,7 @@ def run(
             for note in notes_of(parts):
                 progress.say(f"note: {note}")
             learn_all(parts, out, progress, boards)
-    layout.meet("the end")  # by which all rows are written
+    layout.meet("the end")  # all rows are written by now
     sweeping = sweeps is not None and bool(sweeps.rules)
     if sweeps and sweeping:
         parts = parts or build_run(inputs.config, scenario, layout, run=out.path)
@@ -140,7 +139,7 @@ def run(
 def learn_all(
     parts: RunParts, out: RunDirectory, progress: Progress, boards: Sequence[Board] = ()
 ) -> None:
-    """The loop that MagMax is: fine-tune, fold into every merge, evaluate; next task."""
+    """MagMax's loop over tasks: fine-tune, fold into every merge, evaluate."""
     with ExitStack() as stack:
         stop = stack.enter_context(stop_signals(progress.say))
         checkpoints = stack.enter_context(
@@ -157,7 +156,7 @@ def learn_all(
         at = state.restore(checkpoints, parts)
         if at is not None:
             progress.say(_where(at, parts))
-            keep(at)  # which may have come too late before
+            keep(at)  # the interruption may have prevented it
         at = at or state.beginning(parts)
         done = state.steps_done(parts, at)
         log = stack.enter_context(StepLog(out, done, boards, out.path.resolve().name))
@@ -171,7 +170,7 @@ def learn_all(
         for task in range(at.learned + 1, len(parts.tasks) + 1):
             at = at._replace(rows=tuple(out.rows()))
             theta, moments = learn(parts, at, checkpoints, stop, progress, log)
-            before = plain_models(parts, at)  # folding takes the states' buffers
+            before = plain_models(parts, at)  # folding donates the states' buffers
             states = {
                 name: fold(
                     merge.rule,
@@ -201,7 +200,7 @@ def learn_all(
 
 
 def _check_disk(parts: RunParts, out: RunDirectory, progress: Progress) -> None:
-    """Reports what the run will take; raises a ConfigError if there is less."""
+    """Reports the disk space that the run needs; raises a ConfigError if there is less."""
     needed = state.bytes_needed(parts) + counts_bytes(parts)
     there = next(path for path in (out.path, *out.path.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
@@ -216,7 +215,7 @@ def _check_disk(parts: RunParts, out: RunDirectory, progress: Progress) -> None:
 
 
 def _where(at: RunState, parts: RunParts) -> str:
-    """Where a run goes on."""
+    """Describes where a run resumes."""
     where = f"after task {at.learned} of {len(parts.tasks)}"
     if at.training:
         where = f"at step {at.step} of {parts.steps(at.learned + 1)} of task {at.learned + 1}"
@@ -224,7 +223,7 @@ def _where(at: RunState, parts: RunParts) -> str:
 
 
 def describe(scenario: Scenario) -> str:
-    """What is about to be learned, in a line."""
+    """One line on what is about to be learned."""
     train = sum(len(task.train) for task in scenario.tasks)
     return (
         f"{scenario.name}: {counted(len(scenario.tasks), 'task')}, "

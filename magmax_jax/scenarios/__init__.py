@@ -1,4 +1,4 @@
-"""Streams of tasks: of new classes, domains or data sets, or of more images of the same."""
+"""Streams of tasks: new classes, domains or data sets, or more images of the same classes."""
 
 from magmax_jax.scenarios.build import build_scenario, build_test_scenario
 from magmax_jax.scenarios.datasets_list import Member, members_of, parse_datasets

@@ -1,4 +1,4 @@
-"""From a configuration to a scenario: data is loaded, then divided into tasks."""
+"""Builds a scenario from a configuration: loads the data, then divides it into tasks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,11 +24,11 @@ def build_scenario(
     given: tuple[Source, Source] | None = None,
     recorded: Sequence[str] = (),
 ) -> Scenario:
-    """Loads the data and divides it into tasks; `seed` decides what is random in that.
+    """Loads the data and divides it into tasks, using `seed` for anything random.
 
     Args:
       given: training and test images, in place of those that the configuration names.
-      recorded: the class names of a run that goes on or whose models are evaluated: `heads_of`.
+      recorded: the class names of a run that is resumed or evaluated; see `heads_of`.
 
     Raises:
       UserError: a data set cannot be read, or does not divide as the configuration says.
@@ -59,10 +59,10 @@ def build_scenario(
 def build_test_scenario(
     config: ScenarioConfig, seed: int, recorded: Sequence[str] = ()
 ) -> Scenario:
-    """A scenario for models that never saw its data: without training images, which are not read.
+    """A scenario for models that never saw its data; training images are not read.
 
-    The classes are those of the test images; a folder without train/ and test/ is tested whole.
-    `recorded` is that of `build_scenario`.
+    The classes are those of the test images; all images of a folder without train/ and test/ are
+    tested. `recorded` is that of `build_scenario`.
 
     Raises:
       UserError: as `build_scenario` does.
@@ -113,7 +113,7 @@ def _divided(
 
 
 def _emptied(source: Source) -> Source:
-    """The same classes and domains without any image."""
+    """The same classes and domains without any images."""
     return replace(
         source,
         images=np.zeros((0, 1, 1, 3), np.uint8),
@@ -124,7 +124,7 @@ def _emptied(source: Source) -> Source:
 
 
 def _shared_names(names: Sequence[str], heads: Sequence[Head]) -> list[str]:
-    """A sentence if classes of different data sets have one name."""
+    """A note if classes of different data sets have the same name."""
     where: dict[str, list[str]] = {}
     for name, head in zip(names, heads, strict=True):
         for class_name in dict.fromkeys(each.casefold() for each in head.class_names):
@@ -140,7 +140,7 @@ def _shared_names(names: Sequence[str], heads: Sequence[Head]) -> list[str]:
 
 
 def _members(config: ScenarioConfig, seed: int) -> Sequence[Member]:
-    """The data sets in the order in which they are learned."""
+    """The data sets in learning order."""
     members = members_of(config)
     if config.order == "random" and SCENARIO_KINDS[config.kind].reads_several:
         return [members[i] for i in np.random.default_rng(seed).permutation(len(members))]

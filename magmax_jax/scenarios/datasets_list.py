@@ -1,4 +1,4 @@
-"""A sequence of data sets as it is written in a configuration: NAME[@EPOCHS] each."""
+"""Parses a configuration's sequence of data sets, NAME[@EPOCHS] each."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,8 +15,8 @@ class Member(NamedTuple):
 
     Attributes:
       dataset: as `load_source` takes it.
-      name: as people call it; that of its task in a sequence of data sets.
-      epochs: for one task of it.
+      name: for display; also the name of its task in a sequence of data sets.
+      epochs: per task.
     """
 
     dataset: str
@@ -25,7 +25,7 @@ class Member(NamedTuple):
 
 
 def members_of(config: ScenarioConfig) -> list[Member]:
-    """A scenario's data sets as they are listed; a single one unless its kind reads several.
+    """A scenario's data sets in listed order; a single one unless its kind reads several.
 
     Raises:
       UserError: as `parse_datasets` does, or the list is empty.
@@ -42,13 +42,13 @@ def members_of(config: ScenarioConfig) -> list[Member]:
 
 
 def parse_datasets(texts: Sequence[str]) -> list[Member]:
-    """`NAME`, `NAME@EPOCHS`, `folder:DIR`, or the name of a list of them, as data sets.
+    """Parses `NAME`, `NAME@EPOCHS`, `folder:DIR`, or the name of a list of them.
 
-    A folder that exists is meant as a whole, also where its name ends as in `pets@3`: 3 epochs of
-    `pets` beside it are `folder:pets/@3`.
+    An existing folder's name is taken literally, even if it ends like `pets@3`: for 3 epochs of a
+    sibling `pets`, write `folder:pets/@3`.
 
     Raises:
-      UserError: an EPOCHS is no positive number, or two data sets share a name.
+      UserError: an EPOCHS is not a positive number, or two data sets share a name.
     """
     members = [_parse(text) for given in texts for text in LISTS.get(given, (given,))]
     names = [member.name for member in members]
@@ -60,7 +60,7 @@ def parse_datasets(texts: Sequence[str]) -> list[Member]:
 
 def _parse(text: str) -> Member:
     dataset, at, number = text.rpartition("@")
-    if not at or "/" in number or is_existing_folder(text):  # a folder's path may have an @ in it
+    if not at or "/" in number or is_existing_folder(text):  # a folder's path may contain an @
         dataset, number = text, ""
     elif not number.isdecimal() or not int(number):
         or_folder = f", or there is no folder {folder_of(text, None)}" if is_folder(text) else ""

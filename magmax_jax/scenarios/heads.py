@@ -1,4 +1,4 @@
-"""Which prompts make a scenario's classifiers, and what to know about them."""
+"""The prompts of a scenario's classifiers, and notes about them."""
 
 from collections.abc import Sequence
 
@@ -17,15 +17,15 @@ def heads_of(
     class_names: Sequence[Sequence[str]],
     recorded: Sequence[str] = (),
 ) -> tuple[list[Head], list[str]]:
-    """A head for each data set, and sentences on their class names.
+    """A head for each data set, and notes on their class names.
 
-    Earlier runs have folders in prompts as they are called. One that began so goes on so, and its
-    models are evaluated so: with other names its head would change.
+    Earlier versions used plain folder names in prompts. Runs from then are resumed and evaluated
+    with the same names: other names would change their heads.
 
     Args:
       members: the data sets.
-      class_names: of each, as the data has them.
-      recorded: of all heads, as a run recorded them; () for a new run.
+      class_names: of each, as in the data.
+      recorded: class names of all heads, as a run recorded them; () for a new run.
 
     Raises:
       UserError: a class is a WordNet id for which there is no name.
@@ -48,7 +48,7 @@ def heads_of(
 
 
 def _as_called(config: ScenarioConfig, member: Member, class_names: Sequence[str]) -> OwnNames:
-    """The names that earlier runs have in prompts."""
+    """The names that earlier versions used in prompts."""
     if find(member.dataset) is None:
         return as_called(class_names)
     return published.names_as(config.names, member.dataset, class_names, member.name)

@@ -1,4 +1,4 @@
-"""What folders of images hold besides the images that are read, in a sentence."""
+"""Summarises the files that are skipped in folders of images."""
 
 import os
 from collections import Counter
@@ -12,7 +12,7 @@ from magmax_jax.inputs.decode import printable
 
 
 def passed_over(sources: Iterable[Source]) -> list[str]:
-    """A sentence with counts if there is anything; a folder in several sources counts once."""
+    """A note with counts if there are any; a folder in several sources counts once."""
     paths = frozenset[str]().union(*(source.passed_over for source in sources))
     if not paths:
         return []

@@ -1,4 +1,4 @@
-"""What a scenario is, and what of it is learned at one time."""
+"""Scenarios and their tasks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from magmax_jax.data.source import Source
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned at one time."""
+    """A task: images and classes that are learned together."""
 
     name: str
     train: np.ndarray
@@ -22,7 +22,7 @@ class Task:
     test: np.ndarray
     """int64 (m,), ascending positions in its test source."""
     classes: np.ndarray
-    """int64 (k,), the class ids that the task covers, in the order learned."""
+    """int64 (k,), the class ids that the task covers, in learning order."""
     epochs: int = DEFAULT_EPOCHS
     """Published number of passes over the training images."""
     validation: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -30,10 +30,10 @@ class Task:
 
 
 class Head(NamedTuple):
-    """Classes that one classifier tells apart, and the prompts that make the classifier.
+    """The classes of one classifier, and the prompts that define it.
 
     Attributes:
-      class_names: as they are put into prompts, of ascending class ids.
+      class_names: as used in prompts, by ascending class id.
       templates: prompts, with {} in place of the class name.
     """
 
@@ -50,11 +50,11 @@ class Scenario:
     test: Source
     tasks: tuple[Task, ...]
     heads: tuple[Head, ...]
-    """One over all classes, or one a data set; class ids count on from head to head."""
+    """One over all classes, or one per data set; class ids continue from head to head."""
     domain_names: tuple[str, ...] = ()
-    """Domains by which test images are counted, too; none where the tasks are the domains."""
+    """Domains by which test images are also counted; empty if the tasks are the domains."""
     notes: tuple[str, ...] = ()
-    """What to know about the data before it is used, a sentence each."""
+    """What to know about the data before it is used, one sentence each."""
 
     @property
     def num_classes(self) -> int:
@@ -69,7 +69,7 @@ class Scenario:
 
     @property
     def task_of(self) -> np.ndarray:
-        """int32 (len(test),): each test image's task, -1 where `limit_per_class` left it out."""
+        """int32 (len(test),): each test image's task, -1 if `limit_per_class` left it out."""
         task_of = np.full(len(self.test), -1, np.int32)
         for number, task in enumerate(self.tasks):
             task_of[task.test] = number
@@ -77,14 +77,14 @@ class Scenario:
 
     @property
     def domain_of(self) -> np.ndarray:
-        """int32 (len(test),): each test image's domain of `domain_names`, -1 where it has none."""
+        """int32 (len(test),): each test image's index in `domain_names`, -1 if it has none."""
         if self.domain_names and self.test.domains is not None:
             return self.test.domains
         return np.full(len(self.test), -1, np.int32)
 
     @property
     def num_test(self) -> int:
-        """Test images of all tasks."""
+        """Number of test images of all tasks."""
         return sum(len(task.test) for task in self.tasks)
 
     @property
@@ -98,16 +98,16 @@ class Scenario:
 
 
 def validating(scenario: Scenario) -> Scenario:
-    """The scenario with the images that its tasks hold out in the place of its test images."""
+    """The scenario with its tasks' held-out images in place of its test images."""
     tasks = tuple(replace(task, test=task.validation) for task in scenario.tasks)
     return replace(scenario, test=scenario.train, tasks=tasks)
 
 
 def curriculum(scenario: Scenario, config: ExperimentConfig) -> tuple[Task, ...]:
-    """What is learned, one after another: the scenario's tasks, or all of them at once.
+    """What is learned, one after another: the scenario's tasks, or one joint task.
 
-    At once, every image is seen as often as it would be alone: where tasks have different numbers
-    of epochs, the images of the longer ones are repeated within an epoch.
+    Jointly, every image is seen as often as in its own task: if tasks have different numbers of
+    epochs, the images of the longer ones are repeated within an epoch.
     """
     if not config.method.joint:
         return scenario.tasks
@@ -120,7 +120,7 @@ def curriculum(scenario: Scenario, config: ExperimentConfig) -> tuple[Task, ...]
 
 
 def at_once(epochs: Sequence[int]) -> tuple[int, list[int]]:
-    """Epochs of several tasks as those of one, and how often each one's images are in an epoch.
+    """Epochs of a joint task, and how often each task's images are repeated within an epoch.
 
     >>> at_once([4, 6])
     (2, [2, 3])

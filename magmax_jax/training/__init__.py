@@ -49,7 +49,7 @@ _HOMES = {
     "warmup_cosine": "schedule",
     "warmup_steps": "schedule",
 }
-"""Public names, and the module that defines each."""
+"""Public name -> the module that defines it."""
 __all__ = [
     "Forward",
     "Memory",
@@ -75,7 +75,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Lazy imports: what a regularizer says of itself is read without JAX, by reports."""
+    """Lazy imports: reports read facts about regularizers without importing JAX."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

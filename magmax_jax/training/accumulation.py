@@ -1,4 +1,4 @@
-"""A batch in parts: the gradient of the whole in the memory of a part."""
+"""Gradient accumulation: the gradient of a whole batch in the memory of a part."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,17 +14,17 @@ PyTree = Any
 def mean_over_parts(
     function: Callable[..., PyTree], parts: int, batch: Batch[jax.Array], *others: PyTree
 ) -> PyTree:
-    """What `function` gives for a batch, computed from one part of it after another.
+    """The value of `function` for a batch, computed from one part of it after another.
 
-        f(batch) = sum_i n_i / n f(part_i),    n_i of n samples being in part i
+        f(batch) = sum_i n_i / n f(part_i),    where part i has n_i of the n samples
 
-    which holds for every mean over samples, for its gradient, and for what is the same in all
-    parts, as a penalty on the parameters is. Padding is no sample.
+    which holds for every mean over samples, for its gradient, and for terms that are the same in
+    all parts, such as a penalty on the parameters. Padding does not count as samples.
 
     Args:
       function: (batch, *others) -> pytree of floats.
       parts: divides b.
-      batch: b rows, at least one a sample.
+      batch: b rows, at least one of them a sample.
       others: pytrees of arrays (b, ...).
     """
     if parts == 1:
@@ -33,7 +33,7 @@ def mean_over_parts(
     def split(x: jax.Array) -> jax.Array:
         """(b, ...) -> (parts, b / parts, ...): part i takes rows i, i + parts, ...
 
-        Every device thus has its share of each part, and padding, which is at the end, spreads.
+        Thus every device has its share of each part, and padding, which is at the end, is spread.
         """
         return x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
 
@@ -42,7 +42,7 @@ def mean_over_parts(
 
     def add(sums: PyTree, piece: tuple) -> tuple[PyTree, None]:
         share = jnp.sum(piece[0].mask) / count
-        # Selected, not multiplied: a part without samples has no mean.
+        # `where`, not a product: the mean of a part without samples is NaN.
         return jax.tree.map(
             lambda s, x: s + jnp.where(share > 0, share * x, 0), sums, function(*piece)
         ), None

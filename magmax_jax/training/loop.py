@@ -12,7 +12,7 @@ from magmax_jax.errors import DivergedError
 from magmax_jax.training.step import Memory, Metrics, Objective, Params, Trainer, TrainState
 
 LAG = 2
-"""Losses are read this many steps late: by then they are on the host, and no device waits."""
+"""Losses are read this many steps late: by then they are on the host, so no device waits."""
 
 
 def fine_tune(
@@ -28,21 +28,21 @@ def fine_tune(
     on_end: Callable[[TrainState], None] = lambda state: None,
 ) -> Params:
     """theta_t from `start`: theta_(t-1) for sequential, theta_0 for independent fine-tuning, or a
-    merge of the tasks before.
+    merge of the previous tasks.
 
     Args:
       trainer: from `make_trainer`.
-      start: left as it is; not used with `resumed`.
+      start: not modified; ignored with `resumed`.
       objective: the task's head, classes, schedule and key.
-      batches: every batch of every epoch, all of one shape; after `resumed`, those that are left.
+      batches: every batch of every epoch, all of one shape; with `resumed`, the remaining ones.
       on_step: called with each step (from 0) and its metrics as floats, in order, `LAG` steps late;
-        also with the step whose loss is not finite.
-      memory: of the regularizer whose penalty the trainer adds; left as it is.
-      resumed: how many steps were done, and what `save` was given then, or `trainer.init` made;
+        also for a step whose loss is not finite.
+      memory: of the regularizer whose penalty the trainer adds; not modified.
+      resumed: number of steps done and the state then, as passed to `save` or from `trainer.init`;
         its buffers are donated.
-      due: whether to save, asked after each step with the number of steps that are done.
-      save: called then, when all of them are known to have been finite. It must copy what it keeps.
-      on_end: called with the last state, whose moments it may donate, as nothing reads them again.
+      due: called after each step with the number of steps done; returns whether to save.
+      save: called if so, once all those steps are known to be finite. It must copy what it keeps.
+      on_end: called with the last state; it may donate the moments, which are not read again.
 
     Raises:
       DivergedError: a loss or a gradient is not finite.

@@ -1,4 +1,4 @@
-"""AdamW on clipped gradients, and what keeps frozen entries as they are."""
+"""AdamW on clipped gradients, and masking of frozen entries."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ B2 = 0.999
 
 
 def adamw(config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW before the learning rate: what the schedule's rate multiplies and a step subtracts.
+    """AdamW without the learning rate: a step subtracts its update times the schedule's rate.
 
     Gradients are clipped by their global norm; weight decay is decoupled, on every entry.
     """
@@ -26,10 +26,10 @@ def adamw(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def second_moments(state: optax.OptState) -> nnx.State:
-    """Adam's bias-corrected second moments v, of the parameters' shapes; 0 in frozen entries.
+    """Adam's bias-corrected second moments v, in the parameters' shapes; 0 for frozen entries.
 
     Args:
-      state: of `adamw`, after one step or more. The second moments' buffers in it become v's.
+      state: of `adamw`, after at least one step. Its second moments' buffers are donated to v.
     """
     return _corrected_moments(optax.tree.get(state, "nu"), optax.tree.get(state, "count"))
 

@@ -21,11 +21,11 @@ Params = nnx.State
 """The image tower's parameters, float32."""
 
 Memory = Any
-"""What a regularizer keeps of the tasks before: a pytree of arrays."""
+"""What a regularizer keeps from previous tasks: a pytree of arrays."""
 
 
 class Objective(NamedTuple):
-    """What differs between tasks; all of it arrays, so that no task compiles anything again.
+    """Everything that differs between tasks; arrays only, so no task triggers a recompile.
 
     Attributes:
       head: the zero-shot head over every class of the scenario, float32 (p, k).
@@ -45,11 +45,11 @@ class Objective(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """What a step has at hand when it asks for a penalty: its forward pass, in and out.
+    """A step's forward pass, input and output, as passed to the penalty.
 
     Attributes:
       pixels: float32 (b, size, size, 3), preprocessed.
-      features: float32 (b, p), the image tower's, of length one.
+      features: float32 (b, p), the image tower's, of unit length.
       mask: bool (b,), whether the row is a sample.
       objective: the task's.
     """
@@ -61,11 +61,11 @@ class Forward(NamedTuple):
 
 
 Penalty = Callable[[Memory, Params, Forward], jax.Array]
-"""What is added to the loss of a step: float32 scalar; of a batch, the mean over its samples."""
+"""The term added to a step's loss: float32 scalar; for a batch, the mean over its samples."""
 
 
 class TrainState(NamedTuple):
-    """What a step turns into the next: parameters, Adam's moments, int32 step within the task."""
+    """The state of training: parameters, Adam's moments, int32 step within the task."""
 
     params: Params
     moments: optax.OptState
@@ -76,15 +76,15 @@ Number = TypeVar("Number")
 
 
 class Metrics(NamedTuple, Generic[Number]):
-    """What one step measured: float32 scalars on the devices, floats once they are on the host.
+    """One step's metrics: float32 scalars on the devices, floats once they are on the host.
 
     Attributes:
-      loss: what was minimised: the mean cross-entropy and the penalty together.
-      gradient_norm: the norm of its gradient before clipping, frozen entries left out.
+      loss: the minimised loss: mean cross-entropy plus penalty.
+      gradient_norm: the norm of its gradient before clipping, without frozen entries.
       learning_rate: of this step.
       parameter_norm: the norm of all parameters after the step.
-      update_norm: the norm of what the step changed.
-      penalty: the regularizer's share of the loss; None where there is no regularizer.
+      update_norm: the norm of the step's update.
+      penalty: the regularizer's share of the loss; None without a regularizer.
     """
 
     loss: Number
@@ -96,12 +96,12 @@ class Metrics(NamedTuple, Generic[Number]):
 
 
 class Trainer(NamedTuple):
-    """Fine-tuning as two jitted functions, and what brings them their batches.
+    """Fine-tuning as two jitted functions, and the transfer of batches to devices.
 
     Attributes:
-      init: params -> the state at a task's start; it copies, so that `params` survive.
-      step: (state, batch, objective, memory) -> (state, metrics); the old state's buffers become
-        the new one's. The memory is the regularizer's, and may be left out where there is none.
+      init: params -> the state at a task's start; it copies, so `params` stay valid.
+      step: (state, batch, objective, memory) -> (state, metrics); donates the old state's buffers.
+        The memory is the regularizer's, and may be left out without one.
       place: the host's rows of a batch -> the batch on the devices.
     """
 
@@ -126,8 +126,8 @@ def make_trainer(
       config: the recipe.
       penalty: a regularizer's; None adds nothing, not even a zero.
       trainable: bools that broadcast to the parameters, from `models.trainable`; where False, an
-        entry keeps its bits and its gradient counts nowhere. None trains everything.
-      layout: where parameters and batches lie; one device by default.
+        entry keeps its bits and its gradient is ignored everywhere. None trains everything.
+      layout: where parameters and batches are placed; one device by default.
     """
     layout = layout or one_device()
     optimizer = adamw(config)
@@ -148,7 +148,7 @@ def make_trainer(
         logits = features @ objective.head  # (b, k)
         classes = own_classes(objective, batch)
         losses = cross_entropy(logits, batch.label, classes, config.label_smoothing)
-        # Selected, not multiplied: padding's label may lie outside the task, its loss be infinite.
+        # `where`, not a product: padding's label may be outside the task, and its loss infinite.
         loss = jnp.sum(jnp.where(batch.mask, losses, 0)) / jnp.sum(batch.mask)
         if penalty is None:
             return loss, None
@@ -160,7 +160,7 @@ def make_trainer(
         state: TrainState, batch: Batch[jax.Array], objective: Objective, memory: Memory = ()
     ) -> tuple[TrainState, Metrics[jax.Array]]:
         key = jax.random.fold_in(objective.key, state.step)
-        views = preprocessing.draw(key, batch.box, config.crop_scale)  # of all parts at once
+        views = preprocessing.draw(key, batch.box, config.crop_scale)  # for all parts together
 
         def gradient(batch: Batch[jax.Array], views: Views) -> tuple[tuple[jax.Array, Any], Params]:
             pixels = preprocessing.show(batch.image, views)
@@ -172,7 +172,7 @@ def make_trainer(
         gradients = unfrozen(gradients, trainable)
         updates, moments = optimizer.update(gradients, state.moments, state.params)
         rate = warmup_cosine(state.step, config.learning_rate, objective.warmup, objective.steps)
-        # Updates include weight decay: frozen entries must not decay either.
+        # Updates include weight decay, which must not affect frozen entries either.
         updates = unfrozen(updates, trainable)
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
         norm = optax.tree.norm
@@ -190,9 +190,9 @@ def make_trainer(
 
 
 def own_classes(objective: Objective, batch: Batch[jax.Array]) -> jax.Array:
-    """bool (b, k): the classes that each sample's loss ranges over; in padding, all of the task."""
+    """bool (b, k): the classes that each sample's loss ranges over; for padding, the task's."""
     own = objective.heads == objective.heads[batch.label][:, None]
-    # Padding's label may be of another head: without classes its loss would turn gradients to NaN.
+    # Padding's label may be in another head: without classes, its loss would make gradients NaN.
     return objective.classes & (own | ~batch.mask[:, None])
 
 
@@ -204,8 +204,7 @@ def cross_entropy(
     Args:
       logits: float (b, k).
       labels: int (b,), each one of `classes`.
-      classes: bool (k,) or (b, k); a head of one width serves every task, the others' classes
-        masked out.
+      classes: bool (k,) or (b, k); one head serves every task, with others' classes masked out.
       smoothing: share of q that is spread evenly, in [0, 1).
 
     Returns:

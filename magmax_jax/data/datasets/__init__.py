@@ -1,1 +1,1 @@
-"""The bundled data sets: a module of that name each, which registers it."""
+"""The bundled data sets: each is registered by the module of that name."""

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: they need no download."""
+"""scikit-learn's handwritten digits, which need no download."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def read(split: Split, data_dir: str | None = None) -> Source:
 
 def read_grey(split: Split) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """uint8 (n, 8, 8), int32 (n,) and the classes' names."""
-    from sklearn import datasets  # slow to start
+    from sklearn import datasets  # slow to import
 
     digits = datasets.load_digits()
     chosen = hold_out(digits.target, split)

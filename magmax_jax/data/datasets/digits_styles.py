@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits in three styles, a domain each: they need no download."""
+"""scikit-learn's handwritten digits in three styles (domains), which need no download."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ _INKS = np.array(
     [[255, 64, 64], [64, 255, 64], [64, 96, 255], [255, 224, 32], [255, 64, 255], [32, 224, 255]],
     np.uint16,
 )
-"""Colours of the coloured style, taken by one digit after another."""
+"""Colours of the coloured style, assigned to the images in rotation."""
 
 
 def read(split: Split, data_dir: str | None = None) -> Source:

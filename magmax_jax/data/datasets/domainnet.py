@@ -78,11 +78,11 @@ CLASS_ORDER = (
 DOMAIN_NAMES = ("clipart", "sketch", "real", "infograph", "quickdraw", "painting")
 
 _PUBLISHER = "http://csr.bu.edu/ftp/visda/2019/multi-source"
-"""As in TFDS's builder, which keeps it to itself."""
+"""As in TFDS's builder, which does not export it."""
 
 
 def _archives(builder: Any, registered: tuple[Archive, ...]) -> tuple[Archive, ...]:
-    """None is registered."""
+    """TFDS has none registered."""
     domain = builder.builder_config
     lists = (f"domainnet/txt/{domain.name}_{split}.txt" for split in ("train", "test"))
     return tuple(

@@ -22,7 +22,7 @@ CLASS_NAMES = (
 
 
 def _archives(builder: Any, registered: tuple[Archive, ...]) -> tuple[Archive, ...]:
-    """Without the archive of thirteen bands, which are not RGB images."""
+    """Leaves out the archive of 13-band images, which are not RGB."""
     return tuple(each for each in registered if each.url == builder.builder_config.download_url)
 
 

@@ -52,7 +52,7 @@ CLASS_NAMES = (
 
 
 def _archives(builder: Any, registered: tuple[Archive, ...]) -> tuple[Archive, ...]:
-    """None is registered: the builder is ours."""
+    """TFDS has none registered: the builder is ours."""
     return tuple(Archive(url, url.split("/")[-1]) for url in builder.urls())
 
 

@@ -321,7 +321,7 @@ WORDNET_IDS = (
     "n13040303", "n13044778", "n13052670", "n13054560", "n13133613", "n15075141",
 )
 # fmt: on
-"""Of the class names, in the same order."""
+"""WordNet ids of the class names, in the same order."""
 
 DATA_SETS.register(
     "imagenet",

@@ -72,7 +72,7 @@ WORDNET_IDS = (
     "n04591713", "n02325366", "n02094433", "n02391049",
 )
 # fmt: on
-"""Of the class names, in the same order."""
+"""WordNet ids of the class names, in the same order."""
 
 # fmt: off
 CLASS_ORDER = (

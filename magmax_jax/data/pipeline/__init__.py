@@ -1,1 +1,1 @@
-"""From a source to batches of pixels: reading and decoding on the host, the rest on the device."""
+"""From a source to batches of pixels, read and decoded on the host; the device does the rest."""

@@ -1,4 +1,4 @@
-"""An image of a source, whole or at a fraction where fewer pixels are wanted."""
+"""Reads an image of a source, at full size or at reduced size if fewer pixels suffice."""
 
 import numpy as np
 
@@ -6,10 +6,11 @@ from magmax_jax.data.source import Images
 
 
 def read(images: Images, index: int, least: int | None = None) -> np.ndarray:
-    """images[index], or less of it where `least` pixels of short side are enough.
+    """images[index], possibly reduced, if a short side of `least` pixels suffices.
 
     Args:
-      images: of a `Source`; those that can decode less have a method `read(index, least)`.
+      images: of a `Source`; those that can decode at reduced size have a method
+        `read(index, least)`.
       least: as in `decode_rgb`; None reads the whole image.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Batches of one shape, from a source to the host's memory, with Grain.
+"""Reads batches of one shape from a source into host memory, with Grain.
 
-Grain passes numbers about until a batch is complete; only then are its images read. Order and
-padding are thus decided before any decoding, and threads and processes cannot change them.
+Grain handles only indices until a batch is complete; only then are its images read. Order and
+padding are thus fixed before any decoding, and threads and processes cannot change them.
 """
 
 import math
@@ -20,7 +20,7 @@ from magmax_jax.data.source import Source
 from magmax_jax.inputs.geometry import CLIPS, Geometry
 from magmax_jax.inputs.host_resize import Fit, for_evaluation, for_training
 
-PREFETCHED_BATCHES = 4  # held ready by the threads of each process
+PREFETCHED_BATCHES = 4  # buffered by the threads of each process
 THREADS = 4  # of each process
 
 
@@ -30,7 +30,7 @@ Array = TypeVar("Array")
 class Batch(NamedTuple, Generic[Array]):
     """b images: a `Batch[np.ndarray]` on the host, a `Batch[jax.Array]` on devices.
 
-    Padding rows are black, whole, of label 0, index -1 and mask False.
+    Padding rows are black, with a box of the whole image, label 0, index -1 and mask False.
     """
 
     image: Array
@@ -39,14 +39,14 @@ class Batch(NamedTuple, Generic[Array]):
     """int32 (b, 4), [top, left, height, width] of each image's valid region."""
     label: Array
     """int32 (b,), the source's own class ids."""
-    index: Array  # type: ignore[assignment]  # the field's word; tuple.index is not called
+    index: Array  # type: ignore[assignment]  # the usual name; tuple.index is not called
     """int32 (b,), positions in the source."""
     mask: Array
     """bool (b,), whether the row is a sample."""
 
 
 def num_batches(count: int, batch_size: int, epochs: int = 1) -> int:
-    """How many batches `count` samples make; every epoch's last one is padded, never dropped."""
+    """Number of batches for `count` samples; every epoch's last one is padded, never dropped."""
     return epochs * math.ceil(count / batch_size)
 
 
@@ -63,28 +63,28 @@ def train_batches(
     geometry: Geometry = CLIPS,
     crops: bool = True,
 ) -> grain.IterDataset[Batch[np.ndarray]]:
-    """`epochs` passes over source[indices], each in another order.
+    """`epochs` passes over source[indices], each in a different order.
 
-    The same seed gives the same batches, whatever `workers` and `threads`, and whether images are
-    cached. Iterators are Grain's: `get_state` and `set_state` resume one in the middle. Images of
-    one size pass untouched unless they are very large (`host_resize.untouched`); others are shrunk
-    to somewhat above `size` and laid on a common canvas (`host_resize.shrink`), for the device to
-    crop.
+    The same seed gives the same batches, whatever `workers` and `threads`, and whether or not
+    images are cached. Iterators are Grain's: `get_state` and `set_state` resume mid-epoch. Images
+    of one size are passed on unchanged unless they are very large (`host_resize.untouched`); others
+    are shrunk to slightly more than `size` and placed on a common canvas (`host_resize.shrink`),
+    for the device to crop.
 
     Args:
       indices: int (n,), positions in the source.
       seed: in [0, 2^32).
-      size: the side in pixels to which the device will resize.
+      size: the side length, in pixels, to which the device will resize.
       workers: processes that read images; 0 reads in threads of this one. A source that is in
-        memory or stays there (`memory_cache.cached`) is always read in threads.
-      rows: int (r,), which rows of each batch to read, where other hosts read the others; all by
+        memory or cached there (`memory_cache.cached`) is always read in threads.
+      rows: int (r,), the rows of each batch to read here, if other hosts read the others; all by
         default.
-      threads: that read images, in this process or in each worker.
-      geometry: what evaluation sees of an image, `Preprocessing.geometry`.
-      crops: whether the device will crop at random; else images of several sizes become what
-        evaluation sees.
+      threads: number of threads that read images, in this process or in each worker.
+      geometry: the part of an image that evaluation sees, `Preprocessing.geometry`.
+      crops: whether the device will crop at random; if not, images of several sizes are reduced to
+        what evaluation sees.
     """
-    # A seed goes through Grain's hash; without, seeds 5 and 6 would share all epochs but one.
+    # Grain hashes the seed; without that, seeds 5 and 6 would share all epochs but one.
     order = grain.MapDataset.range(len(indices)).seed(seed).shuffle()
     fit = for_training if crops else for_evaluation
     read_batch = _Read(source, fit(source.image_shape, size, geometry))
@@ -103,8 +103,8 @@ def eval_batches(
 ) -> grain.IterDataset[Batch[np.ndarray]]:
     """One pass over source[indices], in order.
 
-    Images of one size pass untouched unless they are very large; others become (size, size) here,
-    as the model's image processor does. Arguments are those of `train_batches`.
+    Images of one size are passed on unchanged unless they are very large; others are resized to
+    (size, size) here, like in the model's image processor. Arguments are those of `train_batches`.
     """
     order = grain.MapDataset.range(len(indices))
     read_batch = _Read(source, for_evaluation(source.image_shape, size, geometry))
@@ -122,12 +122,12 @@ def _batches(
     threads: int,
 ) -> grain.IterDataset[Batch[np.ndarray]]:
     rows = np.arange(batch_size) if rows is None else rows
-    # Indices are looked up a batch at a time: Grain's own way takes 10 us for each of them.
+    # Indices are looked up a batch at a time: Grain's own way takes 10 us per index.
     choose = partial(_choose, indices=np.asarray(indices), batch_size=batch_size, rows=rows)
     in_processes = workers > 0 and not in_memory(read_batch.source.images)
     read = Reporting(read_batch) if in_processes else read_batch
     batches = order.batch(batch_size, batch_fn=choose).repeat(epochs).map(read)
-    # Decoding releases the GIL, copying does not.
+    # Decoding releases the GIL; copying does not.
     copies = isinstance(read_batch.source.images, np.ndarray) and read_batch.fit is None
     options = grain.ReadOptions(
         num_threads=0 if copies else threads, prefetch_buffer_size=PREFETCHED_BATCHES
@@ -151,7 +151,7 @@ class _Read:
 
     source: Source
     fit: Fit | None
-    """None where images pass as they are."""
+    """None if images are passed on unchanged."""
 
     def __call__(self, index: np.ndarray) -> Batch[np.ndarray]:
         mask = index >= 0
@@ -161,7 +161,7 @@ class _Read:
         label[mask] = self.source.labels[chosen]
         padding = len(index) - len(chosen)
         image = np.pad(images, [(0, padding), (0, 0), (0, 0), (0, 0)]) if padding else images
-        # An empty box in the padding would turn into NaN, which no mask takes out of a gradient.
+        # An empty box in padding would give NaN, which no mask removes from a gradient.
         box = np.tile(np.array([0, 0, *image.shape[1:3]], np.int32), (len(index), 1))
         if boxes is not None:
             box[mask] = boxes

@@ -1,4 +1,4 @@
-"""Small data sets in memory: every image is decoded once, however many epochs and tasks see it."""
+"""Caches small data sets in memory: every image is decoded once for all epochs and tasks."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,14 +10,14 @@ from magmax_jax.data.source import Images, Source
 from magmax_jax.inputs.host_resize import untouched
 
 CACHED_BYTES = 1 << 30
-"""Images of one split that take no more than this, as uint8, stay in memory."""
+"""Images of a split are kept in memory if they take at most this much as uint8."""
 
 
 class Cached:
-    """n images of one size, decoded when first asked for, then kept.
+    """n images of one size, decoded on first use and then cached.
 
-    Threads may share it: two that miss the same image write the same pixels. Pickling leaves the
-    pixels behind. Memory is taken by what was read: the pages of other images are never written.
+    Thread-safe: two threads that miss the same image write the same pixels. Pickling drops the
+    pixels. Only images that were read take memory: the pages of others are never written.
     """
 
     def __init__(self, images: Images, count: int, shape: tuple[int, int]):
@@ -33,7 +33,7 @@ class Cached:
         return self.rows(np.array([index]))[0]
 
     def rows(self, indices: np.ndarray) -> np.ndarray:
-        """Several images at once.
+        """Several images together.
 
         Args:
           indices: int (k,).
@@ -43,7 +43,7 @@ class Cached:
         """
         for index in indices[~self._filled[indices]]:
             self._pixels[index] = self._images[index]
-            self._filled[index] = True  # last: another thread may take the pixels at once
+            self._filled[index] = True  # last, as other threads may now read the pixels
         return self._pixels[indices]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -52,16 +52,16 @@ class Cached:
 
 
 def in_memory(images: Images) -> bool:
-    """Whether they are an array or become one: a worker process would have a copy of its own."""
+    """Whether images are or become an array, which every worker process would copy."""
     return isinstance(images, np.ndarray | Cached)
 
 
 def cached(source: Source, size: int, workers: int = 0) -> Source:
-    """The source with its images kept once they are read, if that is worth it; else as it is.
+    """The source with its images cached once they are read, if worthwhile; else unchanged.
 
-    It is where images have one size, go to the device as they are, and take `CACHED_BYTES` at most.
-    Of data sets that were joined each is judged by itself, and none is kept where worker processes
-    read them: each would keep a copy.
+    It is worthwhile if images have one size, go to the device unchanged, and take at most
+    `CACHED_BYTES`. Joined data sets are judged separately, and not cached if worker processes read
+    them: each would keep a copy.
 
     Args:
       size, workers: as in `train_batches`.

@@ -1,9 +1,9 @@
-"""Worker processes of the loader: they start without the user's script and leave no memory behind.
+"""Worker processes of the loader, which do not run the user's script and leak no shared memory.
 
-Grain 0.2.18 starts them by spawning. Python's spawning runs the main script again in each, so one
-without `if __name__ == "__main__":` would start itself anew, and a program from -c, a notebook or
-standard input has no file to run. Nothing here needs that: Grain pickles what is defined in the
-main script by value.
+Grain 0.2.18 spawns them. In each, Python runs the main script again, so a script without
+`if __name__ == "__main__":` would restart itself, and a program from -c, a notebook or standard
+input has no file to run. None of this is needed here: Grain pickles what the main script defines
+by value.
 """
 
 import atexit
@@ -22,13 +22,13 @@ from absl import flags
 from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
 
 _GRAINS = "grain-process-prefetch"
-"""How Grain's names of its processes begin."""
+"""Prefix of Grain's process names."""
 _OURS = __name__.partition(".")[0]
 _iterators: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 def in_workers(dataset: grain.IterDataset, workers: int, buffered: int) -> grain.IterDataset:
-    """The same elements, read by `workers` processes that hold `buffered` each ready."""
+    """The same elements, read by `workers` processes that buffer `buffered` each."""
     _prepare()
     return _Watched(
         dataset.mp_prefetch(
@@ -39,11 +39,11 @@ def in_workers(dataset: grain.IterDataset, workers: int, buffered: int) -> grain
 
 @dataclass(frozen=True)
 class Reporting:
-    """A function whose errors reach the process that asked.
+    """A function whose errors reach the calling process.
 
-    One of a class from the main script, or with arguments of its own, does not travel between
-    processes: it would never arrive, and its reader would wait for ever. So Python's and ours do,
-    and others as their text.
+    An error whose class is from the main script or has custom arguments cannot be sent to another
+    process: it would never arrive, and the reader would wait forever. So only Python's errors and
+    ours are sent as they are, and others as text.
     """
 
     function: Callable[[Any], Any]
@@ -61,7 +61,7 @@ class Reporting:
 
 
 class _Watched(grain.IterDataset):
-    """Its iterators are closed when Python ends."""
+    """A dataset whose iterators are closed when Python exits."""
 
     def __iter__(self) -> Any:
         iterator = iter(self._parent)
@@ -71,7 +71,7 @@ class _Watched(grain.IterDataset):
 
 @functools.cache
 def _prepare() -> None:
-    # Grain 0.2.18 reads an absl flag and fails where no absl.app parsed it (grain #1355).
+    # Grain 0.2.18 reads an absl flag and fails if no absl.app parsed it (grain #1355).
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     prepared = spawn.get_preparation_data
@@ -88,20 +88,20 @@ def _prepare() -> None:
 
 
 def _end() -> None:
-    """Gives the shared memory back in which batches lie until Python deletes them.
+    """Frees the shared memory of batches, which otherwise lives until Python deletes them.
 
-    Threads hold some ready, and the traceback of an error, or of an iterator's end, refers to more
-    of them in a cycle.
+    Threads buffer some, and the traceback of an error, or of an iterator's end, references others
+    in a cycle.
     """
     for iterator in list(_iterators):
         iterator.close()
-    # Grain deletes in a thread, which Python would end before its work is done.
+    # Grain deletes in a thread, which Python would stop before it is done.
     pool, SharedMemoryArray._del_thread_pool = SharedMemoryArray._del_thread_pool, None
     gc.collect()
     if pool is not None:
         pool.close()
         pool.join()
-    # Grain's way would fail for what a script still refers to, since modules are gone by then.
+    # Grain's `__del__` would fail for arrays that a script still references: modules are gone then.
     del SharedMemoryArray.__del__
     for array in gc.get_objects():
         if type(array) is SharedMemoryArray and isinstance(array.base, mmap.mmap):
@@ -109,5 +109,5 @@ def _end() -> None:
 
 
 def _silence_pillow(index: int, count: int) -> None:
-    """Its warnings name no file, and each process would repeat them."""
+    """Silences Pillow's warnings: they name no file, and each process would repeat them."""
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,1 +1,1 @@
-"""Data sets downloaded, written as array_record and verified."""
+"""Downloads data sets, writes them as array_record and verifies them."""

@@ -1,8 +1,8 @@
-"""Publishers' archives: their names, where they come from, and copies that a user fetched.
+"""Publishers' archives: their names, their addresses, and copies that a user downloaded.
 
-TFDS takes a file from its manual folder in place of a download if it has the registered name and
+TFDS uses a file from its manual folder instead of a download if it has the registered name and
 checksum. Here that folder may also hold archives of several data sets under the same names, files
-without a registered checksum, and archives that were packed anew.
+without a registered checksum, and repacked archives.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ from magmax_jax.errors import UserError
 
 
 def archives(builder: tfds.core.DatasetBuilder) -> tuple[Archive, ...]:
-    """What a builder downloads; () if that is not known beforehand.
+    """The archives that a builder downloads; () if they are not known beforehand.
 
-    A file that has moved is listed twice, with its old address and its new one.
+    A file that has moved is listed twice, with its old and its new address.
     """
     facts = facts_of(builder)
     if facts.by_hand:
@@ -36,12 +36,12 @@ def archives(builder: tfds.core.DatasetBuilder) -> tuple[Archive, ...]:
 
 
 def facts_of(builder: tfds.core.DatasetBuilder) -> FromTfds:
-    """What is known about a builder, in whatever /config."""
+    """The facts about a builder, in any /config."""
     return catalogue.facts_of(builder.name) or FromTfds(builder=builder.name)
 
 
 def by_hand_folder(folder: Path, name: str) -> Path:
-    """Where the archives of one data set lie: DIR/NAME if there is one, else DIR.
+    """The folder of a data set's archives: DIR/NAME if it exists, else DIR.
 
     Those of mnist, kmnist and fashion_mnist have the same names.
     """
@@ -49,10 +49,10 @@ def by_hand_folder(folder: Path, name: str) -> Path:
 
 
 def local_files(builder: tfds.core.DatasetBuilder, folder: Path, repacked: bool) -> dict[str, Path]:
-    """Address -> the file in `folder` that is taken whatever its checksum is.
+    """Address -> the file in `folder` that is used whatever its checksum.
 
-    TFDS itself takes a file whose checksum it knows. These are the others: files for which none is
-    registered, and with `repacked` all that are there.
+    TFDS itself uses files whose checksum it knows. These are the others: files without a registered
+    checksum, and with `repacked` all that exist.
     """
     known = builder.url_infos or {}
     files = {each.url: folder / each.name for each in archives(builder)}
@@ -61,10 +61,10 @@ def local_files(builder: tfds.core.DatasetBuilder, folder: Path, repacked: bool)
 
 
 def require_by_hand(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
-    """Checks for what nothing downloads.
+    """Checks for files that must be downloaded by hand.
 
     Raises:
-      UserError: something is not in `folder`.
+      UserError: one of them is not in `folder`.
     """
     facts = facts_of(builder)
     missing = [name for name in facts.by_hand if not (folder / name).exists()]
@@ -76,7 +76,7 @@ def require_by_hand(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
 
 
 def how_to_fetch(builder: tfds.core.DatasetBuilder, folder: Path) -> str:
-    """What a user can do if downloading fails: which files, from where, to where."""
+    """What to do if downloading fails: which files to get from where, and where to put them."""
     names = sorted({archive.name for archive in archives(builder)})
     links = facts_of(builder).links
     return (
@@ -87,8 +87,8 @@ def how_to_fetch(builder: tfds.core.DatasetBuilder, folder: Path) -> str:
 
 
 def damaged(error: BaseException) -> bool:
-    """Whether it is what readers of archives, and of files in them, raise for damaged ones."""
-    if isinstance(error, OSError):  # of Pillow, h5py and gzip; the system's have a number
+    """Whether readers of archives, or of files in them, raise this error for damaged ones."""
+    if isinstance(error, OSError):  # from Pillow, h5py and gzip; the system's have an errno
         return error.errno is None and not isinstance(error, (TimeoutError, ConnectionError))
     readers = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
     where = error.__traceback__

@@ -1,4 +1,4 @@
-"""Reporting the progress of a preparation."""
+"""Reports the progress of a preparation."""
 
 import contextlib
 from collections.abc import Callable
@@ -9,16 +9,16 @@ import tensorflow_datasets as tfds
 
 
 class Display(Protocol):
-    """Where a preparation reports its progress."""
+    """The interface to which a preparation reports its progress."""
 
     def say(self, text: str) -> None:
         """Shows a line."""
 
     def preparing(self, name: str) -> AbstractContextManager[None]:
-        """While TFDS downloads and writes."""
+        """Active while TFDS downloads and writes."""
 
     def reading(self, name: str, records: int) -> AbstractContextManager[Callable[[int], None]]:
-        """A bar over records; yields what to call with each number read."""
+        """A bar over records; yields a callback for the number of records read."""
 
 
 class NullDisplay:

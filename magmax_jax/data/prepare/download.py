@@ -1,4 +1,4 @@
-"""The one step that may need TensorFlow: downloading archives and writing them as array_record."""
+"""Downloads archives and writes them as array_record: the only step that may need TensorFlow."""
 
 import contextlib
 import fcntl
@@ -22,27 +22,27 @@ from magmax_jax.errors import UserError
 
 @dataclass(frozen=True)
 class Options:
-    """Where data sets are, and what may be done to prepare them."""
+    """Where data sets are, and how to prepare them."""
 
     data_dir: str | None = None
     """None: TFDS's own."""
     manual_dir: Path | None = None
     """Archives that the user downloaded; None: downloads/manual in the data directory."""
     verify: bool = False
-    """Only check: nothing is prepared, written or removed."""
+    """Check only: nothing is prepared, written or removed."""
     repacked: bool = False
     """Accept archives in `manual_dir` whose checksums are not the publishers'."""
     keep_archives: bool = True
 
 
 def make(builder: tfds.core.DatasetBuilder, name: str, options: Options, display: Display) -> None:
-    """Downloads what a builder needs and writes it as array_record, whole or not at all.
+    """Downloads what a builder needs and writes it atomically as array_record.
 
     Args:
       name: of the data set, and of the folder in `manual_dir` that may hold its archives.
 
     Raises:
-      UserError: something to be installed, to be fetched or to be made room for.
+      UserError: something must be installed or downloaded by hand, or there is too little space.
     """
     title = fingerprint.title(builder)
     if options.verify:
@@ -67,7 +67,7 @@ def make(builder: tfds.core.DatasetBuilder, name: str, options: Options, display
         try:
             with (
                 display.preparing(title),
-                contextlib.redirect_stdout(io.StringIO()),  # TFDS prints what it does and misses
+                contextlib.redirect_stdout(io.StringIO()),  # TFDS prints what it does
                 tfds_internals.trusting(builder, local),
                 tfds_internals.downloading(builder),
             ):
@@ -85,10 +85,10 @@ def make(builder: tfds.core.DatasetBuilder, name: str, options: Options, display
 
 
 def remove_archives(builder: tfds.core.DatasetBuilder) -> None:
-    """Removes what was downloaded for a builder.
+    """Removes a builder's downloads.
 
     Raises:
-      UserError: another process is preparing it, and may need what is there.
+      UserError: another process is preparing it, and may need them.
     """
     folder = downloads(builder)
     if not folder.is_dir():
@@ -104,8 +104,8 @@ def remove_archives(builder: tfds.core.DatasetBuilder) -> None:
 
 def _require_modules(builder: tfds.core.DatasetBuilder) -> None:
     facts = archives.facts_of(builder)
-    # All of TFDS's own builders unpack with TensorFlow; TFDS does not install importlib_resources,
-    # which it needs for its lists of checksums.
+    # All of TFDS's own builders unpack with TensorFlow; TFDS needs importlib_resources for its
+    # checksum lists, but does not install it.
     common = ("tensorflow", "importlib_resources") if facts.needs_tensorflow else ()
     needed = (*common, *facts.packages)
     missing = [module for module in needed if importlib.util.find_spec(module) is None]
@@ -142,7 +142,7 @@ def _require_room(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _alone(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
-    """Keeps other processes from preparing the same builder, with which they would share files."""
+    """Keeps other processes from preparing the same builder, which would use the same files."""
     handle = _lock(builder)
     try:
         yield
@@ -154,7 +154,7 @@ def _alone(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
 def _lock(builder: tfds.core.DatasetBuilder) -> int:
     """A handle of the folder of archives, which no other process has locked."""
     folder = downloads(builder)
-    for _ in range(10):  # the last holder may tidy the folder away just now
+    for _ in range(10):  # the last holder may be removing the folder right now
         with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as closing:
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(folder, os.O_RDONLY)
@@ -172,7 +172,7 @@ def _lock(builder: tfds.core.DatasetBuilder) -> int:
 
 
 def _clean(builder: tfds.core.DatasetBuilder, extracted: Path) -> None:
-    """Removes what an interruption left unfinished; finished archives stay."""
+    """Removes unfinished files of an interruption; keeps finished archives."""
     shutil.rmtree(extracted, ignore_errors=True)
     unfinished = [
         *Path(builder.data_dir).parent.glob("incomplete.*"),
@@ -183,12 +183,12 @@ def _clean(builder: tfds.core.DatasetBuilder, extracted: Path) -> None:
 
 
 def _tidy(builder: tfds.core.DatasetBuilder) -> None:
-    """Removes folders that are empty because nothing came of them; the lock's own comes last."""
+    """Removes folders that were left empty; that of the lock comes last."""
     root = Path(builder.data_dir_root)
     prepared = root / builder.name
     with contextlib.suppress(OSError):
         Path(builder.data_dir).parent.rmdir()
-    if [path.name for path in prepared.glob("*")] == [".config"]:  # TFDS's note of the default one
+    if [path.name for path in prepared.glob("*")] == [".config"]:  # TFDS's note of its default
         shutil.rmtree(prepared, ignore_errors=True)
     with contextlib.suppress(OSError):
         downloads(builder).rmdir()

@@ -1,4 +1,4 @@
-"""One sentence for each thing that can go wrong while a data set is prepared."""
+"""One message for each thing that can go wrong while a data set is prepared."""
 
 import errno
 import urllib.error
@@ -13,13 +13,13 @@ from magmax_jax.data.prepare import archives, fingerprint
 from magmax_jax.errors import UserError
 
 INSTALL = "pip install -r requirements-prepare.txt"
-"""What to do where TensorFlow, or a package that TFDS prepares with, is missing."""
+"""What to do if TensorFlow, or a package that TFDS prepares with, is missing."""
 
 
 def as_user_error(
     error: Exception, builder: tfds.core.DatasetBuilder, folder: Path
 ) -> UserError | None:
-    """The sentence for what can go wrong outside of the code; None for anything else."""
+    """The message for errors that are not bugs; None for all others."""
     name = fingerprint.title(builder)
     reason = (str(error) or type(error).__name__).splitlines()[0]
     if isinstance(error, UserError):
@@ -49,7 +49,7 @@ def as_user_error(
             f"remove what is there, in {folder} or in {builder.data_dir_root}/downloads/"
             f"{builder.name}"
         )
-    # What a builder finds in archives of another layout: TFDS's reader, TensorFlow's, its own.
+    # Raised for archives with an unexpected layout by TFDS's reader, TensorFlow's or its own.
     layout = (tfds_internals.ExtractError, FileNotFoundError, AssertionError)
     if isinstance(error, layout) or type(error).__module__.startswith("tensorflow."):
         return UserError(

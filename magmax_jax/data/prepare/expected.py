@@ -1,4 +1,4 @@
-"""Numbers of images and of classes against the publishers', of each class where these are known."""
+"""Compares numbers of images and classes with the publishers', per class if these are known."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from magmax_jax.errors import UserError, counted
 
 
 def expected(data: DataSet | None, config: str | None) -> dict[str, int]:
-    """Images that the publishers have in a split, or in several ("train+validation").
+    """Number of images that the publishers have in a split, or in several ("train+validation").
 
     Args:
       data: None for a builder that is not in `DATA_SETS`.
@@ -23,7 +23,7 @@ def expected(data: DataSet | None, config: str | None) -> dict[str, int]:
     if facts.domains == "configs" and config:
         train, test = facts.per_domain[config]
         return {facts.train: train, facts.test: test}
-    if facts.split:  # it divides one part, whose shares `data` has
+    if facts.split:  # one part is divided; `data` has the sizes of its shares
         return {facts.train: round(data.train_size / facts.split.train)}
     return {facts.train: data.train_size, facts.test: data.test_size}
 
@@ -31,16 +31,16 @@ def expected(data: DataSet | None, config: str | None) -> dict[str, int]:
 def check(
     builder: tfds.core.DatasetBuilder, data: DataSet | None, found: dict[str, Contents], new: bool
 ) -> str:
-    """Compares what was found with what is published; says it in a line.
+    """Compares what was found with what is published; returns a one-line summary.
 
     Args:
-      new: prepared just now, so that no part of it may be missing. Elsewhere a part may: a subset.
+      new: just prepared, so no part may be missing. Otherwise it may be a subset.
 
     Raises:
       UserError: there are more images than published, or fewer of a new data set, or a complete
         one has another number of classes or, where that is known, of images of a class.
     """
-    told, rest = [], dict(found)
+    counts, rest = [], dict(found)
     facts = (data and data.tfds) or FromTfds(builder=builder.name)
     for splits, images in expected(data, builder.builder_config_name).items():
         names = [name for name in splits.split("+") if name in found]
@@ -51,20 +51,20 @@ def check(
                 "archives are not the publishers', or not all of them"
             )
         if have < images:
-            told.append(f"{splits} a subset: {have:,} of {images:,}")
+            counts.append(f"{splits} a subset: {have:,} of {images:,}")
             continue
-        told.append(f"{splits} {have:,}")
+        counts.append(f"{splits} {have:,}")
         if data and facts.domains != "configs":
             _check_classes(builder, data, [found[name] for name in names], splits)
         for name in set(names) & set(facts.balanced):
             _check_equal(builder, found[name], name)
         for name in set(names) & set(facts.per_class):
             _check_each(builder, found[name], name, facts.per_class[name])
-    told += [f"{name} {contents.images:,}" for name, contents in rest.items()]
-    if data and facts.domains == "configs" and " subset" not in str(told):
-        # A single domain's images for testing need not show every class.
+    counts += [f"{name} {contents.images:,}" for name, contents in rest.items()]
+    if data and facts.domains == "configs" and " subset" not in str(counts):
+        # The test images of a single domain need not cover every class.
         _check_classes(builder, data, list(found.values()), "all splits")
-    return f"{', '.join(told)}; {counted(_classes(found.values()), 'class')}"
+    return f"{', '.join(counts)}; {counted(_classes(found.values()), 'class')}"
 
 
 def _check_classes(
@@ -79,7 +79,7 @@ def _check_classes(
 
 
 def _check_equal(builder: tfds.core.DatasetBuilder, contents: Contents, name: str) -> None:
-    counts = set(contents.per_class) - {0}  # names of classes that have none, as in imagenet_r
+    counts = set(contents.per_class) - {0}  # class names without images, as in imagenet_r
     if len(counts) != 1:
         raise UserError(
             f"{title(builder)} has {min(counts)} to {max(counts)} images of a class in {name}, but "
@@ -103,5 +103,5 @@ def _check_each(
 
 
 def _classes(parts: Iterable[Contents]) -> int:
-    """How many classes have images."""
+    """Number of classes that have images."""
     return int(np.count_nonzero(np.sum([part.per_class for part in parts], axis=0)))

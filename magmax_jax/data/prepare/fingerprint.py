@@ -1,4 +1,4 @@
-"""What lies in a prepared data set: images per class, and a fingerprint that tells any change."""
+"""Contents of a prepared data set: images per class, and a fingerprint that detects any change."""
 
 import hashlib
 import json
@@ -20,21 +20,21 @@ from magmax_jax.errors import UserError
 from magmax_jax.io.atomic import write_text
 
 RECORD = "magmax.json"
-"""Beside the prepared files: what they held when they were looked at first."""
+"""Next to the prepared files: their contents when they were first read."""
 
 DIVISION = "division.json"
-"""Beside them, too: the training and test images' files, where our seeded split divides them."""
+"""Also next to them: the files of the training and test images, if our seeded split is used."""
 
 _CHUNK = 512  # records read together
 
 
 @dataclass(frozen=True)
 class Contents:
-    """One split as it is on disk."""
+    """The contents of one split on disk."""
 
     images: int
     per_class: list[int]
-    """Images of each class; one without a label counts in `images` only."""
+    """Images of each class; images without a label count only in `images`."""
     sha256: str
     """Over its records in order: label and encoded image."""
 
@@ -71,7 +71,7 @@ def _examine_split(
                 digest.update(f"{label} {len(image)} ".encode())
                 digest.update(image)
             advance(len(rows))
-    # What array_record and protobuf raise for damaged files differs by where the damage is.
+    # array_record and protobuf raise different errors depending on where a file is damaged.
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
@@ -82,10 +82,10 @@ def _examine_split(
 
 
 def compare(builder: tfds.core.DatasetBuilder, found: dict[str, Contents]) -> bool:
-    """Compares with what was recorded; False where nothing was.
+    """Compares with the record; False if there is none.
 
     Raises:
-      UserError: a split is not what it was, or the record cannot be read.
+      UserError: a split has changed, or the record cannot be read.
     """
     path = Path(builder.data_dir) / RECORD
     if not path.exists():
@@ -98,18 +98,18 @@ def compare(builder: tfds.core.DatasetBuilder, found: dict[str, Contents]) -> bo
         before, now = recorded.get(name), found.get(name)
         if before == now:
             continue
-        told = [
+        texts = [
             f"{c.images:,} images, sha256 {c.sha256[:12]}" if c else "none" for c in (before, now)
         ]
         raise UserError(
-            f"{title(builder)}: its {name} split is not what {path} recorded ({told[1]} instead "
-            f"of {told[0]}): a file was changed or is damaged; {again(builder)}"
+            f"{title(builder)}: its {name} split is not what {path} recorded ({texts[1]} instead "
+            f"of {texts[0]}): a file was changed or is damaged; {again(builder)}"
         )
     return True
 
 
 def record(builder: tfds.core.DatasetBuilder, found: dict[str, Contents]) -> bool:
-    """Writes the record beside the data; False where nothing can be written."""
+    """Writes the record next to the data; False if it cannot be written."""
     splits = {name: asdict(contents) for name, contents in found.items()}
     text = json.dumps({"data_set": builder.info.full_name, "splits": splits})
     return _write(Path(builder.data_dir) / RECORD, text)
@@ -118,12 +118,12 @@ def record(builder: tfds.core.DatasetBuilder, found: dict[str, Contents]) -> boo
 def check_division(
     builder: tfds.core.DatasetBuilder, how: SeededSplit, split: str, unchanged: bool, write: bool
 ) -> None:
-    """Checks a seeded division, and lists its parts' files beside the data for whoever wants them.
+    """Checks a seeded division, and lists its parts' files next to the data, for users.
 
     Args:
-      split: of TFDS, which is divided.
-      unchanged: it holds what it did when it was recorded, so that a list of then is still true.
-      write: the list, where it is missing and can be written.
+      split: TFDS split that is divided.
+      unchanged: the data is as recorded, so an existing list is still valid.
+      write: whether to write the list if it is missing and can be written.
 
     Raises:
       UserError: the test images are not those published.
@@ -143,7 +143,7 @@ def check_division(
 
 
 def _listed(path: Path, how: SeededSplit) -> dict[str, list[str]] | None:
-    """A division as it was written; None where that, or this division, was not."""
+    """A division as it was written; None if none was, or a different one."""
     try:
         written = json.loads(path.read_text())
         parts = {name: [str(file) for file in written[name]] for name in ("train", "test")}
@@ -155,7 +155,7 @@ def _listed(path: Path, how: SeededSplit) -> dict[str, list[str]] | None:
 
 
 def _write(path: Path, text: str) -> bool:
-    """Writes a file whole; returns False where the disk refuses."""
+    """Writes a file atomically; returns False if that fails."""
     try:
         write_text(path, text + "\n")
     except OSError:
@@ -164,7 +164,7 @@ def _write(path: Path, text: str) -> bool:
 
 
 def title(builder: tfds.core.DatasetBuilder) -> str:
-    """The name that sentences give it: "eurosat/rgb"."""
+    """A builder's name in messages: "eurosat/rgb"."""
     config = builder.builder_config_name
     return f"{builder.name}/{config}" if config else builder.name
 

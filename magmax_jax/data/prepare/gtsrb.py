@@ -1,7 +1,7 @@
 """A TFDS builder for the German Traffic Sign Recognition Benchmark, which TFDS lacks.
 
-Unlike TFDS's builders it prepares without TensorFlow. Importing this module is enough for
-`tfds.builder("gtsrb")`; what it prepared is read without this module.
+Unlike TFDS's builders it prepares without TensorFlow. Importing this module enables
+`tfds.builder("gtsrb")`; reading the prepared data does not need this module.
 """
 
 import contextlib
@@ -34,13 +34,13 @@ _CLASSES = 43
 
 
 class Gtsrb(tfds.core.GeneratorBasedBuilder):
-    """43 signs, whole pictures (not cut to the sign), 26,640 for training and 12,630 for testing.
+    """43 signs, whole pictures (not cropped to signs), 26,640 for training and 12,630 for testing.
 
-    Training pictures are those of the competition's own training part (GTSRB-Training_fixed), as
-    torchvision has them; later GTSRB_Final_Training_Images holds 39,209.
+    Training pictures are those of the competition's own training part (GTSRB-Training_fixed), as in
+    torchvision; the later GTSRB_Final_Training_Images has 39,209.
 
     Attributes:
-      any_archive: take archives that are not the publishers' own, bit by bit.
+      any_archive: accept archives that are not bit-identical to the publishers'.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -64,7 +64,7 @@ class Gtsrb(tfds.core.GeneratorBasedBuilder):
 
     @classmethod
     def urls(cls) -> tuple[str, ...]:
-        """Where the archives are published."""
+        """Addresses of the published archives."""
         return tuple(_FOLDER + name for name in _MD5)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
@@ -144,11 +144,11 @@ def _is_class(sign: str) -> bool:
 
 @contextlib.contextmanager
 def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
-    """Raises a UserError for what shows that it is damaged, the pictures in it included."""
+    """Opens an archive; raises a UserError if it or a picture in it turns out to be damaged."""
     try:
         with zipfile.ZipFile(archive) as opened:
             yield opened
-    # An unknown compression, and a password, are what zipfile takes a flipped bit for.
+    # zipfile may take a flipped bit for an unknown compression or a password.
     except Exception as error:
         if not (damaged(error) or isinstance(error, (NotImplementedError, RuntimeError))):
             raise

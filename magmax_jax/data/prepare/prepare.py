@@ -1,4 +1,4 @@
-"""Data sets by name, prepared for reading without TensorFlow, and verified."""
+"""Prepares data sets by name, for reading without TensorFlow, and verifies them."""
 
 import contextlib
 import io
@@ -20,10 +20,10 @@ __all__ = ["Display", "NullDisplay", "Options", "known", "parts", "prepare"]
 
 
 def parts(name: str) -> list[tuple[str, DataSet | None]]:
-    """TFDS builders that make up a data set, each with its row (`expand`).
+    """The TFDS builders of a data set, each with its entry in `DATA_SETS` (`expand`).
 
     Raises:
-      UserError: it needs no preparing.
+      UserError: it needs no preparation.
     """
     require_preparable(name)
     builders, data = expand(name)
@@ -31,21 +31,21 @@ def parts(name: str) -> list[tuple[str, DataSet | None]]:
 
 
 def known(name: str, data_dir: str | None = None) -> None:
-    """Checks a name, before anything is done about it.
+    """Checks a name, before doing anything else.
 
     Raises:
-      UserError: neither `DATA_SETS` nor TFDS has it, it needs no preparing, or it is no
-        classification of images.
+      UserError: neither `DATA_SETS` nor TFDS has it, it needs no preparation, or it is not for
+        image classification.
     """
     for part, _ in parts(name):
         _builder(part, data_dir)
 
 
 def prepare(name: str, options: Options, display: Display | None = None) -> None:
-    """Downloads, prepares and verifies a data set; what is finished is only verified.
+    """Downloads, prepares and verifies a data set; finished parts are only verified.
 
     Raises:
-      UserError: it cannot be had, or what lies there is not what it should be.
+      UserError: it cannot be obtained, or the existing data is not as it should be.
     """
     display = display or NullDisplay()
     for part, data in parts(name):
@@ -69,7 +69,7 @@ def _builder(part: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     try:
         with quiet(), contextlib.redirect_stdout(io.StringIO()):
             builder = builder_of(part, data_dir)
-    except ImportError as error:  # a builder whose definition alone takes TensorFlow, or more
+    except ImportError as error:  # a builder that needs TensorFlow or more even to be defined
         raise UserError(
             f"{part} needs more than the product ({str(error).splitlines()[-1]}): {INSTALL}"
         ) from None
@@ -104,12 +104,12 @@ def _verify(
         with display.reading(name, records) as advance:
             found = fingerprint.examine(builder, advance)
         recorded = fingerprint.compare(builder, found)
-        told = expected.check(builder, data, found, new)
+        summary = expected.check(builder, data, found, new)
         facts = data.tfds if data else None
         if facts and facts.split:
             fingerprint.check_division(builder, facts.split, facts.train, recorded, not only_look)
     except UserError as error:
-        # What took hours stays: the table of published numbers may be wrong, too.
+        # Keep what took hours: the table of published numbers may be wrong, too.
         hint = f"; what was prepared stays in {builder.data_dir}" if new else ""
         raise UserError(f"{error}{hint}") from None
     if recorded:
@@ -120,7 +120,7 @@ def _verify(
         state = f"recorded in {fingerprint.RECORD}"
     else:
         state = f"not recorded: {builder.data_dir} cannot be written"
-    display.say(f"{name}: {told}; {state}")
+    display.say(f"{name}: {summary}; {state}")
 
 
 def _formats(builder: tfds.core.DatasetBuilder) -> set[str]:

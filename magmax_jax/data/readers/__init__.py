@@ -1,1 +1,1 @@
-"""Readers of data sets, one module for each place they come from."""
+"""Readers of data sets, one module per kind of source."""

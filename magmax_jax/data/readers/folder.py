@@ -14,7 +14,7 @@ from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.inputs.decode import decode_rgb, open_image, printable, seen_shape
 
 HELD_OUT = SeededSplit()
-"""How a folder without train/ and test/ is divided: every fifth image of a class (and domain)."""
+"""How to divide a folder without train/ and test/: a fifth of each class (and domain) tests."""
 LEFT_BY_WINDOWS = {"thumbs.db", "desktop.ini"}
 
 
@@ -22,7 +22,7 @@ LEFT_BY_WINDOWS = {"thumbs.db", "desktop.ini"}
 class ImageFiles:
     """Image files, decoded when indexed: images[i] is uint8 (height, width, 3).
 
-    Unlike torchvision's ImageFolder, which leaves photos sideways and drops transparency, images
+    Unlike in torchvision's ImageFolder, which leaves photos sideways and drops transparency, images
     are upright and on white (see `decode_rgb`).
     """
 
@@ -35,7 +35,7 @@ class ImageFiles:
         return self.read(index)
 
     def read(self, index: int, least: int | None = None) -> np.ndarray:
-        """uint8 (height, width, 3); `least` is `decode_rgb`'s."""
+        """uint8 (height, width, 3); `least` as in `decode_rgb`."""
         path = self.paths[index]
         with open_image(path, where := printable(path)) as image:
             return decode_rgb(image, where, least)
@@ -45,9 +45,9 @@ def load_folder(data_dir: str | None, split: Split) -> Source:
     """Reads the images' paths and sizes; classes and domains are numbered in sorted order.
 
     A folder without train/ and test/ is divided by a hash of its images' names: a fifth of each
-    class (and domain) is for testing, whatever order the files are in. Files without the suffix of
-    an image (`image_suffixes`) are passed over and listed in the source, but for hidden ones. A
-    class need not occur in every domain.
+    class (and domain) is for testing, whatever the order of the files. Files without an image's
+    suffix (`image_suffixes`) are skipped and, unless hidden, listed in the source. A class need not
+    occur in every domain.
 
     Raises:
       UserError: the folder or its images are missing, its depth is mixed, a name is not UTF-8, or a
@@ -70,9 +70,9 @@ def load_test_images(data_dir: str | None) -> Source:
 
 
 def is_undivided(root: Path) -> bool:
-    """Whether a folder holds classes or domains rather than train/ and test/.
+    """Whether a folder contains classes or domains rather than train/ and test/.
 
-    A folder called train that holds images, not folders, is a class.
+    A folder called train that contains images, not folders, is a class.
     """
     if not root.is_dir():
         return False
@@ -81,9 +81,9 @@ def is_undivided(root: Path) -> bool:
 
 
 def holds_images(root: Path) -> bool:
-    """Whether a directory holds images, in whatever layout, and does not look like a model or runs.
+    """Whether a directory has images, in any layout, and does not look like a model or runs.
 
-    A model has a config.json and a run does, whose plots are no data.
+    Models and runs have a config.json; a run's plots are not data.
     """
     level = [root] if root.is_dir() else []
     for _ in range(4):
@@ -96,9 +96,9 @@ def holds_images(root: Path) -> bool:
 
 
 def image_files(root: Path) -> Iterator[os.DirEntry[str]]:
-    """Every image that either split is read from; opens none of them.
+    """Every image of either split, without opening any.
 
-    Looks no deeper than classes lie in domains, where links to folders could lead round in circles.
+    Searches only as deep as classes within domains, because links to folders could form cycles.
     """
     tops = [root] if is_undivided(root) else [root / "train", root / "test"]
     level = [str(top) for top in tops if top.is_dir()]
@@ -166,7 +166,7 @@ def _read(root: Path, split: Split | None = None) -> Source:
     _check_names(paths)
     class_ids, domain_ids = np.array(labels, np.int32), np.array(domains, np.int32)
     if split is not None:
-        # By their names below the folder, which are the same on every machine.
+        # By their paths relative to the folder, which are the same on every machine.
         names = [Path(path).relative_to(root).as_posix() for path in paths]
         groups = class_ids + domain_ids * len(class_names) if has_domains else class_ids
         rows = divide(names, groups, HELD_OUT)[split]
@@ -192,7 +192,7 @@ def _images(folder: Path) -> list[str]:
 
 
 def _no_images(folder: Path) -> list[str]:
-    """What in a class's folder is neither an image nor hidden, nor what Windows leaves there."""
+    """Files in a class's folder that are neither images nor hidden nor left there by Windows."""
     return [
         str(folder / name)
         for name in os.listdir(folder)
@@ -201,7 +201,7 @@ def _no_images(folder: Path) -> list[str]:
 
 
 def _check_names(paths: list[str]) -> None:
-    """Names are hashed, recorded and shown to the model as text."""
+    """Requires UTF-8: names are hashed, recorded and given to the model as text."""
     for path in paths:
         try:
             path.encode()
@@ -213,7 +213,7 @@ def _check_names(paths: list[str]) -> None:
 
 
 def common_shape(paths: list[str]) -> Shape | None:
-    """(height, width) if all images share it; reads headers alone, up to the first odd one."""
+    """(height, width) if all images share it; reads only headers, up to the first that differs."""
     return one_shape(map(_shape, paths))
 
 

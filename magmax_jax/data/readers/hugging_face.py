@@ -1,4 +1,4 @@
-"""A split of Hugging Face `datasets` as a source; the package itself is not imported."""
+"""A split of Hugging Face `datasets` as a source, without importing that package."""
 
 import io
 from collections.abc import Iterator
@@ -32,12 +32,12 @@ class EncodedImages:
         return self.read(index)
 
     def read(self, index: int, least: int | None = None) -> np.ndarray:
-        """uint8 (height, width, 3); `least` is `decode_rgb`'s."""
+        """uint8 (height, width, 3); `least` as in `decode_rgb`."""
         with self._open(self.rows[int(index)][self.column], int(index)) as image:
             return decode_rgb(image, f"{self.where}: image {index}", least)
 
     def shapes(self) -> Iterator[Shape]:
-        """(height, width) of one image after the other, from the headers alone."""
+        """(height, width) of each image, read from the headers."""
         index = 0
         for batch in self.rows.iter(batch_size=256):
             for stored in batch[self.column]:
@@ -54,18 +54,18 @@ class EncodedImages:
 
 
 def is_split(data: Any) -> bool:
-    """Whether it is a `Dataset`, or a dictionary or a stream of one."""
+    """Whether this is a `Dataset`, or a dictionary or stream of them."""
     return hasattr(data, "column_names") and hasattr(data, "cast_column")
 
 
 def from_split(data: Any, where: str) -> Source:
     """A `datasets.Dataset` with one Image column and one ClassLabel column.
 
-    Formats and transforms that were set on it are ignored. It is read once at the start, headers
-    only, up to the first image of another size.
+    Formats and transforms set on it are ignored. Image headers are read once at the start, up to
+    the first image of a different size.
 
     Raises:
-      UserError: it is a dictionary of splits, a stream, or has not precisely these columns.
+      UserError: it is a dictionary of splits, a stream, or does not have exactly these columns.
     """
     if isinstance(data.column_names, dict):
         names = ", ".join(data.column_names)

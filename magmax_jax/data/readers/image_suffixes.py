@@ -1,4 +1,4 @@
-"""Which files of a folder are images, by their suffix: whatever Pillow opens as a picture."""
+"""Recognises a folder's images by their suffix: everything that Pillow opens as a picture."""
 
 import functools
 from pathlib import PurePath
@@ -7,25 +7,25 @@ from PIL import Image
 
 NO_PICTURES = frozenset(
     {
-        "BUFR", "GRIB", "HDF5", "WMF",  # Pillow knows their headers alone
-        "EPS",  # is a program, which Ghostscript would run
-        "FITS",  # holds measurements, and no range for them
-        "IPTC",  # holds captions
-        "MPEG",  # holds videos, of which Pillow decodes nothing
+        "BUFR", "GRIB", "HDF5", "WMF",  # Pillow reads only their headers
+        "EPS",  # a program, which Ghostscript would run
+        "FITS",  # measurements without a known range
+        "IPTC",  # captions
+        "MPEG",  # videos, which Pillow does not decode
     }
 )  # fmt: skip
-"""Formats of Pillow's whose files are passed over."""
+"""Pillow's formats whose files are skipped."""
 
 
 @functools.cache
 def image_suffixes() -> frozenset[str]:
-    """Lower-case suffixes with their dot; those of plug-ins too, if they were registered before."""
+    """Lower-case suffixes with their dot, including those of already registered plug-ins."""
     Image.init()
-    pictures = {*Image.OPEN, "MPO"} - NO_PICTURES  # MPO is opened by the reader of JPEG
+    pictures = {*Image.OPEN, "MPO"} - NO_PICTURES  # the JPEG reader opens MPO
     known = Image.registered_extensions().items()
     return frozenset(suffix for suffix, kind in known if kind in pictures)
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is an image by its name; hidden ones are not."""
+    """Whether a file's name is an image's; hidden files are not images."""
     return not name.startswith(".") and PurePath(name).suffix.lower() in image_suffixes()

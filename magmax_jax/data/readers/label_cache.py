@@ -1,4 +1,4 @@
-"""Labels and names of prepared data sets, for which every image must be read: once, then kept."""
+"""Caches labels and names of prepared data sets, which are found only by reading every image."""
 
 import contextlib
 import hashlib
@@ -12,22 +12,22 @@ from magmax_jax.data.readers.tfds_records import read_columns
 from magmax_jax.io.atomic import new_file
 
 _kept: dict[tuple[str, str], tuple[np.ndarray, list[str]]] = {}
-"""(folder, stamp) -> what this process read."""
+"""(folder, stamp) -> columns that this process read."""
 
 WORTH = 1 << 28
-"""Bytes of a data set from which on its columns are kept beside it, for the next process."""
+"""Size in bytes from which a data set's columns are cached next to it, for other processes."""
 
 
 def columns(records: Any, folder: str, part: str, key: str | None) -> tuple[np.ndarray, list[str]]:
-    """`read_columns`, from memory or from a file beside the data while the data is the same.
+    """`read_columns`, cached in memory or in a file next to the data while that is unchanged.
 
     Args:
       records: the data source of `part`.
-      folder: where its files lie.
+      folder: of its files.
       part: the TFDS split, or several joined by +.
     """
     files = _files(Path(folder))
-    if not files:  # elsewhere than on a disk
+    if not files:  # not on a disk
         return read_columns(records, key)
     stamp = hashlib.sha256(json.dumps([part, key, files]).encode()).hexdigest()
     if (folder, stamp) not in _kept:
@@ -44,7 +44,7 @@ def columns(records: Any, folder: str, part: str, key: str | None) -> tuple[np.n
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of every shard; [] where there are none to be seen."""
+    """Name, size and time of every shard; [] if none are visible."""
     try:
         shards = [(path.name, path.stat()) for path in sorted(folder.glob("*-of-*"))]
     except OSError:
@@ -55,19 +55,19 @@ def _files(folder: Path) -> list[tuple[str, int, int]]:
 def _load(
     path: Path, stamp: str, count: int, key: str | None
 ) -> tuple[np.ndarray, list[str]] | None:
-    """What `_save` wrote; None where there is nothing of the kind, or it is of other files."""
+    """What `_save` wrote; None if there is no such file, or it belongs to other data."""
     try:
-        # NumPy does not close a damaged file that it opened itself.
+        # NumPy does not close damaged files that it opened itself.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             labels, texts = kept["labels"], kept["texts"].tolist()
             same = kept["stamp"].item() == stamp
-    except Exception:  # numpy's and zipfile's errors differ by what is wrong with it
+    except Exception:  # numpy and zipfile raise many kinds of errors
         return None
     fits = labels.shape == (count,) and len(texts) == (count if key else 0)
     return (labels, texts) if same and fits and labels.dtype == np.int32 else None
 
 
 def _save(path: Path, stamp: str, labels: np.ndarray, texts: list[str]) -> None:
-    """Writes the file whole; does nothing where the disk refuses."""
+    """Writes the file atomically; does nothing if that fails."""
     with contextlib.suppress(OSError), new_file(path) as partial, partial.open("wb") as file:
         np.savez(file, stamp=stamp, labels=labels, texts=np.array(texts, np.str_))

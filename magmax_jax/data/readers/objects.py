@@ -30,18 +30,18 @@ class ImageObjects:
         return self.read(index)
 
     def read(self, index: int, least: int | None = None) -> np.ndarray:
-        """uint8 (height, width, 3), always of every pixel."""
+        """uint8 (height, width, 3), always at full size."""
         return rgb(self.items[int(index)], f"{self.where}: image {index}")
 
 
 def as_images(images: Any, where: str) -> tuple[Images, Shape | None]:
-    """Images in any of the forms of `as_source`, and the (height, width) that all of them share.
+    """Images in any form of `as_source`, and the (height, width) that all of them share.
 
     Arrays and lists are kept in memory; paths and other sequences are read on demand. To find out
-    whether all images have one size, those are read once, up to the first image of another size.
+    whether all images have one size, the latter are read once, up to the first of another size.
 
     Raises:
-      UserError: they are not uint8 images; the sentence says how to convert them.
+      UserError: they are not uint8 images; the message says how to convert them.
     """
     if is_array(images):
         pixels = rgb_pixels(np.asarray(images), where, dims=4)
@@ -64,7 +64,7 @@ def as_images(images: Any, where: str) -> tuple[Images, Shape | None]:
 
 
 def is_array(value: Any) -> bool:
-    """Whether it is an array of NumPy, JAX or PyTorch."""
+    """Whether this is a NumPy, JAX or PyTorch array."""
     return hasattr(value, "__dlpack__")
 
 
@@ -88,7 +88,7 @@ def rgb_pixels(array: np.ndarray, where: str, dims: int) -> np.ndarray:
       dims: 3 for one image, 4 for a stack of them.
 
     Raises:
-      UserError: the dtype or the shape is another one.
+      UserError: the dtype or shape is different.
     """
     stack = "n, " if dims == 4 else ""
     if array.ndim == dims and array.shape[-1] not in (1, 3) and array.shape[-3] in (1, 3):

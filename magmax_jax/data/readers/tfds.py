@@ -1,4 +1,4 @@
-"""TensorFlow Datasets as sources, read at random and without TensorFlow."""
+"""TensorFlow Datasets as random-access sources, without TensorFlow."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,12 +22,12 @@ from magmax_jax.errors import ConfigError, UserError, counted
 def load_builder(dataset: str, split: Split, data_dir: str | None) -> Source:
     """A prepared TFDS data set with the features `image` and `label`.
 
-    A data set with a row has that row's splits, division and domains. For other builders "test" is
-    the test split, else the validation split; a single split is divided by `hold_out`.
+    Splits, division and domains come from the data set's entry in `DATA_SETS`. For other builders
+    "test" is the test split, else the validation split; a single split is divided by `hold_out`.
 
     Raises:
-      UserError: TFDS knows no such builder, it is not prepared as array_record, lacks features or
-        splits, or is not the data set that its row describes.
+      UserError: TFDS has no such builder, it is not prepared as array_record, lacks features or
+        splits, or does not match its entry in `DATA_SETS`.
     """
     names, data = expand(dataset)
     parts = [_load_one(name, data, split, data_dir) for name in names]
@@ -60,7 +60,7 @@ def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | Non
     by_file = facts is not None and facts.domains == "file name"
     domain_names = tuple(sorted(data.domain_names)) if data and by_file else ()
     height, width, _ = features["image"].shape
-    made = facts_of(name)  # also of another /config
+    made = facts_of(name)  # whatever the /config
     turned = made is not None and made.transposed
     if turned:
         height, width = width, height
@@ -87,7 +87,7 @@ def _check_features(name: str, features: Mapping[str, Any], key: str | None) -> 
 
 
 def _part(name: str, facts: FromTfds | None, split: Split, splits: list[str]) -> str:
-    """The TFDS split, or two joined by +, to read for `split`."""
+    """The TFDS split to read for `split`, or two joined by +."""
     if facts:
         wanted = [facts.train if split == "train" or facts.split else facts.test]
     elif len(splits) == 1:
@@ -106,7 +106,7 @@ def _part(name: str, facts: FromTfds | None, split: Split, splits: list[str]) ->
 def _compact(
     name: str, data: DataSet | None, labels: np.ndarray, names: Sequence[str]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels and class names, of WordNet ids those with a published name alone, in its order."""
+    """Labels and class names; of WordNet ids only those with a published name, in that order."""
     named = wordnet_ids(name)
     if named and named.keys() <= set(names):
         place = {each: i for i, each in enumerate(names)}
@@ -122,7 +122,7 @@ def _compact(
 
 
 def _domains(name: str, files: list[str], domain_names: tuple[str, ...]) -> np.ndarray:
-    """int32 (n,), of files called .../domain_number.jpg."""
+    """int32 (n,), domains of files named .../domain_number.jpg."""
     number = {domain: i for i, domain in enumerate(domain_names)}
     found = [file.split("/")[-1].rpartition("_")[0] for file in files]
     unknown = set(found) - set(number)

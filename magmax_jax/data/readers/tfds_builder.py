@@ -1,4 +1,4 @@
-"""TFDS builders by name, and the sentences for those that cannot be had."""
+"""TFDS builders by name, and the messages for those that cannot be loaded."""
 
 import importlib
 import re
@@ -12,7 +12,7 @@ from magmax_jax.errors import UserError
 
 
 def builder_of(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-    """`tfds.builder`, which also knows the builders that TFDS lacks (`FromTfds.module`)."""
+    """`tfds.builder`, including builders that TFDS lacks (`FromTfds.module`)."""
     facts = facts_of(name)
     if facts and facts.module:
         importlib.import_module(facts.module)
@@ -21,21 +21,21 @@ def builder_of(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
 
 
 def why(name: str, error: Exception) -> str:
-    """The reason, in one line, for which `tfds.builder(name)` raised an error."""
+    """The reason, in one line, why `tfds.builder(name)` failed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     base, _, version = name.partition(":")
     base = base.split("/")[0]
     if version and not re.match(r"(\d+|\*)(\.(\d+|\*)){2}", version):
         return f"{version!r} is no version, as 1.0.0 is"
-    if any("BuilderConfig" in line for line in lines):  # TFDS lists only those spelled alike
+    if any("BuilderConfig" in line for line in lines):  # TFDS lists only similar names
         configs = tfds.builder_cls(base).builder_configs
         return f"{base} has {'the configs ' + ', '.join(configs) if configs else 'no configs'}"
-    # The first part says how the builder was called.
+    # The first part describes the call of the builder.
     return re.sub('^Failed to construct .*}": ', "", lines[0]) if lines else type(error).__name__
 
 
 def info_damaged(name: str, data_dir: str | None, error: Exception) -> UserError:
-    """The error for a prepared data set whose dataset_info.json is no JSON."""
+    """The error for a prepared data set whose dataset_info.json is not valid JSON."""
     folder = Path(data_dir or tfds.core.constants.DATA_PATH).expanduser() / name.split(":")[0]
     return UserError(
         f"{name}: its dataset_info.json is damaged ({why(name, error)}): remove {folder} and "
@@ -45,7 +45,7 @@ def info_damaged(name: str, data_dir: str | None, error: Exception) -> UserError
 
 
 def prepare_command(name: str, data_dir: str | None) -> tuple[str, ...]:
-    """The words of the command that prepares a builder's data set, under our name for it."""
+    """The words of the command that prepares a builder's data set, which has our name there."""
     known, version = find(name), "".join(name.partition(":")[1:])
     place = ("--data-dir", data_dir) if data_dir else ()
     return ("prepare", known.name + version if known else name, *place)

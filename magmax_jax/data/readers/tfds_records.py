@@ -1,4 +1,4 @@
-"""Records of a prepared TFDS data set, whose images stay encoded until they are asked for."""
+"""Records of a prepared TFDS data set, whose images are decoded lazily."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from PIL import Image
 from magmax_jax.errors import UserError
 from magmax_jax.inputs.decode import decode_rgb
 
-_CHUNK = 1024  # records fetched together while columns are read
+_CHUNK = 1024  # records fetched together when reading columns
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Records:
 
     name: str
     records: Any
-    """TFDS's own data source, which leaves images encoded and reopens its files after pickling."""
+    """TFDS's data source, which leaves images encoded and reopens its files after pickling."""
     rows: np.ndarray
-    """int64 (n,): which of the records, in order."""
+    """int64 (n,): indices of the records used, in order."""
     folder: str = "its folder"
-    """Where its files lie, for the sentence that reports damage."""
+    """The folder of its files, for messages about damage."""
     transposed: bool = False
-    """Rows and columns are exchanged in the files: images[i] has them in their places again."""
+    """Rows and columns are swapped in the files; images[i] undoes this."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -38,11 +38,11 @@ class Records:
         return self.read(index)
 
     def read(self, index: int, least: int | None = None) -> np.ndarray:
-        """uint8 (height, width, 3); `least` is `decode_rgb`'s."""
+        """uint8 (height, width, 3); `least` as in `decode_rgb`."""
         row = int(self.rows[index])
         where = f"{self.name}: record {row}"
         with damage_told(where, self.folder):
-            # Pillow decodes greyscale and palettes to RGB alike, and TFDS would ask for OpenCV.
+            # Pillow decodes greyscale and palettes to RGB, too, and TFDS would need OpenCV.
             image = Image.open(io.BytesIO(self.records[row]["image"]))
         pixels = decode_rgb(image, where, least)
         return np.ascontiguousarray(pixels.transpose(1, 0, 2)) if self.transposed else pixels
@@ -50,9 +50,9 @@ class Records:
 
 @contextlib.contextmanager
 def damage_told(what: str, folder: str) -> Iterator[None]:
-    """Whatever a prepared data set raises while it is read becomes one sentence.
+    """Turns any error while reading a prepared data set into one message.
 
-    What array_record and protobuf raise for damaged files differs by where the damage is.
+    array_record and protobuf raise different errors depending on where a file is damaged.
 
     Raises:
       UserError: a file is damaged or gone.
@@ -70,10 +70,10 @@ def damage_told(what: str, folder: str) -> Iterator[None]:
 
 
 def read_columns(records: Any, key: str | None) -> tuple[np.ndarray, list[str]]:
-    """Every record's label and, of the feature `key`, text; costs no more than reading the files.
+    """Every record's label and the text of its feature `key`; costs no more than reading the files.
 
     Returns:
-      labels, int32 (n,); n strings, none of them where `key` is None.
+      labels, int32 (n,); n strings, or none if `key` is None.
     """
     labels: list[int] = []
     texts: list[str] = []
@@ -88,7 +88,7 @@ def read_columns(records: Any, key: str | None) -> tuple[np.ndarray, list[str]]:
 
 
 def encoded(builder: tfds.core.DatasetBuilder) -> dict[str, object]:
-    """Decoders that leave images, and masks, as they are: TFDS would ask for OpenCV."""
+    """Decoders that leave images and masks encoded, because TFDS would need OpenCV."""
     features = builder.info.features.items()
     images = [name for name, feature in features if isinstance(feature, tfds.features.Image)]
     return dict.fromkeys(images, tfds.decode.SkipDecoding())
@@ -96,7 +96,7 @@ def encoded(builder: tfds.core.DatasetBuilder) -> dict[str, object]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps TFDS's remarks off the terminal: what matters comes as our own sentence."""
+    """Silences TFDS's output on the terminal: we report what matters ourselves."""
     loggers = [logging.getLogger(name) for name in ("absl", "urllib3", "tensorflow")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

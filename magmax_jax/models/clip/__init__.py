@@ -1,1 +1,1 @@
-"""CLIP: both towers, their checkpoints and their entry among the model families."""
+"""CLIP: both towers, their checkpoints and their registration as a model family."""

@@ -1,4 +1,4 @@
-"""CLIP checkpoints on disk: a directory in, a directory out."""
+"""Reads and writes CLIP checkpoints on disk."""
 
 from pathlib import Path
 from typing import Any
@@ -30,21 +30,21 @@ from magmax_jax.models.hugging_face import transformers
 from magmax_jax.models.two_towers import Checkpoint
 
 PROCESSOR = "CLIPImageProcessor"
-"""Of transformers: the short side is resized and the centre is cropped."""
+"""transformers' class, which resizes the short side and crops the centre."""
 TOWER = "clip_vision_model"
-"""What the configuration of an image tower alone calls its kind of model."""
+"""`model_type` in the configuration of a separate image tower."""
 
 
 def read(source: str | Path, text_source: str | Path | None = None) -> Checkpoint:
-    """Opens the checkpoint that a directory or hub id holds.
+    """Opens the checkpoint in a directory or of a hub id.
 
     Args:
-      text_source: where that is an image tower alone, the model that completes it: with its text
-        tower, its temperature, its tokenizer and, where the tower's checkpoint has none, its
-        projection and its preprocessor.
+      text_source: if that is only an image tower, the model that completes it with a text tower, a
+        temperature, a tokenizer and, if the tower's checkpoint has none, a projection and a
+        preprocessor.
 
     Raises:
-      UserError: one sentence on what is missing, unreadable or does not fit, with its path.
+      UserError: something is missing, unreadable or does not fit; the message names its path.
     """
     directory = hub.locate(source)
     tensors, openclip = _tensors(directory)
@@ -57,7 +57,7 @@ def read(source: str | Path, text_source: str | Path | None = None) -> Checkpoin
 
 
 def _tensors(directory: Path) -> tuple[Tensors, bool]:
-    """Every tensor in a directory, under Hugging Face's names, and whether it had OpenCLIP's."""
+    """Every tensor in a directory, by Hugging Face's name, and whether it had OpenCLIP's."""
     weights = [name for name in hub.WEIGHTS if (directory / name).exists()]
     if weights == [hub.MSGPACK]:
         tensors = other_formats.flax_tensors(_msgpack(directory / hub.MSGPACK))
@@ -70,7 +70,7 @@ def _tensors(directory: Path) -> tuple[Tensors, bool]:
 def _msgpack(path: Path) -> dict[str, Any]:
     try:
         tree = msgpack_restore(path.read_bytes())
-    except Exception as error:  # msgpack raises its own, struct's and numpy's errors on torn files
+    except Exception as error:  # on torn files msgpack raises its own, struct's and numpy's errors
         raise UserError(f"{path} is not a whole msgpack file ({error}): fetch it again") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no tree of tensors: fetch it again")
@@ -78,10 +78,10 @@ def _msgpack(path: Path) -> dict[str, Any]:
 
 
 def read_config(directory: Path) -> CLIPConfig:
-    """What `config.json` describes, or else `open_clip_config.json`.
+    """The shape described by `config.json`, or else by `open_clip_config.json`.
 
     Raises:
-      UserError: there is neither, or it describes no CLIP that is computed here.
+      UserError: there is neither, or it does not describe a supported CLIP.
     """
     path = directory / "config.json"
     config, openclip = read_object(path), read_object(directory / OPENCLIP)

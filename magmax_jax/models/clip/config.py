@@ -1,4 +1,4 @@
-"""The shape of a CLIP: what Hugging Face's `CLIPConfig` says, as hashable values."""
+"""The shape of a CLIP: Hugging Face's `CLIPConfig` as hashable values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class TextConfig(TextTowerConfig):
     eos: int
     bos: int | None = 49406
     pad: int | None = 1
-    """`bos` and `pad` change no number here; they are kept for those who read the saved model."""
+    """`bos` and `pad` affect nothing here; they are kept for readers of the saved model."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class CLIPConfig(TwoTowerShape):
     text: TextConfig
     projection: int
     logit_scale: float = 2.6592
-    """Initial value of the logarithm of the inverse temperature, for training from nothing."""
+    """Initial value of the log inverse temperature, for training from scratch."""
 
     @property
     def entries(self) -> Sequence[Entry]:
@@ -48,7 +48,7 @@ class CLIPConfig(TwoTowerShape):
         return table(self.vision.patch_size, self.vision.layers, self.text.layers)
 
     def forward_flops(self) -> float:
-        """Of the image tower on one image: two for each multiplication of its matrix products.
+        """FLOPs of the image tower on one image: two per multiplication in its matrix products.
 
         n tokens of width d in L blocks with MLPs of width m, patches of p pixels, projected to q:
 
@@ -64,7 +64,7 @@ class CLIPConfig(TwoTowerShape):
         """Our view of a `transformers.CLIPConfig`.
 
         Raises:
-          UserError: it asks for what this implementation does not compute.
+          UserError: it asks for something that this implementation does not support.
         """
         vision, text = config.vision_config, config.text_config
         check_towers(config, "CLIP", integers=("text_config.eos_token_id",))

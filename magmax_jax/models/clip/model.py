@@ -1,4 +1,4 @@
-"""CLIP (Radford et al., 2021, arXiv 2103.00020): an image and a text tower into one space.
+"""CLIP (Radford et al., 2021, arXiv 2103.00020): image and text towers that share one space.
 
 Letters in shapes: b batch, n tokens, d width of a tower, p width of the shared space.
 """
@@ -37,11 +37,11 @@ class VisionTower(nnx.Module):
         remat: bool = False,
         whole: Callable[[nnx.State], nnx.State] | None = None,
     ):
-        """`remat` and `whole` are `apply_blocks`'s; they change no parameter."""
+        """`remat` and `whole` are those of `apply_blocks`; they do not affect parameters."""
         d, patch = config.width, config.patch_size
         normal = nnx.initializers.normal(d**-0.5)
         self.class_embedding = nnx.Param(normal(rngs.params(), (d,)))
-        # A convolution whose stride is its size is one matmul over patches.
+        # A convolution with stride equal to its size is one matmul over patches.
         self.patch_embedding = Linear(3 * patch * patch, d, use_bias=False, dtype=dtype, rngs=rngs)
         self.position_embedding = nnx.Param(normal(rngs.params(), (config.grid**2 + 1, d)))
         self.pre_norm = layer_norm(config, dtype, rngs)
@@ -59,7 +59,7 @@ class VisionTower(nnx.Module):
         b = patches.shape[0]
         first = jnp.broadcast_to(self.class_embedding[...], (b, 1, patches.shape[-1]))
         tokens = jnp.concatenate([first.astype(patches.dtype), patches], axis=1)
-        # In the parameters' float32: some checkpoints hold positions of a magnitude near 1000.
+        # In the parameters' float32: some checkpoints have positions with magnitudes near 1000.
         return tokens + self.position_embedding[...]
 
     def __call__(self, pixels: jax.Array) -> jax.Array:
@@ -87,7 +87,7 @@ class TextTower(TextTransformer):
         )
 
     def __call__(self, ids: jax.Array) -> jax.Array:
-        """Token ids (b, n), padded behind their EOS -> features (b, p), not normalised."""
+        """Token ids (b, n), padded after their EOS -> features (b, p), not normalised."""
         x = self.final_norm(apply_blocks(self.blocks, self.embed(ids)))
         legacy = self.config.eos == LEGACY_EOS
         end = jnp.argmax(ids if legacy else ids == self.config.eos, axis=1)  # argmax: the first
@@ -122,23 +122,23 @@ class CLIP(TwoTowers):
         dtype: DTypeLike = jnp.float32,
         text_source: str | Path | None = None,
     ) -> "CLIP":
-        """Loads a CLIP checkpoint; every tensor of it is accounted for.
+        """Loads a CLIP checkpoint; fails if a tensor is missing or unexpected.
 
         Args:
           source: a directory, or a hub id such as "openai/clip-vit-base-patch16". Weights may be
             safetensors (single or sharded; Hugging Face's or OpenCLIP's names) or
             `flax_model.msgpack`, in float32, float16 or bfloat16. Pickles are never read.
-          image_size: pixels; another than the checkpoint's interpolates the position embedding.
+          image_size: pixels; if not the checkpoint's, the position embedding is interpolated.
           dtype: of the computation; parameters are float32.
-          text_source: where the source is an image tower alone (transformers' `CLIPVisionModel` or
-            `CLIPVisionModelWithProjection`), the CLIP that it was fine-tuned from. Its text tower,
-            temperature and tokenizer complete the tower, and so do its projection and preprocessor
-            where the tower came without them. The tower's configuration decides the image size.
+          text_source: if the source is only an image tower (transformers' `CLIPVisionModel` or
+            `CLIPVisionModelWithProjection`), the CLIP that it was fine-tuned from, which supplies
+            text tower, temperature and tokenizer, and also projection and preprocessor if the tower
+            has none. The tower's configuration determines the image size.
 
         Raises:
           UserError: the source is missing, unreadable or a pickle; its tensors are not exactly
             those of the model that its configuration describes (all differences in one message);
-            the image size is no multiple of the patch; or `text_source` is missing, not wanted, or
-            of another shape.
+            the image size is not a multiple of the patch size; or `text_source` is missing,
+            superfluous, or of another shape.
         """
         return cls.from_checkpoint(checkpoint.read(source, text_source), image_size, dtype)

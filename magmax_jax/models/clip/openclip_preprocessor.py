@@ -25,22 +25,22 @@ RESIZE_MODES: dict[str, Resize] = {
 INTERPOLATIONS = {
     "bicubic": Resampling.BICUBIC,
     "bilinear": Resampling.BILINEAR,
-    "random": Resampling.BICUBIC,  # drawn in training only
+    "random": Resampling.BICUBIC,  # random only in training
 }
 
 
 def openclip_preprocessor(config: dict[str, Any]) -> dict[str, Any] | None:
     """The `preprocess_cfg` of an `open_clip_config.json` as a `preprocessor_config.json`.
 
-    Values that are missing or null are OpenCLIP's defaults, which are OpenAI's. Its size is the
-    image tower's. Where the margin of `shortest` is odd, the crop begins at half of it rounded
-    down, as transformers has it; OpenCLIP rounds to even.
+    Missing or null values take OpenCLIP's defaults, which are OpenAI's. The size is the image
+    tower's. If the margin of `shortest` is odd, the crop begins at half of it, rounded down as in
+    transformers; OpenCLIP rounds half to even.
 
     Returns:
-      None where the file says nothing of preprocessing.
+      None if the file has no preprocessing settings.
 
     Raises:
-      UserError: it asks for something that is not computed; the sentence names key and value.
+      UserError: it asks for something unsupported; the message names key and value.
     """
     values = config.get("preprocess_cfg") or {}
     if not isinstance(values, dict):
@@ -52,7 +52,7 @@ def openclip_preprocessor(config: dict[str, Any]) -> dict[str, Any] | None:
         raise UserError(f"preprocess_cfg's mode is {values['mode']!r}: only 'RGB' is computed")
     resize = _chosen(values, "resize_mode", "shortest", RESIZE_MODES)
     resample = _chosen(values, "interpolation", "bicubic", INTERPOLATIONS)
-    # Only padding shows the colour, and nothing else than `longest` pads.
+    # The colour is visible only in padding, and only `longest` pads.
     fill = _grey(values.get("fill_color", 0)) if resize.pads(CROP) else 0
     settings = {
         **Geometry(resize, int(resample), fill).settings(_size(config)),
@@ -64,7 +64,7 @@ def openclip_preprocessor(config: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _grey(fill: Any) -> Any:
-    """One number for a colour whose red, green and blue are equal; another colour stays."""
+    """One number for a grey colour; other colours are returned unchanged."""
     grey = isinstance(fill, list) and len(fill) == 3 and fill[0] == fill[1] == fill[2]
     return fill[0] if grey else fill
 

@@ -1,4 +1,4 @@
-"""Other publishers' names for the same tensors: OpenCLIP's and Flax's, as Hugging Face's."""
+"""Converts other publishers' tensor names, OpenCLIP's and Flax's, to Hugging Face's."""
 
 import re
 from collections.abc import Callable, Container, Iterator
@@ -48,7 +48,7 @@ _OPENCLIP_FOREIGN = (
     "norm_kwargs",
     "act_kwargs",
 )
-"""Keys of an OpenCLIP tower that, when set, make it another architecture than CLIP's."""
+"""Keys of an OpenCLIP tower that, if set, make its architecture differ from CLIP's."""
 
 
 def is_openclip(names: Container[str]) -> bool:
@@ -56,7 +56,7 @@ def is_openclip(names: Container[str]) -> bool:
 
 
 def openclip_tensors(tensors: dict[str, Read]) -> dict[str, Read]:
-    """OpenCLIP's tensors under Hugging Face's names; what has no counterpart keeps its name."""
+    """OpenCLIP's tensors by Hugging Face's name; those without a counterpart keep their name."""
     renamed: dict[str, Read] = {}
     for name, read in tensors.items():
         if name != "attn_mask":  # a buffer: the causal mask
@@ -89,7 +89,7 @@ def _from_openclip(name: str, read: Read) -> Iterator[tuple[str, Read]]:
 
 
 def _third(read: Read, i: int) -> np.ndarray:
-    """The i-th of query, key and value, which OpenCLIP stores as one tensor."""
+    """The i-th of query, key and value, which OpenCLIP stores in one tensor."""
     return np.split(read(), 3)[i]
 
 
@@ -97,7 +97,7 @@ def openclip_config(config: dict) -> dict:
     """The `model_cfg` of an `open_clip_config.json` as a Hugging Face `config.json`.
 
     Raises:
-      UserError: it describes another kind of model than OpenAI's CLIP with a vision transformer.
+      UserError: it describes a model other than OpenAI's CLIP with a vision transformer.
     """
     try:
         model = config["model_cfg"]
@@ -141,7 +141,7 @@ def openclip_config(config: dict) -> dict:
 
 
 def flax_tensors(tree: dict[str, Any]) -> dict[str, Read]:
-    """The tree of a `flax_model.msgpack` (transformers' former Flax models) in HF's names."""
+    """The tree of a `flax_model.msgpack` (transformers' former Flax models) by HF's names."""
     return dict(_flax_leaves(tree.get("params", tree), ()))
 
 

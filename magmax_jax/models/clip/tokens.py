@@ -1,4 +1,4 @@
-"""Texts as the ids that CLIP's text tower takes."""
+"""Converts texts to the token ids that CLIP's text tower takes."""
 
 import html
 from collections.abc import Sequence
@@ -11,13 +11,12 @@ from magmax_jax.models.text_ids import check_tokenizer, other_tokenizer, unpadde
 
 
 def token_ids(tokenizer: Any, config: TextConfig, texts: Sequence[str]) -> np.ndarray:
-    """Token ids int32 (len(texts), n), n the length of the longest text, padded behind each EOS.
+    """Token ids int32 (len(texts), n), n the length of the longest text, padded after each EOS.
 
-    Texts are cleaned as OpenAI's and OpenCLIP's tokenizers clean them, which transformers' does not
-    do: `cleaned`.
+    Texts are `cleaned` like in OpenAI's and OpenCLIP's tokenizers, which transformers' does not do.
 
     Args:
-      tokenizer: the model's, of transformers; None where it came without one.
+      tokenizer: the model's, from transformers; None if the model has none.
       config: the text tower's.
       texts: at least one.
 
@@ -28,7 +27,7 @@ def token_ids(tokenizer: Any, config: TextConfig, texts: Sequence[str]) -> np.nd
     read = list(map(cleaned, texts)) if _is_clips(tokenizer) else texts
     ids = unpadded_ids(tokenizer, texts, read, config.context)
     longest = max(map(len, ids))
-    # The tower sees nothing behind the first EOS, so any id pads; repeating it suits both poolings.
+    # The tower ignores everything after the first EOS, so any id can pad; EOS suits both poolings.
     padded = np.array([row + row[-1:] * (longest - len(row)) for row in ids], np.int32)
     ends = config.eos == LEGACY_EOS or (padded == config.eos).any(axis=1).all()
     if not ends or padded.max() >= config.vocabulary:
@@ -38,27 +37,27 @@ def token_ids(tokenizer: Any, config: TextConfig, texts: Sequence[str]) -> np.nd
 
 
 def cleaned(text: str) -> str:
-    """A text as OpenAI's tokenizer has it before it looks for tokens (clip/simple_tokenizer.py).
+    """Cleans a text as OpenAI's tokenizer does before tokenizing (clip/simple_tokenizer.py).
 
-    Curly quotes become straight ones, HTML entities their characters, ligatures and full-width
-    forms plain letters; wrongly decoded text is mended, runs of spaces become one, and letters
-    lower case.
+    Curly quotes become straight, HTML entities become characters, ligatures and full-width forms
+    become plain letters; mojibake is repaired, runs of spaces are collapsed, and letters are
+    lower-cased.
 
     >>> cleaned("Salt &amp; a cook’s  ﬂour")
     "salt & a cook's flour"
     """
-    # ftfy leaves plain ASCII as it is, and takes longer than everything else here.
+    # ftfy does not change plain ASCII, and is slower than everything else here.
     if not (text.isascii() and text.isprintable() and "&" not in text):
-        import ftfy  # lazily: most texts are plain
+        import ftfy  # lazily, as most texts are plain
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 
 
 def _is_clips(tokenizer: Any) -> bool:
-    """Whether a tokenizer joins spaces and ignores case as CLIP's own does.
+    """Whether a tokenizer collapses spaces and ignores case, like CLIP's own.
 
-    A CLIP model with another one, such as one that tells cases apart, gets its texts as they are.
+    Other tokenizers, e.g. case-sensitive ones, get the texts unchanged.
     """
     normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
     return normalizer is not None and normalizer.normalize_str("A \t b") == "a b"

@@ -7,7 +7,7 @@ import jax
 
 
 def _quick_gelu(x: jax.Array) -> jax.Array:
-    """x sigmoid(1.702 x), OpenAI's approximation; confusing it with gelu costs about 4 points."""
+    """x sigmoid(1.702 x), OpenAI's approximation; using gelu instead costs about 4 points."""
     return x * jax.nn.sigmoid(1.702 * x)
 
 

@@ -1,4 +1,4 @@
-"""Attention over short sequences, by the fastest kernel that computes it.
+"""Attention over short sequences, by the fastest available kernel.
 
 Letters in shapes: b batch, n tokens, h heads, e width of a head.
 """
@@ -13,7 +13,7 @@ from magmax_jax.models.layers.products import prefers_rows
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool) -> jax.Array:
     """softmax(q k^T / sqrt(e)) v, (b, n, h, e) each; the softmax is computed in float32.
 
-    Without `causal` there may be another number of queries than of keys, as in pooling.
+    Without `causal`, the numbers of queries and keys may differ, as in pooling.
     """
     if fits_cudnn(q) and q.shape == k.shape:
         return _cudnn(q, k, v, causal)
@@ -21,12 +21,12 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool) -> jax.Arr
 
 
 def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
-    """`attend` for where `fits_cudnn` says so."""
+    """`attend` where `fits_cudnn` holds."""
     n, lengths = q.shape[1], None
     if n % 2:
-        # JAX 0.10 refuses the gradient of an odd number of tokens, which nearly all CLIPs have.
+        # JAX 0.10 has no gradient for an odd number of tokens, which nearly all CLIPs have.
         q, k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (q, k, v))
-        # A constant that comes from q: under vmap JAX wants one for each that is mapped over.
+        # A constant computed from q, because under vmap JAX wants one per mapped element.
         lengths = jnp.where(jnp.isfinite(q[:, 0, 0, 0]), n, n).astype(jnp.int32)
     found = jax.nn.dot_product_attention(
         q,
@@ -43,8 +43,8 @@ def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
 def _explicit(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
     """`attend` for any device.
 
-    Heads come before tokens, so that every product is a plain batched one, and weights are divided
-    by their sum after the second product, on e numbers a token instead of n.
+    Heads come before tokens, so that every product is a plain batched matmul. Weights are divided
+    by their sum after the second product, on e instead of n numbers per token.
     """
     n, scale = q.shape[1], q.shape[-1] ** -0.5
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))  # (b, h, n, e)
@@ -59,10 +59,10 @@ def _explicit(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Arr
 
 
 def fits_cudnn(q: jax.Array) -> bool:
-    """Whether cuDNN's flash attention computes queries (b, n, h, e) here.
+    """Whether cuDNN's flash attention can be used for queries (b, n, h, e).
 
-    It wants an NVIDIA GPU of the Ampere generation or later, 16 bits, and heads of a multiple of 8
-    up to 128 (which every published CLIP has); it never holds the (b, h, n, n) weights.
+    It needs an NVIDIA GPU (Ampere or later), a 16-bit dtype, and a head width that is a multiple of
+    8 up to 128 (as in every published CLIP). It never materialises the (b, h, n, n) weights.
     """
     half = q.dtype in (jnp.bfloat16, jnp.float16)
     if not half or q.shape[-1] % 8 or q.shape[-1] > 128 or jax.default_backend() != "gpu":

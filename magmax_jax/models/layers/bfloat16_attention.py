@@ -1,8 +1,8 @@
 """Attention in bfloat16 on a CPU, with its gradient.
 
-All products are of the form that `products` is about, and nothing of the size of the weights is
-transposed: where a gradient takes their transpose, it computes its own transpose instead, and
-turns that. Letters in shapes: b batch, n queries, m keys, h heads, e width of a head.
+All products have the form described in `products`, and nothing as large as the weights is
+transposed: a gradient that needs their transpose computes its own transpose instead, and transposes
+that. Letters in shapes: b batch, n queries, m keys, h heads, e width of a head.
 """
 
 from functools import partial
@@ -33,7 +33,7 @@ def _scores(q: jax.Array, k: jax.Array, causal: bool) -> jax.Array:
 def _forward(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> tuple[jax.Array, Kept]:
     scores = _scores(q, k, causal)
     highest = scores.max(axis=-1, keepdims=True)
-    # Behind a barrier, or each of its two readers would compute the exponentials.
+    # Without a barrier, each of the two readers would compute the exponentials.
     weights = jax.lax.optimization_barrier(jnp.exp(scores - highest).astype(v.dtype))
     sums = jnp.sum(weights, axis=-1, keepdims=True, dtype=jnp.float32)  # (b, h, n, 1)
     mixed = product(weights, laid_out(v, 0, 2, 1, 3)) / sums
@@ -48,7 +48,7 @@ def _backward(
     q, k, v, mixed, logarithm = kept
     dtype, scale = q.dtype, q.shape[-1] ** -0.5
     weights = jnp.exp(_scores(q, k, causal) - logarithm).astype(dtype)
-    weights = jax.lax.optimization_barrier(weights)  # of two readers, as above
+    weights = jax.lax.optimization_barrier(weights)  # has two readers, as above
     # The gradient of a softmax's input is w (g - sum(w g)), and sum(w g) is g's product with the
     # output.
     along = jnp.einsum("bnhe,bnhe->bhn", gradient, mixed, preferred_element_type=jnp.float32)

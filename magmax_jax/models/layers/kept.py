@@ -1,6 +1,6 @@
-"""What a block of a transformer keeps for its gradient, by name."""
+"""Names the values that a transformer block keeps for its gradient."""
 
 KEPT = "kept"
 """The name of what a block keeps besides its input: q, k and v together, the tokens between its
-halves, and what goes into the MLP's activation; and of what attention returns, where its own
-gradient takes that."""
+halves, and the input of the MLP's activation; also attention's output, if its own gradient needs
+that."""

@@ -1,4 +1,4 @@
-"""Linear layers, with a gradient of products that CPUs are fast at in 16 bits.
+"""Linear layers, whose gradient uses matrix products that are fast on CPUs in 16 bits.
 
 Letters in shapes: r rows, d width in, m width out.
 """
@@ -12,7 +12,7 @@ from magmax_jax.models.layers.products import laid_out, prefers_rows, product
 
 
 class Linear(nnx.Linear):
-    """`nnx.Linear`; in bfloat16 on a CPU by `linear`."""
+    """`nnx.Linear`, computed by `linear` in bfloat16 on a CPU."""
 
     def __call__(self, inputs: jax.Array, out_sharding: None = None) -> jax.Array:
         """(..., d) -> (..., m)."""
@@ -23,12 +23,12 @@ class Linear(nnx.Linear):
 
 
 def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array:
-    """x kernel + bias in x's dtype, summed up in float32.
+    """x kernel + bias in x's dtype, accumulated in float32.
 
     Args:
       x: bfloat16 (..., d).
-      kernel: (d, m) of any float dtype; it is rounded to x's for the products, and its gradient,
-        summed up in float32, comes in its own dtype without being rounded to x's.
+      kernel: (d, m) of any float dtype, rounded to x's for the products. Its gradient is
+        accumulated in float32 and returned in its own dtype, without rounding to x's.
       bias: (m,) or None.
 
     Returns:
@@ -55,8 +55,8 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
     gradient = gradient.astype(x.dtype)
-    # Behind a barrier: what makes them, an activation or a rounding, would otherwise be computed
-    # within the transpose, down columns, many times slower than along rows.
+    # Without a barrier, the operation that produces them, an activation or a rounding, would be
+    # fused into the transpose and run down columns, many times slower than along rows.
     x, rounded = jax.lax.optimization_barrier((x, kernel.astype(x.dtype)))
     of_x = product(gradient, laid_out(rounded, 1, 0))
     of_kernel = product(laid_out(x, 1, 0), gradient)

@@ -1,4 +1,4 @@
-"""Square images in patches: the shape of a vision tower, and what its embedding multiplies.
+"""Square images in patches: the shape of a vision tower, and the input of its embedding.
 
 Letters in shapes: b batch, n patches, p pixels along a side of one.
 """
@@ -20,14 +20,14 @@ class VisionConfig(TowerConfig):
 
     @property
     def grid(self) -> int:
-        """Patches along one side; a remainder of the image is left out, as by a convolution."""
+        """Patches along one side; a remainder of the image is ignored, as in a convolution."""
         return self.image_size // self.patch_size
 
     def at_size(self, image_size: int) -> "VisionConfig":
         """The same tower for square images of `image_size` pixels.
 
         Raises:
-          UserError: the size is another one and no multiple of the patch.
+          UserError: the size differs and is not a multiple of the patch size.
         """
         patch = self.patch_size
         if image_size != self.image_size and (image_size < patch or image_size % patch):
@@ -42,7 +42,7 @@ class VisionConfig(TowerConfig):
 def cut_patches(config: VisionConfig, pixels: jax.Array) -> jax.Array:
     """Normalised pixels (b, height, width, 3) -> the values of each patch, (b, n, p * p * 3).
 
-    A convolution whose stride is its size is one matmul over these.
+    A convolution with stride equal to its size is one matmul over these.
 
     Raises:
       UserError: the pixels are integers, channels first, or of another size.

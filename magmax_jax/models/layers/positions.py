@@ -1,18 +1,18 @@
-"""Position embeddings for another image size."""
+"""Interpolates position embeddings to another image size."""
 
 import numpy as np
 
 
 def interpolate_positions(positions: np.ndarray, grid: int, class_tokens: int = 1) -> np.ndarray:
-    """Resamples the patches' position embedding to `grid` x `grid`; a class token's stays.
+    """Resamples the patches' position embedding to `grid` x `grid`, except class tokens'.
 
     Bicubic with a = -0.75, half-pixel centres, clamped borders and no antialiasing, which is what
     transformers computes for `interpolate_pos_encoding=True` (torch's `mode="bicubic"`).
 
     Args:
-      positions: float (class_tokens + old_grid^2, d), a class token's first.
+      positions: float (class_tokens + old_grid^2, d), class tokens first.
       grid: patches along one side.
-      class_tokens: how many tokens there are besides patches.
+      class_tokens: number of tokens besides patches.
 
     Returns:
       float32 (class_tokens + grid^2, d).

@@ -1,4 +1,4 @@
-"""Sums of squared per-example gradients, of one block of a tower after another."""
+"""Sums of squared per-example gradients, computed block by block of a tower."""
 
 import functools
 from collections.abc import Callable
@@ -12,22 +12,23 @@ from jax.custom_batching import custom_vmap
 PyTree = Any
 
 _devices: ContextVar[int] = ContextVar("devices", default=0)
-"""Among how many devices the examples are split while `summed_squares` traces; 0 elsewhere."""
+"""Number of devices that examples are split over while `summed_squares` traces; 0 elsewhere."""
 
 
 def summed_squares(
     loss: Callable[..., jax.Array], devices: int = 1
 ) -> Callable[[PyTree, PyTree, PyTree], PyTree]:
-    """sum_i g_i^2 with g_i the gradient of `loss(params, example_i, others)` in the parameters.
+    """sum_i g_i^2, with g_i the gradient of `loss(params, example_i, others)` in the parameters.
 
-    `jax.vmap(jax.grad(loss))` gives the same, but holds b gradients of all parameters. Here each
-    part of the parameters that passes through `squared_here` is squared and summed as soon as the
-    backward pass has its gradients: in a scan over blocks, those of one block are held at a time.
-    All other parameters are squared at the end of the pass.
+    `jax.vmap(jax.grad(loss))` gives the same, but holds b gradients of all parameters. Here the
+    gradients of parameters that pass through `squared_here` are squared and summed as soon as the
+    backward pass has them: in a scan over blocks, those of only one block are held at a time. All
+    other parameters' gradients are squared at the end of the pass.
 
     Args:
-      loss: float32 scalar. Its gradient must depend on the example, as of any loss of an example.
-      devices: what the examples are split over in equal runs; each sums its own.
+      loss: float32 scalar. Its gradient must depend on the example, as that of any per-example
+        loss does.
+      devices: number of devices that hold equal runs of the examples; each sums its own.
 
     Returns:
       A function (params, examples, others) -> sums, like the parameters. `examples` is a pytree of
@@ -45,15 +46,15 @@ def summed_squares(
 
 
 def squares_are_summed() -> bool:
-    """Whether this is traced by `summed_squares`."""
+    """Whether `summed_squares` is tracing."""
     return _devices.get() > 0
 
 
 def squared_here(params: PyTree) -> PyTree:
     """The parameters; within `summed_squares`, their gradients end here as sums of squares.
 
-    Parameters may pass through several times on their way: only the last one, where they are used,
-    squares. Parameters that are used in two places must not pass through in each: squares of parts
+    Parameters may pass through several times on their way: only the last pass, next to their use,
+    squares. Parameters used in two places must not pass through at each: the squares of the parts
     do not add up to the square of the gradient.
     """
     devices = _devices.get()
@@ -72,13 +73,13 @@ def _tap_forward(devices: int, leaf: jax.Array) -> tuple[jax.Array, None]:
 def _tap_backward(devices: int, _: None, gradient: jax.Array) -> tuple[jax.Array]:
     @custom_vmap
     def squared(gradient: jax.Array) -> jax.Array:
-        return gradient  # without an axis of examples: a later tap has summed it
+        return gradient  # no example axis: a later tap has summed over it
 
     @squared.def_vmap
     def summed(size: int, batched: list[bool], gradients: jax.Array) -> tuple[jax.Array, bool]:
-        """(b, ...) -> (...), without an axis of examples from here on."""
+        """(b, ...) -> (...), which removes the example axis."""
         own = gradients.reshape(devices, size // devices, *gradients.shape[1:])
-        # Written out, as one loop over entries: XLA's loop on CPUs for a sum over the first axis,
+        # Unrolled into one loop over entries: on CPUs, XLA's loop for a sum over the first axis,
         # fused with the square, takes up to 30 times as long.
         sums = functools.reduce(jnp.add, (jnp.square(own[:, i]) for i in range(own.shape[1])))
         return jnp.sum(sums, axis=0), False

@@ -1,4 +1,4 @@
-"""The text side that model families share: the shape of a text tower, its parameters, its tokens.
+"""The shared parts of families' text towers: shape, parameters, tokens.
 
 Letters in shapes: b batch, n tokens, d width.
 """
@@ -21,7 +21,7 @@ class TextTowerConfig(TowerConfig):
 
 
 class TextTransformer(nnx.Module):
-    """Base of the families' text towers, which add how tokens become a feature."""
+    """Base of the families' text towers, which add pooling into a feature."""
 
     def __init__(self, config: TextTowerConfig, *, causal: bool, dtype: DTypeLike, rngs: nnx.Rngs):
         d = config.width

@@ -1,4 +1,4 @@
-"""The pre-norm transformer that image and text towers are made of.
+"""The pre-norm transformer of image and text towers.
 
 Letters in shapes: b batch, n tokens, d width, h heads, m width of the MLP, l layers.
 """
@@ -50,11 +50,11 @@ def layer_norm(config: TowerConfig, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.Lay
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention; q, k and v come out of one matmul."""
+    """Multi-head self-attention; q, k and v come from one matmul."""
 
     def __init__(self, config: TowerConfig, *, causal: bool, dtype: DTypeLike, rngs: nnx.Rngs):
         d = config.width
-        # The deviations of OpenAI's CLIP: residual branches shrink with depth.
+        # The standard deviations of OpenAI's CLIP: residual branches shrink with depth.
         residual = nnx.initializers.normal((2 * config.layers * d) ** -0.5)
         inner = nnx.initializers.normal(d**-0.5)
         self.qkv = Linear(d, 3 * d, kernel_init=inner, dtype=dtype, rngs=rngs)
@@ -108,16 +108,16 @@ def apply_blocks(
     remat: bool = False,
     whole: Callable[[nnx.State], nnx.State] | None = None,
 ) -> jax.Array:
-    """Walks x (b, n, d) through the stack; one block is compiled, whatever the depth.
+    """Applies the stack to x (b, n, d); only one block is compiled, whatever the depth.
 
-    Tokens are flattened to (b n, d) on the way: plain matrix products are the fastest everywhere.
-    For the gradient a block keeps what is dear to compute, `KEPT`; norms, activations and weights
-    of attention are computed again, which is faster than writing and reading them. Per-example
-    gradients are squared block by block (`squared_here`), so a tower walks through a stack once.
+    Tokens are flattened to (b n, d): plain matrix products are the fastest everywhere. For the
+    gradient, a block keeps what is expensive to compute (`KEPT`); norms, activations and attention
+    weights are recomputed, which is faster than writing and reading them. Per-example gradients are
+    squared block by block (`squared_here`), so a tower may apply a stack only once.
 
     Args:
-      remat: keep only each block's input for the gradient, and compute all the rest again.
-      whole: puts one block's parameters together where devices hold pieces of them.
+      remat: keep only each block's input for the gradient, and recompute everything else.
+      whole: gathers one block's parameters if they are sharded.
     """
     graphdef, params = nnx.split(blocks)
     b, n, d = x.shape
@@ -128,8 +128,8 @@ def apply_blocks(
             lambda p, is_matrix: p.astype(x.dtype) if is_matrix else p, params, matrices
         )
 
-    # Matrices are rounded before they move: the same bits, half the bytes in 16 bits. Where squares
-    # of gradients are summed, which is in float32, each block's are rounded when it is its turn.
+    # Matrices are rounded before they are gathered: the same bits, and half the bytes in 16 bits.
+    # When squared gradients are summed, in float32, each block's are rounded within the scan.
     if whole and not squares_are_summed():
         params = rounded(params)
 
@@ -137,7 +137,7 @@ def apply_blocks(
         params = squared_here(params)
         return nnx.merge(graphdef, whole(rounded(params)) if whole else params)(x, n), None
 
-    # Within a scan nothing is merged with what it repeats anyway.
+    # prevent_cse is not needed within a scan.
     policy = jax.checkpoint_policies.nothing_saveable if remat else _keeps
     step = jax.checkpoint(step, prevent_cse=False, policy=policy)
     return jax.lax.scan(step, x.reshape(b * n, d), params)[0].reshape(b, n, d)
@@ -147,6 +147,6 @@ _named = jax.checkpoint_policies.save_only_these_names(KEPT)
 
 
 def _keeps(primitive: Primitive, *inputs: Any, **params: Any) -> bool:
-    """Whether an operation's results are kept for the gradient: `KEPT`, and what cuDNN's attention
-    returns, whose gradient takes them as they are."""
+    """Whether an operation's results are kept for the gradient: `KEPT`, and the results of cuDNN's
+    attention, which its gradient needs."""
     return _named(primitive, *inputs, **params) or "dot_product_attention" in primitive.name

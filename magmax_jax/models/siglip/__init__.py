@@ -1,1 +1,1 @@
-"""SigLIP and SigLIP 2: both towers, their checkpoints, their entry among the model families."""
+"""SigLIP and SigLIP 2: both towers, their checkpoints, their registration as a model family."""

@@ -1,4 +1,4 @@
-"""SigLIP checkpoints on disk: a directory in, a directory out."""
+"""Reads and writes SigLIP checkpoints on disk."""
 
 from pathlib import Path
 
@@ -25,25 +25,25 @@ from magmax_jax.models.siglip.tokens import read_tokenizer
 from magmax_jax.models.two_towers import Checkpoint
 
 NAFLEX = "siglip2"
-"""`model_type` of SigLIP 2's checkpoints for images of any shape; those of a fixed resolution have
+"""`model_type` of SigLIP 2's checkpoints for images of any shape; fixed-resolution checkpoints have
 SigLIP's own."""
 TOWER = "siglip_vision_model"
-"""What the configuration of an image tower alone calls its kind of model."""
+"""`model_type` in the configuration of a separate image tower."""
 PROCESSOR = "SiglipImageProcessor"
-"""Of transformers: the whole image is squeezed into the square, and nothing is cropped."""
+"""transformers' class, which squashes the whole image into the square and crops nothing."""
 DEFAULT = {"image_processor_type": PROCESSOR}
-"""Settings of an image processor for a model that came without: all of them SigLIP's own."""
+"""Image processor settings for a model without any: SigLIP's defaults."""
 
 
 def read(source: str | Path, text_source: str | Path | None = None) -> Checkpoint:
-    """Opens the checkpoint that a directory or hub id holds.
+    """Opens the checkpoint in a directory or of a hub id.
 
     Args:
-      text_source: where that is an image tower alone, the model that completes it: with its text
-        tower, scale, bias and tokenizer, and with its preprocessor where the tower has none.
+      text_source: if that is only an image tower, the model that completes it with a text tower,
+        scale, bias and tokenizer, and with a preprocessor if the tower has none.
 
     Raises:
-      UserError: one sentence on what is missing, unreadable or does not fit, with its path.
+      UserError: something is missing, unreadable or does not fit; the message names its path.
     """
     directory = hub.locate(source)
     if text_source is not None:
@@ -68,10 +68,10 @@ def is_tower_alone(directory: Path) -> bool:
 
 
 def read_config(directory: Path) -> SigLIPConfig:
-    """What `config.json` describes.
+    """The shape described by `config.json`.
 
     Raises:
-      UserError: there is none, or it describes no SigLIP that is computed here.
+      UserError: there is none, or it does not describe a supported SigLIP.
     """
     path = directory / CONFIG
     config = read_object(path)

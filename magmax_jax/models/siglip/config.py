@@ -1,4 +1,4 @@
-"""The shape of a SigLIP: what Hugging Face's `SiglipConfig` says, as hashable values."""
+"""The shape of a SigLIP: Hugging Face's `SiglipConfig` as hashable values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ from magmax_jax.models.tower_shapes import (
 @dataclass(frozen=True)
 class SigLIPTextConfig(TextTowerConfig):
     special: tuple[tuple[str, Any], ...] = ()
-    """Ids of special tokens by their Hugging Face names: they change no number here and are kept
-    for those who read the saved model."""
+    """Ids of special tokens by their Hugging Face names: they affect nothing here and are kept for
+    readers of the saved model."""
 
 
 @dataclass(frozen=True)
 class SigLIPConfig(TwoTowerShape):
     """Both towers; images and texts share the space of the vision tower's width.
 
-    SigLIP 2's checkpoints of a fixed resolution are of this shape too.
+    SigLIP 2's fixed-resolution checkpoints have this shape, too.
     """
 
     model_type: ClassVar[str] = "siglip"
@@ -45,7 +45,7 @@ class SigLIPConfig(TwoTowerShape):
         return table(self.vision.patch_size, self.vision.layers, self.text.layers)
 
     def forward_flops(self) -> float:
-        """Of the image tower on one image: two for each multiplication of its matrix products.
+        """FLOPs of the image tower on one image: two per multiplication in its matrix products.
 
         n tokens of width d in L blocks with MLPs of width m, patches of p pixels, pooled by one
         query, which is the same for all images:
@@ -63,7 +63,7 @@ class SigLIPConfig(TwoTowerShape):
         """Our view of a `transformers.SiglipConfig`.
 
         Raises:
-          UserError: it asks for what this implementation does not compute.
+          UserError: it asks for something that this implementation does not support.
         """
         check_towers(config, "SigLIP")
         vision, text = config.vision_config, config.text_config

@@ -38,7 +38,7 @@ class VisionTower(nnx.Module):
         remat: bool = False,
         whole: Callable[[nnx.State], nnx.State] | None = None,
     ):
-        """`remat` and `whole` are `apply_blocks`'s; they change no parameter."""
+        """`remat` and `whole` are those of `apply_blocks`; they do not affect parameters."""
         d, patch = config.width, config.patch_size
         normal = nnx.initializers.normal(d**-0.5)
         self.patch_embedding = Linear(3 * patch * patch, d, dtype=dtype, rngs=rngs)
@@ -62,7 +62,7 @@ class VisionTower(nnx.Module):
 
 
 class TextTower(TextTransformer):
-    """A transformer that sees all of a text; its last token, mostly padding, is the feature."""
+    """A transformer over the whole text; its last token, usually padding, gives the feature."""
 
     def __init__(
         self, config: SigLIPTextConfig, projection: int, *, dtype: DTypeLike, rngs: nnx.Rngs
@@ -80,7 +80,7 @@ class TextTower(TextTransformer):
 
 
 class SigLIP(TwoTowers):
-    """Both towers, the logarithm of the inverse temperature, and the bias of all logits."""
+    """Both towers, the logarithm of the inverse temperature, and the bias added to all logits."""
 
     processor = checkpoint.PROCESSOR
 
@@ -107,7 +107,7 @@ class SigLIP(TwoTowers):
     def __call__(self, pixels: jax.Array, ids: jax.Array) -> jax.Array:
         """Logits of every image for every text, (images, texts): scaled cosines and the bias.
 
-        Their sigmoids are probabilities, of each pair by itself.
+        Their sigmoids are probabilities, independent for each pair.
         """
         return super().__call__(pixels, ids) + self.logit_bias[...]
 
@@ -119,21 +119,21 @@ class SigLIP(TwoTowers):
         dtype: DTypeLike = jnp.float32,
         text_source: str | Path | None = None,
     ) -> "SigLIP":
-        """Loads a SigLIP, or a SigLIP 2 of a fixed resolution; every tensor is accounted for.
+        """Loads a SigLIP or fixed-resolution SigLIP 2; fails if a tensor is missing or unexpected.
 
         Args:
           source: a directory, or a hub id such as "google/siglip-base-patch16-224" or
             "google/siglip2-base-patch16-224". Weights are safetensors (single or sharded), in
             float32, float16 or bfloat16.
-          image_size: pixels; another than the checkpoint's interpolates the position embedding.
+          image_size: pixels; if not the checkpoint's, the position embedding is interpolated.
           dtype: of the computation; parameters are float32.
-          text_source: where the source is an image tower alone (transformers' `SiglipVisionModel`),
-            the SigLIP that it was fine-tuned from, which completes it as in `CLIP.from_pretrained`.
+          text_source: if the source is only an image tower (transformers' `SiglipVisionModel`), the
+            SigLIP that it was fine-tuned from, which completes it as in `CLIP.from_pretrained`.
 
         Raises:
           UserError: the source is missing or unreadable; it is a NaFlex checkpoint; its tensors are
             not exactly those of the model that its configuration describes (all differences in one
-            message); the image size is no multiple of the patch; or `text_source` is missing, not
-            wanted, or of another shape.
+            message); the image size is not a multiple of the patch size; or `text_source` is
+            missing, superfluous, or of another shape.
         """
         return cls.from_checkpoint(checkpoint.read(source, text_source), image_size, dtype)

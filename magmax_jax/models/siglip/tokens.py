@@ -1,4 +1,4 @@
-"""Texts as the ids that SigLIP's text tower takes."""
+"""Converts texts to the token ids that SigLIP's text tower takes."""
 
 import re
 import string
@@ -21,10 +21,10 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def read_tokenizer(directory: Path) -> Any:
-    """The transformers tokenizer in a directory, None where there is none.
+    """The transformers tokenizer in a directory, None if there is none.
 
-    The class that transformers has for the first SigLIP needs the sentencepiece package. Where
-    there is a `tokenizer.json`, the tokenizers library reads that instead.
+    transformers' class for the first SigLIP needs the sentencepiece package. If there is a
+    `tokenizer.json`, the tokenizers library reads that instead.
 
     Raises:
       UserError: its files are broken, or need a package that is not installed.
@@ -47,13 +47,13 @@ def read_tokenizer(directory: Path) -> Any:
 def token_ids(tokenizer: Any, config: SigLIPTextConfig, texts: Sequence[str]) -> np.ndarray:
     """Token ids int32 (len(texts), context), padded with the tokenizer's own token on its own side.
 
-    Padding is part of the text: the tower sees it, and pools at the last token. An attention mask,
-    which some copies of the tokenizers give and no SigLIP was trained with, is not made. Texts are
-    put in small letters, as both versions were trained. The first, whose vocabulary is a unigram
-    model, was evaluated without punctuation as well, which transformers' class for it takes out.
+    Padding is part of the text: the tower sees it, and pools at the last token. No attention mask
+    is used: some copies of the tokenizers return one, but no SigLIP was trained with it. Texts are
+    lower-cased, as in the training of both versions. The first one, whose vocabulary is a unigram
+    model, was also evaluated without punctuation, which transformers' class for it removes.
 
     Args:
-      tokenizer: the model's, of transformers; None where it came without one.
+      tokenizer: the model's, from transformers; None if the model has none.
       config: the text tower's.
       texts: at least one.
 
@@ -87,5 +87,5 @@ def _is_unigram(backend: Any) -> bool:
 
 
 def _canonical(text: str) -> str:
-    """Small letters, no punctuation, single spaces: what SigLIP's authors evaluate with."""
+    """Lower case, no punctuation, single spaces, as in the evaluation of SigLIP's authors."""
     return re.sub(r"\s+", " ", text.lower().translate(_PUNCTUATION)).strip()

@@ -1,6 +1,6 @@
-"""Studies of a run: what `analysis` finds in its task vectors, and what evaluation makes of it.
+"""Studies of a run: `analysis` applied to its task vectors, and evaluations of altered models.
 
-Each gives flat records, which `RUN/analysis/NAME.jsonl` holds one a line.
+Each yields flat records, stored one per line in `RUN/analysis/NAME.jsonl`.
 """
 
 from magmax_jax.runs.studies.study import STUDIES, study

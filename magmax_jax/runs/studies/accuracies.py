@@ -1,4 +1,4 @@
-"""What models lose when a part of them is taken away, and what they know that no task taught."""
+"""Accuracy of models with a part removed, and on data that no task trained on."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ KEPT = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 """Shares of a task vector's entries that are kept."""
 CHOICES: tuple[Choice, ...] = ("largest", "random", "smallest")
 RULE = "max_magnitude"
-"""The rule that pruned task vectors are merged by: the paper's, at its scale of 0.5."""
+"""The rule that merges pruned task vectors: the paper's, at its scale of 0.5."""
 
 
 def pruning(subject: Subject) -> Iterator[Record]:
@@ -51,8 +51,8 @@ def pruning(subject: Subject) -> Iterator[Record]:
 def contribution(subject: Subject) -> Iterator[Record]:
     """Accuracy on every task when one task is left out of the merge.
 
-    Its task vector alone is left out: later tasks that started from it, or from a merge of it, are
-    as they were.
+    Only its own task vector is left out: later tasks that started from it, or from a merge with it,
+    are unchanged.
     """
     subject.check_tasks()
     parts, names = subject.parts, subject.names
@@ -90,7 +90,7 @@ def contribution(subject: Subject) -> Iterator[Record]:
 
 
 def _of_merges(subject: Subject) -> Iterator[Row]:
-    """Of every merge, where the run was not evaluated after the last task learned so far."""
+    """Rows of every merge, for runs not evaluated after the last task learned so far."""
     for name, scale, params in subject.models():
         if scale is not None:
             counts = subject.count(subject.parts.test, params, name)
@@ -98,10 +98,10 @@ def _of_merges(subject: Subject) -> Iterator[Row]:
 
 
 def transfer(subject: Subject) -> Iterator[Record]:
-    """Accuracy on what no task taught, beside that of the pretrained model.
+    """Accuracy on data that no task trained on, next to the pretrained model's.
 
-    On the tasks to come, after every task; after the last one on the test images of other data
-    sets, whose heads are made of their own class names.
+    After every task, on the tasks to come; after the last one, on the test images of other data
+    sets, with heads made from their own class names.
     """
     yield from _to_come(subject)
     for name, scenario in subject.others.items():
@@ -128,7 +128,7 @@ def transfer(subject: Subject) -> Iterator[Record]:
 
 
 def _to_come(subject: Subject) -> Iterator[Record]:
-    """From the rows alone: every evaluation is on the test images of all tasks."""
+    """Computed from the rows: every evaluation covers the test images of all tasks."""
     scenario = subject.parts.scenario
     tasks = [task.name for task in scenario.tasks]
     found = {
@@ -160,12 +160,12 @@ def _to_come(subject: Subject) -> Iterator[Record]:
 
 
 def _apart(subject: Subject) -> bool:
-    """Whether what is learned are the scenario's tasks, not all of them at once."""
+    """Whether the scenario's tasks are learned one by one, not jointly."""
     return not subject.parts.config.method.joint
 
 
 def _kept() -> Iterator[tuple[float, Choice, Record]]:
-    """Shares and choices; none and all are the same by any choice."""
+    """Shares and choices; for shares 0 and 1 the choice does not matter."""
     for share in KEPT:
         for choice in CHOICES if 0 < share < 1 else CHOICES[:1]:
             yield share, choice, {"kept": share, "choice": choice}

@@ -1,4 +1,4 @@
-"""How far the features of a model are from those of the pretrained one."""
+"""Similarity of a model's features to the pretrained model's."""
 
 from collections.abc import Iterator
 
@@ -14,8 +14,8 @@ from magmax_jax.training import Params
 def alignment(subject: Subject) -> Iterator[Record]:
     """Linear CKA between the image features of theta_0 and of every model, on test images.
 
-    Of all of them, and of each task's, in one pass; features are of length one, as the head sees
-    them.
+    Over all images and per task, in one pass; features are normalised to unit length, as the head
+    sees them.
     """
     parts, images = subject.parts, subject.parts.test
     names = [] if parts.config.method.joint else [task.name for task in parts.tasks]
@@ -44,6 +44,6 @@ def alignment(subject: Subject) -> Iterator[Record]:
         )
         for batch in map(parts.layout.batch, shown):
             states = step(states, models, batch, task_of)
-        for group in ("all", *names):  # which a jitted function sorts
+        for group in ("all", *names):  # a jitted function sorts dict keys
             value = cka.finalize(states[group])
             yield {"model": model, "scale": scale, "group": group, "cka": value}

@@ -1,4 +1,4 @@
-"""What merging costs, beside training and beside the baselines."""
+"""The cost of merging, compared with training and with the baselines."""
 
 import inspect
 import time
@@ -21,17 +21,17 @@ from magmax_jax.runs.studies.subject import Record, Subject
 from magmax_jax.training import Params, build_regularizer, make_trainer
 
 TASKS = 8
-"""Task vectors at most that rules are timed on: collecting ones hold them all."""
+"""Most task vectors that rules are timed on: collecting rules hold them all."""
 REPEATS = 3
 
 
 def overhead(subject: Subject) -> Iterator[Record]:
-    """Seconds and bytes of one step of training, plain and with every regularizer, and every rule.
+    """Seconds and bytes of a training step, plain and with every regularizer, and of every rule.
 
-    A rule's update is what one more task costs, its merge what one more model costs. Where a
-    regularizer reads a task's images once more to consolidate, that pass is timed on a few batches.
-    Bytes are temporary arrays and results as the compiled program plans them, `state` what is kept
-    from task to task.
+    A rule's update is the cost of one more task, its merge the cost of one more model. If a
+    regularizer consolidates with another pass over a task's images, a few batches of it are timed.
+    Bytes are the compiled program's temporary arrays and results; `state` is what is kept from
+    task to task.
     """
     step = None
     for record in (*_steps(subject), *_rules(subject)):
@@ -46,11 +46,11 @@ def _steps(subject: Subject) -> Iterator[Record]:
     objective = parts.objective(task)
     few = [parts.trainer.place(batch) for batch in islice(parts.train_batches(task, 1), 3)]
     for name, spec in REGULARIZERS.items():
-        # Where no strength is published any will do: it changes no cost.
+        # If no strength is published, use any: it does not affect the cost.
         chosen = not spec.is_plain and spec.strength is None
         method = MethodConfig(regularizer=name, strength=1.0 if chosen else None)
         if name == parts.config.method.regularizer and not spec.is_plain:
-            method = parts.config.method  # with its options, which may change the cost
+            method = parts.config.method  # its options may affect the cost
         regularizer = build_regularizer(
             method, parts.tower, parts.preprocessing, parts.scenario.num_classes, parts.layout
         )
@@ -74,7 +74,7 @@ def _steps(subject: Subject) -> Iterator[Record]:
 
 
 def _rules(subject: Subject) -> Iterator[Record]:
-    """Every rule, the run's own among them, on a task vector for each task, `TASKS` at most."""
+    """Every rule, including the run's own, on one task vector per task, at most `TASKS`."""
     theta_0 = subject.parts.theta_0
     count = min(subject.learned, TASKS)
     own = (name for name in subject.parts.merges if RULES.names_code(name))
@@ -85,7 +85,7 @@ def _rules(subject: Subject) -> Iterator[Record]:
         for tau in taus[:-1]:
             state = rule.update(state, tau)
         if rule.streaming:
-            # A copy of the rule's function: donating its state is `fold`'s business.
+            # Its own jitted copy, because only `fold` may donate a rule's state.
             update = jax.jit(rule.update, donate_argnums=0)
             cost = measure(update, state, taus[-1], repeats=REPEATS)
             state = rule.update(state, taus[-1])
@@ -97,7 +97,7 @@ def _rules(subject: Subject) -> Iterator[Record]:
 
 
 def _rule(name: str, tasks: int) -> MergeRule:
-    """With a one for each task where the rule needs values and has no default for them."""
+    """The rule, with a 1 per task for per-task values that have no default."""
     needed: dict[str, Any] = {
         option: (1.0,) * tasks
         for option, default in rules.options(name).items()
@@ -107,7 +107,7 @@ def _rule(name: str, tasks: int) -> MergeRule:
 
 
 def _task_vectors(rule: MergeRule, theta_0: Params, count: int) -> Iterator[PyTree]:
-    """So many, or as many as the rule takes."""
+    """`count` task vectors, or as many as the rule takes."""
     count = max(count, rule.fewest_models)
     if rule.most_models is not None:
         count = min(count, rule.most_models)

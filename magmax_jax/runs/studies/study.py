@@ -1,4 +1,4 @@
-"""Which studies there are, and how their records come into a run's directory."""
+"""The studies, and writing their records into a run's directory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -34,9 +34,9 @@ STUDIES: dict[str, Callable[[Subject], Iterator[Record]]] = {
     "pruning": pruning,
     "overhead": overhead,
 }
-"""By name, the quick ones first."""
+"""By name, quick ones first."""
 COMPARING = ("signs", "norms", "similarity", "provenance")
-"""Those that compare task vectors, without what is excluded."""
+"""The studies that compare task vectors, to which `exclude` applies."""
 
 
 def study(
@@ -50,26 +50,26 @@ def study(
     mesh: MeshConfig | None = None,
     allow_changed: bool = False,
 ) -> None:
-    """Makes studies of a run and writes each to `analysis/NAME.jsonl`, whole or not at all.
+    """Runs studies of a run and writes each atomically to `analysis/NAME.jsonl`.
 
-    One that lies there already, of as many tasks and with the same arguments, is left as it is;
-    one that this run does not allow is passed over with a sentence.
+    A study that exists already, for as many tasks and the same arguments, is left as it is; one
+    that does not apply to this run is skipped with a message.
 
     Args:
       out: the run's directory.
       names: of `STUDIES`.
       progress: shows what is done.
-      exclude: patterns of parameters to leave out where task vectors are compared.
+      exclude: patterns of parameters to leave out when task vectors are compared.
       transfer_to: further data sets for `transfer`.
-      data_dir: where those lie; None for where the run's data set does.
-      again: make those, too, that are there.
-      mesh: of these devices; what the run had does not matter.
-      allow_changed: go on although the files of its model or data are not those recorded.
+      data_dir: the directory of those; None for that of the run's data set.
+      again: also repeat studies that exist.
+      mesh: for the present devices; the run's own mesh does not matter.
+      allow_changed: continue even if the model's or the data's files differ from those recorded.
 
     Raises:
-      UserError: the run has learned no task, its data or model is not there or changed since, or
-        there is no such study, pattern or data set; or the only study named is one that the run
-        does not allow.
+      UserError: the run has learned no task, its data or model is missing or changed since, or
+        there is no such study, pattern or data set; or the only study named does not apply to the
+        run.
     """
     progress = progress or NullProgress()
     for name in names:
@@ -88,7 +88,7 @@ def study(
     transfer_to = transfer_to if "transfer" in names else ()
     others = {name: _other(name, data_dir, config) for name in transfer_to}
     subject = Subject(parts, stored, out.rows(), learned, progress, tuple(exclude), others)
-    _ = subject.kept  # says now what is wrong with the patterns
+    _ = subject.kept  # reports invalid patterns early
     if bits is not None:
         progress.say(f"note: task vectors are those that the run keeps in {bits} bits an entry")
     if out.writes:
@@ -125,6 +125,6 @@ def _other(name: str, data_dir: str | None, config: ExperimentConfig) -> Scenari
 
 
 def _stamp(path: Path, like: Record) -> Record | None:
-    """What a file's first record says of how it was made; None if it does not say."""
+    """How a study's file was made, from its first record; None if unknown."""
     records = json_lines.read(path)
     return {key: records[0].get(key) for key in like} if records else None

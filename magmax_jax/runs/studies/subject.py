@@ -1,4 +1,4 @@
-"""A run as studies see it: its parts, its models, and the names of what they are made of."""
+"""A run as studies see it: its parts, its models, and the names of their parameters."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ Record = dict[str, Any]
 
 
 class Unsuited(UserError):
-    """The run does not allow a study: the sentence says why."""
+    """A study does not apply to the run; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Subject:
       parts: of the run.
       stored: its models.
       rows: of its evaluations.
-      learned: tasks that its last checkpoint has learned.
+      learned: number of tasks that its last checkpoint has learned.
       progress: shows evaluations.
-      exclude: patterns of parameters, by Hugging Face's names, whose changes are left out where
-        task vectors themselves are compared.
+      exclude: patterns of Hugging Face's parameter names, whose changes are left out when task
+        vectors themselves are compared.
       others: further data sets by name, for `transfer`.
     """
 
@@ -55,7 +55,7 @@ class Subject:
 
     @property
     def names(self) -> list[str]:
-        """Of the tasks learned so far."""
+        """Names of the tasks learned so far."""
         return [task.name for task in self.parts.tasks[: self.learned]]
 
     def check_tasks(self) -> None:
@@ -71,12 +71,12 @@ class Subject:
         return _task_vector(self.stored.task(task), self.parts.theta_0)
 
     def taus(self) -> Iterator[Params]:
-        """tau_1, tau_2, ..., without what is excluded; one is in memory at a time."""
+        """tau_1, tau_2, ..., without excluded entries; one in memory at a time."""
         for task in range(1, self.learned + 1):
             yield self.leave_out(self.tau(task))
 
     def merged_tau(self, rule: str) -> Params:
-        """What one of the run's rules makes of all task vectors, without what is excluded."""
+        """One of the run's rules applied to all task vectors, without excluded entries."""
         state = self.stored.state(rule)
         return self.leave_out(self.parts.merges[rule].rule.finalize(state))
 
@@ -89,12 +89,12 @@ class Subject:
                 yield name, scale, merged(merge.rule, state, self.parts.theta_0, scale)
 
     def count(self, images: EvaluationSet, params: Params, shown: str) -> Counts[np.ndarray]:
-        """What a model makes of images."""
+        """A model's counts on images."""
         (counts,) = images.counts_of([params], self.progress, shown)
         return counts
 
     def leave_out(self, tau: Params) -> Params:
-        """A task vector with zeros for what is excluded.
+        """A task vector with zeros for excluded entries.
 
         Raises:
           UserError: a pattern matches nothing, or together they match everything.
@@ -103,7 +103,7 @@ class Subject:
 
     @cached_property
     def kept(self) -> Params | None:
-        """Bools that broadcast to a task vector, False for what is excluded; None for all True.
+        """Bools that broadcast to a task vector, False for excluded entries; None for all True.
 
         Raises:
           UserError: a pattern matches nothing, or together they match everything.
@@ -111,7 +111,7 @@ class Subject:
         return trainable(self.parts.shape, self.parts.theta_0, self.exclude, "--exclude")
 
     def place_of(self, leaf: str) -> Place:
-        """Where a leaf of a task vector is, by its name in `analysis`."""
+        """A task vector leaf's place in the model, by its name in `analysis`."""
         return self.parts.shape.place_of(leaf.removesuffix(".value"))
 
 

@@ -1,4 +1,4 @@
-"""What the task vectors themselves tell: signs, lengths, angles, and who supplied what."""
+"""Studies of the task vectors: signs, lengths, angles, and which task supplied what."""
 
 from collections.abc import Iterator
 
@@ -9,14 +9,14 @@ from magmax_jax.training import Params
 
 
 def signs(subject: Subject) -> Iterator[Record]:
-    """Sign conflicts among the first T task vectors, of all entries and by kind of weight."""
+    """Sign conflicts among the first T task vectors, over all entries and by kind of weight."""
     subject.check_tasks()
     for found in sign_conflicts(subject.taus(), part_of=lambda leaf: subject.place_of(leaf).kind):
         yield found.record()
 
 
 def norms(subject: Subject) -> Iterator[Record]:
-    """How far each task went, from theta_0 and from the task before; and the merge so far."""
+    """Each task's distance from theta_0 and from the previous task; and the merge's norm so far."""
     subject.check_tasks()
     rule = rules.max_magnitude()
     state = rule.init(subject.parts.theta_0)
@@ -30,7 +30,7 @@ def norms(subject: Subject) -> Iterator[Record]:
 
 
 def similarity(subject: Subject) -> Iterator[Record]:
-    """Cosines of the angles between task vectors, those of the run's merges included."""
+    """Cosines of the angles between task vectors, including those of the run's merges."""
     subject.check_tasks()
     names = [*subject.names, *subject.parts.merges]
 

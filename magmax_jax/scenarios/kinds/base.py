@@ -1,4 +1,4 @@
-"""What a kind of scenario is: how data is divided into tasks, and the facts that follow from it."""
+"""The definition of a kind of scenario: how it divides data into tasks, and related facts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from magmax_jax.scenarios.datasets_list import Member
 
 
 class Part(NamedTuple):
-    """One split of the data, and which of its images take part.
+    """One split of the data, and which of its images are used.
 
     Attributes:
       source: all images.
-      kept: bool (n,), what `limit_per_class` leaves.
+      kept: bool (n,), the images that `limit_per_class` leaves.
     """
 
     source: Source
@@ -25,10 +25,10 @@ class Part(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What is divided.
+    """The data to divide.
 
     Attributes:
-      members: the data sets it was joined from; a single one unless the kind reads several.
+      members: the data sets that were joined; a single one unless the kind reads several.
       starts: int (m,), the first class id of each.
       parts: the training and the test images.
     """
@@ -43,13 +43,13 @@ class Data(NamedTuple):
 
 
 class Division(NamedTuple):
-    """Which task takes what.
+    """The division of data among tasks.
 
     Attributes:
-      names: t, of the tasks in their order.
-      classes: t arrays int64, the classes of each in the order learned.
+      names: t names of the tasks, in order.
+      classes: t arrays int64, each task's classes in learning order.
       task_of: int (n,) for either split, each image's task.
-      epochs: t, of the tasks; None for the published number of the first data set.
+      epochs: t numbers, per task; None for the published number of the first data set.
     """
 
     names: Sequence[str]
@@ -59,31 +59,31 @@ class Division(NamedTuple):
 
 
 def even_shares(config: ScenarioConfig, classes: int, domains: int) -> list[float]:
-    """Shares of one size, one a task."""
+    """Equal shares, one per task."""
     num_tasks = config.tasks_of(classes)
     return [1 / num_tasks] * num_tasks
 
 
 @dataclass(frozen=True)
 class ScenarioKind:
-    """A kind of scenario as `SCENARIO_KINDS` holds it; the facts are what others consult."""
+    """An entry of `SCENARIO_KINDS`: a kind of scenario, and facts that others consult."""
 
     title: str
-    """How tasks follow one another, behind the data's name: "class-incremental"."""
+    """The kind of increments, shown after the data's name: "class-incremental"."""
     divide: Callable[[ScenarioConfig, Data, int], Division]
-    """(configuration, data, seed) -> which task takes what. It may raise a UserError."""
+    """(configuration, data, seed) -> the division. May raise a UserError."""
     shares: Callable[[ScenarioConfig, int, int], Sequence[float]] = even_shares
     """(configuration, classes, domains) -> the share of one data set's images that each of its
-    tasks gets, for plans made before the data is there."""
+    tasks gets, for plans made before the data is available."""
     parts: str = "tasks"
     """What the tasks are, in the plural, for tables: "domains"."""
     reads: tuple[str, ...] = ("dataset", "num_tasks")
-    """Those of the fields `dataset`, `datasets` and `num_tasks` that have a meaning."""
+    """Those of the fields `dataset`, `datasets` and `num_tasks` that apply."""
     task_aware: bool = False
     """Whether the published figure is the mean over tasks of the accuracy among each task's own
-    classes; otherwise it is the accuracy on all images among all classes."""
+    classes; if not, it is the accuracy on all images among all classes."""
     numbered: bool = False
-    """Whether tasks are named by when they arrive, whatever they hold."""
+    """Whether tasks are named by their position, whatever they contain."""
     tasks_are_domains: bool = False
     """Whether tasks are the domains, so that accuracies by domain would repeat those by task."""
     published_divisor: Literal["tasks", "two"] = "tasks"
@@ -91,11 +91,11 @@ class ScenarioKind:
 
     @property
     def reads_several(self) -> bool:
-        """Whether it reads several data sets, each with a head of its own."""
+        """Whether it reads several data sets, each with its own head."""
         return "datasets" in self.reads
 
     def data(self, config: ScenarioConfig) -> str | tuple[str, ...]:
-        """The data set that a configuration names, or the list of them."""
+        """The data set or list of data sets that a configuration names."""
         return config.datasets if self.reads_several else config.dataset
 
     def name(self, datasets: Sequence[str]) -> str:
@@ -124,5 +124,5 @@ def arrival_order(config: ScenarioConfig, names: tuple[str, ...], seed: int) -> 
 
 
 def numbered(count: int) -> list[str]:
-    """Names of tasks that have no other: task 1, task 2, ..."""
+    """Names for unnamed tasks: task 1, task 2, ..."""
     return [f"task {i + 1}" for i in range(count)]

@@ -28,7 +28,7 @@ def divide(config: ScenarioConfig, data: Data, seed: int) -> Division:
             f"leaves unequal tasks {shown}: pass scenario.allow_unequal=True or a divisor"
         )
     order = arrival_order(config, data.train.class_names, seed)
-    position = np.argsort(order)  # class id -> its place in the order
+    position = np.argsort(order)  # class id -> its position in the order
     task_of_class = np.searchsorted(bounds, position, side="right") - 1
     train, test = (task_of_class[part.source.labels] for part in data.parts)
     classes = [order[start:stop] for start, stop in pairwise(bounds)]
@@ -41,7 +41,7 @@ def _bounds(config: ScenarioConfig, count: int) -> list[int]:
 
 
 def _shares(config: ScenarioConfig, classes: int, domains: int) -> list[float]:
-    """As if every class had as many images as the others."""
+    """Assumes that all classes have equally many images."""
     return [(stop - start) / classes for start, stop in pairwise(_bounds(config, classes))]
 
 

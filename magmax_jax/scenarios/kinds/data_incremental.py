@@ -16,11 +16,11 @@ def divide(config: ScenarioConfig, data: Data, seed: int) -> Division:
 
 
 def _deal(part: Part, num_tasks: int, seed: list[int]) -> np.ndarray:
-    """int64 (n,): each image's task, -1 for images that take no part."""
+    """int64 (n,): each image's task, -1 for images that are not used."""
     shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(part.kept))
     by_class = shuffled[np.argsort(part.source.labels[shuffled], kind="stable")]
     task_of = np.full(len(part.source), -1)
-    # Dealt out like cards, class after class: what one leaves over goes on with the next.
+    # Dealt like cards (round-robin), class after class, carrying on across classes.
     task_of[by_class] = np.arange(len(by_class)) % num_tasks
     return task_of
 

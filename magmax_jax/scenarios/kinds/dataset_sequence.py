@@ -1,4 +1,4 @@
-"""A sequence of data sets: every task brings another one, with a head of its own."""
+"""A sequence of data sets: every task brings another one, with its own head."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ from magmax_jax.scenarios.kinds.base import Data, Division, ScenarioKind
 
 
 def divide(config: ScenarioConfig, data: Data, seed: int) -> Division:
-    """One task a data set, with classes of its own."""
+    """One task per data set, with its own classes."""
     train, test = (
         np.searchsorted(data.starts, part.source.labels, side="right") - 1 for part in data.parts
     )

@@ -9,7 +9,7 @@ from magmax_jax.scenarios.kinds.base import Data, Division, ScenarioKind, arriva
 
 
 def divide(config: ScenarioConfig, data: Data, seed: int) -> Division:
-    """One task a domain; each covers all classes."""
+    """One task per domain; each covers all classes."""
     if any(part.source.domains is None for part in data.parts):
         raise ConfigError(
             f"{config.dataset} has no domains: use scenario.kind=class, or a folder laid out as "
@@ -23,7 +23,7 @@ def divide(config: ScenarioConfig, data: Data, seed: int) -> Division:
 
 
 def _shares(config: ScenarioConfig, classes: int, domains: int) -> list[float]:
-    """As if every domain had as many images as the others."""
+    """Assumes that all domains have equally many images."""
     return [1 / domains] * domains
 
 

@@ -1,4 +1,4 @@
-"""Dividing data into tasks: what is the same for every kind of scenario."""
+"""Divides data into tasks: the part shared by all kinds of scenarios."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,13 +25,13 @@ def divide(
     """The tasks in the order in which they arrive.
 
     Args:
-      members: the data sets that `train` and `test` were made of.
-      train: without any images for a scenario on which models are only evaluated.
+      members: the data sets in `train` and `test`.
+      train: has no images if the scenario is only for evaluation.
       starts: int (m,), the first class id of each.
-      seed: of random orders and shares.
+      seed: for random orders and shares.
 
     Raises:
-      UserError: the data does not divide as the configuration says, or a task is without images.
+      UserError: the data does not divide as the configuration says, or a task has no images.
     """
     limit = config.limit_per_class
     parts = Part(train, _kept(train, limit)), Part(test, _kept(test, limit))
@@ -41,7 +41,7 @@ def divide(
     held = _held_out(config.validation, division, data, seed)
     tasks = [_task(number, division, data, held) for number in range(len(division.names))]
     if config.shuffle_tasks:
-        # Another stream of numbers than the order's: both may be random, of one seed.
+        # A separate random stream from the order's: both may be random, from one seed.
         order = np.random.default_rng([seed, 1]).permutation(len(tasks))
         tasks = [tasks[i] for i in order]
         if kind.numbered:
@@ -75,9 +75,9 @@ def _kept(source: Source, limit: int | None) -> np.ndarray:
 
 
 def _held_out(share: float, division: Division, data: Data, seed: int) -> np.ndarray:
-    """bool (n,) over the training images: a share of each task's of a class and domain, rounded up.
+    """bool (n,) over training images: a share, rounded up, per task, class and domain.
 
-    They are drawn from the seed; one image at least is left to train on.
+    They are drawn with the seed; at least one image is left to train on.
     """
     source, kept = data.parts[0]
     held = np.zeros(len(source), bool)

@@ -1,4 +1,4 @@
-"""Penalties that keep a model near the tasks before: the baselines that MagMax is compared with."""
+"""Penalties that keep a model close to previous tasks: baselines that MagMax is compared with."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from magmax_jax.training.regularizers.fisher import diagonal_fisher
 
 _HOMES = {"build_regularizer": "build", "diagonal_fisher": "fisher"}
-"""Public names that need JAX, and the module that defines each."""
+"""Public name that needs JAX -> the module that defines it."""
 __all__ = [
     "Anchor",
     "Regularizer",
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Lazy imports: what a regularizer says of itself is read without JAX, by reports."""
+    """Lazy imports: reports read facts about regularizers without importing JAX."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,6 +1,6 @@
-"""What a regularizer is, and the facts of one that others consult.
+"""The interface of a regularizer, and the facts about one that others consult.
 
-The facts are read without JAX, by reports among others: it is imported where a penalty is built.
+The facts are read without JAX, e.g. by reports: JAX is imported only when a penalty is built.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 class Regularizer(NamedTuple):
-    """A way to learn a task without leaving the tasks before, as pure functions.
+    """A way to learn a task without forgetting previous ones, as pure functions.
 
-    The memory is a pytree of arrays whose size does not grow with the tasks: it can be jitted,
-    sharded and written to disk. It may hold the very arrays that it was given, so donate neither
-    those nor the memory while the other is needed.
+    The memory is a pytree of arrays whose size does not grow with the number of tasks: it can be
+    jitted, sharded and written to disk. It may alias the arrays it was made from, so donate neither
+    while the other is needed.
 
     Attributes:
       init: theta_0 -> memory, before any task.
-      penalty: (memory, theta, forward pass) -> what is added to a step's loss, float32 scalar;
-        differentiable in theta and in the features. None for nothing.
-      consolidate: (memory, theta, the task's training batches, its objective) -> memory, once
-        after every task, in their order. theta is theta_t; if the penalty needs the task before,
-        what the next task starts from, which `method.start` may make a merge.
+      penalty: (memory, theta, forward pass) -> the term added to a step's loss, float32 scalar;
+        differentiable in theta and in the features. None for no penalty.
+      consolidate: (memory, theta, the task's training batches, its objective) -> memory, once after
+        every task, in order. theta is theta_t; but if the penalty needs the previous task, theta is
+        the next task's start, which may be a merge (`method.start`).
     """
 
     init: Callable[[Params], Memory]
@@ -43,7 +43,7 @@ class Regularizer(NamedTuple):
 
 @dataclass(frozen=True)
 class Setup:
-    """What a regularizer is built from."""
+    """The inputs for building a regularizer."""
 
     tower: nnx.GraphDef
     """The image tower without its parameters."""
@@ -54,37 +54,37 @@ class Setup:
     strength: float
     """Factor of the penalty: the configured one, else the published one; 0 for plain training."""
     method: MethodConfig
-    """For fields of the regularizer's own (`RegularizerSpec.options`)."""
+    """For the regularizer's own fields (`RegularizerSpec.options`)."""
     layout: Layout
-    """Where parameters lie."""
+    """Where parameters are placed."""
 
 
 @dataclass(frozen=True)
 class RegularizerSpec:
-    """A regularizer as `REGULARIZERS` holds it: how to build it, and facts that others consult.
+    """An entry of `REGULARIZERS`: how to build a regularizer, and facts that others consult.
 
-    Costs are counted in forward passes of the image tower, a gradient being two of them: plans and
-    the overhead study go by them.
+    Costs are in forward passes of the image tower, where a gradient counts as two; plans and the
+    overhead study use them.
     """
 
     title: str | None
-    """In tables and reports: "EWC". None: nothing is added, and a run is named by how its tasks
+    """In tables and reports: "EWC". None: there is no penalty, and a run is named by how its tasks
     start ("sequential")."""
     build: Callable[[Setup], Regularizer]
     strength: float | None = None
-    """The published strength. None: there is none, and the configuration must set one."""
+    """The published strength. None: nothing is published, so the configuration must set one."""
     passes_per_image: int = 0
     """Extra forward passes for each image of a training step."""
     passes_per_task: int = 0
-    """Forward passes for each image that `consolidate` reads, once a task; 0 if it reads none."""
+    """Forward passes for each image that `consolidate` reads, once per task; 0 if it reads none."""
     images_option: str | None = None
-    """Field of `MethodConfig` that limits how many of a task's training images `consolidate` reads,
-    a random sample without replacement. None: it reads all."""
+    """Field of `MethodConfig` that limits the number of a task's training images that `consolidate`
+    reads, a random sample without replacement. None: it reads all."""
     needs_previous_task: bool = True
-    """Whether the penalty holds a task to the one before: to where it starts, which must then not
-    be theta_0."""
+    """Whether the penalty pulls towards the previous task, i.e. the task's start, which then must
+    not be theta_0."""
     options: tuple[str, ...] = ()
-    """Fields of `MethodConfig` that this regularizer reads, beside `strength`."""
+    """Fields of `MethodConfig` that this regularizer reads, besides `strength`."""
     published: Mapping[str, Any] = field(default_factory=dict)
     """Values of those fields in the published experiments, for `--preset paper`."""
 
@@ -94,6 +94,6 @@ class RegularizerSpec:
         return self.title is None
 
     def images_once(self, method: MethodConfig, images: int) -> int:
-        """How many of a task's `images` training images `consolidate` reads."""
+        """Number of a task's `images` training images that `consolidate` reads."""
         limit = getattr(method, self.images_option) if self.images_option else None
         return images if limit is None else min(limit, images)

@@ -1,4 +1,4 @@
-"""The configuration's regularizer."""
+"""Builds the configuration's regularizer."""
 
 from flax import nnx
 
@@ -20,11 +20,11 @@ def build_regularizer(
     """The configuration's regularizer, at its published strength unless another is set.
 
     Args:
-      config: which one.
+      config: selects it.
       tower: the image tower without its parameters.
       preprocessing: from uint8 images to the tower's pixels, on the device.
       num_classes: k, of the whole scenario.
-      layout: where parameters lie; one device by default.
+      layout: where parameters are placed; one device by default.
 
     Raises:
       UserError: as `check_method` does.

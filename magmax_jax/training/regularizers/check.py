@@ -1,4 +1,4 @@
-"""Whether a regularizer can do what a configuration asks of it, before anything is loaded."""
+"""Checks whether a configuration fits its regularizer, before anything is loaded."""
 
 from dataclasses import fields
 
@@ -8,7 +8,7 @@ from magmax_jax.registry import REGULARIZERS
 
 
 def check_method(config: MethodConfig) -> None:
-    """Raises a ConfigError if the method contradicts what its regularizer says of itself."""
+    """Raises a ConfigError if the method contradicts its regularizer's spec."""
     name, spec = config.regularizer, REGULARIZERS[config.regularizer]
     if spec.is_plain and config.strength is not None:
         raise ConfigError(

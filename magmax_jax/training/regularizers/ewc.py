@@ -1,4 +1,4 @@
-"""EWC: parameters that mattered to earlier tasks are held where these left them."""
+"""EWC: keeps parameters that mattered to earlier tasks close to where those left them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PUBLISHED_STRENGTH = 1e6
 
 
 class Anchor(NamedTuple):
-    """Memory of EWC: where the next task starts, and how much each entry matters, both float32."""
+    """Memory of EWC: the next task's start, and each entry's importance, both float32."""
 
     theta: Params
     fisher: Params
@@ -35,23 +35,23 @@ def ewc(
     decay: float = 0.5,
     layout: Layout | None = None,
 ) -> Regularizer:
-    """Elastic weight consolidation, online, as the experiments of MagMax have it.
+    """Elastic weight consolidation, online, as in the experiments of MagMax.
 
         penalty  = strength / 2 * sum F (theta - theta_(t-1))^2
         F        = decay F + (1 - decay) F_t      after task t; zero before any task
 
     Kirkpatrick et al., 2017 (arXiv 1612.00796, eq. 3), with one running Fisher for all tasks
     (Schwarz et al., 2018, arXiv 1805.06370, in spirit; the blend and the strength are those of
-    Marczak et al., 2024, arXiv 2407.06322, whose official code blends the first F_t with zeros too:
-    task 2 is held with half of F_1).
+    Marczak et al., 2024, arXiv 2407.06322, whose official code blends the first F_t with zeros,
+    too: task 2 is penalised with half of F_1).
 
-    theta_(t-1) stands for where task t starts. With `method.start` a merge, it is the merge, and
+    theta_(t-1) stands for the start of task t. If `method.start` is a merge, it is the merge, and
     F_t is estimated at the merge, too: both belong to one expansion of the loss.
 
     Args:
       tower, preprocessing, fisher, layout: see `diagonal_fisher`.
       strength: lambda; published 1e6, with the Fisher called "accumulated".
-      decay: the share of the old F.
+      decay: weight of the old F.
 
     Memory: two models. Batches are read once.
     """

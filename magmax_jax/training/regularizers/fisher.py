@@ -1,4 +1,4 @@
-"""The diagonal of the Fisher information: how much each parameter matters to a task."""
+"""The diagonal of the Fisher information: each parameter's importance for a task."""
 
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple, get_args
@@ -17,13 +17,13 @@ from magmax_jax.training.step import Objective, Params, cross_entropy
 Kind = Literal["empirical", "batch", "accumulated"]
 
 EXAMPLES_AT_ONCE = 8
-"""Gradients of single examples that each device holds at one time, most of them one block's."""
+"""Per-example gradients that each device holds at a time, mostly those of one block."""
 
 
 class Sums(NamedTuple):
     """The running sums of one pass: squares like the parameters, the number of samples (int32).
 
-    `gradient` is the sum of the batches' gradients so far, for "accumulated" alone.
+    `gradient` is the sum of the batches' gradients so far, only for "accumulated".
     """
 
     squares: Params
@@ -39,38 +39,38 @@ def diagonal_fisher(
 ) -> Callable[[Params, Iterable[Batch[jax.Array]], Objective], Params]:
     """A function (params, batches, objective) -> F, which compiles once for all tasks.
 
-    With g_i the gradient of -log p(y_i | x_i), y_i the class that the model itself finds likeliest
-    among the objective's classes, and batch b of n_b samples, of n in all:
+    With g_i the gradient of -log p(y_i | x_i), y_i the most likely of the objective's classes
+    according to the model itself, and batch b of n_b samples, out of n:
 
         empirical     F = 1/n sum_i g_i^2
         batch         F = 1/n sum_b n_b G_b^2              G_b = 1/n_b sum_(i in b) g_i
         accumulated   F = 1/n sum_b n_b (G_1 + ... + G_b)^2
 
-    "empirical" is the Fisher but for the label, which is the likeliest one instead of a draw.
+    "empirical" is the Fisher, except that the label is the most likely one instead of sampled.
     "batch" squares means, in which gradients cancel: smaller by up to n_b. "accumulated" is what
-    the published experiments of MagMax compute: gradients add up over the batches because they are
-    not cleared before they are squared, so F grows with the number of batches. (They also start
-    from the gradient that the last training step left, divide by n rounded up to whole batches,
-    and augment the images; with domains they leave the head out, so that y_i is the largest of the
-    features. None of these is imitated.)
+    the published experiments of MagMax compute: gradients are not cleared between batches before
+    they are squared, so they add up, and F grows with the number of batches. (They also start from
+    the gradient left by the last training step, divide by n rounded up to whole batches, and
+    augment the images; with domains they leave out the head, so y_i is the largest of the features.
+    None of these is imitated.)
 
-    Images are preprocessed as in evaluation, so that F is the same every time. F depends on the
-    order of batches only for "accumulated", and on their size only for the latter two.
+    Images are preprocessed as in evaluation, so F is deterministic. F depends on the order of
+    batches only for "accumulated", and on their size only for the latter two.
 
     Args:
       tower: the image tower without its parameters.
       preprocessing: from uint8 images to the tower's pixels, on the device.
-      kind: one of the three; "empirical" is also what `magmax_jax.rules.fisher` merges by.
-      layout: where parameters lie; one device by default.
+      kind: one of the three; `magmax_jax.rules.fisher` merges with "empirical".
+      layout: where parameters are placed; one device by default.
 
     Returns:
-      F, float32 like the parameters, not negative. A pass costs about an epoch of training, up to
-      two where images have few tokens. "empirical" holds the gradients of `EXAMPLES_AT_ONCE`
-      examples for each device: of one block at a time in towers that call `squared_here` as ours
-      do, of all parameters in others.
+      F, float32 like the parameters, non-negative. A pass costs about as much as an epoch of
+      training, up to two if images have few tokens. "empirical" holds the gradients of
+      `EXAMPLES_AT_ONCE` examples per device: of one block at a time in towers that call
+      `squared_here`, as ours do, of all parameters in others.
 
     Raises:
-      UserError: there is no such kind, or (later) not a single batch.
+      UserError: there is no such kind, or (later) there is no batch.
     """
     if kind not in get_args(Kind):
         raise UserError(f"{kind!r} is no kind of Fisher: choose from {', '.join(get_args(Kind))}")
@@ -80,7 +80,7 @@ def diagonal_fisher(
     def surprise(
         params: Params, pixels: jax.Array, mask: jax.Array, objective: Objective
     ) -> jax.Array:
-        """The sum of -log p(likeliest class) over the samples."""
+        """The sum of -log p(most likely class) over the samples."""
         logits = image_features(tower, params, pixels) @ objective.head
         likeliest = jnp.argmax(jnp.where(objective.classes, logits, -jnp.inf), axis=1)
         losses = cross_entropy(logits, likeliest, objective.classes)
@@ -93,12 +93,12 @@ def diagonal_fisher(
     def sum_of_squares(
         params: Params, pixels: jax.Array, mask: jax.Array, objective: Objective
     ) -> Params:
-        """sum_i g_i^2, a few examples of every device at a time."""
+        """sum_i g_i^2, computed for a few examples per device at a time."""
         rows = len(mask) // devices
         together = max(m for m in range(1, EXAMPLES_AT_ONCE + 1) if rows % m == 0)
 
         def groups(x: jax.Array) -> jax.Array:
-            # A batch lies in runs of rows on its devices: all of them work on every group.
+            # Each device holds a run of the batch's rows; every group has rows of all devices.
             x = x.reshape(devices, together, rows // together, 1, *x.shape[1:])
             return jnp.moveaxis(x, 2, 0).reshape(rows // together, devices * together, *x.shape[3:])
 

@@ -1,4 +1,4 @@
-"""L2-SP: parameters are pulled back to where fine-tuning started."""
+"""L2-SP: pulls parameters back to where fine-tuning started."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def l2_sp(strength: float) -> Regularizer:
 
     Li, Grandvalet & Davoine, 2018 (arXiv 1802.01483, eq. 2 without the term for a new head: ours is
     frozen). They choose the strength by cross-validation, so there is no default. Unlike the other
-    regularizers it remembers no task, so it also suits independent fine-tuning. It acts on top of
-    the recipe's weight decay, which pulls towards zero.
+    regularizers it remembers no task, so it also suits independent fine-tuning. It adds to the
+    recipe's weight decay, which pulls towards zero.
 
     Memory: theta_0.
     """

@@ -1,4 +1,4 @@
-"""LwF: on the new task's images, the model keeps saying of old classes what it used to say."""
+"""LwF: on the new task's images, the model keeps its old predictions for old classes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 PUBLISHED_STRENGTH = 0.3
 EPSILON = 1e-5
-"""Share of the new probabilities that is spread evenly, so that no logarithm is infinite."""
+"""Share of the new probabilities that is spread evenly, to keep logarithms finite."""
 
 
 class Teacher(NamedTuple):
-    """Memory of LwF: what the next task starts from, and bool (k,), all classes learned so far.
+    """Memory of LwF: the next task's start, and bool (k,), the classes learned so far.
 
-    All classes False means that no task was learned yet.
+    All False means that no task was learned yet.
     """
 
     theta: Params
@@ -40,13 +40,13 @@ def lwf(
 
         penalty = strength * mean over the batch of distillation(new logits, old logits)
 
-    Both logits range over the classes of all earlier tasks: theta's and theta_(t-1)'s features of
-    the same images, through the frozen head (where `method.start` is a merge, the merge's, from
-    which the task starts). That is the concatenation of the earlier tasks' heads
-    when tasks bring classes, and the one head when they bring domains; where data sets have heads
-    of their own, each is distilled by itself, and their terms are added. Strength and `EPSILON` are
-    those of Marczak et al., 2024 (arXiv 2407.06322). Before the first task was learned the penalty
-    is 0, and the old model is not run.
+    Both logits range over the classes of all earlier tasks: the frozen head is applied to the
+    features of the same images from theta and from theta_(t-1) (if `method.start` is a merge, from
+    the merge that the task starts from). That is the concatenation of the earlier tasks' heads when
+    tasks bring classes, and the one head when they bring domains; if data sets have separate heads,
+    each is distilled separately, and the terms are added. Strength and `EPSILON` are those of
+    Marczak et al., 2024 (arXiv 2407.06322). Until the first task is learned, the penalty is 0 and
+    the old model is not run.
 
     Args:
       tower: the image tower without its parameters.
@@ -54,7 +54,7 @@ def lwf(
       strength: lambda.
       temperature: see `distillation`.
 
-    Memory: one model. A step costs one forward pass more; batches are not read.
+    Memory: one model. A step costs one extra forward pass; batches are not read.
     """
 
     import jax
@@ -93,9 +93,9 @@ def distillation(
 ) -> jax.Array:
     """-sum_k p_k log((q_k + eps / c) / (1 + eps)), over the c classes of `classes` in a head.
 
-    p and q are softmax(old)^(1/T) and softmax(new)^(1/T), each normalised again, which is to say
-    softmax(old / T) and softmax(new / T); eps is `EPSILON`, and eases q alone. Several heads have a
-    softmax each, and their sums are added.
+    p and q are softmax(old)^(1/T) and softmax(new)^(1/T), each renormalised, i.e.
+    softmax(old / T) and softmax(new / T); eps is `EPSILON`, and smooths only q. Several heads have
+    separate softmaxes, and their sums are added.
 
     Args:
       new, old: float (b, k), logits; gradients pass through both.
@@ -113,7 +113,7 @@ def distillation(
     heads = jnp.zeros(k, jnp.int32) if heads is None else heads
 
     def over_heads(reduce: Callable[..., jax.Array], values: jax.Array) -> jax.Array:
-        """(..., k) -> (..., k): every class gets what its head's come to."""
+        """(..., k) -> (..., k): reduces over each head and gives every class its head's result."""
         return jnp.moveaxis(reduce(jnp.moveaxis(values, -1, 0), heads, k)[heads], 0, -1)
 
     def soften(logits: jax.Array) -> jax.Array:
@@ -121,10 +121,10 @@ def distillation(
         largest = over_heads(jax.ops.segment_max, jnp.where(classes, tempered, -jnp.inf))
         shifted = jnp.where(classes, tempered - jax.lax.stop_gradient(largest), 0)
         powers = jnp.where(classes, jnp.exp(shifted), 0)
-        total = over_heads(jax.ops.segment_sum, powers)  # none in a head that is not learned yet
+        total = over_heads(jax.ops.segment_sum, powers)  # 0 for a head that is not learned yet
         return powers / jnp.where(total > 0, total, 1)
 
-    # Other classes get the eps too: p is zero there, and a logarithm of zero would spoil gradients.
+    # Other classes get eps, too: p is zero there, but log(0) would turn gradients into NaN.
     learned = over_heads(jax.ops.segment_sum, jnp.asarray(classes, jnp.float32))
     q = (soften(new) + EPSILON / jnp.maximum(learned, 1)) / (1 + EPSILON)
     return -jnp.sum(soften(old) * jnp.log(q), axis=1)

@@ -5,7 +5,7 @@ from magmax_jax.training.regularizers.base import Regularizer, RegularizerSpec
 
 
 def none() -> Regularizer:
-    """Plain fine-tuning: no penalty, nothing to remember, and no cost."""
+    """Plain fine-tuning: no penalty, no memory, no cost."""
     return Regularizer(lambda theta_0: (), None, lambda memory, params, batches, objective: memory)
 
 
