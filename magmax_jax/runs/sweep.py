@@ -33,9 +33,11 @@ def sweep(
     """Evaluates rules at scales after the last task learned, and writes `sweep.jsonl`.
 
     Existing rows are not evaluated again. Each rule's best scale on the validation images, which no
-    task was trained on, is marked in its rows on the test images (`Row.chosen`), and its published
-    scale is evaluated, too (unless `config.test` is "later"). Test images choose nothing, so
-    without validation images no row is marked.
+    task was trained on, is marked in its rows on the test images (`Row.chosen`). The published
+    scale of a rule without a scale of its own (`RULE`, not `RULE@SCALE`) is evaluated, too: on
+    test images if there are validation images and `config.test` is not "later", on validation
+    images if it is not "all". Test images choose nothing: without validation images no row is
+    marked.
 
     Args:
       config: rules and scales.
@@ -100,7 +102,12 @@ def _tested(
     scales: Sequence[float],
     beside: Collection[float],
 ) -> Sequence[float]:
-    """The scales at which a rule is evaluated on test images: the chosen and the published one."""
+    """The scales at which a rule is evaluated on test images (`config.test`).
+
+    Args:
+      scales: that the sweep tries.
+      beside: the published scale, where it is to be evaluated.
+    """
     if config.test == "all":
         return (*scales, *beside) if "validation" in swept.sets else scales
     return (swept.chosen(name), *beside) if config.test == "chosen" else ()
