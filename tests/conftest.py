@@ -34,7 +34,7 @@ if not OPTIMIZED:
 
 
 def pytest_collection_finish() -> None:
-    """Tracing makes many objects, so the garbage collector would rescan all imported ones repeatedly."""
+    """Tracing makes many objects; without this, garbage collection rescans all imported ones."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
 

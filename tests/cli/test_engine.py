@@ -42,7 +42,7 @@ def test_programs_are_cached_where_jax_or_the_user_says(monkeypatch, tmp_path, c
     ]  # fmt: skip
 
 
-def test_every_program_is_cached_unless_the_user_sets_a_minimum_compile_time(monkeypatch, calls_to_jax):
+def test_every_program_is_cached_unless_a_minimum_time_is_set(monkeypatch, calls_to_jax):
     monkeypatch.delenv(MIN_COMPILE_TIME.upper(), raising=False)
     Engine().start()
     assert (MIN_COMPILE_TIME, 0.0) in calls_to_jax

@@ -79,7 +79,7 @@ class TestTokenizer:
 class TestCommand:
     @pytest.mark.slow
     def test_writes_a_model_that_loads(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(glyphs, "FONTS", glyphs.HELD_OUT_FONTS)  # drawing all of them takes seconds
+        monkeypatch.setattr(glyphs, "FONTS", glyphs.HELD_OUT_FONTS)  # drawing all takes seconds
         main([*TINY, "--output", str(tmp_path / "model")])
         assert [path.name for path in tmp_path.iterdir()] == ["model"]
         model = CLIP.from_pretrained(tmp_path / "model")

@@ -51,7 +51,7 @@ def test_the_report_of_a_folder_is_written_inside_it_and_again(runs, quick, caps
     assert [f.name for f in runs.iterdir() if f.name.startswith(".")] == []
 
 
-def test_the_report_of_several_runs_goes_to_their_common_folder(runs, quick, monkeypatch, tmp_path, capsys):
+def test_reports_of_several_runs_go_to_their_parent(runs, quick, monkeypatch, tmp_path, capsys):
     for here, shown in (
         (tmp_path, Path("runs", "report")),
         (tmp_path / "elsewhere", tmp_path / "runs" / "report"),

@@ -107,7 +107,7 @@ def test_unknown_names_list_the_known_ones(small, capsys):
     assert "mnits" in refused(capsys, "class", *small, "--scenario.dataset=mnits")
 
 
-def test_invalid_input_gives_a_one_sentence_error_and_leaves_no_files(small, tiny_clip, tmp_path, capsys):
+def test_invalid_input_gives_one_sentence_and_leaves_no_files(small, tiny_clip, tmp_path, capsys):
     def spoil(name, content: bytes | None) -> str:
         """A copy of the model with one file replaced or removed."""
         copy = tmp_path / f"model-{len(list(tmp_path.iterdir()))}"

@@ -1,4 +1,4 @@
-"""Sources for the tests, whose every image is filled with its number, and mistaken names."""
+"""Sources whose images are each filled with their number, and invalid names."""
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ WHY = {
 
 
 class Pictures:
-    """Images that are not an array; number i is filled with i."""
+    """Images that are not an array; image i is filled with i."""
 
     def __init__(self, shapes):
         self.shapes = shapes
