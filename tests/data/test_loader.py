@@ -129,8 +129,8 @@ def test_a_damaged_image_is_named_from_any_thread_or_process(tmp_path, workers):
 def test_processes_reopen_tfds_records():
     from magmax_jax.data import load_source
 
-    # Grain cannot release shared memory while TFDS is imported: TFDS's lazy imports replace all others,
-    # including the one in `SharedMemory.unlink`.
+    # Grain cannot release shared memory while TFDS is imported: TFDS's lazy imports replace the
+    # import function for everyone, including `SharedMemory.unlink`.
     gc.collect()
     source = load_source("cifar100", "test", str(SHARED / "tensorflow_datasets"))
     arguments = source, np.arange(0, 5000, 50), 32, 32

@@ -9,7 +9,7 @@ from tests.lowering.programs import PLATFORMS
 # Programs for TPUs differ from those for GPUs only in attention and decompositions.
 @pytest.fixture(params=["cuda", pytest.param("tpu", marks=pytest.mark.slow)])
 def platform(request, monkeypatch):
-    """A platform to lower for. Device queries during tracing get its answers (NVIDIA: an H100's)."""
+    """A platform to lower for. Device queries while tracing get its answers (NVIDIA: an H100's)."""
     if request.param == "cuda":
         request.getfixturevalue("cudnn")
         monkeypatch.setattr(attention, "fits_cudnn", lambda q: q.dtype == jnp.bfloat16)

@@ -62,7 +62,7 @@ def test_a_state_is_inspected_without_its_rule(state, capsys):
     assert "my_rules" not in sys.modules
 
 
-def test_a_missing_rule_module_gives_one_sentence(state, models, own, tmp_path, capsys):  # noqa: F811
+def test_a_missing_module_gives_one_sentence(state, models, own, tmp_path, capsys):  # noqa: F811
     (own / "my_rules.py").unlink()
     more = ["--finetuned", models[2], "--state", state, "--output", tmp_path / "more"]
     assert merge(*more, "--rule", "my_rules:halves") == 2

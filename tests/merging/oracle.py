@@ -44,7 +44,7 @@ def weighted_average(taus: np.ndarray, weights: list[float]) -> np.ndarray:
 
 
 def ema(taus: np.ndarray, decay: float) -> np.ndarray:
-    """Sums all tasks with their final weights: the first has decay^(t-1), the others are discounted."""
+    """All tasks with their final weights: the first has decay^(t-1), the others are discounted."""
     steps = np.arange(len(taus))[::-1]
     weights = decay**steps * np.where(np.arange(len(taus)) == 0, 1, 1 - decay)
     return weights @ taus.astype(np.float64)

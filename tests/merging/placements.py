@@ -20,7 +20,7 @@ from tests.merging.cases import EVERY
 
 
 class Meshes(NamedTuple):
-    """Meshes of eight devices, made at run time because pytest imports this file with one device."""
+    """Meshes of eight devices, made lazily because pytest imports this file with one device."""
 
     devices: np.ndarray
     four: Mesh
@@ -107,7 +107,7 @@ def everywhere(m: Meshes) -> None:
     host = [theta(seed) for seed in range(3)]
     tau_host = mm.task_vector(host[1], host[0])
     again = mm.apply_task_vector(host[0], tau_host)
-    for rule in (rules.ties(), rules.opcm()):  # one with numbers over all leaves, one on whole arrays
+    for rule in (rules.ties(), rules.opcm()):  # one with global numbers, one on whole arrays
         expected = mm.merge(host[0], host[1:], rule)
         for what, (of_theta_0, of_models) in placed_by(m).items():
             theta_0 = put(host[0], of_theta_0)

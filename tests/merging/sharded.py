@@ -2,7 +2,7 @@
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.merging.sharded WAYS RULE ...
 
-Without a RULE, all are tried. WAYS are `merge`, `functions` (the rule's own) and `jit` (these inside
+Without a RULE, all are tried. WAYS are `merge`, `functions` (the rule's own) and `jit` (these in
 the caller's jit), joined by commas. The number of CPU devices is fixed when jax starts. Meshes use
 all devices, with axes that are Auto, Explicit, or one of each.
 """

@@ -1,4 +1,4 @@
-"""Rules against results of peft and mergekit (`make_goldens.py`), in the variants they implement."""
+"""Rules against results of peft and mergekit (`make_goldens.py`) for their variants."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A report of a run that has everything, made once."""
+"""A report of a run with all data, made once."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ HOSTILE = '<b>&"x"</b> $y$'
 
 
 class Made(NamedTuple):
-    """A run and the folder of its report."""
+    """A run and its report's folder."""
 
     run: Run
     out: Path
