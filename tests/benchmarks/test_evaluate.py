@@ -26,11 +26,11 @@ def test_contenders_are_reported_in_one_table(tmp_path):
     assert ours[0] == "ours" and ours[-1] == "equal" and float(ours[1].replace(",", "")) > 0
     assert float(ours[2]) > 0 and float(ours[4]) == 1
     assert absent[0] == "official way" and absent[1].startswith("absent: ModuleNotFoundError")
-    first, *told = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
+    first, *records = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
     assert "32 images in 2 tasks" in first["environment"]["timed"]
-    calls = {row["contender"]: row for row in told if "repeat" in row}
+    calls = {row["contender"]: row for row in records if "repeat" in row}
     assert calls.keys() == {"ours", "matmul"} and calls["matmul"]["flops"] > 0
-    (end,) = (row for row in told if row["contender"] == "ours" and "outcome" in row)
+    (end,) = (row for row in records if row["contender"] == "ours" and "outcome" in row)
     assert end["outcome"] == "ok" and end["facts"]["memory"] > 2**20
 
 

@@ -16,10 +16,10 @@ pytestmark = pytest.mark.slow
 
 
 def test_our_versions_are_reported_and_plugins_if_installed():
-    told = machine.describe(None, "none-of-that-name")
-    assert {"processor", "cores", "memory", "system"} <= told.keys()
-    assert f"jax {jax.__version__}, " in told["ours"] and "cuda" not in told["ours"]
-    assert told["ours"].endswith("none-of-that-name absent")
+    described = machine.describe(None, "none-of-that-name")
+    assert {"processor", "cores", "memory", "system"} <= described.keys()
+    assert f"jax {jax.__version__}, " in described["ours"] and "cuda" not in described["ours"]
+    assert described["ours"].endswith("none-of-that-name absent")
 
 
 def test_a_torch_for_cuda_is_reported_with_its_version(tmp_path, monkeypatch):

@@ -45,12 +45,12 @@ def test_contenders_are_compared_on_the_same_files(paths, tmp_path):
         assert table["official: max_magnitude"][-1] == "bit-identical"
     else:
         assert table["official: max_magnitude"][0].startswith("absent: ModuleNotFoundError")
-    first, *told = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
+    first, *records = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
     assert {"processor", "cores", "ours", "before", "peers"} <= first["environment"].keys()
-    calls = [row for row in told if "seconds" in row]
+    calls = [row for row in records if "seconds" in row]
     assert [row["contender"] for row in calls] == ran
     assert all(row["models"] == 2 and row["seconds"] > 0 for row in calls)
-    assert {row["outcome"] for row in told if row["contender"] in ran and "outcome" in row} == {
+    assert {row["outcome"] for row in records if row["contender"] in ran and "outcome" in row} == {
         "ok"
     }
     assert not list(paths[0].parent.parent.glob("outputs-*"))

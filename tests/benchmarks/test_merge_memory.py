@@ -27,13 +27,13 @@ def test_it_reports_copies_folds_thresholds_and_whole_merges(tmp_path):
     assert text.count(", the reference") == 1
     (torch,) = (row for row in cells(text) if row[0] == "torch")
     assert torch[1] == "5,000" and (torch[2].startswith("absent: ") != bool(find_spec("torch")))
-    first, *told = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
+    first, *records = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
     assert {"cores", "device"} <= first["environment"].keys()
-    (folds,) = (row for row in told if "timings" in row)
+    (folds,) = (row for row in records if "timings" in row)
     assert {len(timing["seconds"]) for timing in folds["timings"]} == {2}
-    calls = [row for row in told if "folds" in row]
+    calls = [row for row in records if "folds" in row]
     assert len(calls) == 2 and all(0 < call["folds"] < call["seconds"] for call in calls)
-    (cell,) = (row for row in told if "outcome" in row and row.get("rule") == "max_magnitude")
+    (cell,) = (row for row in records if "outcome" in row and row.get("rule") == "max_magnitude")
     nbytes, facts = 4 * 115_712, cell["facts"]
     assert (cell["tasks"], cell["outcome"]) == (2, "ok")
     assert facts["moved"] == (4 * 2 + 4) * nbytes and facts["state"] == nbytes < facts["peak"]

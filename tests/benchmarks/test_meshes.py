@@ -79,7 +79,7 @@ PARAMETERS = (
     + TINY.width * SIZES["tiny"].projection
 )
 GRADIENTS = 4 * PARAMETERS + 8
-"""With the number of samples and the loss."""
+"""Including the number of samples and the loss."""
 
 
 def moved(found: list[Collective]) -> dict:
@@ -139,6 +139,6 @@ def test_programs_for_absent_devices_are_traced_as_on_those_devices(monkeypatch)
 
     monkeypatch.setattr(meshes, "mesh_layout", lambda data, fsdp, topology: layout)
     monkeypatch.setitem(meshes.PROGRAMS, "trace", trace)
-    (told,) = meshes.read_programs(1, 1, [{"name": "trace", "batch_size": 1}], "v5e:2x4")
+    (found_program,) = meshes.read_programs(1, 1, [{"name": "trace", "batch_size": 1}], "v5e:2x4")
     assert seen == ["tpu"] != [jax.default_backend()]
-    assert told["compiler"] == "TPU v5 lite"
+    assert found_program["compiler"] == "TPU v5 lite"

@@ -30,16 +30,16 @@ def test_contenders_train_side_by_side(tmp_path, monkeypatch):
     _, ours, torch, limit = cells(output.read_text())
     assert ours[0] == "ours" and ours[1] == "3" and ours[6] == "1.00"
     assert torch[0] == "torch, eager" and limit[0] == "limit: matmul" and limit[5] == "100.0%"
-    first, *told = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
+    first, *records = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
     assert {"processor", "device", "computation"} <= first["environment"].keys()
-    flops = [row["flops"] for row in told if row["contender"] == "matmul" and "repeat" in row]
+    flops = [row["flops"] for row in records if row["contender"] == "matmul" and "repeat" in row]
     assert len(flops) == 3 and min(flops) > 0
-    told = [row for row in told if row["contender"] != "matmul"]
+    records = [row for row in records if row["contender"] != "matmul"]
     names = ["ours", "torch, eager"] if TORCH else ["ours"]
-    assert [(row["contender"], row["repeat"]) for row in told if "repeat" in row] == [
+    assert [(row["contender"], row["repeat"]) for row in records if "repeat" in row] == [
         (name, repeat) for repeat in range(2) for name in names
     ]
-    ends = {row["contender"]: row for row in told if "outcome" in row}
+    ends = {row["contender"]: row for row in records if "outcome" in row}
     assert list(ends) == ["ours", "torch, eager"]
     for name in names:
         facts = ends[name]["facts"]

@@ -11,7 +11,7 @@ from magmax_jax.data.catalogue import find
 from magmax_jax.data.published import published_domains
 
 OTHERS = {"digits": (10, 1), "digits_styles": (10, 3), "folder": (7, 4)}
-"""Classes and domains of what is in no catalogue."""
+"""Classes and domains of data outside the catalogue."""
 SIDE = 8
 
 

@@ -159,8 +159,8 @@ def test_fields_change_the_chosen_cells_and_none_runs_twice(small, capsys):
     assert cell.config.method.strength == 1e5
     cells = chosen("all", "--only", "cifar100-*/lwf/*", "--scenario.num-tasks", "10")
     assert [cell.name for cell in cells] == ["cifar100-5/lwf/seed-5"]
-    told = capsys.readouterr().err
-    assert "cifar100-50/lwf/seed-5 is cifar100-5/lwf/seed-5 now, and left out" in told
+    printed = capsys.readouterr().err
+    assert "cifar100-50/lwf/seed-5 is cifar100-5/lwf/seed-5 now, and left out" in printed
 
 
 @pytest.mark.parametrize(

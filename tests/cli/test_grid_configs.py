@@ -31,7 +31,7 @@ TRAINED = {
 
 LAYOUT = one_device()
 make_trainer, build_regularizer = cache(build.make_trainer), cache(build.build_regularizer)
-"""Cells whose programs are the same share them, as the tasks of one run do."""
+"""Cells with equal programs share them, like the tasks of one run."""
 
 
 def shrunk(config: ExperimentConfig, model: str) -> ExperimentConfig:

@@ -116,9 +116,7 @@ def test_a_silent_failure_of_sbatch_also_gives_one_sentence(script, reason, cell
         Launcher("slurm").run(cells, slurm / "out")
 
 
-def test_a_dry_run_without_slurm_shows_what_slurm_would_get(
-    cells, tmp_path, monkeypatch
-):
+def test_a_dry_run_without_slurm_shows_what_slurm_would_get(cells, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     launcher = Launcher(
         "slurm", jobs=1, nodes=2, gpus_per_node=8, mem_gb=64, partition="gpu", slurm=("qos=long",)

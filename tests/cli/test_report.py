@@ -132,8 +132,8 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
 def test_invalid_input_gives_a_one_sentence_error(mistake, quick, tmp_path, capsys):
     assert call(*mistake(tmp_path)) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ") and told.count("\n") == 1 and MISTAKES[mistake] in told
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and MISTAKES[mistake] in err
     kept = tmp_path / "thesis" / "chapter.tex"
     assert not kept.parent.exists() or kept.read_text() == "years of work"
 

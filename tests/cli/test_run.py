@@ -61,10 +61,10 @@ def test_one_flag_sets_the_papers_unstated_choices_and_others_override_it():
 
     plain = config("class --train.warmup-fraction 0.1 --method.regularizer ewc")
     assert (plain.method.fisher, plain.merging.ties_entries) == ("empirical", "tower")
-    told = config("quickstart --preset paper --method.regularizer ewc")
-    assert (told.train.warmup_steps, told.train.warmup_fraction) == (500, None)
-    assert (told.method.fisher, told.merging.ties_entries) == ("accumulated", "clip")
-    assert told.merging.average_divisor == "tasks"
+    changed = config("quickstart --preset paper --method.regularizer ewc")
+    assert (changed.train.warmup_steps, changed.train.warmup_fraction) == (500, None)
+    assert (changed.method.fisher, changed.merging.ties_entries) == ("accumulated", "clip")
+    assert changed.merging.average_divisor == "tasks"
     assert config("domain --preset paper").merging.average_divisor == "two"
     mine = config(
         "class --preset paper --train.warmup-fraction 0.2 --merging.ties-entries tower "

@@ -275,8 +275,8 @@ def test_a_folder_of_runs_has_one_line_per_run(tmp_path):
     (tmp_path / "grid" / "model" / "config.json").write_text('{"model_type": "clip"}')
     watcher = watch.Watcher([tmp_path / "grid"])
     runs = watcher.look(NOW)
-    table = lines(text(watch.show(runs, NOW)))
-    found = {name: table[str(tmp_path / "grid" / name / "seed-1")] for name in ("seq", "lwf", "ewc")}
+    rows = lines(text(watch.show(runs, NOW)))
+    found = {name: rows[str(tmp_path / "grid" / name / "seed-1")] for name in ("seq", "lwf", "ewc")}
     assert found == {
         "seq": ["training", "1/3", "3/4", "0:00:18", "1.000", "20.0%"],
         "lwf": ["starting", "1/3", "0/4"],

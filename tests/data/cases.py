@@ -12,7 +12,7 @@ WHY = {
     "domainnet/x": "domainnet has the configs real, .*, sketch",
     "emnist/x:3.1.0": "emnist has the configs byclass, .*, mnist",
 }
-"""Names of no data set -> why not, as a pattern."""
+"""Invalid data set names -> pattern of the error."""
 
 
 class Pictures:

@@ -102,10 +102,10 @@ class TestDamage:
 
     def test_damaged_dataset_info(self, shard, folders):
         (shard.parent / "dataset_info.json").write_text("{")
-        error = r"^gtsrb: its dataset_info.json is damaged \(.+\): remove .*/gtsrb and prepare it ag"
-        with pytest.raises(UserError, match=error):
+        text = r"^gtsrb: its dataset_info.json is damaged \(.+\): remove .*/gtsrb and prepare it ag"
+        with pytest.raises(UserError, match=text):
             load_source("gtsrb", "test", folders.data_dir)
-        with pytest.raises(UserError, match=error):
+        with pytest.raises(UserError, match=text):
             known("gtsrb", folders.data_dir)
 
 

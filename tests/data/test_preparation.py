@@ -225,9 +225,9 @@ def test_known_dead_links_are_reported(builder, files, known_of_it):
     infos |= {url.replace("http:", "https:"): info for url, info in infos.items()}
     page = SimpleNamespace(homepage="http://page")
     builder = SimpleNamespace(name=builder, url_infos=infos, info=page)
-    told = download.archives.how_to_fetch(builder, Path("/by/hand"))
+    text = download.archives.how_to_fetch(builder, Path("/by/hand"))
     pattern = f"put {' and '.join(files)} into /by/hand and .*publisher: http://page.*{known_of_it}"
-    assert re.search(pattern, told)
+    assert re.search(pattern, text)
     assert {archive.url for archive in download.archives.archives(builder)} == set(infos)
 
 

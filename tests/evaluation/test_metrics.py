@@ -19,7 +19,7 @@ TASKS = ("one", "two", "three")
 COUNTS = (10, 20, 30)
 ZERO_SHOT = (0.2, 0.3, 0.4)
 LEARNED = ((0.9, 0.1, 0.2), (0.7, 0.5, 0.3), (0.4, 0.6, 0.8))
-"""After 1, 2, 3 tasks, of each: one is forgotten, two gets better."""
+"""Accuracy on each task after 1, 2, 3 tasks: task one is forgotten, task two improves."""
 ALONE = ((0.9, 0.1, 0.2), (0.3, 0.7, 0.3), (0.3, 0.2, 0.8))
 """The same tasks, each learned from theta_0."""
 

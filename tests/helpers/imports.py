@@ -10,7 +10,7 @@ SLOW = {
     "jax", "flax", "optax", "orbax", "grain", "transformers", "tokenizers", "huggingface_hub",
     "tensorflow_datasets", "tensorflow", "torch", "sklearn", "scipy", "pandas", "matplotlib", "PIL",
 }  # fmt: skip
-"""What takes tenths of a second, or seconds."""
+"""Packages that take tenths of a second or seconds to import."""
 
 ONE_AFTER_ANOTHER = """
 import contextlib, io, json, os, runpy, sys

@@ -44,9 +44,9 @@ class Arguments:
     """What to kill and how often."""
 
     directory: tyro.conf.Positional[Path]
-    """For the model and the runs."""
+    """Working directory for the model and the runs."""
     clip: Path
-    """The model: a directory."""
+    """Directory of the model."""
     kills: int = 20
     seed: int = 0
     every: int = 2

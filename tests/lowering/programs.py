@@ -10,7 +10,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 
 PLATFORMS = {"cuda": "gpu", "tpu": "tpu"}
-"""Platforms to lower for, and what `jax.default_backend` calls each."""
+"""Platforms to lower for, and the name that `jax.default_backend` gives each."""
 CALLS = {
     "cuda": {
         "__cudnn$fmhaSoftmax",
@@ -22,7 +22,7 @@ CALLS = {
     },
     "tpu": {"Eigh", "Qr", "ProductOfElementaryHouseholderReflectors"},
 }
-"""Kernels of the devices that programs of ours may call by name: attention, decompositions."""
+"""Device kernels that our programs may call by name: attention, decompositions."""
 
 HOST = re.compile(
     r"pinned_host|device_host|annotate_device_placement|stablehlo\.(?:infeed|outfeed|send|recv)\b"

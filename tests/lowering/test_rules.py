@@ -23,7 +23,7 @@ OF_ENTRIES = [
     for name, rule in EVERY.items()
     if rule.scope == "entry" and not (rule.survey or rule.needs_fisher)
 ]
-"""Those that files are merged by in chunks; no file holds a Fisher."""
+"""Rules that merge files in chunks; files do not hold a Fisher."""
 
 
 @pytest.fixture(scope="module")

@@ -28,13 +28,13 @@ CLIP_B16 = CLIPConfig(
     TextConfig(**_tower(512, "quick_gelu", 1e-5), vocabulary=100, context=77, bos=98, eos=99),
     projection=512,
 )
-"""But for its vocabulary."""
+"""ViT-B/16's shape, except for its vocabulary."""
 SIGLIP_B16 = SigLIPConfig(
     VisionConfig(**_tower(768, "gelu_pytorch_tanh", 1e-6), image_size=SIDE, patch_size=16),
     SigLIPTextConfig(**_tower(768, "gelu_pytorch_tanh", 1e-6), vocabulary=100, context=64),
 )
 WIDTHS = {"clip": 512, "siglip": 768}
-"""Of features."""
+"""Number of features by family."""
 
 
 @functools.cache

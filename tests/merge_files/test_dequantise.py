@@ -54,7 +54,7 @@ def merged(tmp_path, *sources, flags=(), code=0):
 
 
 EXACT = ("--rule", "average", "--scale", 1, "--out-dtype", "float32")
-"""Of theta_0 and itself this is theta_0."""
+"""Flags with which merging theta_0 with itself gives theta_0."""
 BLOCKS = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
 
 

@@ -19,7 +19,7 @@ from tests.merge_files.adapters import Q0, Q1, SHAPES, V0, adapter, base, delta,
 from tests.merge_files.conftest import merge, write
 
 WHOLE = ("--rule", "average", "--scale", 1)
-"""With one model, the merge is the model."""
+"""With these flags, merging one model gives that model."""
 
 
 def one(tmp_path, *flags, name="a") -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from tests.merge_files.conftest import merge, write
 
 BFLOAT16 = ml_dtypes.bfloat16
 RULES = ["max_magnitude", "emr", "dare", "undeclared"]
-"""One fed by chunks, two by tensors, one as a whole tree."""
+"""One rule fed in chunks, two by tensor, one with a whole tree."""
 
 
 @pytest.fixture(autouse=True)

@@ -84,7 +84,7 @@ FORMATS = {
     },
     "8-bit integers": {L + "weight": zeros("I8", 16, 16)},
 }  # fmt: skip
-"""By the method that is named, spaces apart; all beside a norm that is whole."""
+"""Tensors by quantisation method; trailing spaces keep keys unique; tests add a plain norm."""
 NORM = {"model.norm.weight": zeros("F32", 16)}
 
 

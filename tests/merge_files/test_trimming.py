@@ -29,7 +29,7 @@ def places(tmp_path):
 
 @pytest.mark.parametrize("majority", [None, 1])
 @pytest.mark.parametrize("density", [0.2, 1.0, 0.0])
-def test_chunks_give_the_same_bits_as_whole_tensors(places, tmp_path, monkeypatch, density, majority):
+def test_chunks_match_whole_tensors_bit_for_bit(places, tmp_path, monkeypatch, density, majority):
     monkeypatch.setattr(stream, "LARGEST", 4096)
     monkeypatch.setattr(stream, "SMALLEST", 4096)
     options = ["threshold=per_tensor", f"density={density}"]

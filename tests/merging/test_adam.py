@@ -14,7 +14,7 @@ MOMENTS = normal_taus(4, 60, seed=1) ** 2
 MOMENTS[:, :10] = 0
 MOMENTS[:2, 10:20] = 0
 MOMENTS[1:, 20:30] = 0
-"""Entries that no task, the last two tasks, the first task and all tasks have a weight for."""
+"""Entries with weight from no task, from the last two, from the first, and from all tasks."""
 
 
 def merged(rule: mm.MergeRule, taus=TAUS, moments=MOMENTS) -> np.ndarray:

@@ -16,7 +16,7 @@ import magmax_jax as mm
 pytestmark = pytest.mark.slow
 X = jnp.ones((4, 2))
 PINS = {"equinox": "0.13.8", "dm-haiku": "0.0.17"}
-"""The versions that these tests are known to pass with; others are tried, too."""
+"""Versions that these tests are known to pass with; others are tried too."""
 
 
 def library(distribution: str, module: str):

@@ -18,7 +18,7 @@ PLAIN = ["max_magnitude", "provenance", "min_magnitude", "average", "task_arithm
          "weighted_average", "random_mix", "emr", "fisher", "adam_weighted",
          "adam_selected", "opcm", "tsv_m", "tsv_stream", "negmerge", "scaled_last",
          "max_increment", "ema_magmax", "norm_matched"]  # fmt: skip
-"""Rules that leave one task vector as it is."""
+"""Rules that leave a single task vector unchanged."""
 
 THINNING = {
     "dare": rules.dare(drop=0.0),
@@ -31,13 +31,13 @@ THINNING = {
     "consensus": rules.consensus(votes=1),
     "lines": rules.lines(alpha=1.0, beta=0.0),
 }
-"""Rules that leave it as it is when they drop nothing."""
+"""Rules that leave it unchanged if they drop nothing."""
 
 SYMMETRIC = ["max_magnitude", "min_magnitude", "average", "task_arithmetic", "breadcrumbs",
              "magnitude_prune", "global_prune", "emr", "fisher", "adam_weighted", "adam_selected",
              "iso_c", "ties", "peft_ties", "model_stock", "tsv_m", "tsv_stream", "consensus",
              "slerp", "negmerge", "norm_matched", "lines"]  # fmt: skip
-"""Rules in which order does not matter, but for rounding (slerp at its middle)."""
+"""Rules in which order does not matter, up to rounding (slerp at its midpoint)."""
 
 
 def assert_same(actual, expected):

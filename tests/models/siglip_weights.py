@@ -42,7 +42,7 @@ CONFIGS = {
     },
 }
 SIZES = {"siglip": (32, 16), "siglip2": (22, 36)}
-"""The image size of each checkpoint, and a smaller or larger one."""
+"""Each checkpoint's image size, and a smaller or larger one."""
 
 
 def shapes(config: dict) -> dict[str, tuple[int, ...]]:

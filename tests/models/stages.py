@@ -39,7 +39,7 @@ def _stages(graphdef, params, pixels, ids):
 
 
 def torch_stages(model, pixels: np.ndarray, ids: np.ndarray) -> dict[str, np.ndarray]:
-    """The same stages of a `transformers.CLIPModel`, the reference; interpolates for other sizes."""
+    """The same stages of a reference `transformers.CLIPModel`; interpolates for other sizes."""
     import torch
 
     images = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())

@@ -314,7 +314,7 @@ def test_tensors_are_written_one_at_a_time(directory, tmp_path, monkeypatch):
     def watched(entries, state):
         for name, array in real(entries, state):
             alive.append(weakref.ref(array))
-            # This tensor, the previous one until the writer asks for the next, and their query and key.
+            # This tensor, the previous one until the next is requested, and their query and key.
             assert sum(ref() is not None for ref in alive) <= 4
             yield name, array
 

@@ -86,7 +86,7 @@ def test_interpolation_keeps_shared_samples():
     assert interpolate_positions(positions, 4) is positions
     up = interpolate_positions(positions, 12)
     np.testing.assert_array_equal(up[0], positions[0])
-    centres = up[1:].reshape(12, 12, 5)[1::3, 1::3]  # new sample positions that coincide with old ones
+    centres = up[1:].reshape(12, 12, 5)[1::3, 1::3]  # new samples that fall on old ones
     np.testing.assert_allclose(centres, positions[1:].reshape(4, 4, 5), rtol=0, atol=1e-6)
     constant = np.full((17, 5), 1024, np.float32)
     np.testing.assert_array_equal(interpolate_positions(constant, 7), 1024)

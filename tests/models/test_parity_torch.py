@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch")
 
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel  # noqa: E402
 
-# Tolerances. Normalised features, and logits over exp(logit_scale), which are cosines: absolute. Inner stages: relative to the stage's largest value, near 1000 in the real
-# checkpoint, where one step of float32 is 6e-5.
+# Tolerances. Absolute for normalised features, and for logits over exp(logit_scale), which are
+# cosines. Inner stages: relative to the stage's largest value, near 1000 in the real checkpoint,
+# where one step of float32 is 6e-5.
 COSINE = 2e-5
 INNER = 2e-6
 

@@ -124,7 +124,7 @@ def test_flops_follow_from_the_kernels(model):
     expected = 2 * 2 * n * n * d + 2 * n * d  # attention products: 2 blocks, one query
     for path, leaf in flat(model.image_tower("float32")[1]):
         if path == "head.qkv.kernel":
-            expected += leaf.size // 3 * 2 * n  # keys and values; the query does not depend on the image
+            expected += leaf.size // 3 * 2 * n  # keys and values; the query is fixed
         elif path.endswith("kernel"):
             expected += leaf.size * (1 if path.startswith("head.") else n)
     assert model.config.forward_flops() == 2 * expected

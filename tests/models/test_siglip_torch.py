@@ -21,7 +21,7 @@ from transformers import (  # noqa: E402
 )
 
 COSINE = 2e-5
-"""Largest admitted difference of normalised features, and of logits over exp(logit_scale)."""
+"""Tolerance for normalised features and for logits over exp(logit_scale)."""
 NAMES = ["cat", "dog", "Oak Tree"]
 
 

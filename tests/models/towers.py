@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 VISION, PROJECTION = "vision_model.", "visual_projection.weight"
 BUFFER = f"{VISION}embeddings.position_ids"
-"""What `CLIPVisionModel` of transformers 4 before 4.31 saved, too."""
+"""Extra tensor saved by `CLIPVisionModel` of transformers 4 before 4.31."""
 
 
 def write_tower(

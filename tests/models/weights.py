@@ -35,7 +35,7 @@ CONFIGS = {
             "eos_token_id": 2,
         },
     },
-    # Like LAION's and TinyCLIP's: exact gelu, an EOS below the highest id, unequal eps and odd widths.
+    # Like LAION's and TinyCLIP's: exact gelu, an EOS below the highest id, unequal eps, odd widths.
     "modern": {
         "model_type": "clip",
         "projection_dim": 10,
@@ -73,7 +73,7 @@ IDS = {
     "modern": np.array([[40, 59, 5, 41, 41, 41], [40, 3, 58, 30, 9, 41], [40, 41, 59, 1, 41, 2]]),
 }
 SIZES = {"legacy": (32, 16), "modern": (20, 36)}
-"""The image size of each checkpoint, and a smaller or larger one."""
+"""Each checkpoint's image size, and a smaller or larger one."""
 
 
 def shapes(config: dict) -> dict[str, tuple[int, ...]]:

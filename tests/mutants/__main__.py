@@ -18,9 +18,9 @@ from tests.mutants.trial import GOOD, table, tried
 @dataclass(frozen=True)
 class Arguments:
     number: int = 10_000
-    """Mutants of all kinds together."""
+    """Total number of mutants over all kinds."""
     seed: int = 0
-    """Of the first one."""
+    """Seed of the first mutant."""
     kinds: tuple[str, ...] = tuple(KINDS)
 
 

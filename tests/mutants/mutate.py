@@ -14,7 +14,7 @@ ODD = (
     "caf\u00e9", "\ud800", "\x1b]0;x\x07", "x" * 5_000, [], {}, [[]], [None], {"a": None},
     [0, 0], [-1, 5], [2**40, 2**40], "F32", "I64", "BF16", "{{ 7 * 7 }}", "__class__",
 )  # fmt: skip
-"""Values that stand where another kind, range or size is expected."""
+"""Values of a wrong kind, range or size."""
 DEEP = 3_000
 
 

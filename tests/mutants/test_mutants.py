@@ -8,7 +8,7 @@ from tests.mutants.kinds import KINDS
 from tests.mutants.trial import GOOD, tried
 
 FEW, MANY = 40, 700
-"""Mutants of each kind: in every test run, and in the slow one, which makes 10,000."""
+"""Mutants per kind: in every test run, and in the slow one, which makes 10,000 in total."""
 
 
 def check(kind, folder, seeds) -> None:

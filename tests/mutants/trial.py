@@ -13,7 +13,7 @@ from tests.mutants.kinds import Kind
 
 SECONDS = 10
 SLACK = 48 << 20
-"""Bytes that a reader may take beyond twice those of the honest file: modules that it imports."""
+"""Bytes that a reader may use beyond twice the valid file's: for modules that it imports."""
 
 
 class Outcome(NamedTuple):

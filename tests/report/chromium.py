@@ -16,7 +16,7 @@ PROGRAM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 SECONDS = 60
-"""Until an answer is given up on."""
+"""Seconds to wait for an answer."""
 
 
 class Chromium:
@@ -76,7 +76,7 @@ class Chromium:
             self.events.append((answer["method"], answer["params"]))
 
     def open(self, page: Path, width: int, height: int = 900, scheme: str = "light") -> None:
-        """Shows a file in a window of the given size in CSS pixels, and waits until it is loaded."""
+        """Shows a file in a window of the given size in CSS pixels; waits until it is loaded."""
         self(
             "Emulation.setDeviceMetricsOverride",
             width=width,

@@ -10,7 +10,7 @@ from magmax_jax.report.write import build
 from tests.report.made_up import config, write
 
 HOSTILE = '<b>&"x"</b> $y$'
-"""A class's name that would be markup, or mathematics, if it could."""
+"""A class name that would be markup or mathematics if it were not escaped."""
 
 
 class Made(NamedTuple):

@@ -22,7 +22,7 @@ from magmax_jax.evaluation.rows import Row
 from magmax_jax.runs.directory import RunDirectory
 
 IMAGES = 40
-"""Test images of each class."""
+"""Test images per class."""
 KINDS = ("attention.qkv.kernel", "attention.out.kernel", "mlp.up.kernel", "mlp.down.kernel")
 KEPT = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 NAMES = "apple bear chair dolphin elm fox girl house iris jar kiwi lion moth nut oak pear".split()
@@ -99,7 +99,7 @@ def write(
 
 
 def _counts(rng, made, after, model, task_of, domains) -> dict[str, np.ndarray]:
-    """Counts of one evaluation: learned tasks score higher, old ones are forgotten, merges forget less."""
+    """Counts of one evaluation: learned tasks score higher, old ones fade, merges less so."""
     classes, tasks = len(task_of), int(task_of[-1]) + 1
     shape = (tasks, 1 + domains, classes)
     total = np.zeros(shape, np.uint32)

@@ -42,7 +42,7 @@ TESTED = {
         "min_magnitude": {1.0: (0.40, 0.40, 0.40), 0.5: (0.10, 0.10, 0.10)},
     },
 }
-"""Accuracy of the seeds, at the scales that are looked at."""
+"""Accuracy of each seed at the evaluated scales."""
 
 
 def config_of(scenario: ScenarioConfig, seed: int, method: MethodConfig) -> ExperimentConfig:

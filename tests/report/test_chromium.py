@@ -27,9 +27,7 @@ def browser() -> Iterator[Chromium]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 390, 1200, 1280])
-def test_a_page_renders_without_errors_requests_or_overflow(
-    browser, made, tmp_path, width, scheme
-):
+def test_a_page_renders_without_errors_requests_or_overflow(browser, made, tmp_path, width, scheme):
     page = made.out / "index.html"
     browser.open(page, width, scheme=scheme)
     complaints = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
