@@ -48,7 +48,7 @@ def mine(tmp_path, monkeypatch):
     return run
 
 
-def test_a_users_own_command_is_listed_and_runs_beside_the_bundled_ones(mine):
+def test_a_users_own_command_is_listed_and_runs_like_the_bundled_ones(mine):
     listed = mine("--help")
     assert listed.returncode == 0 and "greet     Says hello." in listed.stdout
     assert "usage: python mine.py COMMAND" in listed.stdout

@@ -49,7 +49,7 @@ def test_modules_of_sentence_transformers_have_weights_of_their_own():
     assert names(*modules, *pickled) == ["1_Pooling/config.json"]
 
 
-def test_an_adapters_configuration_does_not_beside_a_whole_model():
+def test_an_adapters_configuration_next_to_a_whole_model_does_not():
     """Libraries would load the adapter, which the output lacks, instead of the merged weights."""
     adapter = ["adapter_config.json", "adapter_model.safetensors"]
     assert names(*BESIDE, *adapter, "model.safetensors") == BESIDE

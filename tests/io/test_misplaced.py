@@ -46,7 +46,7 @@ def test_the_hubs_cache_has_revisions_below(place):
     assert f"name one of them, such as {repository}/snapshots/abc" in refusal(repository)
 
 
-def test_parts_beside_a_pickled_model_are_not_the_model(place):
+def test_parts_next_to_a_pickled_model_are_not_the_model(place):
     directory = place("pytorch_model.bin", "2_Dense/model.safetensors")
     assert "pytorch_model.bin is a pickle" in refusal(directory)
 

@@ -158,7 +158,7 @@ class TestRefused:
         assert "an adapter with --lora-rank" in refused(*alone)
         assert "--pretrained is none" in refused("--pretrained", "none", *alone)
 
-    def test_whole_models_beside_adapters(self, tmp_path, adapters, refused):
+    def test_whole_models_next_to_adapters(self, tmp_path, adapters, refused):
         base(tmp_path / "base")
         said = refused("--finetuned", tmp_path / "a", tmp_path / "base", "--lora-rank", 2)
         assert f"{tmp_path / 'base'} is no LoRA adapter" in said

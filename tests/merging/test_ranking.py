@@ -21,7 +21,7 @@ def test_ranks_match_a_stable_sort(shape):
     np.testing.assert_array_equal(jax.jit(ranks)(x), by_sorting(x))
 
 
-def test_the_first_of_equals_comes_first():
+def test_ties_are_ranked_by_position():
     x = np.random.default_rng(0).integers(-3, 4, (5, 200)).astype(np.float32)
     np.testing.assert_array_equal(ranks(jnp.asarray(x)), by_sorting(x))
     np.testing.assert_array_equal(ranks(jnp.zeros(6) * jnp.array([1, -1, 1, -1, 1, 1])), range(6))

@@ -296,7 +296,7 @@ def test_all_processes_of_a_run_are_refused_together(here):
 
 
 @pytest.mark.slow
-def test_overwriting_records_anew(here):
+def test_overwriting_records_the_inputs_again(here):
     other_weights()
     run(CONFIG, RunDirectory(RUN, overwrite=True))
     assert [list(start) for start in about()["starts"]] == [list(about()["starts"][0])]

@@ -184,7 +184,7 @@ def test_norms_and_angles_match_numpy(studied, taus):
     assert angles["max_magnitude", "task 3"] == pytest.approx(together, abs=1e-5)
 
 
-def test_features_move_and_more_so_without_a_merge(studied):
+def test_features_drift_and_more_without_a_merge(studied):
     found = {(r["model"], r["group"]): r["cka"] for r in records(studied, "alignment")}
     assert set(found) == {
         (m, g) for m in ("finetuned", "max_magnitude", "average") for g in ("all", *TASKS)
