@@ -1,4 +1,4 @@
-"""What all tests share: how their programs are compiled, and a tiny CLIP on disk."""
+"""Shared by all tests: how programs are compiled, and a tiny CLIP on disk."""
 
 import atexit
 import gc
@@ -13,28 +13,28 @@ import pytest
 # pytest loads this file before any test imports JAX; workers and child processes inherit the
 # variables.
 
-# One cache of compiled programs for the whole test run. Nothing goes into the user's own cache.
+# One compilation cache for the whole test run; the user's own cache is untouched.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="magmax-xla-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
-# Test programs run for milliseconds and compile for seconds, so XLA compiles them in a hurry (a
-# seventh of the time). MAGMAX_TESTS_OPTIMIZED=1 compiles them as a user's are compiled: `.ci/run`
-# runs the tests that compare bits that way, too.
+# Test programs run for milliseconds and compile for seconds, so XLA optimises them less (a seventh
+# of the compile time). MAGMAX_TESTS_OPTIMIZED=1 compiles them as users do: `.ci/run` also runs the
+# tests that compare bits that way.
 OPTIMIZED = os.environ.get("MAGMAX_TESTS_OPTIMIZED") == "1"
 QUICK = "--xla_cpu_use_fusion_emitters=false"
 if not OPTIMIZED:
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     flags = os.environ.get("XLA_FLAGS", "")
-    # Newer versions do not know the flag, and XLA aborts on flags that it does not know.
+    # Newer versions lack the flag, and XLA aborts on unknown flags.
     if metadata.version("jaxlib").startswith("0.10.") and QUICK not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {QUICK}".strip()
 
 
 def pytest_collection_finish() -> None:
-    """Tracing makes many objects: Python would look through all imported ones again and again."""
+    """Tracing makes many objects; without this, garbage collection rescans all imported ones."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
 
@@ -44,7 +44,7 @@ REAL = Path(__file__).parents[2] / "shared" / "models" / "clip-vit-tiny-patch16-
 
 @pytest.fixture
 def cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """JAX lowers cuDNN's attention for GPUs without one: what it would refuse there it refuses."""
+    """Lets JAX lower cuDNN's attention without a GPU; it refuses what it would refuse on one."""
     import jax
 
     from magmax_jax.models.layers import attention
@@ -57,14 +57,14 @@ def cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def real_clip() -> Path:
-    """Directory of a small CLIP with real weights, beside the repository."""
+    """Directory of a small CLIP with real weights, next to the repository."""
     if not REAL.is_dir():
         pytest.skip(f"the shared model is not at {REAL}")
     return REAL
 
 
 def byte_tokenizer():
-    """A fast tokenizer of transformers': bytes as tokens between bos (256) and eos (257)."""
+    """A transformers fast tokenizer: bytes as tokens between bos (256) and eos (257)."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -82,7 +82,7 @@ def byte_tokenizer():
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory of a random CLIP: 16 pixels in patches of 8, two layers of width 32."""
+    """Directory of a random CLIP: 16-pixel images, patches of 8, two layers of width 32."""
     from flax import nnx
 
     from magmax_jax.models import CLIP, CLIPConfig, Companions, TextConfig, VisionConfig

@@ -21,7 +21,7 @@ ORDER = [
 
 
 def imports(file: Path) -> set[str]:
-    """Every module that a file imports, whole names."""
+    """Every module that a file imports, by full name."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -36,13 +36,13 @@ def sources() -> dict[Path, set[str]]:
     return {file: imports(file) for file in (ROOT / "magmax_jax").rglob("*.py")}
 
 
-def test_every_module_has_its_floor():
+def test_every_module_has_a_layer():
     floors = {p.stem for p in (ROOT / "magmax_jax").iterdir() if not p.name.startswith("__py")}
     assert floors - {"__init__", "py"} == set(ORDER)
 
 
-def test_no_files_import_each_other_in_a_circle():
-    """Imports for type checkers count too: a circle of types is a circle of ideas."""
+def test_there_are_no_circular_imports():
+    """Imports for type checkers count too: circular types mean circular designs."""
     files = {
         ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
         for folder in ("magmax_jax", "experiments", "tools")
@@ -64,7 +64,7 @@ def test_no_files_import_each_other_in_a_circle():
     assert set(order) == set(files)
 
 
-def test_one_layout_one_task_one_plan():
+def test_layout_task_plan_and_progress_are_defined_once():
     defined = Counter(
         node.name
         for file in (ROOT / "magmax_jax").rglob("*.py")
@@ -94,15 +94,15 @@ def test_imports_run_downward():
     ("floor", "known"),
     [("io", set()), ("inputs", set()), ("merging", set()), ("models", {"io", "inputs"})],
 )
-def test_io_inputs_and_merging_know_nothing_and_models_only_io_and_inputs(floor, known):
+def test_io_inputs_and_merging_are_independent_and_models_use_only_io_and_inputs(floor, known):
     for file, names in sources().items():
         ours = {name.split(".")[1] for name in names if name.startswith("magmax_jax.")}
         if file.relative_to(ROOT / "magmax_jax").parts[0] == floor:
             assert ours <= {floor, "errors", "registry"} | known
 
 
-def test_families_of_models_are_known_by_their_registry_alone():
-    """But for `magmax_jax.models` itself, which names what is public of CLIP."""
+def test_model_families_are_known_only_through_the_registry():
+    """Except `magmax_jax.models` itself, which exports CLIP's public names."""
     rooms = ROOT / "magmax_jax" / "models"
     families = {directory.name for directory in rooms.iterdir() if directory.is_dir()}
     for family in families - {"layers", "__pycache__"}:
@@ -112,8 +112,8 @@ def test_families_of_models_are_known_by_their_registry_alone():
                 assert not found, f"{file} imports {found}"
 
 
-def test_no_regularizer_and_no_kind_of_scenario_is_known_by_its_name():
-    """Nothing is decided by comparing a name, but where it is defined."""
+def test_no_code_depends_on_names_of_regularizers_or_scenario_kinds():
+    """No decision compares a name, except where that name is defined."""
     homes = [
         ROOT / "magmax_jax" / "training" / "regularizers",
         ROOT / "magmax_jax" / "scenarios" / "kinds",
@@ -130,8 +130,8 @@ def test_no_regularizer_and_no_kind_of_scenario_is_known_by_its_name():
                     assert not compared, f"{file}:{node.lineno} compares {compared}"
 
 
-def test_meshes_are_known_to_one_file():
-    """And to those that take a user's mesh: it must not change what is merged or classified."""
+def test_only_one_file_handles_meshes():
+    """And to files that take a user's mesh, which must not change merges or classification."""
     knowing = {
         file.name
         for file, names in sources().items()
@@ -148,7 +148,7 @@ def test_nothing_unpickles():
 
 
 def test_neither_torch_nor_tensorflow_is_loaded():
-    """Also where they are installed: the whole program, as a run imports it."""
+    """Even if they are installed: the whole program, as a run imports it."""
     program = (
         "import sys, experiments.run, magmax_jax, magmax_jax.runs.train, magmax_jax.__main__\n"
         "import magmax_jax.data.readers.tfds, magmax_jax.data.readers.folder\n"

@@ -1,4 +1,4 @@
-"""Names of bundled values are known before their modules are imported: `--help` lists them all."""
+"""Names of bundled values are known before their modules are imported, so `--help` lists all."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ print(json.dumps({name: [before[name], list(table)] for name, table in tables.it
 """
 
 
-def test_importing_everything_adds_no_name():
+def test_importing_all_modules_adds_no_name():
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""The configuration: JSON there and back, and what it refuses."""
+"""The configuration: JSON round trip, and refused values."""
 
 import dataclasses
 import json
@@ -22,14 +22,14 @@ from magmax_jax.training import check_method
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
-def test_every_preset_survives_its_own_json(name, tmp_path):
+def test_every_preset_round_trips_through_json(name, tmp_path):
     _, config = PRESETS[name]
     file = tmp_path / "config.json"
     file.write_text(config.to_json())
     assert ExperimentConfig.from_file(file) == config
 
 
-def test_every_field_survives_json(tmp_path):
+def test_every_field_round_trips_through_json(tmp_path):
     config = ExperimentConfig(
         model=ModelConfig("there", 112, "bfloat16"),
         scenario=ScenarioConfig(
@@ -90,7 +90,7 @@ def test_missing_fields_keep_their_defaults(tmp_path):
         ('{"evaluate": "never"}', "evaluate: 'never' is none of 'every', 'last'"),
     ],
 )
-def test_a_wrong_file_is_told_where_it_is_wrong(content, message, tmp_path):
+def test_errors_in_a_file_are_located(content, message, tmp_path):
     file = tmp_path / "config.json"
     file.write_text(content)
     with pytest.raises(UserError) as raised:
@@ -171,7 +171,7 @@ def test_a_start_is_one_configuration_however_it_is_spelled(spellings, starts_fr
     )
 
 
-def test_a_start_is_changed_like_any_field():
+def test_a_start_can_be_changed_like_any_field():
     merge, alone = (ExperimentConfig(method=MethodConfig(start=s)) for s in ("ema", "pretrained"))
     assert merge.replace(method={"start": "last"}) == ExperimentConfig()
     assert merge.replace(method={"start": "pretrained"}) == alone
@@ -182,23 +182,23 @@ def test_a_start_is_changed_like_any_field():
             alone.replace(method={"start": start})
 
 
-def test_regularizers_of_the_task_before_suit_a_merge_as_the_start():
+def test_regularizers_on_the_previous_task_work_with_a_merge_as_the_start():
     for name in ("ewc", "lwf"):
         check_method(MethodConfig(start="average@0.5", regularizer=name))
 
 
-def test_l2_sp_remembers_no_task_and_so_also_suits_independent_fine_tuning():
+def test_l2_sp_remembers_no_task_so_it_works_with_independent_fine_tuning():
     check_method(MethodConfig(sequential=False, regularizer="l2_sp", strength=0.1))
 
 
-def test_the_json_is_for_people_too():
+def test_the_json_is_human_readable():
     text = ExperimentConfig().to_json()
     assert json.loads(text)["train"]["learning_rate"] == 1e-5
     assert text.count("\n") > 20
 
 
-def test_a_configuration_of_an_earlier_run_is_written_again_as_it_was(tmp_path):
-    """Of a run of commit 8d6db0e: runs are recognised, and grid cells named, by this text."""
+def test_an_earlier_runs_configuration_is_rewritten_unchanged(tmp_path):
+    """From a run of commit 8d6db0e: this text identifies runs and names grid cells."""
     file = Path(__file__).parent / "runs" / "config_of_an_earlier_run.json"
     config = ExperimentConfig.from_file(file)
     assert config.to_json() == file.read_text()

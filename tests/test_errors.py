@@ -1,4 +1,4 @@
-"""Exit codes and the one sentence that goes with them."""
+"""Exit codes and their one-sentence messages."""
 
 import errno
 import pickle
@@ -18,7 +18,7 @@ from magmax_jax.errors import DivergedError, Program, UserError, exit_code
         (KeyboardInterrupt(), 130, "interrupted: the same command starts it again\n"),
     ],
 )
-def test_every_end_has_its_code_and_one_line(raised, code, sentence, capsys):
+def test_every_outcome_has_its_exit_code_and_one_line(raised, code, sentence, capsys):
     def command():
         raise raised
 
@@ -26,7 +26,7 @@ def test_every_end_has_its_code_and_one_line(raised, code, sentence, capsys):
     assert capsys.readouterr().err == sentence
 
 
-def test_a_command_that_ends_well_says_nothing(capsys):
+def test_a_successful_command_prints_nothing(capsys):
     assert exit_code(lambda: None) == 0
     assert capsys.readouterr() == ("", "")
 
@@ -48,17 +48,15 @@ def test_bugs_keep_their_stack_trace(bug):
         (Program("python mine.py "), "python mine.py prepare cifar100 --data-dir '/my data'"),
     ],
 )
-def test_the_command_that_fixes_a_mistake_is_named_as_the_user_started_the_program(
-    program, remedy, capsys
-):
+def test_the_suggested_command_uses_the_name_that_the_user_ran(program, remedy, capsys):
     command = ("prepare", "cifar100", "--data-dir", "/my data")
     error = UserError("cifar100 is not prepared", command=command)
-    error = pickle.loads(pickle.dumps(error))  # as it comes out of another process
+    error = pickle.loads(pickle.dumps(error))  # as received from another process
 
     def fail():
         raise error
 
-    assert str(error) == "cifar100 is not prepared"  # a library names no program
+    assert str(error) == "cifar100 is not prepared"  # a library does not name a program
     assert exit_code(fail, program) == 2
     assert capsys.readouterr().err == f"error: cifar100 is not prepared: run {remedy}\n"
 
@@ -68,8 +66,8 @@ def test_a_child_process_runs_the_program_of_its_parent():
     assert Program("python -m x.").argv("run") == [sys.executable, "-m", "x.run"]
 
 
-def test_names_do_nothing_to_the_terminal():
-    """What sets titles, moves the cursor, writes to the clipboard, or turns a text around."""
+def test_names_cannot_control_the_terminal():
+    """Names that set titles, move the cursor, write to the clipboard, or reverse text direction."""
     evil = "a\x1b]52;c;aGk=\x07b\x9b2Jc\u202ed\re\x00\x7f"
     assert str(UserError(f"{evil}: choose another")) == (
         r"a\x1b]52;c;aGk=\x07b\x9b2Jc\u202ed\x0de\x00\x7f: choose another"

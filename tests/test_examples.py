@@ -1,4 +1,4 @@
-"""Examples are programs that run as they stand."""
+"""Examples run unmodified."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(name: str, cwd: Path) -> str:
-    """What an example prints."""
+    """Runs an example and returns its output."""
     ended = subprocess.run(
         [sys.executable, ROOT / "examples" / name],
         capture_output=True,
@@ -35,7 +35,7 @@ def test_an_experiment_from_arrays_draws_its_rows(tmp_path):
     assert "holds this run already" in shown
 
 
-def test_a_class_is_forgotten_and_the_others_are_kept(tmp_path):
+def test_one_class_is_forgotten_and_the_others_are_kept(tmp_path):
     _, *lines = run("forget_a_class.py", tmp_path).splitlines()
     table = {line[:20].rstrip(): [float(cell) for cell in line[20:].split()] for line in lines}
     (_, known, others), *merged = table.values()

@@ -1,7 +1,7 @@
-"""One file adds one of everything, through public names only, and nothing else needs an edit.
+"""One file adds one of everything, through public names only, without editing anything else.
 
-The definitions below are what a user would write. Each then goes through all that bundled ones go
-through: a run, its plan, merging in memory and from files, studies, table, report, `--help`.
+The definitions below are what a user would write. Each is then used wherever bundled ones are:
+a run, its plan, merging in memory and from files, studies, table, report, `--help`.
 """
 
 import csv
@@ -78,7 +78,7 @@ def by_parity(config, data: Data, seed: int) -> Division:
 
 
 def read_stripes(split, data_dir) -> Source:
-    """A data set: images of one grey, a class each."""
+    """A data set: images of one grey level per class."""
     labels = np.tile(np.arange(4, dtype=np.int32), 12 if split == "train" else 3)
     images = np.broadcast_to(60 * labels[:, None, None, None], (len(labels), 16, 16, 3))
     names = ("black", "dark", "light", "white")
@@ -86,7 +86,7 @@ def read_stripes(split, data_dir) -> Source:
 
 
 def spread(history, weighted: bool) -> float:
-    """A metric: how far the tasks' accuracies are from each other in the end."""
+    """A metric: the spread of the tasks' final accuracies."""
     return float(np.ptp(history.accuracy[-1]))
 
 
@@ -117,7 +117,7 @@ def registered():
 
 
 def magmax(*words) -> None:
-    """A command of the program, which has to end well."""
+    """Runs a command of the program, which must succeed."""
     try:
         code = main([str(word) for word in words])
     except SystemExit as ended:
@@ -127,7 +127,7 @@ def magmax(*words) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_clip):
-    """A run with all of it, from the command line."""
+    """A run with all of them, from the command line."""
     out = tmp_path_factory.mktemp("runs") / "mine"
     chosen = {
         "--model.source": tiny_clip,
@@ -157,7 +157,7 @@ def test_the_plan_counts_them(finished):
     found = estimate(config, data_size(config.scenario, config.seed))
     # The quickstart holds out a tenth of each class, here 2 of 12 images.
     assert (found.tasks, found.steps, found.images, found.inexact) == (2, 12, 80, "")
-    # After every task, and at the seven scales that the quickstart tries of either rule.
+    # After every task, and at the seven scales that the quickstart tries for each rule.
     assert found.evaluated == 12 * (1 + 4 * 2) + 2 * (7 * 8 + 12)
     magmax("evaluate", f"{finished}:biggest@0.7")
 

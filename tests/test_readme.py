@@ -1,4 +1,4 @@
-"""README is true: what it names can be imported, and lies where it says."""
+"""README is correct: names can be imported, and paths exist."""
 
 import importlib
 import re
@@ -15,7 +15,7 @@ PATHS = sorted(set(re.findall(r"(?<![\w/])(?:magmax_jax|experiments)/[\w./-]*\w"
 
 
 def resolve(name: str) -> object:
-    """What a dotted name names: modules as far as there are some, then attributes."""
+    """Resolves a dotted name: modules as far as possible, then attributes."""
     first, *rest = name.split(".")
     found, module = magmax_jax, "magmax_jax"
     assert first in ("magmax_jax", "mm")
@@ -41,6 +41,6 @@ def test_a_path_exists(path):
 
 
 @pytest.mark.parametrize("name", magmax_jax.__all__)
-def test_public_names_are_said_in_one_place(name):
+def test_public_names_are_listed_in_one_place(name):
     assert name in dir(magmax_jax) and getattr(magmax_jax, name) is resolve(f"mm.{name}")
     importlib.import_module("magmax_jax.rules")

@@ -1,4 +1,4 @@
-"""One run on one device, on eight, and on two processes of four: the program is `layouts.py`."""
+"""One run on one device, on eight, and on two processes with four each; runs `layouts.py`."""
 
 import json
 import os
@@ -23,12 +23,12 @@ from magmax_jax.sharding import Layout, build_layout, mesh_shape, one_device
 
 REFITTED = "ema+lda@0.7"
 ALONE, LAYOUTS = "1x1x1", ["8x1x1", "2x4x2", "4x2x1"]
-"""data x fsdp x parts of a batch; the last one over two processes."""
+"""data x fsdp x parts of a batch; the last layout uses two processes."""
 
 
 @pytest.fixture(scope="module")
 def runs(tiny_clip, tmp_path_factory):
-    """A directory of runs by layout, what each process showed, and what was compiled."""
+    """A directory of runs by layout, the output of each process, and what was compiled."""
     out = tmp_path_factory.mktemp("layouts")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -65,7 +65,7 @@ def runs(tiny_clip, tmp_path_factory):
     for process in processes:
         stdout, stderr = process.communicate(timeout=300)
         assert process.returncode == 0, stderr
-        shown.append(json.loads(stdout.splitlines()[-1]))  # Gloo talks on stdout too
+        shown.append(json.loads(stdout.splitlines()[-1]))  # Gloo also prints to stdout
     return out, shown
 
 
@@ -76,7 +76,7 @@ def losses(runs, layout: str) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_losses_are_those_of_one_device(runs, layout):
+def test_losses_match_one_device(runs, layout):
     expected = losses(runs, ALONE)
     assert len(expected) == 20 and len(set(expected)) == 20
     np.testing.assert_allclose(losses(runs, layout), expected, rtol=1e-5)
@@ -84,7 +84,7 @@ def test_losses_are_those_of_one_device(runs, layout):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_accuracies_are_those_of_one_device(runs, layout):
+def test_accuracies_match_one_device(runs, layout):
     out, _ = runs
     expected = (out / ALONE / "results.jsonl").read_text()
     assert expected.count('"group": "all"') == 2 * (1 + 2 * 3)
@@ -102,7 +102,7 @@ def test_checkpoints_of_all_devices_open_on_one_and_merge_to_the_same_model(
     like = {"finetuned": theta_0, "merges": states}
 
     def taus(layout: str) -> list[np.ndarray]:
-        """The last task's and the merged task vector."""
+        """The last task's vector and the merged one."""
         with Checkpoints(runs[0] / layout / "checkpoints") as checkpoints:
             _, note, state = checkpoints.restore(lambda note: like)
         assert note["learned"] == 2
@@ -110,7 +110,7 @@ def test_checkpoints_of_all_devices_open_on_one_and_merge_to_the_same_model(
         return [flat(task_vector(state["finetuned"], theta_0)), flat(tau)]
 
     for expected, found in zip(taus(ALONE), taus(layout), strict=True):
-        # Adam divides each gradient by its own size, so where it is all but zero, rounding decides.
+        # Adam divides each gradient by its own size, so rounding decides where it is almost zero.
         assert np.linalg.norm(found - expected) < 1e-3 * np.linalg.norm(expected)
         assert np.mean(np.abs(found - expected) < 2e-6) > 0.99
 
@@ -127,8 +127,8 @@ def test_a_run_on_all_devices_is_exported_on_one(runs, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_last_map_is_fitted_alike_on_every_layout(runs, layout, tmp_path):
-    """Also by each of several processes, which see a part of every batch."""
+def test_the_last_map_is_fitted_equally_on_every_layout(runs, layout, tmp_path):
+    """Also by each of several processes, which see only a part of every batch."""
     found = []
     for each in (ALONE, layout):
         export(runs[0] / each, REFITTED, tmp_path / each)
@@ -138,7 +138,7 @@ def test_the_last_map_is_fitted_alike_on_every_layout(runs, layout, tmp_path):
 
 
 def flat(params: nnx.State) -> np.ndarray:
-    """All entries but the biases of keys: these change no output, so their gradient is rounding."""
+    """All entries except keys' biases: these change no output, so their gradient is rounding."""
     bias = params["blocks"]["attention"]["qkv"]["bias"]
     query, key, value = np.split(np.asarray(bias[...]), 3, axis=1)
     bias[...] = np.concatenate([query, 0 * key, value], axis=1)
@@ -146,7 +146,7 @@ def flat(params: nnx.State) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_one_process_writes_and_shows(runs):
+def test_only_one_process_writes_and_prints(runs):
     out, (_, first, second) = runs
     assert first["4x2x1"]["said"] > 0
     assert second["4x2x1"]["said"] == 0 and second["4x2x1"]["losses"] == []
@@ -165,8 +165,8 @@ def test_every_layout_compiles_each_step_once(runs):
 
 
 @pytest.mark.slow
-def test_parameters_in_pieces_come_together_one_block_at_a_time(runs):
-    """As compiled: the pieces move, the images do not; and no device ever holds all blocks."""
+def test_sharded_parameters_are_gathered_one_block_at_a_time(runs):
+    """As compiled: shards move, images do not, and no device ever holds all blocks."""
     programs = [
         path.read_text() for path in (runs[0] / "dump").glob("*train_step*after_optimizations.txt")
     ]
@@ -179,8 +179,8 @@ def test_parameters_in_pieces_come_together_one_block_at_a_time(runs):
 
 
 @pytest.mark.slow
-def test_on_every_layout_a_step_replaces_its_state_where_it_is(runs, tiny_clip):
-    """As compiled: parameters, Adam's two moments and its counter, and the step."""
+def test_on_every_layout_a_step_updates_its_state_in_place(runs, tiny_clip):
+    """As compiled: parameters, Adam's two moments and counter, and the step."""
     tensors = len(jax.tree.leaves(nnx.state(CLIP.from_pretrained(tiny_clip).vision)))
     headers = [
         path.read_text().partition("\n")[0]
@@ -191,7 +191,7 @@ def test_on_every_layout_a_step_replaces_its_state_where_it_is(runs, tiny_clip):
 
 
 @pytest.mark.slow
-def test_compiled_programs_are_kept(runs):
+def test_compiled_programs_are_reused(runs):
     out, _ = runs
     kept = [path.name for path in (out / "cache").iterdir() if path.name.endswith("-cache")]
     assert sum(name.startswith("jit_train_step-") for name in kept) == 3
@@ -212,7 +212,7 @@ def config(mesh: MeshConfig | None = None, accumulate: int = 1, **sizes) -> Expe
         (MeshConfig(data=1), 8, (1, 1)),
     ],
 )
-def test_the_mesh_takes_all_devices_or_as_many_as_it_is_told(mesh, devices, expected):
+def test_the_mesh_takes_all_devices_or_the_given_number(mesh, devices, expected):
     assert mesh_shape(config(mesh), devices) == expected
 
 
@@ -229,7 +229,7 @@ def test_the_mesh_takes_all_devices_or_as_many_as_it_is_told(mesh, devices, expe
         (config(eval_batch_size=250), 8, 1, "eval_batch_size is 250.*use 248 or 256"),
     ],
 )
-def test_what_does_not_divide_is_refused_with_what_does(wrong, devices, processes, message):
+def test_sizes_that_do_not_divide_are_refused_with_ones_that_do(wrong, devices, processes, message):
     with pytest.raises(UserError, match=message):
         mesh_shape(wrong, devices, processes)
 
@@ -240,7 +240,7 @@ def test_matrices_that_do_not_divide_are_refused():
         layout.params({"w": np.ones((5, 6, 8), np.float32)})
 
 
-def test_on_one_device_everything_is_there_already():
+def test_on_one_device_everything_is_already_in_place():
     for layout in (one_device(), build_layout(config())):
         assert layout.is_first and layout.whole is None
         np.testing.assert_array_equal(layout.rows(6), np.arange(6))

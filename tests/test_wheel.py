@@ -1,4 +1,4 @@
-"""The wheel: in an empty directory, with nothing of the checkout in reach, `magmax` does it all."""
+"""The wheel: `magmax` works in an empty directory without access to the checkout."""
 
 import os
 import shutil
@@ -21,16 +21,16 @@ def command(*words, **options) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """Runs `magmax` of a virtual environment that has the wheel, in an empty directory.
+    """Runs `magmax` from a virtual environment with the wheel, in an empty directory.
 
-    What the wheel depends on comes from this interpreter's packages.
+    The wheel's dependencies come from this interpreter's packages.
     """
     folder = tmp_path_factory.mktemp("wheel")
     pip = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check")
     tools = command(*pip, "install", "--target", folder / "tools", "setuptools>=77")
     if tools.returncode:
         pytest.skip(f"setuptools cannot be installed here: {tools.stderr[-200:]}")
-    (folder / "sources").mkdir()  # a build leaves folders behind, and takes old ones along
+    (folder / "sources").mkdir()  # a build leaves folders behind and includes stale ones
     for name in SOURCES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / "sources" / name)
@@ -65,7 +65,7 @@ def installed(tmp_path_factory):
     return magmax
 
 
-def test_the_quickstart_runs_in_an_empty_directory_and_is_reported(installed):
+def test_the_quickstart_and_its_report_run_in_an_empty_directory(installed):
     few = "--train.epochs 1 --scenario.limit-per-class 4 --train.batch-size 8"
     shown = installed("run", "quickstart", *few.split())
     assert "zero-shot" in shown and "max_magnitude@0.5" in shown

@@ -1,10 +1,10 @@
-"""Task vectors that the tests of several analyses look at, and how NumPy sees them."""
+"""Task vectors shared by the tests of several analyses, also as plain NumPy arrays."""
 
 import numpy as np
 
 
 def task_vector(seed: int, dtype: type = np.float32) -> dict:
-    """A stack of matrices, a matrix, a bias and a counter; a third of the entries is zero."""
+    """A stack of matrices, a matrix, a bias and a counter; a third of the entries are zero."""
     random = np.random.default_rng(seed)
 
     def leaf(*shape):

@@ -1,4 +1,4 @@
-"""The analyses on eight devices and on one: run by its test, in a process of its own.
+"""The analyses on eight devices and on one; its test runs it in a separate process.
 
     XLA_FLAGS="--xla_force_host_platform_device_count=8 --xla_dump_to=DIRECTORY" \
         JAX_ENABLE_COMPILATION_CACHE=false python -m tests.analysis.sharded DIRECTORY
@@ -27,7 +27,7 @@ RULE = rules.max_magnitude(provenance=True)
 
 
 def spread(tau: dict, kinds: tuple[AxisType, AxisType] = (AxisType.Auto,) * 2) -> dict:
-    """Matrices in pieces over both axes of a mesh, everything else whole on every device."""
+    """Shards matrices over both axes of a mesh; everything else is replicated."""
     mesh = jax.make_mesh((jax.device_count() // 2, 2), ("rows", "columns"), kinds)
 
     def place(leaf):
@@ -74,7 +74,7 @@ def same_numbers(alone: list[dict], pieces: list[dict]) -> None:
 
 
 def nothing_is_gathered(pieces: list[dict], dump: Path) -> None:
-    """Devices exchange a sum each, never leaves, as the compiled programs say."""
+    """In the compiled programs devices exchange one sum each, never leaves."""
     list(sign_conflicts(pieces, KEPT, part))
     inner_products(pieces.__getitem__, 3)
     list(supplied(merged(pieces), stacked))
@@ -83,7 +83,7 @@ def nothing_is_gathered(pieces: list[dict], dump: Path) -> None:
     programs = [
         path
         for path in dump.glob("*after_optimizations.txt")
-        if "kth_magnitude" not in path.name  # merging's search for a threshold takes a small sample
+        if "kth_magnitude" not in path.name  # merging's threshold search takes a small sample
     ]
     assert len(programs) > 6, programs
     for program in programs:

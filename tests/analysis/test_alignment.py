@@ -1,4 +1,4 @@
-"""Linear CKA from batches: that of all features at once in float64, and its invariances."""
+"""Linear CKA from batches equals that of all features at once in float64; its invariances."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ def plain_cka(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def streamed(x: np.ndarray, y: np.ndarray, batch: int, padding: float = 0.0) -> float:
-    """In batches of one size, the last one padded."""
+    """CKA from batches of one size, the last one padded."""
     state = cka.init(x.shape[1], y.shape[1])
     for start in range(0, len(x), batch):
         parts = [z[start : start + batch] for z in (x, y)]
@@ -36,7 +36,7 @@ def features(n: int = 300, mean: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("mean", [0.0, 1e3])
 @pytest.mark.parametrize("batch", [1, 64, 300])
-def test_it_is_float64s_also_with_a_large_common_mean(batch, mean):
+def test_matches_float64_even_with_a_large_common_mean(batch, mean):
     x, y = features(mean=mean)
     assert 0.1 < plain_cka(x, y) < 0.9
     assert streamed(x, y, batch) == pytest.approx(plain_cka(x, y), abs=1e-4)
@@ -54,7 +54,7 @@ def test_rotations_scales_and_shifts_change_nothing():
     assert streamed(x, turned, 64) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_constant_features_are_like_nothing():
+def test_constant_features_have_zero_similarity():
     x, _ = features()
     assert streamed(x, np.ones_like(x), 64) == 0.0
     assert cka.finalize(cka.init(2, 3)) == 0.0
@@ -67,7 +67,7 @@ def test_the_state_does_not_grow():
     assert jax.tree.map(np.shape, cka.update(state, x, y)) == shapes
 
 
-def test_mistakes_are_told():
+def test_invalid_input_is_rejected():
     x, y = features()
     for wrong in ((x, y[1:]), (y, x)):
         with pytest.raises(UserError, match=r"give \(b, 12\) and \(b, 7\)"):

@@ -1,4 +1,4 @@
-"""Seconds and bytes of functions: jitted, not jitted, and donating."""
+"""Time and memory of functions: jitted, not jitted, and with donated arguments."""
 
 import time
 
@@ -13,7 +13,7 @@ from magmax_jax.errors import UserError
 X = jnp.zeros((256, 256))
 
 
-def test_bytes_are_those_of_results_and_temporaries_not_of_arguments():
+def test_bytes_count_results_and_temporaries_but_not_arguments():
     assert measure(lambda x: x[0] + 1, X).nbytes == 256 * 4
     several = measure(lambda x: jnp.sort(x @ x.T, axis=None) @ jnp.ones(X.size), X)
     assert several.nbytes >= X.nbytes
@@ -27,7 +27,7 @@ def test_donated_arguments_stay_usable_and_their_results_take_no_memory():
     assert (state == 1).all()
 
 
-def test_it_is_compiled_once_and_the_median_of_warm_calls(monkeypatch):
+def test_compiles_once_and_returns_the_median_of_warm_calls(monkeypatch):
     compiled = []
 
     def function(tree, scale, step):
@@ -43,7 +43,7 @@ def test_it_is_compiled_once_and_the_median_of_warm_calls(monkeypatch):
     assert measure(function, *arguments, repeats=3).seconds == 2.0
 
 
-def test_mistakes_are_told():
+def test_invalid_input_is_rejected():
     with pytest.raises(UserError, match="repeats is 0"):
         measure(jnp.sin, X, repeats=0)
     with pytest.raises(UserError, match="static"):

@@ -1,4 +1,4 @@
-"""Who supplied what: NumPy's argmax over all task vectors at once."""
+"""Which task supplied each entry, against NumPy's argmax over all task vectors at once."""
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ def named(tau):
     return tau["blocks"]["bias"], tau["blocks"]["kernel"], tau["head"]
 
 
-def test_entries_and_squares_are_numpys_by_leaf_layer_and_task():
+def test_entries_and_squares_match_numpy_by_leaf_layer_and_task():
     taus = [task_vector(seed) for seed in range(4)]
     found = iter(list(supplied(merged(taus), stacked=lambda name: name.startswith("blocks"))))
     for name, *leaves in zip(NAMES, *map(named, taus), strict=True):
@@ -41,7 +41,7 @@ def test_entries_and_squares_are_numpys_by_leaf_layer_and_task():
     assert next(found, None) is None
 
 
-def test_together_the_tasks_supply_what_is_not_zero():
+def test_together_the_tasks_supply_every_nonzero_entry():
     taus = [task_vector(seed) for seed in range(3)]
     state = merged(taus)
     tau, found = flat(state.tau), list(supplied(state))
@@ -50,7 +50,7 @@ def test_together_the_tasks_supply_what_is_not_zero():
     assert sum(one.entries for one in found) == 3 * tau.size
 
 
-def test_ties_are_the_later_tasks_and_what_nobody_changed_is_nobodys():
+def test_ties_go_to_the_later_task_and_unchanged_entries_to_none():
     state = merged([np.float32([1, 0, 2]), np.float32([-1, 0, 1])])
     assert [(one.task, one.supplied, one.squared_norm) for one in supplied(state)] == [
         (1, 1, 4.0),
@@ -58,7 +58,7 @@ def test_ties_are_the_later_tasks_and_what_nobody_changed_is_nobodys():
     ]
 
 
-def test_mistakes_are_told():
+def test_invalid_input_is_rejected():
     with pytest.raises(UserError, match="provenance=True"):
         list(supplied(np.ones(3, np.float32)))
     with pytest.raises(UserError, match="'a' is a scalar"):

@@ -1,4 +1,4 @@
-"""Keeping a share of a task vector: NumPy's sort, exact numbers, and draws that stay the same."""
+"""Keeping a share of a task vector: against NumPy's sort, exact counts, repeatable draws."""
 
 import jax
 import ml_dtypes
@@ -17,7 +17,7 @@ def without_zeros(seed: int) -> dict:
 
 @pytest.mark.parametrize("share", [0.01, 0.3])
 @pytest.mark.parametrize("choice", ["largest", "smallest"])
-def test_it_keeps_what_sorting_finds(choice, share):
+def test_keeps_the_entries_that_sorting_finds(choice, share):
     tau = task_vector(0)
     x = flat(tau)
     count = int(share * x.size)
@@ -29,7 +29,7 @@ def test_it_keeps_what_sorting_finds(choice, share):
     assert kept["steps"] == tau["steps"]
 
 
-def test_random_entries_are_exactly_as_many_spread_evenly_and_drawn_by_seed_and_name():
+def test_random_entries_have_an_exact_count_spread_evenly_and_depend_on_seed_and_name():
     tau = without_zeros(0)
     kept = keep(tau, 0.3, "random", seed=1)
     x, found = flat(tau), flat(kept)
@@ -40,7 +40,7 @@ def test_random_entries_are_exactly_as_many_spread_evenly_and_drawn_by_seed_and_
     again, other = keep(tau, 0.3, "random", seed=1), keep(tau, 0.3, "random", seed=2)
     np.testing.assert_array_equal(found, flat(again))
     assert 0.02 < np.mean((found != 0) & (flat(other) != 0)) < 0.16  # 0.09 by chance
-    # The same names in another order and other containers, and within a larger program.
+    # Same names in another order, in other containers, and inside a larger program.
     moved = {"steps": tau["steps"], "head": tau["head"]} | {
         f"blocks.{name}": leaf for name, leaf in tau["blocks"].items()
     }
@@ -50,20 +50,20 @@ def test_random_entries_are_exactly_as_many_spread_evenly_and_drawn_by_seed_and_
 
 
 @pytest.mark.parametrize("choice", ["largest", "smallest", "random"])
-def test_nothing_is_zeros_and_everything_is_the_task_vector_itself(choice):
+def test_share_0_gives_zeros_and_share_1_the_task_vector_itself(choice):
     tau = task_vector(0)
     assert not flat(keep(tau, 0.0, choice)).any()
     for ours, theirs in zip(*map(jax.tree.leaves, (keep(tau, 1.0, choice), tau)), strict=True):
         assert ours.tobytes() == theirs.tobytes()
 
 
-def test_ties_with_the_last_one_kept_are_kept():
+def test_entries_tied_with_the_last_kept_one_are_kept():
     tau = np.float32([2, -1, 1, 0])
     np.testing.assert_array_equal(keep(tau, 0.5), [2, -1, 1, 0])
     np.testing.assert_array_equal(keep(tau, 0.5, "smallest"), [0, -1, 1, 0])
 
 
-def test_dtypes_stay():
+def test_dtypes_are_preserved():
     tau = {"w": np.arange(8).astype(ml_dtypes.bfloat16)}
     kept = keep(tau, 0.25)["w"]
     assert kept.dtype == tau["w"].dtype
@@ -82,11 +82,11 @@ def test_the_threshold_is_the_last_magnitude_kept():
     [((1.1,), "share of 1.1"), ((float("nan"),), "share of nan"), ((0.5, "best"), "'best'")],
     ids=["share", "nan", "choice"],
 )
-def test_mistakes_are_told(arguments, message):
+def test_invalid_input_is_rejected(arguments, message):
     with pytest.raises(UserError, match=message):
         keep(np.ones(3, np.float32), *arguments)
 
 
-def test_two_leaves_of_one_name_are_told():
+def test_two_leaves_with_one_name_are_rejected():
     with pytest.raises(UserError, match=r"'a\.b'"):
         keep({"a": {"b": np.ones(2, np.float32)}, "a.b": np.ones(2, np.float32)}, 0.5)

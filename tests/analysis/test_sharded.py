@@ -1,4 +1,4 @@
-"""On eight devices as on one: the program is `sharded.py`."""
+"""Same results on eight devices as on one; the program is `sharded.py`."""
 
 import os
 import subprocess
@@ -18,8 +18,8 @@ def test_every_analysis_gives_the_same_numbers_on_sharded_arrays(tmp_path):
         env=os.environ
         | {
             "JAX_PLATFORMS": "cpu",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",  # bits are those of a user's programs
-            "JAX_ENABLE_COMPILATION_CACHE": "false",  # what is not compiled is not dumped
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",  # compares bits: compile as users do
+            "JAX_ENABLE_COMPILATION_CACHE": "false",  # programs from the cache are not dumped
             "XLA_FLAGS": f"--xla_force_host_platform_device_count=8 --xla_dump_to={tmp_path}",
         },
     )

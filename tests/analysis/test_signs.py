@@ -1,4 +1,4 @@
-"""Sign conflicts: NumPy's counts over all task vectors at once, from one pass over each."""
+"""Sign conflicts from one pass over each task vector, against NumPy's counts over all at once."""
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ def expected(taus: list[dict], kept: float, where: np.ndarray) -> tuple[int, ...
     return int(where.sum()), int((times >= 1).sum()), int((times >= 2).sum()), int(both.sum())
 
 
-def test_counts_are_numpys_for_every_number_of_tasks_share_and_part():
+def test_counts_match_numpy_for_every_number_of_tasks_share_and_part():
     taus = [task_vector(seed) for seed in range(4)]
     found = list(sign_conflicts(iter(taus), KEPT, part))
     sizes = [taus[0]["blocks"]["bias"].size, taus[0]["blocks"]["kernel"].size, 24 * 8]
@@ -48,12 +48,12 @@ def test_agreeing_task_vectors_have_no_conflict_and_opposite_ones_only_conflicts
     assert opposed.conflicts == opposed.shared == opposed.changed == np.count_nonzero(flat(tau))
 
 
-def test_zeros_never_count_and_entries_below_the_threshold_do_not():
+def test_neither_zeros_nor_entries_below_the_threshold_count():
     taus = [np.float32([0, 5, 1, -4]), np.float32([0, -5, -1, -4])]
     everything, half = sign_conflicts(taus, [1.0, 0.5])
     assert everything[3:] == (4, 3, 3, 2)
     assert half[3:] == (4, 2, 2, 1)
-    # A third task that only repeats a small entry is kept with it, and shares it with no one.
+    # A third task that only repeats a small entry keeps it, but shares it with no other task.
     *_, after_three = sign_conflicts([*taus, np.float32([0, 0, 3, 2])], [0.5])
     assert after_three[3:] == (4, 3, 2, 2)
 
@@ -67,7 +67,7 @@ def test_shares_are_of_all_entries_and_of_the_shared():
     assert counts._replace(shared=0, conflicts=0).record()["of_shared"] is None
 
 
-def test_it_streams_with_a_state_of_three_bytes_an_entry():
+def test_streams_with_a_state_of_three_bytes_per_entry():
     taus = [task_vector(seed) for seed in range(3)]
     state = signs.init(taus[0])
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
@@ -79,7 +79,7 @@ def test_it_streams_with_a_state_of_three_bytes_an_entry():
     assert list(signs.finalize(state, KEPT, part)) == list(sign_conflicts(taus, KEPT, part))[-9:]
 
 
-def test_half_precision_is_counted_as_it_is():
+def test_half_precision_is_counted_without_conversion():
     taus = [task_vector(seed, np.float16) for seed in range(2)]
     [found] = sign_conflicts(taus, [0.1])
     assert found[3:] == expected(taus, 0.1, np.full(flat(taus[0]).size, True))
@@ -95,6 +95,6 @@ def test_half_precision_is_counted_as_it_is():
     ],
     ids=["no share", "no shares", "another model", "integers"],
 )
-def test_mistakes_are_told(taus, kept, message):
+def test_invalid_input_is_rejected(taus, kept, message):
     with pytest.raises(UserError, match=message):
         list(sign_conflicts(taus, kept))

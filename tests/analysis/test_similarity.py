@@ -1,4 +1,4 @@
-"""Inner products, cosines and norms: NumPy's, with no more task vectors in memory than allowed."""
+"""Inner products, cosines and norms against NumPy, with a bound on task vectors in memory."""
 
 import weakref
 
@@ -12,7 +12,7 @@ from tests.analysis.cases import flat, task_vector
 
 
 @pytest.mark.parametrize("at_once", [2, 3, 4, 5, 8])
-def test_products_are_numpys_however_many_are_held(at_once):
+def test_products_match_numpy_however_many_are_held(at_once):
     taus = [task_vector(seed) for seed in range(5)]
     rows = np.stack([flat(tau) for tau in taus]).astype(float)
     products = inner_products(taus.__getitem__, 5, at_once)
@@ -39,7 +39,7 @@ def test_no_more_are_held_than_allowed_and_few_are_loaded_once():
     assert loads == list(range(7))
 
 
-def test_cosines_are_of_angles_and_zero_for_zero_vectors():
+def test_cosines_match_the_angles_and_are_zero_for_zero_vectors():
     taus = [np.float32(x) for x in ([3, 4], [-6, -8], [4, -3], [0, 0])]
     products = inner_products(taus.__getitem__, 4)
     np.testing.assert_allclose(norms(products), [5, 10, 5, 0])
@@ -56,7 +56,7 @@ def test_the_norm_is_over_all_floating_point_leaves():
     assert norm(tau) == pytest.approx(np.linalg.norm(flat(tau).astype(float)), rel=1e-6)
 
 
-def test_mistakes_are_told():
+def test_invalid_input_is_rejected():
     with pytest.raises(UserError, match="at_once is 1"):
         inner_products(lambda task: np.ones(2, np.float32), 2, at_once=1)
     with pytest.raises(UserError, match="shape"):

@@ -1,4 +1,4 @@
-"""Where compiled programs are kept when an experiment is called from Python."""
+"""Where compiled programs are cached when an experiment is called from Python."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.mark.parametrize("chosen", ["nothing", "by variable", "in Python"])
-def test_a_cache_is_set_only_where_there_is_none(chosen, tmp_path):
+def test_a_cache_is_set_only_if_none_is_configured(chosen, tmp_path):
     program = (
         "import sys, jax\n"
         "from magmax_jax.api.compilation_cache import keep_compiled_by_default\n"

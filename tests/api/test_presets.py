@@ -13,7 +13,7 @@ from magmax_jax.config import ExperimentConfig, TrainConfig
 from magmax_jax.errors import UserError
 
 
-def test_a_preset_is_changed_at_any_depth():
+def test_preset_fields_can_be_changed_at_any_depth():
     assert preset("class") == PRESETS["class"][1] == ExperimentConfig()
     dotted = {"scenario.num_tasks": np.int64(5), "scenario.data_dir": Path("here")}
     config = preset("quickstart", seed=3, train={"epochs": 2, "crop_scale": (0.5, 1)}, **dotted)
@@ -50,7 +50,7 @@ def test_small_presets_compare_rules_at_scales_that_held_out_images_choose(name)
     ],
     ids=str,
 )
-def test_mistakes_are_one_sentence(changes, message):
+def test_invalid_input_gives_a_one_sentence_error(changes, message):
     with pytest.raises(UserError, match=message):
         preset("quickstart", **changes)
 

@@ -37,7 +37,7 @@ NAMES = ("ant", "bee", "cow", "dog")
 
 
 def images(copies: int) -> Source:
-    """Noise about a grey level of each class."""
+    """Noise around one grey level per class."""
     labels = np.repeat(np.arange(4), copies)
     noise = RNG.integers(0, 40, (len(labels), 16, 16))
     return Source((60 * labels[:, None, None] + noise).astype(np.uint8), labels, NAMES)
@@ -60,7 +60,7 @@ def config(tiny_clip):
 
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
-    """A run of arrays, made in a thread that is not the main one; and its rows."""
+    """A run on arrays, made outside the main thread; and its rows."""
     out, rows = tmp_path_factory.mktemp("runs") / "x", []
 
     def work():
@@ -114,7 +114,7 @@ def test_an_interrupted_run_is_resumed_by_the_same_call(config, finished, tmp_pa
             yield on_step
 
     given = {"train": TRAIN, "test": TEST}
-    # Tests that a shell runs in the background are started with Ctrl-C ignored.
+    # A shell starts background jobs with SIGINT ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(Interrupted, match="holds everything so far: the same call resumes it"):
@@ -126,7 +126,7 @@ def test_an_interrupted_run_is_resumed_by_the_same_call(config, finished, tmp_pa
 
 
 @pytest.mark.parametrize("config", ["quickstart", {"seed": 3}, None])
-def test_what_is_no_configuration_is_named(config, tmp_path):
+def test_an_invalid_configuration_is_named(config, tmp_path):
     with pytest.raises(UserError, match=r"config is .*: pass a configuration, such as mm.preset"):
         run(config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -156,7 +156,7 @@ def test_models_are_evaluated_on_arrays(config, finished, tmp_path, capsys):
     assert found["merge"] == found["directory"] == found["loaded"] == expected["max_magnitude"]
     assert found["other"] == expected["zero_shot"]
     assert capsys.readouterr().out == ""
-    # No run among them: one task of all classes.
+    # No run among the models: one task of all classes.
     [row] = [
         row
         for row in evaluate(models["loaded"], test=TEST, progress=False)
@@ -182,7 +182,7 @@ def test_models_are_evaluated_on_arrays(config, finished, tmp_path, capsys):
         (None, {"test": TEST, "out": ""}, "out is empty: name a directory"),
     ],
 )
-def test_mistakes_in_evaluation_are_one_sentence(finished, models, options, message):
+def test_evaluation_errors_are_one_sentence(finished, models, options, message):
     with pytest.raises(UserError, match=message):
         evaluate(finished.out if models is None else models, **options, progress=False)
 
@@ -206,18 +206,18 @@ def test_rules_are_swept_by_name(config, finished, sweep, tmp_path):
 
 
 @pytest.mark.parametrize("sweep", [3, [3]])
-def test_what_is_no_sweep_is_named(config, sweep, tmp_path):
+def test_an_invalid_sweep_is_named(config, sweep, tmp_path):
     with pytest.raises(UserError, match=r"sweep is a .*: pass names of rules"):
         run(config, tmp_path / "x", sweep=sweep)
 
 
-def test_a_place_that_cannot_be_is_named(config):
+def test_an_impossible_output_path_is_named(config):
     for out, message in (("", "^out is empty"), ("r" * 300, "^out is r.*: it holds a name of 300")):
         with pytest.raises(UserError, match=message):
             run(config, out, train=TRAIN, test=TEST, progress=False)
 
 
-def test_a_directory_of_something_else_is_no_run(config, tmp_path):
+def test_a_directory_of_something_else_is_not_a_run(config, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(UserError, match="holds other things than a run"):
         run(config, tmp_path, train=TRAIN, test=TEST, progress=False)
@@ -233,7 +233,7 @@ def test_the_report_is_a_page(finished, tmp_path, monkeypatch):
         magmax_jax.report([finished.out])
 
 
-def test_export_names_what_is_no_run(tmp_path):
+def test_export_names_a_path_that_is_not_a_run(tmp_path):
     with pytest.raises(UserError, match="is no run's directory"):
         export(tmp_path, tmp_path / "out")
 

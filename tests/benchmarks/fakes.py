@@ -1,4 +1,4 @@
-"""Contenders that do nothing, or what they should not; see `test_contenders`."""
+"""Contenders that do nothing or misbehave; see `test_contenders`."""
 
 import sys
 import time
@@ -34,7 +34,7 @@ def silent(settings: Facts) -> Prepared:
 
 
 def room(settings: Facts) -> Prepared:
-    """Has room for so many images."""
+    """Has room for a given number of images."""
     if settings["batch_size"] > settings["room"]:
         raise RuntimeError("RESOURCE_EXHAUSTED: of memory, here and there")
     return Prepared({"compile": 0.0, "memory": 1e9}, dict)

@@ -1,4 +1,4 @@
-"""All benchmarks by one command."""
+"""One command runs all benchmarks."""
 
 import importlib
 from pathlib import Path
@@ -10,7 +10,7 @@ import benchmarks.__main__ as every
 
 
 @pytest.mark.slow
-def test_each_writes_its_tables_and_its_log_after_one_that_fails(tmp_path, monkeypatch, capsys):
+def test_each_writes_its_tables_and_log_even_after_one_fails(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(every.TRIALS, "train", "--size none")
     flags = ["--output", str(tmp_path), "--trial", "--only", "train", "input"]
     assert every.main(flags) == 2
@@ -20,14 +20,14 @@ def test_each_writes_its_tables_and_its_log_after_one_that_fails(tmp_path, monke
     assert names == {"input.md", "input.jsonl", "input.log", "train.log"}
 
 
-def test_a_name_that_does_not_exist_is_reported_with_those_that_do(tmp_path, capsys):
+def test_an_unknown_name_is_reported_with_the_known_ones(tmp_path, capsys):
     assert every.main(["--output", str(tmp_path / "none"), "--only", "trian"]) == 2
     assert "--only: nothing is called trian, there are: train, eval" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("name", every.TRIALS)
-def test_flags_are_those_that_each_takes(name, tmp_path):
+def test_each_gets_only_the_flags_that_it_takes(name, tmp_path):
     module = importlib.import_module(f"benchmarks.{name.split()[0]}")
     settings = every.Settings(tmp_path, peers=Path("python"), trial=True)
     given = tyro.cli(module.Settings, args=every.flags(name, settings))

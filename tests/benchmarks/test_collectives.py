@@ -1,4 +1,4 @@
-"""What the text of a program moves, counted by hand against what is read."""
+"""Bytes that a program's text moves: parsed, against counts by hand."""
 
 import textwrap
 
@@ -51,12 +51,12 @@ def entry(*lines: str) -> str:
     return f"{HEADER}{ADD}\nENTRY %main () -> f32[] {{\n{body}\n}}\n"
 
 
-def test_collectives_in_loops_count_for_as_often_as_these_run():
-    """15 = 5, as the compiler notes, times 3, the condition's constant; among all 8 devices."""
+def test_collectives_in_loops_count_once_per_iteration():
+    """15 = 5 (noted by the compiler) times 3 (the condition's constant); among all 8 devices."""
     assert collectives(LOOPS) == [Collective("all-reduce", 16, 8, 15)]
 
 
-def test_a_loop_that_runs_nobody_knows_how_often_is_refused_if_it_moves_anything():
+def test_a_loop_of_unknown_trip_count_is_refused_if_it_moves_anything():
     unknown = LOOPS.replace("constant(3)", "parameter(1)")
     with pytest.raises(ValueError, match="nobody knows how often"):
         collectives(unknown)
@@ -96,14 +96,14 @@ def test_groups_are_read_however_they_are_written(groups, expected):
         ("(pred[4]{0}, pred[4]{0}) all-to-all(%a, %b)", "all-to-all", 8),
     ],
 )  # fmt: skip
-def test_bytes_are_those_of_the_whole(line, kind, nbytes):
+def test_bytes_count_the_whole_array(line, kind, nbytes):
     done = f"%d = f32[2]{{0}} {kind}-done(%c)"
     [one] = collectives(entry(f"%c = {line}, replica_groups=[1,8]<=[8]", done))
     assert (one.kind, one.nbytes, one.group, one.times) == (kind, nbytes, 8, 1)
 
 
-def test_what_runs_beside_other_things_counts_once():
-    """An asynchronous call, whose end names the computation too; a TPU's gather in pieces of one
+def test_asynchronous_and_fused_collectives_count_once():
+    """An asynchronous call, whose end also names the computation; a TPU's gather in pieces on one
     channel, and its reduce-scatter."""
     text = (
         HEADER
@@ -143,7 +143,7 @@ def test_what_runs_beside_other_things_counts_once():
     ]
 
 
-def test_rings_send_what_they_must():
+def test_rings_send_the_minimum():
     sent = {kind: Collective(kind, 800, 8, 1).wire for kind in ("all-reduce", "all-gather")}
     assert sent == {"all-reduce": 1400, "all-gather": 700}
     twice = [Collective("all-reduce", 800, 8, 2), Collective("all-reduce", 8, 8, 1)]

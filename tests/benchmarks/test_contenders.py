@@ -1,4 +1,4 @@
-"""Contenders that take turns, their failures included."""
+"""Contenders run round-robin, also when some fail."""
 
 import os
 import sys
@@ -18,20 +18,20 @@ def whole(name: str, program: str, **options: object) -> Whole:
     return Whole(name=name, command=[sys.executable, "-c", program], **options)
 
 
-def test_each_is_prepared_once_and_called_in_turn():
+def test_each_is_prepared_once_and_called_round_robin():
     order = []
     field = [served(name, size=3) for name in "ab"]
     take_turns(field, 2, lambda one: order.append(one.name))
     assert order == ["a", "b", "a", "b"]
     for one in field:
         assert one.failure is None and len(one.seconds) == 2 and one.median() >= 0
-        # The first call of every turn does not count.
+        # The first call of every turn is not counted.
         assert one.facts == {"given": {"size": 3}, "calls": 4}
         assert [call["number"] for call in one.calls] == [2, 4]
 
 
 @pytest.mark.parametrize(("repeats", "calls"), [(3, 4), (0, 1)])
-def test_one_alone_waits_for_nobody_and_is_warmed_once(repeats, calls):
+def test_a_single_contender_never_waits_and_is_warmed_up_once(repeats, calls):
     one = served("a")
     take_turns([one], repeats)
     assert len(one.seconds) == repeats and one.facts["calls"] == calls
@@ -45,14 +45,14 @@ def test_one_alone_waits_for_nobody_and_is_warmed_once(repeats, calls):
         ("CUDA out of memory, tried 3 GB", "failed: MemoryError: the device has no room for it"),
     ],
 )
-def test_one_that_fails_is_reported_and_the_others_go_on(when, error, failure):
+def test_a_failing_contender_is_reported_and_the_others_continue(when, error, failure):
     bad, good = served("bad", "failing", when=when, error=error), served("good")
     take_turns([bad, good], repeats=2)
     assert bad.failure == failure and bad.seconds == []
     assert good.failure is None and len(good.seconds) == 2
 
 
-def test_one_that_is_absent_takes_no_part():
+def test_an_absent_contender_is_left_out():
     gone, here = served("gone"), served("here")
     gone.needs = "no_such_module"
     take_turns([gone, here], repeats=1)
@@ -67,14 +67,14 @@ def test_one_that_is_absent_takes_no_part():
         ("slow", 1.0, "> 1 s"),
     ],
 )
-def test_one_that_never_answers_takes_no_further_part(function, limit, failure):
+def test_a_contender_that_never_answers_is_dropped(function, limit, failure):
     one = served("a", function)
     one.limit = limit
     take_turns([one], 2)
     assert one.failure == failure and one.seconds == []
 
 
-def test_nothing_is_left_of_those_that_are_interrupted(tmp_path):
+def test_interrupted_contenders_leave_nothing_behind(tmp_path):
     program = f"import os; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"
     sleeping = whole("b", f"{program}; import time; time.sleep(100)", limit=1)
 
@@ -88,7 +88,7 @@ def test_nothing_is_left_of_those_that_are_interrupted(tmp_path):
     one = served("a")
     with pytest.raises(KeyboardInterrupt):
         take_turns([one], 1, interrupt)
-    assert "calls" not in one.facts  # it was not asked for its end
+    assert "calls" not in one.facts  # it was not asked to end
 
 
 def test_process_over_limit_is_killed_and_reported_and_not_run_again():
@@ -112,7 +112,7 @@ def test_process_over_limit_is_killed_and_reported_and_not_run_again():
         assert 30e6 < call["private"] <= call["resident"] < 100e6
 
 
-def test_milestones_are_files_with_something_in_them(tmp_path):
+def test_milestones_are_nonempty_files(tmp_path):
     files = {name: tmp_path / name for name in ("first", "second", "empty", "never")}
     program = "import pathlib, time; d = pathlib.Path('{}'); (d / 'empty').touch();"
     program += "(d / 'first').write_text('x'); time.sleep(0.3); (d / 'second').write_text('x');"

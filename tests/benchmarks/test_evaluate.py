@@ -1,4 +1,4 @@
-"""The benchmark of evaluation at its smallest: nothing here is a claim about time."""
+"""The evaluation benchmark at its smallest: no claims about time."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ FEW = (*TINY, "--peak-sides", "64", "--workers", "0")
 
 
 @pytest.mark.slow
-def test_contenders_are_told_in_one_table(tmp_path):
+def test_contenders_are_reported_in_one_table(tmp_path):
     lonely, output = tmp_path / "python", tmp_path / "results.md"
     lonely.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # without any package
     lonely.chmod(0o755)
@@ -26,11 +26,11 @@ def test_contenders_are_told_in_one_table(tmp_path):
     assert ours[0] == "ours" and ours[-1] == "equal" and float(ours[1].replace(",", "")) > 0
     assert float(ours[2]) > 0 and float(ours[4]) == 1
     assert absent[0] == "official way" and absent[1].startswith("absent: ModuleNotFoundError")
-    first, *told = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
+    first, *records = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
     assert "32 images in 2 tasks" in first["environment"]["timed"]
-    calls = {row["contender"]: row for row in told if "repeat" in row}
+    calls = {row["contender"]: row for row in records if "repeat" in row}
     assert calls.keys() == {"ours", "matmul"} and calls["matmul"]["flops"] > 0
-    (end,) = (row for row in told if row["contender"] == "ours" and "outcome" in row)
+    (end,) = (row for row in records if row["contender"] == "ours" and "outcome" in row)
     assert end["outcome"] == "ok" and end["facts"]["memory"] > 2**20
 
 
@@ -45,11 +45,11 @@ def test_defaults_fit_the_device(tmp_path):
         np.load(tmp_path / f"{name}.npy") for name in ("labels", "classes", "head")
     )
     shares = [np.isin(labels, own).sum() for own in classes]
-    assert shares == [512] * 10  # as many images in every task, each in one
+    assert shares == [512] * 10  # equally many images in every task, each in exactly one
     assert head.shape == (SIZES["tiny"].projection, 100)
 
 
-def test_differences_are_told():
+def test_differences_are_reported():
     ours = [{"agnostic": [3, 4], "aware": [5, 6]}]
     assert differing(ours, ours * 2, 20) == "equal"
     theirs = [{"agnostic": [3, 4], "aware": [5, 4]}]
@@ -57,7 +57,7 @@ def test_differences_are_told():
 
 
 @pytest.mark.slow
-def test_mistakes_are_told_in_a_sentence(tmp_path, capsys):
+def test_invalid_input_gives_a_one_sentence_error(tmp_path, capsys):
     assert main([*FEW, "--peers", str(tmp_path / "none")]) == 2
     error = capsys.readouterr().err
     assert "is no python that can be run" in error and error.count("\n") == 1
@@ -68,7 +68,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path, capsys):
     assert "--repeats: 0 is not positive" in error and "nothing is called nobody" in error
 
 
-def test_all_are_held_against_ours_if_it_took_part():
+def test_all_are_compared_with_ours_if_it_took_part():
     def ended(name: str, seconds: float, right: int) -> Served:
         one = Served(name=name, function="", settings={}, labels={"models": 1})
         one.calls.append({"seconds": seconds})

@@ -1,4 +1,4 @@
-"""Our evaluation and torch's: what is timed side by side recognises the same images."""
+"""Our evaluation and torch's, timed side by side, recognise the same images."""
 
 import importlib
 import json
@@ -21,13 +21,13 @@ IMAGES, MODELS = 90, 3
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Facts:
-    """Digits for the small CLIP, with a head that has them all over the classes."""
+    """Digits for the small CLIP, with a head that spreads predictions over the classes."""
     data = tmp_path_factory.mktemp("data")
     config = CLIP.from_pretrained(TINY_CLIP).config
     source = load_source("digits", "test")
     images = np.stack([np.repeat(np.repeat(source.images[i], 4, 0), 4, 1) for i in range(IMAGES)])
     random = np.random.default_rng(0)
-    np.save(data / "images.npy", images)  # of the tower's size: both sides see the same pixels
+    np.save(data / "images.npy", images)  # the tower's size: both sides see the same pixels
     np.save(data / "labels.npy", source.labels[:IMAGES])
     np.save(data / "classes.npy", random.permutation(10).astype(np.int32).reshape(5, 2))
     np.save(data / "head.npy", random.standard_normal((config.projection, 10), np.float32))
@@ -39,7 +39,7 @@ def work(tmp_path_factory) -> Facts:
 
 
 def prepared(name: str, work: Facts):
-    """A contender that evaluates some models, uncompiled, in this process."""
+    """A contender that evaluates some models in this process, uncompiled."""
     settings = Settings(at_once=2, workers=0)
     (one,) = (one for one in contenders(settings, work) if one.name == name)
     module, _, function = one.function.partition(":")
@@ -49,7 +49,7 @@ def prepared(name: str, work: Facts):
 
 
 def right(name: str, work: Facts) -> list[dict[str, list[int]]]:
-    """What a contender recognises of every task, by model and protocol."""
+    """What a contender recognises in every task, by model and protocol."""
     ready = prepared(name, work)
     ready.call()
     return ready.last()["right"]
@@ -61,7 +61,7 @@ def ours(work):
 
 
 @pytest.mark.parametrize("name", ["official way", "torch, compiled, one pass"])
-def test_peers_recognise_what_ours_does(work, ours, name):
+def test_peers_recognise_the_same_images_as_ours(work, ours, name):
     assert right(name, work) == ours
     assert len(ours) == MODELS and len({str(found) for found in ours}) > 1
     for found in ours:
@@ -69,8 +69,8 @@ def test_peers_recognise_what_ours_does(work, ours, name):
         assert (agnostic <= aware).all() and 0 < agnostic.sum() < aware.sum() < IMAGES
 
 
-def test_pillow_rounds_pixels_to_bytes_and_ours_does_not(work, tmp_path):
-    """Images that are resized: few predictions may differ, as the table tells."""
+def test_pillow_rounds_pixels_to_bytes_but_ours_does_not(work, tmp_path):
+    """With resized images a few predictions may differ; the table reports them."""
     for name in ("labels", "classes", "head"):
         np.save(tmp_path / f"{name}.npy", np.load(f"{work['data']}/{name}.npy"))
     np.save(tmp_path / "images.npy", np.load(f"{work['data']}/images.npy")[:, ::4, ::4])
@@ -82,7 +82,7 @@ def test_pillow_rounds_pixels_to_bytes_and_ours_does_not(work, tmp_path):
 
 @pytest.mark.parametrize("name", ["official way", "torch, compiled, one pass"])
 def test_batches_of_every_size_are_compiled_beforehand(work, monkeypatch, name):
-    """90 images are two batches of 32 and one of 26; in five tasks they are other ones."""
+    """90 images are two batches of 32 and one of 26; split into five tasks the sizes differ."""
     from benchmarks.peers import evaluate_torch
 
     seen: list[int] = []

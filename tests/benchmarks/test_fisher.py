@@ -1,4 +1,4 @@
-"""The benchmark of EWC's Fisher at its smallest: what it reports, not how fast."""
+"""The benchmark of EWC's Fisher at its smallest: what it reports, not how fast it is."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from benchmarks.fisher import main, rows
 from tests.benchmarks.test_train import cells
 
 
-def test_a_fisher_is_counted_in_steps_of_its_own_build():
+def test_a_fisher_is_measured_in_steps_of_its_own_build():
     def ended(name: str, seconds: float) -> Served:
         labels = {"build": name.partition(":")[0]}
         one = Served(name=name, function="", settings={}, labels=labels)
@@ -25,7 +25,7 @@ def test_a_fisher_is_counted_in_steps_of_its_own_build():
 
 
 @pytest.mark.slow
-def test_builds_take_turns(tmp_path):
+def test_builds_run_round_robin(tmp_path):
     output = tmp_path / "fisher.md"
     flags = "--size tiny --batch-size 4 --repeats 1".split()
     assert main([*flags, "--before", str(ROOT), "--output", str(output)]) == 0

@@ -11,13 +11,13 @@ from benchmarks.flags import BeforeFlags, Flags, PeersFlags, checked, matching
 from magmax_jax.errors import UserError
 
 
-def test_those_are_chosen_that_any_pattern_fits_in_their_own_order():
+def test_names_matching_any_pattern_are_chosen_in_their_own_order():
     names = ["ours", "torch, eager", "Ours"]
     assert matching(names, ["t*", "ours"], str) == ["ours", "torch, eager"]
 
 
 @pytest.mark.parametrize("patterns", [["nobody", "o"], []])
-def test_patterns_that_fit_nobody_are_a_mistake(patterns):
+def test_patterns_that_match_nothing_are_an_error(patterns):
     with pytest.raises(UserError, match="--only: nothing is called no"):
         matching(["ours"], patterns, str)
 
@@ -29,7 +29,7 @@ class Some(Flags):
     there: bool = False
 
 
-def test_numbers_must_be_positive_defaults_need_not():
+def test_numbers_must_be_positive_but_defaults_need_not():
     checked(Some())
     checked(Some(a_b=(1, 0.5), workers=0))
     for value in (0, -1):
@@ -39,7 +39,7 @@ def test_numbers_must_be_positive_defaults_need_not():
         checked(Some(repeats=0))
 
 
-def test_peers_python_is_a_file_that_can_be_run_and_stays_a_link(tmp_path):
+def test_peers_python_must_be_executable_and_a_link_is_not_resolved(tmp_path):
     link = tmp_path / "python"
     link.symlink_to(sys.executable)
     assert checked(PeersFlags(peers=link)).peers == link

@@ -1,4 +1,4 @@
-"""The benchmark of reading at its smallest: what it tells, not how fast anything is."""
+"""The reading benchmark at its smallest: what it reports, not how fast anything is."""
 
 import json
 
@@ -10,7 +10,7 @@ from tests.benchmarks.test_train import cells
 
 
 @pytest.mark.slow
-def test_it_tells_what_is_read(tmp_path):
+def test_it_reports_what_is_read(tmp_path):
     output = tmp_path / "input.md"
     flags = "--source cached --small 8 --repeats 2 --seconds 0.01 --output".split()
     assert main([*flags, str(output)]) == 0
@@ -24,12 +24,12 @@ def test_it_tells_what_is_read(tmp_path):
     assert all(value > 0 for rate in rates for value in rate["rates"])
 
 
-def test_a_mistake_is_told_in_a_sentence(capsys):
+def test_invalid_input_gives_a_one_sentence_error(capsys):
     assert main(["--repeats", "0"]) == 2
     assert capsys.readouterr().err == "error: --repeats: 0 is not positive\n"
 
 
-def test_a_worker_is_held_against_the_step():
+def test_a_worker_is_compared_with_the_step():
     medians = dict(zip(READERS, (100.0, 150.0, 50.0, 90.0), strict=True))
     (_, row) = cells(reading_table({"a": medians}, 1000.0))
     assert row == ["a", "100", "150", "50", "90", "10.0"]
@@ -37,7 +37,7 @@ def test_a_worker_is_held_against_the_step():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
-def test_kinds_are_what_they_are_called(name, tmp_path):
+def test_kinds_match_their_names(name, tmp_path):
     source = KINDS[name].make(Settings(small=1, photographs=1), tmp_path)
     height, width, _ = read(source.images, 0).shape
     least, *_ = read(source.images, 0, 560).shape

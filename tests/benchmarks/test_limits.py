@@ -8,7 +8,7 @@ from benchmarks.contenders import take_turns
 
 
 class Clock:
-    """Time passes when a call is made, and when something is waited for."""
+    """Time passes only during a call and during a wait."""
 
     def __init__(self):
         self.now = 0.0
@@ -24,7 +24,7 @@ class Clock:
 
 
 def test_short_calls_are_queued_and_waited_for_once(monkeypatch):
-    """As many as last 50 ms with the wait: 40 of 1 ms and one of 10 ms, or a few more."""
+    """Enough calls to fill 50 ms with the wait: 40 of 1 ms and one of 10 ms, or a few more."""
     clock = Clock()
     monkeypatch.setattr(limits, "time", clock)
     monkeypatch.setattr("jax.block_until_ready", clock.wait)
@@ -33,7 +33,7 @@ def test_short_calls_are_queued_and_waited_for_once(monkeypatch):
     assert 0.001 + 0.01 / 100 < taken[0] <= 0.001 + 0.01 / 40
 
 
-def test_a_call_in_place_goes_on_from_its_last_result():
+def test_an_in_place_call_continues_from_its_last_result():
     step = limits.in_place(lambda x: x + 1, jnp.zeros(()))
     step()
     assert float(step()) == 2

@@ -1,4 +1,4 @@
-"""What is reported of the machine, of versions, and of the device."""
+"""What is reported about the machine, versions and the device."""
 
 import subprocess
 import sys
@@ -15,11 +15,11 @@ from magmax_jax.errors import UserError
 pytestmark = pytest.mark.slow
 
 
-def test_ours_are_told_and_plugins_where_they_are():
-    told = machine.describe(None, "none-of-that-name")
-    assert {"processor", "cores", "memory", "system"} <= told.keys()
-    assert f"jax {jax.__version__}, " in told["ours"] and "cuda" not in told["ours"]
-    assert told["ours"].endswith("none-of-that-name absent")
+def test_our_versions_are_reported_and_plugins_if_installed():
+    described = machine.describe(None, "none-of-that-name")
+    assert {"processor", "cores", "memory", "system"} <= described.keys()
+    assert f"jax {jax.__version__}, " in described["ours"] and "cuda" not in described["ours"]
+    assert described["ours"].endswith("none-of-that-name absent")
 
 
 def test_a_torch_for_cuda_is_reported_with_its_version(tmp_path, monkeypatch):
@@ -35,7 +35,7 @@ def test_a_torch_for_cuda_is_reported_with_its_version(tmp_path, monkeypatch):
         assert "torch absent," in machine.describe(Path(sys.executable))["peers"]
 
 
-def test_a_child_tells_what_this_process_sees():
+def test_a_child_reports_what_this_process_sees():
     here = machine.here()
     assert (here.platform, here.count) == (jax.default_backend(), jax.device_count())
     assert here.memory_bytes > 2**28 and here.kind in here.facts["device"]
@@ -43,7 +43,7 @@ def test_a_child_tells_what_this_process_sees():
     assert machine.ask()._replace(memory_bytes=0) == here._replace(memory_bytes=0)
 
 
-def test_a_python_without_jax_is_told_in_a_sentence(tmp_path):
+def test_a_python_without_jax_is_reported_in_one_sentence(tmp_path):
     lonely = tmp_path / "python"
     lonely.write_text("#!/bin/sh\necho ModuleNotFoundError: no jax >&2\nexit 1\n")
     lonely.chmod(0o755)
@@ -52,7 +52,7 @@ def test_a_python_without_jax_is_told_in_a_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("module", ["train", "evaluate", "merge", "scaling", "startup"])
-def test_who_asks_holds_no_device(module):
+def test_describing_the_machine_holds_no_device(module):
     program = (
         f"import sys, benchmarks.{module}\n"
         "from jax._src import xla_bridge\n"

@@ -1,4 +1,4 @@
-"""The benchmark of files at its smallest: nothing here is a claim about time."""
+"""The benchmark of merging files at its smallest: no claims about time."""
 
 import json
 import math
@@ -45,19 +45,19 @@ def test_contenders_are_compared_on_the_same_files(paths, tmp_path):
         assert table["official: max_magnitude"][-1] == "bit-identical"
     else:
         assert table["official: max_magnitude"][0].startswith("absent: ModuleNotFoundError")
-    first, *told = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
+    first, *records = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
     assert {"processor", "cores", "ours", "before", "peers"} <= first["environment"].keys()
-    calls = [row for row in told if "seconds" in row]
+    calls = [row for row in records if "seconds" in row]
     assert [row["contender"] for row in calls] == ran
     assert all(row["models"] == 2 and row["seconds"] > 0 for row in calls)
-    assert {row["outcome"] for row in told if row["contender"] in ran and "outcome" in row} == {
+    assert {row["outcome"] for row in records if row["contender"] in ran and "outcome" in row} == {
         "ok"
     }
     assert not list(paths[0].parent.parent.glob("outputs-*"))
 
 
 @pytest.mark.slow
-def test_checkpoints_are_clips_and_always_the_same(paths, tmp_path):
+def test_checkpoints_are_valid_clips_and_reproducible(paths, tmp_path):
     CLIP.from_pretrained(paths[1])  # refuses any name or shape that is not CLIP's
     again = make_checkpoints(tmp_path, "tiny", models=2)
     for a, b in zip(paths, again, strict=True):
@@ -75,7 +75,7 @@ def test_vit_b16_has_its_published_number_of_parameters():
 
 
 @pytest.mark.slow
-def test_mistakes_are_told_in_a_sentence(capsys, tmp_path):
+def test_invalid_input_gives_a_one_sentence_error(capsys, tmp_path):
     assert main(["files", "--peers", str(tmp_path)]) == 2
     assert main(["memory", "--rules", "maxmag"]) == 2
     assert main(["memory", "--tasks", "0"]) == 2
@@ -88,7 +88,7 @@ def test_mistakes_are_told_in_a_sentence(capsys, tmp_path):
     assert main([]) == 2
 
 
-def test_differences_are_told(tmp_path):
+def test_differences_are_reported(tmp_path):
     for name, value in (("a", [1.0, 2.0, 4.0]), ("b", [1.0, 2.5, 4.0]), ("c", [np.nan, 2.0, 4.0])):
         (tmp_path / name).mkdir()
         save_file({"w": np.float32(value)}, tmp_path / name / "model.safetensors")

@@ -1,4 +1,4 @@
-"""The benchmark in memory at its smallest: what it tells, not how fast anything is."""
+"""The benchmark of merging in memory at its smallest: what it reports, not how fast it is."""
 
 import json
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ from tests.benchmarks.test_train import cells
 
 
 @pytest.mark.slow
-def test_it_tells_copies_folds_thresholds_and_whole_merges(tmp_path):
+def test_it_reports_copies_folds_thresholds_and_whole_merges(tmp_path):
     output = tmp_path / "memory.md"
     flags = ["--sizes", "tiny", "--tasks", "2", "--rules", "max_magnitude"]
     more = ["--numbers", "5000", "--repeats", "2", "--output", str(output)]
@@ -27,13 +27,13 @@ def test_it_tells_copies_folds_thresholds_and_whole_merges(tmp_path):
     assert text.count(", the reference") == 1
     (torch,) = (row for row in cells(text) if row[0] == "torch")
     assert torch[1] == "5,000" and (torch[2].startswith("absent: ") != bool(find_spec("torch")))
-    first, *told = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
+    first, *records = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
     assert {"cores", "device"} <= first["environment"].keys()
-    (folds,) = (row for row in told if "timings" in row)
+    (folds,) = (row for row in records if "timings" in row)
     assert {len(timing["seconds"]) for timing in folds["timings"]} == {2}
-    calls = [row for row in told if "folds" in row]
+    calls = [row for row in records if "folds" in row]
     assert len(calls) == 2 and all(0 < call["folds"] < call["seconds"] for call in calls)
-    (cell,) = (row for row in told if "outcome" in row and row.get("rule") == "max_magnitude")
+    (cell,) = (row for row in records if "outcome" in row and row.get("rule") == "max_magnitude")
     nbytes, facts = 4 * 115_712, cell["facts"]
     assert (cell["tasks"], cell["outcome"]) == (2, "ok")
     assert facts["moved"] == (4 * 2 + 4) * nbytes and facts["state"] == nbytes < facts["peak"]
@@ -44,8 +44,8 @@ def test_it_tells_copies_folds_thresholds_and_whole_merges(tmp_path):
     ("name", "tasks", "moved", "held", "state"),
     [("task_arithmetic", 5, 4 * 5 + 4, 2 + 2, 1), ("ties", 3, 4 * 3 + 2, 1 + 3 + 2, 3)],
 )
-def test_what_must_move_and_be_held_is_counted_in_models(name, tasks, moved, held, state):
-    """All merge, too, and tell every call's seconds and the state's bytes."""
+def test_traffic_and_memory_are_counted_in_models(name, tasks, moved, held, state):
+    """All of them also merge, and report every call's seconds and the state's bytes."""
     ready = merging.whole({"size": "tiny", "rule": name, "tasks": tasks})
     model = ready.facts["parameters"]
     assert model == 4 * 115_712
@@ -73,11 +73,11 @@ def cell(tasks: int, *seconds: float, rule: str = "ties", **facts: object) -> Se
     return one
 
 
-def test_what_does_not_fit_or_would_take_too_long_is_refused():
+def test_cells_too_large_or_too_slow_are_refused():
     bounds = {"at_most": 10, "memory": 5e9}
     large = cell(2, held=5_100_000_000)
     assert refused(large, **bounds, done=[]) == "does not fit: 5.1 GB of 5.0"
-    done = [cell(2, 1.0), cell(8, 2.0)]  # 2 s / 8 < 1 s / 2: the safer one counts
+    done = [cell(2, 1.0), cell(8, 2.0)]  # 2 s / 8 < 1 s / 2: the safer estimate counts
     assert refused(cell(20), **bounds, done=done) is None
     said = "not run: 11 s by extrapolation, more than 10"
     assert refused(cell(22), **bounds, done=done) == said
@@ -90,7 +90,7 @@ def test_what_does_not_fit_or_would_take_too_long_is_refused():
 
 
 @pytest.mark.slow
-def test_one_that_is_refused_or_fails_is_reported():
+def test_a_refused_or_failing_contender_is_reported():
     output = Output(None, {})
     long, next_one = cell(1, 50.0, moved=1), whole_merge("tiny", "ties", 2)
     measure(next_one, Memory(at_most=10), 1e12, [long], output)
@@ -100,7 +100,7 @@ def test_one_that_is_refused_or_fails_is_reported():
     assert alone.failure.startswith("failed: ") and "needs two models" in alone.failure
 
 
-def test_rows_tell_what_one_more_task_takes():
+def test_rows_report_the_cost_of_one_more_task():
     field = [cell(t, 0.5 + 0.25 * t) for t in (2, 8, 20)]
     field += [cell(2, 3.0, rule="average", compiling=True)]
     head, *found = cells(rows(field, copy=2000.0))

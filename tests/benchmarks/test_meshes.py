@@ -1,6 +1,6 @@
-"""What the product's programs move over a mesh, counted by hand against what is read.
+"""Bytes that the product's programs move over a mesh: parsed, against counts by hand.
 
-Devices are virtual: one child process has four.
+Devices are virtual: a child process has four.
 """
 
 import json
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def dump(tmp_path_factory):
-    """Directory of evaluation steps as they are divided among devices, before all else is done."""
+    """Directory for dumps of evaluation steps, taken just after partitioning."""
     return tmp_path_factory.mktemp("dump")
 
 
 @pytest.fixture(scope="module")
 def read(dump):
-    """Collectives of programs of the tiny model on up to four devices, by name, data and fsdp."""
+    """Collectives of the tiny model's programs on up to four devices, by name, data and fsdp."""
     program = """
         import json
         from benchmarks.ours.meshes import read_programs
@@ -53,7 +53,7 @@ def read(dump):
         "--xla_dump_hlo_pass_re=spmd-partitioning --xla_dump_hlo_module_re=.*eval_step.*",
         "JAX_ENABLE_COMPILATION_CACHE": "false",
         "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # of arithmetic: it compiles faster
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # of arithmetic; compiles faster
     }
     shown = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
@@ -79,7 +79,7 @@ PARAMETERS = (
     + TINY.width * SIZES["tiny"].projection
 )
 GRADIENTS = 4 * PARAMETERS + 8
-"""With the number of samples and the loss."""
+"""Including the number of samples and the loss."""
 
 
 def moved(found: list[Collective]) -> dict:
@@ -90,12 +90,12 @@ def test_data_parallel_steps_reduce_every_gradient_once_and_nothing_else(read):
     assert moved(read["training", 2, 1]) == {("all-reduce", 2): GRADIENTS}
 
 
-def test_a_batch_in_parts_reduces_its_gradients_for_each_part(read):
+def test_a_batch_in_parts_reduces_gradients_once_per_part(read):
     whole, parts = (moved(read[name, 2, 1])["all-reduce", 2] for name in ("training", "parts"))
     assert 1.9 * whole < parts < 2.1 * whole
 
 
-def test_pieces_of_blocks_are_gathered_once_forward_and_once_backward(read):
+def test_sharded_blocks_are_gathered_once_forward_and_once_backward(read):
     found = read["training", 2, 2]
     gathers = [one for one in found if one.kind == "all-gather"]
     for backward in (True, False):
@@ -108,11 +108,11 @@ def test_pieces_of_blocks_are_gathered_once_forward_and_once_backward(read):
     reduced = sum(nbytes for (kind, n), nbytes in sums.items() if kind != "all-gather" and n == 4)
     assert reduced == GRADIENTS
     scalars = sum(nbytes for (kind, n), nbytes in sums.items() if kind == "all-reduce" and n == 2)
-    assert scalars < 1000  # norms of what is in pieces
+    assert scalars < 1000  # norms of sharded arrays
 
 
 def test_evaluation_reduces_its_counts_and_a_fold_nothing(read):
-    counts = 4 * (5 * TASKS * CLASSES + CLASSES**2) + 4  # and how many samples there were
+    counts = 4 * (5 * TASKS * CLASSES + CLASSES**2) + 4  # and the number of samples
     assert moved(read["evaluation", 2, 2]) == {
         ("all-reduce", 4): counts,
         ("all-gather", 2): 4 * MATRICES,
@@ -120,8 +120,8 @@ def test_evaluation_reduces_its_counts_and_a_fold_nothing(read):
     assert read["fold", 1, 2] == []
 
 
-def test_pieces_move_in_the_computations_dtype(read, dump):
-    """As the program is divided; a CPU's compiler widens them again."""
+def test_shards_move_in_the_computation_dtype(read, dump):
+    """Read just after partitioning; a CPU's compiler later widens them again."""
     texts = [path.read_text() for path in dump.glob("*after_spmd-partitioning*.txt")]
     [text] = [text for text in texts if "num_partitions=4" in text and "bf16[" in text]
     gathers = [line.split(" = ")[1] for line in text.splitlines() if " all-gather(" in line]
@@ -129,7 +129,7 @@ def test_pieces_move_in_the_computations_dtype(read, dump):
     assert all(line.startswith("bf16[") for line in gathers)
 
 
-def test_programs_for_devices_elsewhere_are_traced_as_there(monkeypatch):
+def test_programs_for_absent_devices_are_traced_as_on_those_devices(monkeypatch):
     chip, seen = SimpleNamespace(platform="tpu", device_kind="TPU v5 lite"), []
     layout = SimpleNamespace(mesh=SimpleNamespace(devices=np.array([[chip]], object)))
 
@@ -139,6 +139,6 @@ def test_programs_for_devices_elsewhere_are_traced_as_there(monkeypatch):
 
     monkeypatch.setattr(meshes, "mesh_layout", lambda data, fsdp, topology: layout)
     monkeypatch.setitem(meshes.PROGRAMS, "trace", trace)
-    (told,) = meshes.read_programs(1, 1, [{"name": "trace", "batch_size": 1}], "v5e:2x4")
+    (found_program,) = meshes.read_programs(1, 1, [{"name": "trace", "batch_size": 1}], "v5e:2x4")
     assert seen == ["tpu"] != [jax.default_backend()]
-    assert told["compiler"] == "TPU v5 lite"
+    assert found_program["compiler"] == "TPU v5 lite"

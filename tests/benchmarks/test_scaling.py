@@ -1,4 +1,4 @@
-"""The benchmark's tables, and on what it measures."""
+"""The scaling benchmark's tables and the devices that it measures on."""
 
 import json
 
@@ -19,7 +19,7 @@ def timed(data: int, *seconds: float, failure: str | None = None) -> Served:
     return one
 
 
-def test_efficiency_is_told_of_devices_and_of_the_cores_they_share():
+def test_efficiency_is_reported_per_device_and_per_shared_core():
     field = [timed(1, 0.1, 0.1, 9.0), timed(2, 0.25), timed(4, failure="too many")]
     _, *found = cells(timing_table(field))
     assert found == [
@@ -31,7 +31,7 @@ def test_efficiency_is_told_of_devices_and_of_the_cores_they_share():
     assert cells(timing_table(field))[2][4] == "nan"
 
 
-def test_what_programs_move_is_told_by_kind():
+def test_traffic_of_programs_is_reported_by_kind():
     (row,) = moved_rows("8 x 1", PROGRAM)
     assert row == [
         "training, vit-b16", "cpu", "8 x 1", "1", "8", "344.00", "602.00", "all-reduce",
@@ -41,7 +41,7 @@ def test_what_programs_move_is_told_by_kind():
 
 
 @pytest.mark.slow
-def test_it_tells_what_it_measured_and_read(tmp_path, monkeypatch):
+def test_it_reports_what_it_measured_and_read(tmp_path, monkeypatch):
     output = tmp_path / "scaling.md"
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # it compiles faster
     flags = ["--size", "tiny", "--mesh", "1x2", "--repeats", "2", "--batch-size", "1"]
@@ -57,12 +57,12 @@ def test_it_tells_what_it_measured_and_read(tmp_path, monkeypatch):
     assert sum("collectives" in row for row in rows) == 8
 
 
-def test_a_mesh_that_is_none_is_refused(capsys):
+def test_an_invalid_mesh_is_refused(capsys):
     assert main(["--mesh", "2"]) == 2
     assert "'2' is not DATAxFSDP, e.g. 2x4" in capsys.readouterr().err
 
 
-def test_flags_of_xla_that_are_there_stay(monkeypatch):
+def test_existing_xla_flags_are_kept(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=there")
     flags = contender(Settings(), (2, 4), virtual=True).variables["XLA_FLAGS"].split()
     assert flags == ["--xla_dump_to=there", "--xla_force_host_platform_device_count=8"]

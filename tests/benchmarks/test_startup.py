@@ -1,4 +1,4 @@
-"""The start-up benchmark: what it tells, not how long anything takes."""
+"""The start-up benchmark: what it reports, not how long anything takes."""
 
 import json
 
@@ -20,7 +20,7 @@ from tests.benchmarks.test_train import cells
 
 
 @pytest.mark.slow
-def test_it_tells_starts_their_goals_and_a_run(tmp_path):
+def test_it_reports_starts_their_goals_and_a_run(tmp_path):
     output = tmp_path / "startup.md"
     only = ["limit: python, nothing else", "ours: magmax --help"]
     flags = ["--repeats", "2", "--run", "quickstart --help", "--output", str(output)]
@@ -46,7 +46,7 @@ def test_it_tells_starts_their_goals_and_a_run(tmp_path):
         (["--repeats", "0"], "--repeats: 0 is not positive"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(flags, said, capsys):
+def test_invalid_input_gives_a_one_sentence_error(flags, said, capsys):
     assert main(flags) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
@@ -67,7 +67,7 @@ def test_a_command_that_fails_meets_no_goal_and_has_no_median():
     assert rows[2][1] == "failed: RuntimeError: no"
 
 
-def test_runs_are_told_up_to_each_milestone():
+def test_runs_are_reported_up_to_each_milestone():
     cold, warm = ended("cold", 3.0, 5.0, 4.0), ended("warm", 2.0, failure="> 9 s")
     first, *_ = MILESTONES
     for call, seconds in zip(cold.calls, (1.0, 1.5, 2.0), strict=True):

@@ -1,4 +1,4 @@
-"""The benchmark of training at its smallest: what it tells and computes, not how fast."""
+"""The training benchmark at its smallest: what it reports and computes, not how fast."""
 
 import json
 from importlib.util import find_spec
@@ -23,23 +23,23 @@ def cells(text: str) -> list[list[str]]:
 
 @pytest.mark.slow
 def test_contenders_train_side_by_side(tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiles sooner
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiles faster
     output = tmp_path / "train.md"
     only = ["--only", "ours", "torch, eager"]
     assert main([*TINY, "--batch-sizes", "3", *only, "--output", str(output)]) == 0
     _, ours, torch, limit = cells(output.read_text())
     assert ours[0] == "ours" and ours[1] == "3" and ours[6] == "1.00"
     assert torch[0] == "torch, eager" and limit[0] == "limit: matmul" and limit[5] == "100.0%"
-    first, *told = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
+    first, *records = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
     assert {"processor", "device", "computation"} <= first["environment"].keys()
-    flops = [row["flops"] for row in told if row["contender"] == "matmul" and "repeat" in row]
+    flops = [row["flops"] for row in records if row["contender"] == "matmul" and "repeat" in row]
     assert len(flops) == 3 and min(flops) > 0
-    told = [row for row in told if row["contender"] != "matmul"]
+    records = [row for row in records if row["contender"] != "matmul"]
     names = ["ours", "torch, eager"] if TORCH else ["ours"]
-    assert [(row["contender"], row["repeat"]) for row in told if "repeat" in row] == [
+    assert [(row["contender"], row["repeat"]) for row in records if "repeat" in row] == [
         (name, repeat) for repeat in range(2) for name in names
     ]
-    ends = {row["contender"]: row for row in told if "outcome" in row}
+    ends = {row["contender"]: row for row in records if "outcome" in row}
     assert list(ends) == ["ours", "torch, eager"]
     for name in names:
         facts = ends[name]["facts"]
@@ -75,7 +75,7 @@ def test_each_finds_its_largest_batch_and_absent_ones_have_a_row(tmp_path, monke
     assert table[6][3] == f"8: {no_room}" and table[7][3] == "no more was tried"
 
 
-def test_rows_hold_all_against_ours_and_the_limit():
+def test_rows_compare_all_with_ours_and_the_limit():
     def ended(name: str, batch: int, seconds: list[float], **facts: float) -> Served:
         one = Served(name=name, function="", settings={}, labels={"batch": batch})
         one.calls += [{"seconds": taken} for taken in seconds]
@@ -98,7 +98,7 @@ def test_rows_hold_all_against_ours_and_the_limit():
     ]
 
 
-def test_who_trains_is_a_matter_of_the_platform():
+def test_contenders_depend_on_the_platform():
     def named(platform: str, **options: object) -> dict[str, Served]:
         settings = fitted(Settings(size="tiny", **options), platform)
         return {one.name: one for one in trainers(settings, platform)}
@@ -123,13 +123,13 @@ def test_who_trains_is_a_matter_of_the_platform():
     "arguments",
     [["--batch-sizes", "0"], ["--repeats", "0"], ["--peers", "/no/python"]],
 )
-def test_mistakes_are_told_in_a_sentence(arguments, capsys):
+def test_invalid_input_gives_a_one_sentence_error(arguments, capsys):
     assert main([*TINY, *arguments]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--only", "nobody"], ["--largest-at-most", "1"]])
-def test_mistakes_of_contenders_are_told_in_a_sentence(arguments, capsys):
+def test_errors_of_contenders_are_reported_in_one_sentence(arguments, capsys):
     assert main([*TINY, *arguments]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1

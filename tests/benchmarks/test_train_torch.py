@@ -1,4 +1,4 @@
-"""Our training step and torch's: what is timed side by side computes the same."""
+"""Our training step and torch's, timed side by side, compute the same."""
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ def test_ours_and_torch_take_the_same_steps():
         np.testing.assert_allclose(float(metrics.gradient_norm), float(norm), rtol=1e-4)
         losses, norms = [*losses, float(loss)], [*norms, float(norm)]
     assert max(norms) > recipe.clip_norm > min(norms)  # some are clipped, some are not
-    assert losses[0] - losses[-1] > 0.05  # they have learned, and so have compared AdamW as well
+    assert losses[0] - losses[-1] > 0.05  # they have learned, so AdamW was compared as well
     parameters = jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(state.params)))
     theirs = sum(float(p.detach().square().sum()) for p in tower.parameters()) ** 0.5
     np.testing.assert_allclose(float(parameters), theirs, rtol=1e-5)

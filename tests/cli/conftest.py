@@ -1,4 +1,4 @@
-"""A finished run that several commands work on, trained once."""
+"""A finished run shared by the tests of several commands, trained once."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from magmax_jax.runs.train import run
 
 @pytest.fixture(scope="session")
 def done(tiny_clip, tmp_path_factory):
-    """Five tasks, every task's model kept. Tests add files to it, and change none of its own."""
+    """Five tasks, every task's model kept. Tests may add files but change none of the run's own."""
     out = RunDirectory(tmp_path_factory.mktemp("runs") / "done")
     config = ExperimentConfig(
         model=ModelConfig(str(tiny_clip)),

@@ -1,4 +1,4 @@
-"""Data sets of the catalogue's classes and domains, with a few generated images of each."""
+"""Data sets with the catalogue's classes and domains and a few generated images of each."""
 
 from functools import cache
 
@@ -11,7 +11,7 @@ from magmax_jax.data.catalogue import find
 from magmax_jax.data.published import published_domains
 
 OTHERS = {"digits": (10, 1), "digits_styles": (10, 3), "folder": (7, 4)}
-"""Classes and domains of what is in no catalogue."""
+"""Classes and domains of data outside the catalogue."""
 SIDE = 8
 
 
@@ -40,7 +40,7 @@ def source(dataset: str, split: str, data_dir: str | None = None) -> Source:
 
 @cache
 def class_names(dataset: str, classes: int) -> tuple[str, ...]:
-    """The published ones, without which a data set may be refused."""
+    """The published class names, without which a data set may be refused."""
     data = find(dataset)
     published = data.class_names if data else ()
     plain = tuple(f"name {i}" for i in range(classes))
@@ -48,13 +48,13 @@ def class_names(dataset: str, classes: int) -> tuple[str, ...]:
 
 
 def all_cells() -> dict[str, Cell]:
-    """Every cell of every grid, of one seed, by its name; smoke's without a folder of assets."""
+    """Every cell of every grid for one seed, by name; smoke's without a folder of assets."""
     beside, smoke_grid.BESIDE = smoke_grid.BESIDE, smoke_grid.BESIDE / "nowhere"
     cells = {
         f"{name}: {cell.setting}/{cell.method}": cell
         for name, grid in GRIDS.items()
         for cell in grid.cells(None)
-        if name != "all"  # whose cells are those of the others
+        if name != "all"  # repeats the cells of the others
     }
     smoke_grid.BESIDE = beside
     return cells

@@ -1,4 +1,4 @@
-"""`python -m experiments.analyse`: studies by the command line."""
+"""`python -m experiments.analyse`: studies from the command line."""
 
 import json
 
@@ -10,7 +10,7 @@ from magmax_jax.errors import exit_code
 
 @pytest.fixture(scope="module")
 def runs(done, tmp_path_factory):
-    """One run that keeps every task's model, and the same one without them."""
+    """A run that keeps every task's model, and the same run without them."""
     bare = tmp_path_factory.mktemp("runs") / "bare"
     bare.mkdir()
     for name in ("config.json", "results.jsonl", "checkpoints"):
@@ -36,7 +36,7 @@ def test_chosen_studies_of_several_runs(runs, capsys):
     assert "is there already" in " ".join(capsys.readouterr().out.split())
 
 
-def test_mistakes_are_one_sentence(runs, tmp_path, capsys):
+def test_invalid_input_gives_a_one_sentence_error(runs, tmp_path, capsys):
     for arguments, words in (
         ((), "no RUN is given"),
         ((tmp_path,), "is no run's directory"),

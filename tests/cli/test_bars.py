@@ -24,7 +24,7 @@ def bars(shown):
     )
 
 
-def test_tfds_draws_its_own_bars_on_a_terminal_only(bars, capsys):
+def test_tfds_draws_its_bars_only_on_a_terminal(bars, capsys):
     for display, drawn in ((bars, True), (Bars(Console(file=io.StringIO())), False)):
         with display.preparing("toy"), tqdm_utils.async_tqdm(total=0, desc="Dl Size...") as size:
             size.update_total(7)
@@ -45,7 +45,7 @@ def test_a_whole_preparation(bars, shown, tmp_path, monkeypatch):
     assert "gtsrb: train 15, test 6; 3 classes; recorded in magmax.json" in shown.getvalue()
 
 
-def test_elsewhere_there_are_lines_only(shown):
+def test_without_a_terminal_only_plain_lines_are_printed(shown):
     bars = Bars(Console(file=shown, soft_wrap=True))
     with bars.reading("toy", 2) as advance:
         advance(2)

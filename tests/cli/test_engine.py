@@ -1,4 +1,4 @@
-"""How launchers start JAX: the folder of compiled programs, and the other processes."""
+"""How launchers start JAX: the compilation cache and the other processes."""
 
 import ast
 import os
@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def told(monkeypatch) -> list:
-    """What JAX was told, which is not carried out."""
+def calls_to_jax(monkeypatch) -> list:
+    """Records JAX's configuration calls without executing them."""
     calls = []
     monkeypatch.setattr(jax.config, "update", lambda name, value: calls.append((name, value)))
     monkeypatch.setattr(
@@ -28,7 +28,7 @@ def told(monkeypatch) -> list:
     return calls
 
 
-def test_programs_are_kept_where_jax_or_the_user_says(monkeypatch, tmp_path, told):
+def test_programs_are_cached_where_jax_or_the_user_says(monkeypatch, tmp_path, calls_to_jax):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_cache() == tmp_path / ".cache" / "magmax_jax" / "xla"
@@ -37,23 +37,23 @@ def test_programs_are_kept_where_jax_or_the_user_says(monkeypatch, tmp_path, tol
     for flags in ([], ["--cache", "/here"], ["--cache", "None"]):
         parse(["quickstart", *flags]).engine.start()
     name = "jax_compilation_cache_dir"
-    assert [call for call in told if call[0] == name] == [
+    assert [call for call in calls_to_jax if call[0] == name] == [
         (name, "/there"), (name, "/here"), (name, None),
     ]  # fmt: skip
 
 
-def test_every_program_is_kept_but_where_the_user_says_how_slow_it_must_be(monkeypatch, told):
+def test_every_program_is_cached_unless_a_minimum_time_is_set(monkeypatch, calls_to_jax):
     monkeypatch.delenv(MIN_COMPILE_TIME.upper(), raising=False)
     Engine().start()
-    assert (MIN_COMPILE_TIME, 0.0) in told
-    told.clear()
+    assert (MIN_COMPILE_TIME, 0.0) in calls_to_jax
+    calls_to_jax.clear()
     monkeypatch.setenv(MIN_COMPILE_TIME.upper(), "5")
     Engine().start()
-    assert MIN_COMPILE_TIME not in dict(told)
+    assert MIN_COMPILE_TIME not in dict(calls_to_jax)
 
 
 def test_a_second_process_compiles_nothing(tmp_path):
-    """Neither does what takes no second, and what is computed is the same."""
+    """Programs that compile in under a second are cached too, and results are the same."""
     program = (
         "import sys, jax\n"
         "from pathlib import Path\n"
@@ -74,11 +74,11 @@ def test_a_second_process_compiles_nothing(tmp_path):
     assert second.stdout.splitlines() == [first.stdout.splitlines()[0], "cache_hits"]
 
 
-def test_other_processes_are_met_at_an_address_or_as_the_cluster_says(told):
+def test_processes_connect_at_an_address_or_as_the_cluster_says(calls_to_jax):
     Engine(None, distributed=True).start()
     flags = "--distributed --coordinator host:1 --processes 4 --process 3 --cache None"
     parse(["quickstart", *flags.split()]).engine.start()
-    met = [call for call in told if len(call) == 3]
+    met = [call for call in calls_to_jax if len(call) == 3]
     assert met == [(None, None, None), ("host:1", 4, 3)]
 
 
@@ -102,7 +102,7 @@ def test_half_an_address_is_refused(flags, message):
         (RuntimeError("timed out"), "cannot reach the other processes .timed out"),
     ],
 )
-def test_a_cluster_that_is_not_there_is_one_sentence(monkeypatch, told, error, message):
+def test_a_missing_cluster_gives_a_one_sentence_error(monkeypatch, calls_to_jax, error, message):
     def fail(*where, **options):
         raise error
 
@@ -111,16 +111,16 @@ def test_a_cluster_that_is_not_there_is_one_sentence(monkeypatch, told, error, m
         Engine(None, distributed=True).start()
 
 
-def test_the_coordinator_listens_where_it_is_named():
+def test_the_coordinator_listens_on_the_given_address():
     assert bind_address("127.0.0.1:1234") == "127.0.0.1:1234"
     assert bind_address("localhost:1234") == "localhost:1234"
-    for elsewhere in (None, "some-host:1234", "192.0.2.1:1234"):  # a name; nobody's address
+    for elsewhere in (None, "some-host:1234", "192.0.2.1:1234"):  # a name, not a local address
         assert bind_address(elsewhere) is None
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's list of sockets")
-def test_on_the_loopback_it_cannot_be_reached_from_other_machines():
-    """JAX alone would listen on every interface."""
+def test_on_loopback_it_is_unreachable_from_other_machines():
+    """By itself, JAX would listen on every interface."""
     program = (
         "import socket\n"
         "from pathlib import Path\n"

@@ -23,8 +23,8 @@ def facts(row):
     return row.after_task, row.protocol, row.group, row.accuracy, row.top5, row.count
 
 
-def test_a_runs_models_are_found_as_the_run_found_them(done, tmp_path, capsys):
-    """In a directory of transformers', too, on the scenario that flags tell."""
+def test_a_runs_models_get_the_accuracies_that_the_run_measured(done, tmp_path, capsys):
+    """Also from a transformers directory, on the scenario that the flags give."""
     names = {"zero_shot": (0, None), "task:2": (2, None), "finetuned": (5, None)}
     sources = [f"{done.path}:{name}" for name in (*names, "max_magnitude@0.5")]
     assert main(*sources, "--out", tmp_path / "out", "--per-class") == 0
@@ -48,7 +48,7 @@ def test_a_runs_models_are_found_as_the_run_found_them(done, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
-    """Three images of each of two classes, in test/ alone."""
+    """Three images of each of two classes, in test/ only."""
     root = tmp_path_factory.mktemp("data") / "shapes"
     for number, name in enumerate(("circle", "square")):
         for image in range(3):
@@ -58,7 +58,7 @@ def shapes(tmp_path_factory):
     return root
 
 
-def test_a_folder_of_images_is_evaluated_without_ceremony(tiny_clip, shapes, tmp_path, capsys):
+def test_a_folder_of_images_is_evaluated_without_flags(tiny_clip, shapes, tmp_path, capsys):
     assert main(tiny_clip, shapes) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "shapes, class-incremental, 6 test images" in shown and "note: " not in shown
@@ -72,8 +72,8 @@ def test_a_folder_of_images_is_evaluated_without_ceremony(tiny_clip, shapes, tmp
     assert "note: figures has no train/ and test/: all of its 6 images are test images" in shown
 
 
-def test_a_folder_of_images_has_many_spellings(tiny_clip, done, shapes):
-    """Beside a run it is one task, too, however many the run had."""
+def test_a_folder_of_images_can_be_spelled_in_many_ways(tiny_clip, done, shapes):
+    """Next to a run it is also one task, however many tasks the run had."""
     for words in (
         (tiny_clip, f"folder:{shapes}"),
         (tiny_clip, "--scenario.dataset", f"folder:{shapes}"),
@@ -87,7 +87,7 @@ def test_a_folder_of_images_has_many_spellings(tiny_clip, done, shapes):
 
 
 def test_a_runs_own_folder_is_evaluated_as_it_was_learned(shapes, tmp_path):
-    """Whatever its spelling, and whatever is left of it."""
+    """However it is spelled, and whatever is left of it."""
     scenario = ScenarioConfig(dataset="folder", data_dir=str(shapes), num_tasks=2)
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
@@ -96,12 +96,12 @@ def test_a_runs_own_folder_is_evaluated_as_it_was_learned(shapes, tmp_path):
     assert (chosen.sources, chosen.scenario, chosen.seed) == ((str(run),), scenario, 9)
 
 
-def test_the_model_has_the_flags_that_it_has_in_a_run(done):
+def test_model_flags_are_those_of_a_run(done):
     chosen = evaluate.parse([str(done.path), "--model.image-size=16", "--model.dtype=bfloat16"])
     assert (chosen.image_size, chosen.dtype, chosen.scenario.num_tasks) == (16, "bfloat16", 5)
 
 
-def test_a_finished_run_is_swept(done, capsys):
+def test_a_finished_run_can_be_swept(done, capsys):
     command = (done.path, "--sweep.rules", "max_magnitude", "--sweep.scales", "0.25,0.5")
     assert main(*command) == 0
     assert "is best on 20 validation images" in capsys.readouterr().out
@@ -109,7 +109,7 @@ def test_a_finished_run_is_swept(done, capsys):
     assert {json.loads(line)["scale"] for line in lines} == {0.25, 0.5}
 
 
-def test_mistakes_are_one_sentence(done, tiny_clip, shapes, tmp_path, capsys):
+def test_invalid_input_gives_a_one_sentence_error(done, tiny_clip, shapes, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     for arguments, words in (

@@ -1,4 +1,4 @@
-"""What `magmax evaluate` shows of known rows."""
+"""What `magmax evaluate` prints for known rows."""
 
 import io
 from dataclasses import replace
@@ -53,9 +53,9 @@ def test_top5_is_shown_where_there_are_more_than_five_classes(classes, covered, 
     assert "among the task's own classes" in text and "25.0% / 37.5%" in text
 
 
-def test_accuracies_that_are_the_same_are_shown_once():
+def test_equal_accuracies_are_shown_once():
     text = shown(6, [[*range(6)]] * 2, bonus=0.0)
-    assert text.count("50.0%") == 2  # on all images, and as the mean of the tasks
+    assert text.count("50.0%") == 2  # over all images, and as the mean over tasks
     assert text.count("25.0%") == 1 and " / " not in text
     assert "among the task's own classes it is the same" in " ".join(text.split())
     assert text.count("label among the top 5") == 1

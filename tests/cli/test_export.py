@@ -8,7 +8,7 @@ def main(*arguments) -> int:
     return magmax(["export", *map(str, arguments)])
 
 
-def test_models_come_out(done, tmp_path, capsys):
+def test_models_are_exported(done, tmp_path, capsys):
     for model in ("finetuned", "task:4", "task:5"):
         out = tmp_path / model
         assert main(done.path, "--model", model, "--output", out, "--dtype", "float16") == 0
@@ -21,7 +21,7 @@ def test_models_come_out(done, tmp_path, capsys):
     assert newest == last != before
 
 
-def test_what_is_not_there_is_told(done, tmp_path, capsys):
+def test_missing_models_are_reported(done, tmp_path, capsys):
     run = done.path
     for source, model, words in (
         (tmp_path, "finetuned", "is no run's directory"),

@@ -1,4 +1,4 @@
-"""Command lines whose values the configuration refuses: one sentence that names flags."""
+"""Values that the configuration refuses give one sentence that names the flags."""
 
 import dataclasses
 import operator
@@ -14,7 +14,7 @@ from magmax_jax.errors import ConfigError
 from magmax_jax.scenarios import build_scenario
 
 
-def test_negative_scales_are_no_flags():
+def test_negative_scales_are_not_taken_for_flags():
     for scales in (["--sweep.scales", "-1,-0.5"], ["--sweep.scales=-1:-0.5:0.5"]):
         words = ["--merges", "negmerge@-0.3", "average", *scales]
         launch = parse(Launch, words, default=Launch(ExperimentConfig(), Path("out")))
@@ -65,7 +65,7 @@ def test_negative_scales_are_no_flags():
         ("run class --sweep.scales x", "--sweep.scales is 'x': write FIRST:LAST:STEP"),
         ("grid smoke --dry-run --train.epochs 0", "--train.epochs is 0: it must be positive"),
         ("grid smoke --launcher local --jobs 0", "--jobs is 0: it must be positive"),
-        # Flags that other commands call otherwise.
+        # Flags that have other names in other commands.
         ("evaluate . --batch-size 0", "--batch-size is 0: it must be positive"),
     ],
 )
@@ -92,7 +92,7 @@ def test_a_configuration_file_has_fields(tmp_path, capsys):
     assert capsys.readouterr().err == f"error: {file}: train.epochs is 0: it must be positive\n"
 
 
-def test_what_only_looks_like_a_field_stays():
+def test_text_that_only_looks_like_a_field_is_unchanged():
     for text in (
         "/data/train.epochs/model.source: there is no such file",
         "the run merges seed models",
@@ -101,7 +101,7 @@ def test_what_only_looks_like_a_field_stays():
         assert with_flags(text) == text
 
 
-def test_switches_are_ones_that_the_command_line_takes():
+def test_suggested_switches_are_accepted_by_the_command_line():
     launch = Launch(ExperimentConfig(), out=Path("runs"))
     switches = [
         f"{part.name}.{switch.name}"
@@ -118,7 +118,7 @@ def test_switches_are_ones_that_the_command_line_takes():
             assert operator.attrgetter(name)(config) is value
 
 
-def test_a_wrong_flag_keeps_its_box(capsys):
+def test_a_wrong_flag_is_named_and_exits_with_two(capsys):
     with pytest.raises(SystemExit) as ending:
         main(["run", "class", "--train.epochs", "many"])
     assert ending.value.code == 2

@@ -1,4 +1,4 @@
-"""`python -m experiments.grid`: which cells there are, which run, and what becomes of them."""
+"""`python -m experiments.grid`: which cells exist, which run, and how they end."""
 
 import dataclasses
 import fcntl
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def small(tiny_clip, monkeypatch):
-    """A grid of one setting, quick to run: digits in 2 tasks with a dummy model."""
+    """A small grid with one setting: digits in 2 tasks with a dummy model."""
     config = ExperimentConfig(
         model=ModelConfig(str(tiny_clip)),
         scenario=ScenarioConfig(dataset="digits", num_tasks=2, limit_per_class=3),
@@ -40,7 +40,7 @@ def small(tiny_clip, monkeypatch):
     )
 
     def cells() -> list[Cell]:
-        """Nothing to reproduce."""
+        """Cells without merges."""
         return [replace(c, config=replace(c.config, merges=())) for c in stream("digits", config)]
 
     monkeypatch.setitem(GRIDS, "small", Grid("small", (cells,), seeds=(1,)))
@@ -49,7 +49,7 @@ def small(tiny_clip, monkeypatch):
 
 
 def refused(capsys, *argv: str) -> str:
-    """The one sentence with which a command line is refused."""
+    """The one-sentence error for a command line."""
     assert exit_code(lambda: main(list(argv))) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1, error
@@ -81,12 +81,12 @@ def test_grids_hold_all_methods_and_merges_of_the_paper():
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_every_grid_tells_what_to_expect_and_what_it_costs(name):
+def test_every_grid_states_expected_figures_and_its_cost(name):
     for setting in GRIDS[name].settings:
         assert "Expected" in setting.__doc__ and "Cost a seed" in setting.__doc__
 
 
-def test_a_cell_is_its_whole_configuration():
+def test_a_cell_is_identified_by_its_whole_configuration():
     cell = GRIDS["all"].cells(None)[0]
     assert cell.name == "cifar100-5/sequential/seed-5"
     assert cell.digest == Cell("other", "name", replace(cell.config)).digest
@@ -95,7 +95,7 @@ def test_a_cell_is_its_whole_configuration():
     assert cell.directory(Path("out")) == Path("out/cifar100-5/sequential/seed-5", cell.digest)
 
 
-def test_runs_from_before_a_field_was_added_are_found():
+def test_runs_older_than_a_field_are_found():
     cell = GRIDS["all"].cells(None)[0]
     assert cell.digest == "9daf8128b162"  # as before `model.text_source`
     completed = replace(cell.config, model=replace(cell.config.model, text_source="some/clip"))
@@ -154,13 +154,13 @@ def test_seeds_patterns_and_fields_choose_and_change_cells(small):
     assert cell.config.merging.average_divisor == "two"
 
 
-def test_fields_change_the_cells_that_are_chosen_and_none_is_run_twice(small, capsys):
+def test_fields_change_the_chosen_cells_and_none_runs_twice(small, capsys):
     [cell] = chosen("small", "--only", "ewc", "--method.strength", "1e5")
     assert cell.config.method.strength == 1e5
     cells = chosen("all", "--only", "cifar100-*/lwf/*", "--scenario.num-tasks", "10")
     assert [cell.name for cell in cells] == ["cifar100-5/lwf/seed-5"]
-    told = capsys.readouterr().err
-    assert "cifar100-50/lwf/seed-5 is cifar100-5/lwf/seed-5 now, and left out" in told
+    printed = capsys.readouterr().err
+    assert "cifar100-50/lwf/seed-5 is cifar100-5/lwf/seed-5 now, and left out" in printed
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_fields_change_the_cells_that_are_chosen_and_none_is_run_twice(small, ca
         (["all", "--out", "/proc/none", "--launcher", "local"], "/proc/none"),
     ],
 )
-def test_mistakes_are_one_sentence(argv, message, capsys):
+def test_invalid_input_gives_a_one_sentence_error(argv, message, capsys):
     assert message in refused(capsys, *argv)
 
 
@@ -206,7 +206,7 @@ def test_help_lists_the_grids_and_what_one_holds(capsys):
         assert all(word in shown for word in words)
 
 
-def test_a_dry_run_shows_the_jobs_that_slurm_would_be_given(tmp_path, capsys):
+def test_a_dry_run_shows_the_jobs_that_slurm_would_get(tmp_path, capsys):
     argv = ["smoke", "--only", "*/joint/*", "--seeds", "1", "--out", str(tmp_path), "--dry-run"]
     main([*argv, "--launcher", "slurm", "--gpus-per-node", "8"])
     shown = capsys.readouterr().out
@@ -216,7 +216,7 @@ def test_a_dry_run_shows_the_jobs_that_slurm_would_be_given(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_cells_run_are_skipped_when_done_and_run_anew_when_changed(small, tmp_path, capsys):
+def test_finished_cells_are_skipped_and_changed_ones_run_again(small, tmp_path, capsys):
     argv = ["small", "--only", "digits/[se]*", "--out", str(tmp_path)]
     main(argv, experiments.PROGRAM)
     shown = capsys.readouterr().out
@@ -227,7 +227,7 @@ def test_cells_run_are_skipped_when_done_and_run_anew_when_changed(small, tmp_pa
     main(argv)
     assert "2 cells, 2 of them done" in capsys.readouterr().out
 
-    # Interrupted after its training: it goes on from the checkpoint, to the same rows.
+    # Interrupted after training: it resumes from the checkpoint and ends with the same rows.
     (cell.directory(tmp_path) / "results.jsonl").write_text(rows[: len(rows) // 2])
     assert one.state(cell, tmp_path) == "interrupted"
     main([*argv, "--dry-run"])
@@ -241,7 +241,7 @@ def test_cells_run_are_skipped_when_done_and_run_anew_when_changed(small, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_failed_cell_is_reported_and_stops_no_other(small, tmp_path, capsys):
+def test_a_failed_cell_is_reported_and_the_others_run(small, tmp_path, capsys):
     broken = replace(small()[0], setting="broken").with_seed(1)
     config = replace(broken.config, model=ModelConfig(str(tmp_path / "nowhere")))
     broken = replace(broken, config=config)
@@ -265,7 +265,7 @@ def test_a_grid_with_a_failed_cell_exits_with_one(small, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_the_cell_save_and_the_grid_tell_how_to_go_on(number, tmp_path, tiny_clip):
+def test_on_a_signal_the_cell_saves_and_the_grid_says_how_to_resume(number, tmp_path, tiny_clip):
     argv = f"smoke --only sequential/seed-1 --model.source {tiny_clip} --model.image-size None"
     scenario = "--scenario.kind class --scenario.dataset digits --scenario.num-tasks 5"
     command = [sys.executable, "-m", "experiments.grid", *argv.split(), *scenario.split()]
@@ -283,11 +283,11 @@ def test_a_signal_lets_the_cell_save_and_the_grid_tell_how_to_go_on(number, tmp_
     assert "go on with: python -m experiments.grid smoke --only" in error
     [directory] = [path.parent for path in tmp_path.rglob("results.jsonl")]
     saved = [p for p in (directory / "checkpoints").iterdir() if p.name.isdigit()]
-    assert len(saved) == 1  # in the first task, and no other cell was begun
+    assert len(saved) == 1  # in the first task, and no other cell has started
     assert os.listdir(directory.parents[2]) == ["sequential"]
 
 
-def test_one_cell_is_not_run_twice_at_the_same_time(small, tmp_path):
+def test_a_cell_never_runs_twice_at_the_same_time(small, tmp_path):
     cell = small()[0].with_seed(1)
     one.prepare(cell, tmp_path)
     with one.relayed() as relay, one.lock_of(cell, tmp_path).open("w") as other:
@@ -298,7 +298,7 @@ def test_one_cell_is_not_run_twice_at_the_same_time(small, tmp_path):
     assert one.state(cell, tmp_path) == "to do"
 
 
-def test_what_a_process_says_last_is_why_it_failed(tmp_path, capfd):
+def test_the_last_line_of_a_process_is_the_reason_for_its_failure(tmp_path, capfd):
     with one.relayed() as relay:
         script = "import sys; print('first\\nValueError: last', file=sys.stderr); sys.exit(3)"
         outcome = relay.run([sys.executable, "-c", script], None)
@@ -309,7 +309,7 @@ def test_what_a_process_says_last_is_why_it_failed(tmp_path, capfd):
     assert "first" in capfd.readouterr().err
 
 
-def test_smoke_takes_what_comes_along_where_there_are_no_assets(monkeypatch, tmp_path):
+def test_smoke_uses_bundled_data_if_there_are_no_assets(monkeypatch, tmp_path):
     from magmax_jax.cli.grid.settings import smoke
 
     monkeypatch.setattr(smoke, "BESIDE", tmp_path)
@@ -322,7 +322,7 @@ def test_smoke_takes_what_comes_along_where_there_are_no_assets(monkeypatch, tmp
         assert {cell.config.model.source for cell in cells} == {str(tmp_path / smoke.MODEL)}
 
 
-def test_complete_is_what_a_run_itself_takes_for_complete(tmp_path):
+def test_grid_and_run_agree_on_what_is_complete(tmp_path):
     config = ExperimentConfig(merges=("average", "average@1", "ties@0.5", "ties@0.50"))
     run = RunDirectory(tmp_path / "run")
     assert not run.is_complete(config, num_models(config))
@@ -346,7 +346,7 @@ def test_complete_is_what_a_run_itself_takes_for_complete(tmp_path):
     assert run.is_complete(config, num_models(config))
     assert not run.is_complete(dataclasses.replace(config, seed=6), 3)
     stored = json.loads((run.path / "config.json").read_text())
-    del stored["merging"]  # as a run wrote it before there was such a field
+    del stored["merging"]  # as runs wrote it before the field existed
     (run.path / "config.json").write_text(json.dumps(stored))
     assert run.is_complete(config, 3) and run.holds(config)
     (run.path / "results.jsonl").write_text(text[:-20])

@@ -1,6 +1,6 @@
 """Every configuration of every grid with a dummy model and generated data.
 
-All are built; of each kind of scenario and method one is trained for two steps, too.
+All are built; one of each kind of scenario and method is also trained for two steps.
 """
 
 from dataclasses import replace
@@ -31,11 +31,11 @@ TRAINED = {
 
 LAYOUT = one_device()
 make_trainer, build_regularizer = cache(build.make_trainer), cache(build.build_regularizer)
-"""Cells whose programs are the same share them, as the tasks of one run do."""
+"""Cells with equal programs share them, like the tasks of one run."""
 
 
 def shrunk(config: ExperimentConfig, model: str) -> ExperimentConfig:
-    """The cell's scenario and method, with a dummy for a model and one prompt."""
+    """The cell's scenario and method with a dummy model and one prompt."""
     return replace(
         config,
         model=ModelConfig(model),
@@ -47,7 +47,7 @@ def shrunk(config: ExperimentConfig, model: str) -> ExperimentConfig:
 
 @pytest.fixture(autouse=True)
 def small_and_shared(monkeypatch):
-    """Data is generated, and programs that cells have in common are traced once."""
+    """Uses generated data, and traces programs that cells share only once."""
     monkeypatch.setattr(building, "load_source", source)
     monkeypatch.setattr(build, "make_trainer", make_trainer)
     monkeypatch.setattr(build, "build_regularizer", build_regularizer)
@@ -55,7 +55,7 @@ def small_and_shared(monkeypatch):
 
 def scenario_of(config: ExperimentConfig) -> Scenario:
     scenario = build_scenario(config.scenario, config.seed)
-    # The dummy's tokens are bytes, of which gtsrb's names have more than it takes.
+    # The dummy's tokens are bytes, and gtsrb's names are longer than its context.
     heads = [
         Head(tuple(n[:20] for n in head.class_names), head.templates) for head in scenario.heads
     ]
@@ -87,8 +87,8 @@ def test_every_cell_has_its_scenario_and_its_merges():
         assert num_rows_of_one(scenario) > 0, name
 
 
-def test_every_data_set_is_learned_from(tiny_clip):
-    """As tasks and all at once: a batch has the classes that the objective learns."""
+def test_every_data_set_yields_batches(tiny_clip):
+    """Task by task and jointly: a batch has the classes that the objective learns."""
     distinct = {}
     for name, cell in CELLS.items():
         data = cell.config.scenario
@@ -105,7 +105,7 @@ def test_every_data_set_is_learned_from(tiny_clip):
 def test_a_cell_learns_merges_and_evaluates(name, tiny_clip):
     scenario, parts = built(name, tiny_clip)
     theta, memory = parts.theta_0, parts.regularizer.init(parts.theta_0)
-    for task in (1, len(parts.tasks)):  # the last is the first where all are learned at once
+    for task in (1, len(parts.tasks)):  # with joint training the last task is the first
         objective, batches = parts.objective(task), list(islice(parts.train_batches(task, 2), 2))
         losses = []
         theta = fine_tune(

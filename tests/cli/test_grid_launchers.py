@@ -1,4 +1,4 @@
-"""Cells as jobs: run by submitit's local executor, and by a Slurm that is a shell script."""
+"""Cells as jobs: run by submitit's local executor and by a shell script that mimics Slurm."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from tests.cli import has_trained
 
 ROOT = Path(__file__).parents[2]
 FAKES = {
-    # Runs every task of an array where sbatch would queue it.
+    # Runs every array task at once instead of queueing it.
     "sbatch": """
         cp "$1" {folder}/submitted.sh
         export SLURM_JOB_ID=77 SLURM_ARRAY_JOB_ID=77 SLURM_JOB_NODELIST=here
@@ -57,7 +57,7 @@ def cells(tiny_clip, monkeypatch) -> list[Cell]:
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch) -> Path:
-    """The commands of a cluster; what was submitted lies in this folder."""
+    """Fake cluster commands; this folder holds what was submitted."""
     for name, text in FAKES.items():
         path = tmp_path / "bin" / name
         path.parent.mkdir(exist_ok=True)
@@ -74,7 +74,7 @@ def assert_one_failed(outcomes, cells, out):
 
 
 @pytest.mark.slow
-def test_local_jobs_run_side_by_side_and_a_failed_one_fails_alone(cells, tmp_path, capsys):
+def test_local_jobs_run_in_parallel_and_one_failure_affects_no_other(cells, tmp_path, capsys):
     outcomes = Launcher("local", jobs=2).run(cells, tmp_path)
     assert_one_failed(outcomes, cells, tmp_path)
     shown = capsys.readouterr().out
@@ -86,7 +86,7 @@ def test_local_jobs_run_side_by_side_and_a_failed_one_fails_alone(cells, tmp_pat
 
 
 @pytest.mark.slow
-def test_slurm_jobs_are_an_array_that_runs_the_same_command(cells, slurm):
+def test_slurm_jobs_are_an_array_of_the_same_command(cells, slurm):
     outcomes = Launcher("slurm", jobs=2, partition="gpu", gpus_per_node=1, timeout_min=60).run(
         cells, slurm / "out"
     )
@@ -94,10 +94,10 @@ def test_slurm_jobs_are_an_array_that_runs_the_same_command(cells, slurm):
     script = (slurm / "submitted.sh").read_text()
     for option in ("array=0-1%2", "partition=gpu", "gpus-per-node=1", "time=60", "nodes=1"):
         assert f"#SBATCH --{option}\n" in script
-    assert "signal=USR2@90" in script  # before the time limit: it saves and is queued again
+    assert "signal=USR2@90" in script  # before the time limit: saves and is requeued
 
 
-def test_what_slurm_refuses_is_one_sentence(cells, slurm):
+def test_a_refusal_by_slurm_gives_a_one_sentence_error(cells, slurm):
     sbatch = slurm / "bin" / "sbatch"
     sbatch.write_text("#!/bin/bash\necho 'sbatch: error: Invalid account' >&2\nexit 1\n")
     with pytest.raises(UserError, match=r"sbatch refuses the jobs .*Invalid account.*--slurm"):
@@ -108,7 +108,7 @@ def test_what_slurm_refuses_is_one_sentence(cells, slurm):
     ("script", "reason"),
     [("exit 1", "it does not say why"), ("echo Queued.", "Could not make sense of sbatch output")],
 )
-def test_an_sbatch_that_says_nothing_is_one_sentence_too(script, reason, cells, slurm):
+def test_a_silent_failure_of_sbatch_also_gives_one_sentence(script, reason, cells, slurm):
     (slurm / "bin" / "sbatch").write_text(f"#!/bin/bash\n{script}\n")
     with pytest.raises(
         UserError, match=rf"^sbatch refuses the jobs \({reason}.*\): change --slurm"
@@ -116,9 +116,7 @@ def test_an_sbatch_that_says_nothing_is_one_sentence_too(script, reason, cells, 
         Launcher("slurm").run(cells, slurm / "out")
 
 
-def test_a_dry_run_shows_what_slurm_would_be_given_where_there_is_none(
-    cells, tmp_path, monkeypatch
-):
+def test_a_dry_run_without_slurm_shows_what_slurm_would_get(cells, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     launcher = Launcher(
         "slurm", jobs=1, nodes=2, gpus_per_node=8, mem_gb=64, partition="gpu", slurm=("qos=long",)
@@ -147,14 +145,14 @@ def test_the_dry_run_is_what_sbatch_gets(cells, slurm):
     assert given == [line.strip() for line in shown.splitlines() if "#SBATCH" in line]
 
 
-def test_several_nodes_whose_gpus_nobody_names_are_noted(cells, tmp_path):
+def test_several_nodes_without_a_gpu_count_are_noted(cells, tmp_path):
     note = "--gpus-per-node is not set, so a job has one process on each node"
     assert note in Launcher("slurm", nodes=2).describe(cells, tmp_path)
     assert note not in Launcher("slurm", nodes=2, gpus_per_node=1).describe(cells, tmp_path)
     assert Launcher("slurm").notes() == []
 
 
-def test_a_job_of_several_nodes_is_one_run_of_a_process_a_gpu(cells, slurm):
+def test_a_job_on_several_nodes_is_one_run_with_a_process_per_gpu(cells, slurm):
     launcher = Launcher("slurm", nodes=2, gpus_per_node=4, slurm=("account=me", "qos=long"))
     job = launcher.job(cells[0], slurm / "out")
     assert job.command[-1] == "--distributed"
@@ -168,14 +166,14 @@ def test_a_job_of_several_nodes_is_one_run_of_a_process_a_gpu(cells, slurm):
     assert "--distributed" not in Launcher("slurm").job(cells[0], slurm / "out").command
 
 
-def test_where_there_is_no_slurm_nothing_is_left_behind(cells, tmp_path, monkeypatch):
+def test_without_slurm_nothing_is_left_behind(cells, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="srun"):
         Launcher("slurm").run(cells, tmp_path / "out")
     assert not (tmp_path / "out" / "digits").exists()
 
 
-def test_jobs_at_the_same_time_get_different_gpus(monkeypatch):
+def test_simultaneous_jobs_get_different_gpus(monkeypatch):
     def visible(slot: int, at_once: int = 2, gpus: int | None = 2) -> str | None:
         return visible_gpus(slot, at_once, gpus)["CUDA_VISIBLE_DEVICES"]
 
@@ -186,7 +184,7 @@ def test_jobs_at_the_same_time_get_different_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
     with pytest.raises(UserError, match="fewer than the 4 GPUs"):
         visible(0)
-    # submitit hides all of them where it is not told how many.
+    # submitit hides all GPUs if their number is not given.
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert visible(0, 1, None) is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")

@@ -1,4 +1,4 @@
-"""Names that would do something to a terminal, in what commands show."""
+"""Names with terminal escape sequences are shown harmlessly by commands."""
 
 import io
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from magmax_jax.runs.progress import TerminalProgress
 EVIL, SHOWN = "cat\x1b]0;owned\x07", r"cat\x1b]0;owned\x07"
 
 
-def test_progress_says_them_harmlessly():
+def test_progress_shows_them_harmlessly():
     out = io.StringIO()
     progress = TerminalProgress(Console(file=out, width=200))
     progress.say(f"note: {EVIL}")

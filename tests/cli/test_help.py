@@ -23,7 +23,7 @@ def test_help_and_wrong_flags_import_nothing_slow():
 
 
 def help_of(capsys, *words, **options) -> str:
-    """What is printed, with spaces for line breaks."""
+    """The printed text, with line breaks replaced by spaces."""
     try:
         assert main(words, **options) == 0
     except SystemExit as ended:
@@ -32,7 +32,7 @@ def help_of(capsys, *words, **options) -> str:
 
 
 @pytest.mark.parametrize("words", [(), ("-h",), ("--help",)])
-def test_the_program_lists_its_commands(words, capsys):
+def test_help_lists_the_commands(words, capsys):
     shown = help_of(capsys, *words)
     assert "magmax COMMAND" in shown
     for name, command in COMMANDS.items():
@@ -48,7 +48,7 @@ def test_every_command_names_the_program_as_the_user_started_it(name, capsys):
         assert f"usage: python -m experiments.{name}" in shown and "magmax run" not in shown
 
 
-def test_an_unknown_command_is_one_sentence(capsys):
+def test_an_unknown_command_gives_a_one_sentence_error(capsys):
     assert main(["rum", "--fast"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: 'rum' is no command: choose from run, watch, evaluate, ")

@@ -1,4 +1,4 @@
-"""The program `magmax`: its table of commands, to which anyone can add."""
+"""The program `magmax` and its registry of commands."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ launch(program=Program("python mine.py "))
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """Runs a program of a user's own, which has a command more."""
+    """Runs a user's own program, which adds a command."""
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
@@ -48,7 +48,7 @@ def mine(tmp_path, monkeypatch):
     return run
 
 
-def test_a_users_own_command_is_listed_and_runs_beside_the_bundled_ones(mine):
+def test_a_users_own_command_is_listed_and_runs_like_the_bundled_ones(mine):
     listed = mine("--help")
     assert listed.returncode == 0 and "greet     Says hello." in listed.stdout
     assert "usage: python mine.py COMMAND" in listed.stdout
@@ -59,8 +59,8 @@ def test_a_users_own_command_is_listed_and_runs_beside_the_bundled_ones(mine):
     assert unknown.returncode == 2 and unknown.stderr.endswith("inspect, greet\n")
 
 
-def test_output_that_nobody_reads_any_more_ends_the_program_quietly(tmp_path):
-    """As `magmax --help | head` does."""
+def test_a_closed_pipe_ends_the_program_quietly(tmp_path):
+    """As in `magmax --help | head`."""
     for words in (["--help"], ["inspect", str(ROOT / "experiments" / "assets" / "tiny-clip")]):
         command = [sys.executable, "-m", "magmax_jax", *words]
         process = subprocess.Popen(
@@ -74,7 +74,7 @@ def test_output_that_nobody_reads_any_more_ends_the_program_quietly(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", ["experiments.pretrain_tiny_clip", "benchmarks.merge"])
-def test_other_programs_do_so_too(module):
+def test_a_closed_pipe_ends_other_programs_quietly(module):
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", module, "--help"]
@@ -89,7 +89,7 @@ def shell(line):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_output_that_is_closed_from_the_start_is_written_nowhere(closed):
+def test_with_closed_stdout_output_is_dropped(closed):
     ended = shell(f"{sys.executable} -m magmax_jax --help {closed}")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("usage") == (closed == "2>&-")
@@ -97,17 +97,17 @@ def test_output_that_is_closed_from_the_start_is_written_nowhere(closed):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
-def test_output_that_cannot_be_written_is_an_error():
+def test_unwritable_output_is_an_error():
     ended = shell(f"{sys.executable} -m magmax_jax --help > /dev/full")
     assert ended.returncode == 2
     assert ended.stderr.endswith(": No space left on device\n") and ended.stderr.count("\n") == 1
 
 
-def test_threads_that_a_command_abandons_are_not_waited_for(mine):
+def test_abandoned_threads_are_not_waited_for(mine):
     assert mine("greet", "thread").stdout.startswith("hello thread")
 
 
-def test_a_command_is_given_its_words_and_the_program(capsys):
+def test_a_command_gets_its_arguments_and_the_program(capsys):
     given = []
 
     def command(argv, program):

@@ -14,7 +14,7 @@ from tests.helpers.imports import SLOW, imported
 
 @pytest.fixture(scope="module")
 def finetuned(tiny_clip, tmp_path_factory):
-    """Two models a little away from theta_0."""
+    """Two models close to theta_0."""
     directories = []
     for seed in range(2):
         model = mm.CLIP.from_pretrained(tiny_clip)
@@ -42,13 +42,13 @@ def test_it_writes_what_the_library_merges(tiny_clip, finetuned, tmp_path, flags
     assert main(["merge", *sources, "--output", str(output), *flags]) == 0
     theta_0, *models = states([tiny_clip, *finetuned])
     expected = mm.merge(theta_0, models, rule, scale)
-    # Compiled in other pieces, a sum may round its last bit the other way.
+    # Compiled in different pieces, a sum may round its last bit differently.
     close = partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7)
     jax.tree.map(close, states([output])[0], expected)
     assert mm.CLIP.from_pretrained(output).tokenizer("a")["input_ids"] == [256, 64, 257]
 
 
-def test_mistakes_exit_with_two_and_write_nothing(tiny_clip, finetuned, tmp_path, capsys):
+def test_invalid_input_exits_with_two_and_writes_nothing(tiny_clip, finetuned, tmp_path, capsys):
     output = tmp_path / "merged"
     base = ["merge", "--pretrained", str(tiny_clip), "--output", str(output), "--finetuned"]
     for wrong, words in [
@@ -62,7 +62,7 @@ def test_mistakes_exit_with_two_and_write_nothing(tiny_clip, finetuned, tmp_path
         assert list(tmp_path.iterdir()) == []
 
 
-def test_it_never_writes_over_a_model(tiny_clip, finetuned, tmp_path, capsys):
+def test_it_never_overwrites_a_model(tiny_clip, finetuned, tmp_path, capsys):
     (tmp_path / "precious").write_text("")
     arguments = ["--pretrained", str(tiny_clip), "--finetuned", str(finetuned[0])]
     assert main(["merge", *arguments, "--output", str(tmp_path)]) == 2
@@ -81,5 +81,5 @@ def test_it_never_writes_over_a_model(tiny_clip, finetuned, tmp_path, capsys):
         ),
     ],
 )
-def test_an_import_takes_along_what_it_needs_and_no_more(program, allowed):
+def test_an_import_loads_only_what_it_needs(program, allowed):
     assert imported("-c", program) & SLOW <= allowed

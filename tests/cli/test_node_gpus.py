@@ -1,4 +1,4 @@
-"""GPUs that no process of a run uses are reported, with what to do."""
+"""GPUs that no process of a run uses are reported, with a remedy."""
 
 import jax
 import pytest
@@ -42,13 +42,13 @@ def test_idle_gpus_are_counted_over_all_processes():
     )
     one_a_gpu = [Seen(node, 8, 1) for node in (11, 22) for _ in range(8)]
     assert idle_gpus(one_a_gpu, on_slurm=True) is None
-    assert idle_gpus(one_a_gpu[1:], on_slurm=True) is not None  # seven on one of the nodes
+    assert idle_gpus(one_a_gpu[1:], on_slurm=True) is not None  # one node with only seven
     assert idle_gpus([Seen(11, 8, 8), Seen(22, 8, 8)], on_slurm=False) is None
-    assert idle_gpus([Seen(11, 0, 1)], on_slurm=False) is None  # not to be counted here
+    assert idle_gpus([Seen(11, 0, 1)], on_slurm=False) is None  # cannot be counted here
 
 
 def test_a_run_on_slurm_says_so_when_it_starts(monkeypatch, capsys):
-    """One process on a node of eight GPUs, of which JAX gives it the first."""
+    """One process on a node with eight GPUs; JAX gives it only the first."""
     monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **options: None)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     for name, value in (("SLURM_JOB_ID", "7"), ("SLURM_GPUS_ON_NODE", "8")):

@@ -1,4 +1,4 @@
-"""The installed program finds a rule in the working directory, which is not on Python's path."""
+"""The installed program finds a rule in the working directory, which is not on `sys.path`."""
 
 import os
 import subprocess

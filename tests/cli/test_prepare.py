@@ -1,4 +1,4 @@
-"""`python -m experiments.prepare`: the command line, its sentences and its exit codes."""
+"""`python -m experiments.prepare`: command line, messages and exit codes."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.data.rows import prepared_rows
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
     for variable in ("CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"):
-        monkeypatch.setenv(variable, "")  # set by the launcher, as they were again afterwards
+        monkeypatch.setenv(variable, "")  # the launcher sets them; restored afterwards
 
 
 def main(*arguments) -> int:
@@ -25,7 +25,7 @@ def main(*arguments) -> int:
 
 @pytest.fixture
 def attempts(monkeypatch):
-    """Names that were to be prepared; cars, svhn and dtd end in ways of their own."""
+    """Names requested so far; cars, svhn and dtd each fail in a different way."""
     seen = []
 
     def attempt(name, options, display):
@@ -48,7 +48,7 @@ def test_help_lists_the_options(capsys):
         assert option in shown
 
 
-def test_names_are_taken_apart(attempts, capsys):
+def test_names_are_deduplicated_and_lists_expanded(attempts, capsys):
     assert main("mnist", "mnist", "cifar10") == 0
     assert attempts == ["mnist", "cifar10"]
     attempts.clear()
@@ -57,7 +57,7 @@ def test_names_are_taken_apart(attempts, capsys):
 
 
 @pytest.mark.parametrize("names", [("all",), ("twenty", "cars")])
-def test_lists_stand_for_their_data_sets_each_once(names, monkeypatch):
+def test_lists_expand_to_their_data_sets_without_repeats(names, monkeypatch):
     seen = []
     monkeypatch.setattr(preparation, "prepare", lambda name, options, display: seen.append(name))
     assert main(*names) == 0
@@ -67,7 +67,7 @@ def test_lists_stand_for_their_data_sets_each_once(names, monkeypatch):
         assert seen[-1] == "kmnist" and seen.count("cars") == 1
 
 
-def test_one_that_fails_does_not_stop_the_others(attempts, capsys):
+def test_a_failure_does_not_stop_the_others(attempts, capsys):
     assert main("cars", "mnist") == 2
     assert attempts == ["cars", "mnist"]
     shown = capsys.readouterr().err
@@ -82,14 +82,14 @@ def test_an_interruption_stops_all(attempts, capsys):
     assert attempts == ["dtd"]
 
 
-def test_unknown_names_end_it_before_it_begins(attempts, capsys):
+def test_unknown_names_are_refused_before_any_work(attempts, capsys):
     assert main("mnist", "cifar1000") == 2
     assert not attempts and "choose from cars, cifar10, cifar100" in capsys.readouterr().err
     assert main() == 2
     assert "name a data set, or more: cars, cifar10" in capsys.readouterr().err
 
 
-def test_prepares_and_tells(tmp_path, monkeypatch, capsys):
+def test_prepares_and_reports(tmp_path, monkeypatch, capsys):
     archives.small("gtsrb", tmp_path / "archives", monkeypatch)
     folders = ("--data-dir", tmp_path / "data", "--manual-dir", tmp_path / "archives")
     assert main("gtsrb", *folders, "--verify") == 2

@@ -1,4 +1,4 @@
-"""Every data set of the catalogue, prepared by its own builder from archives in its own layout."""
+"""Every data set of the catalogue, prepared by its builder from archives in the original layout."""
 
 import gzip
 import importlib.util
@@ -29,9 +29,9 @@ needs_tensorflow = pytest.mark.skipif(
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Writes a data set's archives, and makes every table say what is in them."""
+    """Writes a data set's archives and patches every table to match them."""
     for variable in ("CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS"):
-        monkeypatch.setenv(variable, "")  # set by the launcher, as they were again afterwards
+        monkeypatch.setenv(variable, "")  # the launcher sets them; restored afterwards
     train, test = (packing.CLASSES * number for number in (packing.TRAIN, packing.TEST))
     monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", train)
     monkeypatch.setattr(mnist, "_TEST_EXAMPLES", test)
@@ -56,14 +56,14 @@ def assert_colours_are_those_of_the_labels(source):
         colour = image.reshape(-1, 3).mean(0)
         grey = np.ptp(colour) < 1
         expected = packing.GREYS[label] if grey else packing.COLOURS[label]
-        np.testing.assert_allclose(colour, expected, atol=6)  # JPEG's
+        np.testing.assert_allclose(colour, expected, atol=6)  # JPEG's loss
 
 
 @pytest.mark.parametrize(
     "name",
     [n if n == "gtsrb" else pytest.param(n, marks=needs_tensorflow) for n in archives.LAYOUTS],
 )
-def test_prepares_from_the_publishers_archives(name, write, tmp_path, monkeypatch, capfd):
+def test_prepares_from_original_archives(name, write, tmp_path, monkeypatch, capfd):
     splits = write(name)
     assert run(tmp_path, name, "--repacked") == 0, capfd.readouterr().err
     shown = capfd.readouterr()
@@ -90,7 +90,7 @@ def test_prepares_from_the_publishers_archives(name, write, tmp_path, monkeypatc
 
 @needs_tensorflow
 class TestMistakes:
-    """What can go wrong with archives; nothing of it leaves a file."""
+    """Archive errors; none of them leaves a file behind."""
 
     @pytest.fixture(autouse=True)
     def offline(self, write, tmp_path, monkeypatch):
@@ -118,7 +118,7 @@ class TestMistakes:
         for word in words:
             assert word.format(tmp_path) in shown
 
-    def test_archives_of_other_content_are_refused_unless_wanted(self, write, tmp_path, capfd):
+    def test_archives_with_other_content_are_refused_unless_allowed(self, write, tmp_path, capfd):
         write("cifar10")
         assert run(tmp_path, "cifar10") == 2
         shown = capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""`python -m experiments.report`: which runs, which folder, and every mistake."""
+"""`python -m experiments.report`: which runs, which folder, and every error."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ SMALL = config(tasks=2, merges=())
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
-    """Figures are not drawn."""
+    """Skips drawing figures."""
     monkeypatch.setattr(page, "render", lambda figure: Picture(b"<svg/>", b"png", (300, 200)))
 
 
@@ -33,7 +33,7 @@ def call(*argv) -> int:
     return exit_code(lambda: main([str(word) for word in argv]))
 
 
-def test_a_run_has_its_report_inside(runs, quick, capsys):
+def test_a_runs_report_is_written_inside_it(runs, quick, capsys):
     picture = runs / "a" / "report" / "accuracy.png"
     picture.parent.mkdir()
     picture.write_bytes(b"the run's own")
@@ -43,7 +43,7 @@ def test_a_run_has_its_report_inside(runs, quick, capsys):
     assert {f.name for f in picture.parent.iterdir()} == building.OURS
 
 
-def test_a_folder_of_runs_has_its_report_inside_and_again(runs, quick, capsys):
+def test_the_report_of_a_folder_is_written_inside_it_and_again(runs, quick, capsys):
     for _ in range(2):
         assert call(runs) == 0
         assert "2 runs" in capsys.readouterr().out
@@ -51,7 +51,7 @@ def test_a_folder_of_runs_has_its_report_inside_and_again(runs, quick, capsys):
     assert [f.name for f in runs.iterdir() if f.name.startswith(".")] == []
 
 
-def test_several_runs_go_to_the_folder_that_holds_them(runs, quick, monkeypatch, tmp_path, capsys):
+def test_reports_of_several_runs_go_to_their_parent(runs, quick, monkeypatch, tmp_path, capsys):
     for here, shown in (
         (tmp_path, Path("runs", "report")),
         (tmp_path / "elsewhere", tmp_path / "runs" / "report"),
@@ -87,16 +87,16 @@ def nothing(folder: Path) -> list:
     return []
 
 
-def no_folder(folder: Path) -> list:
+def missing_folder(folder: Path) -> list:
     return [folder / "nowhere"]
 
 
-def no_run(folder: Path) -> list:
+def folder_without_run(folder: Path) -> list:
     (folder / "empty").mkdir()
     return [folder / "empty"]
 
 
-def no_rows(folder: Path) -> list:
+def run_without_rows(folder: Path) -> list:
     path = write(folder / "run", SMALL, rows_only=True)
     (path / "results.jsonl").write_text("")
     return [path]
@@ -120,9 +120,9 @@ def below_a_file(folder: Path) -> list:
 
 MISTAKES = {
     nothing: "no RUNS are given",
-    no_folder: "there is no such folder",
-    no_run: "no run is there",
-    no_rows: "nothing is evaluated yet",
+    missing_folder: "there is no such folder",
+    folder_without_run: "no run is there",
+    run_without_rows: "nothing is evaluated yet",
     other_things: "holds other things than a report",
     a_file: "is a file",
     below_a_file: "cannot be written",
@@ -130,15 +130,15 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
-def test_mistakes_are_one_sentence(mistake, quick, tmp_path, capsys):
+def test_invalid_input_gives_a_one_sentence_error(mistake, quick, tmp_path, capsys):
     assert call(*mistake(tmp_path)) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ") and told.count("\n") == 1 and MISTAKES[mistake] in told
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and MISTAKES[mistake] in err
     kept = tmp_path / "thesis" / "chapter.tex"
     assert not kept.parent.exists() or kept.read_text() == "years of work"
 
 
-def test_runs_that_cannot_be_told_of_are_named(runs, quick, capsys):
+def test_unreadable_runs_are_named(runs, quick, capsys):
     (runs / "bad").mkdir()
     (runs / "bad" / "config.json").write_text("{")
     (runs / "bad" / "results.jsonl").write_text("")

@@ -1,4 +1,4 @@
-"""`python -m experiments.run`: what it runs, and what a user's mistake looks like."""
+"""`python -m experiments.run`: what it runs, and how user errors look."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def small(tiny_clip, tmp_path) -> list[str]:
 
 
 def refused(capsys, *argv: str) -> str:
-    """The one sentence with which a command line is refused."""
+    """The one-sentence error for a command line."""
     code = exit_code(lambda: main(list(argv)))
     error = capsys.readouterr().err
     assert code == 2, error
@@ -55,16 +55,16 @@ def test_flags_change_every_part_of_a_preset(tmp_path):
     assert str(parse(["quickstart"]).out) == "runs/quickstart"
 
 
-def test_the_papers_tacit_choices_are_one_flag_and_yield_to_others():
+def test_one_flag_sets_the_papers_unstated_choices_and_others_override_it():
     def config(flags):
         return parse(flags.split()).config
 
     plain = config("class --train.warmup-fraction 0.1 --method.regularizer ewc")
     assert (plain.method.fisher, plain.merging.ties_entries) == ("empirical", "tower")
-    told = config("quickstart --preset paper --method.regularizer ewc")
-    assert (told.train.warmup_steps, told.train.warmup_fraction) == (500, None)
-    assert (told.method.fisher, told.merging.ties_entries) == ("accumulated", "clip")
-    assert told.merging.average_divisor == "tasks"
+    changed = config("quickstart --preset paper --method.regularizer ewc")
+    assert (changed.train.warmup_steps, changed.train.warmup_fraction) == (500, None)
+    assert (changed.method.fisher, changed.merging.ties_entries) == ("accumulated", "clip")
+    assert changed.merging.average_divisor == "tasks"
     assert config("domain --preset paper").merging.average_divisor == "two"
     mine = config(
         "class --preset paper --train.warmup-fraction 0.2 --merging.ties-entries tower "
@@ -107,9 +107,9 @@ def test_unknown_names_list_the_known_ones(small, capsys):
     assert "mnits" in refused(capsys, "class", *small, "--scenario.dataset=mnits")
 
 
-def test_mistakes_are_one_sentence_and_leave_nothing(small, tiny_clip, tmp_path, capsys):
+def test_invalid_input_gives_one_sentence_and_leaves_no_files(small, tiny_clip, tmp_path, capsys):
     def spoil(name, content: bytes | None) -> str:
-        """A copy of the model with one file replaced, or removed."""
+        """A copy of the model with one file replaced or removed."""
         copy = tmp_path / f"model-{len(list(tmp_path.iterdir()))}"
         shutil.copytree(tiny_clip, copy)
         (copy / name).unlink()

@@ -36,7 +36,7 @@ def started(*words) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_what_was_begun_is_removed(tmp_path, number):
+def test_partial_output_is_removed(tmp_path, number):
     process = started(tmp_path / "out")
     assert len(list(tmp_path.iterdir())) == 1
     process.send_signal(number)
@@ -46,7 +46,7 @@ def test_what_was_begun_is_removed(tmp_path, number):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_that_is_ignored_stays_so(tmp_path):
+def test_an_ignored_signal_stays_ignored(tmp_path):
     process = started(tmp_path / "out", "nohup")
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):

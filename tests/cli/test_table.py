@@ -1,4 +1,4 @@
-"""`python -m experiments.table`: which runs stand where, and in three formats."""
+"""`python -m experiments.table`: where each run appears, in three formats."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ GROUPS = [f"task {i}" for i in range(1, 11)]
 def write(
     path: Path, config: ExperimentConfig, groups=GROUPS, aware=0.9, swept=(), **accuracies
 ) -> None:
-    """A finished run; the accuracy of each model in every group, by its label."""
+    """Writes a finished run; accuracy of each model (by label) in every group."""
     run = RunDirectory(path)
     run.start(config)
     tasks = 1 if config.method.joint else len(groups)
@@ -109,7 +109,7 @@ def test_markdown_has_the_papers_rows_and_the_published_figures(runs, capsys):
     assert any(line.startswith("² secondary source and another setting") for line in lines)
 
 
-def test_the_scale_that_each_seed_chose_is_a_row_of_its_own(tmp_path, capsys):
+def test_the_scale_chosen_by_each_seed_has_its_own_row(tmp_path, capsys):
     validated = replace(CIFAR.scenario, validation=0.1)
     for seed, scale, accuracy in ((1, 0.3, 0.6), (2, 0.7, 0.8), (3, 0.5, 0.4)):
         merging = MergingConfig(scales="0.3,0.7") if seed == 1 else MergingConfig()
@@ -133,7 +133,7 @@ def test_the_scale_that_each_seed_chose_is_a_row_of_its_own(tmp_path, capsys):
     assert not any(row.startswith("sequential, MagMax at") for row in table)
 
 
-def test_figures_of_another_model_or_a_part_of_the_data_are_not_compared_with():
+def test_published_figures_are_omitted_for_another_model_or_partial_data():
     assert figures(CIFAR)["sequential, MagMax"].percent == 79.0
     assert figures(replace(CIFAR, model=ModelConfig("/models/CLIP-ViT-Base-Patch16")))
     assert not figures(replace(CIFAR, model=ModelConfig("openai/clip-vit-base-patch32")))
@@ -144,7 +144,7 @@ def test_figures_of_another_model_or_a_part_of_the_data_are_not_compared_with():
     assert not figures(replace(CIFAR, train=TrainConfig(epochs=1)))
 
 
-def test_csv_has_a_line_for_each_value(runs, capsys):
+def test_csv_has_one_line_per_value(runs, capsys):
     lines = list(csv.DictReader(io.StringIO(shown(capsys, runs, "--format", "csv"))))
     [line] = [x for x in lines if x["method"] == "sequential, MagMax"]
     assert line["setting"] == "cifar100, 10 tasks" and line["seeds"] == "2"
@@ -152,7 +152,7 @@ def test_csv_has_a_line_for_each_value(runs, capsys):
     assert line["published"] == "79.0" and "secondary" in line["source"]
 
 
-def test_latex_compiles_as_far_as_one_can_see(runs, capsys):
+def test_latex_looks_valid(runs, capsys):
     text = shown(capsys, runs, "--format", "latex")
     assert "$79.0 \\pm 1.4$ [79.0$^{1}$]" in text
     rows = [line for line in text.splitlines() if line.endswith("\\\\")]
@@ -160,7 +160,7 @@ def test_latex_compiles_as_far_as_one_can_see(runs, capsys):
     assert text.count("{") == text.count("}") and "_" not in text.replace("\\_", "")
 
 
-def test_no_name_is_a_command_of_latex():
+def test_latex_commands_in_names_are_escaped():
     assert _escaped(r"a_b & 5% $x$ #1 {y} \input{z} ~^") == (
         r"a\_b \& 5\% \$x\$ \#1 \{y\} \textbackslash{}input\{z\} "
         r"\textasciitilde{}\textasciicircum{}"
@@ -174,8 +174,8 @@ def test_forgetting_and_another_protocol(runs, capsys):
     assert "90.0 ± 0.0 (2)" in shown(capsys, runs, "--protocol", "aware")
 
 
-def test_what_is_told_of_the_task_is_not_carried_to_another_division(tmp_path, capsys):
-    """Among 2 classes of 50 tasks joint training is better than among 20 of 5 tasks."""
+def test_aware_accuracies_are_not_reused_for_another_number_of_tasks(tmp_path, capsys):
+    """With 2 classes per task (50 tasks) joint training scores higher than with 20 (5 tasks)."""
     for number, aware in ((5, 0.7), (10, 0.99)):
         config = replace(CIFAR, scenario=ScenarioConfig(num_tasks=number), merges=())
         write(tmp_path / str(number), config, GROUPS[:number], aware=aware)
@@ -187,7 +187,7 @@ def test_what_is_told_of_the_task_is_not_carried_to_another_division(tmp_path, c
     assert "| joint | 50.0 (1) | 50.0 (1) |" in shown(capsys, tmp_path).splitlines()
 
 
-def test_independent_and_sequential_pulls_stand_in_rows_of_their_own(tmp_path, capsys):
+def test_independent_and_sequential_pulls_have_separate_rows(tmp_path, capsys):
     for sequential in (True, False):
         method = MethodConfig(sequential, "l2_sp", 0.1)
         config = replace(CIFAR, method=method, merges=())
@@ -197,7 +197,7 @@ def test_independent_and_sequential_pulls_stand_in_rows_of_their_own(tmp_path, c
     assert "| L2-SP, independent (strength 0.1) | 60.0 (1) |" in lines
 
 
-def test_starts_stand_in_rows_of_their_own_and_their_code_is_not_imported(tmp_path, capsys):
+def test_starts_have_separate_rows_and_their_code_is_not_imported(tmp_path, capsys):
     accuracies = {"finetuned": 0.7, "average@1": 0.6}
     merges, starts = ("average",), ("ema@1", "nowhere:rule@0.5")
     for start in starts:
@@ -213,7 +213,7 @@ def test_starts_stand_in_rows_of_their_own_and_their_code_is_not_imported(tmp_pa
         assert f"| start {start}, average | 60.0 (1) |" in lines
 
 
-def test_settings_of_one_name_are_told_apart(tmp_path, capsys):
+def test_settings_with_one_name_are_distinguished(tmp_path, capsys):
     for epochs in (1, 2):
         config = replace(CIFAR, train=replace(CIFAR.train, epochs=epochs), merges=())
         write(tmp_path / str(epochs), config)
@@ -231,7 +231,7 @@ def test_unfinished_runs_are_left_out_and_named(runs, capsys):
     assert f"left out, not finished: {runs / 's2'}" in error and "five" in error
 
 
-def test_a_file_is_written_whole_or_not_at_all(runs, tmp_path, capsys):
+def test_a_file_is_written_atomically(runs, tmp_path, capsys):
     assert shown(capsys, runs, "--output", tmp_path / "table.md") == ""
     assert (tmp_path / "table.md").read_text() == shown(capsys, runs)
     command = [str(runs), "--output", str(tmp_path / "none" / "table.md")]
@@ -243,13 +243,13 @@ def test_a_file_is_written_whole_or_not_at_all(runs, tmp_path, capsys):
     ("argv", "words"),
     [([], "no RUNS"), (["nowhere"], "no such folder"), (["."], "no finished run")],
 )
-def test_mistakes_are_one_sentence(argv, words, tmp_path, monkeypatch, capsys):
+def test_invalid_input_gives_a_one_sentence_error(argv, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert exit_code(lambda: main(argv)) == 2
     error = capsys.readouterr().err
     assert words in error and error.startswith("error: ") and error.count("\n") == 1
 
 
-def test_the_deviation_is_that_of_a_sample():
+def test_the_deviation_is_the_sample_standard_deviation():
     assert mean_std([1.0, 3.0]) == (2.0, pytest.approx(2**0.5), 2)
     assert mean_std([4.0]) == (4.0, None, 1)

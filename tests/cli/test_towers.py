@@ -1,4 +1,4 @@
-"""Image towers alone from end to end: merged as files, evaluated, fine-tuned, exported."""
+"""Standalone image towers end to end: merged as files, evaluated, fine-tuned, exported."""
 
 import jax
 import numpy as np
@@ -31,7 +31,7 @@ def facts(rows):
 
 @pytest.fixture(scope="module")
 def towers(tiny_clip, tmp_path_factory):
-    """theta_0 and two fine-tuned towers, one of them without the prefix of the others' names."""
+    """theta_0 and two fine-tuned towers, one of them with unprefixed names."""
     folder = tmp_path_factory.mktemp("towers")
     return (
         write_tower(folder / "base", tiny_clip),
@@ -50,7 +50,7 @@ def test_towers_are_merged_as_files_and_evaluated(towers, tiny_clip, tmp_path):
     theta_0 = mm.CLIP.from_pretrained(tiny_clip)
     before, after = (dict(nnx.to_flat_state(m.image_tower("float32")[1])) for m in (theta_0, found))
     for name, x in before.items():
-        shift = 0 if name[0] == "projection" else -0.25  # half of the larger one
+        shift = 0 if name[0] == "projection" else -0.25  # half of the larger change
         np.testing.assert_allclose(after[name][...], x[...] + shift, atol=1e-6)
 
     write_whole(whole, tiny_clip, merged)
@@ -64,7 +64,7 @@ def test_towers_are_merged_as_files_and_evaluated(towers, tiny_clip, tmp_path):
         assert facts(row for row in rows if row.model == name) == shown
 
 
-def test_mistakes_are_one_sentence(towers, tiny_clip, tmp_path, capsys):
+def test_invalid_input_gives_a_one_sentence_error(towers, tiny_clip, tmp_path, capsys):
     base = towers[0]
     for words, message in (
         ((base,), "--model.text-source openai/clip-vit-base-patch16"),
@@ -90,12 +90,12 @@ def config(towers, tiny_clip):
 
 @pytest.fixture(scope="module")
 def whole(config, towers, tiny_clip, tmp_path_factory):
-    """The same configuration for the same tower in a whole model."""
+    """The same configuration with the same tower inside a whole model."""
     source = write_whole(tmp_path_factory.mktemp("whole") / "clip", tiny_clip, towers[1])
     return config.replace(model={"source": str(source), "text_source": None})
 
 
-def test_a_run_starts_as_one_of_the_whole_model_does(config, whole):
+def test_a_run_starts_like_a_run_of_the_whole_model(config, whole):
     scenario = build_scenario(config.scenario, config.seed)
     ours, theirs = (build_run(each, scenario, one_device()) for each in (config, whole))
     for name in ("theta_0", "head"):
@@ -104,7 +104,7 @@ def test_a_run_starts_as_one_of_the_whole_model_does(config, whole):
     assert (ours.shape, ours.preprocessing) == (theirs.shape, theirs.preprocessing)
 
 
-def test_its_plan_is_that_of_the_whole_model(config, whole):
+def test_its_plan_matches_the_whole_models(config, whole):
     data = data_size(config.scenario, config.seed)
     planned = estimate(config, data)
     assert planned.nbytes and planned == estimate(whole, data)
@@ -114,14 +114,14 @@ def test_its_plan_is_that_of_the_whole_model(config, whole):
 
 @pytest.fixture
 def started(config, tmp_path):
-    """A run that has not learned anything yet."""
+    """A run that has not trained yet."""
     out = RunDirectory(tmp_path / "run")
     out.start(config)
     out.checkpoints.mkdir()
     return out
 
 
-def test_what_a_run_exports_is_whole(started, whole, tmp_path):
+def test_a_run_exports_a_whole_model(started, whole, tmp_path):
     exported = mm.export(started.path, tmp_path / "zero_shot", model="zero_shot")
     ours, theirs = (mm.CLIP.from_pretrained(d) for d in (exported, whole.model.source))
     jax.tree.map(np.testing.assert_array_equal, nnx.state(ours), nnx.state(theirs))
@@ -130,7 +130,7 @@ def test_what_a_run_exports_is_whole(started, whole, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_of_a_tower_is_evaluated_without_flags(config, whole, tmp_path):
-    """And its tasks are those of the whole model's run."""
+    """Its tasks also match those of the whole model's run."""
     out, other = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "other")
     run(config, out)
     run(whole, other)
@@ -142,7 +142,7 @@ def test_a_run_of_a_tower_is_evaluated_without_flags(config, whole, tmp_path):
     assert out.rows() == other.rows()
 
 
-def test_a_run_is_the_same_where_a_link_leads(started, config, tiny_clip, tmp_path):
+def test_a_run_is_recognised_through_a_link(started, config, tiny_clip, tmp_path):
     (tmp_path / "link").symlink_to(tiny_clip)
     assert started.differs(config.replace(model={"text_source": str(tmp_path / "link")})) == []
     other = started.differs(config.replace(model={"text_source": "some/clip"}))

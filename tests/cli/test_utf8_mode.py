@@ -1,4 +1,4 @@
-"""Class folders of any script where the locale is ASCII and Python must not help itself."""
+"""Class folders in any script, with an ASCII locale and Python's UTF-8 fallbacks disabled."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def test_a_file_name_of_another_script_is_read_and_printed(tmp_path):
 
 
 @pytest.mark.parametrize("flags", [("-X", "utf8=0"), ("-X", "utf8=0", "-E"), ("-u", "-")])
-def test_a_python_that_cannot_start_again_in_the_mode_goes_on_without(flags):
+def test_a_python_that_cannot_restart_in_utf8_mode_continues_without_it(flags):
     program = "from magmax_jax.cli.main import launch\nlaunch(['--help'])\n"
     command = [sys.executable, *flags, *(() if "-" in flags else ("-c", program))]
     environment = os.environ | ASCII
@@ -31,7 +31,7 @@ def test_a_python_that_cannot_start_again_in_the_mode_goes_on_without(flags):
     assert done.stdout.startswith("usage: magmax")
 
 
-def test_a_program_that_is_piped_into_python_is_not_lost():
+def test_a_program_piped_into_python_still_runs():
     program = "from magmax_jax.cli.main import launch\nlaunch(['--help'])\n"
     done = subprocess.run(
         [sys.executable], input=program, env=os.environ | ASCII, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""`magmax watch`: runs written step by step, and what a look at them shows."""
+"""`magmax watch`: runs written step by step, and what is shown at each point."""
 
 import dataclasses
 import io
@@ -30,11 +30,11 @@ NOW = 1_000_000.0
 class Writer:
     """Writes a run's files as a run does: 3 tasks of 4 steps, 2 models."""
 
-    def __init__(self, path: Path, config: ExperimentConfig = CONFIG, tells: bool = True):
+    def __init__(self, path: Path, config: ExperimentConfig = CONFIG, manifest: bool = True):
         self.out = RunDirectory(path)
         self.out.start(config)
         self.path = path
-        if tells:
+        if manifest:
             learned = [{"name": name, "steps": STEPS, "images": 40, "epochs": 1} for name in TASKS]
             about = {"scenario": "digits, class-incremental", "learned": learned, "models": 2}
             (path / "about.json").write_text(json.dumps(about))
@@ -97,9 +97,9 @@ def shown(run: Writer, now: float = NOW, width: int = 200) -> str:
     return text(watch.show([look(run, now=now)], now), width)
 
 
-def lines(told: str) -> dict[str, list[str]]:
-    """Words of each line by the first one."""
-    return {line.split()[0]: line.split()[1:] for line in told.splitlines() if line.strip()}
+def lines(shown_text: str) -> dict[str, list[str]]:
+    """The words of each line, keyed by the first."""
+    return {line.split()[0]: line.split()[1:] for line in shown_text.splitlines() if line.strip()}
 
 
 def test_a_run_is_followed_from_its_start_to_its_end(run):
@@ -136,23 +136,23 @@ def test_a_run_in_training_shows_its_step_time_left_and_last_accuracies(run):
     run.train(1, (1, 2, 3, 4))
     run.evaluate(1)
     run.train(2, (1, 2, 3), loss=0.5)
-    told = lines(shown(run, NOW + 12))
-    # 5 steps of 2 s; the 60 s before task 2 were an evaluation, and two are to come
-    assert told[str(run.path)] == ["training", "2/3", "3/4", "0:02:10", "0.500", "50.0%"]
-    assert told["zero-shot"] == ["0", "20.0%", "30.0%"]
-    assert told["max_magnitude@0.5"] == ["1", "50.0%", "60.0%"]
-    assert told["last"] == ["fine-tuned", "1", "40.0%", "50.0%"]
+    shown_text = lines(shown(run, NOW + 12))
+    # 5 steps of 2 s; the 60 s before task 2 were an evaluation, and two more follow
+    assert shown_text[str(run.path)] == ["training", "2/3", "3/4", "0:02:10", "0.500", "50.0%"]
+    assert shown_text["zero-shot"] == ["0", "20.0%", "30.0%"]
+    assert shown_text["max_magnitude@0.5"] == ["1", "50.0%", "60.0%"]
+    assert shown_text["last"] == ["fine-tuned", "1", "40.0%", "50.0%"]
 
 
-def test_accuracies_that_are_the_same_are_shown_once(run):
+def test_equal_accuracies_are_shown_once(run):
     run.evaluate(0, "zero_shot", aware=0.0)
     run.train(1, (1, 2, 3, 4))
     run.evaluate(1, aware=0.0)
-    told = shown(run)
-    assert lines(told)["max_magnitude@0.5"] == ["1", "50.0%"] and "aware" not in told
+    shown_text = shown(run)
+    assert lines(shown_text)["max_magnitude@0.5"] == ["1", "50.0%"] and "aware" not in shown_text
 
 
-def test_before_an_evaluation_was_timed_the_steps_alone_are_left(run):
+def test_before_the_first_evaluation_only_steps_count_as_time_left(run):
     run.evaluate(0, "zero_shot")
     run.train(1, (1, 2, 3))
     assert look(run).seconds_left == 9 * 2
@@ -167,13 +167,13 @@ def test_nothing_is_wider_than_the_terminal_or_cut_off(run, width):
     run.evaluate(1)
     run.train(2, (1, 2, 3))
     short = dataclasses.replace(look(run), path=Path("run"))  # the paths of tests are long
-    told = text(watch.show([short], NOW), width)
-    assert max(map(len, told.splitlines())) <= width and "…" not in told
+    shown_text = text(watch.show([short], NOW), width)
+    assert max(map(len, shown_text.splitlines())) <= width and "…" not in shown_text
     for words in ("training", "2/3", "0:02:10", "max_magnitude@0.5", "50.0%"):
-        assert words in told
+        assert words in shown_text
 
 
-def test_a_pipe_that_knows_ascii_alone_gets_ascii(run):
+def test_an_ascii_only_pipe_gets_ascii(run):
     run.evaluate(0, "zero_shot")
     run.train(1, (1, 2))
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
@@ -192,11 +192,11 @@ def test_silence_is_reported(run):
 
 def test_a_loss_that_is_not_finite_is_reported(run):
     run.train(1, (1, 2))
-    run.train(1, (3,), loss=None)  # as the run writes it: JSON has no NaN
+    run.train(1, (3,), loss=None)  # as runs write it: JSON has no NaN
     assert "diverged" in shown(run)
 
 
-def test_a_run_that_goes_on_from_a_checkpoint_loses_steps_and_rows(run):
+def test_a_run_resumed_from_a_checkpoint_drops_later_steps_and_rows(run):
     follower = RunFollower(run.path)
     run.evaluate(0, "zero_shot")
     run.train(1, (1, 2, 3, 4))
@@ -214,7 +214,7 @@ def test_a_run_that_goes_on_from_a_checkpoint_loses_steps_and_rows(run):
     assert look(run, follower).loss == 0.25
 
 
-def test_a_run_that_starts_again_is_seen_from_its_start(run):
+def test_a_restarted_run_is_followed_from_its_start(run):
     follower = RunFollower(run.path)
     assert look(run.whole(), follower).state == "finished"
     run.out.start(CONFIG)
@@ -223,9 +223,9 @@ def test_a_run_that_starts_again_is_seen_from_its_start(run):
 
 
 @pytest.mark.parametrize("joint", [False, True], ids=["stream", "joint"])
-def test_a_run_without_a_manifest_is_shown_as_far_as_it_goes(tmp_path, joint):
+def test_a_run_without_a_manifest_is_shown_as_far_as_possible(tmp_path, joint):
     config = dataclasses.replace(CONFIG, method=MethodConfig(joint=joint))
-    run = Writer(tmp_path / "old", config, tells=False)
+    run = Writer(tmp_path / "old", config, manifest=False)
     run.evaluate(0, "zero_shot")
     run.train(1, (1, 2, 3))
     tasks = 1 if joint else 3
@@ -245,7 +245,7 @@ def test_the_clock_of_the_writing_machine_does_not_matter(run):
     assert look(run, now=NOW).written == NOW  # not in the future either
 
 
-def test_a_disk_that_stumbles_changes_nothing(run, monkeypatch):
+def test_a_transient_disk_error_changes_nothing(run, monkeypatch):
     follower = RunFollower(run.path)
     before = look(run.whole(), follower)
 
@@ -259,13 +259,13 @@ def test_a_disk_that_stumbles_changes_nothing(run, monkeypatch):
     assert during.state == before.state and [*during.agnostic] == [*before.agnostic]
 
 
-def test_accuracies_are_those_of_the_rows(run):
+def test_accuracies_match_the_rows(run):
     run.whole()
     found = look(run).agnostic["max_magnitude@0.5"]
     assert found.learned == 3 and last_accuracy(found, weighted=True) == pytest.approx(0.7)
 
 
-def test_a_folder_of_runs_has_a_line_for_each(tmp_path):
+def test_a_folder_of_runs_has_one_line_per_run(tmp_path):
     Writer(tmp_path / "grid" / "ewc" / "seed-1").whole()
     begun = Writer(tmp_path / "grid" / "seq" / "seed-1")
     begun.evaluate(0, "zero_shot")
@@ -275,8 +275,8 @@ def test_a_folder_of_runs_has_a_line_for_each(tmp_path):
     (tmp_path / "grid" / "model" / "config.json").write_text('{"model_type": "clip"}')
     watcher = watch.Watcher([tmp_path / "grid"])
     runs = watcher.look(NOW)
-    told = lines(text(watch.show(runs, NOW)))
-    found = {name: told[str(tmp_path / "grid" / name / "seed-1")] for name in ("seq", "lwf", "ewc")}
+    rows = lines(text(watch.show(runs, NOW)))
+    found = {name: rows[str(tmp_path / "grid" / name / "seed-1")] for name in ("seq", "lwf", "ewc")}
     assert found == {
         "seq": ["training", "1/3", "3/4", "0:00:18", "1.000", "20.0%"],
         "lwf": ["starting", "1/3", "0/4"],
@@ -287,7 +287,7 @@ def test_a_folder_of_runs_has_a_line_for_each(tmp_path):
     assert "evaluating" in text(watch.show(watcher.look(NOW), NOW))
 
 
-def test_watching_ends_with_the_run_but_in_a_folder_another_may_begin(run, tmp_path):
+def test_watching_a_run_ends_with_it_but_a_folder_may_get_another(run, tmp_path):
     run.whole()
     for folder, over in ((run.path, True), (tmp_path, False)):
         watcher = watch.Watcher([folder])
@@ -296,7 +296,7 @@ def test_watching_ends_with_the_run_but_in_a_folder_another_may_begin(run, tmp_p
     assert not watch.Watcher([tmp_path / "later"]).is_over([], NOW)
 
 
-def test_a_live_watch_ends_by_itself_or_by_ctrl_c_and_leaves_the_last_look(run, monkeypatch):
+def test_a_live_watch_ends_by_itself_or_on_ctrl_c_and_leaves_the_last_view(run, monkeypatch):
     run.evaluate(0, "zero_shot")
     looks = []
 
@@ -320,7 +320,7 @@ def test_a_live_watch_ends_by_itself_or_by_ctrl_c_and_leaves_the_last_look(run, 
     run.out.start(CONFIG)
     run.out.about.write_text("{}")
     watch.follow(watch.Watcher([run.path]), 0.5, console)
-    left = file.getvalue().rpartition("\x1b[?1049l")[2]  # behind the end of the other screen
+    left = file.getvalue().rpartition("\x1b[?1049l")[2]  # after the alternate screen has closed
     assert "starting" in left
 
 
@@ -334,12 +334,12 @@ def test_a_live_watch_ends_by_itself_or_by_ctrl_c_and_leaves_the_last_look(run, 
     ],
     ids=["none", "missing", "empty", "every"],
 )
-def test_mistakes_are_a_sentence(tmp_path, monkeypatch, capsys, argv, words):
+def test_invalid_input_gives_a_one_sentence_error(tmp_path, monkeypatch, capsys, argv, words):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     assert exit_code(lambda: watch.main(argv)) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"error: {words}") and told.count("\n") == 1
+    shown_text = capsys.readouterr().err
+    assert shown_text.startswith(f"error: {words}") and shown_text.count("\n") == 1
 
 
 def test_the_command_prints_one_look_into_a_pipe(run):
@@ -355,7 +355,7 @@ def test_the_command_prints_one_look_into_a_pipe(run):
     assert (waiting.returncode, waiting.stdout) == (0, "waiting for a run to begin\n")
 
 
-def test_watching_does_without_jax():
+def test_watching_does_not_import_jax():
     program = (
         "import sys, experiments.watch\n"
         "print([m for m in ('jax', 'flax', 'orbax', 'grain') if m in sys.modules])"
@@ -367,7 +367,7 @@ def test_watching_does_without_jax():
 
 
 @pytest.mark.parametrize(("evaluate", "evaluated"), [("last", (3,)), (2, (2, 3))])
-def test_a_run_that_is_not_evaluated_after_every_task_is_followed(tmp_path, evaluate, evaluated):
+def test_a_run_not_evaluated_after_every_task_is_followed(tmp_path, evaluate, evaluated):
     run = Writer(tmp_path / "run", dataclasses.replace(CONFIG, evaluate=evaluate))
     follower = RunFollower(run.path)
     run.evaluate(0, "zero_shot")
@@ -375,7 +375,7 @@ def test_a_run_that_is_not_evaluated_after_every_task_is_followed(tmp_path, eval
         run.train(task, (1, 2, 3))
         now = look(run, follower)
         assert (now.state, now.task, now.step) == ("training", task, 3)
-        # The 60 s before task 3 were an evaluation if task 2 was evaluated; one is to come.
+        # The 60 s before task 3 were an evaluation if task 2 was evaluated; one more follows.
         pause = 60 if task == 3 and 2 in evaluated else 0
         assert now.seconds_left == 2 * (STEPS * (3 - task) + 1) + pause
         run.train(task, (4,))
@@ -387,7 +387,7 @@ def test_a_run_that_is_not_evaluated_after_every_task_is_followed(tmp_path, eval
     assert look(run, follower).agnostic["finetuned"].learned == 3
 
 
-def test_a_run_is_not_finished_before_it_has_chosen_scales(tmp_path):
+def test_a_run_is_not_finished_until_it_has_chosen_scales(tmp_path):
     scenario = ScenarioConfig(validation=0.1)
     merging = MergingConfig(scales="0.3")
     config = dataclasses.replace(CONFIG, scenario=scenario, merging=merging)

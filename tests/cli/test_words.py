@@ -1,4 +1,4 @@
-"""Home directories, empty values and flags given twice, whatever the command and its flags."""
+"""Home directories, empty values and repeated flags, for every command and flag."""
 
 import dataclasses
 import os
@@ -30,7 +30,7 @@ COMMANDS = {
 
 
 def flags(kind, prefix=""):
-    """A dataclass's flags with their types, None for arguments by their place."""
+    """A dataclass's flags with their types; None for positional arguments."""
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
         marks = getattr(hint, "__metadata__", ())
         plain = typing.get_type_hints(kind)[name]
@@ -46,12 +46,12 @@ def flags(kind, prefix=""):
 
 
 def takes_text(kind):
-    """Whether a value may be a path: it is one, or text."""
+    """Whether a value may be a path: its type is a path or text."""
     return kind in (Path, str) or any(map(takes_text, typing.get_args(kind)))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_flag_that_may_be_a_path_knows_the_home_directory(command, monkeypatch):
+def test_every_flag_that_may_be_a_path_expands_the_home_directory(command, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     found = [flag for flag, kind in flags(COMMANDS[command]) if takes_text(kind)]
     assert found, command
@@ -61,7 +61,7 @@ def test_every_flag_that_may_be_a_path_knows_the_home_directory(command, monkeyp
         assert as_meant(words) == expected
 
 
-def test_the_flags_above_are_those_of_the_commands():
+def test_the_flags_above_match_the_commands():
     everything = {name: {flag for flag, _ in flags(kind)} for name, kind in COMMANDS.items()}
     assert {"--out", "--model.source", "--scenario.data-dir", "--cache"} <= everything["run"]
     assert {"--output", "--state", "--companions-from"} <= everything["merge"]
@@ -71,7 +71,7 @@ def test_the_flags_above_are_those_of_the_commands():
     )
 
 
-def test_commands_get_the_words_as_they_are_meant(tmp_path, monkeypatch, capsys):
+def test_commands_get_expanded_arguments(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert main(["merge", "--pretrained=~/theta", "--finetuned", "~/a", "--output=~/out"]) == 2
@@ -81,7 +81,7 @@ def test_commands_get_the_words_as_they_are_meant(tmp_path, monkeypatch, capsys)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_begins_otherwise_stays(monkeypatch):
+def test_only_a_leading_tilde_is_expanded(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     same = ["a~/b", "--x=a~/b", "x:~/y", "~ a {}", "~x", "--exclude=~*", "a ~/b", "--seed=1", "-x"]
     assert as_meant(same) == same
@@ -120,7 +120,7 @@ def test_empty_values_are_refused(words, sentence, capsys):
     assert capsys.readouterr().err.startswith(sentence)
 
 
-def test_of_a_flag_given_twice_the_last_one_counts_which_is_said(capsys):
+def test_the_last_of_repeated_flags_counts_and_a_note_says_so(capsys):
     assert given_again(["--merges", "a", "--seed=1", "--merges=b"]) == [
         "--merges is given several times: only the last one counts"
     ]

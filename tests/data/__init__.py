@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
-"""Real data sets and reference tables, beside the repository on some machines."""
+"""Real data sets and reference tables, next to the repository on some machines."""
 
 
 def needs_shared(path: str) -> pytest.MarkDecorator:

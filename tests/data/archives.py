@@ -1,4 +1,4 @@
-"""Every data set's archives, small, in their publishers' own layouts."""
+"""Small archives of every data set, in their publishers' layouts."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,7 +41,7 @@ PUBLISHED = {row.name: row for row in prepared_rows()}
 
 
 def small(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Writes a data set's archives, and makes its row say what is in them."""
+    """Writes a data set's archives and adapts its row to them."""
     folder.mkdir(parents=True)
     splits = LAYOUTS[name](folder)
     data = ROWS[name]
@@ -59,7 +59,7 @@ def small(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
 
 
 def readable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the row say again what it does, for reading; but the images may be others."""
+    """Restores the published row for reading, but without the fingerprint of its images."""
     data = PUBLISHED[name]
     split = data.tfds.split and replace(data.tfds.split, fingerprint="")
     monkeypatch.setitem(ROWS, name, with_tfds(data, split=split))

@@ -1,4 +1,4 @@
-"""Small archives in the layouts of publishers who have their images as arrays.
+"""Small archives in the layouts of data sets published as arrays.
 
 Every function writes one data set's archives and returns its images by TFDS split.
 """
@@ -53,7 +53,7 @@ def cifar100(folder: Path) -> dict[str, int]:
 
 
 def idx(prefix: str = "", test: str = "t10k") -> dict[str, bytes]:
-    """The four files of MNIST and its relatives."""
+    """The four files of MNIST and similar data sets."""
     files = {}
     for split, per_class in (("train", TRAIN), (test, TEST)):
         labels = [label for label, _ in members(per_class)]
@@ -78,7 +78,7 @@ def svhn(folder: Path) -> dict[str, int]:
     for split, per_class in (("train", TRAIN), ("test", TEST), ("extra", 1)):
         labels = [label for label, _ in members(per_class)]
         images = np.stack([pixels(label, 32) for label in labels], axis=-1)
-        marked = np.array([[label or 10] for label in labels])  # the digit 0 is written 10
+        marked = np.array([[label or 10] for label in labels])  # the digit 0 is stored as 10
         (folder / f"{split}_32x32.mat").write_bytes(matlab(X=images, y=marked))
     return counts(train=TRAIN, test=TEST, extra=1)
 

@@ -1,4 +1,4 @@
-"""Sources for the tests, whose every image is filled with its number, and mistaken names."""
+"""Sources whose images are each filled with their number, and invalid names."""
 
 import jax
 import numpy as np
@@ -12,11 +12,11 @@ WHY = {
     "domainnet/x": "domainnet has the configs real, .*, sketch",
     "emnist/x:3.1.0": "emnist has the configs byclass, .*, mnist",
 }
-"""Names of no data set -> why not, as a pattern."""
+"""Invalid data set names -> pattern of the error."""
 
 
 class Pictures:
-    """Images that are not an array; number i is filled with i."""
+    """Images that are not an array; image i is filled with i."""
 
     def __init__(self, shapes):
         self.shapes = shapes

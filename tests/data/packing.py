@@ -1,4 +1,4 @@
-"""Images of three classes, each in a colour of its own, and how publishers pack files."""
+"""Images of three classes, one colour per class, and the file formats of publishers."""
 
 import io
 import tarfile
@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 CLASSES = 3
-TRAIN, TEST = 5, 2  # images of a class
+TRAIN, TEST = 5, 2  # images per class
 COLOURS = np.array([[40, 200, 90], [100, 140, 90], [160, 80, 90]], np.uint8)
 GREYS = np.array([40, 100, 160], np.uint8)
 

@@ -1,4 +1,4 @@
-"""Small archives in the layouts of publishers who have their images as files.
+"""Small archives in the layouts of data sets published as image files.
 
 Every function writes one data set's archives and returns its images by TFDS split.
 """
@@ -96,7 +96,7 @@ def cars(folder: Path) -> dict[str, int]:
 
 
 def imagenet_r(folder: Path) -> dict[str, int]:
-    classes = list(wordnet_ids("imagenet_r"))  # which are 200 of the builder's 1000
+    classes = list(wordnet_ids("imagenet_r"))  # 200 of the builder's 1000 ids
     files = {f"imagenet-r/{classes[k]}/art_{i}.jpg": picture(k) for k, i in members(TRAIN)}
     tar(folder / "imagenet-r.tar", files | {"imagenet-r/README.txt": b"renditions"})
     return counts(test=TRAIN)
@@ -172,7 +172,7 @@ def imagenet(folder: Path) -> dict[str, int]:
                 opened.addfile(info, io.BytesIO(content))
         training[f"{name}.tar"] = buffer.getvalue()
     tar(folder / "ILSVRC2012_img_train.tar", training)
-    # TFDS has the list of the validation part's classes, image by image: a test gives it this one.
+    # TFDS bundles the validation labels, image by image; tests replace that list with this one.
     labels = [label for label, _ in members(TEST)]
     (folder / "labels.txt").write_text("\n".join(classes[label] for label in labels))
     files = {f"ILSVRC2012_val_{i:08}.JPEG": picture(k) for i, k in enumerate(labels, start=1)}

@@ -1,4 +1,4 @@
-"""Rows of `DATA_SETS`, changed for a test as `monkeypatch.setitem` changes a dictionary."""
+"""Patches rows of `DATA_SETS` for a test, as `monkeypatch.setitem` patches a dictionary."""
 
 from dataclasses import replace
 from typing import Any
@@ -33,10 +33,10 @@ ROWS = Rows()
 
 
 def with_tfds(row: DataSet, **changes: Any) -> DataSet:
-    """The row with other facts about TFDS."""
+    """The row with changed TFDS facts."""
     return replace(row, tfds=replace(row.tfds, **changes))
 
 
 def prepared_rows() -> list[DataSet]:
-    """Of data sets that TFDS prepares."""
+    """Rows of the data sets that TFDS prepares."""
     return [row for row in DATA_SETS.values() if row.tfds]

@@ -1,4 +1,4 @@
-"""Whatever a user holds as one split of a data set becomes one source, or is refused."""
+"""Any form in which users hold a split becomes a source, or is refused."""
 
 import pickle
 from types import SimpleNamespace
@@ -37,7 +37,7 @@ class Lazy:
 
 
 class Pairs(Lazy):
-    """What PyTorch calls a map-style dataset."""
+    """A PyTorch map-style dataset."""
 
     classes = NAMES
 
@@ -68,7 +68,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_images_in_every_form_are_the_same_source(form, tmp_path):
+def test_images_in_every_form_give_the_same_source(form, tmp_path):
     source = as_source(Source(FORMS[form](tmp_path), LABELS, NAMES))
     np.testing.assert_array_equal(pixels(source), RGB)
     assert pixels(source).dtype == np.uint8 and source.image_shape == (4, 5)
@@ -78,7 +78,7 @@ def test_images_in_every_form_are_the_same_source(form, tmp_path):
     assert digest([sent]) == digest([source]) == digest([as_source((RGB, LABELS, NAMES))])
 
 
-def test_other_containers_are_the_same_source():
+def test_other_containers_give_the_same_source():
     pairs = list(zip(PICTURES, LABELS, strict=True))
     members = SimpleNamespace(images=GREY, labels=np.array(LABELS, np.uint8), class_names=NAMES)
     targets = Pairs(PICTURES)
@@ -158,6 +158,6 @@ def test_the_digest_changes_with_the_data():
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_serve_is_refused_with_its_cure(data, message):
+def test_unusable_input_is_refused_with_a_remedy(data, message):
     with pytest.raises(UserError, match=f"^train: .*{message}|^train: {message}"):
         as_source(data, where="train")

@@ -27,9 +27,9 @@ class FakeRecords(list):
 
 
 def fake_builder(splits, names=("a", "b"), files=None, **features):
-    """A prepared builder whose splits hold the given labels, each image being `picture(label)`.
+    """A prepared builder whose splits hold the given labels; each image is `picture(label)`.
 
-    files: a feature's name and for each split the names of its files.
+    files: the name of a feature, and for each split the names of its files.
     """
     features = features or {
         "image": tfds.features.Image(shape=(None, None, 1)),
@@ -90,7 +90,7 @@ class TestUnknownBuilders:
         load_source("toy", "test")
         assert set(seen) == {"image", "mask"}
 
-    def test_mistakes_are_named(self, prepared):
+    def test_errors_name_the_cause(self, prepared):
         prepared(
             text=fake_builder({"train": [0]}, text=None, label=None),
             detection=fake_builder({"train": [0]}, image=None, label=None),
@@ -108,7 +108,7 @@ class TestUnknownBuilders:
 
 
 class TestKnownBuilders:
-    def test_splits_are_the_tables(self, prepared):
+    def test_splits_match_the_table(self, prepared):
         names = [str(i) for i in range(47)]
         splits = {"train": [1, 2], "validation": [3], "test": [4]}
         prepared(dtd=fake_builder(splits, names))
@@ -135,7 +135,7 @@ class TestKnownBuilders:
         assert load_source("emnist/letters", "train").class_names == ("a", "b")
 
     @pytest.mark.parametrize("name", ["emnist", "emnist/letters", "emnist/byclass:3.1.0"])
-    def test_emnist_is_set_upright(self, name, prepared):
+    def test_emnist_is_turned_upright(self, name, prepared):
         features = {
             "image": tfds.features.Image(shape=(6, 9, 1)),
             "label": tfds.features.ClassLabel(names=[str(i) for i in range(10)]),
@@ -179,7 +179,7 @@ class TestKnownBuilders:
 
 
 class TestImageNetR:
-    """TFDS has one split, labels among all 1000 WordNet ids, and domains in the files' names."""
+    """TFDS has one split, labels out of 1000 WordNet ids, and the domain in each file name."""
 
     @pytest.fixture
     def renditions(self, prepared, monkeypatch):
@@ -226,7 +226,7 @@ class TestImageNetR:
         with pytest.raises(UserError, match="not those of the published split"):
             load_source("imagenet_r", "test")
 
-    def test_files_of_no_domain_are_named(self, renditions):
+    def test_files_without_a_domain_are_named(self, renditions):
         files, _ = renditions()
         renditions(files=[file.replace("/art_", "/photo_") for file in files])
         with pytest.raises(UserError, match=r"/photo_\d+.jpg is called after none .*art, cartoon"):
@@ -241,8 +241,8 @@ def test_unknown_and_unprepared_builders(tmp_path, caplog):
         ("emnist/letters", "emnist/letters"),
         ("emnist:3.1.0", "emnist/digits:3.1.0"),
     ):
-        told = f"^{builder} is not prepared .*; set scenario.data_dir to the .*, or prepare"
-        with pytest.raises(UserError, match=told) as raised:
+        message = f"^{builder} is not prepared .*; set scenario.data_dir to the .*, or prepare"
+        with pytest.raises(UserError, match=message) as raised:
             load_source(name, "train", str(tmp_path))
         assert raised.value.command == ("prepare", name, "--data-dir", str(tmp_path))
     assert not caplog.records

@@ -1,4 +1,4 @@
-"""Small data sets in memory: decoded once, the same bits, never sent to another process."""
+"""Small data sets cached in memory: decoded once, bit-identical, never sent to workers."""
 
 import pickle
 from collections import Counter
@@ -22,7 +22,7 @@ from tests.data.cases import Pictures, assert_same, uniform
 
 
 class Counted(Pictures):
-    """Counts how often each is read."""
+    """Counts how often each image is read."""
 
     def __init__(self, shapes):
         super().__init__(shapes)
@@ -37,7 +37,7 @@ def counted(count=23, shape=(4, 6)):
     return replace(uniform(count), images=Counted([shape] * count), image_shape=shape)
 
 
-def test_every_image_is_read_once_and_only_those_asked_for():
+def test_only_requested_images_are_read_and_each_once():
     plain, chosen = counted(), np.arange(3, 23, 2)
     source = cached(plain, size=32)
     assert len(source.images) == 23
@@ -62,21 +62,21 @@ def test_rows_are_copies():
     np.testing.assert_array_equal(images.rows(np.array([2, 1]))[:, 0, 0, 0], [2, 1])
 
 
-def test_what_does_not_belong_in_memory_stays_as_it_is(monkeypatch):
+def test_unsuitable_sources_are_not_cached(monkeypatch):
     def kept(source):
         return isinstance(cached(source, size=32).images, Cached)
 
     assert kept(counted())
     assert not kept(uniform())  # an array already
     assert not kept(replace(counted(), image_shape=None))  # of mixed sizes
-    assert not kept(counted(shape=(61, 80)))  # fitted on the host: its canvas has 60 pixels
+    assert not kept(counted(shape=(61, 80)))  # fitted on the host: the canvas is 60 pixels wide
     source = cached(counted(), size=32)
     assert cached(source, size=32) is source
     monkeypatch.setattr(memory_cache, "CACHED_BYTES", 23 * 4 * 6 * 3)
     assert kept(counted()) and not kept(counted(24))
 
 
-def test_each_data_set_of_a_sequence_is_judged_by_itself():
+def test_each_data_set_of_a_sequence_is_decided_separately():
     small, large = counted(), counted(shape=(61, 80))
     joined = join_datasets([small, uniform(), large], ["a", "b", "c"])
     kept = cached(joined, size=32)
@@ -85,7 +85,7 @@ def test_each_data_set_of_a_sequence_is_judged_by_itself():
     for _ in range(2):
         for index in (3, 26, 50):
             np.testing.assert_array_equal(kept.images[index], joined.images[index])
-    assert small.images.reads[3] == 3  # twice by the source that was not cached
+    assert small.images.reads[3] == 3  # the uncached source is read twice
 
 
 def test_pickling_leaves_the_pixels_behind():
@@ -98,19 +98,19 @@ def test_pickling_leaves_the_pixels_behind():
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_neither_threads_nor_workers_nor_the_cache_change_a_bit(threads):
+def test_threads_workers_and_cache_do_not_change_a_bit(threads):
     arguments = np.arange(23), 4, 3, 5, 32
     plain = train_batches(uniform(), *arguments)
     source = cached(counted(), size=32)
-    for _ in range(2):  # once to fill it, once from it
+    for _ in range(2):  # once filling the cache, once from it
         assert_same(train_batches(source, *arguments, threads=threads), plain)
         assert_same(train_batches(source, *arguments, workers=2, threads=threads), plain)
     one_by_one = uniform(in_memory=False)
     assert_same(train_batches(one_by_one, *arguments, workers=1, threads=threads), plain)
 
 
-def test_no_process_is_asked_to_hold_a_copy():
-    """Of threads and processes, Grain's iterators keep different states."""
+def test_cached_sources_use_no_worker_processes():
+    """Grain's iterators keep different states for threads and for processes."""
     arguments = np.arange(23), 4, 1, 5, 32
     for source in (uniform(), cached(counted(), size=32)):
         states = [
@@ -120,7 +120,7 @@ def test_no_process_is_asked_to_hold_a_copy():
         assert states[0] == states[1]
 
 
-def test_a_run_keeps_its_training_images_and_its_test_batches_once(tmp_path):
+def test_a_run_caches_training_images_and_test_batches_once(tmp_path):
     for split in ("train", "test"):
         for i, name in enumerate("ab"):
             folder = tmp_path / split / name
@@ -142,5 +142,5 @@ def test_a_run_keeps_its_training_images_and_its_test_batches_once(tmp_path):
     )
     digits = parts(replace(config, scenario=ScenarioConfig(dataset="digits", num_tasks=5)))
     assert isinstance(digits.scenario.train.images, np.ndarray)
-    assert not isinstance(digits.test.batches, list)  # which would be the array's copy
+    assert not isinstance(digits.test.batches, list)  # it would copy the array
     assert sum(batch.mask.sum() for batch in digits.test.batches) == digits.scenario.num_test

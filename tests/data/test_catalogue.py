@@ -22,7 +22,7 @@ def test_every_module_registers_the_row_of_its_name(data):
     assert not data.wordnet_ids or len(data.wordnet_ids) == len(data.class_names)
 
 
-def test_a_row_says_in_one_way_how_it_is_read():
+def test_a_row_has_exactly_one_way_to_be_read():
     for ways in ({}, {"read": load_source, "tfds": FromTfds(builder="mnist")}):
         with pytest.raises(ValueError, match="mine: give precisely one of read and tfds"):
             DataSet(name="mine", **ways)
@@ -46,7 +46,7 @@ def test_orders_and_domains(data):
 
 
 @pytest.mark.parametrize("data", BUILT_IN, ids=lambda data: data.name)
-def test_sizes_of_what_is_built_in(data):
+def test_sizes_of_bundled_data(data):
     train, test = load_source(data.name, "train"), load_source(data.name, "test")
     assert (len(train), len(test)) == (data.train_size, data.test_size)
     assert len(train.class_names) == data.classes
@@ -66,8 +66,8 @@ def test_splits(data):
 
 
 @pytest.mark.parametrize("data", TFDSS_OWN, ids=lambda data: data.name)
-def test_builders_are_tfdss(data):
-    """Without preparing: the class's own configs and features, where it tells them so."""
+def test_builders_exist_in_tfds(data):
+    """Needs no prepared data: checks the builder class's own configs."""
     base, _, config = data.tfds.builder.partition("/")
     builder = tfds.builder_cls(base)
     configs = [each.name for each in builder.BUILDER_CONFIGS]

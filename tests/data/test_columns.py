@@ -1,4 +1,4 @@
-"""Labels and names, kept in memory and beside the data as long as its files are the same."""
+"""Labels and names, cached in memory and next to the data while its files are unchanged."""
 
 import importlib
 import os
@@ -12,7 +12,7 @@ LABELS = np.array([1, 0, 2], np.int32)
 
 
 class Records(list):
-    """Counts how often it is read."""
+    """Counts its reads."""
 
     def __init__(self, labels=LABELS):
         super().__init__({"label": int(k), "file": f"{k}ä.jpg".encode()} for k in labels)
@@ -23,20 +23,20 @@ class Records(list):
         return [self[row] for row in rows]
 
 
-def begin_anew(monkeypatch):
-    """What a process of its own finds: nothing in memory, every file worth keeping."""
+def new_process(monkeypatch):
+    """Simulates a new process: nothing in memory, and every file is worth caching."""
     importlib.reload(label_cache)
     monkeypatch.setattr(label_cache, "WORTH", 0)
 
 
 @pytest.fixture(params=["memory", "file"])
 def read(request, tmp_path, monkeypatch):
-    """Reads the columns of some records, in this process or each time in another one."""
+    """Reads the columns of some records, in this process or in a new one each time."""
     shard(tmp_path).write_bytes(b"data")
 
     def call(records, part="train", key="file"):
         if request.param == "file":
-            begin_anew(monkeypatch)
+            new_process(monkeypatch)
         return label_cache.columns(records, str(tmp_path), part, key)
 
     yield call
@@ -63,7 +63,7 @@ def test_read_once(read):
 
 
 @pytest.mark.parametrize("change", ["size", "time", "one more"])
-def test_other_files_are_read_anew(read, change, tmp_path):
+def test_changed_files_are_read_again(read, change, tmp_path):
     read(Records())
     if change == "size":
         shard(tmp_path).write_bytes(b"other data")
@@ -81,13 +81,13 @@ class TestFiles:
         self.monkeypatch = monkeypatch
 
     def read(self, folder):
-        begin_anew(self.monkeypatch)
+        new_process(self.monkeypatch)
         records = Records()
         labels, files = label_cache.columns(records, str(folder), "train", "file")
         assert labels.tolist() == LABELS.tolist() and len(files) == 3
         return records.reads
 
-    def test_what_is_no_such_file_is_written_anew(self, tmp_path):
+    def test_an_invalid_file_is_rewritten(self, tmp_path):
         path = tmp_path / "columns-train-file.npz"
         assert self.read(tmp_path) == 1
         whole = path.read_bytes()
@@ -105,7 +105,7 @@ class TestFiles:
             np.savez(path, stamp=stamp, **wrong)
             assert (self.read(tmp_path), self.read(tmp_path)) == (1, 0)
 
-    def test_nothing_need_be_written(self, tmp_path, monkeypatch):
+    def test_an_unwritable_folder_is_tolerated(self, tmp_path, monkeypatch):
         def refuse(*_, **__):
             raise PermissionError(13, "Permission denied")
 
@@ -113,6 +113,6 @@ class TestFiles:
         assert (self.read(tmp_path), self.read(tmp_path)) == (1, 1)
         assert [path.name for path in tmp_path.iterdir()] == [shard(tmp_path).name]
 
-    def test_nothing_is_kept_where_no_files_are_seen(self, tmp_path):
+    def test_nothing_is_cached_if_no_files_are_found(self, tmp_path):
         for _ in range(2):
             assert self.read(tmp_path / "nowhere") == 1

@@ -1,4 +1,4 @@
-"""Scaled decoding of JPEGs: how large, how near the full decode, and who offers it."""
+"""Scaled JPEG decoding: its size, its distance from the full decode, and which sources offer it."""
 
 import io
 import math
@@ -21,7 +21,7 @@ PHOTO = Path(sklearn.__file__).parent / "datasets" / "images" / "china.jpg"
 
 
 def encoded(kind="JPEG", height=123, width=161, mode="RGB", **options):
-    """A smooth picture, so that any decode of it is known."""
+    """A smooth picture, so the result of any decode is known."""
     down, across = np.mgrid[:height, :width]
     pixels = np.stack([down + 20, across + 20, down // 2 + 60], -1).astype(np.uint8)
     buffer = io.BytesIO()
@@ -54,7 +54,7 @@ def test_every_kind_of_jpeg_becomes_rgb(mode):
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_fraction_is_the_picture_made_smaller(progressive):
+def test_a_fraction_is_the_picture_downscaled(progressive):
     data = encoded(quality=95, subsampling=0, progressive=progressive, height=128, width=160)
     small = np.asarray(Image.fromarray(decoded(data)).reduce(4)).astype(int)
     assert abs(decoded(data, 32).astype(int) - small).max() <= 3
@@ -93,7 +93,7 @@ def test_damage_is_named(least):
         decoded(encoded()[:700], least)
 
 
-def test_views_read_less_when_less_is_enough(tmp_path):
+def test_views_pass_on_reduced_reads(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded())
     files = ImageFiles((str(path),))
@@ -104,11 +104,11 @@ def test_views_read_less_when_less_is_enough(tmp_path):
         np.testing.assert_array_equal(images[index], decoded(encoded()))
         np.testing.assert_array_equal(read(images, index), decoded(encoded()))
         np.testing.assert_array_equal(read(images, index, 30), decoded(encoded(), 30))
-    np.testing.assert_array_equal(read(joined, 0, 30), array[0])  # which has no less
+    np.testing.assert_array_equal(read(joined, 0, 30), array[0])  # an array offers no smaller read
 
 
 @pytest.mark.parametrize("size", [32, 64])
-def test_a_photograph_for_training_is_nearly_that_of_all_its_pixels(size):
+def test_a_training_image_is_close_to_the_one_from_the_full_decode(size):
     data = PHOTO.read_bytes()
     fit = for_training(None, size)
     small = decoded(data, fit.least)

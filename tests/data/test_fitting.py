@@ -1,4 +1,4 @@
-"""Which images are fitted on the host, and how."""
+"""Which images are fitted to a canvas on the host, and how."""
 
 import numpy as np
 import pytest
@@ -17,12 +17,12 @@ from magmax_jax.inputs.host_resize import for_evaluation, for_training, shrink, 
         (None, False),
     ],
 )
-def test_images_of_one_size_pass_unless_they_are_larger_than_the_canvas(shape, passes):
+def test_images_of_one_size_are_untouched_unless_larger_than_the_canvas(shape, passes):
     assert untouched(shape, 224) == passes
     assert (for_training(shape, 224) is None) == (for_evaluation(shape, 224) is None) == passes
 
 
-def test_fits_know_what_they_make():
+def test_fits_announce_the_size_they_return():
     image = np.random.default_rng(0).integers(0, 256, (90, 70, 3), np.uint8)
     for fit in (for_training(None, 32), for_evaluation(None, 32)):
         fitted, (top, left, height, width) = fit.apply(image)
@@ -30,12 +30,12 @@ def test_fits_know_what_they_make():
         assert top == left == 0 and max(height, width) <= fit.side
 
 
-def test_training_asks_for_twice_the_pixels_and_evaluation_for_all():
+def test_training_reads_twice_the_pixels_and_evaluation_reads_all():
     assert for_training(None, 224).least == 560
     assert for_evaluation(None, 224).least is None
 
 
-def test_shrinking_trims_both_ends_alike():
+def test_shrinking_trims_both_ends_equally():
     image = np.arange(9, dtype=np.uint8)[None, :, None].repeat(2, 0).repeat(3, 2)
     canvas, box = shrink(image, 8)
     assert box == (0, 0, 2, 3)

@@ -1,4 +1,4 @@
-"""What the loader makes of images that do not go to the device as they are."""
+"""How the loader fits images that do not go to the device unchanged."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ def test_evaluation_of_mixed_sizes_crops_squares():
     (batch,) = eval_batches(mixed(), np.arange(5), 5, size=48)
     assert batch.image.shape == (5, 48, 48, 3)
     np.testing.assert_array_equal(batch.box, [[0, 0, 48, 48]] * 5)
-    # Each picture has one colour, which resizing keeps.
+    # Each picture has one colour, so resizing keeps it.
     np.testing.assert_array_equal(batch.image, np.arange(5)[:, None, None, None] + 0 * batch.image)
 
 
@@ -23,7 +23,7 @@ def test_training_on_mixed_sizes_keeps_a_region_to_crop():
     assert batch.image.shape == (5, 90, 90, 3)  # 90 = 1.5 ceil(1.25 48)
     boxes = dict(zip(batch.index.tolist(), batch.box.tolist(), strict=True))
     assert boxes == {
-        0: [0, 0, 20, 30],  # as it is
+        0: [0, 0, 20, 30],  # unchanged
         1: [0, 0, 60, 40],  # trimmed
         2: [0, 0, 60, 60],  # shrunk
         3: [0, 0, 10, 15],  # trimmed, never enlarged
@@ -37,7 +37,7 @@ def test_training_on_mixed_sizes_keeps_a_region_to_crop():
 
 
 class Scaled(Pictures):
-    """Tells of every read how much was wanted, and gives it: like a JPEG, but of any fraction."""
+    """Records the size asked for in every read and returns it: a JPEG of any fraction."""
 
     def __init__(self, shapes):
         super().__init__(shapes)
@@ -51,7 +51,7 @@ class Scaled(Pictures):
 
 
 @pytest.mark.parametrize("shape", [None, (400, 300)], ids=["mixed", "of one size"])
-def test_training_decodes_twice_what_it_needs_and_evaluation_everything(shape):
+def test_training_decodes_twice_the_size_and_evaluation_all_pixels(shape):
     images = Scaled([(400, 300)] * 5)
     source = Source(images, np.zeros(5, np.int32), ("a",), image_shape=shape)
     (exact,) = eval_batches(source, np.arange(5), 5, size=48)
@@ -62,7 +62,7 @@ def test_training_decodes_twice_what_it_needs_and_evaluation_everything(shape):
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_large_images_of_one_size_reach_the_device_as_small_as_mixed_ones(in_memory):
+def test_large_images_of_one_size_are_shrunk_like_mixed_sizes(in_memory):
     images = Pictures([(200, 300)] * 5)
     if in_memory:
         images = np.stack([images[i] for i in range(5)])
@@ -75,6 +75,6 @@ def test_large_images_of_one_size_reach_the_device_as_small_as_mixed_ones(in_mem
     assert_same(
         eval_batches(uniform, np.arange(5), 4, 48), eval_batches(source, np.arange(5), 4, 48)
     )
-    # For a larger model they are not large.
+    # For a larger model they do not count as large.
     (batch,) = eval_batches(uniform, np.arange(5), 5, size=224)
     assert batch.image.shape == (5, 200, 300, 3)

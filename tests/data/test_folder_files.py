@@ -1,4 +1,4 @@
-"""Which files of an image folder are read, what is passed over, and names that cannot be used."""
+"""Which files of an image folder are read or skipped, and unusable names."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ def write(path, kind="PNG"):
     Image.fromarray(PIXELS).save(path, kind)
 
 
-def test_every_suffix_of_a_picture_that_pillow_opens_is_read(tmp_path):
+def test_every_image_suffix_that_pillow_opens_is_read(tmp_path):
     kinds = {
         "JPEG": ("jpg", "JPEG", "jfif", "jpe"),
         "PNG": ("png", "apng"),
@@ -48,11 +48,11 @@ def test_every_suffix_of_a_picture_that_pillow_opens_is_read(tmp_path):
         np.testing.assert_allclose(image, PIXELS, rtol=0, atol=2)
 
 
-def test_formats_that_are_no_pictures_or_run_programs_are_not():
+def test_formats_that_are_not_images_or_run_programs_are_not_read():
     assert not image_suffixes() & {".eps", ".ps", ".pdf", ".mpg", ".h5", ".hdf", ".fits", ".wmf"}
 
 
-def test_what_is_passed_over_is_said_once(tmp_path):
+def test_skipped_files_are_noted_once(tmp_path):
     for split in ("train", "test"):
         for name in ("cat", "dog"):
             write(tmp_path / split / name / "0.png")
@@ -69,7 +69,7 @@ def test_what_is_passed_over_is_said_once(tmp_path):
         "1 without a suffix; what is read are files in the folders of classes with the suffix of "
         "an image that Pillow opens"
     )
-    assert not build_test_scenario(config, 5).notes  # whose folders hold images alone
+    assert not build_test_scenario(config, 5).notes  # whose folders hold only images
 
 
 def test_an_undivided_folder_is_counted_once(tmp_path):
@@ -82,7 +82,7 @@ def test_an_undivided_folder_is_counted_once(tmp_path):
     assert note.startswith("passed over in folders of images: 2 .md; ")
 
 
-def test_folders_below_the_classes_are_passed_over(tmp_path):
+def test_folders_inside_class_folders_are_skipped(tmp_path):
     write(tmp_path / "test" / "photo" / "cat" / "0.png")
     write(tmp_path / "test" / "photo" / "cat" / "more" / "1.png")
     config = ScenarioConfig(dataset="folder", data_dir=str(tmp_path), num_tasks=1)
@@ -90,7 +90,7 @@ def test_folders_below_the_classes_are_passed_over(tmp_path):
     assert note.startswith("passed over in folders of images: 1 folder; ")
 
 
-def test_links_that_lead_round_in_circles_are_not_followed(tmp_path):
+def test_circular_links_are_not_followed(tmp_path):
     for name in ("cat", "dog"):
         write(tmp_path / "train" / "photo" / name / "0.png")
         (tmp_path / "train" / "photo" / name / "all").symlink_to(tmp_path / "train")
@@ -101,7 +101,7 @@ def test_links_that_lead_round_in_circles_are_not_followed(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others have no such names")
 @pytest.mark.parametrize("name", [b"test/cat/caf\xe9.png", b"test/caf\xe9/0.png"])
-def test_names_that_are_not_utf8_are_shown(tmp_path, name):
+def test_names_that_are_not_utf8_are_printable(tmp_path, name):
     path = os.fsencode(tmp_path / "0.png")
     write(tmp_path / "0.png")
     target = os.path.join(os.fsencode(tmp_path), name)
@@ -109,4 +109,4 @@ def test_names_that_are_not_utf8_are_shown(tmp_path, name):
     os.rename(path, target)
     with pytest.raises(UserError, match=r"caf\\xe9.*: this path is not UTF-8 .*: rename") as raised:
         load_source("folder", "test", str(tmp_path))
-    str(raised.value).encode()  # can be printed
+    str(raised.value).encode()  # it can be printed

@@ -1,4 +1,4 @@
-"""How images become squares, by Pillow's own resize and crop, on the host and on the device."""
+"""Making images square on host and device, against Pillow's own resize and crop."""
 
 from fractions import Fraction
 from functools import partial
@@ -22,7 +22,7 @@ from magmax_jax.inputs.geometry import (
 from magmax_jax.inputs.host_resize import centre_square, shrink
 from magmax_jax.inputs.kernels import KERNELS
 
-# Not compiled: every geometry would be its own program.
+# Not compiled: every geometry would be a separate program.
 evaluate, train = Preprocessing.evaluate, Preprocessing.train
 SIZE = 28
 WIDER = ShortSide(Fraction(8, 7))  # 32 -> 28
@@ -90,7 +90,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_host_gives_pillows_pixels_and_the_device_shows_them_as_they_are(case):
+def test_the_host_gives_pillows_pixels_and_the_device_keeps_them(case):
     geometry, image, expected = CASES[case]
     square, box = centre_square(image, SIZE, geometry)
     np.testing.assert_array_equal(square, expected)
@@ -100,7 +100,7 @@ def test_the_host_gives_pillows_pixels_and_the_device_shows_them_as_they_are(cas
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_device_gives_pillows_pixels_up_to_rounding(case):
-    """Of a region within a canvas of noise."""
+    """For a region inside a canvas of noise."""
     geometry, image, expected = CASES[case]
     height, width, _ = image.shape
     canvas = np.random.default_rng(0).integers(0, 256, (1, 70, 90, 3), np.uint8)
@@ -111,7 +111,7 @@ def test_the_device_gives_pillows_pixels_up_to_rounding(case):
 
 @pytest.mark.parametrize("resample", FILTERS)
 @pytest.mark.parametrize("shape", [(20, 17), (70, 90)])
-def test_filters_are_pillows(resample, shape):
+def test_filters_match_pillow(resample, shape):
     assert set(KERNELS) == set(FILTERS)
     image = photo(*shape)
     ours = evaluate(PIXELS(Geometry(Exact(), resample)), image[None], jnp.array([[0, 0, *shape]]))
@@ -129,7 +129,7 @@ def test_training_without_crops_is_evaluation(case):
 
 @pytest.mark.parametrize("resize", [Exact(), LongSide()])
 @pytest.mark.parametrize("shape", [(60, 300), (300, 60), (200, 200), (20, 30)])
-def test_training_trims_nothing_where_evaluation_sees_the_whole_image(resize, shape):
+def test_training_trims_nothing_if_evaluation_sees_the_whole_image(resize, shape):
     image = photo(*shape)
     canvas, box = shrink(image, SIZE, Geometry(resize))
     _, _, height, width = box

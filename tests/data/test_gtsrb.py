@@ -1,4 +1,4 @@
-"""GTSRB as a builder of our own: prepared, and read, without TensorFlow."""
+"""GTSRB through our own builder: prepared and read without TensorFlow."""
 
 import pickle
 import subprocess
@@ -17,7 +17,7 @@ from tests.data import archives, packing
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """Archives, and where to prepare them."""
+    """Options: the archives and where to prepare them."""
     archives.small("gtsrb", tmp_path / "archives", monkeypatch)
     return Options(str(tmp_path / "data"), tmp_path / "archives", repacked=True)
 
@@ -53,7 +53,7 @@ def test_prepares_and_reads_without_tensorflow(folders):
     assert shown.stdout.split() == [str(packing.CLASSES * packing.TEST), "False"], shown.stderr
 
 
-def test_reads_without_its_builder(folders):
+def test_reads_without_the_builder(folders):
     prepare("gtsrb", folders)
     program = (
         "import sys\n"
@@ -66,7 +66,7 @@ def test_reads_without_its_builder(folders):
 
 
 class TestDamage:
-    """Of what was prepared; told in a run in one sentence."""
+    """Damage to prepared data; a run reports it in one sentence."""
 
     @pytest.fixture
     def shard(self, folders, monkeypatch):
@@ -78,13 +78,13 @@ class TestDamage:
         whole = shard.read_bytes()
         middle = len(whole) // 2
         flipped = bytes(byte ^ 255 for byte in whole[middle : middle + 40])
-        told = rf"^gtsrb: its test split cannot be read \(.+\): .*gone; remove {shard.parent} and"
+        error = rf"^gtsrb: its test split cannot be read \(.+\): .*gone; remove {shard.parent} and"
         for damaged in (whole[:middle] + flipped + whole[middle + 40 :], whole[:middle], b""):
             shard.write_bytes(damaged)
-            with pytest.raises(UserError, match=told):
+            with pytest.raises(UserError, match=error):
                 load_source("gtsrb", "test", folders.data_dir)
         shard.unlink()
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=error):
             load_source("gtsrb", "test", folders.data_dir)
         shard.write_bytes(whole)
         assert len(load_source("gtsrb", "test", folders.data_dir)) == 6
@@ -92,20 +92,20 @@ class TestDamage:
     def test_files_damaged_or_gone_while_read(self, shard, folders):
         source = load_source("gtsrb", "test", folders.data_dir)
         whole = shard.read_bytes()
-        told = rf"^gtsrb: record \d+ cannot be read \(.+\): .*gone; remove {shard.parent} and"
+        error = rf"^gtsrb: record \d+ cannot be read \(.+\): .*gone; remove {shard.parent} and"
         for damaged in (whole[: len(whole) // 2], b"", None):
-            copy = pickle.loads(pickle.dumps(source.images))  # as workers have it
+            copy = pickle.loads(pickle.dumps(source.images))  # as in a worker
             shard.unlink() if damaged is None else shard.write_bytes(damaged)
-            with pytest.raises(UserError, match=told):
+            with pytest.raises(UserError, match=error):
                 for index in range(6):
                     copy[index]
 
-    def test_what_tells_of_the_data(self, shard, folders):
+    def test_damaged_dataset_info(self, shard, folders):
         (shard.parent / "dataset_info.json").write_text("{")
-        told = r"^gtsrb: its dataset_info.json is damaged \(.+\): remove .*/gtsrb and prepare it ag"
-        with pytest.raises(UserError, match=told):
+        text = r"^gtsrb: its dataset_info.json is damaged \(.+\): remove .*/gtsrb and prepare it ag"
+        with pytest.raises(UserError, match=text):
             load_source("gtsrb", "test", folders.data_dir)
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=text):
             known("gtsrb", folders.data_dir)
 
 
@@ -163,7 +163,7 @@ def test_damaged_archives_are_refused(folders):
 @pytest.mark.parametrize(
     "table",
     [
-        b"Filename,ClassId\n00000.ppm,1\n",  # separated otherwise
+        b"Filename,ClassId\n00000.ppm,1\n",  # with another separator
         b"Filename;Class\n00000.ppm;1\n",
         b"Filename;ClassId\n00000.ppm;stop\n",
         b"Filename;ClassId\n00000.ppm;43\n",
@@ -171,7 +171,7 @@ def test_damaged_archives_are_refused(folders):
         b"\xff\xfe\x00\n\x80;\x81\n",
     ],
 )
-def test_foreign_tables_are_refused(folders, table):
+def test_other_tables_are_refused(folders, table):
     packing.zipped(folders.manual_dir / "GTSRB_Final_Test_GT.zip", {"GT-final_test.csv": table})
     with pytest.raises(UserError, match=r"GTSRB_Final_Test_GT.zip: line 2 .*Filename and ClassId"):
         prepare("gtsrb", folders)

@@ -1,4 +1,4 @@
-"""Splits of Hugging Face `datasets`, made by the real package (pip install datasets)."""
+"""Splits of Hugging Face `datasets`, made with the real package (pip install datasets)."""
 
 import pickle
 
@@ -33,7 +33,7 @@ def split():
     return datasets.Dataset.from_dict(columns, features=features)
 
 
-def test_a_split_is_the_source_of_its_pictures(split):
+def test_a_split_becomes_a_source_of_its_pictures(split):
     source = as_source(split)
     expected = as_source((PICTURES, LABELS, ("cat", "dog")))
     assert digest([source]) == digest([expected]) and source.image_shape == (8, 6)
@@ -57,7 +57,7 @@ def test_worker_processes_read_pictures_of_mixed_sizes(split):
         np.testing.assert_array_equal(alone, together)
 
 
-def test_what_is_no_split_is_refused(split):
+def test_anything_but_a_split_is_refused(split):
     unnamed = split.cast_column("animal", datasets.Value("int64"))
     for data, message in (
         (datasets.DatasetDict({"train": split}), "dictionary of splits: pass one of them .train."),

@@ -9,7 +9,7 @@ from magmax_jax.errors import UserError
 
 
 def source(labels, names, domains=None, domain_names=(), side=4, first=0):
-    """Images that are constant: 0 + first, 1 + first, ..."""
+    """Constant images: 0 + first, 1 + first, ..."""
     images = np.arange(first, first + len(labels), dtype=np.uint8)[:, None, None, None]
     return Source(
         images=np.broadcast_to(images, (len(labels), side, side, 3)),
@@ -51,7 +51,7 @@ def test_data_sets_keep_classes_apart():
     np.testing.assert_array_equal(copy.images[4], joined.images[4])
 
 
-def test_domains_of_data_sets_carry_both_names():
+def test_domains_of_data_sets_have_both_names():
     parts = [
         source([0], "ab"),
         source([0, 1], "ab", [1, 0], ["photo", "art"]),
@@ -63,5 +63,5 @@ def test_domains_of_data_sets_carry_both_names():
     assert joined.domains.dtype == np.int32
 
 
-def test_a_shape_is_told_only_where_all_agree():
+def test_a_shape_is_given_only_if_all_agree():
     assert join_datasets([source([0], "a"), source([0], "a", side=5)], "xy").image_shape is None

@@ -41,7 +41,7 @@ def test_padding_stays_finite_on_the_device():
     assert np.isfinite(jax.jit(Preprocessing(4).evaluate)(last.image, last.box)).all()
 
 
-def test_every_epoch_holds_every_index_once_in_another_order():
+def test_every_epoch_has_every_index_once_in_a_new_order():
     indices = np.arange(2, 21)
     batches = list(train_batches(uniform(), indices, 8, epochs=3, seed=5, size=32))
     assert len(batches) == num_batches(len(indices), 8, epochs=3) == 9
@@ -52,7 +52,7 @@ def test_every_epoch_holds_every_index_once_in_another_order():
     assert (orders[0] != orders[1]).any() and (orders[1] != orders[2]).any()
 
 
-def test_seeds_decide_the_order():
+def test_the_seed_determines_the_order():
     def order(seed, epoch=0):
         batch = list(train_batches(uniform(), np.arange(23), 23, 2, seed, size=32))[epoch]
         return batch.index.tolist()
@@ -66,14 +66,14 @@ def test_a_task_smaller_than_a_batch():
     np.testing.assert_array_equal(batch.index, [7, -1, -1, -1])
 
 
-def test_reading_from_memory_is_reading_one_by_one():
+def test_reading_from_memory_equals_reading_one_by_one():
     arguments = np.arange(23), 8, 2, 5, 32
     assert_same(
         train_batches(uniform(), *arguments), train_batches(uniform(in_memory=False), *arguments)
     )
 
 
-def test_processes_change_no_bit():
+def test_worker_processes_do_not_change_a_bit():
     arguments = uniform(in_memory=False), np.arange(23), 4, 2, 5, 32
     assert_same(train_batches(*arguments, workers=2), train_batches(*arguments))
 
@@ -84,7 +84,7 @@ def test_processes_change_no_bit():
     ids=["memory", "one by one", "mixed"],
 )
 def test_hosts_read_parts_of_the_same_batches(source):
-    """The last batch's second half is padding alone."""
+    """The second half of the last batch is all padding."""
     arguments = source, np.arange(len(source) // 8 * 8 + 3), 8, 2, 5, 32
     whole = list(train_batches(*arguments))
     parts = [list(train_batches(*arguments, rows=rows)) for rows in np.split(np.arange(8), 2)]
@@ -112,7 +112,7 @@ def test_an_iterator_resumes_from_its_state(source, workers):
         next(iterator)
     state = iterator.get_state()
     resumed = iter(batches)
-    resumed.set_state(json.loads(json.dumps(state)))  # as checkpoints keep it
+    resumed.set_state(json.loads(json.dumps(state)))  # as stored in checkpoints
     assert_same(resumed, iterator)
 
 
@@ -129,8 +129,8 @@ def test_a_damaged_image_is_named_from_any_thread_or_process(tmp_path, workers):
 def test_processes_reopen_tfds_records():
     from magmax_jax.data import load_source
 
-    # Grain's shared memory cannot be given back while TFDS is imported: its lazy imports take the
-    # place of everybody's, also of the one that `SharedMemory.unlink` makes.
+    # Grain cannot release shared memory while TFDS is imported: TFDS's lazy imports replace the
+    # import function for everyone, including `SharedMemory.unlink`.
     gc.collect()
     source = load_source("cifar100", "test", str(SHARED / "tensorflow_datasets"))
     arguments = source, np.arange(0, 5000, 50), 32, 32

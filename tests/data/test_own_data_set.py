@@ -1,4 +1,4 @@
-"""A data set that a user registers, and folders of images, through the public names alone."""
+"""User-registered data sets and image folders, through public names only."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def test_a_name_and_a_reader_are_enough(squares):
     assert [(task.name, task.epochs) for task in tasks] == [("squares", 3), ("digits", 10)]
 
 
-def test_its_run_is_planned_with_its_sizes_or_after_a_look_at_it(squares):
+def test_a_plan_uses_the_given_sizes_or_reads_the_data(squares):
     config = ScenarioConfig(dataset="squares", num_tasks=2)
     assert data_size(config, seed=0) == DataSize((TaskSize(6, 10), TaskSize(6, 10)), 4, 4, "")
     large = DataSet(name="squares", read=read_squares, classes=4, train_size=400_000, test_size=8)
@@ -84,7 +84,7 @@ def test_folders(dataset, data_dir, folder, title):
     assert title_of(dataset, data_dir) == title
 
 
-def test_facts_are_listed_without_anything_slow():
+def test_facts_are_listed_without_slow_imports():
     program = (
         "import sys\n"
         "import magmax_jax.data\n"

@@ -1,4 +1,4 @@
-"""What folders are called, as class names in prompts: WordNet ids, and numbers before names."""
+"""Folder names as class names in prompts: WordNet ids and leading numbers."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from magmax_jax.scenarios.datasets_list import Member
 from magmax_jax.scenarios.heads import heads_of
 
 
-def test_wordnet_ids_have_imagenets_names():
+def test_wordnet_ids_get_imagenet_names():
     found = own_names(["n01440764", "my_cat", "n02099601", "n02012849"])
     assert found.names == ("tench", "my cat", "Golden Retriever", "crane bird")
     assert found.note == (
@@ -23,12 +23,12 @@ def test_wordnet_ids_have_imagenets_names():
     )
     ids = wordnet_ids("imagenet")
     assert len(ids) == 1000 and own_names(list(ids)).names == tuple(ids.values())
-    # ImageNet-R spells 200 of them otherwise: of two tables with all ids the first one counts.
+    # ImageNet-R spells 200 of them differently: if two tables have all ids, the first one counts.
     of_r = list(wordnet_ids("imagenet_r"))
     assert own_names(of_r).names == tuple(ids[each] for each in of_r)
 
 
-def test_other_tables_fill_in_what_the_first_one_lacks():
+def test_other_tables_fill_gaps_of_the_first():
     row = DataSet(name="x", read=lambda *_: None, wordnet_ids=("n99999999",), class_names=("yak",))
     DATA_SETS.register("test_ids", row)
     try:
@@ -39,7 +39,7 @@ def test_other_tables_fill_in_what_the_first_one_lacks():
     assert "from imagenet and test_ids (" in found.note
 
 
-def test_an_id_without_a_name_is_refused_with_all_of_its_kind():
+def test_all_ids_without_a_name_are_listed_and_refused():
     with pytest.raises(
         ConfigError, match=r"^pets: no table .* ids n00000001, n00000002, .*=folder"
     ):
@@ -60,7 +60,7 @@ def test_an_id_without_a_name_is_refused_with_all_of_its_kind():
         (["n02085620-Chihuahua", "n02113624-toy_poodle"], ("Chihuahua", "toy poodle")),
     ],
 )
-def test_numbers_before_all_names_are_left_out(given, names):
+def test_numbers_before_all_names_are_dropped(given, names):
     found = own_names(given)
     assert found.names == names == prompt_names("folder", given)
     assert found.note.startswith(
@@ -81,13 +81,13 @@ def test_numbers_before_all_names_are_left_out(given, names):
         ["1_-_", "2_-_"],
     ],
 )
-def test_numbers_that_belong_to_names_stay(given):
+def test_numbers_that_belong_to_names_are_kept(given):
     names = tuple(" ".join(name.replace("_", " ").split()) for name in given)
     assert own_names(given) == (names, "", False)
 
 
 @pytest.mark.parametrize("given", [["0", "1", "2"], ["class_1", "class_2"], ["Label 3", "c4"]])
-def test_bare_numbers_stay_and_are_noted(given):
+def test_bare_numbers_are_kept_and_noted(given):
     (head,), (note,) = heads(given)
     assert head.class_names == tuple(name.replace("_", " ") for name in given)
     assert note.startswith(f"pets: classes are called by numbers alone ({head.class_names[0]}, ")
@@ -95,7 +95,7 @@ def test_bare_numbers_stay_and_are_noted(given):
     assert not own_names([*given, "cat"]).bare
 
 
-def test_a_run_that_began_with_folders_as_they_are_called_goes_on_so():
+def test_a_run_begun_with_raw_folder_names_continues_with_them():
     given = ["n01440764", "n00000001"]
     (head,), (note,) = heads(given, recorded=given)
     assert head.class_names == tuple(given)

@@ -1,6 +1,6 @@
-"""Preparing: names, downloads, interruptions, errors.
+"""Preparing data: names, downloads, interruptions, errors.
 
-gtsrb stands for all: its builder needs no TensorFlow.
+gtsrb stands in for all data sets, because its builder does not need TensorFlow.
 """
 
 import contextlib
@@ -29,14 +29,14 @@ from tests.data.rows import ROWS, prepared_rows
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """Archives, and where to prepare them."""
+    """Options: the archives and where to prepare them."""
     archives.small("gtsrb", tmp_path / "archives", monkeypatch)
     return Options(str(tmp_path / "data"), tmp_path / "archives", repacked=True)
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Serves the folder "site" as the publishers' address; yields the paths asked for."""
+    """Serves the folder "site" in place of the publishers; yields the requested paths."""
     asked = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -54,7 +54,7 @@ def server(tmp_path, monkeypatch):
 
 @pytest.fixture
 def locked(folders):
-    """Locks the folder of gtsrb's archives, as a process that prepares it does."""
+    """Locks the folder of gtsrb's archives, as a preparing process does."""
 
     @contextlib.contextmanager
     def lock():
@@ -73,7 +73,7 @@ def files(folder):
 
 
 class TestNames:
-    def test_a_name_stands_for_its_builders(self):
+    def test_a_name_maps_to_its_builders(self):
         data = ROWS
         assert parts("cars") == parts("cars196") == [("cars196", data["cars"])]
         assert parts("eurosat") == parts("eurosat/rgb") == [("eurosat/rgb", data["eurosat"])]
@@ -128,7 +128,7 @@ class TestNames:
         with pytest.raises(UserError, match="digits needs no preparing"):
             known("digits")
 
-    def test_builders_that_cannot_even_be_named_are_told(self, monkeypatch):
+    def test_builders_that_cannot_be_imported_are_reported(self, monkeypatch):
         def construct(*_, **__):
             raise ImportError("Failed to construct\nNo module named 'tensorflow'")
 
@@ -140,7 +140,7 @@ class TestNames:
 class TestDownloads:
     @pytest.fixture(autouse=True)
     def published(self, folders, server, tmp_path):
-        """The archives lie with the publishers."""
+        """Puts the archives on the publishers' site."""
         for file in folders.manual_dir.iterdir():
             shutil.copy(file, tmp_path / "site")
 
@@ -148,7 +148,7 @@ class TestDownloads:
     def options(self, folders):
         return replace(folders, manual_dir=None)
 
-    def test_finished_archives_are_not_fetched_again(self, options, server, tmp_path, monkeypatch):
+    def test_finished_archives_are_not_refetched(self, options, server, tmp_path, monkeypatch):
         def interrupt(ppm):
             raise KeyboardInterrupt
 
@@ -158,7 +158,7 @@ class TestDownloads:
                 prepare("gtsrb", options)
         data = Path(options.data_dir)
         assert len(server) == 3 and not (data / "gtsrb").exists()
-        # What a kill leaves: an unfinished data set, an unfinished archive.
+        # A killed process leaves an unfinished data set and an unfinished archive.
         (data / "gtsrb" / "incomplete.ABC_1.0.0").mkdir(parents=True)
         (data / "downloads" / "gtsrb" / "x.zip.tmp.123").mkdir()
         prepare("gtsrb", options)
@@ -167,17 +167,17 @@ class TestDownloads:
         kept = files(data / "downloads")
         assert len(kept) == 6 and not list(data.rglob("*.tmp.*"))  # each with its address
 
-    def test_archives_can_go(self, options):
+    def test_archives_can_be_deleted_after_preparing(self, options):
         prepare("gtsrb", replace(options, keep_archives=False))
         assert not files(Path(options.data_dir) / "downloads")
 
-    def test_archives_that_another_process_may_need_stay(self, options, locked):
+    def test_archives_that_another_process_may_need_are_kept(self, options, locked):
         prepare("gtsrb", options)
         with locked(), pytest.raises(UserError, match="another process is preparing gtsrb"):
             prepare("gtsrb", replace(options, keep_archives=False))
         assert len(files(Path(options.data_dir) / "downloads")) == 6
 
-    def test_a_dead_link_is_told_and_the_others_are_kept(self, options, server, tmp_path):
+    def test_a_dead_link_is_reported_and_other_archives_are_kept(self, options, server, tmp_path):
         (tmp_path / "site" / "GTSRB_Final_Test_GT.zip").rename(tmp_path / "away")
         with pytest.raises(UserError) as raised:
             prepare("gtsrb", options)
@@ -195,12 +195,12 @@ class TestDownloads:
         (tmp_path / "away").rename(by_hand / "GTSRB_Final_Test_GT.zip")
         prepare("gtsrb", options)
 
-    def test_no_connection_is_told(self, options, monkeypatch):
+    def test_a_missing_connection_is_reported(self, options, monkeypatch):
         monkeypatch.setattr(gtsrb, "_FOLDER", "http://127.0.0.1:9/")
         with pytest.raises(UserError, match=r"gtsrb cannot be downloaded \(no connection to 127"):
             prepare("gtsrb", options)
 
-    def test_room_is_looked_for_first(self, options, server, monkeypatch):
+    def test_free_space_is_checked_first(self, options, server, monkeypatch):
         size = 10**12
         urls = [
             replace(archive, size=size)
@@ -220,19 +220,19 @@ class TestDownloads:
         ("caltech_birds2011", ("CUB_200_2011.tgz", "segmentations.tgz"), ""),
     ],
 )
-def test_links_known_to_be_dead_are_told(builder, files, known_of_it):
+def test_known_dead_links_are_reported(builder, files, known_of_it):
     infos = {f"http://there/{file}": SimpleNamespace(filename=file, size=1) for file in files}
     infos |= {url.replace("http:", "https:"): info for url, info in infos.items()}
     page = SimpleNamespace(homepage="http://page")
     builder = SimpleNamespace(name=builder, url_infos=infos, info=page)
-    told = download.archives.how_to_fetch(builder, Path("/by/hand"))
+    text = download.archives.how_to_fetch(builder, Path("/by/hand"))
     pattern = f"put {' and '.join(files)} into /by/hand and .*publisher: http://page.*{known_of_it}"
-    assert re.search(pattern, told)
+    assert re.search(pattern, text)
     assert {archive.url for archive in download.archives.archives(builder)} == set(infos)
 
 
 class TestFolders:
-    def test_archives_may_lie_in_a_folder_of_their_name(self, folders):
+    def test_archives_may_be_in_a_folder_of_their_name(self, folders):
         (folders.manual_dir / "gtsrb").mkdir()
         for file in files(folders.manual_dir):
             file.rename(folders.manual_dir / "gtsrb" / file.name)
@@ -246,7 +246,7 @@ class TestFolders:
         assert raised.value.command == ("prepare", "gtsrb", "--data-dir", folders.data_dir)
         assert not files(folders.data_dir)
 
-    def test_what_nothing_downloads_is_told(self, folders, monkeypatch):
+    def test_archives_to_download_by_hand_are_reported(self, folders, monkeypatch):
         monkeypatch.setattr(download, "_require_modules", lambda builder: None)
         with pytest.raises(UserError, match=r"resisc45 .*lacks NWPU-RESISC45; .*manual_dir"):
             prepare("resisc45", folders)
@@ -254,17 +254,17 @@ class TestFolders:
             prepare("imagenet", folders)
 
     def test_one_process_at_a_time(self, folders, locked):
-        noted = Path(folders.data_dir) / "gtsrb" / ".config"  # what the holder has so far
+        noted = Path(folders.data_dir) / "gtsrb" / ".config"  # the holder's files so far
         noted.mkdir(parents=True)
         with locked() as folder:
             for _ in range(2):
                 with pytest.raises(UserError, match="another process is preparing gtsrb"):
                     prepare("gtsrb", folders)
-            assert folder.is_dir() and noted.is_dir()  # the holder tidies, nobody else
+            assert folder.is_dir() and noted.is_dir()  # only the holder cleans up
         prepare("gtsrb", folders)
         assert not folder.exists()
 
-    def test_a_folder_tidied_away_is_made_anew(self, folders, monkeypatch):
+    def test_a_removed_folder_is_created_again(self, folders, monkeypatch):
         folder = Path(folders.data_dir) / "downloads" / "gtsrb"
         gone = []
 

@@ -28,7 +28,7 @@ draw_crops = jax.jit(random_crops, static_argnums=2)
 
 
 def synthetic(height, width):
-    """Smooth waves with hard-edged black and white shapes: both make bicubic weights show."""
+    """Smooth waves with hard-edged black and white shapes; both expose bicubic weights."""
     y, x = np.mgrid[:height, :width]
     waves = [127.5 + 127.5 * np.sin(x / a + y / b) for a, b in ((7, 5), (3, 11), (13, 2))]
     image = np.stack(waves, axis=-1)
@@ -47,7 +47,7 @@ def pillow(image, size, box=None):
 
 @pytest.mark.parametrize("side", [32, 97])
 @pytest.mark.parametrize("size", [32, 50, 224])
-def test_square_resize_is_pillows(side, size):
+def test_square_resize_matches_pillow(side, size):
     image = synthetic(side, side)
     ours = evaluate(PIXELS(size), image[None], whole(image[None]))[0]
     np.testing.assert_allclose(ours, pillow(image, (size, size)), atol=2)
@@ -55,7 +55,7 @@ def test_square_resize_is_pillows(side, size):
 
 @needs_shared("data/pacs")
 @pytest.mark.parametrize("size", [64, 224])
-def test_resize_of_natural_images_is_pillows(size):
+def test_resize_of_natural_images_matches_pillow(size):
     paths = sorted((SHARED / "data/pacs/test").glob("*/*/*.jpg"))[::25]
     images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
     ours = evaluate(PIXELS(size), images, whole(images))
@@ -65,8 +65,8 @@ def test_resize_of_natural_images_is_pillows(size):
 
 @pytest.mark.parametrize("shape", [(40, 61), (61, 40), (33, 33), (20, 90)])
 @pytest.mark.parametrize("size", [24, 56])
-def test_evaluation_of_a_region_is_the_hosts(shape, size):
-    """The region inside a canvas of noise gives what the host gives for the region alone."""
+def test_evaluation_of_a_region_matches_the_host(shape, size):
+    """A region inside a canvas of noise gives the same pixels as the host on the region alone."""
     image = synthetic(*shape)
     canvas = np.random.default_rng(0).integers(0, 256, (1, 100, 110, 3), np.uint8)
     canvas[0, 7 : 7 + shape[0], 5 : 5 + shape[1]] = image
@@ -88,7 +88,7 @@ def test_an_image_of_the_right_size_is_untouched():
     assert ours.dtype == jnp.float32
 
 
-def test_a_batch_is_its_images():
+def test_a_batch_equals_its_images_one_by_one():
     images = np.stack([synthetic(48, 48), synthetic(48, 48)[::-1]])
     boxes = jnp.array([[0, 0, 48, 48], [3, 5, 30, 41]])
     together = evaluate(Preprocessing(20), images, boxes)
@@ -96,7 +96,7 @@ def test_a_batch_is_its_images():
     np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5)
 
 
-def test_training_without_crops_is_evaluation():
+def test_training_without_crops_equals_evaluation():
     images = synthetic(40, 30)[None]
     arguments = images, whole(images)
     ours = train(Preprocessing(24), jax.random.key(0), *arguments, (1.0, 1.0))
@@ -119,7 +119,7 @@ def test_random_crops_stay_inside_and_cover_the_range():
     assert crops.dtype == np.int32
     assert top.min() == 3 and (top + height).max() == 93
     assert left.min() == 2 and (left + width).max() == 102
-    # Nearly all draws fit, so areas are uniform and log-ratios symmetric; integers blur the ends.
+    # Nearly all draws fit, so areas are uniform and log-ratios symmetric; rounding blurs the ends.
     area, ratio = height * width / 9000, np.log(width / height)
     assert 0.19 < area.min() < 0.21 and 0.59 < area.max() < 0.61
     assert abs(area.mean() - 0.4) < 0.01 and abs(ratio.mean()) < 0.02
@@ -128,7 +128,7 @@ def test_random_crops_stay_inside_and_cover_the_range():
 
 @pytest.mark.parametrize("shape", [(20, 90), (90, 20), (60, 70)])
 def test_regions_where_nothing_fits_give_the_central_crop(shape):
-    """A scale above one never fits, so torchvision's fall-back is taken."""
+    """A scale above one never fits, so torchvision's fallback applies."""
     height, width = shape
     low, high = ASPECT_RATIOS
     tall, wide = min(height, round(width / low)), min(width, round(height * high))
@@ -137,7 +137,7 @@ def test_regions_where_nothing_fits_give_the_central_crop(shape):
     assert crops.tolist() == [expected]
 
 
-def test_random_crops_depend_on_the_key_alone():
+def test_random_crops_depend_only_on_the_key():
     boxes = jnp.array([[0, 0, 32, 32]] * 8)
     first, again, other = (draw_crops(jax.random.key(i), boxes, (0.9, 1.0)) for i in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
@@ -179,7 +179,7 @@ class TestFromConfig:
             ({"fill_color": 256, "resize_mode": "longest"}, "fill_color is 256"),
         ],
     )
-    def test_what_is_not_computed_is_refused_with_key_and_value(self, config, message):
+    def test_unsupported_settings_are_refused_with_key_and_value(self, config, message):
         with pytest.raises(UserError, match=message) as raised:
             Preprocessing.from_config(config, 224)
         assert "\n" not in str(raised.value)

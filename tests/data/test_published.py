@@ -61,7 +61,7 @@ def test_wordnet_ids_get_names():
 
 
 def test_imagenet_names_follow_the_wordnet_ids():
-    """CLIP's 1000 names by position, against those of ImageNet-R's 200 that are spelled alike."""
+    """CLIP's 1000 names by position, against those of ImageNet-R's 200 with the same spelling."""
     labels = tfds.core.tfds_path("datasets/imagenet2012/labels.txt").read_text().split()
     names = wordnet_ids("imagenet")
     assert list(names) == labels and tuple(names.values()) == prompt_names("imagenet", labels)
@@ -115,14 +115,14 @@ def test_orders_and_names_match_the_reference():
     for name, expected in reference("class_orders").items():
         listed = names.get(name, list(map(str, range(len(expected)))))
         assert order(name, listed).tolist() == expected
-        # Another source may sort names differently: TFDS's domainnet does.
+        # Other sources may sort names differently, as TFDS's domainnet does.
         resorted = sorted(listed, key=str.lower) if name in names else listed
         assert [resorted[i] for i in order(name, resorted)] == [listed[i] for i in expected]
     for name, expected in reference("domain_orders").items():
         assert order(name, expected["domains"]).tolist() == expected["order"]
     assert list(prompt_names("gtsrb", names["gtsrb"])) == names["gtsrb"]
     assert list(wordnet_ids("imagenet_r").values()) == names["imagenet_r"]
-    # The published code lists them with underscores and puts them into prompts without.
+    # The published code lists names with underscores but puts them into prompts without.
     for name in ("imagenet_r", "domainnet"):
         spaced = [each.replace("_", " ") for each in names[name]]
         assert list(prompt_names(name, names[name])) == spaced

@@ -13,7 +13,7 @@ from tests.data.test_sources import picture
 
 
 class ToyTextures(tfds.core.GeneratorBasedBuilder):
-    """Beside the image a mask and a box, as birds and pets have them."""
+    """An image with a mask and a box, as in birds and pets."""
 
     VERSION = tfds.core.Version("1.0.0")
     url_infos = {}  # noqa: RUF012  (TFDS would look for its list of checksums in its own package)
@@ -59,7 +59,7 @@ def test_files_are_read_without_tensorflow(tmp_path, monkeypatch):
     split = SeededSplit(train=0.5, test=0.5, by_class=False)
     monkeypatch.setitem(ROWS, "toys", with_tfds(toys, train="test", split=split))
     train = load_source("toys", "train", str(tmp_path))
-    monkeypatch.setattr(label_cache, "read_columns", None)  # one part serves both: it was read once
+    monkeypatch.setattr(label_cache, "read_columns", None)  # one part for both: read once
     test = load_source("toys", "test", str(tmp_path))
     assert sorted([*train.labels, *test.labels]) == [0, 1, 2]
 

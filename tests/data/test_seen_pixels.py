@@ -1,4 +1,4 @@
-"""Images as people see them: orientation, transparency, and what damage or size is reported."""
+"""Images as people see them: orientation and transparency; errors for damage and size."""
 
 import io
 import struct
@@ -14,7 +14,7 @@ from magmax_jax.inputs.decode import decode_rgb, open_image, seen_shape
 from magmax_jax.inputs.rgb import rgb_images
 
 UPRIGHT = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
-STORED = {  # what a camera stores, by the orientation that it notes: EXIF 2.3, figure 7
+STORED = {  # what a camera stores for each orientation tag: EXIF 2.3, figure 7
     1: UPRIGHT,
     2: UPRIGHT[:, ::-1],
     3: UPRIGHT[::-1, ::-1],
@@ -75,7 +75,7 @@ def test_photos_of_cameras_are_turned_upright(kind):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
-def test_an_orientation_in_xmp_counts_where_exif_has_none(kind):
+def test_an_orientation_in_xmp_counts_if_exif_has_none(kind):
     text = PngImagePlugin.PngInfo()
     text.add_itxt("XML:com.adobe.xmp", XMP)
     options = {
@@ -116,7 +116,7 @@ def test_shapes_are_read_from_headers(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("junk", [b"Exif\0\0junk that is no TIFF", exif(6).tobytes()[:-7]])
-def test_damaged_exif_leaves_the_image_as_it_is_stored(junk):
+def test_with_damaged_exif_the_image_is_left_as_stored(junk):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = saved(UPRIGHT, "JPEG", exif=junk)
@@ -130,7 +130,7 @@ def on_white(rgb, alpha):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
-def test_transparency_is_laid_on_white(kind):
+def test_transparency_is_composited_onto_white(kind):
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
     data = saved(np.dstack([UPRIGHT, ALPHA]), kind, **options)
     expected = on_white(UPRIGHT, ALPHA)
@@ -139,7 +139,7 @@ def test_transparency_is_laid_on_white(kind):
     np.testing.assert_array_equal(image, decode_rgb(opened(data), "here"))
 
 
-def test_grey_and_palettes_are_laid_on_white_too():
+def test_grey_and_palette_images_are_also_composited_onto_white():
     grey = UPRIGHT[..., :1]
     data = saved(Image.merge("LA", [Image.fromarray(grey[..., 0]), Image.fromarray(ALPHA)]))
     expected = np.broadcast_to(on_white(grey, ALPHA), (12, 20, 3))
@@ -154,7 +154,7 @@ def test_grey_and_palettes_are_laid_on_white_too():
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "I;16"])
-def test_a_transparent_colour_is_white(mode):
+def test_a_transparent_colour_becomes_white(mode):
     if mode == "I;16":
         values = np.arange(240, dtype=np.uint16).reshape(12, 20) * 257
         image, hidden, expected = Image.fromarray(values), 257, values // 257
@@ -169,12 +169,12 @@ def test_a_transparent_colour_is_white(mode):
     np.testing.assert_array_equal(decode_rgb(opened(data), "here"), expected)
 
 
-def test_opaque_alpha_changes_no_bit():
+def test_opaque_alpha_does_not_change_a_bit():
     data = saved(np.dstack([UPRIGHT, np.full_like(ALPHA, 255)]))
     np.testing.assert_array_equal(decode_rgb(opened(data), "here"), UPRIGHT)
 
 
-def test_an_image_in_memory_is_left_as_it_was():
+def test_an_image_in_memory_is_not_modified():
     image = opened(saved(np.dstack([STORED[6], np.rot90(ALPHA)]), exif=exif(6)))
     assert decode_rgb(image, "here").shape == (12, 20, 3)
     assert (image.size, image.mode, image.getexif()[0x0112]) == ((12, 20), "RGBA", 6)
@@ -202,6 +202,6 @@ def test_a_picture_beyond_pillows_limit_is_named():
         (saved(UPRIGHT)[:30], "not a readable image"),
     ],
 )
-def test_what_is_no_image_is_named(data, said):
+def test_files_that_are_not_images_are_named(data, said):
     with pytest.raises(UserError, match=f"^here: .*{said}.*; replace or remove it$"):
         decode_rgb(opened(data), "here")

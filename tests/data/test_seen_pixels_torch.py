@@ -1,4 +1,4 @@
-"""Pixels of files as transformers 5 has them: `load_image` upright, its processors on white."""
+"""Pixels of files match transformers 5: `load_image` turns upright, processors use white."""
 
 import numpy as np
 import pytest

@@ -46,7 +46,7 @@ class TestDigits:
         train = load_source("digits", "train")
         assert train.images.dtype == np.uint8 and train.images.shape == (1442, 8, 8, 3)
         assert train.image_shape == (8, 8) and train.domains is None
-        # The raw values 0..16 of the first digit, a zero.
+        # Raw values 0..16 of the first digit, a zero.
         np.testing.assert_array_equal(train.images[0][0, :, 1], [0, 0, 80, 207, 143, 16, 0, 0])
 
 
@@ -60,11 +60,11 @@ class TestDigitsInStyles:
         np.testing.assert_array_equal(plain, digits.images)
         np.testing.assert_array_equal(inverted, 255 - digits.images)
         assert styles.images.dtype == np.uint8 and styles.domains.dtype == np.int32
-        # Ink on black: no brighter than the digit, of one colour throughout an image.
+        # Ink on black: no brighter than the digit, one colour per image.
         assert (coloured <= plain).all() and (coloured.max(-1) == plain.max(-1)).all()
         assert len(np.unique(coloured.max((1, 2)), axis=0)) >= 6
 
-    def test_splits_are_those_of_digits(self):
+    def test_splits_match_digits(self):
         assert len(load_source("digits_styles", "train")) == 3 * 1442
 
 
@@ -92,14 +92,14 @@ class TestFolder:
         copy = pickle.loads(pickle.dumps(source))
         np.testing.assert_array_equal(copy.images[2], picture(2, height=8))
 
-    def test_a_folder_may_carry_its_own_path(self, tmp_path):
+    def test_a_folder_name_may_include_its_path(self, tmp_path):
         write(tmp_path / "here" / "train" / "cat" / "a.png", picture(1))
         source = load_source(f"folder:{tmp_path / 'here'}", "train", str(tmp_path / "elsewhere"))
         assert source.class_names == ("cat",) and len(source) == 1
 
-    def test_a_folder_of_classes_is_divided_by_its_images_names(self, tmp_path):
+    def test_a_folder_of_classes_is_split_by_image_names(self, tmp_path):
         for number in range(10):
-            for name in ("cat", "train"):  # a train of wagons, not of training images
+            for name in ("cat", "train"):  # a railway train, not training images
                 write(tmp_path / name / f"{number}.png", picture(number))
         train, test = (load_source("folder", split, str(tmp_path)) for split in ("train", "test"))
         assert train.class_names == test.class_names == ("cat", "train")
@@ -130,24 +130,24 @@ class TestFolder:
         with pytest.raises(UserError, match=r"train: there is no such folder; .* must hold train/"):
             load_source("folder", "train", str(tmp_path))
 
-    def test_a_directory_is_not_the_name_of_a_data_set(self, tmp_path, monkeypatch):
+    def test_a_directory_is_not_a_data_set_name(self, tmp_path, monkeypatch):
         write(tmp_path / "pets" / "cat" / "a.png", picture())
         monkeypatch.chdir(tmp_path)
         for dataset in ("pets", str(tmp_path / "pets")):
             with pytest.raises(UserError, match=f"write folder:{dataset}$"):
                 load_source(dataset, "train")
 
-    def test_models_and_runs_are_no_folders_of_images(self, tmp_path):
+    def test_models_and_runs_are_not_image_folders(self, tmp_path):
         for root in (tmp_path, tmp_path / "test"):
             assert not is_folder_of_images(str(root))
         write(tmp_path / "test" / "photo" / "cat" / "a.png", picture())
         for root in (tmp_path, tmp_path / "test", tmp_path / "test" / "photo"):
             assert is_folder_of_images(str(root))
-        assert is_folder_of_images(str(tmp_path / "test" / "photo" / "cat"))  # no folder of a class
-        (tmp_path / "test" / "config.json").write_text("{}")  # with plots of its own, maybe
+        assert is_folder_of_images(str(tmp_path / "test" / "photo" / "cat"))  # not a class folder
+        (tmp_path / "test" / "config.json").write_text("{}")  # possibly with plots inside
         assert not is_folder_of_images(str(tmp_path))
 
-    def test_mistakes_are_named(self, tmp_path):
+    def test_errors_name_the_cause(self, tmp_path):
         for dataset in ("folder", "folder:"):
             with pytest.raises(UserError, match=r"needs scenario\.data_dir"):
                 load_source(dataset, "train")

@@ -43,7 +43,7 @@ def test_shares_of_each_group_and_no_image_twice(data, images):
 
 
 @given(st.data(), images)
-def test_the_order_of_records_does_not_count(data, images):
+def test_the_order_of_records_does_not_matter(data, images):
     how, shuffled = hows(data.draw), data.draw(st.permutations(images))
 
     def chosen(images):
@@ -63,14 +63,14 @@ def test_images_are_ranked_by_a_hash_of_seed_and_name():
     assert other["test"].tolist() != rows["test"].tolist()
 
 
-def test_the_published_list_is_what_the_catalogue_verifies():
-    """imagenet_r's test images, 6,000 of 30,000, are listed in a file for everyone."""
+def test_the_catalogue_verifies_the_published_list():
+    """imagenet_r's test images, 6,000 of 30,000, are listed in a public file."""
     file = resources.files("magmax_jax.data.datasets") / "imagenet_r_test.txt"
     names = file.read_text().splitlines()
     how = DATA_SETS["imagenet_r"].tfds.split
     assert len(names) == 6000 and fingerprint(names) == how.fingerprint
     ranks = sorted(hashlib.sha256(f"{how.seed}:{name}".encode()).hexdigest() for name in names)
-    assert 0.79 < int(ranks[0][:8], 16) / 16**8 < 0.81  # the last fifth of all hashes
+    assert 0.79 < int(ranks[0][:8], 16) / 16**8 < 0.81  # the last fifth by hash
     domains = {name.split("/")[1].rpartition("_")[0] for name in names}
     assert domains == set(published_domains("imagenet_r"))
     assert {name.split("/")[0] for name in names} == set(wordnet_ids("imagenet_r"))

@@ -1,4 +1,4 @@
-"""What we use of TFDS besides its public interface: still there, and used by TFDS itself."""
+"""TFDS internals that we use still exist and are used by TFDS itself."""
 
 import importlib
 import inspect
@@ -25,7 +25,7 @@ USED = (
 
 
 @pytest.mark.parametrize(("module", "names"), USED, ids=lambda part: part)
-def test_tfds_has_it_still(module, names):
+def test_tfds_still_has_it(module, names):
     owner = importlib.import_module(f"tensorflow_datasets.{module}")
     for name in names.split("."):
         owner = inspect.getattr_static(owner, name, "gone")
@@ -36,20 +36,20 @@ def test_tfds_has_it_still(module, names):
 
 
 @pytest.mark.parametrize("name", ["_executor", "increase_tqdm"])
-def test_tfds_s_downloader_has_it_still(name):
+def test_tfds_downloader_still_has_it(name):
     assert hasattr(downloader.get_downloader(max_simultaneous_downloads=None), name), (
         f"TFDS {tfds.__version__}'s downloader has no {name} any more: see "
         "magmax_jax/data/tfds_internals.py"
     )
 
 
-def test_managers_share_the_downloader_that_we_change():
+def test_managers_share_the_downloader_that_we_patch():
     shared = downloader.get_downloader(max_simultaneous_downloads=None)
     assert shared is downloader.get_downloader(max_simultaneous_downloads=None)
     assert isinstance(shared._executor, ThreadPoolExecutor)
 
 
-def test_a_failure_waits_for_downloads_that_have_begun_and_leaves_the_downloader_usable():
+def test_a_failure_waits_for_running_downloads_and_leaves_the_downloader_usable():
     builder = tfds.builder("mnist")
     shared = downloader.get_downloader(max_simultaneous_downloads=None)
     before, retries, begun, done = shared._executor, downloader.MAX_RETRIES, threading.Event(), []
@@ -69,7 +69,7 @@ def test_a_failure_waits_for_downloads_that_have_begun_and_leaves_the_downloader
     assert shared._executor.submit(int, "7").result() == 7
 
 
-def test_own_files_are_registered_only_for_a_while(tmp_path):
+def test_own_files_are_registered_only_temporarily(tmp_path):
     class TfdssOwn:
         url_infos = {"https://there/known.gz": None}  # noqa: RUF012
 
@@ -86,6 +86,6 @@ def test_own_files_are_registered_only_for_a_while(tmp_path):
         with tfds_internals.trusting(builder, {url: tmp_path / "archive.gz"}):
             info = builder.url_infos[url]
             assert (info.filename, int(info.size)) == ("archive.gz", 3)
-            assert info.checksum.startswith("ba7816bf")  # of "abc", in NIST's examples
+            assert info.checksum.startswith("ba7816bf")  # hash of "abc" in NIST's examples
             assert set(builder.url_infos) == {url, *(before or ())}
         assert builder.url_infos == before

@@ -1,4 +1,4 @@
-"""Prepared data sets, looked at again: counts, fingerprints, damage, subsets."""
+"""Verification of prepared data sets: counts, fingerprints, damage, subsets."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from tests.data.rows import ROWS, prepared_rows, with_tfds
 
 
 class Lines(NullDisplay):
-    """Keeps what is said."""
+    """Collects the printed lines."""
 
     def __init__(self):
         self.lines = []
@@ -30,7 +30,7 @@ class Lines(NullDisplay):
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """Archives, and where to prepare them."""
+    """Options: the archives and where to prepare them."""
     archives.small("gtsrb", tmp_path / "archives", monkeypatch)
     return Options(str(tmp_path / "data"), tmp_path / "archives", repacked=True)
 
@@ -53,7 +53,7 @@ def test_the_record_holds_what_was_found(prepared):
     assert lines.lines == ["gtsrb: train 15, test 6; 3 classes; as recorded"]
 
 
-def test_damage_is_told(prepared):
+def test_damage_is_reported(prepared):
     options, folder = prepared
     shard = next(folder.glob("gtsrb-test*"))
     whole = shard.read_bytes()
@@ -70,7 +70,7 @@ def test_damage_is_told(prepared):
     prepare("gtsrb", options)
 
 
-def test_changes_are_told(prepared):
+def test_changes_are_reported(prepared):
     options, folder = prepared
     path = folder / RECORD
     recorded = json.loads(path.read_text())
@@ -83,7 +83,7 @@ def test_changes_are_told(prepared):
         prepare("gtsrb", options)
 
 
-def test_a_subset_serves_but_not_from_archives(prepared, monkeypatch):
+def test_a_subset_is_accepted_but_not_when_made_from_archives(prepared, monkeypatch):
     options, folder = prepared
     (folder / RECORD).unlink()
     entry = replace(ROWS["gtsrb"], train_size=26_640)
@@ -94,12 +94,12 @@ def test_a_subset_serves_but_not_from_archives(prepared, monkeypatch):
     shutil.rmtree(folder)
     with pytest.raises(UserError, match=r"has 15 images in train, of 26,640 published.* stays in"):
         prepare("gtsrb", options)
-    assert folder.exists()  # hours of work are not thrown away for a number in a table
+    assert folder.exists()  # a mismatched count must not discard hours of work
 
 
 @pytest.fixture
 def divided(prepared, monkeypatch):
-    """As if its test images were drawn from those for training."""
+    """gtsrb, as if its test images were drawn from the training images."""
     entry = with_tfds(replace(ROWS["gtsrb"], train_size=12), split=SeededSplit())
     monkeypatch.setitem(ROWS, "gtsrb", entry)
     return *prepared, entry
@@ -121,7 +121,7 @@ def test_verifying_writes_and_removes_nothing(divided):
     assert state() == before
 
 
-def test_a_division_is_read_and_written_once(divided, monkeypatch):
+def test_a_split_is_read_and_written_once(divided, monkeypatch):
     options, folder, entry = divided
     prepare("gtsrb", options)
     path = folder / fingerprint.DIVISION
@@ -130,7 +130,7 @@ def test_a_division_is_read_and_written_once(divided, monkeypatch):
     monkeypatch.setattr(fingerprint, "read_columns", lambda *a: reads.append(a) or read(*a))
     prepare("gtsrb", options)
     assert not reads and (path.stat().st_mtime_ns, path.read_text()) == written
-    path.write_text('{"seed": 5}')  # of another version
+    path.write_text('{"seed": 5}')  # from another version
     prepare("gtsrb", options)
     assert len(reads) == 1 and path.read_text() == written[1]
     other = with_tfds(entry, split=SeededSplit(seed=6))
@@ -140,7 +140,7 @@ def test_a_division_is_read_and_written_once(divided, monkeypatch):
 
 
 @pytest.mark.parametrize("verify", [False, True])
-def test_test_images_that_a_run_refuses_are_told(divided, monkeypatch, verify):
+def test_test_images_that_a_run_refuses_are_reported(divided, monkeypatch, verify):
     options, folder, entry = divided
     split = replace(entry.tfds.split, fingerprint="0" * 64)
     monkeypatch.setitem(ROWS, "gtsrb", with_tfds(entry, split=split))
@@ -149,7 +149,7 @@ def test_test_images_that_a_run_refuses_are_told(divided, monkeypatch, verify):
     assert not (folder / fingerprint.DIVISION).exists()
 
 
-def test_a_seeded_division_is_written_down(divided, monkeypatch):
+def test_a_seeded_split_is_recorded(divided, monkeypatch):
     options, folder, entry = divided
     assert not (folder / fingerprint.DIVISION).exists()
     prepare("gtsrb", options)
@@ -162,7 +162,7 @@ def test_a_seeded_division_is_written_down(divided, monkeypatch):
         assert sorted(names) == listed[split] and len(names) == count
 
 
-def test_too_many_images_and_missing_classes_are_told(prepared, monkeypatch):
+def test_too_many_images_and_missing_classes_are_reported(prepared, monkeypatch):
     options, _ = prepared
     entry = ROWS["gtsrb"]
     monkeypatch.setitem(ROWS, "gtsrb", replace(entry, test_size=5))
@@ -173,7 +173,7 @@ def test_too_many_images_and_missing_classes_are_told(prepared, monkeypatch):
         prepare("gtsrb", options)
 
 
-def test_unequal_classes_are_told(prepared, monkeypatch):
+def test_unequal_classes_are_reported(prepared, monkeypatch):
     options, _ = prepared
     entry = with_tfds(ROWS["gtsrb"], balanced=("train", "test"))
     monkeypatch.setitem(ROWS, "gtsrb", entry)
@@ -189,7 +189,7 @@ def test_unequal_classes_are_told(prepared, monkeypatch):
         prepare("gtsrb", options)
 
 
-def test_another_number_of_images_of_a_class_is_told(prepared, monkeypatch):
+def test_another_number_of_images_per_class_is_reported(prepared, monkeypatch):
     options, _ = prepared
     for test in ((2, 2, 2), (2, 3, 1)):
         per_class = {"train": (5, 5, 5), "test": test}
@@ -203,7 +203,7 @@ def test_another_number_of_images_of_a_class_is_told(prepared, monkeypatch):
     prepare("gtsrb", options)  # a subset
 
 
-def test_the_tables_agree():
+def test_the_tables_are_consistent():
     rows = [row for row in prepared_rows() if row.tfds.domains != "configs"]
     for data in (row for row in rows if row.tfds.per_class):
         splits = data.tfds.per_class
@@ -225,7 +225,7 @@ def test_sizes_of_domains_add_up():
     assert sum(size["test"] for size in sizes) == data.test_size
 
 
-def test_nothing_need_be_written(prepared, monkeypatch):
+def test_an_unwritable_folder_is_tolerated(prepared, monkeypatch):
     options, folder = prepared
     (folder / RECORD).unlink()
 
@@ -238,7 +238,7 @@ def test_nothing_need_be_written(prepared, monkeypatch):
     assert lines.lines[0].endswith(f"not recorded: {folder} cannot be written")
 
 
-def test_tfrecords_are_told(prepared):
+def test_tfrecords_are_reported(prepared):
     options, folder = prepared
     info = folder / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
@@ -249,15 +249,15 @@ def test_tfrecords_are_told(prepared):
 @needs_shared("tensorflow_datasets/cifar100")
 def test_a_real_subset(tmp_path):
     real = SHARED / "tensorflow_datasets" / "cifar100" / "3.0.2"
-    folder = tmp_path / "cifar100" / "3.0.2"  # links, as nothing may be written beside it
+    folder = tmp_path / "cifar100" / "3.0.2"  # links, because nothing may be written next to it
     folder.mkdir(parents=True)
     for file in real.iterdir():
         (folder / file.name).symlink_to(file)
     lines = Lines()
     for _ in range(2):
         prepare("cifar100", Options(str(tmp_path)), lines)
-    told = "cifar100: train a subset: 20,000 of 50,000, test a subset: 5,000 of 10,000; "
-    told += "100 classes; "
-    assert lines.lines == [told + f"recorded in {RECORD}", told + "as recorded"]
+    summary = "cifar100: train a subset: 20,000 of 50,000, test a subset: 5,000 of 10,000; "
+    summary += "100 classes; "
+    assert lines.lines == [summary + f"recorded in {RECORD}", summary + "as recorded"]
     test = json.loads((folder / RECORD).read_text())["splits"]["test"]
     assert test["per_class"] == [50] * 100

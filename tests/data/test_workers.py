@@ -1,4 +1,4 @@
-"""Worker processes of a program without a main guard, and what is left when it ends."""
+"""Worker processes of a program without a main guard, and what remains when it ends."""
 
 import os
 import subprocess
@@ -61,7 +61,7 @@ def test_a_program_needs_no_main_guard_and_leaves_nothing_behind(how, tmp_path):
     assert "leaked" not in done.stderr and "Traceback" not in done.stderr
 
 
-def test_an_error_that_does_not_pickle_is_reported(tmp_path):
+def test_an_unpicklable_error_is_reported(tmp_path):
     done = start("script", PROGRAM.replace("BAD", "7"), tmp_path)
     assert done.returncode == 1 and "leaked" not in done.stderr
     assert "RuntimeError: in a worker process: Mine: no 7 (train.workers=0 shows" in done.stderr

@@ -1,4 +1,4 @@
-"""Counts and rows against NumPy on the same features."""
+"""Counts and rows, checked against NumPy on the same features."""
 
 import jax
 import numpy as np
@@ -42,11 +42,11 @@ def head():
 
 
 @pytest.mark.parametrize("batch_size", [5, 22, 64])
-def test_counts_are_numpys_whatever_the_padding(scenario, tower, head, batch_size):
+def test_counts_match_numpy_whatever_the_padding(scenario, tower, head, batch_size):
     preprocessing = Preprocessing(16)
     evaluate = make_evaluate(tower[0], preprocessing, head, scenario)
     batches = eval_batches(scenario.test, np.arange(IMAGES), batch_size, 16)
-    with jax.transfer_guard("disallow"):  # nothing goes to a device but what is put there
+    with jax.transfer_guard("disallow"):  # only explicit transfers to the device
         (counts,) = evaluate([tower[1]], batches)
 
     boxes = np.tile(np.array([0, 0, 16, 16], np.int32), (IMAGES, 1))
@@ -71,7 +71,7 @@ def test_counts_are_numpys_whatever_the_padding(scenario, tower, head, batch_siz
     near = (np.argsort(-logits, axis=1)[:, :5] == labels[:, None]).any(axis=1)
     found = np.bincount(labels, near, minlength=CLASSES)
     np.testing.assert_array_equal(counts.agnostic_top5.sum(axis=(0, 1)), found)
-    np.testing.assert_array_equal(counts.aware_top5, counts.total)  # two classes a task
+    np.testing.assert_array_equal(counts.aware_top5, counts.total)  # two classes per task
 
 
 def test_all_models_of_a_run_share_one_compilation(scenario, tower, head, caplog):
@@ -84,7 +84,7 @@ def test_all_models_of_a_run_share_one_compilation(scenario, tower, head, caplog
     assert len(compiled) == 1
 
 
-def test_many_models_at_once_are_counted_as_one_by_one(scenario, tower, head):
+def test_models_evaluated_together_get_the_same_counts_as_one_by_one(scenario, tower, head):
     evaluate = make_evaluate(tower[0], Preprocessing(16), head, scenario)
     batches = list(eval_batches(scenario.test, np.arange(IMAGES), 8, 16))
     models = [jax.tree.map(lambda p, s=scale: p * s, tower[1]) for scale in (0.5, 1.0, 2.0)]
@@ -98,7 +98,7 @@ def test_many_models_at_once_are_counted_as_one_by_one(scenario, tower, head):
     assert len(confusions) > 1, "too alike to tell them apart"
 
 
-def test_a_label_whose_logit_is_no_number_is_not_recognised(scenario, tower, head):
+def test_a_label_with_a_nan_logit_is_not_recognised(scenario, tower, head):
     def hits(head):
         evaluate = make_evaluate(tower[0], Preprocessing(16), head, scenario)
         (counts,) = evaluate([tower[1]], eval_batches(scenario.test, np.arange(IMAGES), 22, 16))
@@ -110,20 +110,20 @@ def test_a_label_whose_logit_is_no_number_is_not_recognised(scenario, tower, hea
 
 
 def test_the_first_of_equal_logits_is_the_prediction(scenario, tower, head):
-    """As argmax has it: with one logit for all classes, class 0 is everyone's prediction."""
+    """Like argmax: if all logits are equal, class 0 is predicted for every image."""
     evaluate = make_evaluate(tower[0], Preprocessing(16), head * 0, scenario)
     (counts,) = evaluate([tower[1]], eval_batches(scenario.test, np.arange(IMAGES), 22, 16))
     found = np.array([c.sum(axis=(0, 1)) for c in (counts.agnostic, counts.agnostic_top5)])
     total = counts.total.sum(axis=(0, 1))
     np.testing.assert_array_equal(found[0], total * (np.arange(CLASSES) == 0))
     np.testing.assert_array_equal(found[1], total * (np.arange(CLASSES) < 5))
-    first = [task.classes.min() for task in scenario.tasks]  # of the task's own classes
+    first = [task.classes.min() for task in scenario.tasks]  # among the task's own classes
     aware = counts.aware.sum(axis=(0, 1))
     np.testing.assert_array_equal(aware, total * np.isin(np.arange(CLASSES), first))
     np.testing.assert_array_equal(counts.confusion[:, 0], total)
 
 
-def test_rows_weigh_samples_and_are_as_many_as_announced(scenario, tower, head):
+def test_rows_weight_samples_and_their_number_is_as_announced(scenario, tower, head):
     evaluate = make_evaluate(tower[0], Preprocessing(16), head, scenario)
     (counts,) = evaluate([tower[1]], eval_batches(scenario.test, np.arange(IMAGES), 8, 16))
     found = list(rows_of(counts, scenario, 2, "average", 1.0))

@@ -1,4 +1,4 @@
-"""Measures of forgetting against numbers worked out by hand, and what must hold for any run."""
+"""Forgetting metrics against hand-computed numbers, and properties of any run."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ TASKS = ("one", "two", "three")
 COUNTS = (10, 20, 30)
 ZERO_SHOT = (0.2, 0.3, 0.4)
 LEARNED = ((0.9, 0.1, 0.2), (0.7, 0.5, 0.3), (0.4, 0.6, 0.8))
-"""After 1, 2, 3 tasks, of each: one is forgotten, two gets better."""
+"""Accuracy on each task after 1, 2, 3 tasks: task one is forgotten, task two improves."""
 ALONE = ((0.9, 0.1, 0.2), (0.3, 0.7, 0.3), (0.3, 0.2, 0.8))
 """The same tasks, each learned from theta_0."""
 
@@ -84,7 +84,7 @@ WORKED = {
     "incremental_accuracy": ((0.9 + 17 / 30 + 40 / 60) / 3, (0.9 + 0.6 + 0.6) / 3),
     # f_1 = .9 - .4, f_2 = .5 - .6
     "forgetting": ((10 * 0.5 - 20 * 0.1) / 30, (0.5 - 0.1) / 2),
-    # the best of one and two was when they were learned
+    # tasks 1 and 2 were best when they were learned
     "backward_transfer": ((-10 * 0.5 + 20 * 0.1) / 30, (-0.5 + 0.1) / 2),
     # a_(1,2) - a_(0,2) = .1 - .3, a_(2,3) - a_(0,3) = .3 - .4
     "forward_transfer": ((-20 * 0.2 - 30 * 0.1) / 50, (-0.2 - 0.1) / 2),
@@ -94,12 +94,12 @@ WORKED = {
 
 
 @pytest.mark.parametrize("name", WORKED)
-def test_measures_are_those_worked_out_by_hand(name):
+def test_measures_match_hand_computed_values(name):
     found = measure(history(), history(ALONE))[name]
     assert found == pytest.approx(WORKED[name]) and all(type(value) is float for value in found)
 
 
-def test_average_accuracy_is_that_of_the_tasks_seen():
+def test_average_accuracy_covers_the_tasks_seen():
     assert metrics.average_accuracy(history(), 2, weighted=False) == pytest.approx(0.6)
     assert metrics.average_accuracy(history(), 2, weighted=True) == pytest.approx(17 / 30)
     assert metrics.average_accuracy(history(), 4, weighted=True) is None
@@ -108,12 +108,12 @@ def test_average_accuracy_is_that_of_the_tasks_seen():
 
 def test_forgetting_takes_the_best_since_a_task_was_learned_but_not_the_final_model():
     better = ((0.5, 0.9, 0), (0.8, 0.3, 0), (0.6, 0.3, 1))
-    # one was best after two tasks; that two was at 0.9 before it was learned is no memory of it
+    # task 1 was best after two tasks; task 2 at 0.9 before it was learned does not count
     assert metrics.forgetting_by_task(history(better)) == pytest.approx([0.2, 0.0])
     assert metrics.forgetting_by_task(history().first(2)) == pytest.approx([0.2])
 
 
-def test_a_history_of_the_first_tasks_is_one_that_ended_there():
+def test_a_truncated_history_equals_one_that_ended_there():
     two = history().first(2)
     assert two.tasks == TASKS[:2] and two.accuracy.shape == (3, 2)
     assert two.overall == pytest.approx([(2 + 6) / 30, (9 + 2) / 30, (7 + 10) / 30])
@@ -130,13 +130,13 @@ def test_a_history_of_the_first_tasks_is_one_that_ended_there():
     ],
     ids=["unfinished", "joint", "zero-shot", "not started"],
 )
-def test_what_is_not_defined_is_none(learned, label, last):
+def test_undefined_measures_are_none(learned, label, last):
     found = measure(history(learned, label), history(ALONE))
     assert found["last_accuracy"].weighted == pytest.approx(last)
     assert set(list(found.values())[1:]) == {Both(None, None)}
 
 
-def test_one_task_has_nothing_to_forget_but_an_accuracy():
+def test_one_task_has_an_accuracy_but_nothing_to_forget():
     found = measure(history().first(1), history(ALONE).first(1))
     assert found["incremental_accuracy"] == pytest.approx((0.9, 0.9))
     assert found["intransigence"] == pytest.approx((0.0, 0.0))
@@ -168,7 +168,7 @@ def test_nothing_measured_gives_no_history():
 @st.composite
 def any_history(draw, equal=False) -> History:
     tasks = draw(st.integers(2, 6))
-    share = st.integers(0, 64).map(lambda hits: hits / 64)  # as counts give them
+    share = st.integers(0, 64).map(lambda hits: hits / 64)  # as counts give
     accuracy = draw(hnp.arrays(np.float64, (1 + tasks, tasks), elements=share))
     sizes = st.just(7) if equal else st.integers(1, 1000)
     counts = draw(hnp.arrays(np.int64, tasks, elements=sizes))
@@ -177,7 +177,7 @@ def any_history(draw, equal=False) -> History:
 
 
 def defined(found: dict[str, Both]) -> np.ndarray:
-    """(6, 2): every measure, in both weightings."""
+    """(6, 2): every measure in both weightings."""
     return np.asarray(list(found.values()), dtype=np.float64)
 
 
@@ -193,28 +193,28 @@ def test_measures_stay_in_their_ranges_and_forgetting_is_at_least_minus_backward
 
 @settings(max_examples=50, deadline=None)
 @given(any_history(equal=True))
-def test_tasks_of_equal_size_weigh_the_same(history):
+def test_weightings_agree_for_tasks_of_equal_size(history):
     weighted, mean = defined(measure(history, history)).T
     np.testing.assert_allclose(weighted, mean, atol=1e-12)
 
 
 @settings(max_examples=50, deadline=None)
 @given(any_history())
-def test_what_never_changes_was_neither_forgotten_nor_transferred(history):
+def test_constant_accuracies_have_no_forgetting_and_no_transfer(history):
     still = np.broadcast_to(history.accuracy[0], history.accuracy.shape)
     found = measure(history._replace(accuracy=still))
     for change in (found["forgetting"], found["backward_transfer"], found["forward_transfer"]):
         assert change == pytest.approx((0, 0), abs=1e-12)
 
 
-def test_measuring_does_without_jax():
-    """Reports and watching start at once, on machines without accelerators, too."""
+def test_measuring_does_not_import_jax():
+    """Reports and `watch` start instantly, also on machines without accelerators."""
     program = "import sys, magmax_jax.evaluation.metrics; print('jax' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert shown.stdout.strip() == "False", shown.stderr
 
 
-def test_tasks_that_were_not_evaluated_leave_what_needs_them_open():
+def test_measures_that_need_unevaluated_tasks_are_undefined():
     rows = [row for row in run() if row.after_task != 2]
     found = histories(rows, "agnostic")["finetuned"]
     assert found.learned == 3 and np.isnan(found.accuracy[2]).all()

@@ -1,4 +1,4 @@
-"""Which protocols, and which top-5 accuracies, are worth showing."""
+"""Which protocols and top-5 accuracies are worth showing."""
 
 from dataclasses import replace
 
@@ -24,5 +24,5 @@ def test_aware_is_shown_unless_it_repeats_agnostic():
 
 
 @pytest.mark.parametrize(("classes", "shown"), [(1, False), (4, False), (5, False), (6, True)])
-def test_top5_of_five_classes_says_nothing(classes, shown):
+def test_top5_of_five_classes_is_not_shown(classes, shown):
     assert has_top5(classes) is shown

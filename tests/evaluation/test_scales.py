@@ -1,4 +1,4 @@
-"""Scales that held-out images choose, beside published ones: from rows whose answers are known."""
+"""Scales chosen on held-out images, next to published ones, from rows with known answers."""
 
 from dataclasses import replace
 
@@ -32,14 +32,14 @@ SWEPT = choose(
         *evaluation("average", 1.0, 0.3),
         *(row("ties", s, a, "validation") for s, a in ((0.3, 0.7), (0.5, 0.8))),
         *evaluation("ties", 0.5, 0.6),
-        *evaluation("emr", 0.7, 0.1),  # no held-out image has seen it
+        *evaluation("emr", 0.7, 0.1),  # not evaluated on held-out images
     ],
     apart=False,
 )
 SCALES = Scales(SWEPT, {"average": 1.0, "ties": 0.5, "emr": 1.0})
 
 
-def test_every_scale_says_where_it_is_from():
+def test_every_scale_states_its_origin():
     assert SCALES.chosen == {"average": 0.5, "ties": 0.5}
     assert SCALES.images == 10
     kinds = {label: SCALES.kind(label) for label in ("average@1", "average@0.5", "average@0.3")}
@@ -48,7 +48,7 @@ def test_every_scale_says_where_it_is_from():
     assert SCALES.kind("finetuned") == ""
 
 
-def test_where_nothing_was_chosen_nothing_is_said():
+def test_without_chosen_scales_nothing_is_labelled():
     tested = [replace(r, chosen=None) for r in SWEPT if r.split == "test"]
     scales = Scales(tested, {"average": 1.0})
     assert scales.chosen == {} and scales.images == 0
@@ -56,7 +56,7 @@ def test_where_nothing_was_chosen_nothing_is_said():
     assert scales.best(apart=False) is None
 
 
-def test_chosen_scales_stand_beside_their_rule_and_are_known_in_the_end():
+def test_chosen_scales_follow_their_rule_and_are_known_only_in_the_end():
     found = histories(SCALES.beside(RUN), "agnostic")
     assert list(found) == ["zero_shot", "finetuned", "average@1", "average@0.5", "ties@0.5"]
     assert last_accuracy(found["average@0.5"], weighted=True) == 0.8
@@ -64,7 +64,7 @@ def test_chosen_scales_stand_beside_their_rule_and_are_known_in_the_end():
     assert forgetting(found["average@1"], weighted=True) == 0
 
 
-def test_the_published_scale_stands_there_although_the_run_has_another_one():
+def test_the_published_scale_is_shown_although_the_run_has_another():
     other = [replace(r, scale=0.7) if r.model == "average" else r for r in RUN]
     found = histories(SCALES.beside(other), "agnostic")
     assert {"average@0.7", "average@0.5", "average@1"} <= set(found)
@@ -86,7 +86,7 @@ def test_a_sentence_names_both_scales():
 
 
 @pytest.mark.parametrize("scale", [0.123456789, 1e-7])
-def test_a_scale_of_many_digits_is_found_by_its_label(scale):
+def test_a_scale_with_many_digits_is_found_by_its_label(scale):
     swept = choose([row("average", scale, 0.9, "validation"), row("average", scale, 0.8)], False)
     [label] = {r.label for r in swept}
     assert Scales(swept, {}).kind(label) == "chosen"

@@ -1,6 +1,6 @@
-"""What JAX compiles, from its own monitoring: a second compilation cannot hide.
+"""What JAX compiles, from its own monitoring, so no second compilation goes unnoticed.
 
-A program that comes out of the cache on disk counts, too: that one was asked for is what counts.
+Programs loaded from the cache on disk count too: what matters is that one was requested.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import jax
 
 @contextmanager
 def compilations() -> Iterator[list[str]]:
-    """The names of the functions that are compiled meanwhile, such as "jit(train_step)"."""
+    """Collects the names of functions compiled in the block, such as "jit(train_step)"."""
     names = []
 
     def listen(event: str, seconds: float, **facts) -> None:

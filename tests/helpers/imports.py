@@ -1,4 +1,4 @@
-"""Which packages processes import, from their start to their end."""
+"""Which packages a process imports from start to exit."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ SLOW = {
     "jax", "flax", "optax", "orbax", "grain", "transformers", "tokenizers", "huggingface_hub",
     "tensorflow_datasets", "tensorflow", "torch", "sklearn", "scipy", "pandas", "matplotlib", "PIL",
 }  # fmt: skip
-"""What takes tenths of a second, or seconds."""
+"""Packages that take tenths of a second or seconds to import."""
 
 ONE_AFTER_ANOTHER = """
 import contextlib, io, json, os, runpy, sys
@@ -29,7 +29,7 @@ print(json.dumps(found))
 
 
 def imported(*arguments: str, code: int = 0) -> set[str]:
-    """Top-level packages that `python ARGUMENTS` imports; it has to end with the exit status."""
+    """Top-level packages that `python ARGUMENTS` imports; it must exit with the given status."""
     command = [sys.executable, "-X", "importtime", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == code, done.stderr[-1000:]

@@ -1,10 +1,10 @@
-"""A small run that is killed again and again, each time at a random moment, and resumed.
+"""A small run that is repeatedly killed at random moments and resumed.
 
     python -m tests.helpers.interruptions DIRECTORY --clip MODEL [--kills 20] [--seed 0] [--every 2]
 
-Prints a line a kill, and at the end whether the run came out as one that nobody disturbed did: its
-rows, its metrics and every array that it keeps, to the bit. When all of a run is done before there
-were enough kills, another one is begun.
+Prints one line per kill, and at the end whether the run equals an undisturbed one to the bit: its
+rows, its metrics and every array that it keeps. If a run finishes before there were enough kills,
+another one is started.
 """
 
 import dataclasses
@@ -41,12 +41,12 @@ sys.exit(exit_code(lambda: main(sys.argv[1:])))
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What is killed, and how often."""
+    """What to kill and how often."""
 
     directory: tyro.conf.Positional[Path]
-    """For the model and the runs."""
+    """Working directory for the model and the runs."""
     clip: Path
-    """The model: a directory."""
+    """Directory of the model."""
     kills: int = 20
     seed: int = 0
     every: int = 2
@@ -70,7 +70,7 @@ def config(arguments: Arguments) -> ExperimentConfig:
 
 
 class Run:
-    """One run's directory, and the processes that work on it."""
+    """One run's directory and the processes that work on it."""
 
     def __init__(self, arguments: Arguments, name: str):
         self.out = arguments.directory / name
@@ -86,7 +86,7 @@ class Run:
         )
 
     def finish(self) -> str:
-        """What it prints from here to its end."""
+        """Runs it to the end and returns its output."""
         child = self.start()
         text, _ = child.communicate()
         assert child.returncode == 0, text
@@ -101,7 +101,7 @@ class Run:
         return max(numbers, default=None)
 
     def digest(self) -> str:
-        """Of the rows, of the metrics but for the clock's, and of all arrays that were kept."""
+        """Hash of the rows, of the metrics except timings, and of all arrays that were kept."""
         from magmax_jax.runs.export import export
 
         total = hashlib.sha256((self.out / "results.jsonl").read_bytes())
@@ -123,7 +123,7 @@ class Run:
 def disturb(
     arguments: Arguments, expected: str, duration: float, say: Callable[[str], None] = print
 ) -> bool:
-    """Kills runs as often as asked for; whether all of them came out as `expected`.
+    """Kills runs as often as requested; returns whether all of them ended as `expected`.
 
     Args:
       expected: digest of an undisturbed run.
@@ -136,7 +136,7 @@ def disturb(
             child, after = run.start(), random.uniform(0.1, 1.0) * duration
             try:
                 child.wait(after)
-                break  # it was done before
+                break  # it finished before the kill
             except subprocess.TimeoutExpired:
                 child.send_signal(signal.SIGKILL)
                 child.communicate()

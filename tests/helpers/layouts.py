@@ -1,11 +1,11 @@
-"""A whole small run under several layouts of devices: a program of `test_sharding.py`.
+"""A whole small run on several device layouts; the program of `test_sharding.py`.
 
     export XLA_FLAGS=--xla_force_host_platform_device_count=8
     python -m tests.helpers.layouts CLIP OUT 8x1x1 2x4x2
     ... python -m tests.helpers.layouts CLIP OUT 4x2x1 --distributed --coordinator HOST:PORT ...
 
-A layout is DATAxFSDPxPARTS, the mesh and the parts of a batch; its run goes into OUT/LAYOUT. Prints
-one JSON object: what each run showed. The number of CPU devices is fixed when jax starts.
+A layout is DATAxFSDPxPARTS: the mesh and the parts of a batch. Its run goes into OUT/LAYOUT. Prints
+one JSON object with the results of each run. The number of CPU devices is fixed when jax starts.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from tests.helpers.compilations import compilations
 
 
 class Recorder(NullProgress):
-    """Keeps every loss and counts what was said."""
+    """Keeps every loss and counts the messages."""
 
     def __init__(self):
         self.losses: list[float] = []
@@ -50,7 +50,7 @@ class Recorder(NullProgress):
 def config(
     clip: Path, layout: str, start: str = "last", merges: tuple[str, ...] = ("max_magnitude",)
 ) -> ExperimentConfig:
-    """Two tasks of ten steps. 65 images in batches of 16: the last one is padding but for a row."""
+    """Two tasks of ten steps. 65 images in batches of 16: the last has only one real row."""
     data, fsdp, parts = map(int, layout.split("x"))
     recipe = {"epochs": 2, "batch_size": 16, "learning_rate": 1e-3, "warmup_fraction": 0.1}
     return ExperimentConfig(
@@ -65,7 +65,7 @@ def config(
 
 
 def record(clip: Path, out: Path, layout: str, start: str, merges: tuple[str, ...]) -> dict:
-    """One run: its losses, how often it spoke, and how often the steps were compiled."""
+    """One run: its losses, its number of messages, and how often each step was compiled."""
     recorder = Recorder()
     with compilations() as compiled:
         run(config(clip, layout, start, merges), RunDirectory(out / layout), recorder)

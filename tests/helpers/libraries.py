@@ -1,7 +1,7 @@
-"""A Python with the libraries that load what merges write, apart from the tests' own.
+"""A separate Python environment with the libraries that load merged files.
 
-MAGMAX_TESTS_LIBRARIES names one that exists already. Else one is made with pip, once for all tests;
-where pip cannot, they skip.
+MAGMAX_TESTS_LIBRARIES names an existing one. Otherwise pip makes one, once for all tests; if pip
+fails, the tests are skipped.
 """
 
 import os
@@ -19,13 +19,13 @@ QUIET = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLEL
 
 
 def python_with_libraries(folder: Path) -> str:
-    """The path of its interpreter; `folder` is where it is made."""
+    """The path of its interpreter; it is created in `folder`."""
     if given := os.environ.get("MAGMAX_TESTS_LIBRARIES"):
         return given
     made = folder / "bin" / "python"
     if not made.exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    for wanted in (TORCH, PINNED):  # torch first, so that it is the one for CPUs
+    for wanted in (TORCH, PINNED):  # torch first, to get the CPU build
         pip = [made, "-m", "pip", "install", "-q", *wanted]
         found = subprocess.run(pip, capture_output=True, text=True)
         if found.returncode:
@@ -34,7 +34,7 @@ def python_with_libraries(folder: Path) -> str:
 
 
 def run(python: str, script: str, *words: object) -> None:
-    """Runs a script there, offline; a failure shows the end of what it said."""
+    """Runs a script there, offline; on failure shows the end of its output."""
     command = [python, "-c", script, *map(str, words)]
     found = subprocess.run(command, capture_output=True, text=True, env=os.environ | QUIET)
     assert found.returncode == 0, found.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""A module of a user's own rules, as it lies in the working directory."""
+"""A module with a user's own rules in the working directory."""
 
 import sys
 from pathlib import Path
@@ -61,7 +61,7 @@ def write(directory: Path, name: str, source: str = SOURCE) -> None:
 
 
 def forget(*names: str) -> None:
-    """As a new process would know nothing of these modules."""
+    """Drops these modules, as if in a new process."""
     for name in names:
         sys.modules.pop(name, None)
     from magmax_jax.registry import RULES
@@ -71,7 +71,7 @@ def forget(*names: str) -> None:
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """`my_rules` in the working directory, which Python itself does not look through."""
+    """`my_rules` in the working directory, which is not on `sys.path`."""
     write(tmp_path, "my_rules")
     monkeypatch.chdir(tmp_path)
     forget("my_rules")

@@ -1,4 +1,4 @@
-"""Safetensors files of any dtype, also of those that safetensors.numpy does not write."""
+"""Safetensors files of any dtype, including those that safetensors.numpy cannot write."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def raw(path: Path, tensors: Mapping[str, tuple[str, tuple[int, ...], bytes]]) -
 
 
 def zeros(dtype: str, *shape: int) -> tuple[str, tuple[int, ...], bytes]:
-    """A tensor for `raw`; whoever recognises it reads its header alone."""
+    """A tensor of zeros for `raw`, for code that reads only the header."""
     (bits,) = map(int, re.findall(r"^[A-Z]+(\d+)", dtype))
     return dtype, shape, bytes(int(np.prod(shape)) * bits // 8)
 

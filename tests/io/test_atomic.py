@@ -16,7 +16,7 @@ def names(folder) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_is_replaced_only_by_a_whole_one(tmp_path):
+def test_a_file_is_replaced_only_by_a_complete_one(tmp_path):
     path = tmp_path / "file.txt"
     write_text(path, "before ä\n")
     with pytest.raises(KeyboardInterrupt), new_file(path) as partial:
@@ -29,8 +29,8 @@ def test_a_file_is_replaced_only_by_a_whole_one(tmp_path):
     assert names(tmp_path) == ["file.txt"] and path.read_text() == "after"
 
 
-def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
-    """Otherwise a power failure could leave the name with nothing behind it."""
+def test_a_file_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
+    """Otherwise a power failure could leave an empty file under the final name."""
     path, done = tmp_path / "file.txt", []
     real_sync, real_replace = os.fsync, os.replace
 
@@ -49,7 +49,7 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     assert file.endswith(".partial") and renamed == "replace" and folder == ""
 
 
-def test_several_writers_of_one_file_do_not_meet(tmp_path):
+def test_several_writers_of_one_file_do_not_collide(tmp_path):
     path = tmp_path / "file.txt"
     texts = [str(i) * 10_000 for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
@@ -57,7 +57,7 @@ def test_several_writers_of_one_file_do_not_meet(tmp_path):
     assert path.read_text() in texts and names(tmp_path) == ["file.txt"]
 
 
-def test_a_writer_that_is_killed_leaves_the_file_as_it_was(tmp_path):
+def test_a_killed_writer_leaves_the_file_unchanged(tmp_path):
     path = tmp_path / "file.txt"
     write_text(path, "before")
     program = (
@@ -87,7 +87,7 @@ def test_a_new_directory_appears_whole_or_not_at_all(tmp_path):
         pass
 
 
-def test_a_directory_is_replaced_only_by_a_whole_one(tmp_path):
+def test_a_directory_is_replaced_only_by_a_complete_one(tmp_path):
     output = tmp_path / "out"
     for name in ("first", "second"):
         with replace_directory(output) as partial:
@@ -100,7 +100,7 @@ def test_a_directory_is_replaced_only_by_a_whole_one(tmp_path):
 
 
 @pytest.mark.parametrize("exists", [False, True])
-def test_a_directory_that_cannot_be_replaced_stays(tmp_path, monkeypatch, exists):
+def test_a_directory_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch, exists):
     output, real = tmp_path / "out", os.replace
     if exists:
         output.mkdir()

@@ -1,4 +1,4 @@
-"""Which files accompany weights, of a directory's listing or of the hub's."""
+"""Which files accompany weights, given a directory's or the hub's listing."""
 
 import pytest
 
@@ -32,11 +32,11 @@ def names(*files: str, **sizes: int) -> list[str]:
         "README.md", "__pycache__/modeling_acme.pyc", "1_Pooling/pytorch_model.bin",
     ],
 )  # fmt: skip
-def test_weights_of_any_format_and_hidden_files_do_not(other):
+def test_neither_weights_of_any_format_nor_hidden_files_do(other):
     assert names(*BESIDE, other) == BESIDE
 
 
-def test_folders_with_weights_are_other_editions_of_the_model():
+def test_folders_with_weights_are_other_variants_of_the_model():
     others = ["onnx/config.json", "onnx/fp16/model.onnx", "checkpoint-5/config.json",
               "checkpoint-5/model.safetensors"]  # fmt: skip
     assert names(*BESIDE, *others) == BESIDE
@@ -49,8 +49,8 @@ def test_modules_of_sentence_transformers_have_weights_of_their_own():
     assert names(*modules, *pickled) == ["1_Pooling/config.json"]
 
 
-def test_an_adapters_configuration_does_not_beside_a_whole_model():
-    """Libraries would load the adapter, which the output lacks, in place of the merged weights."""
+def test_an_adapters_configuration_next_to_a_whole_model_does_not():
+    """Libraries would load the adapter, which the output lacks, instead of the merged weights."""
     adapter = ["adapter_config.json", "adapter_model.safetensors"]
     assert names(*BESIDE, *adapter, "model.safetensors") == BESIDE
     assert names("adapter_config.json", "config.json", "adapter_model.safetensors") == [
@@ -58,13 +58,13 @@ def test_an_adapters_configuration_does_not_beside_a_whole_model():
     ]  # fmt: skip
 
 
-def test_what_is_large_is_named():
+def test_large_files_are_named():
     found = choose({"a.json": 1, "video.mp4": SMALL + 1, "data/a": SMALL, "data/b": 1})
     assert found.names == ["a.json"]
     assert found.too_large == {"video.mp4": SMALL + 1, "data": SMALL + 1}
 
 
-def test_links_to_files_count_and_links_to_directories_do_not(tmp_path):
+def test_links_to_files_count_but_links_to_directories_do_not(tmp_path):
     model, other = tmp_path / "model", tmp_path / "other"
     for folder in (model / "1_Pooling", other):
         folder.mkdir(parents=True)

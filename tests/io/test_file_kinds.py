@@ -1,4 +1,4 @@
-"""Files that are not what their name promises: each kind has its own sentence and way on."""
+"""Files that are not what their name says: each kind has its own message and remedy."""
 
 import gzip
 import io
@@ -64,7 +64,7 @@ def test_a_configuration_that_is_a_pointer(tmp_path):
 
 
 @pytest.mark.parametrize("metadata", ["x", [], 3, {"a": {"b": "c"}}, {"a": None}])
-def test_metadata_that_are_no_strings(metadata, tmp_path):
+def test_metadata_that_are_not_strings(metadata, tmp_path):
     path = tmp_path / "model.safetensors"
     header = json.dumps({"__metadata__": metadata}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header)
@@ -72,7 +72,7 @@ def test_metadata_that_are_no_strings(metadata, tmp_path):
         open_tensors(path)
 
 
-def test_no_metadata_under_their_name(tmp_path):
+def test_null_metadata(tmp_path):
     header = b'{"__metadata__": null}'
     path = tmp_path / "model.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header)

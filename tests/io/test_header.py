@@ -1,4 +1,4 @@
-"""Headers that are torn or lie: one sentence that says what, where and what to do."""
+"""Truncated or wrong headers: one sentence that says what, where and what to do."""
 
 import json
 
@@ -12,7 +12,7 @@ from magmax_jax.io.safetensors.header import read_header
 
 @pytest.fixture
 def path(tmp_path):
-    """A file of one tensor of every kind that matters here: ordinary, scalar and empty."""
+    """A file with one tensor of each relevant kind: ordinary, scalar and empty."""
     path = tmp_path / "model.safetensors"
     content = {"a": np.ones((7, 3), np.float32), "b": np.int8(1), "empty": np.ones((0, 4))}
     save_file({name: np.asarray(value) for name, value in content.items()}, path, {"format": "pt"})
@@ -29,7 +29,7 @@ def refusal(path, content: bytes) -> str:
     return message
 
 
-def holding(header: str, data: bytes) -> bytes:
+def file_bytes(header: str, data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header.encode() + data
 
 
@@ -38,7 +38,7 @@ def entry(*shape: int, at: int = 0, dtype: str = "U8") -> dict:
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
 
 
-def test_a_header_tells_every_tensor_in_the_order_of_the_data(path):
+def test_a_header_lists_every_tensor_in_data_order(path):
     metadata, tensors = read_header(path)
     assert metadata == {"format": "pt"}
     assert {name: (str(t.dtype), t.shape) for name, t in tensors.items()} == {
@@ -49,7 +49,7 @@ def test_a_header_tells_every_tensor_in_the_order_of_the_data(path):
     assert [t.offset for t in tensors.values()] == sorted(t.offset for t in tensors.values())
 
 
-def test_torn_files(path):
+def test_truncated_files(path):
     whole = path.read_bytes()
     for content, words in [
         (whole[:-1], f"it has {len(whole) - 1} bytes, its header describes {len(whole)}: 1 are"),
@@ -65,12 +65,12 @@ def test_torn_files(path):
         assert words in message and message.endswith("fetch it again")
 
 
-def test_a_tensor_that_is_named_twice(path):
+def test_a_duplicate_tensor_name(path):
     one, other = json.dumps(entry(4)), json.dumps(entry(4, at=4))
-    message = refusal(path, holding(f'{{"a": {one}, "b": {other}, "a": {other}}}', bytes(8)))
+    message = refusal(path, file_bytes(f'{{"a": {one}, "b": {other}, "a": {other}}}', bytes(8)))
     assert message == f"{path} names a twice: save the model again"
     twice = '{"a": {"dtype": "U8", "dtype": "I8", "shape": [4], "data_offsets": [0, 4]}}'
-    assert "names dtype twice" in refusal(path, holding(twice, bytes(4)))
+    assert "names dtype twice" in refusal(path, file_bytes(twice, bytes(4)))
 
 
 @pytest.mark.parametrize(
@@ -84,16 +84,16 @@ def test_a_tensor_that_is_named_twice(path):
     ],
 )  # fmt: skip
 def test_tied_tensors(tensors, pairs, path):
-    message = refusal(path, holding(json.dumps(tensors), bytes(6)))
+    message = refusal(path, file_bytes(json.dumps(tensors), bytes(6)))
     assert message.startswith(f"{path}: {', '.join(pairs)} share bytes")
     assert "save the model again with transformers' save_pretrained" in message
 
 
 def test_a_hole_between_tensors(path):
     header = json.dumps({"a": entry(4), "b": entry(4, at=6)})
-    assert "puts b at a wrong place" in refusal(path, holding(header, bytes(10)))
+    assert "puts b at a wrong place" in refusal(path, file_bytes(header, bytes(10)))
 
 
 @pytest.mark.parametrize("header", ["[]", "3", '{"a": 3}', '{"a": {}}', '{"a": [', "{}x"])
 def test_a_header_of_something_else(header, path):
-    assert "not a whole safetensors file" in refusal(path, holding(header, b""))
+    assert "not a whole safetensors file" in refusal(path, file_bytes(header, b""))

@@ -1,4 +1,4 @@
-"""Hub ids, without a network: which file of which revision is fetched, and what is said."""
+"""Hub ids, without a network: which file of which revision is fetched, and the messages."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ SOURCE = "openai/clip-vit-base-patch16"
 
 
 class Hub:
-    """Stands for the hub."""
+    """Stands in for the hub."""
 
     def __init__(self, revisions: dict[str, list[str]]):
         self.revisions = revisions
@@ -53,7 +53,7 @@ class Hub:
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """Makes snapshots in a cache, laid out as huggingface_hub lays it out."""
+    """Makes snapshots in a cache with huggingface_hub's layout."""
     folder = tmp_path / "hub" / "models--openai--clip-vit-base-patch16"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
@@ -166,7 +166,7 @@ def test_offline_and_not_cached(there, fake, cache, tmp_path):
 
 
 def test_offline_takes_the_newest_cached_snapshot_of_the_best_kind(fake, cache):
-    """Where main was never fetched."""
+    """If main was never fetched."""
     offline(fake(main=[]))
     cache("newest", "README.md", time=4)
     cache("new", "flax_model.msgpack", time=3)
@@ -182,7 +182,7 @@ def test_offline_tensors_are_read_from_the_cache(fake, cache):
     assert open_tensors(SOURCE).tensors["a"].shape == (3,)
 
 
-def test_offline_main_is_what_was_fetched_as_main(fake, cache):
+def test_offline_main_is_the_snapshot_fetched_as_main(fake, cache):
     offline(fake(main=[]))
     main = cache("a" * 40, "model.safetensors", ref="main", time=1)
     other = cache("b" * 40, "model.safetensors", ref="pr/7", time=9)
@@ -193,17 +193,17 @@ def test_offline_main_is_what_was_fetched_as_main(fake, cache):
         hub.locate(f"{SOURCE}@v2")
 
 
-def test_offline_a_proposal_serves_where_main_has_pickles(fake, cache):
+def test_offline_a_pull_request_is_used_if_main_has_only_pickles(fake, cache):
     offline(fake(main=[]))
     cache("a" * 40, "pytorch_model.bin", ref="main", time=1)
     cache("b" * 40, "model.safetensors", ref="refs/pr/10", time=9)
     first = cache("c" * 40, "model.safetensors", ref="refs/pr/9", time=1)
-    cache("d" * 40, "model.safetensors", time=99)  # of no revision that is known
+    cache("d" * 40, "model.safetensors", time=99)  # of an unknown revision
     assert hub.locate(SOURCE) == first
 
 
-def test_offline_a_main_that_was_not_fetched_is_no_other_revision(fake, cache):
-    """As huggingface_hub, whose refs/main may be newer than the snapshots here."""
+def test_offline_another_revision_does_not_replace_a_missing_main(fake, cache):
+    """As in huggingface_hub, where refs/main may be newer than the local snapshots."""
     offline(fake(main=[]))
     main = cache("a" * 40, "model.safetensors", ref="main")
     cache("b" * 40, "model.safetensors", ref="refs/pr/1")
@@ -212,7 +212,7 @@ def test_offline_a_main_that_was_not_fetched_is_no_other_revision(fake, cache):
         hub.locate(SOURCE)
 
 
-def test_offline_without_weights_any_snapshot_serves(fake, cache):
+def test_offline_without_weights_any_snapshot_is_used(fake, cache):
     offline(fake(main=[]))
     main = cache("a" * 40, "tokenizer.json", ref="main")
     assert hub.locate(SOURCE, weights=False) == main
@@ -268,19 +268,19 @@ def test_other_libraries_shards_are_fetched_with_their_index(fake, stem):
     "source",
     ["./absent", "/absent/model", "~/absent", "a b", "a/b/c", "", "a--b/c", "org/name.git"],
 )
-def test_neither_a_directory_nor_an_id(source, fake):
+def test_a_source_that_is_neither_a_directory_nor_an_id(source, fake):
     fake(main=[])
     with pytest.raises(UserError, match=r"no such directory.*give the path"):
         hub.locate(source)
 
 
-def test_a_link_that_leads_nowhere_is_named(tmp_path):
+def test_a_dangling_link_is_named(tmp_path):
     (tmp_path / "model").symlink_to(tmp_path / "gone")
     with pytest.raises(UserError, match=r"model is a link to .*gone, which is not there"):
         hub.locate(str(tmp_path / "model"))
 
 
-def test_a_directory_comes_before_an_id(tmp_path, monkeypatch):
+def test_a_directory_takes_precedence_over_an_id(tmp_path, monkeypatch):
     (tmp_path / "openai" / "clip-vit-base-patch16").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert hub.locate(SOURCE) == Path(SOURCE)

@@ -1,4 +1,4 @@
-"""What an index names lies in its own directory, whatever it says."""
+"""An index may only name files in its own directory."""
 
 import json
 from pathlib import Path
@@ -34,19 +34,19 @@ def other(tmp_path):
     ["../other/x.safetensors", "deep/../../other/x.safetensors", "..\\other\\x.safetensors",
      "C:x.safetensors", "", "x\0.safetensors", "\ud800.safetensors", "x" * 300],
 )  # fmt: skip
-def test_names_that_lead_out_of_the_directory_are_refused(tmp_path, other, name):
+def test_names_outside_the_directory_are_refused(tmp_path, other, name):
     with pytest.raises(UserError, match="which is no file of its directory"):
         open_tensors(model(tmp_path / "model", name))
 
 
-def test_absolute_names_are_refused_even_within_the_directory(tmp_path, other):
+def test_absolute_names_are_refused_even_inside_the_directory(tmp_path, other):
     for path in (other, tmp_path / "model" / "x.safetensors"):
         with pytest.raises(UserError, match="which is no file of its directory"):
             open_tensors(model(tmp_path / "model", str(path)))
 
 
 def test_links_out_of_the_directory_are_refused(tmp_path, other):
-    """Of a file, and of a folder on the way to it."""
+    """Links of a file, and of a folder on its path."""
     directory = model(tmp_path / "model", "a.safetensors")
     (directory / "a.safetensors").symlink_to(other)
     (directory / "folder").symlink_to(other.parent)
@@ -55,7 +55,7 @@ def test_links_out_of_the_directory_are_refused(tmp_path, other):
             open_tensors(model(directory, name))
 
 
-def test_links_within_the_directory_and_directories_that_are_links_are_followed(tmp_path, other):
+def test_links_inside_the_directory_and_linked_directories_are_followed(tmp_path, other):
     directory = model(tmp_path / "model", "folder/a.safetensors")
     (directory / "folder").mkdir()
     (directory / "there.safetensors").write_bytes(other.read_bytes())
@@ -76,7 +76,7 @@ def test_links_into_the_blobs_of_the_hubs_cache_are_followed(tmp_path, other, fo
     assert inside(directory / INDEX, "a.safetensors") == directory / "a.safetensors"
 
 
-def test_links_that_lead_in_a_circle_are_refused(tmp_path):
+def test_circular_links_are_refused(tmp_path):
     directory = model(tmp_path / "model", "a.safetensors")
     (directory / "a.safetensors").symlink_to("b.safetensors")
     (directory / "b.safetensors").symlink_to("a.safetensors")

@@ -1,4 +1,4 @@
-"""JSON lines: written whole, read up to a torn line, followed while another process appends."""
+"""JSON lines: written whole, read up to a truncated line, followed while a process appends."""
 
 import json
 
@@ -26,12 +26,12 @@ def test_records_that_were_written_and_appended_are_read(path):
 
 
 @pytest.mark.parametrize("torn", ['{"a": 2', '{"a": 2}', "\0\0\n", "[1]\n", "2\n", '{"a": \n'])
-def test_reading_ends_at_a_torn_line(path, torn):
+def test_reading_ends_at_a_truncated_line(path, torn):
     path.write_text('{"a": 1}\n' + torn)
     assert json_lines.read(path) == [{"a": 1}]
 
 
-def test_every_cut_leaves_the_records_before_it(path):
+def test_truncation_keeps_all_records_before_it(path):
     json_lines.write(path, RECORDS)
     whole = path.read_bytes()
     for cut in range(len(whole) + 1):
@@ -39,17 +39,17 @@ def test_every_cut_leaves_the_records_before_it(path):
         assert json_lines.read(path) == RECORDS[: whole[:cut].count(b"\n")]
 
 
-def test_a_follower_reads_torn_lines_once_they_are_whole(path):
+def test_a_follower_reads_partial_lines_once_they_are_complete(path):
     follower = Follower(path)
     assert follower.look() == (False, [])
     path.write_text('{"a": 1}\n{"a"')
     assert follower.look()[1] == [{"a": 1}]
     assert follower.look() == (False, [])
     with path.open("a") as file:
-        file.write(": 2}\n\0\0\0\n")  # what a network file system shows of data still to arrive
+        file.write(": 2}\n\0\0\0\n")  # what a network file system shows before the data arrives
     assert follower.look() == (False, [{"a": 2}])
     text = path.read_bytes().replace(b"\0\0\0", b'{"a": 3}')
-    path.write_bytes(text)  # in place, as it arrives
+    path.write_bytes(text)  # in place, as the data arrives
     assert follower.look() == (False, [{"a": 3}])
 
 
@@ -63,7 +63,7 @@ def test_a_follower_reads_only_what_was_added(path, monkeypatch):
     assert follower.look() == (False, [{}]) and parsed == [b'{"a": 1000}\n']
 
 
-def test_a_follower_reads_anew_what_was_replaced_cut_or_removed(path):
+def test_a_follower_rereads_a_replaced_truncated_or_removed_file(path):
     follower = Follower(path)
     json_lines.write(path, [{"a": 1}, {"a": 2}])
     follower.look()
@@ -71,7 +71,7 @@ def test_a_follower_reads_anew_what_was_replaced_cut_or_removed(path):
     assert follower.look() == (True, [{"a": 1}, {"a": 2}, {"a": 3}])
     path.write_text('{"a": 1}\n')
     assert follower.look() == (True, [{"a": 1}])
-    path.write_text('{"b": 1}\n{"b": 2}\n')  # the same file, other content
+    path.write_text('{"b": 1}\n{"b": 2}\n')  # the same file with other content
     assert follower.look() == (True, [{"b": 1}, {"b": 2}])
     path.unlink()
     assert follower.look() == (True, [])

@@ -1,4 +1,4 @@
-"""Lock files: one process holds a directory, and what the dead leave is taken over once."""
+"""Lock files: one process holds a directory; a dead process's lock is taken over exactly once."""
 
 import json
 import os
@@ -20,7 +20,7 @@ ELSEWHERE = HERE._replace(host="node7", kernel="another boot pid:[1]")
 
 
 def write_lock(directory, process, number=1, **changes):
-    """A lock as a process leaves it that is killed."""
+    """A lock as a killed process leaves it."""
     record = {**process._asdict(), "since": "then", "inode": directory.stat().st_ino} | changes
     path = directory / f"lock.{number}"
     path.write_text(json.dumps(record | {"token": f"{process.host}{number}", "beats": 0}))
@@ -28,14 +28,14 @@ def write_lock(directory, process, number=1, **changes):
 
 
 def ended_process():
-    """This machine's, of a number that nobody has now."""
+    """A process of this machine whose pid is no longer in use."""
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     return HERE._replace(pid=child.pid)
 
 
 def wait_for(claim):
-    """Looks until it is decided: None if the directory is free, else the holder."""
+    """Polls until decided: None if the directory is free, else the holder."""
     began = time.monotonic()
     while (found := claim.look()) and not found[1]:
         assert time.monotonic() - began < 10
@@ -43,7 +43,7 @@ def wait_for(claim):
     return found and found[0]
 
 
-def test_one_holds_and_the_other_sees_which(tmp_path):
+def test_one_process_holds_the_lock_and_the_other_sees_which(tmp_path):
     lock = Claim(tmp_path, BEAT).take()
     assert lock.is_held and lock.before is None
     holder, alive = Claim(tmp_path, BEAT).look()
@@ -56,7 +56,7 @@ def test_one_holds_and_the_other_sees_which(tmp_path):
     assert Claim(tmp_path, BEAT).look() is None
 
 
-def test_heartbeats_change_the_file_and_nothing_else_of_it(tmp_path):
+def test_heartbeats_only_touch_the_file(tmp_path):
     lock = Claim(tmp_path, BEAT / 10).take()
     before = json.loads(lock.path.read_text())
     time.sleep(BEAT)
@@ -66,7 +66,7 @@ def test_heartbeats_change_the_file_and_nothing_else_of_it(tmp_path):
     assert after == before
 
 
-def test_the_dead_of_this_machine_are_followed_at_once(tmp_path):
+def test_locks_of_dead_local_processes_are_taken_over_at_once(tmp_path):
     left = write_lock(tmp_path, ended_process())
     claim = Claim(tmp_path)  # with heartbeats of 10 s
     assert claim.look() is None
@@ -77,9 +77,9 @@ def test_the_dead_of_this_machine_are_followed_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("alive", [True, False])
-def test_a_process_elsewhere_is_known_by_its_heartbeat(tmp_path, alive):
+def test_a_remote_process_is_known_by_its_heartbeat(tmp_path, alive):
     file = write_lock(tmp_path, ELSEWHERE)
-    os.utime(file, (2**31, 2**31))  # its clock is wrong: nobody compares clocks
+    os.utime(file, (2**31, 2**31))  # its clock is wrong, but clocks are not compared
     claim, began = Claim(tmp_path, BEAT), time.monotonic()
     holder, known = claim.look()
     assert holder.process == ELSEWHERE and not known
@@ -93,7 +93,7 @@ def test_a_process_elsewhere_is_known_by_its_heartbeat(tmp_path, alive):
 
 
 @pytest.mark.parametrize("content", ["", '{"host": "node7", "pi', "[]", "null", '{"host": 1}'])
-def test_a_torn_lock_is_waited_for_and_followed(tmp_path, content):
+def test_a_truncated_lock_is_waited_for_and_taken_over(tmp_path, content):
     (tmp_path / "lock.3").write_text(content)
     claim = Claim(tmp_path, BEAT)
     holder, known = claim.look()
@@ -104,7 +104,7 @@ def test_a_torn_lock_is_waited_for_and_followed(tmp_path, content):
     lock.release()
 
 
-def test_a_copy_of_a_directory_that_is_held_is_free(tmp_path):
+def test_a_copy_of_a_held_directory_is_free(tmp_path):
     (tmp_path / "run").mkdir()
     lock = Claim(tmp_path / "run", BEAT).take()
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
@@ -113,18 +113,18 @@ def test_a_copy_of_a_directory_that_is_held_is_free(tmp_path):
     lock.release()
 
 
-def test_one_that_was_suspended_notices_that_it_was_followed(tmp_path):
+def test_a_suspended_process_notices_that_it_was_replaced(tmp_path):
     suspended = Claim(tmp_path, 100).take()
     write_lock(tmp_path, ELSEWHERE, number=2)
     assert not suspended.is_held and suspended.successor.process == ELSEWHERE
-    suspended.release()  # only its own
+    suspended.release()  # removes only its own lock
     assert os.listdir(tmp_path) == ["lock.2"]
-    (tmp_path / "lock.2").unlink()  # the other one came, and went
+    (tmp_path / "lock.2").unlink()  # the other process came and went
     assert not suspended.is_held and suspended.successor is None
 
 
-def test_of_many_at_once_one_takes_over(tmp_path):
-    """Each time, whether there was a lock of a dead process or none."""
+def test_of_many_processes_at_once_exactly_one_takes_over(tmp_path):
+    """Each time, with and without a lock left by a dead process."""
     for turn in range(10):
         for file in tmp_path.iterdir():
             file.unlink()
@@ -161,7 +161,7 @@ def test_disks_without_hard_links(tmp_path, monkeypatch):
     lock.release()
 
 
-def test_a_process_is_known_by_more_than_its_number():
+def test_a_process_is_identified_by_more_than_its_pid():
     assert lives(HERE) is True
     assert lives(HERE._replace(started=HERE.started + 1)) is False
     assert lives(ended_process()) is False
@@ -169,7 +169,7 @@ def test_a_process_is_known_by_more_than_its_number():
     assert lives(ELSEWHERE) is None
 
 
-def test_a_process_that_ended_and_waits_for_its_parent_is_dead():
+def test_a_zombie_process_is_dead():
     child = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     started = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19]

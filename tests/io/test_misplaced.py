@@ -1,4 +1,4 @@
-"""Directories without weights of their own: the sentence says where they are."""
+"""Directories without weights: the error says where the weights are."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_checkpoints_one_level_down(place):
     )
 
 
-def test_many_checkpoints_of_a_training(place):
+def test_many_checkpoints_of_one_training(place):
     directory = place(*(f"checkpoint-{i}/model.safetensors" for i in range(1, 10)))
     assert "checkpoint-5 and 4 more: name one" in refusal(directory)
 
@@ -46,7 +46,7 @@ def test_the_hubs_cache_has_revisions_below(place):
     assert f"name one of them, such as {repository}/snapshots/abc" in refusal(repository)
 
 
-def test_parts_beside_a_pickled_model_are_not_the_model(place):
+def test_parts_next_to_a_pickled_model_are_not_the_model(place):
     directory = place("pytorch_model.bin", "2_Dense/model.safetensors")
     assert "pytorch_model.bin is a pickle" in refusal(directory)
 
@@ -67,7 +67,7 @@ def test_gguf_files(place):
         assert message.endswith("fetch the safetensors edition of this model")
 
 
-def test_a_download_that_has_not_finished(place):
+def test_an_unfinished_download(place):
     directory = place("config.json", "model.safetensors.incomplete")
     message = refusal(directory)
     assert message.startswith(f"{directory / 'model.safetensors.incomplete'} is a download that")
@@ -81,7 +81,7 @@ def test_shards_without_their_index(place, tmp_path):
     )
     place("model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors")
     assert "holds all 3 shards of model and no index of them: fetch model." in refusal(tmp_path)
-    # A file that says that it is all of it.
+    # A single file numbered 1 of 1 is complete.
     whole = write(tmp_path / "whole", "model-00001-of-00001.safetensors", a=1)
     assert values(whole) == {"a": 1}
 
@@ -94,7 +94,7 @@ def test_lists_of_names_are_short(place, tmp_path):
 
 
 def test_an_index_can_be_named(tmp_path):
-    """Where a directory holds several, as for variants."""
+    """For directories with several, as for variants."""
     write(tmp_path, "1", a=1)
     write(tmp_path, "2", a=2)
     index(tmp_path, a="1")

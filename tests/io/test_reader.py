@@ -1,4 +1,4 @@
-"""Which files make a checkpoint, what is said of those that do not, and reading in pieces."""
+"""Which files make up a checkpoint, errors for those that do not, and partial reads."""
 
 import json
 import os
@@ -17,7 +17,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def write(directory, file: str, **tensors: int):
-    """Tensors of three equal entries each, by which they are told apart."""
+    """Tensors of three equal entries each; the value identifies the tensor."""
     directory.mkdir(exist_ok=True)
     save_file({name: np.full(3, value, np.int32) for name, value in tensors.items()},
               directory / file)  # fmt: skip
@@ -50,7 +50,7 @@ def test_the_order_in_which_files_are_preferred(tmp_path):
     assert values(tmp_path / names[0]) == {"a": 0}
 
 
-def test_several_files_and_no_index_of_them(tmp_path):
+def test_several_files_without_an_index(tmp_path):
     for name in "bc":
         write(tmp_path, f"{name}.safetensors", a=0)
     assert "2 safetensors files and no index" in refusal(tmp_path)
@@ -86,7 +86,7 @@ def test_an_index_that_names_a_tensor_twice(tmp_path):
     assert refusal(tmp_path) == f"{tmp_path / INDEX} names a twice: save the model again"
 
 
-def test_places_without_tensors_that_are_read_one_by_one(tmp_path):
+def test_places_without_tensors_that_can_be_read_one_by_one(tmp_path):
     assert "holds no weights" in refusal(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"boom")
     assert "is a pickle" in refusal(tmp_path)
@@ -129,7 +129,7 @@ def test_a_shard_that_is_a_dangling_link_is_named(tmp_path):
         open_tensors(tmp_path)
 
 
-def test_threads_that_begin_together_open_a_file_once(tmp_path, monkeypatch):
+def test_threads_that_start_together_open_a_file_once(tmp_path, monkeypatch):
     (tensor,) = open_tensors(write(tmp_path / "model", "model.safetensors", a=1)).tensors.values()
     opened, real = [], os.open
 

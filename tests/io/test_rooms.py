@@ -1,4 +1,4 @@
-"""Temporary directories: gone after their process, however it ended; a live one keeps its own."""
+"""Temporary directories disappear after their process, however it ended; live ones are kept."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ PROGRAM = (
 
 @pytest.fixture
 def other(tmp_path):
-    """Another process that has a room beside `out`."""
+    """Another process with a room next to `out`."""
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "out")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -37,7 +37,7 @@ def names(folder) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_room_of_a_live_process_stays(other, tmp_path):
+def test_the_room_of_a_live_process_is_kept(other, tmp_path):
     (theirs,) = names(tmp_path)
     with room_beside(tmp_path / "out") as room:
         assert names(tmp_path) == sorted([theirs, room.name])
@@ -47,7 +47,7 @@ def test_the_room_of_a_live_process_stays(other, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["directory", "file"])
-def test_what_a_killed_process_left_is_removed_by_the_next(other, tmp_path, what):
+def test_leftovers_of_a_killed_process_are_removed_by_the_next(other, tmp_path, what):
     other.send_signal(signal.SIGKILL)
     other.wait()
     assert len(names(tmp_path)) == 1
@@ -59,7 +59,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(other, tmp_path, what
     assert names(tmp_path) == ["out"]
 
 
-def test_only_rooms_beside_the_same_path_are_looked_for(other, tmp_path):
+def test_only_rooms_next_to_the_same_path_are_considered(other, tmp_path):
     other.send_signal(signal.SIGKILL)
     other.wait()
     before = names(tmp_path)
@@ -69,7 +69,7 @@ def test_only_rooms_beside_the_same_path_are_looked_for(other, tmp_path):
     assert names(tmp_path) == before
 
 
-def test_another_hosts_room_stays_and_is_named(tmp_path, monkeypatch):
+def test_another_hosts_room_is_kept_and_named(tmp_path, monkeypatch):
     monkeypatch.setattr(rooms.socket, "gethostname", lambda: "node-b.cluster")
     with room_beside(tmp_path / "out") as room:
         assert rooms_elsewhere(tmp_path / "out") == []
@@ -79,7 +79,7 @@ def test_another_hosts_room_stays_and_is_named(tmp_path, monkeypatch):
             assert rooms_elsewhere(tmp_path / "other") == []
 
 
-def test_a_disk_without_locks_keeps_what_was_left(tmp_path, monkeypatch):
+def test_a_disk_without_locks_keeps_leftovers(tmp_path, monkeypatch):
     def refuse(descriptor, operation):
         raise OSError(95, "Operation not supported")
 

@@ -1,4 +1,4 @@
-"""Paths as users of the library write them: home directories, and what no disk takes."""
+"""Paths as users write them: home directories, and names that no file system accepts."""
 
 import pytest
 
@@ -23,12 +23,12 @@ def test_the_home_directory(tmp_path, monkeypatch):
         ("/d" * 2048, "it has 4,096 bytes, and systems take 4,095"),
     ],
 )
-def test_what_no_disk_takes_is_named(path, message):
+def test_names_that_no_file_system_accepts_are_named(path, message):
     with pytest.raises(UserError, match=message):
         user_path(path, "out")
 
 
-def test_the_longest_names_that_disks_take_are_written(tmp_path):
+def test_the_longest_valid_names_are_written(tmp_path):
     for name in ("a" * 255, "ü" * 127):
         user_path(tmp_path / name)
         write_text(tmp_path / name, "text")

@@ -1,4 +1,4 @@
-"""What is written appears whole or not at all."""
+"""Written output appears whole or not at all."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ def write(output, shard_bytes=1 << 20) -> None:
 
 
 @pytest.mark.parametrize(("shard_bytes", "files"), [(1 << 20, 1), (60, 2), (1, 3)])
-def test_what_is_written_is_read(tmp_path, shard_bytes, files):
+def test_written_tensors_are_read_back(tmp_path, shard_bytes, files):
     write(tmp_path / "out", shard_bytes)
     found = open_tensors(tmp_path / "out")
     assert len(found.files) == files
@@ -40,8 +40,8 @@ def test_what_is_written_is_read(tmp_path, shard_bytes, files):
 @pytest.mark.parametrize("call", [1, 2, 3])
 @pytest.mark.parametrize("function", ["posix_fallocate", "pwrite"])
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
-def test_nothing_is_left_of_what_failed(tmp_path, monkeypatch, call, function, error):
-    """Neither files nor the room that open descriptors hold."""
+def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch, call, function, error):
+    """Neither files nor disk space held by open descriptors."""
     real, calls, before = getattr(os, function), [], os.listdir("/proc/self/fd")
 
     def failing(*arguments):
@@ -65,7 +65,7 @@ def test_a_system_without_fallocate(tmp_path, monkeypatch):
     np.testing.assert_array_equal(load_file(tmp_path / "out/model.safetensors")["a"], CONTENT["a"])
 
 
-def test_nothing_is_written_over(tmp_path):
+def test_nothing_is_overwritten(tmp_path):
     (tmp_path / "file").write_text("mine")
     for output in (tmp_path, tmp_path / "file"):
         with pytest.raises(UserError, match="exists already: choose another directory"):

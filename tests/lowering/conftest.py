@@ -6,11 +6,10 @@ from magmax_jax.models.layers import attention
 from tests.lowering.programs import PLATFORMS
 
 
-# Programs for TPUs differ from those for GPUs in attention and decompositions alone.
+# Programs for TPUs differ from those for GPUs only in attention and decompositions.
 @pytest.fixture(params=["cuda", pytest.param("tpu", marks=pytest.mark.slow)])
 def platform(request, monkeypatch):
-    """A platform to lower for. What asks for the device while it is traced gets this one's answer:
-    of NVIDIA's GPUs, an H100's."""
+    """A platform to lower for. Device queries while tracing get its answers (NVIDIA: an H100's)."""
     if request.param == "cuda":
         request.getfixturevalue("cudnn")
         monkeypatch.setattr(attention, "fits_cudnn", lambda q: q.dtype == jnp.bfloat16)

@@ -1,4 +1,4 @@
-"""What a function hands to an accelerator, read in StableHLO; no accelerator is needed for it."""
+"""What a function hands to an accelerator, read from StableHLO; needs no accelerator."""
 
 import math
 import re
@@ -10,7 +10,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 
 PLATFORMS = {"cuda": "gpu", "tpu": "tpu"}
-"""Platforms to lower for, and what `jax.default_backend` calls each."""
+"""Platforms to lower for, and the name that `jax.default_backend` gives each."""
 CALLS = {
     "cuda": {
         "__cudnn$fmhaSoftmax",
@@ -22,7 +22,7 @@ CALLS = {
     },
     "tpu": {"Eigh", "Qr", "ProductOfElementaryHouseholderReflectors"},
 }
-"""Kernels of the devices that programs of ours may call by name: attention, decompositions."""
+"""Device kernels that our programs may call by name: attention, decompositions."""
 
 HOST = re.compile(
     r"pinned_host|device_host|annotate_device_placement|stablehlo\.(?:infeed|outfeed|send|recv)\b"
@@ -33,11 +33,11 @@ BYTES = {"i1": 1, "i8": 1, "ui8": 1, "bf16": 2, "i32": 4, "ui32": 4, "f32": 4}
 
 @dataclass(frozen=True)
 class Program:
-    """One jitted function, as the compiler gets it.
+    """One jitted function as the compiler gets it.
 
     Attributes:
-      name: of the function.
-      platform: that it is lowered for.
+      name: the function's name.
+      platform: target of the lowering.
       text: StableHLO.
     """
 
@@ -49,11 +49,11 @@ class Program:
         return self.text.count(operation)
 
     @property
-    def strange(self) -> set[str]:
-        """What is in no program of ours for an accelerator.
+    def forbidden(self) -> set[str]:
+        """What our programs for accelerators must not contain.
 
-        Arrays and transfers on the host; kernels that are none of the platform's `CALLS`, such as
-        LAPACK's; convolutions; float64. Callbacks into Python are not even lowered.
+        Arrays and transfers on the host; kernels outside the platform's `CALLS`, such as LAPACK's;
+        convolutions; float64. Callbacks into Python already fail to lower.
         """
         calls = set(re.findall(r"custom_call @([\w$.]+)", self.text)) - {"Sharding"}
         found = calls - CALLS[self.platform] | set(HOST.findall(self.text))
@@ -62,7 +62,7 @@ class Program:
 
     @property
     def donated(self) -> int:
-        """Bytes of the arguments whose memory results take."""
+        """Bytes of the arguments whose memory the results reuse."""
         (main,) = re.findall(r"func\.func public @main\((.*)", self.text)
         given = ("tf.aliasing_output", "jax.buffer_donor")
         return sum(
@@ -73,18 +73,18 @@ class Program:
 
 
 def _bytes(shape: str) -> int:
-    """Of "12x768xf32"."""
+    """Size of a shape such as "12x768xf32"."""
     *sides, dtype = shape.split("x")
     return math.prod(map(int, sides)) * BYTES[dtype]
 
 
 def tree_bytes(tree: Any) -> int:
-    """Of all arrays of a pytree, or of their shapes."""
+    """Total size of all arrays or shapes of a pytree."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def shapes(tree: Any) -> Any:
-    """The arrays of a pytree as mere shapes."""
+    """The arrays of a pytree as shapes only."""
     return jax.eval_shape(lambda: tree)
 
 
@@ -95,9 +95,9 @@ def program(platform: str, function: Any, *args: Any) -> Program:
 
 
 def programs(platform: str, function: Callable[..., Any], *args: Any) -> list[Program]:
-    """The programs that a function of arrays or shapes starts, in their order.
+    """The programs that a function of arrays or shapes starts, in order.
 
-    One that is started again, which needs no compilation, is the same object.
+    A program that is started again, without a new compilation, is the same object.
     """
     found: dict[int, Program] = {}
 
@@ -116,9 +116,9 @@ def programs(platform: str, function: Callable[..., Any], *args: Any) -> list[Pr
 
 
 def product_flops(function: Callable[..., Any], *args: Any) -> int:
-    """Floating-point operations of the matrix products: two for a multiplication and addition.
+    """Floating-point operations of the matrix products: two per multiply-add.
 
-    Those of kernels that are called by name are not counted.
+    Kernels called by name are not counted.
     """
     return _flops(jax.make_jaxpr(function)(*args).jaxpr)
 

@@ -1,4 +1,4 @@
-"""Evaluation, text and classification, as accelerators get them."""
+"""Evaluation, text encoding and classification as accelerators get them."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from tests.lowering.towers import (
 
 
 def scenario() -> Scenario:
-    """Two tasks of half the classes each."""
+    """Two tasks with half of the classes each."""
     images = np.zeros((2 * IMAGES, SIDE, SIDE, 3), np.uint8)
     names = tuple(map(str, range(CLASSES)))
     source = Source(images, np.zeros(2 * IMAGES, np.int32), names, image_shape=(SIDE, SIDE))
@@ -45,19 +45,19 @@ def evaluate(dtype: str, family: str):
 @pytest.mark.parametrize(
     ("family", "dtype"), [("clip", "float32"), ("clip", "bfloat16"), ("siglip", "bfloat16")]
 )
-def test_models_share_a_pass_and_counts_are_replaced_where_they_are(family, dtype, platform):
+def test_models_share_a_pass_and_counts_are_updated_in_place(family, dtype, platform):
     function, theta = evaluate(dtype, family)
     found = programs(platform, lambda *models: function(models, [batch(), batch()]), theta, theta)
     assert [each.name for each in found] == ["evaluate", "eval_step", "eval_step"] * 2
     preprocess, first, second = found[:3]
     assert first is second is found[5] and preprocess is found[3]  # each is compiled once
-    assert not preprocess.strange | first.strange
+    assert not preprocess.forbidden | first.forbidden
     assert first.donated == tree_bytes(Counts.zeros(scenario()))
     assert first.count("__cudnn$fmhaSoftmax(") == (platform == "cuda" and dtype == "bfloat16")
 
 
 def test_evaluation_computes_no_product_twice():
-    """And shows the images once, however many models there are."""
+    """Images are preprocessed once, however many models there are."""
     function, theta = evaluate("float32", "clip")
     shown = product_flops(PREPROCESSING.evaluate, *shapes(batch())[:2])
     head = 2 * CLIP_B16.projection * CLASSES
@@ -74,4 +74,4 @@ def test_texts_are_encoded_on_the_device(family, platform):
 
     context = model(family).config.text.context
     ids = jax.ShapeDtypeStruct((IMAGES, context), jnp.int32)
-    assert not program(platform, jax.jit(encode), params, ids).strange
+    assert not program(platform, jax.jit(encode), params, ids).forbidden

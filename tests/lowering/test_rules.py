@@ -1,4 +1,4 @@
-"""Every rule's fold and merge, of a tree and of files, as accelerators get them."""
+"""Every rule's fold and merge, on trees and on files, as accelerators get them."""
 
 from functools import partial
 
@@ -23,7 +23,7 @@ OF_ENTRIES = [
     for name, rule in EVERY.items()
     if rule.scope == "entry" and not (rule.survey or rule.needs_fisher)
 ]
-"""Those that files are merged by in chunks; no file holds a Fisher."""
+"""Rules that merge files in chunks; files do not hold a Fisher."""
 
 
 @pytest.fixture(scope="module")
@@ -32,25 +32,25 @@ def theta():
 
 
 def tuned(name: str, theta):
-    """A fine-tuned model as the rule of that name takes it."""
+    """A fine-tuned model in the form that the named rule takes."""
     return informed(EVERY[name], theta, theta)
 
 
 @pytest.mark.parametrize("name", STREAMING)
-def test_a_fold_replaces_its_state_and_merges_on_the_device(name, theta, platform):
+def test_a_fold_updates_its_state_in_place_and_merges_on_the_device(name, theta, platform):
     rule = STREAMING[name].on_any_mesh()
     state = jax.eval_shape(rule.init, theta)
     fold = program(platform, _fold, rule, state, tuned(name, theta), theta)
-    assert not fold.strange
+    assert not fold.forbidden
     assert fold.donated == tree_bytes(state)
-    assert not program(platform, _merged, rule, state, theta, 1.0).strange
+    assert not program(platform, _merged, rule, state, theta, 1.0).forbidden
 
 
 @pytest.mark.parametrize("name", COLLECTING)
 def test_rules_that_collect_merge_on_the_device(name, theta, platform):
     models = [theta] * (2 if name == "slerp" else 3)
     whole = jax.jit(partial(merge, rule=COLLECTING[name]))
-    assert not program(platform, whole, theta, models).strange
+    assert not program(platform, whole, theta, models).forbidden
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -61,7 +61,7 @@ def test_files_are_merged_on_the_device(name, dtype, platform):
     state = jax.eval_shape(rule.init, chunk.update(dtype=np.float32))
     before = state if rule.streaming else None
     args = (rule, 1.0, chunk.dtype, rule.streaming, before, None, chunk, chunk, chunk)
-    assert not program(platform, merge_chunk, *args).strange
+    assert not program(platform, merge_chunk, *args).forbidden
 
 
 def test_files_are_trimmed_on_the_device(platform):
@@ -69,13 +69,13 @@ def test_files_are_trimmed_on_the_device(platform):
     least = jax.ShapeDtypeStruct((2, chunk.size // LANES), jnp.float32)
     rule = rules.ties(threshold="per_tensor", majority=1).trims.rule(2, lambda count: None)
     args = (rule, 1.0, chunk.dtype, False, None, least, chunk, chunk, chunk)
-    assert not program(platform, merge_chunk, *args).strange
+    assert not program(platform, merge_chunk, *args).forbidden
 
 
 def test_files_are_surveyed_on_the_device(platform):
     chunk = jax.ShapeDtypeStruct((chunk_length(3),), jnp.float32)
     pivots = jax.ShapeDtypeStruct((2, 8), jnp.float32)
-    assert not program(platform, survey._count, pivots, chunk, chunk, chunk).strange
+    assert not program(platform, survey._count, pivots, chunk, chunk, chunk).forbidden
 
 
 def test_task_vectors_are_quantised_on_the_device(theta, platform):
@@ -83,4 +83,4 @@ def test_task_vectors_are_quantised_on_the_device(theta, platform):
     coded = jax.eval_shape(encode, theta, theta)
     decode = jax.jit(dequantise)
     for function, *args in ((encode, theta, theta), (decode, coded, theta)):
-        assert not program(platform, function, *args).strange
+        assert not program(platform, function, *args).forbidden

@@ -1,4 +1,4 @@
-"""Models of published shapes without their parameters, and what a step over them takes."""
+"""Models of published shapes without parameters, and the arguments of a step over them."""
 
 import functools
 from typing import Any
@@ -28,18 +28,18 @@ CLIP_B16 = CLIPConfig(
     TextConfig(**_tower(512, "quick_gelu", 1e-5), vocabulary=100, context=77, bos=98, eos=99),
     projection=512,
 )
-"""But for its vocabulary."""
+"""ViT-B/16's shape, except for its vocabulary."""
 SIGLIP_B16 = SigLIPConfig(
     VisionConfig(**_tower(768, "gelu_pytorch_tanh", 1e-6), image_size=SIDE, patch_size=16),
     SigLIPTextConfig(**_tower(768, "gelu_pytorch_tanh", 1e-6), vocabulary=100, context=64),
 )
 WIDTHS = {"clip": 512, "siglip": 768}
-"""Of features."""
+"""Number of features by family."""
 
 
 @functools.cache
 def model(family: str) -> CLIP | SigLIP:
-    """A whole model, mere shapes."""
+    """A whole model, as shapes only."""
     kind, config = {"clip": (CLIP, CLIP_B16), "siglip": (SigLIP, SIGLIP_B16)}[family]
     return nnx.eval_shape(lambda: kind(config, rngs=nnx.Rngs(0)))
 
@@ -50,7 +50,7 @@ def tower(dtype: str, family: str = "clip", **options: Any) -> tuple[nnx.GraphDe
 
 
 def batch(images: int = IMAGES) -> Batch[np.ndarray]:
-    """Of the tower's size, and all of the first class."""
+    """A batch of the tower's size, all of the first class."""
     return Batch(
         image=np.zeros((images, SIDE, SIDE, 3), np.uint8),
         box=np.tile(np.array([0, 0, SIDE, SIDE], np.int32), (images, 1)),
@@ -61,8 +61,8 @@ def batch(images: int = IMAGES) -> Batch[np.ndarray]:
 
 
 def objective(width: int = WIDTHS["clip"]) -> Objective:
-    """Shapes of a task's. Which classes it ranges over, and which head each is of, are arrays: for
-    every kind of scenario and every method it is the same program."""
+    """Shapes of a task's objective. Its classes and their heads are arrays, so every kind of
+    scenario and every method has the same program."""
     return shapes(
         Objective(
             head=jnp.zeros((width, CLASSES)),

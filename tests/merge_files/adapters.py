@@ -1,4 +1,4 @@
-"""Small made-up LoRA adapters in peft's format, and what NumPy makes of them."""
+"""Small made-up LoRA adapters in peft's format, and their effect in NumPy."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def matrices(module: str, out: int, into: int, rank: int = 2, seed: int = 0, dty
 
 
 def adapter(directory: Path, tensors: dict[str, np.ndarray] | None = None, seed: int = 0, **config):
-    """Writes an adapter and returns its tensors; by default of all linear modules."""
+    """Writes an adapter and returns its tensors; by default for all linear modules."""
     if tensors is None:
         linear = ((Q0, 12), (V0, 8), (Q1, 12))
         made = [matrices(m, out, 8, seed=seed + i) for i, (m, out) in enumerate(linear)]

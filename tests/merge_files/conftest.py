@@ -1,4 +1,4 @@
-"""Small made-up checkpoints of every kind of tensor."""
+"""Small made-up checkpoints with every kind of tensor."""
 
 import json
 from pathlib import Path
@@ -69,5 +69,5 @@ def expected(seeds, rule, scale=None, base=0) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def python(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Python that has the libraries whose files are merged."""
+    """A Python with the libraries whose files are merged."""
     return python_with_libraries(tmp_path_factory.mktemp("libraries"))

@@ -1,4 +1,4 @@
-"""What lies beside the merged weights: all that the model's own library needs, and no more."""
+"""Files next to the merged weights: everything that the model's library needs, and no more."""
 
 import json
 
@@ -69,18 +69,18 @@ def test_a_module_whose_weights_are_a_pickle_is_named(model):
     ["diffusion_pytorch_model", "diffusion_pytorch_model.fp16", "open_clip_model",
      "open_clip_pytorch_model", "model", "model.fp16"],
 )  # fmt: skip
-def test_weights_keep_the_name_that_their_library_looks_for(model, tmp_path, name):
+def test_weights_keep_the_name_that_their_library_expects(model, tmp_path, name):
     base, tuned = (model(n, weights=f"{name}.safetensors") for n in ("base", "tuned"))
     wanted = ["README.md", "config.json", f"{name}.safetensors"]
     assert run(tmp_path, base, tuned) == sorted(wanted)
 
 
-def test_a_variants_name_goes_with_its_dtype(model, tmp_path):
+def test_a_variants_name_is_dropped_with_its_dtype(model, tmp_path):
     base, tuned = (model(n, weights="model.fp16.safetensors") for n in ("base", "tuned"))
     assert "model.safetensors" in run(tmp_path, base, tuned, flags=["--out-dtype", "float32"])
 
 
-def test_a_variant_beside_the_weights_is_not_taken(model, tmp_path):
+def test_a_variant_next_to_the_weights_is_not_copied(model, tmp_path):
     base, tuned = (model(n, weights="diffusion_pytorch_model.safetensors") for n in ("base", "ft"))
     for directory in (base, tuned):
         save_file(WEIGHTS, directory / "diffusion_pytorch_model.fp16.safetensors")
@@ -98,18 +98,18 @@ def folder(tmp_path):
     return folder
 
 
-def test_beside_a_loose_file_nothing_belongs_to_it(folder, tmp_path):
+def test_files_next_to_a_loose_file_do_not_belong_to_it(folder, tmp_path):
     base, style = folder / "sd15.safetensors", folder / "style.safetensors"
     assert run(tmp_path, base, style) == ["README.md", "model.safetensors"]
     assert "library_name" not in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_a_folder_of_files_is_no_model(folder, tmp_path):
+def test_a_folder_of_files_is_not_a_model(folder, tmp_path):
     style = (folder / "style.safetensors").rename(tmp_path / "style.safetensors")
     assert run(tmp_path, folder, style) == ["README.md", "model.safetensors"]
 
 
-def test_an_output_named_like_a_file_is_one(folder, tmp_path, capsys):
+def test_an_output_named_like_a_file_is_a_file(folder, tmp_path, capsys):
     flags = ["--pretrained", folder / "sd15.safetensors", "--finetuned",
              folder / "style.safetensors", "--rule", "average", "--scale", 1]  # fmt: skip
     output = tmp_path / "new" / "mix.safetensors"
@@ -122,13 +122,13 @@ def test_an_output_named_like_a_file_is_one(folder, tmp_path, capsys):
     assert output.read_bytes() == before
 
 
-def test_a_file_of_a_models_directory_is_noted(model):
+def test_a_single_file_from_a_models_directory_is_noted(model):
     base = model("base")
     found = notes(base / "model.safetensors", model("tuned"))
     assert any("named as a file" in note and str(base) in note for note in found)
 
 
-def test_what_is_not_copied_is_noted(model, tmp_path):
+def test_files_not_copied_are_noted(model, tmp_path):
     base = model("base")
     (base / "images").symlink_to(tmp_path)
     (base / "lost.json").symlink_to(tmp_path / "none")
@@ -141,8 +141,8 @@ def test_what_is_not_copied_is_noted(model, tmp_path):
         assert words in found
 
 
-def test_what_links_lead_to_elsewhere_is_not_copied(model, tmp_path):
-    """A model that was fetched could have a user's own files published so."""
+def test_targets_of_links_elsewhere_are_not_copied(model, tmp_path):
+    """Otherwise a downloaded model could get a user's own files published."""
     base = model("base")
     (tmp_path / "secret").write_text("mine")
     (base / "tokenizer.json").symlink_to(tmp_path / "secret")
@@ -158,7 +158,7 @@ def test_what_links_lead_to_elsewhere_is_not_copied(model, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_link_that_leads_nowhere_is_named(model, tmp_path, capsys, name):
+def test_a_dangling_link_is_named(model, tmp_path, capsys, name):
     base, tuned = model("base"), model("tuned")
     (base / name).unlink()
     (base / name).symlink_to(tmp_path / "gone")
@@ -201,14 +201,14 @@ class TestCompanionsFrom:
         config = json.loads((tmp_path / "out" / "config.json").read_text())
         assert config == {"model_type": "llama", "eos_token_id": 2}
 
-    def test_what_differs_is_noted_unless_it_is_chosen(self, chat):
+    def test_differences_are_noted_unless_chosen(self, chat):
         base, tuned = chat
         (note,) = notes(base, tuned)
         for words in ("tokenizer", "chat template", "generation config", f"from {tuned}"):
             assert words in note
         assert notes(base, tuned, companions_from=str(tuned)) == []
 
-    def test_models_without_companions_of_their_own_are_not_noted(self, chat, model):
+    def test_models_without_companions_are_not_noted(self, chat, model):
         base, _ = chat
         assert notes(base, model("plain", config='{"model_type": "llama"}')) == []
 

@@ -1,4 +1,4 @@
-"""Configurations and tokenizers that make equal shapes mean something else."""
+"""Configurations and tokenizers that give equal shapes different meanings."""
 
 import json
 
@@ -21,7 +21,7 @@ LLAMA = {
 
 @pytest.fixture
 def notes(tmp_path):
-    """The notes of a plan for theta_0 and models that have the same weights, but other files."""
+    """Notes of a plan for theta_0 and models with the same weights but other files."""
 
     def make(*models: dict) -> list[str]:
         places = []
@@ -53,7 +53,7 @@ def notes(tmp_path):
         ({"vision_config": {"layer_norm_eps": 1e-6}}, "vision_config.layer_norm_eps is 1e-06"),
     ],
 )
-def test_what_computes_otherwise_is_one_line_a_model(notes, change, words):
+def test_models_that_compute_differently_get_one_line_each(notes, change, words):
     same, other = {"config.json": LLAMA}, {"config.json": LLAMA | change}
     (note,) = notes(same, same, other)
     assert "theta_2 computes otherwise than theta_0" in note and words in note
@@ -69,17 +69,17 @@ def test_what_computes_otherwise_is_one_line_a_model(notes, change, words):
         {"rope_theta": None, "rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}},
     ],
 )
-def test_what_computes_the_same_is_not_noted(notes, change):
+def test_equivalent_configurations_are_not_noted(notes, change):
     assert notes({"config.json": LLAMA}, {"config.json": LLAMA | change}) == []
 
 
-def test_a_tower_alone_is_compared_with_that_of_the_whole_model(notes):
+def test_a_standalone_tower_is_compared_with_the_whole_models_tower(notes):
     tower = {"model_type": "clip_vision_model", "hidden_act": "quick_gelu", "projection_dim": 512}
     whole = {"model_type": "clip", "projection_dim": 64, "vision_config": tower}
     assert notes({"config.json": whole}, {"config.json": tower}) == []
 
 
-def test_a_tower_that_computes_otherwise_is_noted(notes):
+def test_a_tower_that_computes_differently_is_noted(notes):
     tower = {"model_type": "clip_vision_model", "hidden_act": "quick_gelu"}
     whole = {"model_type": "clip", "vision_config": tower}
     (note,) = notes({"config.json": whole}, {"config.json": tower | {"hidden_act": "gelu"}})
@@ -124,7 +124,7 @@ def test_image_processors_of_transformers_4_and_5(notes):
     assert notes(four, five, four) == []
 
 
-def test_configurations_that_are_no_json_are_refused(tmp_path, capsys):
+def test_configurations_that_are_not_json_are_refused(tmp_path, capsys):
     for name in ("base", "tuned"):
         (tmp_path / name).mkdir()
         save_file({"w": np.ones(2, np.float32)}, tmp_path / name / "model.safetensors")
@@ -150,7 +150,7 @@ class TestTokenizers:
         assert "theta_2: its tokenizer.json is another one, 1 tokens differ: 0 is 'der'" in found[0]
         assert not any("theta_1" in note for note in found)
 
-    def test_more_tokens_move_none(self, notes):
+    def test_added_tokens_move_none(self, notes):
         one = {"tokenizer.json": vocabulary("the", "dog")}
         more = {
             "tokenizer.json": vocabulary("the", "dog", added_tokens=[{"id": 2, "content": "x"}])
@@ -162,7 +162,7 @@ class TestTokenizers:
     def test_files_of_other_tokenizers(self, notes, name):
         assert f"another one ({name} differs" in notes({name: "the"}, {name: "der"})[0]
 
-    def test_who_wrote_it_does_not_matter(self, notes):
+    def test_the_writing_library_does_not_matter(self, notes):
         one = {"tokenizer_config.json": {"eos": "x", "name_or_path": "/a"}}
         other = {"tokenizer_config.json": '{"name_or_path":"/b",  "eos": "x"}'}
         generation = "generation_config.json"

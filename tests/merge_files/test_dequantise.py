@@ -1,4 +1,4 @@
-"""`--dequantise`: FP8 weights are codes times scales, right to float32's rounding."""
+"""`--dequantise`: FP8 weights are codes times scales, exact to float32 rounding."""
 
 import json
 
@@ -41,7 +41,7 @@ def write(directory, tensors, **config):
 
 
 def spread(scale: np.ndarray, rows: int, columns: int, block: tuple[int, int]) -> np.ndarray:
-    """An entry for every weight, each taken by its own row and column."""
+    """One scale per weight, looked up by its row and column."""
     i, j = np.indices((rows, columns))
     return scale[..., i // block[0], j // block[1]]
 
@@ -54,7 +54,7 @@ def merged(tmp_path, *sources, flags=(), code=0):
 
 
 EXACT = ("--rule", "average", "--scale", 1, "--out-dtype", "float32")
-"""Of theta_0 and itself this is theta_0."""
+"""Flags with which merging theta_0 with itself gives theta_0."""
 BLOCKS = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
 
 
@@ -102,8 +102,8 @@ def test_scales_of_other_dtypes(dtype, tmp_path):
     )
 
 
-def test_a_model_with_scales_merges_into_whole_weights(tmp_path):
-    """Tensor by tensor too, and with 8-bit floats that are the weights themselves."""
+def test_a_model_with_scales_merges_into_plain_weights(tmp_path):
+    """Also tensor by tensor, and with 8-bit floats that are plain weights."""
     theta_0 = np.random.default_rng(3).normal(size=(24, 16)).astype(np.float32)
     plain, scaled = codes(1, 24, 16), codes(2, 24, 16)
     write(tmp_path / "0", {W: theta_0})
@@ -120,7 +120,7 @@ def test_a_model_with_scales_merges_into_whole_weights(tmp_path):
 
 
 def test_weights_beside_codes_keep_their_dtype(tmp_path):
-    """Both are float32 when they are read; only the codes' weights are written as bfloat16."""
+    """Both are read as float32; only dequantised weights are written as bfloat16."""
     norms = [np.random.default_rng(i).normal(size=40).astype(np.float32) for i in range(3)]
     sources = [
         write(
@@ -140,8 +140,8 @@ def test_weights_beside_codes_keep_their_dtype(tmp_path):
             np.testing.assert_allclose(found["norm.weight"], want, rtol=1e-5, atol=1e-6)
 
 
-def test_codes_before_other_weights_in_a_file(tmp_path):
-    """Reads of neighbours are joined; these only look like neighbours, in bytes times four."""
+def test_codes_stored_before_other_weights(tmp_path):
+    """Adjacent reads are joined; these only look adjacent, when bytes are multiplied by four."""
     tensors = {
         W: codes(0, 10, 10),
         "layer.ids": np.arange(75, dtype=np.int32),
@@ -153,7 +153,7 @@ def test_codes_before_other_weights_in_a_file(tmp_path):
     np.testing.assert_array_equal(found["norm.weight"], tensors["norm.weight"])
 
 
-def test_the_output_is_a_model_of_whole_weights(tmp_path, capsys):
+def test_the_output_is_a_model_of_plain_weights(tmp_path, capsys):
     settings = {"quant_method": "fp8", "activation_scheme": "static"}
     config = {
         "model_type": "llama",
@@ -197,7 +197,7 @@ def test_the_output_is_a_model_of_whole_weights(tmp_path, capsys):
     assert written["dtype"] == "float16" and "quantization_config" not in written
 
 
-def test_what_float16_does_not_reach_is_named(tmp_path, capsys):
+def test_values_beyond_float16_are_named(tmp_path, capsys):
     tensors = {
         W: np.full((4, 4), 448, E4M3),
         "layer.weight_scale": np.float32(1000).reshape(()),
@@ -218,7 +218,7 @@ def test_scales_that_exceed_float32_are_refused(tmp_path, capsys):
     assert f"{W} holds inf" in capsys.readouterr().err
 
 
-def test_a_state_goes_on_with_the_flag(tmp_path, capsys):
+def test_a_state_continues_with_the_flag(tmp_path, capsys):
     for seed in range(3):
         write(tmp_path / str(seed),
               {W: codes(seed, 8, 8), "layer.weight_scale": scales(seed)})  # fmt: skip
@@ -268,7 +268,7 @@ def test_other_codes_and_odd_scales_are_refused(others, words, tmp_path):
     assert "with --dequantise" not in problem
 
 
-def test_a_block_that_the_configuration_names_decides(tmp_path):
+def test_the_block_size_in_the_configuration_decides(tmp_path):
     code, scale = codes(0, 192, 256), scales(0, 2, 2)
     for size, block in (([128, 128], (128, 128)), ([96, 128], (96, 128))):
         config = {"quantization_config": {"quant_method": "fp8", "weight_block_size": size}}

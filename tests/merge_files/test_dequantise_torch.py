@@ -1,4 +1,4 @@
-"""FP8 as transformers itself reads it, and what it makes of the output."""
+"""FP8 as transformers itself reads it, and how it loads the output."""
 
 import json
 
@@ -15,7 +15,7 @@ transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.slow
 
 
-def test_weights_are_those_that_transformers_dequantises(tmp_path):
+def test_weights_match_transformers_dequantisation(tmp_path):
     from safetensors.torch import save_file
 
     config = transformers.LlamaConfig(

@@ -14,7 +14,7 @@ MADE_AT = "/tmp/models"
 
 
 def moved(state: Path, to: Path) -> None:
-    """The state in another place, with the models beside the original. The header has room."""
+    """The state moved elsewhere, with the models next to the original. The header has room."""
     data = state.read_bytes()
     size = int.from_bytes(data[:8], "little")
     header = data[8 : 8 + size].rstrip().replace(MADE_AT.encode(), str(EARLIER).encode())
@@ -42,7 +42,7 @@ def test_a_state_made_earlier_is_continued(rule, tmp_path):
         json.loads(open_files(tmp_path, [path]).metadata["magmax_state"])
         for path in (state, expected)
     )
-    for ours, theirs in zip(history["tasks"], made["tasks"], strict=True):  # added up otherwise
+    for ours, theirs in zip(history["tasks"], made["tasks"], strict=True):  # summed differently
         assert ours.pop("norm") == pytest.approx(theirs.pop("norm"), rel=1e-6)
     assert history == made
 

@@ -1,4 +1,4 @@
-"""`magmax merge` on files of any model: the library's bits, out of core, and nothing half-done."""
+"""`magmax merge` on files of any model: the library's bits, out of core, and no partial output."""
 
 import errno
 import json
@@ -26,14 +26,14 @@ from tests.merge_files.conftest import COUNTER, HALF, expected, merge, sources, 
      "breadcrumbs", "emr", "ties", "magnitude_prune", "model_stock", "consensus", "opcm",
      "negmerge", "scaled_last", "max_increment", "ema_magmax", "norm_matched"],
 )  # fmt: skip
-def test_it_writes_the_librarys_bits(models, tmp_path, name, monkeypatch):
-    """In several chunks: their length is far below the largest tensor's."""
+def test_it_writes_the_same_bits_as_the_library(models, tmp_path, name, monkeypatch):
+    """In several chunks, much shorter than the largest tensor."""
     monkeypatch.setattr(stream, "LARGEST", 1 << 14)
     assert merge(*sources(models), "--rule", name, "--seed", 3, "--output", tmp_path / "out") == 0
     content = expected([1, 2, 3], mm.rules.named(name, 3))
     content[COUNTER] = tensors(0)[COUNTER]
     found = load_file(tmp_path / "out" / "model.safetensors")
-    # Compiled in pieces, additions may be fused into other multiplications: at most the last bit.
+    # Compiled in pieces, additions may fuse with other multiplications: at most the last bit.
     exact = name in ("max_magnitude", "min_magnitude", "random_mix", "scaled_last")
     for key, value in content.items():
         tolerance = {} if exact else {"rtol": 1e-6 if key != HALF else 1e-2, "atol": 1e-6}
@@ -41,7 +41,7 @@ def test_it_writes_the_librarys_bits(models, tmp_path, name, monkeypatch):
         compare(np.asarray(found[key], np.float32), np.asarray(value, np.float32), **tolerance)
 
 
-def test_global_ties_looks_at_the_whole_task_vector(models, tmp_path):
+def test_global_ties_uses_the_whole_task_vector(models, tmp_path):
     out = tmp_path / "out"
     assert (
         merge(*sources(models), "--rule", "ties", "--options", "density=0.05", "--output", out) == 0
@@ -75,7 +75,7 @@ def test_patterns_choose_what_is_merged(models, tmp_path):
         np.testing.assert_allclose(found[name].astype(float), wanted[name].astype(float), atol=1e-6)
 
 
-def test_the_output_has_theta_0s_companions_and_tells_its_story(models, tmp_path):
+def test_the_output_has_theta_0s_companions_and_its_provenance(models, tmp_path):
     out = tmp_path / "out"
     (models[0] / "tokenizer.json").write_text("{}")
     (models[0] / "pytorch_model.bin").write_bytes(b"never copied")
@@ -89,7 +89,7 @@ def test_the_output_has_theta_0s_companions_and_tells_its_story(models, tmp_path
     assert names == ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
     card = (out / "README.md").read_text()
     assert all(f"`{model.name}`" in card for model in models) and "scale 0.5" in card
-    assert str(tmp_path) not in card  # it is made to be published
+    assert str(tmp_path) not in card  # meant for publication
     taken = np.sqrt(sum(
         np.sum(np.square(np.asarray(tensors(1)[n], float) - np.asarray(tensors(0)[n], float)))
         for n in tensors(0) if n != COUNTER
@@ -138,7 +138,7 @@ class TestRefusals:
             ):
                 assert words in error
 
-    def test_a_torn_file(self, models, tmp_path, capsys):
+    def test_a_truncated_file(self, models, tmp_path, capsys):
         file = models[1] / "model.safetensors"
         torn = file.read_bytes()[:-1]
         file.write_bytes(torn)
@@ -167,7 +167,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("rule", ["max_magnitude", "breadcrumbs"])
     @pytest.mark.parametrize("value", [np.nan, np.inf])
-    def test_what_is_not_finite_is_named(self, models, tmp_path, capsys, rule, value):
+    def test_non_finite_tensors_are_named(self, models, tmp_path, capsys, rule, value):
         spoiled = tensors(2)
         spoiled["d"][1234] = value
         write(models[2], spoiled)
@@ -202,7 +202,7 @@ class TestRefusals:
         assert merge(*sources(models), "--state", tmp_path / "s", "--output", tmp_path / "o") == 130
         assert sorted(tmp_path.iterdir()) == before
 
-    def test_an_existing_model_is_never_written_over(self, models, tmp_path, capsys):
+    def test_an_existing_model_is_never_overwritten(self, models, tmp_path, capsys):
         assert merge(*sources(models), "--output", models[0]) == 2
         assert "exists already" in capsys.readouterr().err
         assert load_file(models[0] / "model.safetensors").keys() == tensors(0).keys()

@@ -1,4 +1,4 @@
-"""Many small tensors, merged together: the bits of each alone, in few calls."""
+"""Many small tensors merged together: the same bits as one by one, in few calls."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ def models(tmp_path):
 
 
 @pytest.mark.parametrize("rule", ["dare", "della", "breadcrumbs", "iso_c", "opcm"])
-def test_each_tensor_has_the_bits_that_it_has_alone(models, tmp_path, rule, monkeypatch):
+def test_each_tensor_has_the_same_bits_as_when_merged_alone(models, tmp_path, rule, monkeypatch):
     base, *rest = models
     flags = ["--pretrained", base, "--finetuned", *rest, "--rule", rule, "--seed", 5]
     for name, entries in (("together", groups.ENTRIES), ("some", 40), ("alone", 1)):
@@ -47,7 +47,7 @@ def test_each_tensor_has_the_bits_that_it_has_alone(models, tmp_path, rule, monk
 
 
 @pytest.mark.parametrize("rule", ["dare", "emr"])
-def test_a_state_goes_on_as_if_all_had_been_merged_at_once(models, tmp_path, rule):
+def test_a_resumed_state_equals_merging_all_at_once(models, tmp_path, rule):
     base, *rest = models
     flags = ["--rule", rule, "--seed", 5]
     whole, state = tmp_path / "whole", tmp_path / "state.safetensors"
@@ -72,7 +72,7 @@ def test_a_few_calls_merge_them_all(models, rule):
         assert len({(files.tensors[n].shape, files.tensors[n].dtype) for n in names}) == 1
 
 
-def test_tensors_are_together_if_they_are_alike_to_the_rule(models):
+def test_tensors_are_grouped_if_the_rule_treats_them_alike(models):
     base, *rest = map(str, models)
     options = {"averaged": ("layer.1",)}
     job = Job(pretrained=base, finetuned=tuple(rest), rule="opcm", options=options)
@@ -82,7 +82,7 @@ def test_tensors_are_together_if_they_are_alike_to_the_rule(models):
     execute(make_plan(job), models[0].parent / "out")
 
 
-def test_other_rules_that_read_names_are_fed_one_by_one(models):
+def test_other_rules_that_read_names_get_tensors_one_by_one(models):
     base, *rest = map(str, models)
     plan = make_plan(Job(pretrained=base, finetuned=tuple(rest), rule="emr"))
     reading = dataclasses.replace(plan, rule=plan.rule._replace(reads_names=True))

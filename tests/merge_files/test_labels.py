@@ -1,4 +1,4 @@
-"""Heads whose classes come in another order: merged label by label, or refused."""
+"""Heads with classes in another order are merged label by label or refused."""
 
 import json
 
@@ -98,7 +98,7 @@ def test_heads_by_many_names(classifier, head, rows):
 
 
 @pytest.mark.parametrize("table", ["label2id", "label_names"])
-def test_other_tables_say_the_same(classifier, tmp_path, table):
+def test_equivalent_tables_give_the_same(classifier, tmp_path, table):
     theta_0, _ = classifier("base", UNNAMED, 0, table=table)
     one, two = (classifier(n, labels, 2, table=table)[0] for n, labels in
                 (("one", LABELS), ("two", OTHERS)))  # fmt: skip
@@ -116,7 +116,7 @@ def test_spelling_does_not_matter(classifier):
     assert plan.notes == plan.problems == []
 
 
-def test_other_classes_are_refused_unless_the_head_is_theta_0s(classifier):
+def test_other_classes_are_refused_unless_theta_0s_head_is_kept(classifier):
     theta_0, _ = classifier("base", UNNAMED, 0)
     one, _ = classifier("one", LABELS, 1)
     two, _ = classifier("two", ["spam", "ham", "owl"], 2)
@@ -139,7 +139,7 @@ def test_models_that_agree_have_their_labels_in_the_output(classifier, tmp_path)
 
 
 def test_a_state_keeps_the_order(classifier, tmp_path, capsys):
-    """Models merged later are brought into the order of those merged before."""
+    """Later models are reordered to match earlier ones."""
     theta_0, _ = classifier("base", UNNAMED, 0)
     orders = {"one": LABELS, "two": OTHERS, "three": ["a", "b", "c"]}
     models = [classifier(n, order, i)[0] for i, (n, order) in enumerate(orders.items(), start=1)]
@@ -175,7 +175,7 @@ def test_heads_of_other_shapes_are_a_problem(classifier, shape):
     assert "classifier.weight has shape" in problem
 
 
-def test_a_head_by_no_known_name_is_noted(classifier):
+def test_a_head_with_an_unknown_name_is_noted(classifier):
     theta_0, _ = classifier("base", LABELS, 0, "top")
     two, _ = classifier("two", OTHERS, 2, "top")
     plan = plan_of(theta_0, two)
@@ -188,7 +188,7 @@ def test_encoders_without_a_head_are_not_noted(classifier):
     assert plan_of(theta_0, two, include=("enc",)).notes == []
 
 
-def test_models_that_name_nothing_are_merged_as_they_are(classifier):
+def test_models_without_labels_are_merged_unchanged(classifier):
     theta_0, _ = classifier("base", LABELS, 0)
     two, _ = classifier("two", UNNAMED, 2)
     plan = plan_of(theta_0, two)

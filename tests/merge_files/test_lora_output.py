@@ -1,4 +1,4 @@
-"""`--lora-rank`: adapters merged through what they add, written as an adapter again."""
+"""`--lora-rank`: merges the deltas of adapters and writes an adapter again."""
 
 import json
 
@@ -19,7 +19,7 @@ def adapters(tmp_path):
 
 
 def added(directory) -> dict[str, np.ndarray]:
-    """What a written adapter adds to each linear module, and its configuration is checked."""
+    """What a written adapter adds to each linear module; also checks its configuration."""
     config = json.loads((directory / "adapter_config.json").read_text())
     made = load_file(directory / "adapter_model.safetensors")
     assert config["peft_type"] == "LORA" and config["r"] == config["lora_alpha"]
@@ -51,7 +51,7 @@ def test_an_average_of_adapters_is_exact_at_the_sum_of_their_ranks(
     assert "adapter of rank 4: relative error of its deltas" in "".join(capsys.readouterr())
 
 
-def test_merged_deltas_are_truncated_by_their_svd_and_the_loss_is_told(tmp_path, adapters, capsys):
+def test_merged_deltas_are_truncated_by_svd_and_the_loss_is_reported(tmp_path, adapters, capsys):
     out = tmp_path / "out"
     command = ["--finetuned", tmp_path / "a", tmp_path / "b", "--lora-rank", 3]
     assert merge(*command, "--output", out) == 0
@@ -71,8 +71,8 @@ def test_merged_deltas_are_truncated_by_their_svd_and_the_loss_is_told(tmp_path,
     assert str(tmp_path) not in card
 
 
-def test_theta_0_named_gives_the_same_adapter(tmp_path, adapters):
-    """And one whose tensors hardly change in bfloat16 gives all of their changes."""
+def test_naming_theta_0_gives_the_same_adapter(tmp_path, adapters):
+    """Small changes survive even if theta_0's tensors, in bfloat16, would barely register them."""
     base(tmp_path / "base", ml_dtypes.bfloat16)
     command = ["--finetuned", tmp_path / "a", tmp_path / "b", "--lora-rank", 8]
     assert merge(*command, "--output", tmp_path / "alone") == 0
@@ -92,7 +92,7 @@ def test_an_adapter_as_theta_0(tmp_path, adapters):
 
 
 def test_adapters_of_different_modules(tmp_path):
-    """What an adapter does not change, it adds zero to."""
+    """An adapter adds zero to modules that it does not change."""
     made = {}
     for name, module, out in (("a", Q0, 12), ("b", V0, 8)):
         made |= adapter(tmp_path / name, matrices(module, out, 8))
@@ -135,7 +135,7 @@ def test_a_state_of_adapters_alone(tmp_path, adapters):
         np.testing.assert_array_equal(value, twice[module])
 
 
-def test_matrices_have_the_dtype_asked_for_and_may_be_left_out(tmp_path, adapters):
+def test_matrices_have_the_requested_dtype_and_may_be_left_out(tmp_path, adapters):
     flags = ["--lora-rank", 2, "--out-dtype", "bfloat16", "--exclude", f"{Q0}.weight"]
     assert merge("--finetuned", tmp_path / "a", *flags, "--output", tmp_path / "out") == 0
     found = load_file(tmp_path / "out" / "adapter_model.safetensors")
@@ -158,7 +158,7 @@ class TestRefused:
         assert "an adapter with --lora-rank" in refused(*alone)
         assert "--pretrained is none" in refused("--pretrained", "none", *alone)
 
-    def test_whole_models_beside_adapters(self, tmp_path, adapters, refused):
+    def test_whole_models_next_to_adapters(self, tmp_path, adapters, refused):
         base(tmp_path / "base")
         said = refused("--finetuned", tmp_path / "a", tmp_path / "base", "--lora-rank", 2)
         assert f"{tmp_path / 'base'} is no LoRA adapter" in said
@@ -181,7 +181,7 @@ class TestRefused:
             added(tmp_path / "out")[Q0], delta(made, Q0), rtol=1e-4, atol=1e-5
         )
 
-    def test_orientations_that_no_adapter_can_hold_both(self, tmp_path, adapters, refused):
+    def test_mixed_orientations(self, tmp_path, adapters, refused):
         adapter(tmp_path / "c", fan_in_fan_out=True)
         said = refused("--finetuned", tmp_path / "a", tmp_path / "c", "--lora-rank", 2)
         assert "differ in fan_in_fan_out" in said
@@ -211,7 +211,7 @@ class TestRefused:
 
 @pytest.mark.parametrize("shape", [(5, 9), (9, 5), (4, 4)])
 @pytest.mark.parametrize("rank", [1, 3, 12])
-def test_no_product_of_the_rank_is_nearer(shape, rank):
+def test_truncation_is_optimal_for_its_rank(shape, rank):
     matrix = np.random.default_rng(0).normal(size=shape)
     b, a = truncated_svd(matrix, rank)
     assert b.shape == (shape[0], rank) and a.shape == (rank, shape[1])
@@ -220,8 +220,8 @@ def test_no_product_of_the_rank_is_nearer(shape, rank):
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_large_matrices_are_factorised_to_about_the_best(transposed):
-    """By iteration: exact where the rank suffices, else near the best of mere noise."""
+def test_large_matrices_are_factorised_near_optimally(transposed):
+    """By iteration: exact if the rank suffices, else near the optimum even for pure noise."""
     draw = np.random.default_rng(0)
     noise = draw.normal(size=(100, 300))
     product = draw.normal(size=(100, 8)) @ draw.normal(size=(8, 300))
@@ -232,12 +232,12 @@ def test_large_matrices_are_factorised_to_about_the_best(transposed):
         assert least <= left + 1e-10 <= 1.01 * least + 1e-9
 
 
-def test_nothing_is_a_product_too():
+def test_zero_matrices_are_factorised_too():
     b, a = truncated_svd(np.zeros((3, 2)), 2)
     assert not b.any() and not a.any()
 
 
-def test_a_whole_model_among_adapters_is_one_problem(tmp_path, adapters, capsys):
+def test_a_whole_model_among_adapters_is_reported_as_one_problem(tmp_path, adapters, capsys):
     base(tmp_path / "base")
     base(tmp_path / "whole", np.float16)
     sources = ["--pretrained", tmp_path / "base", "--finetuned", tmp_path / "a", tmp_path / "whole"]

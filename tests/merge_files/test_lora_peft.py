@@ -1,4 +1,4 @@
-"""Adapters that peft writes, against its own `merge_and_unload`, and ours in its hands."""
+"""Adapters written by peft against its `merge_and_unload`, and ours loaded by peft."""
 
 import json
 from pathlib import Path
@@ -94,7 +94,7 @@ def run(python: str, script: str, *words) -> None:
 
 @pytest.fixture(scope="module")
 def made(python, tmp_path_factory) -> Path:
-    """theta_0, two adapters and what peft makes of each, for every case."""
+    """theta_0, two adapters and peft's merge of each, for every case."""
     place = tmp_path_factory.mktemp("adapters")
     run(python, MAKE, place)
     return place
@@ -114,7 +114,7 @@ def compare(found, expected, tolerance=1e-6):
     ["plain", "patterns", "embeddings", "orthogonal", "transposed", "biases", "saved", "own_bias",
      "clip", "convolutions"],
 )  # fmt: skip
-def test_they_are_what_merge_and_unload_makes_of_them(made, case):
+def test_adapters_match_merge_and_unload(made, case):
     place = made / case
     whole = [load_file(place / f"{name}.safetensors") for name in ("one", "two")]
     command = ["--pretrained", place / "base", "--rule", "average", "--scale", 1]
@@ -129,8 +129,8 @@ def test_they_are_what_merge_and_unload_makes_of_them(made, case):
 
 
 @pytest.mark.parametrize("case", ["plain", "transposed", "clip", "convolutions"])
-def test_it_loads_a_merged_adapter(python, made, case):
-    """Two adapters of rank 4 have an exact average of rank 8."""
+def test_peft_loads_a_merged_adapter(python, made, case):
+    """The average of two adapters of rank 4 is exact at rank 8."""
     place = made / case
     flags = ["--rule", "average", "--scale", 1, "--lora-rank", 8, "--output", place / "out"]
     assert merge("--finetuned", place / "one", place / "two", *flags) == 0

@@ -1,4 +1,4 @@
-"""Adapters that are no theta_0 + scaled B A, or not of this theta_0: one sentence each."""
+"""Adapters that are not theta_0 + scaled B A, or belong to another theta_0: one sentence each."""
 
 import json
 
@@ -13,7 +13,7 @@ from tests.merge_files.conftest import merge
 
 @pytest.fixture
 def refused(tmp_path, capsys):
-    """The one line with which a merge of `a` into `base` is refused, dry or not."""
+    """The one-line error for merging `a` into `base`, in a dry run and a real one."""
 
     def run(*flags, source="a", count=1) -> str:
         sources = ["--pretrained", tmp_path / "base", "--finetuned", tmp_path / source, *flags]
@@ -52,7 +52,7 @@ def test_configurations_that_change_the_meaning(tmp_path, refused, config, words
     assert words in refused()
 
 
-def test_initialisations_that_leave_the_base_alone_are_read(tmp_path):
+def test_initialisations_that_do_not_change_the_base_are_read(tmp_path):
     base(tmp_path / "base")
     adapter(tmp_path / "a", init_lora_weights="orthogonal", lora_dropout=0.1)
     sources = ["--pretrained", tmp_path / "base", "--finetuned", tmp_path / "a"]
@@ -94,8 +94,8 @@ def test_files_without_a_configuration(tmp_path, refused, names, words):
     assert words in refused(source="a/lora.safetensors")
 
 
-def test_models_with_lora_inside_are_merged_where_it_is_excluded(tmp_path):
-    """Such as Phi-4's: their matrices stay theta_0's."""
+def test_models_with_built_in_lora_are_merged_if_it_is_excluded(tmp_path):
+    """As in Phi-4: their matrices stay theta_0's."""
     for i, name in enumerate(("base", "a")):
         made = {"x.base_layer.weight": random((2, 2), i), "x.lora_A.vision.weight": random((2,), i)}
         (tmp_path / name).mkdir()
@@ -105,7 +105,7 @@ def test_models_with_lora_inside_are_merged_where_it_is_excluded(tmp_path):
     assert merge(*sources, "--exclude", "*lora_*", "--output", tmp_path / "out") == 0
 
 
-def test_pickled_adapters_name_pefts_way_on(tmp_path, refused):
+def test_pickled_adapters_name_the_remedy_in_peft(tmp_path, refused):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "adapter_config.json").write_text("{}")
     (tmp_path / "a" / "adapter_model.bin").write_bytes(b"never read")
@@ -114,7 +114,7 @@ def test_pickled_adapters_name_pefts_way_on(tmp_path, refused):
 
 
 class TestOtherTheta0:
-    def test_modules_that_it_lacks(self, tmp_path, refused):
+    def test_modules_missing_from_theta_0(self, tmp_path, refused):
         lost = [matrices(f"decoder.{i}.fc", 12, 8) for i in range(40)]
         adapter(tmp_path / "a", {name: t for made in lost for name, t in made.items()})
         said = refused()
@@ -125,23 +125,23 @@ class TestOtherTheta0:
         adapter(tmp_path / "a", matrices(Q0, 12, 16))
         assert f"changes {Q0}.weight by [12, 16], theta_0's is [12, 8]" in refused()
 
-    def test_prefixes_that_fit_in_two_ways(self, tmp_path, refused):
+    def test_prefixes_that_fit_in_two_places(self, tmp_path, refused):
         two = {f"{tower}.fc.weight": random((12, 8), 1) for tower in ("vision", "text")}
         save_file(two, tmp_path / "base" / "model.safetensors")
         adapter(tmp_path / "a", matrices("fc", 12, 8))
         assert "lacks 1 of the 1 modules" in refused()
 
-    def test_whole_tensors_that_it_lacks(self, tmp_path, refused):
+    def test_whole_tensors_missing_from_theta_0(self, tmp_path, refused):
         extra = {"base_model.model.model.layers.2.o_proj.weight": random((3, 8), 1)}
         adapter(tmp_path / "a", matrices(Q0, 12, 8) | extra)
         assert "model.layers.2.o_proj.weight is not in theta_0" in refused()
 
-    def test_a_bias_that_it_lacks(self, tmp_path, refused):
+    def test_a_bias_missing_from_theta_0(self, tmp_path, refused):
         bias = {f"base_model.model.{Q0}.lora_B.bias": random((12,), 1)}
         adapter(tmp_path / "a", matrices(Q0, 12, 8) | bias, lora_bias=True)
         assert f"theta_0 has no {Q0}.bias" in refused()
 
-    def test_an_orientation_that_is_not_known(self, tmp_path, refused):
+    def test_an_unknown_orientation(self, tmp_path, refused):
         adapter(tmp_path / "a", matrices(Q0, 12, 8) | matrices(V0, 8, 8), fan_in_fan_out=True)
         assert f"whether {V0}.weight is transposed is not known" in refused()
 
@@ -173,13 +173,13 @@ def test_inspect_says_why_an_adapter_is_not_merged(tmp_path, capsys):
     assert "is a DoRA adapter" in " ".join(capsys.readouterr().out.split())
 
 
-def test_theta_0s_configuration_is_a_problem_like_others(tmp_path, refused):
+def test_theta_0s_configuration_is_listed_among_the_problems(tmp_path, refused):
     adapter(tmp_path / "a")
     (tmp_path / "base" / "config.json").write_text("{")
     assert "config.json is not readable JSON" in refused()
 
 
-def test_a_configuration_that_is_no_json(tmp_path, refused):
+def test_a_configuration_that_is_not_json(tmp_path, refused):
     adapter(tmp_path / "a")
     (tmp_path / "a" / "adapter_config.json").write_text(json.dumps([1]))
     assert "adapter_config.json holds no JSON object" in refused()

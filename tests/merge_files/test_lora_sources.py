@@ -19,18 +19,18 @@ from tests.merge_files.adapters import Q0, Q1, SHAPES, V0, adapter, base, delta,
 from tests.merge_files.conftest import merge, write
 
 WHOLE = ("--rule", "average", "--scale", 1)
-"""With one model, the merge is the model."""
+"""With these flags, merging one model gives that model."""
 
 
 def one(tmp_path, *flags, name="a") -> dict[str, np.ndarray]:
-    """The model that theta_0 and one adapter make."""
+    """The model made of theta_0 and one adapter."""
     sources = ["--pretrained", tmp_path / "base", "--finetuned", tmp_path / name]
     assert merge(*sources, *WHOLE, *flags, "--output", tmp_path / "out") == 0
     return load_file(tmp_path / "out" / "model.safetensors")
 
 
 def check(found, theta_0, **changed):
-    """Every tensor is theta_0's, but for the changed ones."""
+    """Every tensor equals theta_0's, except the changed ones."""
     assert found.keys() == theta_0.keys()
     for name, value in (theta_0 | changed).items():
         np.testing.assert_allclose(found[name], value, rtol=1e-6, atol=1e-6, err_msg=name)
@@ -43,8 +43,8 @@ def test_an_adapter_is_theta_0_and_its_scaled_product(tmp_path):
 
 
 @pytest.mark.parametrize("rule", ["max_magnitude", "ties"])
-def test_adapters_merge_as_the_models_that_they_make(tmp_path, rule, monkeypatch):
-    """In chunks and, with a rule that surveys, in several passes over pieces of any length."""
+def test_adapters_merge_like_the_models_that_they_make(tmp_path, rule, monkeypatch):
+    """In chunks and, with a surveying rule, in several passes over pieces of any length."""
     monkeypatch.setattr(stream, "SMALLEST", stream.LANES)
     monkeypatch.setattr(stream, "BUFFER_BYTES", 1024)
     monkeypatch.setattr(computing, "BLOCK", 20)
@@ -68,8 +68,8 @@ def test_adapters_merge_as_the_models_that_they_make(tmp_path, rule, monkeypatch
     assert np.any(models[changed] != theta_0[changed])
 
 
-def test_names_with_the_adapters_own_and_other_files_beside(tmp_path):
-    """As in a training's checkpoint, or a state dict saved by hand."""
+def test_names_that_include_the_adapters_and_extra_files(tmp_path):
+    """As in a training checkpoint, or a manually saved state dict."""
     theta_0, made = base(tmp_path / "base"), matrices(Q0, 12, 8)
     named = {name.replace(".weight", ".default.weight"): t for name, t in made.items()}
     adapter(tmp_path / "a", {n.removeprefix("base_model.model."): t for n, t in named.items()})
@@ -137,7 +137,7 @@ def test_transposed_weights_by_shape_and_by_configuration_where_square(tmp_path)
 
 
 def test_half_precision_theta_0_meets_exact_deltas(tmp_path):
-    """The model is float32 even where theta_0 is not: small deltas would round away."""
+    """The model is float32 even if theta_0 is not, since small deltas would round away."""
     theta_0 = base(tmp_path / "base", ml_dtypes.bfloat16)
     made = adapter(tmp_path / "a", lora_alpha=0.002)
     found = one(tmp_path, "--out-dtype", "float32")
@@ -191,7 +191,7 @@ def test_another_base_than_its_own_is_noted(tmp_path, capsys, named, noted):
     assert (f"trained on {named}" in dry(tmp_path, capsys)) is noted
 
 
-def test_a_configuration_names_where_theta_0_came_from(tmp_path, capsys):
+def test_a_configuration_may_name_the_origin_of_theta_0(tmp_path, capsys):
     base(tmp_path / "base")
     (tmp_path / "base" / "config.json").write_text('{"_name_or_path": "acme/other"}')
     adapter(tmp_path / "a", base_model_name_or_path="acme/other")
@@ -219,14 +219,14 @@ def test_adapters_beside_whole_models_and_with_a_state(tmp_path, capsys):
     once, twice = (load_file(tmp_path / o / "model.safetensors") for o in ("once", "2"))
     for name, tensor in once.items():
         np.testing.assert_array_equal(tensor, twice[name], err_msg=name)
-    # The adapter's file is what is told apart.
+    # Adapters are identified by their file.
     shutil.copytree(tmp_path / "b", tmp_path / "copy")
     capsys.readouterr()
     assert merge("--finetuned", tmp_path / "copy", *state, "--output", tmp_path / "3") == 2
     assert "is in this state already, as task 3" in capsys.readouterr().err
 
 
-def test_large_adapters_take_no_memory_when_they_are_opened(tmp_path):
+def test_opening_large_adapters_takes_no_memory(tmp_path):
     """A product of 40 GB from matrices of 400 kB."""
     n = 100_000
     (tmp_path / "base").mkdir()
@@ -234,7 +234,7 @@ def test_large_adapters_take_no_memory_when_they_are_opened(tmp_path):
     text = json.dumps(header).encode()
     with (tmp_path / "base" / "model.safetensors").open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + 4 * n * n)  # a hole, which takes no room
+        file.truncate(8 + len(text) + 4 * n * n)  # a sparse file, which takes no space
     made = adapter(tmp_path / "a", matrices("w", n, n, rank=1), r=1)
     plan = make_plan(Job(pretrained=str(tmp_path / "base"), finetuned=(str(tmp_path / "a"),)))
     plan.check()
@@ -246,7 +246,7 @@ def test_large_adapters_take_no_memory_when_they_are_opened(tmp_path):
     np.testing.assert_allclose(piece, 6 * b[70_000] * a[33:38], rtol=1e-6)
 
 
-def test_tensors_of_one_adapter_are_told_apart(tmp_path):
+def test_tensors_of_one_adapter_are_distinguished(tmp_path):
     base(tmp_path / "base")
     adapter(tmp_path / "a")
     job = Job(pretrained=str(tmp_path / "base"), finetuned=(str(tmp_path / "a"),) * 2)
@@ -256,14 +256,14 @@ def test_tensors_of_one_adapter_are_told_apart(tmp_path):
     assert len({first[q0], first[q1], second[q0]}) == 2
 
 
-def test_inspect_says_what_an_adapter_is(tmp_path, capsys):
+def test_inspect_describes_an_adapter(tmp_path, capsys):
     adapter(tmp_path / "a", alpha_pattern={"v_proj": 2})
     assert main(["inspect", str(tmp_path / "a")]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "LoRA adapter of base: rank 2, scale 1 to 3, 3 modules (q_proj, v_proj)" in shown
 
 
-def test_every_tensor_of_theta_0_is_there(tmp_path):
+def test_every_tensor_of_theta_0_is_present(tmp_path):
     base(tmp_path / "base")
     adapter(tmp_path / "a")
     job = Job(pretrained=str(tmp_path / "base"), finetuned=(str(tmp_path / "a"),))
@@ -274,8 +274,8 @@ def test_every_tensor_of_theta_0_is_there(tmp_path):
 
 
 @pytest.mark.parametrize("changed", ["lm_head", "model.embed_tokens"])
-def test_what_is_added_to_one_tensor_of_a_tied_pair_is_added_to_both(tmp_path, changed, capsys):
-    """They are one parameter of the model, so peft's merge_and_unload changes both."""
+def test_deltas_of_one_tensor_of_a_tied_pair_are_added_to_both(tmp_path, changed, capsys):
+    """They are one parameter, so peft's merge_and_unload changes both."""
     embedding, head = "model.embed_tokens.weight", "lm_head.weight"
     theta_0 = {embedding: random((20, 8), 0), head: random((20, 8), 0)}
     write(tmp_path / "base", theta_0)
@@ -303,7 +303,7 @@ def test_a_head_that_an_adapter_holds_whole_is_not_tied(tmp_path):
     check(one(tmp_path), theta_0, **{head: own})
 
 
-def test_a_whole_model_beside_an_adapter_is_read_and_said(tmp_path, capsys):
+def test_a_whole_model_next_to_an_adapter_is_read_and_noted(tmp_path, capsys):
     base(tmp_path / "base")
     adapter(tmp_path / "a")
     shutil.copy(tmp_path / "base" / "model.safetensors", tmp_path / "a")

@@ -1,4 +1,4 @@
-"""What rules of matrices take for matrices in files: said in the dry run and the card, and done."""
+"""What matrix rules treat as matrices in files, as stated in the dry run and the card."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def models(tmp_path):
 
 
 @RULES
-def test_one_model_under_two_libraries_names_is_merged_alike(models, tmp_path, rule):
+def test_one_model_under_two_naming_schemes_is_merged_alike(models, tmp_path, rule):
     others = [write(tmp_path / f"oc{i}", openclip(i)) for i in range(3)]
     merged = []
     for sources, out in ((models, tmp_path / "hf"), (others, tmp_path / "oc")):
@@ -75,7 +75,7 @@ def test_one_model_under_two_libraries_names_is_merged_alike(models, tmp_path, r
         np.testing.assert_allclose(theirs[name], value, atol=2e-5, err_msg=name)
 
 
-def test_a_dry_run_and_the_card_say_what_is_taken_for_what(models, tmp_path, capsys):
+def test_a_dry_run_and_the_card_list_matrices_and_tables(models, tmp_path, capsys):
     flags = ["--pretrained", models[0], "--finetuned", *models[1:], "--rule", "tsv_m"]
     assert merge(*flags, "--dry-run") == 0
     line = (
@@ -107,7 +107,7 @@ def test_leaves_that_are_alike_are_compiled_once(models, rule):
     assert len(kinds) == 2  # matrices and the rest
 
 
-def test_a_state_of_components_goes_on_as_if_all_had_been_merged_at_once(models, tmp_path):
+def test_a_resumed_state_of_components_equals_merging_all_at_once(models, tmp_path):
     flags, state = ["--rule", "tsv_stream"], tmp_path / "state.safetensors"
     whole = ["--pretrained", models[0], "--finetuned", *models[1:]]
     assert merge(*whole, *flags, "--output", tmp_path / "whole") == 0

@@ -15,7 +15,7 @@ from tests.merge_files.conftest import merge
 
 @pytest.fixture
 def model(tmp_path):
-    """Writes a model with the metadata of its card."""
+    """Writes a model with card metadata."""
 
     def write(name, metadata=None, files=(), weights="model.safetensors"):
         directory = tmp_path / "home" / "somebody" / name
@@ -32,7 +32,7 @@ def model(tmp_path):
 
 @pytest.fixture
 def card(tmp_path, caplog):
-    """Merges and returns the card; huggingface_hub must have nothing to say about it."""
+    """Merges and returns the card; huggingface_hub must not complain about it."""
 
     def run(pretrained, *models) -> ModelCard:
         flags = ["--pretrained", pretrained, "--finetuned", *models, "--output", tmp_path / "out"]
@@ -45,7 +45,7 @@ def card(tmp_path, caplog):
     return run
 
 
-def test_metadata_are_carried_and_joined(model, card):
+def test_metadata_are_copied_and_joined(model, card):
     base = model("base", "license: mit\nlanguage: de\ntags: [vision]\nbase_model: google/vit")
     one = model("one", "license: mit\nlanguage: [en, de]\ntags: [vision, x]\nbase_model: acme/base")
     data = card(base, one, model("two")).data.to_dict()
@@ -59,7 +59,7 @@ def test_metadata_are_carried_and_joined(model, card):
     }
 
 
-def test_licences_that_differ_are_all_named(model, card):
+def test_different_licences_are_all_named(model, card):
     base, one = model("base", "license: cc-by-nc-4.0"), model("one", "license: llama3")
     plan = make_plan(Job(str(base), (str(one),)))
     assert any("licences differ (base: cc-by-nc-4.0, one: llama3)" in note for note in plan.notes)
@@ -80,12 +80,12 @@ def test_licences_that_differ_are_all_named(model, card):
         ("", "", None, None),
     ],
 )  # fmt: skip
-def test_licences_as_the_hub_spells_them(model, card, ours, theirs, licence, name):
+def test_licences_use_the_hubs_spelling(model, card, ours, theirs, licence, name):
     data = card(model("base", ours), model("one", theirs)).data
     assert (data.license, data.license_name) == (licence, name)
 
 
-def test_a_licence_of_its_own_keeps_its_name_and_link(model, card):
+def test_a_custom_licence_keeps_its_name_and_link(model, card):
     metadata = "license: other\nlicense_name: acme-1.0\nlicense_link: LICENSE"
     data = card(model("base", metadata), model("one")).data
     assert (data.license, data.license_name, data.license_link) == ("other", "acme-1.0", "LICENSE")
@@ -101,17 +101,17 @@ def test_no_path_of_the_machine_is_published(model, card, tmp_path, monkeypatch)
         assert name in text
 
 
-def test_names_of_any_characters_stay_in_their_cells(model, card):
+def test_names_with_any_characters_stay_in_their_cells(model, card):
     text = str(card(model("base"), model("a|b`c\nd")))
     assert "| 1 | `a\\|b'c d` | " in text
 
 
-def test_norwegian_stays_norwegian(model, card):
+def test_language_code_no_stays_norwegian(model, card):
     assert card(model("base", "language: no"), model("one")).data.language == "no"
 
 
 @pytest.mark.parametrize("metadata", ["a: [", "- a", "tags: 7\nlicense: [1]\nlanguage: {a: b}"])
-def test_cards_that_say_nothing_are_passed_over(model, card, metadata):
+def test_empty_cards_are_skipped(model, card, metadata):
     base, one = model("base", metadata), model("one", "license: mit")
     found = make_plan(Job(str(base), (str(one),))).notes
     assert any("README.md begins with metadata" in n for n in found) == (metadata[:4] != "tags")
@@ -165,7 +165,7 @@ def test_a_hub_id_is_named_with_its_commit(card, tmp_path, monkeypatch):
         (["--scale", 0.3], "scale 0.3: theta_0 + 0.3 tau"),
     ],
 )
-def test_what_is_subtracted_is_shown_so(model, tmp_path, capsys, flags, shown):
+def test_subtraction_is_shown_as_such(model, tmp_path, capsys, flags, shown):
     given = ["--pretrained", model("b"), "--finetuned", model("one"), "--output", tmp_path / "out"]
     assert merge(*given, *flags) == 0
     scale = float(shown.split()[1].rstrip(":"))

@@ -1,4 +1,4 @@
-"""One set of weights under other names: prefixes, wrappers, older words."""
+"""The same weights under other names: prefixes, wrappers, older naming."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ OPENCLIP = {
 
 
 def made(names, seed, rows=3) -> dict[str, np.ndarray]:
-    """Tensors whose values depend on the place in `names`, so that none is taken for another."""
+    """Tensors whose values depend on the position in `names`, so that mix-ups are noticed."""
     random = np.random.default_rng(seed)
     return {
         name: random.normal(size=(rows, i + 2)).astype(np.float32) for i, name in enumerate(names)
@@ -33,7 +33,7 @@ def prefixed(prefix, names=LAYERS):
 
 
 def merged(tmp_path, ours, theirs, *flags, rows=3):
-    """theta_0 under names `ours`, a model under `theirs`: the output and what it must hold."""
+    """theta_0 named `ours`, a model named `theirs`: the output and the inputs."""
     base, tuned = made(ours, 0), made(theirs, 1, rows)
     write(tmp_path / "base", base)
     write(tmp_path / "tuned", tuned)
@@ -72,7 +72,7 @@ WORDS = ["conv.parametrizations.weight.original0", "conv.parametrizations.weight
         (NEWER, VLM, "language_model.model"),
     ],
 )  # fmt: skip
-def test_a_mapping_that_fits_everything_is_applied_and_said(tmp_path, capsys, ours, theirs, said):
+def test_a_mapping_that_fits_everything_is_applied_and_noted(tmp_path, capsys, ours, theirs, said):
     found, base, tuned = merged(tmp_path, ours, theirs)
     assert found.keys() == base.keys()
     for our, their in zip(ours, theirs, strict=True):
@@ -119,7 +119,7 @@ def test_a_state_takes_the_next_model_under_other_names(tmp_path):
 
 
 def refused(tmp_path, capsys, ours, theirs, *flags) -> list[str]:
-    """The lines of the refusal, the same in a dry run."""
+    """The lines of the error, which a dry run must repeat."""
     shapes = {**dict.fromkeys([*ours, *theirs], (3, 4)), **OPENCLIP}
     for directory, names in (("base", ours), ("tuned", theirs)):
         write(tmp_path / directory, {n: np.zeros(shapes[n], np.float32) for n in names})
@@ -136,7 +136,7 @@ def refused(tmp_path, capsys, ours, theirs, *flags) -> list[str]:
 MANY = [f"layers.{i}.self_attn.{part}.weight" for i in range(50) for part in "qkv"]
 
 
-def test_two_sets_of_weights_that_fit_are_not_chosen_from(tmp_path, capsys):
+def test_with_two_matching_sets_of_weights_none_is_chosen(tmp_path, capsys):
     both = [*prefixed("student.", MANY), *prefixed("teacher.", MANY)]
     (line,) = refused(tmp_path, capsys, MANY, both)
     assert "--rename 'student.*=*' or --rename 'teacher.*=*'" in line
@@ -146,7 +146,7 @@ def test_two_sets_of_weights_that_fit_are_not_chosen_from(tmp_path, capsys):
     assert merge(*command, "--output", out) == 0
 
 
-def test_rules_are_suggested_for_the_names_as_they_are(tmp_path, capsys):
+def test_rules_are_suggested_for_the_original_names(tmp_path, capsys):
     both = [*prefixed("module.student.", MANY), *prefixed("module.teacher.", MANY)]
     (line,) = refused(tmp_path, capsys, MANY, both)
     assert "--rename 'module.student.*=*'" in line
@@ -156,7 +156,7 @@ def test_rules_are_suggested_for_the_names_as_they_are(tmp_path, capsys):
 
 
 def test_another_tower_does_not_fill_a_gap(tmp_path, capsys):
-    """A model that lost a tensor has one of its end and shape in a tower that theta_0 lacks."""
+    """The missing tensor has a look-alike (same suffix and shape) in a tower that theta_0 lacks."""
     ours = [*MANY, "norm.weight"]
     theirs = [*MANY, "vision.norm.weight", "vision.patch.weight"]
     lines = refused(tmp_path, capsys, ours, theirs)
@@ -164,7 +164,7 @@ def test_another_tower_does_not_fill_a_gap(tmp_path, capsys):
     assert "--exclude norm.weight 'vision.*'" in lines[-1]
 
 
-def test_a_word_that_differs_is_named_with_the_flag(tmp_path, capsys):
+def test_a_differing_word_is_named_with_the_flag(tmp_path, capsys):
     theirs = [name.replace("self_attn", "attention") for name in MANY]
     (line,) = refused(tmp_path, capsys, MANY, theirs)
     flag = "'*.attention.*=*.self_attn.*'"
@@ -173,7 +173,7 @@ def test_a_word_that_differs_is_named_with_the_flag(tmp_path, capsys):
     assert merge(*command, "--rename", flag.strip("'"), "--output", tmp_path / "out") == 0
 
 
-def test_another_librarys_names_are_one_sentence(tmp_path, capsys):
+def test_another_librarys_names_give_a_one_sentence_error(tmp_path, capsys):
     (line,) = refused(tmp_path, capsys, MANY, list(OPENCLIP))
     assert "it has none of the 150 tensors to merge" in line
     assert "like visual.transformer.resblocks.0" in line and "theta_0's like layers." in line
@@ -188,7 +188,7 @@ def test_experts_one_by_one_and_packed(tmp_path, capsys):
     assert "stores experts one by one, theta_0 packed into one tensor a layer" in line
 
 
-def test_few_names_are_explained_as_many_are(tmp_path, capsys):
+def test_few_names_are_explained_like_many(tmp_path, capsys):
     ours = ["norm.weight", "layers.0.mlp.experts.0.up_proj.weight"]
     theirs = ["norm.weight", "layers.0.mlp.experts.gate_up_proj"]
     (line,) = refused(tmp_path, capsys, ours, theirs)
@@ -198,8 +198,8 @@ def test_few_names_are_explained_as_many_are(tmp_path, capsys):
     assert "--rename '*.out.*=*.fc.*'" in line
 
 
-def test_another_librarys_weights_beside_those_that_were_read_are_named(tmp_path, capsys):
-    """As in repositories that serve both transformers and OpenCLIP."""
+def test_unread_weights_of_another_library_are_named(tmp_path, capsys):
+    """As in repositories for both transformers and OpenCLIP."""
     both = write(tmp_path / "both", made(MANY, 0))
     save_file(made(OPENCLIP, 0), both / "open_clip_model.safetensors")
     tuned = write(tmp_path / "open_clip", made(OPENCLIP, 1))
@@ -212,13 +212,13 @@ def test_another_librarys_weights_beside_those_that_were_read_are_named(tmp_path
     assert merge(*command, loose, "--finetuned", tuned) == 0
 
 
-def test_what_a_prefix_leaves_over_is_all_that_is_listed(tmp_path, capsys):
+def test_only_names_left_over_by_a_prefix_are_listed(tmp_path, capsys):
     (line,) = refused(tmp_path, capsys, MANY, prefixed("student.", MANY[:-1]))
     assert f"{MANY[-1]} is missing" in line and f"--exclude {MANY[-1]}" in line
 
 
-def test_names_without_their_place_are_not_guessed(tmp_path, capsys):
-    """The tower of text has the names and shapes of the other one."""
+def test_names_without_their_prefix_are_not_guessed(tmp_path, capsys):
+    """The text tower has the same names and shapes as the other one."""
     both = [*prefixed("text_model.", MANY), *prefixed("vision_model.", MANY)]
     (line,) = refused(tmp_path, capsys, both, MANY)
     assert "'*=text_model.*'" in line and "'*=vision_model.*'" in line

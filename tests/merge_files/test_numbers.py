@@ -1,4 +1,4 @@
-"""What the numbers of merged files are: finite, exact where nothing changed, or said to be lost."""
+"""Numbers in merged files: finite, exact where nothing changed, and losses are reported."""
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,12 @@ from tests.merge_files.conftest import merge, write
 
 BFLOAT16 = ml_dtypes.bfloat16
 RULES = ["max_magnitude", "emr", "dare", "undeclared"]
-"""One fed by chunks, two by tensors, one as a whole tree."""
+"""One rule fed in chunks, two by tensor, one with a whole tree."""
 
 
 @pytest.fixture(autouse=True)
 def undeclared():
-    """A sum that does not say what it must see at once."""
+    """A sum that does not declare its scope."""
     rule = mm.MergeRule(zeros, lambda s, tau: jax.tree.map(jnp.add, s, tau), lambda s: s, True, 0.5)
     registry.RULES.register("undeclared", lambda: rule)
     yield
@@ -28,7 +28,7 @@ def undeclared():
 
 @pytest.fixture
 def run(tmp_path, capsys):
-    """Merges made-up models; gives the output's tensors, or None, and what was said."""
+    """Merges made-up models; returns the output's tensors or None, and the messages."""
 
     def call(base, *models, flags=()):
         paths = [write(tmp_path / f"m{i}", content) for i, content in enumerate((base, *models))]
@@ -36,7 +36,7 @@ def run(tmp_path, capsys):
         code = merge(
             "--pretrained", paths[0], "--finetuned", *paths[1:], *flags, "--output", out
         )  # fmt: skip
-        of_scope = "note: undeclared does not say"  # about the rule, not about numbers
+        of_scope = "note: undeclared does not say"  # about the rule, not the numbers
         lines = capsys.readouterr().err.splitlines(keepends=True)
         said = "".join(line for line in lines if not line.startswith(of_scope))
         if code == 0:
@@ -49,7 +49,7 @@ def run(tmp_path, capsys):
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("dtype", [np.float16, BFLOAT16, np.float32])
-def test_what_the_output_cannot_hold_is_refused(run, rule, dtype):
+def test_values_that_the_output_cannot_hold_are_refused(run, rule, dtype):
     largest = float(ml_dtypes.finfo(dtype).max)
     base = {"ok": np.ones(3, dtype), "w": np.full((4, 5), largest * 0.9, dtype)}
     model = {"ok": np.zeros(3, dtype), "w": np.zeros((4, 5), dtype)}
@@ -70,14 +70,14 @@ def test_wide_numbers_in_a_narrow_output_are_refused(run, rule):
 
 
 @pytest.mark.parametrize("scale", ["nan", "inf"])
-def test_a_scale_that_is_no_number_is_refused(run, scale):
+def test_a_scale_that_is_not_a_number_is_refused(run, scale):
     content = {"w": np.ones(3, np.float32)}
     found, said = run(content, content, flags=["--scale", scale])
     assert found is None and "--scale" in said
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_masks_of_minus_infinity_stay(run, rule):
+def test_masks_of_minus_infinity_are_preserved(run, rule):
     mask = np.triu(np.full((4, 4), -np.inf, np.float32), 1)
     base, model = ({"mask": mask, "w": np.full(3, x, np.float32)} for x in (1, 2))
     found, _ = run(base, model, flags=["--rule", rule])
@@ -95,11 +95,11 @@ def test_other_infinities_are_refused(run, rule, before, after):
 
 
 @pytest.mark.parametrize("rule", ["ties", "magnitude_prune"])
-def test_thresholds_of_whole_models_do_not_see_masks(run, rule):
+def test_whole_model_thresholds_ignore_masks(run, rule):
     random = np.random.default_rng(0)
     tensors = [{"w": random.normal(size=500).astype(np.float32)} for _ in range(2)]
     mask = {"mask": np.full(300, -np.inf, np.float32)}
-    # Of 800 entries, 300 of them unchanged, a tenth are as many as 80 of 500.
+    # A tenth of 800 entries, 300 of them unchanged, is 80 of the other 500.
     flags = ["--rule", rule, "--options", "density=0.1", "threshold=global", "--scale", 1]
     found, _ = run(*(content | mask for content in tensors), flags=flags)
     tau = np.abs(tensors[1]["w"] - tensors[0]["w"])
@@ -140,7 +140,7 @@ def test_float64_is_subtracted_and_added_in_float64(run, rule):
 
 @pytest.mark.parametrize("rule", ["task_arithmetic", "emr", "undeclared"])
 @pytest.mark.parametrize("dtype", [np.float32, BFLOAT16])
-def test_variances_stay_positive_and_it_is_said(run, rule, dtype):
+def test_variances_stay_positive_and_a_note_says_so(run, rule, dtype):
     base = {
         "bn.running_var": np.array([1, 2, 3, 4], dtype),
         "bn.running_mean": np.ones(4, dtype),
@@ -158,7 +158,7 @@ def test_variances_stay_positive_and_it_is_said(run, rule, dtype):
 
 @pytest.mark.parametrize("rule", ["average", "emr", "undeclared"])
 @pytest.mark.parametrize("flags", [[], ["--out-dtype", "bfloat16"]])
-def test_updates_that_rounding_takes_away_are_counted(run, rule, flags):
+def test_updates_lost_to_rounding_are_counted(run, rule, flags):
     random = np.random.default_rng(0)
     base = {"w": random.normal(size=(40, 50), scale=0.05).astype(BFLOAT16)}
     model = {"w": base["w"].astype(np.float32) + 5e-5 * random.random((40, 50), np.float32)}
@@ -170,12 +170,12 @@ def test_updates_that_rounding_takes_away_are_counted(run, rule, flags):
     assert "--out-dtype float32" in said
 
 
-def test_nothing_is_said_where_little_is_lost(run):
+def test_small_losses_are_not_noted(run):
     base, model = ({"w": np.full(64, x, BFLOAT16)} for x in (1, 2))
     assert "rounded" not in run(base, model)[1]
 
 
-def test_opcm_takes_tensors_without_entries(run):
+def test_opcm_accepts_empty_tensors(run):
     base = {"empty": np.zeros((0, 4), np.float32), "w": np.eye(3, dtype=np.float32)}
     model = base | {"w": 2 * base["w"]}
     found, _ = run(base, model, flags=["--rule", "opcm"])
@@ -183,7 +183,7 @@ def test_opcm_takes_tensors_without_entries(run):
 
 
 @pytest.mark.parametrize("rule", ["max_magnitude", "emr"])
-def test_a_tensor_that_is_not_finite_comes_with_a_way_on(tmp_path, capsys, rule):
+def test_the_error_for_a_non_finite_tensor_has_a_remedy(tmp_path, capsys, rule):
     base = {"w": np.ones(4, np.float32), "table": np.array([np.nan, 1], np.float32)}
     model = {**base, "w": np.full(4, 3, np.float32)}
     sources = ["--pretrained", write(tmp_path / "0", base)]

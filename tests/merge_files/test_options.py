@@ -1,4 +1,4 @@
-"""`--options`: what the command line says and what the rule is given."""
+"""`--options`: from the command line to the rule's arguments."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ WEIGHTED = ["--rule", "weighted_average", "--options"]
 
 @pytest.fixture
 def given(monkeypatch, models):
-    """The options of the job that a command line makes."""
+    """The job's options for a command line."""
 
     def options(*texts: str) -> dict:
         seen = []
@@ -28,7 +28,7 @@ def given(monkeypatch, models):
     return options
 
 
-def test_values_look_like_what_they_are(given):
+def test_values_are_parsed_by_their_form(given):
     assert given("a=1", "b-c=0.5", "d=true", "e=false", "f=global", "g=1e-3") == {
         "a": 1, "b_c": 0.5, "d": True, "e": False, "f": "global", "g": 1e-3,
     }  # fmt: skip
@@ -54,7 +54,7 @@ def assert_close(directory, weights, scale=None) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=1e-2 if "half" in name else 1e-6, atol=1e-6)
 
 
-def test_weights_are_those_of_the_models_in_their_order(models, tmp_path):
+def test_weights_follow_the_order_of_the_models(models, tmp_path):
     assert merge(*sources(models), *WEIGHTED, "weights=1,2,0.5", "--output", tmp_path / "out") == 0
     assert_close(tmp_path / "out", (1, 2, 0.5))
     assert merge(*sources(models[:2]), *WEIGHTED, "weights=3", "--output", tmp_path / "one") == 0
@@ -68,7 +68,7 @@ def test_a_state_may_have_weights_for_tasks_to_come(models, tmp_path, capsys):
     assert read_state(state)[0].options == {"weights": (1, 2)}
     more = ["--finetuned", models[2], "--state", state]
     assert "--options is" in refused(capsys, tmp_path, *more, "--options", "weights=2,1")
-    # The same ones may be named again.
+    # Repeating the same weights is allowed.
     assert merge(*more, *weights, "--output", tmp_path / "second") == 0
     assert_close(tmp_path / "second", (1, 2))
     before = state.read_bytes()
@@ -97,7 +97,7 @@ def test_options_that_do_not_fit(models, tmp_path, capsys, options, words):
 
 
 def test_one_value_for_many_and_many_for_one(models, tmp_path, capsys):
-    """A lone name of leaves is not taken for its letters."""
+    """A single leaf name is not split into letters."""
     plain, out = tmp_path / "plain", tmp_path / "out"
     iso_c = [*sources(models), "--rule", "iso_c"]
     assert merge(*iso_c, "--output", plain) == 0
@@ -110,7 +110,7 @@ def test_one_value_for_many_and_many_for_one(models, tmp_path, capsys):
     )
 
 
-def test_what_the_user_gives_is_not_looked_for(models, tmp_path):
+def test_values_given_by_the_user_are_not_computed(models, tmp_path):
     flags = ["--rule", "ties", "--options", "majority=1", "thresholds=9,9,9"]
     assert merge(*sources(models), *flags, "--output", tmp_path / "out") == 0
     found = load_file(tmp_path / "out" / "model.safetensors")

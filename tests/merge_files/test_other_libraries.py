@@ -1,4 +1,4 @@
-"""What comes out, loaded by the libraries that made what went in; they are installed for this."""
+"""Outputs are loaded by the libraries that made the inputs; these are installed for the test."""
 
 import json
 
@@ -81,7 +81,7 @@ def run(python: str, script: str, place) -> None:
 
 @pytest.fixture(scope="module")
 def made(python, tmp_path_factory):
-    """theta_0 and two models of every library, as it saves them."""
+    """theta_0 and two models per library, as saved by it."""
     place = tmp_path_factory.mktemp("models")
     run(python, MAKE, place)
     return place
@@ -92,7 +92,7 @@ def made(python, tmp_path_factory):
     [("transformers", "transformers"), ("sentence-transformers", "sentence-transformers"),
      ("diffusers", "diffusers"), ("sharded", "diffusers"), ("variant", "diffusers")],
 )  # fmt: skip
-def test_it_loads_what_comes_out(python, made, folder, library):
+def test_each_library_loads_the_output(python, made, folder, library):
     place = made / folder
     flags = ["--rule", "average", "--scale", 1, "--output", place / "out"]
     sources = ["--pretrained", place / "base", "--finetuned", place / "one", place / "two"]

@@ -1,4 +1,4 @@
-"""`magmax merge --rule module:function`, and states of such rules."""
+"""`magmax merge --rule module:function`, and states of these rules."""
 
 import sys
 
@@ -42,7 +42,7 @@ def state(models, tmp_path, capsys):
     return path
 
 
-def test_a_state_goes_on_with_the_rule_that_the_user_names_again(state, models, tmp_path, capsys):
+def test_a_state_continues_if_the_user_names_the_rule_again(state, models, tmp_path, capsys):
     more = ["--finetuned", *models[2:], "--state", state, "--output", tmp_path / "more"]
     assert merge(*more) == 2
     assert capsys.readouterr().err == (
@@ -62,7 +62,7 @@ def test_a_state_is_inspected_without_its_rule(state, capsys):
     assert "my_rules" not in sys.modules
 
 
-def test_a_rule_whose_module_is_gone_is_one_sentence(state, models, own, tmp_path, capsys):  # noqa: F811
+def test_a_missing_module_gives_one_sentence(state, models, own, tmp_path, capsys):  # noqa: F811
     (own / "my_rules.py").unlink()
     more = ["--finetuned", models[2], "--state", state, "--output", tmp_path / "more"]
     assert merge(*more, "--rule", "my_rules:halves") == 2
@@ -70,7 +70,7 @@ def test_a_rule_whose_module_is_gone_is_one_sentence(state, models, own, tmp_pat
     assert f"error: {message} {own}\n" == capsys.readouterr().err
 
 
-def test_mistakes_are_one_sentence(models, tmp_path, capsys):
+def test_invalid_input_gives_a_one_sentence_error(models, tmp_path, capsys):
     for flags, message in (
         (["my_rules:medain"], "my_rules has no medain: did you mean my_rules:median?"),
         (["my_rules:powered"], "my_rules:powered needs power"),

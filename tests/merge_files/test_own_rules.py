@@ -1,4 +1,4 @@
-"""Rules that users define, by public names alone: `magmax merge` gives the bits of `mm.merge`."""
+"""User-defined rules, through public names only: `magmax merge` gives the bits of `mm.merge`."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from tests.merge_files.conftest import COUNTER, expected, merge, sources, write
 
 
 def largest(share: float = 0.1, thresholds: Sequence[float] | None = None) -> mm.MergeRule:
-    """The sum of every task vector's largest entries, a share of the whole vector."""
+    """Sums the largest entries of every task vector, a share of the whole vector."""
 
     def rank(size: int) -> int:
         return size - int(share * size)
@@ -46,12 +46,12 @@ def largest(share: float = 0.1, thresholds: Sequence[float] | None = None) -> mm
 
 
 def undeclared(share: float = 0.1) -> mm.MergeRule:
-    """The same rule of an author who declares nothing."""
+    """The same rule without any declarations."""
     return mm.rules.collecting(largest(share).finalize, default_scale=0.5)
 
 
 def undeclared_streaming() -> mm.MergeRule:
-    """An author's own state; every task vector is weighed by its largest entry."""
+    """A rule with its own state; every task vector is weighted by its largest entry."""
 
     def update(total, tau):
         most = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in jax.tree.leaves(tau)]))
@@ -64,7 +64,7 @@ def undeclared_streaming() -> mm.MergeRule:
 
 
 def balanced(norms: Sequence[float] | None = None) -> mm.MergeRule:
-    """The sum of task vectors of length 1: of norms over all tensors, which are no counts."""
+    """Sums task vectors normalised to length 1. Norms range over all tensors and are not counts."""
 
     def norm(squares) -> jax.Array:
         return jnp.sqrt(sum(squares))
@@ -93,7 +93,7 @@ def balanced(norms: Sequence[float] | None = None) -> mm.MergeRule:
 
 
 def touched(share: float | None = None) -> mm.MergeRule:
-    """The sum of task vectors times the share of entries that no task leaves as they are."""
+    """Sums task vectors, times the share of entries that every task changes."""
 
     def count(leaves) -> jax.Array:
         return sum((leaf != 0).astype(jnp.int32).sum() for leaf in leaves)
@@ -155,15 +155,15 @@ def test_files_are_merged_with_the_bits_of_memory(models, tmp_path, name):
         ("opcm", [], mm.rules.opcm()),
     ],
 )
-def test_so_are_the_bundled_rules_of_whole_task_vectors(models, tmp_path, name, options, rule):
+def test_bundled_rules_of_whole_task_vectors_are_too(models, tmp_path, name, options, rule):
     assert rule.survey or rule.settle
     flags = ["--rule", name, "--scale", 0.5, "--options", *options]
     assert merge(*sources(models), *flags, "--output", tmp_path / "out") == 0
     assert_same_bits(tmp_path / "out", expected([1, 2, 3], rule, 0.5))
 
 
-def test_a_majority_of_all_tensors_decides_also_per_tensor(tmp_path):
-    """In "a" most entries elect plus, in the whole vector minus; a[0] cancels."""
+def test_the_majority_over_all_tensors_also_decides_per_tensor(tmp_path):
+    """Most entries of "a" elect plus, but the whole vector elects minus; a[0] cancels."""
     thetas = [
         {"a": np.zeros(4, np.float32), "b": np.zeros(9, np.float32)},
         {"a": np.float32([5, 1, 1, 1]), "b": np.full(9, -1, np.float32)},

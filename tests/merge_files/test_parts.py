@@ -1,4 +1,4 @@
-"""Models that hold more or less than theta_0: heads, buffers, averages, what nobody asks for."""
+"""Models with more or fewer tensors than theta_0: heads, buffers, averages, unused tensors."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def assert_mean(found, contents, names=ENCODER) -> None:
     ("flags", "noted"),
     [([], True), (["--exclude", "classifier.*"], False), (["--include", "vit.*"], False)],
 )
-def test_heads_of_their_own_are_left_out(tmp_path, capsys, flags, noted):
+def test_heads_that_theta_0_lacks_are_left_out(tmp_path, capsys, flags, noted):
     contents = [made(0), made(1) | head(10), made(2) | head(7)]
     found = merged(tmp_path, contents, *flags)
     assert found.keys() == contents[0].keys()
@@ -56,7 +56,7 @@ def test_a_head_that_no_model_has_stays_theta_0s(tmp_path, capsys):
     assert "theta_0's are kept, as no model has them: classifier.*" in capsys.readouterr().err
 
 
-def test_what_is_learned_and_missing_is_no_head(tmp_path, capsys):
+def test_missing_learned_tensors_are_not_taken_for_heads(tmp_path, capsys):
     """A head that one model lacks, half a head, a layer: each is refused with the flag."""
     short = made(2)
     del short[ENCODER[-1]]
@@ -103,7 +103,7 @@ def test_buffers_are_theta_0s_or_left_out(tmp_path, capsys, buffer):
     assert found.keys() == contents[0].keys()
     assert_mean(found, contents)
     assert f"as theta_0 lacks them: {name}" in capsys.readouterr().err
-    # Missing in one model, another value and dtype in the other one.
+    # Missing in one model; other value and dtype in the other.
     contents = [made(0) | buffer, made(1), made(2) | {name: np.array(value + 1, np.int64)}]
     found = merged(tmp_path / "missing", contents)
     np.testing.assert_array_equal(found[name], value)
@@ -162,7 +162,7 @@ def test_patterns_must_choose_something(tmp_path, capsys):
 
 
 def test_one_of_two_heads_is_kept_and_the_other_one_merged(tmp_path):
-    """As of BERT, whose fine-tuned language models lack the head for the next sentence."""
+    """As in BERT, whose fine-tuned language models lack the next-sentence head."""
     heads = [{f"cls.{name}.bias": np.full(3, i, np.float32)} for i, name in
              enumerate(("predictions", "predictions", "seq_relationship"), start=1)]  # fmt: skip
     found = merged(tmp_path, [made(0) | heads[0] | heads[2], made(1) | heads[1]])
@@ -170,14 +170,14 @@ def test_one_of_two_heads_is_kept_and_the_other_one_merged(tmp_path):
     np.testing.assert_array_equal(found["cls.seq_relationship.bias"], [3, 3, 3])
 
 
-def test_a_head_that_is_asked_for_and_missing_is_refused(tmp_path, capsys):
+def test_a_requested_but_missing_head_is_refused(tmp_path, capsys):
     names = [write(tmp_path / "base", made(0) | head(3)), write(tmp_path / "tuned", made(1))]
     command = ["--pretrained", names[0], "--finetuned", names[1], "--output", tmp_path / "out"]
     assert merge(*command, "--include", "classifier.*") == 2
     assert f"{names[1]}: {HEAD[0]} is missing" in capsys.readouterr().err
 
 
-def test_a_name_with_brackets_is_no_pattern(tmp_path, capsys):
+def test_a_name_with_brackets_is_not_a_pattern(tmp_path, capsys):
     contents = [{"w[0]": np.full(3, i, np.float32), "v": np.ones(3, np.float32)} for i in (1, 2)]
     names = [write(tmp_path / f"m{i}", content) for i, content in enumerate(contents)]
     command = ["--pretrained", names[0], "--finetuned", names[1], "--output", tmp_path / "none"]
@@ -186,7 +186,7 @@ def test_a_name_with_brackets_is_no_pattern(tmp_path, capsys):
     assert merge(*command, "--exclude", "w[[]0]") == 0
 
 
-def test_a_state_goes_on_without_the_heads_that_it_was_begun_without(tmp_path):
+def test_a_state_continues_without_heads_left_out_at_its_start(tmp_path):
     write(tmp_path / "base", made(0) | head(10))
     save_file(made(1), tmp_path / "first.safetensors")
     save_file(made(2) | head(10), tmp_path / "second.safetensors")

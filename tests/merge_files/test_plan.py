@@ -1,4 +1,4 @@
-"""The plan of a merge: every problem at once, and what is legitimate but rarely meant as a note."""
+"""A merge's plan lists every problem at once, and notes what is legal but rarely intended."""
 
 import json
 
@@ -12,7 +12,7 @@ from tests.merge_files.conftest import tensors, write
 
 @pytest.fixture
 def plan(tmp_path, capsys):
-    """Runs a dry run and a real one, which must agree; returns what the dry run prints and says."""
+    """A dry run and a real one, which must agree; returns the dry run's output and problems."""
 
     def run(pretrained, *finetuned, flags=()) -> tuple[str, list[str]]:
         sources = ["--pretrained", pretrained, "--finetuned", *finetuned, *flags]
@@ -39,7 +39,7 @@ def plan(tmp_path, capsys):
     return run
 
 
-def test_everything_that_cannot_be_read_is_named_at_once(models, tmp_path, plan):
+def test_all_unreadable_sources_are_named_at_once(models, tmp_path, plan):
     (tmp_path / "empty").mkdir()
     torn = models[1] / "model.safetensors"
     torn.write_bytes(torn.read_bytes()[:-1])
@@ -52,7 +52,7 @@ def test_everything_that_cannot_be_read_is_named_at_once(models, tmp_path, plan)
     assert len(problems) == 4
     for problem, words in zip(problems, expected, strict=True):
         assert words in problem
-    # theta_0 as well: what can be read then has nothing to be compared with.
+    # theta_0 too: then there is nothing to compare the readable ones with.
     shown, problems = plan(tmp_path / "none", tmp_path / "empty", models[1], models[2])
     assert len(problems) == 3
     for problem, words in zip(problems, expected, strict=False):
@@ -60,7 +60,7 @@ def test_everything_that_cannot_be_read_is_named_at_once(models, tmp_path, plan)
     assert "3 models" in shown and "reads" not in shown and "merges" not in shown
 
 
-def test_files_of_one_directory_are_told_apart(tmp_path, plan):
+def test_files_of_one_directory_are_distinguished(tmp_path, plan):
     for name, seed in (("base", 0), ("one", 1), ("two", 2)):
         content = tensors(seed)
         if name == "two":
@@ -71,7 +71,7 @@ def test_files_of_one_directory_are_told_apart(tmp_path, plan):
     assert problems == [f"{files[2]}: d is missing"]
 
 
-def test_a_configuration_that_the_output_could_not_be_loaded_with(models, plan):
+def test_a_configuration_that_would_make_the_output_unloadable(models, plan):
     (models[0] / "config.json").write_text("{")
     _, problems = plan(models[0], models[1], flags=["--out-dtype", "float16"])
     assert len(problems) == 1 and "config.json is not readable JSON" in problems[0]
@@ -100,14 +100,14 @@ def test_models_that_the_rule_cannot_take(models, plan, rule, count, words):
     assert len(problems) == 1 and problems[0].startswith(words)
 
 
-def test_thresholds_are_one_for_each_model(models, plan):
+def test_there_is_one_threshold_per_model(models, plan):
     flags = ["--rule", "ties", "--options", "thresholds=1,2"]
     _, problems = plan(*models, flags=flags)
     assert problems == ["--options: thresholds has 2 values for 3 models: give one for each"]
 
 
 class TestTied:
-    """The output embedding where one checkpoint holds it and the other one does not."""
+    """The output embedding, if one checkpoint has it and the other does not."""
 
     @pytest.fixture
     def language(self, tmp_path):
@@ -130,7 +130,7 @@ class TestTied:
         assert "lm_head.weight of" in shown and "is a.weight, to which it is tied" in shown
 
     @pytest.mark.parametrize("key", ["tie_word_embeddings", None])
-    def test_theta_0_stores_what_is_no_copy(self, language, plan, key):
+    def test_theta_0_stores_something_that_is_not_a_copy(self, language, plan, key):
         base = language("base", 0, head=True, ties=True, key=key, apart=1)
         _, problems = plan(base, language("tuned", 1, head=False, ties=True))
         assert len(problems) == 1
@@ -162,7 +162,7 @@ class TestTied:
         assert flag == "--exclude"
         assert plan(base, tuned, flags=[flag, pattern])[1] == []
 
-    def test_what_is_not_tied_is_just_missing(self, language, plan):
+    def test_an_untied_tensor_is_reported_as_missing(self, language, plan):
         base = language("base", 0, head=True, ties=False)
         tuned = language("tuned", 1, head=False, ties=False)
         assert plan(base, tuned)[1] == [f"{tuned}: language_model.lm_head.weight is missing"]
@@ -175,7 +175,7 @@ class TestTied:
 
 
 class TestNotes:
-    """Legitimate, so nothing is refused."""
+    """Legal, so nothing is refused."""
 
     def test_one_model_twice(self, models, tmp_path, plan):
         (tmp_path / "link").symlink_to(models[1])
@@ -192,7 +192,7 @@ class TestNotes:
         assert plan(*models)[0].count("note:") == 1
 
 
-def test_long_paths_and_brackets_are_shown_as_they_are(models, tmp_path, plan):
+def test_long_paths_and_brackets_are_shown_verbatim(models, tmp_path, plan):
     place = tmp_path / ("long " * 30) / "[bold]model"
     content = tensors(1)
     content["a.weight"] = np.zeros(3, np.float32)

@@ -1,4 +1,4 @@
-"""Quantised weights are recognised however they are stored; whole weights never are."""
+"""Quantised weights are recognised in every format; plain weights never are."""
 
 import json
 
@@ -36,7 +36,7 @@ FORMATS = {
         "experts.gate_up_proj": zeros("F8_E4M3", 2, 16, 16),
         "experts.gate_up_proj_scale": zeros("F32", 2, 1, 16),
     },
-    # Upcast without their scale, so wrong already.
+    # Upcast without their scale, so already wrong.
     "codes with scales   ": {
         L + "weight": zeros("BF16", 16, 16), L + "weight_scale": zeros("F32"),
     },
@@ -71,7 +71,7 @@ FORMATS = {
         L + "dense_weights": zeros("I64", 16), L + "row_offsets": zeros("I32", 17),
         L + "col_vals": zeros("I32", 17),
     },
-    # SINQ, whose scales lie one module further down
+    # SINQ, whose scales are one module deeper
     "integers in place of weights": {
         L + "W_q": zeros("U8", 16, 8), L + "meta.scale": zeros("F16", 16),
     },
@@ -84,7 +84,7 @@ FORMATS = {
     },
     "8-bit integers": {L + "weight": zeros("I8", 16, 16)},
 }  # fmt: skip
-"""By the method that is named, spaces apart; all beside a norm that is whole."""
+"""Tensors by quantisation method; trailing spaces keep keys unique; tests add a plain norm."""
 NORM = {"model.norm.weight": zeros("F32", 16)}
 
 
@@ -101,7 +101,7 @@ def whole(tmp_path):
 
 @pytest.mark.parametrize("method", FORMATS)
 def test_codes_are_refused_wherever_they_are(method, whole, tmp_path):
-    """One sentence a source, also where hundreds of names would differ."""
+    """One sentence per source, even if hundreds of names would differ."""
     loose = raw(tmp_path / "model-q.safetensors", {**FORMATS[method], **NORM})
     raw(tmp_path / "quantised" / "model.safetensors", {**FORMATS[method], **NORM})
     directory = tmp_path / "quantised"
@@ -132,7 +132,7 @@ def test_the_configuration_names_the_method(config, named, whole, tmp_path):
         (directory / "config.json").write_text(json.dumps(config))
     (problem,) = problems(tmp_path / "none", codes)[1:]
     assert problem.startswith(f"{codes} is quantised ({named}: {L}weight is int8)")
-    # Whole weights under such a configuration would come out as a model that nothing loads.
+    # Plain weights with such a configuration would give a model that nothing can load.
     for problem in problems(whole, whole):
         assert f"says that the model is quantised ({named})" in problem
         assert "remove quantization_config" in problem
@@ -141,13 +141,13 @@ def test_the_configuration_names_the_method(config, named, whole, tmp_path):
     assert not problems(whole, whole)
 
 
-def test_another_models_configuration_says_nothing_of_a_loose_file(whole, tmp_path):
+def test_another_models_configuration_does_not_apply_to_a_loose_file(whole, tmp_path):
     (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
     loose = (whole / "model.safetensors").rename(tmp_path / "mine.safetensors")
     assert not problems(loose, loose)
 
 
-def test_the_edition_to_fetch_is_named(tmp_path):
+def test_the_variant_to_fetch_is_named(tmp_path):
     codes = raw(tmp_path / "codes" / "model.safetensors", FORMATS["8-bit integers"]).parent
     (codes / "README.md").write_text("---\nbase_model: acme/whole\n---\n# A model")
     assert "edition of this model (acme/whole, says its model card)" in problems(codes, codes)[0]
@@ -158,7 +158,7 @@ def test_the_edition_to_fetch_is_named(tmp_path):
         assert ("acme/whole" in problems(codes, codes)[0]) == ("acme" in card)
 
 
-def test_integers_and_scales_of_whole_models_are_fine(tmp_path):
+def test_integers_and_scales_of_plain_models_are_accepted(tmp_path):
     theta_0 = {
         "attention.mask": np.ones((1, 1, 16, 16), np.uint8),
         "attention.scale": np.ones(1, np.float32),
@@ -188,8 +188,8 @@ def test_integers_and_scales_of_whole_models_are_fine(tmp_path):
         np.testing.assert_array_equal(found[name], tensor, err_msg=name)
 
 
-def test_frozen_codes_that_are_left_out_stay_as_they_are(tmp_path, capsys):
-    """As in gpt-oss, whose attention alone is fine-tuned; F4 is copied as bytes."""
+def test_frozen_codes_that_are_excluded_are_copied_unchanged(tmp_path, capsys):
+    """As in gpt-oss, where only attention is fine-tuned; F4 is copied as bytes."""
     random = np.random.default_rng(0)
     codes = {
         "experts.up_blocks": of_array(random.integers(0, 256, (2, 8), np.uint8), "U8"),
@@ -220,7 +220,7 @@ def test_frozen_codes_that_are_left_out_stay_as_they_are(tmp_path, capsys):
     assert "24 F4" in shown and "quantised (mxfp4)" in shown
 
 
-def test_complex_tensors_stay_where_all_agree(tmp_path, capsys):
+def test_complex_tensors_are_kept_if_all_models_agree(tmp_path, capsys):
     theta = np.asarray([1 + 2j, 3 - 4j, 5], np.complex64)
     out = tmp_path / "out"
     for name, angles in (("theta_0", theta), ("same", theta), ("other", theta * 1j)):

@@ -1,4 +1,4 @@
-"""`--rename`, and where the notes of a merge go."""
+"""`--rename`, and where a merge's notes are printed."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ OURS = ["stem.weight", "blocks.0.attn.q.weight", "blocks.1.attn.q.weight"]
 
 @pytest.fixture
 def command(tmp_path):
-    """A command that merges models of these names into theta_0."""
+    """A command that merges models with these tensor names into theta_0."""
 
     def make(*models):
         base = {name: np.full((2, i + 1), 1, np.float32) for i, name in enumerate(OURS)}
@@ -34,7 +34,7 @@ def command(tmp_path):
         [["layers.*=blocks.*", "*.sa.*=*.attn.*"], ["root.weight=stem.weight"]],
     ],
 )
-def test_rules_one_after_another(command, tmp_path, rules):
+def test_rules_apply_one_after_another(command, tmp_path, rules):
     theirs = ["root.weight", "layers.0.sa.q.weight", "layers.1.sa.q.weight"]
     flags = [word for flag in rules for word in ("--rename", *flag)]
     assert merge(*command(theirs, OURS), *flags) == 0
@@ -53,13 +53,13 @@ def test_rules_one_after_another(command, tmp_path, rules):
         ("x.*.weight=stem.weight", "--rename gives both x.1.weight and x.2.weight the name stem"),
     ],
 )
-def test_rules_that_cannot_be(command, capsys, tmp_path, rule, words):
+def test_invalid_rules(command, capsys, tmp_path, rule, words):
     assert merge(*command([*OURS, "x.1.weight", "x.2.weight"]), "--rename", rule) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_notes_are_said_by_the_merge_itself(command, tmp_path, capsys):
+def test_notes_are_printed_by_the_merge_itself(command, tmp_path, capsys):
     names = [f"module.{name}" for name in OURS]
     assert merge(*command(names)) == 0
     shown = capsys.readouterr()
@@ -80,13 +80,13 @@ def test_flags_with_several_values_may_be_repeated(command, tmp_path):
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
-def test_quiet_says_no_notes(command, capsys, flags):
+def test_quiet_prints_no_notes(command, capsys, flags):
     assert merge(*command([f"module.{name}" for name in OURS]), "--quiet", *flags) == 0
     shown = capsys.readouterr()
     assert "note:" not in shown.out + shown.err
 
 
-def test_lists_are_of_twenty_lines_at_most(command, tmp_path, capsys):
+def test_lists_have_at_most_twenty_lines(command, tmp_path, capsys):
     given = command(OURS)
     repeated = [*given[:3], *[tmp_path / "m0"] * 40, *given[4:]]
     assert merge(*repeated) == 0

@@ -1,4 +1,4 @@
-"""`magmax merge` of rules that are applied to another one: by depth, and at a norm."""
+"""`magmax merge` with rules that wrap another: scaling by depth, and matching a norm."""
 
 import jax
 import numpy as np
@@ -43,7 +43,7 @@ def test_files_are_merged_with_the_bits_of_memory(flags, tmp_path, options, rule
     jax.tree.map(np.testing.assert_array_equal, found(tmp_path / "out"), expected)
 
 
-def test_a_state_goes_on_where_the_number_of_layers_is_given(flags, tmp_path, capsys):
+def test_a_state_continues_if_the_number_of_layers_is_given(flags, tmp_path, capsys):
     first, second = flags[:-1], [*flags[:4], "--finetuned", flags[-1]]
     state = ["--state", tmp_path / "state.safetensors"]
     assert merge(*first, *state, "--output", tmp_path / "no") == 2
@@ -68,7 +68,7 @@ def test_models_without_layers_are_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("options", [[], ["rule=average"], ["rule=magnitude_prune"]])
-def test_a_matched_norm_is_that_of_memory_and_its_state_goes_on(models, tmp_path, options):
+def test_a_matched_norm_equals_the_one_in_memory_and_its_state_continues(models, tmp_path, options):
     given = (
         ["--rule", "norm_matched", "--options", *options] if options else ["--rule", "norm_matched"]
     )

@@ -1,4 +1,4 @@
-"""Directories that hold one checkpoint twice, or shards in an odd order."""
+"""Directories with one checkpoint twice, or with shards in an odd order."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ NAMES = ("a", "b", "c")
 
 
 def sharded(directory, value: float, where: dict[str, str]):
-    """A shard a name; `where` is what the index says."""
+    """One shard per name; `where` is the index's content."""
     directory.mkdir()
     for name in NAMES:
         save_file({name: np.full(3, value, np.float32)}, directory / f"{name}.safetensors")
@@ -23,7 +23,7 @@ def sharded(directory, value: float, where: dict[str, str]):
     return directory
 
 
-def test_a_single_file_beside_the_shards_is_read_and_said(tmp_path):
+def test_a_single_file_next_to_the_shards_is_read_and_noted(tmp_path):
     theta_1 = sharded(tmp_path / "1", 2, {name: f"{name}.safetensors" for name in NAMES})
     theta_0 = tmp_path / "model.safetensors"
     save_file({name: np.ones(3, np.float32) for name in NAMES}, theta_0)
@@ -41,7 +41,7 @@ def test_a_single_file_beside_the_shards_is_read_and_said(tmp_path):
 
 
 def test_an_index_that_names_other_shards_changes_nothing(tmp_path):
-    """As transformers, which reads each shard whole."""
+    """As in transformers, which reads each shard whole."""
     straight = {name: f"{name}.safetensors" for name in NAMES}
     turned = dict(zip(NAMES, ["c.safetensors", "a.safetensors", "b.safetensors"], strict=True))
     theta_0 = sharded(tmp_path / "0", 1, straight)

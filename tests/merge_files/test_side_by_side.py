@@ -1,4 +1,4 @@
-"""Several items at once, in order, within bounds, and nothing after an error."""
+"""Concurrent items: results in order, bounded memory, and no new work after an error."""
 
 import threading
 
@@ -21,19 +21,19 @@ def two_cores(monkeypatch):
     monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
 
 
-def test_results_come_in_the_order_of_the_items(two_cores):
+def test_results_are_in_the_order_of_the_items(two_cores):
     later = threading.Event()
 
     def function(i: int) -> int:
         if i == 0:
-            assert later.wait(30)  # so the second is computed beside the first
+            assert later.wait(30)  # so the second is computed concurrently with the first
         later.set()
         return i * i
 
     assert list(side_by_side(function, range(9), lambda i: 1)) == [i * i for i in range(9)]
 
 
-def test_no_more_is_held_than_the_bound_beside_the_largest(two_cores, monkeypatch):
+def test_memory_stays_within_the_bound_plus_the_largest_item(two_cores, monkeypatch):
     monkeypatch.setattr(module, "AT_ONCE", 10)
     begun: list[int] = []
     sizes = [50, 4, 4, 4, 50, 4, 30, 1]
@@ -44,7 +44,7 @@ def test_no_more_is_held_than_the_bound_beside_the_largest(two_cores, monkeypatc
     assert sorted(begun) == list(range(len(sizes)))
 
 
-def test_after_an_error_nothing_is_begun(two_cores, monkeypatch):
+def test_nothing_is_started_after_an_error(two_cores, monkeypatch):
     monkeypatch.setattr(module, "AT_ONCE", 3)
     begun: list[int] = []
 
@@ -58,7 +58,7 @@ def test_after_an_error_nothing_is_begun(two_cores, monkeypatch):
     assert max(begun) < 8
 
 
-def test_nor_where_the_results_are_used_no_more(two_cores, monkeypatch):
+def test_nothing_is_started_after_the_results_are_closed(two_cores, monkeypatch):
     monkeypatch.setattr(module, "AT_ONCE", 3)
     begun: list[int] = []
     results = side_by_side(begun.append, range(100), lambda i: 1)
@@ -80,7 +80,7 @@ def test_blas_has_one_thread_within_and_as_many_as_before_after():
     assert threads() == before
 
 
-def test_what_is_put_aside_comes_back_and_leaves_no_file(tmp_path):
+def test_spilled_arrays_are_read_back_and_leave_no_file(tmp_path):
     arrays = [np.arange(6, dtype=np.int32).reshape(2, 3), np.float32(0.1).reshape(()), np.ones(0)]
     with Spill(tmp_path) as spill:
         for array in arrays:
@@ -93,7 +93,7 @@ def test_what_is_put_aside_comes_back_and_leaves_no_file(tmp_path):
         assert not list(tmp_path.iterdir())
 
 
-def test_an_error_in_a_thread_is_one_sentence_and_leaves_nothing(
+def test_an_error_in_a_thread_is_one_sentence_and_leaves_no_files(
     models, tmp_path, capsys, monkeypatch
 ):
     rule, calls = mm.rules.opcm(), []
@@ -114,10 +114,10 @@ def test_an_error_in_a_thread_is_one_sentence_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("rule", ["iso_c", "tsv_m", "opcm"])
-def test_a_dry_run_says_what_tensors_beside_each_other_take(models, rule, monkeypatch):
+def test_a_dry_run_reports_the_memory_of_concurrent_tensors(models, rule, monkeypatch):
     base, *rest = map(str, models)
     plan = make_plan(Job(pretrained=base, finetuned=tuple(rest), rule=rule))
     sizes = [plan.held([name]) for name in plan.merged]
-    assert plan.memory == sum(sizes)  # all of them are less than the bound
+    assert plan.memory == sum(sizes)  # all of them together are below the bound
     monkeypatch.setattr("magmax_jax.merge_files.plan.AT_ONCE", 100)
     assert plan.memory == max(sizes) + 100

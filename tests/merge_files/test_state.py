@@ -1,4 +1,4 @@
-"""`--state`: month after month, without the earlier models."""
+"""`--state`: continual merging without the earlier models."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ def assert_holds(directory, content) -> None:
         assert found[name].dtype == np.asarray(value).dtype
 
 
-def test_inspect_credits_no_task_with_what_none_changed(models, tmp_path, capsys):
+def test_inspect_credits_no_task_for_unchanged_entries(models, tmp_path, capsys):
     half = tensors(1)
     half["d"] = tensors(0)["d"]
     write(models[1], half)
@@ -39,7 +39,7 @@ def test_inspect_credits_no_task_with_what_none_changed(models, tmp_path, capsys
 
 
 def conflicts(seeds) -> float:
-    """The share of entries that one model increases and another decreases."""
+    """Share of entries that one model increases and another decreases."""
 
     def tau(seed) -> np.ndarray:
         base, theta = tensors(0), tensors(seed)
@@ -51,7 +51,7 @@ def conflicts(seeds) -> float:
 
 
 @pytest.mark.parametrize("rule", ["max_magnitude", "average", "random_mix"])
-def test_one_model_at_a_time_is_all_at_once(models, tmp_path, rule):
+def test_one_model_at_a_time_equals_all_at_once(models, tmp_path, rule):
     state, once = tmp_path / "state", tmp_path / "once"
     assert merge(*sources(models), "--rule", rule, "--output", once) == 0
     first = ["--pretrained", models[0], "--rule", rule]
@@ -64,7 +64,7 @@ def test_one_model_at_a_time_is_all_at_once(models, tmp_path, rule):
         np.testing.assert_allclose(found.astype(float), tensor.astype(float), rtol=1e-6, atol=1e-7)
 
 
-def test_a_state_gives_the_model_at_any_scale_without_any_other(models, tmp_path):
+def test_a_state_alone_gives_the_merge_at_any_scale(models, tmp_path):
     state, out = tmp_path / "state", tmp_path / "out"
     assert merge(*sources(models), "--state", state, "--output", tmp_path / "first") == 0
     assert merge("--state", state, "--scale", 1, "--output", out) == 0
@@ -73,7 +73,7 @@ def test_a_state_gives_the_model_at_any_scale_without_any_other(models, tmp_path
     assert_holds(out, content)
 
 
-def test_inspect_tells_tasks_and_the_share_of_each(models, tmp_path, capsys):
+def test_inspect_reports_tasks_and_their_shares(models, tmp_path, capsys):
     state = tmp_path / "state"
     assert merge(*sources(models), "--state", state, "--output", tmp_path / "first") == 0
     capsys.readouterr()
@@ -93,7 +93,7 @@ def test_inspect_tells_tasks_and_the_share_of_each(models, tmp_path, capsys):
         (["--exclude", "d"], "another model or choice of tensors"),
     ],
 )
-def test_what_contradicts_the_state_is_refused(models, tmp_path, capsys, flags, words):
+def test_contradictions_to_the_state_are_refused(models, tmp_path, capsys, flags, words):
     state = tmp_path / "state"
     assert merge(*sources(models[:2]), "--state", state, "--output", tmp_path / "first") == 0
     before = state.read_bytes()
@@ -106,7 +106,7 @@ def test_what_contradicts_the_state_is_refused(models, tmp_path, capsys, flags, 
 
 @pytest.fixture
 def begun(models, tmp_path, monkeypatch):
-    """A state of theta_1, and a merge that notes in `merged` that it has begun."""
+    """A state of theta_1, and a merge that records its start in `merged`."""
     state, merged = tmp_path / "state", []
     assert merge(*sources(models[:2]), "--state", state, "--output", tmp_path / "first") == 0
 
@@ -120,7 +120,7 @@ def begun(models, tmp_path, monkeypatch):
 
 def test_a_model_is_never_merged_twice(models, tmp_path, capsys, begun):
     state, merged = begun
-    again = models[1].rename(tmp_path / "renamed")  # its content tells, not its name
+    again = models[1].rename(tmp_path / "renamed")  # identified by content, not by name
     before, there = state.read_bytes(), sorted(tmp_path.iterdir())
     flags = ["--finetuned", again, models[2], again, "--state", state]
     assert merge(*flags, "--output", tmp_path / "out") == 2
@@ -130,7 +130,7 @@ def test_a_model_is_never_merged_twice(models, tmp_path, capsys, begun):
     assert not merged and state.read_bytes() == before and sorted(tmp_path.iterdir()) == there
 
 
-def test_a_dry_run_counts_the_models_of_the_state_and_finds_those_it_holds(
+def test_a_dry_run_counts_the_models_in_the_state_and_finds_repeats(
     models, tmp_path, capsys, begun
 ):
     state, merged = begun
@@ -148,7 +148,7 @@ def test_a_dry_run_counts_the_models_of_the_state_and_finds_those_it_holds(
 
 
 @pytest.mark.parametrize("given", [[], ["--pretrained"], ["--finetuned"]])
-def test_a_state_that_is_not_there_says_how_to_begin_one(models, tmp_path, capsys, given):
+def test_the_error_for_a_missing_state_says_how_to_start_one(models, tmp_path, capsys, given):
     sources = [word for flag in given for word in (flag, models[0])]
     assert merge(*sources, "--state", tmp_path / "mine", "--output", tmp_path / "out") == 2
     assert capsys.readouterr().err == (
@@ -158,7 +158,7 @@ def test_a_state_that_is_not_there_says_how_to_begin_one(models, tmp_path, capsy
     assert not (tmp_path / "mine").exists()
 
 
-def test_one_model_is_not_called_models(models, tmp_path, capsys):
+def test_one_model_is_written_in_the_singular(models, tmp_path, capsys):
     state, out = tmp_path / "state", tmp_path / "out"
     assert merge(*sources(models[:2]), "--dry-run") == 0
     assert "max_magnitude of 1 model at" in capsys.readouterr().out
@@ -179,7 +179,7 @@ def test_another_theta_0_in_the_same_place_is_noticed(models, tmp_path, capsys, 
     assert merge(*more) == 2
     assert "is not the theta_0 with which" in capsys.readouterr().err
     assert not merged and state.read_bytes() == before and sorted(tmp_path.iterdir()) == there
-    # Who asks for no checksums has none compared.
+    # Without checksums nothing is compared.
     assert merge(*more, "--no-checksums") == 0
     assert len(merged) == 1
 
@@ -193,7 +193,7 @@ def test_a_state_without_checksums_is_continued(models, tmp_path, begun):
     assert len(merged) == 2
 
 
-def test_more_tasks_than_a_byte_counts(models, tmp_path, capsys):
+def test_more_tasks_than_a_byte_can_count(models, tmp_path, capsys):
     path = tmp_path / "state"
     assert merge(*sources(models), "--state", path, "--output", tmp_path / "first") == 0
     history, files = read_state(path)
@@ -206,7 +206,7 @@ def test_more_tasks_than_a_byte_counts(models, tmp_path, capsys):
 
 
 def test_the_metadata_of_a_state_keep_their_keys(models, tmp_path):
-    """State files of earlier versions must stay readable, and ours by them."""
+    """State files of earlier versions must stay readable, and ours must stay readable to them."""
     state = tmp_path / "state"
     assert merge(*sources(models[:2]), "--state", state, "--output", tmp_path / "first") == 0
     metadata = json.loads(open_files(tmp_path, [state]).metadata["magmax_state"])
@@ -216,7 +216,7 @@ def test_the_metadata_of_a_state_keep_their_keys(models, tmp_path):
     assert metadata["options"] == {}, "what a state adds to the options is not the user's"
 
 
-def test_a_state_may_go_without_provenance(models, tmp_path, capsys):
+def test_a_state_may_omit_provenance(models, tmp_path, capsys):
     state, more = tmp_path / "state", ["--finetuned", models[2]]
     flags = ["--state", state, "--options", "provenance=false"]
     assert merge(*sources(models[:2]), *flags, "--output", tmp_path / "first") == 0
@@ -227,7 +227,7 @@ def test_a_state_may_go_without_provenance(models, tmp_path, capsys):
     assert "online state of 2 tasks" in shown and "entries supplied" not in shown
 
 
-def test_rules_that_need_all_models_have_none(models, tmp_path, capsys):
+def test_rules_that_need_all_models_have_no_state(models, tmp_path, capsys):
     for rule in ("ties", "opcm"):
         flags = ["--rule", rule, "--state", tmp_path / "s", "--output", tmp_path / "o"]
         assert merge(*sources(models), *flags) == 2

@@ -1,4 +1,4 @@
-"""Tied embeddings are one parameter, under however many names checkpoints store them."""
+"""Tied embeddings are one parameter, whatever names checkpoints store them under."""
 
 import json
 
@@ -32,7 +32,7 @@ def merged(tmp_path, *flags, models=2):
 
 
 @pytest.mark.parametrize("rule", ["dare", "random_mix", "max_magnitude"])
-def test_no_rule_tears_a_pair_apart(tmp_path, rule):
+def test_every_rule_keeps_a_pair_tied(tmp_path, rule):
     for i in range(3):
         language(tmp_path / f"theta_{i}", i)
     found = merged(tmp_path, "--rule", rule, "--out-dtype", "bfloat16")
@@ -40,7 +40,7 @@ def test_no_rule_tears_a_pair_apart(tmp_path, rule):
 
 
 def test_a_stored_copy_changes_nothing(tmp_path):
-    """Rules that look at all entries count the pair once, as if no copy were stored."""
+    """Rules that use all entries count the pair once, as if no copy were stored."""
     found = {}
     for head in ("copy", None):
         for i in range(3):
@@ -53,7 +53,7 @@ def test_a_stored_copy_changes_nothing(tmp_path):
         np.testing.assert_array_equal(found["copy"][name], tensor)
 
 
-def test_models_without_the_copy_have_it_by_their_embedding(tmp_path):
+def test_models_without_the_copy_get_it_from_their_embedding(tmp_path):
     base = language(tmp_path / "theta_0", 0)
     thetas = [language(tmp_path / "theta_1", 1, head=None), language(tmp_path / "theta_2", 2)]
     found = merged(tmp_path, "--rule", "average", "--scale", 1)
@@ -73,7 +73,7 @@ def test_a_copy_that_theta_0_lacks_is_left_out(tmp_path, capsys):
     assert f"{HEAD} of {tmp_path / 'theta_1'} is left out" in capsys.readouterr().err
 
 
-def test_untied_ones_are_merged_apart(tmp_path):
+def test_untied_embeddings_are_merged_separately(tmp_path):
     thetas = [language(tmp_path / f"theta_{i}", i, head="own", ties=False) for i in range(3)]
     found = merged(tmp_path, "--rule", "average", "--scale", 1)
     for name in (EMBEDDING, HEAD):
@@ -90,7 +90,7 @@ def test_a_model_that_untied_them_is_noted(tmp_path, capsys):
     assert f"equal in theta_0, not in {tmp_path / 'theta_2'}" in capsys.readouterr().err
 
 
-def test_half_a_pair_that_is_excluded_is_noted(tmp_path, capsys):
+def test_excluding_half_of_a_pair_is_noted(tmp_path, capsys):
     base, *_ = [language(tmp_path / f"theta_{i}", i) for i in range(3)]
     found = merged(tmp_path, "--exclude", HEAD)
     np.testing.assert_array_equal(found[HEAD], base[HEAD])
@@ -112,7 +112,7 @@ def test_a_state_keeps_pairs_as_one(tmp_path):
 
 
 def test_a_head_that_no_model_has_stays_tied(tmp_path):
-    """As of BERT: models without the head have its copy of the embedding all the same."""
+    """As in BERT: models without the head still have its tied embedding."""
     head = {
         "cls.predictions.bias": np.ones(50, np.float32),
         "cls.predictions.transform.dense.weight": np.ones((8, 8), np.float32),
@@ -129,7 +129,7 @@ def test_a_head_that_no_model_has_stays_tied(tmp_path):
         np.testing.assert_array_equal(found[name], tensor)
 
 
-def test_a_copied_bias_is_said_to_be_one(tmp_path, capsys):
+def test_a_copied_bias_is_reported_as_a_copy(tmp_path, capsys):
     bias = np.ones(50, np.float32)
     write(tmp_path / "theta_0", {"cls.predictions.bias": bias})
     copied = {f"cls.predictions.{name}": bias + 1 for name in ("bias", "decoder.bias")}

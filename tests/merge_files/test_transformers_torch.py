@@ -1,4 +1,4 @@
-"""A merge of real checkpoints, in the hands of those for whom it is made: transformers."""
+"""Merges of real checkpoints, loaded by transformers."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from transformers import CLIPModel, CLIPProcessor, CLIPVisionModel  # noqa: E402
 
 @pytest.fixture
 def variants(real_clip, tmp_path) -> list[Path]:
-    """theta_0 and two models whose image towers differ from it."""
+    """theta_0 and two models whose image towers differ from its own."""
     theta_0 = load_file(real_clip / "model.safetensors")
     made = [real_clip]
     for seed in (1, 2):
@@ -35,7 +35,7 @@ def variants(real_clip, tmp_path) -> list[Path]:
     return made
 
 
-def test_it_loads_a_merged_clip_and_computes_with_it(variants, tmp_path):
+def test_transformers_loads_a_merged_clip_and_computes_with_it(variants, tmp_path):
     theta_0, *models = variants
     out = tmp_path / "merged"
     command = ["merge", "--pretrained", theta_0, "--finetuned", *models, "--output", out]
@@ -57,8 +57,8 @@ def test_it_loads_a_merged_clip_and_computes_with_it(variants, tmp_path):
     assert logits.shape == (1, 2) and torch.isfinite(logits).all()
 
 
-def test_towers_that_it_saves_alone_are_merged_into_the_whole(real_clip, tmp_path):
-    """transformers 5 saves a tower without CLIPModel's prefix, unless it was read with it."""
+def test_towers_saved_alone_are_merged_into_the_whole_model(real_clip, tmp_path):
+    """transformers 5 saves a tower without CLIPModel's prefix unless it was read with it."""
     bare, whole = CLIPModel.from_pretrained(real_clip), CLIPVisionModel.from_pretrained(real_clip)
     towers = []
     for seed, tower in enumerate((bare.vision_model, whole), start=1):

@@ -29,7 +29,7 @@ def places(tmp_path):
 
 @pytest.mark.parametrize("majority", [None, 1])
 @pytest.mark.parametrize("density", [0.2, 1.0, 0.0])
-def test_chunks_have_the_bits_of_whole_tensors(places, tmp_path, monkeypatch, density, majority):
+def test_chunks_match_whole_tensors_bit_for_bit(places, tmp_path, monkeypatch, density, majority):
     monkeypatch.setattr(stream, "LARGEST", 4096)
     monkeypatch.setattr(stream, "SMALLEST", 4096)
     options = ["threshold=per_tensor", f"density={density}"]
@@ -66,7 +66,7 @@ def test_aligned_tensors_begin_at_rows(places):
     assert sizes == {name: int(np.prod(shape)) for name, shape in SHAPES.items()}
 
 
-def test_the_plan_says_that_it_is_done_in_chunks(places, capsys):
+def test_the_plan_says_that_trimming_is_chunked(places, capsys):
     flags = ["--rule", "ties", "--options", "threshold=per_tensor", "--dry-run"]
     assert merge(*sources(places), *flags) == 0
     assert "in chunks, all models side by side" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What the tests of every rule share: rules with options, a small model, and how to fold."""
+"""Shared by the tests of every rule: rules with options, a small model, and folding."""
 
 import hypothesis.strategies as st
 import jax
@@ -70,15 +70,15 @@ def theta(seed: int) -> dict[str, np.ndarray]:
 
 
 def models(name: str, count: int = 3, skip: int = 1) -> list:
-    """Fine-tuned models for the rule of that name: two for slerp, informed where needed."""
+    """Fine-tuned models for the named rule: two for slerp, with a Fisher where needed."""
     thetas = [theta(seed) for seed in range(skip, skip + (2 if name == "slerp" else count))]
     return [informed(EVERY[name], theta, jax.tree.map(np.abs, theta)) for theta in thetas]
 
 
 def folded(rule: MergeRule, taus) -> np.ndarray:
-    """The rule applied to a sequence of task vectors, each one array, without jit.
+    """Applies the rule to a sequence of task vectors, each one array, without jit.
 
-    Their magnitudes are the Fisher of a rule that needs one.
+    Their magnitudes serve as the Fisher of rules that need one.
     """
     state = rule.init(taus[0])
     for tau in taus:

@@ -1,7 +1,6 @@
-"""Makes goldens.npz: what peft and mergekit merge out of random task vectors.
+"""Makes goldens.npz: merges of random task vectors by peft and mergekit.
 
-They pin other versions of their dependencies than this project does, so they have an environment to
-themselves:
+Their pinned dependencies differ from this project's, so they need a separate environment:
 
     python -m venv peers
     peers/bin/pip install torch==2.13.0 peft==0.21.2 mergekit==0.1.5
@@ -16,7 +15,7 @@ DENSITY = 0.25
 
 
 def task_vectors() -> np.ndarray:
-    """(3, 20, 9), of which two entries cancel exactly between tasks, both above the threshold."""
+    """(3, 20, 9); two entries, both above the threshold, cancel exactly between tasks."""
     taus = np.random.default_rng(7).normal(size=(3, 20, 9)).astype(np.float32)
     taus[:, 0, 0] = 9, -9, 0
     taus[:, 1, 1] = 0, 7, -7

@@ -1,4 +1,4 @@
-"""The published formulas in plain NumPy, all task vectors at once: what rules are held against.
+"""The published formulas in plain NumPy, on all task vectors at once: the reference for rules.
 
 Task vectors are (t, n) float32 throughout, the merged one is (n,). Sums run in the tasks' order.
 """
@@ -14,12 +14,12 @@ def added(taus: np.ndarray) -> np.ndarray:
 
 
 def max_magnitude(taus: np.ndarray) -> np.ndarray:
-    """Per entry the largest magnitude, the last of equals."""
+    """Largest magnitude per entry; ties go to the last task."""
     return np.take_along_axis(taus, last_largest(taus)[None], axis=0)[0]
 
 
 def last_largest(taus: np.ndarray) -> np.ndarray:
-    """Per entry the task, from 0, of the largest magnitude, the last of equals."""
+    """Task (from 0) of the largest magnitude per entry; ties go to the last."""
     return len(taus) - 1 - np.argmax(np.abs(taus)[::-1], axis=0)
 
 
@@ -34,7 +34,7 @@ def average(taus: np.ndarray) -> np.ndarray:
 
 
 def negmerge(taus: np.ndarray) -> np.ndarray:
-    """As in the published code: the mean where the signs add up to +t or -t."""
+    """As in the published code: the mean where the signs sum to +t or -t."""
     unanimous = np.abs(np.sign(taus).sum(axis=0)) == len(taus)
     return np.where(unanimous, average(taus), np.float32(0))
 
@@ -44,14 +44,14 @@ def weighted_average(taus: np.ndarray, weights: list[float]) -> np.ndarray:
 
 
 def ema(taus: np.ndarray, decay: float) -> np.ndarray:
-    """Every task under its final weight: the first has decay^(t-1), the others are discounted."""
+    """All tasks with their final weights: the first has decay^(t-1), the others are discounted."""
     steps = np.arange(len(taus))[::-1]
     weights = decay**steps * np.where(np.arange(len(taus)) == 0, 1, 1 - decay)
     return weights @ taus.astype(np.float64)
 
 
 def max_increment(taus: np.ndarray) -> np.ndarray:
-    """Of the steps from each to the next, the first from zero, the largest, the last of equals."""
+    """The largest step from each task to the next (the first from zero); ties go to the last."""
     return max_magnitude(np.diff(taus, axis=0, prepend=np.zeros_like(taus[:1])))
 
 
@@ -81,7 +81,7 @@ def dare(taus: np.ndarray, draws: np.ndarray, drop: float) -> np.ndarray:
 
 
 def breadcrumbs(taus: np.ndarray, beta: float, gamma: float) -> np.ndarray:
-    """By sorting; magnitudes differ."""
+    """By sorting; magnitudes are distinct."""
     n = taus.shape[1]
     ranks = np.argsort(np.argsort(np.abs(taus), axis=1), axis=1)
     kept = (ranks >= int(beta * n)) & (ranks < n - int(gamma * n))
@@ -89,7 +89,7 @@ def breadcrumbs(taus: np.ndarray, beta: float, gamma: float) -> np.ndarray:
 
 
 def largest(taus: np.ndarray, number: int) -> np.ndarray:
-    """Of every task the `number` largest entries, and those equal to the last of them."""
+    """Every task's `number` largest entries, including ties with the last of them."""
     if number == 0:
         return np.zeros_like(taus)
     last = -np.sort(-np.abs(taus), axis=1)[:, number - 1, None]
@@ -124,7 +124,7 @@ def elect_and_merge(
 
 
 def della(taus: np.ndarray, draws: np.ndarray, density: float, epsilon: float) -> np.ndarray:
-    """Of one row of entries; magnitudes differ."""
+    """For one row of entries; magnitudes are distinct."""
     n = taus.shape[1]
     ranks = np.argsort(np.argsort(np.abs(taus), axis=1), axis=1)
     kept = density - epsilon + 2 * epsilon * ranks / (n - 1)
@@ -138,7 +138,7 @@ def emr(taus: np.ndarray) -> np.ndarray:
 
 
 def emr_restored(taus: np.ndarray, task: int) -> np.ndarray:
-    """The task's vector as its mask and factor restore it from the unified one."""
+    """The task vector restored from the unified one by its mask and factor."""
     unified = emr(taus)
     masked = np.where(taus[task] * unified > 0, unified, 0)
     return masked * (np.abs(taus[task]).sum(dtype=float) / np.abs(masked).sum(dtype=float))

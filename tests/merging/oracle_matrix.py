@@ -1,4 +1,4 @@
-"""The published formulas of rules that see whole tensors, in plain float64 NumPy.
+"""The published formulas of rules on whole tensors, in plain float64 NumPy.
 
 Task vectors are (t, ...) of one tensor; matrices are (t, m, n).
 """
@@ -14,7 +14,7 @@ def iso_c(taus: np.ndarray) -> np.ndarray:
 
 
 def opcm_projected(taus: np.ndarray, alpha: float) -> np.ndarray:
-    """m_T before the norm is restored, with full bases as in the publication."""
+    """m_T before its norm is restored, with full bases as published."""
     merged = taus[0]
     for tau in taus[1:]:
         u, s, v = np.linalg.svd(merged, full_matrices=True)
@@ -27,7 +27,7 @@ def opcm_projected(taus: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def opcm(taus: np.ndarray, alpha: float) -> np.ndarray:
-    """As the authors run it: rescaled after every task, and by lambda before the next."""
+    """As in the authors' code: rescaled after every task, and by lambda before the next."""
     merged, factor, norms = taus[0], 1.0, [np.linalg.norm(taus[0])]
     for tau in taus[1:]:
         u, s, v = np.linalg.svd(merged, full_matrices=True)
@@ -43,7 +43,7 @@ def opcm(taus: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def tsv_m(taus: np.ndarray) -> np.ndarray:
-    """With the orthogonal factors by eigenvalues: U (U'U)^-1/2."""
+    """Computes the orthogonal factors by eigenvalues: U (U'U)^-1/2."""
 
     def orthogonal(x):
         values, vectors = np.linalg.eigh(x.T @ x)

@@ -1,4 +1,4 @@
-"""Where results are, on all kinds of meshes: run by its test, in a process of its own.
+"""Where results are placed on all kinds of meshes; its test runs it in a separate process.
 
 XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.merging.placements
 """
@@ -20,7 +20,7 @@ from tests.merging.cases import EVERY
 
 
 class Meshes(NamedTuple):
-    """Of eight devices: made when the program runs, for pytest imports this file with one."""
+    """Meshes of eight devices, made lazily because pytest imports this file with one device."""
 
     devices: np.ndarray
     four: Mesh
@@ -68,7 +68,7 @@ def columns(mesh: Mesh) -> Tree:
 
 
 def placed_by(m: Meshes) -> dict[str, tuple[Tree, Tree]]:
-    """Where theta_0's leaves are, and where the models'; a leaf that is not named is NumPy's."""
+    """Where the leaves of theta_0 and of the models are placed; unnamed leaves are NumPy arrays."""
     several = {"w": on(m.four, "x"), "b": on(m.auto, "x"), "g": "jax"}
     shapes = {"w": on(m.square, "q", "p"), "b": on(m.four, "x"), "g": m.devices[0]}
     disjoint = {"w": on(m.four, "x"), "b": on(m.others, "x"), "g": m.devices[7]}
@@ -107,7 +107,7 @@ def everywhere(m: Meshes) -> None:
     host = [theta(seed) for seed in range(3)]
     tau_host = mm.task_vector(host[1], host[0])
     again = mm.apply_task_vector(host[0], tau_host)
-    for rule in (rules.ties(), rules.opcm()):  # one of numbers over all leaves, one of whole arrays
+    for rule in (rules.ties(), rules.opcm()):  # one with global numbers, one on whole arrays
         expected = mm.merge(host[0], host[1:], rule)
         for what, (of_theta_0, of_models) in placed_by(m).items():
             theta_0 = put(host[0], of_theta_0)
@@ -124,7 +124,7 @@ def own_rules_and_traces(m: Meshes) -> None:
     theta_0, model = (put(theta(seed), rows(m.four)) for seed in range(2))
 
     def sort(total: jax.Array, tau: jax.Array) -> jax.Array:
-        return total + jnp.sort(tau.reshape(-1)).reshape(tau.shape)  # ambiguous, if Explicit
+        return total + jnp.sort(tau.reshape(-1)).reshape(tau.shape)  # ambiguous under Explicit axes
 
     own = MergeRule(
         lambda pretrained: jax.tree.map(jnp.zeros_like, pretrained),
@@ -171,7 +171,7 @@ def own_rules_and_traces(m: Meshes) -> None:
 
 
 def nothing_is_gathered(m: Meshes) -> None:
-    """No device receives a piece of a leaf, whatever the entry-wise rule, as the programs say."""
+    """In the compiled programs of entry-wise rules no device receives a piece of a leaf."""
     leaf = jax.ShapeDtypeStruct((64, 32), jnp.float32)
     for name, rule in EVERY.items():
         if rule.scope != "entry" or not rule.streaming or rule.survey:

@@ -1,10 +1,10 @@
-"""Every rule on a mesh as on one device: run by its tests, in a process of its own.
+"""Every rule on a mesh as on one device; its tests run it in a separate process.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.merging.sharded WAYS RULE ...
 
-Without a RULE all are tried. WAYS are `merge`, `functions` (a rule's own ones) and `jit` (these in
-the caller's own), joined by commas. The number of CPU devices is fixed when jax starts. Meshes have
-all of them, with axes that are Auto, Explicit, or one of each.
+Without a RULE, all are tried. WAYS are `merge`, `functions` (the rule's own) and `jit` (these in
+the caller's jit), joined by commas. The number of CPU devices is fixed when jax starts. Meshes use
+all devices, with axes that are Auto, Explicit, or one of each.
 """
 
 import sys
@@ -28,7 +28,7 @@ SPECS = {"rows": ("x", "y"), "stack": (None, "y", "x")}
 
 
 def theta(seed: int) -> dict[str, np.ndarray]:
-    """Leaves in pieces, one that divides among no devices, and one that is not merged."""
+    """Sharded leaves, one that does not divide among devices, and one that is not merged."""
     random = np.random.default_rng(seed)
     shapes = {"rows": (128, 16), "stack": (2, 8, 16), "odd": (7, 5)}
     leaves = {name: np.float32(random.normal(size=shape)) for name, shape in shapes.items()}
@@ -50,7 +50,7 @@ def spread(tree: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 
 
 def every_rule() -> dict[str, MergeRule]:
-    """Those of the other tests, and with its defaults each that they leave out."""
+    """The rules of the other tests, plus the remaining ones with their defaults."""
     tried = {name for name in RULES if any(name in case for case in EVERY)}
     return EVERY | {name: RULES[name]() for name in RULES if name not in tried}
 
@@ -82,7 +82,7 @@ WAYS = {"merge": merge, "functions": functions, "jit": jax.jit(functions, static
 
 
 def misplaced(tree: Any, theta_0: dict) -> list[str]:
-    """The leaves of theta_0's names and shapes that are not where theta_0's are."""
+    """Leaves with theta_0's names and shapes that are placed differently from theta_0's."""
     found = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = next((key.key for key in path if isinstance(key, jax.tree_util.DictKey)), "")
@@ -93,7 +93,7 @@ def misplaced(tree: Any, theta_0: dict) -> list[str]:
 
 
 def same_place(leaf: jax.Array, like: jax.Array) -> bool:
-    """Specs are compared by what they mean: `P('x')` is `P('x', None)`."""
+    """Compares specs by meaning: `P('x')` equals `P('x', None)`."""
     mesh = leaf.sharding.mesh == like.sharding.mesh
     return mesh and leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim)
 
@@ -107,7 +107,7 @@ def faults(rule: MergeRule, way: str) -> Iterator[str]:
     alone = bits(run(rule, *models(rule, dict))[1])
     for kind, axes in MESHES.items():
         if way == "jit" and EXPLICIT not in axes:
-            continue  # within a user's own jit the compiler places arrays under Auto axes
+            continue  # inside a user's jit the compiler places arrays with Auto axes
         given = models(rule, partial(spread, mesh=mesh_of(*axes)))
         result = run(rule, *given)
         merged = bits(result[1])

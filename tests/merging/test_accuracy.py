@@ -1,4 +1,4 @@
-"""The error that float32 leaves in rules of matrices, against their formulas in float64."""
+"""The float32 error of matrix rules, against their formulas in float64."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ MAKERS = {"iso_c": rules.iso_c, "tsv_m": rules.tsv_m, "opcm": rules.opcm}
 
 
 def task_vectors(shape: tuple[int, int], condition: float, seed: int) -> np.ndarray:
-    """Four, whose singular values fall evenly from 1 in the logarithm."""
+    """Four task vectors with log-uniformly decreasing singular values, starting at 1."""
     u, _, v = np.linalg.svd(
         np.random.default_rng(seed).normal(size=(4, *shape)), full_matrices=False
     )
@@ -21,11 +21,11 @@ def task_vectors(shape: tuple[int, int], condition: float, seed: int) -> np.ndar
 
 @pytest.mark.parametrize("shape", [(24, 96), (96, 24)])
 @pytest.mark.parametrize("name", MAKERS)
-def test_long_matrices_are_merged_at_least_as_accurately_as_by_lapack_in_float32(
+def test_long_matrices_are_merged_at_least_as_accurately_as_with_float32_lapack(
     name, shape, monkeypatch
 ):
     def error(averaged: str) -> float:
-        """The largest, in proportion to the largest entry; each name compiles anew."""
+        """Largest error relative to the largest entry; each name triggers a new compilation."""
         found = []
         for seed in range(2):
             taus = task_vectors(shape, 30, seed)

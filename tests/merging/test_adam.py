@@ -14,7 +14,7 @@ MOMENTS = normal_taus(4, 60, seed=1) ** 2
 MOMENTS[:, :10] = 0
 MOMENTS[:2, 10:20] = 0
 MOMENTS[1:, 20:30] = 0
-"""Entries that no task, the last two tasks, the first task and all tasks have a weight for."""
+"""Entries with weight from no task, from the last two, from the first, and from all tasks."""
 
 
 def merged(rule: mm.MergeRule, taus=TAUS, moments=MOMENTS) -> np.ndarray:
@@ -25,7 +25,7 @@ def merged(rule: mm.MergeRule, taus=TAUS, moments=MOMENTS) -> np.ndarray:
 
 
 @pytest.mark.parametrize("power", [1.0, 0.5, 0.3, 2.0])
-def test_the_mean_is_weighted_and_plain_where_no_task_has_a_weight(power):
+def test_the_mean_is_weighted_and_plain_if_no_task_has_weight(power):
     found = merged(rules.adam_weighted(power))
     weights = np.float64(MOMENTS) ** power
     expected = np.sum(weights * TAUS, axis=0)[10:] / weights.sum(axis=0)[10:]
@@ -34,7 +34,7 @@ def test_the_mean_is_weighted_and_plain_where_no_task_has_a_weight(power):
 
 
 @pytest.mark.parametrize("power", [1.0, 0.5, 2.0])
-def test_the_selected_change_costs_its_task_most_and_later_ones_win_ties(power):
+def test_the_change_most_costly_to_its_task_is_selected_and_later_tasks_win_ties(power):
     rule = rules.adam_weighted(power, select=True)
     cost = np.float64(MOMENTS) ** power * np.float64(TAUS) ** 2
     last_best = len(TAUS) - 1 - np.argmax(cost[::-1], axis=0)
@@ -45,14 +45,14 @@ def test_the_selected_change_costs_its_task_most_and_later_ones_win_ties(power):
     assert rules.adam_selected(power) is rule
 
 
-def test_power_0_weighs_all_tasks_alike():
+def test_power_0_weights_all_tasks_equally():
     average, magmax = folded(rules.average(), TAUS), folded(rules.max_magnitude(), TAUS)
     np.testing.assert_allclose(merged(rules.adam_weighted(0.0)), average, rtol=1e-6)
     np.testing.assert_array_equal(merged(rules.adam_selected(0.0)), magmax)
 
 
 @pytest.mark.parametrize("rule", [rules.adam_weighted(), rules.adam_weighted(0.5)])
-def test_it_is_fisher_merging_and_the_moments_unit_does_not_matter(rule):
+def test_it_equals_fisher_merging_and_ignores_the_moments_unit(rule):
     moments = MOMENTS**0.5 if rule is rules.adam_weighted(0.5) else MOMENTS
     found = merged(rule)
     np.testing.assert_allclose(
@@ -61,7 +61,7 @@ def test_it_is_fisher_merging_and_the_moments_unit_does_not_matter(rule):
     np.testing.assert_allclose(merged(rule, moments=1e-12 * MOMENTS), found, rtol=1e-4, atol=1e-5)
 
 
-def test_a_negative_moment_counts_as_none():
+def test_a_negative_moment_counts_as_zero():
     negative = np.where(MOMENTS == 0, np.float32(-1), MOMENTS)
     for rule in (rules.adam_weighted(), rules.adam_weighted(0.5), rules.adam_selected()):
         np.testing.assert_array_equal(merged(rule, moments=negative), merged(rule))

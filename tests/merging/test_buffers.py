@@ -1,4 +1,4 @@
-"""Whose memory a state is in: it is given away when it is the state's alone, else copied first."""
+"""Ownership of a state's buffers: donated if only the state holds them, else copied first."""
 
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ class Pair(NamedTuple):
 
 
 def rule(init, update=lambda state, tau: Pair(tau["w"], state.second)) -> MergeRule:
-    """A rule whose first entry is the result."""
+    """A rule whose result is the first entry of its state."""
     return MergeRule(init, update, lambda state: {"w": state.first}, True, 1.0)
 
 
@@ -39,11 +39,11 @@ def merge_twice(rule: MergeRule) -> np.ndarray:
     "init",
     [
         lambda theta: Pair(theta["w"], theta["w"]),  # theta_0 itself, and one array twice
-        lambda theta: Pair(ZERO, ZERO),  # what the rule keeps for itself
-        lambda theta: Pair(np.zeros(2, np.float32), 0.0),  # NumPy's and Python's
+        lambda theta: Pair(ZERO, ZERO),  # an array that the rule itself keeps
+        lambda theta: Pair(np.zeros(2, np.float32), 0.0),  # NumPy and Python numbers
     ],
 )
-def test_states_may_hold_arrays_that_others_hold(init):
+def test_states_may_share_arrays_with_others(init):
     np.testing.assert_array_equal(merge_twice(rule(init)), [2, 4])
     np.testing.assert_array_equal(ZERO, [0, 0])
 
@@ -65,7 +65,7 @@ def test_folding_copies_what_the_state_shares_with_the_model():
     "name",
     ["max_magnitude", "provenance", "average", "emr", "opcm", "scaled_last", "max_increment"],
 )
-def test_bundled_rules_give_all_their_buffers_away(name):
+def test_bundled_rules_donate_all_their_buffers(name):
     theta_0 = {"w": jnp.ones((4, 3)), "n": jnp.int32(1)}
     state = STREAMING[name].init(theta_0)
     taken = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state) if leaf.ndim]
@@ -83,7 +83,7 @@ def test_a_state_that_was_folded_into_is_refused():
         fold(mm.rules.max_magnitude(), state, model, theta_0)
 
 
-def test_the_state_that_merge_returns_goes_on_and_says_who_supplied_what():
+def test_the_state_returned_by_merge_can_continue_and_has_provenance():
     theta_0 = {"w": jnp.zeros(3), "f": jnp.tanh}
     models = [{"w": jnp.array(w), "f": None} for w in ([3.0, 1, 0], [-1.0, -2, 0])]
     tracked = mm.rules.max_magnitude(provenance=True)

@@ -1,4 +1,4 @@
-"""Decompositions of long matrices: as accurate as LAPACK's, and its own where they cannot be."""
+"""Decompositions of long matrices: as accurate as LAPACK's, with LAPACK as the fallback."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ LONG = pytest.mark.parametrize("shape", [(24, 96), (96, 24), (7, 300)])
 
 
 def matrix(shape: tuple[int, int], condition: float, seed: int = 0) -> np.ndarray:
-    """Of random singular vectors, its singular values falling evenly from 1 in the logarithm."""
+    """Random singular vectors; log-uniformly decreasing singular values, starting at 1."""
     u, _, v = np.linalg.svd(np.random.default_rng(seed).normal(size=shape), full_matrices=False)
     return np.float32(u * np.geomspace(1, 1 / condition, min(shape)) @ v)
 
@@ -23,7 +23,7 @@ def orthogonal(x: np.ndarray) -> np.ndarray:
 
 @LONG
 @pytest.mark.parametrize("condition", [1.5, 1e2, 1e4])
-def test_it_is_at_least_as_accurate_as_float32_is(shape, condition):
+def test_it_is_at_least_as_accurate_as_float32(shape, condition):
     x = matrix(shape, condition)
     u, s, v = map(np.asarray, leading_svd(x, min(shape)))
     assert u.dtype == s.dtype == v.dtype == np.float32
@@ -42,7 +42,7 @@ def test_it_is_at_least_as_accurate_as_float32_is(shape, condition):
 
 
 @LONG
-def test_leading_triplets_are_the_first_of_all(shape):
+def test_leading_triplets_are_the_first_of_the_full_svd(shape):
     x = matrix(shape, 50)
     few, every = leading_svd(x, 3), leading_svd(x, min(shape))
     assert [part.shape for part in few] == [(shape[0], 3), (3,), (3, shape[1])]
@@ -52,8 +52,8 @@ def test_leading_triplets_are_the_first_of_all(shape):
 
 @LONG
 @pytest.mark.parametrize("rank", [0, 1, 5, None])
-def test_without_full_rank_it_is_lapacks(shape, rank):
-    """None: of full rank, but too ill-conditioned for a Gram matrix."""
+def test_without_full_rank_it_falls_back_to_lapack(shape, rank):
+    """Rank None: full rank, but too ill-conditioned for a Gram matrix."""
     random = np.random.default_rng(rank)
     x = matrix(shape, 1e6)
     if rank is not None:
@@ -74,16 +74,16 @@ def program(shape: tuple[int, int], platform: str) -> str:
 
 
 @pytest.mark.parametrize("shape", [(8, 32), (32, 8)])
-def test_only_cpus_take_the_gram_matrix_in_float64(shape):
+def test_only_cpus_use_the_float64_gram_matrix(shape):
     assert "f64" in program(shape, "cpu") and "lapack_dsyevd" in program(shape, "cpu")
     assert "f64" not in program(shape, "cuda")
 
 
-def test_nearly_square_matrices_are_lapacks_alone():
+def test_nearly_square_matrices_only_use_lapack():
     assert "f64" not in program((8, 15), "cpu")
 
 
-def test_what_is_around_it_stays_in_float32():
+def test_surrounding_code_stays_in_float32():
     found = jax.jit(lambda x: (*nearest_orthogonal(x), jnp.ones(3) / 3))(
         np.ones((2, 9), np.float32)
     )
@@ -92,7 +92,7 @@ def test_what_is_around_it_stays_in_float32():
 
 
 @LONG
-def test_gradients_are_those_of_lapacks(shape):
+def test_gradients_match_lapacks(shape):
     x, weights = matrix(shape, 10), np.float32(np.random.default_rng(1).normal(size=shape))
 
     def lapacks(x):

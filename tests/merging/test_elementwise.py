@@ -1,4 +1,4 @@
-"""Rules of one entry at a time, against their formulas."""
+"""Element-wise rules against their formulas."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -10,7 +10,7 @@ from tests.merging.cases import TAUS, folded, normal_taus
 
 @settings(max_examples=50, deadline=None)
 @given(TAUS)
-def test_extremes_and_sums_are_the_oracle_bit_for_bit(taus):
+def test_extremes_and_sums_match_the_oracle_bit_for_bit(taus):
     for rule, expected in [
         (rules.max_magnitude(), oracle.max_magnitude(taus)),
         (rules.max_magnitude(provenance=True), oracle.max_magnitude(taus)),
@@ -54,7 +54,7 @@ def test_a_later_task_wins_a_tie_of_magnitudes():
         assert np.signbit(merged[2])  # even between zeros
 
 
-def test_weighted_average_is_the_oracle_and_common_factors_cancel():
+def test_weighted_average_matches_the_oracle_and_common_factors_cancel():
     taus, weights = normal_taus(4, 50), [1.0, 2.0, 0.5, 3.0]
     merged = folded(rules.weighted_average(weights), taus)
     expected = oracle.weighted_average(taus, weights)
@@ -69,7 +69,7 @@ def test_weighted_average_counts_the_tasks_seen_and_is_nan_beyond_its_weights():
     assert np.isnan(folded(rule, taus)).all()
 
 
-def test_ema_is_the_oracle_and_forgets_by_its_decay():
+def test_ema_matches_the_oracle_and_forgets_by_its_decay():
     taus = normal_taus(5, 50)
     for decay in (0.0, 0.3, 0.9):
         merged = folded(rules.ema(decay), taus)
@@ -77,7 +77,7 @@ def test_ema_is_the_oracle_and_forgets_by_its_decay():
     np.testing.assert_array_equal(folded(rules.ema(0.0), taus), taus[-1])
 
 
-def test_fisher_is_the_oracle_and_averages_where_nothing_is_certain():
+def test_fisher_matches_the_oracle_and_averages_where_all_fishers_are_zero():
     taus = normal_taus(3, 50)
     information = np.abs(normal_taus(3, 50, seed=1))
     information[:, :10] = 0.0

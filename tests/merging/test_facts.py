@@ -1,4 +1,4 @@
-"""What a rule says of itself is true, and nobody goes by its name instead."""
+"""What a rule declares about itself is true, and no code checks its name instead."""
 
 import ast
 from pathlib import Path
@@ -18,7 +18,7 @@ NAMELESS = [name for name, rule in EVERY.items() if not rule.reads_names]
 
 
 class OneTensor:
-    """Task vectors of one tensor, in memory, as a rule's survey reads them."""
+    """In-memory task vectors of one tensor, as a rule's survey reads them."""
 
     def __init__(self, taus: np.ndarray):
         self.taus, self.count, self.size = taus, len(taus), taus[0].size
@@ -52,7 +52,7 @@ def test_entries_may_come_in_any_order_and_in_pieces(name):
 
 
 @pytest.mark.parametrize("name", NAMELESS)
-def test_another_name_changes_nothing(name):
+def test_renaming_tensors_changes_nothing(name):
     def renamed(tree):
         if isinstance(tree, rules.Informed):
             return rules.Informed(*map(renamed, tree))
@@ -112,7 +112,7 @@ def test_too_few_or_too_many_models_are_not_merged(name):
     )
 
 
-def test_only_informed_models_serve_a_rule_that_needs_fishers():
+def test_a_rule_that_needs_fishers_accepts_only_models_with_them():
     needing = [name for name, rule in EVERY.items() if rule.needs_fisher]
     assert needing
     for name in needing:
@@ -120,15 +120,15 @@ def test_only_informed_models_serve_a_rule_that_needs_fishers():
             EVERY[name].update(EVERY[name].init(np.zeros(6, np.float32)), normal_taus(6))
 
 
-def test_the_options_of_a_state_are_the_rules():
+def test_a_states_options_are_the_rules():
     for name in rules.RULES:
         rule = EVERY[name]
         assert dict(rule.state_options).keys() <= rules.options(name).keys()
         assert rule.per_model is None or rule.per_model in rules.options(name)
 
 
-def test_no_rule_is_known_by_its_name():
-    """Outside of its own module a rule's name is a value to look up, never one to compare with."""
+def test_no_code_depends_on_a_rules_name():
+    """Outside its own module a rule's name is only looked up, never compared with."""
     compared = []
     for file in PACKAGE.rglob("*.py"):
         if file.is_relative_to(PACKAGE / "merging" / "rules"):

@@ -1,4 +1,4 @@
-"""Models of Equinox, Haiku and Linen: merged as they are, and still ones that compute.
+"""Models of Equinox, Haiku and Linen are merged directly and still compute.
 
 pip install equinox==0.13.8 dm-haiku==0.0.17
 """
@@ -16,11 +16,11 @@ import magmax_jax as mm
 pytestmark = pytest.mark.slow
 X = jnp.ones((4, 2))
 PINS = {"equinox": "0.13.8", "dm-haiku": "0.0.17"}
-"""The versions that these tests are known to pass with; others are tried, too."""
+"""Versions that these tests are known to pass with; others are tried too."""
 
 
 def library(distribution: str, module: str):
-    """The module, if its distribution is installed."""
+    """Imports the module if its distribution is installed."""
     try:
         metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -76,7 +76,7 @@ def test_haiku_parameters_and_state_are_merged():
     assert net.apply(params, state, None, X)[0].shape == (4, 3)
 
 
-def test_linens_frozen_dicts_and_training_states_are_merged():
+def test_linen_frozen_dicts_and_train_states_are_merged():
     from flax import linen
     from flax.core import FrozenDict, freeze
     from flax.training.train_state import TrainState

@@ -1,4 +1,4 @@
-"""Rules against what peft and mergekit computed (`make_goldens.py`) where the variant is theirs."""
+"""Rules against results of peft and mergekit (`make_goldens.py`) for their variants."""
 
 from pathlib import Path
 
@@ -22,18 +22,18 @@ THEIRS = {"threshold": "per_tensor", "majority": 1}
         ("peft_magnitude_prune", rules.magnitude_prune(DENSITY)),
     ],
 )
-def test_the_result_is_theirs_bit_for_bit(golden, rule):
+def test_the_result_matches_theirs_bit_for_bit(golden, rule):
     assert np.count_nonzero(GOLDENS[golden]) > 40
     np.testing.assert_array_equal(folded(rule, TAUS), GOLDENS[golden])
 
 
-def test_entries_that_cancel_show_the_peers_plus():
+def test_entries_that_cancel_show_that_peers_elect_plus():
     assert GOLDENS["peft_ties_mass"][0, 0] == 9 and GOLDENS["mergekit_ties"][1, 1] == 7
     minus = folded(rules.ties(DENSITY, threshold="per_tensor", majority=-1), TAUS)
     assert minus[0, 0] == -9 and minus[1, 1] == -7
 
 
-def test_the_official_variant_is_another():
-    """One entry more is kept, and ranked together with all other tensors."""
+def test_the_official_variant_differs():
+    """It keeps one entry more and ranks entries of all tensors together."""
     official = folded(rules.ties(DENSITY), TAUS)
     assert (official != GOLDENS["peft_ties_mass"]).any()

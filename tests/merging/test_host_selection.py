@@ -1,4 +1,4 @@
-"""The k-th smallest magnitude by sampling and collecting is the one that sorting finds."""
+"""The k-th smallest magnitude by sampling and collecting matches sorting."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def spreads() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", spreads())
-def test_it_is_what_sorting_finds(name):
+def test_it_matches_sorting(name):
     x = spreads()[name]
     ordered = np.sort(x)
     for k in (1, 2, 5000, 40_001, N - 1, N):
@@ -33,7 +33,7 @@ def test_it_is_what_sorting_finds(name):
 
 
 @pytest.mark.parametrize("side", [-1, 1])
-def test_a_sample_that_misleads_costs_a_pass_and_no_digit(monkeypatch, side):
+def test_a_misleading_sample_costs_a_pass_but_no_accuracy(monkeypatch, side):
     x = spreads()["normal"]
     wrong = (0, 5) if side < 0 else (0x7F000000, 0x7F000001)
     monkeypatch.setattr(host_selection, "_expected", lambda bits, k: wrong)

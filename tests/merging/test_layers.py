@@ -1,4 +1,4 @@
-"""LiNeS: scales by depth, the same for layers that are numbered and for layers that are stacked."""
+"""LiNeS: scaling by depth, the same for numbered and for stacked layers."""
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ LAYERS = 3
 
 
 def stacked(seed: int) -> dict[str, np.ndarray]:
-    """A tower as ours are: layers along the first axis."""
+    """A tower in our layout: layers along the first axis."""
     random = np.random.default_rng(seed)
     shapes = {"patch_embedding": (6, 4), "blocks.fc1.kernel": (LAYERS, 4, 5),
               "blocks.fc1.bias": (LAYERS, 5), "projection": (4, 2)}  # fmt: skip
@@ -21,7 +21,7 @@ def stacked(seed: int) -> dict[str, np.ndarray]:
 
 
 def numbered(tree: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same tower as Hugging Face's are."""
+    """The same tower in Hugging Face's layout."""
     parts = {}
     for name, leaf in tree.items():
         if not name.startswith("blocks."):
@@ -46,7 +46,7 @@ def test_every_leaf_is_scaled_by_its_depth(rule):
 
 
 @pytest.mark.parametrize("options", [{}, {"layers": LAYERS}])
-def test_numbered_layers_have_the_bits_of_stacked_ones(options):
+def test_numbered_layers_give_the_same_bits_as_stacked_ones(options):
     theta_0, *tasks = (stacked(seed) for seed in range(4))
     rule = rules.lines("max_magnitude", **options)
     whole = numbered(jax.tree.map(np.asarray, mm.merge(theta_0, tasks, rule)))
@@ -67,7 +67,7 @@ def test_one_fine_tuned_model_keeps_half_of_its_first_layer_and_all_of_its_last(
         np.testing.assert_allclose(merged[i], expected, atol=1e-6)
 
 
-def test_towers_are_counted_apart():
+def test_layers_are_counted_per_tower():
     names = [
         f"{tower}.{i}.w" for tower, n in (("a.layer", 2), ("b.resblocks", 3)) for i in range(n)
     ]

@@ -1,4 +1,4 @@
-"""A model too large for memory is merged tensor by tensor: the same bits as all at once."""
+"""A model too large for memory can be merged tensor by tensor with the same bits as all at once."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ SIZE = sum(leaf.size for leaf in theta(0).values() if leaf.dtype == np.float32)
 
 
 def thresholds(tasks, density: float) -> list[np.float32]:
-    """Of all tasks, in passes that see one tensor at a time."""
+    """Thresholds of all tasks, in passes over one tensor at a time."""
 
     def count(pivots):
         total = np.zeros(pivots.shape, int)
@@ -49,7 +49,7 @@ def rescale(tasks) -> float:
 
 
 def rule_for_one_leaf(name: str, tasks) -> mm.MergeRule:
-    """The rule with the numbers of the whole task vectors that one leaf does not tell."""
+    """The rule with whole-vector numbers that cannot be computed from one leaf."""
     if name == "ties":
         least = thresholds(tasks, 0.2)
         return rules.ties(thresholds=least, majority=majority(tasks, least))
@@ -61,7 +61,7 @@ def rule_for_one_leaf(name: str, tasks) -> mm.MergeRule:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_one_leaf_at_a_time_gives_the_bits_of_the_whole(name):
+def test_one_leaf_at_a_time_gives_the_same_bits_as_the_whole(name):
     tasks = models(name)
     whole = mm.merge(theta(0), tasks, EVERY[name], scale=0.5)
     rule = rule_for_one_leaf(name, tasks)

@@ -1,4 +1,4 @@
-"""What may be in a pytree that is merged: functions, strings, static fields, arrays of any kind."""
+"""What a merged pytree may contain: functions, strings, static fields, arrays of any kind."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ RULES = ["max_magnitude", "ties", "average"]
 @jax.tree_util.register_dataclass
 @dataclass
 class Layer:
-    """As Equinox's modules are: a function among the leaves, and static fields."""
+    """Like an Equinox module: a function among the leaves, and static fields."""
 
     w: Any
     activation: Any = jax.nn.relu
@@ -35,7 +35,7 @@ def layer(value: float, **given) -> dict:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_what_is_no_array_is_theta_0s(rule):
+def test_leaves_that_are_not_arrays_are_theta_0s(rule):
     theta_0 = layer(1.0, tag="theta_0")
     models = [layer(value, activation=jnp.tanh, tag="other") for value in (3.0, 2.0)]
     theta, state = mm.merge(theta_0, models, rule, scale=1.0, return_state=True)
@@ -58,7 +58,7 @@ def test_static_fields_need_be_neither_equal_nor_hashable_nor_comparable(rule, t
     assert theta["layer"].tag is theta_0["layer"].tag
 
 
-def test_a_task_vector_holds_arrays_alone_and_is_applied_to_the_whole():
+def test_a_task_vector_holds_only_arrays_and_applies_to_the_whole_tree():
     theta_0 = layer(1.0)
     tau = mm.task_vector(layer(3.0, tag="b"), theta_0)
     assert tau["name"] is None and tau["layer"].activation is None
@@ -76,7 +76,7 @@ def test_arrays_are_matched_by_path_and_merged_in_theta_0s_order():
     np.testing.assert_array_equal(theta["b"], b)
 
 
-def test_containers_of_other_types_are_named_by_path():
+def test_differing_containers_are_named_by_path():
     theta_0 = {"a": [jnp.ones(2)], "b": {"c": jnp.ones(2)}}
     model = {"a": (jnp.ones(2),), "b": FrozenDict(c=jnp.ones(2))}
     with pytest.raises(UserError) as raised:
@@ -98,7 +98,7 @@ def test_at_most_twenty_leaves_are_named():
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16,
                                    ml_dtypes.float8_e4m3fn])  # fmt: skip
-def test_numpy_arrays_come_back_as_numpy_arrays_of_their_dtype(dtype):
+def test_numpy_arrays_are_returned_as_numpy_arrays_of_their_dtype(dtype):
     theta_0 = {"w": np.ones(3, dtype), "scalar": np.array(2, dtype), "jax": jnp.ones(2)}
     model = {"w": np.array([1, 2, 3], dtype), "scalar": np.array(4, dtype), "jax": jnp.zeros(2)}
     theta = mm.merge(theta_0, [model], scale=1.0)
@@ -110,7 +110,7 @@ def test_numpy_arrays_come_back_as_numpy_arrays_of_their_dtype(dtype):
     assert type(again["w"]) is np.ndarray and again["w"].dtype == dtype
 
 
-def test_float64_keeps_its_digits_and_subtracts_in_float64():
+def test_float64_is_preserved_and_subtracted_in_float64():
     theta_0 = {"w": np.array([0.1, 1e10, 0.1]), "x": 0.1, "y": np.float64(0.1)}
     model = {"w": np.array([0.1, 1e10 + 1, 0.6]), "x": 0.1, "y": np.float64(0.1)}
     theta = mm.merge(theta_0, [model], scale=1.0)
@@ -120,13 +120,13 @@ def test_float64_keeps_its_digits_and_subtracts_in_float64():
     assert mm.task_vector(model, theta_0)["w"].dtype == np.float32
 
 
-def test_numbers_that_are_not_floating_point_are_theta_0s():
+def test_non_float_leaves_are_theta_0s():
     key = jax.random.key(0)
     theta_0 = {"w": jnp.ones(2), "n": 3, "on": np.array([True]), "key": key, "text": np.array("a")}
     other = {"w": jnp.ones(2), "n": 5, "on": np.array([False]), "key": jax.random.key(1)}
     theta = mm.merge(theta_0, [other | {"text": np.array("b")}])
     assert theta["n"] == 3 and theta["on"] == [True] and theta["text"] == "a"
-    assert theta["on"] is not theta_0["on"]  # NumPy's can be written to
+    assert theta["on"] is not theta_0["on"]  # NumPy arrays stay writable
     assert jnp.array_equal(jax.random.key_data(theta["key"]), jax.random.key_data(key))
 
 
@@ -153,7 +153,7 @@ def test_an_nnx_module_gives_a_new_module_that_computes():
 
     theta_0, model, x = Net(0), Net(1), jnp.ones((4, 2))
     before = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(theta_0, nnx.Param)))
-    model(x)  # counts a draw and moves the statistics
+    model(x)  # advances the draw counter and the statistics
     theta = mm.merge(theta_0, [model], scale=1.0)
     assert isinstance(theta, Net) and theta is not theta_0 and theta.linear is not theta_0.linear
     np.testing.assert_allclose(theta.linear.kernel[...], model.linear.kernel[...], atol=1e-6)
@@ -167,7 +167,7 @@ def test_an_nnx_module_gives_a_new_module_that_computes():
     assert theta_0.rngs.default.count[...] == count
 
 
-def test_two_clips_merge_to_one_that_is_saved(tiny_clip, tmp_path):
+def test_two_clips_merge_to_one_that_can_be_saved(tiny_clip, tmp_path):
     theta_0, model = (mm.CLIP.from_pretrained(tiny_clip) for _ in range(2))
     model.logit_scale[...] = theta_0.logit_scale[...] + 1
     mm.merge(theta_0, [model]).save_pretrained(tmp_path / "merged")
@@ -177,7 +177,7 @@ def test_two_clips_merge_to_one_that_is_saved(tiny_clip, tmp_path):
 
 
 @pytest.mark.parametrize("rule", ["global_prune", "dare"])
-def test_64_bit_numbers_change_no_draw_and_no_threshold(rule):
+def test_enabling_x64_changes_no_draw_and_no_threshold(rule):
     theta_0, tasks = theta(0), models(rule)
     expected = mm.merge(theta_0, tasks, EVERY[rule])
     with jax.enable_x64(True):

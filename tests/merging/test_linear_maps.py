@@ -1,4 +1,4 @@
-"""Which leaves are matrices of linear maps to the rules that take matrices apart."""
+"""Which leaves the matrix rules treat as matrices of linear maps."""
 
 import numpy as np
 import pytest
@@ -38,13 +38,13 @@ NAMES = [
     ("layer.0.SelfAttention.relative_attention_bias.weight", (32, 8), TABLE),
     ("attn.relative_position_bias_table", (169, 3), TABLE),
     ("Embed_0.embedding", (50, 8), TABLE),
-    ("blocks.norm1.scale.value", (12, 8), TABLE),  # of NNX, stacked over layers
+    ("blocks.norm1.scale.value", (12, 8), TABLE),  # from NNX, stacked over layers
     ("blocks.fc1.bias", (12, 8), TABLE),
 ]
 
 
 @pytest.mark.parametrize(("name", "shape", "expected"), NAMES, ids=[case[0] for case in NAMES])
-def test_names_in_common_use_are_told_apart(name, shape, expected):
+def test_common_names_are_classified(name, shape, expected):
     assert Finder().of(name, shape) == expected
     by_shape = MATRIX if len(shape) == 2 else None
     assert Finder("by_shape").of(name, shape) == by_shape
@@ -52,7 +52,7 @@ def test_names_in_common_use_are_told_apart(name, shape, expected):
 
 @pytest.mark.parametrize("stacked", [False, True])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_matrices_side_by_side_are_taken_apart_and_put_back(stacked, axis):
+def test_concatenated_matrices_are_split_and_rejoined(stacked, axis):
     parts = normal_taus(2 if stacked else 1, 3, 4, 5)  # layers, parts, rows, columns
     leaf = np.concatenate(np.moveaxis(parts, 1, 0), axis=1 + axis)
     leaf = leaf if stacked else leaf[0]
@@ -63,7 +63,7 @@ def test_matrices_side_by_side_are_taken_apart_and_put_back(stacked, axis):
 
 @MAKE
 @pytest.mark.parametrize("axis", [0, 1])
-def test_query_key_and_value_are_three_matrices(make, axis):
+def test_query_key_and_value_are_three_separate_matrices(make, axis):
     taus = normal_taus(2, 3, 6, 6)  # tasks, parts
     rule = make(**({"rescale": 1.0} if make is rules.opcm else {}))
     joined = np.concatenate(np.moveaxis(taus, 1, 0), axis=1 + axis)
@@ -84,7 +84,7 @@ def test_tables_are_averaged_unless_shapes_decide(make):
 
 
 @MAKE
-def test_maps_say_which_leaves_are_matrices_whatever_their_names(make):
+def test_an_explicit_map_of_matrices_overrides_names(make):
     taus = [
         {"embedding": {"kernel": one}, "fc1": two}
         for one, two in zip(normal_taus(2, 2, 5, 18), normal_taus(2, 5, 6, seed=1), strict=True)

@@ -1,4 +1,4 @@
-"""Rules that see whole tensors, against their formulas in float64 and in other decompositions."""
+"""Rules on whole tensors, against their formulas in float64 with other decompositions."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def close(actual, expected):
 
 
 @SHAPES
-def test_iso_c_is_the_oracle_and_its_spectrum_is_flat(shape):
+def test_iso_c_matches_the_oracle_and_its_spectrum_is_flat(shape):
     taus = normal_taus(3, *shape)
     merged = folded(rules.iso_c(), taus)
     close(merged, oracle.iso_c(taus.astype(float)))
@@ -27,7 +27,7 @@ def test_iso_c_is_the_oracle_and_its_spectrum_is_flat(shape):
 @pytest.mark.parametrize(
     ("shape", "alpha"), [((12, 8), 0.5), ((5, 9), 0.5), ((6, 6), 0.5), ((6, 6), 0.0), ((5, 9), 0.9)]
 )
-def test_opcm_is_the_oracle(shape, alpha):
+def test_opcm_matches_the_oracle(shape, alpha):
     taus = normal_taus(4, *shape)
     close(folded(rules.opcm(alpha), taus), oracle.opcm(taus.astype(float), alpha))
 
@@ -56,7 +56,7 @@ def test_opcm_keeps_the_mean_norm_of_the_tasks_over_all_leaves(others):
         close(merged[name], raw[name] * norm(merged) / norm(raw))
 
 
-def test_opcm_refuses_other_words():
+def test_opcm_refuses_unknown_options():
     with pytest.raises(UserError, match="averaged or added"):
         rules.opcm(others="summed")
 
@@ -74,18 +74,18 @@ def test_opcm_adds_to_a_matrix_that_no_task_has_changed():
 
 @SHAPES
 @pytest.mark.parametrize("tasks", [1, 2, 3])
-def test_tsv_m_is_the_oracle(shape, tasks):
+def test_tsv_m_matches_the_oracle(shape, tasks):
     taus = normal_taus(tasks, *shape)
     close(folded(rules.tsv_m(), taus), oracle.tsv_m(taus.astype(float)))
 
 
-def test_tsv_m_with_more_tasks_than_components_keeps_one_of_each():
+def test_tsv_m_with_more_tasks_than_components_keeps_one_per_task():
     taus = normal_taus(3, 2, 9)
     assert np.linalg.matrix_rank(folded(rules.tsv_m(), taus)) == 2
 
 
 @pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m, rules.tsv_stream])
-def test_a_stack_of_matrices_is_each_by_itself_if_asked(make):
+def test_stacked_matrices_are_merged_one_by_one_if_requested(make):
     taus = normal_taus(2, 3, 6, 5)
     rescale = {"rescale": 1.0} if make is rules.opcm else {}
     stacked = folded(make(stacked=True, **rescale), taus)
@@ -95,8 +95,8 @@ def test_a_stack_of_matrices_is_each_by_itself_if_asked(make):
 
 
 @pytest.mark.parametrize("make", [rules.iso_c, rules.opcm, rules.tsv_m, rules.tsv_stream])
-def test_leaves_without_entries_disturb_no_others(make):
-    """Empty matrices and stacks beside a matrix."""
+def test_empty_leaves_do_not_affect_others(make):
+    """Empty matrices and stacks next to a matrix."""
     empty = {"none": np.zeros((0, 4), np.float32), "low": np.zeros((4, 0), np.float32)}
     empty["stack"] = np.zeros((0, 3, 2), np.float32)
     taus = normal_taus(3, 6, 4)
@@ -127,8 +127,8 @@ def test_an_empty_part_of_names_would_average_every_leaf(make):
 
 
 @pytest.mark.parametrize("tasks", [2, 3, 5])
-def test_model_stock_is_the_oracle(tasks):
-    taus = normal_taus(tasks, 4, 5) + 1  # models that agree to some extent
+def test_model_stock_matches_the_oracle(tasks):
+    taus = normal_taus(tasks, 4, 5) + 1  # partly agreeing models
     close(folded(rules.model_stock(), taus), oracle.model_stock(taus.astype(float)))
 
 
@@ -142,12 +142,12 @@ def test_model_stock_keeps_agreement_and_drops_contradiction():
 
 
 @pytest.mark.parametrize("t", [0.0, 0.25, 0.5, 1.0])
-def test_slerp_is_the_oracle(t):
+def test_slerp_matches_the_oracle(t):
     taus = normal_taus(2, 4, 5)
     close(folded(rules.slerp(t), taus), oracle.slerp(taus.astype(float), t))
 
 
-def test_slerp_goes_straight_where_there_is_no_arc_and_takes_two_models():
+def test_slerp_is_linear_where_there_is_no_arc_and_takes_two_models():
     tau = normal_taus(7)
     close(folded(rules.slerp(0.25), [tau, 2 * tau]), 1.25 * tau)
     close(folded(rules.slerp(0.25), [tau, 0 * tau]), 0.75 * tau)

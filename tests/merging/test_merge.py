@@ -53,7 +53,7 @@ def test_a_generator_never_has_two_models_in_memory():
     assert len(alive) == 4
 
 
-def test_theta_0_and_the_models_survive_the_merge():
+def test_theta_0_and_the_models_are_unchanged_by_the_merge():
     theta_0, *models = random_models(3)
     on_device = jax.tree.map(jnp.asarray, (theta_0, models))
     mm.merge(on_device[0], on_device[1])
@@ -110,7 +110,7 @@ def test_a_merge_that_is_not_finite_is_refused():
 
 def test_fifty_tasks_compile_once():
     theta_0, *models = random_models(6)
-    rule = mm.rules.ema(0.123)  # of its own, so that nothing is compiled yet
+    rule = mm.rules.ema(0.123)  # a fresh rule, so nothing is compiled yet
     state = rule.init(theta_0)
     with compilations() as compiled:
         for model in models:
@@ -118,7 +118,7 @@ def test_fifty_tasks_compile_once():
     assert len(compiled) == 1
 
 
-def test_states_of_nnx_and_dataclasses_merge_as_dicts_do():
+def test_nnx_states_and_dataclasses_merge_like_dicts():
     @jax.tree_util.register_dataclass
     @dataclass
     class Layer:
@@ -132,5 +132,5 @@ def test_states_of_nnx_and_dataclasses_merge_as_dicts_do():
         states = [nnx.State({"w": nnx.Param(jnp.asarray(tree["w"]))}) for tree in dicts]
         merged = mm.merge(states[0], states[1:], rule)
         assert isinstance(merged, nnx.State)
-        if rule is not mm.rules.random_mix():  # whose draws go by the leaf's name, here w.value
+        if rule is not mm.rules.random_mix():  # draws depend on the leaf's name, here w.value
             np.testing.assert_array_equal(merged["w"][...], expected)

@@ -1,4 +1,4 @@
-"""Arguments of `merge` as people give them: accepted where plain, else refused in a sentence."""
+"""Arguments of `merge` as users pass them: accepted if unambiguous, else refused in a sentence."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ INFORMED = mm.rules.Informed(MODEL, MODEL)
 
 
 @pytest.mark.parametrize("rule", ["ties", mm.rules.ties, mm.rules.ties()])
-def test_a_rule_is_given_by_name_by_function_or_as_it_is(rule):
+def test_a_rule_may_be_a_name_a_function_or_a_rule(rule):
     expected = mm.merge(THETA_0, [MODEL, MODEL], mm.rules.ties())
     np.testing.assert_array_equal(mm.merge(THETA_0, [MODEL, MODEL], rule)["w"], expected["w"])
 
@@ -33,7 +33,7 @@ def test_a_rule_is_given_by_name_by_function_or_as_it_is(rule):
         ("fisher", r"fisher needs every model as rules.Informed"),
     ],
 )
-def test_rules_that_cannot_be_meant(rule, message):
+def test_invalid_rules(rule, message):
     with pytest.raises(UserError, match=message):
         mm.merge(THETA_0, [MODEL, MODEL], rule)
 
@@ -56,7 +56,7 @@ def test_rules_that_cannot_be_meant(rule, message):
         (iter([]), "no models to merge"),
     ],
 )
-def test_models_that_cannot_be_meant(models, message):
+def test_invalid_models(models, message):
     with pytest.raises(UserError, match=message) as raised:
         mm.merge(THETA_0, models)
     assert "\n" not in str(raised.value)
@@ -73,7 +73,7 @@ def test_models_that_cannot_be_meant(models, message):
         (np.ones(3), r"scale has shape \(3,\): give one number"),
     ],
 )
-def test_scales_that_cannot_be_meant(scale, message):
+def test_invalid_scales(scale, message):
     with pytest.raises(UserError, match=message):
         mm.merge(THETA_0, [MODEL], scale=scale)
     assert mm.merge(THETA_0, [MODEL], scale=jnp.float32(1))["w"][1] == -2
@@ -84,7 +84,7 @@ def test_scales_that_cannot_be_meant(scale, message):
     ("slerp", 3, "slerp merges 2 models, 3 models given"),
     ("model_stock", 1, "model_stock merges 2 or more models, 1 model given"),
 ])  # fmt: skip
-def test_the_number_of_models_is_checked_before_any_work_or_as_they_come(rule, count, message):
+def test_the_number_of_models_is_checked_before_any_work_or_as_they_arrive(rule, count, message):
     for models in ([MODEL] * count, (MODEL for _ in range(count))):
         with pytest.raises(UserError, match=message):
             mm.merge(THETA_0, models, rule)

@@ -1,4 +1,4 @@
-"""What several fine-tunings agree on, subtracted."""
+"""NegMerge: subtracts what several fine-tunings agree on."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -11,7 +11,7 @@ from tests.merging.cases import TAUS, folded, normal_taus
 
 @settings(max_examples=60, deadline=None)
 @given(TAUS)
-def test_negmerge_is_the_oracle_bit_for_bit(taus):
+def test_negmerge_matches_the_oracle_bit_for_bit(taus):
     np.testing.assert_array_equal(folded(rules.negmerge(), taus), oracle.negmerge(taus))
 
 
@@ -22,7 +22,7 @@ def test_a_quarter_of_the_random_entries_of_three_agree():
     assert abs(np.mean(merged != 0) - 0.25) < 0.01
 
 
-def test_an_entry_that_one_task_leaves_alone_is_left_alone():
+def test_an_entry_unchanged_by_one_task_is_unchanged():
     for taus in ([[1.0], [0.0]], [[0.0], [1.0]], [[-0.0], [-1.0]], [[1.0], [-1.0], [1.0]]):
         assert folded(rules.negmerge(), np.float32(taus)) == 0
 
@@ -32,7 +32,7 @@ def test_changes_too_small_to_multiply_agree():
     np.testing.assert_array_equal(folded(rules.negmerge(), taus), np.float32([1e-30, -1e-30, 0]))
 
 
-def test_what_is_not_a_number_is_not_hidden():
+def test_nan_is_not_hidden():
     taus = np.float32([[np.nan, 1, -1, 1], [1, np.nan, 1, 1], [-1, 2, np.nan, 1]])
     np.testing.assert_array_equal(folded(rules.negmerge(), taus), [np.nan, np.nan, np.nan, 1])
 

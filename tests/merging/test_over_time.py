@@ -1,4 +1,4 @@
-"""Rules of tasks learned in sequence, and of norms, against their formulas."""
+"""Rules for sequentially learned tasks, and rules on norms, against their formulas."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.merging.cases import TAUS, folded, models, normal_taus, theta
 
 @settings(max_examples=25, deadline=None)
 @given(TAUS)
-def test_the_last_and_the_largest_step_are_the_oracle_bit_for_bit(taus):
+def test_the_last_and_the_largest_step_match_the_oracle_bit_for_bit(taus):
     np.testing.assert_array_equal(folded(rules.scaled_last(), taus), taus[-1])
     np.testing.assert_array_equal(folded(rules.max_increment(), taus), oracle.max_increment(taus))
 
@@ -36,7 +36,7 @@ def test_steps_of_disjoint_entries_add_up_to_the_last_task_vector():
 
 
 @pytest.mark.parametrize("decay", [0.3, 0.9])
-def test_ema_magmax_is_the_oracle(decay):
+def test_ema_magmax_matches_the_oracle(decay):
     taus = normal_taus(5, 50)
     merged = folded(rules.ema_magmax(decay), taus)
     np.testing.assert_allclose(merged, oracle.ema_magmax(taus, decay), rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""`module:function` names a rule of a user's own, as `ties` names a bundled one."""
+"""`module:function` names a user's own rule, as `ties` names a bundled one."""
 
 import importlib
 import runpy
@@ -49,7 +49,7 @@ def test_options_are_checked_like_those_of_a_bundled_rule():
     with pytest.raises(UserError, match="my_rules:powered needs power"):
         rules.named("my_rules:powered")
     assert merged(rules.named("my_rules:powered", power=2)) == [4, -4]
-    assert merged(rules.named("my_rules:anything")) == [4, -4]  # *args, **kwargs ask for nothing
+    assert merged(rules.named("my_rules:anything")) == [4, -4]  # *args, **kwargs require nothing
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_options_are_checked_like_those_of_a_bundled_rule():
         ("my_rules:median:more", "is no merge rule"),
     ],
 )
-def test_mistakes_are_one_sentence(name, message):
+def test_invalid_input_gives_a_one_sentence_error(name, message):
     with pytest.raises(UserError, match=message) as raised:
         rules.named(name)
     assert "\n" not in str(raised.value)
@@ -91,12 +91,12 @@ def test_a_module_that_cannot_be_imported_says_why(own, source, message):  # noq
     assert raised.value.__cause__ is not None
 
 
-def test_looking_at_a_name_imports_nothing():
+def test_inspecting_a_name_imports_nothing():
     RULES.check("my_rules:median")
     assert RULES.names_code("my_rules:median") and not RULES.names_code("median")
     assert "my_rules:median" not in RULES
     assert "my_rules" not in sys.modules
-    # The model_type of a checkpoint, say, is the name of a stranger.
+    # Names may come from untrusted files, such as a checkpoint's model_type.
     closed = Registry("model family", {})
     assert not closed.names_code("my_rules:median")
     with pytest.raises(UserError, match="'my_rules:median' is no model family"):
@@ -115,7 +115,7 @@ def test_defining_a_function_again_replaces_it(own, monkeypatch):  # noqa: F811
     monkeypatch.syspath_prepend(own)
     importlib.reload(sys.modules["my_rules"])
     assert rules.options("half_sum") == {"part": 0.25}
-    # The file may be the main program, too: one function twice.
+    # The file may also be the main program: one function, defined twice.
     runpy.run_path(str(own / "my_rules.py"), run_name="__main__")
     with pytest.raises(UserError, match="there is a merge rule 'half_sum' already"):
         mm.rules.register("half_sum", rules.ties)
@@ -123,7 +123,7 @@ def test_defining_a_function_again_replaces_it(own, monkeypatch):  # noqa: F811
         mm.rules.register("ties", rules.named)
 
 
-def test_dir_shows_rules_alone_and_everything_stays_reachable():
+def test_dir_lists_only_rules_but_everything_stays_reachable():
     assert dir(mm.rules) == sorted(RULES)
     assert "ties" in dir(mm.rules) and "collecting" not in dir(mm.rules)
     rules.named("my_rules:halves")

@@ -1,4 +1,4 @@
-"""Task vectors in few bits: right values, bounds, and what stays exact."""
+"""Quantised task vectors: values, error bounds, and what stays exact."""
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,8 @@ def draw(seed: int, shape: tuple[int, ...], width: float = 1e-3) -> jax.Array:
 
 
 def steps(x: np.ndarray, bits: int) -> np.ndarray:
-    """The distance of neighbouring codes for every entry: max |x| / L of its group, and 1/256 of it
-    more where the rounding to bfloat16 goes up."""
+    """Distance of neighbouring codes for every entry: max |x| / L of its group, plus 1/256 of it
+    where rounding to bfloat16 goes up."""
     rows = np.atleast_1d(x)
     length = -(-rows.shape[-1] // max(1, round(rows.shape[-1] / GROUP)))
     found = np.empty_like(rows)
@@ -46,7 +46,7 @@ def test_codes_are_packed_plane_by_plane_before_their_scale():
 
 
 @pytest.mark.parametrize("bits", CODE_BITS)
-def test_multiples_of_the_scale_come_back_exactly(bits):
+def test_multiples_of_the_scale_round_trip_exactly(bits):
     largest = LARGEST[bits]
     codes = np.arange(-largest, largest + 1, dtype=np.float32)
     x = jnp.asarray(np.stack([codes * 0.25, codes * 2.0**-20]))
@@ -67,7 +67,7 @@ def test_errors_are_at_most_half_a_step(bits, shape):
     assert (np.abs(again - near) <= 0.5 * smaller * 1.001 + 1e-9).all()
 
 
-def test_what_no_task_changed_stays_zero_and_other_leaves_stay():
+def test_unchanged_entries_stay_zero_and_other_leaves_are_kept():
     tau = {
         "w": draw(3, (4, 130)).at[:, 50:].set(0.0),
         "frozen": jnp.zeros((3, 70)),
@@ -82,31 +82,31 @@ def test_what_no_task_changed_stays_zero_and_other_leaves_stay():
     assert base["w"].any()
 
 
-def test_what_did_not_change_since_the_base_is_the_base():
+def test_entries_unchanged_since_the_base_equal_the_base():
     base = dequantise(quantise({"w": draw(4, (3, 128))}, 4))
     np.testing.assert_array_equal(dequantise(quantise(base, 4, base), base)["w"], base["w"])
 
 
 @pytest.mark.parametrize("bits", CODE_BITS)
-def test_errors_of_differences_do_not_add_up(bits):
+def test_errors_of_differences_do_not_accumulate(bits):
     x, base, errors = draw(5, (8, 256)), None, []
     for task in range(20):
         tau = {"w": x}
         base = dequantise(quantise(tau, bits, base), base)
         errors.append(float(jnp.linalg.norm(base["w"] - x)))
         x = x + draw(6 + task, (8, 256), 1e-4)
-    assert max(errors[2:]) < 0.25 * errors[0]  # of steps of a tenth
+    assert max(errors[2:]) < 0.25 * errors[0]  # in steps of a tenth
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
-def test_what_is_not_finite_is_refused(bad):
+def test_non_finite_values_are_refused(bad):
     tau = {"fine": jnp.ones(3), "w": jnp.ones((3, 5000)).at[1, 70].set(bad)}
     with pytest.raises(UserError, match=r"1 leaf holds NaN or infinity:\n  \['w'\]"):
         quantise(tau, 8)
 
 
 @pytest.mark.parametrize(("bits", "share"), [(8, 0.2266), (4, 0.1329), (3, 0.1016)])
-def test_a_task_vector_of_vit_b_16_takes_so_much_of_float32(bits, share):
+def test_size_of_a_vit_b_16_task_vector_relative_to_float32(bits, share):
     shape = MODEL_FAMILIES["clip"].published["openai/clip-vit-base-patch16"]
     _, theta = abstract_model(shape).image_tower("float32")
     tau = jax.eval_shape(task_vector, theta, theta)
@@ -116,7 +116,7 @@ def test_a_task_vector_of_vit_b_16_takes_so_much_of_float32(bits, share):
 
 
 @pytest.mark.parametrize("bits", CODE_BITS)
-def test_no_less_accurate_than_as_many_bits_with_a_scale_a_tensor(bits):
+def test_no_less_accurate_than_the_same_bits_with_one_scale_per_tensor(bits):
     # Rows of different widths, as layers' channels have.
     width = np.exp(np.random.default_rng(7).normal(size=(64, 1)))
     x = np.asarray(draw(8, (64, 768))) * width.astype(np.float32)

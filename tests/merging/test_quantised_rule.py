@@ -1,4 +1,4 @@
-"""Collecting rules with quantised states: the rule's own merge of what was decoded."""
+"""Collecting rules with quantised states give the rule's own merge of the decoded values."""
 
 from dataclasses import dataclass
 
@@ -57,16 +57,16 @@ def decoded(state) -> tuple:
     ],
     ids=["ties", "ties per tensor", "consensus", "tsv_m", "model_stock", "della"],
 )
-def test_the_merge_is_the_rules_of_the_decoded_task_vectors(rule):
+def test_the_merge_equals_the_rules_on_decoded_task_vectors(rule):
     few = quantised(rule, 8)
     state = folded(few)
-    assert tree_bytes(state) < 0.3 * tree_bytes(folded(rule))  # of short rows
+    assert tree_bytes(state) < 0.3 * tree_bytes(folded(rule))  # with short rows
     found = merged(few, state, THETA_0, 0.7)
     expected = merged(rule, decoded(state), THETA_0, 0.7)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_a_rule_of_entries_sees_one_layer_at_a_time():
+def test_an_element_wise_rule_gets_one_layer_at_a_time():
     seen = []
 
     def finalize(taus):
@@ -81,7 +81,7 @@ def test_a_rule_of_entries_sees_one_layer_at_a_time():
     assert set(seen) == {(20, 33), (3, 9), (17, 12)}
 
 
-def test_a_rule_of_whole_models_sees_them():
+def test_a_rule_on_whole_models_gets_whole_models():
     rule = collecting(lambda taus: jax.tree.map(lambda *leaves: sum(leaves), *taus), 1.0)
     few = quantised(rule, 8)
     state = folded(few)
@@ -146,5 +146,5 @@ def test_a_rule_with_another_state_is_refused():
         quantised(rule, 8).init(THETA_0)
 
 
-def test_equal_rules_stay_one():
+def test_equal_rules_stay_equal():
     assert quantised(rules.ties(), 8) is quantised(rules.ties(density=0.2), 8)

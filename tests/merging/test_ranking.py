@@ -1,4 +1,4 @@
-"""Ranks by magnitude in rows, against two stable sorts."""
+"""Ranks by magnitude within rows, against two stable sorts."""
 
 import jax
 import jax.numpy as jnp
@@ -15,25 +15,25 @@ def by_sorting(x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", [(0,), (1,), (9,), (3, 1), (2, 3, 65), (40, 128), (1 << 15,)])
-def test_they_are_those_of_a_stable_sort(shape):
+def test_ranks_match_a_stable_sort(shape):
     x = normal_taus(*shape)
     np.testing.assert_array_equal(ranks(jnp.asarray(x)), by_sorting(x))
     np.testing.assert_array_equal(jax.jit(ranks)(x), by_sorting(x))
 
 
-def test_the_first_of_equals_comes_first():
+def test_ties_are_ranked_by_position():
     x = np.random.default_rng(0).integers(-3, 4, (5, 200)).astype(np.float32)
     np.testing.assert_array_equal(ranks(jnp.asarray(x)), by_sorting(x))
     np.testing.assert_array_equal(ranks(jnp.zeros(6) * jnp.array([1, -1, 1, -1, 1, 1])), range(6))
 
 
-def test_magnitudes_that_differ_in_one_bit_are_ordered():
+def test_magnitudes_differing_in_one_bit_are_ordered():
     bits = np.random.default_rng(1).permutation(np.arange(0x3F7FFF00, 0x3F800100, dtype=np.int32))
     x = bits.view(np.float32)
     np.testing.assert_array_equal(ranks(jnp.asarray(x)), by_sorting(x))
 
 
-def test_rows_that_are_too_long_for_two_sorts_and_scalars_have_ranks_too():
+def test_scalars_and_rows_too_long_for_two_sorts_also_have_ranks():
     x = normal_taus((1 << 15) + 1)
     np.testing.assert_array_equal(ranks(jnp.asarray(x)), by_sorting(x))
     assert ranks(jnp.float32(3)) == 0

@@ -1,4 +1,4 @@
-"""What every rule must have: properties that do not depend on its formula."""
+"""Properties that every rule must have, whatever its formula."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ PLAIN = ["max_magnitude", "provenance", "min_magnitude", "average", "task_arithm
          "weighted_average", "random_mix", "emr", "fisher", "adam_weighted",
          "adam_selected", "opcm", "tsv_m", "tsv_stream", "negmerge", "scaled_last",
          "max_increment", "ema_magmax", "norm_matched"]  # fmt: skip
-"""Rules that leave one task vector as it is."""
+"""Rules that leave a single task vector unchanged."""
 
 THINNING = {
     "dare": rules.dare(drop=0.0),
@@ -31,13 +31,13 @@ THINNING = {
     "consensus": rules.consensus(votes=1),
     "lines": rules.lines(alpha=1.0, beta=0.0),
 }
-"""Rules that leave it as it is when they drop nothing."""
+"""Rules that leave it unchanged if they drop nothing."""
 
 SYMMETRIC = ["max_magnitude", "min_magnitude", "average", "task_arithmetic", "breadcrumbs",
              "magnitude_prune", "global_prune", "emr", "fisher", "adam_weighted", "adam_selected",
              "iso_c", "ties", "peft_ties", "model_stock", "tsv_m", "tsv_stream", "consensus",
              "slerp", "negmerge", "norm_matched", "lines"]  # fmt: skip
-"""Rules in which order does not matter, but for rounding (slerp at its middle)."""
+"""Rules in which order does not matter, up to rounding (slerp at its midpoint)."""
 
 
 def assert_same(actual, expected):
@@ -93,8 +93,8 @@ def test_the_state_does_not_grow_and_outlives_finalize(name):
 
 
 @STREAMING_RULE
-def test_going_on_after_a_merge_is_the_merge_of_all(name):
-    """Online fold == batch: what was finalized in between changes nothing."""
+def test_continuing_after_a_merge_equals_merging_all(name):
+    """Online fold == batch: finalizing in between changes nothing."""
     rule, theta_0 = STREAMING[name], theta(0)
     state = rule.init(theta_0)
     for count, model in enumerate(models(name), 1):
@@ -104,8 +104,8 @@ def test_going_on_after_a_merge_is_the_merge_of_all(name):
 
 
 @EVERY_RULE
-def test_jitted_and_plain_are_the_same(name):
-    """Bits, where no product is added that the compiler may fuse; else up to rounding."""
+def test_jitted_and_plain_results_are_the_same(name):
+    """The same bits, unless the compiler may fuse a product with a sum; then up to rounding."""
     rule, theta_0 = EVERY[name], theta(0)
     state = rule.init(theta_0)
     for model in models(name):
@@ -135,7 +135,7 @@ def small(name: str, dtype) -> list[dict]:
 
 
 @EVERY_RULE
-def test_dtypes_are_theta_0s_and_integers_are_passed_through(name):
+def test_results_have_theta_0s_dtypes_and_integers_pass_through(name):
     theta_0, *tasks = small(name, jnp.bfloat16)
     result = mm.merge(theta_0, tasks, EVERY[name])
     assert jax.eval_shape(lambda: result) == jax.eval_shape(lambda: theta_0)
@@ -143,7 +143,7 @@ def test_dtypes_are_theta_0s_and_integers_are_passed_through(name):
 
 
 @pytest.mark.parametrize("name", ["average", "fisher", "opcm", "ties", "model_stock"])
-def test_halves_are_merged_in_float32(name):
+def test_float16_and_bfloat16_are_merged_in_float32(name):
     half, single = (
         mm.merge(tree[0], tree[1:], EVERY[name])
         for tree in (small(name, jnp.bfloat16), small(name, jnp.float32))
@@ -167,7 +167,7 @@ def test_one_task_vector_is_its_own_merge(taus):
         np.testing.assert_array_equal(folded(EVERY[name], taus[:1]), taus[0])
 
 
-def test_equal_rules_are_one_value_so_that_each_compiles_once():
+def test_equal_rules_compare_equal_so_each_compiles_once():
     assert rules.max_magnitude() is rules.max_magnitude(provenance=False)
     assert rules.random_mix(1) is rules.random_mix(seed=1)
     assert rules.random_mix(1) is not rules.random_mix(2)
@@ -175,7 +175,7 @@ def test_equal_rules_are_one_value_so_that_each_compiles_once():
     assert rules.named("dare", seed=2, drop=0.1) is rules.dare(0.1, 2)
 
 
-def test_mistakes_of_name_and_option_are_named():
+def test_wrong_names_and_options_are_named():
     with pytest.raises(UserError, match="'tyes' is no merge rule: choose from max_magnitude"):
         rules.named("tyes")
     with pytest.raises(UserError, match="ties has no option 'densty': its options are density"):

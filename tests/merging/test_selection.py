@@ -1,4 +1,4 @@
-"""The exact k-th magnitude: equal to sorting, for any split into leaves, with ties and extremes."""
+"""The exact k-th magnitude equals sorting, for any split into leaves, with ties and extremes."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ count = jax.jit(count_at_least)
 
 
 def counted(*leaves: np.ndarray, k: int) -> np.float32:
-    """By passes over leaves that are never put together; its sample is the first leaf."""
+    """Counts in passes over separate leaves; the sample is the first leaf."""
 
     def all_counted(pivots):
         return sum(np.asarray(count(leaf, pivots[0]), int)[None] for leaf in leaves)
@@ -30,7 +30,7 @@ def counted(*leaves: np.ndarray, k: int) -> np.float32:
 
 @settings(max_examples=60, deadline=None)
 @given(ARRAYS, st.sampled_from([1, 2, 5, 9]))
-def test_it_is_the_sorted_ones_bit_for_bit(x, k):
+def test_it_matches_sorting_bit_for_bit(x, k):
     expected = np.sort(np.abs(x))[k - 1]
     for found in (
         kth_magnitude(x, k),
@@ -40,7 +40,7 @@ def test_it_is_the_sorted_ones_bit_for_bit(x, k):
         assert np.asarray(found).tobytes() == expected.tobytes()
 
 
-def test_it_is_torchs_kthvalue_on_a_large_array():
+def test_it_matches_torch_kthvalue_on_a_large_array():
     torch = pytest.importorskip("torch")
     x = np.random.default_rng(0).normal(size=300_001).astype(np.float32)
     x[::7] = 0.5  # many ties
@@ -50,10 +50,10 @@ def test_it_is_torchs_kthvalue_on_a_large_array():
         assert float(counted(x[:1], *np.split(x[1:], 3), k=k)) == expected
 
 
-def test_it_is_jitable_and_takes_leaves_of_every_size_and_precision():
+def test_it_can_be_jitted_and_takes_leaves_of_every_size_and_precision():
     random = np.random.default_rng(0)
     tree = {
-        "large": random.normal(size=(300, 300)).astype(np.float32),  # counted by itself
+        "large": random.normal(size=(300, 300)).astype(np.float32),  # counted separately
         "half": jnp.asarray(random.normal(size=(40, 3)), jnp.bfloat16),
         "scalar": np.float32(2.0),
     }
@@ -102,7 +102,7 @@ def test_few_passes_find_it_in_any_distribution_and_from_any_sample(x):
                 return np.asarray(count(x, pivots[0]))[None]
 
             assert kth_magnitudes_counted(one_pass, x.size, k, [sample])[0] == ordered[k - 1]
-            assert len(passes) <= 17  # a quarter of 31 bits a pass, and the sample's
+            assert len(passes) <= 17  # a quarter of 31 bits per pass, plus the sample's pass
     assert len(selection.next_pivots(selection.Bracket(0, 100, 5.0, -3.0))) == selection.PIVOTS
 
 

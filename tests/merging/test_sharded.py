@@ -1,4 +1,4 @@
-"""On several devices as on one: the programs are `sharded.py` and `placements.py`."""
+"""Same results on several devices as on one; the programs are `sharded.py`, `placements.py`."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ def run(module: str, *arguments: str, devices: int, optimized: bool = False) -> 
         | {
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-            "OPENBLAS_NUM_THREADS": "1",  # eight decompositions at once are threads enough
+            "OPENBLAS_NUM_THREADS": "1",  # eight decompositions at once need no further threads
         }
         | ({"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"} if optimized else {}),
     )
@@ -27,7 +27,7 @@ def run(module: str, *arguments: str, devices: int, optimized: bool = False) -> 
 
 
 def test_rules_give_the_same_bits_under_explicit_and_auto_axes():
-    """Two rules, of which one reshapes what is sharded; the slow tests try them all."""
+    """Two rules, one of which reshapes sharded arrays; the slow tests cover all rules."""
     some = ("max_magnitude", "model_stock")
     assert "same bits on 4 devices as on one" in run("sharded", "merge", *some, devices=4)
 
@@ -36,7 +36,7 @@ def test_rules_give_the_same_bits_under_explicit_and_auto_axes():
 @pytest.mark.parametrize(
     ("ways", "devices", "optimized"),
     [
-        ("merge", 8, True),  # bits are those of a user's programs
+        ("merge", 8, True),  # compares bits: compile as users do
         ("merge,functions,jit", 4, False),
         ("merge", 1, False),
     ],

@@ -1,4 +1,4 @@
-"""Rules that trim and vote: ties above all, against their formulas, with ties of magnitude."""
+"""Rules that trim and vote, mainly `ties`, against their formulas, with equal magnitudes."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,26 +16,26 @@ DENSITY = st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0])
 
 @settings(max_examples=60, deadline=None)
 @given(TAUS, DENSITY, st.sampled_from(["mass", "count"]), st.sampled_from(["mean", "sum", "max"]))
-def test_ties_is_the_oracle_bit_for_bit(taus, density, elect, aggregate):
+def test_ties_matches_the_oracle_bit_for_bit(taus, density, elect, aggregate):
     rule = rules.ties(density, elect=elect, aggregate=aggregate)
     expected = oracle.ties(taus, density, elect, aggregate)
     np.testing.assert_array_equal(folded(rule, taus), expected)
 
 
-def test_ties_is_the_oracle_on_many_entries():
+def test_ties_matches_the_oracle_on_many_entries():
     taus = normal_taus(5, 20_000)
     np.testing.assert_array_equal(folded(rules.ties(), taus), oracle.ties(taus, 0.2))
 
 
 @settings(max_examples=30, deadline=None)
 @given(TAUS, st.integers(0, 20), DENSITY)
-def test_a_larger_denominator_counts_as_untouched_zeros(taus, untouched, density):
+def test_a_larger_denominator_counts_as_extra_zeros(taus, untouched, density):
     padded = np.pad(taus, [(0, 0), (0, untouched)])
     merged = folded(rules.ties(density, entries=7 + untouched), taus)
     np.testing.assert_array_equal(merged, oracle.ties(padded, density)[:7])
 
 
-def test_a_denominator_that_dwarfs_the_tree_keeps_everything_and_a_smaller_one_is_refused():
+def test_a_huge_denominator_keeps_everything_and_a_too_small_one_is_refused():
     taus = normal_taus(2, 100)
     everything = folded(rules.ties(density=1.0), taus)
     np.testing.assert_array_equal(folded(rules.ties(entries=1000), taus), everything)
@@ -75,7 +75,7 @@ def test_entries_that_cancel_take_the_majority_of_the_whole_tree():
         np.testing.assert_array_equal(merged["cancels"], [-2.0 * sign])
 
 
-def test_the_number_of_thresholds_is_that_of_the_task_vectors():
+def test_the_number_of_thresholds_must_match_the_task_vectors():
     with pytest.raises(UserError, match="ties: 1 thresholds for 2 task vectors"):
         folded(rules.ties(thresholds=[0.5]), normal_taus(2, 5))
     pruned = rules.magnitude_prune(threshold="global", thresholds=[0.5])
@@ -94,18 +94,18 @@ def test_magnitude_prune_keeps_the_largest():
     np.testing.assert_array_equal(folded(given, taus), kept)
 
 
-def test_breadcrumbs_is_the_oracle_and_works_tensor_by_tensor():
+def test_breadcrumbs_matches_the_oracle_and_works_tensor_by_tensor():
     taus = normal_taus(3, 1000)
     for beta, gamma in [(0.85, 0.006), (0.5, 0.25), (0.0, 0.1), (0.9, 0.0)]:
         merged = folded(rules.breadcrumbs(beta, gamma), taus)
         np.testing.assert_array_equal(merged, oracle.breadcrumbs(taus, beta, gamma))
-    same = np.ones((1, 10), np.float32)  # all equal the last one kept
+    same = np.ones((1, 10), np.float32)  # all tied with the last one kept
     np.testing.assert_array_equal(folded(rules.breadcrumbs(0.5, 0.1), same), same[0])
 
 
 @settings(max_examples=40, deadline=None)
 @given(TAUS)
-def test_emr_is_the_oracle_bit_for_bit(taus):
+def test_emr_matches_the_oracle_bit_for_bit(taus):
     np.testing.assert_array_equal(folded(rules.emr(), taus), oracle.emr(taus))
 
 
@@ -126,7 +126,7 @@ def test_emr_restores_each_task_from_the_unified_vector():
     assert nothing.rescale == 1 and not nothing.mask.any()
 
 
-def test_consensus_is_the_oracle_and_drops_what_one_task_needs():
+def test_consensus_matches_the_oracle_and_drops_entries_that_one_task_needs():
     taus = normal_taus(4, 500)
     for votes, tall_lambda in [(2, 0.4), (1, 1.0), (3, 0.2), (0, 0.5)]:
         merged = folded(rules.consensus(votes, tall_lambda), taus)
@@ -135,13 +135,13 @@ def test_consensus_is_the_oracle_and_drops_what_one_task_needs():
     np.testing.assert_array_equal(folded(rules.consensus(), selfish), [0, 2, 0])
 
 
-def test_consensus_of_increments_is_that_of_what_each_task_changed():
+def test_consensus_of_increments_uses_what_each_task_changed():
     taus = np.cumsum(normal_taus(4, 500), axis=0)
     changes = np.diff(taus, axis=0, prepend=0)
     rule = rules.consensus(increments=True)
     np.testing.assert_allclose(folded(rule, taus), oracle.consensus(changes, 2, 0.4), atol=1e-5)
     assert rule.default_scale == 1
-    # What the first task changed and the others kept: four task vectors that agree lose it.
+    # The first task's change, kept by the others: four agreeing task vectors would lose it.
     for tasks, published in ((3, 3), (4, 0)):
         kept = np.ones((tasks, 1), np.float32)
         np.testing.assert_array_equal(folded(rules.consensus(), kept), [published])

@@ -1,4 +1,4 @@
-"""`tsv_stream`: what `tsv_m` makes of all task vectors, out of a state that does not grow."""
+"""`tsv_stream`: the result of `tsv_m` on all task vectors, from a state of constant size."""
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ from tests.merging.test_matrices import close
 
 
 @pytest.mark.parametrize("shape", [(12, 7), (5, 9), (6, 6)])
-def test_after_every_task_the_merge_is_that_of_tsv_m(shape):
+def test_after_every_task_the_merge_equals_tsv_ms(shape):
     taus = normal_taus(5, *shape)
     state = (rule := rules.tsv_stream()).init(taus[0])
     for seen, tau in enumerate(taus, start=1):
@@ -32,8 +32,8 @@ def test_the_state_is_at_most_two_task_vectors_however_many_tasks_there_are():
         assert len(sizes) == 1 and sizes.pop() <= 2 * np.prod(shape) + 2
 
 
-def test_with_more_tasks_than_components_the_strongest_stay():
-    """Three components: of five tasks of one component each, the two weakest are gone."""
+def test_with_more_tasks_than_components_the_strongest_are_kept():
+    """Three components: of five tasks with one component each, the two weakest are dropped."""
     u, v = (np.linalg.qr(normal_taus(8, 8, seed=seed))[0] for seed in (0, 1))
     strengths = [5.0, 1.0, 4.0, 2.0, 3.0]
     taus = [np.float32(s * np.outer(u[:3, i], v[:, i])) for i, s in enumerate(strengths)]  # (3, 8)

@@ -1,4 +1,4 @@
-"""Task vectors: exact arithmetic, every kind of pytree, mismatches named."""
+"""Task vectors: exact arithmetic, every kind of pytree, errors that name mismatches."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ def test_difference_then_addition_is_exact_for_small_integers():
     jax.tree.map(np.testing.assert_array_equal, apply_task_vector(theta_0, tau), theta)
 
 
-def test_scale_zero_gives_the_pretrained_bits_back():
+def test_scale_zero_returns_the_pretrained_bits():
     theta_0 = {"w": jax.random.normal(jax.random.key(0), (50,))}
     tau = {"w": jax.random.normal(jax.random.key(1), (50,))}
     np.testing.assert_array_equal(apply_task_vector(theta_0, tau, 0.0)["w"], theta_0["w"])
@@ -70,7 +70,7 @@ def test_every_differing_leaf_is_named():
     assert "['b']" not in message
 
 
-def test_every_dtype_that_differs_is_named_and_so_are_containers():
+def test_differing_dtypes_and_containers_are_all_named():
     theta_0 = {"a": jnp.zeros(2), "b": jnp.zeros(2, jnp.bfloat16), "n": jnp.int32(0)}
     theta = {"a": jnp.zeros(2, jnp.float16), "b": jnp.zeros(3), "n": jnp.float32(0)}
     with pytest.raises(UserError) as raised:
@@ -84,7 +84,7 @@ def test_every_dtype_that_differs_is_named_and_so_are_containers():
         task_vector((jnp.zeros(2),), [jnp.zeros(2)])
 
 
-def test_leaves_that_are_not_finite_are_all_named():
+def test_non_finite_leaves_are_all_named():
     bad = {"a": jnp.array([1.0, jnp.nan]), "b": {"c": jnp.array(jnp.inf)}, "n": jnp.int32(1)}
     with pytest.raises(UserError) as raised:
         check_finite(bad | {"good": jnp.ones(3)})

@@ -1,4 +1,4 @@
-"""`merge` and task vectors within a caller's `jit`, `vmap` and `grad`."""
+"""`merge` and task vectors inside a caller's `jit`, `vmap` and `grad`."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ EVERY_RULE = [
 
 
 def given(name: str) -> tuple:
-    """theta_0 and models of JAX arrays for the rule of that name."""
+    """theta_0 and models of JAX arrays for the named rule."""
     return jax.tree.map(jnp.asarray, (theta(0), models(name)))
 
 
@@ -27,7 +27,7 @@ def assert_close(actual, expected):
 
 
 @pytest.mark.parametrize("name", EVERY_RULE)
-def test_jit_and_vmap_give_what_plain_calls_give(name):
+def test_jit_and_vmap_match_plain_calls(name):
     theta_0, tasks = given(name)
     rule = EVERY[name]
     expected = mm.merge(theta_0, tasks, rule)
@@ -61,19 +61,19 @@ def test_the_gradient_of_max_magnitude_goes_to_the_task_that_supplied_the_entry(
     assert of_scale == 3 - 2
 
 
-def test_scales_are_mapped_over():
+def test_scales_can_be_vmapped():
     theta_0, tasks = {"w": jnp.zeros(2)}, [{"w": jnp.array([1.0, -2.0])}]
     merged = jax.vmap(lambda scale: mm.merge(theta_0, tasks, scale=scale))(jnp.array([0.0, 1, 2]))
     np.testing.assert_array_equal(merged["w"], [[0, 0], [1, -2], [2, -4]])
 
 
-def test_a_traced_model_may_meet_a_numpy_theta_0():
+def test_a_traced_model_may_be_merged_with_a_numpy_theta_0():
     theta_0 = {"w": np.array([1.0, 2.0]), "n": 3, "f": jnp.tanh}
     merge = jax.jit(lambda w: mm.merge(theta_0, [{"w": w, "n": 4, "f": None}])["w"])
     np.testing.assert_array_equal(merge(jnp.array([3.0, 2.0])), [2.0, 2.0])
 
 
-def test_shapes_and_dtypes_are_checked_while_tracing_and_values_are_not():
+def test_tracing_checks_shapes_and_dtypes_but_not_values():
     theta_0 = {"w": jnp.ones(2)}
     merge = jax.jit(lambda model: mm.merge(theta_0, [model]))
     with pytest.raises(UserError, match=r"\['w'\] has shape \(3,\), not \(2,\)"):

@@ -14,6 +14,6 @@ def checkpoint(tmp_path: Path) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def legacy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint "legacy", to be read only."""
+    """The checkpoint "legacy"; do not modify."""
     config = CONFIGS["legacy"]
     return write_checkpoint(tmp_path_factory.mktemp("legacy"), config, weights(config))

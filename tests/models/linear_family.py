@@ -1,4 +1,4 @@
-"""A model family through public names only: two random linear maps."""
+"""A model family built from public names only: two random linear maps."""
 
 import json
 from dataclasses import dataclass, replace

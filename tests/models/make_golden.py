@@ -1,4 +1,4 @@
-"""Writes `golden.npz`: what transformers' torch CLIP computes for the checkpoints of `weights.py`.
+"""Writes `golden.npz`: outputs of transformers' torch CLIP for the checkpoints of `weights.py`.
 
 Run where torch is installed: `python -m tests.models.make_golden`.
 """

@@ -1,4 +1,4 @@
-"""A CLIP in pieces, merged, classifying and evaluated: run by its test, in a process of its own.
+"""A sharded CLIP merges, classifies and is evaluated; its test runs it in a separate process.
 
 XLA_FLAGS=--xla_force_host_platform_device_count=4 python -m tests.models.sharded_clip DIRECTORY
 """
@@ -17,7 +17,7 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), np.uint8)
 
 
 def split(leaf: Any, mesh: Mesh) -> jax.Array:
-    """In pieces along the first side that divides among the devices."""
+    """Sharded along the first axis that divides among the devices."""
     sides = [i for i, side in enumerate(leaf.shape) if side % mesh.size == 0]
     spec = PartitionSpec(*(None,) * sides[0], "x") if sides else PartitionSpec()
     return jax.device_put(leaf, NamedSharding(mesh, spec))

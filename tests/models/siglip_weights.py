@@ -1,6 +1,6 @@
-"""Small SigLIP checkpoints made of numbers alone, and tokenizers like those of both versions.
+"""Small synthetic SigLIP checkpoints, and tokenizers like those of both versions.
 
-As in the published checkpoints, tokenizers give no attention mask: padding is seen.
+As in the published checkpoints, tokenizers give no attention mask, so padding is attended to.
 """
 
 import string
@@ -25,7 +25,7 @@ def _tower(width: int, layers: int, heads: int, mlp: int, activation: str) -> di
 
 
 CONFIGS = {
-    # The first version's habits: towers of one shape, so that nothing is projected elsewhere.
+    # Like the first version: towers of one shape, so no extra projection.
     "siglip": {
         "model_type": "siglip",
         "vision_config": _tower(24, 2, 2, 40, "gelu_pytorch_tanh")
@@ -33,7 +33,7 @@ CONFIGS = {
         "text_config": _tower(24, 2, 2, 40, "gelu_pytorch_tanh")
         | {"max_position_embeddings": 24, "vocab_size": 60},
     },
-    # SigLIP 2's giant: texts are projected; and so400m's remainder beside the patches.
+    # Like SigLIP 2's giant (projected texts) and so400m (pixels left over beside the patches).
     "siglip2": {
         "model_type": "siglip",
         "vision_config": _tower(15, 3, 3, 28, "gelu") | {"image_size": 22, "patch_size": 4},
@@ -42,7 +42,7 @@ CONFIGS = {
     },
 }
 SIZES = {"siglip": (32, 16), "siglip2": (22, 36)}
-"""The image size of each checkpoint, and a smaller or larger one."""
+"""Each checkpoint's image size, and a smaller or larger one."""
 
 
 def shapes(config: dict) -> dict[str, tuple[int, ...]]:
@@ -80,7 +80,7 @@ def shapes(config: dict) -> dict[str, tuple[int, ...]]:
 
 
 def weights(config: dict, dtype=np.float32) -> dict[str, np.ndarray]:
-    """Those tensors, filled with the same numbers on every machine."""
+    """These tensors, filled with the same numbers on every machine."""
     return filled(shapes(config), dtype)
 
 
@@ -92,7 +92,7 @@ def ids(name: str) -> np.ndarray:
 
 
 def unigram() -> PreTrainedTokenizerFast:
-    """Like SigLIP's: a unigram model; </s> ends texts and pads them."""
+    """Like SigLIP's tokenizer: a unigram model; </s> ends and pads texts."""
     pieces = ["<pad>", "</s>", "<unk>", "\u2581", *string.ascii_lowercase, *string.digits]
     pieces += [f"\u2581{word}" for word in ("a", "photo", "of", "this", "is")]
     scores = [-float(len(pieces) - i) / 10 for i in range(len(pieces))]
@@ -111,7 +111,7 @@ def unigram() -> PreTrainedTokenizerFast:
 
 
 def gemma() -> GemmaTokenizer:
-    """Like SigLIP 2's: Gemma's bytes and merges, an <eos>, padded with <pad>."""
+    """Like SigLIP 2's tokenizer: Gemma's bytes and merges, an <eos>, padded with <pad>."""
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
     vocabulary = {
         token: i for i, token in enumerate([*special, "\u2581", *string.ascii_letters, "."])
@@ -130,7 +130,7 @@ TOKENIZERS = {"siglip": unigram, "siglip2": gemma}
 
 
 def write(directory: Path, name: str, dtype=np.float32) -> Path:
-    """The checkpoint of that name with its tokenizer and an image processor's settings."""
+    """Writes the named checkpoint with its tokenizer and image processor settings."""
     write_checkpoint(directory, CONFIGS[name], weights(CONFIGS[name], dtype))
     TOKENIZERS[name]().save_pretrained(directory)
     return directory

@@ -1,4 +1,4 @@
-"""Runs that are small enough for a test of any model family: two tasks of scikit-learn's digits."""
+"""Small runs for tests of any model family: two tasks of scikit-learn's digits."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from magmax_jax.runs.directory import RunDirectory
 
 
 def small_run(source: Path, learning_rate: float, freeze: tuple[str, ...]) -> ExperimentConfig:
-    """Keeps every theta_t, and MagMax's merge of them."""
+    """Keeps every theta_t and their MagMax merge."""
     return ExperimentConfig(
         model=ModelConfig(str(source)),
         scenario=ScenarioConfig(dataset="digits", num_tasks=2, limit_per_class=9),

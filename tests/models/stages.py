@@ -1,4 +1,4 @@
-"""CLIP's forward pass, stage by stage: ours, and transformers' own in torch."""
+"""CLIP's forward pass, stage by stage: ours and transformers' in torch."""
 
 from functools import partial
 
@@ -10,10 +10,10 @@ from magmax_jax.models import CLIP, normalise
 
 
 def stages(model: CLIP, pixels: np.ndarray, ids: np.ndarray) -> dict[str, np.ndarray]:
-    """Every stage's output by name, float32, computed in the highest precision.
+    """Every stage's output by name, in float32 at the highest precision.
 
     Args:
-      model: of float32 computation.
+      model: a model that computes in float32.
       pixels: normalised (b, height, width, 3).
       ids: (t, n).
     """
@@ -39,7 +39,7 @@ def _stages(graphdef, params, pixels, ids):
 
 
 def torch_stages(model, pixels: np.ndarray, ids: np.ndarray) -> dict[str, np.ndarray]:
-    """The same stages of a `transformers.CLIPModel`, the reference; another size interpolates."""
+    """The same stages of a reference `transformers.CLIPModel`; interpolates for other sizes."""
     import torch
 
     images = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())

@@ -1,4 +1,4 @@
-"""Attention: what it computes, and which kernel is asked for it."""
+"""Attention: what it computes, and which kernel is requested."""
 
 from types import SimpleNamespace
 
@@ -48,7 +48,7 @@ def on_gpu(monkeypatch, capability: str) -> None:
         (jnp.bfloat16, 64, "gfx942", False),
     ],
 )
-def test_cudnn_is_for_what_it_can_do(monkeypatch, dtype, width, capability, fits):
+def test_cudnn_is_used_only_where_it_is_supported(monkeypatch, dtype, width, capability, fits):
     q, _, _ = queries(dtype, width)
     assert not fits_cudnn(q), "the tests run on a CPU"
     on_gpu(monkeypatch, capability)
@@ -57,7 +57,7 @@ def test_cudnn_is_for_what_it_can_do(monkeypatch, dtype, width, capability, fits
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("tokens", [4, 5])
-def test_cudnn_is_asked_for_the_same_function(monkeypatch, tokens, causal):
+def test_cudnn_is_called_with_the_same_function(monkeypatch, tokens, causal):
     given, asked = [x[:, :tokens] for x in queries(jnp.bfloat16)], []
     expected = attend(*(x.astype(jnp.float32) for x in given), causal=causal)
     compute = jax.nn.dot_product_attention
@@ -74,7 +74,7 @@ def test_cudnn_is_asked_for_the_same_function(monkeypatch, tokens, causal):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_sixteen_bits_round_what_is_summed_in_thirty_two(causal):
+def test_16_bit_results_are_rounded_from_32_bit_sums(causal):
     given = queries(jnp.bfloat16)
     expected = attend(*(x.astype(jnp.float32) for x in given), causal=causal)
     found = attend(*given, causal=causal)
@@ -82,7 +82,7 @@ def test_sixteen_bits_round_what_is_summed_in_thirty_two(causal):
     np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=2e-2, atol=2e-3)
 
 
-def test_large_scores_overflow_nowhere():
+def test_large_scores_do_not_overflow():
     q, k, v = (1e3 * x for x in queries())
     found, gradient = jax.value_and_grad(lambda q: attend(q, k, v, causal=True).sum())(q)
     assert np.isfinite(found) and np.isfinite(gradient).all()

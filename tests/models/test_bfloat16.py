@@ -1,4 +1,4 @@
-"""Linear layers and attention in bfloat16 as CPUs compute them, against NumPy in float64."""
+"""Linear layers and attention in bfloat16 on CPUs, against NumPy in float64."""
 
 import re
 
@@ -16,7 +16,7 @@ ROWS = 6
 
 
 def drawn(*shape, seed=0):
-    """Normal numbers that bfloat16 holds exactly, float32."""
+    """Float32 normal draws that bfloat16 represents exactly."""
     found = np.random.default_rng(seed).normal(size=shape)
     return np.asarray(jnp.asarray(found, jnp.bfloat16).astype(jnp.float32))
 
@@ -26,7 +26,7 @@ def exact(array):
 
 
 @pytest.mark.parametrize("shape", [(ROWS,), (2, 3)])
-def test_a_linear_layer_is_added_up_in_float32(shape):
+def test_a_linear_layer_accumulates_in_float32(shape):
     x, kernel, g = drawn(*shape, 300), drawn(300, 5, seed=1), drawn(*shape, 5, seed=2)
     bias = np.linspace(-1, 1, 5, dtype=np.float32)
 
@@ -46,7 +46,7 @@ def test_a_linear_layer_is_added_up_in_float32(shape):
     np.testing.assert_allclose(exact(of_x), exact(g) @ exact(kernel).T, rtol=2**-8, atol=1e-4)
 
 
-def test_a_layer_in_float32_is_nnx_linear_to_the_bit():
+def test_a_float32_layer_equals_nnx_linear_to_the_bit():
     ours, theirs = (
         kind(8, 4, dtype=jnp.float32, rngs=nnx.Rngs(0)) for kind in (Linear, nnx.Linear)
     )
@@ -87,7 +87,7 @@ def test_attention_and_its_gradient(queries, causal, mapped):
 
 
 def products(function, *arguments):
-    """(rank of the first factor, its contracted axis, the second's) of every bfloat16 product."""
+    """Every bfloat16 product as (rank of the first factor, its contracted axis, the second's)."""
     text = jax.jit(function).lower(*arguments).as_text()
     pattern = (
         r"dot_general .*contracting_dims = \[(\d)\] x \[(\d)\].*"
@@ -99,7 +99,7 @@ def products(function, *arguments):
 
 
 def test_all_products_are_row_by_row():
-    """A library computes those; others take XLA's own loops in float32, several times as long."""
+    """A library computes these; others use XLA's own float32 loops, several times slower."""
 
     def layer(x, kernel):
         return jnp.sum(linear(x, kernel, None).astype(jnp.float32) ** 2)
@@ -122,8 +122,8 @@ def test_attention_takes_the_form_that_is_fast_on_a_cpu():
     assert len(large) == 7, "two forward; the scores again and four of the gradient"
 
 
-def test_what_is_turned_for_a_gradient_is_computed_before_along_rows():
-    """Merged with the transpose, an activation is computed down columns, many times slower."""
+def test_arrays_transposed_for_a_gradient_are_first_computed_along_rows():
+    """Fused with the transpose, an activation is computed along columns, many times slower."""
 
     def layer(x, kernel):
         return jnp.sum(linear(jnp.tanh(x), kernel, None).astype(jnp.float32) ** 2)

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a checkpoint: one sentence that says what, where and what to do."""
+"""Any checkpoint error: one sentence that says what, where and what to do."""
 
 import builtins
 import errno
@@ -77,7 +77,7 @@ def test_index_without_a_map(content, directory):
     assert_says(refusal(directory), directory / INDEX, "fetch it again")
 
 
-def test_torn_msgpack(directory):
+def test_truncated_msgpack(directory):
     (directory / "model.safetensors").unlink()
     (directory / "flax_model.msgpack").write_bytes(b"\x81\xa6params\xc7\xff")
     message = refusal(directory)
@@ -144,7 +144,7 @@ def test_no_configuration(directory):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "\x00"])
-def test_configuration_is_no_json_object(content, directory):
+def test_configuration_is_not_a_json_object(content, directory):
     (directory / "config.json").write_text(content)
     assert_says(refusal(directory), directory / "config.json", "JSON", "fetch it again")
 
@@ -174,7 +174,7 @@ def tower(name, **changes):
     ],
     ids=lambda value: None if isinstance(value, list) else json.dumps(value)[-40:],
 )
-def test_configuration_asks_for_something_else(changes, words, directory):
+def test_configuration_asks_for_something_unsupported(changes, words, directory):
     change(directory, **changes)
     assert_says(refusal(directory), directory / "config.json", *words)
 
@@ -250,7 +250,7 @@ def test_openclip_tensor_without_counterpart_keeps_its_name(directory):
 
 
 @pytest.mark.parametrize(("size", "better"), [(30, "24 or 32"), (4, "8 or 16")])
-def test_image_size_is_no_multiple_of_the_patch(size, better, directory):
+def test_image_size_is_not_a_multiple_of_the_patch(size, better, directory):
     assert_says(refusal(directory, image_size=size), size, "patch of 8", f"use {better}")
 
 
@@ -265,7 +265,7 @@ def saved(model, path, **options) -> str:
     return str(raised.value)
 
 
-def test_save_refuses_what_is_not_empty(directory, tmp_path):
+def test_save_refuses_a_directory_that_is_not_empty(directory, tmp_path):
     model = CLIP.from_pretrained(directory)
     before = (directory / "config.json").read_bytes()
     assert_says(saved(model, directory), directory, "exists already", "choose another directory")
@@ -297,7 +297,7 @@ def test_full_disk_leaves_nothing_behind(function, directory, tmp_path, monkeypa
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_a_tensor_is_read_when_it_is_asked_for(directory):
+def test_tensors_are_read_lazily(directory):
     tensors = checkpoint.read(directory).tensors
     changed = weights(CONFIG)
     changed["logit_scale"] = np.array(7, np.float32)
@@ -314,7 +314,7 @@ def test_tensors_are_written_one_at_a_time(directory, tmp_path, monkeypatch):
     def watched(entries, state):
         for name, array in real(entries, state):
             alive.append(weakref.ref(array))
-            # This one, the last one until the writer asks for the next, and their query and key.
+            # This tensor, the previous one until the next is requested, and their query and key.
             assert sum(ref() is not None for ref in alive) <= 4
             yield name, array
 

@@ -1,4 +1,4 @@
-"""One model, many ways to publish it: every format gives the same parameters, bit for bit."""
+"""One model in many published formats: each gives the same parameters, bit for bit."""
 
 import json
 import shutil
@@ -232,7 +232,7 @@ def test_legacy_config_dicts_override(model, tmp_path):
     assert_same(loaded, model)
 
 
-def test_what_a_configuration_leaves_out_has_transformers_defaults(tmp_path):
+def test_missing_configuration_fields_have_transformers_defaults(tmp_path):
     config = {
         "model_type": "clip",
         "projection_dim": 12,
@@ -270,7 +270,7 @@ def test_real_checkpoint_round_trip(real_clip, tmp_path):
     assert (again.config.text.bos, again.config.text.pad) == (49406, 49407)
 
 
-def test_parameters_are_float32_whatever_is_computed(legacy, model):
+def test_parameters_are_float32_whatever_the_compute_dtype(legacy, model):
     computed = CLIP.from_pretrained(legacy, dtype="bfloat16")
     assert_same(computed, model)
     features = jax.eval_shape(computed.encode_text, jax.ShapeDtypeStruct((2, 5), np.int32))

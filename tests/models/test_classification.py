@@ -1,4 +1,4 @@
-"""Images in, labels out: every form that an image may have, and what is refused."""
+"""Images in, labels out: every accepted form of image, and what is refused."""
 
 import io
 import os
@@ -40,15 +40,15 @@ def in_mode(mode: str) -> Image.Image:
 
 
 def turned() -> Image.Image:
-    """A picture whose EXIF asks for a rotation."""
+    """A picture whose EXIF data request a rotation."""
     exif, buffer = Image.Exif(), io.BytesIO()
     exif[0x0112] = 6
     in_mode("RGB").save(buffer, "PNG", exif=exif)
     return Image.open(buffer)
 
 
-def test_pixels_are_those_of_the_evaluation_of_a_folder(model, tmp_path):
-    """Whatever the mode, sizes mixed: what `magmax evaluate` would show to the tower."""
+def test_pixels_match_the_evaluation_of_a_folder(model, tmp_path):
+    """In any mode and with mixed sizes, the tower sees what `magmax evaluate` would show it."""
     modes = ["RGB", "L", "1", "P", "RGBA", "CMYK", "I;16", "LA"]
     pictures = {f"{i}.tiff": in_mode(mode) for i, mode in enumerate(modes)}
     pictures |= {"8.png": turned(), "9.png": Image.new("RGBA", (9, 50), (200, 10, 60, 0))}
@@ -90,7 +90,7 @@ def test_a_batch_of_arrays_is_resized_on_the_device_as_data_of_one_size(model):
     boxes = np.int32([[0, 0, 20, 30]] * 5)
     expected = jax.jit(Preprocessing.evaluate, static_argnums=0)(preprocessing, small, boxes)
     np.testing.assert_array_equal(model.preprocess(small), expected)
-    # Two steps of 255, by a deviation of 1/2.
+    # Two steps of 1/255, divided by a standard deviation of 1/2.
     np.testing.assert_allclose(model.preprocess(list(small)), expected, rtol=0, atol=4 / 255 + 1e-6)
 
 
@@ -142,7 +142,7 @@ def test_templates(model):
     assert (plain.probabilities != model.classify(PICTURES[0], NAMES).probabilities).any()
 
 
-def test_a_head_is_made_anew_when_the_text_tower_changes(tiny_clip):
+def test_a_head_is_recomputed_when_the_text_tower_changes(tiny_clip):
     model = CLIP.from_pretrained(tiny_clip)
     before = model.classify(PICTURES[0], NAMES).probabilities
     np.testing.assert_array_equal(model.classify(PICTURES[0], NAMES).probabilities, before)
@@ -153,7 +153,7 @@ def test_a_head_is_made_anew_when_the_text_tower_changes(tiny_clip):
     model.logit_scale[...] = jnp.float32(0)
     assert np.ptp(model.classify(PICTURES[0], NAMES).probabilities) < np.ptp(after)
     model.logit_scale[...] = jnp.float32(4)
-    model = jax.tree.map(np.array, model)  # arrays of NumPy can change in place
+    model = jax.tree.map(np.array, model)  # NumPy arrays can change in place
     before = model.classify(PICTURES[0], NAMES).probabilities
     np.negative(kernel := model.text.projection.kernel.get_value(), out=kernel)
     assert model.classify(PICTURES[0], NAMES).probabilities.argmin() == before.argmax()
@@ -167,8 +167,8 @@ def test_a_model_that_is_broken_is_reported(tiny_clip):
 
 
 @pytest.mark.slow
-def test_labels_of_digits_are_those_of_an_evaluation(tmp_path):
-    """The confusions that `magmax evaluate` counts, of the bundled CLIP on handwritten digits."""
+def test_labels_of_digits_match_an_evaluation(tmp_path):
+    """The confusions that `magmax evaluate` counts for the bundled CLIP on handwritten digits."""
     flags = "--scenario.dataset digits --scenario.num-tasks 2 --cache None --out"
     assert main(["evaluate", str(BUNDLED), *flags.split(), str(tmp_path / "out")]) == 0
     counted = load_file(tmp_path / "out" / "counts" / "001.safetensors")["confusion"]
@@ -203,7 +203,7 @@ def test_labels_of_digits_are_those_of_an_evaluation(tmp_path):
     ],
     ids=lambda x: x if isinstance(x, str) else type(x).__name__,
 )
-def test_what_is_no_image_is_refused(model, images, said):
+def test_anything_but_an_image_is_refused(model, images, said):
     for ask in (model.preprocess, lambda images: model.classify(images, NAMES)):
         with pytest.raises(UserError, match=said) as raised:
             ask(images)
@@ -222,12 +222,12 @@ def test_what_is_no_image_is_refused(model, images, said):
         (NAMES, {"batch_size": 0}, "batch_size is 0"),
     ],
 )
-def test_mistakes_of_class_names_and_options_are_named(model, names, options, said):
+def test_errors_in_class_names_and_options_are_named(model, names, options, said):
     with pytest.raises(UserError, match=said):
         model.classify(PICTURES[0], names, **options)
 
 
-def test_the_tower_refuses_what_was_not_preprocessed(model):
+def test_the_tower_refuses_images_that_were_not_preprocessed(model):
     for pixels, kind in ((jnp.zeros((2, 16, 16, 3), jnp.uint8), "uint8"), ([in_mode("L")], "list")):
         with pytest.raises(UserError, match=rf"pixels are {kind}, .*call model\.preprocess"):
             model.encode_image(pixels)
@@ -243,7 +243,7 @@ def test_another_family_is_classified_by_the_same_functions():
 
 
 @pytest.mark.slow
-def test_a_clip_in_pieces_on_any_mesh_classifies_as_on_one_device(tiny_clip):
+def test_a_sharded_clip_on_any_mesh_classifies_as_on_one_device(tiny_clip):
     shown = subprocess.run(
         [sys.executable, "-m", "tests.models.sharded_clip", str(tiny_clip)],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Classification and merged CLIPs against transformers: its zero-shot pipeline, its loading."""
+"""Classification and merged CLIPs against transformers: zero-shot pipeline and loading."""
 
 from pathlib import Path
 
@@ -38,13 +38,13 @@ def transformers_probabilities(directory: Path, images: list[Image.Image]) -> np
 
 
 def photos() -> list[Image.Image]:
-    """Photographs, whole and in parts, wide, high and small, in colour and grey."""
+    """Photographs, whole and cropped: wide, tall and small, in colour and grey."""
     first, second = (Image.open(path).convert("RGB") for path in PHOTOS)
     parts = [first.crop((0, 0, 150, 400)), second.resize((90, 70)), first.convert("L")]
     return [first, second, *parts, second.resize((300, 224))]
 
 
-def test_probabilities_are_those_of_the_zero_shot_pipeline(real_clip):
+def test_probabilities_match_the_zero_shot_pipeline(real_clip):
     expected = transformers_probabilities(real_clip, photos())
     found = CLIP.from_pretrained(real_clip).classify(photos(), NAMES)
     difference = np.abs(found.probabilities - expected).max()

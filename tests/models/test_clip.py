@@ -1,4 +1,4 @@
-"""The model itself: masks, pooling, transformations of NNX, dtypes and what an import costs."""
+"""The model itself: masks, pooling, NNX transformations, dtypes and import cost."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def text_features(model: CLIP, ids: jax.Array) -> jax.Array:
     return model.encode_text(ids)
 
 
-def test_nothing_behind_the_end_of_a_text_is_seen(model):
+def test_nothing_after_the_end_of_a_text_is_seen(model):
     ids = IDS["legacy"].copy()
     features = text_features(model, ids)
     ids[0, 4:], ids[2, 2:] = 11, 12
@@ -45,7 +45,7 @@ def test_pooling(checkpoint):
     features = text_features(model, ids)
     np.testing.assert_array_equal(features[0], features[1])
     model = CLIP.from_pretrained(checkpoint("legacy"))
-    ids = np.array([[48, 2, 49, 49], [48, 2, 49, 2]])  # the first of the highest, wherever 2 is
+    ids = np.array([[48, 2, 49, 49], [48, 2, 49, 2]])  # the first of the highest ids, wherever 2 is
     features = text_features(model, ids)
     np.testing.assert_array_equal(features[0], features[1])
     ids[0, 2:] = 7  # now 48, at the start, is the highest
@@ -81,18 +81,18 @@ def test_transformations_of_the_whole_model(legacy):
     np.testing.assert_allclose(logits, first, rtol=0, atol=1e-5)
 
 
-def test_interpolation_keeps_what_it_must():
+def test_interpolation_keeps_shared_samples():
     positions = np.random.RandomState(0).uniform(-1, 1, (17, 5)).astype(np.float32)
     assert interpolate_positions(positions, 4) is positions
     up = interpolate_positions(positions, 12)
     np.testing.assert_array_equal(up[0], positions[0])
-    centres = up[1:].reshape(12, 12, 5)[1::3, 1::3]  # new samples that coincide with old ones
+    centres = up[1:].reshape(12, 12, 5)[1::3, 1::3]  # new samples that fall on old ones
     np.testing.assert_allclose(centres, positions[1:].reshape(4, 4, 5), rtol=0, atol=1e-6)
     constant = np.full((17, 5), 1024, np.float32)
     np.testing.assert_array_equal(interpolate_positions(constant, 7), 1024)
 
 
-def test_bfloat16_features_point_where_float32_ones_do(real_clip):
+def test_bfloat16_features_have_the_same_direction_as_float32_ones(real_clip):
     features = []
     for dtype in ("float32", "bfloat16"):
         model = CLIP.from_pretrained(real_clip, image_size=112, dtype=dtype)
@@ -125,11 +125,11 @@ def test_loading_takes_no_more_than_one_extra_copy(tmp_path):
     finally:
         tracemalloc.stop()
     assert size > 15e6
-    assert peak < 1.2 * size  # NumPy's memory alone; the model itself lives in JAX's
+    assert peak < 1.2 * size  # NumPy's memory only; the model itself is in JAX's
 
 
 @pytest.mark.parametrize("load", [False, True], ids=["import", "load"])
-def test_an_import_leaves_transformers_and_torch_alone_and_loading_is_quiet(load, legacy):
+def test_an_import_loads_neither_transformers_nor_torch_and_loading_is_quiet(load, legacy):
     code = "import sys, magmax_jax.models as models\n"
     code += "assert not {'torch', 'transformers', 'tensorflow'} & set(sys.modules)\n"
     if load:
@@ -138,7 +138,7 @@ def test_an_import_leaves_transformers_and_torch_alone_and_loading_is_quiet(load
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_saved_model_is_as_open_as_any_other_file(tiny_clip, tmp_path):
+def test_a_saved_model_has_ordinary_file_permissions(tiny_clip, tmp_path):
     plain = tmp_path / "plain"
     plain.write_text("")
     mode = plain.stat().st_mode
@@ -146,7 +146,7 @@ def test_a_saved_model_is_as_open_as_any_other_file(tiny_clip, tmp_path):
         assert (tiny_clip / name).stat().st_mode == mode
 
 
-def test_the_image_tower_is_the_models_own_and_computes_in_its_dtype(tiny_clip):
+def test_the_image_tower_shares_parameters_and_computes_in_its_dtype(tiny_clip):
     model = CLIP.from_pretrained(tiny_clip)
     pixels = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
     exact = model.encode_image(pixels)
@@ -158,7 +158,7 @@ def test_the_image_tower_is_the_models_own_and_computes_in_its_dtype(tiny_clip):
     assert ours.unsafe_buffer_pointer() == jax.tree.leaves(shared)[0].unsafe_buffer_pointer()
 
 
-def test_parameters_of_the_image_tower_have_their_places(tiny_clip):
+def test_parameters_of_the_image_tower_are_found_in_the_model(tiny_clip):
     place_of = CLIP.from_pretrained(tiny_clip).config.place_of
     assert place_of("position_embedding") == ("embedding", "position_embedding", False)
     assert place_of("post_norm.scale") == ("head", "post_norm.scale", False)
@@ -166,7 +166,7 @@ def test_parameters_of_the_image_tower_have_their_places(tiny_clip):
     assert place_of("blocks.fc1.bias") == ("block", "fc1.bias", True)
 
 
-def test_blocks_computed_again_give_the_same_gradient_in_less_memory(tiny_clip):
+def test_rematerialised_blocks_give_the_same_gradient_in_less_memory(tiny_clip):
     model = CLIP.from_pretrained(tiny_clip)
     pixels = jax.random.normal(jax.random.key(0), (64, 16, 16, 3))
     found, memory = {}, {}
@@ -185,7 +185,7 @@ def test_blocks_computed_again_give_the_same_gradient_in_less_memory(tiny_clip):
 
 
 def kept_widths(model: CLIP, remat: bool) -> list[int]:
-    """Of what every block of the image tower keeps of each token for the gradient."""
+    """Widths of what each block of the image tower stores per token for the gradient."""
     graphdef, params = nnx.split(model.vision.blocks)
     x = jnp.ones((2, 5, model.config.vision.width))
 
@@ -197,7 +197,7 @@ def kept_widths(model: CLIP, remat: bool) -> list[int]:
     return sorted(leaf.shape[-1] for leaf in kept if leaf.shape[:2] == (layers, 2 * 5))
 
 
-def test_a_block_keeps_its_dear_products_alone(tiny_clip):
+def test_a_block_stores_only_its_expensive_products(tiny_clip):
     model = CLIP.from_pretrained(tiny_clip)
     width, mlp = model.config.vision.width, model.config.vision.mlp
     assert kept_widths(model, remat=False) == sorted([width, 3 * width, width, mlp])

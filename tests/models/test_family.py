@@ -1,4 +1,4 @@
-"""A model family that is registered goes through a whole run, its plan, studies and export."""
+"""A registered model family works in a whole run, its plan, studies and export."""
 
 import json
 from dataclasses import replace
@@ -82,7 +82,7 @@ def test_studies_name_its_parameters(finished):
     assert supplied == {"bias": 0}  # it was frozen
 
 
-def test_its_models_are_exported_as_it_says(finished, source, tmp_path):
+def test_its_models_are_exported_by_its_own_method(finished, source, tmp_path):
     export(finished.path, "finetuned", tmp_path / "out")
     before, after = (models.from_pretrained(directory) for directory in (source, tmp_path / "out"))
     assert isinstance(after, LinearModel)
@@ -96,7 +96,7 @@ def test_its_models_are_exported_as_it_says(finished, source, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["bert", None, ["clip"]], ids=repr)
-def test_an_unknown_type_is_refused_with_those_there_are(name, tmp_path):
+def test_an_unknown_type_is_refused_with_the_known_ones(name, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": name}))
     (tmp_path / "model.safetensors").write_bytes(b"")
     for ask in (models.from_pretrained, models.known_shape):
@@ -107,7 +107,7 @@ def test_an_unknown_type_is_refused_with_those_there_are(name, tmp_path):
         assert str(raised.value) == expected
 
 
-def test_a_family_without_lone_towers_completes_none(source, tiny_clip, tmp_path):
+def test_a_family_without_standalone_towers_completes_none(source, tiny_clip, tmp_path):
     tower = write_tower(tmp_path / "tower", tiny_clip)
     for ask in (models.from_pretrained, models.known_shape):
         with pytest.raises(UserError, match="is no image tower alone: leave it out"):

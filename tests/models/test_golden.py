@@ -48,7 +48,7 @@ def test_every_stage_equals_torch(name, size, golden, checkpoint):
     ],
     ids=str,
 )
-def test_stored_outputs_tell_every_configuration_apart(name, tower, changes, golden, checkpoint):
+def test_stored_outputs_distinguish_every_configuration(name, tower, changes, golden, checkpoint):
     model = CLIP.from_pretrained(checkpoint(name))
     kind = type(getattr(model, tower))
     config = dataclasses.replace(getattr(model.config, tower), **changes)

@@ -1,7 +1,7 @@
 """Preprocessing read from checkpoints: the pixels of transformers' own processors (PIL backend).
 
-These processors need no torch. Pixels on the device are not rounded, so they differ by 0.25 of 255
-on average; those of the host are the same.
+These processors do not need torch. Pixels on the device are not rounded, so they differ by 0.25 of
+255 on average; pixels on the host are equal.
 """
 
 import json
@@ -49,7 +49,7 @@ def photo(height=40, width=61):
 
 
 def theirs(directory, image):
-    """float32 (h, w, 3) by the processor that transformers finds in a directory."""
+    """float32 (h, w, 3) from the processor that transformers finds in a directory."""
     processor = transformers.AutoImageProcessor.from_pretrained(directory, backend="pil")
     pixels = processor(images=Image.fromarray(image), return_tensors="np")["pixel_values"]
     return np.moveaxis(pixels[0], 0, -1)
@@ -71,7 +71,7 @@ def put(directory, settings, name="preprocessor_config.json"):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_pixels_are_transformers(name, tmp_path):
+def test_pixels_match_transformers(name, tmp_path):
     named = {"image_processor_type": "CLIPImageProcessor"}
     if "feature_extractor_type" in SETTINGS[name]:
         named = {}
@@ -93,7 +93,7 @@ def test_pixels_are_transformers(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
-def test_defaults_are_those_of_transformers_classes(name, tmp_path):
+def test_defaults_match_transformers_classes(name, tmp_path):
     own = put(tmp_path, {"image_processor_type": name})
     image = photo(230, 300)
     preprocessing = Preprocessing.from_config(read_preprocessor(own))
@@ -115,7 +115,7 @@ def test_edges_keep_their_ratio_at_another_image_size():
     assert saved["crop_size"] == {"height": 112, "width": 112}
 
 
-def test_the_nested_file_wins_and_a_familys_defaults_stand_for_what_is_missing(tmp_path):
+def test_the_nested_file_wins_and_family_defaults_fill_gaps(tmp_path):
     assert read_preprocessor(tmp_path) is None
     assert read_preprocessor(tmp_path, "SiglipImageProcessor") is None
     put(tmp_path, {"resample": 2})
@@ -135,7 +135,7 @@ def test_the_nested_file_wins_and_a_familys_defaults_stand_for_what_is_missing(t
         ({"image_processor": {"resample": 0}}, "processor_config.json"),
     ],
 )
-def test_what_is_not_computed_is_refused_with_its_file(settings, name, legacy, tmp_path):
+def test_unsupported_settings_are_refused_with_their_file(settings, name, legacy, tmp_path):
     put(tmp_path, settings, name)
     with pytest.raises(UserError, match=rf"{tmp_path}/{name}: resample is 0: give one of 1"):
         read_preprocessor(tmp_path)
@@ -191,7 +191,7 @@ def test_openclips_settings_become_a_processors(mode, tmp_path):
         ({"fill_color": [1, 2, 3], "resize_mode": "longest"}, r"fill_color is \[1, 2, 3\]"),
     ],
 )
-def test_openclips_settings_that_are_not_computed_are_refused(values, message, tmp_path):
+def test_unsupported_openclip_settings_are_refused(values, message, tmp_path):
     config = OPENCLIP_CONFIG | {"preprocess_cfg": values}
     put(tmp_path, config, "open_clip_config.json")
     save_file(openclip_tensors(), tmp_path / "open_clip_model.safetensors")

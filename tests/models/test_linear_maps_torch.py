@@ -1,4 +1,4 @@
-"""Which parameters a family calls linear maps: those of transformers' `nn.Linear` modules."""
+"""A family's linear maps are the parameters of transformers' `nn.Linear` modules."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from transformers import CLIPModel, SiglipModel  # noqa: E402
 @pytest.mark.parametrize(
     ("shape", "model"), [(clip.CLIPConfig, CLIPModel), (siglip.SigLIPConfig, SiglipModel)]
 )
-def test_linear_maps_are_those_of_torch(shape, model):
+def test_linear_maps_match_torch(shape, model):
     tower = {
         "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
         "intermediate_size": 12,

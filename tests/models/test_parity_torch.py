@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch")
 
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel  # noqa: E402
 
-# Largest admitted differences. Normalised features, and logits over exp(logit_scale), which are
-# cosines: absolute. Inner stages: relative to the stage's largest value, near 1000 in the real
-# checkpoint, where one step of float32 is 6e-5.
+# Tolerances. Absolute for normalised features, and for logits over exp(logit_scale), which are
+# cosines. Inner stages: relative to the stage's largest value, near 1000 in the real checkpoint,
+# where one step of float32 is 6e-5.
 COSINE = 2e-5
 INNER = 2e-6
 
@@ -40,7 +40,7 @@ def _compare(directory, size, ids):
 def test_random_vit_b16(tmp_path):
     torch.manual_seed(0)
     reference = CLIPModel(CLIPConfig(vision_config={"patch_size": 16}))
-    with torch.no_grad():  # PyTorch starts biases at zero, where a lost one would not be seen
+    with torch.no_grad():  # PyTorch initialises biases to zero, which would hide a missing one
         for name, parameter in reference.named_parameters():
             if name.endswith("bias"):
                 parameter.uniform_(-0.1, 0.1)
@@ -78,7 +78,7 @@ def test_transformers_loads_what_we_save(name, checkpoint, tmp_path):
     np.testing.assert_array_equal(expected["logits"], saved["logits"])
 
 
-def test_transformers_interpolates_to_the_size_we_save(real_clip, tmp_path):
+def test_transformers_interpolates_to_the_saved_size(real_clip, tmp_path):
     CLIP.from_pretrained(real_clip, image_size=112).save_pretrained(tmp_path / "saved")
     images = pixels(112)[:1]
     ids = np.array([[49406, 320, 49407]])

@@ -1,4 +1,4 @@
-"""A CLIP as a pytree: two loads are alike, copies are whole, and each keeps its own tokenizer."""
+"""A CLIP as a pytree: two loads are equivalent, copies complete, and each keeps its tokenizer."""
 
 import copy
 import json
@@ -39,7 +39,7 @@ def test_two_loads_share_a_compiled_program(pair, tmp_path):
     assert len(traced) == 1
 
 
-def test_functions_of_two_models_give_one_with_the_first_ones_tokenizer(pair):
+def test_a_function_of_two_models_gives_one_with_the_firsts_tokenizer(pair):
     a, b = pair
     mean = jax.tree.map(lambda x, y: (x + y) / 2, a, b)
     assert isinstance(mean, CLIP) and mean.companions is a.companions
@@ -49,7 +49,7 @@ def test_functions_of_two_models_give_one_with_the_first_ones_tokenizer(pair):
 
 
 @pytest.mark.parametrize("make", [copy.deepcopy, copy.copy, nnx.clone])
-def test_copies_keep_what_lies_beside_the_weights(pair, make):
+def test_copies_keep_companion_files(pair, make):
     copied = make(pair[0])
     assert copied.preprocessor == pair[0].preprocessor
     np.testing.assert_array_equal(copied.tokenize(["a b"]), pair[0].tokenize(["a b"]))
@@ -57,8 +57,8 @@ def test_copies_keep_what_lies_beside_the_weights(pair, make):
 
 
 @pytest.mark.parametrize("jit", [jax.jit, nnx.jit])
-def test_no_model_comes_back_with_anothers_tokenizer(pair, jit):
-    """Programs are compiled for one model and called with another one of the same shape."""
+def test_no_model_is_returned_with_anothers_tokenizer(pair, jit):
+    """Programs are compiled for one model and called with another of the same shape."""
     a, b = pair
     b.companions = other_companions()
     doubled = jit(lambda model: jax.tree.map(lambda x: 2 * x, model))
@@ -69,7 +69,7 @@ def test_no_model_comes_back_with_anothers_tokenizer(pair, jit):
 
 
 @pytest.mark.parametrize("rule", ["max_magnitude", pytest.param("ties", marks=pytest.mark.slow)])
-def test_merged_clips_are_saved_with_the_bits_of_a_merge_of_their_files(tiny_clip, tmp_path, rule):
+def test_merged_clips_are_saved_with_the_same_bits_as_merged_files(tiny_clip, tmp_path, rule):
     zero = CLIP.from_pretrained(tiny_clip)
     models, sources = [perturbed(zero, seed) for seed in (1, 2)], []
     for i, model in enumerate(models):
@@ -92,7 +92,7 @@ def test_every_parameter_of_a_clip_takes_part_in_a_merge(pair):
     assert merged.companions == zero.companions
 
 
-def test_image_towers_are_merged_alone(pair):
+def test_image_towers_can_be_merged_separately(pair):
     zero, model = pair
     models = [perturbed(zero, 1), perturbed(zero, 2)]
     params = [each.image_tower("float32")[1] for each in (zero, *models)]
@@ -110,7 +110,7 @@ def test_clips_of_other_shapes_are_refused_by_leaf(tiny_clip):
     assert len(str(raised.value)) < 300
 
 
-def test_clips_of_equal_shapes_that_compute_otherwise_are_refused(tiny_clip, tmp_path):
+def test_clips_of_equal_shapes_that_compute_differently_are_refused(tiny_clip, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(tiny_clip, other)
     config = json.loads((other / "config.json").read_text())
@@ -122,7 +122,7 @@ def test_clips_of_equal_shapes_that_compute_otherwise_are_refused(tiny_clip, tmp
         mm.merge(zero, [model])
 
 
-def test_clips_of_other_tokenizers_are_refused(pair):
+def test_clips_with_other_tokenizers_are_refused(pair):
     zero, model = pair
     model.companions = other_companions()
     with pytest.raises(mm.UserError, match="model 1: its tokenizer is another one"):
@@ -130,6 +130,6 @@ def test_clips_of_other_tokenizers_are_refused(pair):
 
 
 def perturbed(model: CLIP, seed: int) -> CLIP:
-    """A model whose every parameter differs from `model`'s."""
+    """A model in which every parameter differs from `model`'s."""
     random = np.random.default_rng(seed)
     return jax.tree.map(lambda x: x + random.normal(0, 0.02, x.shape).astype(x.dtype), model)

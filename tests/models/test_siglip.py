@@ -1,4 +1,4 @@
-"""SigLIP against its definition in NumPy, its files, its texts and its classification."""
+"""SigLIP: against its definition in NumPy; files, texts and classification."""
 
 import json
 from dataclasses import replace
@@ -45,7 +45,7 @@ def _all(model: SigLIP, images, ids):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_features_and_logits_are_those_of_the_definition(name, directories):
+def test_features_and_logits_match_the_definition(name, directories):
     model = models.from_pretrained(directories[name])
     tensors, images = weights(CONFIGS[name]), pixels(SIZES[name][0])
     image = reference.image_features(tensors, CONFIGS[name], images)
@@ -76,7 +76,7 @@ def test_saved_models_have_transformers_tensors_and_load_the_same(name, director
     assert processor["size"] == {"height": side, "width": side}
     assert (processor["image_mean"], processor["do_center_crop"]) == ([0.5] * 3, False)
     assert again.preprocessor == processor and again.companions == model.companions
-    in_memory = SigLIP(model.config, rngs=nnx.Rngs(0))  # has SigLIP's own processor, not CLIP's
+    in_memory = SigLIP(model.config, rngs=nnx.Rngs(0))  # has SigLIP's processor, not CLIP's
     wide = np.repeat(PICTURES, 2, axis=2)
     np.testing.assert_array_equal(models.preprocess(in_memory, wide), model.preprocess(wide))
 
@@ -103,7 +103,7 @@ def test_every_tensor_is_accounted_for(tmp_path):
     ]
 
 
-def test_image_entries_are_the_image_towers_parameters(model):
+def test_image_entries_match_the_image_towers_parameters(model):
     params = dict(flat(model.image_tower("float32")[1]))
     entries = model.config.image_entries
     assert {entry.path for entry in entries} == set(params)
@@ -121,10 +121,10 @@ def test_image_entries_are_the_image_towers_parameters(model):
 
 def test_flops_follow_from_the_kernels(model):
     n, d = 16, 24
-    expected = 2 * 2 * n * n * d + 2 * n * d  # products of attention: 2 blocks, one query
+    expected = 2 * 2 * n * n * d + 2 * n * d  # attention products: 2 blocks, one query
     for path, leaf in flat(model.image_tower("float32")[1]):
         if path == "head.qkv.kernel":
-            expected += leaf.size // 3 * 2 * n  # keys and values; the query is no image's
+            expected += leaf.size // 3 * 2 * n  # keys and values; the query is fixed
         elif path.endswith("kernel"):
             expected += leaf.size * (1 if path.startswith("head.") else n)
     assert model.config.forward_flops() == 2 * expected
@@ -155,7 +155,7 @@ def test_every_parameter_of_the_image_tower_has_a_gradient(model):
         assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0, path
 
 
-def test_texts_are_small_letters_padded_to_the_context(directories):
+def test_texts_are_lower_cased_and_padded_to_the_context(directories):
     first, second = (models.from_pretrained(directories[name]) for name in CONFIGS)
     found = first.tokenize(["A Cat!", "a  cat", "'a-cat'"])
     assert found.dtype == np.int32 and found.shape == (3, 24)
@@ -183,7 +183,7 @@ def test_texts_that_cannot_be_read_are_refused(directories, tmp_path):
         model.tokenize(["a"])
 
 
-def test_a_tokenizer_of_sentencepiece_alone_needs_its_package(tmp_path, monkeypatch):
+def test_a_sentencepiece_only_tokenizer_needs_the_package(tmp_path, monkeypatch):
     directory = write(tmp_path / "pieces", "siglip")
     (directory / "tokenizer.json").unlink()
     (directory / "spiece.model").write_bytes(b"not one")
@@ -192,7 +192,7 @@ def test_a_tokenizer_of_sentencepiece_alone_needs_its_package(tmp_path, monkeypa
         models.from_pretrained(directory)
 
 
-def test_classes_are_judged_by_themselves(model):
+def test_classes_are_scored_independently(model):
     found = model.classify(PICTURES, NAMES)
     images = normalise(model.encode_image(model.preprocess(PICTURES)))
     texts = normalise(
@@ -203,11 +203,11 @@ def test_classes_are_judged_by_themselves(model):
     np.testing.assert_allclose(found.probabilities, 1 / (1 + np.exp(-logits)), rtol=0, atol=2e-6)
     assert found.labels == [NAMES[i] for i in logits.argmax(axis=1)]
     np.testing.assert_array_equal(found.scores, found.probabilities.max(axis=1))
-    one = model.classify(PICTURES, ["cat"])  # which a softmax would be sure of
+    one = model.classify(PICTURES, ["cat"])  # a softmax would be certain of it
     np.testing.assert_allclose(one.scores, found.probabilities[:, 0], rtol=0, atol=1e-6)
 
 
-def test_the_label_is_the_highest_logit_where_probabilities_round_to_one(model):
+def test_the_label_is_the_highest_logit_even_if_probabilities_round_to_one(model):
     expected = model.classify(PICTURES, NAMES).labels
     model.logit_bias[...] = jnp.float32(1000)
     found = model.classify(PICTURES, NAMES)
@@ -234,7 +234,7 @@ def test_models_merge_whole(model):
     ],
     ids=lambda value: "",
 )
-def test_what_is_not_computed_is_refused(section, changes, message, tmp_path):
+def test_unsupported_settings_are_refused(section, changes, message, tmp_path):
     config = CONFIGS["siglip"]
     write(tmp_path, "siglip")
     changed = config | {section: config[section] | changes}
@@ -244,7 +244,7 @@ def test_what_is_not_computed_is_refused(section, changes, message, tmp_path):
             ask(str(tmp_path))
 
 
-def test_naflex_is_refused_with_what_to_choose(directories, tmp_path):
+def test_naflex_is_refused_with_alternatives(directories, tmp_path):
     write(tmp_path, "siglip")
     config = CONFIGS["siglip"] | {"model_type": "siglip2"}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -253,14 +253,14 @@ def test_naflex_is_refused_with_what_to_choose(directories, tmp_path):
             ask(str(tmp_path))
 
 
-def test_families_name_the_function_that_loads_each_others_models(directories, tiny_clip):
+def test_errors_name_the_function_that_loads_any_family(directories, tiny_clip):
     with pytest.raises(UserError, match=r"'siglip', not 'clip': .*models.from_pretrained"):
         mm.CLIP.from_pretrained(directories["siglip"])
     with pytest.raises(UserError, match=r"'clip', not 'siglip': .*models.from_pretrained"):
         SigLIP.from_pretrained(tiny_clip)
 
 
-def test_sizes_are_multiples_of_the_patch_or_the_models_own(directories):
+def test_sizes_must_be_multiples_of_the_patch_or_the_models_own(directories):
     shape, _ = models.known_shape(str(directories["siglip2"]), image_size=22)
     assert isinstance(shape, SigLIPConfig) and shape.vision.grid == 5
     with pytest.raises(UserError, match=r"image_size 21 is no multiple .* use 20 or 24"):
@@ -270,7 +270,7 @@ def test_sizes_are_multiples_of_the_patch_or_the_models_own(directories):
 
 
 @pytest.mark.parametrize("own", [None, {"do_rescale": False}])
-def test_a_towers_settings_of_images_are_completed_by_siglips(own, directories, tmp_path):
+def test_a_towers_image_settings_are_completed_by_siglips(own, directories, tmp_path):
     whole, tower = directories["siglip"], tmp_path / "tower"
     tower.mkdir()
     config = CONFIGS["siglip"]["vision_config"] | {"model_type": "siglip_vision_model"}

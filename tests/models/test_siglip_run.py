@@ -1,4 +1,4 @@
-"""A SigLIP goes through a run, its plan, studies, merges and export, on one device and several."""
+"""A SigLIP in a run, its plan, studies, merges and export, on one device and on several."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def test_studies_name_the_pooling_head(finished):
     } < found
 
 
-def test_exported_and_merged_models_are_one(finished, source, tmp_path):
+def test_exported_models_equal_merges_in_memory_and_of_files(finished, source, tmp_path):
     for name in ("task:1", "task:2", "max_magnitude@0.5"):
         export(finished.path, name, tmp_path / name.replace(":", ""))
     zero, first, second, merged = (
@@ -109,7 +109,7 @@ def test_exported_and_merged_models_are_one(finished, source, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, models.from_pretrained(tmp_path / "files"), merged)
 
 
-def test_losses_on_pieces_of_its_matrices_are_those_of_one_device(source, tmp_path):
+def test_losses_with_sharded_matrices_match_one_device(source, tmp_path):
     flags = "--xla_force_host_platform_device_count=8"
     shown = subprocess.run(
         [sys.executable, "-m", "tests.helpers.layouts", source, tmp_path, "1x1x1", "2x4x2"],

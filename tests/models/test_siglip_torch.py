@@ -1,4 +1,4 @@
-"""SigLIP against transformers: its torch model, its zero-shot pipeline, its loading of ours."""
+"""SigLIP against transformers: its torch model, zero-shot pipeline, and loading of our files."""
 
 import jax
 import numpy as np
@@ -21,12 +21,12 @@ from transformers import (  # noqa: E402
 )
 
 COSINE = 2e-5
-"""Largest admitted difference of normalised features, and of logits over exp(logit_scale)."""
+"""Tolerance for normalised features and for logits over exp(logit_scale)."""
 NAMES = ["cat", "dog", "Oak Tree"]
 
 
 def _torch(directory, images, ids):
-    """Image and text features and logits of a `SiglipModel`; another size interpolates."""
+    """Image and text features and logits of a `SiglipModel`; interpolates for other sizes."""
     reference = SiglipModel.from_pretrained(directory, dtype=torch.float32).eval()
     images = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
     resized = images.shape[-1] != reference.config.vision_config.image_size
@@ -75,7 +75,7 @@ def test_random_models_in_bfloat16(vocabulary, tmp_path):
         vision_config=tower | {"image_size": 64},
     )
     reference = SiglipModel(config)
-    with torch.no_grad():  # PyTorch starts biases at zero, where a lost one would not be seen
+    with torch.no_grad():  # PyTorch initialises biases to zero, which would hide a missing one
         for name, parameter in reference.named_parameters():
             if name.endswith("bias"):
                 parameter.uniform_(-0.1, 0.1)
@@ -113,8 +113,8 @@ def test_transformers_loads_what_we_save(name, tmp_path):
     assert images.shape == (1, 3, SIZES[name][1], SIZES[name][1])
 
 
-def test_probabilities_are_those_of_the_zero_shot_pipeline(tmp_path):
-    directory = write(tmp_path, "siglip2")  # whose context is the 64 tokens of the pipeline
+def test_probabilities_match_the_zero_shot_pipeline(tmp_path):
+    directory = write(tmp_path, "siglip2")  # needs a context of 64 tokens, the pipeline's
     model = models.from_pretrained(directory)
     side = SIZES["siglip2"][0]
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""SigLIP's image towers alone have the features that transformers' torch models compute."""
+"""Standalone SigLIP image towers give the features that transformers' torch models compute."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_a_tower_is_completed(whole, tmp_path):
     assert known_shape(str(tmp_path / "tower"), text_source=str(whole)) == (ours.config, "")
 
 
-def test_what_does_not_fit_is_refused(whole, legacy, tmp_path):
+def test_mismatched_towers_are_refused(whole, legacy, tmp_path):
     tower(tmp_path / "tower", hidden_size=48)
     for text_source, words in (
         (None, r"image tower alone.*model.text_source=google/siglip"),

@@ -1,4 +1,4 @@
-"""Texts as people write them get the ids that OpenAI's tokenizer gives them."""
+"""Texts as people write them get the ids of OpenAI's tokenizer."""
 
 # ruff: noqa: RUF001 (the characters are what is tested)
 
@@ -28,8 +28,8 @@ TEXT = TextConfig(
     eos=49407,
 )
 
-# As `SimpleTokenizer.encode` of openai/CLIP (clip/simple_tokenizer.py) gives them, between 49406
-# and 49407.
+# Output of `SimpleTokenizer.encode` of openai/CLIP (clip/simple_tokenizer.py), between 49406 and
+# 49407.
 OPENAI = [
     ("a photo of a cat.", [320, 1125, 539, 320, 2368, 269]),
     ("a photo of a person’s hand.", [320, 1125, 539, 320, 2533, 568, 2463, 269]),
@@ -52,7 +52,7 @@ def tokenizer(real_clip):
 
 
 @pytest.mark.parametrize(("text", "ids"), OPENAI)
-def test_ids_are_openais(text, ids, tokenizer):
+def test_ids_match_openais(text, ids, tokenizer):
     assert token_ids(tokenizer, TEXT, [text]).tolist() == [[49406, *ids, 49407]]
 
 
@@ -66,29 +66,29 @@ def test_published_prompts_keep_the_ids_of_transformers(tokenizer):
         np.testing.assert_array_equal(row[: len(expected)], expected, err_msg=text)
 
 
-def test_what_is_written_in_several_ways_is_one_text():
+def test_different_spellings_of_one_text_are_unified():
     assert cleaned("a “cat’s”  &lt;toy&gt;\n") == 'a "cat\'s" <toy>'
     assert cleaned("Ｃａｔ") == cleaned("cat") == cleaned(" CAT ")
     assert cleaned("a {}: 100% of it's #1_thing") == "a {}: 100% of it's #1_thing"
 
 
-def test_a_tokenizer_that_tells_cases_apart_gets_texts_as_they_are(tiny_clip):
+def test_a_case_sensitive_tokenizer_gets_unchanged_texts(tiny_clip):
     model = CLIP.from_pretrained(tiny_clip)
     upper, lower = tokenize(model, ["A", "a"])
     assert upper.tolist() != lower.tolist()
     assert tokenize(model, ["’"]).tolist() == [[256, *model.tokenizer("’")["input_ids"][1:-1], 257]]
 
 
-def test_classes_that_are_one_text_are_found(bundled):
+def test_classes_with_the_same_text_are_found(bundled):
     names = ["Cat", "dog", "ca\u200bt", "cat", "salt &amp; pepper", "salt & pepper", "DOG "]
     assert alike(bundled, names, ["a {}.", "the {}"]) == [(0, 3), (1, 6), (4, 5)]
     assert alike(bundled, ["cat", "dog"], ["a {}."]) == []
-    # One template may be blind to what another one shows.
+    # Classes that are equal under one template may differ under another.
     assert alike(bundled, ["a cat", "a  cat", "cat"], ["{}", "x{}"]) == [(0, 1)]
     assert alike(bundled, ["cat", " cat"], ["{}", "x{}"]) == []
 
 
-def test_images_are_not_classified_among_classes_that_are_one_text(bundled):
+def test_images_are_not_classified_among_classes_with_the_same_text(bundled):
     image = np.zeros((32, 32, 3), np.uint8)
     with pytest.raises(UserError, match=r"'Cat' and 'cat' have the same prompts: give"):
         bundled.classify(image, ["Cat", "dog", "cat"])

@@ -1,4 +1,4 @@
-"""Image towers alone are completed by the CLIP that they were fine-tuned from, or refused."""
+"""Standalone image towers are completed by the CLIP that they were fine-tuned from, or refused."""
 
 import json
 from dataclasses import replace
@@ -83,7 +83,7 @@ def test_a_completed_tower_is_saved_whole(tiny_clip, tmp_path):
 
 
 def test_a_published_model_completes_the_plan(tmp_path):
-    """Nothing is downloaded to know the shape of both."""
+    """Nothing is downloaded to find the shape of either."""
     published, _ = known_shape("openai/clip-vit-base-patch32")
     tower = published.to_hf().vision_config.to_dict() | {"image_size": 288}
     (tmp_path / "config.json").write_text(json.dumps(tower))
@@ -142,13 +142,13 @@ def test_a_projection_into_another_space_is_refused(legacy, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["text_projection.weight", "classifier.weight"])
-def test_what_is_no_part_of_a_tower_is_refused(name, legacy, tmp_path):
+def test_tensors_that_are_not_part_of_a_tower_are_refused(name, legacy, tmp_path):
     tower = write_tower(tmp_path / "tower", legacy, extra={name: np.ones((12, 16), np.float32)})
     with pytest.raises(UserError, match=f"hold {name}, too"):
         CLIP.from_pretrained(tower, text_source=legacy)
 
 
-def test_a_text_source_that_is_not_whole_is_named(legacy, tmp_path):
+def test_an_incomplete_text_source_is_named(legacy, tmp_path):
     tensors = weights(CONFIGS["legacy"])
     del tensors["text_projection.weight"]
     broken = write_checkpoint(tmp_path / "broken", CONFIGS["legacy"], tensors)

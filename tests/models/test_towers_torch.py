@@ -1,4 +1,4 @@
-"""Image towers alone have the features that transformers' torch models of them compute."""
+"""Standalone image towers give the features that transformers' torch models compute."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def whole(request, tmp_path):
 
 
 def model_of(kind, whole):
-    """Of other weights than the whole model's."""
+    """A torch model with other weights than the whole model's."""
     torch.manual_seed(0)
     described = transformers.CLIPConfig.from_pretrained(whole)
     vision = described.vision_config
@@ -50,7 +50,7 @@ def test_a_tower_with_projection(whole, tmp_path):
     assert_same_features(ours.encode_image(images), expected)
 
 
-def test_a_tower_without_prefix_is_projected_as_the_whole_model_does(whole, tmp_path):
+def test_a_tower_without_prefix_is_projected_like_the_whole_model(whole, tmp_path):
     model = model_of(transformers.CLIPVisionModel, whole)
     model.save_pretrained(tmp_path / "tower")
     assert "embeddings.class_embedding" in names(tmp_path / "tower")
@@ -62,7 +62,7 @@ def test_a_tower_without_prefix_is_projected_as_the_whole_model_does(whole, tmp_
     assert_same_features(ours.encode_image(images), expected)
 
 
-def test_a_tower_that_transformers_took_out_of_a_model(whole, tmp_path):
+def test_a_tower_that_transformers_extracted_from_a_model(whole, tmp_path):
     """It keeps the names of the checkpoint that it was read from, and the features."""
     transformers.CLIPVisionModel.from_pretrained(whole).save_pretrained(tmp_path / "tower")
     assert "vision_model.embeddings.class_embedding" in names(tmp_path / "tower")

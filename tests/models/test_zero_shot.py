@@ -1,4 +1,4 @@
-"""The zero-shot head against its definition, and what it refuses."""
+"""The zero-shot head against its definition, and refused inputs."""
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ TEMPLATES = ["{}", "a {}.", "{} or {}"]
 
 
 class Letters:
-    """A tokenizer: one id a letter, between 48 and 49."""
+    """A tokenizer with one id per letter, between 48 and 49."""
 
     def __call__(self, texts):
         return {"input_ids": [[48, *(ord(c) % 40 for c in text), 49] for text in texts]}
@@ -26,7 +26,7 @@ def model(legacy) -> CLIP:
     return model
 
 
-def test_tokenize_pads_behind_the_end(model):
+def test_tokenize_pads_after_the_end(model):
     ids = tokenize(model, ["ab", "", "abcd"])
     assert ids.dtype == np.int32
     assert ids.tolist() == [
@@ -36,7 +36,7 @@ def test_tokenize_pads_behind_the_end(model):
     ]
 
 
-def test_head_is_its_definition_and_compiles_once(model, monkeypatch):
+def test_head_matches_its_definition_and_compiles_once(model, monkeypatch):
     names, templates = ["a", "cat", "x"], ["{}", "a {}.", "{}{}"]
     traces = []
     monkeypatch.setattr(module, "normalise", lambda x: traces.append(x.shape) or normalise(x))
@@ -77,12 +77,12 @@ def test_another_models_tokenizer_is_refused(model, checkpoint):
     with pytest.raises(UserError, match=r"up to 50.*vocabulary 50.*copy the tokenizer files"):
         tokenize(model, ["a"])
     modern = CLIP.from_pretrained(checkpoint("modern"))
-    modern.companions = Companions(Letters())  # ends in 49, where this model looks for 41
+    modern.companions = Companions(Letters())  # ends in 49, but this model looks for 41
     with pytest.raises(UserError, match=r"eos_token_id 41"):
         tokenize(modern, ["a"])
 
 
-def test_real_head_tells_classes_apart(real_clip):
+def test_real_head_distinguishes_classes(real_clip):
     model = CLIP.from_pretrained(real_clip)
     names = ["dog", "elephant", "giraffe", "guitar", "horse", "house", "person"]
     head = np.asarray(zero_shot_head(model, names, ["a photo of a {}.", "a sketch of a {}."]))

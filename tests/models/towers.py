@@ -1,4 +1,4 @@
-"""Image towers alone, written as transformers' classes write them."""
+"""Standalone image towers, written as by transformers' classes."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 VISION, PROJECTION = "vision_model.", "visual_projection.weight"
 BUFFER = f"{VISION}embeddings.position_ids"
-"""What `CLIPVisionModel` of transformers 4 before 4.31 saved, too."""
+"""Extra tensor saved by `CLIPVisionModel` of transformers 4 before 4.31."""
 
 
 def write_tower(
@@ -23,14 +23,14 @@ def write_tower(
     extra: dict | None = None,
     **settings,
 ) -> Path:
-    """The image tower of the CLIP in a directory, alone and without its preprocessor.
+    """Writes a CLIP directory's image tower, standalone and without its preprocessor.
 
     Args:
-      prefix: whether names begin with "vision_model.".
+      prefix: whether names start with "vision_model.".
       projection: whether it is a `CLIPVisionModelWithProjection`.
-      shift: added to every entry, in place of fine-tuning.
+      shift: added to every entry, instead of fine-tuning.
       extra: further tensors.
-      settings: that its configuration has otherwise.
+      settings: overrides of its configuration.
     """
     config = json.loads((clip / "config.json").read_text())
     kind = "CLIPVisionModelWithProjection" if projection else "CLIPVisionModel"
@@ -50,7 +50,7 @@ def write_tower(
 
 
 def write_whole(directory: Path, clip: Path, tower: Path) -> Path:
-    """The CLIP in a directory with an image tower of `write_tower` in place of its own."""
+    """Writes a CLIP directory with its image tower replaced by one of `write_tower`."""
     shutil.copytree(clip, directory)
     tensors = load_file(clip / "model.safetensors")
     for name, x in load_file(tower / "model.safetensors").items():

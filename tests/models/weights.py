@@ -1,4 +1,4 @@
-"""Small CLIP checkpoints made of numbers alone: Hugging Face's names and shapes, written out."""
+"""Small synthetic CLIP checkpoints: Hugging Face's names and shapes, written out."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 CONFIGS = {
-    # OpenAI's habits: quick_gelu, and an eos_token_id 2 that stands for "the highest id".
+    # Like OpenAI's: quick_gelu, and an eos_token_id 2 that stands for "the highest id".
     "legacy": {
         "model_type": "clip",
         "projection_dim": 12,
@@ -35,7 +35,7 @@ CONFIGS = {
             "eos_token_id": 2,
         },
     },
-    # LAION's and TinyCLIP's: exact gelu, an EOS below the highest id, unequal eps and odd widths.
+    # Like LAION's and TinyCLIP's: exact gelu, an EOS below the highest id, unequal eps, odd widths.
     "modern": {
         "model_type": "clip",
         "projection_dim": 10,
@@ -65,7 +65,7 @@ CONFIGS = {
     },
 }
 
-# Every text ends in its EOS; behind it stand ids that the pooled feature must not see.
+# Every text ends in its EOS, followed by ids that the pooled feature must not see.
 IDS = {
     "legacy": np.array(
         [[48, 7, 5, 49, 1, 1, 1], [48, 3, 11, 30, 9, 21, 49], [48, 49, 0, 0, 0, 0, 4]]
@@ -73,7 +73,7 @@ IDS = {
     "modern": np.array([[40, 59, 5, 41, 41, 41], [40, 3, 58, 30, 9, 41], [40, 41, 59, 1, 41, 2]]),
 }
 SIZES = {"legacy": (32, 16), "modern": (20, 36)}
-"""The image size of each checkpoint, and a smaller or larger one."""
+"""Each checkpoint's image size, and a smaller or larger one."""
 
 
 def shapes(config: dict) -> dict[str, tuple[int, ...]]:
@@ -98,12 +98,12 @@ def shapes(config: dict) -> dict[str, tuple[int, ...]]:
 
 
 def weights(config: dict, dtype=np.float32) -> dict[str, np.ndarray]:
-    """Those tensors, filled with the same numbers on every machine (RandomState never changes)."""
+    """These tensors, filled with the same numbers on every machine (RandomState is stable)."""
     return filled(shapes(config), dtype)
 
 
 def filled(shapes: dict[str, tuple[int, ...]], dtype=np.float32) -> dict[str, np.ndarray]:
-    """Tensors of those shapes and names, the same on every machine."""
+    """Tensors with the given names and shapes, the same on every machine."""
     random = np.random.RandomState(20)
     found = {}
     for name, shape in sorted(shapes.items()):

@@ -1,6 +1,6 @@
-"""Tries mutants of all that is read: `python -m tests.mutants --number 10000`.
+"""Tries mutants of every file kind that is read: `python -m tests.mutants --number 10000`.
 
-Prints every fault with the seed that repeats it, and a table; exit code 1 if there is a fault.
+Prints every fault with the seed that reproduces it, and a table; exit code 1 on any fault.
 """
 
 import sys
@@ -18,9 +18,9 @@ from tests.mutants.trial import GOOD, table, tried
 @dataclass(frozen=True)
 class Arguments:
     number: int = 10_000
-    """Mutants of all kinds together."""
+    """Total number of mutants over all kinds."""
     seed: int = 0
-    """Of the first one."""
+    """Seed of the first mutant."""
     kinds: tuple[str, ...] = tuple(KINDS)
 
 
@@ -32,7 +32,7 @@ def main() -> int:
         counts[name] = Counter()
         with tempfile.TemporaryDirectory() as folder:
             kind.make(Path(folder))
-            kind.read(Path(folder))  # which imports what it needs
+            kind.read(Path(folder))  # imports what it needs
             each = -(-chosen.number // len(chosen.kinds))
             for seed in range(chosen.seed, chosen.seed + each):
                 outcome = tried(kind, Path(folder), seed)

@@ -1,4 +1,4 @@
-"""What is read, one kind of file each: an honest one, how it is made wrong, and what it means."""
+"""One entry per kind of file that is read: a valid file, its mutations, and its meaning."""
 
 import json
 import random
@@ -31,12 +31,12 @@ class Kind(NamedTuple):
     """One kind of file.
 
     Attributes:
-      file: its name in a folder.
-      make: writes the honest folder.
-      read: a folder -> what the product makes of it, as a user's command would.
-      mutate: makes the file wrong.
-      agrees: (folder, what was read) -> whether a file that is accepted means that; None where
-        whatever is accepted is a document of its own.
+      file: its name in the folder.
+      make: writes the valid folder.
+      read: a folder -> the product's result, as from a user's command.
+      mutate: corrupts the file.
+      agrees: (folder, result) -> whether an accepted file means that result; None if every
+        accepted file is a valid document with its own meaning.
     """
 
     file: str
@@ -53,7 +53,7 @@ def _json(data: bytes, draw: random.Random) -> bytes:
 
 
 def _lines(data: bytes, draw: random.Random) -> bytes:
-    """One line of several."""
+    """Changes one of several lines."""
     lines = data.splitlines(keepends=True)
     at = draw.randrange(len(lines))
     lines[at] = _json(lines[at], draw) + b"\n"
@@ -64,7 +64,7 @@ def _safetensors(data: bytes, draw: random.Random) -> bytes:
     return (mutate.of_header if draw.random() < 0.7 else mutate.of_bytes)(data, draw)
 
 
-# Tensors, alone and in shards.
+# Tensors, in one file and in shards.
 
 TENSORS = {
     "a": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -92,7 +92,7 @@ def _tensors(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _as_safetensors_has_it(folder: Path, found: dict[str, np.ndarray]) -> bool:
-    """The library of the format reads the same numbers."""
+    """Whether the safetensors library reads the same numbers."""
     expected = load_file(folder / "model.safetensors")
     return expected.keys() == found.keys() and all(
         np.array_equal(expected[name], found[name], equal_nan=expected[name].dtype.kind == "f")
@@ -101,7 +101,7 @@ def _as_safetensors_has_it(folder: Path, found: dict[str, np.ndarray]) -> bool:
 
 
 def _as_honest(folder: Path, found: dict[str, np.ndarray]) -> bool:
-    """An index has no numbers of its own: those of the shards are what they were."""
+    """An index has no numbers: those of the shards must be unchanged."""
     return all(np.array_equal(found[name], TENSORS[name]) for name in found)
 
 

@@ -1,4 +1,4 @@
-"""Files made wrong in every way that a torn download, another tool or an attacker makes them."""
+"""Corrupts files as truncated downloads, other tools or attackers would."""
 
 import copy
 import json
@@ -14,12 +14,12 @@ ODD = (
     "caf\u00e9", "\ud800", "\x1b]0;x\x07", "x" * 5_000, [], {}, [[]], [None], {"a": None},
     [0, 0], [-1, 5], [2**40, 2**40], "F32", "I64", "BF16", "{{ 7 * 7 }}", "__class__",
 )  # fmt: skip
-"""Values that stand where another kind, range or size is expected."""
+"""Values of a wrong kind, range or size."""
 DEEP = 3_000
 
 
 def of_bytes(data: bytes, draw: random.Random) -> bytes:
-    """One or a few changes of bytes, wherever they are."""
+    """Changes one or a few bytes anywhere."""
     changed = bytearray(data)
     for _ in range(draw.choice((1, 1, 1, 2, 5))):
         at = draw.randrange(len(changed) or 1)
@@ -43,15 +43,15 @@ def of_bytes(data: bytes, draw: random.Random) -> bytes:
 
 
 def of_json(text: str, draw: random.Random) -> str:
-    """A document of the same grammar, or nearly, that says something else."""
+    """A document with nearly the same grammar but other content."""
     value = json.loads(text)
     for _ in range(draw.choice((1, 1, 1, 2, 4))):
         value = _changed(value, draw)
     written = json.dumps(value, ensure_ascii=draw.random() < 0.5, default=str)
     kind = draw.randrange(12)
-    if kind == 0:  # a name twice
+    if kind == 0:  # a duplicate name
         return re.sub(r'("[^"]+": )', r"\g<1>null, \g<1>", written, count=1)
-    if kind == 1:  # deeper than parsers go
+    if kind == 1:  # too deep for parsers
         return written[:-1] + ', "deep": ' + "[" * DEEP + "]" * DEEP + "}"
     if kind == 2:
         return written[: draw.randrange(len(written) + 1)]
@@ -59,7 +59,7 @@ def of_json(text: str, draw: random.Random) -> str:
 
 
 def of_header(data: bytes, draw: random.Random) -> bytes:
-    """A safetensors file whose header says something else, its own length included."""
+    """A safetensors file with a changed header, possibly including its length field."""
     (length,) = struct.unpack("<Q", data[:8])
     header, rest = data[8 : 8 + length], data[8 + length :]
     text = of_json(header.decode(), draw).encode("utf-8", "surrogatepass")
@@ -97,7 +97,7 @@ def _changed(value: Any, draw: random.Random) -> Any:
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place of a value in a document: what holds it, and under what."""
+    """Every value's place in a document, as (container, key)."""
     if isinstance(value, dict):
         for key in value:
             yield value, key

@@ -1,4 +1,4 @@
-"""Wrong files of every kind that is read: one sentence, or what they say; never anything else."""
+"""Corrupted files of every kind are refused in one sentence or read as they say; nothing else."""
 
 import random
 
@@ -8,12 +8,12 @@ from tests.mutants.kinds import KINDS
 from tests.mutants.trial import GOOD, tried
 
 FEW, MANY = 40, 700
-"""Mutants of each kind: in every test run, and in the slow one, which makes 10,000."""
+"""Mutants per kind: in every test run, and in the slow one, which makes 10,000 in total."""
 
 
 def check(kind, folder, seeds) -> None:
     kind.make(folder)
-    kind.read(folder)  # imports what it needs, and reads an honest file
+    kind.read(folder)  # imports what it needs and reads a valid file
     honest = (folder / kind.file).read_bytes()
     outcomes = {seed: tried(kind, folder, seed) for seed in seeds}
     faults = {seed: found for seed, found in outcomes.items() if found.what not in GOOD}
@@ -24,18 +24,18 @@ def check(kind, folder, seeds) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_wrong_files_are_refused_in_a_sentence_or_mean_what_they_say(name, tmp_path):
+def test_corrupted_files_are_refused_in_a_sentence_or_read_correctly(name, tmp_path):
     check(KINDS[name], tmp_path, range(FEW))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
-def test_ten_thousand_wrong_files(name, tmp_path):
+def test_ten_thousand_corrupted_files(name, tmp_path):
     check(KINDS[name], tmp_path, range(1_000, 1_000 + MANY))
 
 
-def test_a_reader_that_believes_everything_is_found_out(tmp_path):
-    """The trial itself: a wrong number, an error that is no sentence, and an endless appetite."""
+def test_a_reader_without_checks_is_detected(tmp_path):
+    """The trial itself notices a wrong number, an unhandled error, and unbounded memory use."""
     kind = KINDS["safetensors"]
     kind.make(tmp_path)
 

@@ -1,4 +1,4 @@
-"""One mutant after another: what each does to the reader of its kind."""
+"""Runs mutants one after another against the reader of their kind."""
 
 import random
 import time
@@ -13,16 +13,16 @@ from tests.mutants.kinds import Kind
 
 SECONDS = 10
 SLACK = 48 << 20
-"""Bytes that a reader may take beyond twice those of the honest file: modules that it imports."""
+"""Bytes that a reader may use beyond twice the valid file's: for modules that it imports."""
 
 
 class Outcome(NamedTuple):
-    """What became of a mutant.
+    """The outcome of a mutant.
 
     Attributes:
-      what: "same bytes", "accepted" (and means what was read), "refused" (one sentence), or a
+      what: "same bytes", "accepted" (and read correctly), "refused" (one sentence), or a
         fault: "traceback", "wrong", "slow", "memory".
-      why: the fault's details, "" else.
+      why: the fault's details, otherwise "".
     """
 
     what: str
@@ -33,10 +33,10 @@ GOOD = ("same bytes", "accepted", "refused")
 
 
 def tried(kind: Kind, folder: Path, seed: int) -> Outcome:
-    """One mutant of an honest folder, which is put back afterwards.
+    """Tries one mutant of a valid folder and restores the folder afterwards.
 
     Args:
-      seed: of what is changed.
+      seed: seed of the mutation.
     """
     path = folder / kind.file
     honest = path.read_bytes()
@@ -73,7 +73,7 @@ def tried(kind: Kind, folder: Path, seed: int) -> Outcome:
 
 
 def table(counts: dict[str, Counter[str]]) -> str:
-    """Kinds by outcomes, in Markdown."""
+    """Counts of outcomes by kind, in Markdown."""
     columns = [*GOOD, "traceback", "wrong", "slow", "memory"]
     lines = [f"| kind | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
     for name, found in counts.items():

@@ -1,4 +1,4 @@
-"""Linear discriminant analysis, against the textbook's on all images at once."""
+"""Linear discriminant analysis, against the textbook formula on all images at once."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def learned(refit, tasks, batch=17):
     for before, after, labels in tasks:
         for i in range(0, len(labels), batch):
             fill = batch - len(labels[i : i + batch])
-            # What fills a batch up is no image, whatever its features are.
+            # Padding is ignored, whatever its features are.
             rows = [np.pad(x[i : i + batch], ((0, fill), (0, 0)), constant_values=np.nan)
                     for x in (before, after)]  # fmt: skip
             label = np.pad(labels[i : i + batch], (0, fill))
@@ -37,7 +37,7 @@ def learned(refit, tasks, batch=17):
 
 
 def textbook(features, labels, shrink):
-    """Discriminants of all classes as functions of the features, computed at once in 64 bits."""
+    """Discriminants of all classes as functions of the features, computed at once in float64."""
     features, classes = features.astype(np.float64), np.unique(labels)
     means = np.stack([features[labels == c].mean(axis=0) for c in classes])
     left = features - means[np.searchsorted(classes, labels)]
@@ -67,14 +67,14 @@ def head():
     return (drawn / np.linalg.norm(drawn, axis=0)).astype(np.float32)
 
 
-def test_tasks_in_turn_give_the_discriminant_of_all_images_at_once(head, rng):
-    """Features that do not drift; the second task has a class of the first one again."""
+def test_sequential_tasks_give_the_discriminant_of_all_images_at_once(head, rng):
+    """Features that do not drift; the second task repeats a class of the first."""
     tasks = [task(rng, [0, 1, 2]), task(rng, [2, 3, 4])]
     refit = lda(shrink=0.2)
     fitted = refit.fit(learned(refit, [(f, f, y) for f, y in tasks]), head)
     features, labels = (np.concatenate(x) for x in zip(*tasks, strict=True))
     expected = textbook(features, labels, 0.2)(features)
-    # The ridge of the head's Gram matrix costs the last digits.
+    # The ridge of the head's Gram matrix affects the last digits.
     np.testing.assert_allclose(
         centred(logits(fitted, head, features)), centred(expected), rtol=2e-3, atol=2e-2
     )
@@ -83,7 +83,7 @@ def test_tasks_in_turn_give_the_discriminant_of_all_images_at_once(head, rng):
 
 
 def test_a_linear_drift_is_undone(head, rng):
-    """The second task's images show how all features changed: old classes need not come again."""
+    """The second task's images show how all features changed, so old classes need not recur."""
     (first, y_1), (second, y_2) = task(rng, [0, 1, 2], 200), task(rng, [3, 4], 200)
     drift = np.eye(D) + np.random.default_rng(5).normal(size=(D, D)) / 6
     offset = np.random.default_rng(6).normal(size=D)
@@ -116,8 +116,8 @@ def test_the_state_does_not_grow(rng):
     assert sizes[0] == sizes[1] == sizes[2]
 
 
-def test_classes_that_were_not_learned_change_nothing(head, rng):
-    """Their columns of the head may hold anything."""
+def test_unlearned_classes_change_nothing(head, rng):
+    """Their columns of the head may have any values."""
     features, labels = task(rng, [0, 1, 2])
     refit = lda()
     state = learned(refit, [(features, features, labels)])
@@ -127,7 +127,7 @@ def test_classes_that_were_not_learned_change_nothing(head, rng):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_one_class_one_image_and_features_that_are_all_alike_give_finite_maps(head):
+def test_one_class_one_image_and_identical_features_give_finite_maps(head):
     refit = lda()
     one = np.ones((1, D), np.float32)
     alike = np.ones((4, D), np.float32)
@@ -141,7 +141,7 @@ def test_one_class_one_image_and_features_that_are_all_alike_give_finite_maps(he
         assert all(np.isfinite(x).all() for x in fitted)
 
 
-def test_two_classes_of_one_prompt_do_not_spoil_the_others(head, rng):
+def test_two_classes_with_one_prompt_do_not_affect_the_others(head, rng):
     tasks = [task(rng, [0, 1, 2, 3, 4], 300)]
     head[:, 1] = head[:, 0]
     refit = lda()

@@ -1,4 +1,4 @@
-"""Headless Chromium, spoken to over a pipe by its own protocol: no driver, no port."""
+"""Headless Chromium, controlled over a pipe with its own protocol: no driver, no port."""
 
 import base64
 import itertools
@@ -16,14 +16,14 @@ PROGRAM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 SECONDS = 60
-"""Until an answer is given up on."""
+"""Seconds to wait for an answer."""
 
 
 class Chromium:
-    """One page of a browser. Use as a context.
+    """One browser page. Use as a context manager.
 
     Attributes:
-      events: what the browser told by itself, as (method, params).
+      events: unsolicited messages from the browser, as (method, params).
     """
 
     def __enter__(self) -> "Chromium":
@@ -76,7 +76,7 @@ class Chromium:
             self.events.append((answer["method"], answer["params"]))
 
     def open(self, page: Path, width: int, height: int = 900, scheme: str = "light") -> None:
-        """Shows a file in a window of so many CSS pixels, and waits until it is loaded."""
+        """Shows a file in a window of the given size in CSS pixels; waits until it is loaded."""
         self(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -93,13 +93,13 @@ class Chromium:
         self.evaluate("Promise.all([...document.images].map((image) => image.decode()))")
 
     def evaluate(self, script: str) -> Any:
-        """The value of a script on the page."""
+        """Evaluates a script on the page and returns its value."""
         found = self("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
     def screenshot(self, path: Path, whole: bool = False) -> Path:
-        """Writes what the window shows, or the whole page, as a PNG."""
+        """Writes the visible window, or the whole page, as a PNG."""
         shot = self("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(shot["data"]))
         return path

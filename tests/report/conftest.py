@@ -1,4 +1,4 @@
-"""A report of a run that has everything, made once."""
+"""A report of a run with all data, made once."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +10,11 @@ from magmax_jax.report.write import build
 from tests.report.made_up import config, write
 
 HOSTILE = '<b>&"x"</b> $y$'
-"""A class's name that would be markup, or mathematics, if it could."""
+"""A class name that would be markup or mathematics if it were not escaped."""
 
 
 class Made(NamedTuple):
-    """A run and the folder of its report."""
+    """A run and its report's folder."""
 
     run: Run
     out: Path

@@ -1,6 +1,6 @@
-"""Directories of runs that never ran, with all the files that a run and its analyses write.
+"""Fake run directories with all the files that a run and its analyses write.
 
-Accuracies are marginals of the counts, so that all of a directory tells one story.
+Accuracies are marginals of the counts, so the files of a directory are consistent.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from magmax_jax.evaluation.rows import Row
 from magmax_jax.runs.directory import RunDirectory
 
 IMAGES = 40
-"""Test images of each class."""
+"""Test images per class."""
 KINDS = ("attention.qkv.kernel", "attention.out.kernel", "mlp.up.kernel", "mlp.down.kernel")
 KEPT = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 NAMES = "apple bear chair dolphin elm fox girl house iris jar kiwi lion moth nut oak pear".split()
@@ -54,12 +54,12 @@ def write(
     rows_only: bool = False,
     same: bool = False,
 ) -> Path:
-    """A run's directory.
+    """Writes a run's directory.
 
     Args:
-      names: of the classes, three a task if none are given.
-      learned: tasks so far; all, if None.
-      rows_only: as runs before about.json left them.
+      names: class names; by default three classes per task.
+      learned: number of tasks so far; None means all.
+      rows_only: only the files of runs from before about.json existed.
       same: every task covers all classes, so that aware accuracies repeat agnostic ones.
     """
     tasks = made.scenario.num_tasks
@@ -99,7 +99,7 @@ def write(
 
 
 def _counts(rng, made, after, model, task_of, domains) -> dict[str, np.ndarray]:
-    """Counts of one evaluation: learned tasks are better, old ones forgotten, merges less so."""
+    """Counts of one evaluation: learned tasks score higher, old ones fade, merges less so."""
     classes, tasks = len(task_of), int(task_of[-1]) + 1
     shape = (tasks, 1 + domains, classes)
     total = np.zeros(shape, np.uint32)

@@ -1,4 +1,4 @@
-"""Finished runs of made-up accuracies, swept on validation and, in part, on test images."""
+"""Finished runs with made-up accuracies, swept on validation and partly on test images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,7 +42,7 @@ TESTED = {
         "min_magnitude": {1.0: (0.40, 0.40, 0.40), 0.5: (0.10, 0.10, 0.10)},
     },
 }
-"""Accuracy of the seeds, at the scales that are looked at."""
+"""Accuracy of each seed at the evaluated scales."""
 
 
 def config_of(scenario: ScenarioConfig, seed: int, method: MethodConfig) -> ExperimentConfig:
@@ -79,8 +79,8 @@ def write_run(
     """A finished and swept run of four tasks.
 
     Args:
-      validated: accuracies on validation images; by default `VALIDATED`.
-      tested: whether test images were looked at.
+      validated: accuracies on validation images; default `VALIDATED`.
+      tested: whether test images were evaluated.
     """
     run = RunDirectory(path)
     config = config_of(scenario, seed, method or MethodConfig())
@@ -112,7 +112,7 @@ def write_run(
 
 
 def write_all(folder: Path, tested: bool = True) -> None:
-    """Both scenarios with every seed, tasks starting from the last model."""
+    """Writes both scenarios with every seed; tasks start from the last model."""
     for name, scenario in (("cifar", CIFAR), ("pacs", PACS)):
         for seed in SEEDS:
             write_run(folder / name / str(seed), scenario, seed, tested=tested)

@@ -1,4 +1,4 @@
-"""Tables that show any model: which there are, what they start with, and their CSV files."""
+"""Tables with a model selector: their models, their initial model, and their CSV files."""
 
 import csv
 from dataclasses import replace
@@ -33,7 +33,7 @@ def group(made) -> Group:
     return grouped([made.run])[0]
 
 
-def test_every_model_can_be_chosen_the_best_merge_first(group):
+def test_every_model_can_be_chosen_with_the_best_merge_first(group):
     found = choosing(group, "classes") | choosing(group, "matrices")
     assert set(found) == {
         "classes-sequential", "confusions-sequential",
@@ -44,7 +44,7 @@ def test_every_model_can_be_chosen_the_best_merge_first(group):
         assert dict(item.choices)["finetuned"] == "last fine-tuned"
 
 
-def test_grids_of_every_model_are_its_counts(made):
+def test_grids_of_every_model_match_its_counts(made):
     def table(name: str) -> list[dict[str, str]]:
         with (made.out / "data" / f"{name}.csv").open(newline="") as file:
             return list(csv.DictReader(file))
@@ -62,7 +62,7 @@ def test_grids_of_every_model_are_its_counts(made):
     assert {r["zero_shot"] for r in later} == {""}
 
 
-def test_a_table_begins_with_its_first_choice(group):
+def test_a_table_initially_shows_its_first_choice(group):
     table = choosing(group, "classes")["classes-sequential"]
     chosen = next(i for i, column in enumerate(table.columns) if CHOSEN in column.field)
     for record in table.records:
@@ -70,7 +70,7 @@ def test_a_table_begins_with_its_first_choice(group):
         assert shown.number == record["max_magnitude@0.5 agnostic"]
 
 
-def test_a_grid_is_divided_into_lines_where_names_repeat(group):
+def test_a_grid_with_repeated_names_is_still_split_into_lines(group):
     grid = choosing(group, "classes")["confusions-sequential"]
     alike = grid._replace(records=[r | {"label": "same"} for r in grid.records])
     assert [(name, len(tints)) for name, tints in lines(alike)] == [("same", 9)] * 9
@@ -97,12 +97,12 @@ def test_confusions_of_many_models_leave_the_page_small(group, monkeypatch):
 
 @pytest.fixture
 def same(tmp_path) -> Group:
-    """Of a run whose every task covers all six classes."""
+    """A run in which every task covers all six classes."""
     setting = config(2, merges=("average",))
     return grouped([Run(write(tmp_path, setting, same=True), setting)])[0]
 
 
-def test_accuracies_that_are_the_same_are_shown_once(same):
+def test_equal_accuracies_are_shown_once(same):
     assert list(choosing(same, "matrices")) == ["matrices-sequential-agnostic"]
     names = [item.name for item in flat(REPORT_SECTIONS["matrices"].items(same))]
     assert names and not [name for name in names if "aware" in name]
@@ -115,20 +115,20 @@ def test_accuracies_that_are_the_same_are_shown_once(same):
 def test_top5_is_shown_where_there_are_more_than_five_classes(made, tmp_path, same):
     def shown(group: Group) -> list[bool]:
         tables = REPORT_SECTIONS["measures"].items(group)
-        assert all("top5_weighted" in table.records[0] for table in tables)  # in CSV files always
+        assert all("top5_weighted" in table.records[0] for table in tables)  # always in CSV files
         return [any(c.field == "top5_weighted" for c in table.columns) for table in tables]
 
-    assert shown(grouped([made.run])[0]) == [True, False]  # nine classes, three a task
+    assert shown(grouped([made.run])[0]) == [True, False]  # nine classes, three per task
     assert shown(same) == [True]
     four = config(2)
     names = [f"class {i}" for i in range(4)]
     few = Run(write(tmp_path / "few", four, names), four)
     assert shown(grouped([few])[0]) == [False, False]
     old = Run(write(tmp_path / "old", four, names, rows_only=True), four)
-    assert shown(grouped([old])[0]) == [True, True]  # how many classes there were is not known
+    assert shown(grouped([old])[0]) == [True, True]  # the number of classes is unknown
 
 
-def test_more_models_make_no_more_figures(tmp_path):
+def test_more_models_do_not_add_figures(tmp_path):
     setting = config(2, merges=())
     path = write(tmp_path, setting)
     run = Run(path, setting)
@@ -138,5 +138,5 @@ def test_more_models_make_no_more_figures(tmp_path):
     RunDirectory(path).append(merges)
     group = grouped([Run(path, setting)])[0]
     found = flat(REPORT_SECTIONS["matrices"].items(group))
-    assert len(found) == before + 2  # the best merge's, of both protocols
+    assert len(found) == before + 2  # the best merge's, for both protocols
     assert len(choosing(group, "matrices")["matrices-sequential-aware"].choices) == 2 + 12

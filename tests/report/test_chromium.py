@@ -1,4 +1,4 @@
-"""The page as a browser shows it."""
+"""The page as rendered by a browser."""
 
 import time
 from collections.abc import Iterator
@@ -27,9 +27,7 @@ def browser() -> Iterator[Chromium]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 390, 1200, 1280])
-def test_a_page_is_shown_without_complaints_requests_and_overflow(
-    browser, made, tmp_path, width, scheme
-):
+def test_a_page_renders_without_errors_requests_or_overflow(browser, made, tmp_path, width, scheme):
     page = made.out / "index.html"
     browser.open(page, width, scheme=scheme)
     complaints = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
@@ -47,7 +45,7 @@ def test_a_page_is_shown_without_complaints_requests_and_overflow(
     assert len(colours) > 100 and colours[tuple(surface)] > 5_000
 
 
-def test_figures_are_dark_where_the_page_is(browser, made, tmp_path):
+def test_figures_follow_the_pages_dark_mode(browser, made, tmp_path):
     found = {}
     for scheme in ("light", "dark"):
         browser.open(made.out / "index.html", 1280, scheme=scheme)
@@ -70,7 +68,7 @@ def wider_than_shown(browser) -> list[str]:
     )
 
 
-def test_tables_are_whole_at_1200_pixels(browser, made, tmp_path):
+def test_tables_fit_at_1200_pixels(browser, made, tmp_path):
     setting = [config(2, seed, sequential) for seed in (5, 6) for sequential in (True, False)]
     runs = [Run(write(tmp_path / str(i), c, rows_only=True), c) for i, c in enumerate(setting)]
     for page in (made.out / "index.html", build(runs, tmp_path / "out")):
@@ -108,7 +106,7 @@ def test_any_model_can_be_chosen(browser, made):
             right = [counts[p].sum((0, 1))[place] / total[place] for p in ("agnostic", "aware")]
             assert found[name] == [percent(value) for value in right]
         accuracies = [float(row[3]) for row in shown("classes-sequential")]
-        assert accuracies == sorted(accuracies)  # the worst first
+        assert accuracies == sorted(accuracies)  # worst first
         choose("confusions-sequential", label)
         for row, line in zip(counts["confusion"], shown("confusions-sequential"), strict=True):
             assert line[1:] == [percent(n / row.sum()) if n else "" for n in row]
@@ -119,14 +117,14 @@ def test_any_model_can_be_chosen(browser, made):
     assert [event for event in browser.events if event[0] == "Runtime.exceptionThrown"] == []
 
 
-def test_tables_are_sorted_by_the_head_that_is_pressed(browser, made):
+def test_clicking_a_header_sorts_the_table(browser, made):
     browser.open(made.out / "index.html", 1280)
     table = "document.querySelector('#classes-sequential table')"
     head = f"[...{table}.tHead.rows].at(-1).cells[3]"
     values = f"[...{table}.tBodies[0].rows].map((row) => Number(row.cells[3].textContent))"
     browser.evaluate(f"{head}.querySelector('button').focus()")
     for order in ("descending", "ascending"):
-        # The keyboard does, too.
+        # The keyboard works too.
         for kind in ("keyDown", "keyUp"):
             browser("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text="\r")
         assert browser.evaluate(f"{head}.getAttribute('aria-sort')") == order
@@ -134,7 +132,7 @@ def test_tables_are_sorted_by_the_head_that_is_pressed(browser, made):
         assert shown == sorted(shown, reverse=order == "descending") and len(shown) == 9
 
 
-def test_dashes_are_last_in_both_orders(browser, made):
+def test_dashes_sort_last_in_both_orders(browser, made):
     browser.open(made.out / "index.html", 1280)
     table = "document.querySelector('#measures-agnostic table')"
     for _ in range(2):
@@ -143,7 +141,7 @@ def test_dashes_are_last_in_both_orders(browser, made):
         assert last == "\N{EN DASH}"
 
 
-def test_csv_files_are_downloaded(browser, made, tmp_path):
+def test_csv_files_can_be_downloaded(browser, made, tmp_path):
     browser.open(made.out / "index.html", 1280)
     browser("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     browser.evaluate("document.querySelector('#loss .csv').click()")

@@ -1,4 +1,4 @@
-"""Figures whose words are of another script than the usual fonts have."""
+"""Figures with text in scripts that the usual fonts lack."""
 
 import warnings
 
@@ -6,7 +6,7 @@ from magmax_jax.report.items import Figure
 from magmax_jax.report.render import render
 
 
-def test_a_letter_without_a_font_is_no_warning_and_stays_text_in_the_svg():
+def test_missing_glyphs_do_not_warn_and_stay_text_in_the_svg():
     figure = Figure("name", "title", "caption", [], lambda axes: axes.set_title("雪 ꙮ"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,4 +1,4 @@
-"""Which runs are compared, and what tells them apart."""
+"""Which runs are compared, and how they are labelled."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -61,11 +61,11 @@ def made(folder: Path, *configs) -> list[Run]:
     ],
     ids=["one", "methods", "seeds", "fields", "baselines", "samples", "alike", "starts"],
 )
-def test_names_tell_runs_apart(configs, names):
+def test_names_distinguish_runs(configs, names):
     assert short_names(configs) == names
 
 
-def test_scenarios_stand_apart(tmp_path):
+def test_scenarios_are_grouped_separately(tmp_path):
     runs = made(
         tmp_path, config(2), config(3), config(2, sequential=False), config(2, dataset="cars")
     )
@@ -78,13 +78,13 @@ def test_scenarios_stand_apart(tmp_path):
     ]
 
 
-def test_the_pretrained_model_is_told_once_and_joint_training_by_its_name(tmp_path):
+def test_the_pretrained_model_is_listed_once_and_joint_training_by_name(tmp_path):
     [group] = grouped(made(tmp_path, config(2, merges=()), config(2, joint=True, merges=())))
-    told = [(run, label) for run, label, _ in group.evaluated("agnostic")]
-    assert told == [("pretrained", "zero_shot"), ("sequential", "finetuned"), ("joint", JOINT)]
+    listed = [(run, label) for run, label, _ in group.evaluated("agnostic")]
+    assert listed == [("pretrained", "zero_shot"), ("sequential", "finetuned"), ("joint", JOINT)]
 
 
-def test_intransigence_is_against_the_independent_run_of_the_seed(tmp_path):
+def test_intransigence_uses_the_independent_run_of_the_same_seed(tmp_path):
     configs = [config(2), config(2, 1, sequential=False), config(2, 5, sequential=False)]
     [group] = grouped(made(tmp_path, *configs))
     alone = group.independent("sequential, seed 5", "agnostic")
@@ -94,12 +94,12 @@ def test_intransigence_is_against_the_independent_run_of_the_seed(tmp_path):
     assert measure(history, alone)["intransigence"].weighted is not None
 
 
-def test_too_many_lines_are_shared_out_among_figures(tmp_path):
+def test_too_many_lines_are_split_over_several_figures(tmp_path):
     few = grouped(made(tmp_path / "few", config(2), config(2, sequential=False)))
     configs = [config(2, seed) for seed in range(3)]
     many = grouped(made(tmp_path / "many", *configs))
     assert len(over_tasks.curves(few[0])) == 3
-    assert len(over_tasks.curves(many[0])) == 3 * 4  # one a model
+    assert len(over_tasks.curves(many[0])) == 3 * 4  # one per model
 
 
 def test_figures_of_many_models_show_the_best(tmp_path):
@@ -143,7 +143,7 @@ def test_tasks_that_were_not_evaluated_are_left_out(tmp_path):
     assert "--evaluate every" in note.text
 
 
-def test_a_table_has_runs_in_one_column_however_often_they_were_evaluated(tmp_path):
+def test_runs_share_a_table_column_however_often_they_were_evaluated(tmp_path):
     runs = made(tmp_path, replace(config(3, seed=1), evaluate="last"), config(3, seed=2))
     (column,) = columns(runs, "last_accuracy", None)
     assert {seed for values in column.values.values() for seed in values} == {1, 2}
@@ -153,7 +153,7 @@ def test_a_table_has_runs_in_one_column_however_often_they_were_evaluated(tmp_pa
     assert len(found) == 2 and not notes
 
 
-def test_the_terminals_table_says_why_forgetting_is_not_known(tmp_path):
+def test_the_terminal_table_says_why_forgetting_is_unknown(tmp_path):
     few, every = made(tmp_path, replace(config(3), evaluate="last"), config(3))
     assert "--evaluate every" in table(few.rows, "").caption
     assert "--evaluate every" not in table(every.rows, "").caption

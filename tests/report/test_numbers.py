@@ -1,4 +1,4 @@
-"""CSV files say what runs measured."""
+"""CSV files contain what runs measured."""
 
 import csv
 
@@ -23,7 +23,7 @@ def counts(run: Run, name: str) -> dict[str, np.ndarray]:
     return load_file(run.path / "counts" / f"{name}.safetensors")
 
 
-def test_accuracy_over_tasks_is_that_of_the_rows(made):
+def test_accuracy_over_tasks_matches_the_rows(made):
     found = {
         (r["model"], int(r["after_task"])): float(r["accuracy"])
         for r in table(made, "accuracy-all")
@@ -31,7 +31,7 @@ def test_accuracy_over_tasks_is_that_of_the_rows(made):
     rows = [r for r in made.run.rows if (r.group, r.protocol) == ("all", "agnostic")]
     for row in rows:
         assert found[row.label, row.after_task] == row.accuracy
-    starts = {key for key in found if key[1] == 0}  # where every model's line begins
+    starts = {key for key in found if key[1] == 0}  # where every model's line starts
     assert len(found) == len(rows) + len(starts) - 1
 
 
@@ -56,9 +56,9 @@ def test_matrices_are_marginals_of_the_counts(made, protocol):
         assert float(record["accuracy"]) == right / total
 
 
-def test_measures_are_those_of_the_library(made):
+def test_measures_match_the_library(made):
     histories = made.run.beside("agnostic")
-    assert len(histories) > len(made.run.agnostic)  # merges at scales that were chosen
+    assert len(histories) > len(made.run.agnostic)  # merges at chosen scales
     for record, history in zip(table(made, "measures-agnostic"), histories.values(), strict=True):
         for name, both in measure(history).items():
             for weighting, value in both._asdict().items():
@@ -66,13 +66,13 @@ def test_measures_are_those_of_the_library(made):
                 assert shown == "" if value is None else float(shown) == value
 
 
-def test_top5_is_that_of_the_last_evaluation(made):
+def test_top5_comes_from_the_last_evaluation(made):
     last = counts(made.run, "003-max_magnitude@0.5")
     [record] = [r for r in table(made, "measures-aware") if r["model"] == "max_magnitude@0.5"]
     assert float(record["top5_weighted"]) == last["aware_top5"].sum() / last["total"].sum()
 
 
-def test_classes_and_confusions_are_the_counts_of_the_last_evaluation(made):
+def test_classes_and_confusions_match_the_last_evaluations_counts(made):
     last = counts(made.run, "003-max_magnitude@0.5")
     classes = {r["class"]: r for r in table(made, "classes-sequential")}
     names = made.run.class_names
@@ -92,7 +92,7 @@ def test_classes_and_confusions_are_the_counts_of_the_last_evaluation(made):
     assert all(pair["label"] != pair["predicted"] for pair in pairs)
 
 
-def test_domains_are_those_of_the_rows(made):
+def test_domains_match_the_rows(made):
     found = {
         (r["model"], r["after_task"], r["domain"]): float(r["accuracy"])
         for r in table(made, "domains-sequential-max-magnitude-0-5")
@@ -127,12 +127,12 @@ def test_the_chosen_scale_is_the_best_on_validation_images(made):
         tested = {r.scale: r.accuracy for r in mine if r.split == "test"}
         assert float(record["test"]) == tested[best.scale]
         assert float(record["published_scale"]) == published
-        # What the run itself measured at that scale is preferred to the sweep's.
+        # The run's own measurement at that scale takes precedence over the sweep's.
         label = f"{record['rule']}@{published:g}"
         assert float(record["published_test"]) == made.run.last(label)
 
 
-def test_final_accuracies_say_which_scale_was_published_and_which_was_chosen(made):
+def test_final_accuracies_label_published_and_chosen_scales(made):
     found = {r["model"]: r for r in table(made, "final")}
     for record in table(made, "sweep-chosen"):
         rule, scale = record["rule"], float(record["scale"])
@@ -147,7 +147,7 @@ def test_final_accuracies_say_which_scale_was_published_and_which_was_chosen(mad
     assert len(found) == 2 + 2 * 2
 
 
-def test_the_first_tile_is_the_merge_that_held_out_images_chose(made):
+def test_the_first_tile_is_the_merge_chosen_on_held_out_images(made):
     found = REPORT_SECTIONS["summary"].items(grouped([made.run])[0])
     [tiles] = [item for item in found if isinstance(item, Tiles)]
     best = max(table(made, "sweep-chosen"), key=lambda record: float(record["validation"]))
@@ -167,7 +167,7 @@ def test_the_first_tile_is_the_merge_that_held_out_images_chose(made):
         ("overhead", "overhead", "seconds"),
     ],
 )
-def test_analyses_are_told_as_they_were_written(made, name, file, field):
+def test_analyses_are_reported_as_written(made, name, file, field):
     written = made.run.analysis(file)
     shown = table(made, name)
     key = {f: shown[0][f] for f in shown[0] if f in written[0] and f != field}
@@ -175,13 +175,13 @@ def test_analyses_are_told_as_they_were_written(made, name, file, field):
     assert float(shown[0][field]) == same[field]
 
 
-def test_contribution_is_what_is_lost_without_a_task(made):
+def test_contribution_is_the_loss_without_a_task(made):
     for record in table(made, "contribution-max-magnitude-sequential"):
         gain = float(record["with_all"]) - float(record["accuracy"])
         assert float(record["gain"]) == pytest.approx(gain)
 
 
-def test_every_figure_has_its_pictures_and_its_numbers(made):
+def test_every_figure_has_images_and_data(made):
     names = {file.stem for file in (made.out / "figures").iterdir()}
     for name in names:
         assert (made.out / "figures" / f"{name}.png").stat().st_size > 5_000

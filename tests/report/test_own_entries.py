@@ -1,4 +1,4 @@
-"""A user's own metric and report section, registered and nothing else, show up everywhere."""
+"""A user's own metric and report section appear everywhere after registration alone."""
 
 import csv
 import io
@@ -57,7 +57,7 @@ def shown(capsys, *argv) -> str:
     return captured.out
 
 
-def test_a_metric_is_a_choice_of_the_table(own, runs, capsys):
+def test_a_metric_can_be_chosen_in_the_table(own, runs, capsys):
     listed = shown(capsys, "table", "--help")
     assert "worst_task" in listed and "(default: last)" in listed
     for name, title in (("worst_task", "worst task, %"), ("gap", "gap, points")):
@@ -76,7 +76,7 @@ def test_a_metric_that_is_not_registered_is_refused(runs, capsys):
 
 
 @pytest.mark.parametrize("flag", ["backward_transfer", "incremental_accuracy", "intransigence"])
-def test_every_bundled_metric_is_a_choice(runs, flag, capsys):
+def test_every_bundled_metric_can_be_chosen(runs, flag, capsys):
     assert "| sequential fine-tuning | " in shown(capsys, "table", runs, "--metric", flag)
 
 

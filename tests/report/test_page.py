@@ -1,4 +1,4 @@
-"""The page holds together and needs nothing else."""
+"""The page is valid and self-contained."""
 
 import base64
 import re
@@ -21,7 +21,7 @@ from tests.report.made_up import config, write
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, and what is read."""
+    """Collects tags with their attributes, and the text."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -58,13 +58,13 @@ def test_tags_are_closed_and_ids_are_unique(page):
     assert len(ids) == len(set(ids)) > 60
 
 
-def test_contents_lead_to_sections(page):
+def test_the_table_of_contents_links_to_sections(page):
     places = [href[1:] for href in page.all("href") if href.startswith("#")]
     assert len(places) > 10 and set(places) <= set(page.all("id"))
     assert set(page.all("aria-labelledby")) <= set(page.all("id"))
 
 
-def test_nothing_is_asked_of_a_network(page, made):
+def test_nothing_is_loaded_from_the_network(page, made):
     assert all(href.startswith(("#", "data:")) for href in page.all("href"))
     assert all(source.startswith("data:image/") for source in page.all("src"))
     assert not {"script", "iframe", "object"} & {tag for tag, a in page.tags if "src" in a}
@@ -73,13 +73,13 @@ def test_nothing_is_asked_of_a_network(page, made):
     assert "default-src 'none'" in page.all("content")[0]
 
 
-def test_figures_are_told_to_who_cannot_see_them(page):
+def test_figures_have_alt_text(page):
     pictures = [a for tag, a in page.tags if tag == "img"]
     assert len(pictures) > 25
     assert all(a["alt"] and int(a["width"]) > 200 and int(a["height"]) > 100 for a in pictures)
 
 
-def test_csv_links_hold_the_files(page, made):
+def test_csv_links_contain_the_files(page, made):
     links = [a for tag, a in page.tags if "download" in a]
     assert {a["download"] for a in links} == {f.name for f in (made.out / "data").iterdir()}
     for a in links:
@@ -88,7 +88,7 @@ def test_csv_links_hold_the_files(page, made):
         assert base64.b64decode(content) == (made.out / "data" / a["download"]).read_bytes()
 
 
-def test_names_are_text_whatever_they_say(page, made):
+def test_names_are_escaped(page, made):
     assert HOSTILE in page.text
     assert "<b>" not in (made.out / "index.html").read_text()
 
@@ -120,7 +120,7 @@ def test_the_same_run_gives_the_same_bytes(tmp_path):
 
 @pytest.mark.slow
 def test_a_report_needs_no_jax(tmp_path):
-    """The names of methods are facts of regularizers, which are read without it."""
+    """Names of methods are facts of regularizers, which can be read without JAX."""
     setting = replace(config(tasks=2, merges=()), method=MethodConfig(regularizer="ewc"))
     write(tmp_path / "run", setting, rows_only=True)
     report = f"main(['report', {str(tmp_path)!r}, '--out', {str(tmp_path / 'out')!r}])"
@@ -132,7 +132,7 @@ def test_a_report_needs_no_jax(tmp_path):
 
 
 def said(runs: list[Run]) -> dict[str, str]:
-    """Section -> its notes, of runs of one scenario."""
+    """Section -> its notes, for runs of one scenario."""
     [group] = grouped(runs)
     notes = {}
     for _, section in sections():
@@ -141,7 +141,7 @@ def said(runs: list[Run]) -> dict[str, str]:
     return notes
 
 
-def test_what_is_absent_is_told_in_a_sentence(tmp_path):
+def test_missing_data_is_explained_in_a_sentence(tmp_path):
     setting = config(tasks=2, merges=())
     notes = said([Run(write(tmp_path, setting, rows_only=True), setting)])
     assert "repeat the run" in notes["Classes"]
@@ -151,7 +151,7 @@ def test_what_is_absent_is_told_in_a_sentence(tmp_path):
     assert "not recorded" in notes["How to reproduce"]
 
 
-def test_a_run_that_lacks_what_another_has_is_named(tmp_path):
+def test_a_run_without_data_that_others_have_is_named(tmp_path):
     whole, half = config(tasks=2), config(tasks=2, sequential=False)
     runs = [
         Run(write(tmp_path / "a", whole), whole),
@@ -169,7 +169,7 @@ def test_joint_training_is_the_upper_bound_and_needs_no_analysis(tmp_path):
     assert notes["Analyses"] == "" and "learned one by one" in notes["Forgetting"]
 
 
-def test_a_torn_line_ends_a_file(tmp_path):
+def test_a_truncated_line_ends_a_file(tmp_path):
     setting = config(tasks=2, merges=())
     path = write(tmp_path / "run", setting)
     with (path / "metrics.jsonl").open("a") as file:
@@ -183,7 +183,7 @@ def test_csv_has_a_column_for_every_field_and_all_digits():
     assert text == 'a,b\n0.3333333333333333,\n,"say ""x"", y"\n'
 
 
-def test_titles_stand_once_above_neighbours():
+def test_adjacent_columns_share_one_title():
     columns = [
         Column("m", "Model"),
         Column("a", "images", over="F"),

@@ -1,4 +1,4 @@
-"""Recipes compared: scales chosen on validation images, paired differences on test images."""
+"""Comparing recipes: scales chosen on validation images, paired differences on test images."""
 
 import math
 from dataclasses import replace
@@ -45,7 +45,7 @@ def comparison(runs):
 
 
 def written(folder, tmp_path, *flags: str) -> str:
-    """The page that the command writes."""
+    """The page written by the command."""
     output = tmp_path / "docs" / "results.md"
     output.parent.mkdir(exist_ok=True)
     assert exit_code(lambda: main([str(folder), "--output", str(output), *flags])) == 0
@@ -57,7 +57,7 @@ def sentences(page: str) -> str:
     return " ".join(page.split())
 
 
-def test_errors_are_those_of_means():
+def test_errors_are_standard_errors_of_means():
     assert estimate([0.05, 0.05, 0.08]) == pytest.approx((0.06, 0.01, 3))
     assert estimate([0.3]) == Estimate(0.3, None, 1)
     both = mean_of([Estimate(0.06, 0.01, 3), Estimate(0.01, 0.01 / math.sqrt(3), 3)])
@@ -72,12 +72,12 @@ def test_scales_are_chosen_on_validation_images(comparison):
     assert comparison.shared_scale(MAGMAX) == 0.7  # 56 % on the mean, 55 at 0.5
     assert comparison.shared_scale(EMA) == 1.0
     assert comparison.shared_scale(EMA, [ON_PACS]) == 0.7
-    assert comparison.shared_scale(TSV) == 0.7  # the smaller of two that are as good
+    assert comparison.shared_scale(TSV) == 0.7  # the smaller of two equally good ones
     assert comparison.scale(MAGMAX, "published", comparison.trained[0]) == 0.5
 
 
 def test_differences_are_paired_over_seeds(comparison):
-    """By hand: 5, 5, 8 points on one benchmark and 2, 1, 0 on the other."""
+    """Hand-computed: 5, 5, 8 points on one benchmark and 2, 1, 0 on the other."""
     found = comparison.difference(EMA, "shared")
     assert found.by_benchmark[ON_CIFAR] == pytest.approx((0.06, 0.01, 3))
     assert found.by_benchmark[ON_PACS] == pytest.approx((0.01, 0.01 / math.sqrt(3), 3))
@@ -93,7 +93,7 @@ def test_the_recommended_recipe_keeps_a_state_of_constant_size(comparison):
 
 
 def test_a_recipe_that_loses_a_benchmark_is_not_recommended(tmp_path):
-    """On the mean it is the best of all."""
+    """It is the best on average."""
     uneven = {
         "class": VALIDATED["class"] | {"min_magnitude": {0.5: 0.9}},
         "domain": VALIDATED["domain"] | {"min_magnitude": {0.5: 0.59}},
@@ -107,7 +107,7 @@ def test_a_recipe_that_loses_a_benchmark_is_not_recommended(tmp_path):
     assert found.recommended([ON_CIFAR]) == MIN
 
 
-def test_benchmarks_are_known_wherever_their_data_lies(tmp_path):
+def test_benchmarks_are_recognised_wherever_their_data_is(tmp_path):
     write_run(tmp_path / "a", PACS, 1)
     write_run(tmp_path / "b", replace(PACS, data_dir="/elsewhere/pacs"), 2)
     write_run(tmp_path / "c", replace(PACS, order="random"), 1)
@@ -150,7 +150,7 @@ def test_the_page_says_which_recipe_is_best_and_by_how_much(runs, tmp_path):
     assert lost in text and f"({MINUS}20.0 ± 0.0) ↓ |" in text
     assert f"rule `min_magnitude` ({MINUS}15.5)" in text  # what did not work
     by_scale = text[text.index("## What the scale does") : text.index("## What did not work")]
-    assert "| last | `max_magnitude` | 0.7 | 56.0 " in by_scale  # as the shared scale is chosen
+    assert "| last | `max_magnitude` | 0.7 | 56.0 " in by_scale  # chosen like the shared scale
     assert by_scale.index("| last | `max_magnitude`") < by_scale.index("| last | `ema` | 1 | 61.0")
     assert "`min_magnitude`" not in by_scale
     assert "| all |  | 6 |  | 3.00 |" in page  # two steps of a quarter of an hour each
@@ -181,7 +181,7 @@ def test_without_a_better_recipe_the_page_says_so(tmp_path):
 
 
 def test_test_images_are_evaluated_at_chosen_and_published_scales_only(tmp_path, monkeypatch):
-    """And only once every scale is chosen."""
+    """And only after every scale is chosen."""
     write_all(tmp_path, tested=False)
     asked = []
 
@@ -200,7 +200,7 @@ def test_test_images_are_evaluated_at_chosen_and_published_scales_only(tmp_path,
     first = written(tmp_path, tmp_path)
     scales = {(where, rule): values for where, split, rule, values in asked if split == "test"}
     assert scales == {
-        ("cifar", "max_magnitude"): (0.7,),  # the run itself evaluated 0.5
+        ("cifar", "max_magnitude"): (0.7,),  # the run itself already evaluated 0.5
         ("cifar", "ema"): (1.0,),
         ("cifar", "tsv_m"): (0.7, 1.0),
         ("cifar", "min_magnitude"): (0.5, 1.0),
@@ -220,7 +220,7 @@ def test_published_scales_are_validated_before_scales_are_chosen(tmp_path):
     assert list(found.unvalidated().values()) == [{"max_magnitude": [0.5]}]
 
 
-def test_what_validation_images_say_is_shown_without_a_look_at_test_images(tmp_path, capsys):
+def test_validation_results_are_shown_without_evaluating_test_images(tmp_path, capsys):
     write_all(tmp_path, tested=False)
     assert exit_code(lambda: main([str(tmp_path), "--split", "validation"])) == 0
     shown = capsys.readouterr().out
@@ -228,7 +228,7 @@ def test_what_validation_images_say_is_shown_without_a_look_at_test_images(tmp_p
     assert shown.endswith("chosen on validation images: start `last`, rule `ema` at scale 1\n")
 
 
-def test_runs_that_cannot_be_compared_are_left_out_and_named(runs, tmp_path, capsys):
+def test_incomparable_runs_are_left_out_and_named(runs, tmp_path, capsys):
     write_run(tmp_path / "good", PACS, 1)
     write_run(tmp_path / "twin", PACS, 1)
     write_run(tmp_path / "ewc", PACS, 1, MethodConfig(regularizer="ewc"))

@@ -1,4 +1,4 @@
-"""Tables and pictures from rows whose answers are known."""
+"""Tables and pictures from rows with known results."""
 
 import io
 
@@ -13,7 +13,7 @@ from magmax_jax.evaluation.scales import Scales, choose
 
 TASKS = ["one", "two", "three"]
 LEARNED = {
-    # after 1, 2, 3 tasks; task two gets better, task one is forgotten
+    # after 1, 2, 3 tasks; task two improves, task one is forgotten
     "one": [0.9, 0.7, 0.4],
     "two": [0.1, 0.5, 0.6],
     "three": [0.0, 0.2, 0.8],
@@ -21,7 +21,7 @@ LEARNED = {
 
 
 def rows(aware: float = 0.1) -> list[Row]:
-    """Of three tasks; aware accuracies are higher by `aware`."""
+    """Rows of three tasks; aware accuracies are higher by `aware`."""
     found = []
     for protocol in ("agnostic", "aware"):
         for group in ("all", *TASKS):
@@ -47,7 +47,7 @@ def test_the_table_shows_final_accuracies_of_every_model():
     assert lines["max_magnitude@0.5"] == ["60.0", "60.0", "70.0", "70.0", "20.0", "20.0"]
 
 
-def test_accuracies_that_are_the_same_are_shown_once():
+def test_equal_accuracies_are_shown_once():
     console = Console(file=io.StringIO(), width=120)
     console.print(report.table(iter(rows(aware=0.0)), "a title"))
     text = console.file.getvalue()
@@ -59,7 +59,7 @@ def test_accuracies_that_are_the_same_are_shown_once():
 
 
 def swept() -> Scales:
-    """The rule above at 0.5, published, and at 0.7, which 12 held-out images find better."""
+    """The rule above at the published 0.5, and at 0.7, which is better on 12 held-out images."""
     found = []
     for scale, better in ((0.5, 0.0), (0.7, 0.1)):
         for protocol in ("agnostic", "aware"):
@@ -71,7 +71,7 @@ def swept() -> Scales:
     return Scales(choose(found, apart=False), {"max_magnitude": 0.5})
 
 
-def test_the_table_shows_published_and_chosen_scales_and_says_which_is_which():
+def test_the_table_shows_and_labels_published_and_chosen_scales():
     console = Console(file=io.StringIO(), width=140)
     console.print(report.table(rows(), "a title", swept()))
     text = console.file.getvalue()
@@ -80,7 +80,7 @@ def test_the_table_shows_published_and_chosen_scales_and_says_which_is_which():
     assert lines["zero-shot"][0] == lines["last fine-tuned"][0] == ""
     published, chosen = lines["max_magnitude@0.5"], lines["max_magnitude@0.7"]
     assert published == ["published", "60.0", "60.0", "70.0", "70.0", "20.0", "20.0"]
-    # Forgetting would need it after every task.
+    # Forgetting would need evaluations after every task.
     assert chosen == ["chosen", "70.0", "70.0", "70.0", "70.0", "", ""]
     words = " ".join(text.split())
     assert "chosen as the best on 12 held-out training images" in words
@@ -92,7 +92,7 @@ def test_paths_may_be_text_and_rows_any_iterable(tmp_path):
     assert (tmp_path / "a" / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
-def test_what_cannot_be_drawn_or_written_is_one_sentence(tmp_path):
+def test_drawing_and_writing_errors_are_one_sentence(tmp_path):
     with pytest.raises(UserError, match="rows of the pretrained model are missing"):
         report.plot([row for row in rows() if row.after_task], "a title", tmp_path / "a.png")
     (tmp_path / "file").touch()
@@ -120,7 +120,7 @@ def test_the_picture_shows_chosen_scales_below(tmp_path):
     assert counted[213, 94, 0] > 1.8 * counted[0, 114, 178] > 5_000
 
 
-def test_the_picture_is_a_whole_png(tmp_path):
+def test_the_picture_is_a_complete_png(tmp_path):
     path = tmp_path / "report" / "accuracy.png"
     report.plot(rows(), "a title", path)
     with Image.open(path) as image:

@@ -64,14 +64,14 @@ def test_a_run_is_refused_before_its_model_is_looked_for(config, message, tmp_pa
 
 
 @pytest.mark.parametrize("seed", [2**32, 2**32 + 7, 2**63, 10**20])
-def test_seeds_that_jax_takes_for_others_are_refused(seed, tmp_path):
+def test_seeds_that_jax_would_truncate_are_refused(seed, tmp_path):
     config = ExperimentConfig(model=ModelConfig(str(tmp_path / "nowhere")), seed=seed)
     with pytest.raises(UserError, match=rf"^seed is {seed}: .* seed {seed % 2**32}: choose one b"):
         run(config, RunDirectory(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_of_such_a_seed_from_before_goes_on(tmp_path):
+def test_an_older_run_with_such_a_seed_continues(tmp_path):
     config = ExperimentConfig(
         model=ModelConfig(str(tmp_path / "nowhere")),
         scenario=ScenarioConfig(dataset="digits", num_tasks=5),
@@ -80,7 +80,7 @@ def test_a_run_of_such_a_seed_from_before_goes_on(tmp_path):
     out = RunDirectory(tmp_path / "out")
     out.start(config)
     assert ExperimentConfig.from_file(out.path / "config.json") == config
-    with pytest.raises(UserError, match="nowhere"):  # it looks for its model
+    with pytest.raises(UserError, match="nowhere"):  # it gets as far as looking for its model
         run(config, out)
     with pytest.raises(UserError, match=r"^seed is 4294967303"):
         run(config, RunDirectory(out.path, overwrite=True))
@@ -88,7 +88,7 @@ def test_a_run_of_such_a_seed_from_before_goes_on(tmp_path):
 
 @pytest.fixture
 def pair():
-    """A rule of two models at most."""
+    """A rule for at most two models."""
     RULES.register("pair", lambda: rules.average()._replace(most_models=2))
     yield "pair"
     RULES.unregister("pair")
@@ -103,7 +103,7 @@ def pair():
         ((), "ema", ("slerp",), "^sweep.rules: slerp merges at most 2 models, and this run learns"),
     ],
 )
-def test_rules_that_take_fewer_models_than_there_are_tasks_are_refused_before_training(
+def test_rules_for_fewer_models_than_tasks_are_refused_before_training(
     merges, start, sweep, message, pair, tmp_path
 ):
     config = ExperimentConfig(

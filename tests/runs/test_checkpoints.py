@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back, how many stay, and what happens to damaged ones."""
+"""Checkpoints: what is restored, how many are kept, and how damaged ones are handled."""
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ def saved(tmp_path):
     return tmp_path
 
 
-def test_the_latest_comes_back_to_the_bit(saved):
+def test_the_latest_is_restored_to_the_bit(saved):
     with Checkpoints(saved) as checkpoints:
         assert len(checkpoints.numbers) == KEPT and checkpoints.numbers == [5, 9]
         found = checkpoints.restore(like)
@@ -59,7 +59,7 @@ def test_arrays_may_be_donated_as_soon_as_they_are_saved(tmp_path):
 
 
 @pytest.mark.parametrize("bit", [0, 7])
-def test_a_flipped_bit_is_noticed_and_the_one_before_serves(saved, bit):
+def test_a_flipped_bit_is_noticed_and_the_previous_checkpoint_used(saved, bit):
     flip(saved / "9", bit)
     said = []
     with Checkpoints(saved, say=said.append) as checkpoints:
@@ -72,7 +72,7 @@ def test_a_flipped_bit_is_noticed_and_the_one_before_serves(saved, bit):
         assert checkpoints.restore(like).number == 9
 
 
-def test_lost_files_are_damage_too_and_none_left_is_told(saved):
+def test_lost_files_count_as_damage_and_it_is_reported_if_none_is_left(saved):
     for number in (5, 9):
         (saved / str(number) / "note" / "metadata").unlink()
     with (

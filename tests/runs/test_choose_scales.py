@@ -1,4 +1,4 @@
-"""Scales chosen by the run itself: what is tried, on which images, and how often."""
+"""Scales chosen by the run: which are tried, on which images, and how often."""
 
 import dataclasses
 import json
@@ -24,11 +24,11 @@ from magmax_jax.runs.train import run
 from magmax_jax.scenarios import build_scenario
 
 TRIED = {"max_magnitude": (0.3, 0.5, 1.0, 1.5), "average": (0.3, 1.0, 1.5)}
-"""With the published scales, 0.5 and 1, and that of the run's own merge."""
+"""Including the published scales, 0.5 and 1, and that of the run's own merge."""
 
 
 class Passes(NullProgress):
-    """Notes every pass over images, and what was said."""
+    """Records every pass over images, and the messages."""
 
     def __init__(self):
         self.passes, self.said = [], []
@@ -55,7 +55,7 @@ def config(tiny_clip):
 
 @pytest.fixture(scope="module")
 def done(config, tmp_path_factory):
-    """The run, and its passes over images."""
+    """The run and its passes over images."""
     out, progress = RunDirectory(tmp_path_factory.mktemp("runs") / "chosen"), Passes()
     run(config, out, progress)
     return out, progress.passes
@@ -66,7 +66,7 @@ def of_all(rows, split):
     return {(r.model, r.scale): r for r in found}
 
 
-def test_held_out_images_see_every_scale_and_test_images_two(done, config):
+def test_every_scale_is_tried_on_held_out_images_and_two_on_test_images(done, config):
     out, _ = done
     scenario = build_scenario(config.scenario, config.seed)
     held = sum(len(task.validation) for task in scenario.tasks)
@@ -81,7 +81,7 @@ def test_held_out_images_see_every_scale_and_test_images_two(done, config):
     assert out.scales().published == {"max_magnitude": 0.5, "average": 1.0}
 
 
-def test_what_the_run_evaluated_is_taken_from_there(done):
+def test_evaluations_of_the_run_are_reused(done):
     out, passes = done
     evaluated, tested = (of_all(rows, "test") for rows in (out.rows(), out.swept()))
     assert tested["average", 1.0] == dataclasses.replace(
@@ -94,7 +94,7 @@ def test_what_the_run_evaluated_is_taken_from_there(done):
     assert sum(name.startswith("average") for name in after) <= 2
 
 
-def test_a_run_that_was_stopped_before_the_end_goes_on_choosing(done, config, tmp_path):
+def test_a_run_stopped_before_the_end_resumes_choosing(done, config, tmp_path):
     out, _ = done
     path, before = out.path / "sweep.jsonl", out.swept()
     whole = path.read_text()
@@ -112,7 +112,7 @@ def test_a_run_that_was_stopped_before_the_end_goes_on_choosing(done, config, tm
 
 
 def test_an_estimate_counts_the_evaluations(done, config):
-    """At most: a chosen scale that the run evaluates anyway is not evaluated again."""
+    """An upper bound: a chosen scale that the run evaluates anyway is not evaluated again."""
     data = data_size(config.scenario, config.seed)
     assert data.held_out == 20
     plain = dataclasses.replace(config, merging=MergingConfig())
@@ -120,7 +120,7 @@ def test_an_estimate_counts_the_evaluations(done, config):
     assert extra == 20 * sum(map(len, TRIED.values())) + 2 * data.test
 
 
-def test_the_default_leaves_configurations_as_they_were(config):
+def test_the_default_leaves_configurations_unchanged(config):
     plain = dataclasses.replace(config, merging=MergingConfig())
     assert json.loads(plain.to_json())["merging"] == {
         "ties_entries": "tower",

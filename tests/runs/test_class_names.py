@@ -1,4 +1,4 @@
-"""Class names of a run: what its head was made of stays, and classes alike are named beforehand."""
+"""Class names of a run: its head's names are kept; classes with equal prompts are reported."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ IDS = ("n01440764", "n02099601")
 
 
 class Said(NullProgress):
-    """What a run says."""
+    """Collects a run's messages."""
 
     def __init__(self):
         self.lines = []
@@ -40,7 +40,7 @@ class Said(NullProgress):
 
 @pytest.fixture(scope="module")
 def config(tiny_clip, tmp_path_factory):
-    """Of a folder of WordNet ids."""
+    """Configuration for a folder of WordNet ids."""
     images, noise = tmp_path_factory.mktemp("old") / "images", np.random.default_rng(0)
     for split in ("train", "test"):
         for name in IDS:
@@ -59,7 +59,7 @@ def config(tiny_clip, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def old(config, tmp_path_factory):
-    """A run as it was before WordNet ids had names: its configuration says nothing of them."""
+    """A run from before WordNet ids had names: its configuration does not mention them."""
     path = tmp_path_factory.mktemp("runs") / "old"
     as_called = dataclasses.replace(config.scenario, names="folder")
     rows = run(dataclasses.replace(config, scenario=as_called), RunDirectory(path))
@@ -68,7 +68,7 @@ def old(config, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_the_names_that_it_began_with(config, old):
+def test_a_run_continues_with_its_original_names(config, old):
     path, rows = old
     assert class_names(path) == IDS
     results = path / "results.jsonl"
@@ -82,7 +82,7 @@ def test_a_run_goes_on_with_the_names_that_it_began_with(config, old):
 
 
 @pytest.mark.slow
-def test_images_that_are_passed_are_evaluated_with_them(config, old):
+def test_given_images_are_evaluated_with_its_original_names(config, old):
     path, rows = old
     images = load_source("folder", "test", config.scenario.data_dir)
     said = Said()
@@ -93,7 +93,7 @@ def test_images_that_are_passed_are_evaluated_with_them(config, old):
 
 
 @pytest.mark.slow
-def test_its_models_are_evaluated_with_them(old):
+def test_its_models_are_evaluated_with_its_original_names(old):
     path, rows = old
     said = Said()
     found = evaluate([path], progress=said)
@@ -105,14 +105,14 @@ def test_its_models_are_evaluated_with_them(old):
 
 
 def recorded(config, run, classes):
-    """A run's directory that says of which class names its head was made."""
+    """A run's directory that records the class names of its head."""
     (run / "checkpoints").mkdir(parents=True)
     (run / CONFIG).write_text(config.to_json())
     (run / ABOUT).write_text(json.dumps({"classes": classes}))
     return str(run)
 
 
-def test_sweeps_and_studies_have_the_names_that_a_run_began_with(config, tmp_path, monkeypatch):
+def test_sweeps_and_studies_use_a_runs_original_names(config, tmp_path, monkeypatch):
     found = []
 
     def build_run(config, scenario, layout, run=None):
@@ -142,14 +142,14 @@ def test_models_are_evaluated_with_the_names_of_the_first_run(config, tmp_path):
     )
     scenario = evaluation_scenario([new, new], config.scenario, 5)
     assert scenario.heads[0].class_names == names and len(scenario.notes) == 1
-    # Other data with the same folders: the head is the one that the run was trained with.
+    # Other data with the same folders: uses the head that the run was trained with.
     beside = dataclasses.replace(
         config.scenario, dataset=f"folder:{config.scenario.data_dir}", data_dir=None
     )
     assert evaluation_scenario([old], beside, 5).heads[0].class_names == IDS
 
 
-def test_a_new_run_has_the_ids_names(config):
+def test_a_new_run_uses_names_for_the_ids(config):
     scenario = build_scenario(config.scenario, 5)
     assert scenario.heads[0].class_names == ("tench", "Golden Retriever")
     assert scenario.test.class_names == IDS
@@ -157,7 +157,7 @@ def test_a_new_run_has_the_ids_names(config):
     assert note.startswith("images: 2 of 2 classes are called by WordNet ids; ")
 
 
-def test_classes_with_the_same_prompts_are_named_before_training(tiny_clip):
+def test_classes_with_the_same_prompts_are_reported_before_training(tiny_clip):
     names = ("red_fox", "cat", "red fox", "red  fox", "Cat")
     images = np.zeros((5, 16, 16, 3), np.uint8)
     source = Source(images, np.arange(5, dtype=np.int32), names)

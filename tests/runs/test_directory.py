@@ -1,4 +1,4 @@
-"""A run's directory: who may write there, and what a torn file leaves."""
+"""A run's directory: which process may write, and recovery from truncated files."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def run(tmp_path):
     return out
 
 
-def test_rows_come_back_as_they_were_written(run):
+def test_rows_are_read_back_as_written(run):
     other = Row(0, "zero_shot", None, "aware", "task 1", 1 / 3, 3)
     run.append([ROW])
     run.append([other, ROW])
@@ -27,7 +27,7 @@ def test_rows_come_back_as_they_were_written(run):
     assert [row.label for row in run.rows()[:2]] == ["max_magnitude@0.5", "zero_shot"]
 
 
-def test_a_torn_last_line_is_not_a_row(run):
+def test_a_truncated_last_line_is_not_a_row(run):
     run.append([ROW, ROW])
     file = run.path / "results.jsonl"
     file.write_text(file.read_text()[:-20])
@@ -42,7 +42,7 @@ def test_the_same_configuration_is_recognised_and_another_refused(run):
     assert not again.holds(ExperimentConfig(train=TrainConfig(epochs=3)))
 
 
-def test_a_directory_that_moved_and_left_a_link_is_the_same_configuration(tmp_path):
+def test_moving_a_directory_and_leaving_a_link_keeps_the_configuration(tmp_path):
     new, old = tmp_path / "new", tmp_path / "old"
     for folder in (new / "model", new / "data", new / "other"):
         folder.mkdir(parents=True)
@@ -63,7 +63,7 @@ def test_a_directory_that_moved_and_left_a_link_is_the_same_configuration(tmp_pa
     assert gone.startswith("model.source: ")
 
 
-def test_starting_again_leaves_nothing_of_the_earlier_run(run):
+def test_restarting_removes_everything_of_the_earlier_run(run):
     run.append([ROW])
     (run.checkpoints / "1").mkdir(parents=True)
     run.report.mkdir()
@@ -72,19 +72,19 @@ def test_starting_again_leaves_nothing_of_the_earlier_run(run):
     assert run.rows() == []
 
 
-def test_a_run_torn_before_its_configuration_was_whole_counts_as_none(run):
+def test_a_run_without_a_complete_configuration_does_not_count(run):
     (run.path / "config.json").rename(run.path / "config.json.partial")
     assert not run.holds(CONFIG)
 
 
-def test_counts_of_models_with_long_names_have_names_that_disks_take(run):
+def test_counts_of_models_with_long_names_have_valid_file_names(run):
     assert run.counts_of(3, "module:rule@0.5").name == "003-module+rule@0.5.safetensors"
     long = "my_module:" + "ü" * 200
     names = {run.counts_of(1, label).name for label in (long, long + "@0.5", long + "@1")}
     assert len(names) == 3 and max(len(name.encode()) for name in names) <= 255 - 40
 
 
-def test_other_peoples_files_are_never_touched(tmp_path):
+def test_foreign_files_are_never_touched(tmp_path):
     (tmp_path / "thesis.tex").write_text("ten years")
     with pytest.raises(UserError, match="holds other things than a run"):
         RunDirectory(tmp_path, overwrite=True).holds(CONFIG)
@@ -98,7 +98,7 @@ def test_other_peoples_files_are_never_touched(tmp_path):
         RunDirectory(tmp_path / "thesis.tex").holds(CONFIG)
 
 
-def test_of_several_processes_one_writes(tmp_path):
+def test_only_one_of_several_processes_writes(tmp_path):
     other = RunDirectory(tmp_path / "run", writes=False)
     other.start(CONFIG)
     other.append([ROW])

@@ -1,4 +1,4 @@
-"""What a run will take, counted beforehand, against what it takes."""
+"""The estimated cost of a run against its actual cost."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ def config(tiny_clip) -> ExperimentConfig:
     ids=["sequential", "ewc", "lwf", "joint", "from a merge", "from another rule's merge"],
 )
 @pytest.mark.parametrize("keep", [False, True], ids=["", "kept"])
-def test_counts_are_those_of_the_run(config, method, keep):
+def test_counts_match_the_run(config, method, keep):
     config = replace(config, method=method, checkpoint=CheckpointConfig(keep_tasks=keep))
     parts = build_run(config, build_scenario(config.scenario, config.seed), one_device())
     found = planned(config)
@@ -63,7 +63,7 @@ def test_counts_are_those_of_the_run(config, method, keep):
 
 
 @pytest.mark.parametrize(("evaluate", "rounds"), [("last", 1), (2, 3), (1, 5)])
-def test_images_evaluated_are_those_of_the_tasks_asked_for(config, evaluate, rounds):
+def test_evaluated_images_cover_the_requested_tasks(config, evaluate, rounds):
     found = planned(replace(config, evaluate=evaluate))
     test = build_scenario(config.scenario, config.seed).num_test
     every = planned(config)
@@ -73,7 +73,7 @@ def test_images_evaluated_are_those_of_the_tasks_asked_for(config, evaluate, rou
     assert found.steps == every.steps and found.nbytes == every.nbytes
 
 
-def test_operations_are_those_of_the_matrix_products(config):
+def test_operations_count_the_matrix_products(config):
     shape = MODEL_FAMILIES["clip"].published["openai/clip-vit-base-patch16"]
     assert shape.forward_flops() == pytest.approx(35.1e9, rel=0.01)  # 17.6 GMAC
     found, lwf = planned(config), planned(replace(config, method=MethodConfig(regularizer="lwf")))
@@ -101,7 +101,7 @@ def test_operations_are_those_of_the_matrix_products(config):
     ],
     ids=lambda value: value.kind if isinstance(value, ScenarioConfig) else None,
 )
-def test_without_the_data_the_catalogue_tells(scenario, tasks, steps, test, tmp_path):
+def test_without_the_data_the_catalogue_is_used(scenario, tasks, steps, test, tmp_path):
     config = ExperimentConfig(scenario=replace(scenario, data_dir=str(tmp_path)), merges=())
     found = planned(config)
     assert found.inexact and (found.tasks, found.steps) == (tasks, steps)
@@ -117,7 +117,7 @@ def test_joint_training_of_data_sets_sees_each_image_as_often_as_alone(tmp_path)
     assert found.steps == 2 * -(-(60_000 + 2 * 50_000) // 128)
 
 
-def test_a_model_that_is_not_here_leaves_bytes_open(config, tmp_path, monkeypatch):
+def test_without_the_model_bytes_are_unknown(config, tmp_path, monkeypatch):
     for source, words in (("someone/some-clip", "not on this machine"), ("./no", "no directory")):
         found = planned(replace(config, model=ModelConfig(source)))
         assert found.nbytes is None and found.flops is None and words in found.unknown
@@ -128,7 +128,7 @@ def test_a_model_that_is_not_here_leaves_bytes_open(config, tmp_path, monkeypatc
         planned(replace(config, model=replace(config.model, image_size=13)))
 
 
-def test_data_in_no_catalogue_must_be_there(tmp_path):
+def test_data_outside_the_catalogue_must_exist(tmp_path):
     for dataset in ("folder", "mnits"):
         with pytest.raises(UserError):
             data_size(ScenarioConfig(dataset=dataset, data_dir=str(tmp_path)), 5)

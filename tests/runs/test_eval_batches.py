@@ -1,4 +1,4 @@
-"""How many images an evaluation takes at once: no more than there are, and one size for a run."""
+"""Batch size of an evaluation: at most the number of images, and one size per run."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def sizes(images):
 @pytest.mark.parametrize(
     ("limit", "asked", "expected"),
     [
-        (None, 256, [256, 256]),  # 355 test images: as they always were
+        (None, 256, [256, 256]),  # 355 test images: the requested size
         (1, 256, [16]),  # 10 test images
         (1, 4, [4, 4, 4]),
     ],
@@ -35,7 +35,7 @@ def test_batches_are_no_larger_than_the_set(tiny_clip, limit, asked, expected):
     assert sizes(parts_of(tiny_clip, asked, limit_per_class=limit).test) == expected
 
 
-def test_every_set_of_a_run_has_one_batch_size(tiny_clip):
+def test_all_sets_of_a_run_have_one_batch_size(tiny_clip):
     parts = parts_of(tiny_clip, limit_per_class=20, validation=0.1)
     found = sizes(parts.test) + sizes(parts.test_of(1)) + sizes(parts.validation())
     assert set(found) == {parts.eval_batch_size} == {200}

@@ -1,4 +1,4 @@
-"""Runs that are not evaluated after every task: which rows they have, how they go on and end."""
+"""Runs that are not evaluated after every task: their rows, resuming, and end."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ def config(tiny_clip):
 
 
 class Passes(NullProgress):
-    """Notes every pass over the test images, and may end the run when a task begins."""
+    """Records every pass over the test images, and may end the run when a task begins."""
 
     def __init__(self, ends_at: str = ""):
         self.passes, self.ends_at = [], ends_at
@@ -42,7 +42,7 @@ class Passes(NullProgress):
 
 @pytest.fixture(scope="module")
 def every(config, tmp_path_factory):
-    """The rows of the run that is evaluated after every task, and its passes over the images."""
+    """The rows of a run that is evaluated after every task, and its passes over the images."""
     progress = Passes()
     rows = run(config, RunDirectory(tmp_path_factory.mktemp("runs") / "every"), progress)
     return rows, progress.passes
@@ -58,7 +58,7 @@ def test_all_models_of_a_task_share_a_pass(every):
 
 
 @pytest.mark.parametrize(("evaluate", "after"), [("last", [5]), (2, [2, 4, 5])])
-def test_rows_are_those_of_the_tasks_asked_for(config, every, tmp_path, evaluate, after):
+def test_rows_cover_the_requested_tasks(config, every, tmp_path, evaluate, after):
     rows, _ = every
     out, progress = RunDirectory(tmp_path / "run"), Passes()
     chosen = dataclasses.replace(config, evaluate=evaluate)
@@ -67,11 +67,11 @@ def test_rows_are_those_of_the_tasks_asked_for(config, every, tmp_path, evaluate
     assert out.is_complete(chosen, num_models(chosen))
     assert len(list(out.counts.iterdir())) == 1 + num_models(chosen) * len(after)
     again = Passes()
-    run(chosen, out, again)  # is shown, and not repeated
+    run(chosen, out, again)  # only shown, not repeated
     assert not again.passes
 
 
-def test_a_run_goes_on_between_two_evaluations_and_comes_out_the_same(config, every, tmp_path):
+def test_a_run_resumed_between_evaluations_gives_the_same_result(config, every, tmp_path):
     rows, _ = every
     out, chosen = RunDirectory(tmp_path / "run"), dataclasses.replace(config, evaluate=2)
     with pytest.raises(InterruptedError):

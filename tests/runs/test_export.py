@@ -1,4 +1,4 @@
-"""A run's models as directories, and runs as what `magmax merge` merges."""
+"""A run's models as directories, and runs as inputs of `magmax merge`."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ from magmax_jax.runs.train import run
 
 @pytest.fixture(scope="module")
 def runs(tiny_clip, tmp_path_factory):
-    """Two small runs that differ in their seeds."""
+    """Two small runs with different seeds."""
     config = ExperimentConfig(
         model=ModelConfig(str(tiny_clip)),
         scenario=ScenarioConfig(dataset="digits", num_tasks=2, limit_per_class=3),
@@ -43,7 +43,7 @@ def tower(directory):
     return nnx.state(mm.CLIP.from_pretrained(directory).vision)
 
 
-def test_the_last_model_and_every_merge_come_out(runs, tiny_clip, tmp_path):
+def test_the_last_model_and_every_merge_are_exported(runs, tiny_clip, tmp_path):
     models = ("finetuned", "zero_shot", "max_magnitude", "max_magnitude@1", "average@0.25")
     for model in models:
         export(runs[0], model, tmp_path / model)
@@ -73,7 +73,7 @@ def test_the_last_model_and_every_merge_come_out(runs, tiny_clip, tmp_path):
     np.testing.assert_array_equal(ours[text], theirs[text])
 
 
-def test_runs_are_merged_as_checkpoints_are(runs, tiny_clip, tmp_path, capsys):
+def test_runs_are_merged_like_checkpoints(runs, tiny_clip, tmp_path, capsys):
     exported = [tmp_path / "1", tmp_path / "2"]
     for path, directory in zip(runs, exported, strict=True):
         export(path, "finetuned", directory)
@@ -86,7 +86,7 @@ def test_runs_are_merged_as_checkpoints_are(runs, tiny_clip, tmp_path, capsys):
     expected, found = merge(*exported, output="a"), merge(*runs, output="b")
     for name, tensor in expected.items():
         np.testing.assert_array_equal(found[name], tensor, err_msg=name)
-    assert "note" not in capsys.readouterr().err  # theta_0's tokenizer, saved again, is no other
+    assert "note" not in capsys.readouterr().err  # a re-saved tokenizer of theta_0 is no difference
     card = (tmp_path / "b" / "README.md").read_text()
     assert "`1`" in card and "`2`" in card and str(tmp_path) not in card
 
@@ -99,7 +99,7 @@ def test_inspect_reads_a_run(runs, capsys):
     assert "vision_model.encoder" in capsys.readouterr().out
 
 
-def test_what_a_run_does_not_hold_is_told(runs, tmp_path, capsys):
+def test_models_that_a_run_lacks_are_reported(runs, tmp_path, capsys):
     with pytest.raises(
         UserError, match=r"holds no model 'ties': choose finetuned, zero_shot, task:NUMBER or"
     ):
@@ -112,7 +112,7 @@ def test_what_a_run_does_not_hold_is_told(runs, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_without_a_checkpoint_has_only_its_start(runs, tmp_path):
+def test_a_run_without_a_checkpoint_has_only_theta_0(runs, tmp_path):
     bare = tmp_path / "bare"
     (bare / "checkpoints").mkdir(parents=True)
     config = json.loads((runs[0] / "config.json").read_text())
@@ -123,14 +123,14 @@ def test_a_run_without_a_checkpoint_has_only_its_start(runs, tmp_path):
 
 
 class Interrupting(NullProgress):
-    """Asks the run to stop after the first step."""
+    """Requests that the run stop after the first step."""
 
     @contextlib.contextmanager
     def training(self, name, steps, images, first=0):
         yield lambda step, metrics: step == 0 and signal.raise_signal(signal.SIGTERM)
 
 
-def test_the_start_of_a_run_that_learned_nothing_is_called_so(runs, tiny_clip, tmp_path, capsys):
+def test_theta_0_of_an_untrained_run_is_labelled_as_such(runs, tiny_clip, tmp_path, capsys):
     out = RunDirectory(tmp_path / "run")
     config = ExperimentConfig.from_file(runs[0] / "config.json")
     long = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=10))
@@ -147,7 +147,7 @@ def test_the_start_of_a_run_that_learned_nothing_is_called_so(runs, tiny_clip, t
     assert unlearned(out.path, "zero_shot") is unlearned(runs[0], "finetuned") is None
 
 
-def test_what_transformers_preprocesses_otherwise_is_said(tiny_clip, tmp_path):
+def test_preprocessing_that_differs_in_transformers_is_noted(tiny_clip, tmp_path):
     clip = shutil.copytree(tiny_clip, tmp_path / "clip")
     (clip / "preprocessor_config.json").write_text('{"resize_mode": "longest", "crop_size": 16}')
     config = ExperimentConfig(

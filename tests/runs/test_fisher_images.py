@@ -44,13 +44,13 @@ def config(tiny_clip) -> ExperimentConfig:
 
 
 def of(config: ExperimentConfig, images: int | None, **changes) -> ExperimentConfig:
-    """The Fisher of at most so many images; other fields as named."""
+    """The configuration with at most `images` images for the Fisher, and other changes."""
     return config.replace(method={"fisher_images": images}, **changes)
 
 
 @pytest.fixture(scope="module")
 def built(config):
-    """A function of a configuration that differs from `config` in no part of its model or data."""
+    """A function of a configuration with the same model and data as `config`."""
     parts = build_run(config, build_scenario(config.scenario, config.seed), one_device())
     return lambda changed: replace(parts, config=changed)
 
@@ -59,18 +59,18 @@ def images_of(batches) -> list[int]:
     return [int(i) for batch in batches for i in batch.index[batch.mask]]
 
 
-def test_the_sample_is_of_the_task_and_repeats_with_the_seed_alone(config, built):
+def test_the_sample_comes_from_the_task_and_depends_only_on_the_seed(config, built):
     parts = built(of(config, 11))
     found = images_of(parts.batches_once(2))
     assert len(found) == len(set(found)) == 11
     assert set(found) <= set(parts.tasks[1].train)
     assert images_of(built(of(config, 11)).batches_once(2)) == found
     assert set(images_of(built(of(config, 11, seed=6)).batches_once(2))) != set(found)
-    assert len(list(parts.batches_once(2))) == 2  # of eight; 30 images make four
+    assert len(list(parts.batches_once(2))) == 2  # batches of eight; 30 images make four
 
 
 @pytest.mark.parametrize("images", [None, IMAGES, 10**9])
-def test_all_images_are_read_as_they_always_were(config, built, images):
+def test_without_a_limit_all_images_are_read_as_before(config, built, images):
     parts = built(of(config, images))
     for ours, before in zip(parts.batches_once(1), parts.train_batches(1, 1), strict=True):
         jax.tree.map(np.testing.assert_array_equal, ours, before)
@@ -99,7 +99,7 @@ def test_a_run_reads_the_sample_once_after_each_task(config, built, tmp_path):
     ]
 
 
-def test_the_estimate_counts_what_is_read(config):
+def test_the_estimate_counts_the_images_read(config):
     size = data_size(config.scenario, config.seed)
     assert [task.images for task in size.tasks] == [IMAGES, IMAGES]
     one = known_shape(config.model.source, config.model.image_size)[0].forward_flops()
@@ -108,7 +108,7 @@ def test_the_estimate_counts_what_is_read(config):
     assert estimate(of(config, 10**9), size).flops == everything
 
 
-def test_a_run_is_recognised_as_before_unless_images_are_limited(config, tmp_path):
+def test_runs_are_recognised_as_before_unless_images_are_limited(config, tmp_path):
     assert "fisher_images" not in json.loads(config.to_json())["method"]
     file = tmp_path / "config.json"
     file.write_text(of(config, 11).to_json())
@@ -116,12 +116,12 @@ def test_a_run_is_recognised_as_before_unless_images_are_limited(config, tmp_pat
 
 
 @pytest.mark.parametrize("images", [0, -3])
-def test_no_images_are_refused(config, images):
+def test_zero_images_are_refused(config, images):
     with pytest.raises(UserError, match=rf"method.fisher_images is {images}: it must be positive"):
         of(config, images)
 
 
-def test_notes_say_what_a_limit_does_not_do(config, built):
+def test_notes_say_what_a_limit_does_not_affect(config, built):
     def notes(images, fisher="empirical"):
         method = {"fisher": fisher, "fisher_images": images}
         return [n for n in notes_of(built(config.replace(method=method))) if "fisher" in n]

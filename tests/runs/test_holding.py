@@ -1,4 +1,4 @@
-"""One run, one process group: a second one is refused, and the dead leave nothing in the way."""
+"""One process group per run: a second one is refused, and dead processes do not block."""
 
 import dataclasses
 import json
@@ -45,7 +45,7 @@ try:
 except UserError as error:
     print(error)
 """
-"""One of two processes of a run that holds its directory and does nothing there."""
+"""One of a run's two processes, which hold its directory and do nothing there."""
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def test_a_second_process_is_refused_and_leaves_the_run_untouched(tmp_path):
         pass
 
 
-def test_it_is_released_after_errors(tmp_path):
+def test_the_run_is_released_after_errors(tmp_path):
     out = RunDirectory(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt), holding(out):
         raise KeyboardInterrupt
@@ -97,7 +97,7 @@ def test_a_second_run_is_refused_before_it_loads_a_model(tmp_path):
                 run(missing, second)
 
 
-def test_the_dead_are_followed_and_named(tmp_path):
+def test_dead_processes_are_replaced_and_named(tmp_path):
     write_lock(tmp_path, ended_process())
     said = []
     with holding(RunDirectory(tmp_path), said, beat=10):
@@ -106,7 +106,7 @@ def test_the_dead_are_followed_and_named(tmp_path):
         assert os.listdir(tmp_path) == ["lock.2"]
 
 
-def test_a_silent_host_is_waited_for_and_followed(tmp_path):
+def test_a_silent_host_is_waited_for_and_replaced(tmp_path):
     write_lock(tmp_path, ELSEWHERE)
     said = []
     with holding(RunDirectory(tmp_path), said):
@@ -116,7 +116,7 @@ def test_a_silent_host_is_waited_for_and_followed(tmp_path):
     assert "on node7 (since then) ended without releasing" in taking
 
 
-def test_a_directory_with_nothing_but_a_lock_is_as_good_as_empty(tmp_path):
+def test_a_directory_with_only_a_lock_counts_as_empty(tmp_path):
     write_lock(tmp_path, ended_process())
     (tmp_path / "lock.0123abcd.partial").write_text("")
     out = RunDirectory(tmp_path)
@@ -126,7 +126,7 @@ def test_a_directory_with_nothing_but_a_lock_is_as_good_as_empty(tmp_path):
         out.holds(CONFIG)
 
 
-def test_one_that_was_suspended_and_followed_writes_no_more(tmp_path):
+def test_a_suspended_and_replaced_process_stops_writing(tmp_path):
     out = RunDirectory(tmp_path / "run")
     with holding(out, beat=10):
         out.start(CONFIG)
@@ -140,7 +140,7 @@ def test_one_that_was_suspended_and_followed_writes_no_more(tmp_path):
 
 
 @pytest.mark.parametrize("lost", ["run", "run/lock.1"])
-def test_one_whose_directory_or_lock_is_moved_away_says_so_and_writes_no_more(tmp_path, lost):
+def test_a_process_whose_directory_or_lock_is_moved_says_so_and_stops_writing(tmp_path, lost):
     out = RunDirectory(tmp_path / "run")
     with holding(out, beat=10):
         out.start(CONFIG)
@@ -150,7 +150,7 @@ def test_one_whose_directory_or_lock_is_moved_away_says_so_and_writes_no_more(tm
     assert out.rows() == []
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_an_unwritable_path_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     out = RunDirectory(tmp_path / "file" / "run")
     with pytest.raises(UserError, match=r"cannot be written \(Not a directory\)"), holding(out):
@@ -158,7 +158,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_that_are_started_on_one_directory(tiny_clip, tmp_path):
+def test_processes_started_on_one_directory(tiny_clip, tmp_path):
     arguments = Arguments(tmp_path, tiny_clip, regularizer="none")
     alone, both = Run(arguments, "alone"), Run(arguments, "both")
     alone.finish()
@@ -189,7 +189,7 @@ def test_processes_that_are_started_on_one_directory(tiny_clip, tmp_path):
     first.send_signal(signal.SIGTERM)
     text, _ = first.communicate()
     assert first.returncode == 128 + signal.SIGTERM
-    assert "ended without releasing" in " ".join(text.split())  # lines are wrapped
+    assert "ended without releasing" in " ".join(text.split())  # lines wrap
     assert not list(both.out.glob("lock.*"))
 
     text = both.finish()
@@ -201,7 +201,7 @@ def test_processes_that_are_started_on_one_directory(tiny_clip, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("silent", [False, True])
 def test_several_processes_of_one_run_hold_it_together_or_not_at_all(tmp_path, silent):
-    """A process elsewhere that is silent is waited for by all of them."""
+    """All of them wait for a silent remote process."""
     lock = None if silent else Claim(tmp_path).take()
     if silent:
         write_lock(tmp_path, ELSEWHERE)

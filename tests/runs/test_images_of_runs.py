@@ -1,4 +1,4 @@
-"""A run shows its model the squares that the model's own image processor makes."""
+"""A run gives its model the same squares as the model's own image processor."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from magmax_jax.scenarios import build_scenario
 from magmax_jax.sharding import one_device
 
 
-def test_photos_of_several_sizes_are_squashed_where_the_model_wants_it(tiny_clip, tmp_path):
+def test_photos_of_several_sizes_are_squashed_if_the_model_expects_it(tiny_clip, tmp_path):
     clip = shutil.copytree(tiny_clip, tmp_path / "clip")
     size = {"height": 16, "width": 16}
     settings = {"size": size, "do_center_crop": False, "resample": 2}
@@ -63,7 +63,7 @@ def test_photos_of_several_sizes_are_squashed_where_the_model_wants_it(tiny_clip
     np.testing.assert_array_equal(batch.image[batch.mask][in_order], squashed["train"])
 
 
-def test_a_model_without_settings_of_an_image_processor_is_named(tiny_clip, tmp_path):
+def test_a_model_without_image_processor_settings_is_noted(tiny_clip, tmp_path):
     clip = shutil.copytree(tiny_clip, tmp_path / "clip")
     (clip / "preprocessor_config.json").unlink()
     assert default_preprocessing(CLIP.from_pretrained(clip), "tiny") == [
@@ -73,7 +73,7 @@ def test_a_model_without_settings_of_an_image_processor_is_named(tiny_clip, tmp_
     ]
 
 
-def test_one_with_settings_is_not(tiny_clip, tmp_path):
+def test_a_model_with_settings_is_not_noted(tiny_clip, tmp_path):
     clip = shutil.copytree(tiny_clip, tmp_path / "clip")
     (clip / "preprocessor_config.json").write_text(json.dumps({"image_mean": 0.5}))
     assert default_preprocessing(CLIP.from_pretrained(clip), "clip") == []
@@ -93,7 +93,7 @@ WIDER = Geometry(ShortSide(Fraction(8, 7)))
         (Geometry(LongSide()), None, "images are padded to squares"),
     ],
 )
-def test_what_is_scaled_or_cannot_be_saved_is_noted(geometry, image_size, start):
+def test_scaled_or_unsaveable_settings_are_noted(geometry, image_size, start):
     preprocessing = Preprocessing(image_size or 224, geometry=geometry)
     notes = image_notes(image_size, preprocessing)
     assert len(notes) == (start is not None)

@@ -1,4 +1,4 @@
-"""The head that a run keeps: the text tower reads the prompts once a run."""
+"""The head that a run stores: the text tower encodes the prompts once per run."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def made(tiny_clip, heads, tmp_path):
 
 @pytest.fixture
 def encoded(monkeypatch):
-    """How often the text tower makes a head."""
+    """Counts how often the text tower makes a head."""
     made = []
     original = kept_head.zero_shot_head
 
@@ -40,7 +40,7 @@ def encoded(monkeypatch):
     return made
 
 
-def test_it_is_read_and_not_made_again(made, heads, encoded):
+def test_the_stored_head_is_read_instead_of_recomputed(made, heads, encoded):
     model, head, run = made
     found = head_of(model, heads, run)
     assert not encoded and found.made_from == head.made_from
@@ -51,7 +51,7 @@ def test_it_is_read_and_not_made_again(made, heads, encoded):
     assert (run / HEAD).stat().st_mtime_ns == before
 
 
-def test_other_prompts_or_weights_make_another(made, heads, encoded, tiny_clip):
+def test_other_prompts_or_weights_give_a_new_head(made, heads, encoded, tiny_clip):
     model, head, run = made
     others = [each._replace(templates=("a digit {}.",)) for each in heads]
     other = head_of(model, others, run)
@@ -65,7 +65,7 @@ def test_other_prompts_or_weights_make_another(made, heads, encoded, tiny_clip):
     np.testing.assert_array_equal(load_file(run / HEAD)["head"], louder.weights)
 
 
-def test_a_damaged_file_is_made_anew(made, heads, encoded):
+def test_a_damaged_file_is_replaced(made, heads, encoded):
     model, head, run = made
     (run / HEAD).write_bytes((run / HEAD).read_bytes()[:-8])
     found = head_of(model, heads, run)
@@ -75,7 +75,7 @@ def test_a_damaged_file_is_made_anew(made, heads, encoded):
     np.testing.assert_array_equal(load_file(run / HEAD)["head"], head.weights)
 
 
-def test_the_image_tower_changes_nothing_in_it(made, heads, tiny_clip):
+def test_the_image_tower_does_not_affect_it(made, heads, tiny_clip):
     _, head, _ = made
     larger = from_pretrained(tiny_clip, 32)
     np.testing.assert_array_equal(head_of(larger, heads).weights, head.weights)

@@ -1,4 +1,4 @@
-"""Runs that keep task vectors quantised: what stays exact, what comes back, how they resume."""
+"""Runs with quantised task vectors: what stays exact, what is restored, how they resume."""
 
 import dataclasses
 import json
@@ -89,7 +89,7 @@ def test_training_and_streaming_merges_are_exact(runs, parts, stored):
     assert rows[0] == rows[1]
 
 
-def test_tasks_come_back_as_their_quantised_task_vectors(runs, parts, stored):
+def test_tasks_are_restored_from_their_quantised_task_vectors(runs, parts, stored):
     before = ModelStore(runs / "exact", parts.theta_0, {})
     assert stored.tasks == [1, 2]
     for number in stored.tasks:
@@ -100,7 +100,7 @@ def test_tasks_come_back_as_their_quantised_task_vectors(runs, parts, stored):
         assert any(leaf.any() for leaf in jax.tree.leaves(task_vector(tau, kept)))
 
 
-def test_the_state_is_quantised_and_its_merge_near_the_exact_one(runs, parts, stored):
+def test_the_state_is_quantised_and_its_merge_close_to_the_exact_one(runs, parts, stored):
     before = ModelStore(runs / "exact", parts.theta_0, {})
     few = stored.state("ties")
     taus = [task_vector(before.task(t), parts.theta_0) for t in (1, 2)]
@@ -179,7 +179,7 @@ def test_a_run_says_what_it_quantises(parts):
     assert any("--checkpoint.task-bits 8 changes nothing" in note for note in notes_of(nothing))
 
 
-def test_the_bytes_are_counted_beforehand(exact, config, parts):
+def test_the_estimate_counts_the_bytes(exact, config, parts):
     found = estimate(config, data_size(config.scenario, config.seed))
     assert found.nbytes == state.bytes_needed(parts)
     assert found.nbytes < estimate(exact, data_size(exact.scenario, exact.seed)).nbytes

@@ -1,4 +1,4 @@
-"""A run's rules of matrices know its model: they give what merging the exported files gives."""
+"""A run's matrix rules know its model: they give the same as merging the exported files."""
 
 import dataclasses
 
@@ -64,7 +64,7 @@ def assert_alike(found: nnx.State, expected: nnx.State, theta_0: nnx.State) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
-def test_a_runs_merge_is_that_of_its_tasks_files(trained, tiny_clip, tmp_path, rule):
+def test_a_runs_merge_equals_that_of_its_exported_tasks(trained, tiny_clip, tmp_path, rule):
     export(trained, rule, tmp_path / "run")
     models = [f"{trained}:task:1", f"{trained}:task:2"]
     flags = ["--pretrained", f"{trained}:zero_shot", "--finetuned", *models, "--rule", rule]
@@ -77,7 +77,7 @@ def test_a_runs_merge_is_that_of_its_tasks_files(trained, tiny_clip, tmp_path, r
     "rule", ["iso_c", "opcm", *(pytest.param(r, marks=pytest.mark.slow) for r in RULES[1::2])]
 )
 def test_towers_and_their_files_tensors_are_merged_alike(config, tiny_clip, rule):
-    """Stacked kernels of query, key and value as Hugging Face's tensors of every layer."""
+    """Stacked query, key and value kernels are merged like Hugging Face's per-layer tensors."""
     model = mm.CLIP.from_pretrained(tiny_clip)
     theta_0, entries = nnx.state(model.vision), model.config.image_entries
     random = np.random.default_rng(0)
@@ -103,7 +103,7 @@ def test_a_model_says_where_its_linear_maps_are(tiny_clip):
     assert {f"{name}.value" for name, *_ in maps} <= names
 
 
-def test_tables_are_matrices_if_the_configuration_goes_by_shapes(config, tiny_clip):
+def test_tables_are_matrices_if_the_configuration_decides_by_shape(config, tiny_clip):
     shape = mm.CLIP.from_pretrained(tiny_clip).config
     published = dataclasses.replace(config, merging=MergingConfig(matrices="shape"))
 

@@ -1,4 +1,4 @@
-"""Names of a run's models, as users write them and back."""
+"""Names of a run's models: parsing and formatting."""
 
 from pathlib import Path
 
@@ -24,11 +24,11 @@ from magmax_jax.runs.model_ref import ModelRef, absolute, model_of_run
         ("finetuned@0.5", ModelRef("finetuned", 0.5)),
     ],
 )
-def test_names_survive_being_read_and_written(text, ref):
+def test_names_round_trip(text, ref):
     assert ModelRef.parse(text) == ref and str(ref) == text
 
 
-def test_a_merge_is_what_is_neither_a_model_trained_nor_where_it_started():
+def test_other_names_are_merges_rather_than_trained_or_start_models():
     kinds = {"finetuned": 0, "zero_shot": 0, "task:1": 0, "ties": 1, "ties@2": 1, "finetuned@1": 1}
     assert {name: ModelRef.parse(name).is_merge for name in kinds} == kinds
     assert ModelRef.parse("zero_shot").is_zero_shot and ModelRef.parse("finetuned").is_finetuned
@@ -42,13 +42,13 @@ def test_a_merge_is_what_is_neither_a_model_trained_nor_where_it_started():
         ("average@inf", "merges: the scale of 'average@inf' is not finite"),
     ],
 )
-def test_a_scale_is_a_finite_number(text, message):
+def test_a_scale_must_be_a_finite_number(text, message):
     with pytest.raises(UserError) as raised:
         ModelRef.parse(text, "merges")
     assert str(raised.value) == message
 
 
-def test_a_run_is_found_before_its_model_whatever_colons_its_path_has(tmp_path, monkeypatch):
+def test_a_run_path_may_contain_colons(tmp_path, monkeypatch):
     for name in ("run", "a:b"):
         (tmp_path / name / "checkpoints").mkdir(parents=True)
         (tmp_path / name / "config.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""What a run says before it trains, where its settings let it learn little."""
+"""Notes before training about settings with which a run learns little."""
 
 from dataclasses import replace
 
@@ -32,12 +32,12 @@ def test_a_warmup_longer_than_the_tasks_is_noted_with_its_remedy():
         (TrainConfig(warmup_steps=0), 10),
     ],
 )
-def test_tasks_that_come_near_the_peak_are_not_noted(recipe, steps):
+def test_tasks_that_get_close_to_the_peak_are_not_noted(recipe, steps):
     assert not warmup_notes(recipe, [steps])
 
 
 def test_tasks_of_one_class_are_noted(tiny_clip):
-    """Their loss ranges over that class alone: it is 0, and so is its gradient."""
+    """Their loss ranges over that class only, so it is 0 and so is its gradient."""
     config = ExperimentConfig(
         model=ModelConfig(str(tiny_clip)),
         scenario=ScenarioConfig(

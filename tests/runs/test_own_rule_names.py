@@ -1,4 +1,4 @@
-"""A run whose merges are `module:function`, and all that is made of it afterwards."""
+"""A run with merges named `module:function`, and every command that uses it."""
 
 import contextlib
 import json
@@ -47,7 +47,7 @@ def command(tiny_clip):
 
 @pytest.fixture(scope="module")
 def finished(folder, command):
-    """As a new process finds it."""
+    """A finished run."""
     assert main(command) == 0
     return folder / "mine"
 
@@ -74,7 +74,7 @@ def test_rows_and_configuration_have_the_names_and_files_are_safe(finished):
     assert not any(":" in name for name in counts)
 
 
-def test_the_same_command_goes_on_and_ends_with_the_same_rows(finished, command, folder):
+def test_the_same_command_resumes_and_ends_with_the_same_rows(finished, command, folder):
     shutil.copytree(finished, folder / "cut")
     results = folder / "cut" / "results.jsonl"
     whole = results.read_text()
@@ -115,7 +115,7 @@ def test_its_models_are_exported_and_merged_from(finished, capsys):
 
 @pytest.mark.slow
 def test_its_rules_are_swept_and_timed(finished, monkeypatch):
-    swept = ["my_rules:halves", "my_rules:ready"]  # the second is made of the tasks' models
+    swept = ["my_rules:halves", "my_rules:ready"]  # the second is computed from the tasks' models
     assert main(["evaluate", "mine", "--sweep.rules", *swept, "--sweep.scales", "0.5,1"]) == 0
     rows = rows_of(finished / "sweep.jsonl")
     assert {f"{name}@{scale}" for name in swept for scale in ("0.5", "1")} <= labels(rows)
@@ -139,7 +139,7 @@ def test_tables_name_the_rules_and_import_nothing(finished, capsys):
 
 
 @pytest.mark.slow
-def test_reports_name_them_and_models_that_are_no_merges_do_without_them(finished):
+def test_reports_name_them_and_other_models_do_not_need_them(finished):
     assert main(["report", "mine"]) == 0
     page = (finished / "report" / "index.html").read_text()
     assert "my_rules:median@0.5" in page
@@ -159,7 +159,7 @@ def test_reports_name_them_and_models_that_are_no_merges_do_without_them(finishe
         (["my_rules:median:0.5"], "'my_rules:median:0.5' is no merge rule"),
     ],
 )
-def test_mistakes_are_one_sentence_before_anything_is_loaded(merges, message, capsys):
+def test_invalid_input_gives_one_sentence_before_anything_is_loaded(merges, message, capsys):
     assert main(["run", "quickstart", "--out", "never", "--merges", *merges]) == 2
     shown = capsys.readouterr().err
     assert message in shown and shown.count("\n") == 1

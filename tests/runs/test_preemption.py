@@ -1,4 +1,4 @@
-"""Runs that are killed, asked to stop, or find their checkpoints damaged, and come out the same."""
+"""Runs that are killed, stopped or find damaged checkpoints give the same results."""
 
 import dataclasses
 import json
@@ -31,15 +31,15 @@ def undisturbed(arguments):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_it_comes_out_the_same(arguments, undisturbed, capsys):
-    """A few times; `python -m tests.helpers.interruptions` does it as often as it is asked to."""
+def test_a_run_killed_at_random_moments_gives_the_same_result(arguments, undisturbed, capsys):
+    """A few kills; `python -m tests.helpers.interruptions` does as many as requested."""
     assert disturb(arguments, undisturbed.digest(), duration=12)
     assert capsys.readouterr().out.count("kill") == 2
 
 
 @pytest.mark.slow
-def test_asked_to_stop_it_saves_and_says_how_to_go_on(arguments, undisturbed):
-    """By SIGTERM in the middle of a task; the newest checkpoint is then damaged, too."""
+def test_a_run_asked_to_stop_saves_and_says_how_to_resume(arguments, undisturbed):
+    """SIGTERM in the middle of a task; the newest checkpoint is then also damaged."""
     stopped = Run(arguments, "stopped")
     child = stopped.start()
     said = []
@@ -65,8 +65,8 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(arguments, undisturbed):
 
 
 @pytest.mark.slow
-def test_lost_and_torn_files_of_a_finished_run(arguments, undisturbed):
-    """Rows that are gone are measured again, from the checkpoint of the last task."""
+def test_lost_and_truncated_files_of_a_finished_run(arguments, undisturbed):
+    """Lost rows are measured again from the checkpoint of the last task."""
     before = undisturbed.digest()
     rows = undisturbed.out / "results.jsonl"
     lines = rows.read_text().splitlines(keepends=True)
@@ -91,8 +91,8 @@ class StopInTaskTwo(NullProgress):
         yield after
 
 
-def test_a_run_that_is_stopped_goes_on_to_the_same_rows(arguments, tmp_path):
-    """Within one process, where the slow tests above end processes."""
+def test_a_stopped_run_resumes_to_the_same_rows(arguments, tmp_path):
+    """In one process, unlike the slow tests above, which end processes."""
 
     def losses(out: RunDirectory) -> list[float]:
         return [json.loads(line)["loss"] for line in out.metrics.read_text().splitlines()]
@@ -108,7 +108,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_rows(arguments, tmp_path):
     assert losses(stopped) == losses(whole)
 
 
-def test_nothing_that_can_be_read_is_an_error(arguments, tmp_path):
+def test_no_readable_checkpoint_is_an_error(arguments, tmp_path):
     out = RunDirectory(tmp_path / "run")
     out.start(config(arguments))
     for number in (5, 9):
@@ -127,9 +127,7 @@ def test_no_resume_and_another_configuration_are_refused(arguments, tmp_path):
         run(other, RunDirectory(path))
 
 
-def test_a_disk_that_is_too_small_is_noticed_before_anything_is_done(
-    arguments, tmp_path, monkeypatch
-):
+def test_too_little_disk_space_is_noticed_before_any_work(arguments, tmp_path, monkeypatch):
     usage = lambda path: type("Usage", (), {"free": 1_000_000})()  # noqa: E731
     monkeypatch.setattr("magmax_jax.runs.train.shutil.disk_usage", usage)
     out = RunDirectory(tmp_path / "run")
@@ -140,7 +138,7 @@ def test_a_disk_that_is_too_small_is_noticed_before_anything_is_done(
 
 @pytest.fixture
 def sigint():
-    """Ctrl-C as it is in the foreground, however the tests were started."""
+    """Default handling of Ctrl-C, even if the tests were started in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -163,14 +161,14 @@ def test_the_first_signal_is_noted_and_the_second_acts(sigint):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_signal_that_is_ignored_stays_so(sigint):
+def test_an_ignored_signal_stays_ignored(sigint):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with stop_signals() as stop:
         signal.raise_signal(signal.SIGINT)
         assert not stop.at(1)
 
 
-def test_other_threads_leave_signals_alone():
+def test_other_threads_do_not_touch_signals():
     found = []
 
     def other() -> None:

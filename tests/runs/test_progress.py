@@ -1,4 +1,4 @@
-"""Progress where there is no terminal."""
+"""Progress without a terminal."""
 
 import builtins
 import io
@@ -9,7 +9,7 @@ from magmax_jax.training import Metrics
 
 
 class ZMQInteractiveShell:
-    """What IPython calls the shell of a notebook."""
+    """Has the name of IPython's notebook shell."""
 
 
 class NotebookOutput(io.StringIO):

@@ -1,4 +1,4 @@
-"""What a run recorded of theta_0 and its data: others are refused, and found from anywhere."""
+"""A run's record of theta_0 and data: changes are refused, and both are found from anywhere."""
 
 import contextlib
 import gzip
@@ -56,7 +56,7 @@ CONFIG = ExperimentConfig(
 
 @pytest.fixture(scope="module")
 def made(tiny_clip, tmp_path_factory):
-    """A folder with a model, images, and a run of both, which it names by relative paths."""
+    """A folder with a model, images, and a run that names both by relative paths."""
     root = tmp_path_factory.mktemp("made") / "here"
     shutil.copytree(tiny_clip, root / "model")
     for split, count in (("train", 2), ("test", 1)):
@@ -72,7 +72,7 @@ def made(tiny_clip, tmp_path_factory):
 
 @pytest.fixture
 def here(made, tmp_path, monkeypatch):
-    """A copy of that folder, as if the run had been made in it; the working directory."""
+    """A copy of that folder as the working directory, as if the run had been made there."""
     root = tmp_path / "here"
     shutil.copytree(made, root)
     about, files = root / RUN / "about.json", root / RUN / "data_files.json.gz"
@@ -114,7 +114,7 @@ def larger_image() -> None:
 
 
 def check() -> None:
-    """Compares model and data with the record, as commands do that read both."""
+    """Compares model and data with the record, like commands that read both."""
     config = stored_config(RUN)
     compared = Compared(RUN, config, build_scenario(config.scenario, config.seed))
     with checking([compared], False, print):
@@ -139,7 +139,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("said", CHANGES)
-def test_what_changed_is_named(here, said):
+def test_changes_are_named(here, said):
     check()
     CHANGES[said]()
     with pytest.raises(UserError) as refused:
@@ -159,7 +159,7 @@ def test_several_changes_are_named_together(here):
 
 
 def test_the_same_content_is_the_same_model(here):
-    """Under other names of its shards, in another layout, or saved by another transformers."""
+    """With other shard names, in another layout, or saved by another version of transformers."""
     edit(Path("model/config.json"), transformers_version="99.0")
     for file in ("tokenizer_config.json", "preprocessor_config.json"):
         path = Path("model") / file
@@ -195,7 +195,7 @@ SLOWLY = [
 
 
 @pytest.mark.parametrize("name", SLOWLY)
-def test_every_command_refuses_other_weights_and_takes_them_knowingly(here, name, capsys):
+def test_every_command_refuses_other_weights_unless_overridden(here, name, capsys):
     other_weights()
     before = sorted(here.rglob("*"))
     assert main(COMMANDS[name]()) == 2
@@ -209,7 +209,7 @@ def test_every_command_refuses_other_weights_and_takes_them_knowingly(here, name
 
 
 @pytest.mark.parametrize("name", SLOWLY)
-def test_commands_that_read_the_images_refuse_others(here, name, capsys):
+def test_commands_that_read_the_images_refuse_other_images(here, name, capsys):
     add_image()
     code = main(COMMANDS[name]())
     refused = capsys.readouterr().err
@@ -218,13 +218,13 @@ def test_commands_that_read_the_images_refuse_others(here, name, capsys):
 
 
 @pytest.mark.parametrize("change", [other_weights, add_image])
-def test_a_report_refuses_what_changed_as_far_as_it_is_there(here, change, monkeypatch, capsys):
+def test_a_report_refuses_changes_in_whatever_is_present(here, change, monkeypatch, capsys):
     change()
     assert main(["report", str(RUN), "--out", "out"]) == 2
     assert "allow-changed" in capsys.readouterr().err and not Path("out").exists()
     with pytest.raises(UserError, match="made with other inputs"):
         mm.report(RUN)
-    # Drawing the page takes seconds, and is tested elsewhere.
+    # Drawing the page takes seconds and is tested elsewhere.
     monkeypatch.setattr("magmax_jax.report.write.build", lambda runs, out, program: out)
     _, _, said = report_write([RUN], Path("out"), allow_changed=True)
     assert len(said) == 1 and "used all the same" in said[0]
@@ -296,14 +296,14 @@ def test_all_processes_of_a_run_are_refused_together(here):
 
 
 @pytest.mark.slow
-def test_overwriting_records_anew(here):
+def test_overwriting_records_the_inputs_again(here):
     other_weights()
     run(CONFIG, RunDirectory(RUN, overwrite=True))
     assert [list(start) for start in about()["starts"]] == [list(about()["starts"][0])]
     check()
 
 
-def test_a_run_of_before_inputs_were_recorded_goes_on(here, capsys):
+def test_a_run_from_before_inputs_were_recorded_continues(here, capsys):
     rows = RunDirectory(RUN).rows()
     old = about()
     del old["inputs"]
@@ -323,7 +323,7 @@ def test_a_run_of_before_inputs_were_recorded_goes_on(here, capsys):
         check()
 
 
-def test_without_the_list_of_files_their_number_is_said(here):
+def test_without_the_file_list_the_number_of_files_is_reported(here):
     (RUN / "data_files.json.gz").unlink()
     add_image()
     with pytest.raises(UserError, match=r"the images under .*/pics \(7 files of [\d,]+ bytes\)"):
@@ -340,13 +340,13 @@ def test_relative_paths_are_found_from_another_directory(here, tmp_path, monkeyp
         ["export", str(here / RUN), "--output", "exported"],
     ):
         assert main(command) == 0, capsys.readouterr().err
-    # The configuration keeps what was written, and the same command goes on.
+    # The configuration keeps the path as written, and the same command resumes.
     assert run(CONFIG, RunDirectory(here / RUN)) == RunDirectory(here / RUN).rows()
     spelled = CONFIG.replace(model={"source": f"{here}/model"})
     assert RunDirectory(here / RUN).differs(spelled) == []
 
 
-def test_another_model_of_the_same_name_is_passed_over(here, tmp_path, monkeypatch):
+def test_another_model_of_the_same_name_is_skipped(here, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(here / "model", "model")
     assert stored_config(here / RUN).model.source == "model"  # the same files
@@ -368,7 +368,7 @@ def test_a_run_that_moved_with_its_inputs_finds_them(here, tmp_path, monkeypatch
     assert RunDirectory(Path("renamed")).differs(spelled) == []
 
 
-def test_the_recorded_path_of_a_source_that_is_gone_is_said(here, capsys):
+def test_the_recorded_path_of_a_missing_source_is_reported(here, capsys):
     shutil.rmtree("model")
     assert main(["export", str(RUN), "--output", "out"]) == 2
     assert f"{here}/model: there is no such directory" in capsys.readouterr().err
@@ -379,13 +379,13 @@ def test_the_recorded_path_of_a_source_that_is_gone_is_said(here, capsys):
 
 
 def notes(where: Path | str) -> str:
-    """What a report on runs says of how to have the same numbers again."""
+    """A report's notes on how to reproduce the numbers."""
     [group] = grouped(find([Path(where)])[0])
     items = reproducibility.items(group)
     return " ".join(item.text for item in items if isinstance(item, Note))
 
 
-def test_runs_that_name_one_model_and_read_two_do_not_compare(here):
+def test_runs_that_read_different_models_of_one_name_are_not_compared(here):
     shutil.copytree(RUN, "runs/b")
     changed = about()
     changed["inputs"]["models"]["model.source"]["weights"] = {"model.safetensors": "0" * 64}
@@ -396,7 +396,7 @@ def test_runs_that_name_one_model_and_read_two_do_not_compare(here):
     assert "not the same" not in notes(RUN)
 
 
-def test_a_model_that_fits_no_more_is_named_as_changed(here):
+def test_a_model_that_no_longer_fits_is_named_as_changed(here):
     weights = load_file("model/model.safetensors")
     weights["visual_projection.weight"] = np.zeros((2, 3), np.float32)
     save_file(weights, "model/model.safetensors")
@@ -425,7 +425,7 @@ def test_a_model_of_the_hub_is_the_snapshot_that_the_run_read(here, monkeypatch)
     assert stored_config(RUN).model.source == str(old)
     shutil.rmtree(old)
     assert stored_config(RUN).model.source == "acme/clip"
-    (here / "acme").mkdir()  # offline and without a cache, a directory may stand in for it
+    (here / "acme").mkdir()  # offline and without a cache, a directory may replace it
     shutil.copytree(new, "acme/clip")
     with pytest.raises(UserError, match=r"the weights of theta_0 at .*acme/clip \(model"):
         mm.export(RUN, "out")
@@ -443,12 +443,12 @@ def test_folders_among_several_data_sets_are_found(here, tmp_path, monkeypatch):
     assert stored_config(RUN) == config
     monkeypatch.chdir(tmp_path)
     shutil.copytree(here / "pics", "pics")
-    (tmp_path / "pics" / "train" / "cat" / "0.png").unlink()  # not the one that was recorded
+    (tmp_path / "pics" / "train" / "cat" / "0.png").unlink()  # not the recorded one
     moved = stored_config(here / RUN).scenario.datasets
     assert moved == (f"folder:{here}/pics", f"folder:{here}/more@3", "digits")
 
 
-def test_data_of_no_known_files_is_compared_by_its_pixels():
+def test_data_without_known_files_is_compared_by_pixels():
     shade = 3
 
     def read(split, data_dir):
@@ -464,14 +464,14 @@ def test_data_of_no_known_files_is_compared_by_its_pixels():
         shade = 4
         now = fingerprint({}, data_of(config, build_scenario(config, 0)))
         assert changes(RUN, as_json(before, {}), now) == ["the images of shades"]
-        # What is not looked at is not compared.
+        # Data that is not read is not compared.
         assert changes(RUN, as_json(before, {}), fingerprint({}, data_of(config))) == []
     finally:
         DATA_SETS.unregister("shades")
 
 
 @needs_shared("tensorflow_datasets/cifar100")
-def test_shards_of_a_prepared_data_set_are_its_files():
+def test_files_of_a_prepared_data_set_are_its_shards():
     [place] = places("cifar100", str(SHARED / "tensorflow_datasets"))
     sizes = place.sizes()
     assert place.kind == "shards" and "cifar100" in place.path

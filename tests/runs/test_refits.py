@@ -1,4 +1,4 @@
-"""Merges whose last map is fitted anew after every task, in runs."""
+"""Runs with merges whose last map is refitted after every task."""
 
 import dataclasses
 import shutil
@@ -62,7 +62,7 @@ def config(tiny_clip) -> ExperimentConfig:
 
 @pytest.fixture(scope="module")
 def done(config, tmp_path_factory):
-    """The run, its rows, and what was compiled."""
+    """The run, its rows, and the compiled functions."""
     out = RunDirectory(tmp_path_factory.mktemp("refits") / "run")
     with compilations() as compiled:
         rows = run(config, out)
@@ -86,15 +86,15 @@ def last_checkpoint(out, parts) -> dict:
 
 
 def features(parts, params, images) -> np.ndarray:
-    """What enters the projection, computed by the tower's own parts."""
+    """Inputs of the projection, computed with the tower's own parts."""
     tower = nnx.merge(parts.tower, params)
     tower.projection = lambda x: x
     box = jnp.tile(jnp.array([0, 0, *images.shape[1:3]]), (len(images), 1))
     return np.asarray(tower(parts.preprocessing.evaluate(jnp.asarray(images), box)))
 
 
-def test_the_deployed_model_is_the_merge_with_the_map_that_its_tasks_give(parts, stored):
-    """Computed here from the kept models, all images of a task at once."""
+def test_the_deployed_model_is_the_merge_with_the_map_fitted_to_its_tasks(parts, stored):
+    """Computed here from the kept models, with all images of a task at once."""
     refit, source = REFITS["lda"](), parts.scenario.train
     state, before = refit.init(parts.theta_0["projection"]["kernel"].shape[0], 10), None
     for number, task in enumerate(parts.tasks, start=1):
@@ -129,11 +129,11 @@ def test_it_is_evaluated_after_every_task_and_the_plain_merge_is_not(config, don
         *((task, "ema+lda", 0.7) for task in (1, 2, 3)),
     }
     assert num_models(config) == 3 and out.is_complete(config, 3)
-    assert out.scales().chosen["ema+lda"] == 0.7  # the only one at which it was refitted
+    assert out.scales().chosen["ema+lda"] == 0.7  # the only scale at which it was refitted
     assert out.scales().published["ema+lda"] == 1.0
 
 
-def test_it_tells_the_learned_digits_apart_better_than_the_merge_alone(done):
+def test_it_recognises_the_learned_digits_better_than_the_plain_merge(done):
     rows = {
         row.model: row.accuracy
         for row in done[1]
@@ -149,7 +149,7 @@ def test_the_passes_over_images_compile_once(done):
     assert sum("_features" in name for name in compiled) == 1
 
 
-def test_interrupted_while_it_is_refitted_it_ends_with_the_same_bits(config, done, parts, tmp_path):
+def test_a_run_interrupted_while_refitting_ends_with_the_same_bits(config, done, parts, tmp_path):
     class Stops(NullProgress):
         passes = 0
 
@@ -167,7 +167,7 @@ def test_interrupted_while_it_is_refitted_it_ends_with_the_same_bits(config, don
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_a_sweep_fits_it_anew_to_the_same_accuracy(parts, done, tmp_path):
+def test_a_sweep_refits_it_to_the_same_accuracy(parts, done, tmp_path):
     shutil.copytree(done[0].path, tmp_path / "run")
     (tmp_path / "run" / SWEEP).unlink()
     out, rows = RunDirectory(tmp_path / "run"), done[1]
@@ -184,7 +184,7 @@ def test_a_sweep_fits_it_anew_to_the_same_accuracy(parts, done, tmp_path):
         assert on_test[row.model, row.scale, row.protocol, row.group] == row.accuracy
 
 
-def test_exported_it_is_a_plain_clip(parts, stored, done, tmp_path):
+def test_it_is_exported_as_a_plain_clip(parts, stored, done, tmp_path):
     export(done[0].path, NAME, tmp_path / "model")
     model = from_pretrained(tmp_path / "model")
     pixels = jnp.asarray(np.random.default_rng(4).normal(size=(3, 16, 16, 3)), jnp.float32)
@@ -205,7 +205,7 @@ def test_fewer_images_are_drawn_with_the_seed(config, parts):
     assert set(drawn()) < set(parts.tasks[0].train.tolist())
 
 
-def test_a_refit_of_ones_own_is_found_by_its_name(config, tmp_path):
+def test_a_users_own_refit_is_found_by_name(config, tmp_path):
     def nothing(d, k):
         return jnp.zeros(d)
 
@@ -221,7 +221,7 @@ def test_a_refit_of_ones_own_is_found_by_its_name(config, tmp_path):
         rows = run(own, RunDirectory(tmp_path / "own"))
     finally:
         REFITS.unregister("first-class")
-    # Logits that are no numbers come behind all classes.
+    # NaN logits rank below all classes.
     assert {r.accuracy for r in rows if r.model == "average+first-class"} == {0.0}
 
 
@@ -243,7 +243,7 @@ def test_the_estimate_counts_its_passes_and_its_state(config, done):
         ({"merges": ("fisher+lda",)}, "merges: fisher needs every model's Fisher"),
     ],
 )
-def test_what_cannot_be_is_refused_before_the_training(config, changes, words, tmp_path):
+def test_invalid_configurations_are_refused_before_training(config, changes, words, tmp_path):
     out = RunDirectory(tmp_path / "none")
     with pytest.raises(UserError, match=words):
         run(dataclasses.replace(config, **changes), out)
@@ -257,7 +257,7 @@ def test_a_model_that_does_not_end_in_a_linear_map_is_refused(config, tmp_path, 
         run(config, RunDirectory(tmp_path / "none"))
 
 
-def test_scales_at_which_the_run_did_not_refit_it_are_not_there(stored):
+def test_scales_without_a_refit_do_not_exist(stored):
     with pytest.raises(UserError, match=r"no model 'ema\+lda@0.3': .* or one of .*ema\+lda@0.7"):
         stored.model(ModelRef.parse("ema+lda@0.3"))
 

@@ -1,4 +1,4 @@
-"""A run merges by the rules over time, whose states are saved with it."""
+"""A run with the rules over time; it saves their states."""
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ from magmax_jax.runs.train import run
 
 
 @pytest.mark.slow
-def test_a_run_keeps_their_states_and_scales_its_stacked_blocks_by_depth(tiny_clip, tmp_path):
+def test_a_run_saves_their_states_and_scales_stacked_blocks_by_depth(tiny_clip, tmp_path):
     config = ExperimentConfig(
         model=ModelConfig(str(tiny_clip)),
         scenario=ScenarioConfig(dataset="digits", num_tasks=2, limit_per_class=3),

@@ -1,4 +1,4 @@
-"""Runs that feed merges with Adam's second moments: what they fold, keep, resume and refuse."""
+"""Runs that pass Adam's second moments to merges: what they fold, keep, resume and refuse."""
 
 import dataclasses
 
@@ -55,7 +55,7 @@ def config(tiny_clip) -> ExperimentConfig:
 
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
-    """A finished run, what the optimiser's state was at the end of each task, and compilations."""
+    """A finished run, the optimiser's state at the end of each task, and the compilations."""
     seen = []
 
     def noted(moments):
@@ -113,7 +113,7 @@ def test_tasks_are_kept_with_their_moments(finished, stored, parts):
     assert stored.moments(1, plain) is None
 
 
-def test_rules_are_swept_that_the_run_has_not(finished, stored, parts):
+def test_rules_that_the_run_lacks_can_be_swept(finished, stored, parts):
     out, moments, _ = finished
     config = SweepConfig(("adam_selected",), "1")
     rows = sweep(config, parts, out)
@@ -130,10 +130,10 @@ def test_rules_are_swept_that_the_run_has_not(finished, stored, parts):
         jax.tree.leaves(found), jax.tree.leaves(jax.tree.map(select, *taus, *moments)), strict=True
     )
     differing = sum(int((np.asarray(a) != b).sum()) for a, b in pairs)
-    assert differing <= 1e-3 * sum(leaf.size for leaf in jax.tree.leaves(found))  # by rounding
+    assert differing <= 1e-3 * sum(leaf.size for leaf in jax.tree.leaves(found))  # due to rounding
 
 
-def test_without_one_task_the_others_moments_weigh(finished, stored, parts):
+def test_leaving_out_a_task_uses_the_others_moments(finished, stored, parts):
     out, _, _ = finished
     subject = Subject(parts, stored, out.rows(), stored.learned, NullProgress())
     alone = {
@@ -160,7 +160,7 @@ def test_the_moments_cost_one_compilation(finished):
 def test_a_run_killed_before_the_tasks_checkpoint_ends_with_the_same_bits(
     finished, config, stored, parts, tmp_path
 ):
-    """`tasks/` has the last task's moments then, and the newest checkpoint is within that task."""
+    """`tasks/` then has the last task's moments, but the newest checkpoint is inside that task."""
     save, out = state.save, RunDirectory(tmp_path / "killed")
 
     def killed(checkpoints, parts, at):
@@ -182,7 +182,7 @@ def test_a_run_killed_before_the_tasks_checkpoint_ends_with_the_same_bits(
         same(again.moments(number, parts.merges), moments)
 
 
-def test_the_bytes_are_counted_beforehand(config, parts):
+def test_the_estimate_counts_the_bytes(config, parts):
     found = estimate(config, data_size(config.scenario, config.seed)).nbytes
     assert found == state.bytes_needed(parts)
     plain = dataclasses.replace(config, merges=("max_magnitude",))

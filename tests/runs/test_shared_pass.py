@@ -1,4 +1,4 @@
-"""Models that share passes over the images: how many at a time, and what becomes of them."""
+"""Models that share passes over the images: how many at a time, and their results."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ from magmax_jax.sharding import one_device
 
 
 class Images:
-    """Counts are the models themselves; holds `room` of them at a time."""
+    """Returns the models as their counts; holds at most `room` of them at a time."""
 
     def __init__(self, room: int, message: str = "RESOURCE_EXHAUSTED: Out of memory"):
         self.room, self.message, self.passes = room, message, []
@@ -37,7 +37,7 @@ def test_models_are_evaluated_in_groups_and_in_order():
     assert images.passes == ["model 0 and 2 more", "model 3 and 2 more", "model 6"]
 
 
-def test_fewer_are_held_where_memory_does_not_suffice():
+def test_fewer_are_held_if_memory_runs_out():
     images = Images(room=2)
     assert list(count_all(named(5), images, 5, NullProgress())) == list(range(5))
     assert len(images.passes) == 3
@@ -54,7 +54,7 @@ def test_other_errors_and_a_model_too_large_are_raised(message):
     [(None, HELD_BYTES), ({"bytes_limit": 2**32}, HELD_BYTES), ({"bytes_limit": 2**37}, 2**35)],
     ids=["CPU", "small GPU", "large GPU"],
 )
-def test_what_a_device_holds_is_a_part_of_its_memory(stats, held):
+def test_a_device_holds_models_in_a_part_of_its_memory(stats, held):
     device = SimpleNamespace(memory_stats=lambda: stats)
     layout = SimpleNamespace(
         mesh=SimpleNamespace(local_devices=[device]), smallest=lambda number: number
@@ -65,7 +65,7 @@ def test_what_a_device_holds_is_a_part_of_its_memory(stats, held):
     assert models_held(gib, one_device()) >= 1
 
 
-def test_a_collecting_rule_makes_its_task_vector_once_for_all_scales():
+def test_a_collecting_rule_computes_its_task_vector_once_for_all_scales():
     rng, calls = np.random.default_rng(0), []
     theta_0, *thetas = ({"w": jnp.asarray(rng.normal(size=50), jnp.float32)} for _ in range(4))
     ties = rules.ties()

@@ -1,4 +1,4 @@
-"""Tasks that start from the last model, from theta_0, or from a merge of the tasks before."""
+"""Tasks that start from the last model, theta_0, or a merge of the earlier tasks."""
 
 import dataclasses
 import gc
@@ -58,15 +58,15 @@ def config(tiny_clip) -> ExperimentConfig:
 
 @pytest.fixture(scope="module")
 def parts(config):
-    """Those of plain sequential runs: data, theta_0 and the compiled step."""
+    """Parts of plain sequential runs: data, theta_0 and the compiled step."""
     return build_run(config, build_scenario(config.scenario, config.seed), one_device())
 
 
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
-    """A run that starts from the merge that it evaluates: what it is, and what was compiled.
+    """A run that starts from the merge that it evaluates, and what was compiled.
 
-    Its rule draws with a seed of its own, so no other test has compiled it before.
+    Its rule has a unique seed, so no other test has compiled it before.
     """
     dare = dataclasses.replace(started_at(config, start="dare@0.7"), merges=("dare",))
     out = RunDirectory(tmp_path_factory.mktemp("starts") / "dare")
@@ -85,7 +85,7 @@ def stored(config, out, parts) -> ModelStore:
 
 
 def last_checkpoint(config, out, parts) -> dict:
-    """Its trees, by name."""
+    """The last checkpoint's trees, by name."""
     built = build_run(config, parts.scenario, one_device())
     with Checkpoints(out.checkpoints) as checkpoints:
         return checkpoints.restore(lambda note: shapes(built, note["learned"], False)).trees
@@ -95,7 +95,7 @@ def assert_equal(found, expected) -> None:
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_each_task_starts_from_the_merge_of_those_before_it(finished, parts):
+def test_each_task_starts_from_the_merge_of_earlier_tasks(finished, parts):
     dare, out, _, _ = finished
     kept, theta_0 = stored(dare, out, parts), parts.theta_0
     thetas = [kept.task(number) for number in (1, 2, 3)]
@@ -109,7 +109,7 @@ def test_each_task_starts_from_the_merge_of_those_before_it(finished, parts):
         assert_equal(theta, thetas[number - 1])
 
 
-def test_interrupted_it_ends_with_the_same_bits(finished, parts, tmp_path):
+def test_an_interrupted_run_ends_with_the_same_bits(finished, parts, tmp_path):
     dare, out, rows, _ = finished
     stopped = RunDirectory(tmp_path / "stopped")
     with pytest.raises(Interrupted):
@@ -119,7 +119,7 @@ def test_interrupted_it_ends_with_the_same_bits(finished, parts, tmp_path):
 
 
 def test_the_step_the_fold_and_the_merge_compile_once(finished):
-    """The start is made by the program that makes the evaluated merge."""
+    """One program makes both the start and the evaluated merge."""
     *_, compiled = finished
     if not any(compiled):
         pytest.skip("this version of JAX does not name what it compiles")
@@ -128,7 +128,7 @@ def test_the_step_the_fold_and_the_merge_compile_once(finished):
 
 
 class Copies(NullProgress):
-    """Counts the buffers that equal one of theta_0's after the first step of every task."""
+    """After the first step of every task, counts the buffers that equal one of theta_0's."""
 
     def __init__(self, leaf: jax.Array):
         self.leaf, self.found = np.array(leaf), []
@@ -137,7 +137,7 @@ class Copies(NullProgress):
     def training(self, name, steps, images, first=0) -> Iterator:
         def after(step, metrics) -> None:
             if step == 0:
-                gc.collect()  # an earlier run's arrays lie in cycles
+                gc.collect()  # arrays of earlier runs are in reference cycles
                 alike = [x for x in jax.live_arrays() if x.shape == self.leaf.shape]
                 equal = [x for x in alike if np.array_equal(x, self.leaf)]
                 self.found.append(len({x.unsafe_buffer_pointer() for x in equal}))
@@ -146,8 +146,8 @@ class Copies(NullProgress):
 
 
 def test_a_merge_at_scale_zero_is_independent_fine_tuning(config, parts, tmp_path):
-    """Its rule is none of the merges, so its state is kept and not evaluated. Once a task learns,
-    nothing is left of the merge that it started from."""
+    """Its rule is not one of the merges, so its state is kept but not evaluated. Once a task
+    trains, the merge that it started from is freed."""
     copies = Copies(max(jax.tree.leaves(parts.theta_0), key=lambda leaf: leaf.size))
     rows, models = [], []
     for start in ("pretrained", "task_arithmetic@0"):
@@ -167,8 +167,8 @@ def test_a_merge_at_scale_zero_is_independent_fine_tuning(config, parts, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ewc", "lwf"])
-def test_penalties_hold_a_task_to_the_merge_that_it_starts_from(config, parts, name, tmp_path):
-    """The rule is a collecting one, whose state grows."""
+def test_penalties_pull_a_task_to_the_merge_that_it_starts_from(config, parts, name, tmp_path):
+    """The rule is a collecting one, with a growing state."""
     held = started_at(config, start="ties@0.5", regularizer=name)
     out = RunDirectory(tmp_path / name)
     run(held, out)

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`, what is kept of it after an interruption, and boards."""
+"""`metrics.jsonl`, what is kept of it after an interruption, and logging boards."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ def lines(out: RunDirectory) -> list[dict]:
     return [json.loads(line) for line in out.metrics.read_text().splitlines()]
 
 
-def test_every_step_is_a_line_with_its_numbers(tmp_path):
+def test_every_step_writes_one_line(tmp_path):
     out = RunDirectory(tmp_path)
     with StepLog(out) as log:
         log(1, 0, NUMBERS, 8)
@@ -31,19 +31,19 @@ def test_every_step_is_a_line_with_its_numbers(tmp_path):
     assert first["images_per_second"] == pytest.approx(8 / first["seconds"])
 
 
-def test_steps_that_are_done_again_are_not_there_twice(tmp_path):
+def test_repeated_steps_are_not_logged_twice(tmp_path):
     out = RunDirectory(tmp_path)
     with StepLog(out) as log:
         for step in range(5):
             log(1, step, NUMBERS, 8)
     with out.metrics.open("a") as file:
-        file.write('{"task": 1, "st')  # torn
+        file.write('{"task": 1, "st')  # truncated
     with StepLog(out, done=3) as log:
         log(1, 3, NUMBERS, 8)
     assert [line["total_step"] for line in lines(out)] == [1, 2, 3, 4]
 
 
-def test_a_process_that_does_not_write_leaves_nothing(tmp_path):
+def test_a_non_writing_process_leaves_no_file(tmp_path):
     with StepLog(RunDirectory(tmp_path, writes=False)) as log:
         log(1, 0, NUMBERS, 8)
     assert not list(tmp_path.iterdir())
@@ -76,7 +76,7 @@ def test_boards_get_the_same_numbers(tmp_path, monkeypatch):
     assert any(isinstance(entry, dict) and entry["name"] == "mine" for entry in shown)
 
 
-def test_a_board_that_is_not_installed_is_told(monkeypatch):
+def test_a_board_that_is_not_installed_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="--boards wandb needs the package wandb: pip install"):
         check_boards(["wandb"])

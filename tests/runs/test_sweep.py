@@ -1,4 +1,4 @@
-"""Rules at many scales: evaluated as runs do, chosen on images that nobody was trained on."""
+"""Rules at many scales: evaluated as in runs, chosen on images that were not trained on."""
 
 import dataclasses
 import json
@@ -58,7 +58,7 @@ def parts(config):
     return build_run(config, build_scenario(config.scenario, config.seed), one_device())
 
 
-def test_a_sweep_finds_what_the_run_found(swept):
+def test_a_sweep_reproduces_the_runs_accuracies(swept):
     found = {(r.label, r.protocol, r.group): r for r in swept.swept() if r.split == "test"}
     merged = [r for r in swept.rows() if r.after_task == 2 and r.scale is not None]
     assert merged
@@ -67,7 +67,7 @@ def test_a_sweep_finds_what_the_run_found(swept):
         assert (same.accuracy, same.top5, same.count) == (row.accuracy, row.top5, row.count)
 
 
-def test_validation_images_are_those_held_out_and_choose_the_scale(swept, config):
+def test_held_out_images_are_used_for_validation_and_choose_the_scale(swept, config):
     rows = swept.swept()
     scenario = build_scenario(config.scenario, config.seed)
     held = sum(len(task.validation) for task in scenario.tasks)
@@ -85,7 +85,7 @@ def test_validation_images_are_those_held_out_and_choose_the_scale(swept, config
     assert all(f"{held} validation images" in line for line in describe(rows, apart=False))
 
 
-def test_what_was_swept_is_not_evaluated_again(swept, parts, monkeypatch):
+def test_swept_scales_are_not_evaluated_again(swept, parts, monkeypatch):
     before = swept.swept()
     more = dataclasses.replace(SWEEP, scales="0.5,1,1.5", at_once=1)
     calls = []
@@ -100,8 +100,8 @@ def test_what_was_swept_is_not_evaluated_again(swept, parts, monkeypatch):
     assert len(rows) == len(before) * 3 // 2 and rows == swept.swept()
 
 
-def test_test_images_are_looked_at_when_scales_are_chosen(swept, parts, tmp_path):
-    """First no test image; then the chosen and the published scale only."""
+def test_test_images_are_evaluated_only_after_scales_are_chosen(swept, parts, tmp_path):
+    """First no test images; then only the chosen and the published scale."""
     out = RunDirectory(tmp_path / "late")
     out.path.mkdir()
     for name in ("checkpoints", "tasks"):
@@ -124,7 +124,7 @@ def test_test_images_are_looked_at_when_scales_are_chosen(swept, parts, tmp_path
     assert evaluated(rows) == validated | expected
 
 
-def test_a_sweep_that_cannot_be_made_is_refused_before_the_training(config, tmp_path):
+def test_an_impossible_sweep_is_refused_before_training(config, tmp_path):
     out = RunDirectory(tmp_path / "none")
     lean = dataclasses.replace(config, checkpoint=CheckpointConfig())
     joint = dataclasses.replace(lean, method=MethodConfig(joint=True))
@@ -145,7 +145,7 @@ def test_a_sweep_that_cannot_be_made_is_refused_before_the_training(config, tmp_
 
 
 def test_the_rule_that_tasks_start_from_is_swept_if_it_is_named(config):
-    """Its state is among those that the run keeps."""
+    """The run keeps its state."""
     few = dataclasses.replace(
         config, method=MethodConfig(start="ema@0.7"), checkpoint=CheckpointConfig()
     )
@@ -153,8 +153,8 @@ def test_the_rule_that_tasks_start_from_is_swept_if_it_is_named(config):
         assert list(check(SweepConfig(rules=(name,)), few)) == [name]
 
 
-def test_swept_rules_merge_as_the_configuration_says(swept, config, parts):
-    """An average that divides by two, of a run whose own merges lack it: twice is by one."""
+def test_swept_rules_use_the_merge_configuration(swept, config, parts):
+    """Averages divide by two, also if the run's own merges have none."""
     halved = dataclasses.replace(
         config, merges=("max_magnitude",), merging=MergingConfig(average_divisor="two")
     )
@@ -166,7 +166,7 @@ def test_swept_rules_merge_as_the_configuration_says(swept, config, parts):
 
 
 def test_tasks_ahead_of_the_checkpoint_are_not_merged(swept, parts, tmp_path):
-    """A kill may come between a task's model and the checkpoint that has learned it."""
+    """A kill may happen between saving a task's model and the checkpoint that includes it."""
     ahead = ModelStore(swept.path, parts.theta_0, parts.merges)
     behind = type("Behind", (ModelStore,), {"learned": 1})(swept.path, parts.theta_0, {})
     assert list(ahead.tasks) == [1, 2]
@@ -176,7 +176,7 @@ def test_tasks_ahead_of_the_checkpoint_are_not_merged(swept, parts, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, one, expected)
 
 
-def test_several_data_sets_are_chosen_by_their_mean():
+def test_scales_for_several_data_sets_are_chosen_by_the_mean():
     def row(scale, group, accuracy, count):
         return Row(2, "average", scale, "aware", group, accuracy, count, None, "validation")
 
@@ -188,7 +188,7 @@ def test_several_data_sets_are_chosen_by_their_mean():
     assert "scale 1 is best on 110 validation images (80.0%" in next(describe(marked, True))
 
 
-def test_a_rule_that_the_run_has_not_is_made_from_its_tasks(swept, parts, tmp_path):
+def test_a_rule_that_the_run_lacks_is_computed_from_its_tasks(swept, parts, tmp_path):
     rows = sweep(SweepConfig(("ties",), "0.5", at_once=1), parts, swept)
     assert {r.split for r in rows if r.model == "ties"} == {"test", "validation"}
     lonely = RunDirectory(tmp_path / "lonely")
@@ -199,7 +199,7 @@ def test_a_rule_that_the_run_has_not_is_made_from_its_tasks(swept, parts, tmp_pa
     assert not (lonely.path / "sweep.jsonl").exists()
 
 
-def test_test_images_choose_nothing():
+def test_scales_are_not_chosen_on_test_images():
     def row(scale, accuracy, split):
         return Row(1, "average", scale, "agnostic", "all", accuracy, 10, None, split)
 
@@ -208,7 +208,7 @@ def test_test_images_choose_nothing():
     assert "picked on test images, so do not report it" in next(describe(tested, apart=False))
     validated = [row(0.5, 0.4, "validation"), row(1.0, 0.4, "validation")]
     marked = choose(tested + validated, apart=False)
-    assert [r.scale for r in marked if r.chosen] == [0.5]  # the smaller of two that are as good
+    assert [r.scale for r in marked if r.chosen] == [0.5]  # the smaller of two equally good ones
     assert all(r.chosen is None for r in choose(marked[:2], apart=False))
     negated = [dataclasses.replace(r, scale=-r.scale) for r in reversed(marked)]
     assert [r.scale for r in choose(negated, apart=False) if r.chosen] == [-0.5]
@@ -230,11 +230,11 @@ def test_scales_are_written_as_ranges_or_lists(scales, values):
 
 
 @pytest.mark.parametrize("scales", ["", "a", "0:1:0", "1:0:0.1", "0.1:0.2", "nan", "0:inf:1"])
-def test_other_scales_are_refused(scales):
+def test_invalid_scales_are_refused(scales):
     with pytest.raises(UserError, match="write FIRST:LAST:STEP"):
         SweepConfig(scales=scales)
 
 
-def test_rows_say_where_they_come_from(swept):
+def test_rows_state_their_origin(swept):
     lines = (swept.path / "sweep.jsonl").read_text().splitlines()
     assert {json.loads(line)["split"] for line in lines} == {"test", "validation"}

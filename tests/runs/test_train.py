@@ -1,4 +1,4 @@
-"""Whole runs, small: the rows they write, what repeats to the bit, what is refused."""
+"""Small whole runs: their rows, bitwise repeatability, and refused configurations."""
 
 import dataclasses
 import json
@@ -47,7 +47,7 @@ def metrics_of(out):
 
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
-    """A finished run: its directory, its rows, and what was compiled on the way."""
+    """A finished run: its directory, its rows, and what was compiled."""
     out = RunDirectory(tmp_path_factory.mktemp("runs") / "finished")
     with compilations() as compiled:
         rows = run(config, out)
@@ -83,7 +83,7 @@ def test_fine_tuning_learns_each_task_when_it_comes(finished):
 
 
 def test_after_one_task_a_merge_at_scale_one_is_the_fine_tuned_model(finished):
-    """The same parameters but for rounding, so the same accuracies but for a sample at most."""
+    """Parameters are equal up to rounding, so accuracies differ by at most one sample."""
     _, rows, _ = finished
     first = {}
     for row in rows:
@@ -118,7 +118,7 @@ def test_the_directory_holds_what_it_promises(finished, config):
     ]  # fmt: skip
 
 
-def test_every_accuracy_is_a_marginal_of_the_counts(finished):
+def test_every_accuracy_is_a_marginal_of_its_counts(finished):
     out, rows, _ = finished
     every = {(row.after_task, row.label) for row in rows}
     assert len(list(out.counts.iterdir())) == len(every)
@@ -138,7 +138,7 @@ def test_every_accuracy_is_a_marginal_of_the_counts(finished):
                 assert row.top5 == counts.load(f"{row.protocol}_top5")[at].sum() / row.count
 
 
-def test_a_run_tells_what_it_is(finished):
+def test_a_run_describes_itself(finished):
     out, rows, _ = finished
     about = json.loads(out.about.read_text())
     assert [len(task["classes"]) for task in about["tasks"]] == [2] * 5
@@ -151,7 +151,7 @@ def test_a_run_tells_what_it_is(finished):
 
 
 def test_steps_compile_once_whatever_the_number_of_tasks(finished):
-    """The counts come from JAX's own monitoring, so a second compilation cannot hide."""
+    """Counts come from JAX's own monitoring, so no second compilation goes unnoticed."""
     _, _, compiled = finished
     if not any(compiled):
         pytest.skip("this version of JAX does not name what it compiles")
@@ -185,8 +185,8 @@ def test_a_finished_run_is_shown_and_not_repeated(finished, config):
     assert (out.path / "results.jsonl").stat().st_mtime_ns == before
 
 
-def test_an_interrupted_run_is_not_trusted(finished, config, tmp_path):
-    """Killed while it wrote: the torn file must not count, and the rerun must be whole."""
+def test_an_interrupted_run_does_not_count_as_finished(finished, config, tmp_path):
+    """Killed while writing: the truncated file must not count, and the rerun must be complete."""
     done, rows, _ = finished
     out = RunDirectory(tmp_path / "torn")
     out.start(config)
@@ -208,7 +208,7 @@ def test_independent_fine_tuning_starts_every_task_from_theta_0(finished, config
 
 
 @pytest.mark.parametrize("name", ["ewc", "lwf"])
-def test_a_regularized_run_differs_from_the_second_task_on_and_compiles_once(
+def test_a_regularized_run_differs_from_the_second_task_and_compiles_once(
     finished, config, tiny_clip, tmp_path, name
 ):
     _, plain, _ = finished
@@ -222,7 +222,7 @@ def test_a_regularized_run_differs_from_the_second_task_on_and_compiles_once(
 
     assert len(finetuned(rows, range(1, 6))) == len(finetuned(plain, range(1, 6)))
     for ours, theirs in zip(finetuned(rows, [1]), finetuned(plain, [1]), strict=True):
-        assert abs(ours.accuracy - theirs.accuracy) <= 1 / 18  # a sample at most: rounding
+        assert abs(ours.accuracy - theirs.accuracy) <= 1 / 18  # at most one sample, due to rounding
     assert finetuned(rows, range(2, 6)) != finetuned(plain, range(2, 6))
     if any(compiled):  # some versions of JAX do not name what they compile
         for step, times in (("train_step", 1), ("eval_step", 1), ("fisher_step", name == "ewc")):
@@ -247,8 +247,8 @@ def test_joint_training_learns_all_tasks_as_one_and_merges_nothing(config, tmp_p
     assert run(joint, out) == rows
 
 
-def test_data_sets_one_after_another_each_have_a_head(config, tmp_path):
-    """The digits, and again as a folder of pictures of another size with classes of other names."""
+def test_sequential_data_sets_each_have_a_head(config, tmp_path):
+    """The digits, and again as a folder of pictures with another size and other class names."""
     digits = load_source("digits", "train", None)
     for split, start in (("train", 0), ("test", 500)):
         for i in range(start, start + 60):
@@ -268,7 +268,7 @@ def test_data_sets_one_after_another_each_have_a_head(config, tmp_path):
     assert [m["task"] for m in metrics_of(out)] == [1] * 5 + [2] * 10
     by = {(r.after_task, r.model, r.scale, r.protocol, r.group): r for r in rows}
     for (*which, protocol, group), row in by.items():
-        if protocol == "agnostic":  # among 20 classes there is more to confuse than among 10
+        if protocol == "agnostic":  # 20 classes are harder to distinguish than 10
             assert row.accuracy <= by[*which, "aware", group].accuracy
     joint = dataclasses.replace(sequence, method=MethodConfig(joint=True))
     rows = run(joint, RunDirectory(tmp_path / "joint"))
@@ -285,7 +285,7 @@ def test_shares_of_the_same_classes_are_learned_one_after_another(config, tmp_pa
     assert max(row.after_task for row in rows) == 3
 
 
-def test_published_merges_differ_where_they_say(config, tiny_clip):
+def test_published_merges_differ_as_documented(config, tiny_clip):
     names = ("ties", "average")
     plain = parse_merges(dataclasses.replace(config, merges=names))
     published = dataclasses.replace(config, merges=names, merging=MergingConfig("clip", "two"))
@@ -310,7 +310,7 @@ def test_published_merges_differ_where_they_say(config, tiny_clip):
     assert kept(merges["ties"]) == pytest.approx(0.2 * entries / size, abs=1e-3)
 
 
-def test_frozen_layers_are_theta_0s_after_all_tasks(config, tiny_clip, tmp_path):
+def test_frozen_layers_equal_theta_0s_after_all_tasks(config, tiny_clip, tmp_path):
     frozen = dataclasses.replace(config.train, epochs=1, freeze=("*.layers.0.*",))
     out = RunDirectory(tmp_path / "frozen")
     run(dataclasses.replace(config, train=frozen, merges=()), out)
@@ -328,10 +328,10 @@ def test_a_run_that_diverges_says_where_and_keeps_what_it_had(config, tmp_path):
     with pytest.raises(DivergedError, match=r"task 1 \(1/5\): the loss is nan at step \d"):
         run(dataclasses.replace(config, train=wild), out)
     assert {row.model for row in out.rows()} == {"zero_shot"}
-    assert metrics_of(out)[-1]["loss"] is None  # for those who watch
+    assert metrics_of(out)[-1]["loss"] is None  # for `magmax watch`
 
 
-def test_mistakes_leave_no_directory(config, tmp_path):
+def test_invalid_input_leaves_no_directory(config, tmp_path):
     out = RunDirectory(tmp_path / "none")
     for wrong in (
         dataclasses.replace(config, merges=("tyes",)),

@@ -74,7 +74,7 @@ def test_a_share_of_every_class_and_domain_of_a_task_is_held_out(two_domains, ki
     )
 
 
-def test_what_is_held_out_can_stand_for_the_test_images(two_domains):
+def test_held_out_images_can_replace_the_test_images(two_domains):
     held = build(dataset="made up", kind="domain", validation=0.25)
     seen = validating(held)
     assert seen.test is held.train and seen.num_test == sum(len(t.validation) for t in held.tasks)
@@ -118,7 +118,7 @@ def test_random_orders_come_from_the_seed():
     assert_partition(build(dataset="digits", num_tasks=5, order="random"))
 
 
-def test_limits_keep_the_first_of_each_class():
+def test_limits_keep_the_first_images_of_each_class():
     scenario = build(dataset="digits", num_tasks=5, limit_per_class=4)
     full = build(dataset="digits", num_tasks=5)
     for task, whole in zip(scenario.tasks, full.tasks, strict=True):
@@ -136,7 +136,7 @@ def test_domain_incremental(two_domains):
     assert_partition(scenario)
     assert [task.name for task in scenario.tasks] == ["art", "toy"]
     assert scenario.heads[0].class_names == ("ant", "bee", "red fox")
-    assert scenario.domain_names == ()  # which are the tasks
+    assert scenario.domain_names == ()  # the domains are the tasks
     assert scenario.class_masks.all()
     np.testing.assert_array_equal(scenario.task_of, two_domains.domains)
     limited = build(kind="domain", dataset="folder", limit_per_class=1)
@@ -151,7 +151,7 @@ def test_random_domain_orders(two_domains):
     assert orders == {("art", "toy"), ("toy", "art")}
 
 
-def test_domains_are_counted_where_they_are_not_the_tasks(two_domains):
+def test_domains_are_counted_if_they_are_not_the_tasks(two_domains):
     scenario = build(dataset="folder", num_tasks=3)
     assert scenario.domain_names == ("art", "toy")
     np.testing.assert_array_equal(scenario.domain_of, two_domains.domains)
@@ -171,7 +171,7 @@ def test_tasks_arrive_in_an_order_drawn_from_the_seed(two_domains, kind):
         shuffled = tasks(seed, shuffle_tasks=True)
         orders.add(tuple(contents(shuffled)))
         assert sorted(contents(shuffled)) == sorted(contents(tasks(seed)))
-        if kind == "domain":  # a domain keeps its name, a number tells when a task came
+        if kind == "domain":  # a domain keeps its name; a number shows the position of a task
             assert {t.name: t.train.tolist() for t in shuffled} == {
                 t.name: t.train.tolist() for t in plain
             }
@@ -198,7 +198,7 @@ def test_shares_of_the_same_classes(num_tasks):
         assert scenario.tasks[0].train.tolist() != other.tasks[0].train.tolist()
 
 
-def test_shares_of_what_a_limit_leaves():
+def test_shares_after_a_limit():
     scenario = build(kind="data", dataset="digits", num_tasks=2, limit_per_class=4)
     labels = scenario.train.labels
     for task in scenario.tasks:
@@ -213,7 +213,7 @@ def test_templates_may_be_given():
 class TestDatasets:
     @pytest.fixture(autouse=True)
     def known(self, monkeypatch):
-        """Data sets of 2, 3 and 4 classes named after these numbers, the last with domains."""
+        """Data sets with 2, 3 and 4 classes, named after these numbers; the last has domains."""
 
         def load(dataset, split, data_dir):
             assert data_dir == "there"
@@ -232,7 +232,7 @@ class TestDatasets:
         fields = {"kind": "datasets", "data_dir": "there", **fields}
         return build_scenario(ScenarioConfig(datasets=datasets, **fields), seed)
 
-    def test_each_has_a_head_and_epochs_of_its_own(self):
+    def test_each_has_its_own_head_and_epochs(self):
         scenario = self.build("mnist", "dtd@3", "folder:/my/pets")
         assert_partition(scenario)
         assert [task.name for task in scenario.tasks] == ["mnist", "dtd", "pets"]
@@ -262,7 +262,7 @@ class TestDatasets:
         }
         assert orders == {("mnist", "dtd"), ("dtd", "mnist")}
 
-    def test_all_at_once_sees_every_image_as_often_as_alone(self):
+    def test_joint_training_sees_every_image_as_often_as_separate_training(self):
         scenario = self.build("mnist@4", "dtd@6")
         joint = ExperimentConfig(method=MethodConfig(joint=True))
         (task,) = curriculum(scenario, joint)
@@ -286,7 +286,7 @@ class TestDatasets:
             self.build("@3")
 
 
-def test_lists_of_data_sets_are_those_of_the_literature():
+def test_lists_of_data_sets_match_the_literature():
     eight = parse_datasets(["eight"])
     assert [(m.name, m.epochs) for m in eight[:3]] == [("cars", 35), ("mnist", 5), ("eurosat", 12)]
     assert [len(parse_datasets([name])) for name in ("fourteen", "twenty")] == [13, 18]
@@ -294,7 +294,7 @@ def test_lists_of_data_sets_are_those_of_the_literature():
     assert parse_datasets(["eight", "stl10@2"])[-1] == Member("stl10", "stl10", 2)
 
 
-def test_a_folder_that_exists_is_meant_as_a_whole_whatever_follows_its_at(tmp_path, monkeypatch):
+def test_an_existing_folder_with_an_at_sign_is_taken_as_a_path(tmp_path, monkeypatch):
     for name in ("me@uni", "pets", "pets@3"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -338,7 +338,7 @@ def pets(tmp_path):
     return tmp_path / "pets"
 
 
-def test_an_undivided_folder_is_divided_and_says_so(pets):
+def test_an_unsplit_folder_is_split_with_a_note(pets):
     scenario = build(dataset=f"folder:{pets}", num_tasks=1)
     assert [len(scenario.tasks[0].train), len(scenario.tasks[0].test)] == [12, 3]
     (note,) = scenario.notes
@@ -346,7 +346,7 @@ def test_an_undivided_folder_is_divided_and_says_so(pets):
 
 
 @pytest.mark.parametrize("kind", ["class", "data", "datasets"])
-def test_models_are_tested_without_training_images(pets, kind):
+def test_models_can_be_tested_without_training_images(pets, kind):
     name = f"folder:{pets}"
     config = ScenarioConfig(kind=kind, dataset=name, datasets=(name,), num_tasks=1)
     scenario = build_test_scenario(config, 5)

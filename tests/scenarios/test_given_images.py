@@ -1,4 +1,4 @@
-"""Scenarios of images that were passed instead of named."""
+"""Scenarios of images that are passed as arrays instead of named."""
 
 import numpy as np
 import pytest
@@ -42,6 +42,6 @@ def test_classes_and_domains_are_the_tasks():
         ({"kind": "domain", "train": source(domains=()), "test": source(domains=())}, "no domains"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(changes, message):
+def test_mismatched_images_give_a_one_sentence_error(changes, message):
     with pytest.raises(UserError, match=message):
         build(**changes)

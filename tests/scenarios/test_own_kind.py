@@ -1,4 +1,4 @@
-"""A kind of scenario that a user registers goes through everything, defined by this file alone."""
+"""A user-registered kind of scenario works everywhere, defined in this file alone."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ from magmax_jax.scenarios import Data, Division, ScenarioKind, build_scenario
 
 
 def divide(config: ScenarioConfig, data: Data, seed: int) -> Division:
-    """Even class ids, then odd ones."""
+    """Splits classes into even ids, then odd ones."""
     classes = np.arange(len(data.train.class_names))
     train, test = (part.source.labels % 2 for part in data.parts)
     return Division(["even", "odd"], [classes[::2], classes[1::2]], (train, test))
@@ -41,11 +41,11 @@ def registered():
     SCENARIO_KINDS.unregister("parity")
 
 
-def test_data_is_divided_as_it_says():
+def test_data_is_divided_as_it_specifies():
     scenario = build_scenario(ScenarioConfig(kind="parity", dataset="digits"), 5)
     assert scenario.name == "digits, by parity"
     assert [task.name for task in scenario.tasks] == ["even", "odd"]
-    assert [task.epochs for task in scenario.tasks] == [10, 10]  # those of the data set
+    assert [task.epochs for task in scenario.tasks] == [10, 10]  # the data set's
     np.testing.assert_array_equal(scenario.task_of, scenario.test.labels % 2)
 
 
@@ -56,12 +56,12 @@ def test_the_command_line_offers_it(capsys):
     assert "{class,data,domain,datasets,parity}" in capsys.readouterr().out
 
 
-def test_plans_go_by_its_shares_where_the_data_is_not_there(tmp_path):
+def test_plans_use_its_shares_if_the_data_is_missing(tmp_path):
     config = ScenarioConfig(kind="parity", data_dir=str(tmp_path))
     assert [task.images for task in data_size(config, 5).tasks] == [30_000, 20_000]
 
 
-def test_reports_and_tables_use_its_words(tmp_path):
+def test_reports_and_tables_use_its_terms(tmp_path):
     config = ExperimentConfig(scenario=ScenarioConfig(kind="parity", dataset="digits"))
     [group] = grouped([Run(tmp_path, config)])
     assert group.title == "digits, by parity, 0 tasks"
@@ -72,7 +72,7 @@ def test_reports_and_tables_use_its_words(tmp_path):
     assert paper(config).merging.average_divisor == "tasks"
 
 
-def test_an_unknown_kind_is_one_sentence(tmp_path):
+def test_an_unknown_kind_gives_a_one_sentence_error(tmp_path):
     sentence = "'weather' is no scenario kind: choose from class, data, domain, datasets, parity"
     with pytest.raises(UserError, match=sentence):
         ScenarioConfig(kind="weather")

@@ -48,7 +48,7 @@ def task(number: int) -> Objective:
 
 
 def batches_of(number: int) -> list[Batch]:
-    """Two batches of one shape, the second padded, labelled with the task's classes."""
+    """Two batches of one shape, the second padded, with labels from the task's classes."""
     random = np.random.default_rng(number)
     return [
         batch._replace(label=random.choice(TASKS[number], 8).astype(np.int32))
@@ -57,7 +57,7 @@ def batches_of(number: int) -> list[Batch]:
 
 
 def nearby(params, seed: int):
-    """Other parameters, about a twentieth away."""
+    """Other parameters, at a distance of about a twentieth."""
     flat, rebuild = jax.flatten_util.ravel_pytree(params)
     return rebuild(flat + 0.05 * jax.random.normal(jax.random.key(seed), flat.shape))
 
@@ -71,6 +71,6 @@ _features = jax.jit(image_features, static_argnums=0)
 
 
 def forward(tower, params, batch: Batch, goal: Objective) -> Forward:
-    """What a step has at hand at these parameters."""
+    """A step's forward pass at these parameters."""
     pixels = Preprocessing(16).evaluate(batch.image, batch.box)
     return Forward(pixels, _features(tower[0], params, pixels), batch.mask, goal)

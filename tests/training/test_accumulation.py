@@ -1,4 +1,4 @@
-"""A batch in parts against the batch at once; `test_sharding.py` has whole runs in parts."""
+"""A batch in parts against the whole batch; `test_sharding.py` has whole runs in parts."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ WEIGHTS = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 
 
 def gradient(batch, inputs):
-    """Of a mean over samples and a penalty on the parameters; padding's own loss is infinite."""
+    """Gradient of a mean over samples plus a penalty on parameters; padding has infinite loss."""
 
     def loss_fn(weights):
         losses = jnp.where(batch.label == 1, jnp.inf, jnp.sum(inputs @ weights, axis=1) ** 2)
@@ -24,8 +24,8 @@ def gradient(batch, inputs):
 
 @pytest.mark.parametrize(("samples", "padding"), [(8, 0), (7, 1), (5, 3), (3, 5), (1, 7)])
 @pytest.mark.parametrize("parts", [2, 4, 8])
-def test_parts_weigh_as_much_as_they_have_samples(samples, padding, parts):
-    """Also when some part is padding alone, as it must be with fewer samples than parts."""
+def test_parts_are_weighted_by_their_number_of_samples(samples, padding, parts):
+    """Also if some part is all padding, as with fewer samples than parts."""
     batch = batch_of(samples, padding)
     inputs = np.random.default_rng(samples).normal(size=(8, 3)).astype(np.float32)
     expected = gradient(batch, inputs)

@@ -1,4 +1,4 @@
-"""The diagonal Fisher against gradients that are taken one at a time."""
+"""The diagonal Fisher against gradients of one example at a time."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ BATCHES = [batch_of(8), batch_of(6, padding=2), batch_of(3, padding=5)]
 def gradient(tower):
     """A function of some images -> the gradient of their mean -log p(the likeliest class).
 
-    Written over the columns of the task's own classes, where ours masks the others out.
+    Uses only the columns of the task's classes, where ours masks out the others.
     """
     graphdef, theta = tower
     head = objective().head[:, CLASSES]
@@ -38,7 +38,7 @@ def gradient(tower):
 
 
 def close(found: np.ndarray, expected: np.ndarray) -> None:
-    """Entry by entry, but for those that are rounding alone."""
+    """Compares entry by entry, except entries that are only rounding error."""
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-6 * expected.max())
 
 
@@ -60,14 +60,14 @@ def test_empirical_does_not_depend_on_how_examples_are_batched(tower, fishers):
 
 
 @pytest.mark.parametrize("kind", ["empirical", "batch"])
-def test_more_images_alike_change_nothing(tower, fishers, kind):
-    """F is a mean over images, so that a strength means the same for a sample of them."""
+def test_repeating_images_changes_nothing(tower, fishers, kind):
+    """F is a mean over images, so a strength means the same for a sample of them."""
     once = flat(fishers[kind](tower[1], BATCHES, objective()))
     close(flat(fishers[kind](tower[1], BATCHES * 3, objective())), once)
 
 
 def test_batch_squares_the_batches_means(tower, fishers, gradient):
-    """Weighted by their samples, so that the last batch's padding weighs nothing."""
+    """Weighted by samples, so the last batch's padding has no weight."""
     means = [(int(b.mask.sum()), gradient(b.image[b.mask])) for b in BATCHES]
     expected = sum(n * g**2 for n, g in means) / sum(n for n, _ in means)
     close(flat(fishers["batch"](tower[1], BATCHES, objective())), expected)
@@ -82,8 +82,8 @@ def test_accumulated_never_clears_its_gradient(tower, fishers, gradient):
     close(flat(fishers["accumulated"](tower[1], BATCHES, objective())), expected)
 
 
-def test_labels_are_the_likeliest_of_the_tasks_classes_alone(tower, fishers):
-    """A class of another task that every image resembles most changes nothing."""
+def test_labels_are_the_likeliest_among_the_tasks_classes_only(tower, fishers):
+    """A class of another task that every image resembles most makes no difference."""
     fisher, goal = fishers["batch"], objective()
     tempting = goal._replace(head=goal.head.at[:, 1].set(1000.0))
     expected = flat(fisher(tower[1], BATCHES, goal))
@@ -99,15 +99,15 @@ def test_labels_of_the_data_do_not_matter(tower, fishers):
     np.testing.assert_array_equal(flat(fisher(tower[1], relabelled, objective())), expected)
 
 
-def test_mistakes_are_told(tower, fishers):
+def test_invalid_input_is_rejected(tower, fishers):
     with pytest.raises(UserError, match="choose from empirical, batch, accumulated"):
         diagonal_fisher(tower[0], Preprocessing(16), "exact")
     with pytest.raises(UserError, match="at least one batch"):
         fishers["empirical"](tower[1], iter([]), objective())
 
 
-def test_gradients_of_single_examples_are_held_for_one_block_alone(tower, fishers):
-    """(examples, ...) of one block's kernel is in the program, of the whole stack it is not."""
+def test_single_example_gradients_are_held_for_only_one_block(tower, fishers):
+    """The program has (examples, ...) arrays of one block's kernel, but not of the whole stack."""
 
     def found(params, batch, goal):
         return fishers["empirical"](params, [batch], goal)

@@ -1,4 +1,4 @@
-"""Frozen parameters: which entries a pattern means, and that a step leaves their bits alone."""
+"""Frozen parameters: which entries a pattern matches, and that a step keeps their bits."""
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ def model(tiny_clip):
 
 
 def hugging_face(model, tower_params) -> dict[str, np.ndarray]:
-    """The model's image tensors by Hugging Face's names, its tower holding these parameters."""
+    """The model's image tensors by Hugging Face's names, with these parameters in its tower."""
     state = nnx.state(model)
     state["vision"] = jax.tree.map(np.asarray, tower_params)
     tensors = dict(conversion.to_hf(model.config.entries, state))
@@ -52,7 +52,7 @@ def test_patterns_are_hugging_faces_names(model, tower, patterns, frozen):
     assert entries <= 400  # constants of the compiled step: no masks in the parameters' shapes
 
 
-def test_a_step_changes_no_bit_of_what_is_frozen_and_all_the_rest(model, tower):
+def test_a_step_changes_no_frozen_bit_and_everything_else(model, tower):
     patterns = (f"{LAYERS}.0.*", "*.embeddings.*", *Q_AND_V)
     masks = trainable(model.config, tower[1], patterns)
     recipe = TrainConfig(crop_scale=(1.0, 1.0), learning_rate=1e-2, weight_decay=0.3)
@@ -64,11 +64,11 @@ def test_a_step_changes_no_bit_of_what_is_frozen_and_all_the_rest(model, tower):
     for name, old in before.items():
         if name in stopped:
             np.testing.assert_array_equal(after[name], old, err_msg=name)
-        elif "k_proj.bias" not in name:  # its gradient is rounding alone: softmax sees differences
+        elif "k_proj.bias" not in name:  # its gradient is rounding: softmax sees only differences
             assert (after[name] != old).mean() > 0.9, name
 
 
-def test_the_norm_that_is_clipped_leaves_frozen_gradients_out(model, tower):
+def test_the_clipped_norm_excludes_frozen_gradients(model, tower):
     recipe = TrainConfig(crop_scale=(1.0, 1.0))
     everything_else = ("*embedding*", "*.pre_layrnorm.*", "*.post_layernorm.*", "*projection*")
     norms = {}
@@ -86,7 +86,7 @@ def test_no_pattern_freezes_nothing(model, tower):
     assert trainable(model.config, tower[1], ()) is None
 
 
-def test_mistakes_are_told(model, tower):
+def test_invalid_input_is_rejected(model, tower):
     with pytest.raises(UserError) as raised:
         trainable(model.config, tower[1], (f"{LAYERS}.0.*", "vision.blocks.*"))
     message = str(raised.value)

@@ -9,7 +9,7 @@ from tests.training.cases import TASKS, batches_of, flat, forward, nearby, task
 
 
 def test_distillation_is_the_cross_entropy_of_tempered_probabilities():
-    """As published: softmax, to the power of 1/T, normalised again, and eps to the new ones."""
+    """As published: softmax, raised to 1/T, renormalised, with eps added to the new ones."""
     random = np.random.default_rng(0)
     new, old = random.normal(0, 4, (2, 7, 6))
     classes = np.array([True, False, True, True, False, True])
@@ -31,7 +31,7 @@ def test_heads_of_several_data_sets_are_distilled_one_by_one():
     random = np.random.default_rng(0)
     new, old = jnp.float32(random.normal(0, 4, (2, 7, 6)))
     heads = np.array([0, 0, 0, 1, 1, 2])
-    classes = np.array([True, False, True, True, True, False])  # nothing of the third head yet
+    classes = np.array([True, False, True, True, True, False])  # not yet the third head
     found = distillation(new, old, classes, 2.0, jnp.asarray(heads))
     alone = [distillation(new, old, classes & (heads == head), 2.0) for head in (0, 1)]
     np.testing.assert_allclose(found, sum(alone), rtol=1e-5)
@@ -53,7 +53,7 @@ def test_distillation_stays_finite_where_probabilities_vanish():
 
 
 def test_lwf_ranges_over_the_concatenated_heads_of_earlier_tasks(tower):
-    """Over three tasks: heads cut out and put one behind the other, and unpadded batches."""
+    """Over three tasks: heads cut out and concatenated, and unpadded batches."""
     regularizer = lwf(tower[0], num_classes=6, strength=0.7)
     memory, heads = regularizer.init(tower[1]), []
     for number in range(3):
@@ -75,7 +75,7 @@ def test_lwf_ranges_over_the_concatenated_heads_of_earlier_tasks(tower):
     assert memory.classes.all()
 
 
-def test_lwf_has_a_gradient_through_the_new_features_alone(tower):
+def test_lwf_has_a_gradient_only_through_the_new_features(tower):
     regularizer = lwf(tower[0], num_classes=6)
     memory = regularizer.consolidate(regularizer.init(tower[1]), tower[1], [], task(0))
     batch = batches_of(1)[0]
@@ -93,7 +93,7 @@ def test_lwf_has_a_gradient_through_the_new_features_alone(tower):
 
 
 def test_before_the_first_task_lwf_does_not_run_the_old_model(tower):
-    """Parameters that would spoil everything are never used; a branch is compiled, no selection."""
+    """Poisoned parameters are never used; the program has a branch, not a select."""
     regularizer = lwf(tower[0], num_classes=6)
     memory = regularizer.init(jax.tree.map(lambda p: p * jnp.nan, tower[1]))
     batch = batches_of(0)[0]

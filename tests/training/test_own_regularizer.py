@@ -1,4 +1,4 @@
-"""A regularizer that a user registers goes through everything, defined by this file alone."""
+"""A user-registered regularizer works everywhere, defined in this file alone."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ from magmax_jax.training import Regularizer, RegularizerSpec, Setup, check_metho
 
 
 def mas(setup: Setup) -> Regularizer:
-    """Memory-aware synapses (Aljundi et al., 2018, arXiv 1711.09601), of the logits' length."""
+    """Memory-aware synapses (Aljundi et al., 2018, arXiv 1711.09601), of squared logit norms."""
 
     def init(theta_0):
         return theta_0, jax.tree.map(jnp.zeros_like, theta_0)
@@ -106,7 +106,7 @@ def test_its_facts_decide_which_configurations_are_refused(config):
         MethodConfig(regularizer="sam")
 
 
-def test_published_options_are_those_of_the_regularizer(config):
+def test_published_options_come_from_the_regularizer(config):
     assert paper(config).method == config.method
     assert paper(replace(config, method=MethodConfig(regularizer="ewc"))).method == MethodConfig(
         regularizer="ewc", fisher="accumulated"

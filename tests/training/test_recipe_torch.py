@@ -1,7 +1,7 @@
 """Whole trainings against torch's: transformers' CLIP, torch's AdamW, clipping and autograd.
 
-Both see identical pixels. Compared are every loss and every final parameter but the keys' biases:
-softmax sees only differences of keys, so their gradients are rounding, of which Adam makes steps.
+Both see identical pixels. Every loss and every final parameter is compared, except keys' biases:
+softmax sees only differences of keys, so their gradients are rounding error, which Adam amplifies.
 """
 
 import math
@@ -80,14 +80,14 @@ def batches(task: int, count: int) -> list[Batch]:
 
 
 def torch_samples(batch: Batch, task: int):
-    """The samples' pixels, channels first, and their labels' places among the task's classes."""
+    """The samples' pixels, channels first, and their labels' positions among the task's classes."""
     pixels = np.asarray(Preprocessing(SIZE).evaluate(batch.image, batch.box))[batch.mask]
     places = [TASKS[task].index(label) for label in batch.label[batch.mask]]
     return torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()), torch.tensor(places)
 
 
 def logits_of(twin, pixels, classes: list[int]):
-    """Over these classes alone, in their order: as many columns as there are classes."""
+    """Logits over these classes only, in their order: one column per class."""
     features = normalize(twin(pixel_values=pixels).image_embeds, dim=-1)
     return features @ torch.from_numpy(head()[:, classes])
 
@@ -100,7 +100,7 @@ def learn(
     autocast: bool = False,
     on_end=lambda optimizer: None,
 ) -> list[float]:
-    """Trains the twin in place; returns the losses, penalty included."""
+    """Trains the twin in place; returns the losses including the penalty."""
     optimizer = torch.optim.AdamW(twin.parameters(), lr=RATE, weight_decay=DECAY)
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
@@ -164,7 +164,7 @@ def ours(
 
 
 def by_name(model, theta) -> dict[str, np.ndarray]:
-    """Ours by transformers' names, without the keys' biases."""
+    """Our parameters by transformers' names, without the keys' biases."""
     flat, found = dict(conversion.flat(theta)), {}
     for entry in model.config.image_entries:
         leaf = np.asarray(flat[entry.path])
@@ -180,18 +180,18 @@ def compare(model, losses, theta, twin, expected) -> None:
         reference = theirs[name].numpy()
         bound = TOLERANCE * np.abs(reference).max()
         assert np.abs(tensor - reference).max() <= bound, name
-        # Far above the tolerance: it is the training that agrees, not the start.
+        # Far above the tolerance, so the training agrees and not merely the start.
         assert np.abs(reference - start[name]).max() > 10 * bound, name
     assert len(ours) == len(theirs) - CONFIG["vision_config"]["num_hidden_layers"]
 
 
-def test_plain_fine_tuning_is_torchs(model, twin):
+def test_plain_fine_tuning_matches_torch(model, twin):
     expected = learn(twin, 0, count=20)
     losses, theta = ours(model, MethodConfig(), tasks=1, count=20)
     compare(model, losses, theta, twin, expected)
 
 
-def test_second_moments_are_torchs(model, twin):
+def test_second_moments_match_torch(model, twin):
     theirs, found = {}, []
 
     def note(optimizer):
@@ -210,14 +210,14 @@ def test_second_moments_are_torchs(model, twin):
 
 
 def apart(one: dict, other: dict) -> float:
-    """The distance of two trainings' ends, in proportion to the way of the other."""
+    """Distance between the final parameters of two trainings, relative to how far `other` moved."""
     start = weights(CONFIG)
     between = sum(np.sum((one[name] - other[name]) ** 2) for name in other)
     way = sum(np.sum((other[name] - start[name]) ** 2) for name in other)
     return float(np.sqrt(between / way))
 
 
-def test_bfloat16_stays_as_close_to_float32_as_autocasts(model):
+def test_bfloat16_stays_as_close_to_float32_as_autocast(model):
     losses, ends, found = {}, {}, {}
     for autocast in (False, True):
         twin = new_twin()
@@ -254,13 +254,13 @@ def torch_fisher(twin, kind: str) -> dict:
 
 
 @pytest.mark.parametrize("kind", ["empirical", "batch", "accumulated"])
-def test_ewc_is_torchs(model, twin, kind):
+def test_ewc_matches_torch(model, twin, kind):
     expected = learn(twin, 0, count=10)
     fisher = torch_fisher(twin, kind)
     anchor = {name: p.detach().clone() for name, p in twin.named_parameters()}
 
     def penalty(pixels):
-        # Half of the first Fisher: it is blended with the zeros before it.
+        # Half of the first Fisher: it is blended with the initial zeros.
         return (
             1e6
             / 2
@@ -276,7 +276,7 @@ def test_ewc_is_torchs(model, twin, kind):
     compare(model, losses, theta, twin, expected)
 
 
-def test_lwf_is_torchs(model, twin):
+def test_lwf_matches_torch(model, twin):
     expected = learn(twin, 0, count=10)
     config = CLIPVisionConfig(**CONFIG["vision_config"], projection_dim=WIDTH)
     teacher = CLIPVisionModelWithProjection(config)

@@ -1,4 +1,4 @@
-"""Every penalty and every consolidation against a plain statement of its formula."""
+"""Every penalty and every consolidation against a plain implementation of its formula."""
 
 import dataclasses
 from functools import cache
@@ -30,7 +30,7 @@ CONFIGS = {
 
 
 def after_one_task(theta_0) -> dict:
-    """Memories as task 0 may have left them, but for EWC's numbers: those are drawn."""
+    """Memories as after task 0, except that EWC's numbers are random."""
     theta_1 = nearby(theta_0, 6)
     return {
         "ewc": Anchor(theta_1, jax.tree.map(jnp.square, nearby(theta_0, 7))),
@@ -41,7 +41,7 @@ def after_one_task(theta_0) -> dict:
 
 @pytest.fixture(scope="module")
 def built(tower):
-    """A function of a name and, if wanted, a strength: the regularizer and its trainer."""
+    """A function of a name and optionally a strength: the regularizer and its trainer."""
 
     @cache
     def build(name: str, strength: float | None = None):
@@ -109,7 +109,7 @@ def test_three_tasks_share_one_compilation_and_a_memory_of_one_size(tower, built
 
 
 @pytest.mark.parametrize("name", ["ewc", "lwf", "l2_sp"])
-def test_the_step_minimises_the_loss_and_the_penalty_and_tells_them_apart(tower, built, name):
+def test_the_step_minimises_loss_plus_penalty_and_reports_both(tower, built, name):
     theta, batch, goal = nearby(tower[1], 5), batches_of(1)[1], task(1)
     (regularizer, trainer), (_, plain) = built(name), built("none")
     memory = after_one_task(tower[1])[name]
@@ -124,7 +124,7 @@ def test_the_step_minimises_the_loss_and_the_penalty_and_tells_them_apart(tower,
 
 
 @pytest.mark.parametrize(("name", "published"), [("ewc", 1e6), ("lwf", 0.3), ("l2_sp", None)])
-def test_strength_is_a_factor_and_the_published_one_the_default(tower, built, name, published):
+def test_strength_is_a_factor_and_defaults_to_the_published_one(tower, built, name, published):
     """At zero there is no pull: neither a value nor a gradient."""
     theta, memory = nearby(tower[1], 5), after_one_task(tower[1])[name]
     batch, goal = batches_of(1)[0], task(1)

@@ -1,4 +1,4 @@
-"""The learning rate against the formula of the recipe."""
+"""The learning rate against the recipe's formula."""
 
 import math
 
@@ -11,7 +11,7 @@ from magmax_jax.training import peak_share, warmup_cosine, warmup_steps
 
 
 @pytest.mark.parametrize(("warmup", "steps"), [(3, 10), (0, 5), (500, 80), (10, 10)])
-def test_every_step_is_the_formulas(warmup, steps):
+def test_every_step_matches_the_formula(warmup, steps):
     for step in range(steps):
         if step < warmup:
             expected = 2e-5 * (step + 1) / warmup
@@ -28,7 +28,7 @@ def test_a_task_shorter_than_its_warmup_never_peaks():
     np.testing.assert_allclose(rates.max(), 1.6e-6, rtol=1e-5)
 
 
-def test_the_share_of_the_peak_is_that_of_the_schedule():
+def test_the_share_of_the_peak_matches_the_schedule():
     for recipe in (TrainConfig(), TrainConfig(warmup_fraction=0.1), TrainConfig(warmup_steps=0)):
         for steps in (10, 80, 500, 700):
             warmup = jnp.int32(warmup_steps(recipe, steps))

@@ -49,12 +49,12 @@ def trainer(graphdef, **recipe):
 
 
 def trainer_of(tower, **recipe):
-    """Tests of one recipe share its trainer, whose step is then traced once."""
+    """Tests of one recipe share its trainer, so its step is traced once."""
     return trainer(tower[0], **recipe)
 
 
 def test_padding_changes_nothing(tower):
-    """Its label 1 is outside the task, so that its own loss is infinite."""
+    """Its label 1 is outside the task, so its own loss is infinite."""
     trainer = trainer_of(tower)
     whole, padded = batch_of(6), batch_of(6, padding=2)
     padded = padded._replace(label=np.append(whole.label, [1, 1]).astype(np.int32))
@@ -66,8 +66,8 @@ def test_padding_changes_nothing(tower):
 
 
 def share_close(params, expected, tolerance: float = 2e-6) -> float:
-    """Share of equal entries. Adam's first steps are signs of gradients: where one is zero but for
-    rounding, as a key's bias is, the whole step of 1e-3 is rounding."""
+    """Share of equal entries. Adam's first steps are signs of gradients: where a gradient is only
+    rounding error, as for a key's bias, so is the whole step of 1e-3."""
     ours, theirs = (jax.flatten_util.ravel_pytree(tree)[0] for tree in (params, expected))
     return float(jnp.mean(jnp.abs(ours - theirs) < tolerance))
 
@@ -88,7 +88,7 @@ def test_two_steps_are_clipped_adamw(tower):
     theta = np.asarray(flat, np.float64)
     m, v = np.zeros_like(theta), np.zeros_like(theta)
     state = trainer.init(theta_0)
-    for step, rate in enumerate([1e-3, 1e-3]):  # the warm-up's one step, then the cosine's top
+    for step, rate in enumerate([1e-3, 1e-3]):  # the single warm-up step, then the cosine's maximum
         gradient = jax.grad(loss_fn)(rebuild(jnp.asarray(theta, jnp.float32)))
         g = np.asarray(jax.flatten_util.ravel_pytree(gradient)[0], np.float64)
         norm = np.linalg.norm(g)
@@ -103,7 +103,7 @@ def test_two_steps_are_clipped_adamw(tower):
 
 
 def test_weight_decay_alone_shrinks_every_tensor(tower):
-    """Where nothing else acts: learning rate 1, decay d, no gradient through a zero head."""
+    """Isolated: learning rate 1, decay d, no gradient through a zero head."""
     trainer = trainer_of(tower, weight_decay=0.25, learning_rate=1.0)
     goal = objective()._replace(head=jnp.zeros((16, 4)))
     state, _ = trainer.step(trainer.init(tower[1]), batch_of(4), goal)
@@ -115,7 +115,7 @@ def test_weight_decay_alone_shrinks_every_tensor(tower):
 
 
 def test_tasks_of_every_kind_share_one_compilation(tower):
-    trainer = trainer_of(tower, weight_decay=0.3)  # of its own, so that nothing is compiled yet
+    trainer = trainer_of(tower, weight_decay=0.3)  # a fresh trainer, so nothing is compiled yet
     state = trainer.init(tower[1])
     with compilations() as compiled:
         for i, classes in enumerate([CLASSES, ~CLASSES, np.ones(4, bool)]):
@@ -140,8 +140,8 @@ def test_a_samples_loss_ranges_over_the_classes_of_its_own_head(tower):
         np.testing.assert_allclose(losses[i], alone[0], rtol=1e-6)
 
 
-def test_padding_of_another_head_spoils_no_gradient(tower):
-    """Padding has a label, 1 here, whose head has no class in the task."""
+def test_padding_of_another_head_does_not_affect_gradients(tower):
+    """Padding's label, here 1, belongs to a head without a class in the task."""
     trainer, second = trainer_of(tower), np.array([False, False, True, True])
     goal = objective(classes=second)._replace(heads=jnp.array([0, 0, 1, 1]))
     batch = batch_of(4, padding=3)
@@ -150,13 +150,13 @@ def test_padding_of_another_head_spoils_no_gradient(tower):
     assert np.isfinite(metrics.loss) and np.isfinite(metrics.gradient_norm)
 
 
-def test_fine_tuning_leaves_its_start_alone_learns_and_repeats_to_the_bit(tower):
+def test_fine_tuning_keeps_its_start_learns_and_repeats_to_the_bit(tower):
     trainer = trainer_of(tower, crop_scale=(0.5, 1.0))
     before = jax.tree.map(np.array, tower[1])
     batches, losses, goal = [batch_of(8)] * 12, [], objective(12)
 
     def tune():
-        with jax.transfer_guard("disallow"):  # nothing goes to a device but what is put there
+        with jax.transfer_guard("disallow"):  # only explicit transfers to the device
             return fine_tune(
                 trainer,
                 tower[1],
@@ -173,7 +173,7 @@ def test_fine_tuning_leaves_its_start_alone_learns_and_repeats_to_the_bit(tower)
     assert losses[:12] == losses[12:]
 
 
-def test_augmentation_follows_the_key(tower):
+def test_augmentation_depends_on_the_key(tower):
     trainer = trainer_of(tower, crop_scale=(0.3, 0.6))
 
     def loss(seed):
@@ -185,7 +185,7 @@ def test_augmentation_follows_the_key(tower):
 
 
 def test_no_step_waits_for_its_loss():
-    """All is asked for when computed, and read when the next two steps are on their way."""
+    """Values are copied asynchronously, and read once the next two steps are in flight."""
     events = []
 
     class Scalar:
@@ -208,7 +208,7 @@ def test_no_step_waits_for_its_loss():
     trainer = Trainer(lambda params: TrainState(params, (), 0), step, lambda batch: batch)
     fine_tune(trainer, None, None, range(4))
     order = "ask 0, ask 1, ask 2, read 0, ask 3, read 1, read 2, read 3".split(", ")
-    assert list(dict.fromkeys(events)) == [  # device_get asks once more
+    assert list(dict.fromkeys(events)) == [  # device_get requests it once more
         f"{verb} {name} {step}" for verb, step in map(str.split, order) for name in names
     ]
 

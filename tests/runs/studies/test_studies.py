@@ -1,4 +1,4 @@
-"""Studies of a small run, against its own rows and against NumPy on its own models."""
+"""Studies of a small run, against its rows and against NumPy on its models."""
 
 import json
 import shutil
@@ -54,14 +54,14 @@ def studied(config, tmp_path_factory):
     out = RunDirectory(tmp_path_factory.mktemp("runs") / "studied")
     run(config, out)
     with pytest.MonkeyPatch.context() as few:
-        few.setattr(accuracies, "KEPT", (0.0, 0.2, 1.0))  # each share compiles a search
+        few.setattr(accuracies, "KEPT", (0.0, 0.2, 1.0))  # every share compiles a search
         study(out, QUICK, transfer_to=("digits_styles",))
     return out
 
 
 @pytest.fixture(scope="module")
 def taus(studied, tiny_clip):
-    """The task vectors as arrays by leaf, read anew."""
+    """The task vectors as arrays by leaf, reloaded."""
     _, theta_0 = CLIP.from_pretrained(tiny_clip).image_tower("float32")
     stored = ModelStore(studied.path, theta_0, {})
 
@@ -94,7 +94,7 @@ def flat(tau):
     return np.concatenate([leaf.ravel() for leaf in tau.values()]).astype(np.float64)
 
 
-def test_pruning_ends_at_the_models_of_the_run(studied):
+def test_pruning_ends_with_the_models_of_the_run(studied):
     found = records(studied, "pruning")
     for record in found:
         after = TASKS.index(record["of"]) + 1 if record["of"] in TASKS else 3
@@ -118,7 +118,7 @@ def test_contribution_leaves_one_task_out(studied):
     assert any(record["accuracy"] != record["with_all"] for record in found)
 
 
-def test_transfer_weighs_the_tasks_to_come(studied):
+def test_transfer_weights_future_tasks(studied):
     found = records(studied, "transfer")
     counts = {r.group: r.count for r in studied.rows()}
     (record,) = (
@@ -137,7 +137,7 @@ def test_transfer_weighs_the_tasks_to_come(studied):
     }
 
 
-def test_signs_and_provenance_are_numpys(studied, taus):
+def test_signs_and_provenance_match_numpy(studied, taus):
     every = np.stack([flat(tau) for tau in taus])
     for tasks in (2, 3):
         seen = every[:tasks]
@@ -153,7 +153,7 @@ def test_signs_and_provenance_are_numpys(studied, taus):
         assert record["shared"] == np.mean((seen != 0).sum(axis=0) >= 2)
     assert {r["part"] for r in records(studied, "signs")} > {"all", "attention.qkv.kernel"}
 
-    winner = 2 - np.abs(every[::-1]).argmax(axis=0)  # of equal ones the last
+    winner = 2 - np.abs(every[::-1]).argmax(axis=0)  # ties go to the last
     changed = (every != 0).any(axis=0)
     found = records(studied, "provenance")
     for number, task in enumerate(TASKS):
@@ -165,7 +165,7 @@ def test_signs_and_provenance_are_numpys(studied, taus):
     assert {r["layer"] for r in found} == {"embedding", "block 1", "block 2", "head"}
 
 
-def test_norms_and_angles_are_numpys(studied, taus):
+def test_norms_and_angles_match_numpy(studied, taus):
     every = np.stack([flat(tau) for tau in taus])
     merged = every[2 - np.abs(every[::-1]).argmax(axis=0), np.arange(every.shape[1])]
     lengths = np.linalg.norm(every, axis=1)
@@ -176,7 +176,7 @@ def test_norms_and_angles_are_numpys(studied, taus):
     assert found[-1]["merged"] == pytest.approx(np.linalg.norm(merged), rel=1e-5)
 
     angles = {(r["first"], r["second"]): r["cosine"] for r in records(studied, "similarity")}
-    assert len(angles) == 25  # tasks, and the two merges
+    assert len(angles) == 25  # the tasks and the two merges
     together = every[0] @ every[1] / lengths[0] / lengths[1]
     assert angles["task 1", "task 2"] == pytest.approx(angles["task 2", "task 1"])
     assert angles["task 1", "task 2"] == pytest.approx(together, abs=1e-5)
@@ -184,7 +184,7 @@ def test_norms_and_angles_are_numpys(studied, taus):
     assert angles["max_magnitude", "task 3"] == pytest.approx(together, abs=1e-5)
 
 
-def test_features_move_and_more_so_without_a_merge(studied):
+def test_features_drift_and_more_without_a_merge(studied):
     found = {(r["model"], r["group"]): r["cka"] for r in records(studied, "alignment")}
     assert set(found) == {
         (m, g) for m in ("finetuned", "max_magnitude", "average") for g in ("all", *TASKS)
@@ -193,7 +193,7 @@ def test_features_move_and_more_so_without_a_merge(studied):
     assert found["average", "all"] > found["finetuned", "all"]
 
 
-def test_what_is_there_is_not_made_again(studied):
+def test_existing_results_are_not_recomputed(studied):
     path = studied.path / "analysis" / "signs.jsonl"
     before, said = path.stat().st_mtime_ns, Said()
     study(studied, ["signs"], said)
@@ -231,7 +231,7 @@ def test_a_run_that_keeps_no_tasks_has_fewer_studies(studied, tmp_path):
         study(bare, ["signs"])
 
 
-def test_studies_need_something_learned(studied, monkeypatch):
+def test_studies_need_a_trained_task(studied, monkeypatch):
     monkeypatch.setattr(ModelStore, "learned", 0)
     with pytest.raises(UserError, match="has learned no task yet"):
         study(studied)
@@ -241,7 +241,7 @@ def test_studies_need_something_learned(studied, monkeypatch):
 
 
 @pytest.mark.slow
-def test_every_rule_has_its_price(studied, monkeypatch):
+def test_every_rule_has_a_measured_overhead(studied, monkeypatch):
     some = ("max_magnitude", "average", "weighted_average", "fisher", "ties", "slerp")
     monkeypatch.setattr(rules, "RULES", {name: rules.RULES[name] for name in some})
     study(studied, ["overhead"])
@@ -255,7 +255,7 @@ def test_every_rule_has_its_price(studied, monkeypatch):
     assert found["training step"]["steps"] == 1 and found["training step"]["state"] == 0
     assert all(r["seconds"] > 0 for r in found.values())
     theta = found["max_magnitude: merge"]["state"]
-    assert found["average: merge"]["state"] == theta + 4  # and a counter
+    assert found["average: merge"]["state"] == theta + 4  # plus a counter
     assert found["ties: merge"]["state"] == 3 * theta
     assert found["max_magnitude: update"]["bytes"] < theta / 8, "in the state's own place"
 
