@@ -1,4 +1,4 @@
-"""Every benchmark, one after another, their tables in one folder.
+"""Runs every benchmark, one after another, with all tables in one folder.
 
 python -m benchmarks --peers PYTHON --output results
 """
@@ -26,7 +26,7 @@ TRIALS = {
     "input": "--repeats 1 --source cached --small 100 --seconds 0.01",
     "long_runs": "--repeats 1 --tasks 2 --evaluate last --train 1 --test 1",
 }
-"""Every benchmark in the order in which they are run, with the flags of a trial."""
+"""Every benchmark in execution order, with its flags for a trial."""
 ALONE = {"fisher", "scaling", "input", "long_runs"}
 """Benchmarks without peers."""
 
@@ -36,17 +36,17 @@ class Settings:
     """Runs every benchmark with its defaults for this machine, or its accelerator."""
 
     output: Path
-    """Folder for a table, a file of every single call and a log of each."""
+    """Folder for each benchmark's table, records of every call, and log."""
     peers: Path = Path(sys.executable)
     """The python of the peers' environment (requirements-peers.txt)."""
     only: tuple[str, ...] = ("*",)
-    """Shell patterns of their names: train, evaluate, merge-memory, ..."""
+    """Shell patterns of benchmark names: train, evaluate, merge-memory, ..."""
     trial: bool = False
-    """With the smallest models, once: whether all of it runs here, not how fast anything is."""
+    """Use the smallest models, once: checks that everything runs here, not how fast it is."""
 
 
 def flags(name: str, settings: Settings) -> list[str]:
-    """All that follows `python -m benchmarks.` and the module."""
+    """All arguments after `python -m benchmarks.MODULE`."""
     found = [*name.split()[1:], "--output", str(tables(name, settings))]
     found += [] if name in ALONE else ["--peers", str(settings.peers.absolute())]
     return found + (shlex.split(TRIALS[name]) if settings.trial else [])
@@ -57,10 +57,10 @@ def tables(name: str, settings: Settings) -> Path:
 
 
 def run(settings: Settings) -> None:
-    """Goes on after one that fails.
+    """Runs them all, continuing after a failure.
 
     Raises:
-      UserError: no benchmark has such a name, or some have failed, which are named.
+      UserError: no benchmark has such a name, or some have failed; the message names them.
     """
     chosen = matching(TRIALS, settings.only, lambda name: name.replace(" ", "-"))
     settings.output.mkdir(parents=True, exist_ok=True)

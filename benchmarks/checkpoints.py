@@ -1,4 +1,4 @@
-"""The files that are merged: random models around one, always the same."""
+"""The checkpoints to merge: random models around one base model, reproducible."""
 
 import json
 import shutil
@@ -16,26 +16,26 @@ from magmax_jax.models import CLIP, CLIPConfig
 from magmax_jax.models.conversion import hf_shapes
 
 SPREAD, CHANGE = 2e-2, 1e-3
-"""Standard deviations of theta_0's entries and of what a task changes in them."""
+"""Standard deviations of theta_0's entries and of a task's changes to them."""
 
 SEVEN_B = "7b"
 LAYERS, WIDTH, INNER, KEYS, VOCABULARY = 2, 4096, 14336, 1024, 32000
-"""Of the 7B model: Mistral's, but for the number of layers, which are 32."""
+"""Dimensions of the 7B model: Mistral's, except for the number of layers (Mistral has 32)."""
 SHARDS = 4
-"""Files of a 7B model."""
+"""Number of files of a 7B model."""
 
 Size = Literal["vit-b16", "small", "tiny", "7b"]
 Shapes = dict[str, tuple[int, ...]]
 
 
 def tensor_shapes(config: CLIPConfig) -> Shapes:
-    """Of every tensor that Hugging Face's `CLIPModel` saves, by name; allocates nothing."""
+    """Shapes of all tensors that Hugging Face's `CLIPModel` saves, by name; allocates nothing."""
     clip = nnx.eval_shape(lambda: CLIP(config, rngs=nnx.Rngs(0)))
     return hf_shapes(config.entries, nnx.state(clip))
 
 
 def seven_b_shapes() -> Shapes:
-    """Of the tensors of a Mistral of 7B parameters with few layers, by name."""
+    """Shapes of the tensors of a Mistral 7B with few layers, by name."""
     matrices = {
         "self_attn.q_proj": (WIDTH, WIDTH),
         "self_attn.k_proj": (KEYS, WIDTH),
@@ -60,11 +60,11 @@ def weights(directory: Path) -> list[Path]:
 
 
 def make_checkpoints(work: Path, size: str, models: int) -> list[Path]:
-    """Directories of theta_0 ... theta_N as transformers saves them: float32 in one file, of "7b"
-    bfloat16 in shards.
+    """Directories of theta_0 ... theta_N as transformers saves them: float32 in one file; "7b" in
+    bfloat16 shards.
 
     Args:
-      work: what an earlier call left there is used again.
+      work: checkpoints from an earlier call are reused.
       models: N.
     """
     shapes = seven_b_shapes() if size == SEVEN_B else tensor_shapes(SIZES[size])
@@ -76,7 +76,7 @@ def make_checkpoints(work: Path, size: str, models: int) -> list[Path]:
             for file in weights(paths[0]):
                 for name, value in load_file(file).items():
                     theta[name] += value.astype(np.float32)
-        # Under another name until it is whole: what exists may be used again.
+        # Written under another name until complete, because existing directories are reused.
         partial = paths[t].with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -90,7 +90,7 @@ def make_checkpoints(work: Path, size: str, models: int) -> list[Path]:
 
 
 def _save_shards(theta: dict[str, np.ndarray], directory: Path) -> None:
-    """In bfloat16, cut where a share of the entries is full; with the index and a configuration."""
+    """Saves bfloat16 shards of about equal size, with the index and a configuration."""
     total, filled = sum(value.size for value in theta.values()), 0
     shards: list[dict[str, np.ndarray]] = [{} for _ in range(SHARDS)]
     for name, value in theta.items():
@@ -126,9 +126,9 @@ def _normal(shapes: Shapes, deviation: float, t: int) -> dict[str, np.ndarray]:
 
 
 def compare(ours: Path, theirs: Path) -> str:
-    """How far two directories' weights are from each other; both are in memory.
+    """How far the weights in two directories differ; loads both into memory.
 
-    Zeros of different sign are different entries.
+    Zeros of different sign count as different.
     """
     a, b = (
         {n: x for f in weights(path) for n, x in load_file(f).items()} for path in (ours, theirs)

@@ -1,6 +1,6 @@
-"""What a compiled program moves between devices: its collectives, from the text of its HLO.
+"""What a compiled program moves between devices: its collectives, parsed from its HLO text.
 
-The text is what `jax.stages.Compiled.as_text()` gives, or a file that `--xla_dump_to` wrote.
+The text comes from `jax.stages.Compiled.as_text()` or from a file that `--xla_dump_to` wrote.
 """
 
 import math
@@ -21,14 +21,14 @@ _CALLED = re.compile(r"(?:body|condition|calls|to_apply|\w+_computations?)=(\{[^
 
 @dataclass(frozen=True)
 class Collective:
-    """One instruction that moves data between devices, as often as a run of the program does it.
+    """One instruction that moves data between devices, and how often a run executes it.
 
     Attributes:
       kind: one of `KINDS`.
-      nbytes: of the whole: what is reduced, what is gathered, what is scattered or exchanged.
-      group: devices that take part together.
+      nbytes: size of the whole that is reduced, gathered, scattered or exchanged.
+      group: number of devices that take part together.
       times: how often a run executes it.
-      where: the operation that it comes from, as JAX names it, or that calls it.
+      where: JAX's name of the operation that it comes from, or that calls it.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class Collective:
 
     @property
     def wire(self) -> float:
-        """Bytes that each device sends, and receives, in one execution by a ring of `group`.
+        """Bytes that each device sends, and receives, in one execution over a ring of `group`.
 
         2 (n - 1) / n B     all-reduce: a reduce-scatter, then an all-gather
         (n - 1) / n B       all-gather, reduce-scatter, all-to-all
@@ -52,7 +52,7 @@ class Collective:
 
 
 class Sum(NamedTuple):
-    """Of all collectives of one kind and group in a run of the program: executions, bytes."""
+    """Totals of all collectives of one kind and group in a run of the program."""
 
     kind: str
     group: int
@@ -62,7 +62,7 @@ class Sum(NamedTuple):
 
 
 def summed(found: Iterable[Collective]) -> list[Sum]:
-    """By kind and group, the most bytes first."""
+    """Totals by kind and group, most bytes first."""
     sums: dict[tuple[str, int], Sum] = {}
     for one in found:
         kind, group = key = one.kind, one.group
@@ -73,7 +73,7 @@ def summed(found: Iterable[Collective]) -> list[Sum]:
 
 
 class _Instruction(NamedTuple):
-    """`rest` is the text from the operands on."""
+    """A parsed instruction; `rest` is the text from the operands on."""
 
     name: str
     shape: str
@@ -89,13 +89,14 @@ class _Instruction(NamedTuple):
 def collectives(text: str) -> list[Collective]:
     """Every collective that a run executes, in no particular order.
 
-    One in a loop counts as often as the loop runs, which the compiler notes, or its condition says,
-    which is taken to count from 0 by ones. Of a conditional, all branches count. TPUs' programs
-    show a gather once for each computation that runs beside it, by one channel, which counts once,
-    and a reduce-scatter as an all-reduce in a computation named for what it is.
+    One in a loop counts as often as the loop runs. The trip count is noted by the compiler, or read
+    from the loop's condition, which is assumed to count from 0 in steps of 1. All branches of a
+    conditional count. TPU programs show a gather once for each computation that overlaps it, on one
+    channel; it counts once. They show a reduce-scatter as an all-reduce in a computation named
+    all-reduce-scatter.
 
     Raises:
-      ValueError: how often one is executed, how large it is, or among how many, cannot be read.
+      ValueError: a collective's count, size or group size cannot be read.
     """
     computations, entry = _computations(text)
     header = text.partition("\n")[0]
@@ -126,7 +127,7 @@ def collectives(text: str) -> list[Collective]:
 
 
 def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:
-    """Instructions by computation, and the name of the entry's."""
+    """Instructions by computation, and the name of the entry computation."""
     computations, entry, current = {}, None, None
     for line in text.splitlines():
         if header := _HEADER.match(line):
@@ -143,7 +144,7 @@ def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:
 
 
 def _split(text: str, separator: str) -> tuple[str, str]:
-    """Before and after the first separator outside brackets."""
+    """The text before and after the first separator outside brackets."""
     depth = 0
     for place, letter in enumerate(text):
         if letter == separator and depth == 0:
@@ -153,7 +154,7 @@ def _split(text: str, separator: str) -> tuple[str, str]:
 
 
 def _trips(loop: _Instruction, computations: dict[str, list[_Instruction]]) -> int | None:
-    """How often a loop runs, None where that depends on data."""
+    """How often a loop runs; None if that depends on data."""
     if noted := re.search(r"known_trip_count\W+n\W+(\d+)", loop.rest):
         return int(noted[1])
     condition = computations[re.search(r"condition=%?([\w.\-]+)", loop.rest)[1]]
@@ -174,7 +175,7 @@ def _collective(kind: str, one: _Instruction, times: int, devices: int, where: s
 
 
 def _group(one: _Instruction, devices: int) -> int:
-    """Devices in a group: replica_groups is a list of lists, an iota, or axes of a mesh."""
+    """Number of devices in a group: replica_groups is a list of lists, an iota, or mesh axes."""
     groups = re.search(r"replica_groups=(.*)", one.rest)
     text = groups[1] if groups else "{}"
     if text.startswith("{}"):
@@ -187,12 +188,12 @@ def _group(one: _Instruction, devices: int) -> int:
     if mesh is None:
         raise ValueError(f"{one.name}: cannot read {text[:80]}")
     sizes = dict(re.findall(r"'([^']+)'=(\d+)", mesh[1]))
-    axes = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", mesh[2])  # a part of an axis has its own size
+    axes = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", mesh[2])  # a split axis states its size
     return math.prod(int(part or sizes[name]) for name, part in axes)
 
 
 def _nbytes(shape: str) -> int:
-    """Of all arrays in a shape."""
+    """Bytes of all arrays in a shape."""
     total = 0
     for dtype, sizes in re.findall(r"([a-z]\w*)\[([\d,<=]*)\]", shape):
         bits = re.match(r"[a-z]+(\d+)", dtype)

@@ -1,8 +1,8 @@
-"""One protocol for everything that is timed side by side: contenders that take turns.
+"""One protocol for side-by-side timing: contenders that take turns.
 
-A contender is a process of its own. One that is `Served` is prepared once and then timed call by
-call, so that neither imports nor compilation are in its seconds. One that is `Whole` is started and
-runs to its end in every call. Turns are round robin: what drifts on the machine drifts for all.
+Each contender is a separate process. A `Served` one is prepared once and then timed call by call,
+so its times include neither imports nor compilation. A `Whole` one is started anew for every call
+and runs to completion. Turns are round-robin, so drift of the machine affects all alike.
 """
 
 import contextlib
@@ -26,18 +26,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(kw_only=True)
 class Contender:
-    """What can be timed; a context that leaves no process behind.
+    """Something to time; a context manager that leaves no process behind.
 
     Attributes:
-      labels: what tells it from others of the same name, e.g. its batch size.
-      python: of the environment in which it runs.
+      labels: distinguish it from others of the same name, e.g. its batch size.
+      python: interpreter of the environment in which it runs.
       needs: the module without which it is absent; None if it needs none.
-      variables: of its environment, beside `environment()`.
-      limit: seconds that a call, the preparation or the end may take.
-      calls: one record for each call that counts, with its `seconds`.
-      facts: what it reported of itself, before and after.
-      failure: why it took no further part, e.g. "> 1800 s" or "failed: " and the last line that it
-        wrote to stderr; None if all went well.
+      variables: environment variables in addition to `environment()`.
+      limit: maximum seconds for a call, for the preparation and for the shutdown.
+      calls: one record per timed call, with its `seconds`.
+      facts: what it reported about itself, before and after.
+      failure: why it dropped out, e.g. "> 1800 s" or "failed: " and the last line that it wrote to
+        stderr; None if all went well.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Contender:
         return [call["seconds"] for call in self.calls]
 
     def median(self, part: str = "seconds") -> float:
-        """Of one entry of the calls' records."""
+        """Median of one entry of the calls' records."""
         return statistics.median(call[part] for call in self.calls)
 
     def __enter__(self) -> "Contender":
@@ -65,25 +65,25 @@ class Contender:
         pass
 
     def warm(self, first: bool, alone: bool) -> None:
-        """Makes ready for a call, so that it takes as long as any other.
+        """Warms up, so that the next call takes as long as any other.
 
         Args:
           first: whether this is its first turn.
-          alone: whether it takes turns with nobody.
+          alone: whether there are no other contenders.
         """
 
     def call(self) -> bool:
-        """Makes a call if it still takes part; returns whether a record was added."""
+        """Makes a call unless it has failed; returns whether a record was added."""
         raise NotImplementedError
 
 
 @dataclass(kw_only=True)
 class Served(Contender):
-    """A function that `benchmarks.serving` runs.
+    """A function run by `benchmarks.serving`.
 
     Attributes:
       function: MODULE:FUNCTION.
-      settings: that it is given; JSON.
+      settings: its argument; JSON.
     """
 
     function: str
@@ -91,7 +91,7 @@ class Served(Contender):
 
     def __enter__(self) -> "Served":
         self._log = tempfile.TemporaryFile("w+")
-        # torch would find compiled code of another contender in the directory that they share.
+        # In a shared directory, torch would find another contender's compiled code.
         self._folder = tempfile.TemporaryDirectory()
         variables = {"TORCHINDUCTOR_CACHE_DIR": self._folder.name, **self.variables}
         command = [str(self.python), "-m", "benchmarks.serving", self.function]
@@ -108,15 +108,15 @@ class Served(Contender):
         return self
 
     def warm(self, first: bool, alone: bool) -> None:
-        """A call that does not count: a process that waited for others pays for memory that the
-        system has taken back since."""
+        """An untimed call: a process that waited for others must first fault in memory that the
+        system has reclaimed."""
         if (first or not alone) and self.call():
             self.calls.pop()
 
     def call(self) -> bool:
         if self.failure:
             return False
-        with contextlib.suppress(BrokenPipeError):  # it has ended; its answer will say why
+        with contextlib.suppress(BrokenPipeError):  # the process has exited; its answer says why
             self._process.stdin.write("\n")
             self._process.stdin.flush()
         answer = self._answer()
@@ -134,13 +134,13 @@ class Served(Contender):
     def _end(self) -> None:
         kill(self._process)
         for stream in (self._process.stdin, self._process.stdout, self._log):
-            with contextlib.suppress(BrokenPipeError):  # a request that it never read
+            with contextlib.suppress(BrokenPipeError):  # it never read the last request
                 stream.close()
         self._folder.cleanup()
 
     def _answer(self) -> Facts:
-        """The next line that it answers; {} once it has failed."""
-        # Each answer is one line and is waited for, so nothing is buffered here already.
+        """Its next line of output; {} once it has failed."""
+        # Each answer is one line and is awaited, so nothing is already buffered here.
         if select.select([self._process.stdout], [], [], self.limit)[0]:
             line = self._process.stdout.readline()
             with contextlib.suppress(json.JSONDecodeError):
@@ -157,15 +157,15 @@ class Served(Contender):
 
 @dataclass(kw_only=True)
 class Whole(Contender):
-    """A program that is timed from its start until it is gone.
+    """A program timed from its start until it has exited.
 
     Attributes:
-      command: what is started.
-      memory: bytes of private memory that its processes may take together.
-      once_over: seconds; one call that takes longer is the only one.
-      before: is called before each call, untimed.
-      unheeded: whether a first call does not count, so that its files are in memory.
-      files: by name; the seconds until each had something in it are among the record, as `reached`.
+      command: the command line.
+      memory: limit in bytes on the private memory of its processes together.
+      once_over: seconds; if a call takes longer, it is the only one.
+      before: called before each call, untimed.
+      unheeded: whether the first call is an untimed warm-up, so that its files are in memory.
+      files: by name; the record has the seconds until each was non-empty, as `reached`.
     """
 
     command: Sequence[str]
@@ -200,8 +200,8 @@ class Whole(Contender):
 
 
 def of_checkout(checkout: Path) -> dict[str, str]:
-    """Variables of a contender that imports another version of ours than this working tree's."""
-    # The working directory, where this tree is, would come first.
+    """Variables of a contender that imports our package from another checkout."""
+    # Otherwise the working directory, which is this tree, would come first.
     return {"PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
 
 
@@ -210,12 +210,12 @@ def take_turns(
     repeats: int,
     told: Callable[[Contender], object] = lambda contender: None,
 ) -> None:
-    """Prepares all, then calls each `repeats` times, round robin; 0 repeats only warm.
+    """Prepares all, then calls each `repeats` times, round-robin; 0 repeats only warm up.
 
-    One whose module cannot be imported takes no part; its failure says so.
+    A contender whose module cannot be imported is skipped; its `failure` says so.
 
     Args:
-      told: is called after each call that counts.
+      told: called after each timed call.
     """
     for one in contenders:
         if one.needs and (why := why_absent(str(one.python), one.needs)):
@@ -231,20 +231,20 @@ def take_turns(
 
 @functools.cache
 def why_absent(python: str, module: str) -> str | None:
-    """The error with which importing a module ends there, None if it can be imported."""
+    """The error when importing a module with that python; None if it can be imported."""
     command = [python, "-c", f"import {module}"]
     shown = subprocess.run(command, capture_output=True, text=True, env=environment())
     return (last_line(shown.stderr) or "no message") if shown.returncode else None
 
 
 def last_line(text: str) -> str:
-    """The last line with anything in it, where a traceback names the error, or ""."""
+    """The last non-empty line, where a traceback names the error, or ""."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """A child's: this working tree can be imported, no hub is asked for anything, and JAX takes
-    only the memory that it needs, so that others have room beside it."""
+    """Environment of a child: this working tree is importable, the hub is offline, and JAX
+    allocates memory on demand, which leaves room for others."""
     ours = {
         "PYTHONPATH": str(ROOT),
         "HF_HUB_OFFLINE": "1",

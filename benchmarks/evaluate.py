@@ -1,4 +1,4 @@
-"""Evaluating models on test images: ours, the official way and the matrix products of the device.
+"""Evaluating models on test images: ours, the official way and the device's matrix products.
 
 python -m benchmarks.evaluate --peers PYTHON --output evaluate.md
 """
@@ -27,12 +27,12 @@ from magmax_jax.errors import UserError
 
 OURS, TORCH = "benchmarks.ours.evaluation:prepare", "benchmarks.peers.evaluate_torch:prepare"
 CLASSES, SIDE = 100, 32
-"""Of the images, as those of CIFAR-100; sides in pixels."""
+"""Classes and sides (in pixels) of the images, as in CIFAR-100."""
 
 
 @dataclass(frozen=True)
 class Settings(PeersFlags):
-    """Times evaluations: every accuracy of a model by all tasks."""
+    """Times evaluations: every accuracy of a model on all tasks."""
 
     size: Literal["vit-l14", "vit-b16", "small", "tiny"] = "vit-b16"
     """small and tiny are for trials."""
@@ -41,24 +41,24 @@ class Settings(PeersFlags):
     batch_size: int | None = None
     """(default: 512; on a CPU 256, and of ViTs 32)."""
     dtype: Literal["float32", "bfloat16"] | None = None
-    """Of the computation, but for the official way's (default: bfloat16; on a CPU float32)."""
+    """Computation dtype, except for the official way (default: bfloat16; on a CPU float32)."""
     tasks: int = 10
-    """Of the test images, each a pass of the official way; fewer where images are few batches."""
+    """Number of tasks, each one pass of the official way; fewer if there are few batches."""
     at_once: int | None = None
     """Models that ours evaluates in one pass (default: 5; on a CPU 2)."""
     workers: int = min(len(os.sched_getaffinity(0)), 16)
     """Processes of the peers' loader."""
     peak_sides: tuple[int, ...] = ()
-    """Of the square products that are the peak (default: such as fill the device)."""
+    """Sides of the square products that define the peak (default: sizes that fill the device)."""
     work: Path | None = None
-    """Directory for theta_0, which is used again (default: a temporary one)."""
+    """Directory for theta_0, which is reused (default: a temporary one)."""
 
 
 def fitted(settings: Settings, platform: str) -> Settings:
-    """With the defaults of what computes.
+    """The settings with the platform's defaults filled in.
 
     Raises:
-      UserError: so many tasks cannot share out the classes.
+      UserError: there are more tasks than classes.
     """
     if settings.tasks > CLASSES:
         raise UserError(f"--tasks is {settings.tasks}: choose 1 to {CLASSES}")
@@ -76,13 +76,13 @@ def fitted(settings: Settings, platform: str) -> Settings:
 
 
 def work(settings: Settings, base: Path, data: Path, platform: str) -> Facts:
-    """What all contenders are given, models apart; fills `data`.
+    """The input of all contenders, except models; fills `data`.
 
     images.npy uint8 (n, 32, 32, 3) and labels.npy int32 (n,), noise; classes.npy int32 (t, k / t),
-    of each task; head.npy float32 (p, k). Tasks have as many images, give or take one.
+    of each task; head.npy float32 (p, k). Tasks have equally many images, within one.
 
     Args:
-      settings: fitted.
+      settings: from `fitted`.
       base: directory for theta_0.
     """
     random, n, t = np.random.default_rng(0), settings.images, settings.tasks
@@ -108,7 +108,7 @@ def work(settings: Settings, base: Path, data: Path, platform: str) -> Facts:
 
 
 def contenders(settings: Settings, work: Facts) -> list[Served]:
-    """All of them, ours first. Models are shrunk theta_0: what a model is changes no speed."""
+    """All contenders, ours first. Models are scaled theta_0: values do not affect speed."""
 
     def ours(name: str, models: int) -> Served:
         settings = work | {"scales": [1 - 0.01 * i for i in range(models)], "at_once": models}
@@ -131,7 +131,7 @@ def contenders(settings: Settings, work: Facts) -> list[Served]:
 
 
 def differing(ours: Sequence[Facts], theirs: Sequence[Facts], images: int) -> str:
-    """How far right predictions of two contenders are apart, of the models that both evaluated."""
+    """How far the correct predictions of two contenders differ, for models that both evaluated."""
     largest = max(
         abs(a - b)
         for mine, other in zip(ours, theirs, strict=False)
@@ -145,9 +145,9 @@ def rows(field: Sequence[Served], images: int, flops: float, peak: float) -> str
     """The table.
 
     Args:
-      images: that each model was evaluated on.
-      flops: of one image.
-      peak: floating-point operations a second of the fastest large matrix product.
+      images: number of images per model.
+      flops: per image.
+      peak: floating-point operations per second of the fastest large matrix product.
     """
 
     def rate(one: Served) -> float:
@@ -171,7 +171,7 @@ def run(settings: Settings) -> None:
     """Prints and writes the table.
 
     Raises:
-      UserError: a setting cannot be right.
+      UserError: a setting is invalid.
     """
     device = ask()
     settings = fitted(settings, device.platform)

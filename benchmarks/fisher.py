@@ -1,4 +1,4 @@
-"""EWC's Fisher of one batch beside a training step on it: how many steps each batch costs.
+"""EWC's Fisher of one batch compared with a training step on it: the cost of a batch in steps.
 
 python -m benchmarks.fisher --before CHECKOUT --output fisher.md
 """
@@ -20,13 +20,13 @@ STEP, FISHER = "training step", "Fisher"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(BeforeFlags):
-    """Times a training step and the Fisher, in turns, of this build and of another."""
+    """Times a training step and the Fisher, in turns, for this build and another."""
 
     size: Literal["vit-b16", "vit-l14", "small", "tiny"] = "vit-b16"
     """CLIP ViT-B/16 or ViT-L/14 at 224 px; the others are for trials."""
     batch_size: int = 16
     dtype: Literal["bfloat16", "float32"] = "float32"
-    """Of the computation; parameters are float32."""
+    """Computation dtype; parameters are float32."""
     kinds: tuple[Literal["empirical", "batch", "accumulated"], ...] = ("empirical",)
     """Values of --method.fisher."""
 
@@ -49,7 +49,7 @@ def contenders(settings: Settings) -> list[Served]:
 
 
 def rows(field: Sequence[Served]) -> str:
-    """The table; a Fisher's ratio is to the training step of the same build."""
+    """The table; a Fisher's ratio is relative to the training step of the same build."""
     taken = {one.name: one.median() for one in field if one.calls}
 
     def steps(one: Served) -> str:

@@ -1,4 +1,4 @@
-"""Flags that benchmarks share, and what is asked of them all."""
+"""Flags that benchmarks share, and their validation."""
 
 import dataclasses
 import fnmatch
@@ -21,9 +21,9 @@ Named = TypeVar("Named")
 @dataclass(frozen=True, kw_only=True)
 class Flags:
     repeats: int = 5
-    """Calls of every measurement; the table shows their median."""
+    """Timed calls per measurement; the table shows their median."""
     output: Path | None = None
-    """File for the tables; every single call goes into a .jsonl beside it."""
+    """File for the tables; every call is recorded in a .jsonl beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class PeersFlags(Flags):
 @dataclass(frozen=True, kw_only=True)
 class BeforeFlags(Flags):
     before: Path | None = None
-    """A checkout of another version of ours, which takes part as `before: NAME`."""
+    """A checkout of another version of this repository, which takes part as `before: NAME`."""
 
 
 def command(
@@ -47,7 +47,7 @@ def command(
 
     Args:
       settings: the class of its flags.
-      run: measures and shows.
+      run: measures and shows the results.
     """
 
     def main(argv: Sequence[str] | None = None) -> int:
@@ -61,11 +61,11 @@ def command(
 
 
 def checked(settings: Named) -> Named:
-    """With the paths of the peers' python and of the other checkout made absolute.
+    """The settings with absolute paths of the peers' python and the other checkout.
 
     Raises:
       UserError: a number is not positive, the peers' python cannot be run, or the other checkout
-        is none of ours.
+        is not one of this repository.
     """
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
@@ -81,7 +81,7 @@ def checked(settings: Named) -> Named:
         settings = dataclasses.replace(settings, before=checkout)
     if not isinstance(settings, PeersFlags):
         return settings
-    # Not resolved: the link in an environment is what makes it that environment's python.
+    # Not resolved: the symlink is what makes it the environment's python.
     python = settings.peers.absolute()
     if not (python.is_file() and os.access(python, os.X_OK)):
         raise UserError(f"--peers: {python} is no python that can be run: give that of the peers")
@@ -93,10 +93,10 @@ def matching(
     patterns: Sequence[str],
     name: Callable[[Named], str] = attrgetter("name"),
 ) -> list[Named]:
-    """Those whose name matches one of the shell patterns, case-sensitive, in their own order.
+    """Those whose name matches one of the shell patterns (case-sensitive), in their given order.
 
     Raises:
-      UserError: there is none; it lists the names that exist.
+      UserError: none matches; the message lists the existing names.
     """
     every = {name(one): one for one in field}
     found = [one for n, one in every.items() if any(fnmatch.fnmatchcase(n, p) for p in patterns)]

@@ -1,4 +1,4 @@
-"""Reading images against learning from them: how many workers keep up with a training step.
+"""Reading images versus training on them: how many workers keep up with a training step.
 
 python -m benchmarks.input --output input.md
 """
@@ -26,33 +26,33 @@ from magmax_jax.data.readers.folder import ImageFiles
 from magmax_jax.data.readers.tfds import Records
 
 READERS = {"1 thread": (0, 1), "2 threads": (0, 2), "1 process": (1, 1), "2 processes": (2, 1)}
-"""Worker processes, and threads of each (or of this one)."""
+"""Number of worker processes, and threads of each (or of this process)."""
 
 
 @dataclass(frozen=True)
 class Settings(Flags):
-    """Times reading images of several kinds, for the training steps that wait for them."""
+    """Times reading several kinds of images, as training steps need them."""
 
     source: tuple[Literal["cached", "records", "middle", "large"], ...] = (
         "cached", "records", "middle", "large",
     )  # fmt: skip
-    """Kinds of images that are read."""
+    """Kinds of images to read."""
     small: int = 5000
-    """Images of 32 x 32: as many as a task of CIFAR-100 has. Grain's shuffling takes longer over
-    fewer, 40 us an image over 500."""
+    """Number of 32 x 32 images: as many as a CIFAR-100 task has. With fewer, Grain's shuffling
+    takes longer per image: 40 us with 500."""
     photographs: int = 48
-    """JPEGs of each kind; epochs follow one another."""
+    """Number of JPEGs of each kind; epochs follow one another."""
     needed: float = 3796.0
-    """Images a second that training takes, as `benchmarks.train` measures them (default: computed
-    for ViT-B/16 at 224 px, 105 GFLOP an image at 4e14 a second)."""
+    """Images per second that training consumes, as `benchmarks.train` measures (default: computed
+    for ViT-B/16 at 224 px, 105 GFLOP per image at 4e14 per second)."""
     seconds: float = 1.0
-    """Each repeat of reading takes at least this long."""
+    """Minimum duration of each repeat."""
 
 
 class Kind(NamedTuple):
-    """One kind of data: `make` takes a folder, `size` is the model's in pixels, and batches are
-    small where images are large, so that one is not a long time. Cached images are read by threads,
-    others by `processes` too."""
+    """One kind of data: `make` takes a folder, `size` is the model's input in pixels, and batches
+    are small if images are large, so that one batch does not take long. Cached images are read by
+    threads only, others also by `processes`."""
 
     name: str
     make: Callable[[Settings, Path], Source]
@@ -62,11 +62,10 @@ class Kind(NamedTuple):
 
 
 def picture(random: np.random.Generator, height: int, width: int) -> Image.Image:
-    """Noise with the spectrum of photographs, 1 over the frequency, mostly grey: it compresses as
-    they do."""
+    """Noise with the 1/f spectrum of photographs, mostly grey: it compresses like them."""
     down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     frequency = np.hypot(down, across)
-    frequency[0, 0] = np.inf  # no mean
+    frequency[0, 0] = np.inf  # zero mean
     shape = (4, *frequency.shape)
     waves = random.standard_normal(shape) + 1j * random.standard_normal(shape)
     grey, *colours = np.fft.irfft2(waves / frequency, (height, width))
@@ -76,7 +75,7 @@ def picture(random: np.random.Generator, height: int, width: int) -> Image.Image
 
 
 def small_records(settings: Settings, folder: Path) -> Source:
-    """PNGs of 32 x 32, as TFDS keeps CIFAR; in memory, for only the decoding is asked about."""
+    """32 x 32 PNGs, as TFDS stores CIFAR; in memory, because only decoding is measured."""
     random, n, records = np.random.default_rng(0), settings.small, []
     for _ in range(n):
         buffer = io.BytesIO()
@@ -93,7 +92,7 @@ def small_cached(settings: Settings, folder: Path) -> Source:
 
 
 def jpegs(least: tuple[int, int], most: tuple[int, int]) -> Callable[[Settings, Path], Source]:
-    """Files of random sizes (height, width); the most is not reached."""
+    """Files of random sizes (height, width); `most` is exclusive."""
 
     def make(settings: Settings, folder: Path) -> Source:
         random, n = np.random.default_rng(0), settings.photographs
@@ -108,14 +107,14 @@ def jpegs(least: tuple[int, int], most: tuple[int, int]) -> Callable[[Settings, 
 KINDS = {
     "cached": Kind("32 x 32, cached", small_cached, 32, 128, processes=False),
     "records": Kind("32 x 32, PNG records", small_records, 32, 128),
-    # ImageNet's and most photographs' on the web; a camera's.
+    # Sizes of ImageNet and most photographs on the web, and of a camera.
     "middle": Kind("JPEG, 320 to 480 x 400 to 600", jpegs((320, 400), (480, 600)), 224, 16),
     "large": Kind("JPEG, 1500 x 2000", jpegs((1500, 2000), (1501, 2001)), 224, 8),
 }
 
 
 def read(settings: Settings, kind: Kind, source: Source, reader: str) -> list[float]:
-    """Images a second of every repeat, once processes have started and the first batch is there."""
+    """Images per second of every repeat, after processes have started and the first batch came."""
     workers, threads = READERS[reader]
     forever = 1_000_000
     batches = train_batches(
@@ -134,10 +133,11 @@ def read(settings: Settings, kind: Kind, source: Source, reader: str) -> list[fl
 
 
 def reading_table(medians: Mapping[str, Mapping[str, float]], needed: float) -> str:
-    """A row for every kind; last, how many of its fastest single worker keep up with `needed`.
+    """A row for every kind; the last column is how many of its fastest single workers `needed`
+    takes.
 
     Args:
-      medians: images a second by kind and reader.
+      medians: images per second by kind and reader.
     """
 
     def shown(reader: str) -> Callable[[str], str]:

@@ -1,4 +1,4 @@
-"""The limits that everything is held against: how fast a device multiplies matrices and copies."""
+"""The limits used for comparison: how fast a device multiplies matrices and copies memory."""
 
 import math
 import os
@@ -16,27 +16,27 @@ from benchmarks.contenders import Served
 from benchmarks.serving import Facts, Prepared
 
 SAMPLE = 0.05
-"""Seconds that a sample lasts at least."""
+"""Minimum duration of a sample in seconds."""
 REPEATS = 3
-"""Of every matrix product in one call."""
+"""Samples of every matrix product in one call."""
 
 
 def seconds(call: Callable[[], Any], repeats: int) -> list[float]:
-    """Of one call, in `repeats` samples, once it has been called to compile and to warm.
+    """Seconds per call, in `repeats` samples, after calls for compilation and warm-up.
 
-    A sample of a short call is many of them, queued one after another and waited for once, so that
-    no wait of the host's is in the device's seconds.
+    For a short call, a sample queues many calls and waits once, so that device time does not
+    include waiting by the host.
     """
     _lasted(call, 1)
     times = 1
     while (lasted := _lasted(call, times)) < SAMPLE:
-        # The time of few calls is mostly waiting, so each step grows by ten at the most.
+        # Few calls spend most time waiting, so each step grows at most tenfold.
         times = math.ceil(times * min(10.0, 1.1 * SAMPLE / lasted))
     return [_lasted(call, times) / times for _ in range(repeats)]
 
 
 def _lasted(call: Callable[[], Any], times: int) -> float:
-    """Seconds of so many calls; only the last result is kept."""
+    """Seconds for this many calls; keeps only the last result."""
     start = time.perf_counter()
     for _ in range(times):
         result = call()
@@ -45,12 +45,12 @@ def _lasted(call: Callable[[], Any], times: int) -> float:
 
 
 def matmul(dtype: str, platform: str, sides: Sequence[int] = ()) -> Served:
-    """The fastest of several large matrix products; each call adds its `flops` a second.
+    """The fastest of several large matrix products; each call records its `flops` per second.
 
     Args:
       dtype: of both factors and the product; sums are float32.
-      sides: of square factors; by default such as fill the device, and on a CPU also the shapes of
-        ViT-B/16's MLP, which are faster there than squares.
+      sides: of square factors; by default sizes that fill the device, and on a CPU also the shapes
+        of ViT-B/16's MLP, which are faster there than squares.
     """
     cpu = platform == "cpu"
     squares = sides or ((2048, 4096) if cpu else (4096, 8192, 16384))
@@ -76,10 +76,10 @@ def products(settings: Facts) -> Prepared:
 
 
 def copies(tree: Any, repeats: int) -> dict[str, list[float]]:
-    """Seconds of every way of copying a pytree where it lies; each moves its bytes in and out.
+    """Seconds of every way to copy a pytree on its device; each reads and writes all its bytes.
 
-    All write to memory that has been written before, except jax's own copy, whose new memory is
-    part of its cost. On CPUs numpy's copies are tried too.
+    All write to memory that has been written before, except jax's own copy, which also pays for new
+    memory. On CPUs, numpy's copies are also tried.
     """
     copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
     negate = jax.jit(lambda tree: jax.tree.map(jnp.negative, tree), donate_argnums=0)
@@ -98,7 +98,7 @@ def copies(tree: Any, repeats: int) -> dict[str, list[float]]:
 
 
 def in_place(step: Callable[[Any], Any], state: Any) -> Callable[[], Any]:
-    """Calls `step` on its own last result, whose buffers it takes over."""
+    """Calls `step` on its own last result, whose buffers it reuses."""
 
     def call() -> Any:
         nonlocal state

@@ -1,4 +1,4 @@
-"""Runs of many tasks: what is predicted of the paper's shape, and a small run measured.
+"""Runs of many tasks: predictions for the paper's size, and a small run measured.
 
 python -m benchmarks.long_runs --output long.md
 """
@@ -22,29 +22,29 @@ from magmax_jax.api.presets import TINY_CLIP, preset
 from magmax_jax.config import ExperimentConfig
 
 CLASSES, SIDE = 100, 32
-"""As those of CIFAR-100; sides in pixels."""
+"""Classes and sides (in pixels), as in CIFAR-100."""
 BUILD = "the other build"
 PAPER = "CLIP ViT-B/16 on CIFAR-100"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(BeforeFlags):
-    """Times whole runs that are evaluated after every task, after some, and after the last."""
+    """Times whole runs, evaluated after every task, after some, or after the last."""
 
     tasks: int = 50
     evaluate: tuple[str, ...] = ("every", "10", "last")
     """Values of --evaluate."""
     train: int = 20
-    """Training images of each class of the small run, in 10 epochs of batches of 8."""
+    """Training images per class of the small run; 10 epochs, batches of 8."""
     test: int = 4
-    """Test images of each class: with as many as a fifth of the training images, evaluation has
-    the share of the run's computation that it has on CIFAR-100."""
+    """Test images per class: with a fifth of the number of training images, evaluation has the same
+    share of the computation as on CIFAR-100."""
     time_limit: float = 900.0
-    """Seconds; a run that takes longer is ended."""
+    """Seconds; a run that takes longer is killed."""
 
 
 def paper(settings: Settings, evaluate: str) -> ExperimentConfig:
-    """The published recipe in so many tasks, with the run's default merges."""
+    """The published recipe with that many tasks and a run's default merges."""
     return preset("class", scenario={"num_tasks": settings.tasks}, evaluate=named(evaluate))
 
 
@@ -62,7 +62,7 @@ def named(evaluate: str) -> str | int:
 
 
 def make_images(folder: Path, split: str, each: int) -> None:
-    """`each` PNGs for each class: noise around a picture of the class's own."""
+    """`each` PNGs per class: noise around a picture specific to the class."""
     random = np.random.default_rng(each)
     for k in range(CLASSES):
         directory = folder / split / f"thing {k:02d}"
@@ -75,8 +75,8 @@ def make_images(folder: Path, split: str, each: int) -> None:
 
 
 def contenders(settings: Settings, work: Path) -> list[Whole]:
-    """`experiments.run` as users type it, for each value of --evaluate; and that of the other
-    build. Compiled programs are kept in `work`: the first run of each does not count."""
+    """`experiments.run` as users type it, for each value of --evaluate, and for the other build.
+    Compiled programs are kept in `work`; the first run of each is an untimed warm-up."""
     config = small(settings, "every", work / "images")
     flags = {
         "model.source": config.model.source,
@@ -92,7 +92,7 @@ def contenders(settings: Settings, work: Path) -> list[Whole]:
 
     def run(name: str, *more: str, **variables: str) -> Whole:
         out = work / f"run of {name}"
-        # -P: the module is that of PYTHONPATH, not of the working directory.
+        # -P: import the module from PYTHONPATH, not from the working directory.
         program = [sys.executable, "-P", "-m", "experiments.run", "class", *words]
         return Whole(
             name=name, command=[*program, *more, "--out", str(out)], limit=settings.time_limit,
@@ -127,7 +127,7 @@ def predicted(configs: Sequence[ExperimentConfig]) -> str:
 
 
 def measured(field: Sequence[Whole]) -> str:
-    """The table; ratios are to the first line and, where there is one, to the other build."""
+    """The table; ratios are relative to the first row and, if there is one, to the other build."""
     columns = {"seconds": tables.median(".1f")}
     bases = {"of the first": field[0]} | {f"of {BUILD}": o for o in field if o.name == BUILD}
     for name, one in bases.items():
@@ -138,10 +138,10 @@ def measured(field: Sequence[Whole]) -> str:
 
 
 def run(settings: Settings) -> None:
-    """Shows what is predicted, and what was measured.
+    """Shows predictions and measurements.
 
     Raises:
-      UserError: a setting cannot be right.
+      UserError: a setting is invalid.
     """
     paper_runs = [paper(settings, each) for each in settings.evaluate]
     description = describe(before=settings.before) | {

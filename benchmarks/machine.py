@@ -1,4 +1,4 @@
-"""What the figures were measured on and with.
+"""The machine and software that figures were measured with.
 
 python -m benchmarks.machine prints what JAX computes on, as JSON.
 """
@@ -18,7 +18,7 @@ from benchmarks.serving import resident_peak
 from magmax_jax.errors import UserError
 
 PLUGINS = ("jax-cuda13-plugin", "jax-cuda12-plugin")
-"""Reported where they are installed."""
+"""Reported if installed."""
 OURS = ("jax", "jaxlib", *PLUGINS, "flax", "optax", "numpy", "safetensors")
 PEERS = ("torch", "fusion-bench", "mergekit", "transformers", "safetensors", "numpy")
 PEER_VERSIONS = """
@@ -31,7 +31,7 @@ cuda = runpy.run_path(file).get("cuda") if os.path.exists(file) else None
 found["torch"] += f" (CUDA {cuda})" if cuda else ""
 print(json.dumps([platform.python_version(), found]))
 """
-"""Run by the python of the peers' environment."""
+"""Run with the python of the peers' environment."""
 
 
 class Device(NamedTuple):
@@ -40,7 +40,7 @@ class Device(NamedTuple):
     Attributes:
       platform: "cpu", "gpu" or "tpu".
       kind: the first one's name.
-      memory_bytes: what JAX may take of the first one; of a CPU, the machine's memory.
+      memory_bytes: what JAX may use on the first one; for a CPU, the machine's memory.
     """
 
     platform: str
@@ -57,7 +57,7 @@ class Device(NamedTuple):
 
 
 def here() -> Device:
-    """This process's device, which it holds from then on."""
+    """This process's device, which the process holds from then on."""
     import jax
 
     first = jax.devices()[0]
@@ -66,7 +66,7 @@ def here() -> Device:
 
 
 def ask(python: str = sys.executable) -> Device:
-    """What a process of `python` sees that has ended when this returns, and so holds no memory.
+    """The device seen by a separate `python` process, which has exited and holds no memory.
 
     Raises:
       UserError: JAX finds no device there, or is not installed.
@@ -79,7 +79,7 @@ def ask(python: str = sys.executable) -> Device:
 
 
 def peak_bytes() -> int:
-    """Most of an accelerator's memory that was in use so far; on a CPU this process's."""
+    """Peak memory use of the accelerator so far; on a CPU, that of this process."""
     import jax
 
     found = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
@@ -96,13 +96,13 @@ def describe(peers: Path | None = None, *more: str, before: Path | None = None) 
 
     Args:
       peers: the python of the peers' environment, if they take part.
-      before: the checkout of another version of ours, if it takes part.
-      more: packages of ours whose version matters beside `OURS`.
+      before: the checkout of another version of this repository, if it takes part.
+      more: packages of ours whose versions matter besides `OURS`.
     """
     names = re.findall(r"(?m)^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text())
     have = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions()}
     ours = {n: have.get(n, "absent") for n in (*OURS, *more) if n in have or n not in PLUGINS}
-    told = {
+    facts = {
         "processor": names[0] if names else platform.machine(),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{memory() / 2**30:.1f} GiB",
@@ -112,13 +112,13 @@ def describe(peers: Path | None = None, *more: str, before: Path | None = None) 
     if before:
         command = ["git", "-C", str(before), "rev-parse", "--short", "HEAD"]
         shown = subprocess.run(command, capture_output=True, text=True)
-        told["before"] = shown.stdout.strip() or "a tree without a commit"
+        facts["before"] = shown.stdout.strip() or "a tree without a commit"
     if peers:
         command = [str(peers), "-c", PEER_VERSIONS, *PEERS]
         shown = subprocess.run(command, capture_output=True, text=True, check=True)
         version, found = json.loads(shown.stdout)
-        told["peers"] = f"python {version}, {_listed(found)}"
-    return told
+        facts["peers"] = f"python {version}, {_listed(found)}"
+    return facts
 
 
 def _listed(found: dict[str, str]) -> str:

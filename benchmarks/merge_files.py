@@ -20,7 +20,7 @@ from benchmarks.tables import Output, table
 
 @dataclass(frozen=True)
 class Files(PeersFlags, BeforeFlags):
-    """Times every contender as a whole process and prints a table for each number of models."""
+    """Times every contender as a whole process and prints one table per number of models."""
 
     models: tuple[int, ...] = (2, 8, 20)
     """How many fine-tuned models are merged."""
@@ -28,13 +28,13 @@ class Files(PeersFlags, BeforeFlags):
     """CLIP ViT-B/16, 149.6 M parameters in float32; 7b: Mistral 7B's embeddings and two of its
     layers, 698 M parameters in bfloat16 and four shards; the others are for trials."""
     work: Path | None = None
-    """Directory for checkpoints, which are used again, and outputs (default: a temporary one)."""
+    """Directory for checkpoints, which are reused, and outputs (default: a temporary one)."""
     memory_limit: float = 20.0
-    """GB of private memory; a contender that takes more is ended."""
+    """GB of private memory; a contender that takes more is killed."""
     once_over: float = 60.0
     """Seconds; a contender that takes longer is run once, whatever `repeats` says."""
     time_limit: float = 900.0
-    """Seconds; a contender that takes longer is ended."""
+    """Seconds; a contender that takes longer is killed."""
 
 
 OURS = {
@@ -48,7 +48,7 @@ OURS = {
     "ours: opcm": "--rule opcm",
     "ours: opcm, embeddings added": "--rule opcm --options others=added",
 }
-"""By name, the flags."""
+"""Flags by name."""
 PEERS = {
     "official: max_magnitude": "safetensors.torch",
     "official: average": "safetensors.torch",
@@ -60,18 +60,18 @@ PEERS = {
     "mergekit: average": "mergekit.scripts.merge_raw_pytorch",
     "mergekit: ties, trimmed per tensor": "mergekit.scripts.merge_raw_pytorch",
 }
-"""By name, PEER: what of ours does the same work; the module without which it is absent."""
+"""By name, "PEER: " and our line that does the same work; the module that it needs."""
 LIMITS = {
     "limit: cat": 'shift 2; exec cat "$@" > /dev/null',
     "limit: read and write": "out=$1; n=$2; shift 2; one=$(($# / n)); "
     'i=0; while [ $i -lt $one ]; do cat "$1"; shift; i=$((i + 1)); done > "$out"; '
     'exec cat "$@" > /dev/null',
 }
-"""By name, a shell program that takes the output, how many models there are, and their files."""
+"""By name, a shell program that takes the output, the number of models, and their files."""
 
 
 def reference(name: str) -> str:
-    """Ours that does the same work: its seconds and its output are the reference."""
+    """Name of our line that does the same work: its seconds and output are the reference."""
     if name in LIMITS:
         return "ours: max_magnitude"
     if name.startswith("before: "):
@@ -80,19 +80,19 @@ def reference(name: str) -> str:
 
 
 def earlier(name: str) -> str:
-    """What a line of `OURS` is called where another checkout computes it."""
+    """The name of a line of `OURS` when another checkout computes it."""
     return name.replace("ours", "before", 1)
 
 
 def mergers(settings: Files, paths: Sequence[Path], outputs: Path) -> list[Whole]:
-    """All of them, for the directories of theta_0, theta_1 ... theta_N; each writes to a folder of
-    its name in `outputs`."""
+    """All contenders, for the directories of theta_0, theta_1 ... theta_N; each writes to the
+    folder `outputs`/NAME."""
     theta_0, *finetuned = map(str, paths)
     files = [file for path in paths for file in weights(path)]
 
     def one(name: str, *command: str, **more: Any) -> Whole:
         def before() -> None:
-            """Earlier writes are done, and the models are in the page cache."""
+            """Flushes earlier writes and reads the models into the page cache."""
             shutil.rmtree(outputs / name, ignore_errors=True)
             os.sync()
             for path in files:
@@ -114,8 +114,8 @@ def mergers(settings: Files, paths: Sequence[Path], outputs: Path) -> list[Whole
         return one(called, *command, variables=variables)
 
     def peer(name: str) -> Whole:
-        who, rule = name.split(",")[0].split(": ")
-        command = [str(settings.peers), "-m", "benchmarks.peers.merge", who, rule]
+        package, rule = name.split(",")[0].split(": ")
+        command = [str(settings.peers), "-m", "benchmarks.peers.merge", package, rule]
         return one(name, *command, str(outputs / name), theta_0, *finetuned, needs=PEERS[name])
 
     def limit(name: str) -> Whole:
@@ -127,17 +127,17 @@ def mergers(settings: Files, paths: Sequence[Path], outputs: Path) -> list[Whole
         field.append(ours(name))
         if settings.before is not None:
             field.append(ours(name, earlier(name), **of_checkout(settings.before)))
-    # Only mergekit merges shards.
+    # Only mergekit supports shards.
     peers = [name for name in PEERS if settings.size != SEVEN_B or name.startswith("mergekit")]
     return [*field, *map(peer, peers), *map(limit, LIMITS)]
 
 
 def rows(ended: Sequence[Whole], differences: Mapping[str, str], paths: Sequence[Path]) -> str:
-    """The table of a number of models.
+    """The table for one number of models.
 
     Args:
-      paths: the directories that are read; what is written is as large as the first.
-      differences: by name, of its output from that of ours.
+      paths: the directories that are read; the output is as large as the first.
+      differences: of each contender's output from ours, by name.
     """
     taken = {one.name: one.median() for one in ended if not one.failure}
 
@@ -167,7 +167,7 @@ def run(settings: Files) -> None:
     """Prints the tables, and writes them.
 
     Raises:
-      UserError: nobody is called so.
+      UserError: no contender matches.
     """
     before = map(earlier, OURS) if settings.before is not None else ()
     matching(

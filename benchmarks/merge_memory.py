@@ -1,6 +1,6 @@
-"""`benchmarks.merge memory`: folds against copies, the exact threshold, and whole merges.
+"""`benchmarks.merge memory`: folds versus copies, the exact threshold, and whole merges.
 
-No JAX runs in this process, where it would take an accelerator's memory: children measure.
+Child processes measure; JAX does not run in this process, where it would hold accelerator memory.
 """
 
 import itertools
@@ -29,21 +29,21 @@ class Memory(PeersFlags):
     """Times merging in memory, on the accelerator if JAX finds one, else on the CPU."""
 
     sizes: tuple[Literal["vit-b16", "vit-l14", "small", "tiny"], ...] = ("vit-b16", "vit-l14")
-    """Image towers of CLIPs, 86.2 and 304.0 M parameters; the others are for trials."""
+    """CLIP image towers, 86.2 and 304.0 M parameters; the others are for trials."""
     tasks: tuple[int, ...] = (2, 8, 20, 50)
     """How many models are merged."""
     rules: tuple[str, ...] = ("max_magnitude", "average", "ties", "iso_c", "tsv_m", "opcm")
-    """Of whole merges; any of magmax_jax.merging.rules that needs nothing but the models."""
+    """Rules of whole merges; any of magmax_jax.merging.rules that needs only the models."""
     numbers: tuple[int, ...] = (60_000_000, 150_000_000)
-    """Of how many numbers the threshold is sought."""
+    """How many numbers the threshold is found in."""
     only: tuple[Literal["folds", "threshold", "merges"], ...] = ("folds", "threshold", "merges")
-    """What is measured. Without folds, whole merges have no copy to be compared with."""
+    """What to measure. Without folds, whole merges cannot be compared with a copy."""
     at_most: float = 120.0
-    """Seconds that a merge, and its repeats together, may take; one that would take longer, going
-    by fewer tasks or a smaller tower, is not run. It is ended after three times that and a
-    minute."""
+    """Maximum seconds for a merge, and for its repeats together; a merge expected to take longer,
+    extrapolating from fewer tasks or a smaller tower, is not run. It is killed after three times
+    that plus a minute."""
     memory_limit: float | None = None
-    """GB; what does not fit is not tried (default: 0.9 of the device's or the machine's)."""
+    """GB; merges that do not fit are not tried (default: 0.9 of the device or machine memory)."""
 
 
 def run(settings: Memory) -> None:
@@ -83,7 +83,7 @@ def run(settings: Memory) -> None:
 
 
 def show_folds(size: str, repeats: int, output: Output) -> float | None:
-    """Returns bytes a second of the fastest copy, None where the measurement failed."""
+    """Returns bytes per second of the fastest copy, None if the measurement failed."""
     folds = Served(
         name="folds", labels={"size": size}, function="benchmarks.ours.merging:folds",
         settings={"size": size, "repeats": repeats},
@@ -113,10 +113,10 @@ def show_folds(size: str, repeats: int, output: Output) -> float | None:
 
 
 def show_thresholds(settings: Memory, output: Output) -> None:
-    """Ours and torch's on the same numbers in turns.
+    """Ours and torch's on the same numbers, in turns.
 
     Raises:
-      AssertionError: torch finds another threshold.
+      AssertionError: torch finds a different threshold.
     """
     ended = []
     for n in settings.numbers:
@@ -157,8 +157,8 @@ def measure(
 ) -> None:
     """Measures a whole merge, unless it is `refused`.
 
-    The first call compiles and does not count, unless it takes a third of `at_most`: then compiling
-    is little of it, and it is the only one.
+    The first call compiles and is not counted, unless it takes over a third of `at_most`: then
+    compilation is a small part of it, and it is the only call.
     """
     cell.limit = 60 + 3 * settings.at_most
     with cell:
@@ -176,12 +176,13 @@ def measure(
 
 
 def refused(cell: Served, at_most: float, memory: float, done: Sequence[Served]) -> str | None:
-    """Why it is not even tried: a sentence, or None.
+    """Why it is not run: a sentence, or None.
 
     Args:
       cell: prepared, so that its sizes are known.
-      at_most, memory: seconds and bytes that it may take.
-      done: others; of the same rule, its seconds a byte are expected to be at least theirs.
+      at_most, memory: limits in seconds and bytes.
+      done: earlier merges; a merge is expected to take at least as long per byte as those of the
+        same rule.
     """
     held, moved = cell.facts["held"], cell.facts["moved"]
     if held > memory:
@@ -197,11 +198,11 @@ def refused(cell: Served, at_most: float, memory: float, done: Sequence[Served])
 
 
 def rows(cells: Sequence[Served], copy: float | None) -> str:
-    """The table of a size.
+    """The table for one size.
 
     Args:
-      cells: by rule, with ever more tasks.
-      copy: bytes a second of the fastest copy, if it is known.
+      cells: by rule, with increasing numbers of tasks.
+      copy: bytes per second of the fastest copy, if known.
     """
     pairs = itertools.pairwise(cell for cell in cells if not cell.failure)
     fewer = {id(b): a for a, b in pairs if a.name == b.name}

@@ -1,4 +1,4 @@
-"""Weak scaling: steps over 1 to 8 devices, and what their programs move.
+"""Weak scaling: steps on 1 to 8 devices, and what their programs move.
 
 python -m benchmarks.scaling --output scaling.md
 """
@@ -26,25 +26,25 @@ MOVED = ["program", "compiled for", "data x fsdp", "times", "among", "MB", "MB s
 
 @dataclass(frozen=True)
 class Settings(Flags):
-    """Times training steps over meshes of devices, and reads what the product's programs move.
+    """Times training steps over meshes of devices, and reads what the library's programs move.
 
-    Where there are fewer accelerators than a mesh needs, all devices are virtual."""
+    If there are fewer accelerators than a mesh needs, all devices are virtual."""
 
     size: Size = "small"
     """CLIP whose training step is timed."""
     mesh: tuple[str, ...] = ("1x1", "2x1", "4x1", "8x1", "1x2", "1x4", "1x8", "2x2", "2x4")
-    """DATAxFSDP each; 1x1 is what the others are compared with."""
+    """DATAxFSDP each; 1x1 is the reference."""
     batch_size: int = 4
     """Images a device."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the timed step's computation."""
+    """Computation dtype of the timed step."""
     compiled: tuple[Size, ...] = ("vit-b16", "vit-l14")
-    """CLIPs whose training steps are compiled in bfloat16 for 32 images a device, not run."""
+    """CLIPs whose training steps are compiled in bfloat16 for 32 images per device, not run."""
     devices: int = 8
-    """Devices for which programs are compiled."""
+    """Number of devices for which programs are compiled."""
     topology: str | None = None
-    """Of TPUs that need not be here, e.g. v5e:2x4: the programs of their compiler are read too,
-    which takes minutes each; libtpu must be installed."""
+    """Topology of TPUs that need not be present, e.g. v5e:2x4: also reads their compiler's
+    programs, which takes minutes each; libtpu must be installed."""
 
 
 def parse_mesh(text: str) -> tuple[int, int]:
@@ -60,7 +60,7 @@ def parse_mesh(text: str) -> tuple[int, int]:
 
 
 def contender(settings: Settings, mesh: tuple[int, int], virtual: bool, **more: Any) -> Served:
-    """A process with as many devices as the mesh has: accelerators, or parts of this CPU."""
+    """A process with as many devices as the mesh needs: accelerators, or parts of this CPU."""
     data, fsdp = mesh
     flag = f"--xla_force_host_platform_device_count={data * fsdp}"
     variables = {"XLA_FLAGS": " ".join([os.environ.get("XLA_FLAGS", ""), flag]).strip()}
@@ -74,7 +74,7 @@ def contender(settings: Settings, mesh: tuple[int, int], virtual: bool, **more: 
 
 
 def timing_table(timed: Sequence[Served]) -> str:
-    """A row for each mesh; the first is of one device."""
+    """A row for each mesh; the first has one device."""
 
     def rate(one: Served) -> float:
         return one.labels["batch_size"] * one.labels["devices"] / one.median()
@@ -96,8 +96,8 @@ def timing_table(timed: Sequence[Served]) -> str:
 
 
 def moved_rows(mesh: str, program: Facts) -> Iterable[list[str]]:
-    """A row for each kind of collective and group in a program; one for a program without any, or
-    that could not be compiled."""
+    """A row for each kind of collective and group in a program; a single row if it has none or
+    could not be compiled."""
     name = program["name"] + (", in 2 parts" if "accumulate" in program else "")
     start = [f"{name}, {program['size']}", program["compiler"], mesh]
     moved = program.get("collectives", ())
@@ -120,7 +120,7 @@ def read(settings: Settings, output: Output) -> list[list[str]]:
         for mesh in ((n, 1), (1, n)):
             asked = {"programs": models if topology else here, "topology": topology}
             one = contender(settings, mesh, True, **asked)
-            with tempfile.TemporaryDirectory() as folder:  # where evaluation leaves its program
+            with tempfile.TemporaryDirectory() as folder:  # evaluation writes its program there
                 one.variables["JAX_ENABLE_COMPILATION_CACHE"] = "false"
                 one.variables["XLA_FLAGS"] += f" --xla_dump_to={folder}"
                 one.variables["XLA_FLAGS"] += " --xla_dump_hlo_module_re=.*eval_step.*"
@@ -137,7 +137,7 @@ def run(settings: Settings) -> None:
     """Prints the tables, and writes them.
 
     Raises:
-      UserError: a mesh is none.
+      UserError: a mesh is not valid.
     """
     meshes = {parse_mesh(text) for text in settings.mesh} | {(1, 1)}
     meshes = sorted(meshes, key=lambda mesh: (mesh[0] * mesh[1], mesh[1]))

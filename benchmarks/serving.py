@@ -1,9 +1,9 @@
-"""The contender's side of the protocol: prepares itself once, then answers call by call.
+"""The contender's side of the protocol: prepares once, then answers call by call.
 
 python -m benchmarks.serving MODULE:FUNCTION SETTINGS
 
-FUNCTION takes the settings, JSON, and returns a `Prepared`. Standard library only, so that a
-contender can run in any environment.
+FUNCTION takes the settings (JSON) and returns a `Prepared`. Uses only the standard library, so that
+a contender can run in any environment.
 """
 
 import importlib
@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 Facts = dict[str, Any]
-"""What a contender reports of itself; JSON."""
+"""What a contender reports about itself; JSON."""
 
 NO_ROOM = "RESOURCE_EXHAUSTED", "out of memory", "ALLOC_FAILED", "can't allocate memory"
-"""What errors say where memory has no room."""
+"""Texts of out-of-memory errors."""
 
 
 class Prepared(NamedTuple):
-    """A contender, ready.
+    """A contender ready to be called.
 
     Attributes:
-      facts: what it reports beforehand, e.g. how long it took to compile.
-      call: does the work once and returns when it is done. A dict that it returns is added to the
-        record of the call; `seconds` in it replaces those of the clock.
-      last: what it reports in the end, e.g. its peak memory.
-      units: how often a call does what is timed, e.g. training steps.
+      facts: reported beforehand, e.g. its compilation time.
+      call: does the work once and returns when it is done. A returned dict is added to the record
+        of the call; its `seconds` replace the measured ones.
+      last: makes the final report, e.g. of peak memory.
+      units: how often a call does the timed work, e.g. training steps.
     """
 
     facts: Facts
@@ -42,8 +42,8 @@ class Prepared(NamedTuple):
 def main() -> None:
     """Prepares, then makes a call for every line on stdin.
 
-    One line of JSON answers the preparation, each call and the end; everything else that is printed
-    goes to stderr.
+    Answers the preparation, each call and the end with one line of JSON; all other output goes to
+    stderr.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def resident_peak() -> int:
-    """Largest resident memory of this process so far (VmHWM), bytes; Linux only."""
+    """Peak resident memory of this process so far (VmHWM) in bytes; Linux only."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 

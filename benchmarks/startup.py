@@ -19,7 +19,7 @@ from benchmarks.machine import describe
 from benchmarks.tables import Output, table
 
 IMPORT_GOAL, HELP_GOAL, QUICKSTART_GOAL = 1.5, 1.0, 60.0
-"""Seconds within which our own must be done."""
+"""Goals in seconds for our own."""
 IMPORTS = {
     "import magmax_jax": "import magmax_jax",
     "magmax_jax.merge": "from magmax_jax import merge",
@@ -37,31 +37,30 @@ PEER_IMPORTS = {
     "from fusion_bench.method import MagMaxAlgorithm": "fusion_bench",
 }
 PEER_COMMANDS = {"mergekit-pytorch": "mergekit", "fusion_bench": "fusion_bench"}
-"""Beside their python; each with the module that it belongs to."""
+"""Commands installed beside the peers' python, each with its module."""
 MILESTONES = {
     "images, model and head are there": "config.json",
     "the zero-shot model is evaluated": "results.jsonl",
     "the first step is recorded": "metrics.jsonl",
 }
-"""Of a run: the file of its directory that shows it."""
+"""Milestones of a run: the file in its directory that marks each."""
 ALL = "all is done"
 
 
 @dataclass(frozen=True)
 class Settings(PeersFlags):
-    """Times what comes before the work, and the quickstart, which is little else."""
+    """Times start-up, and the quickstart, which is mostly start-up."""
 
     only: tuple[str, ...] = ("*",)
-    """Shell patterns of the names of imports and commands; without any, none is timed."""
+    """Shell patterns for the names of imports and commands; with none, nothing is timed."""
     run: str = "quickstart"
-    """Arguments of experiments.run that are timed without and with compiled programs; "" for
-    none."""
+    """Arguments of experiments.run, timed without and with compiled programs; "" skips it."""
     time_limit: float = 900.0
-    """Seconds; a process that takes longer is ended."""
+    """Seconds; a process that takes longer is killed."""
 
 
 def starts(settings: Settings) -> list[Whole]:
-    """Imports and `--help`, ours and others'; ours have a goal, in seconds, among their labels."""
+    """Imports and `--help`, ours and others'; ours have a goal in seconds among their labels."""
 
     def start(name: str, *words: str, needs: str | None = None, **labels: float) -> Whole:
         return Whole(
@@ -107,7 +106,7 @@ def met(one: Whole, goal: float) -> str:
 
 
 def runs(settings: Settings, work: Path) -> list[Whole]:
-    """`experiments.run` as users type it, with a new cache of programs, and with what that left."""
+    """`experiments.run` as users type it, with an empty compilation cache, then with a warm one."""
 
     def run(kind: str, *old: Path) -> Whole:
         out = work / kind
@@ -127,7 +126,7 @@ def runs(settings: Settings, work: Path) -> list[Whole]:
 
 
 def runs_table(ended: Sequence[Whole]) -> str:
-    """A row for each milestone, with the seconds of every run; the last is the end of all."""
+    """A row for each milestone, with the seconds of every run; the last is the end of the run."""
 
     def column(one: Whole, shown: Callable[[list[float]], str]) -> Callable[[str], str]:
         def cell(milestone: str) -> str:
@@ -153,7 +152,7 @@ def run(settings: Settings) -> None:
     """Shows a table of imports and commands, and one of the run.
 
     Raises:
-      UserError: nothing is called so.
+      UserError: no name matches.
     """
     chosen = matching(starts(settings), settings.only) if settings.only else []
     description = describe(settings.peers) | {"repeats": str(settings.repeats)}

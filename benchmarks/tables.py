@@ -9,11 +9,11 @@ from typing import Any
 from benchmarks.contenders import Contender, take_turns
 
 Columns = Mapping[str, Callable[[Any], str]]
-"""By heading, the cell of a row."""
+"""By heading, a function from a row to its cell."""
 
 
 def table(labels: Columns, columns: Columns, rows: Iterable[Any]) -> str:
-    """A row for each of `rows`; one that has a `failure` shows it in place of the columns."""
+    """A table row for each of `rows`; a row with a `failure` shows it instead of the columns."""
 
     def cells(row: Any) -> list[str]:
         named = [cell(row) for cell in labels.values()]
@@ -25,7 +25,7 @@ def table(labels: Columns, columns: Columns, rows: Iterable[Any]) -> str:
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first and the last column are text, all others are aligned to the right."""
+    """A table; the first and last columns are text, all others are right-aligned."""
     widths = [max(map(len, cells)) for cells in zip(headings, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
@@ -55,7 +55,7 @@ def every(digits: str = ".2f") -> Callable[[Contender], str]:
 
 
 def ratio(a: float | None, b: float | None) -> str:
-    """How many times b is in a; "" where one of them is missing."""
+    """a divided by b; "" if either is missing."""
     return f"{a / b:.2f}" if a and b else ""
 
 
@@ -64,10 +64,10 @@ def size(nbytes: float) -> str:
 
 
 class Output:
-    """Writes as results come, so that an interrupted run leaves what it has measured."""
+    """Writes results as they come, so that an interrupted run keeps its measurements."""
 
     def __init__(self, path: Path | None, environment: Mapping[str, str]):
-        """Begins both files anew with what was measured on and with."""
+        """Overwrites both files, starting with the environment."""
         self._path = path
         if path:
             path.write_text("")
@@ -76,7 +76,7 @@ class Output:
         self.record({"environment": dict(environment)})
 
     def show(self, text: str) -> None:
-        """Markdown, a paragraph or more."""
+        """Prints and writes Markdown, a paragraph or more."""
         print(text, end="\n\n", flush=True)
         if self._path:
             with self._path.open("a") as file:
@@ -88,20 +88,20 @@ class Output:
                 file.write(json.dumps(row) + "\n")
 
     def measure(self, contenders: Sequence[Contender], repeats: int) -> None:
-        """Lets contenders take turns, and records every call and how each of them ended."""
+        """Lets contenders take turns, and records every call and each contender's outcome."""
         take_turns(contenders, repeats, self.called)
         self.ended(*contenders)
 
     def called(self, one: Contender) -> None:
-        """The call that has just ended."""
-        told = ", ".join([one.name, *(f"{key} {value}" for key, value in one.labels.items())])
+        """Reports and records the call that has just ended."""
+        title = ", ".join([one.name, *(f"{key} {value}" for key, value in one.labels.items())])
         result = one.failure or f"{one.seconds[-1]:.4g} s"
-        print(f"{told}: {result}", file=sys.stderr, flush=True)
+        print(f"{title}: {result}", file=sys.stderr, flush=True)
         row = {"contender": one.name, **one.labels, "repeat": len(one.calls) - 1}
         self.record(row | one.calls[-1])
 
     def ended(self, *contenders: Contender) -> None:
-        """What they reported, and how they ended."""
+        """Records what they reported, and their outcomes."""
         for one in contenders:
             row = {"contender": one.name, **one.labels, "outcome": one.failure or "ok"}
             self.record(row | {"facts": one.facts})

@@ -1,4 +1,4 @@
-"""What quantised task vectors cost in accuracy and save in bytes, for a run that keeps its tasks.
+"""Accuracy cost and size of quantised task vectors, for a run that keeps its tasks.
 
 python -m benchmarks.task_bits RUN
 """
@@ -38,7 +38,7 @@ MODELS = ["max_magnitude@0.5", "ties@1 (state)", "ties@1 (tasks/)", "average@1",
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Quantises a run's exact task vectors, and evaluates what is merged of them."""
+    """Quantises a run's exact task vectors, and evaluates merges of them."""
 
     run: tyro.conf.Positional[Path]
     """Directory of a run with --checkpoint.keep-tasks, without --checkpoint.task-bits."""
@@ -48,10 +48,10 @@ class Settings:
 
 
 def run(settings: Settings) -> None:
-    """Shows a row for float32 and one for each of the bits.
+    """Shows a row for float32 and one for each number of bits.
 
     Raises:
-      UserError: it is no such run.
+      UserError: the run does not keep exact task vectors.
     """
     config = stored_config(settings.run)
     scenario = build_scenario(config.scenario, config.seed)

@@ -23,33 +23,34 @@ ALONE = {
     "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.93",
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
 }
-"""For a contender that has the accelerator to itself: nearly all of its memory, without gaps."""
+"""For a contender alone on the accelerator: preallocates nearly all memory, unfragmented."""
 
 
 @dataclass(frozen=True)
 class Settings(PeersFlags):
-    """Times a training step of every contender, in turns, and a table for each batch size."""
+    """Times a training step of every contender, in turns, with a table for each batch size."""
 
     size: Literal["vit-b16", "vit-l14", "small", "tiny"] = "vit-b16"
     """CLIP ViT-B/16 or ViT-L/14 at 224 px; the others are for trials."""
     batch_sizes: tuple[int | Literal["largest"], ...] = ()
-    """Images; "largest" is what each has room for alone (default: 128 and largest; on a CPU 16)."""
+    """Images per step; "largest" is what fits each contender alone (default: 128 and largest; on a
+    CPU 16)."""
     dtype: Literal["bfloat16", "float32"] | None = None
-    """Of the computation; parameters are float32 (default: bfloat16; on a CPU float32)."""
+    """Computation dtype; parameters are float32 (default: bfloat16; on a CPU float32)."""
     steps: int | None = None
-    """In each call (default: 10; on a CPU 1)."""
+    """Steps per call (default: 10; on a CPU 1)."""
     largest_from: int = 128
-    """Where the search for the largest batch begins; it doubles."""
+    """Start of the search for the largest batch; it doubles from there."""
     largest_at_most: int = 4096
-    """Where it ends, unless memory does before. A CPU's memory should not be tried: set this."""
+    """End of the search, unless memory runs out first. On a CPU, set this: do not exhaust RAM."""
     compile_modes: tuple[Literal["default", "max-autotune-no-cudagraphs"], ...] = ("default",)
-    """torch.compile's; each is a contender."""
+    """Modes of torch.compile; each is a contender."""
     limit_sides: tuple[int, ...] = ()
-    """Of the square products that are the limit (default: such as fill the device)."""
+    """Sides of the square products that define the limit (default: sizes that fill the device)."""
 
 
 def fitted(settings: Settings, platform: str) -> Settings:
-    """With the defaults of what computes.
+    """The settings with the platform's defaults filled in.
 
     Raises:
       UserError: the search for the largest batch begins above its end.
@@ -66,16 +67,16 @@ def fitted(settings: Settings, platform: str) -> Settings:
 
 
 def trainers(settings: Settings, platform: str) -> list[Served]:
-    """All of them, still without a batch size.
+    """All contenders, still without a batch size.
 
     Args:
-      settings: fitted.
-      platform: JAX's name of what computes: "cpu", "gpu" or "tpu".
+      settings: from `fitted`.
+      platform: JAX's platform name: "cpu", "gpu" or "tpu".
     """
     dtype, steps = settings.dtype, {"steps": settings.steps}
 
     def torch(name: str, way: Facts) -> Served:
-        # torch's name of JAX's "gpu"; AMD's are cuda too.
+        # torch's name for JAX's "gpu"; AMD GPUs are also cuda.
         device = "cuda" if platform == "gpu" else platform
         asked = {"config": tower_config(SIZES[settings.size]), "device": device, "way": way}
         return Served(
@@ -87,7 +88,7 @@ def trainers(settings: Settings, platform: str) -> list[Served]:
         name="ours", function="benchmarks.ours.training:prepare",
         settings=steps | {"size": settings.size, "dtype": dtype},
     )  # fmt: skip
-    # JAX rounds factors of float32 products to TF32 on a GPU; torch does if asked.
+    # JAX rounds factors of float32 products to TF32 on a GPU; torch does so only on request.
     way = {"autocast": dtype == "bfloat16", "tf32": platform == "gpu" and dtype == "float32"}
     modes = {mode: "" if mode == "default" else f", {mode}" for mode in settings.compile_modes}
     return [
@@ -109,8 +110,8 @@ def of_batch(one: Served, batch_size: int, alone: bool = False) -> Served:
 
 
 def at_largest(settings: Settings, one: Served, output: Output) -> Served:
-    """A contender at the largest batch of `largest_from` 2^i images that it has room for, each
-    tried in a fresh process with no other beside it; `note` says why not more."""
+    """A contender at the largest batch of `largest_from` 2^i images that fits, each tried in a
+    fresh process without others; `note` says why no larger one fits."""
     size, found, note = settings.largest_from, None, "no more was tried"
     while size <= settings.largest_at_most:
         tried = of_batch(one, size, alone=True)
@@ -126,11 +127,11 @@ def at_largest(settings: Settings, one: Served, output: Output) -> Served:
 
 
 def rows(ended: Sequence[Served], peak: float, flops: float) -> str:
-    """The table of a batch size; its last rows are the limit.
+    """The table for one batch size; its last rows are the limit.
 
     Args:
-      peak: floating-point operations a second of the fastest large matrix product.
-      flops: that a step takes for one image.
+      peak: floating-point operations per second of the fastest large matrix product.
+      flops: per image and step.
     """
     limits = []
     for size in sorted({one.labels["batch"] for one in ended if one.calls}):
@@ -156,10 +157,10 @@ def rows(ended: Sequence[Served], peak: float, flops: float) -> str:
 
 
 def run(settings: Settings) -> None:
-    """Measures and shows.
+    """Measures and shows the results.
 
     Raises:
-      UserError: a setting cannot be right.
+      UserError: a setting is invalid.
     """
     device = ask()
     settings = fitted(settings, device.platform)

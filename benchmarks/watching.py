@@ -1,4 +1,4 @@
-"""Watches a process and its descendants from outside: memory, files that appear, limits."""
+"""Watches a process and its descendants from outside: memory, new files, limits."""
 
 import contextlib
 import os
@@ -14,20 +14,20 @@ from pathlib import Path
 import psutil
 
 PERIOD = 0.01
-"""Seconds between two looks; a memory peak that is shorter may be missed."""
+"""Polling interval in seconds; shorter memory peaks may be missed."""
 
 
 @dataclass
 class Watched:
-    """What was seen of a process from its start until it was gone.
+    """Measurements of a process from start to exit.
 
     Attributes:
-      exceeded: the limit for which it was killed, e.g. "> 20 GB"; None if it ended by itself.
+      exceeded: the limit for which it was killed, e.g. "> 20 GB"; None if it exited by itself.
       seconds: wall time.
-      core_seconds: of the processor, by it and by those of its children that it waited for.
-      private: largest sum over its processes, bytes: anonymous memory, which is theirs alone.
-      resident: the same with pages of mapped files, which the system may drop.
-      reached: seconds until each file had something in it; files that never had are missing.
+      core_seconds: CPU time of the process and of the children that it waited for.
+      private: peak of the sum over its processes, bytes: anonymous memory, which is theirs alone.
+      resident: the same plus pages of mapped files, which the system may drop.
+      reached: seconds until each file was non-empty; files that never were are missing.
     """
 
     exceeded: str | None = None
@@ -41,17 +41,17 @@ class Watched:
 def watch(
     process: subprocess.Popen, memory: float, seconds: float, files: Mapping[str, Path]
 ) -> Watched:
-    """Watches until the process ends or exceeds a limit; nothing of it is left afterwards.
+    """Watches until the process exits or exceeds a limit; leaves none of its processes behind.
 
     Args:
-      process: the first of a session of its own, just started.
-      memory: bytes of private memory that its processes may take together.
-      seconds: that it may take.
+      process: just started, as the leader of its own session.
+      memory: limit in bytes on the private memory of its processes together.
+      seconds: time limit.
       files: by the name under which they are reported.
     """
     seen, start, used = Watched(), time.perf_counter(), _children()
     parent = psutil.Process(process.pid)
-    # The descriptor becomes readable when the process ends: the polling adds no delay to its time.
+    # The descriptor becomes readable when the process exits, so polling adds nothing to its time.
     descriptor = os.pidfd_open(process.pid)
     try:
         while not seen.exceeded and not select.select([descriptor], [], [], PERIOD)[0]:
@@ -74,14 +74,14 @@ def watch(
 
 
 def kill(process: subprocess.Popen) -> None:
-    """Ends a process and what it started, as far as anything of them is left."""
+    """Kills a process and its descendants, if any are still running."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _children() -> float:
-    """Core seconds of all children that were waited for so far."""
+    """CPU seconds of all children waited for so far."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

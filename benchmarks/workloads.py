@@ -1,6 +1,6 @@
-"""The work that is timed: CLIPs of random weights, batches of noise, the product's training step.
+"""The timed work: CLIPs with random weights, batches of noise, the library's training step.
 
-Speed does not depend on the numbers, as long as none is zero, infinite or denormal.
+Speed does not depend on the values, as long as none is zero, infinite or denormal.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from magmax_jax.training import Objective, Trainer, make_trainer
 
 CLASSES = 100
 SPREAD = 0.02
-"""Standard deviation of parameters, around one for the scales of norms and else around zero."""
+"""Standard deviation of parameters, around one for norm scales and around zero otherwise."""
 
 
 def _tower(width: int, layers: int, heads: int) -> dict[str, Any]:
@@ -43,7 +43,7 @@ SIZES = {
     "small": _clip(_tower(256, 4, 4), 96, 16, _tower(192, 4, 4), 8000, 128),
     "tiny": _clip(_tower(64, 2, 2), 32, 8, _tower(48, 2, 2), 400, 32),
 }
-"""CLIP ViT-L/14 and ViT-B/16, 427.6 and 149.6 M parameters, and two of 6.8 and 0.2 M for trials."""
+"""CLIP ViT-L/14 and ViT-B/16, 427.6 and 149.6 M parameters; two with 6.8 and 0.2 M for trials."""
 
 
 def image_tower(
@@ -69,13 +69,13 @@ def abstract_tower(
 
 
 def tree_bytes(tree: Any) -> int:
-    """Of all arrays of a pytree, or of their shapes."""
+    """Bytes of all arrays of a pytree, or of their shapes."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def tower_config(config: CLIPConfig) -> dict[str, Any]:
     """An image tower as the fields of transformers' `CLIPVisionConfig`."""
-    # Not `CLIPConfig.to_hf`, which imports transformers and with it torch.
+    # Not `CLIPConfig.to_hf`, which imports transformers and thus torch.
     vision = config.vision
     return {
         "hidden_size": vision.width,
@@ -91,7 +91,7 @@ def tower_config(config: CLIPConfig) -> dict[str, Any]:
 
 
 def images(batch_size: int, side: int, seed: int = 0) -> Batch:
-    """Noise on the host: uint8 (b, side, side, 3), every row a sample."""
+    """Noise on the host: uint8 (b, side, side, 3), each row a sample."""
     random = np.random.default_rng(seed)
     return Batch(
         image=random.integers(0, 256, (batch_size, side, side, 3), np.uint8),
@@ -116,7 +116,7 @@ def objective(projection: int) -> Objective:
 
 
 def scenario(images: np.ndarray, labels: np.ndarray, classes: Sequence[np.ndarray]) -> Scenario:
-    """Tasks with images to be tested on and none to learn from.
+    """Tasks with test images and no training images.
 
     Args:
       images: uint8 (n, height, width, 3).
@@ -140,12 +140,12 @@ def training(
     layout: Layout | None = None,
     tower: tuple[nnx.GraphDef, nnx.State] | None = None,
 ) -> tuple[Trainer, nnx.State, Batch, Objective]:
-    """What the product's own step takes: on a batch of noise of the tower's size, on the device.
+    """The arguments of the library's own step, with a batch of noise of the tower's input size.
 
     Args:
       train: the recipe; the paper's by default.
       tower: graph and parameters; `image_tower` of the configuration by default.
-      layout: where they lie; on one device by default.
+      layout: placement of everything; one device by default.
     """
     layout = layout or one_device()
     side = config.vision.image_size

@@ -1,9 +1,9 @@
 """Unlearning: a CLIP that knows all digits forgets one of them and keeps the others.
 
-It is fine-tuned on images of that digit alone, several times with different settings, and what the
-fine-tunings agree on is subtracted (NegMerge, arXiv 2410.05583); beside it their average, and the
-best of them alone. Each scale is the one furthest from 0 that keeps 95 % of the accuracy on the
-other digits, on held-out images; the table is of test images.
+The model is fine-tuned on images of that digit only, several times with different settings, and the
+changes on which the fine-tunings agree are subtracted (NegMerge, arXiv 2410.05583). For comparison:
+their average, and the best of them alone. Each scale is the one furthest from 0 that keeps 95 % of
+the accuracy on the other digits, on held-out images; the table shows test images.
 """
 
 from itertools import takewhile
@@ -35,8 +35,8 @@ to_forget = source((fifth > 1) & (digits.target == FORGOTTEN))
 
 
 def learned(name, start, train, seed, **recipe):
-    """A directory with the model after one task. Its softmax ranges over all digits, also where
-    the images show one of them; in class-incremental learning such a task would learn nothing."""
+    """A directory with the model after one task. Its softmax covers all digits, even if the images
+    show only one; in class-incremental learning such a task would learn nothing."""
     config = mm.preset("quickstart", seed=seed, merges=[], model={"source": str(start)})
     scenario = {"kind": "data", "num_tasks": 1, "templates": [TEMPLATE]}
     config = config.replace(scenario=scenario, train=recipe)
@@ -46,7 +46,7 @@ def learned(name, start, train, seed, **recipe):
 
 
 def accuracies(model, source):
-    """On the digit to forget, and on the others."""
+    """Accuracies on the digit to forget, and on the others."""
     right = np.int32(model.classify(source.images, names, TEMPLATE).labels) == source.labels
     own = source.labels == FORGOTTEN
     return right[own].mean(), right[~own].mean()

@@ -1,4 +1,4 @@
-"""Launchers: in a checkout `python -m experiments.run` is `magmax run`, and so are its siblings."""
+"""Launchers: in a checkout, `python -m experiments.run` is `magmax run`, and so on."""
 
 import sys
 from typing import NoReturn

@@ -1,4 +1,4 @@
-"""The bundled small CLIP, made anew: `python -m experiments.pretrain_tiny_clip`."""
+"""Trains the bundled small CLIP again: `python -m experiments.pretrain_tiny_clip`."""
 
 import sys
 

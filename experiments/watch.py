@@ -1,4 +1,4 @@
-"""How far runs are: `python -m experiments.watch RUN [RUN ...]`."""
+"""Progress of runs: `python -m experiments.watch RUN [RUN ...]`."""
 
 from experiments import launch
 

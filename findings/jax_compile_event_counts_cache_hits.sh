@@ -3,12 +3,12 @@
 #
 # Versions: jax 0.10.2 (Python 3.11) and 0.12.0.1 (Python 3.12 and newer), CPU.
 # Guess: with a persistent compilation cache, a second process that finds its program there compiles
-#   nothing, so a listener of jax.monitoring hears no /jax/core/compile/backend_compile_duration.
-# Seen: it hears one for each program, cache hit or not, with the same fun_name; its seconds are
+#   nothing, so a jax.monitoring listener gets no /jax/core/compile/backend_compile_duration.
+# Seen: it gets one for each program, cache hit or not, with the same fun_name; its seconds are
 #   those of reading the cache. Only /jax/compilation_cache/cache_hits and
-#   /jax/compilation_cache/cache_retrieval_time_sec tell the two apart.
+#   /jax/compilation_cache/cache_retrieval_time_sec distinguish the two.
 # So: counting this event counts traced programs, which is what a test of "one compile per run"
-#   wants with or without a cache; but a sum of its seconds is no compile time in a warm process.
+#   needs with or without a cache; but the sum of its seconds is not compile time in a warm process.
 # Output seen:
 #   0.10.2 cold: compiled jit(step) 1, cache hits 0
 #   0.10.2 warm: compiled jit(step) 1, cache hits 1

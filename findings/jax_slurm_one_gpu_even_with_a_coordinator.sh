@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Under srun, JAX gives each process one GPU, even if the caller names the coordinator.
 #
-# Versions: jax 0.10.2 (Python 3.11) and 0.12.0.1 (Python 3.12 and newer); CPU, for only the setting
-#   is read.
+# Versions: jax 0.10.2 (Python 3.11) and 0.12.0.1 (Python 3.12 and newer); CPU, because only the
+#   setting is read.
 # Guess: jax.distributed.initialize(coordinator, processes, process) leaves a process all GPUs of its
 #   node, as it does elsewhere; only without arguments does Slurm decide.
-# Seen: local_device_ids is None all the same, so Slurm is asked for it: SLURM_LOCALID. The process
-#   sees that one of its node's GPUs (jax_cuda_visible_devices), and one process a node leaves all
-#   but the first idle, without a word.
+# Seen: local_device_ids is still None, so JAX takes it from Slurm: SLURM_LOCALID. The process sees
+#   only that one of its node's GPUs (jax_cuda_visible_devices), and one process per node silently
+#   leaves all but the first idle.
 # So: start one process for each GPU (srun --ntasks-per-node), or set JAX_LOCAL_DEVICE_IDS=0,1,...
-#   Not run here (https://github.com/jax-ml/jax/issues/28194): with --gpus-per-task each process is
-#   shown its own GPU only, as number 0, and JAX asks for number SLURM_LOCALID. --gpus-per-node fits.
-# Output seen, but for the version:
+#   Not run here (https://github.com/jax-ml/jax/issues/28194): with --gpus-per-task each process
+#   sees only its own GPU, as number 0, and JAX requests SLURM_LOCALID. --gpus-per-node works.
+# Output seen, except for the version:
 #   0.10.2 no arguments: visible 3
 #   0.10.2 coordinator named: visible 3
 #   0.10.2 JAX_LOCAL_DEVICE_IDS=0,1: visible 0,1

@@ -5,8 +5,8 @@
 # Guess: summing 8 matrices by `jnp.sum(x, 0)` takes as long as x[0] + x[1] + ... + x[7], or less.
 # Seen: XLA gives the reduction to YNNPACK (a "__ynn_fusion" in the compiled program), whose kernel
 #   for the first axis is that slow; the last axis is fine. So is the first without these fusions
-#   (XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=), which the second line shows.
-# So: on 0.10.2 a sum over the first axis, such as that over per-example gradients, is written out.
+#   (XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=), as the second line shows.
+# So: on 0.10.2, write out sums over the first axis, such as those over per-example gradients.
 # Output seen, on 2 cores:
 #   0.10.2 sum over written out: 26.5 62.0          (of (8, 128, 512) and (8, 768, 3072))
 #   0.10.2 without YNNPACK: 1.1 1.1

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # peft adds the LoRA matrices of MultiheadAttention's out_proj twice, in training as in merging.
 #
-# Versions: peft 0.21.2, torch 2.13.0 (CPU). Its pull request 3774 is about it.
+# Versions: peft 0.21.2, torch 2.13.0 (CPU). See its pull request 3774.
 # Guess: LoRA with target_modules=["attn"] on torch.nn.MultiheadAttention computes with
 #   out_proj.weight + scale B A, and merge_and_unload writes that.
 # Seen: both add it twice: MultiheadAttention.merge sets the weight to W + scale B A and then calls
 #   out_proj.merge, which adds it again; the forward pass merges and unmerges. in_proj is added once.
-# So: what such an adapter means depends on the peft that trained it, and its configuration does not
-#   always say which. Ours are refused: the model that the same peft merged is to be given.
+# So: the meaning of such an adapter depends on the peft version that trained it, which its
+#   configuration does not always record. We refuse them: pass the model merged by the same peft.
 # Output seen:
 #   forward pass: out_proj + 2 deltas; merge_and_unload: out_proj + 2 deltas
 set -euo pipefail

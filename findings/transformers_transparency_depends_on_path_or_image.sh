@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# transformers' CLIP processor sees two pictures in one transparent PNG: by its path, and opened.
+# transformers' CLIP processor reads one transparent PNG in two ways: by its path, and opened.
 #
 # Versions: transformers 5.24.0, pillow 13.0.0, numpy 2.4.6; the backend that needs no torch.
 # Guess: processor("x.png") and processor(Image.open("x.png")) give the same pixels; the processor
-#   lays transparency on white.
-# Seen: an opened image is laid on white. A path (and every image in a pipeline) passes load_image,
-#   which converts to RGB first: the hidden colour, usually black, is what the model sees.
-# So: a model is evaluated otherwise by a pipeline than by its own processor. Ours lays all on white.
+#   composites transparency on white.
+# Seen: an opened image is composited on white. A path (and every image in a pipeline) goes through
+#   load_image, which converts to RGB first: the model sees the hidden colour, usually black.
+# So: a pipeline evaluates a model differently from its own processor. Ours composites all on white.
 # Output seen:
 #   opened: CLIP 1.0, SigLIP 1.0; by path: CLIP 0.0, SigLIP 0.0
 set -euo pipefail

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The names in which transformers saves a CLIPVisionModel depend on what it was loaded from.
+# The tensor names of a CLIPVisionModel saved by transformers depend on what it was loaded from.
 #
 # Versions: transformers 5.24.0, torch 2.13.0 (CPU), safetensors 0.8.0.
 # Guess: one class saves one set of names: without the prefix vision_model., as a model made from a
 #   configuration does.
 # Seen: one that was loaded from a checkpoint with the prefix, such as a whole CLIP, saves with it;
 #   one loaded from names without it saves without. The class and config.json are the same.
-# So: towers fine-tuned from one CLIP may differ in every name from towers trained anew. Ours are
-#   compared, completed and merged in either spelling.
+# So: towers fine-tuned from one CLIP may differ in every name from towers trained from scratch. We
+#   compare, complete and merge them in either spelling.
 # Output seen:
 #   made: embeddings.class_embedding;
 #   from a whole CLIP: vision_model.embeddings.class_embedding; from each again: the same

@@ -1,4 +1,4 @@
-"""The ways in which a command ends early without a stack trace, and what messages are made of."""
+"""How a command ends early without a stack trace, and helpers for messages."""
 
 import contextlib
 import errno
@@ -21,7 +21,7 @@ class Program:
     """How the user started the program, so that messages name commands that the user can type.
 
     Attributes:
-      prefix: what stands before a command's name, such as "magmax " or "python -m package.".
+      prefix: text before a command's name, such as "magmax " or "python -m package.".
 
     >>> Program().line("report", "runs/my run")
     "magmax report 'runs/my run'"
@@ -32,11 +32,11 @@ class Program:
     prefix: str = "magmax "
 
     def line(self, *words: str) -> str:
-        """A command and its arguments, as a shell takes them."""
+        """A command and its arguments, quoted for a shell."""
         return f"{self.prefix}{shlex.join(words)}"
 
     def argv(self, *words: str) -> list[str]:
-        """The same for a child process, which runs the interpreter of this one."""
+        """The same for a child process, run by this process's interpreter."""
         first, *rest = shlex.split(self.line(*words))
         module = [] if first.startswith("python") else ["-m", "magmax_jax"]
         return [sys.executable, *module, *rest]
@@ -67,7 +67,7 @@ def some(names: Sequence[str], shown: int = 3) -> str:
 
 
 def capped(lines: Sequence[str], most: int) -> list[str]:
-    """The lines, or the first ones and a last one that counts the rest: `most` in all.
+    """The lines, truncated to `most`; if any are cut, the last line counts them.
 
     >>> capped(["a", "b", "c", "d"], 3)
     ['a', 'b', 'and 2 more']
@@ -78,7 +78,7 @@ def capped(lines: Sequence[str], most: int) -> list[str]:
 
 
 _RAW = {
-    # C0 and C1 but tabs and ends of lines, and what turns the direction of writing.
+    # C0 and C1 except tabs and newlines, and characters that change the writing direction.
     *(set(range(0x20)) - {0x09, 0x0A}),
     *range(0x7F, 0xA0),
     *range(0x202A, 0x202F),
@@ -88,7 +88,7 @@ _SHOWN = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code 
 
 
 def harmless(text: str) -> str:
-    r"""A text that does nothing to a terminal: what names of files, classes and tensors hold.
+    r"""A text with control characters escaped, safe for a terminal; for names of files and classes.
 
     >>> print(harmless("a\x1b]0;title\x07b"))
     a\x1b]0;title\x07b
@@ -100,7 +100,7 @@ class UserError(ValueError):
     """A mistake that the user can fix: one sentence that says what, where and what to do.
 
     Args:
-      message: the sentence. It names no program: a library may be used without one.
+      message: the sentence. It names no program, because the library may be used without one.
       command: a command that fixes it, if there is one, as words: its name, then its arguments.
     """
 
@@ -110,23 +110,23 @@ class UserError(ValueError):
 
 
 class ConfigError(UserError):
-    """A value of the configuration that cannot be: the message names fields as Python does.
+    """An invalid value of the configuration; the message names fields in Python notation.
 
-    It writes `train.batch_size is 3`, or `scenario.allow_unequal=True` for what to set. Commands
+    It says `train.batch_size is 3`, or `scenario.allow_unequal=True` for what to set. Commands
     show their flags in place of the fields.
     """
 
 
 class DivergedError(RuntimeError):
-    """Training left the finite numbers: the sentence says at which task and step."""
+    """Training produced a non-finite number; the message gives the task and step."""
 
 
 class Interrupted(Exception):
-    """The process was asked to stop and did so in order.
+    """The process was asked to stop and did so cleanly.
 
     Attributes:
-      signal: the number of the signal that asked.
-      resume: how to go on, one sentence.
+      signal: the number of the signal that it received.
+      resume: how to resume, one sentence.
     """
 
     def __init__(self, signal: int, resume: str = "the same command goes on from here"):
@@ -136,7 +136,7 @@ class Interrupted(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal other than Ctrl-C's ends the process: it cleans up as after Ctrl-C.
+    """A signal other than SIGINT ends the process, which cleans up as after Ctrl-C.
 
     Attributes:
       signal: its number.
@@ -148,11 +148,11 @@ class Terminated(KeyboardInterrupt):
 
 
 def exit_code(command: Callable[[], None], program: Program = MAGMAX) -> int:
-    """Runs a command; returns 0 if it ends well, else prints one sentence and returns its code.
+    """Runs a command; returns 0 on success, else prints one sentence and returns an exit code.
 
-    2 for a mistake of the user's or a disk that refuses, 1 for a run that diverged, 128 and the
-    signal's number for an interruption (130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP). Other
-    exceptions are bugs and keep their stack trace.
+    2 for a user's mistake or a disk error, 1 for a run that diverged, 128 plus the signal's number
+    for an interruption (130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP). Other exceptions are bugs
+    and keep their stack trace.
 
     Args:
       command: what to run.

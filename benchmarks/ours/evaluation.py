@@ -1,4 +1,4 @@
-"""Our evaluation as a contender: the product's pass over test images, with every accuracy."""
+"""Our evaluation as a contender: the library's pass over test images, with every accuracy."""
 
 import time
 from functools import partial
@@ -17,10 +17,10 @@ from magmax_jax.models import CLIP
 
 
 def prepare(settings: Facts) -> Prepared:
-    """Everything is compiled on the first batch.
+    """Compiles everything on the first batch.
 
     Args:
-      settings: those of `benchmarks.evaluate.work`, and `at_once`, models in one pass.
+      settings: those of `benchmarks.evaluate.work`, and `at_once`, the models per pass.
     """
     model = CLIP.from_pretrained(settings["model"])
     size = model.config.vision.image_size

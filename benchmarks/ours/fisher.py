@@ -1,4 +1,4 @@
-"""Ours, as a contender: EWC's Fisher of one batch that is on the device, and a training step."""
+"""Ours, as a contender: EWC's Fisher of one batch on the device, and a training step."""
 
 import sys
 
@@ -10,7 +10,7 @@ def prepare(settings: Facts) -> Prepared:
 
     Args:
       settings: `size`, `batch_size`, `dtype`; `kind` of the Fisher, None for a training step; and
-        `checkout`, from which ours is imported.
+        `checkout`, from which our package is imported.
     """
     sys.path.insert(0, settings["checkout"])
     import jax

@@ -1,6 +1,6 @@
 """Contenders that merge image towers in memory: folds, the exact threshold, and whole merges.
 
-Parameters are those of a run: float32, the blocks' stacked.
+Parameters are as in a run: float32, with stacked blocks.
 """
 
 import itertools
@@ -23,9 +23,9 @@ COPY, FOLD, MERGED = 2, 4, 3
 """Passes over the parameters. A fold reads the state, theta_t and theta_0 and writes the state; a
 merge reads the state and theta_0 and writes theta."""
 POOL = 2
-"""Models that a streaming rule is given in turn."""
+"""Number of models that a streaming rule gets in rotation."""
 CHANGE = 1e-3
-"""The largest change of an entry by a task."""
+"""The largest change that a task makes to an entry."""
 
 
 def folds(settings: Facts) -> Prepared:
@@ -69,10 +69,10 @@ def threshold(settings: Facts) -> Prepared:
 def whole(settings: Facts) -> Prepared:
     """Each call merges `tasks` towers of `size` with one `rule`, from its first state to theta.
 
-    Models are made on the device while no clock runs: for a streaming rule two, which take turns as
-    theta_1 ... theta_T, for a collecting rule each when it is its turn, of which only the task
-    vector stays. A call adds seconds of its `folds`. It reports `sizes` before any call, when only
-    theta_0 is in memory; in the end `state`, bytes of the state, and `peak`, of memory.
+    Models are made on the device, untimed: two for a streaming rule, which alternate as
+    theta_1 ... theta_T; for a collecting rule each one when needed, keeping only its task vector. A
+    call records the seconds of its `folds`. Reports `sizes` before any call, when only theta_0 is
+    in memory; at the end `state`, bytes of the state, and `peak`, peak memory.
     """
     tasks, name, wait = settings["tasks"], settings["rule"], jax.block_until_ready
     given = {"stacked": True, "weights": (1.0,) * tasks}
@@ -108,8 +108,8 @@ def whole(settings: Facts) -> Prepared:
 
 
 def noisy(theta_0: Any, seed: jax.typing.ArrayLike) -> Any:
-    """theta_0 and uniform noise."""
-    # The generator of hardware: JAX's own would take longer than most rules.
+    """theta_0 plus uniform noise."""
+    # The hardware generator: JAX's default would take longer than most rules.
     leaves, structure = jax.tree.flatten(theta_0)
     keys = jax.random.split(jax.random.key(seed, impl="rbg"), len(leaves))
 
@@ -120,14 +120,14 @@ def noisy(theta_0: Any, seed: jax.typing.ArrayLike) -> Any:
 
 
 def sizes(rule: MergeRule, theta_0: Any, tasks: int) -> dict[str, int]:
-    """Bytes, by shapes alone.
+    """Bytes, computed from shapes.
 
     Returns:
       `parameters`: theta_0's.
-      `moved`: to or from memory, at least. `init` writes the state; the fold of a streaming rule
+      `moved`: lower bound on memory traffic. `init` writes the state; the fold of a streaming rule
         reads it, theta_t and theta_0 and writes it, that of a collecting rule reads theta_t and
         theta_0 and writes the task vector; the end reads the state and theta_0 and writes theta.
-      `held`: in memory at once, at least: theta_0, the state, and the models that are there while
+      `held`: lower bound on memory in use at once: theta_0, the state, and the models present while
         it grows or, if more, the merged task vector and theta.
     """
     empty = state = jax.eval_shape(rule.init, theta_0)

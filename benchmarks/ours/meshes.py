@@ -1,7 +1,7 @@
-"""A contender over a mesh of devices: one training step, or what the product's programs move.
+"""A contender over a mesh of devices: one training step, or what the library's programs move.
 
-Programs for training and folds are compiled from shapes alone: no parameter is allocated, so that
-programs for more devices, or for others, than are here can be read.
+Programs for training and folds are compiled from shapes, without allocating parameters, so programs
+for more or other devices than are present can be read.
 """
 
 import functools
@@ -31,28 +31,28 @@ from magmax_jax.sharding import BATCH, WHOLE, Layout
 from magmax_jax.training import make_trainer
 
 TASKS = 10
-"""Of the scenario that is evaluated, whose classes they share out."""
+"""Number of tasks of the evaluated scenario, which divide its classes."""
 
 
 def mesh_layout(data: int, fsdp: int, topology: str | None = None) -> Layout:
-    """The product's layout over the first data x fsdp devices.
+    """The library's layout over the first data x fsdp devices.
 
     Args:
-      topology: of TPUs that need not be here, e.g. v5e:2x4, whose compiler (libtpu) is asked.
+      topology: of TPUs that need not be present, e.g. v5e:2x4; uses their compiler (libtpu).
     """
     devices = jax.devices()
     if topology:
-        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU here to ask about
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU here to query
         devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     grid = np.array(devices[: data * fsdp]).reshape(data, fsdp)
     return Layout(jax.sharding.Mesh(grid, ("data", "fsdp")))
 
 
 def training_program(asked: Facts, layout: Layout) -> str:
-    """The text of the product's training step, from shapes.
+    """The text of the library's training step, from shapes.
 
     Args:
-      asked: `size`, `dtype`, `batch_size` of all devices together and, if the batch is in parts,
+      asked: `size`, `dtype`, `batch_size` over all devices and, if the batch is split,
         `accumulate`.
     """
     model, b = SIZES[asked["size"]], asked["batch_size"]
@@ -74,7 +74,7 @@ def training_program(asked: Facts, layout: Layout) -> str:
 
 
 def fold_program(asked: Facts, layout: Layout) -> str:
-    """Folding one more model into max_magnitude's state."""
+    """The program that folds one more model into max_magnitude's state."""
     _, theta = workloads.abstract_tower(SIZES[asked["size"]], "float32", whole=layout.whole)
     theta, rule = layout.shapes(theta), rules.max_magnitude()
     state = layout.shapes(jax.eval_shape(rule.init, theta))
@@ -82,9 +82,9 @@ def fold_program(asked: Facts, layout: Layout) -> str:
 
 
 def evaluation_program(asked: Facts, layout: Layout) -> str:
-    """What evaluation does with a batch: it is run, and XLA writes the program to a file.
+    """The program that evaluates a batch: it is run, and XLA dumps the program to a file.
 
-    XLA_FLAGS must hold `--xla_dump_to`; the compilation cache must be off.
+    XLA_FLAGS must contain `--xla_dump_to`; the compilation cache must be off.
     """
     model, b = SIZES[asked["size"]], asked["batch_size"]
     side = model.vision.image_size
@@ -106,31 +106,31 @@ PROGRAMS = {"training": training_program, "evaluation": evaluation_program, "fol
 def read_programs(
     data: int, fsdp: int, programs: Sequence[Facts], topology: str | None = None
 ) -> list[Facts]:
-    """Compiles each and reads its collectives; or reports why it cannot be compiled, e.g. for want
-    of memory.
+    """Compiles each program and reads its collectives, or reports why it does not compile, e.g.
+    because it runs out of memory.
 
     Args:
-      programs: `name` in `PROGRAMS` and what that asks for, `batch_size` of one device.
+      programs: `name` in `PROGRAMS` and its arguments, with `batch_size` per device.
     """
     layout, read = mesh_layout(data, fsdp, topology), []
     device = layout.mesh.devices.flat[0]
     for program in programs:
         asked = program | {"batch_size": program["batch_size"] * data * fsdp}
-        told = program | {"compiler": device.device_kind}
+        facts = program | {"compiler": device.device_kind}
         try:
-            # Models ask for the platform while they are traced, and this machine's is another.
+            # Models query the platform during tracing, and this machine's may differ.
             with mock.patch.object(jax, "default_backend", lambda: device.platform):
                 found = collectives(PROGRAMS[program["name"]](asked, layout))
-            told["collectives"] = [vars(one) for one in found]
+            facts["collectives"] = [vars(one) for one in found]
         except jax.errors.JaxRuntimeError as error:
-            told["failure"] = str(error).splitlines()[0]
-        read.append(told)
+            facts["failure"] = str(error).splitlines()[0]
+        read.append(facts)
     return read
 
 
 def prepare(settings: Facts) -> Prepared:
     """Each call is a training step of `size` over `data` x `fsdp` devices in `dtype`, on
-    `batch_size` images a device; or nothing where there are `programs`, which are read."""
+    `batch_size` images per device; given `programs`, they are read instead and calls do nothing."""
     data, fsdp = settings["data"], settings["fsdp"]
     if programs := settings.get("programs"):
         read = read_programs(data, fsdp, programs, settings.get("topology"))

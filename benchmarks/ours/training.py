@@ -1,4 +1,4 @@
-"""Ours, as a contender: the product's own training step on a batch that is on the device."""
+"""Ours, as a contender: the library's own training step on a batch on the device."""
 
 import time
 
@@ -10,7 +10,7 @@ from benchmarks.workloads import SIZES, training
 
 
 def prepare(settings: Facts) -> Prepared:
-    """A call is `steps` training steps, each on the result of the one before.
+    """A call is `steps` training steps, each starting from the previous result.
 
     Args:
       settings: `size`, `batch_size`, `dtype` and `steps`.

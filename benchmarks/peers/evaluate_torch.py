@@ -1,8 +1,8 @@
-"""Evaluation in torch, written plainly after what is published of the official experiments.
+"""Evaluation in torch, a plain version of the published official experiments.
 
-Images are decoded, resized and normalised one by one by Pillow in a DataLoader's processes. For
-accuracies among all classes and among each task's own, the official way goes through every task's
-images twice, with a loader of their own each time; `once` takes both from one pass over all images.
+Pillow decodes, resizes and normalises images one by one in a DataLoader's processes. For accuracies
+among all classes and among each task's own, the official way goes through every task's images
+twice, with a new loader each time; `once` computes both in one pass over all images.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ class Evaluation:
             self.passes = [((protocol,), own) for protocol in PROTOCOLS for own in owned]
 
     def right(self) -> dict[str, list[int]]:
-        """By protocol, how many images of every task are recognised."""
+        """Number of correctly classified images of every task, by protocol."""
         zeros = torch.zeros(self.tasks, dtype=torch.long, device=self.device)
         counts = {protocol: zeros.clone() for protocol in PROTOCOLS}
         for protocols, images in self.passes:
@@ -109,7 +109,7 @@ class Evaluation:
             yield logits.float(), labels.to(self.device, non_blocking=True)
 
     def warm(self) -> None:
-        """Compiles for every size of batches, which torch.compile would do when one comes."""
+        """Compiles for every batch size, which torch.compile would otherwise do on first use."""
         b = self.settings["batch_size"]
         counts = [len(images) for _, images in self.passes]
         sizes = {min(n, b) for n in counts} | {n % b for n in counts if n > b}
@@ -118,7 +118,7 @@ class Evaluation:
 
 
 def prepare(settings: Facts) -> Prepared:
-    """Batches of every size have been through the tower.
+    """Runs batches of every size through the tower once.
 
     Args:
       settings: those of `benchmarks.evaluate.work`, `compiled`, `way` ("splits" or "once") and

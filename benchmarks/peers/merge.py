@@ -2,7 +2,7 @@
 
 python -m benchmarks.peers.merge PEER RULE OUTPUT PRETRAINED FINETUNED...
 
-All but RULE and PEER are directories. What a peer imports, it imports when it is asked for.
+All arguments except RULE and PEER are directories. Each peer's imports are lazy.
 """
 
 import json
@@ -19,8 +19,9 @@ KEPT = 0.2
 
 
 def official(rule: str, output: Path, pretrained: Path, finetuned: Sequence[Path]) -> None:
-    """Written plainly after what is published. As in the official experiments, all task vectors are
-    in memory at once: dicts of tensors, for TIES rows of one matrix. Every model is read once."""
+    """A plain version of the published code. As in the official experiments, all task vectors are
+    in memory at once: dicts of tensors, or rows of one matrix for TIES. Every model is read
+    once."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -55,7 +56,7 @@ def official(rule: str, output: Path, pretrained: Path, finetuned: Sequence[Path
 
 
 def ties(rows: Any) -> Any:
-    """One merged vector (d,) of the task vectors (t, d), which are trimmed in place."""
+    """Merges task vectors (t, d) into one (d,); trims them in place."""
     import torch
 
     d = rows.shape[1]
@@ -70,7 +71,7 @@ def ties(rows: Any) -> Any:
 
 
 def fusion_bench(rule: str, output: Path, pretrained: Path, finetuned: Sequence[Path]) -> None:
-    """Its algorithms, through its public classes. The pool gives them models by transformers'
+    """Its algorithms, through its public classes. The pool loads models with transformers'
     `from_pretrained`; its `LazyStateDict`, which opens a file for every tensor, was slower here."""
     from fusion_bench import method
     from fusion_bench.modelpool import BaseModelPool
@@ -84,14 +85,14 @@ def fusion_bench(rule: str, output: Path, pretrained: Path, finetuned: Sequence[
         "tsv_m": lambda: method.TaskSingularVectorMerging(),
         "opcm": lambda: method.OPCMForCLIP(0.5, shuffle_order=False, save_on_every_step=False),
     }[rule]()
-    # OPCM asks for the test sets of a task pool, of which it evaluates none here.
+    # OPCM expects a task pool with test sets; here it evaluates none.
     algorithm._program = SimpleNamespace(taskpool=SimpleNamespace(_test_datasets=None))
     algorithm.run(pool).save_pretrained(output)
 
 
 def mergekit(rule: str, output: Path, pretrained: Path, finetuned: Sequence[Path]) -> None:
-    """Its command `mergekit-pytorch`, of sharded models `mergekit-yaml`, with a configuration made
-    here."""
+    """Its command `mergekit-pytorch`, or `mergekit-yaml` for sharded models, with a configuration
+    made here."""
     from mergekit.scripts.merge_raw_pytorch import main as mergekit_pytorch
     from mergekit.scripts.run_yaml import main as mergekit_yaml
 

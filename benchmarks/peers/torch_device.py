@@ -1,4 +1,4 @@
-"""The device of torch's contenders: its name, its memory, and waiting for it; and one contender."""
+"""The device of torch's contenders: its name, memory and synchronisation; and one contender."""
 
 import numpy as np
 import torch
@@ -11,13 +11,13 @@ def name(device: torch.device) -> str:
 
 
 def wait(device: torch.device) -> None:
-    """Until all that was asked of it is done."""
+    """Waits until all queued work is done."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Most of a GPU's memory that was in use so far; on a CPU this process's."""
+    """Peak memory use of a GPU so far; on a CPU, that of this process."""
     return torch.cuda.max_memory_allocated() if device.type == "cuda" else resident_peak()
 
 
@@ -27,6 +27,6 @@ def threshold(settings: Facts) -> Prepared:
     numbers = torch.from_numpy(np.load(settings["file"])).to(device)
 
     def find() -> float:
-        return numbers.abs().kthvalue(settings["k"]).values.item()  # which waits for the device
+        return numbers.abs().kthvalue(settings["k"]).values.item()  # item() waits for the device
 
     return Prepared({"device": device, "found": find()}, find)

@@ -19,10 +19,10 @@ class Way(NamedTuple):
     """How a step is computed.
 
     Attributes:
-      autocast: in bfloat16 what torch takes to be safe, the rest in float32; else all in float32.
-      tf32: products of float32 on tensor cores, as JAX computes them by default; torch does not.
+      autocast: bfloat16 where torch considers it safe, float32 elsewhere; if False, all float32.
+      tf32: float32 products on tensor cores, which is JAX's default but not torch's.
       compiled: torch.compile's mode; None compiles nothing.
-      fused: AdamW as one kernel; else as torch chooses.
+      fused: AdamW as one kernel; if False, as torch chooses.
     """
 
     autocast: bool = False
@@ -32,7 +32,7 @@ class Way(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """AdamW's numbers, and a linear warm-up of `warmup` of `steps` steps, then a cosine."""
+    """AdamW's hyperparameters; linear warm-up over `warmup` of `steps` steps, then a cosine."""
 
     learning_rate: float = 1e-5
     weight_decay: float = 0.1
@@ -68,7 +68,7 @@ def make_tower(
 
 
 def make_step(tower: torch.nn.Module, head: torch.Tensor, way: Way, recipe: Recipe) -> Step:
-    """A step on the cross-entropy of a frozen head (p, k), of every parameter of the tower."""
+    """A step on the cross-entropy with a frozen head (p, k); trains every tower parameter."""
     parameters = list(tower.parameters())
     optimizer = torch.optim.AdamW(
         parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay,
@@ -102,7 +102,7 @@ def make_step(tower: torch.nn.Module, head: torch.Tensor, way: Way, recipe: Reci
 
 
 def prepare(settings: Facts) -> Prepared:
-    """A call is `steps` training steps on noise that is on the device, float32 already.
+    """A call is `steps` training steps on float32 noise that is already on the device.
 
     Args:
       settings: `config` (`make_tower`'s), `batch_size`, `steps`, `device` and `way` (`Way`'s).

@@ -1,4 +1,4 @@
-"""Experiments from Python: what the command line does, as functions. `magmax_jax` has them all.
+"""Experiments from Python: the command line as functions, all also available in `magmax_jax`.
 
 import magmax_jax as mm
 
@@ -23,7 +23,7 @@ _HOMES = {
     "preset": "presets",
     "run": "run_experiment",
 }
-"""Public names, and the module that defines each: none of them has the name of a function."""
+"""Public names and their modules; no module shares its name with a function."""
 __all__ = ["evaluate", "export", "preset", "run"]
 
 

@@ -7,19 +7,19 @@ MIN_COMPILE_TIME = "jax_persistent_cache_min_compile_time_secs"
 
 
 def default_cache() -> Path:
-    """JAX's own variable, or a folder of ours in the user's cache directory."""
+    """The value of JAX's own variable, or our folder in the user's cache directory."""
     named = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     return Path(named) if named else Path.home() / ".cache" / "magmax_jax" / "xla"
 
 
 def keep_compiled(directory: Path | None) -> None:
-    """Keeps every compiled program there; None keeps none. To be called before JAX compiles."""
+    """Keeps every compiled program there; None keeps none. Call it before JAX compiles."""
     import jax
 
     jax.config.update("jax_compilation_cache_dir", directory and str(directory))
     if MIN_COMPILE_TIME.upper() not in os.environ:
-        # JAX keeps what took a second. A run has some 70 programs, and most take less each, but
-        # seconds together.
+        # By default JAX keeps programs that took a second or more. A run has about 70 programs;
+        # most take less, but together they take seconds.
         jax.config.update(MIN_COMPILE_TIME, 0.0)
 
 

@@ -47,23 +47,23 @@ def evaluate(
       models: one or a list of these, or a dictionary of them by name: a run's directory (its last
         model), "RUN:MODEL" (finetuned, zero_shot, task:3, RULE or RULE@SCALE), a directory that
         transformers loads, a hub id, or a loaded model.
-      scenario, seed: the tasks; not set: the first run's, or one task of all classes of `test`. A
-        folder of images is `mm.config.ScenarioConfig(dataset="folder:DIR", num_tasks=1)`.
+      scenario, seed: the tasks; not set: the first run's, or one task of all classes of `test`. For
+        a folder of images, pass `mm.config.ScenarioConfig(dataset="folder:DIR", num_tasks=1)`.
       test: your own images in any form that `as_source` takes, in place of the scenario's.
       image_size: input size in pixels; not set: the checkpoint's own. A run's is fixed.
-      text_source: the CLIP whose text tower completes those models that are image towers alone.
+      text_source: the CLIP whose text tower completes models that are image towers only.
       dtype: of the computation; not set: the run's, or float32.
       mesh: how work is divided among devices.
       out: a new directory for results.jsonl, one row per group, and counts/.
-      allow_changed: go on although the files of a run's model or data are not those that the run
-        recorded; a note says what changed.
+      allow_changed: continue even if the files of a run's model or data differ from those that the
+        run recorded; a note says what changed.
       progress, keep_compiled: as in `run`.
 
     Returns:
       rows whose `model` is the name of the model; `pandas.DataFrame(rows)` takes them.
 
     Raises:
-      UserError: a model, the images or the scenario is not what it should be.
+      UserError: a model, the images or the scenario is invalid.
     """
     if keep_compiled:
         keep_compiled_by_default()
@@ -97,7 +97,7 @@ def evaluate(
 
 
 def _by_name(models: Any) -> dict[str, str | Model]:
-    """Models by the names that their rows have."""
+    """Models by the names used in their rows."""
     if isinstance(models, str | Path) or hasattr(models, "image_tower"):
         models = [models]
     if not isinstance(models, Mapping):

@@ -19,7 +19,7 @@ def export(
 ) -> Path:
     """Writes one of a run's models as a directory that transformers loads.
 
-    A line on standard error says where transformers would preprocess images otherwise.
+    A line on standard error reports any difference in how transformers would preprocess images.
 
     Args:
       run: the run's directory.
@@ -27,15 +27,15 @@ def export(
       model: "finetuned" (after the last task learned so far), "zero_shot", "RULE" or "RULE@SCALE"
         of the run's merges, or "task:3" of a run with `checkpoint.keep_tasks`.
       dtype: of the weights, "float32", "float16" or "bfloat16".
-      allow_changed: go on although the model that the run started from is not what it was then; a
-        line on standard error says what changed.
+      allow_changed: continue even if the model that the run started from has changed; a line on
+        standard error says what changed.
 
     Returns:
       the directory.
 
     Raises:
-      UserError: it is not a run's directory, the run has no such model, the files of its
-        theta_0 changed, or the disk refuses.
+      UserError: it is not a run's directory, the run has no such model, the files of its theta_0
+        have changed, or the output cannot be written.
     """
     run = user_path(run, "run")
     if model_of_run(str(run)) is None:

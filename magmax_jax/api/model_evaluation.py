@@ -45,24 +45,24 @@ class Evaluation:
     """Which models to evaluate, and on what."""
 
     models: Mapping[str, str | Model]
-    """By the name that their rows have: what a user wrote, or a loaded model."""
+    """By the name used in their rows: the user's spelling, or a loaded model."""
     scenario: ScenarioConfig
     seed: int = 5
     given: tuple[Source, Source] | None = None
-    """Training and test images, in place of those that the scenario names."""
+    """Training and test images, instead of those that the scenario names."""
     image_size: int | None = None
     text_source: str | None = None
-    """Completes those models that are image towers alone."""
+    """Completes models that are image towers only."""
     dtype: Literal["float32", "bfloat16"] | None = None
     batch_size: int = 256
     mesh: MeshConfig = field(default_factory=MeshConfig)
     allow_changed: bool = False
-    """Whether a run's model and data may be others than it recorded."""
+    """Whether a run's model and data may differ from those that it recorded."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What came of one model."""
+    """The results of one model."""
 
     source: str
     rows: list[Row]
@@ -72,14 +72,14 @@ class Found:
 def evaluate_all(
     evaluation: Evaluation, progress: Progress, out: Path | str | None = None
 ) -> tuple[list[Found], Scenario]:
-    """Every model; those that start from one model share everything but their weights, the passes
-    over the images included.
+    """Evaluates every model; models with the same theta_0 share everything except their weights,
+    including the passes over the images.
 
-    Of several processes the first one writes to `out`.
+    With several processes, the first one writes to `out`.
 
     Raises:
-      UserError: a model, or the scenario, is not what it should be, or what a run was made from
-        changed since; or `out` exists.
+      UserError: a model or the scenario is invalid, a run's inputs have changed since, or `out`
+        exists.
     """
     if evaluation.seed < 0:
         raise ConfigError(f"seed is {evaluation.seed}: it must not be negative")
@@ -134,8 +134,8 @@ class _Wanted(NamedTuple):
 
     Attributes:
       make: makes its parameters.
-      learned: tasks that it has learned.
-      label: what its rows call it.
+      learned: number of tasks that it has learned.
+      label: its name in the rows.
     """
 
     make: Callable[[], Params]
@@ -159,13 +159,13 @@ def _wanted(
 
 
 def _directory(model: str | Model) -> Path | None:
-    """That of the run, if it is a run's model."""
+    """The run's directory, if it is a run's model."""
     run = model_of_run(model) if isinstance(model, str) else None
     return run[0] if run else None
 
 
 def _say_notes(scenario: Scenario, said: set[str], progress: Progress) -> None:
-    """Each note once: models differ in what their tokenizers make of class names."""
+    """Prints each note once; notes differ between models because their tokenizers do."""
     for note in scenario.notes:
         if note not in said:
             said.add(note)
@@ -175,7 +175,7 @@ def _say_notes(scenario: Scenario, said: set[str], progress: Progress) -> None:
 def _compared(
     configs: Sequence[ExperimentConfig], evaluation: Evaluation, scenario: Scenario
 ) -> list[Compared]:
-    """The runs among the models, each once; with the scenario where it is of their own data."""
+    """The runs among the models, each once; with the scenario if it uses their own data."""
     runs: dict[Path, Compared] = {}
     for model, config in zip(evaluation.models.values(), configs, strict=True):
         if isinstance(model, str) and (run := model_of_run(model)):
@@ -187,7 +187,7 @@ def _compared(
 
 
 def setting(name: str, model: str | Model, evaluation: Evaluation) -> ExperimentConfig:
-    """The configuration in which a model is evaluated: a run's own, but for what was chosen."""
+    """The configuration for evaluating a model: a run's own, except for what was chosen."""
     run = model_of_run(model) if isinstance(model, str) else None
     size = evaluation.image_size
     if not isinstance(model, str):
@@ -218,13 +218,13 @@ def setting(name: str, model: str | Model, evaluation: Evaluation) -> Experiment
         ),
         scenario=evaluation.scenario,
         train=TrainConfig(batch_size=evaluation.batch_size),  # nothing is trained
-        mesh=evaluation.mesh,  # that of these devices, not of the run's
+        mesh=evaluation.mesh,  # for the devices here, not the run's
         eval_batch_size=evaluation.batch_size,
     )
 
 
 def _check_text_source(text_source: str | None, configs: Sequence[ExperimentConfig]) -> None:
-    """Raises a UserError if it names no model, or is not wanted by any."""
+    """Raises a UserError if it names no model, or no model needs it."""
     if text_source is None:
         return
     check_source(text_source)

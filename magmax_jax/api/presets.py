@@ -1,4 +1,4 @@
-"""Where a run starts: each preset is a whole configuration, any field of which can be changed."""
+"""Presets: each is a complete configuration, any field of which can be changed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +18,11 @@ from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 
 TINY_CLIP = str(Path(__file__).parents[1] / "cli" / "assets" / "tiny-clip")
 SCALES = "0.1,0.2,0.3,0.5,0.7,1,1.4"
-"""Tried by the presets of digits: accuracy changes smoothly with the scale, so steps of about 1.4
-are fine enough, and each scale costs an evaluation of 150 images a rule."""
+"""Scales tried by the digit presets: accuracy changes smoothly with the scale, so factors of about
+1.4 are fine enough, and each scale costs one evaluation of 150 images per rule."""
 
 DIGITS_MERGES = (*ExperimentConfig.merges, "ema+lda@0.7")
-"""Beside those that every run makes, what `docs/results.md` recommends."""
+"""The default merges, plus the one that `docs/results.md` recommends."""
 
 PRESETS: dict[str, tuple[str, ExperimentConfig]] = {
     "quickstart": (
@@ -31,13 +31,13 @@ PRESETS: dict[str, tuple[str, ExperimentConfig]] = {
         ExperimentConfig(
             model=ModelConfig(source=TINY_CLIP),
             scenario=ScenarioConfig(dataset="digits", num_tasks=5, validation=0.1),
-            # Small models forget little at small learning rates; here there is something to see.
+            # Small models forget little at small learning rates; at this one, forgetting shows.
             train=TrainConfig(
                 epochs=10, batch_size=64, learning_rate=3e-4, weight_decay=0.0, warmup_fraction=0.1
             ),
             merges=DIGITS_MERGES,
             merging=MergingConfig(scales=SCALES),
-            checkpoint=CheckpointConfig(keep_tasks=True),  # small, and there is something to study
+            checkpoint=CheckpointConfig(keep_tasks=True),  # small files, and studies need them
         ),
     ),
     "styles": (
@@ -64,7 +64,7 @@ PRESETS: dict[str, tuple[str, ExperimentConfig]] = {
         "the exponential average of those before, which is deployed, too: Best-in-TIME.",
         # Dziadzio et al., 2024, arXiv 2412.06712. The authors' benchmark code merges the running
         # average and the new model half and half by default, so the decay is ema's 0.5 and the
-        # scale 1. It begins with theta_0 where ema begins with theta_1: tau_1 weighs half as much.
+        # scale 1. It begins with theta_0 while ema begins with theta_1, so tau_1 weighs half there.
         ExperimentConfig(
             method=MethodConfig(start="ema"), merges=("ema", "max_magnitude", "scaled_last")
         ),
@@ -84,7 +84,7 @@ PRESETS: dict[str, tuple[str, ExperimentConfig]] = {
         "--scenario.data-dir, in tasks of two classes or more: 80 images are enough.",
         ExperimentConfig(
             scenario=ScenarioConfig(dataset="folder", num_tasks=None, allow_unequal=True),
-            # Small tasks: many steps from few images, and the peak learning rate within them.
+            # Small tasks: many steps from few images, and a warm-up short enough to reach the peak.
             train=TrainConfig(epochs=20, batch_size=16, learning_rate=3e-5, warmup_fraction=0.1),
         ),
     ),
@@ -98,7 +98,7 @@ def preset(name: str, **changes: Any) -> ExperimentConfig:
     2
 
     Raises:
-      UserError: there is no such preset or field, or a value is not what the field takes.
+      UserError: there is no such preset or field, or a value does not fit its field.
     """
     if name not in PRESETS:
         raise UserError(f"{name!r} is no preset: choose from {', '.join(PRESETS)}")
@@ -106,18 +106,18 @@ def preset(name: str, **changes: Any) -> ExperimentConfig:
 
 
 def paper(config: ExperimentConfig) -> ExperimentConfig:
-    """Every choice that the published code makes tacitly, made as it makes it.
+    """The configuration with all implicit choices of the published code.
 
-    - 500 steps of warm-up whatever the task's length, not a fraction: tasks of fewer steps never
+    - 500 warm-up steps whatever the task's length, not a fraction: tasks with fewer steps never
       reach the peak learning rate.
     - EWC's Fisher from gradients that are not cleared between batches, for which its strength of
       1e6 was chosen.
-    - TIES' largest 20 % of all of CLIP, the untouched text tower's zeros included: about 35 % of
-      what was trained.
+    - TIES' largest 20 % of all of CLIP, including the untouched text tower's zeros: about 35 % of
+      the trained entries.
     - In domain-incremental learning the average divides by two, not by the number of domains.
     - Class names of cifar100 with underscores, classes and domains in the published order.
 
-    Maximum magnitude needs no switch: that a later task wins a tie is our rule, too.
+    Maximum magnitude needs no switch: in our rule, too, a later task wins a tie.
     """
     published = REGULARIZERS[config.method.regularizer].published
     divisor = SCENARIO_KINDS[config.scenario.kind].published_divisor

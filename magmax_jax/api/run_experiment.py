@@ -38,7 +38,7 @@ def run(
     """Learns the scenario's tasks one after another, merging and evaluating after each.
 
     The same call resumes an interrupted run, and returns the rows of a finished one at once.
-    Ctrl-C, or a notebook's stop button, ends it after the current step, which is saved.
+    Ctrl-C, or a notebook's stop button, ends it after the current step and saves.
 
         rows = mm.run(mm.preset("quickstart"), "runs/quickstart")
         pandas.DataFrame(rows)
@@ -46,30 +46,30 @@ def run(
     Args:
       config: such as `preset("class")`.
       out: the run's directory: config.json, about.json, results.jsonl, metrics.jsonl, counts/,
-        checkpoints/, report/accuracy.png; sweep.jsonl where scales are tried.
+        checkpoints/, report/accuracy.png; sweep.jsonl if scales are tried.
       train, test: your own images in any form that `as_source` takes, in place of the data set
         that the configuration names. Its prompts are then "a photo of a {}." unless
         `scenario.templates` are set. The directory records a digest of the data, and only the same
         data resumes the run.
       overwrite: replace a run that is already in the directory.
-      resume: go on with a run of the same configuration that is already there.
-      allow_changed: go on although the files of the model or the data are not those that the run
-        recorded when it started; about.json then says so.
-      sweep: rules to evaluate at many scales after the last task, for sweep.jsonl: their names, or
-        a `SweepConfig`, which also has the scales.
+      resume: resume a run of the same configuration that is already there.
+      allow_changed: continue even if the files of the model or the data differ from those that the
+        run recorded when it started; about.json then says so.
+      sweep: rules to evaluate at many scales after the last task, written to sweep.jsonl: their
+        names, or a `SweepConfig`, which also has the scales.
       boards: log every step there, too; install tensorboardX or wandb yourself.
       progress: show bars, or report to your own `Progress`.
-      command: recorded in about.json as what repeats the run.
+      command: recorded in about.json as the command that repeats the run.
       keep_compiled: keep compiled programs on disk for the next process, in JAX's own cache if one
         is set (JAX_COMPILATION_CACHE_DIR, or jax.config).
 
     Returns:
-      what results.jsonl holds: one measured accuracy each, which `pandas.DataFrame(rows)` takes.
+      the rows of results.jsonl, one measured accuracy each; `pandas.DataFrame(rows)` takes them.
 
     Raises:
-      UserError: `config` is no configuration, or does not fit the devices, data, model, directory
-        or disk; or another process is running in the directory.
-      DivergedError: a loss is not finite; rows and checkpoints before it stay.
+      UserError: `config` is not a configuration, or does not fit the devices, data, model,
+        directory or disk; or another process is running in the directory.
+      DivergedError: a loss is not finite; earlier rows and checkpoints are kept.
       Interrupted: the process was asked to stop, and everything is saved.
     """
     if not isinstance(config, ExperimentConfig):
@@ -120,7 +120,7 @@ def given_sources(train: Any, test: Any) -> tuple[Source, Source] | None:
 
 
 def as_progress(progress: Progress | bool) -> Progress:
-    """Bars for True, nothing for False."""
+    """Progress bars for True, no output for False."""
     if isinstance(progress, bool):
         return TerminalProgress() if progress else NullProgress()
     return progress
@@ -139,13 +139,13 @@ def _as_sweep(sweep: Any) -> SweepConfig | None:
 
 
 def _check_same_arrays(directory: RunDirectory, config: ExperimentConfig) -> None:
-    """Raises a UserError if the directory holds a run of images that were passed, but not these."""
+    """Raises a UserError if the directory holds a run on passed images other than these."""
     path = directory.path / CONFIG
     if directory.overwrite or not path.is_file():
         return
     try:
         stored = ExperimentConfig.from_file(path).scenario.dataset
-    except UserError:  # no run's: `RunDirectory.holds` says so
+    except UserError:  # not a run's directory: `RunDirectory.holds` reports it
         return
     if is_arrays(stored) and stored != config.scenario.dataset:
         other = "other images than those" if is_arrays(config.scenario.dataset) else "images"

@@ -1,4 +1,4 @@
-"""Sweeps of a run that is there already, on its own scenario."""
+"""Sweeps of an existing run, on its own scenario."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,21 +24,21 @@ def sweep_run(
     progress: Progress,
     allow_changed: bool = False,
 ) -> list[Row]:
-    """Makes the sweeps one after another; data and model are read once.
+    """Runs the sweeps one after another; data and model are read once.
 
-    Of several processes the first one writes.
+    With several processes, the first one writes.
 
     Args:
       run: its directory.
-      config: the run's, with paths that are found here (`runs.locate.stored_config`); the mesh and
-        the batches may be others.
-      allow_changed: whether the run's model and data may be others than it recorded.
+      config: the run's, with paths valid here (`runs.locate.stored_config`); the mesh and the batch
+        sizes may differ.
+      allow_changed: whether the run's model and data may differ from those that it recorded.
 
     Returns:
       the rows of `sweep.jsonl`.
 
     Raises:
-      UserError: as `runs.sweep.sweep` does; or what the run was made from changed since.
+      UserError: as `runs.sweep.sweep` does; or the run's inputs have changed since.
     """
     scenario = build_scenario(config.scenario, config.seed, recorded=class_names(run))
     with checking([Compared(run, config, scenario)], allow_changed, progress.say):

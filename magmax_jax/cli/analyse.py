@@ -18,7 +18,7 @@ from magmax_jax.registry import COMMANDS
 class Analyse:
     """Studies what a run kept, and writes RUN/analysis/NAME.jsonl, which the report shows.
 
-    signs, norms, similarity, provenance (of the task vectors), transfer (to tasks to come, to other
+    signs, norms, similarity, provenance (of the task vectors), transfer (to future tasks, to other
     data sets), alignment (CKA of features), contribution (a task left out of the merge), pruning
     (a share of each task vector), overhead (seconds and bytes). Most need every task's model: run
     with --checkpoint.keep-tasks.
@@ -38,13 +38,13 @@ class Analyse:
     again: bool = False
     """Repeat studies that already exist."""
     allow_changed: bool = False
-    """Go on although the files of a run's model or data are not what they were."""
+    """Continue even if the files of a run's model or data have changed."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
     engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
 
 
 def main(argv: list[str], program: Program = MAGMAX) -> None:
-    """Makes the studies that the command line asks for."""
+    """Runs the studies that the command line names."""
     chosen = flags.parse(Analyse, argv, prog=program.line("analyse"))
     if not chosen.runs:
         raise UserError("no RUN is given: name directories of runs")

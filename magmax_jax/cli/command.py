@@ -12,18 +12,19 @@ class Command:
 
         COMMANDS.register("greet", Command("Says hello.", main))
 
-    Its module should import what is slow (JAX, Flax) only once it runs: `magmax --help` imports it.
+    Its module should import slow packages (JAX, Flax) only when the command runs, because
+    `magmax --help` imports the module.
     """
 
     summary: str
     """One line for `magmax --help`."""
     main: Callable[[list[str], Program], None]
-    """Takes the words after the command's name, and how the program was started, for messages.
+    """Takes the arguments after the command's name, and how the program was started, for messages.
     Raises UserError for a mistake, SystemExit for wrong flags and for help."""
     abandons_threads: bool = False
-    """Whether the process ends without waiting for the threads that the command leaves behind."""
+    """Whether the process exits without waiting for threads that are still running."""
     collected: Collection[str] = ()
-    """Flags that may be given several times: all of their values count."""
+    """Flags that may be repeated; all of their values count."""
     flags: Mapping[str, str] = field(default_factory=dict)
-    """Flags for fields of the configuration, where `run` has others: {"eval_batch_size":
-    "--batch-size"}. Messages about the configuration then name them."""
+    """Flags of configuration fields that differ from those of `run`: {"eval_batch_size":
+    "--batch-size"}. Messages about the configuration name them."""

@@ -1,4 +1,4 @@
-"""How launchers start JAX: where compiled programs are kept, and with which other processes."""
+"""How launchers start JAX: the compilation cache, and the other processes of the run."""
 
 import contextlib
 import ipaddress
@@ -14,17 +14,17 @@ from magmax_jax.errors import UserError
 
 @dataclass(frozen=True)
 class Engine:
-    """Settings that JAX needs before it starts; none changes a result."""
+    """Settings that JAX needs before it starts; none affects results."""
 
     cache: Path | None = field(default_factory=default_cache)
-    """Directory in which compiled programs are kept for the next run; None keeps none."""
+    """Directory that keeps compiled programs for the next run; None keeps none."""
     distributed: bool = False
-    """One of several processes of one run, each started with this option: on a cluster that JAX
+    """This is one of several processes of a run; start each with this option. On a cluster that JAX
     knows (Slurm, Open MPI, Kubernetes, Cloud TPU) nothing else is needed. On Slurm start one
     process for each GPU: srun --ntasks-per-node 8 --gpus-per-node 8."""
     coordinator: str | None = None
-    """On other clusters: HOST:PORT of process 0; any free port. Where HOST is an address of that
-    machine, or localhost, only it is listened on; otherwise every interface is."""
+    """On other clusters: HOST:PORT of process 0; any free port. If HOST is an address of that
+    machine, or localhost, process 0 listens on it alone; otherwise on every interface."""
     processes: int | None = None
     """On other clusters: number of processes."""
     process: int | None = None
@@ -46,7 +46,7 @@ class Engine:
             )
 
     def start(self) -> None:
-        """To be called once, before JAX computes anything.
+        """Configures JAX; call it once, before JAX computes anything.
 
         Raises:
           UserError: the other processes cannot be found.
@@ -64,7 +64,7 @@ class Engine:
                 coordinator_bind_address=bind_address(self.coordinator),
                 shutdown_timeout_seconds=60,
             )
-        except ValueError as error:  # what JAX raises where it knows no cluster
+        except ValueError as error:  # JAX raises it if it recognises no cluster
             raise UserError(
                 f"--distributed finds no cluster ({error}): start it with srun on Slurm, or give "
                 "--coordinator, --processes and --process"
@@ -79,9 +79,9 @@ class Engine:
 def bind_address(coordinator: str | None) -> str | None:
     """Where process 0 listens: None for every interface, JAX's default.
 
-    The coordinator asks nobody for a password, so it is no wider open than it is named. A host's
-    name says too little: on Debian a machine's own is 127.0.1.1 to itself, which others cannot
-    reach; and a public address may be a router's.
+    The coordinator has no password, so it listens no more widely than its name requires. A host
+    name is not enough to decide: on Debian a machine resolves its own name to 127.0.1.1, which
+    others cannot reach, and a public address may be a router's.
 
     Args:
       coordinator: HOST:PORT.

@@ -19,7 +19,7 @@ from magmax_jax.registry import COMMANDS, SCENARIO_KINDS
 from magmax_jax.runs.evaluation_data import ONE_TASK, first_run
 from magmax_jax.runs.model_ref import model_of_run
 
-if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
+if TYPE_CHECKING:  # JAX takes seconds to import, and --help does not need it
     from magmax_jax.api.model_evaluation import Evaluation
     from magmax_jax.runs.progress import Progress
 
@@ -30,15 +30,15 @@ class Evaluate:
     by domain and by class, each image counted once.
 
     SOURCE is a run (its last model), RUN:MODEL (finetuned, zero_shot, task:3, RULE or RULE@SCALE),
-    a directory that transformers loads, or a hub id. A folder of images may be named beside them:
-    they are the test images, and all their classes one task. Without one, the first run's scenario
-    and seed are used unless the flags say otherwise; other models are evaluated on one task of
-    --scenario.dataset.
+    a directory that transformers loads, or a hub id. You may also name a folder of images: its
+    images are the test set, and all its classes form one task. Without one, the first run's
+    scenario and seed are used unless the flags say otherwise; without a run, models are evaluated
+    on one task of --scenario.dataset.
     """
 
     sources: tyro.conf.Positional[tuple[str, ...]]
-    """Each a RUN, RUN:MODEL, directory or hub id; each becomes a column of the tables. One may be a
-    folder of images, [test/][domain/]class/*."""
+    """RUN, RUN:MODEL, directory or hub id; each is a column of the tables. One may be a folder of
+    images, [test/][domain/]class/*."""
     scenario: ScenarioConfig = ONE_TASK
     image_size: Annotated[
         int | None, tyro.conf.arg(name="model.image-size", aliases=("--image-size",))
@@ -47,8 +47,8 @@ class Evaluate:
     text_source: Annotated[
         str | None, tyro.conf.arg(name="model.text-source", aliases=("--text-source",))
     ] = None
-    """The CLIP that the sources which are image towers alone (transformers' CLIPVisionModel) were
-    fine-tuned from, a directory or hub id: its text tower completes them."""
+    """The CLIP from which image-tower-only sources (transformers' CLIPVisionModel) were fine-tuned,
+    a directory or hub id: its text tower completes them."""
     dtype: Annotated[
         Literal["float32", "bfloat16"] | None,
         tyro.conf.arg(name="model.dtype", aliases=("--dtype",)),
@@ -63,7 +63,7 @@ class Evaluate:
     """A new directory for results.jsonl, one row per group, and counts/, the counts by task, domain
     and class with the confusions."""
     allow_changed: bool = False
-    """Go on although the files of a run's model or data are not what they were."""
+    """Continue even if the files of a run's model or data have changed."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
     """Sweep rules over scales for one run, on its own scenario; writes its sweep.jsonl."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
@@ -71,9 +71,9 @@ class Evaluate:
 
 
 def parse(argv: list[str], program: Program = MAGMAX) -> Evaluate:
-    """The command line; a run or a folder of images among the sources gives other defaults.
+    """The command line; a run or a folder of images among the sources changes the defaults.
 
-    The folder is the scenario's data set then, and no longer among the sources.
+    Such a folder becomes the scenario's data set and is removed from the sources.
     """
 
     def read(default: Evaluate) -> Evaluate:
@@ -99,10 +99,10 @@ def parse(argv: list[str], program: Program = MAGMAX) -> Evaluate:
 
 
 def _split_sources(sources: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
-    """The folder of images among the sources, None if there is none, and the models.
+    """The folder of images among the sources (None if there is none), and the models.
 
     Raises:
-      UserError: there are several folders, or nothing but a folder.
+      UserError: there are several folders, or only a folder.
     """
     folders = [source for source in sources if _names_images(source)]
     models = tuple(source for source in sources if source not in folders)
@@ -121,7 +121,7 @@ def _names_images(source: str) -> bool:
 
 
 def _is_data_of(folder: str, scenario: ScenarioConfig) -> bool:
-    """Whether a scenario's only data set is that folder of images, whatever the spelling."""
+    """Whether a scenario's only data set is that folder of images, however it is spelled."""
     own = folder_of(scenario.dataset, scenario.data_dir)
     named = folder_of(folder, None) if is_folder(folder) else folder
     if own is None or named is None or "dataset" not in SCENARIO_KINDS[scenario.kind].reads:

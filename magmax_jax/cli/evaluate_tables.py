@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from magmax_jax.errors import counted, harmless
 from magmax_jax.evaluation.rows import Row, has_top5, protocols
 
-if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
+if TYPE_CHECKING:  # JAX takes seconds to import, and --help does not need it
     from rich.table import Table
 
     from magmax_jax.api.model_evaluation import Found
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does wit
 
 
 def tables(found: Sequence["Found"], scenario: "Scenario", per_class: bool) -> Iterator["Table"]:
-    """What was found, a column each source: in all, by task and domain, by class."""
+    """The accuracies, one column per source: overall, by task and domain, by class."""
     from rich.table import Table
 
     def start(title: str, first: str) -> Table:

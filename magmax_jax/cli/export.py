@@ -25,7 +25,7 @@ class Export:
     merges, or task:3 of a run with --checkpoint.keep-tasks."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     allow_changed: bool = False
-    """Go on although the files of the run's pretrained model are not what they were."""
+    """Continue even if the files of the run's pretrained model have changed."""
 
 
 def main(argv: list[str], program: Program = MAGMAX) -> None:

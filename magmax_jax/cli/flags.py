@@ -1,4 +1,4 @@
-"""Flags: parsed with one sentence for a wrong value, and shown in messages in place of fields."""
+"""Flags: a wrong value gives a one-sentence error, and messages show flags instead of fields."""
 
 import contextlib
 import functools
@@ -19,7 +19,7 @@ from magmax_jax.errors import UserError
 def parse(kind: type, argv: list[str], **options: Any) -> Any:
     """`tyro.cli`, but a value that the dataclass itself refuses raises its own UserError.
 
-    tyro prints such an error in a box that begins with the dataclass's place in ours.
+    tyro would print such an error in a box headed by the dataclass's module path.
 
     Args:
       options: further arguments of `tyro.cli`.
@@ -51,9 +51,9 @@ def with_flags(message: str, renamed: Mapping[str, str] | None = None) -> str:
     '--seed is -1, --method.no-sequential, --scenario.num-tasks 3'
 
     Args:
-      message: of a `ConfigError`. A field without a dot in its name counts at the beginning only,
-        where it cannot be a word of the sentence.
-      renamed: fields for which a command has another flag.
+      message: of a `ConfigError`. A field name without a dot is replaced only at the beginning,
+        where it cannot be an ordinary word.
+      renamed: flags of fields for which a command has a different one.
     """
 
     def flag(match: re.Match[str]) -> str:
@@ -78,7 +78,7 @@ def _pattern() -> re.Pattern[str]:
 
 
 class _Held(io.StringIO):
-    """Keeps what is written. It passes for a terminal where it replaces one, for the colours."""
+    """Buffers what is written. It claims to be a terminal if it replaces one, to keep colours."""
 
     def __init__(self, stream: typing.TextIO):
         super().__init__()

@@ -24,8 +24,8 @@ commands
 
 
 RARELY = (100_000, 20, 50)
-"""Thresholds of the garbage collector. Importing JAX makes a million objects that stay: at the
-default ones, a quarter of its time is collections that find nothing."""
+"""Thresholds of the garbage collector. Importing JAX creates a million long-lived objects: at the
+default thresholds, collections that find nothing take a quarter of the import time."""
 
 
 def main(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> int:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> int:
       program: how the user started it, for messages.
 
     Raises:
-      SystemExit: flags of a command are wrong, or help on it was asked for.
+      SystemExit: a command's flags are wrong, or its help was requested.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
@@ -58,21 +58,21 @@ def main(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> int:
 
 
 def usage(program: Program) -> str:
-    """Every command with what it does."""
+    """Every command with its summary."""
     commands = "".join(f"  {name:<10}{found.summary}\n" for name, found in COMMANDS.items())
     return USAGE.format(program=program.prefix, commands=commands)
 
 
 def launch(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> NoReturn:
-    """Runs a command line as `main` does, and ends the process with its exit code.
+    """Runs a command line as `main` does, and exits with its exit code.
 
-    A file that registers things of its own ends with this call to be a program that knows them:
+    A script that registers its own values (see `registry`) ends with this call:
 
         launch(program=Program("python mine.py "))
     """
     ensure_utf8_mode()
     gc.set_threshold(*RARELY)
-    if not sys.warnoptions:  # Pillow's name no file: what matters is a sentence of ours
+    if not sys.warnoptions:  # Pillow's warnings name no file; our own messages do
         warnings.filterwarnings("ignore", module=r"PIL\.")
     words = list(sys.argv[1:] if argv is None else argv)
     command = COMMANDS[words[0]] if words and words[0] in COMMANDS else None
@@ -80,5 +80,5 @@ def launch(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> NoRe
     code = run_quietly(lambda: main(words, program))
     if command is not None and command.abandons_threads:
         os._exit(code)
-    gc.freeze()  # the interpreter's last collections would look at every module's objects again
+    gc.freeze()  # otherwise the interpreter's final collections traverse every module's objects
     sys.exit(code)

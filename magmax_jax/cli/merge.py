@@ -24,18 +24,18 @@ from magmax_jax.errors import MAGMAX, Program, UserError, capped, counted, harml
 from magmax_jax.io.rooms import scratch_room
 from magmax_jax.registry import COMMANDS, RULES
 
-if TYPE_CHECKING:  # both take seconds to import: --help and wrong flags do without
+if TYPE_CHECKING:  # both take seconds to import, and --help and flag errors do not need them
     from magmax_jax.io.safetensors.reader import TensorFiles
     from magmax_jax.merge_files.plan import Plan
 
 
 Several = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
-"""Values after one flag, which may be given again for more of them."""
+"""Values after one flag, which may be repeated for more of them."""
 
 
 @dataclass(frozen=True)
 class Merge:
-    """Merges checkpoints that were fine-tuned from one; any architecture, tensor by tensor.
+    """Merges checkpoints fine-tuned from the same model; any architecture, tensor by tensor.
 
     Sources are hub ids, directories (single or sharded safetensors), .safetensors files, LoRA
     adapters as peft saves them, or runs: RUN is its last model, RUN:zero_shot its theta_0,
@@ -50,7 +50,7 @@ class Merge:
     """Directory to write, or NAME.safetensors for the weights alone; it appears whole or not at
     all."""
     rule: Annotated[str | None, listing(RULES)] = None
-    """Merge rule, also your own as module:function; not set: the state's, or max_magnitude."""
+    """Merge rule, or your own as module:function; not set: the state's, or max_magnitude."""
     scale: float | None = None
     """lambda in theta_0 + lambda tau, negative to subtract what was learned; not set: the rule's
     published default."""
@@ -61,7 +61,7 @@ class Merge:
     include: Several = ()
     """Shell patterns of the tensors to merge (default: all): vision_model.* visual_projection.*"""
     exclude: Several = ()
-    """Patterns of tensors to keep as theta_0 has them, and of models' to leave out."""
+    """Patterns of tensors to keep as in theta_0 and to ignore in the models."""
     out_dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Dtype of merged tensors; not set: theta_0's. Merging is computed in float32."""
     state: Path | None = None
@@ -69,20 +69,20 @@ class Merge:
     checksums: bool = True
     """Put the sha256 of every source into the model card and the state."""
     dry_run: bool = False
-    """Report what would be done and every problem. Reads headers only, and with a state whole
-    files, whose checksums show which models it holds already (--no-checksums skips that).
+    """Report what would be done and every problem. Reads headers only; with a state it reads whole
+    files, because checksums show which models it already holds (--no-checksums skips that).
     Embeddings that are stored twice are read, to see whether they are tied."""
     dequantise: Annotated[bool, tyro.conf.arg(aliases=["--dequantize"])] = False
-    """Read FP8 weights times their scales; written as --out-dtype, or bfloat16 if not set."""
+    """Multiply FP8 weights by their scales; writes --out-dtype, or bfloat16 if not set."""
     companions_from: str | None = None
-    """Model whose tokenizer, chat template and generation config the output gets; not set:
-    theta_0's."""
+    """Model from which the output takes tokenizer, chat template and generation config; not set:
+    theta_0."""
     lora_rank: int | None = None
     """Merge LoRA adapters into one of this rank, not into a model; --pretrained is optional."""
     rename: Several = ()
     """PATTERN=REPLACEMENT for models' names that differ from theta_0's; each * stands for the same
     text on both sides, as in 'layers.*.sa.*=blocks.*.attn.*', and 'student.=' drops a prefix.
-    One prefix that fits every tensor is found without it."""
+    A single prefix that fits every tensor is found automatically."""
     allow_changed: bool = False
     """Go on although the files of a RUN's pretrained model are not what they were."""
     quiet: bool = False
@@ -155,7 +155,7 @@ class Merge:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Prints what a checkpoint or a state holds: parts, norms, tasks, the share of each."""
+    """Prints what a checkpoint or state holds: parts, norms, tasks, the share of each."""
 
     source: tyro.conf.Positional[str]
     """Hub id, directory, .safetensors file, RUN[:MODEL], or a state that a merge wrote."""
@@ -171,7 +171,7 @@ class Inspect:
 
 
 def _opener(temporary: Path, allow_changed: bool) -> Callable[[str], "TensorFiles"]:
-    """Opens sources; what a run keeps in its own format is first written out in `temporary`."""
+    """Opens sources; models in a run's own format are first exported to `temporary`."""
     from magmax_jax.io.safetensors.reader import open_tensors
     from magmax_jax.runs.model_ref import model_of_run
 
@@ -196,7 +196,7 @@ def _flat(groups: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
 
 
 def _options(texts: tuple[str, ...]) -> dict[str, Any]:
-    """KEY=VALUE as numbers where they look like some, KEY=VALUE,VALUE as tuples of them."""
+    """KEY=VALUE as a number if it looks like one, KEY=VALUE,VALUE as a tuple."""
     options = {}
     for text in texts:
         key, equals, value = text.partition("=")

@@ -1,8 +1,8 @@
 """Whether the processes of a run use all GPUs of their nodes.
 
 Under Slurm and Open MPI `jax.distributed.initialize` gives each process one GPU, the one with its
-number on the node, even if the coordinator is named: a single process on a node of eight leaves
-seven idle, without a word.
+local rank, even if the coordinator is named: a single process on a node with eight GPUs silently
+leaves seven idle.
 """
 
 import os
@@ -22,8 +22,8 @@ class Seen(NamedTuple):
     """What one process sees.
 
     Attributes:
-      node: a number for its host.
-      gpus: on the host, given to this job.
+      node: a number that identifies its host.
+      gpus: number of the host's GPUs available to this job.
       used: devices that JAX uses in this process.
     """
 
@@ -33,9 +33,9 @@ class Seen(NamedTuple):
 
 
 def gpus_of_node(environ: Mapping[str, str] = os.environ, driver: Path = DRIVER) -> int:
-    """GPUs of this host that were given to this job, found without JAX.
+    """Number of this host's GPUs available to this job, found without JAX.
 
-    Slurm counts them; otherwise they are those that CUDA may see, or all that NVIDIA's driver has.
+    Slurm's count; otherwise those visible to CUDA, or all that NVIDIA's driver lists.
     """
     counted_by_slurm = environ.get("SLURM_GPUS_ON_NODE", "")
     if counted_by_slurm.isdigit():
@@ -47,10 +47,10 @@ def gpus_of_node(environ: Mapping[str, str] = os.environ, driver: Path = DRIVER)
 
 
 def idle_gpus(processes: Sequence[Seen], on_slurm: bool) -> str | None:
-    """A sentence on GPUs that no process uses, and how to use them; None where there are none.
+    """A sentence on GPUs that no process uses, and how to use them; None if all are used.
 
     Args:
-      processes: all of the run.
+      processes: all processes of the run.
       on_slurm: whether Slurm started them.
     """
     gpus = {seen.node: seen.gpus for seen in processes}
@@ -68,12 +68,12 @@ def idle_gpus(processes: Sequence[Seen], on_slurm: bool) -> str | None:
 
 
 def idle_gpus_of_run() -> str | None:
-    """`idle_gpus` of the processes of this run, in all of which it must be called."""
+    """`idle_gpus` of this run; every process of the run must call it."""
     import jax
     import numpy as np
     from jax.experimental import multihost_utils
 
-    if jax.default_backend() != "gpu":  # JAX itself warns where it finds no way to a GPU
+    if jax.default_backend() != "gpu":  # JAX itself warns if it cannot use a GPU
         return None
     node = zlib.crc32(socket.gethostname().encode())
     ours = np.array([node, gpus_of_node(), jax.local_device_count()], np.uint32)

@@ -20,13 +20,13 @@ from magmax_jax.registry import COMMANDS
 class Prepare:
     """Downloads data sets, prepares them for reading without TensorFlow, and verifies them.
 
-    Data that is already prepared is only verified: numbers of images and classes against the
-    published ones, for most data sets also the images of each class, and every record against the
-    fingerprint recorded in magmax.json when it was prepared.
+    Data that is already prepared is only verified: the numbers of images and classes (for most data
+    sets also the images per class) against the published ones, and every record against the
+    fingerprint recorded in magmax.json at preparation.
     """
 
     names: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="NAME...")] = ()
-    """Names of data sets, a list of them (eight, fourteen, twenty), all, or TFDS builders
+    """Names of data sets or of lists (eight, fourteen, twenty), all, or TFDS builders
     (builder[/config])."""
     data_dir: Path | None = None
     """Directory of prepared data sets (default: TFDS's own, ~/tensorflow_datasets)."""
@@ -64,7 +64,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     for name in names:
         code = _attempt(partial(prepare, name, options, display), program)
         if code == 130:
-            raise SystemExit(130)  # its sentence is printed already
+            raise SystemExit(130)  # the message has already been printed
         if code:
             failed[name] = code
     if not failed:
@@ -86,7 +86,7 @@ def _names(given: tuple[str, ...]) -> list[str]:
 
 
 def _attempt(command: Callable[[], None], program: Program) -> int:
-    """`exit_code`, which lets bugs through; here they end one data set only."""
+    """`exit_code`, except that a bug does not propagate: it stops one data set only."""
     try:
         return exit_code(command, program)
     except Exception:
@@ -94,7 +94,7 @@ def _attempt(command: Callable[[], None], program: Program) -> int:
         return 1
 
 
-# Downloads run in threads, which Python would wait for after Ctrl-C, up to the last byte.
+# Downloads run in threads; after Ctrl-C, Python would wait until they complete.
 COMMANDS.register(
     "prepare", Command("Downloads, prepares and verifies data sets.", main, abandons_threads=True)
 )

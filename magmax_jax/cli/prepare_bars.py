@@ -1,4 +1,4 @@
-"""What `magmax prepare` shows while it works."""
+"""Progress output of `magmax prepare`."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -10,10 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Bars:
-    """A `Display` of lines, and on a terminal bars: TFDS's own, then ours while it verifies."""
+    """A `Display` of lines and, on a terminal, bars: TFDS's own, then ours during verification."""
 
     def __init__(self, console: Console | None = None) -> None:
-        # The stream itself: what TFDS prints is caught while it works, and these lines are not.
+        # The stream object itself: TFDS's output is captured while it works, these lines are not.
         self.console = console or Console(file=sys.stdout, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:

@@ -13,21 +13,20 @@ from magmax_jax.registry import COMMANDS
 
 @dataclass(frozen=True)
 class Report:
-    """Writes index.html, one file that needs nothing else, with the same figures as PNG and SVG
-    files and the numbers as CSV files beside it. Runs of one scenario are compared side by side."""
+    """Writes index.html, one self-contained file, with the same figures as PNG and SVG files and
+    the numbers as CSV files beside it. Runs of one scenario are compared side by side."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Runs, finished or not, or folders that hold some at any depth."""
+    """Runs, finished or not, or folders that contain runs at any depth."""
     out: Path | None = None
-    """Directory of the report (default: report/ in the run, or in the folder that holds all of the
-    runs). An earlier report there is replaced."""
+    """Directory of the report (default: report/ in the run, or in the folder that contains all of
+    the runs). An earlier report there is replaced."""
     allow_changed: bool = False
-    """Go on although the files of a run's model or data, as far as they are still there, are not
-    what they were."""
+    """Continue even if the files of a run's model or data, where they still exist, have changed."""
 
 
 def main(argv: list[str], program: Program = MAGMAX) -> None:
-    """Writes the report that the command line asks for."""
+    """Writes the report of the runs that the command line names."""
     chosen = tyro.cli(Report, args=argv, prog=program.line("report"))
     if not chosen.runs:
         raise UserError("no RUNS are given: name runs, or folders that hold some")

@@ -15,7 +15,7 @@ from magmax_jax.errors import MAGMAX, Program, UserError, counted, harmless
 from magmax_jax.io.atomic import refusing, write_text
 from magmax_jax.registry import COMMANDS
 
-if TYPE_CHECKING:  # JAX and its company take seconds to import: --help does without
+if TYPE_CHECKING:  # JAX takes seconds to import, and --help does not need it
     from magmax_jax.report.recipes.comparison import Comparison
     from magmax_jax.report.recipes.trainings import Training
 
@@ -28,25 +28,25 @@ class Results:
     were swept on validation images, such as those of the grid over-time: writes a page in Markdown
     and a figure beside it.
 
-    Scales and the recommended recipe are chosen on validation images. What was chosen is then
-    evaluated on the test images, unless it has been; the page is made from the rows of the runs.
+    Scales and the recommended recipe are chosen on validation images. The chosen ones are then
+    evaluated on the test images, if missing; the page is made from the rows of the runs.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Runs, or folders that hold some at any depth."""
+    """Runs, or folders that contain runs at any depth."""
     output: Path = Path("docs/results.md")
-    """The page; the figure beside it has its name and ends in .png."""
+    """The page; the figure is written beside it under the same name, ending in .png."""
     split: Literal["test", "validation"] = "test"
-    """validation: show what validation images say, evaluate no test image and write nothing."""
+    """validation: show validation results only; evaluate no test images and write nothing."""
     evaluate: bool = True
-    """Evaluate models that are missing; otherwise the page is made of what there is."""
+    """Evaluate missing models; otherwise the page uses only what has been evaluated."""
     allow_changed: bool = False
-    """Go on although the files of a run's model or data are not what they were."""
+    """Continue even if the files of a run's model or data have changed."""
     engine: Annotated[Engine, tyro.conf.arg(name="")] = field(default_factory=Engine)
 
 
 def main(argv: list[str], program: Program = MAGMAX) -> None:
-    """Writes the page that the command line asks for."""
+    """Writes the page about the runs that the command line names."""
     chosen = tyro.cli(Results, args=argv, prog=program.line("results"))
     if not chosen.runs:
         raise UserError("no RUNS are given: name runs, or folders that hold some")
@@ -75,7 +75,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
 
 
 def _compared(chosen: Results, with_notes: bool = False) -> "Comparison":
-    """What the runs hold at this moment.
+    """The comparison, from what the runs hold now.
 
     Raises:
       UserError: no run can be compared.
@@ -99,7 +99,7 @@ def _compared(chosen: Results, with_notes: bool = False) -> "Comparison":
 
 
 def _evaluate(missing: Missing, split: str, chosen: Results) -> None:
-    """Evaluates rules at scales, run after run, into their sweep.jsonl."""
+    """Evaluates the missing rules and scales of each run, into its sweep.jsonl."""
     chosen.engine.start()
     from dataclasses import replace
 

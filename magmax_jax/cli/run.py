@@ -25,7 +25,7 @@ A run's config.json is such a FILE: it runs the same experiment again."""
 
 
 VALIDATION = 0.1
-"""Share of the training images that is held out where a scale is to be chosen."""
+"""Share of the training images held out when a scale is to be chosen."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Launch:
     """Replace a run that is already in the directory."""
     preset: Literal["paper"] | None = None
     """paper: make the published code's unstated choices (warm-up, EWC's Fisher, TIES' 20 %, the
-    average of domains, class names); fields that you set stay as you set them."""
+    average of domains, class names); fields that you set keep your values."""
     resume: bool = True
     """Resume a run of the same configuration that is already in the directory."""
     allow_changed: bool = False
-    """Resume although the files of the model or the data are not what they were."""
+    """Resume even if the files of the model or the data have changed."""
     boards: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Also log every step there; install tensorboardX or wandb yourself."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
@@ -88,8 +88,8 @@ def parse(argv: list[str], program: Program = MAGMAX) -> Launch:
         )
 
     launch = read(base)
-    # What the paper does depends on the method and the scenario, and yields to what the user says;
-    # so do the images that a sweep needs to choose a scale.
+    # The paper's choices depend on the method and the scenario, and the user's flags override
+    # them; the same holds for the images that a sweep holds out to choose a scale.
     if launch.preset == "paper":
         base = paper(launch.config)
         launch = read(base)
@@ -103,7 +103,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     """Runs the experiment that the command line describes."""
     launch = parse(argv, program)
     launch.engine.start()
-    # JAX and its company take seconds to import: --help and wrong flags do without.
+    # JAX takes seconds to import, and --help and flag errors do not need it.
     from magmax_jax.api import run
 
     _check_held_out(launch, program)
@@ -118,14 +118,14 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
             sweep=launch.sweep,
             boards=launch.boards,
             command=command,
-            keep_compiled=False,  # --cache says where
+            keep_compiled=False,  # --cache sets the directory
         )
     except Interrupted as interruption:
         raise Interrupted(interruption.signal, f"resume with: {command}") from None
 
 
 def _check_held_out(launch: Launch, program: Program) -> None:
-    """Raises a UserError if a finished run, to be swept, differs only in holding no images out."""
+    """Raises a UserError if a finished run to be swept differs only in holding out no images."""
     from magmax_jax.runs.directory import RunDirectory
     from magmax_jax.runs.model_ref import model_of_run
 

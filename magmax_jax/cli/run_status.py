@@ -1,4 +1,4 @@
-"""How far a run is, read from its directory while another process, perhaps elsewhere, writes it."""
+"""Progress of a run, read from its directory while another process or machine writes it."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,35 +17,35 @@ from magmax_jax.runs.step_lines import is_step
 
 State = Literal["diverged", "training", "evaluating", "starting", "finished"]
 RECENT = 50
-"""Steps over which speed is measured."""
+"""Number of steps over which speed is measured."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run is. What its files do not say (yet) is None."""
+    """Progress of a run. Fields that its files do not show (yet) are None."""
 
     path: Path
     state: State
     task: int
-    """The one being learned or evaluated, from 1."""
+    """The task being learned or evaluated, from 1."""
     tasks: int | None
     step: int
-    """Steps of the task that are done."""
+    """Completed steps of the task."""
     steps: int | None
     loss: float | None
-    """Of the task's latest step; None if it is not finite."""
+    """Loss of the task's latest step; None if it is not finite."""
     seconds_left: float | None
-    """Of the run; without evaluations until the first one is done, whose time is then known."""
+    """For the whole run; excludes evaluations until the first one has been timed."""
     agnostic: dict[str, History]
     """By the model's label."""
     aware: dict[str, History]
     """The same; empty where it repeats `agnostic`."""
     written: float
-    """When a line was added last, in seconds since the epoch by this machine's clock."""
+    """When the last line was added, in seconds since the epoch by this machine's clock."""
 
 
 class RunFollower:
-    """Reads one run's directory; each look reads only what is new in it."""
+    """Reads one run's directory; each call of `look` reads only what is new."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -57,7 +57,7 @@ class RunFollower:
         self._written: float | None = None  # None before the first look
 
     def look(self, now: float) -> Status:
-        """How far the run is at `now`, in seconds since the epoch."""
+        """Progress of the run at `now`, in seconds since the epoch."""
         again, steps = self._metrics.look()
         anew, rows = self._results.look()
         if again:
@@ -77,7 +77,7 @@ class RunFollower:
             self._steps.append(step)
         if self._written is None:
             self._written = min(_modified(self.path), now)
-        elif steps or rows:  # dated by this machine's clock, as the other one's may be wrong
+        elif steps or rows:  # use this machine's clock: the other machine's may be wrong
             self._written = now
         return self._status(self._written, expected)
 
@@ -124,9 +124,9 @@ class RunFollower:
         )
 
     def _expected(self) -> "_Expected":
-        """What the run's configuration and `about.json` say that it will do."""
+        """What the run will do, according to its configuration and `about.json`."""
         config = ExperimentConfig()
-        with suppress(UserError):  # there is none yet, or it is another version's
+        with suppress(UserError):  # it does not exist yet, or is from another version
             config = ExperimentConfig.from_file(self.path / CONFIG)
         joint = config.method.joint
         models = 1 + (0 if joint else len(set(config.merges)))
@@ -144,10 +144,10 @@ class _Expected(NamedTuple):
     """What a run will do.
 
     Attributes:
-      tasks: that it learns; None where that is not known yet.
-      models: that it evaluates at a time.
-      evaluated: numbers of the tasks after which it does.
-      has_chosen: says whether its merges have the scales that it chooses in the end.
+      tasks: number of tasks to learn; None if not known yet.
+      models: number of models per evaluation.
+      evaluated: numbers of the tasks after which it evaluates.
+      has_chosen: returns whether the final scales of its merges have been chosen.
     """
 
     tasks: int | None
@@ -157,9 +157,9 @@ class _Expected(NamedTuple):
 
 
 def _seconds_per_step(steps: Sequence[Record]) -> float | None:
-    """Mean over the latest steps without the longest: it compiled, or followed a resumption.
+    """Mean over the latest steps except the longest, which compiled or followed a resumption.
 
-    A task's first step also waited for evaluations, and never counts.
+    A task's first step is never counted, because it also waited for evaluations.
     """
     times = sorted(step["seconds"] for step in steps[-RECENT:] if step["step"] > 1)[:-1]
     return sum(times) / len(times) if times else None

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: what it began is removed."""
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: unfinished output is removed."""
 
 import os
 import signal
@@ -7,14 +7,14 @@ import threading
 from magmax_jax.errors import Terminated
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
-"""What schedulers, containers and closed terminals send."""
+"""Signals that schedulers, containers and closed terminals send."""
 
 
 def clean_up_on_signals() -> None:
-    """From now on the first such signal raises `Terminated` in the main thread.
+    """From now on, the first such signal raises `Terminated` in the main thread.
 
-    Later ones are ignored, so that they do not interrupt the cleaning up. Signals that are ignored
-    already, as `nohup` has it, stay so. Processes that are forked off end as they always did.
+    Later signals are ignored, so they do not interrupt the cleanup. Signals that are already
+    ignored, as under `nohup`, stay ignored. Forked processes end on a signal as usual.
     """
     if threading.current_thread() is not threading.main_thread():
         return

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, or read by nobody any more end a program quietly."""
+"""A program whose standard streams are closed, full or no longer read ends quietly."""
 
 import contextlib
 import os
@@ -10,11 +10,11 @@ from typing import TextIO
 
 
 def run_quietly(main: Callable[[], int]) -> int:
-    """Runs a program; returns its exit code, that of a `SystemExit` included.
+    """Runs a program; returns its exit code, including that of a `SystemExit`.
 
-    It is 141 (128 + SIGPIPE) without a word where whatever reads the output has closed it, as
-    `head` does, and 2 with a sentence where output cannot be written. Streams that were closed from
-    the start (`>&-`) are the null device.
+    The code is 141 (128 + SIGPIPE), without a message, if the reader has closed the pipe, as `head`
+    does, and 2 with a message if output cannot be written. Streams that were closed from the start
+    (`>&-`) become the null device.
     """
     _open_closed_streams()
     try:
@@ -38,20 +38,20 @@ def _code_of(main: Callable[[], int]) -> int:
     try:
         return main()
     except SystemExit as ending:
-        if isinstance(ending.__context__, BrokenPipeError):  # as rich ends a program
+        if isinstance(ending.__context__, BrokenPipeError):  # rich exits this way
             return 128 + signal.SIGPIPE
         return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
 
 
 def _open_closed_streams() -> None:
-    """A closed descriptor would be given to the next file, and output written into that."""
+    """Otherwise the next opened file would get the closed descriptor, and receive the output."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             with contextlib.suppress(OSError):
                 os.fstat(number)
                 setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
                 continue
-            # The lowest free number, which is this one.
+            # The lowest free descriptor, which is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
@@ -59,7 +59,7 @@ def _open_closed_streams() -> None:
 def _drop_broken() -> bool:
     """Whether standard output or error is a pipe that its reader has closed.
 
-    Such a stream is the null device afterwards: Python flushes its buffer when it ends.
+    Such a stream becomes the null device, because Python flushes its buffer on exit.
     """
     broken = [stream for stream in (sys.stdout, sys.stderr) if _is_broken(stream)]
     for stream in broken:

@@ -24,17 +24,17 @@ from magmax_jax.report.paper_table import (
 
 
 def metrics() -> dict[str, str]:
-    """Names of metrics by what command lines call them."""
+    """Names of metrics by their command-line names."""
     return {metric.flag or name: name for name, metric in METRICS.items()}
 
 
 @dataclass(frozen=True)
 class Table:
     """Finished runs as a table: a row for each method, a column for each setting, mean and standard
-    deviation over seeds; published figures stand in brackets beside ours."""
+    deviation over seeds; published figures are in brackets beside ours."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Runs, or folders that hold some at any depth."""
+    """Runs, or folders that contain runs at any depth."""
     format: Literal["markdown", "csv", "latex"] = "markdown"
     """csv has one line per value, with its source."""
     metric: Annotated[
@@ -46,14 +46,14 @@ class Table:
     ] = "last"
     """Metric to show: accuracies in %, differences of accuracies in points."""
     protocol: Protocol | None = None
-    """agnostic: among all classes; aware: among the task's own. Default: as published, which is
-    agnostic, but aware (mean over data sets) for kind datasets."""
+    """agnostic: among all classes; aware: among the task's own. Default: as published, that is
+    agnostic, except aware (mean over data sets) for kind datasets."""
     output: Path | None = None
     """Write to this file instead of the terminal."""
 
 
 def markdown(found: Sequence[Column], metric: str) -> str:
-    """A table of pipes, and a note for each source of published figures."""
+    """A Markdown table, and a note for each source of published figures."""
     sources = _sources(found)
     lines = [["method", *(column.title for column in found)], ["---", *["---:"] * len(found)]]
 
@@ -71,7 +71,7 @@ def markdown(found: Sequence[Column], metric: str) -> str:
 
 
 def latex(found: Sequence[Column], metric: str) -> str:
-    """A tabular of the package booktabs; the notes are comments."""
+    """A LaTeX tabular that uses booktabs; the notes are comments."""
     sources = _sources(found)
     lines = [" & ".join(["method", *(_escaped(column.title) for column in found)])]
     beside = " [{:.1f}$^{{{}}}$]".format
@@ -126,7 +126,7 @@ def _cells(
     one: str,
     beside: Callable[[float, int], str],
 ) -> list[str]:
-    """One row: our values, and `beside` of each published figure and its source's number."""
+    """One row: our values, each followed by `beside` of the published figure and source number."""
     cells = []
     for column in found:
         figure, published = column.published.get(name), ""
@@ -155,12 +155,12 @@ def _raised(number: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A text for LaTeX, none of whose letters is a command."""
+    """A text for LaTeX, with special characters escaped."""
     return text.translate(LATEX)
 
 
 def main(argv: list[str], program: Program = MAGMAX) -> None:
-    """Prints or writes the table that the command line asks for."""
+    """Prints or writes the table of the runs that the command line names."""
     chosen = tyro.cli(Table, args=argv, prog=program.line("table"))
     if not chosen.runs:
         raise UserError("no RUNS are given: name runs, or folders that hold some")

@@ -5,13 +5,13 @@ import sys
 
 
 def ensure_utf8_mode() -> None:
-    """Starts the program again in Python's UTF-8 mode where file names are ASCII.
+    """Restarts the program in Python's UTF-8 mode if file names are limited to ASCII.
 
-    That is so under `LC_ALL=C` or `POSIX` where `PYTHONCOERCECLOCALE=0` and `PYTHONUTF8=0` forbid
-    Python's own remedies, as in some containers and job schedulers: a class folder of another
-    script could then be neither named in a prompt nor printed. Processes that this one starts
-    inherit the mode. A program that is read from standard input has been read and stays as it is,
-    and so does one whose `python -X utf8=0`, `-E` or `-I` forbids the mode again.
+    That happens under `LC_ALL=C` or `POSIX` if `PYTHONCOERCECLOCALE=0` and `PYTHONUTF8=0` disable
+    Python's own fallbacks, as in some containers and job schedulers: a class folder named in
+    another script could then be neither used in a prompt nor printed. Child processes inherit the
+    mode. A program read from standard input cannot be read again and is not restarted, nor is one
+    started with `python -X utf8=0`, `-E` or `-I`, which would disable the mode again.
     """
     from_input = sys.argv[:1] in ([], [""], ["-"])
     forbidden = "utf8" in sys._xoptions or sys.flags.ignore_environment

@@ -1,4 +1,4 @@
-"""How far runs are: `magmax watch RUN [RUN ...]`."""
+"""Progress of runs: `magmax watch RUN [RUN ...]`."""
 
 import time
 from collections.abc import Sequence
@@ -23,16 +23,16 @@ from magmax_jax.report.style import title_of
 from magmax_jax.runs.directory import run_directories
 
 QUIET = 300
-"""Seconds without a line after which a run may have stopped."""
+"""Seconds without a new line after which a run may have stopped."""
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Shows the progress of runs, read from their directories only, so also of runs on another
+    """Shows the progress of runs. It reads only their directories, so they may run on another
     machine with a shared disk. Ends when all are finished; stopping it does not affect them."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Runs, or folders that hold some at any depth."""
+    """Runs, or folders that contain runs at any depth."""
     every: float = 2.0
     """Seconds between updates."""
     once: bool = False
@@ -49,13 +49,13 @@ class Watcher:
         self._followers: dict[Path, RunFollower] = {}
 
     def look(self, now: float) -> list[Status]:
-        """How far every run is that exists at `now`, in seconds since the epoch."""
+        """Progress of every run that exists at `now`, in seconds since the epoch."""
         found = dict.fromkeys(run for folder in self._folders for run in run_directories(folder))
         self._followers = {run: self._followers.get(run) or RunFollower(run) for run in found}
         return [follower.look(now) for follower in self._followers.values()]
 
     def is_over(self, runs: Sequence[Status], now: float) -> bool:
-        """Whether all is finished. In a folder of runs the next one may be about to start."""
+        """Whether all runs are finished. In a folder of runs, another may be about to start."""
         alone = {run.path for run in runs} >= set(self._folders)
         return bool(runs) and all(
             run.state == "finished" and (alone or now - run.written > QUIET) for run in runs
@@ -63,7 +63,7 @@ class Watcher:
 
 
 def show(runs: Sequence[Status], now: float) -> RenderableType:
-    """A line for each run; for a single one also the latest accuracies of every model."""
+    """A line for each run; for a single run also the latest accuracies of every model."""
     if not runs:
         return "waiting for a run to begin"
     table = _table("run", "state", "task", "step", "left", "loss", "best")
@@ -110,9 +110,9 @@ def _accuracy(history: History | None) -> str:
 
 
 def follow(watcher: Watcher, every: float, console: Console) -> None:
-    """Shows the runs until they are finished or Ctrl-C is pressed, and then leaves the last look.
+    """Shows the runs until they finish or Ctrl-C is pressed, then leaves the last state visible.
 
-    The terminal's alternate screen does not flicker, and resizing it leaves no remains.
+    The terminal's alternate screen does not flicker, and resizing it leaves no artefacts.
     """
     shown: RenderableType = Group()
     with (

@@ -1,7 +1,7 @@
-"""A command line's words as their user means them, before any command parses them.
+"""Fixes up a command line's words before any command parses them.
 
-A shell expands `~` at the beginning of a word only: not in `--out=~/x`, nor in `folder:~/x`. It
-passes a variable that is not set as an empty word, which as a path would be the current directory.
+A shell expands `~` only at the beginning of a word: not in `--out=~/x`, nor in `folder:~/x`. It
+passes an unset variable as an empty word, which as a path would mean the current directory.
 """
 
 import os
@@ -17,7 +17,7 @@ _VALUE = re.compile(r"(?P<before>(?:--[^=\s]+=)?(?:folder:)?)(?P<path>~[^/\s]*(?
 def as_meant(words: Sequence[str]) -> list[str]:
     """The words with home directories in place of `~` and `~user`.
 
-    `~` counts at the beginning of a value only, also after `folder:`.
+    `~` is expanded only at the beginning of a value, and after `folder:`.
 
     Raises:
       UserError: a word or a flag's value is empty, or there is no such user.
@@ -31,10 +31,10 @@ def as_meant(words: Sequence[str]) -> list[str]:
 
 
 def given_again(words: Sequence[str], collected: Collection[str] = ()) -> list[str]:
-    """A sentence for each flag that is given several times, of which the last one counts.
+    """A sentence for each repeated flag, of which only the last value counts.
 
     Args:
-      collected: flags whose values all count.
+      collected: flags that may be repeated.
     """
     flags = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
     several = [flag for flag, count in Counter(flags).items() if count > 1]

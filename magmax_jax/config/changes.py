@@ -15,14 +15,14 @@ Config = TypeVar("Config")
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """A copy of a dataclass with some fields changed, all checked like those of a file.
+    """A copy of a dataclass with some fields changed, validated like those of a file.
 
     Args:
       changes: by name. Fields of a part are given as {"train": {"epochs": 2}}, or with a dot as
-        {"train.epochs": 2}; those that are not named stay.
+        {"train.epochs": 2}; other fields are kept.
 
     Raises:
-      UserError: there is no such field, or the value is not what it takes.
+      UserError: there is no such field, or a value does not fit its field.
     """
     kind: Any = type(config)
     value = dataclasses.asdict(typing.cast(Any, config))
@@ -65,7 +65,7 @@ def _unknown(name: str, known: list[str]) -> UserError:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no word for: parts of a configuration, paths, and numbers of NumPy."""
+    """Converts values that JSON lacks: parts of a configuration, paths, and NumPy numbers."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     if isinstance(value, os.PathLike):

@@ -27,7 +27,7 @@ LATER = (
     ("merging", "matrices"),
     ("merging", "refit_images"),
 )
-"""Parts and fields that earlier versions did not have; None by default."""
+"""Parts and fields that earlier versions lacked; None by default."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class ExperimentConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     merges: Annotated[tuple[str, ...], listing(RULES)] = ("max_magnitude", "average", "random_mix")
     """Merges to make after every task: RULE or RULE@SCALE; RULE may be your own, module:function.
-    Scales of one rule share its state. RULE+REFIT@SCALE also fits the merged model's last map anew
+    Scales of one rule share its state. RULE+REFIT@SCALE also refits the merged model's last map
     after every task, from sums over its images: RULE+lda by linear discriminant analysis."""
     merging: MergingConfig = field(default_factory=MergingConfig)
     eval_batch_size: int = 256
     evaluate: Literal["every", "last"] | int = "every"
-    """Tasks after which models are evaluated: every one, only the last one, or every N-th and the
-    last one. Training and merges stay the same; forgetting and transfer need every task."""
+    """Tasks after which models are evaluated: every one, only the last, or every N-th and the last.
+    Training and merges are not affected; forgetting and transfer need every task."""
     seed: int = 5
 
     def __post_init__(self) -> None:
@@ -67,21 +67,21 @@ class ExperimentConfig:
         require(self.seed >= 0, f"seed is {self.seed}: it must not be negative")
 
     def replace(self, **changes: Any) -> "ExperimentConfig":
-        """A copy with some fields changed; those that are not named stay.
+        """A copy with some fields changed; the others are kept.
 
         >>> config = ExperimentConfig().replace(seed=3, train={"epochs": 2})
         >>> config.seed, config.train.epochs, config.train.batch_size
         (3, 2, 128)
 
-        A field of a part may be written with a dot, too: `**{"train.epochs": 2}`.
+        A field of a part may also be written with a dot: `**{"train.epochs": 2}`.
 
         Raises:
-          UserError: there is no such field, or the value is not what it takes.
+          UserError: there is no such field, or a value does not fit its field.
         """
         return changed(self, changes)
 
     def evaluated_after(self, tasks: int) -> tuple[int, ...]:
-        """Numbers of the tasks, of so many, after which models are evaluated; the last is one.
+        """Numbers of the tasks after which models are evaluated; always includes the last.
 
         >>> ExperimentConfig(evaluate=3).evaluated_after(7)
         (3, 6, 7)
@@ -91,9 +91,9 @@ class ExperimentConfig:
         return tuple(task for task in range(1, tasks + 1) if task % step == 0 or task == tasks)
 
     def to_json(self) -> str:
-        """Every field but those of `LATER` that are not set, and `evaluate` at its default.
+        """All fields except unset ones in `LATER`, and `evaluate` if it has its default.
 
-        Runs are recognised and grid cells named by this text, which stays what it was before these
+        This text identifies runs and names grid cells, so it must stay what it was before these
         fields were added.
         """
         settings = dataclasses.asdict(self)

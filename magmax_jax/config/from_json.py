@@ -1,4 +1,4 @@
-"""JSON values as configurations, every wrong one refused with its place."""
+"""JSON values as configurations; errors name the position of the wrong value."""
 
 import dataclasses
 import types

@@ -10,7 +10,7 @@ from magmax_jax.errors import ConfigError
 
 @dataclass(frozen=True)
 class MergingConfig:
-    """Choices of the published merges that differ from their definitions."""
+    """Choices in which the published merges differ from their definitions."""
 
     ties_entries: Literal["tower", "clip"] = "tower"
     """Entries of which ties keeps the largest 20 %. tower: the image tower's; clip: all of CLIP's,
@@ -19,17 +19,17 @@ class MergingConfig:
     """Divisor of average. tasks: the number of task vectors; two: always 2, as in the published
     code for domain-incremental learning."""
     matrices: Literal["shape"] | None = None
-    """What rules of singular values (iso_c, opcm, tsv_m, tsv_stream) take for matrices. Not set:
-    the linear maps of the model; shape: every tensor of two axes, the position embedding, too, as
-    the published code of iso_c and tsv_m."""
+    """What singular-value rules (iso_c, opcm, tsv_m, tsv_stream) treat as matrices. Not set: the
+    model's linear maps; shape: every two-dimensional tensor, including the position embedding, as
+    in the published code of iso_c and tsv_m."""
     scales: str | None = None
     """Scales to try for each merge after the last task, on held-out training images
-    (scenario.validation): FIRST:LAST:STEP or numbers separated by commas. Test images see only the
-    best one and the published one; RULE+REFIT is tried at the scales that merges names. Not set:
-    no scale is chosen."""
+    (scenario.validation): FIRST:LAST:STEP or numbers separated by commas. Only the best scale and
+    the published one are evaluated on test images; RULE+REFIT is tried at the scales that merges
+    names. Not set: no scale is chosen."""
     refit_images: int | None = None
-    """Training images of each task that a refit (RULE+REFIT among the merges) reads, drawn with the
-    seed. Not set: all of them."""
+    """Number of training images per task that a refit (RULE+REFIT among the merges) reads, drawn
+    with the seed. Not set: all."""
 
     def __post_init__(self) -> None:
         images = self.refit_images
@@ -40,7 +40,7 @@ class MergingConfig:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """`scales` as numbers; () where they are not set.
+        """`scales` as numbers; () if not set.
 
         Raises:
           ConfigError: they have neither form.
@@ -54,18 +54,18 @@ class SweepConfig:
 
     rules: tuple[str, ...] = ()
     """Rules among the run's merges, or any rule if the run keeps every task's model
-    (--checkpoint.keep-tasks), also your own, module:function. RULE@SCALE is evaluated at that scale
-    alone. RULE+REFIT is fitted anew for every scale, from every task's model and images. Not set:
+    (--checkpoint.keep-tasks), including your own, module:function. RULE@SCALE is evaluated at that
+    scale only. RULE+REFIT is refitted for every scale, from every task's model and images. Not set:
     no sweep."""
     scales: str = "0.1:1.5:0.1"
-    """FIRST:LAST:STEP, both ends included, or numbers separated by commas. Where images are held
-    out, the published scale is evaluated on test images, too."""
+    """FIRST:LAST:STEP, both ends included, or numbers separated by commas. If images are held out,
+    the published scale is also evaluated on test images."""
     at_once: int | None = None
     """Scales evaluated in one pass over the images; not set: as many as fit in a quarter of an
-    accelerator's memory, on a CPU in 2 GiB, 6 for CLIP ViT-B/16."""
+    accelerator's memory, or in 2 GiB on a CPU (6 for CLIP ViT-B/16)."""
     test: Literal["all", "chosen", "later"] = "all"
     """Scales evaluated on test images. all: every one; chosen: each rule's best on the validation
-    images, and its published one; later: test images are left for later."""
+    images, and its published one; later: none for now."""
 
     def __post_init__(self) -> None:
         at_once = self.at_once

@@ -19,9 +19,9 @@ class ModelConfig:
     """Computation dtype of the image tower; master weights are float32 either way."""
 
     text_source: str | None = None
-    """The CLIP that completes a source that is an image tower alone (transformers' CLIPVisionModel,
-    with or without projection): hub id or directory of the model that it was fine-tuned from. Its
-    text tower makes the head; its preprocessing is used where the source comes without its own."""
+    """The CLIP that completes a source that is only an image tower (transformers' CLIPVisionModel,
+    with or without projection): hub id or directory of the model it was fine-tuned from. Its text
+    tower makes the head; its preprocessing is used if the source has none."""
 
     def __post_init__(self) -> None:
         size = self.image_size

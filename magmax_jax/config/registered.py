@@ -1,4 +1,4 @@
-"""Fields that take names of a registry: `--help` lists the names."""
+"""Fields that take names from a registry; `--help` lists the names."""
 
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ def listing(registry: Registry, unset: str = "None") -> Any:
     As for `one_of`, the list includes names that users registered.
 
     Args:
-      unset: the default as --help shows it where it is None.
+      unset: how --help shows the default None.
     """
 
     def hint(default: str) -> str:

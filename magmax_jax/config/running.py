@@ -1,4 +1,4 @@
-"""Where a run computes, and what it keeps on disk."""
+"""Devices that a run uses, and what it keeps on disk."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -32,12 +32,12 @@ class CheckpointConfig:
     every: int | None = None
     """Also save every N steps; not set: save after each task only."""
     keep_tasks: bool = False
-    """Keep every theta_t (in tasks/), not only the last; studies need them. Adam's second moments
-    are kept with each, if a merge (such as adam_weighted) needs them."""
+    """Keep every theta_t (in tasks/), not only the last; studies need them. Also keeps Adam's
+    second moments with each, if a merge (such as adam_weighted) needs them."""
     task_bits: Literal[8, 4, 3] | None = None
-    """Quantise the task vectors that are kept, in tasks/ and in the state of merges that collect
-    all of them (such as ties), to this accuracy; not set: exact. 8 bits take less than a quarter of
-    the space. Training and streaming merges, such as max_magnitude, stay exact."""
+    """Quantise the stored task vectors, in tasks/ and in the state of merges that collect all of
+    them (such as ties), to this many bits; not set: exact. 8 bits take less than a quarter of the
+    space. Training and streaming merges, such as max_magnitude, stay exact."""
 
     def __post_init__(self) -> None:
         every = self.every

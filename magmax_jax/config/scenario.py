@@ -19,8 +19,8 @@ class ScenarioConfig:
     """Name of a data set, folder (images in [train|test/][domain/]class/*), or any TFDS builder
     with image and label."""
     datasets: tuple[str, ...] = ("eight",)
-    """For kind datasets: NAME[@EPOCHS] or folder:DIR[@EPOCHS] each, in learning order, or a list of
-    the literature: eight, fourteen (13 of them) or twenty (18); TFDS lacks the others."""
+    """For kind datasets: NAME[@EPOCHS] or folder:DIR[@EPOCHS] each, in learning order, or a list
+    from the literature: eight, fourteen (13 of them) or twenty (18); TFDS lacks the others."""
     data_dir: str | None = None
     """Directory of prepared TFDS data sets (default: TFDS's own), or the folder of images."""
     num_tasks: int | None = 10
@@ -43,8 +43,8 @@ class ScenarioConfig:
     """Prompts, with {} in place of the class name; not set: the data set's published prompts."""
     names: Literal["published", "plain", "folder"] = "published"
     """Class names in prompts. published: as in the paper, which keeps cifar100's underscores
-    ("aquarium_fish"), and for your own data those of WordNet ids, without numbers before them;
-    plain: the same with spaces; folder: what the folders are called, with spaces."""
+    ("aquarium_fish"); your own data's WordNet ids become names, and leading numbers are dropped.
+    plain: the same with spaces; folder: the folder names, with spaces."""
 
     def __post_init__(self) -> None:
         SCENARIO_KINDS.check(self.kind)

@@ -8,7 +8,7 @@ from magmax_jax.config.registered import listing, one_of
 from magmax_jax.registry import REGULARIZERS, RULES
 
 LAST, PRETRAINED = "last", "pretrained"
-"""Where a task may start, other than from a rule's merge."""
+"""Possible starts of a task other than a rule's merge."""
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class MethodConfig:
     """How training on a task depends on the tasks before it."""
 
     sequential: bool = True
-    """Start task t from theta_(t-1), as MagMax does; otherwise start every task from theta_0: the
-    same as start pretrained."""
+    """Start task t from theta_(t-1), as MagMax does; otherwise start every task from theta_0, which
+    is the same as start pretrained."""
     regularizer: Annotated[str, one_of(REGULARIZERS)] = "none"
     """Penalty against forgetting. ewc: elastic weight consolidation; lwf: learning without
     forgetting; l2_sp: distance to theta_0."""
@@ -37,7 +37,7 @@ class MethodConfig:
     from that rule's merge of tasks 1 to t-1. Task vectors are always differences to theta_0."""
 
     def __post_init__(self) -> None:
-        # One spelling for each start: configurations are compared, and runs named, by their fields.
+        # One spelling per start: fields are used to compare configurations and to name runs.
         if self.start == PRETRAINED:
             object.__setattr__(self, "sequential", False)
             object.__setattr__(self, "start", None)
@@ -49,7 +49,7 @@ class MethodConfig:
         )
         if self.start == LAST:
             object.__setattr__(self, "start", None)
-        # What a regularizer asks of the other fields it says itself: see `training.check_method`.
+        # A regularizer's requirements on other fields are its own: see `training.check_method`.
         REGULARIZERS.check(self.regularizer)
         strength = self.strength
         require(
@@ -73,7 +73,7 @@ class MethodConfig:
 
     @property
     def start_title(self) -> str:
-        """The same as reports and tables name it: "sequential", "independent", "start ema@0.7"."""
+        """The same, as named in reports: "sequential", "independent", "start ema@0.7"."""
         titles = {LAST: "sequential", PRETRAINED: "independent"}
         return titles.get(self.starts_from, f"start {self.starts_from}")
 

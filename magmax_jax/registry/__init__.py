@@ -1,8 +1,8 @@
-"""What can be added to magmax_jax: a registry for each kind of thing, and nothing else.
+"""The extension points of magmax_jax: one registry per kind of value.
 
-A value registers itself in the module that defines it; from then on it is found by its name, and
-nobody else compares that name. The tables below say in which module each bundled name is defined,
-so that names can be listed (for `--help`, in messages) before anything slow is imported.
+A value registers itself in the module that defines it; from then on it is found by name, and no
+other code compares that name. The tables below map each bundled name to its module, so that names
+can be listed (for `--help`, in messages) before anything slow is imported.
 
     from magmax_jax.registry import RULES
 
@@ -74,7 +74,7 @@ RULES: Registry[Callable[..., Any]] = Registry(
 module `my_rules`, which is installed or lies in the working directory."""
 
 REFITS: Registry[Callable[..., Any]] = Registry("refit", {"lda": "magmax_jax.refit.lda"})
-"""Factories of refits: options -> Refit, which fits the last map of a merged model anew."""
+"""Factories of refits: options -> Refit, which refits the last map of a merged model."""
 
 _DATA_SETS = "data/datasets"
 
@@ -107,7 +107,7 @@ METRICS: Registry[Any] = Registry(
         "magmax_jax.evaluation.metrics",
     ),
 )
-"""`magmax_jax.evaluation.metrics.Metric`s: learning and forgetting in a run's accuracies."""
+"""`magmax_jax.evaluation.metrics.Metric`s: measures of learning and forgetting in a run."""
 
 REPORT_SECTIONS: Registry[Any] = Registry(
     "report section",
@@ -163,7 +163,7 @@ REGULARIZERS: Registry[Any] = Registry(
         "l2_sp": f"{_REGULARIZERS}.l2_sp",
     },
 )
-"""Penalties that hold a model near the tasks before: `training.RegularizerSpec`s."""
+"""Penalties that keep a model close to earlier tasks: `training.RegularizerSpec`s."""
 
 SCENARIO_KINDS: Registry[Any] = Registry(
     "scenario kind",

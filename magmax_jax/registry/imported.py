@@ -24,9 +24,9 @@ def is_path(name: str) -> bool:
 
 
 def import_value(name: str) -> Any:
-    """What `module:attribute` names; the module is looked for in the working directory, too.
+    """The value named by `module:attribute`; also searches the working directory for the module.
 
-    Importing runs the module: only names that the user gave, or wants to run, belong here.
+    Importing runs the module, so pass only names that the user gave or wants to run.
 
     Args:
       name: of that form (see `is_path`).
@@ -39,7 +39,7 @@ def import_value(name: str) -> Any:
     try:
         with _working_directory_importable():
             module = importlib.import_module(path)
-    except (Exception, SystemExit) as error:  # SystemExit: a program that has no main guard
+    except (Exception, SystemExit) as error:  # SystemExit: a script without a main guard
         if _is_missing(path, error):
             file = path.removesuffix(".py")
             remedy = f": write {file}:{attribute}" if file != path else ""
@@ -60,19 +60,19 @@ def import_value(name: str) -> Any:
 
 
 def _is_missing(path: str, error: BaseException) -> bool:
-    """Whether it is the module itself that is not there, not one that it imports."""
+    """Whether the module itself is missing, rather than one that it imports."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     return missing is not None and f"{path}.".startswith(f"{missing}.")
 
 
 @contextmanager
 def _working_directory_importable() -> Iterator[None]:
-    """As for `python -m`, whichever way the program was started."""
-    importlib.invalidate_caches()  # the file may be younger than the last look into the directory
+    """Makes the working directory importable, as under `python -m`."""
+    importlib.invalidate_caches()  # the file may be newer than the cached directory listing
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
         yield
     finally:
-        with suppress(ValueError):  # the module may have changed the path itself
+        with suppress(ValueError):  # the module may have changed sys.path
             sys.path.remove(here)

@@ -1,4 +1,4 @@
-"""A table of values by name to which anyone can add."""
+"""An extensible table of values by name."""
 
 import importlib
 import sys
@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Values by name, in the order of their registration, the bundled ones first.
+    """Values by name, in order of registration, bundled ones first.
 
     Args:
       kind: what the values are, in the singular, for messages: "merge rule".
-      modules: the module that defines each bundled value, imported when the value is asked for.
-      imports: a user's own value can be had as `module:attribute`, without being registered. Only
-        for values that users name themselves: asking for one by that name runs its module.
+      modules: the module that defines each bundled value, imported on first access.
+      imports: whether a user's own value can be named as `module:attribute`, without registration.
+        Only for values that users name themselves: looking one up runs its module.
 
     >>> animals = Registry("animal", {})
     >>> animals.register("ant", 6)
@@ -38,13 +38,13 @@ class Registry(Generic[T]):
     @overload
     def register(self, name: str, value: T) -> T: ...
     def register(self, name: str, value: T | None = None) -> T | Callable[[T], T]:
-        """Adds a value under a new name and returns it; without a value, a decorator that does.
+        """Adds a value under a new name and returns it; without a value, returns a decorator.
 
         A function that is defined again (its module is reloaded, is also the main program, or its
-        cell of a notebook runs once more) takes its own place.
+        notebook cell runs again) replaces itself.
 
         Raises:
-          UserError: the name is taken, or is not one that a command line can hold.
+          UserError: the name is taken, or is not valid on a command line.
         """
         if value is None:
             return lambda defined: self.register(name, defined)
@@ -59,10 +59,10 @@ class Registry(Generic[T]):
         return value
 
     def replace(self, name: str, value: T) -> T:
-        """Replaces a registered value, bundled ones included, and returns the one it replaced.
+        """Replaces a registered value, bundled ones included, and returns the previous value.
 
         Raises:
-          UserError: there is none.
+          UserError: there is no such value.
         """
         before = self[name]
         self._values[name] = value
@@ -74,11 +74,11 @@ class Registry(Generic[T]):
             self._values.pop(name, None)
 
     def names_code(self, name: str) -> bool:
-        """Whether a name is `module:attribute`, where these name values; imports nothing."""
+        """Whether a name is a `module:attribute` that names a value here; imports nothing."""
         return self._imports and is_path(name)
 
     def check(self, name: str) -> None:
-        """Raises a UserError if there can be no value of that name; imports nothing."""
+        """Raises a UserError if no value can have that name; imports nothing."""
         if name not in self and not self.names_code(name):
             own = ", or module:function for one of your own" if self._imports else ""
             raise UserError(f"{name!r} is no {self.kind}: choose from {', '.join(self)}{own}")
@@ -87,7 +87,7 @@ class Registry(Generic[T]):
         """The value of that name.
 
         Raises:
-          UserError: there is none.
+          UserError: there is no such value.
         """
         self.check(name)
         if self.names_code(name):
@@ -107,7 +107,7 @@ class Registry(Generic[T]):
         return len({**self._modules, **self._values})
 
     def items(self) -> Iterator[tuple[str, T]]:
-        """Names with their values, every one of which is imported."""
+        """Names with their values; imports all of them."""
         return ((name, self[name]) for name in self)
 
     def values(self) -> Iterator[T]:
@@ -116,9 +116,9 @@ class Registry(Generic[T]):
 
 
 def _is_again(before: Any, value: Any) -> bool:
-    """Whether both are one function of one module or file: the second is its later definition."""
+    """Whether both are the same function of one module or file, the second defined later."""
     names = [getattr(function, "__qualname__", "") for function in (before, value)]
-    if names[0] != names[1] or not names[0].isidentifier():  # a lambda's says nothing
+    if names[0] != names[1] or not names[0].isidentifier():  # a lambda's name identifies nothing
         return False
     homes = [function.__module__ for function in (before, value)]
     files = [getattr(sys.modules.get(home), "__file__", None) for home in homes]

@@ -1,10 +1,10 @@
-"""What a run measured as people read it: a table in the terminal, a picture, and one page.
+"""Results of a run for readers: a table in the terminal, a picture, and one page.
 
 Everything is made from the files of runs, without data, models or devices. `build` in `report.page`
-makes the page; it is not imported here, for a run needs neither templates nor a plotting library
-until it ends.
+makes the page; it is not imported here, because a run needs neither templates nor a plotting
+library until it ends.
 
-The package is a function, too: `magmax_jax.report("runs/x")` writes that run's page.
+The package is also callable: `magmax_jax.report("runs/x")` writes that run's page.
 """
 
 import sys
@@ -23,19 +23,19 @@ def report(*runs: Path | str, out: Path | str | None = None, allow_changed: bool
     """Writes index.html about runs, with its figures and the numbers as CSV files beside it.
 
     Args:
-      runs: directories of runs, finished or not, or folders that hold some at any depth. Runs of
-        one scenario are compared side by side.
-      out: directory of the report; not set: report/ in the run, or in the folder that holds all. An
-        earlier report there is replaced.
-      allow_changed: go on although the files of a run's model or data, as far as they are still
-        there, are not those that it recorded.
+      runs: directories of runs, finished or not, or folders that contain runs at any depth. Runs
+        of one scenario are compared side by side.
+      out: directory of the report; not set: report/ in the run, or in the folder that contains all
+        runs. An earlier report there is replaced.
+      allow_changed: continue even if the files of a run's model or data, where they still exist,
+        differ from those that it recorded.
 
     Returns:
       the page.
 
     Raises:
-      UserError: there is no run, what a run was made from changed since, or `out` holds other
-        things than a report.
+      UserError: there is no run, the inputs of a run have changed since, or `out` holds something
+        other than a report.
     """
     from magmax_jax.report.write import write
 
@@ -56,8 +56,8 @@ def report(*runs: Path | str, out: Path | str | None = None, allow_changed: bool
 
 
 class _Report(ModuleType):
-    """This package as a function. `magmax_jax.report` cannot be another one: importing the package
-    would replace it."""
+    """This package as a function. A separate function `magmax_jax.report` is impossible: importing
+    the package would replace it."""
 
     __call__ = staticmethod(report)
 

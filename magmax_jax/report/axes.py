@@ -1,4 +1,4 @@
-"""Axes, and the words and digits on them."""
+"""Axes and their labels."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,9 +14,9 @@ class Axis(NamedTuple):
     """An axis: the field of the records, its label with the unit, and how it is spaced.
 
     Attributes:
-      kind: share (in [0, 1], shown in per cent), root (the same, its square root spaced evenly, so
-        that small shares can be told apart), number, whole, or log.
-      low: where it begins, if not at the smallest value.
+      kind: share (in [0, 1], shown in per cent), root (the same on a square-root scale, so that
+        small shares can be distinguished), number, whole, or log.
+      low: where the axis begins, if not at the smallest value.
     """
 
     field: str
@@ -49,7 +49,7 @@ def label_axis(axes: "Axes", axis: Axis, which: str) -> None:
 
 
 def legend(axes: "Axes", columns: int | None = None) -> None:
-    """Puts the names of what was drawn below the figure, which grows by what they need."""
+    """Places the legend below the figure, which grows to make room for it."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) < 2:
         return
@@ -71,7 +71,7 @@ def digits_of(number: float, kind: str, digits: int = 0) -> str:
 
 
 def _root(values: np.ndarray) -> np.ndarray:
-    return np.sign(values) * np.sqrt(np.abs(values))  # margins are asked for beyond 0, too
+    return np.sign(values) * np.sqrt(np.abs(values))  # margins extend below 0
 
 
 def _square(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Bars, of single values and of shares. They show what their records say."""
+"""Bar charts of single values and of shares, drawn from records."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_VALUES = 60
-"""Bars up to which each shows its number."""
+"""Maximum number of bars for which each shows its value."""
 INCHES_A_LETTER = 0.07
-"""Behind a bar, on average."""
+"""Average width of a letter of the text behind a bar."""
 
 
 def bars(
@@ -27,12 +27,12 @@ def bars(
     note: str | None = None,
     with_legend: bool = True,
 ) -> Draw:
-    """Horizontal bars, from above: those of a category touch, and each has its colour.
+    """Horizontal bars, top to bottom: the bars of a category touch, and each has its own colour.
 
     Args:
-      colour: the field, and all of its values: the same one has the same colour in all figures.
-      note: field of records whose words stand behind a bar's number.
-      with_legend: whether the colours need one, unless they are those of the categories.
+      colour: the field, and all of its values: a value has the same colour in all figures.
+      note: field of the records whose text follows a bar's number.
+      with_legend: whether to draw a legend, unless the colours are those of the categories.
     """
 
     def draw(axes: "Axes") -> None:
@@ -67,7 +67,7 @@ def bars(
         axes.set_yticks(middles, [shortened(title_of(str(name))) for name in categories])
         axes.set_ylabel(category.label)
         axes.invert_yaxis()
-        # The numbers of bars to the left stand between them and the names.
+        # The numbers of negative bars are between the bars and the names.
         left = any(r[value.field] < 0 for r in records)
         longest = max((len(words) for each in notes.values() for words in each), default=0)
         room = longest * INCHES_A_LETTER / (0.6 * axes.figure.figure.get_figwidth())
@@ -82,12 +82,12 @@ def bars(
 
 
 def bars_height(bars: int, categories: int) -> float:
-    """Inches that so many bars need."""
+    """Height in inches for this many bars."""
     return min(1.2 + 0.17 * bars + 0.12 * categories, 11)
 
 
 def stacked(records: Sequence[Record], category: Axis, value: Axis, part: str) -> Draw:
-    """Horizontal bars of shares: ordered parts, from dark (the first) to bright (the last)."""
+    """Horizontal stacked bars of shares: ordered parts, from dark (first) to bright (last)."""
 
     def draw(axes: "Axes") -> None:
         import matplotlib

@@ -1,4 +1,4 @@
-"""A run's rules at their published scales and at those that held-out images chose."""
+"""A run's rules at their published scales and at those chosen on held-out images."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,14 +9,14 @@ from magmax_jax.evaluation.scales import Scales
 
 
 class Choice(NamedTuple):
-    """One rule at both scales. Accuracies are agnostic ones on all images after the last task.
+    """One rule at both scales. Accuracies are agnostic, on all images, after the last task.
 
     Attributes:
-      published_scale: None where it is not recorded.
-      published_test: accuracy at it on test images, None where it was not measured.
+      published_scale: None if not recorded.
+      published_test: accuracy at that scale on test images, None if not measured.
       scale: the chosen one.
-      test: accuracy at it on test images.
-      validation: accuracy at it on the held-out images.
+      test: accuracy at the chosen scale on test images.
+      validation: accuracy at the chosen scale on the held-out images.
     """
 
     rule: str
@@ -28,7 +28,7 @@ class Choice(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Of the merge at the chosen scale, as `Row.label` has it."""
+        """Label of the merge at the chosen scale, as in `Row.label`."""
         return f"{self.rule}@{self.scale:g}"
 
     @property
@@ -38,7 +38,7 @@ class Choice(NamedTuple):
 
 
 def choices(scales: Scales, beside: Mapping[str, History]) -> Sequence[Choice]:
-    """Those of a run, in the order in which its rules were tried.
+    """The choices of a run, in the order in which its rules were tried.
 
     Args:
       beside: histories among all classes of the rows that `Scales.beside` returns.

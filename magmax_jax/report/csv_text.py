@@ -1,4 +1,4 @@
-"""Tables as CSV, which spreadsheets open without computing what names say."""
+"""Tables as CSV; spreadsheets open them without evaluating names as formulas."""
 
 import csv
 import io
@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 FORMULA = ("=", "+", "-", "@", "\t")
-"""Beginnings of a text that spreadsheets take for a formula."""
+"""Characters that start a formula in spreadsheets."""
 
 
 def csv_text(lines: Iterable[Sequence[Any]]) -> str:
     """Lines of cells as CSV; numbers keep all their digits.
 
-    A text that spreadsheets would compute, a class named `=1+1`, has an apostrophe before it.
+    A text that spreadsheets would evaluate, such as a class named `=1+1`, is prefixed with an
+    apostrophe.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -23,6 +24,6 @@ def csv_text(lines: Iterable[Sequence[Any]]) -> str:
 def _harmless(cell: Any) -> Any:
     if not isinstance(cell, str):
         return cell
-    # A carriage return alone is not quoted by the csv module, and splits the line for readers.
+    # The csv module does not quote a lone carriage return, which readers treat as a line break.
     cell = cell.replace("\r\n", "\n").replace("\r", "\n")
     return f"'{cell}" if cell.startswith(FORMULA) else cell

@@ -1,4 +1,4 @@
-"""matplotlib as every figure of ours wants it."""
+"""matplotlib settings for all our figures."""
 
 import contextlib
 import functools
@@ -22,15 +22,15 @@ OTHER_SCRIPTS = (
     "Arial Unicode MS",
     "Noto Sans Symbols2",
 )
-"""Fonts for the letters that the usual ones lack, as systems have them."""
+"""Fallback fonts for glyphs that the usual fonts lack, as installed on common systems."""
 
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
     """matplotlib's settings while a figure is drawn and saved.
 
-    A class name may be of any script. Letters that no installed font has are boxes in a PNG, as in
-    other pictures; an SVG leaves letters to the reader's own fonts.
+    A class name may be in any script. Glyphs that no installed font has become boxes in a PNG; an
+    SVG uses the reader's own fonts.
     """
     import matplotlib
 

@@ -1,4 +1,4 @@
-"""Final accuracies as bars: of each merge at its published scale and at the one chosen for it."""
+"""Final accuracies as bars: each merge at its published and at its chosen scale."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,10 +13,10 @@ AXIS = Axis("accuracy", "accuracy, %", "share")
 
 
 def final_records(models: Iterable[tuple[str, str, History, Scales]]) -> list[Record]:
-    """A record for each model: its run, its label, where its scale is from, and its accuracy.
+    """A record for each model: its run, its label, the origin of its scale, and its accuracy.
 
     Args:
-      models: their run's name, their label and their history, and what the run knows of scales.
+      models: for each, its run's name, label and history, and the run's scales.
     """
     return [
         {
@@ -31,12 +31,12 @@ def final_records(models: Iterable[tuple[str, str, History, Scales]]) -> list[Re
 
 
 def final_bars(records: Sequence[Record], labels: Sequence[str], several: bool = False) -> Draw:
-    """A bar for each record; where scales are published or chosen, the bar says so.
+    """A bar for each record, marked if its scale is published or chosen.
 
     Args:
-      records: of `final_records`.
-      labels: of models whose colours are known, by which those of other figures are the same. A
-        rule at a further scale has the colour of the first one.
+      records: from `final_records`.
+      labels: models that define the colours, so that they match other figures. A rule at another
+        scale takes the colour of its first one.
       several: there are several runs, which are named instead of the models.
     """
     places = list(labels)
@@ -56,5 +56,5 @@ def final_bars(records: Sequence[Record], labels: Sequence[str], several: bool =
 
 
 def final_size(records: Sequence[Record], runs: int) -> tuple[float, float]:
-    """Width and height in inches that the bars of so many runs need."""
+    """Width and height in inches for the bars of this many runs."""
     return WIDTH, bars_height(len(records), runs if runs > 1 else len(records))

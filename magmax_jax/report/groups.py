@@ -1,4 +1,4 @@
-"""Runs that can be compared, side by side: those of one scenario, shortly named."""
+"""Groups of comparable runs: those of one scenario, with short names."""
 
 import dataclasses
 import json
@@ -26,11 +26,11 @@ _UNTOLD = (
     "method", "scenario", "mesh", "checkpoint", "merges", "eval_batch_size",
     "evaluate", "train.workers", "train.accumulate", "train.remat", "merging.scales",
 )  # fmt: skip
-"""Fields and groups of fields that names show in another way, or that change no result."""
+"""Fields and groups of fields that names show differently, or that affect no result."""
 
 
 MAX_DRAWN = 16
-"""Models of a group up to which figures of all models show all; of more they show the best."""
+"""Maximum number of models in figures of all models; a larger group shows only the best."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Group:
 
     @cached_property
     def protocols(self) -> tuple[str, ...]:
-        """What sections show: agnostic, and aware unless it is the same in every run."""
+        """Protocols to show: agnostic, and aware unless it is the same in every run."""
         return max((protocols(run.rows) for run in self.runs), key=len)
 
     @cached_property
     def labels(self) -> list[str]:
-        """Every model of every run: its place here is its colour everywhere, zero_shot last.
+        """Every model of every run, zero_shot last; a model's index determines its colour.
 
-        More than `MAX_DRAWN` are in descending order of their best run's final accuracy.
+        More than `MAX_DRAWN` models are sorted by their best run's final accuracy, descending.
         """
         best: dict[str, float] = {}
         for _, label, history in self.evaluated("agnostic"):
@@ -72,12 +72,12 @@ class Group:
 
     @property
     def drawn(self) -> list[str]:
-        """The labels of those that figures of all models show: `finetuned` and the best."""
+        """Labels of the models shown in figures of all models: `finetuned` and the best."""
         return [label for label in self.labels if label not in FLAT][:MAX_DRAWN] + list(FLAT)
 
     @property
     def left_out(self) -> str:
-        """A sentence for captions of these figures, if they do not show all."""
+        """A sentence for captions of these figures, if they do not show all models."""
         several = len(self.labels) - len(FLAT)
         if several <= MAX_DRAWN:
             return ""
@@ -89,15 +89,14 @@ class Group:
     def evaluated(self, protocol: str) -> list[tuple[str, str, History]]:
         """Every model by its run's name and its label, with its history.
 
-        Joint training is a model of its own, and the pretrained model, which is the same in most
-        runs, comes once, of the run `pretrained`.
+        Joint training counts as a separate model. The pretrained model, which is the same in most
+        runs, is listed once, under the run `pretrained`.
         """
         each = [(run, run.histories(protocol)) for run in self.runs]
         return [(name, label, history) for name, label, history, _ in self._named(each)]
 
     def compared(self, protocol: str) -> list[tuple[str, str, History, Scales]]:
-        """The same, with the merges at scales that were chosen in the end, and what their run knows
-        of scales."""
+        """The same, including merges at the finally chosen scales, each with its run's scales."""
         found = self._named([(run, run.beside(protocol)) for run in self.runs])
         return [(name, label, history, run.scales) for name, label, history, run in found]
 
@@ -119,17 +118,17 @@ class Group:
 
     @property
     def run_columns(self) -> list[Column]:
-        """A table's column of the run, where there are several."""
+        """A table's run column, if there are several runs."""
         return [Column("run", "Run")] if len(self.runs) > 1 else []
 
     def independent(self, name: str, protocol: str) -> History | None:
-        """`finetuned` of a run that learned each task alone; with that run's seed, if there is."""
+        """`finetuned` of a run that learned each task alone; with that run's seed, if any."""
         seeds = {run.name: run.config.seed for run in self.runs}
         return independent(self.runs, seeds.get(name), protocol)
 
 
 def grouped(runs: Sequence[Run], program: Program = MAGMAX) -> list[Group]:
-    """Runs by their scenarios, in the order in which these come; every run gets a name."""
+    """Runs grouped by scenario, in order of first appearance; every run gets a name."""
     found: dict[Any, list[Run]] = {}
     for run in runs:
         found.setdefault(_scenario(run), []).append(run)
@@ -146,9 +145,9 @@ def grouped(runs: Sequence[Run], program: Program = MAGMAX) -> list[Group]:
 
 
 def short_names(configs: Sequence[ExperimentConfig]) -> list[str]:
-    """Names that tell configurations apart: the method, and the fields in which they differ.
+    """Distinct names for configurations: the method, and the fields in which they differ.
 
-    Where they differ in nothing that changes a result, a number does.
+    If they differ in nothing that affects results, a number is added.
     """
     flat = [dict(fields(config)) for config in configs]
     differing = [
@@ -158,8 +157,8 @@ def short_names(configs: Sequence[ExperimentConfig]) -> list[str]:
     ]
     names = []
     for config, facts in zip(configs, flat, strict=True):
-        told = [_told(name, facts[name]) for name in differing]
-        names.append(", ".join([_method(config), *told]))
+        details = [_told(name, facts[name]) for name in differing]
+        names.append(", ".join([_method(config), *details]))
     return [
         name if names.count(name) == 1 else f"{name} ({1 + names[:place].count(name)})"
         for place, name in enumerate(names)
@@ -167,7 +166,7 @@ def short_names(configs: Sequence[ExperimentConfig]) -> list[str]:
 
 
 def fields(config: ExperimentConfig) -> Iterator[tuple[str, str]]:
-    """Every field by its dotted name, with its value as JSON has it."""
+    """Every field by its dotted name, with its value as JSON."""
 
     def walk(value: Any, where: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, dict):
@@ -180,8 +179,8 @@ def fields(config: ExperimentConfig) -> Iterator[tuple[str, str]]:
 
 
 def _told(name: str, value: str) -> str:
-    told = {"null": "none"}.get(value, value.replace('"', ""))
-    return f"{name.rpartition('.')[2]} {told}"
+    shown = {"null": "none"}.get(value, value.replace('"', ""))
+    return f"{name.rpartition('.')[2]} {shown}"
 
 
 def _method(config: ExperimentConfig) -> str:
@@ -196,9 +195,9 @@ def _method(config: ExperimentConfig) -> str:
         None if images is None else f"of {counted(images, 'image')}",
         method.strength,
     ]
-    told = " ".join(str(value) for value in rest if value is not None)
+    details = " ".join(str(value) for value in rest if value is not None)
     return (title if method.starts_from == LAST else f"{title}, {name}") + (
-        f" {told}" if told else ""
+        f" {details}" if details else ""
     )
 
 
@@ -212,9 +211,9 @@ def _scenario(run: Run) -> tuple:
 
 def _title(runs: Sequence[Run]) -> str:
     config, tasks = runs[0].config.scenario, len(runs[0].tasks)
-    told = [run.about["scenario"] for run in runs if "scenario" in run.about]
-    if told:
-        title = f"{told[0]}, {counted(tasks, 'task')}"
+    recorded = [run.about["scenario"] for run in runs if "scenario" in run.about]
+    if recorded:
+        title = f"{recorded[0]}, {counted(tasks, 'task')}"
     elif (kind := SCENARIO_KINDS[config.kind]).reads_several:
         title = f"{tasks} {kind.parts}"
     else:

@@ -1,4 +1,4 @@
-"""Heat maps. They show what their records say."""
+"""Heat maps, drawn from records."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_LABELLED = 12
-"""Rows and columns of a heat map up to which its cells show their numbers."""
+"""Maximum number of rows and columns for which a heat map's cells show their values."""
 CELL_WIDTH = 250
-"""Points of type size by which digits of all columns of a heat map fit side by side."""
+"""Type size in points, times the digits of all columns, at which a heat map's numbers fit."""
 MAX_NAMED = 24
-"""Rows and columns of a heat map up to which all of them are named."""
+"""Maximum number of rows and columns for which a heat map names all of them."""
 
 
 def heat_map(
@@ -28,12 +28,12 @@ def heat_map(
     centred: bool = False,
     missing: float = np.nan,
 ) -> Draw:
-    """A cell for each row and column, from above and from the left.
+    """A cell for each row and column, from the top and from the left.
 
     Args:
-      value: shares are shown in per cent, without the sign.
+      value: shares are shown in per cent, without the per cent sign.
       centred: colours diverge from 0, which is white; otherwise they run from 0 to the largest.
-      missing: what stands where there is no record; NaN leaves the cell empty.
+      missing: value of cells without a record; NaN leaves them empty.
     """
 
     def draw(axes: "Axes") -> None:

@@ -1,4 +1,4 @@
-"""What runs recorded of theta_0 and their data, compared with each other."""
+"""Compares what runs recorded about theta_0 and their data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from magmax_jax.runs.fingerprint import value_of
 
 
 def differing_inputs(runs: Sequence[Run]) -> list[str]:
-    """A sentence for each run that names the same model or data as an earlier one and read others.
+    """A sentence for each run that names an earlier run's model or data but read different files.
 
-    Runs of before inputs were recorded are like all others.
+    Runs from before inputs were recorded are taken to agree with all others.
     """
     first: dict[tuple[Any, ...], tuple[Run, Any]] = {}
     said = []
@@ -34,7 +34,7 @@ def differing_inputs(runs: Sequence[Run]) -> list[str]:
 
 
 def changed_starts(runs: Sequence[Run]) -> list[str]:
-    """A sentence for each start of a run that went on although its inputs had changed."""
+    """A sentence for each start of a run that continued although its inputs had changed."""
     return [
         f"{_name(run)} went on at {start['time']} although its inputs had changed: "
         f"{'; '.join(start['changed'])}."

@@ -1,4 +1,4 @@
-"""What a report is made of: values that the page, the picture files and the CSV files share."""
+"""Building blocks of a report, shared by the page, the picture files and the CSV files."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH = 4.3
-"""Inches: as much as a phone can show with letters large enough to read."""
+"""Inches: the width at which text is still readable on a phone."""
 
 Record = dict[str, Any]
 """One line of a CSV file: strings, numbers or None by column."""
@@ -22,10 +22,10 @@ class Figure(NamedTuple):
     """One panel and the numbers that it shows.
 
     Attributes:
-      name: of its files, and its id on the page.
-      caption: what is seen, and by which definition.
+      name: name of its files, and its id on the page.
+      caption: what the figure shows, and by which definition.
       records: the numbers drawn.
-      draw: draws them; by default nothing, in a figure that is yet to be completed.
+      draw: draws them; the default draws nothing, for a figure to be completed later.
       kind: alt text for screen readers, e.g. "line chart".
       size: width and height in inches; a legend of several lines adds to it.
     """
@@ -44,9 +44,9 @@ class Column(NamedTuple):
 
     Attributes:
       field: of the records.
-      title: with the unit, where there is one.
-      show: makes the text of a value that is a number; others are shown as they are.
-      over: stands once above neighbours that share it.
+      title: with the unit, if any.
+      show: formats a number; other values are shown as they are.
+      over: heading above adjacent columns that share it.
     """
 
     field: str
@@ -56,20 +56,20 @@ class Column(NamedTuple):
 
 
 CHOSEN = "{model}"
-"""In fields of a table or grid with choices: stands for the label of the model chosen."""
+"""Placeholder for the chosen model's label in fields of a table or grid with choices."""
 
 Choice = tuple[str, str]
-"""A model's label, and what readers call it."""
+"""A model's label, and its display name."""
 
 
 class Table(NamedTuple):
-    """Records as a table that its reader can sort.
+    """Records as a table that readers can sort.
 
     Attributes:
-      records: its lines; None is shown as a dash.
-      columns: what of them is shown; the CSV file has all of it.
-      choices: models among which the reader chooses one, the first to begin with; the columns whose
-        fields hold `CHOSEN` show it. The page reads the others from the table's CSV file.
+      records: its rows; None is shown as a dash.
+      columns: the fields shown; the CSV file has all of them.
+      choices: models that the reader can select, initially the first; columns whose fields contain
+        `CHOSEN` show it. The page reads the other models from the table's CSV file.
     """
 
     name: str
@@ -81,17 +81,17 @@ class Table(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Shares by row and column, one model's at a time, as a table whose cells are tinted.
+    """Shares by row and column, for one model at a time, as a table with tinted cells.
 
     Attributes:
-      records: one a cell, line by line; a field for every model, by its label.
-      row: the field that names the lines, with what they are.
-      column: the same of the columns.
-      width: how many columns there are; names may repeat.
-      total: what a cell's number is divided by to have a share; a field of the records, or "" where
+      records: one per cell, row by row; a field for every model, by its label.
+      row: the field that names the rows, and its title.
+      column: the same for the columns.
+      width: number of columns; names may repeat.
+      total: field of the records by which a cell's number is divided to give a share, or "" if the
         numbers are shares already.
-      choices: models among which the reader chooses one, the first to begin with. The page reads
-        the others from the grid's CSV file.
+      choices: models that the reader can select, initially the first. The page reads the others
+        from the grid's CSV file.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Grid(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """A headline number, its unit, and what it is."""
+    """A headline number, its unit, and its description."""
 
     title: str
     value: str
@@ -129,20 +129,20 @@ class Note(NamedTuple):
 
 
 class Heading(NamedTuple):
-    """Over what belongs together within a section."""
+    """A heading within a section."""
 
     title: str
 
 
 class Folded(NamedTuple):
-    """What is shown when its title is pressed."""
+    """Content that is shown when its title is clicked."""
 
     title: str
     items: Sequence["Item"]
 
 
 MINUS = "\N{MINUS SIGN}"
-"""As wide as a plus, and a digit."""
+"""A minus sign as wide as a plus and a digit."""
 
 Item = Figure | Table | Grid | Tiles | Note | Heading | Folded
 

@@ -1,4 +1,4 @@
-"""Line charts, as few as can be read. They show what their records say."""
+"""Line charts, as few as remain readable, drawn from records."""
 
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_LINES = 8
-"""In one figure; more are shared out among figures."""
+"""Maximum number of lines in one figure; more are split over several figures."""
 MAX_MARKED = 60
-"""Points of a line up to which each has a mark."""
+"""Maximum number of points of a line for which each has a marker."""
 RING: dict[str, Any] = {
     "linestyle": "",
     "marker": "o",
@@ -32,13 +32,13 @@ def lines(
     mark: str | None = None,
     with_legend: bool = True,
 ) -> Draw:
-    """A line for each value of one field, or of two; those of `FLAT` are level.
+    """A line for each value of one field, or of two; models in `FLAT` are horizontal lines.
 
     Args:
-      colour: the field, and all of its values: the same one has the same colour in all figures.
-      dash: the same for a second field, shown by dashes and marks; None if there is none.
-      mark: field of records to be ringed, where it is true.
-      with_legend: whether the figure has no other.
+      colour: the field, and all of its values: a value has the same colour in all figures.
+      dash: the same for a second field, shown by dashes and markers; None if there is none.
+      mark: boolean field of the records; true points are ringed.
+      with_legend: whether to draw a legend.
     """
 
     def draw(axes: "Axes") -> None:
@@ -59,7 +59,7 @@ def lines(
                     named.add(name)
                 continue
             many = len(mine) > MAX_MARKED
-            again = number // len(COLOURS)  # a colour that is there already has other dashes
+            again = number // len(COLOURS)  # a reused colour gets other dashes
             xs, ys = ([r[axis.field] for r in mine] for axis in (x, y))
             axes.plot(
                 xs,
@@ -93,8 +93,8 @@ def line_charts(
     Args:
       chart: its name, title, caption and records, each of which has a `run`; it draws nothing yet.
       kinds: a field of the records, and all of its values: models, rules, shares, ...
-      always: kinds that belong to no run and stand in every figure.
-      mark: field of records to be ringed, where it is true.
+      always: kinds that belong to no run and appear in every figure.
+      mark: boolean field of the records; true points are ringed.
     """
     field, values = kinds
     records = chart.records

@@ -1,4 +1,4 @@
-"""The page: contents of a report as one HTML file that needs nothing else."""
+"""The page: contents of a report as one self-contained HTML file."""
 
 import base64
 from collections.abc import Iterator, Sequence
@@ -26,25 +26,25 @@ from magmax_jax.report.section import Section, sections
 from magmax_jax.report.style import DARK, GRID, INK, MUTED, SURFACE, slug
 
 MAX_TOLD = 6
-"""Runs up to which the head of the page names each."""
+"""Maximum number of runs for which the page header names each."""
 
 
 class Cell(NamedTuple):
-    """A cell of a table: what is shown, and the number by which it is sorted, if it is one."""
+    """A cell of a table: its text, and the number by which it is sorted, if any."""
 
     text: str
     number: float | None
 
 
 class Tint(NamedTuple):
-    """A cell of a grid: what is shown, and the share in [0, 1] that tints it, if there is one."""
+    """A cell of a grid: its text, and the share in [0, 1] that tints it, if any."""
 
     text: str
     share: str
 
 
 class Chapter(NamedTuple):
-    """A section with what it has of each group of runs, by the group's title."""
+    """A section with its items for each group of runs, by the group's title."""
 
     name: str
     title: str
@@ -52,14 +52,14 @@ class Chapter(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What is written: the page, and the files beside it by their names."""
+    """The page, and the files beside it by their names."""
 
     page: str
     files: dict[str, bytes]
 
 
 def compose(groups: Sequence[Group]) -> Report:
-    """Makes the page and its figures and tables as files: PNG and SVG, and CSV."""
+    """Makes the page, its figures as PNG and SVG files, and its tables as CSV files."""
     chapters = _named([_chapter(*named, groups) for named in sections()], len(groups) > 1)
     chapters = [chapter for chapter in chapters if any(chapter.parts.values())]
     files: dict[str, bytes] = {}
@@ -97,14 +97,14 @@ def compose(groups: Sequence[Group]) -> Report:
 
 
 def as_csv(records: Sequence[Record]) -> str:
-    """Records as a CSV file with all digits; a column for every field that any of them has."""
+    """Records as a CSV file with all digits; a column for every field of any record."""
     fields = list(dict.fromkeys(field for record in records for field in record))
     lines = [[record.get(field, "") for field in fields] for record in records]
     return csv_text([fields, *lines])
 
 
 def cells(record: Record, columns: Sequence[Column], choices: Sequence[Choice] = ()) -> list[Cell]:
-    """One line of a table; of its choices the first is shown."""
+    """One row of a table, showing its first choice."""
     fields = [
         column.field.replace(CHOSEN, choices[0][0]) if choices else column.field
         for column in columns
@@ -113,7 +113,7 @@ def cells(record: Record, columns: Sequence[Column], choices: Sequence[Choice] =
 
 
 def lines(grid: Grid) -> list[tuple[str, list[Tint]]]:
-    """The lines of a grid with their names, showing its first choice."""
+    """The rows of a grid with their names, showing its first choice."""
     label = grid.choices[0][0]
     tints = [_tint(r.get(label), r[grid.total] if grid.total else None) for r in grid.records]
     return [
@@ -123,12 +123,12 @@ def lines(grid: Grid) -> list[tuple[str, list[Tint]]]:
 
 
 def blocks(items: Sequence[Item]) -> list[tuple[str, list[Item]]]:
-    """Neighbours of one kind together, with the name of the kind."""
+    """Adjacent items of the same kind grouped, with the name of the kind."""
     return [(kind, list(same)) for kind, same in groupby(items, lambda item: type(item).__name__)]
 
 
 def over(columns: Sequence[Column]) -> list[tuple[str, int]]:
-    """What stands above the columns' titles, and above how many of them."""
+    """The headings above the columns' titles, and how many columns each spans."""
     return [(title, len(list(same))) for title, same in groupby(columns, lambda c: c.over)]
 
 
@@ -141,7 +141,7 @@ def _cell(value: Any, column: Column) -> Cell:
 
 
 def _tint(value: float | None, total: float | None) -> Tint:
-    """Of counts those that are 0 are left empty: nearly all of a large confusion matrix is."""
+    """Counts of 0 are left empty: nearly all of a large confusion matrix is 0."""
     if value is None or (total is not None and not value):
         return Tint("", "")
     share = value if total is None else value / total
@@ -149,7 +149,7 @@ def _tint(value: float | None, total: float | None) -> Tint:
 
 
 def _lead(group: Group, several: bool) -> str:
-    """Which runs there are, by what tells them apart."""
+    """The runs, named by how they differ."""
     runs = "; ".join(group.names) if len(group.runs) <= MAX_TOLD else f"{len(group.runs)} runs"
     return f"{group.title}: {runs}" if several else runs
 
@@ -159,7 +159,7 @@ def _chapter(name: str, section: Section, groups: Sequence[Group]) -> Chapter:
 
 
 def _named(chapters: Sequence[Chapter], several: bool) -> list[Chapter]:
-    """Gives every figure and table a name of its own, for its files and as its id."""
+    """Gives every figure and table a unique name, for its files and as its id."""
     taken: set[str] = set()
 
     def named(item: Item, prefix: str) -> Item:

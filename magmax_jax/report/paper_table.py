@@ -53,7 +53,7 @@ class Column:
 
     title: str
     setting: ExperimentConfig
-    """Of all its runs, without what tells them apart."""
+    """Configuration shared by all its runs, without the fields in which they differ."""
     values: dict[str, dict[int, float]]
     metric: str = "last_accuracy"
 
@@ -69,7 +69,7 @@ def mean_std(values: Iterable[float]) -> tuple[float, float | None, int]:
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """The finished runs in these folders, and what there is to say of the others.
+    """The finished runs in these folders, and notes on the others.
 
     Raises:
       UserError: a folder does not exist.
@@ -77,7 +77,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
     from magmax_jax.runs.merge_specs import names_code, num_models
 
     def lacking(run: Run) -> str:
-        # A table imports no code that a run names; such a run says itself how many models it has.
+        # A table imports no code that a run names; about.json of such a run has its model count.
         own = names_code(run.config)
         models = run.about.get("models", 0) if own else num_models(run.config)
         finished = RunDirectory(run.path).is_complete(run.config, models)
@@ -87,11 +87,12 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
 
 
 def columns(runs: Sequence[Run], metric: str, protocol: Protocol | None) -> list[Column]:
-    """The table's columns. Joint training stands in that of every division of its data.
+    """The table's columns. Joint training appears in the column of every division of its data.
 
     Args:
       metric: its name in `registry.METRICS`.
-      protocol: None is the published one: among all classes, but each data set's own of several.
+      protocol: None is the published one: among all classes; with several data sets, among each
+        one's own.
     """
     found: dict[ExperimentConfig, Column] = {}
     joint = [run for run in runs if run.config.method.joint]
@@ -117,7 +118,7 @@ def columns(runs: Sequence[Run], metric: str, protocol: Protocol | None) -> list
 
 
 def row_names(columns: Sequence[Column]) -> list[str]:
-    """All rows, in the paper's order; at another scale or strength behind the paper's own."""
+    """All rows, in the paper's order; other scales and strengths follow the paper's own."""
 
     def place(name: str) -> int:
         known = [i for i, row in enumerate(ROW_ORDER) if name.startswith(row)]
@@ -151,7 +152,7 @@ def _enter(column: Column, run: Run, runs: Sequence[Run], protocol: Protocol | N
 
 
 def _row_name(method: MethodConfig, label: str) -> str | None:
-    """What the table calls a model of a run; None for what says nothing of its own."""
+    """The table's name for a model of a run; None for a model that gets no row."""
     ref = ModelRef.parse(label)
     if ref.is_zero_shot:
         return "zero-shot"
@@ -167,7 +168,7 @@ def _row_name(method: MethodConfig, label: str) -> str | None:
 
 
 def _chosen_name(method: MethodConfig, rule: str) -> str:
-    """What the table calls a rule at the scale that each run chose, which may be another one."""
+    """The table's name for a rule at the scale that each run chose; scales may differ by run."""
     title, _ = MERGES.get(rule, (rule, None))
     return f"{_method_name(method)}, {title}, scale chosen on held-out images"
 
@@ -185,12 +186,12 @@ def _method_name(method: MethodConfig) -> str:
         "Fisher images": method.fisher_images,
         "strength": method.strength,
     }
-    told = ", ".join(f"{what} {value}" for what, value in rest.items() if value is not None)
-    return name + (f" ({told})" if told else "")
+    details = ", ".join(f"{what} {value}" for what, value in rest.items() if value is not None)
+    return name + (f" ({details})" if details else "")
 
 
 def setting_of(config: ExperimentConfig) -> ExperimentConfig:
-    """What the runs of a column share: without the method and seed, and what changes no result."""
+    """The configuration that a column's runs share: without method, seed and irrelevant fields."""
     return replace(
         config,
         method=MethodConfig(),
@@ -206,7 +207,7 @@ def setting_of(config: ExperimentConfig) -> ExperimentConfig:
 
 
 def _data(config: ExperimentConfig) -> ExperimentConfig:
-    """A setting however its data is divided: what joint training depends on."""
+    """A setting regardless of how its data is divided: what joint training depends on."""
     scenario, default = config.scenario, ScenarioConfig()
     names = ("num_tasks", "allow_unequal", "order", "shuffle_tasks")
     changes: dict[str, Any] = {name: getattr(default, name) for name in names}
@@ -218,7 +219,7 @@ def _data(config: ExperimentConfig) -> ExperimentConfig:
 
 
 def titles_of(settings: Sequence[ExperimentConfig]) -> list[str]:
-    """Short titles; where two are the same, with the fields in which they differ."""
+    """Short titles; equal titles are extended by the fields in which the settings differ."""
     titles = [_title(setting.scenario) for setting in settings]
     found = []
     for title, setting in zip(titles, settings, strict=True):
@@ -226,13 +227,13 @@ def titles_of(settings: Sequence[ExperimentConfig]) -> list[str]:
         alike = [dict(fields(other)) for its, other in same if its == title]
         facts = dict(fields(setting))
         names = [name for name in facts if len({each[name] for each in alike}) > 1]
-        told = ", ".join(f"{name} {facts[name]}" for name in names).replace('"', "")
-        found.append(f"{title} ({told})" if told else title)
+        details = ", ".join(f"{name} {facts[name]}" for name in names).replace('"', "")
+        found.append(f"{title} ({details})" if details else title)
     return found
 
 
 def _title(scenario: ScenarioConfig) -> str:
-    from magmax_jax.scenarios import members_of  # takes the loaders along
+    from magmax_jax.scenarios import members_of  # also imports the data loaders
 
     names = [member.name for member in members_of(scenario)]
     return SCENARIO_KINDS[scenario.kind].short_name(scenario, names)

@@ -19,20 +19,20 @@ from magmax_jax.runs.model_ref import ZERO_SHOT
 
 
 def plot(rows: Iterable[Row], title: str, path: str | Path, scales: Scales = NO_SCALES) -> None:
-    """Draws accuracy among all classes over tasks, a line a model, as a PNG.
+    """Draws accuracy among all classes over tasks, one line per model, as a PNG.
 
     Left: on all test images, which shows learning. Right: on the first task's, which shows
-    forgetting. Below, where held-out images chose scales: on all test images in the end, of every
-    merge at its published and at its chosen scale.
+    forgetting. Below, if scales were chosen on held-out images: final accuracy on all test images
+    of every merge at its published and at its chosen scale.
 
     Args:
       rows: of a run, as `runs.train.run` returns them or `read_rows` reads them.
       title: above the picture, such as the scenario's name.
-      path: of the PNG; its directory is made.
+      path: of the PNG; its directory is created.
       scales: of the run's merges (`RunDirectory.scales`).
 
     Raises:
-      UserError: there are no rows of the pretrained model, with which every run begins, or the file
+      UserError: rows of the pretrained model, with which every run begins, are missing, or the file
         cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg

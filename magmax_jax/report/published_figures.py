@@ -1,9 +1,9 @@
-"""Figures that others published, to stand beside ours.
+"""Published figures, to be shown beside ours.
 
-From the paper itself (arXiv 2407.06322) no single cell was at hand, only its headline, a mean of
-84.5 % for MagMax over its continual-learning benchmarks, 2.1 points above the second best; and its
-forgetting on tasks 1 and 2, sequential 25.7 and 22.3 points, MagMax 9.8 and 1.7. The cells below
-are as later papers quote or repeat them: secondary sources all, and marked so in the tables.
+No single cell of the paper's tables (arXiv 2407.06322) was available to us, only its headline, a
+mean of 84.5 % for MagMax over its continual-learning benchmarks, 2.1 points above the second best;
+and its forgetting on tasks 1 and 2, sequential 25.7 and 22.3 points, MagMax 9.8 and 1.7. The cells
+below are as later papers quote or repeat them: all are secondary sources, marked so in the tables.
 """
 
 from typing import NamedTuple
@@ -12,11 +12,11 @@ from magmax_jax.config import ExperimentConfig, ScenarioConfig, TrainConfig
 from magmax_jax.registry import SCENARIO_KINDS
 
 MODEL = "vit-base-patch16"
-"""In the source of the model with which the figures below were measured."""
+"""Substring of the source of the model with which the figures below were measured."""
 
 
 class Figure(NamedTuple):
-    """One accuracy in per cent, with what must be known to compare it."""
+    """One accuracy in per cent, with the information needed to compare it."""
 
     percent: float
     source: str
@@ -29,7 +29,7 @@ _REPEATED = (
 )
 
 METRIC = "last_accuracy"
-"""What all of them are."""
+"""The metric of all of them."""
 FIGURES: dict[ScenarioConfig, dict[str, Figure]] = {
     ScenarioConfig(dataset="cifar100"): {"sequential, MagMax": Figure(79.0, _QUOTED)},
     ScenarioConfig(dataset="imagenet_r"): {"sequential, MagMax": Figure(80.8, _QUOTED)},
@@ -45,9 +45,9 @@ FIGURES: dict[ScenarioConfig, dict[str, Figure]] = {
 
 
 def figures(setting: ExperimentConfig, metric: str = METRIC) -> dict[str, Figure]:
-    """Those of a setting and a metric, by row.
+    """The published figures of a setting and a metric, by row.
 
-    There are none for another metric, model, recipe, order, or part of the data.
+    Empty for another metric, model, recipe, order, or part of the data.
     """
     scenario = setting.scenario
     as_published = (

@@ -1,4 +1,4 @@
-"""Figures as bytes: the same figure gives the same ones."""
+"""Figures as bytes, deterministically: the same figure gives the same bytes."""
 
 import io
 import re
@@ -10,11 +10,11 @@ from magmax_jax.report.style import DARK
 
 DPI = 200
 METADATA = ("Creator", "Date", "Format", "Type")
-"""What an SVG file would say of its making: left out."""
+"""Metadata of an SVG file about its creation: left out."""
 
 
 class Picture(NamedTuple):
-    """A figure drawn: SVG, which is dark where its reader's screen is, and PNG, which is light.
+    """A drawn figure: an SVG that follows the reader's dark mode, and a light PNG.
 
     Attributes:
       size: width and height in CSS pixels.
@@ -37,7 +37,7 @@ def render(figure: Figure) -> Picture:
         figure.draw(axes)
         png, svg = io.BytesIO(), io.BytesIO()
         canvas.savefig(png, format="png", dpi=DPI)
-        canvas.set_layout_engine("none")  # it is laid out by now
+        canvas.set_layout_engine("none")  # the layout is already done
         canvas.savefig(svg, format="svg", metadata=dict.fromkeys(METADATA))
         width, height = canvas.get_size_inches()
     size = round(96 * width), round(96 * height)
@@ -45,7 +45,7 @@ def render(figure: Figure) -> Picture:
 
 
 def _adaptive(svg: bytes) -> bytes:
-    """Adds to the drawing's own style sheet what exchanges the theme's colours on dark screens."""
+    """Adds rules to the SVG's style sheet that swap the theme's colours in dark mode."""
     rules = "".join(
         f'[style*="{what}: {light}"] {{{what}: {dark} !important}}\n'
         for light, dark in DARK.items()
@@ -56,7 +56,7 @@ def _adaptive(svg: bytes) -> bytes:
 
 
 def _short(svg: bytes) -> bytes:
-    """Without indentation, the font given once, and paths to a hundredth of a point."""
+    """Removes indentation, states the font once, and rounds paths to a hundredth of a point."""
     fonts = re.search(rb"font-family: [^;\"]*;? ?", svg)
     if fonts:
         family = b"text {" + fonts[0].strip(b"; ") + b"}\n</style>"

@@ -1,4 +1,4 @@
-"""Runs as their directories tell of them: what is not there yet is empty, never an error."""
+"""Runs read from their directories: missing files read as empty, never as an error."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from magmax_jax.runs.step_lines import read_steps
 
 @dataclass(frozen=True)
 class Run:
-    """A run's directory, read when something is asked for."""
+    """A run's directory, read lazily."""
 
     path: Path
     config: ExperimentConfig
@@ -65,22 +65,22 @@ class Run:
 
     @property
     def learned(self) -> int:
-        """Tasks behind the latest evaluation of all models."""
+        """Number of tasks learned at the latest evaluation of all models."""
         return max((history.learned for history in self.agnostic.values()), default=0)
 
     @cached_property
     def best_merge(self) -> str | None:
-        """The merge that is right on most test images at the latest evaluation."""
+        """The merge that classifies most test images correctly at the latest evaluation."""
         merges = [label for label in self.labels if ModelRef.parse(label).is_merge]
         return max(merges, key=self.last, default=None)
 
     @property
     def best(self) -> str:
-        """The model to look at closely: the best merge, else the last fine-tuned one."""
+        """The model to show in detail: the best merge, else the last fine-tuned one."""
         return self.best_merge or (FINETUNED if FINETUNED in self.labels else ZERO_SHOT)
 
     def shown(self, label: str) -> str:
-        """What tables and figures call a model: joint training is one of its own."""
+        """A model's label in tables and figures: joint training has its own."""
         return JOINT if label == FINETUNED and self.config.method.joint else label
 
     def last(self, label: str) -> float:
@@ -97,13 +97,12 @@ class Run:
         return RunDirectory(self.path).scales()
 
     def beside(self, protocol: str) -> dict[str, History]:
-        """The histories, and those of merges at scales that were chosen, which are known in the
-        end."""
+        """The histories, including those of merges at chosen scales, which are known at the end."""
         return histories(self.scales.beside(self.rows), protocol)
 
     @cached_property
     def choices(self) -> Sequence[Choice]:
-        """Its rules at published and at chosen scales; none where none were chosen."""
+        """Its rules at published and at chosen scales; empty if none were chosen."""
         return choices(self.scales, self.beside("agnostic"))
 
     @property
@@ -119,20 +118,20 @@ class Run:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """about.json; empty where a run is older than this file."""
+        """about.json; empty for a run older than this file."""
         return RunDirectory(self.path).read_about()
 
     def analysis(self, name: str) -> list[Record]:
-        """The records of one analysis; none where it was not made."""
+        """The records of one analysis; empty if it was not run."""
         return json_lines.read(self.path / ANALYSIS / f"{name}.jsonl")
 
     def counts(self, label: str) -> dict[str, np.ndarray] | None:
-        """Counts of a model's latest evaluation by name, or None where none were kept.
+        """Counts of a model's latest evaluation by name, or None if none were kept.
 
         Raises:
           UserError: the file is damaged.
         """
-        # Brings the hub's client along, for which a run without counts need not wait.
+        # Also imports the hub's client, which a run without counts does not need.
         from magmax_jax.io.safetensors.reader import open_tensors
 
         after = 0 if label == ZERO_SHOT else self.learned
@@ -155,7 +154,7 @@ def independent(runs: Sequence[Run], seed: int | None, protocol: str) -> History
 
 
 def find(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """The runs in these folders that were evaluated, and what there is to say of the others.
+    """The evaluated runs in these folders, and notes on the others.
 
     Raises:
       UserError: a folder does not exist, or none of them holds an evaluated run.
@@ -170,10 +169,10 @@ def find(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
 
 
 def collect(paths: Sequence[Path], lacking: Callable[[Run], str]) -> tuple[list[Run], list[str]]:
-    """The runs in these folders, each once, and what there is to say of those left out.
+    """The runs in these folders, each once, and notes on those left out.
 
     Args:
-      lacking: why a run is to be left out; "" for one that is not.
+      lacking: returns why a run is left out, or "" to keep it.
 
     Raises:
       UserError: a folder does not exist.

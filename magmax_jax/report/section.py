@@ -17,9 +17,9 @@ class Section:
 
     title: str
     order: float
-    """Its place: sections come in ascending order; the bundled ones are at 10, 20, ... 180."""
+    """Its position: sections are in ascending order; the bundled ones are at 10, 20, ... 180."""
     items: Callable[[Group], list[Item]]
-    """Makes what it shows of the runs of one scenario; a section that is empty is left out."""
+    """Makes its items from the runs of one scenario; an empty section is left out."""
 
 
 def sections() -> list[tuple[str, Section]]:

@@ -1,11 +1,11 @@
-"""How things look: colours and marks for colour-blind readers, too, and the words for models."""
+"""Colours and markers that colour-blind readers can distinguish, and display names of models."""
 
 import re
 from typing import Any
 
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 
-# Okabe and Ito's colours, and two more; black is the pretrained model's.
+# Okabe and Ito's colours plus two more; black is for the pretrained model.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F")
 MARKERS = "osD^vP*X"
 DASHES = (
@@ -21,13 +21,13 @@ DASHES = (
 JOINT = "joint_training"
 TITLES = {ZERO_SHOT: "zero-shot", FINETUNED: "last fine-tuned", JOINT: "joint training"}
 FLAT = {ZERO_SHOT: ":", JOINT: "-."}
-"""Models that do not change with the tasks: level lines."""
+"""Models that do not change with the tasks: horizontal lines."""
 
 INK, MUTED, GRID, SURFACE = "#1f2937", "#6b7280", "#e5e7eb", "#ffffff"
 DARK = {INK: "#e5e7eb", MUTED: "#9ca3af", GRID: "#333a45", SURFACE: "#161a21"}
-"""A light figure's colours as a dark one's; the style sheet has the same ones."""
+"""Colours of light figures mapped to dark ones; the style sheet has the same."""
 ON_LIGHT, ON_DARK = "#101010", "#fefefe"
-"""Text on a heat map's cells, which are the same in both: none of the colours above."""
+"""Text on a heat map's cells, which look the same in both themes: not one of the colours above."""
 
 RC: dict[Any, Any] = {  # to matplotlib's types, keys are literals
     "axes.axisbelow": True,
@@ -48,7 +48,7 @@ RC: dict[Any, Any] = {  # to matplotlib's types, keys are literals
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
     "savefig.facecolor": SURFACE,
-    # Text stays text: small files, and letters of the reader's own system.
+    # Text stays text: small files, rendered with the reader's own fonts.
     "svg.fonttype": "none",
     "svg.hashsalt": "magmax_jax",
     "text.color": INK,
@@ -62,7 +62,7 @@ RC: dict[Any, Any] = {  # to matplotlib's types, keys are literals
 
 
 def title_of(label: str) -> str:
-    """What readers call a model: its label, or words where that is none."""
+    """Display name of a model: words for built-in models, otherwise its label."""
     return TITLES.get(label, label)
 
 

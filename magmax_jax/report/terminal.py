@@ -13,13 +13,13 @@ from magmax_jax.report.style import title_of
 
 
 def table(rows: Iterable[Row], title: str, scales: Scales = NO_SCALES) -> Table:
-    """The final accuracies of every model, one a line.
+    """The final accuracies of every model, one per row.
 
     Args:
       rows: of a run, as `runs.train.run` returns them or `read_rows` reads them.
       title: above the table, such as the scenario's name.
-      scales: of the run's merges (`RunDirectory.scales`). Where held-out images chose some, every
-        rule is shown at its chosen scale, too, and a column says which is which.
+      scales: of the run's merges (`RunDirectory.scales`). If any were chosen on held-out images,
+        every rule is also shown at its chosen scale, and a column says which is which.
     """
     rows = scales.beside(list(rows))
     tasks, shown_protocols = task_names(rows), protocols(rows)
@@ -40,7 +40,7 @@ def table(rows: Iterable[Row], title: str, scales: Scales = NO_SCALES) -> Table:
             f"; scale: {PUBLISHED} (the rule's default), or {CHOSEN} as the best on "
             f"{counted(scales.images, 'held-out training image')}"
         )
-        final.padding = 0  # one more column, and terminals of 80 columns still show whole names
+        final.padding = 0  # despite the extra column, whole names fit into 80 columns
     final.add_column("model", overflow="fold")
     if scales.chosen:
         final.add_column("scale")

@@ -1,4 +1,4 @@
-"""From runs to a folder with their report, which appears whole or not at all."""
+"""Writes the report of runs into a folder, atomically."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ class Written(NamedTuple):
     Attributes:
       page: its index.html.
       runs: how many it shows.
-      notes: what there is to say of folders that were left out.
+      notes: on folders that were left out.
     """
 
     page: Path
@@ -41,12 +41,12 @@ def write(
     """Finds the runs in some folders and writes their report, as `build` does.
 
     Args:
-      paths: runs, finished or not, or folders that hold some at any depth.
-      out: directory of the report; not set: report/ in the run, or in the folder that holds all.
-      allow_changed: go on although what a run was made from, as far as it is still there, changed.
+      paths: runs, finished or not, or folders that contain runs at any depth.
+      out: directory of the report; not set: report/ in the run, or in the folder with all runs.
+      allow_changed: continue even if a run's inputs, where they still exist, have changed.
 
     Raises:
-      UserError: as `find` and `build` do, or what a run was made from changed since.
+      UserError: as `find` and `build` do, or a run's inputs have changed since.
     """
     if out is None:
         out = folder_for(paths)
@@ -60,14 +60,14 @@ def write(
 def build(runs: Sequence[Run], out: Path, program: Program = MAGMAX) -> Path:
     """Writes `index.html`, `figures/*.png|svg` and `data/*.csv` into `out`.
 
-    An earlier report there is replaced, except for the `accuracy.png` that a run leaves. `program`
+    Replaces an earlier report there, except for the `accuracy.png` that a run writes. `program`
     names the commands that the page shows.
 
     Returns:
       the page.
 
     Raises:
-      UserError: `out` holds other things than a report, or cannot be written.
+      UserError: `out` holds something other than a report, or cannot be written.
     """
     from magmax_jax.report.page import compose
 
@@ -87,10 +87,10 @@ def build(runs: Sequence[Run], out: Path, program: Program = MAGMAX) -> Path:
 
 
 def folder_for(paths: Sequence[Path]) -> Path:
-    """Where the report of some runs, or folders of runs, goes: report/ in what holds them all.
+    """Default folder of the report of some runs: report/ in the folder that contains them all.
 
     Raises:
-      UserError: nothing but the root of the file system does.
+      UserError: only the root of the file system contains them all.
     """
     holding = Path(os.path.commonpath([path.absolute() for path in paths]))
     if holding == Path(holding.anchor):
@@ -100,7 +100,7 @@ def folder_for(paths: Sequence[Path]) -> Path:
 
 
 def check(out: Path) -> None:
-    """Raises a UserError if `out` is not free for a report."""
+    """Raises a UserError if `out` cannot take a report."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: choose another --out")
     there = os.listdir(out) if out.exists() else []

@@ -83,7 +83,7 @@ def test_grids_hold_all_methods_and_merges_of_the_paper():
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_grid_states_expected_figures_and_its_cost(name):
     for setting in GRIDS[name].settings:
-        assert "Expected" in setting.__doc__ and "Cost a seed" in setting.__doc__
+        assert "Expected" in setting.__doc__ and "Cost per seed" in setting.__doc__
 
 
 def test_a_cell_is_identified_by_its_whole_configuration():

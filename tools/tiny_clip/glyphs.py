@@ -1,4 +1,4 @@
-"""Pictures of digits and letters, drawn on the device, and the captions that are true of them.
+"""Pictures of digits and letters, drawn on the device, and their true captions.
 
 Letters in shapes: b batch, f fonts, g characters, k classes, l looks, s side of an image.
 """
@@ -21,29 +21,29 @@ FONTS = """DejaVuSans DejaVuSans-Bold DejaVuSans-BoldOblique DejaVuSans-Oblique
     DejaVuSansMono DejaVuSansMono-Bold DejaVuSansMono-BoldOblique DejaVuSansMono-Oblique
     DejaVuSerif DejaVuSerif-Bold DejaVuSerif-BoldItalic DejaVuSerif-Italic
     STIXGeneral STIXGeneralBol STIXGeneralBolIta cmb10 cmmi10 cmr10 cmti10 cmtt10""".split()
-"""Trained on; matplotlib ships them, in both lists all that draw digits and Latin letters."""
+"""Training fonts. Both lists together are all fonts in matplotlib with digits and Latin letters."""
 HELD_OUT_FONTS = ["STIXGeneralItalic", "cmss10"]
 
 CLASSES = string.digits + string.ascii_lowercase
 """CLIP's tokenizer lower-cases, so "A" and "a" are one class, the letter a."""
 CHARACTERS = CLASSES + CLASSES.upper()
-"""Character i is of class i % k; digits stand here twice, so that classes are drawn evenly."""
+"""Character i has class i % k; digits are listed twice, so that classes are drawn evenly."""
 NUMBER_WORDS = "zero one two three four five six seven eight nine".split()
 
 LOOKS = ("", "blurry", "pixelated", "noisy", "handwritten", "tilted", "bold", "small", "faint")
-"""What a caption may say of a picture; the first says nothing and is true of all."""
+"""What a caption may say about a picture; the first, empty, is true of all."""
 FREQUENCIES = np.array([1, 0.2, 0.4, 0.2, 0.4, 0.2, 0.3, 0.2, 0.1])
 
 CELL, MARGIN = 72, 12
 """Sides in pixels of an atlas cell and of the empty border around its glyph."""
 RESOLUTIONS = (8, 10, 12, 16)
-"""Of pixelated pictures, before they are enlarged again."""
+"""Sides in pixels of pixelated pictures before they are enlarged again."""
 
 
 def captions(index: int) -> list[list[str]]:
-    """Captions of class `index`, a list for each look; all lists have one length.
+    """Captions of class `index`, a list for each look; all lists have the same length.
 
-    The first of all is plain: MNIST's published template, or its like for letters.
+    The very first is plain: MNIST's published template, or its equivalent for letters.
     """
     digit = index < 10
     kinds = ("number", "digit") if digit else ("letter", "character")
@@ -78,7 +78,7 @@ def _distances(path: str, character: str) -> np.ndarray:
     image = Image.new("L", (side, side))
     image.paste(glyph, ((side - glyph.width) // 2, (side - glyph.height) // 2))
     inside = np.asarray(image) > 127
-    # To the nearest pixel of the other kind, whose border is half a pixel nearer.
+    # Distance to the nearest pixel of the other kind, whose border is half a pixel closer.
     signed = distance_transform_edt(inside) - distance_transform_edt(~inside) - (inside - 0.5)
     return signed.reshape(CELL, 2, CELL, 2).mean(axis=(1, 3), dtype=np.float32) / (span / 2)
 
@@ -112,7 +112,7 @@ def _picture(key: jax.Array, atlas: jax.Array, s: int) -> tuple[jax.Array, jax.A
     strength = jnp.where(looks, uniform(0.5, 1, len(LOOKS)), uniform(0, 0.3, len(LOOKS)))
     _, blurry, _, noisy, handwritten, tilted, bold, small, faint = strength
 
-    # Where in its glyph each pixel (s, s, 2) lies: moved, wobbling, turned, sheared, scaled.
+    # Position of each pixel in its glyph (s, s, 2): shifted, wobbled, rotated, sheared, scaled.
     axis = (jnp.arange(s) + 0.5) * (2 / s) - 1
     at = jnp.stack(jnp.meshgrid(axis, axis, indexing="ij"), axis=-1)
     scale = (1 - 0.55 * small) * uniform(0.75, 1, 2)

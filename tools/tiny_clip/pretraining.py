@@ -53,7 +53,7 @@ def random_clip(chosen: Pretrain, tokenizer: CLIPTokenizer) -> CLIP:
 
 
 def train_tokenizer(texts: list[str], context: int) -> CLIPTokenizer:
-    """CLIP's byte-level BPE over the words of `texts`; other words fall back to their bytes."""
+    """CLIP's byte-level BPE over the words of `texts`; other words fall back to bytes."""
     alphabet = sorted(ByteLevel.alphabet())
     backend = CLIPTokenizer().backend_tokenizer
     backend.train_from_iterator(
@@ -66,7 +66,7 @@ def train_tokenizer(texts: list[str], context: int) -> CLIPTokenizer:
         ),
     )
     merges = [tuple(pair) for pair in json.loads(backend.to_str())["model"]["merges"]]
-    # CLIP's order: bytes, bytes that end a word, merges, and the two marks of which EOS is last.
+    # CLIP's order: bytes, bytes that end a word, merges, and the two special tokens, EOS last.
     tokens = [*alphabet, *(a + "</w>" for a in alphabet), *(a + b for a, b in merges)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: i for i, token in enumerate(tokens)}
@@ -74,7 +74,7 @@ def train_tokenizer(texts: list[str], context: int) -> CLIPTokenizer:
 
 
 def pretrain(chosen: Pretrain) -> CLIP:
-    """Trains both towers with a bar on the terminal.
+    """Trains both towers, with a progress bar on the terminal.
 
     Raises:
       DivergedError: the loss is not finite.
@@ -93,7 +93,7 @@ def pretrain(chosen: Pretrain) -> CLIP:
     )
 
     def loss_of(params, pixels, classes, looks, key):
-        """InfoNCE both ways; all captions of the batch that are true of an image are positives."""
+        """Symmetric InfoNCE; all captions in the batch that are true of an image are positives."""
         look_key, style_key = jax.random.split(key)
         said = jax.random.categorical(look_key, jnp.where(looks, 0.0, -jnp.inf))  # (b,)
         style = jax.random.randint(style_key, said.shape, 0, ids.shape[2])
@@ -115,7 +115,7 @@ def pretrain(chosen: Pretrain) -> CLIP:
 
     @jax.jit
     def accuracy(params, pixels, classes):
-        """Share of pictures in held-out fonts whose class's plain caption scores highest."""
+        """Share of pictures in held-out fonts for which the plain caption of their class wins."""
         logits = nnx.merge(graphdef, params)(pixels, ids[:, 0, 0])  # (b, k)
         return (logits.argmax(axis=1) == classes).mean()
 

@@ -26,9 +26,9 @@ from magmax_jax.runs.directory import CONFIG, RunDirectory
 State = Literal["done", "running", "interrupted", "to do"]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Env = dict[str, str | None]
-"""Environment variables to set, or, where None, to take away."""
+"""Environment variables to set; None unsets one."""
 ELSEWHERE = -1000
-"""Code of a cell that another grid is running at this moment."""
+"""Code of a cell that another grid is currently running."""
 
 
 class Outcome(NamedTuple):
@@ -69,7 +69,7 @@ def state(cell: Cell, out: Path) -> State:
 
 
 def command(program: Program, cell: Cell, out: Path, *flags: str) -> list[str]:
-    """What runs the cell, as anyone can repeat it once `prepare` wrote its configuration."""
+    """The command that runs the cell; repeatable once `prepare` has written the configuration."""
     directory = cell.directory(out)
     flags = (*_sweep_flags(cell.sweep), *flags)
     return program.argv("run", "--config", f"{directory}.json", "--out", str(directory), *flags)
@@ -100,14 +100,14 @@ def prepare(cell: Cell, out: Path) -> None:
 
 
 def lock_of(cell: Cell, out: Path) -> Path:
-    """Held while the cell's process lives, also where the grid that started it died."""
+    """Lock held while the cell's process lives, even if the grid that started it has died."""
     return cell.directory(out).with_suffix(".lock")
 
 
 class Process:
-    """A command that runs, in a process group of its own: a terminal's Ctrl-C does not reach it.
+    """A running command, in its own process group: a terminal's Ctrl-C does not reach it.
 
-    Whoever starts it passes signals on, so that it gets each one once.
+    The caller forwards signals, so the process receives each one once.
     """
 
     def __init__(self, command: Sequence[str], held: IO | None = None, env: Env | None = None):
@@ -126,25 +126,25 @@ class Process:
         self._reader.start()
 
     def send(self, number: int) -> None:
-        """Passes a signal on."""
+        """Forwards a signal."""
         self._popen.send_signal(number)
 
     def wait(self) -> Outcome:
-        """Waits for its end; a signal handler may run meanwhile, and `send`."""
+        """Waits until it exits; a signal handler may run meanwhile and call `send`."""
         while self._popen.poll() is None:
             time.sleep(0.05)
-        # A grandchild may keep the pipe open; what the process itself said is read by then.
+        # A grandchild may keep the pipe open; the process's own output has been read by then.
         self._reader.join(timeout=5)
         return Outcome(self._popen.returncode, self._last[0] if self._last else "")
 
     def stop(self) -> None:
-        """From a signal handler that interrupts `wait`: asks it to save and end, and waits."""
+        """Asks it to save and exit, and waits; for a signal handler that interrupts `wait`."""
         self.send(signal.SIGTERM)
         os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
 
     def _read(self) -> None:
         lines = self._popen.stderr
-        if lines is None:  # where it is no pipe; here it is one
+        if lines is None:  # only if stderr is not a pipe; here it is one
             return
         with lines:
             for line in lines:
@@ -155,19 +155,19 @@ class Process:
 
 
 class Relay:
-    """Passes SIGINT and SIGTERM on to the process that runs; use `relayed`."""
+    """Forwards SIGINT and SIGTERM to the running process; use `relayed`."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self.process: Process | None = None
 
     def run(self, command: Sequence[str], lock: Path | None, env: Env | None = None) -> Outcome:
-        """Runs a command to its end; ELSEWHERE where the lock is held already."""
+        """Runs a command to completion; returns ELSEWHERE if the lock is already held."""
         with _locked(lock) as held:
             if lock is not None and held is None:
                 return Outcome(ELSEWHERE, "another grid is running it")
             self.process = Process(command, held, env)
-            if self.signal is not None:  # it came before there was anyone to pass it to
+            if self.signal is not None:  # it arrived before the process existed
                 self.process.send(self.signal)
             outcome = self.process.wait()
             self.process = None
@@ -181,7 +181,7 @@ class Relay:
 
 @contextmanager
 def relayed() -> Iterator[Relay]:
-    """Within this context signals go to the process that `Relay.run` runs, and end nothing else."""
+    """Within this context, signals go only to the process that `Relay.run` is running."""
     relay = Relay()
     with handled(relay.note):
         yield relay
@@ -189,10 +189,10 @@ def relayed() -> Iterator[Relay]:
 
 @contextmanager
 def handled(note: Callable[[int, object], None]) -> Iterator[None]:
-    """Within this context `note` handles SIGINT and SIGTERM, except signals that are ignored.
+    """Within this context, `note` handles SIGINT and SIGTERM, unless the signal is ignored.
 
-    A shell's background job ignores Ctrl-C, which is then meant for another. So do our local jobs,
-    to which the grid that started them passes it on.
+    A shell's background job ignores Ctrl-C, which is meant for the foreground job. So do our local
+    jobs, because the grid that started them forwards it.
     """
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
@@ -206,13 +206,13 @@ def handled(note: Callable[[int, object], None]) -> Iterator[None]:
 
 
 def shown(command: Sequence[str]) -> str:
-    """As a shell takes it."""
+    """The command quoted for a shell."""
     return shlex.join(["python", *command[1:]])
 
 
 @contextmanager
 def _locked(path: Path | None) -> Iterator[IO | None]:
-    """The open file, locked by this process and those that inherit it; None where it is taken."""
+    """The open file, locked by this process and those that inherit it; None if it is taken."""
     if path is None:
         yield None
         return

@@ -39,10 +39,10 @@ class Options:
     """Cells whose name (setting/method/seed-N, as --dry-run shows it) holds this text or matches
     this pattern: 'cifar100-*/ewc/*'."""
     preset: Literal["paper"] | None = None
-    """paper: as in the published code, also where that is not what the paper says."""
+    """paper: follow the published code, even where it differs from the paper."""
     dry_run: bool = False
-    """Show finished cells and those that would run, with steps and bytes, and for Slurm what sbatch
-    would be given; run nothing."""
+    """Show finished cells and those that would run, with steps and bytes, and for Slurm the sbatch
+    options; run nothing."""
     out: Path | None = None
     """Directory of the cells; default: runs/smoke for smoke, runs/over-time for over-time,
     runs/paper for the others."""
@@ -50,7 +50,7 @@ class Options:
     """For smoke and over-time: a folder with a small CLIP, CIFAR-100 and PACS. Default: shared/
     beside the repository if it exists, else the bundled CLIP and digits."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    """Rules to sweep over scales in each cell once its tasks are learned."""
+    """Rules to sweep over scales in each cell after its tasks are learned."""
     launch: Annotated[Launcher, tyro.conf.arg(name="")] = field(default_factory=Launcher)
 
 
@@ -97,13 +97,13 @@ def select(grid: Grid, options: Options, flags: list[str]) -> list[Cell]:
     """The cells, changed as the flags say, for each seed.
 
     Raises:
-      UserError: a seed is no number, or no cell is left.
+      UserError: a seed is not a number, or no cell is left.
       SystemExit: a flag is wrong.
     """
     seeds = _seeds(grid, options.seeds)
     cells = [cell.with_seed(seed) for seed in seeds for cell in grid.cells(options.assets)]
     cells = [_swept(cell, options.sweep) for cell in cells]
-    # What is left out need not bear the changes: a --method.strength is for cells that have one.
+    # Filter first: changes need not be valid for cells that are left out (--method.strength).
     cells = _named(cells, options.only or "")
     if options.preset:
         from magmax_jax.api import presets
@@ -161,7 +161,7 @@ def run_here(cells: list[Cell], out: Path, program: Program = MAGMAX) -> dict[Ce
     """Runs the cells one after another.
 
     Raises:
-      Interrupted: the process was asked to stop; the cell that ran has saved and can go on.
+      Interrupted: the process was asked to stop; the running cell has saved and can resume.
     """
     outcomes = {}
     with one.relayed() as relay:
@@ -210,7 +210,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
         else:
             outcomes = options.launch.run(due, out, program)
     except Interrupted as interruption:
-        if options.launch.launcher == "slurm":  # where the same command would submit jobs again
+        if options.launch.launcher == "slurm":  # the same command would submit the jobs again
             raise
         again = f"go on with: {program.line('grid', *argv)}"
         raise Interrupted(interruption.signal, again) from None

@@ -17,15 +17,15 @@ from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs.estimate import DataSize, Estimate, data_size, estimate
 
 SUSTAINED = 1e14
-"""Operations per second assumed for hours: about what an A100 sustains on a ViT."""
+"""Operations per second assumed when computing hours: about what an A100 sustains on a ViT."""
 Number = TypeVar("Number", int, float)
 
 
 def forecast(states: Mapping[Cell, State], out: Path) -> None:
-    """Prints the table; nothing is loaded but data that lies ready, whose labels are counted."""
-    jax.config.update("jax_platforms", "cpu")  # a look must not take a GPU's memory
+    """Prints the table; loads nothing except the labels of data that is already prepared."""
+    jax.config.update("jax_platforms", "cpu")  # a dry run must not take a GPU's memory
     console = Console(highlight=False, soft_wrap=True)
-    console.width = max(console.width, 100)  # a narrow terminal wraps, rather than hide numbers
+    console.width = max(console.width, 100)  # a narrow terminal wraps instead of hiding numbers
     table = Table(box=None, header_style="bold")
     table.add_column("cell", no_wrap=True)
     table.add_column("state", no_wrap=True)
@@ -65,7 +65,10 @@ def forecast(states: Mapping[Cell, State], out: Path) -> None:
 
 
 def _size(sizes: dict, cell: Cell) -> DataSize:
-    """Of the cell's data, looked at once however many cells have it; a seed divides it alike."""
+    """Size of the cell's data, read once for all cells that share it.
+
+    The seed matters only if the order of classes or tasks is random.
+    """
     scenario, seed = cell.config.scenario, cell.config.seed
     if "num_tasks" not in SCENARIO_KINDS[scenario.kind].reads:
         scenario = replace(scenario, num_tasks=1)

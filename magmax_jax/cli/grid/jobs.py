@@ -1,6 +1,6 @@
 """A cell as a job that submitit runs, on this machine or on a Slurm cluster.
 
-A job is the same process that a grid without a launcher starts, so it is resumed in the same way.
+A job runs the same process as a grid without a launcher, so it resumes in the same way.
 submitit's own files (`jobs/`) are pickles that its jobs read on the same disk; no run reads them.
 """
 
@@ -16,7 +16,7 @@ from magmax_jax.cli.grid import cells as one
 from magmax_jax.errors import UserError
 
 REQUEUES = 1000
-"""Maximum number of requeues of a job that reaches its time limit."""
+"""How often a job that reaches its time limit may be requeued."""
 
 
 @dataclass
@@ -28,20 +28,20 @@ class Job:
     env: one.Env = field(default_factory=dict)
 
     def __call__(self) -> one.Outcome:
-        """Runs the cell; a SIGTERM is passed on, so that it saves and ends."""
+        """Runs the cell; forwards SIGTERM, so that the cell saves and exits."""
         import submitit
 
         first = submitit.JobEnvironment().global_rank == 0
         print(f"$ {one.shown(self.command)}", flush=True)
         with one.relayed() as relay:
             self._relay = relay
-            # Of several processes that share a run, the first one holds its lock.
+            # If several processes share a run, the first one holds its lock.
             outcome = relay.run(self.command, Path(self.lock) if first else None, self.env)
             del self._relay
         return outcome
 
     def checkpoint(self) -> Any:
-        """What submitit calls before the time limit, or when the job has to make room."""
+        """Called by submitit before the time limit, or when the job is preempted."""
         import submitit
 
         process = self._relay.process
@@ -55,9 +55,9 @@ def submitit_in(folder: Path) -> Iterator[ModuleType]:
     """The package submitit, whose executors keep their files in the folder.
 
     Raises:
-      UserError: the disk refuses the folder.
+      UserError: the folder cannot be written.
     """
-    # Else it sets up logging when imported, and closes what handlers others have set up.
+    # Otherwise it configures logging on import and closes handlers that others have installed.
     os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
     import submitit
 
@@ -70,7 +70,7 @@ def submitit_in(folder: Path) -> Iterator[ModuleType]:
 
 
 def outcome_of(job: Any) -> one.Outcome:
-    """The worst of what a job's processes returned."""
+    """The worst outcome among a job's processes."""
     try:
         outcomes = job.results()
     except Exception as error:  # submitit's own: killed, lost, or refused by the cluster
@@ -80,7 +80,7 @@ def outcome_of(job: Any) -> one.Outcome:
 
 
 def in_words(outcome: one.Outcome) -> str:
-    """How a cell ended, for the line that reports it."""
+    """How a cell ended, in words, for the progress output."""
     if outcome.code == one.ELSEWHERE:
         return "runs elsewhere"
     return f"failed: {outcome.reason}" if outcome.failed else "done"
@@ -88,7 +88,7 @@ def in_words(outcome: one.Outcome) -> str:
 
 @contextmanager
 def signals_noted() -> Iterator[list[int]]:
-    """The signals that came in this context, which end nothing."""
+    """Collects the signals that arrive in this context, without ending the process."""
     seen: list[int] = []
     with one.handled(lambda number, frame: seen.append(number)):
         yield seen

@@ -13,7 +13,7 @@ from magmax_jax.cli.grid.slurm_jobs import Parameters, run_slurm, sbatch_options
 from magmax_jax.errors import MAGMAX, Program, UserError, counted
 
 JOBS = "jobs"
-"""Folder of the jobs' output and of submitit's own files."""
+"""Folder for the jobs' output and submitit's own files."""
 A_DAY = 60 * 24
 
 
@@ -27,10 +27,10 @@ class Launcher:
     jobs: int | None = None
     """Maximum number of jobs at a time (default: 1 for local, the cluster's limit for slurm)."""
     nodes: int = 1
-    """slurm: nodes per job; several train one cell together, one process for each GPU, as JAX
-    wants it on Slurm: set --gpus-per-node, too."""
+    """slurm: nodes per job; several train one cell together, with one process for each GPU, as JAX
+    requires on Slurm: set --gpus-per-node, too."""
     gpus_per_node: int | None = None
-    """GPUs per job and node; jobs that run at the same time on this machine get different ones."""
+    """GPUs per job and node; concurrent jobs on this machine get different ones."""
     cpus_per_task: int | None = None
     """slurm: CPU cores per task."""
     mem_gb: float | None = None
@@ -63,12 +63,12 @@ class Launcher:
 
     @property
     def tasks_per_node(self) -> int:
-        """On Slurm, JAX gives each process of a run one GPU, that of its number on the node."""
+        """On Slurm, JAX gives each process one GPU, the one with its local rank."""
         return 1 if self.nodes == 1 else self.gpus_per_node or 1
 
     @property
     def sbatch(self) -> Parameters:
-        """What each job asks Slurm for."""
+        """The resources that each job requests from Slurm."""
         memory = None if self.mem_gb is None else f"{int(self.mem_gb * 1024)}MB"
         asked = {
             "job_name": "magmax",
@@ -87,11 +87,11 @@ class Launcher:
     def run(
         self, cells: Sequence[Cell], out: Path, program: Program = MAGMAX
     ) -> dict[Cell, one.Outcome]:
-        """Submits the cells and waits for their end.
+        """Submits the cells and waits until they end.
 
         Raises:
-          UserError: there is no Slurm here, or it takes no such option.
-          Interrupted: the process was asked to stop. Local jobs have saved; Slurm's go on.
+          UserError: there is no Slurm here, or it rejects an option.
+          Interrupted: the process was asked to stop. Local jobs have saved; Slurm jobs continue.
         """
         if not cells:
             return {}
@@ -112,13 +112,13 @@ class Launcher:
     def job(
         self, cell: Cell, out: Path, env: one.Env | None = None, program: Program = MAGMAX
     ) -> Job:
-        """What runs a cell, as each process of its job calls it."""
+        """The job of a cell; each of its processes calls it."""
         distributed = ["--distributed"] if self.nodes > 1 else []
         command = one.command(program, cell, out, *distributed)
         return Job(command, str(one.lock_of(cell, out)), env or {})
 
     def describe(self, cells: Sequence[Cell], out: Path, program: Program = MAGMAX) -> str:
-        """What Slurm would be given for these cells, without asking it."""
+        """What would be submitted to Slurm for these cells; needs no Slurm."""
         processes = self.nodes * self.tasks_per_node
         lines = [
             f"jobs, one for each of {counted(len(cells), 'cell')}; sbatch is given",
@@ -130,7 +130,7 @@ class Launcher:
         return "\n".join([*lines, *self.notes()])
 
     def notes(self) -> list[str]:
-        """What is allowed, but rarely meant."""
+        """Notes on settings that are allowed but rarely intended."""
         if self.launcher != "slurm" or self.nodes == 1 or self.gpus_per_node:
             return []
         return [

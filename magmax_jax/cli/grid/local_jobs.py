@@ -30,16 +30,16 @@ def run_local(
     at_once: int = 1,
     gpus: int | None = None,
 ) -> dict[Cell, one.Outcome]:
-    """Runs the cells; the first signal lets those that run save, and starts no more.
+    """Runs the cells; after the first signal, running jobs save and no new ones start.
 
     Args:
       folder: of the jobs' output.
-      job_of: what runs a cell, in an environment.
-      at_once: jobs at a time.
-      gpus: of each job; None lets all jobs see all.
+      job_of: makes the job of a cell, given its environment.
+      at_once: number of concurrent jobs.
+      gpus: per job; None lets every job see all GPUs.
 
     Raises:
-      UserError: fewer GPUs are given here than all jobs take together.
+      UserError: fewer GPUs are available here than all jobs need together.
       Interrupted: the process was asked to stop; the jobs have saved.
     """
     with submitit_in(folder) as submitit:
@@ -54,7 +54,7 @@ def run_local(
             while waiting and slots and not stop:
                 cell, slot = waiting.pop(0), slots.pop(0)
                 task = job_of(cell, visible_gpus(slot, at_once, gpus))
-                # Else a terminal's Ctrl-C would reach submitit, which gives jobs a second to end.
+                # Otherwise Ctrl-C would reach submitit, which gives jobs one second to exit.
                 noting = signal.signal(signal.SIGINT, signal.SIG_IGN)
                 job = executor.submit(task)
                 signal.signal(signal.SIGINT, noting)
@@ -77,13 +77,13 @@ def run_local(
 
 
 def visible_gpus(slot: int, at_once: int, gpus: int | None) -> one.Env:
-    """GPUs of a local job, of those that are given here: submitit hides them all otherwise.
+    """GPUs of a local job, out of those available here; without this, submitit hides them all.
 
     Args:
-      slot: which of the jobs that run at the same time, from 0.
+      slot: index of the job among the concurrent ones, from 0.
 
     Raises:
-      UserError: not so many are given as all jobs together take.
+      UserError: fewer GPUs are available than all jobs need together.
     """
     given = os.environ.get(VISIBLE)
     if gpus is None:

@@ -18,7 +18,7 @@ from magmax_jax.cli.grid.settings import Cell
 from magmax_jax.errors import Interrupted, UserError
 
 Parameters = dict[str, Any]
-"""What sbatch is asked for, under submitit's names: sbatch's with _ for -."""
+"""sbatch options by submitit's names: sbatch's, with _ for -."""
 
 
 def run_slurm(
@@ -28,16 +28,16 @@ def run_slurm(
 
     Args:
       folder: of the jobs' output.
-      job_of: what runs a cell; called where there is a Slurm.
+      job_of: makes the job of a cell; called only if Slurm is available.
 
     Raises:
-      UserError: there is no Slurm here, or it refuses the jobs.
-      Interrupted: the process was asked to stop; the jobs go on.
+      UserError: there is no Slurm here, or it rejects the jobs.
+      Interrupted: the process was asked to stop; the jobs continue.
     """
     with submitit_in(folder) as submitit:
         try:
             executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
-        except RuntimeError as error:  # what it says where there is no srun
+        except RuntimeError as error:  # submitit raises it without srun
             raise UserError(f"--launcher slurm: {error} Start it on a login node") from None
         executor.update_parameters(**parameters)
     jobs = _submit(executor, [job_of(cell) for cell in cells])
@@ -54,7 +54,7 @@ def run_slurm(
             time.sleep(1)
     if stop:
         first = jobs[0].job_id.partition("_")[0]
-        # The same command would submit what is still queued once more.
+        # The same command would submit queued jobs again.
         raise Interrupted(
             stop[0],
             f"the jobs go on without this command (scancel {first} ends them): repeat it when they "
@@ -64,11 +64,11 @@ def run_slurm(
 
 
 def sbatch_options(folder: Path, parameters: Parameters, jobs: int) -> list[str]:
-    """What sbatch is given, as the lines of its script: "#SBATCH --nodes=2". Needs no Slurm."""
+    """The sbatch options as lines of a script: "#SBATCH --nodes=2". Needs no Slurm."""
     with submitit_in(folder) as submitit:
 
         class Preview(submitit.SlurmExecutor):  # type: ignore[name-defined]  # untyped
-            """Where submitit is asked what it would write, no cluster is needed."""
+            """Only asked for the script that it would write, so it needs no cluster."""
 
             @classmethod
             def affinity(cls) -> int:
@@ -91,7 +91,7 @@ def _submit(executor: Any, jobs: Sequence[Job]) -> list[Any]:
     except FailedJobError as error:
         lines = str(error).strip().splitlines()
         reason = lines[-1] if lines else "it does not say why"
-    except FailedSubmissionError as error:  # it ended well, but named no job
+    except FailedSubmissionError as error:  # sbatch succeeded, but printed no job id
         reason = str(error).partition("\n")[0]
     raise UserError(
         f"sbatch refuses the jobs ({reason}): change --slurm, --partition or what they ask for"

@@ -13,18 +13,18 @@ from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 
 Way = Literal["shared", "each", "published"]
 """How a recipe's scale was set. shared: one scale for all trainings, the best on the mean of the
-benchmarks' validation images; each: for each training the best on its own validation images;
+benchmarks' validation accuracies; each: for each training the best on its own validation images;
 published: the rule's default."""
 Scores = Mapping[tuple[str, int], float]
 """Accuracy in [0, 1] by benchmark and seed."""
 
 
 class Recipe(NamedTuple):
-    """What a comparison is about.
+    """One of the alternatives that are compared.
 
     Attributes:
       start: where each task starts.
-      rule: how tasks are merged; `finetuned` or `zero_shot` where they are not.
+      rule: how tasks are merged; `finetuned` or `zero_shot` if they are not.
     """
 
     start: str
@@ -36,9 +36,9 @@ class Recipe(NamedTuple):
 
 
 MAGMAX = Recipe("last", "max_magnitude")
-"""What every recipe is compared with, at the scale chosen for each training."""
+"""The baseline of every comparison, at the scale chosen for each training."""
 LIMIT = 0.005
-"""A benchmark counts as worse where a recipe is more than this share below MagMax."""
+"""A recipe counts as worse on a benchmark if it is more than this share below MagMax."""
 
 
 class Difference(NamedTuple):
@@ -46,7 +46,7 @@ class Difference(NamedTuple):
 
     Attributes:
       by_benchmark: difference on each.
-      mean: of the benchmarks, each of the same weight.
+      mean: over the benchmarks, equally weighted.
       wins: pairs in which the recipe is above MagMax.
       pairs: benchmarks times seeds.
     """
@@ -74,7 +74,7 @@ class Comparison:
 
     @cached_property
     def recipes(self) -> list[Recipe]:
-        """Every start with every rule swept on validation images, and the models not merged."""
+        """Every start with every rule swept on validation images, and the unmerged models."""
         found: dict[Recipe, None] = {}
         for training in self.trained:
             for rule in (*training.rules("validation"), FINETUNED):
@@ -84,7 +84,7 @@ class Comparison:
     def scale(
         self, recipe: Recipe, way: Way, training: Training, benchmarks: Collection[str] = ()
     ) -> float | None:
-        """The scale of a recipe in a training; None where nothing is merged, or none is known.
+        """The scale of a recipe in a training; None if nothing is merged or no scale is known.
 
         Args:
           benchmarks: those for which a shared scale is chosen; all by default.
@@ -98,9 +98,9 @@ class Comparison:
         return _best(training.of("validation", recipe.rule))
 
     def shared_scale(self, recipe: Recipe, benchmarks: Collection[str] = ()) -> float | None:
-        """The scale that is best on the mean of the benchmarks' validation images.
+        """The scale with the best mean validation accuracy over the benchmarks.
 
-        Candidates are the scales that all trainings of the recipe were evaluated at.
+        Candidates are the scales at which all trainings of the recipe were evaluated.
         """
         by_benchmark: dict[str, list[Mapping[float | None, float]]] = {}
         for training in self._of(recipe, benchmarks):
@@ -125,7 +125,7 @@ class Comparison:
         split: str = "test",
         benchmarks: Collection[str] = (),
     ) -> dict[tuple[str, int], float]:
-        """Accuracies of the trainings that were evaluated at the scale."""
+        """Accuracies, by benchmark and seed, of the trainings evaluated at the scale."""
         trained = self._of(recipe, benchmarks)
         fixed = self.scale(recipe, way, trained[0], benchmarks) if trained else None
         found = {}
@@ -147,8 +147,8 @@ class Comparison:
         """A recipe minus MagMax at its best scale; None without a pair on each benchmark.
 
         Args:
-          benchmarks: those compared on; all by default.
-          scale_for: those for which a shared scale is chosen; the same by default.
+          benchmarks: those to compare on; all by default.
+          scale_for: those for which a shared scale is chosen; by default the same.
         """
         wanted = benchmarks or self.benchmarks
         ours = self.scores(recipe, way, split, benchmarks if scale_for is None else scale_for)
@@ -168,11 +168,12 @@ class Comparison:
     ) -> Recipe | None:
         """The recipe to use at one scale, chosen on validation images alone.
 
-        It is the best on the mean of the benchmarks among those that are below MagMax by more than
-        `LIMIT` on none of them; without such a recipe it is the best of all.
+        It has the best mean over the benchmarks among the recipes that are nowhere more than
+        `LIMIT` below MagMax; without such a recipe it is the best of all.
 
         Args:
-          streaming: whether the rule keeps a state of constant size, or every task vector.
+          streaming: True for rules with a state of constant size, False for rules that keep every
+            task vector.
         """
         found = {}
         for recipe in self.recipes:
@@ -184,16 +185,16 @@ class Comparison:
         return max(steady or found, key=lambda recipe: found[recipe].mean.mean, default=None)
 
     def unvalidated(self) -> dict[Training, dict[str, list[float]]]:
-        """Published scales that a training has not evaluated on validation images, by rule."""
+        """Published scales not yet evaluated on validation images, by training and rule."""
         return self._lacking("validation", self._scales(("published",)))
 
     def untested(
         self, groups: Sequence[Collection[str]] = ()
     ) -> dict[Training, dict[str, list[float]]]:
-        """Scales set in any way that a training has not evaluated on test images, by rule.
+        """Scales, set in any way, not yet evaluated on test images, by training and rule.
 
         Args:
-          groups: benchmarks for which a recipe of their own is recommended.
+          groups: groups of benchmarks, each with its own recommended recipe.
         """
         wanted = self._scales(("shared", "each", "published"))
         for benchmarks in groups:
@@ -240,6 +241,6 @@ class Comparison:
 
 
 def _best(accuracies: Mapping[float | None, float]) -> float | None:
-    """The best scale (`evaluation.scales.best_scale`); None where there is none."""
+    """The best scale (`evaluation.scales.best_scale`); None if there is none."""
     known = {scale: each for scale, each in accuracies.items() if scale is not None}
     return best_scale(known) if known else None

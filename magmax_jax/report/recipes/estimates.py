@@ -8,7 +8,7 @@ from magmax_jax.report.paper_table import mean_std
 
 
 class Estimate(NamedTuple):
-    """A mean over seeds, and what it is worth.
+    """A mean over seeds, and its uncertainty.
 
     Attributes:
       error: standard error of the mean; None for a single value.
@@ -21,7 +21,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: Iterable[float]) -> Estimate:
-    """The mean, with the standard deviation of the sample over the root of its size as error.
+    """The mean and its standard error (sample standard deviation over the root of the size).
 
     >>> estimate([0.5, 0.5])
     Estimate(mean=0.5, error=0.0, size=2)
@@ -31,7 +31,7 @@ def estimate(values: Iterable[float]) -> Estimate:
 
 
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean of independent estimates, each of the same weight; its error is theirs combined.
+    """The equally weighted mean of independent estimates, with their combined error.
 
     >>> mean_of([Estimate(1.0, 0.3, 3), Estimate(2.0, 0.4, 3)])
     Estimate(mean=1.5, error=0.25, size=6)

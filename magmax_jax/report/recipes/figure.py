@@ -1,4 +1,4 @@
-"""One picture of a comparison: differences to MagMax by recipe and benchmark, with errors."""
+"""The figure of a comparison: differences to MagMax by recipe and benchmark, with error bars."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST = 12
-"""Recipes in the picture: the best on validation images, and those that others must beat."""
+"""Recipes in the picture: the best on validation images, and the baselines."""
 CONTROLS = (MAGMAX, Recipe(MAGMAX.start, "scaled_last"), Recipe(MAGMAX.start, FINETUNED))
 
 
 def shown(comparison: Comparison) -> dict[Recipe, Difference]:
-    """The recipes in the picture, from above, each at one scale."""
+    """The recipes in the picture, top to bottom, each at one scale."""
     found = {}
     for recipe in comparison.recipes:
         difference = comparison.difference(recipe, "shared")
@@ -38,9 +38,9 @@ def shown(comparison: Comparison) -> dict[Recipe, Difference]:
 
 
 def draw(comparison: Comparison, axes: "Axes") -> None:
-    """A line a recipe: a point for each of several benchmarks, a diamond for their mean.
+    """One row per recipe: a point for each of several benchmarks, a diamond for their mean.
 
-    Bars are one standard error to either side.
+    Bars are one standard error in either direction.
     """
     found = shown(comparison)
     names = comparison.benchmarks
@@ -83,7 +83,7 @@ def draw(comparison: Comparison, axes: "Axes") -> None:
 
 
 def height(recipes: int, benchmarks: int) -> float:
-    """Inches that so many lines of points need."""
+    """Height in inches for this many rows of points."""
     return 1.6 + 0.16 * recipes * (1 + benchmarks)
 
 

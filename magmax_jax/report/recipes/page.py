@@ -32,7 +32,7 @@ def page(comparison: Comparison, program: Program, runs: Sequence[Path], figure:
 
     Args:
       program: names the commands.
-      runs: what the command that writes the page was given.
+      runs: arguments of the command that writes the page.
       figure: link to the picture.
     """
     sections = [
@@ -73,14 +73,14 @@ def page(comparison: Comparison, program: Program, runs: Sequence[Path], figure:
 
 
 def _wrapped(section: str) -> str:
-    """Sentences in lines of at most 100 letters; tables, links and commands as they are."""
+    """Wraps sentences at 100 characters; tables, links and commands stay as they are."""
     if section.startswith(("|", "!", "```")):
         return section.rstrip("\n")
     return textwrap.fill(section, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def validation_page(comparison: Comparison) -> str:
-    """What validation images say before any test image is looked at: the table and the choice."""
+    """Validation results only, before any test image is used: the table and the choice."""
     recipe = comparison.recommended()
     text = [tables.recipes(comparison, way, "validation") for way in ("shared", "each")]
     if recipe is not None:

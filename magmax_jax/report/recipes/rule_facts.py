@@ -1,4 +1,4 @@
-"""What a comparison needs to know of a rule itself."""
+"""Facts about a rule that a comparison needs."""
 
 import functools
 from typing import NamedTuple
@@ -11,8 +11,8 @@ class RuleFacts(NamedTuple):
     """A rule's memory and published scale.
 
     Attributes:
-      streaming: whether the size of its state does not depend on the number of tasks; None where
-        the rule is not to be found here.
+      streaming: whether the size of its state is independent of the number of tasks; None if the
+        rule is not available here.
       scale: its default one.
     """
 
@@ -26,8 +26,8 @@ class RuleFacts(NamedTuple):
 
 @functools.cache
 def facts_of(rule: str) -> RuleFacts:
-    """The facts of a rule by its name, with its default options; a refit (`ema+lda`) adds a state
-    of constant size to it."""
+    """The facts of a rule by name, with default options; a refit (`ema+lda`) adds a state of
+    constant size."""
     from magmax_jax.merging import rules  # imports JAX
 
     unknown = RuleFacts(None, None)

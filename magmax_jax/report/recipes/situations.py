@@ -1,4 +1,4 @@
-"""For which benchmarks a recipe may be asked for: all, one, or those of a kind."""
+"""Groups of benchmarks for which a recipe is recommended: all, one, or those of a kind."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -6,20 +6,20 @@ from typing import NamedTuple
 from magmax_jax.report.recipes.comparison import Comparison
 
 FEW = 5
-"""Tasks up to which a benchmark has few."""
+"""Largest number of tasks that counts as few."""
 
 
 class Situation(NamedTuple):
-    """Some benchmarks, and what they have in common."""
+    """A group of benchmarks, and what they have in common."""
 
     title: str
     benchmarks: list[str]
 
 
 def situations(comparison: Comparison) -> list[Situation]:
-    """All benchmarks, those of each kind, with few and with many tasks, and each by itself.
+    """All benchmarks, those of each kind, those with few and with many tasks, and each alone.
 
-    Groups of all benchmarks, or of a single one, are not repeated.
+    A group that equals all benchmarks or a single one is not repeated.
     """
     everything = comparison.benchmarks
     grouped = [

@@ -13,17 +13,17 @@ Line = Sequence[str]
 
 
 def table(head: Line, lines: Iterable[Line], names: int = 1) -> str:
-    """A table of pipes.
+    """A Markdown table.
 
     Args:
-      names: columns from the left that are no numbers.
+      names: number of leading columns that are text.
     """
     rule = ["---"] * names + ["---:"] * (len(head) - names)
     return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *lines))
 
 
 def recipes(comparison: Comparison, way: Way, split: str = "test") -> str:
-    """Every recipe: accuracies, and differences to MagMax at its best scale in brackets."""
+    """Every recipe: accuracies, with differences to MagMax at its best scale in brackets."""
     differences = {r: comparison.difference(r, way, split) for r in comparison.recipes}
     head = ["start", "rule", "memory", *(["scale"] if way != "each" else []), "mean of benchmarks"]
     head += ["to MagMax", "above it", *comparison.benchmarks]
@@ -36,7 +36,7 @@ def recipes(comparison: Comparison, way: Way, split: str = "test") -> str:
 
 
 def _recipe(comparison: Comparison, recipe: Recipe, way: Way, split: str) -> list[str] | None:
-    """A line of the table; None for a recipe that was not evaluated so."""
+    """A row of the table; None for a recipe not evaluated this way."""
     scores = comparison.scores(recipe, way, split)
     if not scores:
         return None
@@ -70,7 +70,7 @@ def _to_magmax(difference: Difference | None) -> list[str]:
 
 
 def by_scale(comparison: Comparison, shown: Sequence[Recipe]) -> str:
-    """Accuracies of recipes on validation images at every scale that all their trainings tried."""
+    """Validation accuracies of recipes at every scale that all their trainings tried."""
     head = ["start", "rule", "scale", "mean of benchmarks", *comparison.benchmarks]
     lines = []
     for recipe in shown:

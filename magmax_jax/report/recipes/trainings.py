@@ -1,4 +1,4 @@
-"""Runs as a comparison of recipes reads them: a benchmark, a start, a seed, and accuracies."""
+"""Runs as seen by a comparison of recipes: a benchmark, a start, a seed, and accuracies."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +13,12 @@ from magmax_jax.report.runs import Run
 from magmax_jax.runs.model_ref import ZERO_SHOT
 
 Accuracies = Mapping[float | None, float]
-"""Accuracy in [0, 1] by scale; None is the scale of a model that is not merged."""
+"""Accuracy in [0, 1] by scale; the scale of an unmerged model is None."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """One run: of a benchmark, with a start and a seed; it serves every rule at every scale."""
+    """One run: a benchmark, a start and a seed; it serves every rule at every scale."""
 
     run: Run
     benchmark: str
@@ -36,11 +36,11 @@ class Training:
 
     @cached_property
     def hours(self) -> float:
-        """Of the steps of training, by the wall clock."""
+        """Wall-clock time of the training steps."""
         return sum(line.get("seconds") or 0.0 for line in self.run.steps) / 3600
 
     def of(self, split: str, model: str) -> Accuracies:
-        """What a rule, `finetuned` or `zero_shot` is worth on images of a split, by scale."""
+        """Accuracy of a rule, `finetuned` or `zero_shot` on images of a split, by scale."""
         return self._found.get((split, model), {})
 
     def rules(self, split: str) -> list[str]:
@@ -50,7 +50,7 @@ class Training:
         ]
 
     def images(self, split: str) -> int:
-        """How many images of a split all models were evaluated on."""
+        """Number of images of a split on which all models were evaluated."""
         rows = (*self.run.rows, *self.run.sweep)
         counts = [row.count for row in rows if (row.split, row.group) == (split, "all")]
         return max(counts, default=0)
@@ -74,7 +74,7 @@ class Training:
 
 
 def trainings(runs: Sequence[Run]) -> tuple[list[Training], list[str]]:
-    """The runs that can be compared, and what there is to say of the others."""
+    """The runs that can be compared, and notes on the others."""
     found: dict[tuple[str, str, int], Training] = {}
     notes = []
     used: list[Run] = []
@@ -110,7 +110,7 @@ def _lacking(run: Run) -> str:
 
 
 def _benchmark(config: ExperimentConfig) -> ExperimentConfig:
-    """What the runs of one benchmark share; directories count by their names only."""
+    """The configuration shared by runs of one benchmark; only the names of directories count."""
 
     def named(path: str | None) -> str | None:
         return Path(path).name if path and Path(path).is_absolute() else path

@@ -1,4 +1,4 @@
-"""Numbers and names as the page of a comparison writes them."""
+"""Numbers and names as formatted on the page of a comparison."""
 
 from magmax_jax.errors import counted
 from magmax_jax.report.items import percent
@@ -26,7 +26,7 @@ def scale(value: float | None) -> str:
 
 
 def rule(recipe: Recipe) -> str:
-    """The rule as flags name it, or what is not merged."""
+    """The rule as flags name it, or the unmerged model."""
     return f"`{recipe.rule}`" if recipe.is_merged else f"none: {title_of(recipe.rule)}"
 
 
@@ -36,7 +36,7 @@ def named(recipe: Recipe, at: float | None) -> str:
 
 
 def verdict(found: Difference) -> str:
-    """What a difference to MagMax on test images amounts to, in a sentence or two."""
+    """A difference to MagMax on test images, in a sentence or two."""
     direction = "above" if found.mean.mean >= 0 else "below"
     size = accuracy(found.mean._replace(mean=abs(found.mean.mean)))
     text = f"it is {size} points {direction} MagMax at its best scale, and above it in "

@@ -1,1 +1,1 @@
-"""The report's sections; each registers what makes it from a group of runs."""
+"""The report's sections; each registers a function that makes it from a group of runs."""

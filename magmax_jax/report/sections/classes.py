@@ -1,4 +1,4 @@
-"""What became of each class, by the exact counts of the last evaluation."""
+"""Results by class, from the exact counts of the last evaluation."""
 
 from collections.abc import Iterable
 
@@ -32,17 +32,17 @@ from magmax_jax.report.style import slug, title_of
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 
 EXTREMES = 10
-"""Best and worst classes shown."""
+"""Number of best and of worst classes shown."""
 PAIRS = 20
-"""Most confused pairs shown."""
+"""Number of most confused pairs shown."""
 GRID_CLASSES = 200
-"""Classes up to which the page has confusions as a grid."""
+"""Maximum number of classes for which the page shows confusions as a grid."""
 GRID_CELLS = 2_500_000
-"""Confusions of all models up to which that grid has a choice of all of them: some 5 MB."""
+"""Maximum size of all models' confusions for which that grid offers all models: about 5 MB."""
 
 
 def items(group: Group) -> list[Item]:
-    """Classes and confusions: figures of each run's best model, tables of any by choice."""
+    """Classes and confusions: figures of each run's best model, tables of any selected model."""
     found: list[Item] = []
     lacking = []
     for run in group.runs:

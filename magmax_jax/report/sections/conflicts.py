@@ -9,7 +9,7 @@ from magmax_jax.report.section import Section
 from magmax_jax.report.sections.studies import absent, analysed, common
 
 KEPT_SHOWN = (1.0, 0.2, 0.05)
-"""Shares kept that have a line each over the tasks."""
+"""Kept shares that are drawn as lines over the tasks."""
 
 
 def items(group: Group) -> list[Item]:

@@ -1,4 +1,4 @@
-"""What became of each domain, where domains are not the tasks."""
+"""Results by domain, if the domains are not the tasks."""
 
 from magmax_jax.evaluation.rows import DOMAIN
 from magmax_jax.registry import REPORT_SECTIONS

@@ -32,10 +32,10 @@ def _table(group: Group, protocol: str) -> Table:
         columns.append(Column("scale", "Scale"))
     titles = {name: metric.heading for name, metric in METRICS.items()} | {"top5": "Top-5, %"}
     for name, title in titles.items():
-        for weighting, told in zip(Both._fields, ("images", "tasks"), strict=True):
+        for weighting, unit in zip(Both._fields, ("images", "tasks"), strict=True):
             field = f"{name}_{weighting}"
             if field in present:
-                columns.append(Column(field, told, percent, over=title))
+                columns.append(Column(field, unit, percent, over=title))
     captions = {
         "agnostic": _definitions("top5_weighted" in present, "aware" in group.protocols),
         "aware": "As above, with the task known.",
@@ -61,7 +61,7 @@ def _definitions(top5: bool, aware: bool) -> str:
 
 
 def _says_top5(group: Group, protocol: str) -> bool:
-    """Whether there are classes enough; runs older than about.json do not say how many."""
+    """Whether there are enough classes; runs without about.json do not record how many."""
     known = [run.about for run in group.runs if {"classes", "tasks"} <= run.about.keys()]
     sizes = {
         "agnostic": [len(about["classes"]) for about in known],
@@ -71,9 +71,9 @@ def _says_top5(group: Group, protocol: str) -> bool:
 
 
 def _top5(group: Group, protocol: str) -> dict[tuple[str, str], float | None]:
-    """The last evaluation's on all test images, by run and label; None if the run is older."""
+    """Top-5 of the last evaluation on all test images, by run and label; None for older runs."""
     return {
-        (run.name, row.label): row.top5  # the last row of several stays
+        (run.name, row.label): row.top5  # the last of several rows wins
         for run in group.runs
         for row in run.scales.beside(run.rows)
         if (row.group, row.protocol, row.split) == ("all", protocol, "test")

@@ -1,4 +1,4 @@
-"""Accuracy as tasks are learned, and what became of each task's."""
+"""Accuracy as tasks are learned, overall and by task."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,7 @@ AMONG = {"agnostic": "all classes", "aware": "the task's own classes"}
 
 
 def curves(group: Group) -> list[Item]:
-    """Accuracy over tasks: of all test images, of the tasks seen, and of the first task."""
+    """Accuracy over tasks: on all test images, on the tasks seen, and on the first task."""
     first = group.tasks[0]
     views: dict[str, tuple[str, str, Callable[[History, int], float | None]]] = {
         "all": (
@@ -61,7 +61,7 @@ def _records(group: Group, value: Callable[[History, int], float | None]) -> lis
     for run, label, history in group.evaluated("agnostic"):
         if label not in group.drawn:
             continue
-        # What does not change with the tasks is told once: before them, or when all are learned.
+        # Models that do not change with the tasks get one point: before them, or after all.
         rounds = {ZERO_SHOT: [(0, 0)], JOINT: [(1, len(group.tasks))]}
         for place, after in rounds.get(label, [(t, t) for t in range(len(history.accuracy))]):
             accuracy = value(history, place) if place < len(history.accuracy) else None
@@ -72,7 +72,7 @@ def _records(group: Group, value: Callable[[History, int], float | None]) -> lis
 
 
 def matrices(group: Group) -> list[Item]:
-    """The accuracy of every task after every task: the main models' drawn, any one's by choice."""
+    """The accuracy of every task after every task: figures of the main models, a table of any."""
     found: list[Item] = []
     for run in (run for run in group.runs if not run.config.method.joint):
         main = [label for label in (FINETUNED, run.best_merge) if label in run.labels]
@@ -87,7 +87,7 @@ def matrices(group: Group) -> list[Item]:
 
 
 def _any_matrix(run: Run, protocol: str) -> Grid:
-    """The matrix of every model; of the best one to begin with."""
+    """The matrix of every model; initially that of the best."""
     histories = run.histories(protocol)
     labels = list(dict.fromkeys([run.best, FINETUNED, ZERO_SHOT, *run.labels]))
     choices = [(label, title_of(label)) for label in labels if label in histories]
@@ -142,7 +142,7 @@ def _matrix(run: Run, label: str, protocol: str) -> Figure:
 
 
 def losses(group: Group) -> list[Item]:
-    """Forgetting: the mean of every model, and each task's of the main ones."""
+    """Forgetting: the mean for every model, and by task for the main ones."""
     means = [
         {"run": run.name, "model": label, "forgetting": lost, "weighting": weighting}
         for run in group.runs
@@ -186,7 +186,7 @@ def losses(group: Group) -> list[Item]:
                     records.append({"task": task, "model": label, "forgetting": drop})
         if records:
             title = "Each task" + (f", {run.name}" if several else "")
-            caption = "The same for each task: who loses most, and what merging keeps."
+            caption = "The same for each task: which ones lose most, and what merging keeps."
             draw = bars(records, Axis("task", ""), points, ("model", group.labels))
             size = (WIDTH, bars_height(len(records), len(run.tasks) - 1))
             name = slug("forgetting", run.name)

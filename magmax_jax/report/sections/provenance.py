@@ -1,4 +1,4 @@
-"""Which task supplies what of a merged model."""
+"""Which task supplies which part of a merged model."""
 
 from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
@@ -56,7 +56,7 @@ def items(group: Group) -> list[Item]:
 
 
 def _shares(records: list[Record], place: str, field: str) -> list[Record]:
-    """Sums over all else than place and task, as shares of the place; "all" comes first."""
+    """Sums over everything except place and task, as shares of the place; "all" comes first."""
     sums: dict[tuple[str, str], list[float]] = {}
     for record in records:
         for where in ("all", record[place]):

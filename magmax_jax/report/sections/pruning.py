@@ -15,7 +15,7 @@ KEPT = Axis("kept", "entries kept of each task vector, %", "root")
 
 
 def items(group: Group) -> list[Item]:
-    """Of single task vectors, each on its own task; and of merges of pruned task vectors."""
+    """Accuracy of single task vectors, each on its own task, and of merges of pruned ones."""
     records = [r for r in analysed(group, "pruning") if r["protocol"] == "agnostic"]
     missing = absent(group, "pruning")
     if not records:

@@ -15,8 +15,8 @@ from magmax_jax.report.style import title_of
 
 
 def items(group: Group) -> list[Item]:
-    """A table and a figure of every start with every rule; nothing unless runs were swept on
-    validation images and several can be compared."""
+    """A table and a figure of every start with every rule; empty unless several comparable runs
+    were swept on validation images."""
     comparison = Comparison(trainings(group.runs)[0])
     if len(comparison.trained) < 2:
         return []

@@ -1,4 +1,4 @@
-"""The configuration, and how to have the same numbers again."""
+"""The configuration, and how to reproduce the numbers."""
 
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import counted
@@ -10,11 +10,11 @@ from magmax_jax.report.section import Section
 
 
 def configuration(group: Group) -> list[Item]:
-    """Fields that are not at their defaults, or differ among the runs; the others folded."""
+    """Fields that are not at their defaults or differ between runs; the others are folded."""
     default = dict(fields(ExperimentConfig()))
     facts = {run.name: dict(fields(run.config)) for run in group.runs}
     differing: list[Record] = []
-    told: list[Record] = []
+    changed: list[Record] = []
     rest: list[Record] = []
     for name, value in default.items():
         values = {run: facts[run][name] for run in facts}
@@ -23,14 +23,14 @@ def configuration(group: Group) -> list[Item]:
             differing.append({"field": name, "default": value} | values)
         else:
             record = {"field": name, "value": shared, "default": value}
-            (rest if shared == value else told).append(record)
+            (rest if shared == value else changed).append(record)
     first, last = Column("field", "Field"), Column("default", "Default")
     each = [first, *(Column(run, run) for run in facts), last]
     caption = "Fields of the configuration, as flags name them."
     several = "What was set in all runs" if len(group.runs) > 1 else "What was set"
     tables = [
         Table("config-differing", "Where the runs differ", caption, differing, each),
-        Table("config", several, caption, told, [first, Column("value", "Value"), last]),
+        Table("config", several, caption, changed, [first, Column("value", "Value"), last]),
     ]
     defaults = Table("config-defaults", "At their defaults", caption, rest, [first, last])
     folded = Folded(f"{counted(len(rest), 'field')} at the default", [defaults])

@@ -1,4 +1,4 @@
-"""What the analyses have in common: they are made after a run, of the models that it kept."""
+"""Common parts of the analyses, which are made after a run from the models that it kept."""
 
 from collections.abc import Sequence
 
@@ -19,16 +19,16 @@ NAMES = {
     "transfer": "transfer",
     "overhead": "costs",
 }
-"""Analyses, by their files."""
+"""Analyses by file name."""
 
 
 def analysed(group: Group, name: str) -> list[Record]:
-    """The records of an analysis of all runs, each with the name of its run."""
+    """The records of an analysis over all runs, each with the name of its run."""
     return [{"run": run.name} | record for run in group.runs for record in run.analysis(name)]
 
 
 def items(group: Group) -> list[Item]:
-    """What to say where no run has any analysis, instead of saying it of each."""
+    """One note if no run has any analysis, instead of one per analysis."""
     if any(run.analysis(name) for run in group.runs for name in NAMES):
         return []
     runs = _learned_one_by_one(group)
@@ -38,7 +38,7 @@ def items(group: Group) -> list[Item]:
 
 
 def absent(group: Group, name: str) -> list[Item]:
-    """What to say of the runs that lack an analysis, where others, or the same, have some."""
+    """A note on the runs that lack this analysis, unless no run has any analysis at all."""
     lacking = [run for run in _learned_one_by_one(group) if not run.analysis(name)]
     if not lacking or items(group):
         return []
@@ -47,7 +47,7 @@ def absent(group: Group, name: str) -> list[Item]:
 
 
 def common(records: Sequence[Record], field: str) -> list:
-    """All values of a field, in the order in which they come."""
+    """All values of a field, in order of first appearance."""
     return list(dict.fromkeys(record[field] for record in records))
 
 

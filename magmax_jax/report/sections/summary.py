@@ -1,4 +1,4 @@
-"""What came out, in a few numbers."""
+"""The results in a few numbers."""
 
 from magmax_jax.errors import counted
 from magmax_jax.evaluation.metrics import forgetting
@@ -24,9 +24,9 @@ from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT, ModelRef
 
 
 def items(group: Group) -> list[Item]:
-    """Tiles of the run that came out best, a table of all of them, one of rules at published and
-    at chosen scales, and a bar for every model."""
-    # Joint training is what the others are compared with, and few of them have merges.
+    """Tiles of the best run, a table of all runs, a table of rules at published and at chosen
+    scales, and a bar for every model."""
+    # Joint training is the reference for the others, and rarely has merges.
     best = max(group.runs, key=_worth)
     tiles = _tiles(best, len(group.runs) > 1)
     joint = [run for run in group.runs if _joint(run) and run is not best]

@@ -1,4 +1,4 @@
-"""Accuracy over the scale of the merges, and the scale chosen without a look at test images."""
+"""Accuracy over the scale of the merges, and the scale chosen without using test images."""
 
 from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
@@ -14,7 +14,7 @@ SPLITS = ("validation", "test")
 
 
 def items(group: Group) -> list[Item]:
-    """A figure for each rule; the summary has a table of the scales that were chosen."""
+    """A figure for each rule; the summary has a table of the chosen scales."""
     records = [record for run in group.runs for record in _records(run)]
     if not records:
         return [

@@ -11,7 +11,7 @@ from magmax_jax.report.runs import Run
 from magmax_jax.report.section import Section
 
 POINTS = 240
-"""Of a curve; of a longer one each is the mean of neighbouring steps."""
+"""Maximum number of points of a curve; longer curves are averaged over adjacent steps."""
 
 
 def items(group: Group) -> list[Item]:

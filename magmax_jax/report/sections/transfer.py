@@ -1,4 +1,4 @@
-"""What a task gives to the others, and to what no task taught; and what it all costs."""
+"""How tasks affect each other and data that no task trained on; and what everything costs."""
 
 from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
@@ -17,12 +17,12 @@ PRETRAINED = "pretrained"
 
 
 def items(group: Group) -> list[Item]:
-    """Figures first, then what was not analysed."""
+    """Figures first, then notes on missing analyses."""
     return figures_first([*contribution(group), *transfer(group)])
 
 
 def contribution(group: Group) -> list[Item]:
-    """Accuracy gained on each task by having each task in the merge."""
+    """Accuracy gained on each task by including each task in the merge."""
     records = [r for r in analysed(group, "contribution") if r["protocol"] == "agnostic"]
     found: list[Item] = []
     for run, rule in dict.fromkeys((r["run"], r["rule"]) for r in records):
@@ -55,7 +55,7 @@ def contribution(group: Group) -> list[Item]:
 
 
 def transfer(group: Group) -> list[Item]:
-    """Accuracy on what was not taught, over tasks, against zero-shot."""
+    """Accuracy on data not trained on, over tasks, compared with zero-shot."""
     records = [r for r in analysed(group, "transfer") if r["protocol"] == "agnostic"]
     found: list[Item] = []
     for data in common(records, "data"):
@@ -78,12 +78,12 @@ def transfer(group: Group) -> list[Item]:
             "Agnostic accuracy on the test images of the tasks that are yet to come, whose number "
             "shrinks, beside the pretrained model's on the same images."
             if coming
-            else "Accuracy on a data set that no task taught, beside the pretrained model's."
+            else "Accuracy on a data set that no task trained on, beside the pretrained model's."
         )
         title = "Transfer to tasks to come" if coming else f"Transfer to {data}"
         chart = Figure(slug("transfer", data), title, caption, unique)
         if coming:
-            # No level line: the images are others after every task.
+            # No horizontal line: the images differ after every task.
             models = [*group.labels, PRETRAINED]
             found += line_charts(chart, AFTER, ACCURACY, ("model", models), always=[PRETRAINED])
         else:
@@ -92,7 +92,7 @@ def transfer(group: Group) -> list[Item]:
 
 
 def _in_the_end(chart: Figure, group: Group) -> Figure:
-    """Bars, by run where there are several: other data sets are tried after the last task alone."""
+    """Bars, by run if there are several: other data sets are evaluated after the last task only."""
     records = [r | {"run": r["run"] or PRETRAINED} for r in chart.records]
     field = "run" if len(group.runs) > 1 else "model"
     return chart._replace(
@@ -104,7 +104,7 @@ def _in_the_end(chart: Figure, group: Group) -> Figure:
 
 
 def overhead(group: Group) -> list[Item]:
-    """What merging and regularizers cost beside training."""
+    """Cost of merging and regularizers compared with training."""
     records = analysed(group, "overhead")
     missing = absent(group, "overhead")
     if not records:

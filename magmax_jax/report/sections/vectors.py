@@ -1,4 +1,4 @@
-"""Task vectors as vectors: their directions and lengths, and what they do to the features."""
+"""Task vectors as vectors: directions and lengths, and their effect on the features."""
 
 from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
@@ -18,7 +18,7 @@ NORMS = {
 
 
 def items(group: Group) -> list[Item]:
-    """Figures first, then what was not analysed."""
+    """Figures first, then notes on missing analyses."""
     return figures_first([*similarity(group), *norms(group), *alignment(group)])
 
 
@@ -75,7 +75,7 @@ def norms(group: Group) -> list[Item]:
 
 
 def alignment(group: Group) -> list[Item]:
-    """How much the features still are the pretrained model's."""
+    """How similar the features still are to the pretrained model's."""
     records = analysed(group, "alignment")
     found: list[Item] = []
     for run in common(records, "run"):

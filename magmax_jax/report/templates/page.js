@@ -1,6 +1,6 @@
 "use strict";
 
-// Tables are sorted by the column whose head is pressed: numbers as numbers, dashes always last.
+// Clicking a column header sorts the table: numbers numerically, dashes always last.
 const headsOf = (table) => [...[...table.tHead.rows].at(-1).cells];
 
 const sort = (table, column, order) => {
@@ -36,7 +36,7 @@ for (const table of document.querySelectorAll("table:not(.grid)")) {
   });
 }
 
-// Where there is a choice of models, all of them are in the table's CSV file.
+// If models can be selected, all of them are in the table's CSV file.
 const recordsOf = (link) => {
   const bytes = Uint8Array.from(atob(link.href.split(",")[1]), (byte) => byte.charCodeAt(0));
   const text = new TextDecoder().decode(bytes);
@@ -103,7 +103,7 @@ for (const select of document.querySelectorAll(".choice select")) {
   select.disabled = false;
 }
 
-// The contents tell which section is being read.
+// The table of contents highlights the section being read.
 const links = new Map(
   [...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]),
 );
@@ -119,7 +119,7 @@ const seen = new IntersectionObserver(
 );
 for (const name of links.keys()) seen.observe(document.getElementById(name));
 
-// On paper nothing is folded.
+// Unfold everything for printing.
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;
 });

@@ -1,6 +1,6 @@
-"""The grids by name: lists of configurations as plain Python, a docstring each.
+"""The grids by name: lists of configurations as plain Python functions.
 
-A docstring says what its cells reproduce, the expected figure and its source, and the cost.
+Each docstring says what the cells reproduce, the expected figure and its source, and the cost.
 """
 
 from collections.abc import Callable
@@ -18,21 +18,21 @@ Settings = tuple[Callable[..., list[Cell]], ...]
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells to be run for each of some seeds."""
+    """Cells to run for each seed."""
 
     title: str
     settings: Settings
-    """Functions that list cells; their docstrings say what for."""
+    """Functions that list cells; their docstrings describe them."""
     seeds: tuple[int, ...] = (5,)
-    """Published is 5 alone."""
+    """The paper used seed 5 only."""
     out: Path = Path("runs/paper")
-    """Where cells live; grids that share cells share it."""
+    """Directory of the cells; grids that share cells share it."""
     takes_assets: bool = False
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    """Made of every cell once its training is done; --sweep.* change it."""
+    """Run for every cell after its training; --sweep.* change it."""
 
     def cells(self, assets: Path | None) -> list[Cell]:
-        """Of one seed, all different."""
+        """The cells of one seed, all different."""
         given = (assets,) if self.takes_assets else ()
         cells = [cell for setting in self.settings for cell in setting(*given)]
         return list({cell.config: cell for cell in cells}.values())

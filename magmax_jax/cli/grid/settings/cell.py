@@ -1,4 +1,4 @@
-"""A cell of a grid: one training, with all merges that can share it."""
+"""A cell of a grid: one training run, with all merges that can share it."""
 
 import hashlib
 import json
@@ -9,12 +9,12 @@ from typing import Any
 from magmax_jax.config import ExperimentConfig, MethodConfig, SweepConfig
 
 MERGES = ("max_magnitude", "average", "random_mix", "ties")
-"""The published ones, each at its published scale."""
+"""The published merges, each at its published scale."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One configuration and what it is called; its hash is its identity."""
+    """One configuration and its name; the hash of the configuration identifies it."""
 
     setting: str
     """What is learned: cifar100-10."""
@@ -22,7 +22,7 @@ class Cell:
     """How: sequential, independent, ewc, lwf, joint."""
     config: ExperimentConfig
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    """Merges evaluated at many scales once the training is done; no part of the identity."""
+    """Merges evaluated at many scales after training; not part of the identity."""
 
     @property
     def name(self) -> str:
@@ -30,7 +30,7 @@ class Cell:
 
     @property
     def digest(self) -> str:
-        """Of the whole configuration, so that a changed one is another cell."""
+        """Hash of the whole configuration: a changed configuration is a different cell."""
         settings = json.loads(self.config.to_json())
         text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -44,9 +44,9 @@ class Cell:
 
 
 def stream(setting: str, config: ExperimentConfig) -> list[Cell]:
-    """What learns the scenario's tasks one after another: four trainings, two of them merged.
+    """The cells that learn the scenario's tasks in sequence: four trainings, two of them merged.
 
-    Zero-shot accuracy is part of every one of them.
+    Each of them includes zero-shot accuracy.
     """
     merged = replace(config, merges=MERGES)
     alone = replace(config, merges=())
@@ -59,7 +59,7 @@ def stream(setting: str, config: ExperimentConfig) -> list[Cell]:
 
 
 def joint(setting: str, config: ExperimentConfig) -> Cell:
-    """The upper bound: all tasks at once. It does not depend on how they are divided."""
+    """The upper bound: all tasks at once. It does not depend on how the data is divided."""
     return Cell(setting, "joint", _with(replace(config, merges=()), joint=True))
 
 

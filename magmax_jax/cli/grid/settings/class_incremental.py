@@ -1,8 +1,7 @@
 """Every task brings new classes: the paper's class-incremental experiments.
 
-Setting of arXiv 2407.06322: CLIP ViT-B/16, AdamW at 1e-5, 500 steps of warm-up in every task,
-batches of 128, published orders of the classes; the figure is accuracy among all classes after the
-last task.
+Setting of arXiv 2407.06322: CLIP ViT-B/16, AdamW at 1e-5, 500 warm-up steps per task, batches of
+128, published class orders; the figure is accuracy among all classes after the last task.
 """
 
 from typing import Any
@@ -15,8 +14,8 @@ def cifar100() -> list[Cell]:
     """CIFAR-100 in 5, 10, 20 and 50 tasks, 10 epochs each.
 
     Expected: MagMax 79.0 % in 10 tasks (as later papers quote it).
-    Cost a seed: 17 trainings of 4,000 steps, 1,350 PFLOP: 4 GPU-hours at 100 TFLOP/s. After 50
-    tasks, evaluation takes more than training.
+    Cost per seed: 17 trainings of 4,000 steps, 1,350 PFLOP: 4 GPU-hours at 100 TFLOP/s. With 50
+    tasks, evaluation takes longer than training.
     """
     return _settings("cifar100", (5, 10, 20, 50))
 
@@ -24,10 +23,10 @@ def cifar100() -> list[Cell]:
 def imagenet_r() -> list[Cell]:
     """ImageNet-R in 5, 10, 20 and 50 tasks, 10 epochs each.
 
-    Expected: MagMax 80.8 % in 10 tasks (as later papers quote it). The published division into
-    training and test images was random on its authors' disk; ours is a seeded list, so one to two
-    points of difference mean nothing.
-    Cost a seed: 17 trainings of 2,000 steps, 710 PFLOP: 2 GPU-hours at 100 TFLOP/s.
+    Expected: MagMax 80.8 % in 10 tasks (as later papers quote it). The authors split training and
+    test images at random and did not publish the split; ours is a seeded list, so a difference of
+    one to two points means nothing.
+    Cost per seed: 17 trainings of 2,000 steps, 710 PFLOP: 2 GPU-hours at 100 TFLOP/s.
     """
     return _settings("imagenet_r", (5, 10, 20, 50))
 
@@ -36,7 +35,7 @@ def cub200() -> list[Cell]:
     """CUB-200 in 5, 10 and 20 tasks, 30 epochs each.
 
     Expected: MagMax 62.1 % in 10 tasks (as later papers quote it).
-    Cost a seed: 13 trainings of 1,400 to 1,800 steps, 360 PFLOP: 1 GPU-hour at 100 TFLOP/s.
+    Cost per seed: 13 trainings of 1,400 to 1,800 steps, 360 PFLOP: 1 GPU-hour at 100 TFLOP/s.
     """
     return _settings("cub200", (5, 10, 20))
 
@@ -44,14 +43,14 @@ def cub200() -> list[Cell]:
 def cars() -> list[Cell]:
     """Stanford Cars in 5, 10 and 20 tasks of 9 to 40 classes (196 do not divide), 30 epochs each.
 
-    Expected: the paper has it, no figure was at hand to put here.
-    Cost a seed: 13 trainings of 1,900 to 2,300 steps, 480 PFLOP: 1.4 GPU-hours at 100 TFLOP/s.
+    Expected: in the paper; the figure was not available to us.
+    Cost per seed: 13 trainings of 1,900 to 2,300 steps, 480 PFLOP: 1.4 GPU-hours at 100 TFLOP/s.
     """
     return _settings("cars", (5, 10, 20), allow_unequal=True)
 
 
 def _settings(dataset: str, nums_tasks: tuple[int, ...], **options: Any) -> list[Cell]:
-    """Streams in so many tasks, and one joint training for all of them."""
+    """Streams with each number of tasks, and one joint training for all of them."""
     cells = []
     for num_tasks in nums_tasks:
         scenario = ScenarioConfig(dataset=dataset, num_tasks=num_tasks, **options)
@@ -60,6 +59,6 @@ def _settings(dataset: str, nums_tasks: tuple[int, ...], **options: Any) -> list
 
 
 def joint_of(dataset: str, **options: Any) -> Cell:
-    """One training for all numbers of tasks; its rows tell the accuracies of ten."""
+    """One training for all numbers of tasks; its rows report the accuracies of ten tasks."""
     scenario = ScenarioConfig(dataset=dataset, num_tasks=10, **options)
     return joint(dataset, ExperimentConfig(scenario=scenario))

@@ -1,9 +1,9 @@
 """Merging over time: where each task starts, and how the tasks are merged.
 
 A cell is one training: a benchmark, a start and a seed. It keeps every task's model, so one
-training serves all rules at all scales; the sweep of a cell evaluates them on the images held out
-of training. `results` then chooses scales from these, evaluates what was chosen on the test images
-and compares the recipes.
+training serves all rules at all scales; the cell's sweep evaluates them on held-out training
+images. `results` then chooses scales from these, evaluates the chosen ones on the test images and
+compares the recipes.
 """
 
 from dataclasses import replace
@@ -27,9 +27,9 @@ STARTS = ("last", "pretrained", "ema", "max_magnitude")
 """Where each task starts: the last model, theta_0, or a rule's merge of the tasks before it."""
 
 REFIT_SCALES = (0, 0.5, 0.7, 1)
-"""At 0 it is theta_0 whose last map is fitted: what fine-tuning and merging have to beat."""
+"""At scale 0, only theta_0's last map is fitted: the baseline for fine-tuning and merging."""
 REFIT_IMAGES = 1_000
-"""Of each task."""
+"""Per task."""
 SWEEP = SweepConfig(
     rules=(
         "max_magnitude",
@@ -47,7 +47,7 @@ SWEEP = SweepConfig(
     test="later",
 )
 """Every rule at the same scales, so that one scale can be chosen for all benchmarks, and at its
-published one; MagMax also where it is best with the digits."""
+published one; MagMax also at the scale that is best on the digits."""
 
 VALIDATION = 0.1
 RECIPE = TrainConfig(
@@ -60,17 +60,17 @@ def over_time(assets: Path | None = None) -> list[Cell]:
     the seed, and scikit-learn's digits in 5 tasks, each with every start.
 
     A tenth of the training images is held out to choose scales on. Without an assets folder only
-    the digits are left, in 5 tasks and in 3 styles, with the bundled small CLIP.
-    Expected: no figure is published for it; arXiv 2412.06712 finds that the start and the deployed
-    merge matter more than the rule.
-    Cost a seed and start on two cores: a quarter of an hour of training for CIFAR-100 in 5 or in 10
-    tasks and about as much for the sweep, minutes for each of the others.
+    the digits remain, in 5 tasks and in 3 styles, with the bundled small CLIP.
+    Expected: no published figure; arXiv 2412.06712 finds that the start and the deployed merge
+    matter more than the rule.
+    Cost per seed and start on two cores: 15 minutes of training for CIFAR-100 in 5 or in 10 tasks
+    and about as much for the sweep; minutes for each of the others.
     """
     cells = []
     for name, config in _benchmarks(assets_or_none(assets)).items():
         config = replace(
             config,
-            # Scales are chosen later, over all seeds. A merge with moments has them kept.
+            # Scales are chosen later, over all seeds. adam_weighted makes the run keep moments.
             merges=("max_magnitude", "adam_weighted"),
             merging=MergingConfig(refit_images=REFIT_IMAGES),
             evaluate="last",
@@ -87,7 +87,7 @@ def _benchmarks(folder: Path | None) -> dict[str, ExperimentConfig]:
     quickstart, styles = PRESETS["quickstart"][1], PRESETS["styles"][1]
     if folder is None:
         return {"digits-5": quickstart, "digits-styles": styles}
-    # 112 pixels are four times cheaper than the model's 224.
+    # 112 pixels cost a quarter of the model's 224.
     model = ModelConfig(str(folder / MODEL), image_size=112)
     cifar100 = ScenarioConfig(data_dir=str(folder / DATA))
     pacs = ScenarioConfig(kind="domain", dataset="folder", data_dir=str(folder / PACS))

@@ -1,7 +1,7 @@
-"""The class- and the domain-incremental grid in small: all methods, minutes on two cores.
+"""A small class- and domain-incremental grid: all methods, minutes on two cores.
 
-The figures are those of a small model on a few images: they show that everything works together,
-not which method is best.
+The figures come from a small model on few images: they show that everything works together, not
+which method is best.
 """
 
 from dataclasses import replace
@@ -15,16 +15,16 @@ from magmax_jax.errors import UserError
 MODEL, DATA = "models/clip-vit-tiny-patch16-224", "tensorflow_datasets"
 PACS = "data/pacs"
 BESIDE = Path(__file__).resolve().parents[5] / "shared"
-"""Where assets are looked for: beside the repository."""
+"""Default location of the assets: beside the repository."""
 
 RECIPE = TrainConfig(epochs=2, batch_size=16, learning_rate=1e-4, warmup_fraction=0.1)
 
 
 def assets_or_none(given: Path | None) -> Path | None:
-    """The folder of a real small CLIP, CIFAR-100 and PACS, None where there is none.
+    """The folder with a real small CLIP, CIFAR-100 and PACS; None if there is none.
 
     Raises:
-      UserError: a folder is given, and one of the three is not in it.
+      UserError: a folder is given that lacks one of the three.
     """
     folder = given or BESIDE
     missing = [name for name in (MODEL, f"{DATA}/cifar100", PACS) if not (folder / name).is_dir()]
@@ -41,10 +41,10 @@ def assets_or_none(given: Path | None) -> Path | None:
 def smoke(assets: Path | None = None) -> list[Cell]:
     """CIFAR-100 in 5 tasks and PACS in its 4 domains, 3 and 8 images of each class (and domain).
 
-    Without an assets folder it is scikit-learn's digits in 5 tasks and in 3 styles, with the
+    Without an assets folder it uses scikit-learn's digits in 5 tasks and in 3 styles, with the
     bundled small CLIP; nothing is downloaded either way.
-    Expected: no figure is published for it; MagMax and the averages end above zero-shot.
-    Cost a seed: 10 trainings of about a minute each on two cores.
+    Expected: no published figure; MagMax and the averages end above zero-shot.
+    Cost per seed: 10 trainings of about a minute each on two cores.
     """
     folder = assets_or_none(assets)
     if folder is None:
@@ -54,7 +54,7 @@ def smoke(assets: Path | None = None) -> list[Cell]:
             "digits-styles": ScenarioConfig(kind="domain", dataset="digits_styles"),
         }
     else:
-        # 112 pixels are four times cheaper than the model's 224.
+        # 112 pixels cost a quarter of the model's 224.
         model, recipe = ModelConfig(str(folder / MODEL), image_size=112), RECIPE
         settings = {
             "cifar100-5": ScenarioConfig(
