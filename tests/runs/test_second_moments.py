@@ -19,7 +19,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.merging import rules, task_vector
 from magmax_jax.merging.quantised_rule import quantised
 from magmax_jax.merging.task_vectors import tree_bytes
-from magmax_jax.runs import state, train
+from magmax_jax.runs import learn_task, state
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.estimate import data_size, estimate
@@ -66,7 +66,7 @@ def finished(config, tmp_path_factory):
 
     out = RunDirectory(tmp_path_factory.mktemp("runs") / "finished")
     with pytest.MonkeyPatch.context() as patch, compilations() as compiled:
-        patch.setattr(train, "second_moments", noted)
+        patch.setattr(learn_task, "second_moments", noted)
         run(config, out)
     return out, seen, compiled
 
