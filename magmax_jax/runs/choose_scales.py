@@ -9,9 +9,8 @@ from magmax_jax.merging import State
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.merge_specs import Merge
-from magmax_jax.runs.model_ref import ModelRef
 from magmax_jax.runs.progress import Progress
-from magmax_jax.runs.refits import RefitStates, refitted_at
+from magmax_jax.runs.refits import RefitStates, fitted_at, refitted_at
 from magmax_jax.runs.swept_rows import SweptRows, scaled
 from magmax_jax.scenarios import Scenario
 from magmax_jax.training import Params
@@ -50,9 +49,8 @@ def choose_scales(
     for name, refitted in parts.refits.items():
         rule = parts.merges[refitted.rule].rule
         plain = scaled(parts.theta_0, partial(rule.finalize, states[refitted.rule]))
-        fitted = {scale: refits[str(ModelRef(name, scale))] for scale in refitted.scales}
         candidates[name] = (
-            refitted_at(plain, fitted.__getitem__),
+            refitted_at(plain, fitted_at(name, refits)),
             refitted.scales,
             rule.default_scale,
         )

@@ -112,9 +112,14 @@ def _last_map(shape: ModelShape) -> LastMap:
 
 def _add(scales: list[float], ref: ModelRef, rule: MergeRule) -> None:
     """Adds the scale in the name, or else the rule's published one."""
-    scale = rule.default_scale if ref.scale is None else ref.scale
+    scale = scale_of(ref, rule)
     if scale not in scales:
         scales.append(scale)
+
+
+def scale_of(ref: ModelRef, rule: MergeRule) -> float:
+    """The scale that a merge's name gives, or else the rule's default scale."""
+    return rule.default_scale if ref.scale is None else ref.scale
 
 
 def needs_moments(merges: Mapping[str, Merge]) -> bool:

@@ -11,9 +11,9 @@ from magmax_jax.merging.rule import informed
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import CHECKPOINTS, TASKS
 from magmax_jax.runs.kept_tasks import MOMENTS, kept_model, kept_shapes
-from magmax_jax.runs.merge_specs import Merge, Refitted, needs_moments
+from magmax_jax.runs.merge_specs import Merge, Refitted, needs_moments, scale_of
 from magmax_jax.runs.model_ref import FINETUNED, ModelRef
-from magmax_jax.runs.refits import deployed, labels
+from magmax_jax.runs.refits import deployed, fitted_at, labels
 from magmax_jax.runs.state import refit_shapes, state_shapes
 from magmax_jax.sharding import Layout, one_device
 from magmax_jax.training import Params
@@ -129,12 +129,12 @@ class ModelStore:
         if ref.task is not None:
             return self.task(ref.task)
         merge = self.merges[ref.rule]
-        scale = merge.rule.default_scale if ref.scale is None else ref.scale
+        scale = scale_of(ref, merge.rule)
         theta = merged(merge.rule, self.state(ref.rule), self.theta_0, scale)
         if ref.refit is None:
             return theta
         states = self._restore(self.run / CHECKPOINTS, ("refits",))[0]["refits"]
-        return deployed(theta, states[str(ModelRef(ref.name, scale))])
+        return deployed(theta, fitted_at(ref.name, states)(scale))
 
     def _restore(
         self, directory: Path, names: Sequence[str], number: int | None = None
@@ -177,15 +177,14 @@ def check_model(
 
     A merge is available at any scale, a refitted one only where the run refitted it.
     """
-    refitted = labels(refits)
     if ref.refit is None:
         known = not ref.is_merge or ref.name in merges
     else:
-        default = merges[ref.rule].rule.default_scale if ref.rule in merges else None
-        scale = default if ref.scale is None else ref.scale
-        known = str(ModelRef(ref.name, scale)) in refitted
+        known = (
+            ref.name in refits and scale_of(ref, merges[ref.rule].rule) in refits[ref.name].scales
+        )
     if not known:
-        kept = ", ".join([*(f"{name}[@SCALE]" for name in merges), *refitted])
+        kept = ", ".join([*(f"{name}[@SCALE]" for name in merges), *labels(refits)])
         raise UserError(
             f"{run} holds no model {str(ref)!r}: choose finetuned, zero_shot, task:NUMBER"
             + (f" or one of {kept}" if kept else "")

@@ -18,7 +18,7 @@ from magmax_jax.runs.merge_specs import num_models
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT, ModelRef
 from magmax_jax.runs.preemption import Stop
 from magmax_jax.runs.progress import Progress
-from magmax_jax.runs.refits import labels, refitted_at
+from magmax_jax.runs.refits import fitted_at, refitted_at
 from magmax_jax.runs.shared_pass import count_all, models_held
 from magmax_jax.runs.state import RunState
 from magmax_jax.training import Params
@@ -59,11 +59,11 @@ class Recorder:
         for name, (rule, scales) in self._parts.merges.items():
             merge = merged_at(rule, at.states[name], self._parts.theta_0)
             models |= {ModelRef(name, scale): partial(merge, scale) for scale in scales}
-        for label, (refitted, scale) in labels(self._parts.refits).items():
+        for name, refitted in self._parts.refits.items():
             rule = self._parts.merges[refitted.rule].rule
             plain = merged_at(rule, at.states[refitted.rule], self._parts.theta_0)
-            at_scale = refitted_at(plain, {scale: at.refits[label]}.__getitem__)
-            models[ModelRef.parse(label)] = partial(at_scale, scale)
+            at_scale = refitted_at(plain, fitted_at(name, at.refits))
+            models |= {ModelRef(name, scale): partial(at_scale, scale) for scale in refitted.scales}
         self._record(at.learned, models)
 
     def _record(self, after_task: int, models: Mapping[ModelRef, Callable[[], Params]]) -> None:

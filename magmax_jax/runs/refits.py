@@ -67,6 +67,15 @@ def deployed(theta: Params, state: RefitState) -> Params:
     return _replaced(theta, state.fitted)
 
 
+def fitted_at(name: str, states: RefitStates) -> Callable[[float], RefitState]:
+    """A refitted merge's state by its scale.
+
+    Args:
+      name: of the merge, without a scale.
+    """
+    return lambda scale: states[str(ModelRef(name, scale))]
+
+
 def refitted_at(
     plain: Callable[[float], Params], state_at: Callable[[float], RefitState]
 ) -> Callable[[float], Params]:

@@ -3,7 +3,7 @@
 from magmax_jax.config import LAST
 from magmax_jax.merging import merged
 from magmax_jax.runs.build import RunParts
-from magmax_jax.runs.merge_specs import start_merge
+from magmax_jax.runs.merge_specs import scale_of, start_merge
 from magmax_jax.runs.state import RunState
 from magmax_jax.training import Params
 
@@ -25,7 +25,6 @@ def next_start(parts: RunParts, at: RunState) -> Params:
     start = start_merge(parts.config)
     if start is not None and at.learned:
         rule = parts.merges[start.name].rule
-        scale = rule.default_scale if start.scale is None else start.scale
-        theta = merged(rule, at.states[start.name], parts.theta_0, scale)
+        theta = merged(rule, at.states[start.name], parts.theta_0, scale_of(start, rule))
         return parts.layout.params(theta)
     return at.theta if parts.config.method.starts_from == LAST else parts.theta_0

@@ -1,7 +1,6 @@
 """The state of a run, which determines its remaining steps; saves and restores checkpoints."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -29,9 +28,9 @@ class RunState(NamedTuple):
       theta: the parameters after them.
       states: of the merges, by the rule's name.
       memory: the regularizer's.
+      refits: states of refitted merges.
       training: of the next task, once it has begun; and `data`, Grain's state of its batches.
       step: number of its steps that are done.
-      refits: states of refitted merges.
       rows: written by the time of the checkpoint.
     """
 
@@ -39,10 +38,10 @@ class RunState(NamedTuple):
     theta: Params
     states: dict[str, State]
     memory: Memory
+    refits: RefitStates
     training: TrainState | None = None
     data: Any = None
     step: int = 0
-    refits: RefitStates = MappingProxyType({})
     rows: tuple[Row, ...] = ()
 
 
@@ -52,7 +51,7 @@ def beginning(parts: RunParts) -> RunState:
     states = {name: layout.params(m.rule.init(theta_0)) for name, m in parts.merges.items()}
     refits = layout.replicate(refits_before(parts.refits, theta_0, parts.head.shape[1]))
     memory = layout.params(parts.regularizer.init(theta_0))
-    return RunState(0, theta_0, states, memory, refits=refits)
+    return RunState(0, theta_0, states, memory, refits)
 
 
 def save(checkpoints: Checkpoints, parts: RunParts, standing: RunState) -> None:

@@ -1,4 +1,4 @@
-"""Lets every write of commands fail once: `python -m tests.faults [--hours 1]`.
+"""Makes every write of each command fail once: `python -m tests.faults [--hours 1]`.
 
 Prints what went wrong, and a table of faults by command; exit code 1 if anything did.
 """
