@@ -13,6 +13,8 @@ _PICKLE = (
     "{}, so a pickle, which can run any code when it is read: get the model as safetensors "
     "(transformers' save_pretrained writes it)"
 )
+_PROTOCOLS = tuple(bytes([0x80, number]) for number in range(2, 6))
+"""What a pickle of each binary protocol begins with."""
 _MAGIC = (
     (b"GGUF", "is a GGUF file, llama.cpp's format: fetch the safetensors edition of this model"),
     (b"PK\x03\x04", _PICKLE.format("is a zip archive as torch.save writes it")),
@@ -49,7 +51,7 @@ def describe(head: bytes) -> str | None:
     for magic, what in _MAGIC:
         if head.startswith(magic):
             return what
-    if head[:1] == b"\x80" and 2 <= head[1] <= 5:  # the pickle protocol number
+    if head.startswith(_PROTOCOLS):
         return _PICKLE.format("is a file as older versions of torch.save write it")
     return _text(head)
 

@@ -45,6 +45,7 @@ def archive() -> bytes:
         (b'{"error": "Repository not found"}', 'holds text that begins with \'{"error": '),
         (save({})[:8], "cut off within its header, which takes"),
         (b"\x05\0\0\0\0\0\0\0\xff\xfe\0\0\0", "is not a whole safetensors file"),
+        (b"\x80", "is not a whole safetensors file"),
     ],
 )
 def test_a_file_is_named_for_what_it_is(content, words, tmp_path):

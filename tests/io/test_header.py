@@ -97,3 +97,15 @@ def test_a_hole_between_tensors(path):
 @pytest.mark.parametrize("header", ["[]", "3", '{"a": 3}', '{"a": {}}', '{"a": [', "{}x"])
 def test_a_header_of_something_else(header, path):
     assert "not a whole safetensors file" in refusal(path, file_bytes(header, b""))
+
+
+@pytest.mark.parametrize("number", ["-0.0", "0.0", "false", "1e0"])
+@pytest.mark.parametrize(
+    "place", ['"shape": [4], "data_offsets": [%s, 4]', '"shape": [%s, 0], "data_offsets": [0, 0]']
+)
+def test_numbers_that_are_not_written_as_integers(number, place, path):
+    """Python's would compare as equal, but safetensors refuses them."""
+    header = '{"a": {"dtype": "U8", ' + place % number + "}}"
+    assert f"({json.loads(number)} is no whole number)" in refusal(
+        path, file_bytes(header, bytes(4))
+    )

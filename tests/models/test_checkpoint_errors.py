@@ -84,11 +84,19 @@ def test_truncated_msgpack(directory):
     assert_says(message, directory / "flax_model.msgpack", "fetch it again")
 
 
-def test_msgpack_of_something_else(directory):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x07", "no tree of tensors"),
+        (b"\x81\x07\x07", "7 in it names no tensor"),
+        (b"\x81\xa6kernel\xa1a", "'kernel' in it names no tensor"),
+    ],
+)
+def test_msgpack_of_something_else(content, words, directory):
     (directory / "model.safetensors").unlink()
-    (directory / "flax_model.msgpack").write_bytes(b"\x07")
+    (directory / "flax_model.msgpack").write_bytes(content)
     message = refusal(directory)
-    assert_says(message, directory / "flax_model.msgpack", "no tree of tensors", "fetch it again")
+    assert_says(message, directory / "flax_model.msgpack", words, "fetch it again")
 
 
 class Bomb:

@@ -140,7 +140,10 @@ def _tensor(path: Path, start: int, entry: dict) -> Tensor:
     low, high = entry["data_offsets"]
     if entry["dtype"] not in DTYPES:
         raise ValueError(f"unknown dtype {entry['dtype']}")
-    dtype, shape = DTYPES[entry["dtype"]], tuple(int(n) for n in entry["shape"])
+    dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+    for number in (low, high, *shape):
+        if type(number) is not int:  # 1.0 and true too: other readers refuse them
+            raise ValueError(f"{number} is no whole number")
     if dtype in PACKED:
         last, rest = divmod(shape[-1] if shape else 1, PACKED[dtype])
         if rest:
@@ -149,7 +152,7 @@ def _tensor(path: Path, start: int, entry: dict) -> Tensor:
                 "fetch the model in another dtype"
             )
         shape = (*shape[:-1], last)
-    tensor = Tensor(path, start + int(low), dtype, shape)
+    tensor = Tensor(path, start + low, dtype, shape)
     if min(shape, default=0) < 0 or high - low != tensor.nbytes:
         raise ValueError(f"{high - low} bytes for {entry['dtype']} {list(shape)}")
     return tensor

@@ -1,7 +1,6 @@
 """Reads and writes CLIP checkpoints on disk."""
 
 from pathlib import Path
-from typing import Any
 
 from flax.serialization import msgpack_restore
 from huggingface_hub.errors import StrictDataclassError
@@ -60,21 +59,19 @@ def _tensors(directory: Path) -> tuple[Tensors, bool]:
     """Every tensor in a directory, by Hugging Face's name, and whether it had OpenCLIP's."""
     weights = [name for name in hub.WEIGHTS if (directory / name).exists()]
     if weights == [hub.MSGPACK]:
-        tensors = other_formats.flax_tensors(_msgpack(directory / hub.MSGPACK))
+        tensors = _flax(directory / hub.MSGPACK)
     else:
         tensors = open_weights(directory)
     openclip = other_formats.is_openclip(tensors)
     return (other_formats.openclip_tensors(tensors) if openclip else tensors), openclip
 
 
-def _msgpack(path: Path) -> dict[str, Any]:
+def _flax(path: Path) -> Tensors:
     try:
-        tree = msgpack_restore(path.read_bytes())
+        return other_formats.flax_tensors(msgpack_restore(path.read_bytes()))
     except Exception as error:  # on torn files msgpack raises its own, struct's and numpy's errors
-        raise UserError(f"{path} is not a whole msgpack file ({error}): fetch it again") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"{path} holds no tree of tensors: fetch it again")
-    return tree
+        why = in_a_line(error) or type(error).__name__
+        raise UserError(f"{path} is not a whole msgpack file ({why}): fetch it again") from None
 
 
 def read_config(directory: Path) -> CLIPConfig:

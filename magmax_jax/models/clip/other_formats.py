@@ -141,12 +141,20 @@ def openclip_config(config: dict) -> dict:
 
 
 def flax_tensors(tree: dict[str, Any]) -> dict[str, Read]:
-    """The tree of a `flax_model.msgpack` (transformers' former Flax models) by HF's names."""
+    """The tree of a `flax_model.msgpack` (transformers' former Flax models) by HF's names.
+
+    Raises:
+      ValueError: it is no tree of arrays.
+    """
+    if not isinstance(tree, dict):
+        raise ValueError("it holds no tree of tensors")
     return dict(_flax_leaves(tree.get("params", tree), ()))
 
 
 def _flax_leaves(tree: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, Read]]:
     for key, value in tree.items():
+        if not isinstance(key, str) or not isinstance(value, dict | np.ndarray | np.generic):
+            raise ValueError(f"{key!r} in it names no tensor")
         if isinstance(value, dict):
             yield from _flax_leaves(value, (*path, key))
         elif key == "kernel":
