@@ -8,6 +8,7 @@ from PIL import Image
 
 from magmax_jax.data import as_source, train_batches
 from magmax_jax.data.digest import digest
+from magmax_jax.data.readers.folder import load_folder
 from magmax_jax.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -71,3 +72,25 @@ def test_anything_but_a_split_is_refused(split):
     rows = [{"id": 0, "picture": None, "animal": 0}]
     with pytest.raises(UserError, match="image 0 is missing: drop its row"):
         as_source(datasets.Dataset.from_list(rows, features=features))
+
+
+def test_images_without_a_label(split):
+    """What load_dataset("imagefolder") makes of a class named "test tube" beside others."""
+    features = split.select_columns(["picture", "animal"]).features
+    columns = {"picture": PICTURES, "animal": [0, None, 1, None, None]}
+    with pytest.raises(UserError, match=r"image 1 and 2 more have no label: drop .*folder:DIR'"):
+        as_source(datasets.Dataset.from_dict(columns, features=features))
+    with pytest.raises(UserError, match=r"0 ClassLabel, among picture: .* named like a split"):
+        as_source(split.select_columns(["picture"]))
+
+
+def test_classes_named_like_splits(tmp_path):
+    """A folder is read whole, where `datasets` drops images or labels."""
+    for name in ("bus", "train", "test tube", "dev_board"):
+        (tmp_path / name).mkdir()
+        PICTURES[0].save(tmp_path / name / "train_0.png")
+    source = load_folder(str(tmp_path), "train")
+    assert source.class_names == ("bus", "dev_board", "test tube", "train")
+    assert source.labels.tolist() == [0, 1, 2, 3]
+    found = datasets.load_dataset("imagefolder", data_dir=str(tmp_path), cache_dir=tmp_path / "c")
+    assert all(len(part) < 4 for part in found.values())  # otherwise, drop the advice

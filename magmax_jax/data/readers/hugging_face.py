@@ -12,6 +12,13 @@ from magmax_jax.data.source import Shape, Source, one_shape
 from magmax_jax.errors import UserError
 from magmax_jax.inputs.decode import decode_rgb, open_image, seen_shape
 
+UNLABELLED = (
+    ". The imagefolder of datasets leaves labels out where a class is named like a split (train, "
+    "test, eval, ...), where there is one class, and where depths differ: as "
+    "dataset='folder:DIR' such a folder is read whole"
+)
+"""Ends a sentence about labels that are missing; `findings/datasets_imagefolder_...` shows it."""
+
 
 @dataclass(frozen=True)
 class EncodedImages:
@@ -65,7 +72,8 @@ def from_split(data: Any, where: str) -> Source:
     the first image of a different size.
 
     Raises:
-      UserError: it is a dictionary of splits, a stream, or does not have exactly these columns.
+      UserError: it is a dictionary of splits, a stream, does not have exactly these columns, or an
+        image has no label.
     """
     if isinstance(data.column_names, dict):
         names = ", ".join(data.column_names)
@@ -78,7 +86,7 @@ def from_split(data: Any, where: str) -> Source:
         raise UserError(
             f"{where}: {len(images)} of its columns are Image and {len(labels)} ClassLabel, among "
             f"{', '.join(data.column_names)}: keep one of each, see "
-            "select_columns and class_encode_column"
+            "select_columns and class_encode_column" + (UNLABELLED if not labels else "")
         )
     (image,), (label,) = images, labels
     encoded = type(data.features[image])(decode=False)
@@ -86,7 +94,18 @@ def from_split(data: Any, where: str) -> Source:
     found = EncodedImages(rows, image, where)
     return Source(
         images=found,
-        labels=np.asarray(data.with_format("numpy", columns=[label])[label][:]),
+        labels=_labels(data.with_format("numpy", columns=[label])[label][:], where),
         class_names=tuple(data.features[label].names),
         image_shape=one_shape(found.shapes()),
     )
+
+
+def _labels(found: Any, where: str) -> np.ndarray:
+    labels = np.asarray(found)
+    missing = np.flatnonzero(np.isnan(labels)) if labels.dtype.kind == "f" else []
+    if len(missing):  # NumPy's integers have no None, so `datasets` gives floats
+        raise UserError(
+            f"{where}: image {missing[0]} and {len(missing) - 1} more have no label: drop these "
+            f"rows{UNLABELLED}"
+        )
+    return labels
