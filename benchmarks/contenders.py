@@ -1,7 +1,7 @@
 """One protocol for side-by-side timing: contenders that take turns.
 
 Each contender is a separate process. A `Served` one is prepared once and then timed call by call,
-so its times include neither imports nor compilation. A `Whole` one is started anew for every call
+so its times include neither imports nor compilation. A `Whole` one is restarted for every call
 and runs to completion. Turns are round-robin, so drift of the machine affects all alike.
 """
 
@@ -208,14 +208,14 @@ def of_checkout(checkout: Path) -> dict[str, str]:
 def take_turns(
     contenders: Sequence[Contender],
     repeats: int,
-    told: Callable[[Contender], object] = lambda contender: None,
+    after_call: Callable[[Contender], object] = lambda contender: None,
 ) -> None:
     """Prepares all, then calls each `repeats` times, round-robin; 0 repeats only warm up.
 
     A contender whose module cannot be imported is skipped; its `failure` says so.
 
     Args:
-      told: called after each timed call.
+      after_call: called after each timed call.
     """
     for one in contenders:
         if one.needs and (why := why_absent(str(one.python), one.needs)):
@@ -226,7 +226,7 @@ def take_turns(
             for one in present:
                 one.warm(first=repeat == 0, alone=len(present) == 1)
                 if repeats and one.call():
-                    told(one)
+                    after_call(one)
 
 
 @functools.cache

@@ -79,15 +79,15 @@ def test_missing_fields_keep_their_defaults(tmp_path):
         ('{"train": {"epoch": 3}}', "train: unknown fields epoch"),
         ('{"train": {"epochs": "3"}}', "train: epochs: expected int, found '3'"),
         ('{"train": {"epochs": true}}', "train: epochs: expected int, found True"),
-        ('{"model": {"dtype": "int8"}}', "'int8' is none of 'float32', 'bfloat16'"),
-        ('{"method": {"regularizer": "ewk"}}', "'ewk' is no regularizer: choose from none, ewc"),
+        ('{"model": {"dtype": "int8"}}', "'int8' is not one of 'float32', 'bfloat16'"),
+        ('{"method": {"regularizer": "ewk"}}', "'ewk' is not a regularizer: choose from none, ewc"),
         ('{"method": {"regularizer": 3}}', "method: regularizer: expected str, found 3"),
         ('{"merges": "average"}', "merges: expected a list"),
         ('{"train": 3}', "train: expected an object"),
         ('{"train": {"crop_scale": [0.9]}}', "train: crop_scale: expected 2 values, found [0.9]"),
         ('{"train": {"epochs": 0}}', "train.epochs is 0: it must be positive"),
         ('{"evaluate": 0}', "evaluate is 0: choose every, last or a positive number of tasks"),
-        ('{"evaluate": "never"}', "evaluate: 'never' is none of 'every', 'last'"),
+        ('{"evaluate": "never"}', "evaluate: 'never' is not one of 'every', 'last'"),
     ],
 )
 def test_errors_in_a_file_are_located(content, message, tmp_path):

@@ -39,7 +39,7 @@ def export(
     """
     run = user_path(run, "run")
     if model_of_run(str(run)) is None:
-        raise UserError(f"{run} is no run's directory: give the directory of a run")
+        raise UserError(f"{run} is not a run directory: give the directory of a run")
     output = user_path(output, "output")
     say = partial(print, file=sys.stderr)
     runs_export.export(run, model, output, dtype, allow_changed, say)

@@ -84,7 +84,7 @@ class Merge:
     text on both sides, as in 'layers.*.sa.*=blocks.*.attn.*', and 'student.=' drops a prefix.
     A single prefix that fits every tensor is found automatically."""
     allow_changed: bool = False
-    """Go on although the files of a RUN's pretrained model are not what they were."""
+    """Continue even if the files of a RUN's pretrained model have changed."""
     quiet: bool = False
     """Print no notes."""
 
@@ -127,7 +127,7 @@ class Merge:
             plan.check()
             return
         if self.output is None:
-            raise UserError("--output names no directory to write")
+            raise UserError("--output is missing: name the directory to write")
         columns = (
             TextColumn("merging"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
             TimeRemainingColumn(),
@@ -160,7 +160,7 @@ class Inspect:
     source: tyro.conf.Positional[str]
     """Hub id, directory, .safetensors file, RUN[:MODEL], or a state that a merge wrote."""
     allow_changed: bool = False
-    """Go on although the files of a RUN's pretrained model are not what they were."""
+    """Continue even if the files of a RUN's pretrained model have changed."""
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.inspect import inspect
@@ -231,7 +231,7 @@ def inspect(argv: list[str], program: Program = MAGMAX) -> None:
 COMMANDS.register(
     "merge",
     Command(
-        "Merges checkpoints that were fine-tuned from one.",
+        "Merges checkpoints that were fine-tuned from the same model.",
         main,
         collected=tuple(
             f"--{name}"

@@ -60,7 +60,7 @@ def notes(sources: Sequence[TensorFiles]) -> Iterator[str]:
             named.setdefault(licence, display_name(str(files.directory)))
     if len(named) > 1:
         shown = ", ".join(f"{name}: {licence}" for licence, name in named.items())
-        yield f"licences differ ({shown}): the card names all; see whether they can be combined"
+        yield f"licences differ ({shown}): the card names all; check whether they can be combined"
 
 
 def base_models(files: TensorFiles) -> list[str]:

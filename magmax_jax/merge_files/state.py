@@ -88,7 +88,7 @@ class MergeHistory:
             labels = tuple(value.pop("labels", ()))
             return cls(**value, options=options, tasks=tasks, labels=labels)
         except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
-            raise UserError(f"{path} is no state that a merge wrote") from None
+            raise UserError(f"{path} is not a state written by a merge") from None
 
 
 def read_state(path: Path) -> tuple[MergeHistory, TensorFiles]:

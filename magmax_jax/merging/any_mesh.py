@@ -145,7 +145,7 @@ def _run(call: Callable[..., PyTree], args: tuple[PyTree, ...], like: int | None
     if AxisType.Manual in kinds:
         raise UserError(
             "merging and its analyses need whole tensors, but within jax.shard_map each device "
-            "sees its own part: call them outside of it, on the sharded arrays"
+            "sees its own part: call them outside it, on the sharded arrays"
         )
     if AxisType.Explicit not in kinds:
         return call(None, *args)

@@ -157,7 +157,7 @@ def short_names(configs: Sequence[ExperimentConfig]) -> list[str]:
     ]
     names = []
     for config, facts in zip(configs, flat, strict=True):
-        details = [_told(name, facts[name]) for name in differing]
+        details = [_shown_difference(name, facts[name]) for name in differing]
         names.append(", ".join([_method(config), *details]))
     return [
         name if names.count(name) == 1 else f"{name} ({1 + names[:place].count(name)})"
@@ -178,7 +178,7 @@ def fields(config: ExperimentConfig) -> Iterator[tuple[str, str]]:
     return walk(dataclasses.asdict(config), "")
 
 
-def _told(name: str, value: str) -> str:
+def _shown_difference(name: str, value: str) -> str:
     shown = {"null": "none"}.get(value, value.replace('"', ""))
     return f"{name.rpartition('.')[2]} {shown}"
 

@@ -39,8 +39,8 @@ def test_chosen_studies_of_several_runs(runs, capsys):
 def test_invalid_input_gives_a_one_sentence_error(runs, tmp_path, capsys):
     for arguments, words in (
         ((), "no RUN is given"),
-        ((tmp_path,), "is no run's directory"),
-        ((runs[0], "--only", "luck"), "'luck' is no study: choose from signs"),
+        ((tmp_path,), "is not a run directory"),
+        ((runs[0], "--only", "luck"), "'luck' is not a study: choose from signs"),
         ((runs[1], "--only", "signs"), "does not keep every task's model"),
         ((runs[0], "--only", "norms", "--exclude", "x", "--again"), "'x' matches no parameter"),
         ((runs[0], "--only", "transfer", "--transfer-to", "folder"), "folder"),

@@ -114,11 +114,11 @@ def test_invalid_input_gives_a_one_sentence_error(done, tiny_clip, shapes, tmp_p
     (tmp_path / "full" / "file").touch()
     for arguments, words in (
         ((), "no SOURCE is given"),
-        ((f"{done.path}:best",), "holds no model 'best': choose finetuned"),
-        ((f"{done.path}:task:9",), "holds no model of task 9"),
-        ((tmp_path, "--scenario.dataset", "digits"), "holds no weights"),
+        ((f"{done.path}:best",), "contains no model 'best': choose finetuned"),
+        ((f"{done.path}:task:9",), "contains no model of task 9"),
+        ((tmp_path, "--scenario.dataset", "digits"), "contains no weights"),
         ((done.path, "--scenario.num-tasks", 11), "num_tasks=11 is more than that"),
-        ((done.path, "--out", tmp_path / "full"), "exists already"),
+        ((done.path, "--out", tmp_path / "full"), "already exists"),
         ((done.path, done.path, "--sweep.rules", "average"), "needs one RUN"),
         ((done.path, "--sweep.rules", "average", "--seed", 1), "leave out --scenario"),
         ((done.path, "--sweep.rules", "average", "--per-class"), "--out and --per-class"),

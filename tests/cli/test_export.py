@@ -24,12 +24,16 @@ def test_models_are_exported(done, tmp_path, capsys):
 def test_missing_models_are_reported(done, tmp_path, capsys):
     run = done.path
     for source, model, words in (
-        (tmp_path, "finetuned", "is no run's directory"),
-        (run, "task:6", "holds no model of task 6 (the first is 1): run with --checkpoint.keep-"),
-        (run, "task:0", "holds no model of task 0 (the first is 1)"),
+        (tmp_path, "finetuned", "is not a run directory"),
+        (
+            run,
+            "task:6",
+            "contains no model of task 6 (the first is 1): run with --checkpoint.keep-",
+        ),
+        (run, "task:0", "contains no model of task 0 (the first is 1)"),
         (run, "ties", "choose finetuned, zero_shot, task:NUMBER or one of max_magnitude[@SCALE]\n"),
     ):
         assert main(source, "--model", model, "--output", tmp_path / "out") == 2
         assert words in capsys.readouterr().err
     assert main(run, "--output", run) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err

@@ -66,7 +66,7 @@ def test_it_never_overwrites_a_model(tiny_clip, finetuned, tmp_path, capsys):
     (tmp_path / "precious").write_text("")
     arguments = ["--pretrained", str(tiny_clip), "--finetuned", str(finetuned[0])]
     assert main(["merge", *arguments, "--output", str(tmp_path)]) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["precious"]
 
 

@@ -129,7 +129,7 @@ class TestMistakes:
         archive = tmp_path / "archives" / "dtd" / "dtd-r1.0.1.tar.gz"
         archive.write_bytes(archive.read_bytes()[:-2000])
         assert run(tmp_path, "dtd", "--repacked") == 2
-        assert "dtd: the archives do not hold what they should" in capfd.readouterr().err
+        assert "dtd: the archives do not contain what they should" in capfd.readouterr().err
 
     @pytest.mark.parametrize(
         ("name", "content"),

@@ -123,7 +123,7 @@ MISTAKES = {
     missing_folder: "there is no such folder",
     folder_without_run: "no run is there",
     run_without_rows: "nothing is evaluated yet",
-    other_things: "holds other things than a report",
+    other_things: "contains other things than a report",
     a_file: "is a file",
     below_a_file: "cannot be written",
 }

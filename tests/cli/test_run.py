@@ -181,6 +181,6 @@ def test_the_module_runs_as_a_command():
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr == (
-        "error: 'nothing' is no preset: choose from quickstart, styles, class, time, domain, "
+        "error: 'nothing' is not a preset: choose from quickstart, styles, class, time, domain, "
         "datasets, folder, or --config FILE\n"
     )

@@ -68,7 +68,7 @@ def test_invalid_input_gives_a_one_sentence_error(towers, tiny_clip, tmp_path, c
     base = towers[0]
     for words, message in (
         ((base,), "--model.text-source openai/clip-vit-base-patch16"),
-        ((tiny_clip, "--text-source", tiny_clip), "no model here is an image tower alone"),
+        ((tiny_clip, "--text-source", tiny_clip), "no model here is only an image tower"),
         ((base, "--text-source", tmp_path / "nowhere"), "there is no such directory"),
         ((base, "--text-source", base), "base/config.json: 'clip_vision_model' is an image tower"),
     ):

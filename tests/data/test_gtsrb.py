@@ -117,7 +117,7 @@ def test_other_archives_are_refused(folders):
         folders.manual_dir / "GTSRB-Training_fixed.zip",
         {"GTSRB/Final_Training/Images/00000/00000_00000.ppm": packing.picture(0, kind="PPM")},
     )
-    with pytest.raises(UserError, match="holds no GTSRB/Training"):
+    with pytest.raises(UserError, match="contains no GTSRB/Training"):
         prepare("gtsrb", folders)
     for sign in ("stop", "00043"):
         packing.zipped(

@@ -196,8 +196,8 @@ def test_a_picture_beyond_pillows_limit_is_named():
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "no image that Pillow knows"),
-        (b"<html>404</html>", "no image that Pillow knows"),
+        (b"", "not an image format that Pillow knows"),
+        (b"<html>404</html>", "not an image format that Pillow knows"),
         (b"RIFF\x10\0\0\0WEBPVP8 ", "not a readable image"),
         (saved(UPRIGHT)[:30], "not a readable image"),
     ],

@@ -31,7 +31,7 @@ def test_checkpoints_one_level_down(place):
         "scheduler/scheduler_config.json",
     )
     assert refusal(pipeline) == (
-        f"{pipeline}: holds no weights itself, its checkpoints lie in text_encoder, unet, vae: "
+        f"{pipeline}: contains no weights itself; its checkpoints are in text_encoder, unet, vae: "
         f"name one of them, such as {pipeline / 'text_encoder'}"
     )
 

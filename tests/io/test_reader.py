@@ -63,7 +63,7 @@ def test_shards_are_one_checkpoint(tmp_path):
     assert values(tmp_path) == {"a": 1, "b": 2, "c": 3}
     (tmp_path / "2").unlink()
     message = refusal(tmp_path)
-    assert "shards that are not there: 2: fetch them" in message and str(tmp_path) in message
+    assert "shards that do not exist: 2: fetch them" in message and str(tmp_path) in message
     write(tmp_path, "2", d=3)
     assert "its shards do not hold: c: fetch the index" in refusal(tmp_path)
     write(tmp_path, "2", c=3, b=2)
@@ -87,7 +87,7 @@ def test_an_index_that_names_a_tensor_twice(tmp_path):
 
 
 def test_places_without_tensors_that_can_be_read_one_by_one(tmp_path):
-    assert "holds no weights" in refusal(tmp_path)
+    assert "contains no weights" in refusal(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"boom")
     assert "is a pickle" in refusal(tmp_path)
     assert "is a pickle" in refusal(tmp_path / "pytorch_model.bin")

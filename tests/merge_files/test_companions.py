@@ -118,7 +118,7 @@ def test_an_output_named_like_a_file_is_a_file(folder, tmp_path, capsys):
     np.testing.assert_array_equal(load_file(output)["w"], WEIGHTS["w"] + 1)
     before = output.read_bytes()
     assert merge(*flags, "--output", output) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert output.read_bytes() == before
 
 

@@ -204,5 +204,5 @@ class TestRefusals:
 
     def test_an_existing_model_is_never_overwritten(self, models, tmp_path, capsys):
         assert merge(*sources(models), "--output", models[0]) == 2
-        assert "exists already" in capsys.readouterr().err
+        assert "already exists" in capsys.readouterr().err
         assert load_file(models[0] / "model.safetensors").keys() == tensors(0).keys()

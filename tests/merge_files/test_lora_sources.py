@@ -223,7 +223,7 @@ def test_adapters_beside_whole_models_and_with_a_state(tmp_path, capsys):
     shutil.copytree(tmp_path / "b", tmp_path / "copy")
     capsys.readouterr()
     assert merge("--finetuned", tmp_path / "copy", *state, "--output", tmp_path / "3") == 2
-    assert "is in this state already, as task 3" in capsys.readouterr().err
+    assert "is already in this state, as task 3" in capsys.readouterr().err
 
 
 def test_opening_large_adapters_takes_no_memory(tmp_path):

@@ -41,13 +41,13 @@ def assert_says(message: str, *words: object) -> None:
 def test_truncated_safetensors(directory):
     path = directory / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    assert_says(refusal(directory), path, "not a whole safetensors file", "fetch it again")
+    assert_says(refusal(directory), path, "not a complete safetensors file", "fetch it again")
 
 
 def test_corrupt_safetensors(directory):
     path = directory / "model.safetensors"
     path.write_bytes(b"<html>404</html>" * 9)
-    assert_says(refusal(directory), path, "not a whole safetensors file", "fetch it again")
+    assert_says(refusal(directory), path, "not a complete safetensors file", "fetch it again")
 
 
 def shard(directory, names_there, names_promised):
@@ -276,11 +276,11 @@ def saved(model, path, **options) -> str:
 def test_save_refuses_a_directory_that_is_not_empty(directory, tmp_path):
     model = CLIP.from_pretrained(directory)
     before = (directory / "config.json").read_bytes()
-    assert_says(saved(model, directory), directory, "exists already", "choose another directory")
+    assert_says(saved(model, directory), directory, "already exists", "choose another directory")
     assert (directory / "config.json").read_bytes() == before
     file = tmp_path / "file"
     file.write_text("mine")
-    assert_says(saved(model, file), file, "exists already")
+    assert_says(saved(model, file), file, "already exists")
     assert file.read_text() == "mine"
     assert_says(saved(model, file / "below"), file / "below", "cannot be written")
     assert_says(saved(model, tmp_path / "new", dtype="int8"), tmp_path / "new", "int8", "float16")

@@ -102,7 +102,7 @@ def test_a_tower_without_text_source_is_refused(legacy, tmp_path):
 
 def test_a_whole_model_takes_no_text_source(legacy):
     for ask in (CLIP.from_pretrained, from_pretrained, known_shape):
-        with pytest.raises(UserError, match="is no image tower alone: leave it out"):
+        with pytest.raises(UserError, match="is not only an image tower: leave it out"):
             ask(str(legacy), text_source=str(legacy))
 
 

@@ -102,7 +102,7 @@ def test_its_facts_decide_which_configurations_are_refused(config):
                 replace(config, method=replace(config.method, **wrong)),
                 data_size(config.scenario, 5),
             )
-    with pytest.raises(UserError, match=r"'sam' is no regularizer: choose from none, .*, mas"):
+    with pytest.raises(UserError, match=r"'sam' is not a regularizer: choose from none, .*, mas"):
         MethodConfig(regularizer="sam")
 
 

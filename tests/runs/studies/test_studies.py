@@ -210,7 +210,7 @@ def test_existing_results_are_not_recomputed(studied):
         study(studied, exclude=("nothing",))
     with pytest.raises(UserError, match="nowhere"):
         study(studied, transfer_to=("folder:nowhere",))
-    with pytest.raises(UserError, match="is no study: choose from signs, norms"):
+    with pytest.raises(UserError, match="is not a study: choose from signs, norms"):
         study(studied, ["everything"])
     study(studied, ["signs"], again=True)
     assert records(studied, "signs") == whole
