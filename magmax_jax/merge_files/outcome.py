@@ -18,7 +18,7 @@ from magmax_jax.merge_files.plan import Plan
 
 VARIANCES = {"running_var", "running_variance", "moving_var", "moving_variance", "var"}
 """Last parts of the names of BatchNorm variances in PyTorch, TensorFlow and Flax."""
-WORTH_SAYING = 0.05
+MIN_REPORTED_SHARE = 0.05
 """The least share of changes lost to rounding that is reported."""
 
 
@@ -121,7 +121,7 @@ class Outcome:
                 f"{variances} would be negative, so theta_0's values are kept there ({where}): "
                 "pass data through the model to recompute BatchNorm's statistics"
             )
-        if self._changed and self._lost / self._changed >= WORTH_SAYING:
+        if self._changed and self._lost / self._changed >= MIN_REPORTED_SHARE:
             dtypes = {self._plan.out_dtypes[name] for name in self._plan.merged}
             names = " and ".join(sorted(dtype.name for dtype in dtypes if narrow(dtype)))
             yield (

@@ -22,7 +22,7 @@ from magmax_jax.report.runs import Run, independent
 from magmax_jax.report.style import FLAT
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 
-_UNTOLD = (
+_UNNAMED = (
     "method", "scenario", "mesh", "checkpoint", "merges", "eval_batch_size",
     "evaluate", "train.workers", "train.accumulate", "train.remat", "merging.scales",
 )  # fmt: skip
@@ -153,7 +153,7 @@ def short_names(configs: Sequence[ExperimentConfig]) -> list[str]:
     differing = [
         name
         for name in flat[0]
-        if len({facts[name] for facts in flat}) > 1 and not name.startswith(_UNTOLD)
+        if len({facts[name] for facts in flat}) > 1 and not name.startswith(_UNNAMED)
     ]
     names = []
     for config, facts in zip(configs, flat, strict=True):

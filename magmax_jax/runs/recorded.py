@@ -109,9 +109,9 @@ def refuse(run: Path, changed: Sequence[str], allow: bool) -> list[str]:
 def unrecorded(run: Path) -> list[str]:
     """A note on a run that has no record to compare with."""
     return [
-        f"{run} was made before runs recorded their model and data, so changes since then are "
-        "not detected; photos with an EXIF orientation, transparent images and class names with quotes "
-        "or HTML entities were read differently then"
+        f"{run} was made before runs recorded their model and data, so changes since then are not "
+        "detected; photos with an EXIF orientation, transparent images and class names with "
+        "quotes or HTML entities were read differently then"
     ]
 
 

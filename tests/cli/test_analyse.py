@@ -33,7 +33,7 @@ def test_chosen_studies_of_several_runs(runs, capsys):
     lines = (runs[0] / "analysis" / "transfer.jsonl").read_text().splitlines()
     assert {json.loads(line)["data"] for line in lines} == {"tasks to come", "digits_styles"}
     assert main(*command) == 0
-    assert "is there already" in " ".join(capsys.readouterr().out.split())
+    assert "already exists" in " ".join(capsys.readouterr().out.split())
 
 
 def test_invalid_input_gives_a_one_sentence_error(runs, tmp_path, capsys):

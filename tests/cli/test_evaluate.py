@@ -125,7 +125,7 @@ def test_invalid_input_gives_a_one_sentence_error(done, tiny_clip, shapes, tmp_p
         ((done.path, "--image-size", 24), "was trained at its own size"),
         ((done.path, "--model.image-size", 24), "was trained at its own size"),
         ((tiny_clip, shapes / "test" / "circle"), "or a folder of images for each class"),
-        ((shapes,), "is a folder of images: name a model to evaluate on it"),
+        ((shapes,), "is a folder of images: also name a model to evaluate on it"),
         ((done.path, shapes, shapes / "test"), "are both folders of images: name one"),
         ((done.path, shapes, "--scenario.dataset", "digits"), "the flags choose other data"),
         ((done.path, shapes, "--scenario.kind", "datasets"), "the flags choose other data"),

@@ -169,7 +169,7 @@ def test_fields_change_the_chosen_cells_and_none_runs_twice(small, capsys):
         (["smoky"], "'smoky' is not a grid: choose from class-incremental, "),
         (["all", "--only", "imagenet_x"], "matches no cell: there are cars-10/ewc"),
         (["all", "--seeds", "1;2"], "write numbers separated by commas"),
-        (["all", "--seeds", "-1"], "must not be negative"),
+        (["all", "--seeds", "-1"], "must be at least 0"),
         (["all", "--seeds", "1,4294967296"], "below 2^32 = 4294967296"),
         (["all", "--seed", "3"], "a grid takes --seeds"),
         (["all", "--assets", "there"], "--assets is for smoke"),

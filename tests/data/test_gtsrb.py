@@ -78,7 +78,9 @@ class TestDamage:
         whole = shard.read_bytes()
         middle = len(whole) // 2
         flipped = bytes(byte ^ 255 for byte in whole[middle : middle + 40])
-        error = rf"^gtsrb: its test split cannot be read \(.+\): .*gone; remove {shard.parent} and"
+        error = (
+            rf"^gtsrb: its test split cannot be read \(.+\): .*missing; remove {shard.parent} and"
+        )
         for damaged in (whole[:middle] + flipped + whole[middle + 40 :], whole[:middle], b""):
             shard.write_bytes(damaged)
             with pytest.raises(UserError, match=error):
@@ -92,7 +94,7 @@ class TestDamage:
     def test_files_damaged_or_gone_while_read(self, shard, folders):
         source = load_source("gtsrb", "test", folders.data_dir)
         whole = shard.read_bytes()
-        error = rf"^gtsrb: record \d+ cannot be read \(.+\): .*gone; remove {shard.parent} and"
+        error = rf"^gtsrb: record \d+ cannot be read \(.+\): .*missing; remove {shard.parent} and"
         for damaged in (whole[: len(whole) // 2], b"", None):
             copy = pickle.loads(pickle.dumps(source.images))  # as in a worker
             shard.unlink() if damaged is None else shard.write_bytes(damaged)

@@ -103,7 +103,7 @@ def test_a_run_begun_with_raw_folder_names_continues_with_them():
     assert head.class_names == tuple(given)
     assert note.startswith("pets: prompts keep the names of the class folders (n01440764, n000")
     (head,), (note,) = heads(["1_cat", "2_dog"], recorded=["1 cat", "2 dog"])
-    assert head.class_names == ("1 cat", "2 dog") and "the run began so" in note
+    assert head.class_names == ("1 cat", "2 dog") and "the run started with them" in note
     (head,), (note,) = heads(["1_cat", "2_dog"], recorded=["cat", "dog"])
     assert head.class_names == ("cat", "dog") and note.startswith("pets: numbers before")
     (head,), notes = heads(["red_cat"], recorded=["red cat"])

@@ -222,7 +222,9 @@ def test_offline_a_link_to_a_removed_file_is_named(fake, cache):
     offline(fake(main=[]))
     file = cache("a" * 40, "model.safetensors", ref="main") / "model.safetensors"
     file.resolve().unlink()
-    with pytest.raises(UserError, match=r"model\.safetensors is a link to .*blobs.*not there any"):
+    with pytest.raises(
+        UserError, match=r"model\.safetensors is a link to .*blobs.*no longer exists"
+    ):
         hub.locate(SOURCE)
 
 

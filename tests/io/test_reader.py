@@ -53,7 +53,7 @@ def test_the_order_in_which_files_are_preferred(tmp_path):
 def test_several_files_without_an_index(tmp_path):
     for name in "bc":
         write(tmp_path, f"{name}.safetensors", a=0)
-    assert "2 safetensors files and no index" in refusal(tmp_path)
+    assert "2 safetensors files but no index" in refusal(tmp_path)
 
 
 def test_shards_are_one_checkpoint(tmp_path):
@@ -125,7 +125,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
 def test_a_shard_that_is_a_dangling_link_is_named(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "a.safetensors"}}')
     (tmp_path / "a.safetensors").symlink_to(tmp_path / "gone")
-    with pytest.raises(UserError, match=r"not there: a\.safetensors \(a link to .*gone\)"):
+    with pytest.raises(UserError, match=r"not exist: a\.safetensors \(a link to .*gone\)"):
         open_tensors(tmp_path)
 
 

@@ -165,7 +165,7 @@ def test_a_dangling_link_is_named(model, tmp_path, capsys, name):
     flags = ["--pretrained", base, "--finetuned", tuned, "--output", tmp_path / "out"]
     assert merge(*flags) == 2
     assert (
-        f"{base / name} is a link to {tmp_path / 'gone'}, which is not" in capsys.readouterr().err
+        f"{base / name} is a link to {tmp_path / 'gone'}, which does not" in capsys.readouterr().err
     )
 
 

@@ -163,7 +163,7 @@ class TestTokenizers:
 
     @pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.model", "merges.txt", "spiece.model"])
     def test_files_of_other_tokenizers(self, notes, name):
-        assert f"another one ({name} differs" in notes({name: "the"}, {name: "der"})[0]
+        assert f"a different one ({name} differs" in notes({name: "the"}, {name: "der"})[0]
 
     def test_the_writing_library_does_not_matter(self, notes):
         one = {"tokenizer_config.json": {"eos": "x", "name_or_path": "/a"}}

@@ -159,7 +159,7 @@ class TestRefusals:
         assert "is a pickle" in self.refused(capsys, tmp_path, *flags, pickled)
         assert "no such directory" in self.refused(capsys, tmp_path, *flags, tmp_path / "none")
         assert "at least one" in self.refused(capsys, tmp_path, *flags)
-        assert "names no theta_0" in self.refused(capsys, tmp_path, "--finetuned", models[1])
+        assert "--pretrained is missing" in self.refused(capsys, tmp_path, "--finetuned", models[1])
         assert "KEY=VALUE" in self.refused(capsys, tmp_path, *sources(models), "--options", "x")
         assert "matches no tensor" in self.refused(
             capsys, tmp_path, *sources(models), "--include", "nothing.*"

@@ -156,7 +156,7 @@ class TestRefused:
     def test_without_a_rank_there_is_no_model_to_write(self, tmp_path, adapters, refused):
         alone = ["--finetuned", tmp_path / "a"]
         assert "an adapter with --lora-rank" in refused(*alone)
-        assert "--pretrained is none" in refused("--pretrained", "none", *alone)
+        assert "--pretrained is not set" in refused("--pretrained", "none", *alone)
 
     def test_whole_models_next_to_adapters(self, tmp_path, adapters, refused):
         base(tmp_path / "base")

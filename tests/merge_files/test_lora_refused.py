@@ -33,7 +33,7 @@ def refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"peft_type": "IA3"}, "of the kind IA3, and only LoRA adapters are read"),
+        ({"peft_type": "IA3"}, "of type IA3, and only LoRA adapters are read"),
         ({"peft_type": "PROMPT_TUNING"}, "changes no weights, so it cannot be merged"),
         ({"peft_type": None}, "has no peft_type in adapter_config.json"),
         ({"use_dora": True}, "a DoRA adapter, which also rescales the weights"),

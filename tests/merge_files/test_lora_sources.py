@@ -308,7 +308,7 @@ def test_a_whole_model_next_to_an_adapter_is_read_and_noted(tmp_path, capsys):
     adapter(tmp_path / "a")
     shutil.copy(tmp_path / "base" / "model.safetensors", tmp_path / "a")
     path = tmp_path / "a" / "adapter_model.safetensors"
-    note = f"its whole model is read, not the adapter beside it: name {path} if that is meant"
+    note = f"its whole model is read, not the adapter beside it: name {path} if you want that one"
     sources = ["--pretrained", tmp_path / "base", "--finetuned"]
     for source, noted in (
         (path.parent, True),

@@ -36,7 +36,7 @@ def run(tmp_path, capsys):
         code = merge(
             "--pretrained", paths[0], "--finetuned", *paths[1:], *flags, "--output", out
         )  # fmt: skip
-        of_scope = "note: undeclared does not say"  # about the rule, not the numbers
+        of_scope = "note: undeclared does not declare"  # about the rule, not the numbers
         lines = capsys.readouterr().err.splitlines(keepends=True)
         said = "".join(line for line in lines if not line.startswith(of_scope))
         if code == 0:

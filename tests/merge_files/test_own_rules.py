@@ -186,7 +186,7 @@ def test_the_plan_says_that_a_rule_declares_nothing(models, capsys):
     assert "note: undeclared does not declare that it works tensor by tensor" in shown
     assert merge(*sources(models), "--rule", "largest", "--dry-run") == 0
     shown = capsys.readouterr().out
-    assert "in chunks" in shown and "does not say" not in shown
+    assert "in chunks" in shown and "does not declare" not in shown
 
 
 def test_a_state_file_is_for_rules_that_declare_their_scope(models, tmp_path, capsys):

@@ -87,7 +87,7 @@ def test_truncated_msgpack(directory):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"\x07", "no tree of tensors"),
+        (b"\x07", "not a tree of tensors"),
         (b"\x81\x07\x07", "7 in it names no tensor"),
         (b"\x81\xa6kernel\xa1a", "'kernel' in it names no tensor"),
     ],
@@ -259,7 +259,7 @@ def test_openclip_tensor_without_counterpart_keeps_its_name(directory):
 
 @pytest.mark.parametrize(("size", "better"), [(30, "24 or 32"), (4, "8 or 16")])
 def test_image_size_is_not_a_multiple_of_the_patch(size, better, directory):
-    assert_says(refusal(directory, image_size=size), size, "patch of 8", f"use {better}")
+    assert_says(refusal(directory, image_size=size), size, "patch size of 8", f"use {better}")
 
 
 def test_broken_tokenizer(directory):

@@ -134,7 +134,7 @@ def test_the_page_says_which_recipe_is_best_and_by_how_much(runs, tmp_path):
     assert max(len(line) for line in page.splitlines() if not line.startswith("|")) <= 100
     text = sentences(page)
     assert "**Start `last`, rule `ema` at scale 1** is the constant-memory recipe" in text
-    assert "there it is +4.0 ± 0.0 points from MagMax" in text  # 60 and 62 to 54 and 60 %
+    assert "where it is +4.0 ± 0.0 points from MagMax" in text  # 60 and 62 to 54 and 60 %
     verdict = (
         "On test images it is 3.5 ± 0.6 points above MagMax at its best scale, and above it in "
         f"5 of 6 pairs of trainings; from +1.0 ± 0.6 on {ON_PACS} to +6.0 ± 1.0 on {ON_CIFAR}. "

@@ -154,7 +154,7 @@ def test_a_new_run_uses_names_for_the_ids(config):
     assert scenario.heads[0].class_names == ("tench", "Golden Retriever")
     assert scenario.test.class_names == IDS
     (note,) = notes_of(build_run(config, scenario, one_device()))
-    assert note.startswith("images: 2 of 2 classes are called by WordNet ids; ")
+    assert note.startswith("images: 2 of 2 classes are named by WordNet ids; ")
 
 
 def test_classes_with_the_same_prompts_are_reported_before_training(tiny_clip):

@@ -200,7 +200,9 @@ def test_every_command_refuses_other_weights_unless_overridden(here, name, capsy
     before = sorted(here.rglob("*"))
     assert main(COMMANDS[name]()) == 2
     refused = capsys.readouterr().err
-    assert refused.startswith("error: ") and "runs/a was made with other inputs" in refused
+    assert (
+        refused.startswith("error: ") and "runs/a was made with inputs that have changed" in refused
+    )
     assert f"the weights of theta_0 at {here}/model" in refused
     assert sorted(here.rglob("*")) == before
     assert main([*COMMANDS[name](), "--allow-changed"]) == 0
@@ -222,7 +224,7 @@ def test_a_report_refuses_changes_in_whatever_is_present(here, change, monkeypat
     change()
     assert main(["report", str(RUN), "--out", "out"]) == 2
     assert "allow-changed" in capsys.readouterr().err and not Path("out").exists()
-    with pytest.raises(UserError, match="made with other inputs"):
+    with pytest.raises(UserError, match="made with inputs that have changed"):
         mm.report(RUN)
     # Drawing the page takes seconds and is tested elsewhere.
     monkeypatch.setattr("magmax_jax.report.write.build", lambda runs, out, program: out)

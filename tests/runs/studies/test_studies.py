@@ -197,7 +197,7 @@ def test_existing_results_are_not_recomputed(studied):
     path = studied.path / "analysis" / "signs.jsonl"
     before, said = path.stat().st_mtime_ns, Said()
     study(studied, ["signs"], said)
-    assert path.stat().st_mtime_ns == before and "is there already" in said.lines[0]
+    assert path.stat().st_mtime_ns == before and "already exists" in said.lines[0]
     whole = records(studied, "signs")
     study(studied, ["signs"], exclude=("*position_embedding*", "*layers.0.*"))
     less = records(studied, "signs")
