@@ -164,7 +164,7 @@ class Whole(Contender):
       memory: limit in bytes on the private memory of its processes together.
       once_over: seconds; if a call takes longer, it is the only one.
       before: called before each call, untimed.
-      unheeded: whether the first call is an untimed warm-up, so that its files are in memory.
+      warmed_up: whether the first call is an untimed warm-up, so that its files are in memory.
       files: by name; the record has the seconds until each was non-empty, as `reached`.
     """
 
@@ -172,11 +172,11 @@ class Whole(Contender):
     memory: float = float("inf")
     once_over: float = float("inf")
     before: Callable[[], object] = lambda: None
-    unheeded: bool = False
+    warmed_up: bool = False
     files: Mapping[str, Path] = field(default_factory=dict)
 
     def warm(self, first: bool, alone: bool) -> None:
-        if first and self.unheeded and self.call():
+        if first and self.warmed_up and self.call():
             self.calls.pop()
 
     def call(self) -> bool:

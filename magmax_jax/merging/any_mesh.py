@@ -52,8 +52,8 @@ def on_any_mesh(function: Function, like: int | None = 0) -> Function:
     Args:
       function: takes pytrees, returns a pytree.
       like: index of the argument whose placement results follow. A result's leaf follows the leaf
-        of the same shape whose path is a suffix of its own: `tau['w']` follows theta_0's `['w']`.
-        Leaves without such a match follow a leaf of another argument, also matched by path. None
+        of the same shape whose path is a suffix of the leaf's own path: `tau['w']` follows theta_0's
+        `['w']`. Leaves without such a match follow a leaf of another argument, also matched by path. None
         if results are scalars or have the shape of no argument.
 
     Raises:

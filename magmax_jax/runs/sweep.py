@@ -34,7 +34,7 @@ def sweep(
 
     Existing rows are not evaluated again. Each rule's best scale on the validation images, which no
     task was trained on, is marked in its rows on the test images (`Row.chosen`). The published
-    scale of a rule without a scale of its own (`RULE`, not `RULE@SCALE`) is evaluated, too: on
+    scale of a rule named without a scale (`RULE`, not `RULE@SCALE`) is evaluated, too: on
     test images if there are validation images and `config.test` is not "later", on validation
     images if it is not "all". Test images choose nothing: without validation images no row is
     marked.

@@ -2,6 +2,7 @@
 
 from magmax_jax.cli.main import main as magmax
 from magmax_jax.models import CLIP
+from tests.helpers.pretend_hub import TOKEN, connect, pretend_hub
 
 
 def main(*arguments) -> int:
@@ -37,3 +38,22 @@ def test_missing_models_are_reported(done, tmp_path, capsys):
         assert words in capsys.readouterr().err
     assert main(run, "--output", run) == 2
     assert "already exists" in capsys.readouterr().err
+
+
+def test_an_exported_model_is_uploaded_with_its_card(done, tmp_path, capsys, monkeypatch):
+    with pretend_hub() as hub:
+        connect(monkeypatch, hub, tmp_path / "no-token")
+        out, push = tmp_path / "out", ["--push-to-hub", "acme/digits", "--private"]
+        assert main(done.path, "--model", "max_magnitude@0.5", "--output", out, *push) == 0
+        assert f"{hub.url}/acme/digits: " in capsys.readouterr().out
+        uploaded = hub.files["acme/digits", "main"]
+        assert uploaded.keys() == {path.name for path in out.iterdir()}
+        card = uploaded["README.md"].decode()
+        assert (
+            "`max_magnitude@0.5` of a continual-learning run" in card
+            and "| data | digits |" in card
+        )
+        assert "- magmax" in card and str(tmp_path) not in card and TOKEN not in card
+        monkeypatch.delenv("HF_TOKEN")
+        assert main(done.path, "--output", tmp_path / "more", *push) == 2
+        assert "there is no token" in capsys.readouterr().err and not (tmp_path / "more").exists()

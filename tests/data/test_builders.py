@@ -229,7 +229,7 @@ class TestImageNetR:
     def test_files_without_a_domain_are_named(self, renditions):
         files, _ = renditions()
         renditions(files=[file.replace("/art_", "/photo_") for file in files])
-        with pytest.raises(UserError, match=r"/photo_\d+.jpg is called after none .*art, cartoon"):
+        with pytest.raises(UserError, match=r"/photo_\d+.jpg is named after none .*art, cartoon"):
             load_source("imagenet_r", "train")
 
 

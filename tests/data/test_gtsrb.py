@@ -137,7 +137,7 @@ def test_incomplete_tables_are_refused(folders):
     with pytest.raises(UserError, match=r"lacks 99999\.ppm"):
         prepare("gtsrb", folders)
     packing.zipped(labels, {"notes.txt": b""})
-    with pytest.raises(UserError, match=r"holds no GT-final_test\.csv"):
+    with pytest.raises(UserError, match=r"contains no GT-final_test\.csv"):
         prepare("gtsrb", folders)
 
 

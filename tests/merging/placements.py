@@ -134,7 +134,7 @@ def own_rules_and_traces(m: Meshes) -> None:
         default_scale=1.0,
     )
     expected = mm.merge(theta(0), [theta(1)], own)
-    check(mm.merge(theta_0, [model], own), expected, theta_0, "a rule of one's own")
+    check(mm.merge(theta_0, [model], own), expected, theta_0, "a user's own rule")
 
     rule = rules.max_magnitude()
     state = rule.init(theta_0)

@@ -118,7 +118,7 @@ def _testing(images: Path, labels: Path) -> Iterator[tuple[str, dict[str, Any]]]
     with _opened(labels) as opened:
         table = next((n for n in opened.namelist() if n.endswith("GT-final_test.csv")), None)
         if table is None:
-            raise UserError(f"{labels} holds no GT-final_test.csv: it is a different archive")
+            raise UserError(f"{labels} contains no GT-final_test.csv: it is a different archive")
         text = opened.read(table).decode(errors="replace")
     rows = csv.DictReader(io.StringIO(text), delimiter=";", skipinitialspace=True)
     with _opened(images) as opened:
