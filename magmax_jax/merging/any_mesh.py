@@ -52,9 +52,9 @@ def on_any_mesh(function: Function, like: int | None = 0) -> Function:
     Args:
       function: takes pytrees, returns a pytree.
       like: index of the argument whose placement results follow. A result's leaf follows the leaf
-        of the same shape whose path is a suffix of the leaf's own path: `tau['w']` follows theta_0's
-        `['w']`. Leaves without such a match follow a leaf of another argument, also matched by path. None
-        if results are scalars or have the shape of no argument.
+        of the same shape whose path ends the leaf's path: `tau['w']` follows theta_0's
+        `['w']`. Leaves without such a match follow a leaf of another argument, also matched by
+        path. None if results are scalars or have the shape of no argument.
 
     Raises:
       UserError: (when called) within `jax.shard_map`, where only shards are visible and nothing
