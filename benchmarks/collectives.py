@@ -108,7 +108,9 @@ def collectives(text: str) -> list[Collective]:
             kind = one.opcode.removesuffix("-start")
             if kind in KINDS:
                 if times is None:
-                    raise ValueError(f"{one.name} is in a loop that runs nobody knows how often")
+                    raise ValueError(
+                        f"{one.name} is in a loop with an unknown number of iterations"
+                    )
                 collective = _collective(kind, one, times, devices, where)
                 if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
                     collective = replace(collective, kind="reduce-scatter")

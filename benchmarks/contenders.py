@@ -1,7 +1,7 @@
 """One protocol for side-by-side timing: contenders that take turns.
 
 Each contender is a separate process. A `Served` one is prepared once and then timed call by call,
-so its times include neither imports nor compilation. A `Whole` one is started anew for every call
+so its times include neither imports nor compilation. A `Whole` one is restarted for every call
 and runs to completion. Turns are round-robin, so drift of the machine affects all alike.
 """
 
@@ -164,7 +164,7 @@ class Whole(Contender):
       memory: limit in bytes on the private memory of its processes together.
       once_over: seconds; if a call takes longer, it is the only one.
       before: called before each call, untimed.
-      unheeded: whether the first call is an untimed warm-up, so that its files are in memory.
+      warmed_up: whether the first call is an untimed warm-up, so that its files are in memory.
       files: by name; the record has the seconds until each was non-empty, as `reached`.
     """
 
@@ -172,11 +172,11 @@ class Whole(Contender):
     memory: float = float("inf")
     once_over: float = float("inf")
     before: Callable[[], object] = lambda: None
-    unheeded: bool = False
+    warmed_up: bool = False
     files: Mapping[str, Path] = field(default_factory=dict)
 
     def warm(self, first: bool, alone: bool) -> None:
-        if first and self.unheeded and self.call():
+        if first and self.warmed_up and self.call():
             self.calls.pop()
 
     def call(self) -> bool:
@@ -208,14 +208,14 @@ def of_checkout(checkout: Path) -> dict[str, str]:
 def take_turns(
     contenders: Sequence[Contender],
     repeats: int,
-    told: Callable[[Contender], object] = lambda contender: None,
+    after_call: Callable[[Contender], object] = lambda contender: None,
 ) -> None:
     """Prepares all, then calls each `repeats` times, round-robin; 0 repeats only warm up.
 
     A contender whose module cannot be imported is skipped; its `failure` says so.
 
     Args:
-      told: called after each timed call.
+      after_call: called after each timed call.
     """
     for one in contenders:
         if one.needs and (why := why_absent(str(one.python), one.needs)):
@@ -226,7 +226,7 @@ def take_turns(
             for one in present:
                 one.warm(first=repeat == 0, alone=len(present) == 1)
                 if repeats and one.call():
-                    told(one)
+                    after_call(one)
 
 
 @functools.cache

@@ -77,14 +77,17 @@ def checked(settings: Named) -> Named:
     if isinstance(settings, BeforeFlags) and settings.before is not None:
         checkout = settings.before.resolve()
         if not (checkout / "magmax_jax" / "__init__.py").is_file():
-            raise UserError(f"--before: {checkout} holds no magmax_jax: give a checkout of it")
+            raise UserError(f"--before: {checkout} contains no magmax_jax: give a checkout of it")
         settings = dataclasses.replace(settings, before=checkout)
     if not isinstance(settings, PeersFlags):
         return settings
     # Not resolved: the symlink is what makes it the environment's python.
     python = settings.peers.absolute()
     if not (python.is_file() and os.access(python, os.X_OK)):
-        raise UserError(f"--peers: {python} is no python that can be run: give that of the peers")
+        raise UserError(
+            f"--peers: {python} is not a Python that can be run: give the one of the peers' "
+            "environment"
+        )
     return dataclasses.replace(settings, peers=python)
 
 
@@ -102,5 +105,5 @@ def matching(
     found = [one for n, one in every.items() if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
     if not found:
         asked = " or ".join(patterns) or "nothing"
-        raise UserError(f"--only: nothing is called {asked}, there are: {', '.join(every)}")
+        raise UserError(f"--only: nothing is named {asked}, there are: {', '.join(every)}")
     return found

@@ -97,7 +97,7 @@ def contenders(settings: Settings, work: Path) -> list[Whole]:
         return Whole(
             name=name, command=[*program, *more, "--out", str(out)], limit=settings.time_limit,
             variables=variables, before=lambda: shutil.rmtree(out, ignore_errors=True),
-            unheeded=True,
+            warmed_up=True,
         )  # fmt: skip
 
     field = [run(f"--evaluate {each}", "--evaluate", each) for each in settings.evaluate]

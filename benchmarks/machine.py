@@ -66,7 +66,7 @@ def here() -> Device:
 
 
 def ask(python: str = sys.executable) -> Device:
-    """The device seen by a separate `python` process, which has exited and holds no memory.
+    """The device seen by a separate `python` process, which has exited and has released its memory.
 
     Raises:
       UserError: JAX finds no device there, or is not installed.

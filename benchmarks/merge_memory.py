@@ -190,7 +190,7 @@ def refused(cell: Served, at_most: float, memory: float, done: Sequence[Served])
     same = [one for one in done if one.name == cell.name and "moved" in one.facts]
     ended = [one for one in same if (one.failure or "").startswith(">")]
     if any(one.facts["moved"] <= moved for one in ended):
-        return "not run: less of it has taken too long already"
+        return "not run: a smaller merge already took too long"
     times = [one.median() * moved / one.facts["moved"] for one in same if not one.failure]
     if max(times, default=0.0) > at_most:
         return f"not run: {max(times):.0f} s by extrapolation, more than {at_most:g}"

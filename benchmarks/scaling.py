@@ -141,7 +141,7 @@ def run(settings: Settings) -> None:
     """
     meshes = {parse_mesh(text) for text in settings.mesh} | {(1, 1)}
     meshes = sorted(meshes, key=lambda mesh: (mesh[0] * mesh[1], mesh[1]))
-    step = f"{settings.size}, {settings.dtype}, {settings.batch_size} images a device"
+    step = f"{settings.size}, {settings.dtype}, {settings.batch_size} images per device"
     description = describe() | {"step": step, "repeats": str(settings.repeats)}
     output = Output(settings.output, description)
     needed = max(data * fsdp for data, fsdp in meshes)

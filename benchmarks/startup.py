@@ -65,7 +65,7 @@ def starts(settings: Settings) -> list[Whole]:
     def start(name: str, *words: str, needs: str | None = None, **labels: float) -> Whole:
         return Whole(
             name=name, command=words, labels=labels, needs=needs, python=settings.peers,
-            limit=settings.time_limit, unheeded=True,
+            limit=settings.time_limit, warmed_up=True,
         )  # fmt: skip
 
     def imports(name: str, program: str, **labels: float) -> Whole:

@@ -168,7 +168,7 @@ def run(settings: Settings) -> None:
     flops = 3 * SIZES[settings.size].forward_flops()
     description = describe(settings.peers) | device.facts
     description |= {
-        "model": f"image tower of {settings.size}, {flops / 1e9:.4g} GFLOP a step and image",
+        "model": f"image tower of {settings.size}, {flops / 1e9:.4g} GFLOP per step and image",
         "computation": settings.dtype,
         "repeats": f"{settings.repeats} of {settings.steps} steps",
     }

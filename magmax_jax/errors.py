@@ -129,7 +129,7 @@ class Interrupted(Exception):
       resume: how to resume, one sentence.
     """
 
-    def __init__(self, signal: int, resume: str = "the same command goes on from here"):
+    def __init__(self, signal: int, resume: str = "the same command resumes from here"):
         super().__init__(resume)
         self.signal = signal
         self.resume = resume

@@ -1,3 +1,3 @@
-"""The version: a module of its own, which everything may import."""
+"""The version, in a separate module that everything may import."""
 
 __version__ = "0.1.0"

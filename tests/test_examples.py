@@ -32,7 +32,7 @@ def test_an_experiment_from_arrays_draws_its_rows(tmp_path):
         shown = run("from_arrays.py", tmp_path)
         picture = Image.open(tmp_path / "runs" / "from_arrays" / "accuracies.png")
         assert picture.size == (900, 600) and len(picture.convert("L").getcolors(256)) > 50
-    assert "holds this run already" in shown
+    assert "already contains this run" in shown
 
 
 def test_one_class_is_forgotten_and_the_others_are_kept(tmp_path):

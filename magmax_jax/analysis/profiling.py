@@ -41,7 +41,7 @@ def measure(function: Callable[..., Any], *args: Any, repeats: int = 5) -> Overh
     4000
     """
     if repeats < 1:
-        raise UserError(f"repeats is {repeats}: time one call at least")
+        raise UserError(f"repeats is {repeats}: time at least one call")
     lowered = (function if hasattr(function, "lower") else jax.jit(function)).lower(*args)
     infos, _ = lowered.args_info
     if len(infos) != len(args):

@@ -52,7 +52,7 @@ def supplied(
     """
     if not isinstance(state, Sourced):
         raise UserError(
-            "this state does not know which task supplied what: merge with "
+            "this state does not record which task supplied which entry: merge with "
             "max_magnitude(provenance=True)"
         )
     leaves = named_leaves(state.tau)

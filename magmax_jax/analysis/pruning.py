@@ -46,7 +46,7 @@ def keep(tau: PyTree, share: float, choice: Choice = "largest", seed: int = 0) -
     """
     check_share(share)
     if choice not in get_args(Choice):
-        raise UserError(f"{choice!r} is no choice of entries: use {', '.join(get_args(Choice))}")
+        raise UserError(f"{choice!r} is not a choice of entries: use {', '.join(get_args(Choice))}")
     scores = named_leaves(tau)
     if share == 1:
         return tau

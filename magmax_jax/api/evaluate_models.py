@@ -73,7 +73,7 @@ def evaluate(
     if scenario is None and config is None:
         if images is None:
             raise UserError(
-                "no images are named: pass test=mm.Source(images, labels, class_names), or "
+                "no images are given: pass test=mm.Source(images, labels, class_names), or "
                 "scenario=mm.config.ScenarioConfig(dataset='folder:DIR', num_tasks=1)"
             )
         scenario = replace(ONE_TASK, dataset=ARRAYS)

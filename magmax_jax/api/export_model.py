@@ -5,8 +5,12 @@ from functools import partial
 from pathlib import Path
 
 from magmax_jax.errors import UserError
+from magmax_jax.io.atomic import new_file, refusing
+from magmax_jax.io.companions import CARD
 from magmax_jax.io.user_path import user_path
 from magmax_jax.runs import export as runs_export
+from magmax_jax.runs.export_card import export_card
+from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.model_ref import ModelRef, model_of_run
 
 
@@ -17,7 +21,7 @@ def export(
     dtype: str = "float32",
     allow_changed: bool = False,
 ) -> Path:
-    """Writes one of a run's models as a directory that transformers loads.
+    """Writes one of a run's models as a directory that transformers loads, with a model card.
 
     A line on standard error reports any difference in how transformers would preprocess images.
 
@@ -39,8 +43,11 @@ def export(
     """
     run = user_path(run, "run")
     if model_of_run(str(run)) is None:
-        raise UserError(f"{run} is no run's directory: give the directory of a run")
+        raise UserError(f"{run} is not a run directory: give the directory of a run")
     output = user_path(output, "output")
     say = partial(print, file=sys.stderr)
     runs_export.export(run, model, output, dtype, allow_changed, say)
+    card = export_card(stored_config(run), ModelRef.parse(str(model), str(run)), dtype)
+    with refusing(output), new_file(output / CARD) as file:
+        file.write_text(card, encoding="utf-8")
     return output

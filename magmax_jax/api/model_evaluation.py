@@ -230,8 +230,8 @@ def _check_text_source(text_source: str | None, configs: Sequence[ExperimentConf
     check_source(text_source)
     if all(config.model.text_source != text_source for config in configs):
         raise ConfigError(
-            f"model.text_source is {text_source}, but no model here is an image tower alone: "
-            "leave it out"
+            f"model.text_source is {text_source}, but no model here is only an image tower: leave "
+            "it out"
         )
 
 

@@ -75,8 +75,8 @@ PRESETS: dict[str, tuple[str, ExperimentConfig]] = {
         ExperimentConfig(scenario=ScenarioConfig(kind="domain", dataset="folder")),
     ),
     "datasets": (
-        "One data set after another, each with a head of its own: the paper's eight, or any of "
-        "your own (--scenario.datasets cars@35 folder:/my/pets ...).",
+        "One data set after another, each with its own head: the paper's eight, or any of your own "
+        "(--scenario.datasets cars@35 folder:/my/pets ...).",
         ExperimentConfig(scenario=ScenarioConfig(kind="datasets")),
     ),
     "folder": (
@@ -101,7 +101,7 @@ def preset(name: str, **changes: Any) -> ExperimentConfig:
       UserError: there is no such preset or field, or a value does not fit its field.
     """
     if name not in PRESETS:
-        raise UserError(f"{name!r} is no preset: choose from {', '.join(PRESETS)}")
+        raise UserError(f"{name!r} is not a preset: choose from {', '.join(PRESETS)}")
     return PRESETS[name][1].replace(**changes)
 
 

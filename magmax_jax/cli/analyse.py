@@ -60,7 +60,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     progress = TerminalProgress() if first else NullProgress()
     for run in chosen.runs:
         if model_of_run(str(run)) is None:
-            raise UserError(f"{run} is no run's directory: give the directory of a run")
+            raise UserError(f"{run} is not a run directory: give the directory of a run")
         study(
             RunDirectory(run, writes=first),
             chosen.only or tuple(STUDIES),

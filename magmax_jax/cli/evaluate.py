@@ -112,7 +112,7 @@ def _split_sources(sources: Sequence[str]) -> tuple[str | None, tuple[str, ...]]
             "several with --scenario.kind datasets --scenario.datasets folder:DIR ..."
         )
     if folders and not models:
-        raise UserError(f"{folders[0]} is a folder of images: name a model to evaluate on it, too")
+        raise UserError(f"{folders[0]} is a folder of images: also name a model to evaluate on it")
     return folders[0] if folders else None, models
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -19,12 +19,14 @@ from rich.progress import (
 )
 
 from magmax_jax.cli.command import Command
+from magmax_jax.cli.push import Push
 from magmax_jax.config import listing
 from magmax_jax.errors import MAGMAX, Program, UserError, capped, counted, harmless
 from magmax_jax.io.rooms import scratch_room
 from magmax_jax.registry import COMMANDS, RULES
 
 if TYPE_CHECKING:  # both take seconds to import, and --help and flag errors do not need them
+    from magmax_jax.io.hub_upload import Upload
     from magmax_jax.io.safetensors.reader import TensorFiles
     from magmax_jax.merge_files.plan import Plan
 
@@ -84,9 +86,10 @@ class Merge:
     text on both sides, as in 'layers.*.sa.*=blocks.*.attn.*', and 'student.=' drops a prefix.
     A single prefix that fits every tensor is found automatically."""
     allow_changed: bool = False
-    """Go on although the files of a RUN's pretrained model are not what they were."""
+    """Continue even if the files of a RUN's pretrained model have changed."""
     quiet: bool = False
     """Print no notes."""
+    push: Annotated[Push, tyro.conf.arg(name="")] = field(default_factory=Push)
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job
@@ -94,6 +97,7 @@ class Merge:
         from magmax_jax.runs.model_ref import absolute
 
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        upload = self.push.checked(self.output)
         job = Job(
             pretrained=self.pretrained and absolute(self.pretrained),
             finetuned=_flat(self.finetuned),
@@ -112,9 +116,10 @@ class Merge:
             rename=_flat(self.rename),
         )
         with scratch_room() as temporary:
-            self._run(make_plan(job, _opener(temporary, self.allow_changed)), console)
+            plan = make_plan(job, _opener(temporary, self.allow_changed))
+            self._run(plan, console, upload)
 
-    def _run(self, plan: "Plan", console: Console) -> None:
+    def _run(self, plan: "Plan", console: Console, upload: "Upload | None") -> None:
         from magmax_jax.merge_files.digests import compared_with_state
         from magmax_jax.merge_files.execute import execute
         from magmax_jax.merge_files.plan import MOST
@@ -125,9 +130,11 @@ class Merge:
             plan = compared_with_state(plan)
             console.print(harmless(plan.describe()))
             plan.check()
+            if upload:
+                console.print(harmless(upload.describe(self.output)))
             return
         if self.output is None:
-            raise UserError("--output names no directory to write")
+            raise UserError("--output is missing: name the directory to write")
         columns = (
             TextColumn("merging"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
             TimeRemainingColumn(),
@@ -151,6 +158,8 @@ class Merge:
         )
         for line in capped([f"note: {note}" for note in said if not self.quiet], MOST):
             print(harmless(line), file=sys.stderr)
+        if upload:
+            console.print(harmless(upload(self.output)))
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,7 @@ class Inspect:
     source: tyro.conf.Positional[str]
     """Hub id, directory, .safetensors file, RUN[:MODEL], or a state that a merge wrote."""
     allow_changed: bool = False
-    """Go on although the files of a RUN's pretrained model are not what they were."""
+    """Continue even if the files of a RUN's pretrained model have changed."""
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.inspect import inspect
@@ -231,7 +240,7 @@ def inspect(argv: list[str], program: Program = MAGMAX) -> None:
 COMMANDS.register(
     "merge",
     Command(
-        "Merges checkpoints that were fine-tuned from one.",
+        "Merges checkpoints that were fine-tuned from the same model.",
         main,
         collected=tuple(
             f"--{name}"

@@ -29,7 +29,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     """Writes the report of the runs that the command line names."""
     chosen = tyro.cli(Report, args=argv, prog=program.line("report"))
     if not chosen.runs:
-        raise UserError("no RUNS are given: name runs, or folders that hold some")
+        raise UserError("no RUNS are given: name runs, or folders that contain some")
     from magmax_jax.report.write import write
 
     page, number, notes = write(chosen.runs, chosen.out, program, chosen.allow_changed)

@@ -49,7 +49,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     """Writes the page about the runs that the command line names."""
     chosen = tyro.cli(Results, args=argv, prog=program.line("results"))
     if not chosen.runs:
-        raise UserError("no RUNS are given: name runs, or folders that hold some")
+        raise UserError("no RUNS are given: name runs, or folders that contain some")
     from magmax_jax.report.recipes import figure
     from magmax_jax.report.recipes.page import page, validation_page
     from magmax_jax.report.recipes.situations import situations
@@ -92,7 +92,7 @@ def _compared(chosen: Results, with_notes: bool = False) -> "Comparison":
     if not trained:
         where = ", ".join(map(str, chosen.runs))
         raise UserError(
-            f"{where}: no finished run is there whose merges were swept on validation images; "
+            f"{where}: there is no finished run whose merges were swept on validation images; "
             "sweep one with --sweep.rules, or run the grid over-time"
         )
     return Comparison(trained)

@@ -75,7 +75,7 @@ def parse(argv: list[str], program: Program = MAGMAX) -> Launch:
         name = first
     else:
         raise UserError(
-            f"{first!r} is no preset: choose from {', '.join(PRESETS)}, or --config FILE"
+            f"{first!r} is not a preset: choose from {', '.join(PRESETS)}, or --config FILE"
         )
 
     def read(base: ExperimentConfig) -> Launch:
@@ -135,8 +135,8 @@ def _check_held_out(launch: Launch, program: Program) -> None:
     if len(differing) == 1 and differing[0].startswith("scenario.validation: 0.0 there"):
         sweep = program.line("evaluate", str(launch.out), "--sweep.rules", *launch.sweep.rules)
         raise UserError(
-            f"{launch.out} holds this run without images held out to choose a scale on: sweep it "
-            f"with {sweep}, or choose another --out"
+            f"{launch.out} contains this run, in which no images are held out for choosing a "
+            f"scale: sweep it with {sweep}, or choose another --out"
         )
 
 

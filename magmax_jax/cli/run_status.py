@@ -59,12 +59,12 @@ class RunFollower:
     def look(self, now: float) -> Status:
         """Progress of the run at `now`, in seconds since the epoch."""
         again, steps = self._metrics.look()
-        anew, rows = self._results.look()
+        restarted, rows = self._results.look()
         if again:
             self._steps, self._pause = [], 0.0
-        if anew:
+        if restarted:
             self._rows = []
-        if again or anew:
+        if again or restarted:
             self._about = {}
         self._rows += to_rows(rows)
         self._about = RunDirectory(self.path).read_about() or self._about  # older runs have none

@@ -163,13 +163,15 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     """Prints or writes the table of the runs that the command line names."""
     chosen = tyro.cli(Table, args=argv, prog=program.line("table"))
     if not chosen.runs:
-        raise UserError("no RUNS are given: name runs, or folders that hold some")
+        raise UserError("no RUNS are given: name runs, or folders that contain some")
     runs, notes = find_runs(chosen.runs)
     for note in notes:
         print(harmless(note), file=sys.stderr)
     if not runs:
         where = ", ".join(map(str, chosen.runs))
-        raise UserError(f"{where}: no finished run is there; give runs, or folders that hold some")
+        raise UserError(
+            f"{where}: there is no finished run; give runs, or folders that contain some"
+        )
     metric = metrics()[chosen.metric]
     text = FORMATS[chosen.format](columns(runs, metric, chosen.protocol), metric)
     if chosen.output is None:

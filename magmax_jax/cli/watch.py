@@ -134,18 +134,22 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     """Shows the runs that the command line names."""
     options = tyro.cli(Watch, args=argv, prog=program.line("watch"))
     if not options.runs:
-        raise UserError("no RUN is given: name runs, or folders that hold some")
+        raise UserError("no RUN is given: name runs, or folders that contain some")
     if not options.every > 0:
-        raise UserError(f"--every is {options.every}: it is a number of seconds above 0")
+        raise UserError(f"--every is {options.every}: it must be a number of seconds above 0")
     console = Console(highlight=False, markup=False, emoji=False)
     watcher, now = Watcher(options.runs), time.time()
     runs = watcher.look(now)
     for folder in options.runs if not options.wait else ():
         if not folder.is_dir():
-            raise UserError(f"{folder}: there is no such folder; name one, or --wait for it")
+            raise UserError(
+                f"{folder}: there is no such folder; name another, or wait for it with --wait"
+            )
     if not runs and not options.wait:
         where = ", ".join(map(str, options.runs))
-        raise UserError(f"{where}: no run is there yet; name another folder, or --wait for a run")
+        raise UserError(
+            f"{where}: there is no run yet; name another folder, or wait for one with --wait"
+        )
     if options.once or not console.is_terminal or console.is_dumb_terminal:
         console.print(show(runs, now))
     else:

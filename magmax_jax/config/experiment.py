@@ -61,7 +61,7 @@ class ExperimentConfig:
         )
         require(
             self.merging.scales is None or self.scenario.validation > 0,
-            "merging.scales is set and no training images are held out to choose one on: set "
+            "merging.scales is set but no training images are held out for choosing one: set "
             "scenario.validation, e.g. 0.1, or leave out the scales (merging.scales=None)",
         )
         require(self.seed >= 0, f"seed is {self.seed}: it must not be negative")

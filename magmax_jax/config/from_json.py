@@ -37,7 +37,9 @@ def from_json(kind: Any, value: Any, where: str) -> Any:
         return tuple(from_json(item, v, where) for v in value)
     if origin is Literal:
         choices = typing.get_args(kind)
-        require(value in choices, f"{where}: {value!r} is none of {', '.join(map(repr, choices))}")
+        require(
+            value in choices, f"{where}: {value!r} is not one of {', '.join(map(repr, choices))}"
+        )
         return choices[choices.index(value)]  # 8 for 8.0
     if origin in (types.UnionType, typing.Union):
         kinds = typing.get_args(kind)

@@ -55,7 +55,7 @@ class ScenarioConfig:
             limit is None or limit > 0, f"scenario.limit_per_class is {limit}: it must be positive"
         )
         share = self.validation
-        require(0 <= share < 1, f"scenario.validation is {share}: it lies in [0, 1)")
+        require(0 <= share < 1, f"scenario.validation is {share}: it must be in [0, 1)")
         for template in self.templates:
             require(
                 "{}" in template,

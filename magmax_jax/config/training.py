@@ -122,7 +122,7 @@ class TrainConfig:
         fraction = self.warmup_fraction
         require(
             fraction is None or 0 <= fraction <= 1,
-            f"train.warmup_fraction is {fraction}: it lies in [0, 1]",
+            f"train.warmup_fraction is {fraction}: it must be in [0, 1]",
         )
         require(
             self.batch_size % self.accumulate == 0,
@@ -130,7 +130,7 @@ class TrainConfig:
             f"{self.batch_size}",
         )
         smoothing = self.label_smoothing
-        require(0 <= smoothing < 1, f"train.label_smoothing is {smoothing}: it lies in [0, 1)")
+        require(0 <= smoothing < 1, f"train.label_smoothing is {smoothing}: it must be in [0, 1)")
         low, high = self.crop_scale
         require(
             0 < low <= high <= 1, f"train.crop_scale is {low} {high}: it needs 0 < low <= high <= 1"

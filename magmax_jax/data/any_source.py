@@ -35,7 +35,7 @@ def as_source(
       where: names the data in messages.
 
     Raises:
-      UserError: it is none of these; or images, labels and names do not match.
+      UserError: it is not one of these; or images, labels and names do not match.
     """
     if isinstance(data, str | Path):
         raise UserError(
@@ -60,7 +60,7 @@ def as_source(
         images, shape = as_images([image for image, _ in pairs], where)
         return _source(images, shape, [label for _, label in pairs], class_names, where)
     raise UserError(
-        f"{where}: a {type(data).__name__} is no split of a data set: pass mm.Source(images, "
+        f"{where}: a {type(data).__name__} is not a split of a data set: pass mm.Source(images, "
         "labels, class_names)"
     )
 

@@ -80,7 +80,7 @@ def prepared_names() -> list[str]:
 def require_preparable(dataset: str) -> None:
     """Raises a UserError for a data set that needs no preparation."""
     if dataset in DATA_SETS and DATA_SETS[dataset].tfds is None:
-        raise UserError(f"{dataset} needs no preparing: it is read as it is")
+        raise UserError(f"{dataset} needs no preparation: it is read directly")
 
 
 def config_of(builder: str) -> str:

@@ -47,7 +47,7 @@ def join_domains(parts: Sequence[Source], names: Sequence[str]) -> Source:
         if part.class_names != classes:
             raise UserError(
                 f"domains {names[0]} and {name} have different classes ({len(classes)} and "
-                f"{len(part.class_names)}); prepare both anew, from the same release"
+                f"{len(part.class_names)}); prepare both again, from the same release"
             )
     return Source(
         images=_images(parts),

@@ -52,15 +52,15 @@ def own_names(class_names: Sequence[str], dataset: str = "images") -> OwnNames:
         table, titles = _table(ids)
         if unnamed := [name for name in ids if name not in table]:
             raise ConfigError(
-                f"{dataset}: no table here has a name for the WordNet {_ids(unnamed)}, and prompts "
-                "made of ids tell a model nothing: give the folders names, or set "
-                "scenario.names=folder to go on with the ids"
+                f"{dataset}: no bundled table has a name for the WordNet {_ids(unnamed)}, and "
+                "prompts made of ids mean nothing to a model: give the folders names, or set "
+                "scenario.names=folder to keep the ids"
             )
         called = zip(class_names, spaced(class_names), strict=True)
         found = _changes(ids, [table[name] for name in ids])
         return OwnNames(
             tuple(table.get(name, other) for name, other in called),
-            f"{len(ids):,} of {len(class_names):,} classes are called by WordNet ids; prompts have "
+            f"{len(ids):,} of {len(class_names):,} classes are named by WordNet ids; prompts use "
             f"their names from {' and '.join(titles)} ({found}); {KEEP}",
         )
     bare = all(_BARE.fullmatch(name) for name in class_names)
@@ -71,8 +71,8 @@ def as_called(class_names: Sequence[str]) -> OwnNames:
     """Folder names with spaces: the names in runs from before `own_names` existed."""
     read = any(map(WORDNET_ID.fullmatch, class_names)) or _without_numbers(class_names)
     note = (
-        f"prompts keep what class folders are called ({some(spaced(class_names))}), because the "
-        "run began so; new runs do not"
+        f"prompts keep the names of the class folders ({some(spaced(class_names))}), because the "
+        "run started with them; new runs do not"
     )
     return OwnNames(spaced(class_names), note if read else "")
 

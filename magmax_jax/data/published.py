@@ -75,8 +75,8 @@ def prompt_names(dataset: str, class_names: Sequence[str], plain: bool = False) 
     unnamed = [name for name in class_names if by_id and _is_id(name) and name not in by_id]
     if unnamed:
         raise UserError(
-            f"{dataset}: WordNet id {unnamed[0]} is none of its {len(by_id)} classes; use dataset "
-            "folder with one folder per class that carries the class's name"
+            f"{dataset}: WordNet id {unnamed[0]} is not one of its {len(by_id)} classes; use "
+            "dataset folder with one folder per class that carries the class's name"
         )
     names = tuple(by_id.get(name, name) for name in class_names)
     known = set(listed) == set(names)

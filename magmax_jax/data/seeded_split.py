@@ -73,8 +73,8 @@ def check_fingerprint(dataset: str, test_names: Sequence[str], how: SeededSplit)
     if how.fingerprint and fingerprint(test_names) != how.fingerprint:
         raise UserError(
             f"{dataset}: its {len(test_names)} test images are not those of the published split "
-            f"(seed {how.seed}), because files are missing, renamed or added; prepare it anew from "
-            "the complete archive"
+            f"(seed {how.seed}), because files are missing, renamed or added; prepare it again "
+            "from the complete archive"
         )
 
 

@@ -79,7 +79,7 @@ NO_SCALES = Scales([], {})
 def choose(rows: Sequence[Row], apart: bool) -> list[Row]:
     """The rows, with each rule's best scale on validation images marked in its test rows.
 
-    The best scale has the highest accuracy; ties go to the one nearest to 0.
+    The best scale has the highest accuracy; ties go to the one closest to 0.
 
     Args:
       apart: see `evaluation.rows.decides`.
@@ -148,8 +148,8 @@ class Found(NamedTuple):
 
 
 def best_on_validation(rows: Sequence[Row], apart: bool) -> dict[str, Found]:
-    """By rule, the scale with the highest accuracy on held-out images; ties go to the one nearest
-    to 0.
+    """By rule, the scale with the highest accuracy on held-out images; ties go to the one
+    closest to 0.
 
     Args:
       apart: see `evaluation.rows.decides`.
@@ -158,7 +158,7 @@ def best_on_validation(rows: Sequence[Row], apart: bool) -> dict[str, Found]:
 
 
 def best_scale(accuracies: Mapping[float, float]) -> float:
-    """The scale with the highest accuracy; ties go to the one nearest to 0, i.e. to theta_0."""
+    """The scale with the highest accuracy; ties go to the one closest to 0, i.e. to theta_0."""
     nearest_first = sorted(accuracies, key=lambda scale: (abs(scale), scale))
     return max(nearest_first, key=lambda scale: accuracies[scale])
 

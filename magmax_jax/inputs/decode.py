@@ -39,7 +39,7 @@ def open_image(file: str | Path | IO[bytes], where: str) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(where, error) from None
     except Image.UnidentifiedImageError:
-        reason = "no image that Pillow knows"
+        reason = "not an image format that Pillow knows"
     except OSError as error:
         reason = error.strerror or str(error)
     except MemoryError:
@@ -161,6 +161,6 @@ def _on_white(image: Image.Image) -> Image.Image:
 def _too_large(where: str, error: Exception) -> UserError:
     found = str(error).partition(",")[0]  # "Image size (N pixels) exceeds limit of M pixels"
     return UserError(
-        f"{where}: {found}, which Pillow takes for an attack; make the image smaller or remove it "
-        "(a script of your own may set PIL.Image.MAX_IMAGE_PIXELS)"
+        f"{where}: {found}, which Pillow treats as a possible attack; make the image smaller or "
+        "remove it (your own script may set PIL.Image.MAX_IMAGE_PIXELS)"
     )

@@ -124,7 +124,8 @@ class LongSide:
     shows_all: ClassVar[bool] = True
     not_saved: ClassVar[str] = (
         "images are padded to squares (OpenCLIP's resize_mode longest), which transformers cannot "
-        "do alike: the image processor of an exported model pads with black, up to one pixel apart"
+        "do in the same way: the image processor of an exported model pads with black, up to one "
+        "pixel apart"
     )
 
     def length(self, size: int, axis: int, length: Length, sides: Sides) -> Length:

@@ -139,8 +139,8 @@ def _processor(config: Mapping[str, Any]) -> Processor:
     plain = plain.replace("FeatureExtractor", "ImageProcessor")
     if plain not in PROCESSORS:
         raise UserError(
-            f"image_processor_type is {kind!r}: what it does is not known here; give settings of "
-            f"one of {', '.join(PROCESSORS)}"
+            f"image_processor_type is {kind!r}: this type is not supported; give settings of one "
+            f"of {', '.join(PROCESSORS)}"
         )
     return PROCESSORS[plain]
 
@@ -213,7 +213,7 @@ def _refuse_padding(config: Mapping[str, Any], side: int) -> None:
     if config.get("do_pad") and padded not in (None, {"height": side, "width": side}):
         raise UserError(
             f"do_pad is true with pad_size {padded!r}: images are {side} x {side} by then, and "
-            "padding them further is not computed; set do_pad to false"
+            "padding them further is not supported; set do_pad to false"
         )
 
 

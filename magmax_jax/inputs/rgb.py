@@ -99,6 +99,6 @@ def _file(path: str | Path) -> np.ndarray:
 
 def _no_image(where: str, given: Any) -> str:
     return (
-        f"{where}: {type(given).__name__} is no image: give PIL images, paths of image files or "
-        "uint8 arrays (h, w, 3)"
+        f"{where}: {type(given).__name__} is not an image: give PIL images, paths of image files "
+        "or uint8 arrays (h, w, 3)"
     )

@@ -85,7 +85,7 @@ def refusing(path: Path) -> Iterator[None]:
 def check_free(output: Path) -> None:
     """Raises a UserError if `output` exists and is not an empty directory."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} exists already: choose another directory or remove it")
+        raise UserError(f"{output} already exists: choose another directory or remove it")
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ def describe(head: bytes) -> str | None:
       The rest of a sentence that begins with the file's path.
     """
     if not head:
-        return "is empty, so it is not a whole safetensors file: fetch it again"
+        return "is empty, so it is not a complete safetensors file: fetch it again"
     if pointer := describe_pointer(head):
         return pointer
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -45,7 +45,7 @@ def describe(head: bytes) -> str | None:
         title = _TITLE.search(head)
         named = f" ({title[1].decode(errors='replace')!r})" if title else ""
         return (
-            f"is an HTML page{named} as a refused download leaves it, not a whole safetensors "
+            f"is an HTML page{named} as a refused download leaves it, not a complete safetensors "
             "file: fetch it again"
         )
     for magic, what in _MAGIC:

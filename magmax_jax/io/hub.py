@@ -34,8 +34,8 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _HUB_ID = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w.-]+(?:/[\w.-]+)*))?")
 _INDEX = ".safetensors.index.json"
 _NO_SOURCE = (
-    "{}: there is no such directory, and it is no hub id like openai/clip-vit-base-patch16: "
-    "give the path of a model's directory or such an id"
+    "{}: there is no such directory, and it is not a hub id like openai/clip-vit-base-patch16: "
+    "give the path of a model directory or such an id"
 )
 
 
@@ -69,8 +69,8 @@ def locate(source: str | Path, weights: bool = True) -> Path:
         raise UserError(_NO_SOURCE.format(source)) from None
     except RevisionNotFoundError:
         raise UserError(
-            f"{source}: {repo} has no revision {revision or hub_cache.MAIN} on the hub: name a "
-            "branch, a tag or a whole commit behind the @"
+            f"{source}: {repo} has no revision {revision or hub_cache.MAIN} on the hub: after the "
+            "@, name a branch, a tag or a full commit hash"
         ) from None
     except RepositoryNotFoundError:
         raise UserError(
@@ -112,7 +112,7 @@ def check_source(source: str | Path) -> bool:
     if path.is_file():
         raise UserError(f"{path} is a file: give the directory that holds it and its config.json")
     if path.is_symlink():
-        raise UserError(f"{path} is a link to {path.readlink()}, which is not there")
+        raise UserError(f"{path} is a link to {path.readlink()}, which does not exist")
     if isinstance(source, Path) or not is_hub_id(source):
         raise UserError(_NO_SOURCE.format(source))
     return False
@@ -178,8 +178,8 @@ def no_weights(where: str | Path, files: set[str]) -> str:
         )
     if pickles:
         return (
-            f"{where}: {pickles[0]} is a pickle, which can run any code when it is read, so it "
-            f"never is; get the model as one of {wanted} "
-            f"({'peft' if adapter else 'transformers'}'s save_pretrained writes safetensors)"
+            f"{where}: {pickles[0]} is a pickle, which can run any code when it is read, so it is "
+            f"refused; get the model as one of {wanted} ({'peft' if adapter else 'transformers'}'s "
+            "save_pretrained writes safetensors)"
         )
-    return f"{where}: holds no weights; put one of {wanted} there"
+    return f"{where}: contains no weights; put one of {wanted} there"

@@ -79,8 +79,8 @@ def _holding(snapshots: Sequence[Path], weights: Sequence[str]) -> Path | None:
                 return snapshot
             if file.is_symlink():
                 raise UserError(
-                    f"{file} is a link to {file.readlink()}, which is not there any more: "
-                    "fetch the model again, with the hub in reach"
+                    f"{file} is a link to {file.readlink()}, which no longer exists: fetch the "
+                    "model again while the hub can be reached"
                 )
     return None
 

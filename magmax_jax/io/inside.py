@@ -26,8 +26,8 @@ def inside(index: Path, name: str) -> Path:
     leads_out = PurePosixPath(name).is_absolute() or ".." in re.split(r"[/\\]", name)
     if not _is_path(name) or leads_out or re.match(r"[A-Za-z]:", name):
         raise UserError(
-            f"{index} names {name!r}, which is no file of its directory: fetch it again, from a "
-            "publisher whom you trust"
+            f"{index} names {name!r}, which is not a file in its directory: fetch it again from a "
+            "publisher that you trust"
         )
     path = directory / name
     if not stays_in(directory, path):

@@ -43,7 +43,7 @@ def read_object(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         if path.is_symlink():
             raise UserError(
-                f"{path} is a link to {path.readlink()}, which is not there: bring that back"
+                f"{path} is a link to {path.readlink()}, which does not exist: restore it"
             ) from None
         return None
     except UserError:
@@ -53,5 +53,5 @@ def read_object(path: Path) -> dict[str, Any] | None:
             raise UserError(f"{path} {pointer}") from None
         raise UserError(f"{path} is not readable JSON ({error}): fetch it again") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object: fetch it again")
+        raise UserError(f"{path} is not a JSON object: fetch it again")
     return content

@@ -44,7 +44,7 @@ class Holder(NamedTuple):
       process: None if the file cannot be read, or is incomplete.
       token: random, unique to this lock; "" if the file cannot be read.
       since: local time with its offset from UTC, for display.
-      inode: of the held directory, to tell it from copies.
+      inode: of the held directory, to distinguish it from copies.
       beat: changes with each heartbeat.
     """
 

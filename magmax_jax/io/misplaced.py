@@ -41,14 +41,14 @@ def why_no_weights(where: str | Path, files: set[str]) -> str | None:
             local = Path(where).expanduser().is_dir()
             way = "name one of them" if local else f"`hf download {where}` and name one of them"
             return (
-                f"{where}: holds no weights itself, its checkpoints lie in {some(below)}: {way}"
+                f"{where}: contains no weights itself; its checkpoints are in {some(below)}: {way}"
                 + (f", such as {Path(where) / min(below)}" if local else "")
             )
     unfinished = sorted(name for name in files if name.endswith(_UNFINISHED))
     if unfinished:
         return (
-            f"{Path(where) / unfinished[0]} is a download that has not finished, and there are no "
-            "other weights: let it finish or start it again"
+            f"{Path(where) / unfinished[0]} is an unfinished download, and there are no other "
+            "weights: let it finish or start it again"
         )
     gguf = sorted(name for name in files if name.lower().endswith(".gguf"))
     if gguf:
@@ -71,8 +71,8 @@ def shards_without_index(directory: Path, names: Iterable[str]) -> str | None:
             held = "all" if not lost else f"{len(numbers)} of the"
             more = f" and shards {some(map(str, lost))}" if lost else ""
             return (
-                f"{directory} holds {held} {count} shards of {stem} and no index of them: "
-                f"fetch {stem}.safetensors.index.json{more} into it"
+                f"{directory} holds {held} {count} shards of {stem} but no index of them: fetch "
+                f"{stem}.safetensors.index.json{more} into it"
             )
     return None
 

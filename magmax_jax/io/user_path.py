@@ -23,12 +23,12 @@ def user_path(path: Path | str, what: str = "path") -> Path:
         raise UserError(f"{what} is empty: name a directory, or '.' for the current one")
     if (length := max(map(_bytes, Path(text).parts), default=0)) > NAME_BYTES:
         raise UserError(
-            f"{what} is {text[:40]}...: it holds a name of {length:,} bytes, and disks take "
-            f"{NAME_BYTES}: choose a shorter one"
+            f"{what} is {text[:40]}...: it contains a name of {length:,} bytes, and file systems "
+            f"allow {NAME_BYTES}: choose a shorter one"
         )
     if _bytes(text) > PATH_BYTES:
         raise UserError(
-            f"{what} is {text[:40]}...: it has {_bytes(text):,} bytes, and systems take "
+            f"{what} is {text[:40]}...: it has {_bytes(text):,} bytes, and systems allow "
             f"{PATH_BYTES:,}: choose a shorter path"
         )
     try:

@@ -51,7 +51,7 @@ def problems(
     except UserError as error:  # the output would have it as well
         yield str(error)
     if not merged:
-        yield f"{pretrained.place} holds no floating-point tensor to merge"
+        yield f"{pretrained.place} contains no floating-point tensor to merge"
     for model in models:
         yield from _differences(pretrained, model, merged)
 

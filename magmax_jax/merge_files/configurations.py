@@ -68,8 +68,8 @@ def notes(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator[st
                 differing += [text + where for text in _differences(fields, theirs)]
         if differing:
             yield (
-                f"{model.place} computes otherwise than theta_0, whose configuration (config.json) "
-                f"the output has: {some(differing, _SHOWN)}"
+                f"{model.place} computes differently from theta_0, whose configuration "
+                f"(config.json) the output gets: {some(differing, _SHOWN)}"
             )
 
 

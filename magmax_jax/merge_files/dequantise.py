@@ -53,7 +53,9 @@ def read_as_weights(files: TensorFiles) -> TensorFiles:
     codes, beside = read | dropped, {None, *dropped}
     for other in findings(files.tensors):
         if other.name not in codes or other.beside not in beside:
-            raise UserError(f"{refusal(files, other, False)} (--dequantise knows no such codes)")
+            raise UserError(
+                f"{refusal(files, other, False)} (--dequantise does not support such codes)"
+            )
     kept = {name: tensor for name, tensor in tensors.items() if name not in dropped}
     return dataclasses.replace(files, tensors=kept)
 

@@ -50,13 +50,13 @@ def compared_with_state(plan: Plan, digests: Sequence[Future[str]] | None = None
     (first, *rest), history, path, problems = digests, plan.history, plan.job.state, []
     if history.sha256 and first.result() != history.sha256:
         problems.append(
-            f"{history.pretrained} is not the theta_0 with which {path} was begun: its "
-            "weights have changed since; bring them back or begin another state"
+            f"{history.pretrained} is not the theta_0 with which {path} was created: its weights "
+            "have changed since; restore them or start a new state"
         )
     tasks = enumerate(history.tasks, start=1)
     earlier = {task.sha256: i for i, task in tasks if task.sha256}
     for source, future in zip(plan.job.finetuned, rest, strict=True):
         if earlier and future.result() in earlier:
             number = earlier[future.result()]
-            problems.append(f"{source} is in this state already, as task {number}: leave it out")
+            problems.append(f"{source} is already in this state, as task {number}: leave it out")
     return dataclasses.replace(plan, problems=problems)

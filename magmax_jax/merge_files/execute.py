@@ -72,7 +72,7 @@ def execute(
         compared_with_state(plan, sums).check()
         next_state = aside.enter_context(_next_state(plan))
         notes = [
-            f"{room} is of a merge on another host: remove it if that has ended"
+            f"{room} belongs to a merge on another host: remove it if that has ended"
             for room in rooms_elsewhere(output)
         ]
         with new_output(output) as partial:

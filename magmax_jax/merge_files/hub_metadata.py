@@ -20,8 +20,18 @@ TAGS = ("merge", "magmax")
 _LICENCE = ("license", "license_name", "license_link")
 
 
-def metadata(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> str:
-    """A card's YAML, without the dashed lines around it."""
+def metadata(
+    pretrained: TensorFiles,
+    models: Sequence[TensorFiles],
+    relation: str = "merge",
+    tags: Sequence[str] = TAGS,
+) -> str:
+    """A card's YAML, without the dashed lines around it.
+
+    Args:
+      relation: to the base models, "merge" or "finetune".
+      tags: added to those of the models' cards.
+    """
     sources = [pretrained, *models]
     cards = [_read(files) for files in sources]
     bases = list(_bases(sources, cards))
@@ -37,8 +47,8 @@ def metadata(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> str:
         "license_link": licence.get("license_link"),
         "license_name": licence.get("license_name"),
         "pipeline_tag": pipelines[0] if pipelines else None,
-        "tags": [*dict.fromkeys([*_texts(card.get("tags") for card in cards), *TAGS])],
-        "base_model_relation": "merge" if bases else None,
+        "tags": [*dict.fromkeys([*_texts(card.get("tags") for card in cards), *tags])],
+        "base_model_relation": relation if bases else None,
     }
     given = {key: value for key, value in data.items() if value}
     return yaml.safe_dump(given, sort_keys=False, allow_unicode=True).strip()
@@ -60,7 +70,7 @@ def notes(sources: Sequence[TensorFiles]) -> Iterator[str]:
             named.setdefault(licence, display_name(str(files.directory)))
     if len(named) > 1:
         shown = ", ".join(f"{name}: {licence}" for licence, name in named.items())
-        yield f"licences differ ({shown}): the card names all; see whether they can be combined"
+        yield f"licences differ ({shown}): the card names all; check whether they can be combined"
 
 
 def base_models(files: TensorFiles) -> list[str]:

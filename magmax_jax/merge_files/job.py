@@ -53,11 +53,13 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
         history, files = read_state(job.state)
         if job.rule is None and rules.RULES.names_code(history.rule):
             raise UserError(
-                f"{job.state} was begun with {history.rule}, and a file does not decide which "
-                f"module is imported: say so with --rule {history.rule}"
+                f"{job.state} was created with {history.rule}, and a file must not decide which "
+                f"module is imported: confirm it with --rule {history.rule}"
             )
         if job.rule not in (None, history.rule):
-            raise UserError(f"--rule is {job.rule}, but {job.state} was begun with {history.rule}")
+            raise UserError(
+                f"--rule is {job.rule}, but {job.state} was created with {history.rule}"
+            )
         options = _options(history.rule, job.options)
         pretrained = job.pretrained and _absolute(job.pretrained)
         for flag, given, known in (
@@ -65,21 +67,21 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
             ("--pretrained", pretrained, history.pretrained),
         ):
             if given is not None and given != known:
-                raise UserError(f"{flag} is {given}, but {job.state} was begun with {known}")
+                raise UserError(f"{flag} is {given}, but {job.state} was created with {known}")
         return history, files
     given = job.pretrained or (NO_MODEL if job.lora_rank is not None else None)
     if job.state and not (given and job.finetuned):
         raise UserError(
-            f"{job.state}: there is no such state file; to begin one there, give theta_0 as "
+            f"{job.state}: there is no such state file; to start one there, give theta_0 as "
             "--pretrained and the first models as --finetuned"
         )
     if given is None:
         raise UserError(
-            "--pretrained names no theta_0: only a state file records one, and only LoRA adapters "
-            "are merged without one, into an adapter with --lora-rank"
+            "--pretrained is missing: only a state file records theta_0, and only LoRA adapters "
+            "are merged without it, into an adapter with --lora-rank"
         )
     if not job.finetuned:
-        raise UserError("--finetuned names no models to merge: give at least one")
+        raise UserError("--finetuned is missing: name at least one model to merge")
     rule = job.rule or DEFAULT_RULE
     history = MergeHistory(
         rule=rule,

@@ -96,7 +96,7 @@ def in_order(
         if _plain(theirs) != _plain(wanted):
             if rows:
                 problems.append(
-                    f"{model.place}: its classes ({', '.join(theirs[:3])}) are others than {shown} "
+                    f"{model.place}: its classes ({', '.join(theirs[:3])}) differ from {shown} "
                     f"(id2label in config.json), so rows of {rows[0]} mean something else: keep "
                     f"theta_0's with --exclude {' '.join(rows)}"
                 )

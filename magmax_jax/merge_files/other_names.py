@@ -53,7 +53,7 @@ def unlike(
     if beside := _beside(pretrained) or _beside(model):
         return (
             f"{model.place}: it has {shared} of the {wanted} tensors to merge, but {beside}: name "
-            "that file if it holds the weights that you mean"
+            "that file if it contains the weights that you want"
         )
     return (
         f"{model.place}: it has {shared} of the {wanted} tensors to merge; its names are like "

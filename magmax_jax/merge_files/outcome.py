@@ -18,7 +18,7 @@ from magmax_jax.merge_files.plan import Plan
 
 VARIANCES = {"running_var", "running_variance", "moving_var", "moving_variance", "var"}
 """Last parts of the names of BatchNorm variances in PyTorch, TensorFlow and Flax."""
-WORTH_SAYING = 0.05
+MIN_REPORTED_SHARE = 0.05
 """The least share of changes lost to rounding that is reported."""
 
 
@@ -118,10 +118,10 @@ class Outcome:
             where = some(list(self._negative), shown=1)
             variances = counted(sum(self._negative.values()), "variance")
             yield (
-                f"{variances} would be negative, so theta_0's stays there ({where}): pass data "
-                "through the model to renew BatchNorm's statistics"
+                f"{variances} would be negative, so theta_0's values are kept there ({where}): "
+                "pass data through the model to recompute BatchNorm's statistics"
             )
-        if self._changed and self._lost / self._changed >= WORTH_SAYING:
+        if self._changed and self._lost / self._changed >= MIN_REPORTED_SHARE:
             dtypes = {self._plan.out_dtypes[name] for name in self._plan.merged}
             names = " and ".join(sorted(dtype.name for dtype in dtypes if narrow(dtype)))
             yield (
@@ -175,11 +175,11 @@ def _overflow(name: str, entry: int, value: np.generic) -> str:
     narrower = largest < 1e38
     if np.isnan(value) and not narrower:
         return (
-            f"{name}: entry {entry} of the merge is NaN: the rule cannot merge these models so, "
-            "choose another one or a --scale nearer to 0"
+            f"{name}: entry {entry} of the merge is NaN: the rule cannot merge these models: "
+            "choose another rule, or a --scale closer to 0"
         )
     other = "--out-dtype bfloat16 or float32, or " if narrower else ""
     return (
         f"{name}: entry {entry} of the merge is beyond {dtype}, whose largest number is "
-        f"{largest:.5g}: choose {other}a --scale nearer to 0"
+        f"{largest:.5g}: choose {other}a --scale closer to 0"
     )

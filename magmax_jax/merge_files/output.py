@@ -40,7 +40,7 @@ def stem(pretrained: TensorFiles, out_dtype: str | None = None) -> str:
 def check(plan: Plan, output: Path) -> None:
     """Raises a UserError if `output` already exists, or cannot hold what is requested."""
     if is_file(output) and plan.job.lora_rank is not None:
-        raise UserError(f"{output}: an adapter is a directory, so give --output a directory's name")
+        raise UserError(f"{output}: an adapter is a directory, so --output must name a directory")
     check_free(output)
     if is_file(output) and plan.companions is not None:
         raise UserError(

@@ -224,7 +224,7 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
             problems += state.differences(before, layout, job.state)
     if rule.scope == "model":
         notes.append(
-            f"{history.rule} does not say that it works tensor by tensor (MergeRule.scope), so "
+            f"{history.rule} does not declare that it works tensor by tensor (MergeRule.scope), so "
             "all tensors are in memory at once"
         )
     chosen = {*merged, *(copy for copies in fitted.twins.values() for copy in copies)}

@@ -105,7 +105,7 @@ def refusal(files: TensorFiles, finding: Finding, readable: bool = True) -> User
     named = base_models(files) if files.place == files.directory else []
     edition = f" ({named[0]}, says its model card)" if named else ""
     fp8 = readable and dtype in FLOAT8
-    way = ", or read FP8 as the weights that it means with --dequantise" if fp8 else ""
+    way = ", or convert FP8 to the weights that it encodes with --dequantise" if fp8 else ""
     return UserError(
         f"{files.place} is quantised ({method}: {finding.name} is {name_of(dtype)}), and codes "
         f"cannot be merged: fetch the float16 or bfloat16 edition of this model{edition}{way}"

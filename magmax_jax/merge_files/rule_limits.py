@@ -17,8 +17,8 @@ def check_state_possible(name: str, rule: MergeRule) -> None:
         )
     if rule.scope == "model":
         raise UserError(
-            f"{name} does not say that it works tensor by tensor (MergeRule.scope), as the state "
-            "in a file must: merge all models at once, without --state"
+            f"{name} does not declare that it works tensor by tensor (MergeRule.scope), as the "
+            "state in a file must: merge all models at once, without --state"
         )
 
 
@@ -33,8 +33,8 @@ def unfit_models(job: Job, history: MergeHistory, rule: MergeRule) -> list[str]:
         if most is None or tasks <= most:
             return []
         return [
-            f"{job.state} has {most} {rule.per_model} for {counted(tasks, 'task')}, which it keeps "
-            "as it was begun: begin another state with one for each task to come"
+            f"{job.state} has {most} {rule.per_model} for {counted(tasks, 'task')}, which are "
+            "fixed when it is created: start a new state with one for each task to come"
         ]
     # Only a state may have more of them, for later tasks.
     if rule.per_model and tasks != most:

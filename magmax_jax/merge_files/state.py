@@ -30,7 +30,7 @@ class MergedModel:
     source: str
     """As given on the command line."""
     sha256: str | None
-    """Of its weights (see `digests_of`), None if not computed."""
+    """Checksum of its weights (see `digests_of`), None if not computed."""
     norm: float
     """|tau| over all merged tensors."""
 
@@ -47,7 +47,7 @@ class MergeHistory:
     seed: int
     pretrained: str
     sha256: str | None
-    """Of theta_0's weights."""
+    """Checksum of theta_0's weights."""
     tasks: tuple[MergedModel, ...] = ()
     labels: tuple[str, ...] = ()
     """Labels of the classes, in the row order of the merged heads; none if no model names them."""
@@ -88,7 +88,7 @@ class MergeHistory:
             labels = tuple(value.pop("labels", ()))
             return cls(**value, options=options, tasks=tasks, labels=labels)
         except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
-            raise UserError(f"{path} is no state that a merge wrote") from None
+            raise UserError(f"{path} is not a state written by a merge") from None
 
 
 def read_state(path: Path) -> tuple[MergeHistory, TensorFiles]:

@@ -1,4 +1,4 @@
-"""How a rule treats the merged tensors if it does not treat all the same, in words."""
+"""How a rule treats the merged tensors in words, if it treats some differently."""
 
 from collections.abc import Callable, Mapping, Sequence
 

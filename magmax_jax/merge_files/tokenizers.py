@@ -124,12 +124,12 @@ def _other_tokens(ours: Mapping[str, Path], theirs: Mapping[str, Path]) -> str:
             return ""
         first = min(moved)
         return (
-            f"its tokenizer.json is another one, {len(moved)} tokens differ: {first} is "
+            f"its tokenizer.json is a different one: {len(moved)} tokens differ: {first} is "
             f"{other[first]!r}, theta_0's {one[first]!r}"
         )
     for name in _VOCABULARIES:
         if name in ours and name in theirs and not _equal_bytes(ours[name], theirs[name]):
-            return f"its tokenizer is another one ({name} differs from theta_0's)"
+            return f"its tokenizer is a different one ({name} differs from theta_0's)"
     return ""
 
 

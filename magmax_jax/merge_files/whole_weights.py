@@ -32,11 +32,11 @@ def notes(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator[st
         if len(files.files) == 1 and index.is_file():
             yield (
                 f"{files.directory}: {files.files[0].name} is read, as transformers does, not the "
-                f"shards of {index.name} beside it: remove what is not meant"
+                f"shards of {index.name} beside it: remove the one that you do not want"
             )
         adapter = files.directory / ADAPTER
         if not files.loose and files.files[0].name != ADAPTER and adapter.is_file():
             yield (
                 f"{files.directory}: its whole model is read, not the adapter beside it: name "
-                f"{adapter} if that is meant"
+                f"{adapter} if you want that one"
             )

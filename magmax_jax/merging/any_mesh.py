@@ -52,9 +52,9 @@ def on_any_mesh(function: Function, like: int | None = 0) -> Function:
     Args:
       function: takes pytrees, returns a pytree.
       like: index of the argument whose placement results follow. A result's leaf follows the leaf
-        of the same shape whose path is a suffix of its own: `tau['w']` follows theta_0's `['w']`.
-        Leaves without such a match follow a leaf of another argument, also matched by path. None
-        if results are scalars or have the shape of no argument.
+        of the same shape whose path ends the leaf's path: `tau['w']` follows theta_0's
+        `['w']`. Leaves without such a match follow a leaf of another argument, also matched by
+        path. None if results are scalars or have the shape of no argument.
 
     Raises:
       UserError: (when called) within `jax.shard_map`, where only shards are visible and nothing
@@ -145,7 +145,7 @@ def _run(call: Callable[..., PyTree], args: tuple[PyTree, ...], like: int | None
     if AxisType.Manual in kinds:
         raise UserError(
             "merging and its analyses need whole tensors, but within jax.shard_map each device "
-            "sees its own part: call them outside of it, on the sharded arrays"
+            "sees its own part: call them outside it, on the sharded arrays"
         )
     if AxisType.Explicit not in kinds:
         return call(None, *args)

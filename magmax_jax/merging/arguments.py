@@ -97,7 +97,7 @@ def check_pretrained(pretrained: PyTree) -> None:
     """Raises a UserError unless theta_0 is finite and has something to merge."""
     check_model(pretrained, pretrained, "theta_0")
     if not any(map(is_merged, jax.tree.leaves(pretrained))):
-        raise UserError("theta_0 holds no floating-point arrays: there is nothing to merge")
+        raise UserError("theta_0 contains no floating-point arrays: there is nothing to merge")
 
 
 def check_model(
@@ -115,7 +115,7 @@ def check_model(
     try:
         if isinstance(model, Informed):
             if not fisher:
-                raise UserError("this rule takes no Fisher: give the model's params alone")
+                raise UserError("this rule takes no Fisher: give only the model's params")
             conform(model.fisher, pretrained, dtypes=False)
             check_finite(model.fisher)
             model = model.params

@@ -25,8 +25,8 @@ def own(state: PyTree, *others: PyTree) -> PyTree:
             return leaf
         if leaf.is_deleted():
             raise UserError(
-                "this state was folded into before, and its memory is the new state's: go on from "
-                "the state that `fold` returned, or fold into a copy of this one"
+                "this state was already folded into, and the new state has its memory: continue "
+                "with the state that `fold` returned, or fold into a copy of this one"
             )
         if _memory(leaf) in taken:
             leaf = jnp.copy(leaf)

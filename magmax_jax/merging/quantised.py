@@ -1,4 +1,4 @@
-"""Task vectors in 8, 4 or 3 bits an entry, after Kim et al., 2025 (arXiv 2503.06921).
+"""Task vectors in 8, 4 or 3 bits per entry, after Kim et al., 2025 (arXiv 2503.06921).
 
 A task vector spans a far narrower range than a model, so few bits suffice. The paper uses codes
 with one scale per tensor, of the task vector itself or of its residual from a common base. Here
@@ -8,7 +8,7 @@ little from tau_(t-1). The difference is taken from the decoded previous task, s
 accumulate.
 
 `bits` names an accuracy: that of codes of this many bits with one scale per tensor. With a scale
-per group, 7-bit codes match 8 bits, and take 7.25 bits an entry including scales: less than a
+per group, 7-bit codes match 8 bits, and take 7.25 bits per entry including scales: less than a
 quarter of float32, also on disk, where float32 is compressed to 92 to 96 %.
 """
 

@@ -38,14 +38,15 @@ def quantised(rule: MergeRule, bits: int) -> MergeRule:
     if rule.needs_fisher:
         raise UserError(
             "checkpoint.task_bits: one of the merges keeps every task's Fisher with its task "
-            "vector, which few bits do not hold: leave it or the bits out"
+            "vector, which cannot be kept in few bits: leave out that merge or the bits"
         )
 
     def init(pretrained: PyTree) -> tuple:
         if jax.tree.leaves(rule.init(pretrained)):
             raise UserError(
                 "checkpoint.task_bits: a rule that is not streaming keeps the tuple of all task "
-                "vectors as its state, and one of the merges has another: leave it or the bits out"
+                "vectors as its state, and one of the merges has a different one: leave out that "
+                "merge or the bits"
             )
         return ()
 

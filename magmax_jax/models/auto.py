@@ -76,7 +76,7 @@ def known_shape(
     directory = Path(source).expanduser()
     if not directory.is_dir():
         if source.count("/") != 1 or source[0] in "./~":
-            return None, f"{source} is no directory"
+            return None, f"{source} is not a directory"
         cached = try_to_load_from_cache(source, CONFIG)
         directory = Path(cached).parent if isinstance(cached, str) else directory
     if directory.is_dir():

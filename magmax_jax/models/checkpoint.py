@@ -97,7 +97,7 @@ def model_type(directory: Path) -> Any:
 
 
 def no_configuration(directory: Path) -> UserError:
-    """The error for a directory that holds no publisher's configuration."""
+    """The error for a directory that has no publisher's configuration."""
     return UserError(
         f"{directory} has neither {CONFIG} nor {OPENCLIP}: put the model's own {CONFIG} there"
     )
@@ -248,7 +248,7 @@ def write(
     """
     if dtype not in conversion.DTYPES:
         written = ", ".join(conversion.DTYPES)
-        raise UserError(f"{directory}: dtype {dtype!r} is not written, use {written}")
+        raise UserError(f"{directory}: dtype {dtype!r} is not supported: use {written}")
     kind = np.dtype(dtype)
     hf_config.dtype = dtype
     with new_directory(directory) as partial:

@@ -103,8 +103,8 @@ def classify(
         best, every = _classified(under_auto_axes(model), images, names, templates, batch_size)
     if not np.isfinite(every).all():
         raise UserError(
-            "the model gives no finite probabilities: its parameters hold NaN, infinity or zeros "
-            "alone: load the checkpoint again"
+            "the model gives no finite probabilities: its parameters contain NaN, infinity or only "
+            "zeros: load the checkpoint again"
         )
     return Classified([names[i] for i in best], every[np.arange(len(best)), best], every)
 
@@ -172,7 +172,7 @@ def _checked(class_names: Sequence[str]) -> list[str]:
     names = list(class_names)
     for name in names:
         if not isinstance(name, str):
-            raise UserError(f"the class name {name!r} is no string: give its name as text")
+            raise UserError(f"the class name {name!r} is not a string: give its name as text")
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"class names are given more than once: {', '.join(repeated)}")
     return names

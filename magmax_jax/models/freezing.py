@@ -49,7 +49,9 @@ def trainable(
             )
         stopped.update(matched)
     if len(stopped) == len(names):
-        raise ConfigError(f"{field}: the patterns match all parameters, which leaves nothing over")
+        raise ConfigError(
+            f"{field}: the patterns match all parameters, so nothing would be trained"
+        )
 
     leaves = dict(flat(params))
     masks = {}

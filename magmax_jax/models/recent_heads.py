@@ -44,7 +44,7 @@ def recent_head(model: Model, class_names: Sequence[str], templates: Sequence[st
     if same := alike(model, class_names, templates):
         listed = " and ".join(repr(class_names[i]) for i in same[0])
         raise UserError(
-            f"{listed} have the same prompts: give class names that the model tells apart"
+            f"{listed} have the same prompts: give class names that the model can distinguish"
         )
     head = zero_shot_head(model, class_names, templates)
     if all(isinstance(array, jax.Array) for array in weights):

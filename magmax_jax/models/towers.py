@@ -39,7 +39,7 @@ def needs_text_source(directory: Path, example: str) -> ConfigError:
       example: hub id of a model of its family.
     """
     return ConfigError(
-        f"{directory / CONFIG}: {model_type(directory)!r} is an image tower alone, and class names "
+        f"{directory / CONFIG}: {model_type(directory)!r} is only an image tower, and class names "
         "need a text tower: name the model with both towers that it was fine-tuned from, for "
         f"instance model.text_source={example}"
     )
@@ -48,15 +48,15 @@ def needs_text_source(directory: Path, example: str) -> ConfigError:
 def needs_no_text_source(directory: Path, text_source: str | Path) -> ConfigError:
     """The error for a text source with a model that already has a text tower."""
     return ConfigError(
-        f"model.text_source is {text_source}, but {directory} is no image tower alone: leave it "
-        "out, for a model with both towers has its own"
+        f"model.text_source is {text_source}, but {directory} is not only an image tower: leave it "
+        "out, because a model with both towers has its own"
     )
 
 
 def other_family(directory: Path, text_source: str | Path) -> ConfigError:
     """The error for an image tower and a whole model of different families."""
     return ConfigError(
-        f"model.text_source is {text_source}, a model of another kind than {directory}: name the "
+        f"model.text_source is {text_source}, a different kind of model from {directory}: name the "
         "model that this image tower was fine-tuned from"
     )
 
@@ -119,7 +119,7 @@ def _laid_over(directory: Path, tower: Tensors, whole: Any) -> Tensors:
     strange = [name for name in tower if name != PROJECTION and not name.startswith(VISION)]
     if strange:
         raise UserError(
-            f"{directory}: its {CONFIG} describes an image tower alone, but its weights hold "
+            f"{directory}: its {CONFIG} describes only an image tower, but its weights hold "
             f"{some(strange)}, too: weights and {CONFIG} must come from one model"
         )
     if PROJECTION in tower and PROJECTION in whole.tensors:
@@ -136,6 +136,6 @@ def _laid_over(directory: Path, tower: Tensors, whole: Any) -> Tensors:
 
 def _unlike(directory: Path, differing: Sequence[str]) -> ConfigError:
     return ConfigError(
-        f"{directory} is no fine-tuned image tower of model.text_source: {'; '.join(differing)} as "
-        "there: name the model that it was fine-tuned from"
+        f"{directory} is not a fine-tuned image tower of model.text_source: {'; '.join(differing)} "
+        "as in that model: name the model that it was fine-tuned from"
     )

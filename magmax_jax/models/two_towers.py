@@ -95,13 +95,14 @@ class TwoTowers(nnx.Module):
                 if getattr(ours, field) != getattr(theirs, field):
                     raise UserError(
                         f"{field} of the {tower} tower is {getattr(theirs, field)}, theta_0's is "
-                        f"{getattr(ours, field)}: models that compute otherwise cannot be merged"
+                        f"{getattr(ours, field)}: models that compute differently cannot be merged"
                     )
         first, second = self.companions, other.companions
         if first.tokenizer and second.tokenizer and not first.tokenizes_like(second):
             raise UserError(
-                "its tokenizer is another one than theta_0's, so equal rows of their embeddings "
-                "stand for other words: merge models of one tokenizer, or their image towers alone"
+                "its tokenizer differs from theta_0's, so the same rows of the embeddings stand "
+                "for different words: merge models with the same tokenizer, or only their image "
+                "towers"
             )
 
     def encode_image(self, pixels: jax.Array) -> jax.Array:

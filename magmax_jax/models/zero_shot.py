@@ -69,8 +69,8 @@ def prompts(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
     for name in class_names:
         if any("\ud800" <= letter <= "\udfff" for letter in name):
             raise UserError(
-                f"the class name {name!r} is no text that UTF-8 can write: give the class, or its "
-                "folder, another name"
+                f"the class name {name!r} cannot be encoded as UTF-8: rename the class or its "
+                "folder"
             )
     return [template.replace("{}", name) for name in class_names for template in templates]
 

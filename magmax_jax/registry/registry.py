@@ -49,12 +49,14 @@ class Registry(Generic[T]):
         if value is None:
             return lambda defined: self.register(name, defined)
         if not name.replace("_", "").replace("-", "").isalnum():
-            raise UserError(f"{name!r} cannot name a {self.kind}: use letters, digits, _ and -")
+            raise UserError(
+                f"{name!r} is not a valid name for a {self.kind}: use letters, digits, _ and -"
+            )
         # A bundled value registers itself while its own module is being imported.
         reserved = name in self._modules and self._modules[name] not in sys.modules
         taken = name in self._values and not _is_again(self._values[name], value)
         if taken or reserved:
-            raise UserError(f"there is a {self.kind} {name!r} already: choose another name")
+            raise UserError(f"there is already a {self.kind} {name!r}: choose another name")
         self._values[name] = value
         return value
 
@@ -81,7 +83,7 @@ class Registry(Generic[T]):
         """Raises a UserError if no value can have that name; imports nothing."""
         if name not in self and not self.names_code(name):
             own = ", or module:function for one of your own" if self._imports else ""
-            raise UserError(f"{name!r} is no {self.kind}: choose from {', '.join(self)}{own}")
+            raise UserError(f"{name!r} is not a {self.kind}: choose from {', '.join(self)}{own}")
 
     def __getitem__(self, name: str) -> T:
         """The value of that name.

@@ -40,11 +40,11 @@ def report(*runs: Path | str, out: Path | str | None = None, allow_changed: bool
     from magmax_jax.report.write import write
 
     if not runs:
-        raise UserError("no runs are given: name runs, or folders that hold some")
+        raise UserError("no runs are given: name runs, or folders that contain some")
     for run in runs:
         if not isinstance(run, str | Path):
             raise UserError(
-                f"a {type(run).__name__} is no run's directory: name each run, "
+                f"a {type(run).__name__} is not a run directory: pass each run separately, "
                 'mm.report("runs/a", "runs/b")'
             )
     paths = [user_path(run, "run") for run in runs]

@@ -22,7 +22,7 @@ from magmax_jax.report.runs import Run, independent
 from magmax_jax.report.style import FLAT
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 
-_UNTOLD = (
+_UNNAMED = (
     "method", "scenario", "mesh", "checkpoint", "merges", "eval_batch_size",
     "evaluate", "train.workers", "train.accumulate", "train.remat", "merging.scales",
 )  # fmt: skip
@@ -153,11 +153,11 @@ def short_names(configs: Sequence[ExperimentConfig]) -> list[str]:
     differing = [
         name
         for name in flat[0]
-        if len({facts[name] for facts in flat}) > 1 and not name.startswith(_UNTOLD)
+        if len({facts[name] for facts in flat}) > 1 and not name.startswith(_UNNAMED)
     ]
     names = []
     for config, facts in zip(configs, flat, strict=True):
-        details = [_told(name, facts[name]) for name in differing]
+        details = [_shown_difference(name, facts[name]) for name in differing]
         names.append(", ".join([_method(config), *details]))
     return [
         name if names.count(name) == 1 else f"{name} ({1 + names[:place].count(name)})"
@@ -178,7 +178,7 @@ def fields(config: ExperimentConfig) -> Iterator[tuple[str, str]]:
     return walk(dataclasses.asdict(config), "")
 
 
-def _told(name: str, value: str) -> str:
+def _shown_difference(name: str, value: str) -> str:
     shown = {"null": "none"}.get(value, value.replace('"', ""))
     return f"{name.rpartition('.')[2]} {shown}"
 

@@ -34,9 +34,9 @@ def differing_inputs(runs: Sequence[Run]) -> list[str]:
 
 
 def changed_starts(runs: Sequence[Run]) -> list[str]:
-    """A sentence for each start of a run that continued although its inputs had changed."""
+    """A sentence for each start of a run that continued even though its inputs had changed."""
     return [
-        f"{_name(run)} went on at {start['time']} although its inputs had changed: "
+        f"{_name(run)} was resumed at {start['time']} even though its inputs had changed: "
         f"{'; '.join(start['changed'])}."
         for run in runs
         for start in run.about.get("starts", [])
@@ -46,8 +46,8 @@ def changed_starts(runs: Sequence[Run]) -> list[str]:
 
 def _sentence(what: str, earlier: Run, run: Run) -> str:
     return (
-        f"{what} were not the same in {_name(earlier)} and in {_name(run)}, though both name the "
-        "same source: their accuracies do not compare"
+        f"{what} differed between {_name(earlier)} and {_name(run)}, although both name the "
+        "same source: their accuracies are not comparable"
     )
 
 

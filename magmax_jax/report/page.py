@@ -25,7 +25,7 @@ from magmax_jax.report.render import render
 from magmax_jax.report.section import Section, sections
 from magmax_jax.report.style import DARK, GRID, INK, MUTED, SURFACE, slug
 
-MAX_TOLD = 6
+MAX_NAMED = 6
 """Maximum number of runs for which the page header names each."""
 
 
@@ -150,7 +150,7 @@ def _tint(value: float | None, total: float | None) -> Tint:
 
 def _lead(group: Group, several: bool) -> str:
     """The runs, named by how they differ."""
-    runs = "; ".join(group.names) if len(group.runs) <= MAX_TOLD else f"{len(group.runs)} runs"
+    runs = "; ".join(group.names) if len(group.runs) <= MAX_NAMED else f"{len(group.runs)} runs"
     return f"{group.title}: {runs}" if several else runs
 
 

@@ -224,7 +224,7 @@ def titles_of(settings: Sequence[ExperimentConfig]) -> list[str]:
     found = []
     for title, setting in zip(titles, settings, strict=True):
         same = zip(titles, settings, strict=True)
-        alike = [dict(fields(other)) for its, other in same if its == title]
+        alike = [dict(fields(other)) for other_title, other in same if other_title == title]
         facts = dict(fields(setting))
         names = [name for name in facts if len({each[name] for each in alike}) > 1]
         details = ", ".join(f"{name} {facts[name]}" for name in names).replace('"', "")

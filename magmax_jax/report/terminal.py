@@ -29,7 +29,7 @@ def table(rows: Iterable[Row], title: str, scales: Scales = NO_SCALES) -> Table:
     if len(shown_protocols) == 1:
         among = "among all classes, which is the same among the task's own"
     final.caption = (
-        f"in % of the test images of {counted(len(tasks), 'task')} in the end, and as the mean of "
+        f"in % of the test images of {counted(len(tasks), 'task')} at the end, and as the mean of "
         f"the tasks: accuracy {among}; forgetting in points, agnostic"
     )
     after = {row.after_task for row in rows}

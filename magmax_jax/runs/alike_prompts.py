@@ -22,8 +22,8 @@ def alike_prompts(model: Model, scenario: Scenario) -> list[str]:
     if not groups:
         return []
     return [
-        f"prompts are the same for {some(groups, 5)}: no model tells these classes apart, and "
-        "images of all but the first of them count as wrong; join their folders, or give them "
+        f"prompts are the same for {some(groups, 5)}: no model can distinguish these classes, and "
+        "images of all but the first of them count as wrong; merge their folders, or give them "
         "names that differ in more than case and spaces"
     ]
 

@@ -42,7 +42,7 @@ def check_seed(seed: int, kept: bool) -> None:
     """Raises a ConfigError if JAX would truncate the seed to another one.
 
     Args:
-      kept: whether a run with that seed exists already, from a version that accepted such seeds:
+      kept: whether a run with that seed already exists, from a version that accepted such seeds:
         it may be resumed, with the same numbers.
     """
     if seed >= 2**32 and not (kept and seed < 2**63):

@@ -116,8 +116,8 @@ class Checkpoints:
                 self._set_aside(candidate, error)
         if found:
             raise UserError(
-                f"{self.directory} holds no checkpoint that can be read: "
-                "--overwrite starts the run again"
+                f"{self.directory} contains no checkpoint that can be read: --overwrite starts the "
+                "run again"
             )
         return None
 

@@ -16,7 +16,7 @@ def default_preprocessing(model: Model, name: str) -> list[str]:
     found = preprocessing_of(model)
     mean, std = (", ".join(f"{x:.3g}" for x in values) for values in (found.mean, found.std))
     return [
-        f"{name} came without settings of an image processor: those of {kind} are taken (mean "
-        f"{mean}, deviation {std}); if it was trained with others, put its "
+        f"{name} has no image processor settings, so those of {kind} are used (mean {mean}, "
+        f"std {std}); if it was trained with different ones, put its "
         "preprocessor_config.json beside its weights"
     ]

@@ -104,7 +104,7 @@ class RunDirectory:
         if stored is None and (self.path / PARTIAL).exists():
             return False  # a run was interrupted before it started
         if not isinstance(stored, dict) or not {"model", "scenario", "train"} <= set(stored):
-            raise UserError(f"{self.path} holds other things than a run: choose another --out")
+            raise UserError(f"{self.path} contains other things than a run: choose another --out")
         if self.overwrite:
             return False
         differing = self.differs(config)
@@ -115,8 +115,8 @@ class RunDirectory:
             )
         if not self.resume:
             raise UserError(
-                f"{self.path} holds a run of this configuration, and --no-resume does not go on "
-                "with it: choose another --out, or pass --overwrite to replace it"
+                f"{self.path} holds a run of this configuration, and --no-resume does not resume "
+                "it: choose another --out, or pass --overwrite to replace it"
             )
         return True
 
@@ -187,8 +187,8 @@ class RunDirectory:
                 f"process was running there: {stops}"
             )
         raise UserError(
-            f"{self.path} was taken over by {by} while this process did not respond, as when it is "
-            f"suspended: {stops}"
+            f"{self.path} was taken over by {by} while this process did not respond, for instance "
+            f"because it was suspended: {stops}"
         )
 
     def append(self, rows: Iterable[Row]) -> None:

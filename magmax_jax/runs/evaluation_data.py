@@ -75,7 +75,7 @@ def _of_other_names(
                 other = min(set(names) - set(recorded) or names)
                 found.append(
                     f"{source} was trained with other class names ({other!r}) than the first run, "
-                    "with whose prompts all are evaluated: evaluate it by itself"
+                    "whose prompts are used for all: evaluate it separately"
                 )
     return found
 

@@ -88,5 +88,5 @@ def _try(out: RunDirectory, claim: Claim) -> tuple[str, Holder | None]:
 
 def _refusal(out: RunDirectory, holder: Holder) -> str:
     return (
-        f"{out.path} is in use already by {holder}: wait until that ends, or choose another --out"
+        f"{out.path} is already in use by {holder}: wait until that ends, or choose another --out"
     )

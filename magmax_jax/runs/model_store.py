@@ -167,7 +167,7 @@ class ModelStore:
         what = "checkpoint yet"
         if number is not None:
             what = f"model of task {number} (the first is 1): run with checkpoint.keep_tasks=True"
-        raise ConfigError(f"{directory} holds no {what}")
+        raise ConfigError(f"{directory} contains no {what}")
 
 
 def check_model(
@@ -186,6 +186,6 @@ def check_model(
     if not known:
         kept = ", ".join([*(f"{name}[@SCALE]" for name in merges), *labels(refits)])
         raise UserError(
-            f"{run} holds no model {str(ref)!r}: choose finetuned, zero_shot, task:NUMBER"
+            f"{run} contains no model {str(ref)!r}: choose finetuned, zero_shot, task:NUMBER"
             + (f" or one of {kept}" if kept else "")
         )

@@ -69,7 +69,7 @@ def _single_classes(parts: RunParts) -> list[str]:
     if not names:
         return []
     return [
-        f"{', '.join(names)}: with a single class there is nothing to tell apart, so training "
+        f"{', '.join(names)}: with a single class there is nothing to distinguish, so training "
         "learns nothing; add classes, or choose fewer tasks"
     ]
 
@@ -85,7 +85,7 @@ def _quantised(parts: RunParts) -> list[str]:
             f"--checkpoint.task-bits {config.task_bits} changes nothing: without "
             "--checkpoint.keep-tasks or a merge that collects task vectors, none are kept"
         ]
-    return [f"{', '.join(kept)}: task vectors are kept in {config.task_bits} bits an entry"]
+    return [f"{', '.join(kept)}: task vectors are kept in {config.task_bits} bits per entry"]
 
 
 def _fewer_images(parts: RunParts) -> list[str]:
@@ -102,6 +102,6 @@ def _fewer_images(parts: RunParts) -> list[str]:
     if method.fisher != "accumulated":
         return []
     return [
-        f"--method.fisher accumulated grows with the number of batches: from "
-        f"{method.fisher_images} images a task, the same strength is a weaker penalty"
+        "--method.fisher accumulated grows with the number of batches: from "
+        f"{method.fisher_images} images per task, the same strength is a weaker penalty"
     ]

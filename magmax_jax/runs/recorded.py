@@ -97,21 +97,21 @@ def refuse(run: Path, changed: Sequence[str], allow: bool) -> list[str]:
     """
     if not changed:
         return []
-    said = f"{run} was made with other inputs than are there now: {'; '.join(changed)} changed"
+    said = f"{run} was made with inputs that have changed since: {'; '.join(changed)}"
     if not allow:
         raise UserError(
-            f"{said} since; bring back what the run had, or pass --allow-changed "
-            "(allow_changed=True) to go on with what is there"
+            f"{said}; restore them, or pass --allow-changed (allow_changed=True) to continue with "
+            "the changed ones"
         )
-    return [f"{said}, and are used all the same"]
+    return [f"{said}; the changed ones are used"]
 
 
 def unrecorded(run: Path) -> list[str]:
     """A note on a run that has no record to compare with."""
     return [
-        f"{run} was made before runs recorded their model and data, so what is there now is not "
-        "compared; photos with an EXIF orientation, transparent images and class names with quotes "
-        "or HTML entities were read otherwise then"
+        f"{run} was made before runs recorded their model and data, so changes since then are not "
+        "detected; photos with an EXIF orientation, transparent images and class names with "
+        "quotes or HTML entities were read differently then"
     ]
 
 

@@ -34,7 +34,7 @@ def sweep(
 
     Existing rows are not evaluated again. Each rule's best scale on the validation images, which no
     task was trained on, is marked in its rows on the test images (`Row.chosen`). The published
-    scale of a rule without a scale of its own (`RULE`, not `RULE@SCALE`) is evaluated, too: on
+    scale of a rule named without a scale (`RULE`, not `RULE@SCALE`) is evaluated, too: on
     test images if there are validation images and `config.test` is not "later", on validation
     images if it is not "all". Test images choose nothing: without validation images no row is
     marked.
@@ -142,7 +142,7 @@ def check(
         raise UserError("joint training merges nothing: there is nothing to sweep")
     if config.test != "all" and not run.scenario.validation:
         raise ConfigError(
-            f"sweep.test is {config.test}, and the run holds no images out to choose a scale on: "
+            f"sweep.test is {config.test}, and the run holds out no images for choosing a scale: "
             "run with scenario.validation=0.1, or leave sweep.test out"
         )
     own = parse_merges(run)
@@ -153,12 +153,12 @@ def check(
             raise ConfigError(f"sweep.rules: {name} cannot be swept, it needs every task's Fisher")
         if ref.refit is not None and not run.checkpoint.keep_tasks:
             raise ConfigError(
-                f"sweep.rules: {name} is fitted anew for every scale, and every task's model is "
+                f"sweep.rules: {name} is fitted again for every scale, and every task's model is "
                 "needed for it: run with checkpoint.keep_tasks=True"
             )
         if name not in own and not run.checkpoint.keep_tasks:
             raise ConfigError(
-                f"sweep.rules: {name} is none of the run's merges, and every task's model is "
+                f"sweep.rules: {name} is not one of the run's merges, and every task's model is "
                 "needed to make it: add it to the merges, or run with checkpoint.keep_tasks=True"
             )
         if name not in own and rule.from_adam and not needs_moments(own):

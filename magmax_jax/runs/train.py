@@ -108,7 +108,7 @@ def run(
     for note in inputs.check(layout):
         progress.say(f"note: {note}")
     if parts is None:
-        progress.say(f"{out.path} holds this run already (--overwrite repeats it)")
+        progress.say(f"{out.path} already contains this run (--overwrite repeats it)")
     else:
         _check_disk(parts, out, progress)
         with held(out, layout, progress.say):
@@ -219,7 +219,7 @@ def _where(at: RunState, parts: RunParts) -> str:
     where = f"after task {at.learned} of {len(parts.tasks)}"
     if at.training:
         where = f"at step {at.step} of {parts.steps(at.learned + 1)} of task {at.learned + 1}"
-    return f"going on {where}"
+    return f"resuming {where}"
 
 
 def describe(scenario: Scenario) -> str:

@@ -134,8 +134,8 @@ def _shared_names(names: Sequence[str], heads: Sequence[Head]) -> list[str]:
         return []
     listed = [f"{name!r} of {' and '.join(found)}" for name, found in shared.items()]
     return [
-        f"data sets share class names ({some(listed)}): among all classes a model can "
-        "hardly tell these apart, so compare accuracies among each task's own classes"
+        f"data sets share class names ({some(listed)}): among all classes a model can hardly "
+        "distinguish these, so compare accuracies among each task's own classes"
     ]
 
 
@@ -157,6 +157,6 @@ def _check_same(dataset: str, what: str, train: tuple[str, ...], test: tuple[str
         if extra:
             raise UserError(
                 f"{dataset}: {what} {', '.join(extra[:5])} is in {split} but not in {other}; both "
-                "must hold the same ones"
+                "must have the same ones"
             )
     raise UserError(f"{dataset}: train and test list the same {what} names in different orders")

@@ -58,6 +58,6 @@ def _bare(own: OwnNames, config: ScenarioConfig) -> str:
     if not own.bare or config.templates:
         return ""
     return (
-        f"classes are called by numbers alone ({some(own.names)}), so prompts do not say what they "
-        "show: give their folders names, or set --scenario.templates to say what the numbers are"
+        f"classes are named by numbers only ({some(own.names)}), so prompts do not describe them: "
+        "give their folders names, or set --scenario.templates to say what the numbers are"
     )

@@ -21,8 +21,8 @@ def passed_over(sources: Iterable[Source]) -> list[str]:
     several = {kind: "s" if kind == "folder" and kinds[kind] > 1 else "" for kind in kinds}
     listed = ", ".join(capped([f"{kinds[kind]:,} {kind}{several[kind]}" for kind in ranked], 8))
     return [
-        f"passed over in folders of images: {listed}; what is read are files in the folders of "
-        "classes with the suffix of an image that Pillow opens"
+        f"skipped in image folders: {listed}; only files in class folders with the suffix of an "
+        "image format that Pillow opens are read"
     ]
 
 
@@ -31,5 +31,5 @@ def _kind(path: str) -> str:
     if os.path.isdir(path):
         return "folder"
     if is_image(os.path.basename(path)):
-        return f"{suffix} outside the folders of classes"
+        return f"{suffix} outside the class folders"
     return suffix or "without a suffix"

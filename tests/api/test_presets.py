@@ -46,7 +46,7 @@ def test_small_presets_compare_rules_at_scales_that_held_out_images_choose(name)
         ({"train.epochs": "2"}, "train: epochs: expected int, found '2'"),
         ({"train": 2}, "train: expected an object, found 2"),
         ({"train.epochs": 0}, "train.epochs is 0: it must be positive"),
-        ({"scenario": {"kind": "clas"}}, "'clas' is no scenario kind"),
+        ({"scenario": {"kind": "clas"}}, "'clas' is not a scenario kind"),
     ],
     ids=str,
 )
@@ -56,7 +56,9 @@ def test_invalid_input_gives_a_one_sentence_error(changes, message):
 
 
 def test_unknown_presets_list_the_known_ones():
-    with pytest.raises(UserError, match="'quikstart' is no preset: choose from quickstart, styles"):
+    with pytest.raises(
+        UserError, match="'quikstart' is not a preset: choose from quickstart, styles"
+    ):
         preset("quikstart")
 
 

@@ -171,7 +171,7 @@ def test_models_are_evaluated_on_arrays(config, finished, tmp_path, capsys):
         ([], {}, "there are no models"),
         ({"mine": 3}, {}, "mine is a int: pass a run, a directory"),
         ("nowhere/at/all", {"test": TEST}, "there is no such directory"),
-        ("nowhere/at/all", {}, "no images are named: pass test=.*folder:DIR"),
+        ("nowhere/at/all", {}, "no images are given: pass test=.*folder:DIR"),
         (None, {"test": "shapes"}, "'shapes' is a path.*dataset='folder:shapes'"),
         (None, {}, "was passed from Python.*pass them again"),
         (None, {"image_size": 24}, "was trained at its own size"),
@@ -212,14 +212,17 @@ def test_an_invalid_sweep_is_named(config, sweep, tmp_path):
 
 
 def test_an_impossible_output_path_is_named(config):
-    for out, message in (("", "^out is empty"), ("r" * 300, "^out is r.*: it holds a name of 300")):
+    for out, message in (
+        ("", "^out is empty"),
+        ("r" * 300, "^out is r.*: it contains a name of 300"),
+    ):
         with pytest.raises(UserError, match=message):
             run(config, out, train=TRAIN, test=TEST, progress=False)
 
 
 def test_a_directory_of_something_else_is_not_a_run(config, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
-    with pytest.raises(UserError, match="holds other things than a run"):
+    with pytest.raises(UserError, match="contains other things than a run"):
         run(config, tmp_path, train=TRAIN, test=TEST, progress=False)
 
 
@@ -229,12 +232,12 @@ def test_the_report_is_a_page(finished, tmp_path, monkeypatch):
     assert "arrays, class-incremental" in (tmp_path / "r" / "index.html").read_text()
     with pytest.raises(UserError, match="no runs are given"):
         magmax_jax.report()
-    with pytest.raises(UserError, match="a list is no run's directory: name each run"):
+    with pytest.raises(UserError, match="a list is not a run directory: pass each run separately"):
         magmax_jax.report([finished.out])
 
 
 def test_export_names_a_path_that_is_not_a_run(tmp_path):
-    with pytest.raises(UserError, match="is no run's directory"):
+    with pytest.raises(UserError, match="is not a run directory"):
         export(tmp_path, tmp_path / "out")
 
 

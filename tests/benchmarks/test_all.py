@@ -22,7 +22,7 @@ def test_each_writes_its_tables_and_log_even_after_one_fails(tmp_path, monkeypat
 
 def test_an_unknown_name_is_reported_with_the_known_ones(tmp_path, capsys):
     assert every.main(["--output", str(tmp_path / "none"), "--only", "trian"]) == 2
-    assert "--only: nothing is called trian, there are: train, eval" in capsys.readouterr().err
+    assert "--only: nothing is named trian, there are: train, eval" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 

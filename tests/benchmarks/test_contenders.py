@@ -119,7 +119,7 @@ def test_milestones_are_nonempty_files(tmp_path):
     program += "time.sleep(0.3)"
     made = []
     one = whole(
-        "a", program.format(tmp_path), files=files, before=lambda: made.append(1), unheeded=True
+        "a", program.format(tmp_path), files=files, before=lambda: made.append(1), warmed_up=True
     )
     take_turns([one], 1)
     (call,) = one.calls

@@ -60,7 +60,7 @@ def test_differences_are_reported():
 def test_invalid_input_gives_a_one_sentence_error(tmp_path, capsys):
     assert main([*FEW, "--peers", str(tmp_path / "none")]) == 2
     error = capsys.readouterr().err
-    assert "is no python that can be run" in error and error.count("\n") == 1
+    assert "is not a Python that can be run" in error and error.count("\n") == 1
     assert main([*FEW, "--tasks", "101"]) == 2
     assert "--tasks is 101: choose 1 to 100" in capsys.readouterr().err
     assert main([*FEW, "--repeats", "0"]) == main([*FEW, "--only", "nobody"]) == 2

@@ -18,7 +18,7 @@ def test_names_matching_any_pattern_are_chosen_in_their_own_order():
 
 @pytest.mark.parametrize("patterns", [["nobody", "o"], []])
 def test_patterns_that_match_nothing_are_an_error(patterns):
-    with pytest.raises(UserError, match="--only: nothing is called no"):
+    with pytest.raises(UserError, match="--only: nothing is named no"):
         matching(["ours"], patterns, str)
 
 
@@ -46,13 +46,13 @@ def test_peers_python_must_be_executable_and_a_link_is_not_resolved(tmp_path):
     assert checked(PeersFlags(peers=Path(os.path.relpath(link)))).peers.is_absolute()
     (tmp_path / "text").write_text("")
     for wrong in (tmp_path, tmp_path / "text", tmp_path / "none"):
-        with pytest.raises(UserError, match="is no python that can be run"):
+        with pytest.raises(UserError, match="is not a Python that can be run"):
             checked(PeersFlags(peers=wrong))
 
 
 def test_another_checkout_must_hold_ours(tmp_path):
     (tmp_path / "magmax_jax").mkdir()
-    with pytest.raises(UserError, match="holds no magmax_jax"):
+    with pytest.raises(UserError, match="contains no magmax_jax"):
         checked(BeforeFlags(before=tmp_path))
     (tmp_path / "magmax_jax" / "__init__.py").touch()
     assert checked(BeforeFlags(before=tmp_path)).before == tmp_path

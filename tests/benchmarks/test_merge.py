@@ -84,7 +84,7 @@ def test_invalid_input_gives_a_one_sentence_error(capsys, tmp_path):
     assert main(["memory", "--peers", str(tmp_path)]) == 2
     said = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in said] == ["error"] * 6
-    assert "'maxmag' is no merge rule" in said[1]
+    assert "'maxmag' is not a merge rule" in said[1]
     assert main([]) == 2
 
 

@@ -84,7 +84,7 @@ def test_cells_too_large_or_too_slow_are_refused():
     assert refused(cell(22, rule="average"), **bounds, done=done) is None
     ended = cell(8)
     ended.failure = "> 90 s"
-    said = "not run: less of it has taken too long already"
+    said = "not run: a smaller merge already took too long"
     assert refused(cell(20), **bounds, done=[ended]) == said
     assert refused(cell(2), **bounds, done=[ended]) is None
 

@@ -41,8 +41,8 @@ def test_it_reports_starts_their_goals_and_a_run(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--peers", "/there/is/none"], "/there/is/none is no python that can be run"),
-        (["--only", "nobody"], "--only: nothing is called nobody"),
+        (["--peers", "/there/is/none"], "/there/is/none is not a Python that can be run"),
+        (["--only", "nobody"], "--only: nothing is named nobody"),
         (["--repeats", "0"], "--repeats: 0 is not positive"),
     ],
 )

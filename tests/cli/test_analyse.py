@@ -33,14 +33,14 @@ def test_chosen_studies_of_several_runs(runs, capsys):
     lines = (runs[0] / "analysis" / "transfer.jsonl").read_text().splitlines()
     assert {json.loads(line)["data"] for line in lines} == {"tasks to come", "digits_styles"}
     assert main(*command) == 0
-    assert "is there already" in " ".join(capsys.readouterr().out.split())
+    assert "already exists" in " ".join(capsys.readouterr().out.split())
 
 
 def test_invalid_input_gives_a_one_sentence_error(runs, tmp_path, capsys):
     for arguments, words in (
         ((), "no RUN is given"),
-        ((tmp_path,), "is no run's directory"),
-        ((runs[0], "--only", "luck"), "'luck' is no study: choose from signs"),
+        ((tmp_path,), "is not a run directory"),
+        ((runs[0], "--only", "luck"), "'luck' is not a study: choose from signs"),
         ((runs[1], "--only", "signs"), "does not keep every task's model"),
         ((runs[0], "--only", "norms", "--exclude", "x", "--again"), "'x' matches no parameter"),
         ((runs[0], "--only", "transfer", "--transfer-to", "folder"), "folder"),

@@ -50,5 +50,5 @@ def test_without_a_terminal_only_plain_lines_are_printed(shown):
     with bars.reading("toy", 2) as advance:
         advance(2)
     assert shown.getvalue() == ""
-    bars.say("toy: [bold] is no markup")
-    assert shown.getvalue() == "toy: [bold] is no markup\n"
+    bars.say("toy: [bold] is not markup")
+    assert shown.getvalue() == "toy: [bold] is not markup\n"

@@ -35,8 +35,8 @@ def test_negative_scales_are_not_taken_for_flags():
         ("run class --merges ties@x", "--merges: 'ties@x' needs a number after the @"),
         (
             "run class --method.regularizer ewc --method.no-sequential",
-            "--method.regularizer ewc holds a task to the one before, but each task starts from "
-            "theta_0 with --method.no-sequential: leave one of them out",
+            "--method.regularizer ewc keeps a task close to the previous one, but each task starts "
+            "from theta_0 with --method.no-sequential: leave one of them out",
         ),
         (
             "run time --method.no-sequential",
@@ -59,7 +59,7 @@ def test_negative_scales_are_not_taken_for_flags():
         ),
         (
             "run quickstart --scenario.validation 0",
-            "--merging.scales is set and no training images are held out to choose one on: set "
+            "--merging.scales is set but no training images are held out for choosing one: set "
             "--scenario.validation, e.g. 0.1, or leave out the scales (--merging.scales None)",
         ),
         ("run class --sweep.scales x", "--sweep.scales is 'x': write FIRST:LAST:STEP"),

@@ -160,16 +160,16 @@ def test_fields_change_the_chosen_cells_and_none_runs_twice(small, capsys):
     cells = chosen("all", "--only", "cifar100-*/lwf/*", "--scenario.num-tasks", "10")
     assert [cell.name for cell in cells] == ["cifar100-5/lwf/seed-5"]
     printed = capsys.readouterr().err
-    assert "cifar100-50/lwf/seed-5 is cifar100-5/lwf/seed-5 now, and left out" in printed
+    assert "cifar100-50/lwf/seed-5 now equals cifar100-5/lwf/seed-5, so it is left out" in printed
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["smoky"], "'smoky' is no grid: choose from class-incremental, "),
+        (["smoky"], "'smoky' is not a grid: choose from class-incremental, "),
         (["all", "--only", "imagenet_x"], "matches no cell: there are cars-10/ewc"),
         (["all", "--seeds", "1;2"], "write numbers separated by commas"),
-        (["all", "--seeds", "-1"], "must not be negative"),
+        (["all", "--seeds", "-1"], "must be at least 0"),
         (["all", "--seeds", "1,4294967296"], "below 2^32 = 4294967296"),
         (["all", "--seed", "3"], "a grid takes --seeds"),
         (["all", "--assets", "there"], "--assets is for smoke"),
@@ -211,7 +211,7 @@ def test_a_dry_run_shows_the_jobs_that_slurm_would_get(tmp_path, capsys):
     main([*argv, "--launcher", "slurm", "--gpus-per-node", "8"])
     shown = capsys.readouterr().out
     assert "  #SBATCH --gpus-per-node=8\n" in shown and "  #SBATCH --ntasks-per-node=1\n" in shown
-    assert "\n1 process of a job then runs the command of its cell, for " in shown
+    assert "\neach job runs 1 process with the command of its cell; for " in shown
     assert list(tmp_path.iterdir()) == []
 
 
@@ -280,7 +280,7 @@ def test_on_a_signal_the_cell_saves_and_the_grid_says_how_to_resume(number, tmp_
     grid.send_signal(number)
     _, error = grid.communicate(timeout=120)
     assert grid.returncode == 128 + number, error
-    assert "go on with: python -m experiments.grid smoke --only" in error
+    assert "continue with: python -m experiments.grid smoke --only" in error
     [directory] = [path.parent for path in tmp_path.rglob("results.jsonl")]
     saved = [p for p in (directory / "checkpoints").iterdir() if p.name.isdigit()]
     assert len(saved) == 1  # in the first task, and no other cell has started

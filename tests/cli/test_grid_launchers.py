@@ -128,7 +128,7 @@ def test_a_dry_run_without_slurm_shows_what_slurm_would_get(cells, tmp_path, mon
     )  # fmt: skip
     for option in options:
         assert f"  #SBATCH --{option}\n" in shown
-    assert "\n16 processes of a job then run the command of its cell, for digits/seq" in shown
+    assert "\neach job runs 16 processes with the command of its cell; for digits/seq" in shown
     assert shown.endswith(" --distributed")
     assert not (tmp_path / "out").exists()
 

@@ -51,5 +51,5 @@ def test_every_command_names_the_program_as_the_user_started_it(name, capsys):
 def test_an_unknown_command_gives_a_one_sentence_error(capsys):
     assert main(["rum", "--fast"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: 'rum' is no command: choose from run, watch, evaluate, ")
+    assert error.startswith("error: 'rum' is not a command: choose from run, watch, evaluate, ")
     assert error.count("\n") == 1

@@ -53,8 +53,8 @@ def test_invalid_input_exits_with_two_and_writes_nothing(tiny_clip, finetuned, t
     base = ["merge", "--pretrained", str(tiny_clip), "--output", str(output), "--finetuned"]
     for wrong, words in [
         ([str(tmp_path / "none")], "none"),
-        ([], "names no models"),
-        ([str(finetuned[0]), "--rule", "tyes"], "no merge rule"),
+        ([], "--finetuned is missing"),
+        ([str(finetuned[0]), "--rule", "tyes"], "is not a merge rule"),
     ]:
         assert main([*base, *wrong]) == 2
         error = capsys.readouterr().err
@@ -66,7 +66,7 @@ def test_it_never_overwrites_a_model(tiny_clip, finetuned, tmp_path, capsys):
     (tmp_path / "precious").write_text("")
     arguments = ["--pretrained", str(tiny_clip), "--finetuned", str(finetuned[0])]
     assert main(["merge", *arguments, "--output", str(tmp_path)]) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["precious"]
 
 

@@ -122,14 +122,16 @@ class TestMistakes:
         write("cifar10")
         assert run(tmp_path, "cifar10") == 2
         shown = capfd.readouterr().err
-        assert "has wrong checksum: " in shown and "is accepted with repacked" in shown
+        assert (
+            "has wrong checksum: " in shown and "with repacked, an archive that you packed" in shown
+        )
 
     def test_damaged_archives(self, write, tmp_path, capfd):
         write("dtd")
         archive = tmp_path / "archives" / "dtd" / "dtd-r1.0.1.tar.gz"
         archive.write_bytes(archive.read_bytes()[:-2000])
         assert run(tmp_path, "dtd", "--repacked") == 2
-        assert "dtd: the archives do not hold what they should" in capfd.readouterr().err
+        assert "dtd: the archives do not contain what they should" in capfd.readouterr().err
 
     @pytest.mark.parametrize(
         ("name", "content"),
@@ -151,7 +153,7 @@ class TestMistakes:
         assert run(tmp_path, name, "--repacked") == 2
         shown = capfd.readouterr().err
         assert "an archive is damaged or not the publishers' (" in shown
-        assert f"remove what is there, in {tmp_path}/archives/{name} or in " in shown
+        assert f"remove it and fetch it again; it is in {tmp_path}/archives/{name} or in " in shown
 
     @pytest.mark.parametrize("name", ["food101", "eurosat", "cars"])
     def test_archives_of_another_layout(self, name, write, tmp_path, capfd):

@@ -121,9 +121,9 @@ def below_a_file(folder: Path) -> list:
 MISTAKES = {
     nothing: "no RUNS are given",
     missing_folder: "there is no such folder",
-    folder_without_run: "no run is there",
+    folder_without_run: "there is no run",
     run_without_rows: "nothing is evaluated yet",
-    other_things: "holds other things than a report",
+    other_things: "contains other things than a report",
     a_file: "is a file",
     below_a_file: "cannot be written",
 }

@@ -122,7 +122,7 @@ def test_invalid_input_gives_one_sentence_and_leaves_no_files(small, tiny_clip, 
     shutil.copytree(tiny_clip, pickled)
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
     for arguments, words in [
-        ([spoil("model.safetensors", weights[:-100])], "model.safetensors is not a whole"),
+        ([spoil("model.safetensors", weights[:-100])], "model.safetensors is not a complete"),
         ([spoil("model.safetensors", b"no weights at all")], "model.safetensors holds text"),
         ([spoil("config.json", None)], "neither config.json"),
         ([spoil("config.json", b"{")], "config.json"),
@@ -133,7 +133,7 @@ def test_invalid_input_gives_one_sentence_and_leaves_no_files(small, tiny_clip, 
         (["--scenario.dataset=folder"], "data_dir"),
         (["--scenario.dataset=folder", f"--scenario.data-dir={tmp_path / 'none'}"], "none"),
         (["--scenario.kind=domain"], "has no domains"),
-        (["--model.image-size=13"], "no multiple of this model's patch"),
+        (["--model.image-size=13"], "not a multiple of this model's patch"),
         (["--train.freeze", "text_model.*"], "'text_model.*' matches no parameter"),
         (["--mesh.fsdp=2"], "does not divide the number of devices, which is 1"),
     ]:
@@ -181,6 +181,6 @@ def test_the_module_runs_as_a_command():
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr == (
-        "error: 'nothing' is no preset: choose from quickstart, styles, class, time, domain, "
+        "error: 'nothing' is not a preset: choose from quickstart, styles, class, time, domain, "
         "datasets, folder, or --config FILE\n"
     )

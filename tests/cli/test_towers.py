@@ -68,9 +68,9 @@ def test_invalid_input_gives_a_one_sentence_error(towers, tiny_clip, tmp_path, c
     base = towers[0]
     for words, message in (
         ((base,), "--model.text-source openai/clip-vit-base-patch16"),
-        ((tiny_clip, "--text-source", tiny_clip), "no model here is an image tower alone"),
+        ((tiny_clip, "--text-source", tiny_clip), "no model here is only an image tower"),
         ((base, "--text-source", tmp_path / "nowhere"), "there is no such directory"),
-        ((base, "--text-source", base), "base/config.json: 'clip_vision_model' is an image tower"),
+        ((base, "--text-source", base), "base/config.json: 'clip_vision_model' is only an image"),
     ):
         assert evaluated(*words, *DIGITS) == 2
         error = capsys.readouterr().err
@@ -108,7 +108,7 @@ def test_its_plan_matches_the_whole_models(config, whole):
     data = data_size(config.scenario, config.seed)
     planned = estimate(config, data)
     assert planned.nbytes and planned == estimate(whole, data)
-    with pytest.raises(UserError, match="image tower alone"):
+    with pytest.raises(UserError, match="only an image tower"):
         estimate(config.replace(model={"text_source": None}), data)
 
 

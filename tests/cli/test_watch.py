@@ -329,7 +329,7 @@ def test_a_live_watch_ends_by_itself_or_on_ctrl_c_and_leaves_the_last_view(run, 
     [
         ([], "no RUN is given"),
         (["nowhere"], "nowhere: there is no such folder"),
-        (["empty"], "empty: no run is there yet"),
+        (["empty"], "empty: there is no run yet"),
         (["empty", "--every", "0"], "--every is 0.0"),
     ],
     ids=["none", "missing", "empty", "every"],

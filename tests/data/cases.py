@@ -7,7 +7,7 @@ from magmax_jax.data import Source
 
 WHY = {
     "cifar100:9.9.9": r"Dataset cifar100 cannot be loaded at version 9\.9\.9, only: 3\.0\.2\.",
-    "cifar100:x": "'x' is no version, as 1.0.0 is",
+    "cifar100:x": "'x' is not a version such as 1.0.0",
     "cifar100/foo": "cifar100 has no configs",
     "domainnet/x": "domainnet has the configs real, .*, sketch",
     "emnist/x:3.1.0": "emnist has the configs byclass, .*, mnist",

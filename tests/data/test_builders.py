@@ -101,7 +101,7 @@ class TestUnknownBuilders:
             load_source("text", "train")
         with pytest.raises(UserError, match="no single class"):
             load_source("detection", "train")
-        with pytest.raises(UserError, match=r"splits test, extra: none serves as train$"):
+        with pytest.raises(UserError, match=r"splits test, extra: none can be used as train$"):
             load_source("untrained", "train")
         with pytest.raises(UserError, match="images without a label"):
             load_source("hidden", "test")
@@ -174,7 +174,7 @@ class TestKnownBuilders:
         np.testing.assert_array_equal(np.bincount(test.labels), [2] * 10)
         assert not set(train.images.rows) & set(test.images.rows)
         prepared(**{"eurosat/rgb": fake_builder(splits, names)})
-        with pytest.raises(UserError, match="divided by filename: prepare it anew"):
+        with pytest.raises(UserError, match="divided by filename: prepare it again"):
             load_source("eurosat", "test")
 
 
@@ -229,7 +229,7 @@ class TestImageNetR:
     def test_files_without_a_domain_are_named(self, renditions):
         files, _ = renditions()
         renditions(files=[file.replace("/art_", "/photo_") for file in files])
-        with pytest.raises(UserError, match=r"/photo_\d+.jpg is called after none .*art, cartoon"):
+        with pytest.raises(UserError, match=r"/photo_\d+.jpg is named after none .*art, cartoon"):
             load_source("imagenet_r", "train")
 
 

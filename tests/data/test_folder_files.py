@@ -65,9 +65,9 @@ def test_skipped_files_are_noted_once(tmp_path):
     config = ScenarioConfig(dataset="folder", data_dir=str(tmp_path), num_tasks=2)
     (note,) = build_scenario(config, 5).notes
     assert note == (
-        "passed over in folders of images: 2 .txt, 1 .heic, 1 .png outside the folders of classes, "
-        "1 without a suffix; what is read are files in the folders of classes with the suffix of "
-        "an image that Pillow opens"
+        "skipped in image folders: 2 .txt, 1 .heic, 1 .png outside the class folders, 1 without a "
+        "suffix; only files in class folders with the suffix of an image format that Pillow opens "
+        "are read"
     )
     assert not build_test_scenario(config, 5).notes  # whose folders hold only images
 
@@ -79,7 +79,7 @@ def test_an_undivided_folder_is_counted_once(tmp_path):
         (tmp_path / name / "notes.md").write_text("")
     config = ScenarioConfig(dataset="folder", data_dir=str(tmp_path), num_tasks=2)
     _, note = build_scenario(config, 5).notes
-    assert note.startswith("passed over in folders of images: 2 .md; ")
+    assert note.startswith("skipped in image folders: 2 .md; ")
 
 
 def test_folders_inside_class_folders_are_skipped(tmp_path):
@@ -87,7 +87,7 @@ def test_folders_inside_class_folders_are_skipped(tmp_path):
     write(tmp_path / "test" / "photo" / "cat" / "more" / "1.png")
     config = ScenarioConfig(dataset="folder", data_dir=str(tmp_path), num_tasks=1)
     (note,) = build_test_scenario(config, 5).notes
-    assert note.startswith("passed over in folders of images: 1 folder; ")
+    assert note.startswith("skipped in image folders: 1 folder; ")
 
 
 def test_circular_links_are_not_followed(tmp_path):

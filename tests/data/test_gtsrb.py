@@ -78,7 +78,9 @@ class TestDamage:
         whole = shard.read_bytes()
         middle = len(whole) // 2
         flipped = bytes(byte ^ 255 for byte in whole[middle : middle + 40])
-        error = rf"^gtsrb: its test split cannot be read \(.+\): .*gone; remove {shard.parent} and"
+        error = (
+            rf"^gtsrb: its test split cannot be read \(.+\): .*missing; remove {shard.parent} and"
+        )
         for damaged in (whole[:middle] + flipped + whole[middle + 40 :], whole[:middle], b""):
             shard.write_bytes(damaged)
             with pytest.raises(UserError, match=error):
@@ -92,7 +94,7 @@ class TestDamage:
     def test_files_damaged_or_gone_while_read(self, shard, folders):
         source = load_source("gtsrb", "test", folders.data_dir)
         whole = shard.read_bytes()
-        error = rf"^gtsrb: record \d+ cannot be read \(.+\): .*gone; remove {shard.parent} and"
+        error = rf"^gtsrb: record \d+ cannot be read \(.+\): .*missing; remove {shard.parent} and"
         for damaged in (whole[: len(whole) // 2], b"", None):
             copy = pickle.loads(pickle.dumps(source.images))  # as in a worker
             shard.unlink() if damaged is None else shard.write_bytes(damaged)
@@ -117,7 +119,7 @@ def test_other_archives_are_refused(folders):
         folders.manual_dir / "GTSRB-Training_fixed.zip",
         {"GTSRB/Final_Training/Images/00000/00000_00000.ppm": packing.picture(0, kind="PPM")},
     )
-    with pytest.raises(UserError, match="holds no GTSRB/Training"):
+    with pytest.raises(UserError, match="contains no GTSRB/Training"):
         prepare("gtsrb", folders)
     for sign in ("stop", "00043"):
         packing.zipped(
@@ -135,7 +137,7 @@ def test_incomplete_tables_are_refused(folders):
     with pytest.raises(UserError, match=r"lacks 99999\.ppm"):
         prepare("gtsrb", folders)
     packing.zipped(labels, {"notes.txt": b""})
-    with pytest.raises(UserError, match=r"holds no GT-final_test\.csv"):
+    with pytest.raises(UserError, match=r"contains no GT-final_test\.csv"):
         prepare("gtsrb", folders)
 
 

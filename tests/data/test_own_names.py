@@ -17,9 +17,9 @@ def test_wordnet_ids_get_imagenet_names():
     found = own_names(["n01440764", "my_cat", "n02099601", "n02012849"])
     assert found.names == ("tench", "my cat", "Golden Retriever", "crane bird")
     assert found.note == (
-        "3 of 4 classes are called by WordNet ids; prompts have their names from imagenet "
-        "(n01440764 -> tench, n02099601 -> Golden Retriever, n02012849 -> crane bird); "
-        "--scenario.names folder keeps them as they are"
+        "3 of 4 classes are named by WordNet ids; prompts use their names from imagenet (n01440764 "
+        "-> tench, n02099601 -> Golden Retriever, n02012849 -> crane bird); --scenario.names "
+        "folder keeps them as they are"
     )
     ids = wordnet_ids("imagenet")
     assert len(ids) == 1000 and own_names(list(ids)).names == tuple(ids.values())
@@ -44,7 +44,9 @@ def test_all_ids_without_a_name_are_listed_and_refused():
         ConfigError, match=r"^pets: no table .* ids n00000001, n00000002, .*=folder"
     ):
         own_names(["n00000001", "n01440764", "n00000002"], "pets")
-    with pytest.raises(ConfigError, match=r"^pets: no table here has a name for the WordNet id n0"):
+    with pytest.raises(
+        ConfigError, match=r"^pets: no bundled table has a name for the WordNet id n0"
+    ):
         heads(["n00000001"])
     (head,), notes = heads(["n00000001"], names="folder")
     assert head.class_names == ("n00000001",) and not notes
@@ -90,7 +92,7 @@ def test_numbers_that_belong_to_names_are_kept(given):
 def test_bare_numbers_are_kept_and_noted(given):
     (head,), (note,) = heads(given)
     assert head.class_names == tuple(name.replace("_", " ") for name in given)
-    assert note.startswith(f"pets: classes are called by numbers alone ({head.class_names[0]}, ")
+    assert note.startswith(f"pets: classes are named by numbers only ({head.class_names[0]}, ")
     assert heads(given, templates=("the digit {}",))[1] == []
     assert not own_names([*given, "cat"]).bare
 
@@ -99,9 +101,9 @@ def test_a_run_begun_with_raw_folder_names_continues_with_them():
     given = ["n01440764", "n00000001"]
     (head,), (note,) = heads(given, recorded=given)
     assert head.class_names == tuple(given)
-    assert note.startswith("pets: prompts keep what class folders are called (n01440764, n000")
+    assert note.startswith("pets: prompts keep the names of the class folders (n01440764, n000")
     (head,), (note,) = heads(["1_cat", "2_dog"], recorded=["1 cat", "2 dog"])
-    assert head.class_names == ("1 cat", "2 dog") and "the run began so" in note
+    assert head.class_names == ("1 cat", "2 dog") and "the run started with them" in note
     (head,), (note,) = heads(["1_cat", "2_dog"], recorded=["cat", "dog"])
     assert head.class_names == ("cat", "dog") and note.startswith("pets: numbers before")
     (head,), notes = heads(["red_cat"], recorded=["red cat"])

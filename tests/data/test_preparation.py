@@ -125,7 +125,7 @@ class TestNames:
         for name in ("celeb_a", "lfw"):  # no label, and names as labels
             with pytest.raises(UserError, match=rf"{name} has the features .* image and label"):
                 known(name)
-        with pytest.raises(UserError, match="digits needs no preparing"):
+        with pytest.raises(UserError, match="digits needs no preparation"):
             known("digits")
 
     def test_builders_that_cannot_be_imported_are_reported(self, monkeypatch):

@@ -54,7 +54,7 @@ def test_wordnet_ids_get_names():
         "great white shark",
         "goldfish",
     )
-    with pytest.raises(UserError, match="WordNet id n00000000 is none of its 200 classes"):
+    with pytest.raises(UserError, match="WordNet id n00000000 is not one of its 200 classes"):
         prompt_names("imagenet_r", ["n01443537", "n00000000"])
     ids = wordnet_ids("imagenet_r")
     assert len(ids) == len(set(ids.values())) == 200 and wordnet_ids("cub200") == {}

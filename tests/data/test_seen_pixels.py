@@ -115,7 +115,7 @@ def test_shapes_are_read_from_headers(kind, monkeypatch):
             assert seen_shape(image) == shape
 
 
-@pytest.mark.parametrize("junk", [b"Exif\0\0junk that is no TIFF", exif(6).tobytes()[:-7]])
+@pytest.mark.parametrize("junk", [b"Exif\0\0junk, not a TIFF", exif(6).tobytes()[:-7]])
 def test_with_damaged_exif_the_image_is_left_as_stored(junk):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -196,8 +196,8 @@ def test_a_picture_beyond_pillows_limit_is_named():
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "no image that Pillow knows"),
-        (b"<html>404</html>", "no image that Pillow knows"),
+        (b"", "not an image format that Pillow knows"),
+        (b"<html>404</html>", "not an image format that Pillow knows"),
         (b"RIFF\x10\0\0\0WEBPVP8 ", "not a readable image"),
         (saved(UPRIGHT)[:30], "not a readable image"),
     ],

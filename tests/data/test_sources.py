@@ -156,10 +156,10 @@ class TestFolder:
         with pytest.raises(UserError, match=r"nowhere: there is no such folder$"):
             load_source("folder", "train", str(tmp_path / "nowhere"))
         (tmp_path / "train").mkdir()
-        with pytest.raises(UserError, match="holds no folders"):
+        with pytest.raises(UserError, match="contains no folders"):
             load_source("folder", "train", str(tmp_path))
         (tmp_path / "train" / "cat").mkdir()
-        with pytest.raises(UserError, match="cat: it holds no image"):
+        with pytest.raises(UserError, match="cat: it contains no image"):
             load_source("folder", "train", str(tmp_path))
         write(tmp_path / "train" / "cat" / "a.png", picture())
         write(tmp_path / "train" / "photo" / "dog" / "a.png", picture())

@@ -64,7 +64,7 @@ def test_counts_match_numpy_whatever_the_padding(scenario, tower, head, batch_si
             assert found == (agnostic, aware, len(chosen))
     assert counts.total.sum() == IMAGES
     assert (counts.aware >= counts.agnostic).all()
-    assert (counts.aware > counts.agnostic).any(), "too easy to tell the two apart"
+    assert (counts.aware > counts.agnostic).any(), "too easy to distinguish the two"
     confusion = np.zeros((CLASSES, CLASSES), int)
     np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
     np.testing.assert_array_equal(counts.confusion, confusion)
@@ -95,7 +95,7 @@ def test_models_evaluated_together_get_the_same_counts_as_one_by_one(scenario, t
         (alone,) = evaluate([model], batches)
         jax.tree.map(np.testing.assert_array_equal, counts, alone)
     confusions = {counts.confusion.tobytes() for counts in together}
-    assert len(confusions) > 1, "too alike to tell them apart"
+    assert len(confusions) > 1, "too similar to distinguish them"
 
 
 def test_a_label_with_a_nan_logit_is_not_recognised(scenario, tower, head):

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def faults(*flags: str) -> subprocess.CompletedProcess[str]:
-    """The program in a process of its own: it forks, which JAX's threads would not survive."""
+    """The program in its own process: it forks, which JAX's threads would not survive."""
     return subprocess.run(
         [sys.executable, "-m", "tests.faults", *flags],
         capture_output=True,

@@ -102,14 +102,14 @@ class Ready(NamedTuple):
 
     Attributes:
       argv: its words.
-      honest: a folder with all that it reads.
+      original: a folder with all that it reads.
       expected: `tree` of that folder after it.
       writes: that it made.
       scratch: for copies of the folder.
     """
 
     argv: tuple[str, ...]
-    honest: Path
+    original: Path
     expected: dict[str, str]
     writes: int
     scratch: Path
@@ -117,10 +117,10 @@ class Ready(NamedTuple):
 
 def prepared(command: Written, scratch: Path) -> Ready:
     """Runs a command undisturbed, and counts what it writes."""
-    honest = scratch / "honest"
-    honest.mkdir()
-    command.make(honest)
-    ready = Ready(command.argv, honest, {}, 0, scratch)
+    original = scratch / "original"
+    original.mkdir()
+    command.make(original)
+    ready = Ready(command.argv, original, {}, 0, scratch)
     folder = _copy(ready)
     ended = ran(command.argv, Shim(0, ""), scratch)
     assert ended.code == 0, ended.said
@@ -172,6 +172,6 @@ def _copy(ready: Ready) -> Path:
     folder = ready.scratch / "work"
     os.chdir(ready.scratch)
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(ready.honest, folder, symlinks=True)
+    shutil.copytree(ready.original, folder, symlinks=True)
     os.chdir(folder)
     return folder

@@ -145,7 +145,7 @@ def disturb(
             say(f"kill {kills} after {after:.1f} s: checkpoint {run.newest()}{saving}")
         text = run.finish()
         same.append(run.digest() == expected)
-        where = " ".join(line.strip() for line in text.splitlines() if "going on" in line)
+        where = " ".join(line.strip() for line in text.splitlines() if "resuming" in line)
         say(f"run {len(same)}, {where}: {'the same' if same[-1] else 'ANOTHER'}")
     return all(same)
 

@@ -83,7 +83,7 @@ def test_a_new_directory_appears_whole_or_not_at_all(tmp_path):
         (partial / "a").touch()
         assert not output.exists()
     assert names(tmp_path / "inner") == ["out"] and names(output) == ["a"]
-    with pytest.raises(UserError, match="exists already"), new_directory(output):
+    with pytest.raises(UserError, match="already exists"), new_directory(output):
         pass
 
 

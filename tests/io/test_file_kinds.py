@@ -44,8 +44,8 @@ def archive() -> bytes:
         (b"Entry not found", "holds text that begins with 'Entry not found', not weights"),
         (b'{"error": "Repository not found"}', 'holds text that begins with \'{"error": '),
         (save({})[:8], "cut off within its header, which takes"),
-        (b"\x05\0\0\0\0\0\0\0\xff\xfe\0\0\0", "is not a whole safetensors file"),
-        (b"\x80", "is not a whole safetensors file"),
+        (b"\x05\0\0\0\0\0\0\0\xff\xfe\0\0\0", "is not a complete safetensors file"),
+        (b"\x80", "is not a complete safetensors file"),
     ],
 )
 def test_a_file_is_named_for_what_it_is(content, words, tmp_path):
@@ -69,7 +69,7 @@ def test_metadata_that_are_not_strings(metadata, tmp_path):
     path = tmp_path / "model.safetensors"
     header = json.dumps({"__metadata__": metadata}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header)
-    with pytest.raises(UserError, match=r"__metadata__ is no .*: save the model again"):
+    with pytest.raises(UserError, match=r"__metadata__ is not a .*: save the model again"):
         open_tensors(path)
 
 

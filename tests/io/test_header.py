@@ -54,8 +54,8 @@ def test_truncated_files(path):
     for content, words in [
         (whole[:-1], f"it has {len(whole) - 1} bytes, its header describes {len(whole)}: 1 are"),
         (whole + b"\0", "its header describes"),
-        (whole[:5], "not a whole safetensors file"),
-        (b"", "is empty, so it is not a whole safetensors file"),
+        (whole[:5], "not a complete safetensors file"),
+        (b"", "is empty, so it is not a complete safetensors file"),
         (b"<html>404</html>" * 9, "is an HTML page"),
         ((1 << 62).to_bytes(8, "little") + whole[8:], "cut off within its header"),
         (whole.replace(b"[7,3]", b"[8,3]"), "84 bytes for F32 [8, 3]"),
@@ -91,12 +91,12 @@ def test_tied_tensors(tensors, pairs, path):
 
 def test_a_hole_between_tensors(path):
     header = json.dumps({"a": entry(4), "b": entry(4, at=6)})
-    assert "puts b at a wrong place" in refusal(path, file_bytes(header, bytes(10)))
+    assert "puts b in the wrong place" in refusal(path, file_bytes(header, bytes(10)))
 
 
 @pytest.mark.parametrize("header", ["[]", "3", '{"a": 3}', '{"a": {}}', '{"a": [', "{}x"])
 def test_a_header_of_something_else(header, path):
-    assert "not a whole safetensors file" in refusal(path, file_bytes(header, b""))
+    assert "not a complete safetensors file" in refusal(path, file_bytes(header, b""))
 
 
 @pytest.mark.parametrize("number", ["-0.0", "0.0", "false", "1e0"])
@@ -106,6 +106,6 @@ def test_a_header_of_something_else(header, path):
 def test_numbers_that_are_not_written_as_integers(number, place, path):
     """Python's would compare as equal, but safetensors refuses them."""
     header = '{"a": {"dtype": "U8", ' + place % number + "}}"
-    assert f"({json.loads(number)} is no whole number)" in refusal(
+    assert f"({json.loads(number)} is not an integer)" in refusal(
         path, file_bytes(header, bytes(4))
     )

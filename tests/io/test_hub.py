@@ -222,7 +222,9 @@ def test_offline_a_link_to_a_removed_file_is_named(fake, cache):
     offline(fake(main=[]))
     file = cache("a" * 40, "model.safetensors", ref="main") / "model.safetensors"
     file.resolve().unlink()
-    with pytest.raises(UserError, match=r"model\.safetensors is a link to .*blobs.*not there any"):
+    with pytest.raises(
+        UserError, match=r"model\.safetensors is a link to .*blobs.*no longer exists"
+    ):
         hub.locate(SOURCE)
 
 
@@ -236,7 +238,7 @@ def test_a_revision_is_fetched(fake):
 
 def test_a_revision_without_weights_is_not_replaced(fake):
     found = fake(main=["model.safetensors"], v2=["a.txt"], pr_1=["model.safetensors"])
-    with pytest.raises(UserError, match=rf"{SOURCE}@v2: holds no weights"):
+    with pytest.raises(UserError, match=rf"{SOURCE}@v2: contains no weights"):
         hub.locate(f"{SOURCE}@v2")
     assert not found.fetched
 
@@ -276,7 +278,7 @@ def test_a_source_that_is_neither_a_directory_nor_an_id(source, fake):
 
 def test_a_dangling_link_is_named(tmp_path):
     (tmp_path / "model").symlink_to(tmp_path / "gone")
-    with pytest.raises(UserError, match=r"model is a link to .*gone, which is not there"):
+    with pytest.raises(UserError, match=r"model is a link to .*gone, which does not exist"):
         hub.locate(str(tmp_path / "model"))
 
 

@@ -35,13 +35,13 @@ def other(tmp_path):
      "C:x.safetensors", "", "x\0.safetensors", "\ud800.safetensors", "x" * 300],
 )  # fmt: skip
 def test_names_outside_the_directory_are_refused(tmp_path, other, name):
-    with pytest.raises(UserError, match="which is no file of its directory"):
+    with pytest.raises(UserError, match="which is not a file in its directory"):
         open_tensors(model(tmp_path / "model", name))
 
 
 def test_absolute_names_are_refused_even_inside_the_directory(tmp_path, other):
     for path in (other, tmp_path / "model" / "x.safetensors"):
-        with pytest.raises(UserError, match="which is no file of its directory"):
+        with pytest.raises(UserError, match="which is not a file in its directory"):
             open_tensors(model(tmp_path / "model", str(path)))
 
 

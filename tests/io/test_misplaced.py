@@ -31,7 +31,7 @@ def test_checkpoints_one_level_down(place):
         "scheduler/scheduler_config.json",
     )
     assert refusal(pipeline) == (
-        f"{pipeline}: holds no weights itself, its checkpoints lie in text_encoder, unet, vae: "
+        f"{pipeline}: contains no weights itself; its checkpoints are in text_encoder, unet, vae: "
         f"name one of them, such as {pipeline / 'text_encoder'}"
     )
 
@@ -53,7 +53,7 @@ def test_parts_next_to_a_pickled_model_are_not_the_model(place):
 
 def test_a_repository_on_the_hub():
     files = {"README.md", "unet/diffusion_pytorch_model.safetensors"}
-    words = "its checkpoints lie in unet: `hf download acme/pipeline` and name one of them"
+    words = "its checkpoints are in unet: `hf download acme/pipeline` and name one of them"
     assert words in hub.no_weights("acme/pipeline", files)
     message = hub.no_weights("acme/llama-GGUF", {"README.md", "llama.Q4_K_M.gguf"})
     assert message.startswith("acme/llama-GGUF/llama.Q4_K_M.gguf is a GGUF file, llama.cpp's")
@@ -70,17 +70,19 @@ def test_gguf_files(place):
 def test_an_unfinished_download(place):
     directory = place("config.json", "model.safetensors.incomplete")
     message = refusal(directory)
-    assert message.startswith(f"{directory / 'model.safetensors.incomplete'} is a download that")
+    assert message.startswith(
+        f"{directory / 'model.safetensors.incomplete'} is an unfinished download"
+    )
 
 
 def test_shards_without_their_index(place, tmp_path):
     place("model-00001-of-00003.safetensors")
     assert refusal(tmp_path) == (
-        f"{tmp_path} holds 1 of the 3 shards of model and no index of them: "
+        f"{tmp_path} holds 1 of the 3 shards of model but no index of them: "
         "fetch model.safetensors.index.json and shards 2, 3 into it"
     )
     place("model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors")
-    assert "holds all 3 shards of model and no index of them: fetch model." in refusal(tmp_path)
+    assert "holds all 3 shards of model but no index of them: fetch model." in refusal(tmp_path)
     # A single file numbered 1 of 1 is complete.
     whole = write(tmp_path / "whole", "model-00001-of-00001.safetensors", a=1)
     assert values(whole) == {"a": 1}
@@ -90,7 +92,7 @@ def test_lists_of_names_are_short(place, tmp_path):
     shards = {f"a{i}": f"{i:02}" for i in range(60)}
     index(tmp_path, **shards)
     message = refusal(tmp_path)
-    assert "not there: 00, 01, 02, 03, 04 and 55 more: fetch them" in message
+    assert "not exist: 00, 01, 02, 03, 04 and 55 more: fetch them" in message
 
 
 def test_an_index_can_be_named(tmp_path):

@@ -53,7 +53,7 @@ def test_the_order_in_which_files_are_preferred(tmp_path):
 def test_several_files_without_an_index(tmp_path):
     for name in "bc":
         write(tmp_path, f"{name}.safetensors", a=0)
-    assert "2 safetensors files and no index" in refusal(tmp_path)
+    assert "2 safetensors files but no index" in refusal(tmp_path)
 
 
 def test_shards_are_one_checkpoint(tmp_path):
@@ -63,7 +63,7 @@ def test_shards_are_one_checkpoint(tmp_path):
     assert values(tmp_path) == {"a": 1, "b": 2, "c": 3}
     (tmp_path / "2").unlink()
     message = refusal(tmp_path)
-    assert "shards that are not there: 2: fetch them" in message and str(tmp_path) in message
+    assert "shards that do not exist: 2: fetch them" in message and str(tmp_path) in message
     write(tmp_path, "2", d=3)
     assert "its shards do not hold: c: fetch the index" in refusal(tmp_path)
     write(tmp_path, "2", c=3, b=2)
@@ -87,7 +87,7 @@ def test_an_index_that_names_a_tensor_twice(tmp_path):
 
 
 def test_places_without_tensors_that_can_be_read_one_by_one(tmp_path):
-    assert "holds no weights" in refusal(tmp_path)
+    assert "contains no weights" in refusal(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"boom")
     assert "is a pickle" in refusal(tmp_path)
     assert "is a pickle" in refusal(tmp_path / "pytorch_model.bin")
@@ -125,7 +125,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
 def test_a_shard_that_is_a_dangling_link_is_named(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "a.safetensors"}}')
     (tmp_path / "a.safetensors").symlink_to(tmp_path / "gone")
-    with pytest.raises(UserError, match=r"not there: a\.safetensors \(a link to .*gone\)"):
+    with pytest.raises(UserError, match=r"not exist: a\.safetensors \(a link to .*gone\)"):
         open_tensors(tmp_path)
 
 

@@ -18,9 +18,9 @@ def test_the_home_directory(tmp_path, monkeypatch):
     [
         ("", "^out is empty: name a directory"),
         ("~nobody-here/x", "^out is ~nobody-here/x: ~nobody-here has no home directory here"),
-        ("runs/" + "r" * 256, r"^out is runs/r+\.\.\.: it holds a name of 256 bytes"),
+        ("runs/" + "r" * 256, r"^out is runs/r+\.\.\.: it contains a name of 256 bytes"),
         ("ü" * 128, "a name of 256 bytes"),
-        ("/d" * 2048, "it has 4,096 bytes, and systems take 4,095"),
+        ("/d" * 2048, "it has 4,096 bytes, and systems allow 4,095"),
     ],
 )
 def test_names_that_no_file_system_accepts_are_named(path, message):

@@ -1,4 +1,4 @@
-"""Writes that a system ends early go on."""
+"""Partial writes are continued."""
 
 import os
 

@@ -68,7 +68,7 @@ def test_a_system_without_fallocate(tmp_path, monkeypatch):
 def test_nothing_is_overwritten(tmp_path):
     (tmp_path / "file").write_text("mine")
     for output in (tmp_path, tmp_path / "file"):
-        with pytest.raises(UserError, match="exists already: choose another directory"):
+        with pytest.raises(UserError, match="already exists: choose another directory"):
             write(output)
     with pytest.raises(UserError, match="cannot be written"):
         write(tmp_path / "file" / "below")

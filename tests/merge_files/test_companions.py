@@ -118,7 +118,7 @@ def test_an_output_named_like_a_file_is_a_file(folder, tmp_path, capsys):
     np.testing.assert_array_equal(load_file(output)["w"], WEIGHTS["w"] + 1)
     before = output.read_bytes()
     assert merge(*flags, "--output", output) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert output.read_bytes() == before
 
 
@@ -165,7 +165,7 @@ def test_a_dangling_link_is_named(model, tmp_path, capsys, name):
     flags = ["--pretrained", base, "--finetuned", tuned, "--output", tmp_path / "out"]
     assert merge(*flags) == 2
     assert (
-        f"{base / name} is a link to {tmp_path / 'gone'}, which is not" in capsys.readouterr().err
+        f"{base / name} is a link to {tmp_path / 'gone'}, which does not" in capsys.readouterr().err
     )
 
 

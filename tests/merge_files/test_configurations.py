@@ -56,7 +56,7 @@ def notes(tmp_path):
 def test_models_that_compute_differently_get_one_line_each(notes, change, words):
     same, other = {"config.json": LLAMA}, {"config.json": LLAMA | change}
     (note,) = notes(same, same, other)
-    assert "theta_2 computes otherwise than theta_0" in note and words in note
+    assert "theta_2 computes differently from theta_0" in note and words in note
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_configurations_that_are_not_json_are_refused(tmp_path, capsys):
     flags = ["--pretrained", tmp_path / "base", "--finetuned", tmp_path / "tuned"]
     assert merge(*flags, "--output", tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert "preprocessor_config.json holds no JSON object" in error and error.count("\n") == 1
+    assert "preprocessor_config.json is not a JSON object" in error and error.count("\n") == 1
 
 
 def vocabulary(*words, kind=dict, **more) -> dict:
@@ -147,7 +147,10 @@ class TestTokenizers:
         one = {"tokenizer.json": vocabulary("the", "dog", "</s>", kind=kind)}
         other = {"tokenizer.json": vocabulary("der", "dog", "</s>", kind=kind)}
         found = notes(one, one, other)
-        assert "theta_2: its tokenizer.json is another one, 1 tokens differ: 0 is 'der'" in found[0]
+        assert (
+            "theta_2: its tokenizer.json is a different one: 1 tokens differ: 0 is 'der'"
+            in found[0]
+        )
         assert not any("theta_1" in note for note in found)
 
     def test_added_tokens_move_none(self, notes):
@@ -160,7 +163,7 @@ class TestTokenizers:
 
     @pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.model", "merges.txt", "spiece.model"])
     def test_files_of_other_tokenizers(self, notes, name):
-        assert f"another one ({name} differs" in notes({name: "the"}, {name: "der"})[0]
+        assert f"a different one ({name} differs" in notes({name: "the"}, {name: "der"})[0]
 
     def test_the_writing_library_does_not_matter(self, notes):
         one = {"tokenizer_config.json": {"eos": "x", "name_or_path": "/a"}}

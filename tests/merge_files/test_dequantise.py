@@ -229,7 +229,9 @@ def test_a_state_continues_with_the_flag(tmp_path, capsys):
     assert merge(*first, "--output", tmp_path / "first") == 0
     second = ["--finetuned", sources[2], *state, "--output", tmp_path / "second"]
     assert merge(*second) == 2
-    assert "or read FP8 as the weights that it means with --dequantise" in capsys.readouterr().err
+    assert (
+        "or convert FP8 to the weights that it encodes with --dequantise" in capsys.readouterr().err
+    )
     assert merge(*second, "--dequantise") == 0
     found = load_file(tmp_path / "second" / "model.safetensors")
     np.testing.assert_array_equal(found[W], at_once[W])
@@ -248,16 +250,16 @@ def test_a_state_continues_with_the_flag(tmp_path, capsys):
          "nor one for each of its blocks: fetch"),
         ({W: zeros("F8_E4M3", 8, 8), "layer.weight_scale": zeros("F32"),
           "layer.weight_zero_point": zeros("F32")},
-         "(--dequantise knows no such codes)"),
+         "(--dequantise does not support such codes)"),
         ({"layer._weight_qdata": zeros("F8_E4M3", 8, 8), "layer._weight_scale": zeros("F32", 8, 1)},
-         "(--dequantise knows no such codes)"),
+         "(--dequantise does not support such codes)"),
         ({W: zeros("F8_E4M3", 8, 8), "layer.scale": zeros("F8_E8M0", 1, 1)},
-         "(--dequantise knows no such codes)"),
+         "(--dequantise does not support such codes)"),
         ({"layer.qweight": zeros("I32", 8, 8), "layer.scales": zeros("F16", 1, 8)},
-         "(--dequantise knows no such codes)"),
+         "(--dequantise does not support such codes)"),
         ({"layer.weight_packed": zeros("U8", 8, 8), "layer.weight_scale": zeros("F8_E4M3", 8, 1),
           "layer.weight_global_scale": zeros("F32")},
-         "(--dequantise knows no such codes)"),
+         "(--dequantise does not support such codes)"),
     ],
 )  # fmt: skip
 def test_other_codes_and_odd_scales_are_refused(others, words, tmp_path):

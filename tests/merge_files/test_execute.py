@@ -159,7 +159,7 @@ class TestRefusals:
         assert "is a pickle" in self.refused(capsys, tmp_path, *flags, pickled)
         assert "no such directory" in self.refused(capsys, tmp_path, *flags, tmp_path / "none")
         assert "at least one" in self.refused(capsys, tmp_path, *flags)
-        assert "names no theta_0" in self.refused(capsys, tmp_path, "--finetuned", models[1])
+        assert "--pretrained is missing" in self.refused(capsys, tmp_path, "--finetuned", models[1])
         assert "KEY=VALUE" in self.refused(capsys, tmp_path, *sources(models), "--options", "x")
         assert "matches no tensor" in self.refused(
             capsys, tmp_path, *sources(models), "--include", "nothing.*"
@@ -204,5 +204,5 @@ class TestRefusals:
 
     def test_an_existing_model_is_never_overwritten(self, models, tmp_path, capsys):
         assert merge(*sources(models), "--output", models[0]) == 2
-        assert "exists already" in capsys.readouterr().err
+        assert "already exists" in capsys.readouterr().err
         assert load_file(models[0] / "model.safetensors").keys() == tensors(0).keys()

@@ -153,7 +153,7 @@ def test_a_state_keeps_the_order(classifier, tmp_path, capsys):
         np.testing.assert_allclose(second[name], once[name], atol=1e-6)
     assert "cat" in (tmp_path / "second" / "config.json").read_text()
     assert merge("--finetuned", models[2], *state, "--output", tmp_path / "third") == 2
-    assert "are others than cat, dog, owl" in capsys.readouterr().err
+    assert "differ from cat, dog, owl" in capsys.readouterr().err
 
 
 def test_a_state_has_room_for_many_labels(classifier, tmp_path):

@@ -156,12 +156,12 @@ class TestRefused:
     def test_without_a_rank_there_is_no_model_to_write(self, tmp_path, adapters, refused):
         alone = ["--finetuned", tmp_path / "a"]
         assert "an adapter with --lora-rank" in refused(*alone)
-        assert "--pretrained is none" in refused("--pretrained", "none", *alone)
+        assert "--pretrained is not set" in refused("--pretrained", "none", *alone)
 
     def test_whole_models_next_to_adapters(self, tmp_path, adapters, refused):
         base(tmp_path / "base")
         said = refused("--finetuned", tmp_path / "a", tmp_path / "base", "--lora-rank", 2)
-        assert f"{tmp_path / 'base'} is no LoRA adapter" in said
+        assert f"{tmp_path / 'base'} is not a LoRA adapter" in said
 
     def test_a_rank_below_one(self, tmp_path, adapters, refused):
         assert "--lora-rank is 0" in refused("--finetuned", tmp_path / "a", "--lora-rank", 0)
@@ -243,4 +243,4 @@ def test_a_whole_model_among_adapters_is_reported_as_one_problem(tmp_path, adapt
     sources = ["--pretrained", tmp_path / "base", "--finetuned", tmp_path / "a", tmp_path / "whole"]
     assert merge(*sources, "--lora-rank", 2, "--output", tmp_path / "out") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "whole is no LoRA adapter, and --lora-rank merges adapters into one" in line
+    assert "whole is not a LoRA adapter, and --lora-rank merges adapters into one" in line

@@ -33,7 +33,7 @@ def refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"peft_type": "IA3"}, "of the kind IA3, and only LoRA adapters are read"),
+        ({"peft_type": "IA3"}, "of type IA3, and only LoRA adapters are read"),
         ({"peft_type": "PROMPT_TUNING"}, "changes no weights, so it cannot be merged"),
         ({"peft_type": None}, "has no peft_type in adapter_config.json"),
         ({"use_dora": True}, "a DoRA adapter, which also rescales the weights"),
@@ -42,9 +42,9 @@ def refused(tmp_path, capsys):
         ({"init_lora_weights": "pissa_niter_4"}, "path_initial_model_for_weight_conversion"),
         ({"init_lora_weights": "olora"}, "(init_lora_weights is olora)"),
         ({"r": 4}, f"{Q0} has matrices of shape [2, 8] and [12, 2], but its rank is 4"),
-        ({"r": "two"}, "is no LoRA adapter's configuration"),
+        ({"r": "two"}, "is not the configuration of a LoRA adapter"),
         ({"r": None}, "'NoneType'): fetch it again"),
-        ({"rank_pattern": {"(": 3}}, "is no LoRA adapter's configuration"),
+        ({"rank_pattern": {"(": 3}}, "is not the configuration of a LoRA adapter"),
     ],
 )
 def test_configurations_that_change_the_meaning(tmp_path, refused, config, words):
@@ -66,7 +66,7 @@ def test_initialisations_that_do_not_change_the_base_are_read(tmp_path):
         ("model.embed_tokens.token_adapter.trainable_tokens_delta", "plain LoRA adapters do not"),
         ("model.layers.0.q_proj.lora_A.bias", "plain LoRA adapters do not have"),
         ("attn.base_layer.out_proj.lora_A.weight", "torch's MultiheadAttention"),
-        ("model.layers.1.q_proj.lora_A.weight", "holds no lora_B of model.layers.1.q_proj"),
+        ("model.layers.1.q_proj.lora_A.weight", "contains no lora_B of model.layers.1.q_proj"),
         ("model.layers.0.q_proj.lora_A.other.weight", "holds several adapters (None, other)"),
     ],
 )
@@ -182,4 +182,4 @@ def test_theta_0s_configuration_is_listed_among_the_problems(tmp_path, refused):
 def test_a_configuration_that_is_not_json(tmp_path, refused):
     adapter(tmp_path / "a")
     (tmp_path / "a" / "adapter_config.json").write_text(json.dumps([1]))
-    assert "adapter_config.json holds no JSON object" in refused()
+    assert "adapter_config.json is not a JSON object" in refused()

@@ -223,7 +223,7 @@ def test_adapters_beside_whole_models_and_with_a_state(tmp_path, capsys):
     shutil.copytree(tmp_path / "b", tmp_path / "copy")
     capsys.readouterr()
     assert merge("--finetuned", tmp_path / "copy", *state, "--output", tmp_path / "3") == 2
-    assert "is in this state already, as task 3" in capsys.readouterr().err
+    assert "is already in this state, as task 3" in capsys.readouterr().err
 
 
 def test_opening_large_adapters_takes_no_memory(tmp_path):
@@ -308,7 +308,7 @@ def test_a_whole_model_next_to_an_adapter_is_read_and_noted(tmp_path, capsys):
     adapter(tmp_path / "a")
     shutil.copy(tmp_path / "base" / "model.safetensors", tmp_path / "a")
     path = tmp_path / "a" / "adapter_model.safetensors"
-    note = f"its whole model is read, not the adapter beside it: name {path} if that is meant"
+    note = f"its whole model is read, not the adapter beside it: name {path} if you want that one"
     sources = ["--pretrained", tmp_path / "base", "--finetuned"]
     for source, noted in (
         (path.parent, True),

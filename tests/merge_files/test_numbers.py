@@ -36,7 +36,7 @@ def run(tmp_path, capsys):
         code = merge(
             "--pretrained", paths[0], "--finetuned", *paths[1:], *flags, "--output", out
         )  # fmt: skip
-        of_scope = "note: undeclared does not say"  # about the rule, not the numbers
+        of_scope = "note: undeclared does not declare"  # about the rule, not the numbers
         lines = capsys.readouterr().err.splitlines(keepends=True)
         said = "".join(line for line in lines if not line.startswith(of_scope))
         if code == 0:
@@ -55,7 +55,7 @@ def test_values_that_the_output_cannot_hold_are_refused(run, rule, dtype):
     model = {"ok": np.zeros(3, dtype), "w": np.zeros((4, 5), dtype)}
     flags = ["--rule", rule, "--scale", -1]
     found, said = run(base, model, flags=flags)
-    assert found is None and "w: entry" in said and "--scale nearer to 0" in said
+    assert found is None and "w: entry" in said and "--scale closer to 0" in said
     assert ("--out-dtype bfloat16 or float32" in said) == (dtype == np.float16)
     assert said.count("\n") == 1
 

@@ -46,11 +46,11 @@ def test_a_state_continues_if_the_user_names_the_rule_again(state, models, tmp_p
     more = ["--finetuned", *models[2:], "--state", state, "--output", tmp_path / "more"]
     assert merge(*more) == 2
     assert capsys.readouterr().err == (
-        f"error: {state} was begun with my_rules:halves, and a file does not decide which module "
-        "is imported: say so with --rule my_rules:halves\n"
+        f"error: {state} was created with my_rules:halves, and a file must not decide which "
+        "module is imported: confirm it with --rule my_rules:halves\n"
     )
     assert merge(*more, "--rule", "average") == 2
-    assert f"--rule is average, but {state} was begun with my_rules" in capsys.readouterr().err
+    assert f"--rule is average, but {state} was created with my_rules" in capsys.readouterr().err
     assert "my_rules" not in sys.modules
     assert merge(*more, "--rule", "my_rules:halves") == 0
     assert_same_bits(tmp_path / "more", expected([1, 2, 3], mm.rules.named("my_rules:halves")))

@@ -183,17 +183,17 @@ def test_the_plan_says_that_a_rule_declares_nothing(models, capsys):
     assert merge(*sources(models), "--rule", "undeclared", "--dry-run") == 0
     shown = capsys.readouterr().out
     assert "all tensors at once" in shown
-    assert "note: undeclared does not say that it works tensor by tensor" in shown
+    assert "note: undeclared does not declare that it works tensor by tensor" in shown
     assert merge(*sources(models), "--rule", "largest", "--dry-run") == 0
     shown = capsys.readouterr().out
-    assert "in chunks" in shown and "does not say" not in shown
+    assert "in chunks" in shown and "does not declare" not in shown
 
 
 def test_a_state_file_is_for_rules_that_declare_their_scope(models, tmp_path, capsys):
     flags = ["--state", tmp_path / "state", "--output", tmp_path / "out"]
     assert merge(*sources(models), "--rule", "undeclared-streaming", *flags) == 2
     error = capsys.readouterr().err
-    assert "does not say that it works tensor by tensor" in error and error.count("\n") == 1
+    assert "does not declare that it works tensor by tensor" in error and error.count("\n") == 1
     assert not (tmp_path / "state").exists()
 
 
@@ -226,4 +226,4 @@ def test_a_state_that_another_program_registered_is_still_inspected(models, tmp_
     assert main(["inspect", str(state)]) == 0
     assert "theirs, online state of 3 tasks" in capsys.readouterr().out
     assert merge("--finetuned", models[1], "--state", state, "--output", tmp_path / "more") == 2
-    assert "'theirs' is no merge rule" in capsys.readouterr().err
+    assert "'theirs' is not a merge rule" in capsys.readouterr().err

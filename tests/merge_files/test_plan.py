@@ -46,7 +46,7 @@ def test_all_unreadable_sources_are_named_at_once(models, tmp_path, plan):
     short = tensors(2)
     del short["d"]
     write(models[2], short)
-    expected = ["no such directory", "holds no weights", str(torn), f"{models[2]}: d is missing"]
+    expected = ["no such directory", "contains no weights", str(torn), f"{models[2]}: d is missing"]
     broken = [tmp_path / "none", tmp_path / "empty", models[1]]
     _, problems = plan(models[0], *broken, models[2])
     assert len(problems) == 4

@@ -125,7 +125,7 @@ def test_a_model_is_never_merged_twice(models, tmp_path, capsys, begun):
     flags = ["--finetuned", again, models[2], again, "--state", state]
     assert merge(*flags, "--output", tmp_path / "out") == 2
     error = capsys.readouterr().err
-    assert error.count(f"{again} is in this state already, as task 1: leave it out") == 2
+    assert error.count(f"{again} is already in this state, as task 1: leave it out") == 2
     assert str(models[2]) not in error
     assert not merged and state.read_bytes() == before and sorted(tmp_path.iterdir()) == there
 
@@ -141,7 +141,7 @@ def test_a_dry_run_counts_the_models_in_the_state_and_finds_repeats(
     assert "max_magnitude of 2 models (1 in the state) at scale 0.5" in capsys.readouterr().out
     assert merge(*flags, again) == 2
     shown = capsys.readouterr()
-    found = f"{again} is in this state already, as task 1: leave it out"
+    found = f"{again} is already in this state, as task 1: leave it out"
     assert f"problem: {found}" in shown.out and found in shown.err
     assert merge(*flags, again, "--no-checksums") == 0
     assert not merged
@@ -152,7 +152,7 @@ def test_the_error_for_a_missing_state_says_how_to_start_one(models, tmp_path, c
     sources = [word for flag in given for word in (flag, models[0])]
     assert merge(*sources, "--state", tmp_path / "mine", "--output", tmp_path / "out") == 2
     assert capsys.readouterr().err == (
-        f"error: {tmp_path / 'mine'}: there is no such state file; to begin one there, give "
+        f"error: {tmp_path / 'mine'}: there is no such state file; to start one there, give "
         "theta_0 as --pretrained and the first models as --finetuned\n"
     )
     assert not (tmp_path / "mine").exists()

@@ -75,7 +75,7 @@ def placed_by(m: Meshes) -> dict[str, tuple[Tree, Tree]]:
     one_each = dict(zip("wbg", m.devices, strict=False))
     return {
         "the same mesh": (rows(m.four), rows(m.four)),
-        "models split otherwise": (rows(m.four), columns(m.four)),
+        "models split differently": (rows(m.four), columns(m.four)),
         "models on a mesh in another order": (rows(m.four), columns(m.backward)),
         "models on more devices": (rows(m.four), rows(m.all)),
         "models on the host": (rows(m.four), {}),
@@ -134,7 +134,7 @@ def own_rules_and_traces(m: Meshes) -> None:
         default_scale=1.0,
     )
     expected = mm.merge(theta(0), [theta(1)], own)
-    check(mm.merge(theta_0, [model], own), expected, theta_0, "a rule of one's own")
+    check(mm.merge(theta_0, [model], own), expected, theta_0, "a user's own rule")
 
     rule = rules.max_magnitude()
     state = rule.init(theta_0)
@@ -165,7 +165,7 @@ def own_rules_and_traces(m: Meshes) -> None:
             theta_0, model
         )
     except UserError as error:
-        assert "call them outside of it" in str(error)
+        assert "call them outside it" in str(error)
     else:
         raise AssertionError("Manual axes were taken")
 

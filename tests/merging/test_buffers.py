@@ -79,7 +79,7 @@ def test_a_state_that_was_folded_into_is_refused():
     theta_0, model = {"w": jnp.zeros(2)}, {"w": jnp.ones(2)}
     state = mm.rules.max_magnitude().init(theta_0)
     fold(mm.rules.max_magnitude(), state, model, theta_0)
-    with pytest.raises(UserError, match="this state was folded into before"):
+    with pytest.raises(UserError, match="this state was already folded into"):
         fold(mm.rules.max_magnitude(), state, model, theta_0)
 
 

@@ -24,7 +24,7 @@ def test_a_rule_may_be_a_name_a_function_or_a_rule(rule):
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("tyes", "'tyes' is no merge rule: choose from max_magnitude"),
+        ("tyes", "'tyes' is not a merge rule: choose from max_magnitude"),
         ("weighted_average", "weighted_average needs weights"),
         (mm.rules.weighted_average, r"needs weights: call it, weighted_average\(weights=...\)"),
         (0.5, "rule is of type float: give a rule"),
@@ -94,9 +94,9 @@ def test_the_number_of_models_is_checked_before_any_work_or_as_they_arrive(rule,
 
 
 def test_a_theta_0_with_nothing_to_merge_is_refused():
-    with pytest.raises(UserError, match="theta_0 holds no floating-point arrays"):
+    with pytest.raises(UserError, match="theta_0 contains no floating-point arrays"):
         mm.merge({"n": 1, "f": jnp.tanh}, [{"n": 1, "f": jnp.tanh}])
-    with pytest.raises(UserError, match="theta_0 holds no floating-point arrays"):
+    with pytest.raises(UserError, match="theta_0 contains no floating-point arrays"):
         mm.merge({"w": "a"}, [{"w": "b"}])
     with pytest.raises(UserError, match="theta_0 is a path, 'a/b': load it first"):
         mm.merge("a/b", ["c/d"])

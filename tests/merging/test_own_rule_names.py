@@ -57,15 +57,18 @@ def test_options_are_checked_like_those_of_a_bundled_rule():
     [
         ("my_rules:medain", "my_rules has no medain: did you mean my_rules:median"),
         ("my_rules:nothing_like_it", "my_rules has no nothing_like_it$"),
-        ("my_rules:SIZE", r"my_rules:SIZE is no rule \(int\): name a function of the rule's"),
+        ("my_rules:SIZE", r"my_rules:SIZE is not a rule \(int\): name a function of the rule's"),
         ("my_rules:Median", "my_rules:Median is a class: name a function"),
-        ("my_rules:forgetful", r"my_rules:forgetful returns no MergeRule \(NoneType\): name a"),
+        (
+            "my_rules:forgetful",
+            r"my_rules:forgetful does not return a MergeRule \(NoneType\): name a",
+        ),
         ("nowhere:median", "nowhere:median: there is no module nowhere, neither installed nor in"),
         ("my_rules.deeper:median", "there is no module my_rules.deeper"),
         ("my_rules.py:median", "no module my_rules.py, .*: write my_rules:median$"),
-        ("path/my_rules:median", "is no merge rule: .*, or module:function for one of your own"),
-        ("my_rules:", "'my_rules:' is no merge rule"),
-        ("my_rules:median:more", "is no merge rule"),
+        ("path/my_rules:median", "is not a merge rule: .*, or module:function for one of your own"),
+        ("my_rules:", "'my_rules:' is not a merge rule"),
+        ("my_rules:median:more", "is not a merge rule"),
     ],
 )
 def test_invalid_input_gives_a_one_sentence_error(name, message):
@@ -99,7 +102,7 @@ def test_inspecting_a_name_imports_nothing():
     # Names may come from untrusted files, such as a checkpoint's model_type.
     closed = Registry("model family", {})
     assert not closed.names_code("my_rules:median")
-    with pytest.raises(UserError, match="'my_rules:median' is no model family"):
+    with pytest.raises(UserError, match="'my_rules:median' is not a model family"):
         _ = closed["my_rules:median"]
 
 

@@ -35,7 +35,7 @@ def test_rounding_errors_do_not_accumulate():
 
 @pytest.mark.skipif(
     "--xla_cpu_use_fusion_emitters=false" in os.environ.get("XLA_FLAGS", ""),
-    reason="XLA's older emitters round otherwise: MAGMAX_TESTS_OPTIMIZED=1 runs it",
+    reason="XLA's older emitters round differently: MAGMAX_TESTS_OPTIMIZED=1 runs it",
 )
 def test_their_bits_do_not_depend_on_the_surrounding_program():
     for seed, shape in enumerate([(1000,), (1001,), (256, 5)]):

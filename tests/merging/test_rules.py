@@ -176,7 +176,7 @@ def test_equal_rules_compare_equal_so_each_compiles_once():
 
 
 def test_wrong_names_and_options_are_named():
-    with pytest.raises(UserError, match="'tyes' is no merge rule: choose from max_magnitude"):
+    with pytest.raises(UserError, match="'tyes' is not a merge rule: choose from max_magnitude"):
         rules.named("tyes")
     with pytest.raises(UserError, match="ties has no option 'densty': its options are density"):
         rules.named("ties", densty=0.1)

@@ -41,13 +41,13 @@ def assert_says(message: str, *words: object) -> None:
 def test_truncated_safetensors(directory):
     path = directory / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    assert_says(refusal(directory), path, "not a whole safetensors file", "fetch it again")
+    assert_says(refusal(directory), path, "not a complete safetensors file", "fetch it again")
 
 
 def test_corrupt_safetensors(directory):
     path = directory / "model.safetensors"
     path.write_bytes(b"<html>404</html>" * 9)
-    assert_says(refusal(directory), path, "not a whole safetensors file", "fetch it again")
+    assert_says(refusal(directory), path, "not a complete safetensors file", "fetch it again")
 
 
 def shard(directory, names_there, names_promised):
@@ -87,7 +87,7 @@ def test_truncated_msgpack(directory):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"\x07", "no tree of tensors"),
+        (b"\x07", "not a tree of tensors"),
         (b"\x81\x07\x07", "7 in it names no tensor"),
         (b"\x81\xa6kernel\xa1a", "'kernel' in it names no tensor"),
     ],
@@ -259,7 +259,7 @@ def test_openclip_tensor_without_counterpart_keeps_its_name(directory):
 
 @pytest.mark.parametrize(("size", "better"), [(30, "24 or 32"), (4, "8 or 16")])
 def test_image_size_is_not_a_multiple_of_the_patch(size, better, directory):
-    assert_says(refusal(directory, image_size=size), size, "patch of 8", f"use {better}")
+    assert_says(refusal(directory, image_size=size), size, "patch size of 8", f"use {better}")
 
 
 def test_broken_tokenizer(directory):
@@ -276,11 +276,11 @@ def saved(model, path, **options) -> str:
 def test_save_refuses_a_directory_that_is_not_empty(directory, tmp_path):
     model = CLIP.from_pretrained(directory)
     before = (directory / "config.json").read_bytes()
-    assert_says(saved(model, directory), directory, "exists already", "choose another directory")
+    assert_says(saved(model, directory), directory, "already exists", "choose another directory")
     assert (directory / "config.json").read_bytes() == before
     file = tmp_path / "file"
     file.write_text("mine")
-    assert_says(saved(model, file), file, "exists already")
+    assert_says(saved(model, file), file, "already exists")
     assert file.read_text() == "mine"
     assert_says(saved(model, file / "below"), file / "below", "cannot be written")
     assert_says(saved(model, tmp_path / "new", dtype="int8"), tmp_path / "new", "int8", "float16")

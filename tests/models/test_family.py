@@ -110,9 +110,9 @@ def test_an_unknown_type_is_refused_with_the_known_ones(name, tmp_path):
 def test_a_family_without_standalone_towers_completes_none(source, tiny_clip, tmp_path):
     tower = write_tower(tmp_path / "tower", tiny_clip)
     for ask in (models.from_pretrained, models.known_shape):
-        with pytest.raises(UserError, match="is no image tower alone: leave it out"):
+        with pytest.raises(UserError, match="is not only an image tower: leave it out"):
             ask(str(source), text_source=str(tiny_clip))
-        with pytest.raises(UserError, match=f"a model of another kind than {tower}: name the"):
+        with pytest.raises(UserError, match=f"a different kind of model from {tower}: name the"):
             ask(str(tower), text_source=str(source))
 
 

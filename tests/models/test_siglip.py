@@ -230,7 +230,7 @@ def test_models_merge_whole(model):
         ("vision_config", {"attention_dropout": 0.1}, "dropout is 0.1: SigLIP"),
         ("vision_config", {"image_size": [32, 16]}, "SigLIP needs one integer"),
         ("text_config", {"projection_size": 9}, "projection_size is 9, .*hidden_size 24"),
-        ("text_config", {"hidden_act": "mish"}, "hidden_act 'mish' is none of"),
+        ("text_config", {"hidden_act": "mish"}, "hidden_act 'mish' is not one of"),
     ],
     ids=lambda value: "",
 )
@@ -263,7 +263,7 @@ def test_errors_name_the_function_that_loads_any_family(directories, tiny_clip):
 def test_sizes_must_be_multiples_of_the_patch_or_the_models_own(directories):
     shape, _ = models.known_shape(str(directories["siglip2"]), image_size=22)
     assert isinstance(shape, SigLIPConfig) and shape.vision.grid == 5
-    with pytest.raises(UserError, match=r"image_size 21 is no multiple .* use 20 or 24"):
+    with pytest.raises(UserError, match=r"image_size 21 is not a multiple .* use 20 or 24"):
         models.known_shape(str(directories["siglip2"]), image_size=21)
     shape, _ = models.known_shape("google/siglip-base-patch16-224")
     assert models.num_entries(models.abstract_model(shape)) == 203_155_970

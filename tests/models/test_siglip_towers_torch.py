@@ -58,7 +58,7 @@ def test_a_tower_is_completed(whole, tmp_path):
 def test_mismatched_towers_are_refused(whole, legacy, tmp_path):
     tower(tmp_path / "tower", hidden_size=48)
     for text_source, words in (
-        (None, r"image tower alone.*model.text_source=google/siglip"),
+        (None, r"only an image tower.*model.text_source=google/siglip"),
         (whole, "hidden_size is 48, not 24"),
         (legacy, "a model of another kind"),
     ):

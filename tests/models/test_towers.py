@@ -96,20 +96,20 @@ def test_a_published_model_completes_the_plan(tmp_path):
 def test_a_tower_without_text_source_is_refused(legacy, tmp_path):
     tower = write_tower(tmp_path / "tower", legacy)
     for ask in (CLIP.from_pretrained, from_pretrained, known_shape):
-        with pytest.raises(UserError, match=r"image tower alone.*model.text_source=openai/clip"):
+        with pytest.raises(UserError, match=r"only an image tower.*model.text_source=openai/clip"):
             ask(str(tower))
 
 
 def test_a_whole_model_takes_no_text_source(legacy):
     for ask in (CLIP.from_pretrained, from_pretrained, known_shape):
-        with pytest.raises(UserError, match="is no image tower alone: leave it out"):
+        with pytest.raises(UserError, match="is not only an image tower: leave it out"):
             ask(str(legacy), text_source=str(legacy))
 
 
 def test_a_text_source_needs_a_text_tower(legacy, tmp_path):
     tower = write_tower(tmp_path / "tower", legacy)
     for ask in (CLIP.from_pretrained, from_pretrained, known_shape):
-        with pytest.raises(UserError, match=r"tower/config.json.*image tower alone"):
+        with pytest.raises(UserError, match=r"tower/config.json.*only an image tower"):
             ask(str(tower), text_source=str(tower))
 
 

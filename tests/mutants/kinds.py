@@ -100,7 +100,7 @@ def _as_safetensors_has_it(folder: Path, found: dict[str, np.ndarray]) -> bool:
     )
 
 
-def _as_honest(folder: Path, found: dict[str, np.ndarray]) -> bool:
+def _as_original(folder: Path, found: dict[str, np.ndarray]) -> bool:
     """An index has no numbers: those of the shards must be unchanged."""
     return all(np.array_equal(found[name], TENSORS[name]) for name in found)
 
@@ -210,7 +210,7 @@ KINDS = {
     "safetensors": Kind(
         "model.safetensors", _make_tensors, _tensors, _safetensors, _as_safetensors_has_it
     ),
-    "index": Kind(INDEX, _make_shards, _tensors, _json, _as_honest),
+    "index": Kind(INDEX, _make_shards, _tensors, _json, _as_original),
     "clip config": Kind("config.json", _written("config.json", CLIP), read_clip_config, _json),
     "siglip config": Kind(
         "config.json", _written("config.json", SIGLIP), read_siglip_config, _json

@@ -84,9 +84,9 @@ def _changed(value: Any, draw: random.Random) -> Any:
     if kind == 0:
         del inside[key]
     elif kind == 1:
-        other, its = draw.choice(places)
-        if its in other if isinstance(other, dict) else its < len(other):
-            inside[key] = copy.deepcopy(other[its])
+        other, position = draw.choice(places)
+        if position in other if isinstance(other, dict) else position < len(other):
+            inside[key] = copy.deepcopy(other[position])
     elif kind == 2 and isinstance(inside, dict):
         inside[draw.choice(("", "x", f"{key}2", "__metadata__", key.upper()))] = inside.pop(key)
     elif kind == 3 and isinstance(inside[key], int | float):

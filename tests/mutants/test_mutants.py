@@ -14,11 +14,11 @@ FEW, MANY = 40, 700
 def check(kind, folder, seeds) -> None:
     kind.make(folder)
     kind.read(folder)  # imports what it needs and reads a valid file
-    honest = (folder / kind.file).read_bytes()
+    original = (folder / kind.file).read_bytes()
     outcomes = {seed: tried(kind, folder, seed) for seed in seeds}
     faults = {seed: found for seed, found in outcomes.items() if found.what not in GOOD}
     assert not faults
-    assert (folder / kind.file).read_bytes() == honest
+    assert (folder / kind.file).read_bytes() == original
     changed = [found for found in outcomes.values() if found.what != "same bytes"]
     assert len(changed) > len(outcomes) / 2
 
@@ -45,8 +45,8 @@ def test_a_reader_without_checks_is_detected(tmp_path):
     def hungry(folder):
         return bytearray(200 << 20)
 
-    believes = kind._replace(mutate=flipped, agrees=lambda folder, found: False)
+    accepts = kind._replace(mutate=flipped, agrees=lambda folder, found: False)
     crashes = kind._replace(mutate=flipped, read=lambda folder: [][0])
     takes = kind._replace(mutate=flipped, read=hungry, agrees=None)
-    found = [tried(each, tmp_path, 0).what for each in (believes, crashes, takes)]
+    found = [tried(each, tmp_path, 0).what for each in (accepts, crashes, takes)]
     assert found == ["wrong", "traceback", "memory"]

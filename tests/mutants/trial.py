@@ -39,9 +39,9 @@ def tried(kind: Kind, folder: Path, seed: int) -> Outcome:
       seed: seed of the mutation.
     """
     path = folder / kind.file
-    honest = path.read_bytes()
-    mutant = kind.mutate(honest, random.Random(seed))
-    if mutant == honest:
+    original = path.read_bytes()
+    mutant = kind.mutate(original, random.Random(seed))
+    if mutant == original:
         return Outcome("same bytes")
     path.write_bytes(mutant)
     began = time.perf_counter()
@@ -63,11 +63,11 @@ def tried(kind: Kind, folder: Path, seed: int) -> Outcome:
         outcome = Outcome("traceback", f"{type(error).__name__}: {str(error)[:150]}")
     finally:
         tracemalloc.stop()
-        path.write_bytes(honest)
+        path.write_bytes(original)
     seconds = time.perf_counter() - began
     if outcome.what in GOOD and seconds > SECONDS:
         return Outcome("slow", f"{seconds:.0f} s")
-    if outcome.what in GOOD and peak > 2 * len(honest) + SLACK:
+    if outcome.what in GOOD and peak > 2 * len(original) + SLACK:
         return Outcome("memory", f"{peak >> 20} MiB")
     return outcome
 

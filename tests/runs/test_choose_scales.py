@@ -108,7 +108,7 @@ def test_a_run_stopped_before_the_end_resumes_choosing(done, config, tmp_path):
     assert out.is_complete(config, num_models(config))
     again = Passes()
     run(config, out, again)
-    assert not again.passes and any("holds this run already" in s for s in map(str, again.said))
+    assert not again.passes and any("already contains this run" in s for s in map(str, again.said))
 
 
 def test_an_estimate_counts_the_evaluations(done, config):

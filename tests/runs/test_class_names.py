@@ -78,7 +78,7 @@ def test_a_run_continues_with_its_original_names(config, old):
     assert run(config, RunDirectory(path), said) == rows
     assert class_names(path) == IDS
     (note,) = [line for line in said.lines if line.startswith("note: images")]
-    assert note.startswith("note: images: prompts keep what class folders are called (n01440764, ")
+    assert note.startswith("note: images: prompts keep the names of the class folders (n01440764, ")
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_models_are_evaluated_with_the_names_of_the_first_run(config, tmp_path):
     scenario = evaluation_scenario([old, new], config.scenario, 5)
     assert scenario.heads[0].class_names == IDS
     kept, differing = scenario.notes
-    assert kept.startswith("images: prompts keep what class folders are called")
+    assert kept.startswith("images: prompts keep the names of the class folders")
     assert differing.startswith(
         f"{new} was trained with other class names ('Golden Retriever') than the first run"
     )
@@ -154,7 +154,7 @@ def test_a_new_run_uses_names_for_the_ids(config):
     assert scenario.heads[0].class_names == ("tench", "Golden Retriever")
     assert scenario.test.class_names == IDS
     (note,) = notes_of(build_run(config, scenario, one_device()))
-    assert note.startswith("images: 2 of 2 classes are called by WordNet ids; ")
+    assert note.startswith("images: 2 of 2 classes are named by WordNet ids; ")
 
 
 def test_classes_with_the_same_prompts_are_reported_before_training(tiny_clip):
@@ -168,7 +168,7 @@ def test_classes_with_the_same_prompts_are_reported_before_training(tiny_clip):
     parts = build_run(config, scenario, one_device())
     (note,) = [note for note in notes_of(parts) if "prompts" in note]
     assert note.startswith(
-        "prompts are the same for 'red_fox' = 'red fox' = 'red  fox': no model tells "
+        "prompts are the same for 'red_fox' = 'red fox' = 'red  fox': no model can distinguish "
     )
     head = np.asarray(parts.head)
     np.testing.assert_array_equal(head[:, 0], head[:, 2])

@@ -118,13 +118,16 @@ def test_joint_training_of_data_sets_sees_each_image_as_often_as_alone(tmp_path)
 
 
 def test_without_the_model_bytes_are_unknown(config, tmp_path, monkeypatch):
-    for source, words in (("someone/some-clip", "not on this machine"), ("./no", "no directory")):
+    for source, words in (
+        ("someone/some-clip", "not on this machine"),
+        ("./no", "not a directory"),
+    ):
         found = planned(replace(config, model=ModelConfig(source)))
         assert found.nbytes is None and found.flops is None and words in found.unknown
         assert found.steps
     with pytest.raises(UserError, match="neither config"):
         planned(replace(config, model=ModelConfig(str(tmp_path))))
-    with pytest.raises(UserError, match="no multiple"):
+    with pytest.raises(UserError, match="not a multiple"):
         planned(replace(config, model=replace(config.model, image_size=13)))
 
 

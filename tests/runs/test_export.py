@@ -86,7 +86,8 @@ def test_runs_are_merged_like_checkpoints(runs, tiny_clip, tmp_path, capsys):
     expected, found = merge(*exported, output="a"), merge(*runs, output="b")
     for name, tensor in expected.items():
         np.testing.assert_array_equal(found[name], tensor, err_msg=name)
-    assert "note" not in capsys.readouterr().err  # a re-saved tokenizer of theta_0 is no difference
+    # a re-saved tokenizer of theta_0 is not a difference
+    assert "note" not in capsys.readouterr().err
     card = (tmp_path / "b" / "README.md").read_text()
     assert "`1`" in card and "`2`" in card and str(tmp_path) not in card
 
@@ -101,14 +102,14 @@ def test_inspect_reads_a_run(runs, capsys):
 
 def test_models_that_a_run_lacks_are_reported(runs, tmp_path, capsys):
     with pytest.raises(
-        UserError, match=r"holds no model 'ties': choose finetuned, zero_shot, task:NUMBER or"
+        UserError, match=r"contains no model 'ties': choose finetuned, zero_shot, task:NUMBER or"
     ):
         export(runs[0], "ties", tmp_path / "out")
     with pytest.raises(UserError, match="needs a number after the @"):
         export(runs[0], "average@x", tmp_path / "out")
     command = ["merge", "--pretrained", runs[0], "--finetuned", f"{runs[0]}:ties"]
     assert main(list(map(str, [*command, "--output", tmp_path / "out"]))) == 2
-    assert "holds no model 'ties'" in capsys.readouterr().err
+    assert "contains no model 'ties'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -131,6 +131,6 @@ def test_notes_say_what_a_limit_does_not_affect(config, built):
         f"--method.fisher-images {IMAGES} changes nothing: no task has more training images"
     ]
     assert notes(11, "accumulated") == [
-        "--method.fisher accumulated grows with the number of batches: from 11 images a task, the "
-        "same strength is a weaker penalty"
+        "--method.fisher accumulated grows with the number of batches: from 11 images per task, "
+        "the same strength is a weaker penalty"
     ]

@@ -63,7 +63,7 @@ def test_a_second_process_is_refused_and_leaves_the_run_untouched(tmp_path):
         me = this_process()
         for overwrite in (False, True):
             sentence = (
-                rf"run is in use already by process {me.pid} on {me.host} \(since 20.*\): wait "
+                rf"run is already in use by process {me.pid} on {me.host} \(since 20.*\): wait "
                 "until that ends, or choose another --out"
             )
             with (
@@ -93,7 +93,7 @@ def test_a_second_run_is_refused_before_it_loads_a_model(tmp_path):
     with holding(out):
         out.start(missing)
         for second in (RunDirectory(out.path), other):
-            with pytest.raises(UserError, match="is in use already by process"):
+            with pytest.raises(UserError, match="is already in use by process"):
                 run(missing, second)
 
 
@@ -122,7 +122,7 @@ def test_a_directory_with_only_a_lock_counts_as_empty(tmp_path):
     out = RunDirectory(tmp_path)
     assert not out.holds(CONFIG) and list(run_directories(tmp_path)) == []
     (tmp_path / "lock.txt").write_text("")
-    with pytest.raises(UserError, match="holds other things than a run"):
+    with pytest.raises(UserError, match="contains other things than a run"):
         out.holds(CONFIG)
 
 
@@ -179,7 +179,7 @@ def test_processes_started_on_one_directory(tiny_clip, tmp_path):
     second = both.start()
     refusal, _ = second.communicate()
     assert second.returncode == 2 and first.poll() is None
-    assert f"in use already by process {first.pid} on" in refusal and "Traceback" not in refusal
+    assert f"already in use by process {first.pid} on" in refusal and "Traceback" not in refusal
     first.send_signal(signal.SIGKILL)
     first.communicate()
     assert (both.out / "lock.1").exists()
@@ -222,7 +222,7 @@ def test_several_processes_of_one_run_hold_it_together_or_not_at_all(tmp_path, s
     shown = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], shown
     if lock is not None:
-        assert all(f"is in use already by process {os.getpid()} on" in text for text in shown)
+        assert all(f"is already in use by process {os.getpid()} on" in text for text in shown)
         assert os.listdir(tmp_path) == ["lock.1"]
         lock.release()
     else:

@@ -67,9 +67,9 @@ def test_a_model_without_image_processor_settings_is_noted(tiny_clip, tmp_path):
     clip = shutil.copytree(tiny_clip, tmp_path / "clip")
     (clip / "preprocessor_config.json").unlink()
     assert default_preprocessing(CLIP.from_pretrained(clip), "tiny") == [
-        "tiny came without settings of an image processor: those of CLIPImageProcessor are taken "
-        "(mean 0.481, 0.458, 0.408, deviation 0.269, 0.261, 0.276); if it was trained with others, "
-        "put its preprocessor_config.json beside its weights"
+        "tiny has no image processor settings, so those of CLIPImageProcessor are used (mean "
+        "0.481, 0.458, 0.408, std 0.269, 0.261, 0.276); if it was trained with different "
+        "ones, put its preprocessor_config.json beside its weights"
     ]
 
 

@@ -58,11 +58,11 @@ def test_other_prompts_or_weights_give_a_new_head(made, heads, encoded, tiny_cli
     assert len(encoded) == 1 and not np.array_equal(other.weights, head.weights)
     changed = from_pretrained(tiny_clip)
     changed.logit_scale[...] = changed.logit_scale[...] + 1
-    louder = head_of(changed, heads, run)
+    changed_head = head_of(changed, heads, run)
     assert len(encoded) == 2
-    np.testing.assert_allclose(louder.weights, np.e * np.asarray(head.weights), rtol=1e-5)
-    keep_head(run, *louder)
-    np.testing.assert_array_equal(load_file(run / HEAD)["head"], louder.weights)
+    np.testing.assert_allclose(changed_head.weights, np.e * np.asarray(head.weights), rtol=1e-5)
+    keep_head(run, *changed_head)
+    np.testing.assert_array_equal(load_file(run / HEAD)["head"], changed_head.weights)
 
 
 def test_a_damaged_file_is_replaced(made, heads, encoded):

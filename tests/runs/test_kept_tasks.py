@@ -167,8 +167,8 @@ def test_a_run_says_what_it_quantises(parts):
     def notes(**changes):
         return notes_of(dataclasses.replace(parts, config=parts.config.replace(**changes)))
 
-    assert "tasks/, ties: task vectors are kept in 8 bits an entry" in notes()
-    assert "ties: task vectors are kept in 8 bits an entry" in notes(
+    assert "tasks/, ties: task vectors are kept in 8 bits per entry" in notes()
+    assert "ties: task vectors are kept in 8 bits per entry" in notes(
         **{"checkpoint.keep_tasks": False}
     )
     assert not any("bits" in note for note in notes(**{"checkpoint.task_bits": None}))
@@ -190,7 +190,7 @@ def test_the_field_is_left_out_of_json_until_it_is_set(exact, config, tmp_path):
     (tmp_path / "config.json").write_text(config.to_json())
     assert ExperimentConfig.from_file(tmp_path / "config.json") == config
     for wrong in (5, True, "8", 8.5):
-        with pytest.raises(UserError, match=r"checkpoint: task_bits: .* is none of 8, 4, 3"):
+        with pytest.raises(UserError, match=r"checkpoint: task_bits: .* is not one of 8, 4, 3"):
             config.replace(checkpoint={"task_bits": wrong})
     assert repr(config.replace(**{"checkpoint.task_bits": 4.0}).checkpoint.task_bits) == "4"
 

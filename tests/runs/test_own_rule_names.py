@@ -110,7 +110,7 @@ def test_its_models_are_exported_and_merged_from(finished, capsys):
         np.testing.assert_allclose(one[name], other[name], rtol=0, atol=1e-6)
     capsys.readouterr()
     assert main(["export", "mine", "--model", "my_rules:medain", "--output", "no"]) == 2
-    assert "holds no model 'my_rules:medain'" in capsys.readouterr().err
+    assert "contains no model 'my_rules:medain'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_reports_name_them_and_other_models_do_not_need_them(finished):
         (["my_rules:powered"], "my_rules:powered needs power"),
         (["gone:median@0.5"], "gone:median: there is no module gone, neither installed nor in"),
         (["my_rules:median@"], "merges: 'my_rules:median@' needs a number after the @"),
-        (["my_rules:median:0.5"], "'my_rules:median:0.5' is no merge rule"),
+        (["my_rules:median:0.5"], "'my_rules:median:0.5' is not a merge rule"),
     ],
 )
 def test_invalid_input_gives_one_sentence_before_anything_is_loaded(merges, message, capsys):

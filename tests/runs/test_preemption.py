@@ -59,7 +59,7 @@ def test_a_run_asked_to_stop_saves_and_says_how_to_resume(arguments, undisturbed
     content[len(content) // 2] ^= 16
     largest.write_bytes(content)
     text = " ".join(stopped.finish().split())
-    assert "is damaged" in text and "going on" in text
+    assert "is damaged" in text and "resuming" in text
     assert (checkpoints / f"{newest.name}.damaged").is_dir()
     assert stopped.digest() == undisturbed.digest()
 
@@ -72,7 +72,7 @@ def test_lost_and_truncated_files_of_a_finished_run(arguments, undisturbed):
     lines = rows.read_text().splitlines(keepends=True)
     rows.write_text("".join(lines[:-3]) + lines[-3][:20])
     text = undisturbed.finish()
-    assert "going on after task 3 of 3" in " ".join(text.split())
+    assert "resuming after task 3 of 3" in " ".join(text.split())
     assert undisturbed.digest() == before
     rows.unlink()  # those of earlier tasks are in the checkpoint
     undisturbed.finish()
@@ -120,7 +120,7 @@ def test_no_readable_checkpoint_is_an_error(arguments, tmp_path):
 def test_no_resume_and_another_configuration_are_refused(arguments, tmp_path):
     path = tmp_path / "run"
     RunDirectory(path).start(config(arguments))
-    with pytest.raises(UserError, match="--no-resume does not go on with it"):
+    with pytest.raises(UserError, match="--no-resume does not resume it"):
         run(config(arguments), RunDirectory(path, resume=False))
     other = dataclasses.replace(config(arguments), seed=6)
     with pytest.raises(UserError, match=r"another configuration \(seed: 5 there, 6 here\)"):

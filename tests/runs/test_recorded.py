@@ -200,12 +200,14 @@ def test_every_command_refuses_other_weights_unless_overridden(here, name, capsy
     before = sorted(here.rglob("*"))
     assert main(COMMANDS[name]()) == 2
     refused = capsys.readouterr().err
-    assert refused.startswith("error: ") and "runs/a was made with other inputs" in refused
+    assert (
+        refused.startswith("error: ") and "runs/a was made with inputs that have changed" in refused
+    )
     assert f"the weights of theta_0 at {here}/model" in refused
     assert sorted(here.rglob("*")) == before
     assert main([*COMMANDS[name](), "--allow-changed"]) == 0
     said = " ".join(" ".join(capsys.readouterr()).split())
-    assert "note: runs/a was made with other inputs" in said and "used all the same" in said
+    assert "note: runs/a was made with inputs that have changed" in said and "ones are used" in said
 
 
 @pytest.mark.parametrize("name", SLOWLY)
@@ -222,12 +224,12 @@ def test_a_report_refuses_changes_in_whatever_is_present(here, change, monkeypat
     change()
     assert main(["report", str(RUN), "--out", "out"]) == 2
     assert "allow-changed" in capsys.readouterr().err and not Path("out").exists()
-    with pytest.raises(UserError, match="made with other inputs"):
+    with pytest.raises(UserError, match="made with inputs that have changed"):
         mm.report(RUN)
     # Drawing the page takes seconds and is tested elsewhere.
     monkeypatch.setattr("magmax_jax.report.write.build", lambda runs, out, program: out)
     _, _, said = report_write([RUN], Path("out"), allow_changed=True)
-    assert len(said) == 1 and "used all the same" in said[0]
+    assert len(said) == 1 and "the changed ones are used" in said[0]
     shutil.rmtree("model")
     shutil.rmtree("pics")
     assert report_write([RUN], Path("out")).notes == []
@@ -392,7 +394,7 @@ def test_runs_that_read_different_models_of_one_name_are_not_compared(here):
     changed["inputs"]["models"]["model.source"]["path"] = "/gone"
     Path("runs/b/about.json").write_text(json.dumps(changed))
     edit(Path("runs/b/config.json"), seed=6)
-    assert "the weights of model were not the same in sequential" in notes("runs")
+    assert "the weights of model differed between sequential" in notes("runs")
     assert "not the same" not in notes(RUN)
 
 

@@ -237,8 +237,8 @@ def test_the_estimate_counts_its_passes_and_its_state(config, done):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"merges": ("ema+none",)}, "'none' is no refit: choose from lda"),
-        ({"merges": ("none+lda",)}, "'none' is no merge rule"),
+        ({"merges": ("ema+none",)}, "'none' is not a refit: choose from lda"),
+        ({"merges": ("none+lda",)}, "'none' is not a merge rule"),
         ({"merges": ("slerp+lda",)}, "merges: slerp needs 2 models"),
         ({"merges": ("fisher+lda",)}, "merges: fisher needs every model's Fisher"),
     ],
@@ -264,5 +264,5 @@ def test_scales_without_a_refit_do_not_exist(stored):
 
 def test_a_sweep_without_every_tasks_model_is_refused(config, tmp_path):
     lean = dataclasses.replace(config, checkpoint=CheckpointConfig())
-    with pytest.raises(UserError, match=r"ema\+lda is fitted anew .* checkpoint.keep_tasks=True"):
+    with pytest.raises(UserError, match=r"ema\+lda is fitted again .* checkpoint.keep_tasks=True"):
         run(lean, RunDirectory(tmp_path / "none"), sweeps=SweepConfig(("ema+lda",)))

@@ -129,10 +129,10 @@ def test_an_impossible_sweep_is_refused_before_training(config, tmp_path):
     lean = dataclasses.replace(config, checkpoint=CheckpointConfig())
     joint = dataclasses.replace(lean, method=MethodConfig(joint=True))
     unseen = dataclasses.replace(config, scenario=ScenarioConfig(dataset="digits", num_tasks=2))
-    with pytest.raises(UserError, match="the run holds no images out to choose a scale on"):
+    with pytest.raises(UserError, match="the run holds out no images for choosing a scale"):
         run(unseen, out, sweeps=SweepConfig(("average",), test="chosen"))
     for wrong, rule, words in (
-        (config, "best", "'best' is no merge rule"),
+        (config, "best", "'best' is not a merge rule"),
         (config, "fisher", "it needs every task's Fisher"),
         (config, "average@one", "needs a number after the @"),
         (config, "weighted_average", "needs weights"),

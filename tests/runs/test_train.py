@@ -350,7 +350,7 @@ def test_merges_are_rules_with_scales_that_share_a_state():
     assert merges["average"].rule is rules.average()
     assert merges["average"].scales == [1.0, 0.3]
     for wrong, message in (
-        ("tyes", "'tyes' is no merge rule"),
+        ("tyes", "'tyes' is not a merge rule"),
         ("average@", "needs a number after the @"),
         ("average@nan", "not finite"),
     ):

@@ -73,7 +73,7 @@ def test_reports_and_tables_use_its_terms(tmp_path):
 
 
 def test_an_unknown_kind_gives_a_one_sentence_error(tmp_path):
-    sentence = "'weather' is no scenario kind: choose from class, data, domain, datasets, parity"
+    sentence = "'weather' is not a scenario kind: choose from class, data, domain, datasets, parity"
     with pytest.raises(UserError, match=sentence):
         ScenarioConfig(kind="weather")
     (tmp_path / "config.json").write_text('{"scenario": {"kind": "weather"}}')

@@ -92,5 +92,5 @@ def test_invalid_input_is_rejected(model, tower):
     message = str(raised.value)
     assert message.startswith("train.freeze: 'vision.blocks.*' matches no parameter")
     assert f"{LAYERS}.*.self_attn.k_proj.bias" in message and "\n" not in message
-    with pytest.raises(UserError, match="leaves nothing over"):
+    with pytest.raises(UserError, match="nothing would be trained"):
         trainable(model.config, tower[1], ("vision_model.*", "visual_projection.weight"))

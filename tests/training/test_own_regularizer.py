@@ -94,15 +94,15 @@ def test_its_facts_decide_which_configurations_are_refused(config):
     check_method(config.method)
     for wrong, message in [
         ({"sequential": False}, "mas holds a task to the one before"),
-        ({"joint": True}, "nor method.regularizer ewc or lwf or mas has a meaning with it"),
-        ({"fisher": "batch"}, "for method.regularizer ewc alone, not for mas"),
+        ({"joint": True}, "nor method.regularizer ewc or lwf or mas applies to it"),
+        ({"fisher": "batch"}, "to method.regularizer ewc only, not to mas"),
     ]:
         with pytest.raises(UserError, match=message):
             estimate(
                 replace(config, method=replace(config.method, **wrong)),
                 data_size(config.scenario, 5),
             )
-    with pytest.raises(UserError, match=r"'sam' is no regularizer: choose from none, .*, mas"):
+    with pytest.raises(UserError, match=r"'sam' is not a regularizer: choose from none, .*, mas"):
         MethodConfig(regularizer="sam")
 
 

@@ -228,9 +228,9 @@ def test_bfloat16_stays_as_close_to_float32_as_autocast(model):
         narrow = dtype == "bfloat16"
         losses["ours", narrow], theta = ours(model, MethodConfig(), 1, count=20, dtype=dtype)
         ends["ours", narrow] = by_name(model, theta)
-    for who in ("ours", "torch"):
-        off = np.abs(np.subtract(losses[who, True], losses[who, False])).max()
-        found[who] = np.array([off, apart(ends[who, True], ends[who, False])])
+    for library in ("ours", "torch"):
+        off = np.abs(np.subtract(losses[library, True], losses[library, False])).max()
+        found[library] = np.array([off, apart(ends[library, True], ends[library, False])])
     assert np.all(found["ours"] <= 1.25 * found["torch"]), found
 
 

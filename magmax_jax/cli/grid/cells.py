@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
     def reason(self) -> str:
         """Why it failed, in a sentence."""
         if self.code == -signal.SIGKILL:
-            return "ended by SIGKILL, as a system does whose memory is full"
+            return "killed by SIGKILL, which usually means that memory ran out"
         if self.code < 0:
             return f"ended by {signal.Signals(-self.code).name}"
         return self.error.removeprefix("error: ") or f"exit status {self.code}"

@@ -67,7 +67,7 @@ def parse(argv: list[str], program: Program = MAGMAX) -> tuple[Grid, Options, li
         print(USAGE.format(grids=grids, grid=program.line("grid"), run=program.line("run")))
         raise SystemExit(0)
     if name not in GRIDS:
-        raise UserError(f"{name!r} is no grid: choose from {', '.join(GRIDS)}")
+        raise UserError(f"{name!r} is not a grid: choose from {', '.join(GRIDS)}")
     grid = GRIDS[name]
     options, flags = parse_flags(
         Options,
@@ -118,7 +118,8 @@ def select(grid: Grid, options: Options, flags: list[str]) -> list[Cell]:
     alike = {cell.config: cell for cell in reversed(cells)}
     for cell in cells:
         if alike[cell.config] is not cell:
-            print(f"{cell.name} is {alike[cell.config].name} now, and left out", file=sys.stderr)
+            same = alike[cell.config].name
+            print(f"{cell.name} now equals {same}, so it is left out", file=sys.stderr)
     return [cell for cell in cells if alike[cell.config] is cell]
 
 
@@ -151,8 +152,8 @@ def _seeds(grid: Grid, text: str | None) -> tuple[int, ...]:
         raise UserError(f"--seeds {text}: write numbers separated by commas, e.g. 1,2,3") from None
     if min(seeds) < 0 or max(seeds) >= 2**32:
         raise UserError(
-            f"--seeds {text}: seeds must not be negative, and lie below 2^32 = {2**32}, because "
-            "JAX keeps their low 32 bits"
+            f"--seeds {text}: seeds must be at least 0 and below 2^32 = {2**32}, because JAX keeps "
+            "only their low 32 bits"
         )
     return tuple(dict.fromkeys(seeds))
 
@@ -212,7 +213,7 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     except Interrupted as interruption:
         if options.launch.launcher == "slurm":  # the same command would submit the jobs again
             raise
-        again = f"go on with: {program.line('grid', *argv)}"
+        again = f"continue with: {program.line('grid', *argv)}"
         raise Interrupted(interruption.signal, again) from None
     if report(outcomes, out, program):
         raise SystemExit(1)

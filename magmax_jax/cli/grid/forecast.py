@@ -56,12 +56,12 @@ def forecast(states: Mapping[Cell, State], out: Path) -> None:
     if left.flops is not None:
         hours = left.flops / SUSTAINED / 3600
         console.print(
-            f"{_short(hours)} GPU-hours to go at {SUSTAINED / 1e12:.0f} TFLOP/s sustained: three "
-            "forward passes for each training image, one for each evaluated one"
+            f"{_short(hours)} GPU-hours remaining at {SUSTAINED / 1e12:.0f} TFLOP/s sustained: "
+            "three forward passes for each training image, one for each evaluated one"
         )
     for note in notes:
         console.print(note)
-    console.print(f"cells live in {out}; checkpoints: what a run needs at most while it goes on")
+    console.print(f"cells are in {out}; checkpoints: the most that a run needs while it is running")
 
 
 def _size(sizes: dict, cell: Cell) -> DataSize:

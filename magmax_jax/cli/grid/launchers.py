@@ -121,10 +121,10 @@ class Launcher:
         """What would be submitted to Slurm for these cells; needs no Slurm."""
         processes = self.nodes * self.tasks_per_node
         lines = [
-            f"jobs, one for each of {counted(len(cells), 'cell')}; sbatch is given",
+            f"one job for each of {counted(len(cells), 'cell')}; options of sbatch:",
             *(f"  {line}" for line in sbatch_options(out / JOBS, self.sbatch, len(cells))),
-            f"{counted(processes, 'process')} of a job then "
-            f"{'runs' if processes == 1 else 'run'} the command of its cell, for {cells[0].name}",
+            f"each job runs {counted(processes, 'process')} with the command of its cell; for "
+            f"{cells[0].name}:",
             f"  $ {one.shown(self.job(cells[0], out, program=program).command)}",
         ]
         return "\n".join([*lines, *self.notes()])

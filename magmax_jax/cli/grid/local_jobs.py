@@ -93,6 +93,6 @@ def visible_gpus(slot: int, at_once: int, gpus: int | None) -> one.Env:
     if len(ids) < needed:
         raise UserError(
             f"{VISIBLE} is {given!r}, which is fewer than the {needed} GPUs that --jobs and "
-            "--gpus-per-node take together: ask for less, or give more"
+            "--gpus-per-node take together: ask for fewer, or make more visible"
         )
     return {VISIBLE: ",".join(ids[slot * gpus : (slot + 1) * gpus])}

@@ -57,8 +57,8 @@ def run_slurm(
         # The same command would submit queued jobs again.
         raise Interrupted(
             stop[0],
-            f"the jobs go on without this command (scancel {first} ends them): repeat it when they "
-            "have ended",
+            f"the jobs continue without this command (scancel {first} ends them): run it again "
+            "when they have ended",
         )
     return outcomes
 
@@ -94,5 +94,6 @@ def _submit(executor: Any, jobs: Sequence[Job]) -> list[Any]:
     except FailedSubmissionError as error:  # sbatch succeeded, but printed no job id
         reason = str(error).partition("\n")[0]
     raise UserError(
-        f"sbatch refuses the jobs ({reason}): change --slurm, --partition or what they ask for"
+        f"sbatch refuses the jobs ({reason}): change --slurm, --partition or the requested "
+        "resources"
     )

@@ -34,26 +34,25 @@ def as_user_error(
         return UserError(f"{name} cannot be downloaded ({reason}): {how}")
     if isinstance(error, tfds_internals.ChecksumError):
         return UserError(
-            f"{name}: {reason.rstrip(':')}: {archives.how_to_fetch(builder, folder)}; an archive "
-            "of yours that was packed anew is accepted with repacked"
+            f"{name}: {reason.rstrip(':')}: {archives.how_to_fetch(builder, folder)}; with "
+            "repacked, an archive that you packed yourself is accepted"
         )
     if isinstance(error, ImportError):
-        return UserError(f"{name} needs more to be prepared ({reason}): {INSTALL}")
+        return UserError(f"{name} needs further packages to be prepared ({reason}): {INSTALL}")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return UserError(
             f"{name}: {error.strerror} in {builder.data_dir_root}: pass another data_dir"
         )
     if archives.damaged(error):
         return UserError(
-            f"{name}: an archive is damaged or not the publishers' ({reason}): fetch it again, and "
-            f"remove what is there, in {folder} or in {builder.data_dir_root}/downloads/"
-            f"{builder.name}"
+            f"{name}: an archive is damaged or not the publishers' ({reason}): remove it and fetch "
+            f"it again; it is in {folder} or in {builder.data_dir_root}/downloads/{builder.name}"
         )
     # Raised for archives with an unexpected layout by TFDS's reader, TensorFlow's or its own.
     layout = (tfds_internals.ExtractError, FileNotFoundError, AssertionError)
     if isinstance(error, layout) or type(error).__module__.startswith("tensorflow."):
         return UserError(
-            f"{name}: the archives do not hold what they should ({reason}); "
+            f"{name}: the archives do not contain what they should ({reason}); "
             f"{archives.how_to_fetch(builder, folder)}"
         )
     return None

@@ -47,8 +47,8 @@ def check(
         have = sum(rest.pop(name).images for name in names)
         if have > images or (new and have < images):
             raise UserError(
-                f"{title(builder)} has {have:,} images in {splits}, of {images:,} published: the "
-                "archives are not the publishers', or not all of them"
+                f"{title(builder)} has {have:,} images in {splits}, but {images:,} are published: "
+                "the archives are not the publishers', or some are missing"
             )
         if have < images:
             counts.append(f"{splits} a subset: {have:,} of {images:,}")

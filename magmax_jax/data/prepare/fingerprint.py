@@ -48,7 +48,7 @@ def examine(
       advance: called with the number of records read since the last call.
 
     Raises:
-      UserError: a file is damaged or gone.
+      UserError: a file is damaged or missing.
     """
     return {name: _examine_split(builder, name, advance) for name in builder.info.splits}
 
@@ -93,7 +93,7 @@ def compare(builder: tfds.core.DatasetBuilder, found: dict[str, Contents]) -> bo
     try:
         recorded = {k: Contents(**v) for k, v in json.loads(path.read_text())["splits"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        raise UserError(f"{path} cannot be read: remove it to have it written anew") from None
+        raise UserError(f"{path} cannot be read: remove it, and it will be written again") from None
     for name in sorted(recorded.keys() | found.keys()):
         before, now = recorded.get(name), found.get(name)
         if before == now:

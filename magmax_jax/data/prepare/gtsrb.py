@@ -94,11 +94,15 @@ def _training(archive: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with _opened(archive) as opened:
         names = sorted(name for name in opened.namelist() if name.endswith(".ppm"))
         if not names or any("/Training/" not in name for name in names):
-            raise UserError(f"{archive} holds no GTSRB/Training/*/*.ppm: it is another archive")
+            raise UserError(
+                f"{archive} contains no GTSRB/Training/*/*.ppm: it is a different archive"
+            )
         for name in names:
             sign, file = name.split("/")[-2:]
             if not _is_class(sign):
-                raise UserError(f"{archive} holds {name}, of no class: it is another archive")
+                raise UserError(
+                    f"{archive} holds {name}, which belongs to no class: it is a different archive"
+                )
             yield (
                 f"{sign}/{file}",
                 {
@@ -114,7 +118,7 @@ def _testing(images: Path, labels: Path) -> Iterator[tuple[str, dict[str, Any]]]
     with _opened(labels) as opened:
         table = next((n for n in opened.namelist() if n.endswith("GT-final_test.csv")), None)
         if table is None:
-            raise UserError(f"{labels} holds no GT-final_test.csv: it is another archive")
+            raise UserError(f"{labels} contains no GT-final_test.csv: it is a different archive")
         text = opened.read(table).decode(errors="replace")
     rows = csv.DictReader(io.StringIO(text), delimiter=";", skipinitialspace=True)
     with _opened(images) as opened:

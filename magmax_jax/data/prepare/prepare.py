@@ -71,7 +71,7 @@ def _builder(part: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             builder = builder_of(part, data_dir)
     except ImportError as error:  # a builder that needs TensorFlow or more even to be defined
         raise UserError(
-            f"{part} needs more than the product ({str(error).splitlines()[-1]}): {INSTALL}"
+            f"{part} needs further packages ({str(error).splitlines()[-1]}): {INSTALL}"
         ) from None
     except (ValueError, AssertionError) as error:
         known = ", ".join(prepared_names())

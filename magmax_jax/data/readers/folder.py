@@ -139,7 +139,7 @@ def _read(root: Path, split: Split | None = None) -> Source:
     """The images in class/* or domain/class/* under `root`: all, or those held out as `split`."""
     top = _folders(root)
     if not top:
-        raise UserError(f"{root}: it holds no folders; expected class/* or domain/class/* in it")
+        raise UserError(f"{root}: it contains no folders; expected class/* or domain/class/* in it")
     has_domains = any(_folders(folder) for folder in top)
     leaves = [leaf for folder in top for leaf in (_folders(folder) if has_domains else [folder])]
     if has_domains:
@@ -156,8 +156,8 @@ def _read(root: Path, split: Split | None = None) -> Source:
         images = _images(leaf)
         if not images:
             raise UserError(
-                f"{printable(leaf)}: it holds no image (.jpg, .png, .webp or whatever else Pillow "
-                "opens); add some or remove the folder"
+                f"{printable(leaf)}: it contains no image (.jpg, .png, .webp or another format "
+                "that Pillow opens); add some or remove the folder"
             )
         paths += images
         labels += [class_names.index(leaf.name)] * len(images)

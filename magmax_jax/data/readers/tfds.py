@@ -13,7 +13,7 @@ from magmax_jax.data.data_set import DataSet, FromTfds
 from magmax_jax.data.published import wordnet_ids
 from magmax_jax.data.readers.label_cache import columns
 from magmax_jax.data.readers.tfds_builder import builder_of, info_damaged, prepare_command, why
-from magmax_jax.data.readers.tfds_records import Records, damage_told, encoded, quiet
+from magmax_jax.data.readers.tfds_records import Records, damage_reported, encoded, quiet
 from magmax_jax.data.seeded_split import check_fingerprint, divide
 from magmax_jax.data.source import Source, Split, hold_out
 from magmax_jax.errors import ConfigError, UserError, counted
@@ -44,12 +44,14 @@ def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | Non
     _check_features(name, features, key)
     part = _part(name, facts, split, splits)
     folder = str(builder.data_dir)
-    with quiet(), damage_told(f"{name}: its {part} split", folder):
+    with quiet(), damage_reported(f"{name}: its {part} split", folder):
         records = builder.as_data_source(split=part, decoders=encoded(builder))
         labels, files = columns(records, folder, part, key)
     labels, class_names = _compact(name, data, labels, features["label"].names)
     if labels.min() < 0:
-        raise UserError(f"{name}: its {part} split has images without a label; it cannot serve")
+        raise UserError(
+            f"{name}: its {part} split has images without a label, so it cannot be used"
+        )
     if facts and facts.split:
         divided = divide(files, labels, facts.split)
         check_fingerprint(name, [files[i] for i in divided["test"]], facts.split)
@@ -78,12 +80,14 @@ def _check_features(name: str, features: Mapping[str, Any], key: str | None) -> 
     for needed in filter(None, ("image", "label", key)):
         if needed not in features:
             found = ", ".join(features)
-            also = f"; it is divided by {key}: prepare it anew" if needed == key else ""
+            also = f"; it is divided by {key}: prepare it again" if needed == key else ""
             raise UserError(
                 f"{name} has the features {found}: a scenario needs image and label{also}"
             )
     if not isinstance(features["label"], tfds.features.ClassLabel):
-        raise UserError(f"{name}: its label is no single class; choose a classification data set")
+        raise UserError(
+            f"{name}: its label is not a single class; choose a classification data set"
+        )
 
 
 def _part(name: str, facts: FromTfds | None, split: Split, splits: list[str]) -> str:
@@ -96,9 +100,9 @@ def _part(name: str, facts: FromTfds | None, split: Split, splits: list[str]) ->
         wanted = ["train"] if split == "train" else ["test", "validation"]
     part = next((each for each in wanted if set(each.split("+")) <= set(splits)), None)
     if part is None:
-        needed = f" (it needs {wanted[0]}): prepare it anew" if facts else ""
+        needed = f" (it needs {wanted[0]}): prepare it again" if facts else ""
         raise UserError(
-            f"{name} has the splits {', '.join(splits)}: none serves as {split}{needed}"
+            f"{name} has the splits {', '.join(splits)}: none can be used as {split}{needed}"
         )
     return part
 
@@ -116,7 +120,7 @@ def _compact(
     if data and len(names) != data.classes:
         raise UserError(
             f"{name} has {counted(len(names), 'class')} where {data.name} has {data.classes}: it "
-            "is another data set; prepare it anew"
+            "is a different data set; prepare it again"
         )
     return labels, tuple(names)
 
@@ -128,8 +132,8 @@ def _domains(name: str, files: list[str], domain_names: tuple[str, ...]) -> np.n
     unknown = set(found) - set(number)
     if unknown:
         raise UserError(
-            f"{name}: {files[found.index(min(unknown))]} is called after none of its domains "
-            f"({', '.join(domain_names)}); prepare it anew"
+            f"{name}: {files[found.index(min(unknown))]} is named after none of its domains "
+            f"({', '.join(domain_names)}); prepare it again"
         )
     return np.array([number[domain] for domain in found], np.int32)
 

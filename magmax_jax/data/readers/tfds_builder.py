@@ -26,7 +26,7 @@ def why(name: str, error: Exception) -> str:
     base, _, version = name.partition(":")
     base = base.split("/")[0]
     if version and not re.match(r"(\d+|\*)(\.(\d+|\*)){2}", version):
-        return f"{version!r} is no version, as 1.0.0 is"
+        return f"{version!r} is not a version such as 1.0.0"
     if any("BuilderConfig" in line for line in lines):  # TFDS lists only similar names
         configs = tfds.builder_cls(base).builder_configs
         return f"{base} has {'the configs ' + ', '.join(configs) if configs else 'no configs'}"

@@ -41,7 +41,7 @@ class Records:
         """uint8 (height, width, 3); `least` as in `decode_rgb`."""
         row = int(self.rows[index])
         where = f"{self.name}: record {row}"
-        with damage_told(where, self.folder):
+        with damage_reported(where, self.folder):
             # Pillow decodes greyscale and palettes to RGB, too, and TFDS would need OpenCV.
             image = Image.open(io.BytesIO(self.records[row]["image"]))
         pixels = decode_rgb(image, where, least)
@@ -49,13 +49,13 @@ class Records:
 
 
 @contextlib.contextmanager
-def damage_told(what: str, folder: str) -> Iterator[None]:
+def damage_reported(what: str, folder: str) -> Iterator[None]:
     """Turns any error while reading a prepared data set into one message.
 
     array_record and protobuf raise different errors depending on where a file is damaged.
 
     Raises:
-      UserError: a file is damaged or gone.
+      UserError: a file is damaged or missing.
     """
     try:
         yield
@@ -64,7 +64,7 @@ def damage_told(what: str, folder: str) -> Iterator[None]:
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{what} cannot be read ({reason}): a file is damaged or gone; remove {folder} and "
+            f"{what} cannot be read ({reason}): a file is damaged or missing; remove {folder} and "
             "prepare it again"
         ) from None
 

@@ -99,7 +99,7 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     except OSError as error:
         if path.is_symlink() and not path.exists():
             raise UserError(
-                f"{path} is a link to {path.readlink()}, which is not there: fetch the file again"
+                f"{path} is a link to {path.readlink()}, which does not exist: fetch the file again"
             ) from None
         raise UserError(f"{path} cannot be read ({error.strerror})") from None
     except (
@@ -108,7 +108,7 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         if other := file_kinds.describe(_head(path)):
             raise UserError(f"{path} {other}") from None
         raise UserError(
-            f"{path} is not a whole safetensors file ({error}): fetch it again"
+            f"{path} is not a complete safetensors file ({error}): fetch it again"
         ) from None
 
 
@@ -126,11 +126,11 @@ def _metadata(path: Path, found: Any) -> dict[str, str]:
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise UserError(f"{path}: its __metadata__ is no JSON object: save the model again")
+        raise UserError(f"{path}: its __metadata__ is not a JSON object: save the model again")
     for name, value in found.items():
         if not isinstance(value, str):
             raise UserError(
-                f"{path}: {name!r} in its __metadata__ is no string, which safetensors forbids: "
+                f"{path}: {name!r} in its __metadata__ is not a string, which safetensors forbids: "
                 "save the model again"
             )
     return found
@@ -143,7 +143,7 @@ def _tensor(path: Path, start: int, entry: dict) -> Tensor:
     dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
     for number in (low, high, *shape):
         if type(number) is not int:  # 1.0 and true too: other readers refuse them
-            raise ValueError(f"{number} is no whole number")
+            raise ValueError(f"{number} is not an integer")
     if dtype in PACKED:
         last, rest = divmod(shape[-1] if shape else 1, PACKED[dtype])
         if rest:
@@ -174,7 +174,7 @@ def _in_order(path: Path, tensors: dict[str, Tensor], start: int, size: int) -> 
         )
     for name, tensor in ordered:
         if tensor.offset != start:
-            raise ValueError(f"its header puts {name} at a wrong place")
+            raise ValueError(f"its header puts {name} in the wrong place")
         start += tensor.nbytes
     if start != size:
         missing = f": {start - size} are missing" if start > size else ""

@@ -84,8 +84,8 @@ def open_tensors(source: str | Path) -> TensorFiles:
         raise UserError(lost)
     if not weights and len(others) > 1:
         raise UserError(
-            f"{directory} holds {len(others)} safetensors files and no index of them: "
-            "name the one that you mean"
+            f"{directory} holds {len(others)} safetensors files but no index of them: name the one "
+            "that you want"
         )
     if not weights and not others:
         raise UserError(hub.no_weights(directory, names | misplaced.one_level_down(directory)))
@@ -108,8 +108,8 @@ def _open_sharded(index: Path) -> TensorFiles:
     ]
     if lost:
         raise UserError(
-            f"{index} names shards that are not there: {misplaced.some(lost)}: "
-            "fetch them into its directory"
+            f"{index} names shards that do not exist: {misplaced.some(lost)}: fetch them into its "
+            "directory"
         )
     found = open_files(index.parent, shards)
     absent = sorted(set(where) - set(found.tensors))

@@ -113,13 +113,13 @@ class Adapter:
         if (name := first.name + WEIGHT) in tensors:
             theirs, ours = list(_matrix(first)), list(tensors[name].shape)
             raise UserError(
-                f"{self.place} is no adapter of this theta_0{of}: it changes {name} by "
+                f"{self.place} is not an adapter for this theta_0{of}: it changes {name} by "
                 f"{theirs}, theta_0's is {ours}: name its own model as --pretrained"
             )
         raise UserError(
-            f"{self.place} is no adapter of this theta_0{of}: theta_0 lacks {len(lost)} of the "
-            f"{len(modules)} modules that it changes, {first.name} first: "
-            "name its own model as --pretrained"
+            f"{self.place} is not an adapter for this theta_0{of}: theta_0 lacks {len(lost)} of "
+            f"the {len(modules)} modules that it changes, {first.name} first: name its own model "
+            "as --pretrained"
         )
 
     def _check_orientation(self, targets: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:

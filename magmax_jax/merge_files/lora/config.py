@@ -97,7 +97,7 @@ def read_config(directory: Path) -> LoraConfig | None:
         )
     except (TypeError, ValueError, AttributeError, OverflowError, re.error) as error:
         raise UserError(
-            f"{path} is no LoRA adapter's configuration ({error}): fetch it again"
+            f"{path} is not the configuration of a LoRA adapter ({error}): fetch it again"
         ) from None
 
 
@@ -105,11 +105,11 @@ def _refuse(directory: Path, content: dict[str, Any]) -> None:
     kind = content.get("peft_type")
     if kind in _NO_WEIGHTS:
         raise UserError(
-            f"{directory} is an adapter of the kind {kind}, which changes no weights, so it cannot "
-            "be merged"
+            f"{directory} is an adapter of type {kind}, which changes no weights, so it cannot be "
+            "merged"
         )
     if kind != "LORA":
-        what = f"is an adapter of the kind {kind}" if kind else f"has no peft_type in {CONFIG}"
+        what = f"is an adapter of type {kind}" if kind else f"has no peft_type in {CONFIG}"
         raise UserError(f"{directory} {what}, and only LoRA adapters are read: {MERGE_FIRST}")
     for key, what in _VARIANTS.items():
         if content.get(key):

@@ -121,16 +121,16 @@ def contents(files: TensorFiles) -> Contents:
     if len(adapters) > 1:
         raise UserError(
             f"{files.place} holds several adapters ({', '.join(sorted(map(str, adapters)))}): save "
-            "each into a directory of its own"
+            "each into its own directory"
         )
     for module in found.modules.values():
         if module.a is None or module.b is None:
             lost = "lora_A" if module.a is None else "lora_B"
             raise UserError(
-                f"{files.place} holds no {lost} of {module.name}: save the adapter again"
+                f"{files.place} contains no {lost} of {module.name}: save the adapter again"
             )
     if not found.modules and not found.whole:
-        raise UserError(f"{files.place} holds no tensors: save the adapter again")
+        raise UserError(f"{files.place} contains no tensors: save the adapter again")
     return found
 
 
@@ -177,7 +177,7 @@ def renames(name: str, known: Iterable[str]) -> list[Rename]:
     """Every prefix change that turns a name into one of `known`, smallest first."""
     words = name.split(".")
     found: dict[Rename, None] = {}
-    for i in range(len(words) - 1):  # a last word alone, such as weight, is no evidence
+    for i in range(len(words) - 1):  # a last word alone, such as weight, is not evidence
         dropped, rest = "".join(f"{word}." for word in words[:i]), ".".join(words[i:])
         for other in known:
             if other == rest or other.endswith(f".{rest}"):

@@ -43,8 +43,8 @@ def resolve(
 ) -> tuple[Opened, list[Opened]]:
     """theta_0 and the models, with adapters applied to theta_0.
 
-    With `--lora-rank` they have only the tensors that adapters change. If theta_0 is no model, or
-    an adapter itself, the tensors are what adapters add.
+    With `--lora-rank` they have only the tensors that adapters change. If theta_0 is not a model,
+    or an adapter itself, the tensors are what adapters add.
 
     Args:
       problems, notes: appended to.
@@ -92,7 +92,7 @@ def _unfit(
     for source in found:
         if isinstance(source, TensorFiles):
             yield (
-                f"{source.place} is no LoRA adapter, and --lora-rank merges adapters into one: "
+                f"{source.place} is not a LoRA adapter, and --lora-rank merges adapters into one: "
                 "leave --lora-rank out to write a whole model"
             )
     if len({source.config.transposed for source in adapters}) > 1:
@@ -105,8 +105,8 @@ def _unfit(
 def _why_no_model(first: Adapter | TensorFiles) -> str:
     if isinstance(first, TensorFiles):
         return (
-            "--pretrained is none, so no whole model can be written: name the LoRA adapters' model "
-            "as --pretrained, or merge them into an adapter with --lora-rank"
+            "--pretrained is not set, so no whole model can be written: name the LoRA adapters' "
+            "model as --pretrained, or merge them into an adapter with --lora-rank"
         )
     of = first.config.base or "the model that it was trained on"
     return (

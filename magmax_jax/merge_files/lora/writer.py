@@ -99,7 +99,7 @@ class AdapterWriter:
             delta = delta.reshape(theta_0.shape).T
         delta = delta.reshape(product.b.shape[0], -1)
         if not np.isfinite(delta).all():
-            raise UserError(f"{name}: the merge exceeds float32: choose a --scale nearer to 0")
+            raise UserError(f"{name}: the merge exceeds float32: choose a --scale closer to 0")
         with np.errstate(over="ignore"):
             b, a = (factor.astype(self._dtype) for factor in truncated_svd(delta, self.rank))
         if not all(np.isfinite(factor.astype(np.float32)).all() for factor in (b, a)):

@@ -35,7 +35,7 @@ def named(name: str, seed: int = 0, **given: Any) -> MergeRule:
     found: Any = RULES[name]
     rule = found if isinstance(found, MergeRule) else found(**given)
     if not isinstance(rule, MergeRule):
-        raise UserError(f"{name} returns no MergeRule ({type(rule).__name__}): {_WANTED}")
+        raise UserError(f"{name} does not return a MergeRule ({type(rule).__name__}): {_WANTED}")
     return rule.on_any_mesh()
 
 
@@ -78,6 +78,6 @@ def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
     try:
         parameters = inspect.signature(found).parameters
     except (TypeError, ValueError):
-        raise UserError(f"{name} is no rule ({type(found).__name__}): {_WANTED}") from None
+        raise UserError(f"{name} is not a rule ({type(found).__name__}): {_WANTED}") from None
     anything = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {option: p for option, p in parameters.items() if p.kind not in anything}

@@ -164,7 +164,7 @@ def _counted(names: Iterable[str]) -> dict[str, int]:
         stacked |= is_stacked(name)
     if not (lengths or stacked):
         raise UserError(
-            "lines finds no layers: no name has a part such as layers.0 or blocks.0, so that all "
-            "would be scaled by alpha; say how many there are (layers) to have that"
+            "lines finds no layers: no name has a part such as layers.0 or blocks.0, so everything "
+            "would be scaled by alpha; pass the number of layers (layers) if you want that"
         )
     return lengths

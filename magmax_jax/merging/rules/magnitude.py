@@ -75,7 +75,7 @@ def check_trimming(
     if threshold not in ("global", "per_tensor"):
         raise UserError(f"{rule}: threshold is {threshold!r}, not 'global' or 'per_tensor'")
     if thresholds is not None and threshold == "per_tensor":
-        raise UserError(f"{rule}: thresholds are of threshold='global'")
+        raise UserError(f"{rule}: thresholds apply only to threshold='global'")
 
 
 @RULES.register("breadcrumbs")

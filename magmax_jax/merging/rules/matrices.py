@@ -34,7 +34,7 @@ def each_matrix(function: Function) -> Callable[[Matrices], Function]:
 
 
 def by_matrix(function: Function, find: Find) -> Callable[[str, Sequence[int]], Function | None]:
-    """`each_matrix` by a leaf's name and shape; None for a leaf that holds no matrices."""
+    """`each_matrix` by a leaf's name and shape; None for a leaf that has no matrices."""
     of_leaves = each_matrix(function)
 
     def choose(name: str, shape: Sequence[int]) -> Function | None:

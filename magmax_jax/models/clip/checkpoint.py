@@ -71,7 +71,7 @@ def _flax(path: Path) -> Tensors:
         return other_formats.flax_tensors(msgpack_restore(path.read_bytes()))
     except Exception as error:  # on torn files msgpack raises its own, struct's and numpy's errors
         why = in_a_line(error) or type(error).__name__
-        raise UserError(f"{path} is not a whole msgpack file ({why}): fetch it again") from None
+        raise UserError(f"{path} is not a complete msgpack file ({why}): fetch it again") from None
 
 
 def read_config(directory: Path) -> CLIPConfig:

@@ -49,7 +49,7 @@ def openclip_preprocessor(config: dict[str, Any]) -> dict[str, Any] | None:
     if not values:
         return None
     if values.get("mode", "RGB") != "RGB":
-        raise UserError(f"preprocess_cfg's mode is {values['mode']!r}: only 'RGB' is computed")
+        raise UserError(f"preprocess_cfg's mode is {values['mode']!r}: only 'RGB' is supported")
     resize = _chosen(values, "resize_mode", "shortest", RESIZE_MODES)
     resample = _chosen(values, "interpolation", "bicubic", INTERPOLATIONS)
     # The colour is visible only in padding, and only `longest` pads.

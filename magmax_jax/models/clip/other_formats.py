@@ -144,10 +144,10 @@ def flax_tensors(tree: dict[str, Any]) -> dict[str, Read]:
     """The tree of a `flax_model.msgpack` (transformers' former Flax models) by HF's names.
 
     Raises:
-      ValueError: it is no tree of arrays.
+      ValueError: it is not a tree of arrays.
     """
     if not isinstance(tree, dict):
-        raise ValueError("it holds no tree of tensors")
+        raise ValueError("it is not a tree of tensors")
     return dict(_flax_leaves(tree.get("params", tree), ()))
 
 

@@ -33,8 +33,8 @@ class VisionConfig(TowerConfig):
         if image_size != self.image_size and (image_size < patch or image_size % patch):
             below = max(image_size // patch, 1) * patch
             raise UserError(
-                f"image_size {image_size} is no multiple of this model's patch of {patch} pixels: "
-                f"use {below} or {below + patch}"
+                f"image_size {image_size} is not a multiple of this model's patch size of {patch} "
+                f"pixels: use {below} or {below + patch}"
             )
         return replace(self, image_size=image_size)
 

@@ -41,6 +41,6 @@ class TextTransformer(nnx.Module):
         """
         n = ids.shape[1]
         if n > self.config.context:
-            raise ValueError(f"{n} tokens a text: this tower takes at most {self.config.context}")
+            raise ValueError(f"{n} tokens per text: this tower takes at most {self.config.context}")
         x = self.token_embedding[...][ids] + self.position_embedding[...][:n]
         return x.astype(self.dtype)

@@ -39,7 +39,9 @@ class TowerConfig:
                 f"a width of {self.width} does not divide into {self.heads} attention heads"
             )
         if self.activation not in ACTIVATIONS:
-            raise UserError(f"hidden_act {self.activation!r} is none of {', '.join(ACTIVATIONS)}")
+            raise UserError(
+                f"hidden_act {self.activation!r} is not one of {', '.join(ACTIVATIONS)}"
+            )
 
 
 def layer_norm(config: TowerConfig, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -82,9 +82,9 @@ def read_config(directory: Path) -> SigLIPConfig:
     try:
         if config.get("model_type") == NAFLEX:
             raise UserError(
-                f"model_type is {NAFLEX!r}, a NaFlex checkpoint, which takes images in their own "
-                "shapes; here all images of a model have one size: choose a SigLIP 2 of a fixed "
-                "resolution, such as google/siglip2-base-patch16-224"
+                f"model_type is {NAFLEX!r}, a NaFlex checkpoint, which takes images in their "
+                "native shapes; here all images of a model have one size: choose a SigLIP 2 of a "
+                "fixed resolution, such as google/siglip2-base-patch16-224"
             )
         check_type(config, SigLIPConfig.model_type, "SigLIP")
         with quiet():

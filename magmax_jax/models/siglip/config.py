@@ -70,7 +70,8 @@ class SigLIPConfig(TwoTowerShape):
         if not vision.vision_use_head:
             raise UserError(
                 "vision_config.vision_use_head is false: without its attention pooling the image "
-                "tower has no feature to compare with texts; choose a SigLIP with both towers whole"
+                "tower has no feature to compare with texts; choose a SigLIP with two complete "
+                "towers"
             )
         if text.projection_size != vision.hidden_size:
             raise UserError(

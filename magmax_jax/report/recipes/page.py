@@ -20,8 +20,8 @@ WAYS: dict[Way, tuple[str, str]] = {
     ),
     "each": (
         "Every recipe with a scale chosen for each training",
-        "For each training the scale that is best on its own validation images. MagMax's line is "
-        "what all differences are to.",
+        "For each training the scale that is best on its own validation images. All differences "
+        "are relative to MagMax's line.",
     ),
     "published": ("Every recipe at its published scale", "The rule's default scale."),
 }
@@ -41,12 +41,12 @@ def page(comparison: Comparison, program: Program, runs: Sequence[Path], figure:
         "## What to use",
         *_conclusion(comparison),
         f"![Differences to MagMax by benchmark]({figure})",
-        "Differences to MagMax at its best scale, each recipe at one scale; bars: one standard "
-        "error to either side.",
+        "Differences to MagMax at its best scale, each recipe at one scale; bars show one standard "
+        "error on either side.",
         "## Which recipe for which situation",
-        "For each group of benchmarks: the recipe of constant memory that its validation images "
-        "choose, at one scale, and what it is worth on its test images; in the last column the "
-        "recipe recommended for all benchmarks.",
+        "For each group of benchmarks: the constant-memory recipe that is best on its validation "
+        "images, at one scale, and its result on the test images; the last column shows the recipe "
+        "recommended for all benchmarks.",
         tables.by_situation(comparison),
     ]
     for way, (title, caption) in WAYS.items():
@@ -112,25 +112,25 @@ def _introduction(comparison: Comparison) -> str:
 def _conclusion(comparison: Comparison) -> Iterator[str]:
     recipe = comparison.recommended()
     if recipe is None:
-        yield "No recipe of constant memory was evaluated on every benchmark together with MagMax."
+        yield "No constant-memory recipe was evaluated on every benchmark together with MagMax."
         return
     at = comparison.shared_scale(recipe)
     validated = comparison.difference(recipe, "shared", "validation")
     tested = comparison.difference(recipe, "shared")
     if recipe == MAGMAX:
         yield (
-            f"On validation images no recipe of constant memory is better than MagMax itself at "
-            f"one scale ({words.scale(at)}) without being more than {words.POINTS} below it on a "
+            "On validation images no constant-memory recipe is better than MagMax itself at one "
+            f"scale ({words.scale(at)}) without being more than {words.POINTS} below it on a "
             "benchmark."
         )
     elif validated is not None:
         lost = "; ".join(validated.worse)
         although = f", although more than {words.POINTS} below it on {lost}" if lost else ""
         yield (
-            f"**{words.named(recipe, at)[0].upper()}{words.named(recipe, at)[1:]}** is the recipe "
-            "of constant memory that validation images choose: there it is "
-            f"{words.points(validated.mean)} points from MagMax on the mean of the benchmarks"
-            f"{although}."
+            f"**{words.named(recipe, at)[0].upper()}{words.named(recipe, at)[1:]}** is the "
+            "constant-memory recipe chosen on validation images, where it is "
+            f"{words.points(validated.mean)} points from MagMax on the mean of the "
+            f"benchmarks{although}."
         )
     if tested is not None:
         yield f"On test images {words.verdict(tested)}"
@@ -160,10 +160,10 @@ def _failures(comparison: Comparison) -> Iterator[str]:
     all_tasks = full and comparison.difference(full, "shared")
     if full and one and all_tasks:
         yield (
-            "Of the rules that keep every task vector, validation images choose "
+            "The best rule on validation images that keeps every task vector is "
             f"{words.named(full, comparison.shared_scale(full))}: on test images it is "
             f"{words.points(all_tasks.mean)} points from MagMax on the mean of the benchmarks, the "
-            f"recipe of constant memory {words.points(one.mean)}."
+            f"constant-memory recipe {words.points(one.mean)}."
         )
 
 
@@ -181,16 +181,16 @@ def _choice(comparison: Comparison) -> str:
         }
     )
     return (
-        f"Of each class's training images a share was held out of all trainings "
+        "A share of each class's training images was held out of all trainings "
         f"({'; '.join(held)}). Every rule was evaluated on these at scales between "
-        f"{words.scale(scales[0])} and {words.scale(scales[-1])}, and at its published one. "
-        "From these accuracies alone follow, for each recipe, the scale for each training and the "
-        "one for all benchmarks, and the recommended recipe: the best on the mean of the "
+        f"{words.scale(scales[0])} and {words.scale(scales[-1])}, and at its published one. These "
+        "accuracies alone determine, for each recipe, the scale for each training and the one for "
+        "all benchmarks. They also determine the recommended recipe: the best on the mean of the "
         f"benchmarks of those whose validation accuracy is at most {words.POINTS} below MagMax's "
-        "on each. The command that writes this page evaluates test images only then, and only at "
-        "these scales and the published ones. Of equally good scales the one nearest to 0 is "
-        "taken. Each benchmark has the same weight; the error of a mean over benchmarks combines "
-        "theirs."
+        "on each. The command that writes this page evaluates test images only afterwards, and "
+        "only at these scales and the published ones. Among equally good scales, the one closest "
+        "to 0 is taken. Each benchmark has the same weight; the error of a mean over benchmarks "
+        "combines theirs."
     )
 
 
@@ -198,7 +198,7 @@ def _cost(comparison: Comparison) -> str:
     starts = [start for t in comparison.trained for start in t.run.about.get("starts", [])]
     devices = dict.fromkeys(start["devices"] for start in starts if "devices" in start)
     where = f" on {', '.join(devices)}" if devices else ""
-    return f"Hours of training by the wall clock{where}, without evaluation."
+    return f"Wall-clock hours of training{where}, without evaluation."
 
 
 def _commands(program: Program, runs: Sequence[Path]) -> str:

@@ -104,8 +104,8 @@ def _each(
         Figure(
             slug("classes-extreme", run.name),
             title,
-            f"Share of a class's test images that {best} recognises among all classes, and that "
-            "the pretrained model does.",
+            f"Share of a class's test images recognised among all classes by {best} and by the "
+            "pretrained model.",
             drawn,
             bars(drawn, Axis("class", ""), ACCURACY, ("model", group.labels)),
             "bar chart",

@@ -48,7 +48,7 @@ def items(group: Group) -> list[Item]:
     largest = Figure(
         "signs-kept",
         "Conflicts among the largest",
-        "The same of all task vectors, over the share of the largest entries that each keeps "
+        "The same for all task vectors, over the share of largest entries that each keeps "
         "(square-root axis): what matters most should conflict least.",
         final,
     )
@@ -78,8 +78,8 @@ def _parts(group: Group, records: list[Record], last: dict[str, int]) -> Table:
         Column("of_shared", "Conflicts, % of shared", percent),
     ]
     caption = (
-        "Of all task vectors. Changed: by a kept entry of at least one; shared: of at least two; "
-        "conflicts: with both signs."
+        "For all task vectors together. Changed: by a kept entry of at least one; shared: of at "
+        "least two; conflicts: with both signs."
     )
     return Table("signs-parts", "By kind of weight", caption, shown, columns)
 

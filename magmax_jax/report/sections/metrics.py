@@ -52,9 +52,12 @@ def _table(group: Group, protocol: str) -> Table:
 
 def _definitions(top5: bool, aware: bool) -> str:
     each = " ".join(f"{metric.title}: {metric.definition}." for metric in METRICS.values())
-    text = f"{each} Each twice: every image counts the same (images), or every task (tasks)."
+    text = (
+        f"{each} Each is shown twice: with the same weight for every image (images), or for every "
+        "task (tasks)."
+    )
     if top5:
-        text += " Top-5: the class is among the five likeliest, in the end."
+        text += " Top-5: the class is among the five most likely, at the end."
     if not aware:
         text += " Among the task's own classes (aware) they are the same."
     return text

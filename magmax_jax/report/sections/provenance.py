@@ -13,13 +13,13 @@ PLACES = {"layer": "By layer", "kind": "By kind of weight"}
 SHARES = {
     "supplied": (
         "share of entries",
-        "Share of the entries for which each task's value was taken; what is missing to 100 % no "
-        "task changed.",
+        "Share of the entries for which each task's value was taken; the rest, up to 100 %, was "
+        "changed by no task.",
     ),
     "squared_norm": (
         "share of the squared norm",
-        "Share that the entries taken from each task have in the squared norm of the merged task "
-        "vector.",
+        "Share that the entries taken from each task contribute to the squared norm of the merged "
+        "task vector.",
     ),
 }
 

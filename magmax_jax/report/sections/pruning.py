@@ -25,8 +25,8 @@ def items(group: Group) -> list[Item]:
     if single:
         caption = (
             "θ₀ plus a task vector of which a share is kept: agnostic accuracy on its own task, "
-            "mean over tasks (square-root axis). The paper's hypothesis H1: few of the largest "
-            "entries do nearly all."
+            "mean over tasks (square-root axis). The paper's hypothesis H1: a few of the largest "
+            "entries have nearly all of the effect."
         )
         chart = Figure("pruning-tasks", "Single task vectors", caption, single)
         found += line_charts(chart, KEPT, ACCURACY, ("choice", CHOICES))

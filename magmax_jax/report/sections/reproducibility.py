@@ -81,7 +81,7 @@ def _starts(group: Group, known: dict[str, list[Record]]) -> Table:
         Column("processes", "Processes", str),
         Column("command", "Command"),
     ]
-    caption = "When, where and how runs were started or went on."
+    caption = "When, where and how runs were started or resumed."
     return Table("starts", "Starts and resumptions", caption, records, columns)
 
 

@@ -177,7 +177,7 @@ def _final(group: Group) -> Figure:
         )
     return Figure(
         "final",
-        "Accuracy in the end",
+        "Final accuracy",
         caption + group.left_out.replace("above", "below"),
         records,
         final_bars(records, group.labels, several=len(group.runs) > 1),
@@ -195,15 +195,15 @@ def _choices(group: Group) -> Table:
         *group.run_columns,
         Column("rule", "Rule"),
         Column("published_scale", "Published scale λ", figures_shown),
-        Column("published_test", "Accuracy at it, %", percent),
+        Column("published_test", "Accuracy at that scale, %", percent),
         Column("scale", "Chosen scale λ", figures_shown),
-        Column("test", "Accuracy at it, %", percent),
-        Column("validation", "Accuracy at it on held-out images, %", percent),
+        Column("test", "Accuracy at that scale, %", percent),
+        Column("validation", "Accuracy at that scale on held-out images, %", percent),
     ]
     caption = (
         "Agnostic accuracy after the last task, on test images and, in the last column, on the "
-        "training images held out of training. The chosen scale is the best on the latter; of "
-        "equally good ones, the one nearest to 0."
+        "training images held out of training. The chosen scale is the best on the latter; among "
+        "equally good ones, the one closest to 0."
     )
     title = "Rules at their published and their chosen scales"
     return Table("sweep-chosen", title, caption, records, columns)

@@ -38,8 +38,8 @@ def items(group: Group) -> list[Item]:
     if not any(record["chosen"] for record in records):
         found.append(
             Note(
-                "No scale was chosen on validation images: hold some out of training, and no look "
-                "at test images is needed to choose one."
+                "No scale was chosen on validation images: hold some out of training; choosing a "
+                "scale then needs no test images."
             )
         )
     return found

@@ -38,13 +38,13 @@ def contribution(group: Group) -> list[Item]:
                 f"Contribution to {rule}@{mine[0]['scale']:g}"
                 + (f", {run}" if len(group.runs) > 1 else ""),
                 "Agnostic accuracy with all tasks in the merge minus that without one of them, on "
-                "each task's test images: above 0 the task left out had helped.",
+                "each task's test images: above 0, the task that was left out had helped.",
                 mine,
                 heat_map(
                     mine,
                     Axis("left_out", "left out of the merge"),
                     Axis("group", "test images of"),
-                    Axis("gain", "gain by having it, points", "share"),
+                    Axis("gain", "gain from including it, points", "share"),
                     centred=True,
                 ),
                 "heat map",

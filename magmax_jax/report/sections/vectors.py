@@ -33,8 +33,8 @@ def similarity(group: Group) -> list[Item]:
             Figure(
                 slug("similarity", run),
                 "Cosine similarity" + (f", {run}" if len(group.runs) > 1 else ""),
-                "Cosine of the angle between two task vectors τ = θ - θ₀, and with merged ones: "
-                "1 is the same direction, 0 none in common, below 0 against each other.",
+                "Cosine of the angle between two task vectors τ = θ - θ₀, and with merged ones: 1 "
+                "is the same direction, 0 is orthogonal, below 0 is opposed.",
                 mine,
                 heat_map(
                     mine,

@@ -52,7 +52,7 @@ def study(
 ) -> None:
     """Runs studies of a run and writes each atomically to `analysis/NAME.jsonl`.
 
-    A study that exists already, for as many tasks and the same arguments, is left as it is; one
+    A study that already exists, for as many tasks and the same arguments, is left as it is; one
     that does not apply to this run is skipped with a message.
 
     Args:
@@ -74,7 +74,7 @@ def study(
     progress = progress or NullProgress()
     for name in names:
         if name not in STUDIES:
-            raise UserError(f"{name!r} is no study: choose from {', '.join(STUDIES)}")
+            raise UserError(f"{name!r} is not a study: choose from {', '.join(STUDIES)}")
     config = replace(stored_config(out.path), mesh=mesh or MeshConfig())
     layout = build_layout(config)
     classes = class_names(out.path)
@@ -90,7 +90,7 @@ def study(
     subject = Subject(parts, stored, out.rows(), learned, progress, tuple(exclude), others)
     _ = subject.kept  # reports invalid patterns early
     if bits is not None:
-        progress.say(f"note: task vectors are those that the run keeps in {bits} bits an entry")
+        progress.say(f"note: task vectors are those that the run keeps in {bits} bits per entry")
     if out.writes:
         (out.path / ANALYSIS).mkdir(exist_ok=True)
     for name in names:
@@ -101,7 +101,7 @@ def study(
         if name == "transfer":
             stamp["others"] = " ".join(transfer_to)
         if not again and path.exists() and _stamp(path, stamp) == stamp:
-            progress.say(f"{name}: {path} is there already (--again repeats it)")
+            progress.say(f"{name}: {path} already exists (--again repeats it)")
             continue
         try:
             records = list(STUDIES[name](subject))

@@ -23,17 +23,17 @@ def check_method(config: MethodConfig) -> None:
         value = getattr(config, field.name)
         if readers and name not in readers and value != field.default:
             raise ConfigError(
-                f"method.{field.name} {value} means something for method.regularizer "
-                f"{' or '.join(readers)} alone, not for {name}"
+                f"method.{field.name} {value} applies to method.regularizer {' or '.join(readers)} "
+                f"only, not to {name}"
             )
     if spec.needs_previous_task and config.starts_from == PRETRAINED:
         raise ConfigError(
-            f"method.regularizer {name} holds a task to the one before, but each task starts from "
-            "theta_0 with method.sequential=False: leave one of them out"
+            f"method.regularizer {name} keeps a task close to the previous one, but each task "
+            "starts from theta_0 with method.sequential=False: leave one of them out"
         )
     if config.joint and (spec.needs_previous_task or config.starts_from != LAST):
         holding = [other for other, facts in REGULARIZERS.items() if facts.needs_previous_task]
         raise ConfigError(
             "method.joint learns all tasks at once: neither method.sequential=False, method.start "
-            f"nor method.regularizer {' or '.join(holding)} has a meaning with it, leave them out"
+            f"nor method.regularizer {' or '.join(holding)} applies to it: leave them out"
         )

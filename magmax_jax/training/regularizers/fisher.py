@@ -73,7 +73,9 @@ def diagonal_fisher(
       UserError: there is no such kind, or (later) there is no batch.
     """
     if kind not in get_args(Kind):
-        raise UserError(f"{kind!r} is no kind of Fisher: choose from {', '.join(get_args(Kind))}")
+        raise UserError(
+            f"{kind!r} is not a kind of Fisher: choose from {', '.join(get_args(Kind))}"
+        )
     layout = layout or one_device()
     devices = layout.mesh.size
 

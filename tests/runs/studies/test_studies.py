@@ -197,7 +197,7 @@ def test_existing_results_are_not_recomputed(studied):
     path = studied.path / "analysis" / "signs.jsonl"
     before, said = path.stat().st_mtime_ns, Said()
     study(studied, ["signs"], said)
-    assert path.stat().st_mtime_ns == before and "is there already" in said.lines[0]
+    assert path.stat().st_mtime_ns == before and "already exists" in said.lines[0]
     whole = records(studied, "signs")
     study(studied, ["signs"], exclude=("*position_embedding*", "*layers.0.*"))
     less = records(studied, "signs")
@@ -210,7 +210,7 @@ def test_existing_results_are_not_recomputed(studied):
         study(studied, exclude=("nothing",))
     with pytest.raises(UserError, match="nowhere"):
         study(studied, transfer_to=("folder:nowhere",))
-    with pytest.raises(UserError, match="is no study: choose from signs, norms"):
+    with pytest.raises(UserError, match="is not a study: choose from signs, norms"):
         study(studied, ["everything"])
     study(studied, ["signs"], again=True)
     assert records(studied, "signs") == whole

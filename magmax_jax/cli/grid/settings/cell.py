@@ -36,7 +36,7 @@ class Cell:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def directory(self, out: Path) -> Path:
-        """Of its run."""
+        """The directory of the cell's run."""
         return out / self.name / self.digest
 
     def with_seed(self, seed: int) -> "Cell":
