@@ -13,9 +13,9 @@ from magmax_jax.registry import REGULARIZERS, SCENARIO_KINDS
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    "version", "former_names", "errors", "packages", "registry", "config", "io", "inputs",
-    "merging", "rules", "refit", "analysis", "data", "scenarios", "models", "sharding", "training",
-    "evaluation", "merge_files", "runs", "report", "api", "cli", "__main__",
+    "version", "former_names", "errors", "packages", "registry", "devices", "config", "io",
+    "inputs", "merging", "rules", "refit", "analysis", "data", "scenarios", "models", "sharding",
+    "training", "evaluation", "merge_files", "runs", "report", "api", "doctor", "cli", "__main__",
 ]  # fmt: skip
 """Lowest first; each may import those before it."""
 
