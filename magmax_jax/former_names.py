@@ -8,7 +8,6 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -58,8 +57,11 @@ becomes an attribute of its package, in the place of that."""
 _ROOT = __package__ or "magmax_jax"
 
 
-class _Former(MetaPathFinder, Loader):
-    """Finds what the ordinary search does not: modules of `HOMES`."""
+class _Former:
+    """Finds what the ordinary search does not: modules of `HOMES`.
+
+    A finder and a loader as in `importlib.abc`, which takes longer to import than all of this.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
