@@ -67,7 +67,8 @@ class _Former:
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         root, _, name = fullname.partition(".")
-        return ModuleSpec(fullname, self) if root == _ROOT and name in HOMES else None
+        ours = root == _ROOT and name in HOMES
+        return ModuleSpec(fullname, self) if ours else None  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> None:
         """The ordinary, empty module."""

@@ -15,13 +15,13 @@ class Visible(NamedTuple):
     """Accelerators of one kind in a machine.
 
     Attributes:
-      count: their number; 0 if only the kind is known.
+      number: of them; 0 if only the kind is known.
       extra: the extra that installs JAX for them; "" if there is none.
       facts: such as "driver 550.54", "" if nothing is known.
       obstacle: why no extra helps and what to do, "" if one does.
     """
 
-    count: int
+    number: int
     extra: str
     facts: str = ""
     obstacle: str = ""
@@ -71,7 +71,7 @@ def unused(
         seen = None if hidden or {*kind.platforms} & {*platforms} else kind.look(machine)
         if seen is None:
             continue
-        what = counted(seen.count, kind.title) if seen.count else kind.title
+        what = counted(seen.number, kind.title) if seen.number else kind.title
         facts = f" ({seen.facts})" if seen.facts else ""
         found.append((f"{what}{facts}", _remedy(kind, seen, versions)))
     return found
