@@ -36,7 +36,7 @@ def computes_on(parts: RunParts, machine: Machine | None = None) -> list[str]:
         f"{at_once} can be evaluated at once"
     ]
     for what, remedy in unused({device.platform for device in devices}, machine):
-        lines.append(f"note: {what} is here, but JAX has no backend for it: {remedy}")
+        lines.append(f"note: JAX has no backend for {what}: {remedy}")
     if memory and held > memory.free:
         lines.append(
             f"note: parameters, optimiser and merges need {held / 1e9:.1f} GB and "

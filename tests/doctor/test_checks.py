@@ -58,7 +58,7 @@ def test_devices_are_named_and_a_gpu_that_jax_misses_is_broken(tmp_path):
     assert ours == (f"JAX computes on {len(jax.devices())} device{'s' * (jax.device_count() > 1)}"
                     ": cpu", "ok", "")  # fmt: skip
     assert missed == (
-        "1 NVIDIA GPU (driver 550.54) is here, but JAX has no backend for it",
+        "JAX has no backend for 1 NVIDIA GPU (driver 550.54)",
         "broken",
         "pip install 'magmax_jax[cuda12]'",
     )

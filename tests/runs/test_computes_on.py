@@ -62,7 +62,7 @@ def test_state_that_does_not_fit_gets_a_note(parts, tmp_path):
 def test_a_gpu_that_jax_does_not_use_gets_a_note_with_the_command(parts, tmp_path):
     [_, note] = computes_on(parts, nvidia(tmp_path, 2, "580.1"))
     assert note == (
-        "note: 2 NVIDIA GPUs (driver 580.1) is here, but JAX has no backend for it: "
+        "note: JAX has no backend for 2 NVIDIA GPUs (driver 580.1): "
         "pip install 'magmax_jax[cuda13]'"
     )
 

@@ -29,7 +29,7 @@ def look(machine: Machine | None = None) -> Iterator[Finding]:
         same = kind.lower() == platform
         yield Finding(f"JAX computes on {called}: {platform if same else f'{kind} ({platform})'}")
     for what, remedy in unused({device.platform for device in found}, machine):
-        yield Finding(f"{what} is here, but JAX has no backend for it", "broken", remedy)
+        yield Finding(f"JAX has no backend for {what}", "broken", remedy)
 
 
 CHECKS.register("devices", Check("Devices", look))
