@@ -1,11 +1,12 @@
 """`magmax doctor`: text, JSON and exit codes."""
 
 import json
+import threading
 
 import pytest
 
 from magmax_jax.cli.main import main
-from magmax_jax.doctor.check import Check, Finding
+from magmax_jax.doctor.check import Check, Finding, examine
 from magmax_jax.registry import CHECKS, Registry
 
 
@@ -61,6 +62,20 @@ def test_a_check_that_fails_does_not_hide_the_others(pretend, capsys):
     pretend(odd=failing, good=lambda: [Finding("fine")])
     assert exit_of() == 0
     assert "warning  this check failed (disk)" in capsys.readouterr().out
+
+
+def test_a_check_that_waits_runs_beside_the_others_and_is_shown_in_its_place(monkeypatch):
+    started = threading.Event()
+
+    def wait():
+        started.set()
+        return [Finding("asked")]
+
+    registry = Registry("check", {})
+    registry.register("network", Check("Network", wait, waits=True))
+    registry.register("local", Check("Local", lambda: [Finding(str(started.wait(10)))]))
+    monkeypatch.setattr("magmax_jax.doctor.check.CHECKS", registry)
+    assert examine() == {"network": [Finding("asked")], "local": [Finding("True")]}
 
 
 def test_this_machine_is_examined_by_every_check(capsys, monkeypatch):

@@ -67,6 +67,7 @@ def test_a_gpu_that_jax_does_not_use_gets_a_note_with_the_command(parts, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_it_is_the_first_line_of_a_run_and_not_repeated_when_finished(config, tmp_path):
     lines: list[str] = []
     progress = NullProgress()

@@ -55,4 +55,4 @@ def ask(request: Callable[[], int], seconds: float = SECONDS) -> int | str:
     return answers[0] if answers else f"no answer in {seconds:g} s"
 
 
-CHECKS.register("hub", Check("Hub", look))
+CHECKS.register("hub", Check("Hub", look, waits=True))
