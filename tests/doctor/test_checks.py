@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from magmax_jax.doctor import jax_devices
 from magmax_jax.doctor.check import Finding
 from magmax_jax.doctor.checks import caches, cudnn, devices, disk, hub, memory, nan_in_max, versions
 from tests.devices.machines import machine, nvidia, smi
@@ -68,10 +69,13 @@ def test_a_backend_that_does_not_start_is_broken(monkeypatch, tmp_path):
     def fail():
         raise RuntimeError("Unable to initialize backend 'rocm'\nmore")
 
-    monkeypatch.setattr(devices, "devices", fail)
+    monkeypatch.setattr(devices, "start", fail)
+    monkeypatch.setattr(jax_devices, "start", fail)
     [finding] = devices.look(machine(tmp_path))
     assert finding.text == "JAX does not start (Unable to initialize backend 'rocm')"
     assert finding.severity == "broken" and "JAX_PLATFORMS" in finding.remedy
+    for check in (memory, nan_in_max, cudnn):  # once is enough
+        assert all(each.severity != "broken" for each in check.look())
 
 
 def test_little_free_memory_of_host_or_device_is_a_warning(monkeypatch, tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from magmax_jax.devices.accelerators import unused
 from magmax_jax.devices.machine import Machine
 from magmax_jax.doctor.check import Check, Finding
-from magmax_jax.doctor.jax_devices import devices
+from magmax_jax.doctor.jax_devices import start
 from magmax_jax.errors import counted
 from magmax_jax.registry import CHECKS
 
@@ -14,7 +14,7 @@ from magmax_jax.registry import CHECKS
 def look(machine: Machine | None = None) -> Iterator[Finding]:
     """The kinds of devices that JAX has, and the accelerators that it lacks."""
     try:
-        found = devices()
+        found = start()
     except Exception as error:  # JAX's own: a backend does not start
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         yield Finding(
