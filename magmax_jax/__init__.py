@@ -1,9 +1,9 @@
 """Continual learning by model merging: MagMax for CLIP, in JAX and Flax."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from magmax_jax import former_names
+from magmax_jax.packages import lazy_names
 from magmax_jax.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -44,14 +44,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    """Lazy imports: merging files does not import Flax, and `--help` does not import JAX."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = _HOMES[name]
-    if not home:
-        return importlib.import_module(f"{__name__}.{name}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+__getattr__ = lazy_names(__name__, _HOMES)
+"""Lazy imports: merging files does not import Flax, and `--help` does not import JAX."""
 
 
 def __dir__() -> list[str]:

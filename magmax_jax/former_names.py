@@ -8,7 +8,6 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -58,14 +57,18 @@ becomes an attribute of its package, in the place of that."""
 _ROOT = __package__ or "magmax_jax"
 
 
-class _Former(MetaPathFinder, Loader):
-    """Finds what the ordinary search does not: modules of `HOMES`."""
+class _Former:
+    """Finds what the ordinary search does not: modules of `HOMES`.
+
+    A finder and a loader as in `importlib.abc`, which takes longer to import than all of this.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         root, _, name = fullname.partition(".")
-        return ModuleSpec(fullname, self) if root == _ROOT and name in HOMES else None
+        ours = root == _ROOT and name in HOMES
+        return ModuleSpec(fullname, self) if ours else None  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> None:
         """The ordinary, empty module."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ("magmax_jax", "pyproject.toml", "README.md", "LICENSE", "requirements.txt")
+SOURCES = ("magmax_jax", "pyproject.toml", "README.md", "LICENSE")
 pytestmark = pytest.mark.slow
 
 

@@ -8,8 +8,9 @@ mm.evaluate("runs/quickstart:max_magnitude@0.7")
 mm.export("runs/quickstart", "merged", model="max_magnitude")
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from magmax_jax.packages import lazy_names
 
 if TYPE_CHECKING:
     from magmax_jax.api.evaluate_models import evaluate
@@ -27,11 +28,8 @@ _HOMES = {
 __all__ = ["evaluate", "export", "preset", "run"]
 
 
-def __getattr__(name: str) -> Any:
-    """Lazy imports: `preset` imports neither JAX nor Flax."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOMES)
+"""Lazy imports: `preset` imports neither JAX nor Flax."""
 
 
 def __dir__() -> list[str]:

@@ -17,10 +17,12 @@ from magmax_jax.errors import UserError
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.models import Model
 from magmax_jax.models.auto_axes import no_mesh, under_auto_axes
+from magmax_jax.packages import missing_extras_named
 from magmax_jax.runs.evaluation_data import ONE_TASK, first_run
 from magmax_jax.runs.progress import Progress
 
 
+@missing_extras_named()
 def evaluate(
     models: Any,
     *,

@@ -8,12 +8,14 @@ from magmax_jax.errors import UserError
 from magmax_jax.io.atomic import new_file, refusing
 from magmax_jax.io.companions import CARD
 from magmax_jax.io.user_path import user_path
+from magmax_jax.packages import missing_extras_named
 from magmax_jax.runs import export as runs_export
 from magmax_jax.runs.export_card import export_card
 from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.model_ref import ModelRef, model_of_run
 
 
+@missing_extras_named()
 def export(
     run: Path | str,
     output: Path | str,

@@ -14,12 +14,14 @@ from magmax_jax.errors import Interrupted, UserError
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.io.user_path import user_path
 from magmax_jax.models.auto_axes import no_mesh
+from magmax_jax.packages import missing_extras_named
 from magmax_jax.report import plot, table
 from magmax_jax.runs import train as runs_train
 from magmax_jax.runs.directory import CONFIG, RunDirectory
 from magmax_jax.runs.progress import NullProgress, Progress, TerminalProgress
 
 
+@missing_extras_named()
 def run(
     config: ExperimentConfig,
     out: Path | str,

@@ -13,6 +13,7 @@ from magmax_jax.cli.streams import run_quietly
 from magmax_jax.cli.utf8_mode import ensure_utf8_mode
 from magmax_jax.cli.words import as_meant, given_again
 from magmax_jax.errors import MAGMAX, ConfigError, Program, UserError, exit_code
+from magmax_jax.packages import missing_extras_named
 from magmax_jax.registry import COMMANDS
 
 USAGE = """\
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None, program: Program = MAGMAX) -> int:
         return exit_code(lambda: print(usage(program)), program)
     name, *rest = words
 
+    @missing_extras_named()
     def run() -> None:
         command = COMMANDS[name]
         argv = as_meant(rest)

@@ -1,7 +1,8 @@
 """Data sets, their published facts, batches on the host and preprocessing on the device."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from magmax_jax.packages import lazy_names
 
 if TYPE_CHECKING:
     from magmax_jax.data.any_source import as_source
@@ -52,11 +53,8 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Lazy imports: listing data sets and their facts imports no JAX, Grain or TFDS."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__ = lazy_names(__name__, _HOMES)
+"""Lazy imports: listing data sets and their facts imports no JAX, Grain or TFDS."""
 
 
 def __dir__() -> list[str]:

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from magmax_jax.io import hub, hub_cache
 from magmax_jax.io.companions import CARD
 from magmax_jax.io.safetensors.reader import TensorFiles
@@ -51,6 +49,8 @@ def metadata(
         "base_model_relation": relation if bases else None,
     }
     given = {key: value for key, value in data.items() if value}
+    import yaml  # only cards need it
+
     return yaml.safe_dump(given, sort_keys=False, allow_unicode=True).strip()
 
 
@@ -60,7 +60,7 @@ def notes(sources: Sequence[TensorFiles]) -> Iterator[str]:
     for files in sources:
         try:
             licence = _licence_id(_read(files, strict=True))
-        except (OSError, ValueError, yaml.YAMLError):
+        except (OSError, ValueError):
             yield (
                 f"{files.directory / CARD} begins with metadata that cannot be read, so the "
                 "output's card lacks its licence"
@@ -96,17 +96,22 @@ def display_name(source: str) -> str:
 
 
 def _read(files: TensorFiles, strict: bool = False) -> dict[str, Any]:
-    """A card's metadata; empty if there is none or, unless `strict`, if it is not YAML."""
+    """A card's metadata; empty if there is none or, unless `strict`, if it cannot be read.
+
+    Raises:
+      OSError, ValueError: it cannot be read, or is not YAML, and `strict` is set.
+    """
     path = files.directory / CARD
     if not has_neighbours(files) or not path.is_file():
         return {}
+    import yaml
     from huggingface_hub import metadata_load
 
     try:
         return metadata_load(path) or {}
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError) as error:
         if strict:
-            raise
+            raise ValueError(f"{path} holds no metadata") from error
         return {}
 
 

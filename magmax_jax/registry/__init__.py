@@ -18,6 +18,8 @@ from typing import Any
 from magmax_jax.registry.registry import Registry
 
 __all__ = [
+    "ACCELERATORS",
+    "CHECKS",
     "COMMANDS",
     "DATA_SETS",
     "METRICS",
@@ -150,6 +152,7 @@ COMMANDS: Registry[Any] = Registry(
         "export": "magmax_jax.cli.export",
         "merge": "magmax_jax.cli.merge",
         "inspect": "magmax_jax.cli.merge",
+        "doctor": "magmax_jax.cli.doctor",
     },
 )
 """`magmax_jax.cli.command.Command`s of the program `magmax`."""
@@ -175,3 +178,26 @@ SCENARIO_KINDS: Registry[Any] = Registry(
     },
 )
 """How data is divided into tasks: `scenarios.ScenarioKind`s, in the order of a table's columns."""
+
+_CHECKS = "magmax_jax.doctor.checks"
+
+CHECKS: Registry[Any] = Registry(
+    "check",
+    {
+        "versions": f"{_CHECKS}.versions",
+        "devices": f"{_CHECKS}.devices",
+        "memory": f"{_CHECKS}.memory",
+        "caches": f"{_CHECKS}.caches",
+        "disk": f"{_CHECKS}.disk",
+        "hub": f"{_CHECKS}.hub",
+        "nan_in_max": f"{_CHECKS}.nan_in_max",
+        "cudnn": f"{_CHECKS}.cudnn",
+    },
+)
+"""`doctor.check.Check`s of `magmax doctor`, in the order in which it shows them."""
+
+ACCELERATORS: Registry[Any] = Registry(
+    "accelerator",
+    dict.fromkeys(("nvidia", "tpu"), "magmax_jax.devices.accelerators"),
+)
+"""`devices.accelerators.Accelerator`s: how to see them without JAX, and the extra for each."""

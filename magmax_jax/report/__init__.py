@@ -13,12 +13,14 @@ from types import ModuleType
 
 from magmax_jax.errors import UserError, harmless
 from magmax_jax.io.user_path import user_path
+from magmax_jax.packages import missing_extras_named
 from magmax_jax.report.picture import plot
 from magmax_jax.report.terminal import table
 
 __all__ = ["plot", "report", "table"]
 
 
+@missing_extras_named()
 def report(*runs: Path | str, out: Path | str | None = None, allow_changed: bool = False) -> Path:
     """Writes index.html about runs, with its figures and the numbers as CSV files beside it.
 

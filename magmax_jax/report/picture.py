@@ -9,6 +9,7 @@ from magmax_jax.evaluation.history import histories
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.evaluation.scales import NO_SCALES, Scales
 from magmax_jax.io.atomic import new_file, refusing
+from magmax_jax.packages import missing_extras_named
 from magmax_jax.report.axes import Axis, legend
 from magmax_jax.report.bars import bars_height
 from magmax_jax.report.drawing import drawing
@@ -18,6 +19,7 @@ from magmax_jax.report.lines import lines
 from magmax_jax.runs.model_ref import ZERO_SHOT
 
 
+@missing_extras_named()
 def plot(rows: Iterable[Row], title: str, path: str | Path, scales: Scales = NO_SCALES) -> None:
     """Draws accuracy among all classes over tasks, one line per model, as a PNG.
 

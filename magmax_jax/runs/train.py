@@ -18,6 +18,7 @@ from magmax_jax.runs.build import RunParts, build_run
 from magmax_jax.runs.check import check_config, check_number, check_seed, field_of
 from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.choose_scales import check_held_out, choose_scales
+from magmax_jax.runs.computes_on import computes_on
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.holding import held, refuse_if_held
 from magmax_jax.runs.inputs import Inputs
@@ -105,6 +106,8 @@ def run(
         refuse_if_held(out, layout)
         with inputs.reading(scenario):
             parts = build_run(inputs.config, scenario, layout, run=out.path)
+        for line in computes_on(parts):
+            progress.say(line)
     for note in inputs.check(layout):
         progress.say(f"note: {note}")
     if parts is None:

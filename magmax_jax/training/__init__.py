@@ -1,7 +1,8 @@
 """Fine-tuning the image tower against a frozen head."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from magmax_jax.packages import lazy_names
 
 if TYPE_CHECKING:
     from magmax_jax.training.loop import fine_tune
@@ -74,8 +75,5 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Lazy imports: reports read facts about regularizers without importing JAX."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOMES)
+"""Lazy imports: reports read facts about regularizers without importing JAX."""

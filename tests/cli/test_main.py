@@ -56,7 +56,7 @@ def test_a_users_own_command_is_listed_and_runs_like_the_bundled_ones(mine):
     assert (ended.returncode, ended.stdout) == (0, "hello you from python mine.py greet\n")
     assert "usage: python mine.py run PRESET" in mine("run", "--help").stdout
     unknown = mine("grete")
-    assert unknown.returncode == 2 and unknown.stderr.endswith("inspect, greet\n")
+    assert unknown.returncode == 2 and unknown.stderr.endswith("doctor, greet\n")
 
 
 def test_a_closed_pipe_ends_the_program_quietly(tmp_path):

@@ -1,8 +1,8 @@
 """Penalties that keep a model close to previous tasks: baselines that MagMax is compared with."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from magmax_jax.packages import lazy_names
 from magmax_jax.training.regularizers.base import Regularizer, RegularizerSpec, Setup
 from magmax_jax.training.regularizers.check import check_method
 from magmax_jax.training.regularizers.ewc import Anchor, ewc
@@ -33,8 +33,5 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Lazy imports: reports read facts about regularizers without importing JAX."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOMES)
+"""Lazy imports: reports read facts about regularizers without importing JAX."""

@@ -1,0 +1,1 @@
+"""The bundled checks; each module registers its own in `registry.CHECKS`."""
