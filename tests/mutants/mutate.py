@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 ODD = (
-    None, True, False, -1, 0, 1, 2**31, 2**63, -(2**63), 10**30, 0.5, 1e308, -0.0,
+    None, True, False, -1, 0, 1, 2**31, 2**63, -(2**63), 10**30, 10**400, 0.5, 1e308, -0.0,
     float("nan"), float("inf"), float("-inf"), "", "a", "0", "-1", "\0", "../x", "/etc/hostname",
     "caf\u00e9", "\ud800", "\x1b]0;x\x07", "x" * 5_000, [], {}, [[]], [None], {"a": None},
     [0, 0], [-1, 5], [2**40, 2**40], "F32", "I64", "BF16", "{{ 7 * 7 }}", "__class__",
