@@ -17,6 +17,11 @@ from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files.configurations import belonging, has_neighbours
 
 TAGS = ("merge", "magmax")
+UNREADABLE = (
+    *(OSError, ValueError, yaml.YAMLError, RecursionError),
+    *(AttributeError, LookupError, TypeError),
+)
+"""Errors of reading a card, the latter ones for values that contradict their YAML tags."""
 _LICENCE = ("license", "license_name", "license_link")
 
 
@@ -50,7 +55,7 @@ def notes(sources: Sequence[TensorFiles]) -> Iterator[str]:
     for files in sources:
         try:
             licence = _licence_id(_read(files, strict=True))
-        except (OSError, ValueError, yaml.YAMLError):
+        except UNREADABLE:
             yield (
                 f"{files.directory / CARD} begins with metadata that cannot be read, so the "
                 "output's card lacks its licence"
@@ -94,7 +99,7 @@ def _read(files: TensorFiles, strict: bool = False) -> dict[str, Any]:
 
     try:
         return metadata_load(path) or {}
-    except (OSError, ValueError, yaml.YAMLError):
+    except UNREADABLE:
         if strict:
             raise
         return {}

@@ -1,13 +1,18 @@
 """Corrupted files of every kind are refused in one sentence or read as they say; nothing else."""
 
+import os
 import random
+import signal
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
+from tests.mutants.apart import outcomes
 from tests.mutants.kinds import KINDS
 from tests.mutants.trial import GOOD, contents, tried
 
-FEW, MANY = 20, 400
+FEW, MANY = 20, 210
 """Mutants per kind: in every test run, and in the slow one, which makes 10,000 in total; fewer of
 the kinds that take long (`Kind.cost`)."""
 
@@ -51,3 +56,22 @@ def test_a_reader_without_checks_is_detected(tmp_path):
     takes = kind._replace(mutate=flipped, read=hungry, agrees=None)
     found = [tried(each, tmp_path, 0).what for each in (believes, crashes, takes)]
     assert found == ["wrong", "traceback", "memory"]
+
+
+@pytest.mark.slow
+def test_a_mutant_that_ends_its_process_is_a_fault(monkeypatch):
+    """The processes of `python -m tests.mutants` survive it, and the next seeds are tried."""
+    honest = KINDS["safetensors"]
+
+    def deadly(folder):
+        found = honest.read(folder)
+        if any(folder.glob("model.safetensors")) and len(found) < 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    def without_a_tensor(data, draw: random.Random) -> bytes:
+        return save({"a": np.ones(draw.choice((1, 2)), np.float32)})
+
+    monkeypatch.setitem(KINDS, "deadly", honest._replace(read=deadly, mutate=without_a_tensor))
+    found = [(seed, outcome.what) for seed, outcome in outcomes("deadly", 3, 6)]
+    assert found == [(3, "crash"), (4, "crash"), (5, "crash")]

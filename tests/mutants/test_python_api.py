@@ -1,5 +1,6 @@
 """Any arguments from Python: a right result or a UserError, never another exception."""
 
+import json
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from magmax_jax.config.changes import field_names
 from magmax_jax.errors import UserError
 from magmax_jax.registry import RULES
 from magmax_jax.runs.model_ref import ModelRef
-from tests.mutants.pytrees import ODD, models, trees
+from tests.mutants.pytrees import ODD, Given, models, trees
 
 FEW = settings(
     max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -91,6 +92,14 @@ def check_merge(arguments, rule, scale) -> None:
 RULES_IN_NUMPY = st.sampled_from(("max_magnitude", "average", "task_arithmetic"))
 
 
+def test_a_wrong_merge_is_noticed(monkeypatch):
+    arguments = Given({"a": np.ones(2, np.float32)}, [{"a": np.zeros(2, np.float32)}], alike=True)
+    check_merge(arguments, "average", 0.5)
+    monkeypatch.setattr(mm, "merge", lambda theta_0, *rest: theta_0)
+    with pytest.raises(AssertionError):
+        check_merge(arguments, "average", 0.5)
+
+
 @FEW
 @given(models(), RULES_IN_NUMPY, SCALES)
 def test_merges_of_any_pytrees_are_right_or_refused(arguments, rule, scale):
@@ -161,8 +170,6 @@ def test_any_changes_of_a_preset_are_refused_or_read_back(name, changes):
 
 
 def _as_read(config: ExperimentConfig) -> dict[str, Any]:
-    import json
-
     return json.loads(config.to_json())
 
 

@@ -3,6 +3,7 @@
 from tests.mutants.kind import Kind
 from tests.mutants.kinds import (
     adapters,
+    cards,
     checkpoints,
     command_lines,
     configurations,
@@ -16,6 +17,7 @@ from tests.mutants.kinds import (
 KINDS: dict[str, Kind] = {
     **tensors.KINDS,
     **adapters.KINDS,
+    **cards.KINDS,
     **configurations.KINDS,
     **tokenizers.KINDS,
     **images.KINDS,

@@ -1,6 +1,8 @@
 """Files in a run's directory, as its readers take them: watch, report, resume."""
 
+import contextlib
 import gzip
+import io
 import json
 import random
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from magmax_jax.cli import table
 from magmax_jax.cli.run_status import RunFollower
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.evaluation.rows import read_rows
@@ -108,6 +111,12 @@ def _report(folder: Path) -> list[str]:
     return [as_csv(item.records) for item in items if isinstance(item, Figure | Table | Grid)]
 
 
+def _table(folder: Path) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        table.main([str(folder)])
+    return shown.getvalue()
+
+
 def _scales(folder: Path) -> tuple[Scales, Any]:
     found = RunDirectory(folder).scales()
     apart = SCENARIO_KINDS["class"].task_aware
@@ -131,6 +140,7 @@ KINDS = {
     "data files": Kind(
         DATA_FILES, _make_sizes, lambda f: changes(f, RECORD, NOW), _in_gzip, _one_sentence
     ),
+    "table, rows": Kind("results.jsonl", _make_finished, _table, in_lines, cost=2),
     "report, rows": Kind("results.jsonl", _make_finished, _report, in_lines, cost=2),
     "report, steps": Kind("metrics.jsonl", _make_finished, _report, in_lines, cost=2),
     "report, about": Kind("about.json", _make_finished, _report, in_json, cost=2),
