@@ -131,6 +131,7 @@ def test_values_out_of_range_are_refused(make):
     [
         ({"regularizer": "ewc", "strength": -1.0}, "strength is -1.0: it must be finite"),
         ({"regularizer": "ewc", "strength": float("nan")}, "strength is nan: it must be finite"),
+        ({"regularizer": "ewc", "strength": 10**400}, "strength is 1"),
         ({"strength": 3.0}, "no method.regularizer is chosen"),
         ({"regularizer": "l2_sp"}, "l2_sp needs a method.strength"),
         (

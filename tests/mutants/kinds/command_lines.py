@@ -142,7 +142,7 @@ KINDS = {
         lambda folder: _said(folder, _launch),
         _words,
         _can_be_repeated,
-        cost=4,
+        cost=10,
     ),
     "evaluate, words": Kind(
         WORDS,
@@ -152,7 +152,7 @@ KINDS = {
         ),
         lambda folder: _said(folder, lambda words: evaluate.parse(as_meant(words))),
         _words,
-        cost=2,
+        cost=5,
     ),
     "merge, words": Kind(
         WORDS,
@@ -163,6 +163,6 @@ KINDS = {
         ),
         lambda folder: _said(folder, _plan),
         _words,
-        cost=2,
+        cost=5,
     ),
 }  # fmt: skip

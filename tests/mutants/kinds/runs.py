@@ -140,11 +140,11 @@ KINDS = {
     "data files": Kind(
         DATA_FILES, _make_sizes, lambda f: changes(f, RECORD, NOW), _in_gzip, _one_sentence
     ),
-    "table, rows": Kind("results.jsonl", _make_finished, _table, in_lines, cost=2),
-    "report, rows": Kind("results.jsonl", _make_finished, _report, in_lines, cost=2),
-    "report, steps": Kind("metrics.jsonl", _make_finished, _report, in_lines, cost=2),
-    "report, about": Kind("about.json", _make_finished, _report, in_json, cost=2),
-    "report, sweep": Kind("sweep.jsonl", _make_finished, _report, in_lines, cost=2),
-    "report, analyses": Kind("analysis/*.jsonl", _make_finished, _report, in_lines, cost=2),
-    "report, counts": Kind("counts/*", _make_finished, _report, in_safetensors, cost=2),
+    "table, rows": Kind("results.jsonl", _make_finished, _table, in_lines, cost=5),
+    "report, rows": Kind("results.jsonl", _make_finished, _report, in_lines, cost=5),
+    "report, steps": Kind("metrics.jsonl", _make_finished, _report, in_lines, cost=5),
+    "report, about": Kind("about.json", _make_finished, _report, in_json, cost=5),
+    "report, sweep": Kind("sweep.jsonl", _make_finished, _report, in_lines, cost=5),
+    "report, analyses": Kind("analysis/*.jsonl", _make_finished, _report, in_lines, cost=5),
+    "report, counts": Kind("counts/*", _make_finished, _report, in_safetensors, cost=5),
 }
