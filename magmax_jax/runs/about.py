@@ -43,7 +43,7 @@ def is_about(found: Any) -> bool:
     return texts and scales and type(found.get("models", 1)) is int
 
 
-def _is_start(start: Mapping[str, Any]) -> bool:
+def _is_start(start: dict[str, Any]) -> bool:
     known = {name: types for name, types in _START.items() if name in start}
     versions = start.get("versions", {})
     return (
