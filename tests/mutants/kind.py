@@ -50,8 +50,9 @@ def in_lines(data: bytes, draw: random.Random) -> bytes:
 
 
 def in_safetensors(data: bytes, draw: random.Random) -> bytes:
-    """Mostly changes the header, sometimes the bytes of the whole file."""
-    return (mutate.of_header if draw.random() < 0.7 else mutate.of_bytes)(data, draw)
+    """Changes the header, the tensors that it describes, or bytes of the whole file."""
+    how = draw.choices((mutate.of_header, mutate.of_layout, mutate.of_bytes), (5, 3, 2))
+    return how[0](data, draw)
 
 
 def in_text_or_bytes(data: bytes, draw: random.Random) -> bytes:
