@@ -178,7 +178,8 @@ def _first_line(error: Exception) -> str:
 
 
 def _digest(note: dict[str, Any]) -> str:
-    """sha256 of a note as JSON."""
+    """sha256 of a note as it is read back from JSON, which turns keys into strings."""
+    note = json.loads(json.dumps(note))
     return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
 
 
