@@ -87,6 +87,7 @@ def test_missing_fields_keep_their_defaults(tmp_path):
         ('{"train": {"crop_scale": [0.9]}}', "train: crop_scale: expected 2 values, found [0.9]"),
         ('{"train": {"epochs": 0}}', "train.epochs is 0: it must be positive"),
         ('{"evaluate": 0}', "evaluate is 0: choose every, last or a positive number of tasks"),
+        ('{"scenario": {"validation": %s}}' % 10**400, "scenario: validation: 1"),
         ('{"evaluate": "never"}', "evaluate: 'never' is not one of 'every', 'last'"),
     ],
 )
@@ -130,6 +131,7 @@ def test_values_out_of_range_are_refused(make):
     [
         ({"regularizer": "ewc", "strength": -1.0}, "strength is -1.0: it must be finite"),
         ({"regularizer": "ewc", "strength": float("nan")}, "strength is nan: it must be finite"),
+        ({"regularizer": "ewc", "strength": 10**400}, "strength is 1"),
         ({"strength": 3.0}, "no method.regularizer is chosen"),
         ({"regularizer": "l2_sp"}, "l2_sp needs a method.strength"),
         (

@@ -6,6 +6,7 @@ import typing
 from typing import Any, Literal
 
 from magmax_jax.config.checks import require
+from magmax_jax.errors import UserError
 
 
 def from_json(kind: Any, value: Any, where: str) -> Any:
@@ -49,4 +50,7 @@ def from_json(kind: Any, value: Any, where: str) -> Any:
     accepted = (int, float) if kind is float else kind
     ok = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
     require(ok, f"{where}: expected {kind.__name__}, found {value!r}")
-    return kind(value)
+    try:
+        return kind(value)
+    except OverflowError:
+        raise UserError(f"{where}: {value} is too large") from None

@@ -1,5 +1,6 @@
 """Fine-tuning on one task, and how it depends on the tasks before."""
 
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -53,7 +54,7 @@ class MethodConfig:
         REGULARIZERS.check(self.regularizer)
         strength = self.strength
         require(
-            strength is None or 0 <= strength < float("inf"),
+            strength is None or 0 <= strength <= sys.float_info.max,
             f"method.strength is {strength}: it must be finite and not negative",
         )
         images = self.fisher_images

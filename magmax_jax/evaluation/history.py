@@ -1,7 +1,7 @@
 """The accuracies of a run's models over its tasks, read from its rows."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -73,6 +73,28 @@ def histories(rows: Sequence[Row], protocol: str) -> dict[str, History]:
         label: History(label, tuple(tasks), table[:, 1:], table[:, 0], counts[1:])
         for label, table in tables.items()
     }
+
+
+def whole_evaluations(rows: Sequence[Row]) -> list[Row]:
+    """The rows without those of evaluations that lack some of the first one's groups.
+
+    All models are evaluated on the same groups with both protocols. A crash or a damaged file may
+    leave a part of an evaluation; the first one is the pretrained model's.
+    """
+    found: dict[tuple[Any, ...], set[tuple[str, str]]] = {}
+    for row in rows:
+        found.setdefault(_evaluation(row), set()).add((row.protocol, row.group))
+    first = next(iter(found.values()), set())
+    groups = {group for _, group in first}
+    if first != {(protocol, group) for protocol in ("agnostic", "aware") for group in groups}:
+        return []
+    if "all" not in groups or rows[0].after_task != 0:
+        return []
+    return [row for row in rows if found[_evaluation(row)] == first]
+
+
+def _evaluation(row: Row) -> tuple[Any, ...]:
+    return row.after_task, row.label, row.split, row.chosen
 
 
 def _counts_here(row: Row) -> bool:

@@ -37,7 +37,8 @@ class Scales:
           apart: see `evaluation.rows.decides`.
         """
         found = best_on_validation(self.swept, apart)
-        return max(self.chosen, key=lambda name: found[name].accuracy, default=None)
+        measured = [name for name in self.chosen if name in found]  # not all in a damaged file
+        return max(measured, key=lambda name: found[name].accuracy, default=None)
 
     def kind(self, label: str) -> str:
         """The origin of a model's scale, by label (`Row.label`): "published", "chosen", or both;

@@ -4,7 +4,7 @@ Null flags are off. Null sizes, mean, standard deviation, filter and factor mean
 defaults, as in transformers 4; transformers 5.24 refuses them.
 """
 
-import math
+import sys
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -231,4 +231,4 @@ def _is_side(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max

@@ -16,10 +16,14 @@ NUMBER_OR_NONE = (int, float, NoneType)
 
 
 def has_fields(record: Record, fields: Mapping[str, tuple[type, ...]]) -> bool:
-    """Whether a record has these fields with the given types, and all numbers are finite."""
+    """Whether a record has these fields with the given types, and all numbers are finite.
+
+    Integers must fit into 64 bits: arrays hold no larger ones.
+    """
     return all(
-        type(record.get(name, ...)) in types
-        and not (type(record[name]) is float and not math.isfinite(record[name]))
+        type(value := record.get(name, ...)) in types
+        and (type(value) is not float or math.isfinite(value))
+        and (type(value) is not int or -(2**63) <= value < 2**63)
         for name, types in fields.items()
     )
 

@@ -15,6 +15,8 @@ from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files.configurations import belonging, has_neighbours
 
 TAGS = ("merge", "magmax")
+UNREADABLE = (OSError, ValueError, RecursionError, AttributeError, LookupError, TypeError)
+"""Errors of reading a card, the last three for values that contradict their YAML tags."""
 _LICENCE = ("license", "license_name", "license_link")
 
 
@@ -109,7 +111,7 @@ def _read(files: TensorFiles, strict: bool = False) -> dict[str, Any]:
 
     try:
         return metadata_load(path) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (*UNREADABLE, yaml.YAMLError) as error:
         if strict:
             raise ValueError(f"{path} holds no metadata") from error
         return {}

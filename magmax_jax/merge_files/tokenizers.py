@@ -150,5 +150,5 @@ def _vocabulary(tokenizer: Any) -> dict[int, str]:
         else:
             found = {i: str(token) for i, (token, *_) in enumerate(vocabulary)}
         return found | {int(t["id"]): str(t["content"]) for t in tokenizer.get("added_tokens", ())}
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return {}

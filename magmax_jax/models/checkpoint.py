@@ -170,7 +170,7 @@ def load_tokenizer(directory: Path, kind: Any) -> Any:
             return kind.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare exceptions on broken files
         raise UserError(
-            f"{directory}: the tokenizer cannot be read ({error}): fetch its files again"
+            f"{directory}: the tokenizer cannot be read ({in_a_line(error)}): fetch its files again"
         ) from None
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from magmax_jax.errors import UserError
+from magmax_jax.models.checkpoint import in_a_line
 
 
 def check_tokenizer(tokenizer: Any, files: str) -> None:
@@ -30,9 +31,15 @@ def unpadded_ids(
       context: maximum number of ids per text.
 
     Raises:
-      UserError: a text has more.
+      UserError: a text has more, or the tokenizer's settings are broken.
     """
-    ids: list[list[int]] = tokenizer(list(read))["input_ids"]
+    try:
+        ids: list[list[int]] = tokenizer(list(read))["input_ids"]
+    except Exception as error:  # transformers uses settings that it has not checked
+        raise UserError(
+            f"the model's tokenizer cannot read {texts[0]!r} ({in_a_line(error)}): fetch the "
+            "files of the tokenizer again"
+        ) from None
     longest = max(range(len(ids)), key=lambda i: len(ids[i]))
     if len(ids[longest]) > context:
         raise UserError(

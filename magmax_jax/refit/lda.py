@@ -4,6 +4,7 @@ Letters in shapes: b batch, d width of the features, p width of the space that i
 share, k classes; n images.
 """
 
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -85,7 +86,7 @@ def lda(shrink: float = 0.1, ridge: float = 1.0) -> Refit:
     """
     if not 0 < shrink <= 1:
         raise UserError(f"lda: shrink is {shrink}, not in (0, 1]")
-    if not 0 <= ridge < float("inf"):
+    if not 0 <= ridge <= sys.float_info.max:
         raise UserError(f"lda: ridge is {ridge}: it must be finite and not negative")
 
     def init(d: int, k: int) -> LDAState:

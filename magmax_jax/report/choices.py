@@ -51,6 +51,8 @@ def choices(scales: Scales, beside: Mapping[str, History]) -> Sequence[Choice]:
     }
     found = []
     for rule, scale in scales.chosen.items():
+        if f"{rule}@{scale:g}" not in known or (rule, scale) not in validated:
+            continue  # a damaged file
         published = scales.published.get(rule)
         found.append(
             Choice(

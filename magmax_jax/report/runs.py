@@ -10,12 +10,13 @@ import numpy as np
 
 from magmax_jax.config import PRETRAINED, ExperimentConfig
 from magmax_jax.errors import UserError
-from magmax_jax.evaluation.history import History, histories, task_names
+from magmax_jax.evaluation.history import History, histories, task_names, whole_evaluations
 from magmax_jax.evaluation.metrics import last_accuracy
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.evaluation.scales import Scales
 from magmax_jax.io import json_lines
 from magmax_jax.registry import SCENARIO_KINDS
+from magmax_jax.report.analyses import ANALYSES
 from magmax_jax.report.choices import Choice, choices
 from magmax_jax.report.items import Record
 from magmax_jax.report.style import JOINT
@@ -41,7 +42,8 @@ class Run:
 
     @cached_property
     def rows(self) -> list[Row]:
-        return RunDirectory(self.path).rows()
+        """The rows of evaluations that are whole."""
+        return whole_evaluations(RunDirectory(self.path).rows())
 
     @cached_property
     def tasks(self) -> list[str]:
@@ -122,8 +124,9 @@ class Run:
         return RunDirectory(self.path).read_about()
 
     def analysis(self, name: str) -> list[Record]:
-        """The records of one analysis; empty if it was not run."""
-        return json_lines.read(self.path / ANALYSIS / f"{name}.jsonl")
+        """The records of one analysis, up to the first damaged one; empty if it was not run."""
+        sound = ANALYSES[name].is_sound
+        return json_lines.read(self.path / ANALYSIS / f"{name}.jsonl", sound)
 
     def counts(self, label: str) -> dict[str, np.ndarray] | None:
         """Counts of a model's latest evaluation by name, or None if none were kept.
@@ -139,6 +142,16 @@ class Run:
         if not path.is_file():
             return None
         files = open_tensors(path)
+        groups = {name: tensor.shape for name, tensor in files.tensors.items()}
+        confusion = groups.pop("confusion", ())
+        whole = all(np.issubdtype(tensor.dtype, np.integer) for tensor in files.tensors.values())
+        shapes = {*groups.values()}
+        if (
+            not (whole and groups.keys() >= {"agnostic", "aware", "total"} and len(shapes) == 1)
+            or len(shape := shapes.pop()) != 3
+            or confusion != shape[-1:] * 2
+        ):
+            raise UserError(f"{path} holds no counts of an evaluation: remove it to go on without")
         return {name: files.load(name).astype(np.int64) for name in files.tensors}
 
     @property

@@ -5,6 +5,8 @@ appears under its number once it is complete. The latest two are kept, so that i
 damaged, the one before it can be used.
 """
 
+import hashlib
+import json
 import logging
 import os
 import shutil
@@ -24,7 +26,8 @@ from magmax_jax.errors import UserError
 PyTree = Any
 KEPT = 2
 """Number of checkpoints that are kept."""
-NOTE = "note"
+NOTE, DIGEST = "note", "sha256"
+"""The name of the note in a checkpoint, and of the note's own digest in it."""
 
 
 class Restored(NamedTuple):
@@ -82,7 +85,8 @@ class Checkpoints:
         trees = {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
         checksums = {name: _checksums(tree) for name, tree in trees.items()}
         args = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
-        args[NOTE] = ocp.args.JsonSave(note | {"checksums": checksums})
+        note = note | {"checksums": checksums}
+        args[NOTE] = ocp.args.JsonSave(note | {DIGEST: _digest(note)})
         self._manager.save(number, args=ocp.args.Composite(**args))
 
     def wait(self) -> None:
@@ -140,6 +144,9 @@ class Checkpoints:
     def _read(self, number: int, like: Callable[[dict[str, Any]], dict[str, PyTree]]) -> Restored:
         read = partial(self._manager.restore, number)
         note = read(args=ocp.args.Composite(**{NOTE: ocp.args.JsonRestore()}))[NOTE]
+        # Checkpoints of earlier versions have no digest.
+        if DIGEST in note and note.pop(DIGEST) != _digest(note):
+            raise ValueError(f"its {NOTE} is not what was saved")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like(note))
         stored = {name: tree for name, tree in abstract.items() if jax.tree.leaves(tree)}
         args = {name: ocp.args.StandardRestore(tree) for name, tree in stored.items()}
@@ -168,6 +175,12 @@ def _quiet() -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def _digest(note: dict[str, Any]) -> str:
+    """sha256 of a note as it is read back from JSON, which turns keys into strings."""
+    note = json.loads(json.dumps(note))
+    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
 
 
 def _checksums(tree: PyTree) -> list[int]:

@@ -21,7 +21,8 @@ from magmax_jax.runs.directory import HEAD
 if TYPE_CHECKING:
     from magmax_jax.scenarios import Head
 
-NAME, KEY = "head", "made_from"
+NAME, KEY, SHA256 = "head", "made_from", "sha256"
+"""The tensor, and metadata about it: `KeptHead.made_from`, and a digest of the numbers."""
 
 
 class KeptHead(NamedTuple):
@@ -66,23 +67,31 @@ def keep_head(run: Path, weights: jax.Array, made_from: str) -> None:
         return
     array = np.asarray(weights)
     with new_file(run / HEAD) as partial:
-        writer = FileWriter(partial, {NAME: (array.dtype, array.shape)}, metadata_bytes=128)
+        writer = FileWriter(partial, {NAME: (array.dtype, array.shape)}, metadata_bytes=256)
         try:
             writer.write(NAME, array)
-            writer.close({KEY: made_from})
+            writer.close({KEY: made_from, SHA256: _sha256(array)})
         except BaseException:
             writer.abandon()
             raise
 
 
 def _kept(run: Path, made_from: str) -> np.ndarray | None:
-    """The head in a run's directory; None if it is missing, unreadable or does not match."""
+    """The head in a run's directory; None if it is missing, damaged or does not match."""
     if (run / HEAD).is_file():
         with contextlib.suppress(UserError, OSError, KeyError):
             files = open_tensors(run / HEAD)
             if files.metadata.get(KEY) == made_from:
-                return files.load(NAME)
+                weights = files.load(NAME)
+                return weights if files.metadata.get(SHA256) == _sha256(weights) else None
     return None
+
+
+def _sha256(weights: np.ndarray) -> str:
+    """Digest of a head's dtype, shape and numbers."""
+    digest = hashlib.sha256(repr((str(weights.dtype), weights.shape)).encode())
+    digest.update(np.ascontiguousarray(weights).data)
+    return digest.hexdigest()
 
 
 def _digest(model: Model, heads: Iterable["Head"]) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -192,6 +193,13 @@ def _is_present(entry: Mapping[str, Any]) -> bool:
 
 
 def _sizes(run: Path) -> dict[str, Sizes]:
-    with contextlib.suppress(OSError, ValueError, EOFError, RecursionError):
-        return json.loads(gzip.decompress((run / DATA_FILES).read_bytes()))
+    """The sizes that `write_sizes` wrote; {} if the file is missing or damaged."""
+    with contextlib.suppress(OSError, ValueError, EOFError, RecursionError, zlib.error):
+        found = json.loads(gzip.decompress((run / DATA_FILES).read_bytes()))
+        if isinstance(found, dict) and all(map(_is_sizes, found.values())):
+            return found
     return {}
+
+
+def _is_sizes(found: Any) -> bool:
+    return isinstance(found, dict) and all(type(size) is int for size in found.values())

@@ -102,8 +102,9 @@ class TestDamage:
                 for index in range(6):
                     copy[index]
 
-    def test_damaged_dataset_info(self, shard, folders):
-        (shard.parent / "dataset_info.json").write_text("{")
+    @pytest.mark.parametrize("content", [b"{", b'{"name": "\xff"}'])
+    def test_damaged_dataset_info(self, shard, folders, content):
+        (shard.parent / "dataset_info.json").write_bytes(content)
         text = r"^gtsrb: its dataset_info.json is damaged \(.+\): remove .*/gtsrb and prepare it ag"
         with pytest.raises(UserError, match=text):
             load_source("gtsrb", "test", folders.data_dir)

@@ -165,6 +165,7 @@ class TestFromConfig:
             ({"resample": "bicubic"}, "resample is 'bicubic'"),
             ({"rescale_factor": 0}, "rescale_factor is 0"),
             ({"image_mean": [0.5]}, r"image_mean is \[0.5\]: give three numbers"),
+            ({"image_mean": 10**400}, "image_mean is 1"),
             ({"image_std": [0.5, 0, 0.5]}, "image_std .* no zeros"),
             ({"image_std": "0.5"}, "image_std is '0.5'"),
             ({"size": {"longest_edge": 224}}, "size is {'longest_edge': 224}: give"),

@@ -31,6 +31,13 @@ def test_reading_ends_at_a_truncated_line(path, torn):
     assert json_lines.read(path) == [{"a": 1}]
 
 
+def test_numbers_must_be_finite_and_fit_into_64_bits():
+    for value, fits in ((1, True), (2**63, False), (10**400, False), (1e308, True)):
+        assert json_lines.has_fields({"a": value}, {"a": json_lines.NUMBER}) == fits
+    assert not json_lines.has_fields({"a": float("nan")}, {"a": json_lines.NUMBER})
+    assert not json_lines.has_fields({}, {"a": json_lines.NUMBER_OR_NONE})
+
+
 def test_truncation_keeps_all_records_before_it(path):
     json_lines.write(path, RECORDS)
     whole = path.read_bytes()

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from magmax_jax.io.safetensors.reader import open_tensors
+from magmax_jax.merge_files import tokenizers
 from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.plan import make_plan
 from tests.merge_files.conftest import merge
@@ -207,6 +209,15 @@ class TestCompanionsFrom:
         for words in ("tokenizer", "chat template", "generation config", f"from {tuned}"):
             assert words in note
         assert notes(base, tuned, companions_from=str(tuned)) == []
+
+    def test_a_tokenizer_with_impossible_ids_has_no_vocabulary(self, model):
+        text = '{"model": {"vocab": {"a": %s}}}'
+        base, tuned = (
+            open_tensors(model(name, {"tokenizer.json": text % number}))
+            for name, number in (("base", "1"), ("tuned", "Infinity"))
+        )
+        (note,) = tokenizers.notes(base, [tuned], None)
+        assert "not theta_0's tokenizer" in note
 
     def test_models_without_companions_are_not_noted(self, chat, model):
         base, _ = chat

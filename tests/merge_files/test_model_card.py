@@ -8,6 +8,8 @@ import pytest
 from huggingface_hub import ModelCard, constants
 from safetensors.numpy import load_file, save_file
 
+from magmax_jax.io.safetensors.reader import open_tensors
+from magmax_jax.merge_files.hub_metadata import base_models, notes
 from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.plan import make_plan
 from tests.merge_files.conftest import merge
@@ -173,3 +175,15 @@ def test_subtraction_is_shown_as_such(model, tmp_path, capsys, flags, shown):
     assert shown in (tmp_path / "out" / "README.md").read_text()
     merged = load_file(tmp_path / "out" / "model.safetensors")["w"]
     np.testing.assert_allclose(merged, np.full(4, 1 + 2 * scale), rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", ["!!bool x", "!!timestamp x", "!!int ''", "[" * 3_000, "[", "*a"])
+def test_metadata_that_cannot_be_read_is_left_out_and_noted(model, value):
+    directory = model("a", f"license: {value}")
+    opened = open_tensors(directory)
+    assert base_models(opened) == []
+    (note,) = notes([opened])
+    assert note == (
+        f"{directory / 'README.md'} begins with metadata that cannot be read, so the output's card "
+        "lacks its licence"
+    )

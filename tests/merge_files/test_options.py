@@ -87,6 +87,7 @@ def test_a_state_may_have_weights_for_tasks_to_come(models, tmp_path, capsys):
         (["weights=1,2,x"], "weighted_average cannot take weights=(1, 2, 'x')"),
         (["weights=1,2,"], "weighted_average cannot take weights=(1, 2, '')"),
         (["weights=1,0,3"], "not all positive"),
+        ([f"weights=1,{10**400},3"], "not all positive"),
         (["density=1"], "weighted_average has no option 'density'"),
         (["weights"], "'weights' is not KEY=VALUE"),
         ([], "weighted_average needs weights"),

@@ -2,6 +2,8 @@
 
 # ruff: noqa: RUF001 (the characters are what is tested)
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,16 @@ def test_a_case_sensitive_tokenizer_gets_unchanged_texts(tiny_clip):
     upper, lower = tokenize(model, ["A", "a"])
     assert upper.tolist() != lower.tolist()
     assert tokenize(model, ["’"]).tolist() == [[256, *model.tokenizer("’")["input_ids"][1:-1], 257]]
+
+
+def test_broken_settings_of_a_tokenizer_are_a_sentence(tiny_clip, tmp_path):
+    shutil.copytree(tiny_clip, tmp_path / "clip")
+    file = tmp_path / "clip" / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": "many"}))
+    model = CLIP.from_pretrained(tmp_path / "clip")
+    with pytest.raises(UserError, match="the model's tokenizer cannot read 'a cat'") as raised:
+        tokenize(model, ["a cat"])
+    assert "\n" not in str(raised.value)
 
 
 def test_classes_with_the_same_text_are_found(bundled):

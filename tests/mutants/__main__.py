@@ -4,21 +4,20 @@ Prints every fault with the seed that reproduces it, and a table; exit code 1 on
 """
 
 import sys
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import tyro
 
+from tests.mutants.apart import outcomes
 from tests.mutants.kinds import KINDS
-from tests.mutants.trial import GOOD, table, tried
+from tests.mutants.trial import GOOD, table
 
 
 @dataclass(frozen=True)
 class Arguments:
     number: int = 10_000
-    """Total number of mutants over all kinds."""
+    """Total number of mutants over all kinds; kinds whose mutants take longer get fewer."""
     seed: int = 0
     """Seed of the first mutant."""
     kinds: tuple[str, ...] = tuple(KINDS)
@@ -26,19 +25,16 @@ class Arguments:
 
 def main() -> int:
     chosen = tyro.cli(Arguments)
+    shares = {name: 1 / KINDS[name].cost for name in chosen.kinds}
     counts: dict[str, Counter[str]] = {}
-    for name in chosen.kinds:
-        kind = KINDS[name]
+    for name, share in shares.items():
         counts[name] = Counter()
-        with tempfile.TemporaryDirectory() as folder:
-            kind.make(Path(folder))
-            kind.read(Path(folder))  # imports what it needs
-            each = -(-chosen.number // len(chosen.kinds))
-            for seed in range(chosen.seed, chosen.seed + each):
-                outcome = tried(kind, Path(folder), seed)
-                counts[name][outcome.what] += 1
-                if outcome.what not in GOOD:
-                    print(f"{name}, seed {seed}: {outcome.what}: {outcome.why}", flush=True)
+        each = max(1, round(chosen.number * share / sum(shares.values())))
+        for seed, outcome in outcomes(name, chosen.seed, chosen.seed + each):
+            counts[name][outcome.what] += 1
+            if outcome.what not in GOOD:
+                print(f"{name}, seed {seed}: {outcome.what}: {outcome.why}", flush=True)
+        print(f"{name}: {each} mutants", file=sys.stderr, flush=True)
     print(table(counts))
     return int(any(what not in GOOD for found in counts.values() for what in found))
 

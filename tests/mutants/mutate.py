@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import random
 import re
 import struct
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 ODD = (
-    None, True, False, -1, 0, 1, 2**31, 2**63, -(2**63), 10**30, 0.5, 1e308, -0.0,
+    None, True, False, -1, 0, 1, 2**31, 2**63, -(2**63), 10**30, 10**400, 0.5, 1e308, -0.0,
     float("nan"), float("inf"), float("-inf"), "", "a", "0", "-1", "\0", "../x", "/etc/hostname",
     "caf\u00e9", "\ud800", "\x1b]0;x\x07", "x" * 5_000, [], {}, [[]], [None], {"a": None},
     [0, 0], [-1, 5], [2**40, 2**40], "F32", "I64", "BF16", "{{ 7 * 7 }}", "__class__",
@@ -65,6 +66,36 @@ def of_header(data: bytes, draw: random.Random) -> bytes:
     text = of_json(header.decode(), draw).encode("utf-8", "surrogatepass")
     given = draw.choice((len(text),) * 12 + (len(text) + 1, 0, 7, 2**31, 2**63, 2**64 - 1))
     return struct.pack("<Q", given) + text + rest
+
+
+def of_layout(data: bytes, draw: random.Random) -> bytes:
+    """A valid safetensors file whose tensors have other numbers, shapes, dtypes or names."""
+    (length,) = struct.unpack("<Q", data[:8])
+    header, rest = json.loads(data[8 : 8 + length]), bytearray(data[8 + length :])
+    names = [name for name in header if name != "__metadata__"]
+    one = header[draw.choice(names)]
+    kind = draw.randrange(4)
+    if kind == 0 and rest:
+        rest[draw.randrange(len(rest))] ^= 1 << draw.randrange(8)
+    elif kind == 1:
+        size = math.prod(one["shape"])
+        one["shape"] = draw.choice((one["shape"][::-1], [size], [1, size], [size, 1], [1] * 9))
+        one["shape"] = [*one["shape"], *([] if math.prod(one["shape"]) == size else [size])]
+    elif kind == 2:
+        alike = next(group for group in _ALIKE if one["dtype"] in group)
+        one["dtype"] = draw.choice(alike)
+    else:
+        first, second = draw.choice(names), draw.choice(names)
+        header[first], header[second] = header[second], header[first]
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(rest)
+
+
+_ALIKE = (
+    ("F64", "I64", "U64", "C64"), ("F32", "I32", "U32"), ("F16", "BF16", "I16", "U16"),
+    ("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "BOOL"),
+)  # fmt: skip
+"""Dtypes of the same size."""
 
 
 def _replace_number(changed: bytearray, draw: random.Random) -> None:

@@ -155,7 +155,8 @@ def test_two_classes_with_one_prompt_do_not_affect_the_others(head, rng):
 @pytest.mark.parametrize(
     ("options", "what"),
     [({"shrink": 0.0}, "shrink is 0.0"), ({"shrink": 1.5}, "shrink is 1.5"),
-     ({"ridge": -1.0}, "ridge is -1.0"), ({"ridge": float("nan")}, "ridge is nan")],
+     ({"ridge": -1.0}, "ridge is -1.0"), ({"ridge": float("nan")}, "ridge is nan"),
+     ({"ridge": 10**400}, "ridge is 1")],
 )  # fmt: skip
 def test_options_outside_their_range_are_refused(options, what):
     with pytest.raises(UserError, match=f"lda: {what}"):

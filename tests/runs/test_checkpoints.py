@@ -1,12 +1,14 @@
 """Checkpoints: what is restored, how many are kept, and how damaged ones are handled."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from magmax_jax.errors import UserError
-from magmax_jax.runs.checkpoints import KEPT, Checkpoints
+from magmax_jax.runs.checkpoints import DIGEST, KEPT, Checkpoints
 
 
 def trees(seed: int) -> dict:
@@ -80,6 +82,22 @@ def test_lost_files_count_as_damage_and_it_is_reported_if_none_is_left(saved):
         pytest.raises(UserError, match="no checkpoint that can be read"),
     ):
         checkpoints.restore(like)
+
+
+def test_a_changed_note_is_noticed(saved):
+    (note,) = (saved / "9" / "note").glob("metadata")
+    note.write_text(note.read_text().replace('"number": 9', '"number": 8'))
+    with Checkpoints(saved) as checkpoints:
+        assert checkpoints.restore(like).note == {"number": 5}
+
+
+def test_notes_without_a_digest_are_read(saved):
+    note = saved / "9" / "note" / "metadata"
+    content = json.loads(note.read_text())
+    del content[DIGEST]
+    note.write_text(json.dumps(content))
+    with Checkpoints(saved) as checkpoints:
+        assert checkpoints.restore(like).note == {"number": 9}
 
 
 def test_an_empty_directory_holds_none(tmp_path):

@@ -75,6 +75,16 @@ def test_a_damaged_file_is_replaced(made, heads, encoded):
     np.testing.assert_array_equal(load_file(run / HEAD)["head"], head.weights)
 
 
+def test_damaged_numbers_are_recomputed(made, heads, encoded):
+    model, head, run = made
+    content = bytearray((run / HEAD).read_bytes())
+    content[-1] ^= 1
+    (run / HEAD).write_bytes(content)
+    found = head_of(model, heads, run)
+    assert len(encoded) == 1
+    np.testing.assert_array_equal(found.weights, head.weights)
+
+
 def test_the_image_tower_does_not_affect_it(made, heads, tiny_clip):
     _, head, _ = made
     larger = from_pretrained(tiny_clip, 32)

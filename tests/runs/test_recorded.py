@@ -36,7 +36,7 @@ from magmax_jax.report.runs import find
 from magmax_jax.report.sections import reproducibility
 from magmax_jax.report.write import write as report_write
 from magmax_jax.runs.directory import RunDirectory
-from magmax_jax.runs.fingerprint import data_of, directories, fingerprint
+from magmax_jax.runs.fingerprint import Fingerprint, data_of, directories, fingerprint
 from magmax_jax.runs.locate import paths_of, stored_config
 from magmax_jax.runs.recorded import Compared, as_json, changes, check_present, checking
 from magmax_jax.runs.train import run
@@ -330,6 +330,17 @@ def test_without_the_file_list_the_number_of_files_is_reported(here):
     add_image()
     with pytest.raises(UserError, match=r"the images under .*/pics \(7 files of [\d,]+ bytes\)"):
         check()
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"x": 1}', b'{"x": {"a": null}}', None])
+def test_a_damaged_file_list_counts_as_none(tmp_path, content):
+    damaged = gzip.compress(b'{"x": {}}' * 9)[:-12] + b"\xff" * 12
+    file = tmp_path / "data_files.json.gz"
+    file.write_bytes(damaged if content is None else gzip.compress(content))
+    entry = {"dataset": "x", "kind": "folder", "path": "x", "files": 2, "bytes": 9, "digest": "2"}
+    now = Fingerprint(data=[entry], sizes={"x": {"a": 4, "b": 5}})
+    (said,) = changes(tmp_path, {"data": [entry | {"digest": "1"}]}, now)
+    assert said == "the images under x (2 files of 9 bytes)"
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import contextlib
 import io
 
 import tensorflow_datasets as tfds
-from google.protobuf import json_format
 
 from magmax_jax.data.catalogue import expand, prepared_names, require_preparable
 from magmax_jax.data.data_set import DataSet
@@ -79,7 +78,9 @@ def _builder(part: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             f"no data set {part!r} ({why(part, error)}): choose from {known}, or a TFDS "
             "builder[/config]"
         ) from None
-    except json_format.ParseError as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # protobuf and TFDS raise many kinds of errors for damaged files
         raise info_damaged(part, data_dir, error) from None
     features = dict(builder.info.features.items())
     label = features.get("label")

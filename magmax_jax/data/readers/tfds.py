@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from google.protobuf import json_format
 
 from magmax_jax.data.catalogue import expand, facts_of
 from magmax_jax.data.concat import join_domains
@@ -150,7 +149,9 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             f"dataset {name!r} is neither registered, nor folder, nor a TFDS builder "
             f"({why(name, error)})"
         ) from None
-    except json_format.ParseError as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # protobuf and TFDS raise many kinds of errors for damaged files
         raise info_damaged(name, data_dir, error) from None
     if not readable:
         raise ConfigError(

@@ -31,11 +31,15 @@ def why(name: str, error: Exception) -> str:
         configs = tfds.builder_cls(base).builder_configs
         return f"{base} has {'the configs ' + ', '.join(configs) if configs else 'no configs'}"
     # The first part describes the call of the builder.
-    return re.sub('^Failed to construct .*}": ', "", lines[0]) if lines else type(error).__name__
+    return (
+        re.sub(r'^(\w+: )?Failed to construct .*}": ', "", lines[0])
+        if lines
+        else type(error).__name__
+    )
 
 
 def info_damaged(name: str, data_dir: str | None, error: Exception) -> UserError:
-    """The error for a prepared data set whose dataset_info.json is not valid JSON."""
+    """The error for a prepared data set whose dataset_info.json cannot be read."""
     folder = Path(data_dir or tfds.core.constants.DATA_PATH).expanduser() / name.split(":")[0]
     return UserError(
         f"{name}: its dataset_info.json is damaged ({why(name, error)}): remove {folder} and "

@@ -88,12 +88,12 @@ def read_config(directory: Path) -> LoraConfig | None:
             path=path,
             base=content.get("base_model_name_or_path") or None,
             task=content.get("task_type"),
-            rank=int(content.get("r", _DEFAULT)),
-            alpha=float(content.get("lora_alpha", _DEFAULT)),
-            rank_pattern={_regex(k): int(v) for k, v in _patterns(content, "rank_pattern")},
-            alpha_pattern={_regex(k): float(v) for k, v in _patterns(content, "alpha_pattern")},
-            rank_stabilised=bool(content.get("use_rslora")),
-            transposed=bool(content.get("fan_in_fan_out")),
+            rank=_rank(content.get("r", _DEFAULT)),
+            alpha=_alpha(content.get("lora_alpha", _DEFAULT)),
+            rank_pattern={_regex(k): _rank(v) for k, v in _patterns(content, "rank_pattern")},
+            alpha_pattern={_regex(k): _alpha(v) for k, v in _patterns(content, "alpha_pattern")},
+            rank_stabilised=_flag(content, "use_rslora"),
+            transposed=_flag(content, "fan_in_fan_out"),
         )
     except (TypeError, ValueError, AttributeError, OverflowError, re.error) as error:
         raise UserError(
@@ -127,6 +127,25 @@ def _refuse(directory: Path, content: dict[str, Any]) -> None:
 
 def _patterns(content: dict[str, Any], key: str) -> Any:
     return (content.get(key) or {}).items()
+
+
+def _rank(value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{value!r} is not a rank")
+    return value
+
+
+def _alpha(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
+    return float(value)
+
+
+def _flag(content: dict[str, Any], key: str) -> bool:
+    value = content.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(f"{key} is {value!r}, neither true nor false")
+    return bool(value)
 
 
 def _regex(pattern: str) -> str:

@@ -1,5 +1,6 @@
 """Merges weighted by Adam's second moments: a Fisher that training has already computed."""
 
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -91,7 +92,7 @@ def adam_weighted(power: float = 1.0, select: bool = False) -> MergeRule:
     >>> print(rule.finalize(state))
     [2.  2.5 2. ]
     """
-    if not 0 <= power < float("inf"):
+    if not 0 <= power <= sys.float_info.max:
         raise UserError(f"adam_weighted: power is {power}: it must be 0 or a positive number")
     return _selecting(power) if select else _averaging(power)
 

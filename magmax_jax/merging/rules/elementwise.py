@@ -1,5 +1,6 @@
 """Rules that look at one entry at a time: extremes, sums and averages."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -195,7 +196,7 @@ def weighted_average(weights: Sequence[float]) -> MergeRule:
     Raises:
       UserError: there are no weights, or they are not positive numbers.
     """
-    if not weights or not all(0 < weight < float("inf") for weight in weights):
+    if not weights or not all(0 < weight <= sys.float_info.max for weight in weights):
         raise UserError(f"weighted_average: {weights} are not all positive weights")
 
     def weight(i: jax.Array) -> jax.Array:

@@ -58,7 +58,10 @@ def items(group: Group) -> list[Item]:
         if len(group.runs) > 1:
             found.append(Heading(run.name))
         confusions = {label: each["confusion"] for label, each in counts.items()}
-        names = run.class_names or [f"class {i}" for i in range(len(confusions[run.best]))]
+        classes = len(confusions[run.best])
+        names = run.class_names or []
+        if len(names) != classes:
+            names = [f"class {i}" for i in range(classes)]
         found += [*_each(group, run, counts, names), *_confusions(run, confusions[run.best], names)]
         found += _any_confusions(run, confusions, names)
     if lacking:

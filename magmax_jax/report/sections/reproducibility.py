@@ -42,7 +42,7 @@ def items(group: Group) -> list[Item]:
     starts = {run.name: run.about.get("starts", []) for run in group.runs}
     found: list[Item] = []
     if len(group.runs) == 1 and starts[group.names[0]]:
-        command = starts[group.names[0]][0]["command"]
+        command = starts[group.names[0]][0].get("command", "")
         found.append(Note("The command that made this run:", command))
     config = f"{_folder(group)}/config.json"
     found.append(
@@ -69,7 +69,7 @@ def _starts(group: Group, known: dict[str, list[Record]]) -> Table:
     seeds = {run.name: run.config.seed for run in group.runs}
     records = [
         {"run": name, "seed": seeds[name]}
-        | {field: start[field] for field in ("time", "devices", "processes", "command")}
+        | {field: start.get(field) for field in ("time", "devices", "processes", "command")}
         for name, starts in known.items()
         for start in starts
     ]
@@ -86,7 +86,7 @@ def _starts(group: Group, known: dict[str, list[Record]]) -> Table:
 
 
 def _versions(known: dict[str, list[Record]]) -> Table:
-    latest = {name: starts[-1]["versions"] for name, starts in known.items()}
+    latest = {name: starts[-1].get("versions", {}) for name, starts in known.items()}
     packages = dict.fromkeys(package for versions in latest.values() for package in versions)
     records = [
         {"package": package} | {name: versions.get(package) for name, versions in latest.items()}

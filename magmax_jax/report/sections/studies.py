@@ -3,28 +3,23 @@
 from collections.abc import Sequence
 
 from magmax_jax.registry import REPORT_SECTIONS
+from magmax_jax.report.analyses import ANALYSES
 from magmax_jax.report.groups import Group
 from magmax_jax.report.items import Item, Note, Record
 from magmax_jax.report.runs import Run
 from magmax_jax.report.section import Section
 
-NAMES = {
-    "signs": "sign conflicts",
-    "pruning": "pruned task vectors",
-    "provenance": "provenance",
-    "similarity": "cosines between task vectors",
-    "norms": "norms of task vectors",
-    "alignment": "features compared",
-    "contribution": "contributions of single tasks",
-    "transfer": "transfer",
-    "overhead": "costs",
-}
+NAMES = {name: analysis.title for name, analysis in ANALYSES.items()}
 """Analyses by file name."""
 
 
 def analysed(group: Group, name: str) -> list[Record]:
     """The records of an analysis over all runs, each with the name of its run."""
-    return [{"run": run.name} | record for run in group.runs for record in run.analysis(name)]
+    return [
+        {"run": run.name} | record | {"run": run.name}  # first, whatever the record has
+        for run in group.runs
+        for record in run.analysis(name)
+    ]
 
 
 def items(group: Group) -> list[Item]:
