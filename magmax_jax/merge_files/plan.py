@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,8 +51,8 @@ class Plan:
       state_layout: dtype and shape of every tensor of the next state.
       problems: why the job cannot be done, each in one sentence.
       notes: what is allowed, but rarely intended.
-      least: by name of a merged tensor, the least magnitude of entries that are merged, for each
-        task vector; smaller ones count as zero: float32 (t,). Empty without such trimming.
+      least: by name of a merged tensor, what is kept of its entries in every task vector (a
+        `trimming.Least`); others count as zero. Empty without such trimming.
       companions: directory of the model whose tokenizer the output gets; None for theta_0's.
       labels: of the classes, in the order of the rows of the merged heads.
       twins: by name of a merged tensor, the names of tied copies that get its values.
@@ -75,7 +76,7 @@ class Plan:
     remedy: str
     companions: Path | None = None
     labels: tuple[str, ...] = ()
-    least: Mapping[str, np.ndarray] = field(default_factory=dict)
+    least: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def scope(self) -> Scope:
