@@ -261,7 +261,7 @@ def _combine(
         divisor = sum(jnp.where(yes, w, 0.0) for yes, w in zip(agree, weights, strict=True))
         divisor = jnp.where(divisor == 0, 1.0, divisor)
     else:
-        total, divisor = sum(votes), sum(weights)
+        total, divisor = sum(votes), jnp.sum(weights)
         divisor = jnp.where(jnp.abs(divisor) < LEAST_TOTAL, 1.0, divisor)
     merged = total / divisor if normalize else total
     return jnp.asarray(merged) * factor

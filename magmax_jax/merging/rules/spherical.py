@@ -201,7 +201,7 @@ def arc(
     """
     norms = jnp.sqrt(inner_products(a, a, by_row)), jnp.sqrt(inner_products(b, b, by_row))
     units = [x / jnp.where(n > 0, n, 1.0) for x, n in zip((a, b), norms, strict=True)]
-    c = jnp.clip(inner_products(*units, by_row), -1.0, 1.0)
+    c = jnp.clip(inner_products(units[0], units[1], by_row), -1.0, 1.0)
     straight = c * c >= 1 if parallel is None else jnp.abs(c) > parallel
     angle = jnp.arccos(jnp.where(straight, 0.0, c))
     from_a = jnp.where(straight, 1 - share, jnp.sin((1 - share) * angle) / jnp.sin(angle))

@@ -1,0 +1,293 @@
+"""Reads a recipe: YAML that mergekit takes, checked key by key."""
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from magmax_jax.errors import UserError
+from magmax_jax.merge_files.recipes.methods import METHODS, OTHERS, Method
+from magmax_jax.merge_files.recipes.settings import Key, Setting, parse
+
+FIELDS = ("merge_method", "models", "base_model", "parameters", "dtype", "out_dtype")
+REFUSED = {
+    "slices": "layers are not cut or stacked here: list whole models under `models`",
+    "modules": "parts of a model are not merged by different recipes here: list whole models under "
+    "`models`, and choose tensors with --include",
+    **dict.fromkeys(
+        ("tokenizer_source", "tokenizer"),
+        "vocabularies are not merged here: all models must have the same one; leave this out, and "
+        "name the tokenizer to copy with --companions-from",
+    ),
+    "chat_template": "templates are copied, not written: leave this out, and name the model to "
+    "copy from with --companions-from",
+    **dict.fromkeys(
+        ("experts", "gate_mode", "experts_per_token", "shared_experts", "residual_scale"),
+        "mixtures of experts are not built here: use mergekit-moe",
+    ),
+    "random_seed": "mergekit takes it from the command line: give --seed",
+    "name": "several recipes in one file are not read: give one file for each",
+    "layer_range": "layers are not cut or stacked here: leave it out, all layers are merged",
+    "lora": "give the adapter as a model of its own: its path or hub id",
+}
+"""Fields of mergekit's recipes that are not supported: why, and what to do."""
+DTYPES = ("float32", "float16", "bfloat16")
+SUFFIXES = (".yml", ".yaml")
+Settings = Mapping[str, Setting | None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model of a recipe and its own parameters."""
+
+    model: str
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe whose keys and values have been checked; nothing has been opened.
+
+    Attributes:
+      path: its file.
+      method_name: mergekit's name for the method.
+      theta_0: the model from which changes are taken: the base, or the first model.
+      models: the other models.
+      members: whose parameters count, in order: the models, behind theta_0 if that is one of them.
+      settings: of the whole recipe.
+      dtype: every input is rounded to it first; None for as stored.
+      out_dtype: of the result; None for the dtype to which the inputs promote.
+      notes: what mergekit does with this recipe that its author may not expect.
+    """
+
+    path: Path
+    method_name: str
+    theta_0: str
+    models: tuple[str, ...]
+    members: tuple[Source, ...]
+    settings: Settings
+    dtype: str | None
+    out_dtype: str | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> Method:
+        return METHODS[self.method_name]
+
+    @property
+    def whole(self) -> bool:
+        """Whether theta_0 is one of the models that are merged."""
+        return len(self.members) > len(self.models)
+
+
+def is_recipe(path: Path) -> bool:
+    """Judging by its name."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Raises a UserError, one sentence, for whatever is not a recipe that can be computed here."""
+    found = _load(path)
+    for field in found:
+        _check_field(path, field)
+    name = found.get("merge_method")
+    if not isinstance(name, str):
+        raise UserError(f"{path}: merge_method names no method: choose from {', '.join(METHODS)}")
+    if name not in METHODS:
+        known = "not supported here" if name in OTHERS else "no method of mergekit's"
+        raise UserError(
+            f"{path}: merge_method {name} is {known}: choose from {', '.join(METHODS)}"
+            + _meant(name, METHODS)
+        )
+    notes: list[str] = []
+    method = METHODS[name]
+    settings = _parameters(path, "parameters", found.get("parameters"), name, False, notes)
+    listed = _models(path, found.get("models"), name, notes)
+    base = found.get("base_model")
+    if base is not None:
+        base = _model(path, "base_model", base)
+    dtype, out_dtype = (_dtype(path, field, found.get(field)) for field in ("dtype", "out_dtype"))
+    theta_0, members = _arrange(path, name, method, base, listed, notes)
+    models = tuple(source.model for source in members if source.model != theta_0)
+    return Recipe(
+        path=path,
+        method_name=name,
+        theta_0=theta_0,
+        models=models,
+        members=members,
+        settings=settings,
+        dtype=dtype,
+        out_dtype=out_dtype or dtype,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses keys that are given twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise UserError(f"{self.name}: the key {key!r} is given twice in one place")
+        return super().construct_mapping(node, deep)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        loader = _Loader(text)
+        loader.name = str(path)
+        try:
+            found = loader.get_single_data()
+        finally:
+            loader.dispose()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text"
+        raise UserError(f"{path} cannot be read ({why})") from None
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        why = getattr(error, "problem", None) or "it is nested too deeply or holds a broken value"
+        raise UserError(f"{path}{where}: this is not YAML: {why}") from None
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise UserError(f"{path} is no recipe: it has no fields such as merge_method and models")
+    return found
+
+
+def _check_field(path: Path, field: str) -> None:
+    if field in REFUSED:
+        raise UserError(f"{path}: {field} is not supported: {REFUSED[field]}")
+    if field not in FIELDS:
+        raise UserError(
+            f"{path}: {field!r} is no field of a recipe: they are {', '.join(FIELDS)}"
+            + _meant(field, FIELDS)
+        )
+
+
+def _models(path: Path, found: Any, method: str, notes: list[str]) -> list[Source]:
+    if not isinstance(found, list) or not found:
+        raise UserError(f"{path}: `models` lists no models: give `- model: PATH` for each")
+    sources = []
+    for i, entry in enumerate(found, start=1):
+        where = f"models, entry {i}"
+        if not isinstance(entry, dict) or "model" not in entry:
+            raise UserError(f"{path}: {where} has no `model`: give a path or a hub id")
+        for field in entry:
+            if field in REFUSED:
+                raise UserError(f"{path}: {where}: {field} is not supported: {REFUSED[field]}")
+            if field not in ("model", "parameters"):
+                raise UserError(
+                    f"{path}: {where} has {field!r}: a model has `model` and `parameters`"
+                    + _meant(str(field), ("model", "parameters"))
+                )
+        model = _model(path, where, entry["model"])
+        given = entry.get("parameters")
+        sources.append(Source(model, _parameters(path, where, given, method, True, notes)))
+    names = [source.model for source in sources]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{path}: {twice[0]} is listed twice: list it once, with another weight")
+    return sources
+
+
+def _model(path: Path, where: str, found: Any) -> str:
+    if isinstance(found, dict):
+        raise UserError(
+            f"{path}: {where}: the model is given by parts: write it as one path or hub id, with "
+            "@REVISION behind it if need be"
+        )
+    if not isinstance(found, str) or not found.strip():
+        raise UserError(f"{path}: {where}: the model is {found!r}: give a path or a hub id")
+    if "+" in found and not Path(found).expanduser().exists():
+        raise UserError(
+            f"{path}: {where}: {found} is a model with an adapter: give only the adapter, which is "
+            "applied to theta_0"
+        )
+    return found
+
+
+def _parameters(
+    path: Path, where: str, found: Any, method: str, of_model: bool, notes: list[str]
+) -> dict[str, Setting | None]:
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: {where}: parameters are {found!r}: give names with values")
+    own = {key.name: key for key in METHODS[method].keys}
+    anywhere = {key.name: key for other in METHODS.values() for key in other.keys}
+    settings = {}
+    for name, value in found.items():
+        place = f"{path}: {where}"
+        if name not in anywhere:
+            raise UserError(
+                f"{place}: {name!r} is no parameter: {method} takes "
+                f"{', '.join(own) or 'none'}{_meant(str(name), anywhere)}"
+            )
+        key: Key = own.get(name) or anywhere[name]
+        if value is None:
+            raise UserError(f"{place}: {name} has no value: give one or leave it out")
+        setting = parse(value, key, place)
+        if name not in own or key.unused:
+            notes.append(f"{name} has no effect on {method}, as in mergekit")
+        elif of_model and not key.per_model:
+            raise UserError(
+                f"{place}: {name} is one value for the whole recipe: write it under the recipe's "
+                "own `parameters`"
+            )
+        else:
+            settings[name] = setting
+    return settings
+
+
+def _dtype(path: Path, field: str, found: Any) -> str | None:
+    if found is None:
+        return None
+    name = found.removeprefix("torch.") if isinstance(found, str) else found
+    if name not in DTYPES:
+        raise UserError(f"{path}: {field} is {found!r}: choose from {', '.join(DTYPES)}")
+    return name
+
+
+def _arrange(
+    path: Path,
+    name: str,
+    method: Method,
+    base: str | None,
+    listed: list[Source],
+    notes: list[str],
+) -> tuple[str, tuple[Source, ...]]:
+    """theta_0, and the models whose parameters count, theta_0 first if it is one of them."""
+    own = [source for source in listed if source.model == base]
+    others = [source for source in listed if source.model != base]
+    if base is None and method.base == "required":
+        raise UserError(f"{path}: {name} needs a base_model, from which it takes changes")
+    if base is not None and method.base == "member":
+        members = [own[0] if own else Source(base, {}), *others]
+        notes.append(
+            f"{name} takes base_model as one more model: it is averaged in with its weight, as in "
+            "mergekit; leave base_model out to average the models alone"
+        )
+    else:
+        members = others
+        if own and own[0].settings:
+            notes.append(
+                f"the parameters of {base} have no effect: it is base_model, which has no change"
+            )
+    count = len(members)
+    if not method.fewest <= count <= (method.most or count):
+        wanted = f"{method.fewest}" if method.most == method.fewest else f"{method.fewest} or more"
+        besides = " besides base_model" if method.base != "member" and base else ""
+        raise UserError(f"{path}: {name} merges {wanted} models{besides}, not {count}")
+    if base is not None:
+        return base, tuple(members)
+    if count < 2:
+        raise UserError(f"{path}: there is one model, and nothing to merge it with: list another")
+    return members[0].model, tuple(members)
+
+
+def _meant(word: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
