@@ -255,6 +255,8 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     dtypes = dict.fromkeys(chosen, np.dtype(out_dtype)) if out_dtype else {}
     if recipe and not out_dtype:
         dtypes = rounded.promoted(chosen, pretrained, fitted.models)
+        one = rounded.common(dtypes.values(), [pretrained.tensors[name] for name in chosen])
+        job = replace(job, out_dtype=one)
     if job.lora_rank is None:
         dtypes |= dequantise.out_dtypes(pretrained, job.out_dtype)
     return Plan(

@@ -145,6 +145,8 @@ def _load(path: Path) -> dict[str, Any]:
             found = loader.get_single_data()
         finally:
             loader.dispose()
+    except UserError:  # which is a ValueError
+        raise
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not text"
         raise UserError(f"{path} cannot be read ({why})") from None

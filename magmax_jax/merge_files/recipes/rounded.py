@@ -40,12 +40,26 @@ def promoted(
     found = {}
     for name in names:
         dtypes = [f.tensors[name].dtype for f in (pretrained, *models) if name in f.tensors]
-        found[name] = functools.reduce(np.promote_types, dtypes)
+        found[name] = functools.reduce(_promote, dtypes)
     return found
 
 
+def common(dtypes: Collection[np.dtype], tensors: Collection[Tensor]) -> str | None:
+    """The only dtype of a result, if that is another than some of theta_0's tensors have."""
+    found = set(dtypes)
+    if len(found) != 1 or not {tensor.dtype for tensor in tensors} - found:
+        return None
+    return found.pop().name
+
+
+def _promote(a: np.dtype, b: np.dtype) -> np.dtype:
+    if a.itemsize == b.itemsize:
+        return a if a == b else np.dtype(np.float32)  # float16 and bfloat16
+    return max(a, b, key=lambda dtype: dtype.itemsize)
+
+
 def _rounded(tensor: Tensor, to: np.dtype) -> Tensor:
-    if tensor.dtype not in MERGED or np.promote_types(tensor.dtype, to) == to:
+    if tensor.dtype not in MERGED or _promote(tensor.dtype, to) == to:
         return tensor
     return Computed(tensor.path, to, tensor.shape, functools.partial(_fill, tensor))
 
