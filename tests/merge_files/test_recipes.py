@@ -9,6 +9,8 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
+from magmax_jax.merge_files.recipes.methods import METHODS, OTHERS
+from magmax_jax.merge_files.recipes.read import REFUSED
 from tests.merge_files.conftest import merge
 from tests.merge_files.mergekit_cases import (
     RECIPES,
@@ -269,3 +271,52 @@ def test_of_equal_changes_exactly_as_many_are_kept_as_the_density_says(tmp_path)
     found = load_file(tmp_path / "out" / "model.safetensors")["w"]
     kept = int(0.29 * size)
     assert (found[:kept] == contents["a"][:kept]).all() and not found[kept:].any()
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "mergekit.md"
+
+
+def test_the_documentation_lists_every_method_with_its_parameters_and_defaults():
+    rows = {
+        cells[1].strip(" `"): cells
+        for line in DOCS.read_text().splitlines()
+        if len(cells := line.split("|")) == 8 and "`" in cells[1]
+    }
+    rows.pop("merge_method")
+    assert rows.keys() == set(METHODS)
+    for name, (_, _, own, shared, base, _, _, _) in rows.items():
+        for column, per_model in ((own, True), (shared, False)):
+            keys = [k for k in METHODS[name].keys if k.per_model == per_model and not k.unused]
+            defaults = [
+                "" if k.default is None else f" ({str(k.default).lower()})".replace(".0)", ")")
+                for k in keys
+            ]
+            listed = [f"`{k.name}`{default}" for k, default in zip(keys, defaults, strict=True)]
+            assert column.strip() == ", ".join(listed)
+        words = {"required": "required", "optional": "optional", "member": "one more model"}
+        assert base.strip() == words[METHODS[name].base]
+
+
+def test_the_documentation_names_every_refused_field_and_method():
+    text = DOCS.read_text()
+    hidden = {
+        "experts_per_token",
+        "shared_experts",
+        "residual_scale",
+        "random_seed",
+        "name",
+        "lora",
+    }
+    assert all(f"`{word}`" in text for word in {*REFUSED, *OTHERS} - hidden)
+
+
+def test_the_documented_recipe_runs(models, tmp_path, monkeypatch, capsys):
+    recipe = DOCS.read_text().split("```yaml\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    for name, model in (("base", "base"), ("maths", "a"), ("code", "b")):
+        Path("models", name).symlink_to(models / model)
+    Path("recipe.yml").write_text(recipe)
+    assert merge("recipe.yml", "--output", "merged") == 0
+    assert load_file("merged/model.safetensors")["lm_head.weight"].dtype == ml_dtypes.bfloat16
+    assert "mergekit ties of 2 models" in capsys.readouterr().out
