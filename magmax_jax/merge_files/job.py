@@ -39,6 +39,16 @@ class Job:
     recipe: Recipe | None = None
     """Takes the place of the rule, its options and the scale."""
 
+    @property
+    def wider(self) -> str:
+        """How the user gets a wider dtype: "... bfloat16" can follow."""
+        return "out_dtype in the recipe:" if self.recipe else "--out-dtype"
+
+    @property
+    def smaller(self) -> str:
+        """How the user gets a result nearer to theta_0."""
+        return "smaller weights in the recipe" if self.recipe else "a --scale nearer to 0"
+
 
 def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
     """The history so far and the state that holds it, or a new history.

@@ -149,6 +149,7 @@ def models(tmp_path_factory) -> Path:
 
 
 def merged(recipe: dict, models: Path, directory: Path, *flags) -> dict[str, np.ndarray]:
+    directory.mkdir(exist_ok=True)
     path = write_recipe(recipe, models, directory / "recipe.yml")
     out = directory / "out"
     assert merge(path, "--output", out, *flags) == 0
@@ -267,3 +268,24 @@ def test_mergekit_itself_writes_these_numbers(dtype, tmp_path, capfd):
 
 BOUND = {np.float32: TOLERANCE, ml_dtypes.bfloat16: 0.1}
 """mergekit computes bfloat16 inputs in bfloat16, so that other entries may be kept."""
+
+
+@pytest.mark.parametrize(
+    "case", ["linear", *(pytest.param(c, marks=pytest.mark.slow) for c in ("ties", "dare_ties"))]
+)
+def test_filters_that_match_all_tensors_change_nothing(case, models, tmp_path):
+    """With filters every tensor has its own rule; without, all are merged by one."""
+    recipe = (RECIPES | DRAWN)[case]
+    filtered = recipe | {
+        "models": [
+            entry | {"parameters": {k: [{"filter": "*", "value": v}] for k, v in own.items()}}
+            for entry in recipe["models"]
+            if (own := entry["parameters"])
+        ]
+    }
+    one, other = (
+        merged(each, models, tmp_path / name)
+        for name, each in (("plain", recipe), ("filtered", filtered))
+    )
+    for name in SHAPES:
+        np.testing.assert_allclose(one[name], other[name], rtol=0, atol=1e-6)

@@ -256,6 +256,18 @@ def test_without_a_dtype_the_result_has_that_to_which_the_inputs_promote(tmp_pat
     assert "float32" in (tmp_path / "out" / "config.json").read_text()
 
 
+def test_a_result_beyond_its_dtype_is_refused_with_words_for_the_recipe(tmp_path, capsys):
+    for name, value in (("base", 1), ("a", 60_000)):
+        (tmp_path / name).mkdir()
+        content = {"w": np.full((4, 4), value, np.float32)}
+        save_file(content, tmp_path / name / "model.safetensors")
+    recipe = of("task_arithmetic", "a", parameters={"weight": 2}, out_dtype="float16")
+    path = write_recipe(recipe, tmp_path, tmp_path / "recipe.yml")
+    assert merge(path, "--output", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "choose out_dtype in the recipe: bfloat16 or float32, or smaller weights in the" in said
+
+
 def test_of_equal_changes_exactly_as_many_are_kept_as_the_density_says(tmp_path):
     """Also across chunks' rows: a tensor of equal changes, of which the first ones are kept."""
     size = 50_000

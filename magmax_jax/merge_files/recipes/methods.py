@@ -44,14 +44,14 @@ INT8_MASK = Key("int8_mask", bool, default=False, unused=True)
 
 def _of_task_vectors(
     summary: str,
-    thin: str = "none",
+    thin: str = "nothing",
     consensus: bool = False,
     normalize: bool = False,
     rescale: bool = False,
     extra: tuple[Key, ...] = (),
 ) -> Method:
     """A method of the family of `rules.sparse_task_arithmetic`."""
-    thins = thin != "none"
+    thins = thin != "nothing"
     floor = 0.0 if thin in ("magnitude", "ranked") else None  # they take negative densities for 0
 
     def rule(values: Values, whole: bool) -> tuple[str, dict[str, Any]]:

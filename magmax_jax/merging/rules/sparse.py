@@ -23,7 +23,7 @@ from magmax_jax.merging.rule import (
 from magmax_jax.merging.task_vectors import PyTree
 from magmax_jax.registry import RULES
 
-Thin = Literal["none", "magnitude", "outliers", "random", "ranked"]
+Thin = Literal["nothing", "magnitude", "outliers", "random", "ranked"]
 LEAST_NORM = 1e-7
 """L1 norms below this are not preserved, as in mergekit."""
 LEAST_TOTAL = 1e-8
@@ -34,7 +34,7 @@ LEAST_TOTAL = 1e-8
 @factory
 def sparse_task_arithmetic(
     weights: Sequence[float] | None = None,
-    thin: Thin = "none",
+    thin: Thin = "nothing",
     densities: Sequence[float] = (1.0,),
     gammas: Sequence[float] = (0.01,),
     epsilons: Sequence[float] = (0.15,),
@@ -89,7 +89,7 @@ def sparse_task_arithmetic(
     several = {"weights": weights, "densities": densities, "gammas": gammas, "epsilons": epsilons}
     counts = {name: len(v) for name, v in several.items() if v and (name == "weights" or v[1:])}
     _check(weights, thin, densities, gammas, epsilons, counts)
-    thinned = thin != "none" and any(density < 1 for density in densities)
+    thinned = thin != "nothing" and any(density < 1 for density in densities)
     draws = thinned and thin in ("random", "ranked")
     most = min(counts.values(), default=None)
 
@@ -163,7 +163,7 @@ def _check(
     counts: dict[str, int],
 ) -> None:
     rule = "sparse_task_arithmetic"
-    if thin not in ("none", "magnitude", "outliers", "random", "ranked"):
+    if thin not in ("nothing", "magnitude", "outliers", "random", "ranked"):
         raise UserError(f"{rule}: cannot thin by {thin!r}")
     if weights is not None and not weights:
         raise UserError(f"{rule}: there are no weights: give one for each model")
