@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from magmax_jax.merge_files.recipes.methods import METHODS, OTHERS
 from magmax_jax.merge_files.recipes.read import REFUSED
+from tests.merge_files import adapters
 from tests.merge_files.conftest import merge
 from tests.merge_files.mergekit_cases import (
     RECIPES,
@@ -139,6 +140,11 @@ def test_what_is_no_yaml_is_refused(tmp_path, capsys, text, said):
                                    ["--state", "s"], ["--lora-rank", 4]])  # fmt: skip
 def test_flags_that_say_what_a_recipe_says_are_refused(dry, flags):
     assert f"leave out {flags[0]}, or write what is meant into the recipe" in dry(TIES, *flags)
+
+
+def test_a_model_in_place_of_a_recipe_is_refused(models, capsys):
+    assert merge(models / "base", "--dry-run") == 2
+    assert "base is a model, not a recipe: give models behind --pret" in capsys.readouterr().err
 
 
 def test_a_missing_recipe_is_refused(tmp_path, capsys):
@@ -332,3 +338,14 @@ def test_the_documented_recipe_runs(models, tmp_path, monkeypatch, capsys):
     assert merge("recipe.yml", "--output", "merged") == 0
     assert load_file("merged/model.safetensors")["lm_head.weight"].dtype == ml_dtypes.bfloat16
     assert "mergekit ties of 2 models" in capsys.readouterr().out
+
+
+def test_an_adapter_may_be_listed_as_a_model(tmp_path):
+    theta_0, made = adapters.base(tmp_path / "base"), adapters.adapter(tmp_path / "a")
+    recipe = of("task_arithmetic", "a", parameters={"weight": 0.5}, dtype="float32")
+    path = write_recipe(recipe, tmp_path, tmp_path / "recipe.yml")
+    assert merge(path, "--output", tmp_path / "out") == 0
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    name = f"{adapters.Q0}.weight"
+    expected = theta_0[name] + 0.5 * adapters.delta(made, adapters.Q0)
+    np.testing.assert_allclose(found[name], expected, rtol=1e-6, atol=1e-6)

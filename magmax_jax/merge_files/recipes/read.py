@@ -35,7 +35,6 @@ REFUSED = {
 }
 """Fields of mergekit's recipes that are not supported: why, and what to do."""
 DTYPES = ("float32", "float16", "bfloat16")
-SUFFIXES = (".yml", ".yaml")
 Settings = Mapping[str, Setting | None]
 
 
@@ -83,13 +82,12 @@ class Recipe:
         return len(self.members) > len(self.models)
 
 
-def is_recipe(path: Path) -> bool:
-    """Judging by its name."""
-    return path.suffix.lower() in SUFFIXES
-
-
 def read_recipe(path: Path) -> Recipe:
     """Raises a UserError, one sentence, for whatever is not a recipe that can be computed here."""
+    if path.is_dir() or path.suffix == ".safetensors":
+        raise UserError(
+            f"{path} is a model, not a recipe: give models behind --pretrained and --finetuned"
+        )
     found = _load(path)
     for field in found:
         _check_field(path, field)
