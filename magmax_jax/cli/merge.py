@@ -20,7 +20,7 @@ from rich.progress import (
 
 from magmax_jax.cli.command import Command
 from magmax_jax.config import listing
-from magmax_jax.errors import MAGMAX, Program, UserError, capped, counted, harmless
+from magmax_jax.errors import MAGMAX, Program, UserError, capped, harmless
 from magmax_jax.io.rooms import scratch_room
 from magmax_jax.registry import COMMANDS, RULES
 
@@ -153,7 +153,7 @@ class Merge:
                 lambda nbytes: bar.advance(task, nbytes),
                 said.append,
             )
-        console.print(f"{self.output}: {plan.title(counted(len(history.tasks), 'model'))}")
+        console.print(f"{self.output}: {plan.title(len(history.tasks))}")
         for line in capped([f"note: {note}" for note in said if not self.quiet], MOST):
             print(harmless(line), file=sys.stderr)
 

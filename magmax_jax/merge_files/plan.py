@@ -132,8 +132,8 @@ class Plan:
     def describe(self) -> str:
         """What will happen: method, tensors, bytes, memory, notes and problems."""
         before, new = len(self.history.tasks), len(self.job.finetuned)
-        models = counted(before + new, "model") + (f" ({before} in the state)" if before else "")
-        lines = [f"{self.title(models)}, {HOW[self.scope]}", *self.parameters]
+        more = f" ({before} in the state)" if before else ""
+        lines = [f"{self.title(before + new, more)}, {HOW[self.scope]}", *self.parameters]
         if self.pretrained.files:
             merged = counted(len(self.merged), "tensor")
             lines.append(f"merges {merged}, keeps {len(self.kept)} of theta_0's")
@@ -148,9 +148,11 @@ class Plan:
             lines += [*capped(problems, PROBLEMS), *self._way]
         return "\n".join([*lines, *self.note_lines(MOST - len(lines))])
 
-    def title(self, models: str) -> str:
-        """What is computed of `models`, which are given in words."""
-        scale = f" at scale {self.scale:g}" if self.job.recipe is None else ""
+    def title(self, tasks: int, more: str = "") -> str:
+        """What is computed of how many models, with more about these."""
+        recipe = self.job.recipe
+        models = counted(tasks + (recipe is not None and recipe.whole), "model") + more
+        scale = f" at scale {self.scale:g}" if recipe is None else ""
         return f"{self.history.rule} of {models}{scale}"
 
     @property

@@ -180,6 +180,7 @@ def test_linear_says_that_it_averages_the_base_in(dry):
     shown = dry(RECIPES["linear_base"], code=0)
     assert "note: linear takes base_model as one more model" in shown
     assert "weight: 0.5\n" in shown
+    assert shown.startswith("mergekit linear of 3 models")
 
 
 def test_the_bases_own_parameters_are_noted_as_unused(dry):
