@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.reductions import squared_norm
@@ -46,24 +45,22 @@ def sce(select_topk: float = 1.0) -> MergeRule:
     def merge(*taus: jax.Array) -> jax.Array:
         if select_topk < 1:
             variance = _variance(taus)
-            keep = _share(jnp.count_nonzero(variance))
+            keep = _share(jnp.count_nonzero(variance), select_topk)
             threshold = kth_magnitude(variance, variance.size + 1 - keep)
             kept = largest(variance, threshold, keep)
             taus = tuple(jnp.where(kept, tau, 0.0) for tau in taus)
         return _merge(taus)
 
-    def _share(count: jax.Array) -> jax.Array:
-        # In float64, which JAX lacks by default: other dtypes keep another number of entries.
-        return jax.pure_callback(
-            lambda n: np.int32(int(n) * select_topk),
-            jax.ShapeDtypeStruct((), np.int32),
-            count,
-            vmap_method="sequential",
-        )
-
     return collecting(
         lambda taus: leafwise(merge, *taus), default_scale=1.0, scope="tensor", reads_names=False
     )
+
+
+def _share(count: jax.Array, share: float) -> jax.Array:
+    """int(share count) in float64, as mergekit computes it; traced, in float32, JAX's default."""
+    if isinstance(count, jax.core.Tracer):
+        return jnp.floor(count * jnp.float32(share)).astype(jnp.int32)
+    return jnp.int32(int(int(count) * share))
 
 
 @jax.jit
