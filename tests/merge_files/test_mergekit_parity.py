@@ -238,36 +238,42 @@ def test_draws_follow_the_seed(case, models, tmp_path):
     assert one == again != other
 
 
+ROUNDED_ONCE = ("linear", "linear_base", "slerp", "slerp_listed")
+"""Recipes that mergekit computes in float32 whatever the inputs are. Others it computes in
+bfloat16, where changes are often equal in size, so that other entries may be kept."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
-def test_mergekit_itself_writes_these_numbers(dtype, tmp_path, capfd):
+@pytest.mark.parametrize(
+    ("dtype", "cases", "rtol", "atol"),
+    [(np.float32, list(RECIPES), 0, TOLERANCE), (ml_dtypes.bfloat16, ROUNDED_ONCE, 2**-7, 1e-6)],
+)
+def test_mergekit_itself_writes_these_numbers(dtype, cases, rtol, atol, tmp_path, capfd):
+    """In bfloat16 to one unit in the last place. Prints the largest differences."""
     python = os.environ.get("MERGEKIT_PYTHON")
     if not python:
-        pytest.skip("MERGEKIT_PYTHON names no Python with mergekit")
+        pytest.skip("MERGEKIT_PYTHON names no Python with mergekit 0.1.5")
     models, arguments = write_models(tmp_path / "models", dtype), []
-    for case, recipe in RECIPES.items():
-        path = write_recipe(recipe, models, tmp_path / f"{case}.yml")
+    for case in cases:
+        path = write_recipe(RECIPES[case], models, tmp_path / f"{case}.yml")
         arguments += [path, tmp_path / f"theirs-{case}"]
     script = ROOT / "tests" / "helpers" / "run_mergekit.py"
     subprocess.run([python, script, *arguments], check=True, capture_output=True)
-    worst: dict[str, float] = {}
-    for case in RECIPES:
+    for case in cases:
         assert merge(tmp_path / f"{case}.yml", "--output", tmp_path / f"ours-{case}") == 0
         ours, theirs = (
             load_file(tmp_path / f"{who}-{case}" / "model.safetensors")
             for who in ("ours", "theirs")
         )
         assert ours.keys() == theirs.keys()
-        assert {a.dtype for a in ours.values()} == {a.dtype for a in theirs.values()}
-        apart = [np.abs(np.float64(ours[name]) - np.float64(theirs[name])).max() for name in ours]
-        worst[case] = max(apart)
-    with capfd.disabled():
-        print("\n" + "\n".join(f"{case:18} {value:.2g}" for case, value in worst.items()))
-    assert all(value < BOUND[dtype] for value in worst.values())
-
-
-BOUND = {np.float32: TOLERANCE, ml_dtypes.bfloat16: 0.1}
-"""mergekit computes bfloat16 inputs in bfloat16, so that other entries may be kept."""
+        worst = 0.0
+        for name, value in theirs.items():
+            assert ours[name].dtype == value.dtype
+            one, other = np.float64(ours[name]), np.float64(value)
+            np.testing.assert_allclose(one, other, rtol=rtol, atol=atol, err_msg=f"{case}: {name}")
+            worst = max(worst, np.abs(one - other).max())
+        with capfd.disabled():
+            print(f"{case:18} {worst:.2g}")
 
 
 @pytest.mark.parametrize(
