@@ -9,8 +9,8 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
+from magmax_jax.merge_files.recipes.fields import REFUSED
 from magmax_jax.merge_files.recipes.methods import METHODS, OTHERS
-from magmax_jax.merge_files.recipes.read import REFUSED
 from tests.merge_files import adapters
 from tests.merge_files.conftest import merge
 from tests.merge_files.mergekit_cases import (

@@ -1,40 +1,16 @@
 """Reads a recipe: YAML that mergekit takes, checked key by key."""
 
-import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from magmax_jax.errors import UserError
+from magmax_jax.merge_files.recipes.fields import DTYPES, REFUSED, check_field, meant
+from magmax_jax.merge_files.recipes.load import load
 from magmax_jax.merge_files.recipes.methods import METHODS, OTHERS, Method
 from magmax_jax.merge_files.recipes.settings import Key, Setting, parse
 
-FIELDS = ("merge_method", "models", "base_model", "parameters", "dtype", "out_dtype")
-REFUSED = {
-    "slices": "layers are not cut or stacked here: list whole models under `models`",
-    "modules": "parts of a model are not merged by different recipes here: list whole models under "
-    "`models`, and choose tensors with --include",
-    **dict.fromkeys(
-        ("tokenizer_source", "tokenizer"),
-        "vocabularies are not merged here: all models must have the same one; leave this out, and "
-        "name the tokenizer to copy with --companions-from",
-    ),
-    "chat_template": "templates are copied, not written: leave this out, and name the model to "
-    "copy from with --companions-from",
-    **dict.fromkeys(
-        ("experts", "gate_mode", "experts_per_token", "shared_experts", "residual_scale"),
-        "mixtures of experts are not built here: use mergekit-moe",
-    ),
-    "random_seed": "mergekit takes it from the command line: give --seed",
-    "name": "several recipes in one file are not read: give one file for each",
-    "layer_range": "layers are not cut or stacked here: leave it out, all layers are merged",
-    "lora": "give the adapter as a model of its own: its path or hub id",
-}
-"""Fields of mergekit's recipes that are not supported: why, and what to do."""
-DTYPES = ("float32", "float16", "bfloat16")
 Settings = Mapping[str, Setting | None]
 
 
@@ -88,9 +64,9 @@ def read_recipe(path: Path) -> Recipe:
         raise UserError(
             f"{path} is a model, not a recipe: give models behind --pretrained and --finetuned"
         )
-    found = _load(path)
+    found = load(path)
     for field in found:
-        _check_field(path, field)
+        check_field(path, field)
     name = found.get("merge_method")
     if not isinstance(name, str):
         raise UserError(f"{path}: merge_method names no method: choose from {', '.join(METHODS)}")
@@ -98,7 +74,7 @@ def read_recipe(path: Path) -> Recipe:
         known = "not supported here" if name in OTHERS else "no method of mergekit's"
         raise UserError(
             f"{path}: merge_method {name} is {known}: choose from {', '.join(METHODS)}"
-            + _meant(name, METHODS)
+            + meant(name, METHODS)
         )
     notes: list[str] = []
     method = METHODS[name]
@@ -123,51 +99,6 @@ def read_recipe(path: Path) -> Recipe:
     )
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses keys that are given twice, of which YAML would keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise UserError(f"{self.name}: the key {key!r} is given twice in one place")
-        return super().construct_mapping(node, deep)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        loader = _Loader(text)
-        loader.name = str(path)
-        try:
-            found = loader.get_single_data()
-        finally:
-            loader.dispose()
-    except UserError:  # which is a ValueError
-        raise
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not text"
-        raise UserError(f"{path} cannot be read ({why})") from None
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        why = getattr(error, "problem", None) or "it is nested too deeply or holds a broken value"
-        raise UserError(f"{path}{where}: this is not YAML: {why}") from None
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise UserError(f"{path} is no recipe: it has no fields such as merge_method and models")
-    return found
-
-
-def _check_field(path: Path, field: str) -> None:
-    if field in REFUSED:
-        raise UserError(f"{path}: {field} is not supported: {REFUSED[field]}")
-    if field not in FIELDS:
-        raise UserError(
-            f"{path}: {field!r} is no field of a recipe: they are {', '.join(FIELDS)}"
-            + _meant(field, FIELDS)
-        )
-
-
 def _models(path: Path, found: Any, method: str, notes: list[str]) -> list[Source]:
     if not isinstance(found, list) or not found:
         raise UserError(f"{path}: `models` lists no models: give `- model: PATH` for each")
@@ -182,7 +113,7 @@ def _models(path: Path, found: Any, method: str, notes: list[str]) -> list[Sourc
             if field not in ("model", "parameters"):
                 raise UserError(
                     f"{path}: {where} has {field!r}: a model has `model` and `parameters`"
-                    + _meant(str(field), ("model", "parameters"))
+                    + meant(str(field), ("model", "parameters"))
                 )
         model = _model(path, where, entry["model"])
         given = entry.get("parameters")
@@ -224,7 +155,7 @@ def _parameters(
         if name not in anywhere:
             raise UserError(
                 f"{place}: {name!r} is no parameter: {method} takes "
-                f"{', '.join(own) or 'none'}{_meant(str(name), anywhere)}"
+                f"{', '.join(own) or 'none'}{meant(str(name), anywhere)}"
             )
         key: Key = own.get(name) or anywhere[name]
         if value is None:
@@ -286,8 +217,3 @@ def _arrange(
     if count < 2:
         raise UserError(f"{path}: there is one model, and nothing to merge it with: list another")
     return members[0].model, tuple(members)
-
-
-def _meant(word: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""

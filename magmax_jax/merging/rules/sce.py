@@ -9,7 +9,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.reductions import squared_norm
 from magmax_jax.merging.numerics.selection import kth_magnitude
 from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
-from magmax_jax.merging.rules.sparse import largest
+from magmax_jax.merging.rules.thinning import largest
 from magmax_jax.registry import RULES
 
 LEAST = 1e-6

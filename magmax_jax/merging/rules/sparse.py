@@ -9,8 +9,6 @@ import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.leaf_names import checked_seed
-from magmax_jax.merging.numerics.ranking import ranks
-from magmax_jax.merging.numerics.reductions import fixed_sum
 from magmax_jax.merging.numerics.selection import kth_magnitude
 from magmax_jax.merging.rule import (
     MergeRule,
@@ -20,12 +18,18 @@ from magmax_jax.merging.rule import (
     leaf_key,
     leafwise_at,
 )
+from magmax_jax.merging.rules.thinning import (
+    drawn_by_rank,
+    largest,
+    largest_rank,
+    middle,
+    rescaled,
+    smallest,
+)
 from magmax_jax.merging.task_vectors import PyTree
 from magmax_jax.registry import RULES
 
 Thin = Literal["nothing", "magnitude", "outliers", "random", "ranked"]
-LEAST_NORM = 1e-7
-"""L1 norms below this are not preserved, as in mergekit."""
 LEAST_TOTAL = 1e-8
 """Sums of weights below this in magnitude divide nothing, as in mergekit."""
 
@@ -104,17 +108,17 @@ def sparse_task_arithmetic(
             rank = largest_rank(tau.size, density)
             kept = largest(tau, kth_magnitude(tau, rank), tau.size + 1 - rank)
         elif thin == "outliers":
-            first, last = _between(tau.size, density, of(gammas, task))
+            first, last = middle(tau.size, density, of(gammas, task))
             bounds = kth_magnitude(tau, first), kth_magnitude(tau, last)
-            kept = _smallest(tau, bounds[1], last) & ~_smallest(tau, bounds[0], first)
+            kept = smallest(tau, bounds[1], last) & ~smallest(tau, bounds[0], first)
         elif density <= 0:
             return jnp.zeros_like(tau)
         elif thin == "random":
             key = leaf_key(seed, task, name)
             kept = jax.random.uniform(key, tau.shape, jnp.float32) < density
         else:
-            kept = _drawn_by_rank(leaf_key(seed, task, name), tau, density, of(epsilons, task))
-        return _rescaled(tau, kept) if rescale else jnp.where(kept, tau, 0.0)
+            kept = drawn_by_rank(leaf_key(seed, task, name), tau, density, of(epsilons, task))
+        return rescaled(tau, kept) if rescale else jnp.where(kept, tau, 0.0)
 
     def merge(name: str, *taus: jax.Array) -> jax.Array:
         thin = [thin_one(name, task, tau) for task, tau in enumerate(taus, start=1)]
@@ -184,62 +188,6 @@ def _check(
         inside = density - epsilon > 0 and density + epsilon < 1
         if 0 < density < 1 and not inside:
             raise UserError(f"{rule}: {density} +- {epsilon} are not probabilities in (0, 1)")
-
-
-def largest_rank(size: int, density: float) -> int:
-    """The rank (1 is the smallest) of the smallest entry that "magnitude" keeps of a tensor.
-
-    `size` + 1 if it keeps none.
-    """
-    if density >= 1:
-        return 1
-    return size + 1 - (max(1, int(density * size)) if density > 0 and size else 0)
-
-
-def _between(size: int, density: float, gamma: float) -> tuple[int, int]:
-    """Of a tensor, "outliers" keeps the `last` smallest entries without the `first` smallest."""
-    keep = int(density * size)
-    first = max(0, size - keep - int(gamma * size))
-    return first, first + keep
-
-
-@jax.jit
-def largest(tau: jax.Array, threshold: jax.Array, count: jax.typing.ArrayLike) -> jax.Array:
-    """Where the `count` largest magnitudes are, `threshold` being the smallest of these."""
-    magnitude = jnp.abs(tau)
-    return _with_first(magnitude > threshold, magnitude == threshold, count)
-
-
-@jax.jit
-def _smallest(tau: jax.Array, threshold: jax.Array, count: jax.typing.ArrayLike) -> jax.Array:
-    magnitude = jnp.abs(tau)
-    return _with_first(magnitude < threshold, magnitude == threshold, count)
-
-
-def _with_first(sure: jax.Array, equal: jax.Array, count: jax.typing.ArrayLike) -> jax.Array:
-    """`sure` entries and as many of the `equal` ones, in order, as make up the count."""
-    missing = count - jnp.sum(sure, dtype=jnp.int32)
-    place = jnp.cumsum(equal.reshape(-1), dtype=jnp.int32).reshape(equal.shape)
-    return sure | (equal & (place <= missing))
-
-
-@jax.jit
-def _rescaled(tau: jax.Array, kept: jax.Array) -> jax.Array:
-    thinned = jnp.where(kept, tau, 0.0)
-    before, after = fixed_sum(jnp.abs(tau)), fixed_sum(jnp.abs(thinned))
-    small = (before < LEAST_NORM) | (after < LEAST_NORM)
-    return thinned * jnp.where(small, 1.0, before / jnp.where(small, 1.0, after))
-
-
-@jax.jit
-def _drawn_by_rank(key: jax.Array, tau: jax.Array, density: float, epsilon: float) -> jax.Array:
-    rows = jnp.moveaxis(tau, 1, -1) if tau.ndim > 1 else tau
-    length = rows.shape[-1] if rows.ndim else 1
-    share = ranks(rows).astype(jnp.float32) / (length - 1) if length > 1 else 0.5
-    probability = density - epsilon + 2 * epsilon * share
-    if tau.ndim > 1 and length > 1:
-        probability = jnp.moveaxis(probability, -1, 1)
-    return jax.random.uniform(key, tau.shape, jnp.float32) < probability
 
 
 @partial(jax.jit, static_argnames=("consensus", "normalize"))
