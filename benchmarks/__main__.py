@@ -21,6 +21,7 @@ TRIALS = {
     "fisher": f"{TINY} --batch-size 2",
     "merge memory": "--repeats 1 --sizes tiny --tasks 2 --rules max_magnitude --numbers 5000",
     "merge files": f"{TINY} --models 2 --only 'ours: max_magnitude' 'limit: *'",
+    "mergekit_recipes": f"{TINY} --models 2 --only 'ours: *'",
     "scaling": f"{TINY} --mesh 2x1 --batch-size 2 --compiled tiny --devices 2",
     "startup": "--repeats 1 --run 'quickstart --help' --only 'ours: import*'",
     "input": "--repeats 1 --source cached --small 100 --seconds 0.01",

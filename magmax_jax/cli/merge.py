@@ -21,7 +21,7 @@ from rich.progress import (
 from magmax_jax.cli.command import Command
 from magmax_jax.cli.push import Push
 from magmax_jax.config import listing
-from magmax_jax.errors import MAGMAX, Program, UserError, capped, counted, harmless
+from magmax_jax.errors import MAGMAX, Program, UserError, capped, harmless
 from magmax_jax.io.rooms import scratch_room
 from magmax_jax.registry import COMMANDS, RULES
 
@@ -42,8 +42,13 @@ class Merge:
     Sources are hub ids, directories (single or sharded safetensors), .safetensors files, LoRA
     adapters as peft saves them, or runs: RUN is its last model, RUN:zero_shot its theta_0,
     RUN:RULE@SCALE one of its merges.
+
+    A recipe of mergekit's (NAME.yml) says all of this itself.
     """
 
+    recipe: tyro.conf.Positional[Path | None] = None
+    """mergekit recipe: takes the place of --finetuned, --pretrained, --rule, --scale, --options and
+    --out-dtype; see docs/mergekit.md."""
     finetuned: Several = ()
     """theta_1 ... theta_T in the order of their tasks."""
     pretrained: str | None = None
@@ -92,8 +97,9 @@ class Merge:
     push: Annotated[Push, tyro.conf.arg(name="")] = field(default_factory=Push)
 
     def __call__(self) -> None:
-        from magmax_jax.merge_files.job import Job
+        from magmax_jax.merge_files.job import Job, from_recipe
         from magmax_jax.merge_files.plan import make_plan
+        from magmax_jax.merge_files.recipes.read import read_recipe
         from magmax_jax.runs.model_ref import absolute
 
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -115,6 +121,8 @@ class Merge:
             lora_rank=self.lora_rank,
             rename=_flat(self.rename),
         )
+        if self.recipe is not None:
+            job = from_recipe(read_recipe(self.recipe), job)
         with scratch_room() as temporary:
             plan = make_plan(job, _opener(temporary, self.allow_changed))
             self._run(plan, console, upload)
@@ -152,10 +160,7 @@ class Merge:
                 lambda nbytes: bar.advance(task, nbytes),
                 said.append,
             )
-        console.print(
-            f"{self.output}: {history.rule} of {counted(len(history.tasks), 'model')} at scale "
-            f"{plan.scale:g}"
-        )
+        console.print(f"{self.output}: {plan.title(len(history.tasks))}")
         for line in capped([f"note: {note}" for note in said if not self.quiet], MOST):
             print(harmless(line), file=sys.stderr)
         if upload:

@@ -15,7 +15,7 @@ from magmax_jax.io.safetensors.writer import FileWriter
 from magmax_jax.merge_files.outcome import Outcome, applied, differences, narrow, sound
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.stream import LANES, Chunk, chunk_length, chunk_task_vector, stream
-from magmax_jax.merge_files.trimming import alignment, rows_of, trim_rows
+from magmax_jax.merge_files.trimming import Rows, alignment, rows_of, trimmed
 from magmax_jax.merging import MergeRule, apply_task_vector
 from magmax_jax.merging.rule import State
 
@@ -112,7 +112,7 @@ def merge_chunk(
     dtype: np.dtype,
     keeps: bool,
     state: State | None,
-    least: jax.Array | None,
+    least: Rows | None,
     theta_0: jax.Array,
     *models: jax.Array,
 ) -> Merged:
@@ -121,13 +121,13 @@ def merge_chunk(
     No task vector is ever in memory. Without `keeps` neither is the state, which is then None.
 
     Args:
-      least: thresholds for trimming task vectors (`trim_rows`), or None.
+      least: what to keep of the task vectors, or None for all.
     """
     stored, theta_0 = theta_0, theta_0.astype(jnp.float32)
     state = rule.init(theta_0) if state is None else state
-    for i, model in enumerate(models):
-        tau = chunk_task_vector(model, theta_0)
-        state = rule.update(state, tau if least is None else trim_rows(tau, least[i]))
+    taus = [chunk_task_vector(model, theta_0) for model in models]
+    for tau in taus if least is None else trimmed(taus, least):
+        state = rule.update(state, tau)
     tau = rule.finalize(state)
     if not rule.streaming:
         # In memory this is a separate program: its last product is rounded before it is added.

@@ -1,12 +1,13 @@
 """A user's request to `magmax merge`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.io.safetensors.writer import SHARD_BYTES
+from magmax_jax.merge_files.recipes.read import Recipe
 from magmax_jax.merge_files.state import MergeHistory, read_state
 from magmax_jax.merging import rules
 
@@ -35,6 +36,18 @@ class Job:
     companions_from: str | None = None
     lora_rank: int | None = None
     rename: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+    """Takes the place of the rule, its options and the scale."""
+
+    @property
+    def wider(self) -> str:
+        """How the user gets a wider dtype: "... bfloat16" can follow."""
+        return "out_dtype in the recipe:" if self.recipe else "--out-dtype"
+
+    @property
+    def smaller(self) -> str:
+        """How the user gets a result nearer to theta_0."""
+        return "smaller weights in the recipe" if self.recipe else "a --scale nearer to 0"
 
 
 def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
@@ -49,6 +62,8 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
             "--companions-from is for models, and --lora-rank writes an adapter, which has no "
             "companions: leave out one of them"
         )
+    if job.recipe is not None:
+        return _of_recipe(job, job.recipe), None
     if job.state and job.state.exists():
         history, files = read_state(job.state)
         if job.rule is None and rules.RULES.names_code(history.rule):
@@ -91,6 +106,46 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
         sha256=None,
     )
     return history, None
+
+
+def from_recipe(recipe: Recipe, job: Job) -> Job:
+    """The job with what the recipe says.
+
+    Raises:
+      UserError: the job says itself what a recipe does.
+    """
+    given = {
+        "--pretrained": job.pretrained,
+        "--finetuned": job.finetuned,
+        "--rule": job.rule,
+        "--scale": job.scale,
+        "--options": job.options,
+        "--out-dtype": job.out_dtype,
+        "--state": job.state,
+        "--lora-rank": job.lora_rank,
+    }
+    if said := [flag for flag, value in given.items() if value not in (None, (), {})]:
+        raise UserError(
+            f"{recipe.path} is a recipe, which says itself what is merged and how: leave out "
+            f"{', '.join(said)}, or write what is meant into the recipe"
+        )
+    return replace(
+        job,
+        recipe=recipe,
+        pretrained=recipe.theta_0,
+        finetuned=recipe.models,
+        out_dtype=recipe.out_dtype,
+    )
+
+
+def _of_recipe(job: Job, recipe: Recipe) -> MergeHistory:
+    return MergeHistory(
+        rule=f"mergekit {recipe.method_name}",
+        options={},
+        seed=job.seed,
+        pretrained=_absolute(recipe.theta_0),
+        sha256=None,
+    )
 
 
 def _options(rule: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from magmax_jax.errors import UserError, counted, some
 from magmax_jax.io.safetensors.writer import DirectoryWriter
 from magmax_jax.merge_files.aligned import aligned
+from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.lora.writer import AdapterWriter
 from magmax_jax.merge_files.plan import Plan
 
@@ -86,7 +87,8 @@ class Outcome:
         """
         if (bad := ~(np.isfinite(theta) | hidden(theta_0))).any():
             where = int(np.argmax(bad))
-            raise UserError(_overflow(name, start + where, theta.reshape(-1)[where]))
+            value = theta.reshape(-1)[where]
+            raise UserError(_overflow(name, start + where, value, self._plan.job))
 
     def count(self, theta: np.ndarray, theta_0: np.ndarray, changed: np.ndarray) -> None:
         """Counts the changes that are rounded away if the dtype of `theta` is narrow."""
@@ -126,7 +128,7 @@ class Outcome:
             names = " and ".join(sorted(dtype.name for dtype in dtypes if narrow(dtype)))
             yield (
                 f"{self._lost / self._changed:.0%} of the changes are rounded away in {names}, "
-                "their entries are theta_0's again: --out-dtype float32 keeps them"
+                f"their entries are theta_0's again: {self._plan.job.wider} float32 keeps them"
             )
 
 
@@ -169,17 +171,17 @@ def narrow(dtype: np.dtype) -> bool:
     return dtype.itemsize < 4
 
 
-def _overflow(name: str, entry: int, value: np.generic) -> str:
+def _overflow(name: str, entry: int, value: np.generic, job: Job) -> str:
     dtype = value.dtype
     largest = float(ml_dtypes.finfo(dtype).max)
     narrower = largest < 1e38
     if np.isnan(value) and not narrower:
         return (
             f"{name}: entry {entry} of the merge is NaN: the rule cannot merge these models: "
-            "choose another rule, or a --scale closer to 0"
+            f"choose another rule, or {job.smaller}"
         )
-    other = "--out-dtype bfloat16 or float32, or " if narrower else ""
+    other = f"{job.wider} bfloat16 or float32, or " if narrower else ""
     return (
         f"{name}: entry {entry} of the merge is beyond {dtype}, whose largest number is "
-        f"{largest:.5g}: choose {other}a --scale closer to 0"
+        f"{largest:.5g}: choose {other}{job.smaller}"
     )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from magmax_jax.merge_files.fit import Fit, fit
 from magmax_jax.merge_files.job import Job, begin
 from magmax_jax.merge_files.lora import sources as lora
 from magmax_jax.merge_files.lora.writer import adapter_bytes
+from magmax_jax.merge_files.recipes import rounded
+from magmax_jax.merge_files.recipes.rule import RecipeRule
 from magmax_jax.merge_files.rule_limits import check_state_possible, unfit_models
 from magmax_jax.merge_files.side_by_side import AT_ONCE
 from magmax_jax.merge_files.state import MergeHistory
@@ -50,12 +53,13 @@ class Plan:
       state_layout: dtype and shape of every tensor of the next state.
       problems: why the job cannot be done, each in one sentence.
       notes: what is allowed, but rarely intended.
-      least: by name of a merged tensor, the least magnitude of entries that are merged, for each
-        task vector; smaller ones count as zero: float32 (t,). Empty without such trimming.
+      least: by name of a merged tensor, what is kept of its entries in every task vector (a
+        `trimming.Least`); others count as zero. Empty without such trimming.
       companions: directory of the model whose tokenizer the output gets; None for theta_0's.
       labels: of the classes, in the order of the rows of the merged heads.
       twins: by name of a merged tensor, the names of tied copies that get its values.
       remedy: flags that leave out the tensors that do not fit, if that would help.
+      parameters: of the recipe, in words, if the job follows one.
     """
 
     job: Job
@@ -75,7 +79,8 @@ class Plan:
     remedy: str
     companions: Path | None = None
     labels: tuple[str, ...] = ()
-    least: Mapping[str, np.ndarray] = field(default_factory=dict)
+    parameters: tuple[str, ...] = ()
+    least: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def scope(self) -> Scope:
@@ -127,9 +132,8 @@ class Plan:
     def describe(self) -> str:
         """What will happen: method, tensors, bytes, memory, notes and problems."""
         before, new = len(self.history.tasks), len(self.job.finetuned)
-        models = counted(before + new, "model") + (f" ({before} in the state)" if before else "")
-        how = HOW[self.scope]
-        lines = [f"{self.history.rule} of {models} at scale {self.scale:g}, {how}"]
+        more = f" ({before} in the state)" if before else ""
+        lines = [f"{self.title(before + new, more)}, {HOW[self.scope]}", *self.parameters]
         if self.pretrained.files:
             merged = counted(len(self.merged), "tensor")
             lines.append(f"merges {merged}, keeps {len(self.kept)} of theta_0's")
@@ -143,6 +147,13 @@ class Plan:
             problems = [f"problem: {problem}" for problem in self.problems]
             lines += [*capped(problems, PROBLEMS), *self._way]
         return "\n".join([*lines, *self.note_lines(MOST - len(lines))])
+
+    def title(self, tasks: int, more: str = "") -> str:
+        """What is computed of how many models, with more about these."""
+        recipe = self.job.recipe
+        models = counted(tasks + (recipe is not None and recipe.whole), "model") + more
+        scale = f" at scale {self.scale:g}" if recipe is None else ""
+        return f"{self.history.rule} of {models}{scale}"
 
     @property
     def taken_as(self) -> str:
@@ -184,20 +195,27 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
       UserError: the job contradicts itself or the state, or its rule cannot keep a state in a file.
     """
     history, before = begin(job)
-    rule = history.build_rule(kept=job.state is not None)
-    if job.state:
-        check_state_possible(history.rule, rule)
+    if job.recipe is None:
+        rule = history.build_rule(kept=job.state is not None)
+        if job.state:
+            check_state_possible(history.rule, rule)
     problems: list[str] = []
     notes: list[str] = []
     layout: TensorSpecs = {}
     sources = [history.pretrained, *job.finetuned]
     open_source = lora.opening(whole_weights.opening(open_source, job))
+    if job.recipe:
+        open_source = rounded.opening(open_source, job.recipe.dtype)
     first, *opened = _open_all(sources, open_source, problems)
     first, opened = lora.resolve(job, first, opened, problems, notes)
     pretrained = first or TensorFiles(Path(history.pretrained), (), {}, {})
     models = [model for model in opened if model is not None]
     fitted = Fit(models, [], {})
     donor, classes = None, history.labels
+    recipe = None
+    if job.recipe is not None:
+        recipe = RecipeRule(job.recipe, pretrained.tensors, history.seed)
+        rule = recipe.build()
     if pretrained.files:  # otherwise there is nothing to compare with
         notes += dequantise.notes(pretrained, models)
         notes += whole_weights.notes(pretrained, models)
@@ -213,6 +231,12 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
             problems += found.problems
             notes += found.notes
     merged = fitted.merged
+    parameters: tuple[str, ...] = ()
+    if recipe:
+        problems += recipe.problems(merged)
+        notes += recipe.notes(merged)
+        parameters = tuple(recipe.describe())
+        history = replace(history, options=recipe.options())
     problems += unfit_models(job, history, rule)
     if job.scale is not None and not math.isfinite(job.scale):
         problems.append(f"--scale is {job.scale}: give a finite number")
@@ -231,6 +255,10 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     # An adapter's matrices are rounded, not the tensors they are computed from.
     out_dtype = job.out_dtype if job.lora_rank is None else "float32"
     dtypes = dict.fromkeys(chosen, np.dtype(out_dtype)) if out_dtype else {}
+    if recipe and not out_dtype:
+        dtypes = rounded.promoted(chosen, pretrained, fitted.models)
+        one = rounded.common(dtypes.values(), [pretrained.tensors[name] for name in chosen])
+        job = replace(job, out_dtype=one)
     if job.lora_rank is None:
         dtypes |= dequantise.out_dtypes(pretrained, job.out_dtype)
     return Plan(
@@ -249,6 +277,7 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
         notes=notes,
         companions=donor,
         labels=classes,
+        parameters=parameters,
         twins=fitted.twins,
         remedy=fitted.remedy,
     )

@@ -14,7 +14,7 @@ from magmax_jax.merge_files.groups import groups
 from magmax_jax.merge_files.outcome import differences
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.stream import Chunk, Result, chunk_length, chunk_task_vector, stream
-from magmax_jax.merge_files.trimming import alignment, rows_of, thresholds, trim_rows
+from magmax_jax.merge_files.trimming import Rows, alignment, rows_of, thresholds, trimmed
 from magmax_jax.merge_files.whole_tensors import Tree, read_group
 from magmax_jax.merging import count_at_least, kth_magnitudes_counted
 from magmax_jax.merging.numerics.host_selection import between
@@ -38,7 +38,7 @@ def surveyed(plan: Plan, digests: Sequence[Digest] = ()) -> Plan:
         return plan
     with Reader(digests) as reader:
         if trims:
-            plan = dataclasses.replace(plan, least=thresholds(plan, reader, trims.rank))
+            plan = dataclasses.replace(plan, least=thresholds(plan, reader, trims))
             rule = trims.rule(len(plan.models), FileTaskVectors(plan, reader).total)
         elif survey:
             rule = survey(FileTaskVectors(plan, reader))
@@ -103,11 +103,9 @@ class FileTaskVectors:
         least, total = self._plan.least, np.zeros((), np.int64)
 
         @jax.jit
-        def compiled(rows: jax.Array | None, theta_0: jax.Array, *thetas: jax.Array) -> jax.Array:
+        def compiled(rows: Rows | None, theta_0: jax.Array, *thetas: jax.Array) -> jax.Array:
             taus = _task_vectors(theta_0, thetas)
-            if rows is None:
-                return function(taus)
-            return function(tuple(map(trim_rows, taus, rows)))
+            return function(taus if rows is None else tuple(trimmed(taus, rows)))
 
         def counted(chunk: Chunk) -> np.ndarray:
             if least:

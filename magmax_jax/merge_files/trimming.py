@@ -4,9 +4,10 @@ A first pass finds every tensor's threshold in every task vector. In the chunks,
 belongs to one tensor, so one compiled program trims and merges them all, whatever their shapes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,19 +18,29 @@ from magmax_jax.merge_files.outcome import differences
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.stream import LANES, WORKERS, Chunk
 from magmax_jax.merging.numerics.host_selection import kth_smallest
+from magmax_jax.merging.rule import Trims
 
 PART = 1 << 17
 """Entries subtracted at once, few enough to stay in the CPU cache."""
 
 
-def thresholds(plan: Plan, reader: Reader, rank: Callable[[int], int]) -> dict[str, np.ndarray]:
-    """The `rank`(entries)-th smallest magnitude of every tensor to merge, in each task vector.
+class Least(NamedTuple):
+    """What is kept of one tensor in every task vector.
+
+    Attributes:
+      magnitudes: float32 (t,), the smallest ones kept.
+      last: int64 (t,), the last entry kept of those equal to it, or None if all are.
+    """
+
+    magnitudes: np.ndarray
+    last: np.ndarray | None
+
+
+def thresholds(plan: Plan, reader: Reader, trims: Trims) -> dict[str, Least]:
+    """What every tensor to merge keeps in each task vector, by name.
 
     One pass, a few models at a time: memory holds one tensor of theta_0 and of as many task
     vectors.
-
-    Returns:
-      By name, float32 (t,).
 
     Raises:
       UserError: a file can no longer be read, or has shrunk.
@@ -38,13 +49,19 @@ def thresholds(plan: Plan, reader: Reader, rank: Callable[[int], int]) -> dict[s
     with ThreadPoolExecutor(WORKERS) as pool:
         for name in plan.merged:
             theta_0 = reader.whole(plan.pretrained.tensors[name]).reshape(-1)
-            own = partial(_threshold, reader, theta_0, rank(theta_0.size))
             models = [model.tensors[name] for model in plan.models]
-            found[name] = np.array(list(pool.map(own, models)), np.float32)
+            ranks = [trims.rank(theta_0.size, task) for task in range(1, len(models) + 1)]
+            own = partial(_threshold, reader, theta_0, trims.exact)
+            magnitudes, last = zip(*pool.map(own, ranks, models), strict=True)
+            found[name] = Least(
+                np.array(magnitudes, np.float32), np.array(last) if trims.exact else None
+            )
     return found
 
 
-def _threshold(reader: Reader, theta_0: np.ndarray, k: int, tensor: Tensor) -> np.float32:
+def _threshold(
+    reader: Reader, theta_0: np.ndarray, exact: bool, k: int, tensor: Tensor
+) -> tuple[np.float32, int]:
     magnitudes = np.empty(theta_0.size, np.float32)
     theta = np.empty(min(PART, theta_0.size), tensor.dtype)
     for start in range(0, theta_0.size, PART):
@@ -53,7 +70,23 @@ def _threshold(reader: Reader, theta_0: np.ndarray, k: int, tensor: Tensor) -> n
         reader.into(part, tensor, start)
         (tau,) = differences(base, [part])
         np.abs(tau, out=magnitudes[start : start + PART])
-    return kth_smallest(magnitudes, k)
+    least = kth_smallest(magnitudes, k)
+    return least, _last_kept(magnitudes, least, k) if exact else 0
+
+
+def _last_kept(magnitudes: np.ndarray, least: np.float32, k: int) -> int:
+    """The last entry equal to the k-th smallest magnitude that is kept, the first ones being so."""
+    if least == 0:  # zeros need not be dropped
+        return magnitudes.size
+    starts = range(0, magnitudes.size, PART)
+    parts = [magnitudes[start : start + PART] for start in starts]
+    missing = magnitudes.size + 1 - k - sum(int(np.count_nonzero(p > least)) for p in parts)
+    for start, part in zip(starts, parts, strict=True):
+        equal = np.flatnonzero(part == least)
+        if 0 < missing <= equal.size:
+            return start + int(equal[missing - 1])
+        missing -= equal.size
+    return magnitudes.size
 
 
 def alignment(plan: Plan) -> int:
@@ -61,16 +94,52 @@ def alignment(plan: Plan) -> int:
     return LANES if plan.least else 1
 
 
-def rows_of(chunk: Chunk, least: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The thresholds of a chunk's rows, whose tensors are aligned to them: float32 (t, rows)."""
-    models = least[chunk.pieces[0].name].size
-    found = np.zeros((models, chunk.arrays[0].size // LANES), np.float32)
-    for name, _, size, position in chunk.pieces:
-        found[:, position // LANES : -(-(position + size) // LANES)] = least[name][:, None]
-    return found
+class Rows(NamedTuple):
+    """What a chunk's rows keep of every task vector; each row belongs to one tensor.
+
+    Attributes:
+      least: float32 (t, rows), the smallest magnitudes kept.
+      last: int32 (t, rows), the last lane kept of those equal to it, or None if all are.
+    """
+
+    least: np.ndarray
+    last: np.ndarray | None
 
 
-def trim_rows(tau: jax.Array, least: jax.Array) -> jax.Array:
-    """The entries that reach their row's threshold, the others zero: (n,), n = rows LANES."""
+def rows_of(chunk: Chunk, least: Mapping[str, Least]) -> Rows:
+    """What to keep of a chunk whose tensors are aligned to its rows."""
+    first = least[chunk.pieces[0].name]
+    shape = first.magnitudes.size, chunk.arrays[0].size // LANES
+    found = np.zeros(shape, np.float32)
+    lanes = None if first.last is None else np.full(shape, LANES, np.int32)
+    for name, start, size, position in chunk.pieces:
+        rows = np.arange(position // LANES, -(-(position + size) // LANES))
+        found[:, rows] = least[name].magnitudes[:, None]
+        last = least[name].last
+        if lanes is not None and last is not None:
+            of_row = start + (rows * LANES - position)
+            lanes[:, rows] = np.clip(last[:, None] - of_row, -1, LANES)
+    return Rows(found, lanes)
+
+
+def trim_rows(tau: jax.Array, least: jax.Array, last: jax.Array | None = None) -> jax.Array:
+    """The entries that their row keeps, the others zero: (n,), n = rows LANES.
+
+    Args:
+      least, last: one task vector's, as in `Rows`.
+    """
     rows = tau.reshape(-1, LANES)
-    return jnp.where(jnp.abs(rows) >= least[:, None], rows, 0.0).reshape(-1)
+    magnitudes, bound = jnp.abs(rows), least[:, None]
+    kept = magnitudes >= bound
+    if last is not None:
+        lane = jnp.arange(LANES, dtype=jnp.int32)
+        kept = (magnitudes > bound) | ((magnitudes == bound) & (lane <= last[:, None]))
+    return jnp.where(kept, rows, 0.0).reshape(-1)
+
+
+def trimmed(taus: Sequence[jax.Array], rows: Rows) -> list[jax.Array]:
+    """Every task vector of a chunk, trimmed."""
+    return [
+        trim_rows(tau, rows.least[i], None if rows.last is None else rows.last[i])
+        for i, tau in enumerate(taus)
+    ]

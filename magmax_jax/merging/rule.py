@@ -35,16 +35,19 @@ class Trims(NamedTuple):
     Callers that find the thresholds first can then feed the rule entries, in any pieces.
 
     Attributes:
-      rank: for a tensor of n entries, the rank of the smallest magnitude that is kept (1 is the
-        smallest of all); entries below it are dropped, entries equal to it are kept.
+      rank: (entries of a tensor, task from 1) -> the rank of the smallest magnitude that is kept (1
+        is the smallest of all); entries below it are dropped, entries equal to it are kept.
       rule: (number of task vectors, `TaskVectors.total` of the trimmed ones) -> the rule that
         merges task vectors whose dropped entries are zero, with the result of the whole rule. Its
         scope is "entry" and it has no survey. Functions given to `total` also see padding zeros
         that belong to no tensor.
+      exact: of the entries equal to the smallest magnitude that is kept, only the first ones of the
+        tensor are kept, as many as the rank says.
     """
 
-    rank: Callable[[int], int]
+    rank: Callable[[int, int], int]
     rule: "Callable[[int, Callable[[Count], np.ndarray]], MergeRule]"
+    exact: bool = False
 
 
 class MergeRule(NamedTuple):

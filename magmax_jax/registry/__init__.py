@@ -69,6 +69,11 @@ RULES: Registry[Callable[..., Any]] = Registry(
         "tsv_m": f"{_RULES}.spectral",
         "tsv_stream": f"{_RULES}.spectral_stream",
         "consensus": f"{_RULES}.sign_consensus",
+        "linear_combination": f"{_RULES}.linear",
+        "sparse_task_arithmetic": f"{_RULES}.sparse",
+        "nuslerp": f"{_RULES}.spherical",
+        "multislerp": f"{_RULES}.spherical",
+        "sce": f"{_RULES}.sce",
     },
     imports=True,
 )

@@ -10,6 +10,7 @@ import pytest
 from magmax_jax.merge_files import survey
 from magmax_jax.merge_files.by_chunk import merge_chunk
 from magmax_jax.merge_files.stream import LANES, chunk_length
+from magmax_jax.merge_files.trimming import Rows
 from magmax_jax.merging import merge, rules
 from magmax_jax.merging.merge import _fold, _merged
 from magmax_jax.merging.quantised import dequantise, quantise
@@ -48,7 +49,7 @@ def test_a_fold_updates_its_state_in_place_and_merges_on_the_device(name, theta,
 
 @pytest.mark.parametrize("name", COLLECTING)
 def test_rules_that_collect_merge_on_the_device(name, theta, platform):
-    models = [theta] * (2 if name == "slerp" else 3)
+    models = [theta] * (COLLECTING[name].most_models or 3)
     whole = jax.jit(partial(merge, rule=COLLECTING[name]))
     assert not program(platform, whole, theta, models).forbidden
 
@@ -66,10 +67,16 @@ def test_files_are_merged_on_the_device(name, dtype, platform):
 
 def test_files_are_trimmed_on_the_device(platform):
     chunk = jax.ShapeDtypeStruct((chunk_length(3),), jnp.float32)
-    least = jax.ShapeDtypeStruct((2, chunk.size // LANES), jnp.float32)
-    rule = rules.ties(threshold="per_tensor", majority=1).trims.rule(2, lambda count: None)
-    args = (rule, 1.0, chunk.dtype, False, None, least, chunk, chunk, chunk)
-    assert not program(platform, merge_chunk, *args).forbidden
+    shape = (2, chunk.size // LANES)
+    least = jax.ShapeDtypeStruct(shape, jnp.float32)
+    last = jax.ShapeDtypeStruct(shape, jnp.int32)
+    for whole, rows in (
+        (rules.ties(threshold="per_tensor", majority=1), Rows(least, None)),
+        (rules.sparse_task_arithmetic(None, "magnitude", (0.5,)), Rows(least, last)),
+    ):
+        rule = whole.trims.rule(2, lambda count: None)
+        args = (rule, 1.0, chunk.dtype, False, None, rows, chunk, chunk, chunk)
+        assert not program(platform, merge_chunk, *args).forbidden
 
 
 def test_files_are_surveyed_on_the_device(platform):

@@ -50,6 +50,22 @@ COLLECTING = {
     "slerp": rules.slerp(),
     "tsv_m": rules.tsv_m(stacked=True),
     "consensus": rules.consensus(),
+    "linear_combination": rules.linear_combination(),
+    "unnormalised_combination": rules.linear_combination(normalize=False),
+    "sparse_task_arithmetic": rules.sparse_task_arithmetic(),
+    "mergekit_ties": rules.sparse_task_arithmetic(
+        [1.0, 2.0, 0.5], "magnitude", (0.5,), consensus=True, normalize=True
+    ),
+    "mergekit_dare": rules.sparse_task_arithmetic(
+        None, "random", (0.6,), rescale=True, consensus=True
+    ),
+    "mergekit_breadcrumbs": rules.sparse_task_arithmetic(None, "outliers", (0.5,), (0.2,)),
+    "mergekit_della": rules.sparse_task_arithmetic(None, "ranked", (0.6,), rescale=True),
+    "mergekit_slerp": rules.slerp(whole=True),
+    "nuslerp": rules.nuslerp((1.0, 1.0)),
+    "multislerp": rules.multislerp(),
+    "sce": rules.sce(),
+    "sce_top": rules.sce(0.4),
 }
 EVERY = STREAMING | COLLECTING
 
@@ -70,8 +86,10 @@ def theta(seed: int) -> dict[str, np.ndarray]:
 
 
 def models(name: str, count: int = 3, skip: int = 1) -> list:
-    """Fine-tuned models for the named rule: two for slerp, with a Fisher where needed."""
-    thetas = [theta(seed) for seed in range(skip, skip + (2 if name == "slerp" else count))]
+    """Fine-tuned models for the named rule: as many as it merges, with a Fisher where needed."""
+    most, fewest = EVERY[name].most_models or count, EVERY[name].fewest_models
+    count = max(fewest, min(count, most))
+    thetas = [theta(seed) for seed in range(skip, skip + count)]
     return [informed(EVERY[name], theta, jax.tree.map(np.abs, theta)) for theta in thetas]
 
 

@@ -17,7 +17,8 @@ STREAMING_RULE = pytest.mark.parametrize("name", STREAMING)
 PLAIN = ["max_magnitude", "provenance", "min_magnitude", "average", "task_arithmetic", "ema",
          "weighted_average", "random_mix", "emr", "fisher", "adam_weighted",
          "adam_selected", "opcm", "tsv_m", "tsv_stream", "negmerge", "scaled_last",
-         "max_increment", "ema_magmax", "norm_matched"]  # fmt: skip
+         "max_increment", "ema_magmax", "norm_matched", "sparse_task_arithmetic", "multislerp",
+         "sce"]  # fmt: skip
 """Rules that leave a single task vector unchanged."""
 
 THINNING = {
@@ -30,13 +31,17 @@ THINNING = {
     "della": rules.della(density=1.0, epsilon=0.0),
     "consensus": rules.consensus(votes=1),
     "lines": rules.lines(alpha=1.0, beta=0.0),
+    "mergekit_slerp": rules.slerp(t=1.0, whole=True),
+    "mergekit_ties": rules.sparse_task_arithmetic(None, "magnitude", consensus=True),
 }
 """Rules that leave it unchanged if they drop nothing."""
 
 SYMMETRIC = ["max_magnitude", "min_magnitude", "average", "task_arithmetic", "breadcrumbs",
              "magnitude_prune", "global_prune", "emr", "fisher", "adam_weighted", "adam_selected",
              "iso_c", "ties", "peft_ties", "model_stock", "tsv_m", "tsv_stream", "consensus",
-             "slerp", "negmerge", "norm_matched", "lines"]  # fmt: skip
+             "slerp", "negmerge", "norm_matched", "lines", "linear_combination",
+             "sparse_task_arithmetic", "mergekit_breadcrumbs", "nuslerp", "multislerp", "sce",
+             "sce_top"]  # fmt: skip
 """Rules in which order does not matter, up to rounding (slerp at its midpoint)."""
 
 
@@ -54,7 +59,8 @@ def assert_close(actual, expected):
 
 
 def test_every_rule_is_named_and_tested():
-    tested = {name for name in EVERY if name not in ("provenance", "global_prune", "peft_ties")}
+    variants = {"provenance", "global_prune", "peft_ties", "unnormalised_combination", "sce_top"}
+    tested = {name for name in EVERY if name not in variants and "mergekit" not in name}
     assert tested == set(rules.RULES)
     assert all(rule.streaming for rule in STREAMING.values())
     assert not any(rule.streaming for rule in COLLECTING.values())

@@ -57,7 +57,7 @@ class Bracket(NamedTuple):
     below: jax.Array
 
 
-def kth_magnitude(tree: PyTree, k: int) -> jax.Array:
+def kth_magnitude(tree: PyTree, k: int | jax.Array) -> jax.Array:
     """The k-th smallest |entry| over all floating-point leaves: float32 scalar.
 
     One program serves every k.
@@ -65,13 +65,27 @@ def kth_magnitude(tree: PyTree, k: int) -> jax.Array:
     Args:
       tree: any pytree; its entries are finite.
       k: from 1, the smallest, to the number of entries. Below that range the result is 0 (no entry
-        is smaller), above it infinity (no entry reaches it).
+        is smaller), above it infinity (no entry reaches it). It may be an int32 scalar array.
 
     >>> print(kth_magnitude({"a": jnp.array([3.0, -1.0]), "b": jnp.array([-2.0])}, 2))
     2.0
     """
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree) if is_merged(leaf)]
     n = sum(leaf.size for leaf in leaves)
+    if isinstance(k, jax.Array):
+        outside = jnp.where(k < 1, 0.0, jnp.inf)
+        if not n:
+            return outside
+        enough = n - jnp.clip(k, 1, n) + 1
+        limbs = Enough(enough & 0xFFFF, enough >> 16)
+        bracket = Bracket(
+            jnp.int32(0),
+            jnp.int32(_LARGEST),
+            (n - enough).astype(jnp.float32),
+            -enough.astype(jnp.float32),
+        )
+        found = _kth_magnitude(leaves, limbs, bracket, jnp.clip(k, 1, n) / n)
+        return jnp.where((k >= 1) & (k <= n), found, outside)
     if not 1 <= k <= n:
         return jnp.float32(0 if k < 1 else jnp.inf)
     return _kth_magnitude(leaves, Enough.of(n - k + 1), _whole(n, n - k + 1), k / n)

@@ -4,9 +4,10 @@ Streaming, with a state that does not grow with the tasks: `max_magnitude`, `min
 `average`, `task_arithmetic`, `weighted_average`, `random_mix`, `ema`, `scaled_last`,
 `max_increment`, `ema_magmax`, `dare`, `breadcrumbs`, `magnitude_prune`, `emr`, `fisher`,
 `adam_weighted`, `adam_selected`, `iso_c`, `opcm`, `tsv_stream`, `negmerge`. Collecting all task
-vectors: `ties`, `della`, `model_stock`, `slerp`, `tsv_m`, `consensus`. Applied to another rule:
-`norm_matched`, `lines`. The other names here are for callers that merge leaf by leaf (thresholds,
-balances, norms), and for rule authors (`collecting`, `leafwise`, ...).
+vectors: `ties`, `della`, `model_stock`, `slerp`, `tsv_m`, `consensus`, and mergekit's
+`linear_combination`, `sparse_task_arithmetic`, `nuslerp`, `multislerp`, `sce`. Applied to another
+rule: `norm_matched`, `lines`. The other names here are for callers that merge leaf by leaf
+(thresholds, balances, norms), and for rule authors (`collecting`, `leafwise`, ...).
 
 To write your own rule, write a function of its options that returns a `MergeRule`. If its module is
 installed or in the working directory, use `module:function` wherever a rule name is expected:
@@ -53,6 +54,7 @@ from magmax_jax.merging.rules.emr import emr, emr_modulation, emr_sums
 from magmax_jax.merging.rules.fisher import fisher
 from magmax_jax.merging.rules.geometric import model_stock, slerp
 from magmax_jax.merging.rules.layers import lines
+from magmax_jax.merging.rules.linear import linear_combination
 from magmax_jax.merging.rules.magnitude import (
     breadcrumbs,
     global_rank,
@@ -62,9 +64,12 @@ from magmax_jax.merging.rules.magnitude import (
 from magmax_jax.merging.rules.negmerge import negmerge
 from magmax_jax.merging.rules.norms import norm_matched
 from magmax_jax.merging.rules.over_time import ema_magmax, max_increment, scaled_last
+from magmax_jax.merging.rules.sce import sce
 from magmax_jax.merging.rules.sign_consensus import consensus, sign_balance, ties
+from magmax_jax.merging.rules.sparse import sparse_task_arithmetic
 from magmax_jax.merging.rules.spectral import iso_c, opcm, opcm_rescale, tsv_m
 from magmax_jax.merging.rules.spectral_stream import tsv_stream
+from magmax_jax.merging.rules.spherical import multislerp, nuslerp
 from magmax_jax.merging.rules.stochastic import dare, della, random_mix
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.registry import RULES
@@ -98,23 +103,28 @@ __all__ = [
     "leaf_name",
     "leafwise",
     "leafwise_at",
+    "linear_combination",
     "lines",
     "magnitude_prune",
     "max_increment",
     "max_magnitude",
     "min_magnitude",
     "model_stock",
+    "multislerp",
     "named",
     "negmerge",
     "norm_matched",
+    "nuslerp",
     "opcm",
     "opcm_rescale",
     "options",
     "random_mix",
     "register",
     "scaled_last",
+    "sce",
     "sign_balance",
     "slerp",
+    "sparse_task_arithmetic",
     "squared_norm",
     "takes_several",
     "task_arithmetic",

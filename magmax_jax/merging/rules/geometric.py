@@ -1,11 +1,14 @@
 """Rules based on the angles between task vectors, tensor by tensor."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.reductions import inner, squared_norm
 from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
+from magmax_jax.merging.rules.spherical import about_zero, arc, inner_products
 from magmax_jax.merging.task_vectors import PyTree
 from magmax_jax.registry import RULES
 
@@ -15,7 +18,7 @@ PARALLEL = 0.9995
 
 @RULES.register("model_stock")
 @factory
-def model_stock() -> MergeRule:
+def model_stock(least: float = 0.0, by_row: bool = False) -> MergeRule:
     """Model Stock: the mean change of every tensor, shrunk the more the models disagree on it.
 
         tau = k mean_t tau_t,    k = T c / (1 + (T - 1) c),    c the mean cosine of two task vectors
@@ -25,9 +28,32 @@ def model_stock() -> MergeRule:
     no model changed, or whose changes pull back to theta_0, stay at theta_0. Default scale 1.
     Collects all task vectors. Order affects only rounding.
 
+    Args:
+      least: products of two norms below this count as this much. mergekit has 1e-6, which shrinks
+        the cosines of changes whose norms are below 1e-3, and with them k.
+      by_row: one angle per row (last axis; a vector is one row) instead of one per tensor;
+        mergekit's `filter_wise`.
+
     Raises:
-      UserError: when merging fewer than two models.
+      UserError: `least` is negative; or, when merging, there are fewer than two models.
     """
+    if not 0 <= least < float("inf"):
+        raise UserError(f"model_stock: least is {least}: give a number from 0 up")
+    floor = least or float(jnp.finfo(jnp.float32).tiny)
+
+    @jax.jit
+    def by_pairs(*taus: jax.Array) -> jax.Array:
+        norms, number = [jnp.sqrt(inner_products(tau, tau, by_row)) for tau in taus], len(taus)
+        pairs = list(itertools.combinations(range(number), 2))
+        cosines = (
+            inner_products(taus[i], taus[j], by_row) / jnp.maximum(norms[i] * norms[j], floor)
+            for i, j in pairs
+        )
+        c = sum(jnp.clip(each, -1.0, 1.0) for each in cosines) / len(pairs)
+        below = 1 + (number - 1) * c
+        singular = jnp.abs(below) < 1e-6
+        ratio = jnp.where(singular, 0.0, number * c / jnp.where(singular, 1.0, below))
+        return ratio * (sum(taus) / number)
 
     @jax.jit
     def interpolate(*taus: jax.Array) -> jax.Array:
@@ -44,7 +70,7 @@ def model_stock() -> MergeRule:
     def finalize(taus: tuple[PyTree, ...]) -> PyTree:
         if len(taus) < 2:
             raise UserError("model_stock needs two models or more: one has no angle to another")
-        return leafwise(interpolate, *taus)
+        return leafwise(by_pairs if least or by_row else interpolate, *taus)
 
     return collecting(
         finalize, default_scale=1.0, scope="tensor", reads_names=False, fewest_models=2
@@ -53,7 +79,7 @@ def model_stock() -> MergeRule:
 
 @RULES.register("slerp")
 @factory
-def slerp(t: float = 0.5) -> MergeRule:
+def slerp(t: float = 0.5, whole: bool = False) -> MergeRule:
     """Interpolates along the arc from the first model's change to the second's, tensor by tensor.
 
         tau = sin((1 - t) a) / sin(a) tau_1 + sin(t a) / sin(a) tau_2,    a their angle
@@ -65,12 +91,20 @@ def slerp(t: float = 0.5) -> MergeRule:
 
     Args:
       t: position on the arc, in [0, 1].
+      whole: as mergekit: the arc from theta_0 to the only model, of whole weights about the origin.
+        Any t is then allowed. A tensor of zeros has no direction: its angle to another is 90
+        degrees, so that half way to x is sin(45 degrees) x.
 
     Raises:
-      UserError: t is outside [0, 1]; or, when merging, there are not two models.
+      UserError: t is outside [0, 1], or not finite; or, when merging, there are not two models, or
+        not one with `whole`.
     """
-    if not 0 <= t <= 1:
-        raise UserError(f"slerp: t is {t}, not in [0, 1]")
+    if not (0 <= t <= 1 or (whole and abs(t) < float("inf"))):
+        raise UserError(f"slerp: t is {t}, not {'finite' if whole else 'in [0, 1]'}")
+    if whole:
+        return about_zero(
+            lambda models: arc(*models, share=t, parallel=PARALLEL), "slerp", fewest=1, most=1
+        )
 
     @jax.jit
     def turn(a: jax.Array, b: jax.Array) -> jax.Array:

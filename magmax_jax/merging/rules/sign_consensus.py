@@ -123,7 +123,7 @@ def ties(
         survey=None if complete else survey,
         most_models=None if thresholds is None else len(thresholds),
         per_model=None if thresholds is None else "thresholds",
-        trims=Trims(partial(tensor_rank, density=density), trimmed)
+        trims=Trims(lambda size, task: tensor_rank(size, density), trimmed)
         if threshold == "per_tensor"
         else None,
     )

@@ -1,0 +1,1 @@
+"""Merges described by mergekit's YAML recipes."""

@@ -1,0 +1,72 @@
+"""The weighted mean of models, theta_0 among them."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from magmax_jax.errors import UserError
+from magmax_jax.merging.rule import MergeRule, factory, leafwise
+from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.registry import RULES
+
+
+@RULES.register("linear_combination")
+@factory
+def linear_combination(weights: Sequence[float] | None = None, normalize: bool = True) -> MergeRule:
+    """The weighted mean, or sum, of theta_0 and all models.
+
+        theta = sum_i w_i theta_i / sum_i w_i,    i = 0 ... T
+
+    mergekit's linear (Wortsman et al., 2022, arXiv 2203.05482): theta_0 is one of the models,
+    unlike in `weighted_average`. Default scale 1. Collects all task vectors. Order pairs the models
+    with their weights.
+
+    Args:
+      weights: theta_0's, then one per task, of any sign; 1 by default.
+      normalize: divide by the sum of the weights.
+
+    Raises:
+      UserError: the weights are not finite, or sum to zero where they are normalised; or, when
+        merging, there are more models than weights.
+    """
+    if weights is not None and not (weights and all(abs(w) < float("inf") for w in weights)):
+        raise UserError(f"linear_combination: weights are {weights}: give finite numbers")
+    if weights is not None and normalize and sum(weights) == 0:
+        raise UserError(f"linear_combination: weights are {weights}, which sum to 0")
+
+    def finalize(state: tuple[PyTree, ...]) -> PyTree:
+        count = len(state)
+        if weights is not None and count > len(weights):
+            raise UserError(f"linear_combination: {len(weights)} weights for {count} models")
+        used = weights[:count] if weights else (1.0,) * count
+        total = sum(used)
+        w = jnp.array([*used, 1 / total if normalize else 1.0, total - 1], jnp.float32)
+        return leafwise(lambda *leaves: _combine(leaves, w, normalize), *state)
+
+    return MergeRule(
+        lambda theta_0: (theta_0,),
+        lambda state, tau: (*state, tau),
+        finalize,
+        streaming=False,
+        default_scale=1.0,
+        # A sum that is no mean needs theta_0 itself, which chunks of float64 do not have.
+        scope="entry" if normalize else "tensor",
+        reads_names=False,
+        most_models=None if weights is None else len(weights) - 1,
+    )
+
+
+@jax.jit
+def _shift(theta_0: jax.Array, by: jax.Array) -> jax.Array:
+    base = jnp.asarray(theta_0, jnp.float32)
+    return by * jnp.where(jnp.isneginf(base), 0.0, base)
+
+
+def _combine(leaves: Sequence[jax.Array], w: jax.Array, normalize: bool) -> jax.Array:
+    """The change from theta_0; `w`: every weight, the factor, and the weights' sum less 1."""
+    theta_0, *taus = leaves
+    total = jnp.zeros(jnp.shape(theta_0), jnp.float32)
+    for weight, tau in zip(w[1:], taus, strict=False):
+        total = total + weight * tau
+    return total * w[-2] if normalize else total + _shift(theta_0, w[-1])
