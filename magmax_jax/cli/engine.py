@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from magmax_jax.api.compilation_cache import default_cache, keep_compiled
+from magmax_jax.cli.lost_process import HEARTBEAT, end_at_once_on_errors
 from magmax_jax.cli.node_gpus import idle_gpus_of_run
 from magmax_jax.errors import UserError
 
@@ -62,6 +63,7 @@ class Engine:
                 self.processes,
                 self.process,
                 coordinator_bind_address=bind_address(self.coordinator),
+                heartbeat_timeout_seconds=HEARTBEAT,
                 shutdown_timeout_seconds=60,
             )
         except ValueError as error:  # JAX raises it if it recognises no cluster
@@ -71,6 +73,7 @@ class Engine:
             ) from None
         except RuntimeError as error:
             raise UserError(f"--distributed cannot reach the other processes ({error})") from None
+        end_at_once_on_errors()
         idle = idle_gpus_of_run()
         if idle and jax.process_index() == 0:
             print(f"note: {idle}", file=sys.stderr)

@@ -52,6 +52,7 @@ class RunFollower:
         self._metrics, self._results = Follower(path / METRICS, is_step), Follower(path / ROWS)
         self._about: dict[str, Any] = {}
         self._rows: list[Row] = []
+        self._histories: tuple[dict[str, History], dict[str, History]] | None = None  # of the rows
         self._steps: list[Record] = []  # of the latest task
         self._pause = 0.0  # seconds from the last step of a task that was evaluated to the next
         self._written: float | None = None  # None before the first look
@@ -64,6 +65,8 @@ class RunFollower:
             self._steps, self._pause = [], 0.0
         if restarted:
             self._rows = []
+        if restarted or rows:
+            self._histories = None
         if again or restarted:
             self._about = {}
         self._rows += to_rows(rows)
@@ -83,7 +86,13 @@ class RunFollower:
 
     def _status(self, written: float, expected: "_Expected") -> Status:
         learned, tasks = self._about.get("learned", []), expected.tasks
-        agnostic = histories(self._rows, "agnostic")
+        if self._histories is None:
+            apart = "aware" in protocols(self._rows)
+            self._histories = (
+                histories(self._rows, "agnostic"),
+                histories(self._rows, "aware") if apart else {},
+            )
+        agnostic, aware = self._histories
         after = [history.learned for history in agnostic.values()]
         last = self._steps[-1] if self._steps else None
         task = max(last["task"] if last else 0, *after, 0)
@@ -119,7 +128,7 @@ class RunFollower:
             loss=last["loss"] if last else None,
             seconds_left=left,
             agnostic=agnostic,
-            aware=histories(self._rows, "aware") if "aware" in protocols(self._rows) else {},
+            aware=aware,
             written=written,
         )
 

@@ -10,13 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download import checksums, download_manager, downloader, extractor
+from tensorflow_datasets.core.download import (
+    checksums,
+    download_manager,
+    downloader,
+    extractor,
+    resource,
+)
 
 ChecksumError = download_manager.NonMatchingChecksumError
 """An archive's checksum differs from TFDS's; `tfds.download` does not export this error."""
 
 ExtractError = extractor.ExtractError
 """An archive cannot be unpacked; also not exported."""
+
+ExtractMethod = resource.ExtractMethod
+"""Kinds of archives."""
+
+extract_method = resource.guess_extract_method
+"""The kind of an archive, by its file name."""
 
 RETRIES = 4
 """With TFDS's own number it takes many minutes to notice that there is no network."""

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
 from magmax_jax.errors import UserError
+from magmax_jax.inputs.picture_formats import picture_formats
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,7 +36,7 @@ def open_image(file: str | Path | IO[bytes], where: str) -> Image.Image:
       UserError: it is missing, unreadable, not an image, or larger than Pillow's pixel limit.
     """
     try:
-        return Image.open(file)
+        return Image.open(file, formats=picture_formats())
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(where, error) from None
     except Image.UnidentifiedImageError:

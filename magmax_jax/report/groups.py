@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -159,10 +160,12 @@ def short_names(configs: Sequence[ExperimentConfig]) -> list[str]:
     for config, facts in zip(configs, flat, strict=True):
         details = [_shown_difference(name, facts[name]) for name in differing]
         names.append(", ".join([_method(config), *details]))
-    return [
-        name if names.count(name) == 1 else f"{name} ({1 + names[:place].count(name)})"
-        for place, name in enumerate(names)
-    ]
+    times, before = Counter(names), Counter[str]()
+    numbered = []
+    for name in names:
+        before[name] += 1
+        numbered.append(name if times[name] == 1 else f"{name} ({before[name]})")
+    return numbered
 
 
 def fields(config: ExperimentConfig) -> Iterator[tuple[str, str]]:

@@ -22,7 +22,7 @@ from magmax_jax.registry import METRICS, REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.report.groups import fields
 from magmax_jax.report.published_figures import Figure, figures
 from magmax_jax.report.runs import Run, collect, independent
-from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.directory import is_whole
 from magmax_jax.runs.model_ref import ZERO_SHOT, ModelRef
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
         # A table imports no code that a run names; about.json of such a run has its model count.
         own = names_code(run.config)
         models = run.about.get("models", 0) if own else num_models(run.config)
-        finished = RunDirectory(run.path).is_complete(run.config, models)
+        finished = is_whole(run.config, models, run.rows, lambda: run.sweep)
         return "" if finished else "not finished"
 
     return collect(paths, lacking)
@@ -95,13 +95,16 @@ def columns(runs: Sequence[Run], metric: str, protocol: Protocol | None) -> list
         one's own.
     """
     found: dict[ExperimentConfig, Column] = {}
+    alike: dict[ExperimentConfig, list[Run]] = {}
+    for run in runs:
+        alike.setdefault(setting_of(run.config), []).append(run)
     joint = [run for run in runs if run.config.method.joint]
     whole = protocol != "aware"  # aware accuracy depends on how the data is divided
     for run in runs:
         if not run.config.method.joint:
             key = setting_of(run.config)
             column = found.setdefault(key, Column("", key, {}, metric))
-            _enter(column, run, runs, protocol)
+            _enter(column, run, alike.get(column.setting, []), protocol)
     for run in joint:
         identity = _data if whole or _kind(run.config).reads_several else setting_of
         data = identity(run.config)
@@ -110,7 +113,7 @@ def columns(runs: Sequence[Run], metric: str, protocol: Protocol | None) -> list
             key = setting_of(run.config)
             same = [found.setdefault(key, Column("", key, {}, metric))]
         for column in same:
-            _enter(column, run, runs, protocol)
+            _enter(column, run, alike.get(column.setting, []), protocol)
     titles = titles_of([column.setting for column in found.values()])
     for column, title in zip(found.values(), titles, strict=True):
         column.title = title
@@ -128,13 +131,13 @@ def row_names(columns: Sequence[Column]) -> list[str]:
     return sorted(names, key=lambda name: (place(name), name))
 
 
-def _enter(column: Column, run: Run, runs: Sequence[Run], protocol: Protocol | None) -> None:
+def _enter(column: Column, run: Run, same: Sequence[Run], protocol: Protocol | None) -> None:
+    """Enters a run's values; `same` are the runs of the column's setting."""
     apart = _kind(run.config).task_aware
     chosen = protocol or ("aware" if apart else "agnostic")
     metric, alone = METRICS[column.metric], None
     stream = not run.config.method.joint
     if metric.needs_independent:
-        same = [other for other in runs if setting_of(other.config) == column.setting]
         alone = independent(same, run.config.seed, chosen)
     histories = run.beside(chosen)
     named = [
@@ -221,13 +224,15 @@ def _data(config: ExperimentConfig) -> ExperimentConfig:
 def titles_of(settings: Sequence[ExperimentConfig]) -> list[str]:
     """Short titles; equal titles are extended by the fields in which the settings differ."""
     titles = [_title(setting.scenario) for setting in settings]
+    facts = [dict(fields(setting)) for setting in settings]
+    values: dict[str, dict[str, set[str]]] = {}
+    for title, own in zip(titles, facts, strict=True):
+        for name, value in own.items():
+            values.setdefault(title, {}).setdefault(name, set()).add(value)
     found = []
-    for title, setting in zip(titles, settings, strict=True):
-        same = zip(titles, settings, strict=True)
-        alike = [dict(fields(other)) for other_title, other in same if other_title == title]
-        facts = dict(fields(setting))
-        names = [name for name in facts if len({each[name] for each in alike}) > 1]
-        details = ", ".join(f"{name} {facts[name]}" for name in names).replace('"', "")
+    for title, own in zip(titles, facts, strict=True):
+        names = [name for name in own if len(values[title][name]) > 1]
+        details = ", ".join(f"{name} {own[name]}" for name in names).replace('"', "")
         found.append(f"{title} ({details})" if details else title)
     return found
 

@@ -26,6 +26,7 @@ from magmax_jax.runs.directory import (
     METRICS,
     RunDirectory,
     run_directories,
+    scales_of,
 )
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT, ModelRef
 from magmax_jax.runs.step_lines import read_steps
@@ -96,7 +97,7 @@ class Run:
     @cached_property
     def scales(self) -> Scales:
         """Published and chosen scales of its merges."""
-        return RunDirectory(self.path).scales()
+        return scales_of(self.about, self.sweep, self.rows)
 
     def beside(self, protocol: str) -> dict[str, History]:
         """The histories, including those of merges at chosen scales, which are known at the end."""

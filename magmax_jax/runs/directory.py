@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +131,7 @@ class RunDirectory:
         """
         if not (self.path / CONFIG).exists() or self.differs(config):
             return False
-        rows = set(self.rows())
-        first = [row for row in rows if row.after_task == 0]
-        tasks = 1 if config.method.joint else len(task_names(first))
-        rounds = len(config.evaluated_after(tasks))
-        whole = bool(first) and len(rows) == len(first) * (1 + rounds * models)
-        return whole and self.has_chosen(config, tasks)
+        return is_whole(config, models, self.rows(), self.swept)
 
     def has_chosen(self, config: ExperimentConfig, tasks: int) -> bool:
         """Whether every merge has a chosen scale; True if `merging.scales` does not ask for any.
@@ -144,10 +139,7 @@ class RunDirectory:
         Args:
           tasks: number of tasks that the run learns.
         """
-        if config.merging.scales is None or config.method.joint:
-            return True
-        chosen = {row.model for row in self.swept() if row.chosen and row.after_task == tasks}
-        return {merge.partition("@")[0] for merge in config.merges} <= chosen
+        return _has_chosen(config, tasks, self.swept)
 
     def start(self, config: ExperimentConfig) -> None:
         """Deletes an earlier run's files and writes the configuration.
@@ -220,10 +212,8 @@ class RunDirectory:
 
     def scales(self) -> Scales:
         """The chosen and the published scales of the run's merges after its latest task."""
-        published = self.read_about().get(PUBLISHED, {})  # older runs have none
         swept = self.swept()
-        last = max((row.after_task for row in self.rows()), default=0) if swept else 0
-        return Scales([row for row in swept if row.after_task == last], published)
+        return scales_of(self.read_about(), swept, self.rows() if swept else [])
 
     def differs(self, config: ExperimentConfig) -> list[str]:
         """Fields in which the stored configuration differs; missing fields count as their defaults.
@@ -260,6 +250,44 @@ class RunDirectory:
             return json.loads((self.path / CONFIG).read_text())
         except (OSError, ValueError, RecursionError):
             return None
+
+
+def is_whole(
+    config: ExperimentConfig,
+    models: int,
+    rows: Sequence[Row],
+    swept: Callable[[], Sequence[Row]],
+) -> bool:
+    """Whether a run has all of its rows (see `RunDirectory.is_complete`).
+
+    Args:
+      rows, swept: of its `results.jsonl` and `sweep.jsonl`; the latter is read only if needed.
+    """
+    different = set(rows)
+    first = [row for row in different if row.after_task == 0]
+    tasks = 1 if config.method.joint else len(task_names(first))
+    rounds = len(config.evaluated_after(tasks))
+    whole = bool(first) and len(different) == len(first) * (1 + rounds * models)
+    return whole and _has_chosen(config, tasks, swept)
+
+
+def _has_chosen(config: ExperimentConfig, tasks: int, swept: Callable[[], Sequence[Row]]) -> bool:
+    if config.merging.scales is None or config.method.joint:
+        return True
+    chosen = {row.model for row in swept() if row.chosen and row.after_task == tasks}
+    return {merge.partition("@")[0] for merge in config.merges} <= chosen
+
+
+def scales_of(about: Mapping[str, Any], swept: Sequence[Row], rows: Sequence[Row]) -> Scales:
+    """The chosen and the published scales of a run's merges after its latest task.
+
+    Args:
+      about: the content of `about.json`.
+      swept, rows: of `sweep.jsonl` and `results.jsonl`.
+    """
+    last = max((row.after_task for row in rows), default=0)
+    published = about.get(PUBLISHED, {})  # older runs have none
+    return Scales([row for row in swept if row.after_task == last], published)
 
 
 def run_directories(path: Path) -> Iterator[Path]:

@@ -25,6 +25,7 @@ def calls_to_jax(monkeypatch) -> list:
     monkeypatch.setattr(
         jax.distributed, "initialize", lambda *where, **options: calls.append(where)
     )
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # restored afterwards
     return calls
 
 

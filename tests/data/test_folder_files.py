@@ -1,14 +1,17 @@
 """Which files of an image folder are read or skipped, and unusable names."""
 
+import io
 import os
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from magmax_jax.config import ScenarioConfig
 from magmax_jax.data import load_source
+from magmax_jax.data.readers import folder
 from magmax_jax.data.readers.folder import image_files
 from magmax_jax.data.readers.image_suffixes import image_suffixes
 from magmax_jax.errors import UserError
@@ -110,3 +113,35 @@ def test_names_that_are_not_utf8_are_printable(tmp_path, name):
     with pytest.raises(UserError, match=r"caf\\xe9.*: this path is not UTF-8 .*: rename") as raised:
         load_source("folder", "test", str(tmp_path))
     str(raised.value).encode()  # it can be printed
+
+
+def test_every_directory_is_listed_once_and_no_file_is_looked_at(tmp_path, monkeypatch):
+    """However many images it holds; only their headers are read, up to the first other shape."""
+    for leaf in ("train/cat", "train/dog", "test/cat"):
+        (tmp_path / leaf).mkdir(parents=True)
+        for number in range(50):
+            (tmp_path / leaf / f"{number}.png").touch()
+    listed, looked_at = Counter(), []
+    scandir, stat = os.scandir, os.stat
+    monkeypatch.setattr(os, "scandir", lambda path: listed.update([str(path)]) or scandir(path))
+    monkeypatch.setattr(
+        os, "stat", lambda path, **how: looked_at.append(str(path)) or stat(path, **how)
+    )
+    monkeypatch.setattr(folder, "common_shape", lambda paths: None)
+    source = folder.load_folder(str(tmp_path), "train")
+    assert len(source) == 100 and source.class_names == ("cat", "dog")
+    train = tmp_path / "train"
+    # One that is called train and holds images would be a class, hence test/ is looked into too.
+    assert listed == dict.fromkeys(map(str, (tmp_path, train, train / "cat", train / "dog")), 1)
+    assert not [path for path in looked_at if path.endswith(".png")]
+
+
+def test_a_format_that_runs_programs_is_not_opened_under_another_suffix(tmp_path, monkeypatch):
+    """Pillow would start Ghostscript for a picture in PostScript, whatever its file is called."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", None)  # so that a failure is an error
+    (tmp_path / "cat").mkdir()
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "EPS")
+    (tmp_path / "cat" / "a.png").write_bytes(buffer.getvalue())
+    with pytest.raises(UserError, match=r"a\.png: not a readable image \(no image that Pillow kn"):
+        folder.load_test_images(str(tmp_path))

@@ -101,23 +101,29 @@ class Run:
         return max(numbers, default=None)
 
     def digest(self) -> str:
-        """Hash of the rows, of the metrics except timings, and of all arrays that were kept."""
-        from magmax_jax.runs.export import export
+        return digest(self.out)
 
-        total = hashlib.sha256((self.out / "results.jsonl").read_bytes())
-        for counts in sorted((self.out / "counts").iterdir()):
-            total.update(counts.name.encode() + counts.read_bytes())
-        for line in (self.out / "metrics.jsonl").read_text().splitlines():
-            numbers = json.loads(line)
-            del numbers["seconds"], numbers["images_per_second"]
-            total.update(json.dumps(numbers).encode())
-        models = ["finetuned", "max_magnitude", "random_mix", "ties", "task:1", "task:2", "task:3"]
-        for model in models:
-            exported = self.out / "exported" / model.replace(":", "-")
-            if not exported.exists():
-                export(self.out, model, exported)
-            total.update((exported / "model.safetensors").read_bytes())
-        return total.hexdigest()
+
+def digest(out: Path) -> str:
+    """Hash of the rows, of the metrics except timings, and of all arrays that a run keeps."""
+    from magmax_jax.runs.export import export
+
+    total = hashlib.sha256((out / "results.jsonl").read_bytes())
+    if (out / "sweep.jsonl").exists():
+        total.update((out / "sweep.jsonl").read_bytes())
+    for counts in sorted((out / "counts").iterdir()):
+        total.update(counts.name.encode() + counts.read_bytes())
+    for line in (out / "metrics.jsonl").read_text().splitlines():
+        numbers = json.loads(line)
+        del numbers["seconds"], numbers["images_per_second"]
+        total.update(json.dumps(numbers).encode())
+    tasks = [f"task:{folder.name}" for folder in sorted((out / "tasks").glob("[0-9]*"))]
+    for model in ["finetuned", "max_magnitude", "random_mix", "ties", *tasks]:
+        exported = out / "exported" / model.replace(":", "-")
+        if not exported.exists():
+            export(out, model, exported)
+        total.update((exported / "model.safetensors").read_bytes())
+    return total.hexdigest()
 
 
 def disturb(

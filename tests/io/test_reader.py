@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from magmax_jax.errors import UserError
+from magmax_jax.io.safetensors import reader as reader_module
 from magmax_jax.io.safetensors.reader import Reader, open_tensors
 
 INDEX = "model.safetensors.index.json"
@@ -143,3 +144,20 @@ def test_threads_that_start_together_open_a_file_once(tmp_path, monkeypatch):
         read = list(pool.map(lambda _: int(reader.whole(tensor)[0]), range(4)))
     assert read == [1] * 4
     assert opened == [tensor.path]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files as Linux does")
+def test_of_many_files_only_some_are_open_at_once(tmp_path, monkeypatch):
+    """Each is read as if it were the only one, also by several threads."""
+    monkeypatch.setattr(reader_module, "MOST_OPEN", 4)
+    tensors = []
+    for i in range(20):
+        save_file({"w": np.full(3, i, np.float32)}, tmp_path / f"{i}.safetensors")
+        tensors.append(open_tensors(tmp_path / f"{i}.safetensors").tensors["w"])
+    before = len(os.listdir("/proc/self/fd"))
+    with Reader() as reader, ThreadPoolExecutor(3) as threads:
+        for _ in range(2):
+            found = list(threads.map(reader.whole, tensors))
+            np.testing.assert_array_equal(np.array(found)[:, 0], np.arange(20))
+        assert len(os.listdir("/proc/self/fd")) <= before + 4 + 3
+    assert len(os.listdir("/proc/self/fd")) <= before

@@ -16,6 +16,7 @@ from magmax_jax.data import tfds_internals
 from magmax_jax.data.prepare import archives, fingerprint
 from magmax_jax.data.prepare.display import Display
 from magmax_jax.data.prepare.errors import INSTALL, as_user_error
+from magmax_jax.data.prepare.unpacked import unpacked_size
 from magmax_jax.data.readers.tfds_builder import prepare_command
 from magmax_jax.errors import UserError
 
@@ -59,12 +60,12 @@ def make(builder: tfds.core.DatasetBuilder, name: str, options: Options, display
     extracted = downloads(builder) / "extracted"
     with _alone(builder):
         _clean(builder, extracted)
-        _require_room(builder, folder)
         local = archives.local_files(builder, folder, options.repacked)
         if hasattr(builder, "any_archive"):  # ours, which knows the checksums itself
             builder.any_archive = options.repacked
         display.say(f"{title}: preparing in {builder.data_dir}")
         try:
+            _require_room(builder, folder, set(local.values()))
             with (
                 display.preparing(title),
                 contextlib.redirect_stdout(io.StringIO()),  # TFDS prints what it does
@@ -116,22 +117,34 @@ def _require_modules(builder: tfds.core.DatasetBuilder) -> None:
         )
 
 
-def _require_room(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
+def _require_room(builder: tfds.core.DatasetBuilder, folder: Path, unknown: set[Path]) -> None:
     """Checks for a lower bound: archives plus their unpacked copies.
 
     The size of the prepared data is unknown.
+
+    Args:
+      unknown: files of `folder` whose checksums are not the publishers': they are read through.
+
+    Raises:
+      UserError: there is less, or an archive must not be unpacked (see `unpacked_size`).
     """
     there = archives.downloaded(downloads(builder))
-    copies = int(archives.facts_of(builder).unpacks)
+    facts = archives.facts_of(builder)
+    copies = int(facts.unpacks)
+    free = shutil.disk_usage(downloads(builder)).free
     sizes: dict[str, int] = {}
+    for name in facts.by_hand:
+        if (folder / name).is_file():
+            unpacked_size(folder / name)
     for archive in archives.archives(builder):
         file = folder / archive.name
-        if file.is_file():
+        if file in unknown:
+            sizes[archive.name] = copies * unpacked_size(file, free if copies else None)
+        elif file.is_file():
             sizes[archive.name] = copies * file.stat().st_size
         else:
             sizes[archive.name] = (copies + (archive.url not in there)) * int(archive.size or 0)
     needed = sum(sizes.values())
-    free = shutil.disk_usage(downloads(builder)).free
     if needed > free:
         raise UserError(
             f"{builder.name} takes at least {needed / 1e9:.1f} GB to prepare and "

@@ -154,7 +154,7 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
             yield opened
     # zipfile may take a flipped bit for an unknown compression or a password.
     except Exception as error:
-        if not (damaged(error) or isinstance(error, (NotImplementedError, RuntimeError))):
+        if not (damaged(error) or isinstance(error, (RuntimeError, Image.DecompressionBombError))):
             raise
         raise UserError(
             f"{archive} is damaged or not the publishers' ({error}): remove it and fetch it again"
@@ -164,5 +164,6 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
 def _png(ppm: bytes) -> bytes:
     """The same pixels in a third of the bytes."""
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(ppm)).save(buffer, "PNG")
+    # Pillow starts other programs for some formats.
+    Image.open(io.BytesIO(ppm), formats=["PPM"]).save(buffer, "PNG")
     return buffer.getvalue()

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,6 +42,41 @@ class ImageFiles:
             return decode_rgb(image, where, least)
 
 
+class _Listing(NamedTuple):
+    """What a directory holds, by name; read in one pass, without a call for each file.
+
+    Attributes:
+      folders: except hidden ones, sorted.
+      images: paths of names with an image's suffix, sorted.
+      others: paths of names that are neither images nor hidden nor left there by Windows.
+    """
+
+    folders: list[Path]
+    images: list[str]
+    others: list[str]
+
+
+class _Listings(dict[Path, _Listing]):
+    """Directories read so far, each once."""
+
+    def __missing__(self, folder: Path) -> _Listing:
+        folders, images, others = [], [], []
+        prefix = _prefix(folder)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(folder / name)
+                if is_image(name):
+                    images.append(prefix + name)
+                elif name.lower() not in LEFT_BY_WINDOWS:
+                    others.append(prefix + name)
+        self[folder] = _Listing(sorted(folders), sorted(images), others)
+        return self[folder]
+
+
 def load_folder(data_dir: str | None, split: Split) -> Source:
     """Reads the images' paths and sizes; classes and domains are numbered in sorted order.
 
@@ -53,10 +89,10 @@ def load_folder(data_dir: str | None, split: Split) -> Source:
       UserError: the folder or its images are missing, its depth is mixed, a name is not UTF-8, or a
         header is damaged.
     """
-    root = _named(data_dir)
-    if not is_undivided(root):
-        return _read(_part(root, split))
-    return _read(root, split)
+    root, listed = _named(data_dir), _Listings()
+    if not _is_undivided(root, listed):
+        return _read(_part(root, split), listed)
+    return _read(root, listed, split)
 
 
 def load_test_images(data_dir: str | None) -> Source:
@@ -65,8 +101,8 @@ def load_test_images(data_dir: str | None) -> Source:
     Raises:
       UserError: as `load_folder` does.
     """
-    root = _named(data_dir)
-    return _read(root if is_undivided(root) else _part(root, "test"))
+    root, listed = _named(data_dir), _Listings()
+    return _read(root if _is_undivided(root, listed) else _part(root, "test"), listed)
 
 
 def is_undivided(root: Path) -> bool:
@@ -74,10 +110,7 @@ def is_undivided(root: Path) -> bool:
 
     A folder called train that contains images, not folders, is a class.
     """
-    if not root.is_dir():
-        return False
-    parts = [root / split for split in ("train", "test") if (root / split).is_dir()]
-    return bool(_folders(root)) and all(_images(part) and not _folders(part) for part in parts)
+    return _is_undivided(root, _Listings())
 
 
 def holds_images(root: Path) -> bool:
@@ -87,11 +120,12 @@ def holds_images(root: Path) -> bool:
     """
     level = [root] if root.is_dir() else []
     for _ in range(4):
-        if any(next(folder.glob("*config.json"), None) for folder in level):
+        found = [_Listings()[folder] for folder in level]
+        if any(name.endswith("config.json") for each in found for name in each.others):
             return False
-        if any(_images(folder) for folder in level):
+        if any(each.images for each in found):
             return True
-        level = [below for folder in level for below in _folders(folder)]
+        level = [below for each in found for below in each.folders]
     return False
 
 
@@ -112,6 +146,15 @@ def image_files(root: Path) -> Iterator[os.DirEntry[str]]:
                     elif entry.is_dir() and not entry.name.startswith("."):
                         below.append(entry.path)
         level = below
+
+
+def _is_undivided(root: Path, listed: _Listings) -> bool:
+    if not root.is_dir():
+        return False
+    parts = [root / split for split in ("train", "test") if (root / split).is_dir()]
+    return bool(listed[root].folders) and all(
+        listed[part].images and not listed[part].folders for part in parts
+    )
 
 
 def _named(data_dir: str | None) -> Path:
@@ -135,39 +178,44 @@ def _part(root: Path, split: Split) -> Path:
     return part
 
 
-def _read(root: Path, split: Split | None = None) -> Source:
+def _read(root: Path, listed: _Listings, split: Split | None = None) -> Source:
     """The images in class/* or domain/class/* under `root`: all, or those held out as `split`."""
-    top = _folders(root)
+    top = listed[root].folders
     if not top:
         raise UserError(f"{root}: it contains no folders; expected class/* or domain/class/* in it")
-    has_domains = any(_folders(folder) for folder in top)
-    leaves = [leaf for folder in top for leaf in (_folders(folder) if has_domains else [folder])]
+    has_domains = any(listed[folder].folders for folder in top)
+    leaves = [leaf for each in top for leaf in (listed[each].folders if has_domains else [each])]
     if has_domains:
         for folder in top:
-            if not _folders(folder) or _images(folder):
+            if not listed[folder].folders or listed[folder].images:
                 raise UserError(
                     f"{folder}: images lie at two depths under {root}; use either class/* or "
                     "domain/class/* throughout"
                 )
     class_names = tuple(sorted({leaf.name for leaf in leaves}))
     domain_names = tuple(folder.name for folder in top) if has_domains else ()
-    paths, labels, domains = [], [], []
+    class_of = {name: number for number, name in enumerate(class_names)}
+    domain_of = {name: number for number, name in enumerate(domain_names)}
+    paths: list[str] = []
+    labels: list[int] = []
+    domains: list[int] = []
     for leaf in leaves:
-        images = _images(leaf)
+        images = listed[leaf].images
         if not images:
             raise UserError(
                 f"{printable(leaf)}: it contains no image (.jpg, .png, .webp or another format "
                 "that Pillow opens); add some or remove the folder"
             )
         paths += images
-        labels += [class_names.index(leaf.name)] * len(images)
+        labels += [class_of[leaf.name]] * len(images)
         if has_domains:
-            domains += [domain_names.index(leaf.parent.name)] * len(images)
+            domains += [domain_of[leaf.parent.name]] * len(images)
     _check_names(paths)
     class_ids, domain_ids = np.array(labels, np.int32), np.array(domains, np.int32)
     if split is not None:
         # By their paths relative to the folder, which are the same on every machine.
-        names = [Path(path).relative_to(root).as_posix() for path in paths]
+        start = len(_prefix(root))
+        names = [path[start:].replace(os.sep, "/") for path in paths]
         groups = class_ids + domain_ids * len(class_names) if has_domains else class_ids
         rows = divide(names, groups, HELD_OUT)[split]
         paths, class_ids = [paths[row] for row in rows], class_ids[rows]
@@ -179,25 +227,13 @@ def _read(root: Path, split: Split | None = None) -> Source:
         domains=domain_ids if has_domains else None,
         domain_names=domain_names,
         image_shape=common_shape(paths),
-        passed_over=frozenset(_images(root)).union(*map(_no_images, leaves)),
+        passed_over=frozenset(listed[root].images).union(*(listed[leaf].others for leaf in leaves)),
     )
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _images(folder: Path) -> list[str]:
-    return [str(folder / name) for name in sorted(os.listdir(folder)) if is_image(name)]
-
-
-def _no_images(folder: Path) -> list[str]:
-    """Files in a class's folder that are neither images nor hidden nor left there by Windows."""
-    return [
-        str(folder / name)
-        for name in os.listdir(folder)
-        if not (is_image(name) or name.startswith(".") or name.lower() in LEFT_BY_WINDOWS)
-    ]
+def _prefix(folder: Path) -> str:
+    """What the paths of a directory's files begin with; "" for the working directory."""
+    return str(folder / "x")[:-1]
 
 
 def _check_names(paths: list[str]) -> None:

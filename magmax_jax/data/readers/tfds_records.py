@@ -13,6 +13,7 @@ from PIL import Image
 
 from magmax_jax.errors import UserError
 from magmax_jax.inputs.decode import decode_rgb
+from magmax_jax.inputs.picture_formats import picture_formats
 
 _CHUNK = 1024  # records fetched together when reading columns
 
@@ -43,7 +44,7 @@ class Records:
         where = f"{self.name}: record {row}"
         with damage_reported(where, self.folder):
             # Pillow decodes greyscale and palettes to RGB, too, and TFDS would need OpenCV.
-            image = Image.open(io.BytesIO(self.records[row]["image"]))
+            image = Image.open(io.BytesIO(self.records[row]["image"]), formats=picture_formats())
         pixels = decode_rgb(image, where, least)
         return np.ascontiguousarray(pixels.transpose(1, 0, 2)) if self.transposed else pixels
 

@@ -3,10 +3,11 @@
 Works for any architecture: tensors are identified by name only.
 """
 
+import contextlib
 import dataclasses
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.digest import Digest
 from magmax_jax.io.safetensors.header import Tensor, read_header
 
+MOST_OPEN = 128
+"""Files that a reader keeps open: a system allows a process 1,024, and some 256."""
 COMPARED = 1 << 20
 """Entries compared at once."""
 CONFIGURATIONS = ("config.json", "open_clip_config.json", "adapter_config.json", "modules.json")
@@ -139,6 +142,14 @@ def open_files(directory: Path, paths: list[Path]) -> TensorFiles:
     return TensorFiles(directory, tuple(paths), tensors, metadata)
 
 
+@dataclass
+class _Open:
+    """An open file, and the number of reads that use it right now."""
+
+    descriptor: int
+    users: int = 0
+
+
 class Reader:
     """Reads pieces of tensors into memory that the caller owns; thread-safe.
 
@@ -148,15 +159,15 @@ class Reader:
 
     def __init__(self, digests: Sequence[Digest] = ()) -> None:
         self.digests = digests
-        self._files: dict[Path, int] = {}
+        self._files: dict[Path, _Open] = {}
         self._opening = threading.Lock()
 
     def __enter__(self) -> "Reader":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for descriptor in self._files.values():
-            os.close(descriptor)
+        for file in self._files.values():
+            os.close(file.descriptor)
         self._files.clear()
 
     def into(self, out: np.ndarray, tensor: Tensor, start: int = 0) -> None:
@@ -171,20 +182,32 @@ class Reader:
         view = out.view(np.uint8).data
         offset = tensor.offset + start * tensor.dtype.itemsize
         try:
-            file = self._opened(tensor.path)
-            while view:
-                count = os.preadv(file, [view], offset)
-                if not count:
-                    raise UserError(f"{tensor.path} ended while it was read: fetch it again")
-                view, offset = view[count:], offset + count
+            with self._held(tensor.path) as file:
+                while view:
+                    count = os.preadv(file, [view], offset)
+                    if not count:
+                        raise UserError(f"{tensor.path} ended while it was read: fetch it again")
+                    view, offset = view[count:], offset + count
         except OSError as error:
             raise UserError(f"{tensor.path} cannot be read ({error.strerror})") from None
 
-    def _opened(self, path: Path) -> int:
+    @contextlib.contextmanager
+    def _held(self, path: Path) -> Iterator[int]:
+        """A file's descriptor, which stays open at least until the caller is done with it."""
         with self._opening:  # opened once, even if several threads need it at once
-            if path not in self._files:
-                self._files[path] = os.open(path, os.O_RDONLY)
-            return self._files[path]
+            held = self._files.pop(path, None) or _Open(os.open(path, os.O_RDONLY))
+            held.users += 1
+            self._files[path] = held  # the most recently used is last
+            while len(self._files) > MOST_OPEN:
+                idle = next((each for each, file in self._files.items() if not file.users), None)
+                if idle is None:
+                    break
+                os.close(self._files.pop(idle).descriptor)
+        try:
+            yield held.descriptor
+        finally:
+            with self._opening:
+                held.users -= 1
 
     def digest(self, data: np.ndarray, tensor: Tensor, start: int = 0) -> None:
         """Passes what `into` has read to the digests; calls should be in file order.

@@ -1,0 +1,1 @@
+"""Programs that are killed at random moments, over and over, and end as undisturbed ones do."""
