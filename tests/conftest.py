@@ -80,9 +80,8 @@ def byte_tokenizer():
     )
 
 
-@pytest.fixture(scope="session")
-def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory of a random CLIP: 16-pixel images, patches of 8, two layers of width 32."""
+def write_tiny_clip(directory: Path) -> None:
+    """A random CLIP: 16-pixel images, patches of 8, two layers of width 32."""
     from flax import nnx
 
     from magmax_jax.models import CLIP, CLIPConfig, Companions, TextConfig, VisionConfig
@@ -97,6 +96,12 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.companions = Companions(
         byte_tokenizer(), {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     )
-    directory = tmp_path_factory.mktemp("models") / "tiny-clip"
     model.save_pretrained(directory)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of `write_tiny_clip`'s model."""
+    directory = tmp_path_factory.mktemp("models") / "tiny-clip"
+    write_tiny_clip(directory)
     return directory

@@ -27,6 +27,7 @@ from magmax_jax.registry import COMMANDS, RULES
 if TYPE_CHECKING:  # both take seconds to import, and --help and flag errors do not need them
     from magmax_jax.io.safetensors.reader import TensorFiles
     from magmax_jax.merge_files.plan import Plan
+    from magmax_jax.merge_files.state import MergeHistory
 
 
 Several = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
@@ -90,6 +91,7 @@ class Merge:
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job
+        from magmax_jax.merge_files.next_state import finish_interrupted
         from magmax_jax.merge_files.plan import make_plan
         from magmax_jax.runs.model_ref import absolute
 
@@ -111,6 +113,14 @@ class Merge:
             lora_rank=self.lora_rank,
             rename=_flat(self.rename),
         )
+        if job.state and self.output and not self.dry_run:
+            earlier = finish_interrupted(job.state)
+            if earlier:
+                note = f"{job.state} now has the merge in {earlier.output}, which was interrupted"
+                print(harmless(f"note: {note}"), file=sys.stderr)
+                if earlier.is_of(job, self.output):
+                    console.print(_done(self.output, earlier.history, earlier.scale))
+                    return
         with scratch_room() as temporary:
             self._run(make_plan(job, _opener(temporary, self.allow_changed)), console)
 
@@ -145,10 +155,7 @@ class Merge:
                 lambda nbytes: bar.advance(task, nbytes),
                 said.append,
             )
-        console.print(
-            f"{self.output}: {history.rule} of {counted(len(history.tasks), 'model')} at scale "
-            f"{plan.scale:g}"
-        )
+        console.print(_done(self.output, history, plan.scale))
         for line in capped([f"note: {note}" for note in said if not self.quiet], MOST):
             print(harmless(line), file=sys.stderr)
 
@@ -189,6 +196,11 @@ def _opener(temporary: Path, allow_changed: bool) -> Callable[[str], "TensorFile
         return replace(open_tensors(directory), called=Path(source))
 
     return open_source
+
+
+def _done(output: Path, history: "MergeHistory", scale: float) -> str:
+    models = counted(len(history.tasks), "model")
+    return f"{output}: {history.rule} of {models} at scale {scale:g}"
 
 
 def _flat(groups: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
