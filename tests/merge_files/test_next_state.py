@@ -12,7 +12,6 @@ from magmax_jax.merge_files.next_state import NextState
 from magmax_jax.merge_files.state import read_state
 from tests.merge_files.conftest import merge, sources
 
-
 BROKEN = OSError(5, "broken")
 
 
