@@ -1,6 +1,7 @@
 """Commands that write, each with the folder that it starts from."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from safetensors.numpy import save_file
 from magmax_jax.io.json_lines import to_text
 from tests.conftest import write_tiny_clip
 
+ROOT = Path(__file__).parents[2]
 Words = tuple[str, ...]
 
 
@@ -76,7 +78,7 @@ def _archives(folder: Path) -> None:
     archives.small("gtsrb", folder / "archives", pytest.MonkeyPatch())
 
 
-def _of_run(name: str, content: bytes) -> bytes | None:
+def of_run(name: str, content: bytes) -> bytes | None:
     """A run's files without times of day and seconds; Orbax's own are read through `export`."""
     path = Path(name)
     if "checkpoints" in path.parts or "tasks" in path.parts:
@@ -92,8 +94,20 @@ def _of_run(name: str, content: bytes) -> bytes | None:
     return content
 
 
-def _of_gtsrb(name: str, content: bytes) -> bytes | None:
-    return content
+def _small_grid(folder: Path) -> None:
+    """A grid of one cell; each cell is a process of its own, in which nothing fails."""
+    from magmax_jax.cli.grid.settings import GRIDS, Cell, Grid
+    from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
+
+    config = ExperimentConfig(
+        model=ModelConfig("clip"),
+        scenario=ScenarioConfig(dataset="digits", num_tasks=2, limit_per_class=3),
+        train=TrainConfig(epochs=1, batch_size=8),
+        merges=(),
+        eval_batch_size=32,
+    )
+    GRIDS["small"] = Grid("small", (lambda: [Cell("digits-2", "sequential", config)],))
+    os.environ["PYTHONPATH"] = str(ROOT)
 
 
 _MERGE = ("merge", "--pretrained", "base", "--finetuned", "one", "two", "--quiet")
@@ -129,10 +143,10 @@ COMMANDS = {
     ),
     "merge of adapters": Written(_adapters, (*_MERGE, "--output", "out")),
     "merge into an adapter": Written(_adapters, (*_MERGE, "--output", "out", "--lora-rank", "2")),
-    "run": Written(_clip, (*_CLASS, *_SWEEP), own="run/", counts=_of_run, reads=_EXPORT),
-    "run domain": Written(_clip, _DOMAIN, own="run/", counts=_of_run, reads=_EXPORT),
+    "run": Written(_clip, (*_CLASS, *_SWEEP), own="run/", counts=of_run, reads=_EXPORT),
+    "run domain": Written(_clip, _DOMAIN, own="run/", counts=of_run, reads=_EXPORT),
     "resume": Written(
-        _clip, _CLASS, before=(_CLASS,), killed=True, own="run/", counts=_of_run, reads=_EXPORT
+        _clip, _CLASS, before=(_CLASS,), killed=True, own="run/", counts=of_run, reads=_EXPORT
     ),
     "export": Written(_clip, _EXPORT, before=(_CLASS,)),
     "evaluate": Written(_clip, ("evaluate", "run", "--out", "evaluated"), before=(_CLASS,)),
@@ -150,11 +164,13 @@ COMMANDS = {
     "results": Written(
         _clip, ("results", "run", "--output", "results.md"), before=((*_CLASS, *_SWEEP),)
     ),
+    "grid": Written(
+        _clip, ("grid", "small", "--out", "grid"), own="grid/", counts=of_run, patch=_small_grid
+    ),
     "prepare": Written(
         lambda folder: None,
         ("prepare", "gtsrb", "--data-dir", "data", "--manual-dir", "archives", "--repacked"),
         own="data/",
-        counts=_of_gtsrb,
         patch=_archives,
     ),
 }

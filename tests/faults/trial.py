@@ -202,8 +202,6 @@ def _undisturbed(task: Sequence[str] | Callable[[], None], scratch: Path) -> End
 def tried(ready: Ready, at: int, fault: str) -> Trial:
     """One fault, then, unless everything was done, the same command without one.
 
-    A killed process may leave a temporary directory, which the next one removes.
-
     Args:
       at: the number of the write that fails.
     """
@@ -214,7 +212,7 @@ def tried(ready: Ready, at: int, fault: str) -> Trial:
     after = tree(folder, command.counts)
     if not first.struck:
         return Trial(fault, at, False, "")
-    wrong = _wrong_at_first(ready, fault, first, before, after)
+    wrong = wrong_at_first(ready, fault, first, before, after)
     if not wrong and (differing(after, expected) or command.reads):
         if differing(after, expected):  # otherwise all was done before the fault, or despite it
             if first.code == 0:
@@ -228,7 +226,7 @@ def tried(ready: Ready, at: int, fault: str) -> Trial:
     return Trial(fault, at, True, wrong)
 
 
-def _wrong_at_first(
+def wrong_at_first(
     ready: Ready, fault: str, ended: Ended, before: dict[str, str], after: dict[str, str]
 ) -> str:
     """What is wrong with the command that had the fault, "" for nothing."""
@@ -243,12 +241,13 @@ def _wrong_at_first(
         return f"exit code {ended.code}: {ended.said.strip().splitlines()[-1:]}"
     if ended.code == 2 and ended.said.count("error: ") != 1:
         return f"it says not one sentence: {ended.said}"
-    if ended.code != 2:
-        return ""
-    new = after.keys() - before.keys()
-    half = [n for n in new if not n.startswith(own) and after[n] != expected.get(n)]
-    # A signal that ends the removal of a temporary directory leaves it for the next command.
-    return f"it leaves {half}" if half and fault != "EINTR" else ""
+    new = [n for n in after if n not in before and not n.startswith(own)]
+    half = [n for n in new if after[n] != expected.get(n)]
+    # A killed process may leave a temporary directory, as may one whose removal of it is ended by
+    # a signal: the next command removes it.
+    if ended.code == -signal.SIGKILL or fault == "EINTR":
+        half = [n for n in half if ".partial" not in n]
+    return f"it leaves {half}" if half else ""
 
 
 def _wrong_again(ended: Ended, left: dict[str, str], expected: dict[str, str]) -> str:
