@@ -25,8 +25,7 @@ def room_beside(path: Path) -> Iterator[Path]:
     Raises:
       OSError: a disk operation fails.
     """
-    for left in abandoned_rooms(path):
-        shutil.rmtree(left, ignore_errors=True)
+    remove_abandoned(path)
     room, lock = _held_room(path)
     try:
         yield room
@@ -50,6 +49,12 @@ def rooms_elsewhere(path: Path) -> list[Path]:
     """Rooms beside `path` that processes on other hosts hold, or left behind when killed."""
     ours = set(_rooms(path, _host()))
     return [room for room in _rooms(path, "") if room not in ours]
+
+
+def remove_abandoned(path: Path) -> None:
+    """Removes the rooms beside `path` that killed processes of this host left behind."""
+    for room in abandoned_rooms(path):
+        shutil.rmtree(room, ignore_errors=True)
 
 
 def abandoned_rooms(path: Path) -> Iterator[Path]:

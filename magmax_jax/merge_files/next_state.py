@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from magmax_jax.io.atomic import refusing, sync, sync_names
-from magmax_jax.io.rooms import abandoned_rooms, room_beside
+from magmax_jax.io.rooms import abandoned_rooms, remove_abandoned, room_beside
 from magmax_jax.io.safetensors.writer import FileWriter
 from magmax_jax.merge_files.job import Job, absolute
 from magmax_jax.merge_files.plan import Plan
@@ -151,6 +151,7 @@ def finish_interrupted(path: Path) -> Finished | None:
             os.replace(room / _STATE, path)
             sync_names(path.parent)
         shutil.rmtree(room, ignore_errors=True)
+        remove_abandoned(output)
         return finished
     return None
 
