@@ -10,6 +10,8 @@ from dataclasses import dataclass
 _REFUSED = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EIO, errno.ESTALE),
+    # Network file systems: Python repeats an interrupted write, but not a rename or mkdir.
+    *(errno.EINTR, errno.ETIMEDOUT, errno.EBUSY),
 }
 _REMEDIES = {
     errno.ENAMETOOLONG: ": a name has at most 255 bytes, and a path 4,095; choose a shorter one"

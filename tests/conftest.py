@@ -81,7 +81,7 @@ def byte_tokenizer():
 
 
 def save_tiny_clip(directory: Path) -> None:
-    """Writes a random CLIP: 16-pixel images, patches of 8, two layers of width 32."""
+    """A random CLIP: 16-pixel images, patches of 8, two layers of width 32."""
     from flax import nnx
 
     from magmax_jax.models import CLIP, CLIPConfig, Companions, TextConfig, VisionConfig
@@ -101,7 +101,7 @@ def save_tiny_clip(directory: Path) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory of the CLIP that `save_tiny_clip` writes."""
+    """Directory of `save_tiny_clip`'s model."""
     directory = tmp_path_factory.mktemp("models") / "tiny-clip"
     save_tiny_clip(directory)
     return directory

@@ -21,7 +21,7 @@ from rich.progress import (
 from magmax_jax.cli.command import Command
 from magmax_jax.cli.push import Push
 from magmax_jax.config import listing
-from magmax_jax.errors import MAGMAX, Program, UserError, capped, harmless
+from magmax_jax.errors import MAGMAX, Program, UserError, capped, counted, harmless
 from magmax_jax.io.rooms import scratch_room
 from magmax_jax.registry import COMMANDS, RULES
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # both take seconds to import, and --help and flag errors do 
     from magmax_jax.io.hub_upload import Upload
     from magmax_jax.io.safetensors.reader import TensorFiles
     from magmax_jax.merge_files.plan import Plan
+    from magmax_jax.merge_files.state import MergeHistory
 
 
 Several = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
@@ -98,6 +99,7 @@ class Merge:
 
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job, from_recipe
+        from magmax_jax.merge_files.next_state import finish_interrupted
         from magmax_jax.merge_files.plan import make_plan
         from magmax_jax.merge_files.recipes.read import read_recipe
         from magmax_jax.runs.model_ref import absolute
@@ -123,6 +125,16 @@ class Merge:
         )
         if self.recipe is not None:
             job = from_recipe(read_recipe(self.recipe), job)
+        if job.state and self.output and not self.dry_run:
+            earlier = finish_interrupted(job.state)
+            if earlier:
+                note = f"{job.state} now has the merge in {earlier.output}, which was interrupted"
+                print(harmless(f"note: {note}"), file=sys.stderr)
+                if earlier.is_of(job, self.output):
+                    console.print(_done(self.output, earlier.history, earlier.scale))
+                    if upload:
+                        console.print(harmless(upload(self.output)))
+                    return
         with scratch_room() as temporary:
             plan = make_plan(job, _opener(temporary, self.allow_changed))
             self._run(plan, console, upload)
@@ -203,6 +215,11 @@ def _opener(temporary: Path, allow_changed: bool) -> Callable[[str], "TensorFile
         return replace(open_tensors(directory), called=Path(source))
 
     return open_source
+
+
+def _done(output: Path, history: "MergeHistory", scale: float) -> str:
+    models = counted(len(history.tasks), "model")
+    return f"{output}: {history.rule} of {models} at scale {scale:g}"
 
 
 def _flat(groups: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:

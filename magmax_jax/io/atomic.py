@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from magmax_jax.errors import UserError
@@ -10,12 +10,16 @@ from magmax_jax.io.rooms import room_beside
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path, then: Callable[[], None] | None = None) -> Iterator[Path]:
     """A temporary path beside `path` to write a file to; it replaces `path` on success.
 
     The file is flushed to disk before it is renamed. Temporary names are unique, so several
     processes can write the same file: one of them wins. Only a killed process leaves anything
     behind, which the next writer of the file removes (`rooms`).
+
+    Args:
+      then: called once the file is there; if it raises, the file is withdrawn. Only for a `path`
+        that does not exist yet.
 
     Raises:
       OSError: a disk operation fails.
@@ -23,9 +27,8 @@ def new_file(path: Path) -> Iterator[Path]:
     with room_beside(path) as room:
         partial = room / "new.partial"  # the path's own name may be too long to extend
         yield partial
-        _sync(partial)
-        os.replace(partial, path)
-        _sync_names(path.parent)
+        sync(partial)
+        _publish(partial, path, then)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -35,8 +38,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def new_directory(output: Path) -> Iterator[Path]:
+def new_directory(output: Path, then: Callable[[], None] | None = None) -> Iterator[Path]:
     """An empty directory under a temporary name, which becomes `output` on success.
+
+    Args:
+      then: called once `output` is there; if it raises, `output` is withdrawn.
 
     Raises:
       UserError: `output` is not empty, or a disk operation fails.
@@ -47,8 +53,7 @@ def new_directory(output: Path) -> Iterator[Path]:
         partial.mkdir()
         yield partial
         partial.chmod(0o755)
-        os.replace(partial, output)
-        _sync_names(output.parent)
+        _publish(partial, output, then)
 
 
 @contextlib.contextmanager
@@ -70,7 +75,7 @@ def replace_directory(output: Path) -> Iterator[Path]:
             if old.exists():
                 os.replace(old, output)
             raise
-        _sync_names(output.parent)
+        sync_names(output.parent)
 
 
 @contextlib.contextmanager
@@ -95,7 +100,22 @@ def _room_for(output: Path) -> Iterator[Path]:
         yield room
 
 
-def _sync(path: Path) -> None:
+def _publish(partial: Path, path: Path, then: Callable[[], None] | None) -> None:
+    if then is None:
+        os.replace(partial, path)
+        sync_names(path.parent)
+        return
+    try:
+        os.replace(partial, path)
+        sync_names(path.parent)
+        then()
+    except BaseException:  # also a signal's
+        if not partial.exists():
+            os.replace(path, partial)
+        raise
+
+
+def sync(path: Path) -> None:
     """Flushes a file's content to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -104,7 +124,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _sync_names(directory: Path) -> None:
+def sync_names(directory: Path) -> None:
     """Flushes a directory's entries to disk, which some network file systems do not support."""
     with contextlib.suppress(OSError):
-        _sync(directory)
+        sync(directory)

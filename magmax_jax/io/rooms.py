@@ -25,8 +25,7 @@ def room_beside(path: Path) -> Iterator[Path]:
     Raises:
       OSError: a disk operation fails.
     """
-    for left in _rooms(path, _host()):
-        _remove_unless_held(left)
+    remove_abandoned(path)
     room, lock = _held_room(path)
     try:
         yield room
@@ -50,6 +49,33 @@ def rooms_elsewhere(path: Path) -> list[Path]:
     """Rooms beside `path` that processes on other hosts hold, or left behind when killed."""
     ours = set(_rooms(path, _host()))
     return [room for room in _rooms(path, "") if room not in ours]
+
+
+def remove_abandoned(path: Path) -> None:
+    """Removes the rooms beside `path` that killed processes of this host left behind."""
+    for room in abandoned_rooms(path):
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def abandoned_rooms(path: Path) -> Iterator[Path]:
+    """Rooms beside `path` that killed processes of this host left behind.
+
+    Each is held until the next one is asked for, so that no other process removes it meanwhile.
+    """
+    for room in _rooms(path, _host()):
+        try:
+            lock = os.open(room, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:  # another user's, or gone
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # held, or on a disk without locks
+            os.close(lock)
+            continue
+        try:
+            yield room
+        finally:
+            os.close(lock)
 
 
 def _held_room(path: Path) -> tuple[Path, int]:
@@ -79,20 +105,6 @@ def _rooms(path: Path, host: str) -> list[Path]:
     except OSError:
         return []
     return sorted(path.parent / name for name in names if pattern.fullmatch(name))
-
-
-def _remove_unless_held(room: Path) -> None:
-    try:
-        lock = os.open(room, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:  # another user's, or gone
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(room, ignore_errors=True)
-    except OSError:
-        pass
-    finally:
-        os.close(lock)
 
 
 def _stem(path: Path) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from magmax_jax.io.atomic import new_file, refusing
 from magmax_jax.io.companions import CARD
 from magmax_jax.io.rooms import rooms_elsewhere
 from magmax_jax.io.safetensors.digest import Digest
@@ -21,6 +20,7 @@ from magmax_jax.merge_files.by_tensor import as_one_tree, by_tensor
 from magmax_jax.merge_files.digests import HASHERS, compared_with_state, digests_of, finished
 from magmax_jax.merge_files.lora.output import adapter_writer, add_companions
 from magmax_jax.merge_files.lora.writer import AdapterWriter
+from magmax_jax.merge_files.next_state import next_state
 from magmax_jax.merge_files.outcome import Outcome
 from magmax_jax.merge_files.output import check, is_file, new_output, open_writer
 from magmax_jax.merge_files.plan import Plan
@@ -44,7 +44,7 @@ def execute(
 ) -> MergeHistory:
     """Merges into `output`, then updates the state file; returns the whole history.
 
-    Both are written atomically, the state after the output.
+    Both are written atomically, and together: see `next_state`.
 
     Args:
       output: a directory that does not exist yet, or a file if its name ends in .safetensors.
@@ -70,12 +70,12 @@ def execute(
         fed = () if plan.state or plan.scope != "entry" else digests
         sums = [] if fed else finished(digests, pool)
         compared_with_state(plan, sums).check()
-        next_state = aside.enter_context(_next_state(plan))
+        state = aside.enter_context(next_state(plan))
         notes = [
             f"{room} belongs to a merge on another host: remove it if that has ended"
             for room in rooms_elsewhere(output)
         ]
-        with new_output(output) as partial:
+        with new_output(output, state.publish if state else None) as partial:
             writer = (
                 open_writer(plan, partial, output, tensors)
                 if plan.job.lora_rank is None
@@ -83,16 +83,17 @@ def execute(
             )
             with writer:
                 ready = surveyed(plan, fed)
+                leaves = state.writer if state else None
                 norms = merge_tensors(
-                    ready, writer, partial.parent, next_state, advance, notes.append, fed
+                    ready, writer, partial.parent, leaves, advance, notes.append, fed
                 )
             history = _history_after(plan, norms, sums or finished(digests, pool))
             if isinstance(writer, AdapterWriter):
                 notes.append(add_companions(plan, history, writer, partial))
             elif not is_file(output):
                 _accompany(plan, partial, history)
-        if next_state:
-            next_state.close(history.to_metadata())
+            if state:
+                state.complete(history, partial, output)
     for note in notes:
         say(note)
     return history
@@ -141,26 +142,6 @@ def merge_tensors(
     for note in outcome.notes():
         say(note)
     return np.sqrt(squares)
-
-
-@contextlib.contextmanager
-def _next_state(plan: Plan) -> Iterator[FileWriter | None]:
-    """The next state's file, to be closed by the caller; it replaces the state on success."""
-    path = plan.job.state
-    if not path:
-        yield None
-        return
-    tasks = len(plan.history.tasks) + len(plan.models)
-    room = (tasks + 2) * 4096 + 20 * sum(map(len, plan.labels)) + 8 * len(plan.labels)
-    with refusing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(path) as partial:
-            writer = FileWriter(partial, plan.state_layout, metadata_bytes=room)
-            try:
-                yield writer
-            except BaseException:
-                writer.abandon()
-                raise
 
 
 def _history_after(plan: Plan, norms: np.ndarray, digests: Sequence[Future[str]]) -> MergeHistory:

@@ -76,7 +76,7 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
                 f"--rule is {job.rule}, but {job.state} was created with {history.rule}"
             )
         options = _options(history.rule, job.options)
-        pretrained = job.pretrained and _absolute(job.pretrained)
+        pretrained = job.pretrained and absolute(job.pretrained)
         for flag, given, known in (
             ("--options", options or None, history.options),
             ("--pretrained", pretrained, history.pretrained),
@@ -102,7 +102,7 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
         rule=rule,
         options=_options(rule, job.options),
         seed=job.seed,
-        pretrained=_absolute(given),
+        pretrained=absolute(given),
         sha256=None,
     )
     return history, None
@@ -143,7 +143,7 @@ def _of_recipe(job: Job, recipe: Recipe) -> MergeHistory:
         rule=f"mergekit {recipe.method_name}",
         options={},
         seed=job.seed,
-        pretrained=_absolute(recipe.theta_0),
+        pretrained=absolute(recipe.theta_0),
         sha256=None,
     )
 
@@ -162,7 +162,7 @@ def _options(rule: str, given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _absolute(source: str) -> str:
+def absolute(source: str) -> str:
     """A path made absolute; anything else, such as a hub id, is unchanged."""
     path = Path(source).expanduser()
     return str(path.resolve()) if path.exists() else source

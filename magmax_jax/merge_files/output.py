@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from magmax_jax.errors import UserError
@@ -50,19 +50,22 @@ def check(plan: Plan, output: Path) -> None:
 
 
 @contextlib.contextmanager
-def new_output(output: Path) -> Iterator[Path]:
+def new_output(output: Path, then: Callable[[], None] | None = None) -> Iterator[Path]:
     """Where to write: a directory, or a file's name; it becomes `output` on success.
+
+    Args:
+      then: called once `output` is there; if it raises, `output` is withdrawn.
 
     Raises:
       UserError: `output` is not empty, or a disk operation fails.
     """
     if not is_file(output):
-        with new_directory(output) as partial:
+        with new_directory(output, then) as partial:
             yield partial
         return
     with refusing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(output) as partial:
+        with new_file(output, then) as partial:
             yield partial
 
 

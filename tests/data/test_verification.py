@@ -238,6 +238,22 @@ def test_an_unwritable_folder_is_tolerated(prepared, monkeypatch):
     assert lines.lines[0].endswith(f"not recorded: {folder} cannot be written")
 
 
+def test_a_full_disk_is_not_taken_for_an_unwritable_folder(prepared, monkeypatch):
+    options, folder = prepared
+    wanted = (folder / RECORD).read_bytes()
+    (folder / RECORD).unlink()
+
+    def refuse(path, text):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, "write_text", refuse)
+        with pytest.raises(UserError, match=f"{RECORD} cannot be written .No space left"):
+            prepare("gtsrb", options, Lines())
+    prepare("gtsrb", options, Lines())
+    assert (folder / RECORD).read_bytes() == wanted
+
+
 def test_tfrecords_are_reported(prepared):
     options, folder = prepared
     info = folder / "dataset_info.json"

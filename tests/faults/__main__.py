@@ -14,7 +14,7 @@ from pathlib import Path
 import tyro
 
 from tests.faults.commands import COMMANDS
-from tests.faults.shim import FAULTS
+from tests.faults.shim import FAULTS, applies
 from tests.faults.trial import Trial, prepared, tried
 
 
@@ -25,33 +25,36 @@ class Arguments:
     commands: tuple[str, ...] = tuple(COMMANDS)
     faults: tuple[str, ...] = FAULTS
     every: int = 1
-    """Tries every n-th write."""
+    """Tries every n-th write,"""
+    first: int = 1
+    """from this one on."""
 
 
 def main() -> int:
     chosen = tyro.cli(Arguments)
     end = time.monotonic() + 3600 * chosen.hours
-    counts: dict[str, Counter[str]] = {}
-    for name in chosen.commands:
-        counts[name] = Counter()
-        with tempfile.TemporaryDirectory() as scratch:
+    counts: dict[str, Counter[str]] = {name: Counter() for name in chosen.commands}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, tally in counts.items():
+            if time.monotonic() > end:
+                break
             ready = prepared(COMMANDS[name], Path(scratch))
-            print(f"{name}: {ready.writes} writes", flush=True)
-            for at in range(1, ready.writes + 1, chosen.every):
+            print(f"{name}: {len(ready.writes)} writes", flush=True)
+            for at in range(chosen.first, len(ready.writes) + 1, chosen.every):
                 for fault in chosen.faults:
-                    if time.monotonic() > end:
-                        break
+                    if time.monotonic() > end or not applies(fault, ready.writes[at - 1]):
+                        continue
                     found: Trial = tried(ready, at, fault)
-                    counts[name][fault] += 1
-                    counts[name]["wrong"] += bool(found.wrong)
+                    tally[fault] += found.struck
+                    tally["wrong"] += bool(found.wrong)
                     if found.wrong:
                         print(f"{name}: {fault} at {at}: {found.wrong}", flush=True)
-            os.chdir("/")
+        os.chdir("/")
     columns = [*FAULTS, "wrong"]
     print(f"| command | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}")
-    for name, found in counts.items():
-        print(f"| {name} | {' | '.join(str(found[column]) for column in columns)} |")
-    return int(any(found["wrong"] for found in counts.values()))
+    for name, tally in counts.items():
+        print(f"| {name} | {' | '.join(str(tally[column]) for column in columns)} |")
+    return int(any(tally["wrong"] for tally in counts.values()))
 
 
 if __name__ == "__main__":

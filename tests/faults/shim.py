@@ -12,27 +12,45 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-FAULTS = ("ENOSPC", "EIO", "short", "kill")
-"""A full disk, a broken one, a write that takes a part of the bytes, and SIGKILL just before."""
+FAULTS = ("ENOSPC", "EIO", "EINTR", "short", "kill")
+"""A full disk, a broken one, a signal, a write that takes a part of the bytes, and SIGKILL just
+before."""
 CHANGING = (
     "fsync", "replace", "rename", "mkdir", "link", "symlink", "truncate", "ftruncate", "rmdir",
     "unlink", "remove", "chmod", "utime", "posix_fallocate", "copy_file_range", "sendfile",
 )  # fmt: skip
 """Functions of `os` that change a disk and take all or nothing."""
 CLEANING = frozenset({"rmdir", "unlink", "remove"})
-"""These fail only by a kill: a disk that is full or broken still lets go of names."""
+"""A disk that is full or broken still lets go of names."""
+WRITING = frozenset({"write", "pwrite"})
+AGAIN = WRITING | {"open", "fsync", "ftruncate", "posix_fallocate", "copy_file_range", "sendfile"}
+"""Python itself repeats these after a signal (PEP 475)."""
+
+
+def applies(fault: str, name: str) -> bool:
+    """Whether a function can fail that way."""
+    if fault == "short":
+        return name in WRITING
+    if fault == "EINTR":
+        return name not in AGAIN
+    return fault == "kill" or name not in CLEANING
 
 
 class Shim:
-    """Counts what this process writes, and lets the `at`-th time fail.
+    """Lists what this process writes, and lets the `at`-th time fail.
 
     Args:
       at: from 1; 0 never fails.
       fault: one of `FAULTS`.
+
+    Attributes:
+      names: of the functions called so far.
+      struck: whether one failed.
     """
 
     def __init__(self, at: int, fault: str):
-        self.at, self.fault, self.count = at, fault, 0
+        self.at, self.fault, self.struck = at, fault, False
+        self.names: list[str] = []
         self._real = {name: getattr(os, name) for name in (*CHANGING, "write", "pwrite", "open")}
         self._open = io.open
 
@@ -46,13 +64,14 @@ class Shim:
         io.open = builtins.open = self._opened
 
     def hit(self, name: str) -> bool:
-        """Counts one call; raises, kills, or returns whether only a part shall be written."""
-        self.count += 1
-        if self.count != self.at:
+        """Notes one call; raises, kills, or returns whether only a part shall be written."""
+        self.names.append(name)
+        if len(self.names) != self.at or not applies(self.fault, name):
             return False
+        self.struck = True
         if self.fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.fault == "short" or name in CLEANING:
+        if self.fault == "short":
             return True
         code = getattr(errno, self.fault)
         raise OSError(code, os.strerror(code))

@@ -2,12 +2,15 @@
 
 import contextlib
 import hashlib
+import importlib
+import json
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +19,8 @@ from magmax_jax.cli.streams import run_quietly
 from tests.faults.commands import Written
 from tests.faults.shim import Shim
 
-SECONDS = 120
+SECONDS = 900
+"""After which a command hangs: many times what it takes on a busy machine."""
 
 
 class Ended(NamedTuple):
@@ -25,12 +29,16 @@ class Ended(NamedTuple):
     Attributes:
       code: its exit status; negative for the signal that ended it.
       said: its standard error.
-      writes: counted.
+      struck: whether the fault happened.
+      writes: functions that it called to write.
+      modules: that it had imported, in their order.
     """
 
     code: int
     said: str
-    writes: int
+    struck: bool
+    writes: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
 
 
 class Trial(NamedTuple):
@@ -38,13 +46,19 @@ class Trial(NamedTuple):
 
     fault: str
     at: int
+    struck: bool
     wrong: str
 
 
 def ran(argv: Sequence[str], shim: Shim, scratch: Path) -> Ended:
     """Runs a command in a child of this process, which has imported everything already."""
-    said, counted = scratch / "said", scratch / "counted"
-    for path in (said, counted):
+    return forked(lambda: run_quietly(lambda: main(list(argv))), shim, scratch)
+
+
+def forked(task: Callable[[], int], shim: Shim, scratch: Path) -> Ended:
+    """Runs a function that returns an exit status in a child of this process."""
+    said, noted = scratch / "said", scratch / "noted"
+    for path in (said, noted):
         path.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
@@ -52,21 +66,17 @@ def ran(argv: Sequence[str], shim: Shim, scratch: Path) -> Ended:
         try:
             for number, stream in ((1, os.devnull), (2, str(said))):
                 os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
-            note = os.open(counted, os.O_WRONLY | os.O_CREAT, 0o600)
+            note = os.open(noted, os.O_WRONLY | os.O_CREAT, 0o600)
             write = os.write
             shim.install()
             try:
-                code = run_quietly(lambda: main(list(argv)))
-            except SystemExit as ending:
-                code = ending.code if isinstance(ending.code, int) else 1
+                code = task()
             except BaseException:
-                import traceback
-
                 traceback.print_exc()
-                code = 70
             with contextlib.suppress(OSError):
                 sys.stderr.flush()
-            write(note, str(shim.count).encode())
+            facts = {"struck": shim.struck, "writes": shim.names, "modules": [*sys.modules]}
+            write(note, json.dumps(facts).encode())
         finally:
             os._exit(code)
     end = time.monotonic() + SECONDS
@@ -78,22 +88,30 @@ def ran(argv: Sequence[str], shim: Shim, scratch: Path) -> Ended:
     else:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        return Ended(-99, "it hung", 0)
+        return Ended(-99, "it hung", True)
     code = os.waitstatus_to_exitcode(status)
     text = said.read_text(errors="replace") if said.exists() else ""
-    number = counted.read_text() if counted.exists() else ""
-    return Ended(code, text, int(number or 0))
+    facts = json.loads(noted.read_text() or "null") if noted.exists() else None
+    if facts is None:  # it was killed
+        return Ended(code, text, True)
+    return Ended(code, text, facts["struck"], tuple(facts["writes"]), tuple(facts["modules"]))
 
 
-def tree(folder: Path) -> dict[str, str]:
-    """Every file below a folder and the sha256 of what it holds; links by what they lead to."""
+def tree(folder: Path, counts: Callable[[str, bytes], bytes | None]) -> dict[str, str]:
+    """Every file below a folder and the sha256 of what counts of it; links by what they lead to."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_symlink():
             found[name] = f"-> {path.readlink()}"
         elif path.is_file():
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            content = path.read_bytes()
+            with contextlib.suppress(ValueError):  # a line was cut off
+                counted = counts(name, content)
+                if counted is None:
+                    continue
+                content = counted
+            found[name] = hashlib.sha256(content).hexdigest()
     return found
 
 
@@ -101,65 +119,141 @@ class Ready(NamedTuple):
     """A command that ran undisturbed once.
 
     Attributes:
-      argv: its words.
-      original: a folder with all that it reads.
+      honest: a folder with all that it reads.
       expected: `tree` of that folder after it.
-      writes: that it made.
+      read: `tree` after its `reads` as well.
+      writes: functions that it called to write, in their order.
       scratch: for copies of the folder.
     """
 
-    argv: tuple[str, ...]
-    original: Path
+    command: Written
+    honest: Path
     expected: dict[str, str]
-    writes: int
+    read: dict[str, str]
+    writes: tuple[str, ...]
     scratch: Path
 
 
 def prepared(command: Written, scratch: Path) -> Ready:
-    """Runs a command undisturbed, and counts what it writes."""
-    original = scratch / "original"
-    original.mkdir()
-    command.make(original)
-    ready = Ready(command.argv, original, {}, 0, scratch)
-    folder = _copy(ready)
-    ended = ran(command.argv, Shim(0, ""), scratch)
+    """Runs a command undisturbed, and notes what it calls to write.
+
+    Args:
+      scratch: a folder; folders that commands start from are made there once, for all of them.
+    """
+    work = scratch / "work"
+    honest = _started(command, scratch)
+    ready = Ready(command, honest, {}, {}, (), scratch)
+    for _ in range(2):  # the first one also fills JAX's compilation cache
+        _copy(ready)
+        writes = _undisturbed(command.argv, scratch).writes
+    expected = tree(work, command.counts)
+    if command.reads:
+        _undisturbed(command.reads, scratch)
+    return ready._replace(expected=expected, read=tree(work, command.counts), writes=writes)
+
+
+def _started(command: Written, scratch: Path) -> Path:
+    """The folder that a command starts from: made under the name that it has in every trial."""
+    key = repr((command.make.__qualname__, command.before, command.killed))
+    honest, work = scratch / hashlib.sha256(key.encode()).hexdigest()[:16], scratch / "work"
+    if honest.exists():
+        return honest
+    writes = _made(command, command.before, scratch)
+    if command.killed:
+        *before, last = command.before
+        _made(command, before, scratch)
+        ended = ran(last, Shim(2 * writes // 3, "kill"), scratch)
+        assert ended.code == -signal.SIGKILL, ended
+    os.chdir(scratch)
+    os.rename(work, honest)
+    return honest
+
+
+def _made(command: Written, before: Sequence[Sequence[str]], scratch: Path) -> int:
+    """Makes the folder `work` and runs commands there; returns how often the last one wrote."""
+    work = scratch / "work"
+    os.chdir(scratch)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    os.chdir(work)
+    command.patch(work)
+    ended = _undisturbed(lambda: command.make(work), scratch)
+    for argv in before:
+        ended = _undisturbed(argv, scratch)
+    return len(ended.writes)
+
+
+def _undisturbed(task: Sequence[str] | Callable[[], None], scratch: Path) -> Ended:
+    """Also imports here what was imported there, which takes longer than all that follows."""
+
+    def called() -> int:
+        task()
+        return 0
+
+    shim = Shim(0, "")
+    ended = forked(called, shim, scratch) if callable(task) else ran(task, shim, scratch)
     assert ended.code == 0, ended.said
-    return ready._replace(expected=tree(folder), writes=ended.writes)
+    for name in ended.modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    return ended
 
 
 def tried(ready: Ready, at: int, fault: str) -> Trial:
     """One fault, then, unless everything was done, the same command without one.
 
-    A killed process may leave a temporary directory, which the next one removes.
-
     Args:
       at: the number of the write that fails.
     """
-    folder, expected = _copy(ready), ready.expected
-    before = tree(folder)
-    first = ran(ready.argv, Shim(at, fault), ready.scratch)
-    after = tree(folder)
+    command, expected = ready.command, ready.expected
+    folder = _copy(ready)
+    before = tree(folder, command.counts)
+    first = ran(command.argv, Shim(at, fault), ready.scratch)
+    after = tree(folder, command.counts)
+    if not first.struck:
+        return Trial(fault, at, False, "")
+    wrong = wrong_at_first(ready, fault, first, before, after)
+    if not wrong and (differing(after, expected) or command.reads):
+        if differing(after, expected):  # otherwise all was done before the fault, or despite it
+            if first.code == 0:
+                wrong = f"exit code 0, and wrong: {differing(after, expected)}"
+            else:
+                again = ran(command.argv, Shim(0, fault), ready.scratch)
+                wrong = _wrong_again(again, tree(folder, command.counts), expected)
+        if command.reads and not wrong:
+            reading = ran(command.reads, Shim(0, fault), ready.scratch)
+            wrong = _wrong_again(reading, tree(folder, command.counts), ready.read)
+    return Trial(fault, at, True, wrong)
 
-    def wrong() -> str:
-        if touched := [
-            n for n, content in before.items() if after.get(n) not in (content, expected[n])
-        ]:
-            return f"it changed {touched}"
-        if "Traceback" in first.said or first.code not in (0, 2, -signal.SIGKILL):
-            return f"exit code {first.code}: {first.said.strip().splitlines()[-1:]}"
-        if first.code == 2 and len(first.said.strip().splitlines()) > 3:
-            return f"it says much: {first.said}"
-        if not differing(after, expected):  # all was done before the fault, or despite it
-            return ""
-        if first.code == 0:
-            return f"exit code 0, and wrong: {differing(after, expected)}"
-        second = ran(ready.argv, Shim(0, fault), ready.scratch)
-        if second.code != 0:
-            return f"again: exit code {second.code}: {second.said.strip()[-200:]}"
-        left = tree(folder)
-        return f"again: {differing(left, expected)}" if differing(left, expected) else ""
 
-    return Trial(fault, at, wrong())
+def wrong_at_first(
+    ready: Ready, fault: str, ended: Ended, before: dict[str, str], after: dict[str, str]
+) -> str:
+    """What is wrong with the command that had the fault, "" for nothing."""
+    own, expected = ready.command.own, ready.expected
+    if touched := [
+        name
+        for name, content in before.items()
+        if not name.startswith(own) and after.get(name) not in (content, expected[name])
+    ]:
+        return f"it changed {touched}"
+    if "Traceback" in ended.said or ended.code not in (0, 2, -signal.SIGKILL):
+        return f"exit code {ended.code}: {ended.said.strip().splitlines()[-1:]}"
+    if ended.code == 2 and ended.said.count("error: ") != 1:
+        return f"it says not one sentence: {ended.said}"
+    new = [n for n in after if n not in before and not n.startswith(own)]
+    half = [n for n in new if after[n] != expected.get(n)]
+    # A killed process may leave a temporary directory, as may one whose removal of it is ended by
+    # a signal: the next command removes it.
+    if ended.code == -signal.SIGKILL or fault == "EINTR":
+        half = [n for n in half if ".partial" not in n]
+    return f"it leaves {half}" if half else ""
+
+
+def _wrong_again(ended: Ended, left: dict[str, str], expected: dict[str, str]) -> str:
+    if ended.code != 0:
+        return f"again: exit code {ended.code}: {ended.said.strip()[-300:]}"
+    return f"again: {differing(left, expected)}" if differing(left, expected) else ""
 
 
 def differing(found: dict[str, str], wanted: dict[str, str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Contents of a prepared data set: images per class, and a fingerprint that detects any change."""
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable
@@ -24,6 +25,9 @@ RECORD = "magmax.json"
 
 DIVISION = "division.json"
 """Also next to them: the files of the training and test images, if our seeded split is used."""
+
+_OTHERS = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Why a directory that users share cannot be written."""
 
 _CHUNK = 512  # records read together
 
@@ -109,7 +113,11 @@ def compare(builder: tfds.core.DatasetBuilder, found: dict[str, Contents]) -> bo
 
 
 def record(builder: tfds.core.DatasetBuilder, found: dict[str, Contents]) -> bool:
-    """Writes the record next to the data; False if it cannot be written."""
+    """Writes the record next to the data; False in a directory of another user.
+
+    Raises:
+      UserError: the disk is full, or fails.
+    """
     splits = {name: asdict(contents) for name, contents in found.items()}
     text = json.dumps({"data_set": builder.info.full_name, "splits": splits})
     return _write(Path(builder.data_dir) / RECORD, text)
@@ -126,7 +134,7 @@ def check_division(
       write: whether to write the list if it is missing and can be written.
 
     Raises:
-      UserError: the test images are not those published.
+      UserError: the test images are not those published, or the disk is full, or fails.
     """
     path = Path(builder.data_dir) / DIVISION
     listed = _listed(path, how) if unchanged else None
@@ -155,11 +163,20 @@ def _listed(path: Path, how: SeededSplit) -> dict[str, list[str]] | None:
 
 
 def _write(path: Path, text: str) -> bool:
-    """Writes a file atomically; returns False if that fails."""
+    """Writes a file atomically; returns False if the directory is not this user's to write to.
+
+    Raises:
+      UserError: the disk is full, or fails.
+    """
     try:
         write_text(path, text + "\n")
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in _OTHERS:
+            return False
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): make space, or repair the disk, and run "
+            "the same command again, which goes on from here"
+        ) from None
     return True
 
 
