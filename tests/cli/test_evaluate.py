@@ -97,7 +97,7 @@ def test_a_runs_own_folder_is_evaluated_as_it_was_learned(shapes, tmp_path):
 
 
 def test_a_run_that_chose_scales_is_evaluated_on_other_images(done, shapes, tmp_path):
-    """Its configuration chooses scales on held-out images, and a folder of images holds out none."""
+    """Its configuration chooses scales on held-out images; a folder of images holds out none."""
     run = tmp_path / "run"
     shutil.copytree(done.path, run)
     config = ExperimentConfig.from_file(run / "config.json")
