@@ -26,11 +26,11 @@ class ErrorText(NamedTuple):
     file: str
 
 
-def error_texts() -> list[ErrorText]:
-    """Every sentence, sorted by file and then as in the file."""
+def error_texts(package: Path = PACKAGE) -> list[ErrorText]:
+    """Every sentence in a package, sorted by file and then as in the file."""
     found: dict[ErrorText, None] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        file = path.relative_to(PACKAGE).as_posix()
+    for path in sorted(package.rglob("*.py")):
+        file = path.relative_to(package).as_posix()
         tree = ast.parse(path.read_text())
         for scope in _scopes(tree):
             for message in _messages(scope):
@@ -93,9 +93,10 @@ def _texts(message: ast.expr, scope: ast.AST) -> list[str]:
 
 def _parts(value: ast.expr, scope: ast.AST) -> list[str]:
     """What one part of an f-string adds."""
-    if isinstance(value, ast.FormattedValue):
-        return [f"⟨{_name(value.value)}⟩"]
-    return _texts(value, scope)
+    if not isinstance(value, ast.FormattedValue):
+        return _texts(value, scope)
+    either = _texts(value.value, scope) if isinstance(value.value, ast.IfExp) else []
+    return either or [f"⟨{_name(value.value)}⟩"]
 
 
 def _name(value: ast.expr) -> str:
