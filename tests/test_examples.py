@@ -1,8 +1,11 @@
-"""Examples run unmodified."""
+"""Examples run unmodified, offline, on data that they make or that comes with packages."""
 
+import json
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -43,3 +46,68 @@ def test_one_class_is_forgotten_and_the_others_are_kept(tmp_path):
     assert known > 85 and others > 90
     for scale, forgotten, kept in merged:
         assert scale < 0 and forgotten < known - 40 and kept > others - 8
+
+
+def test_a_pytree_is_merged(tmp_path):
+    shown = run("merge_a_pytree.py", tmp_path)
+    entries = re.findall(r"(\S+) +task \d supplied +(\d+) of (\d+)", shown)
+    supplied = Counter()
+    for leaf, part, _ in entries:
+        supplied[leaf] += int(part)
+    assert supplied == {"first.bias": 0, "first.kernel": 32, "last.kernel": 16}
+    assert "median moves theta_0 by" in shown
+
+
+def test_a_deployed_model_is_updated_every_month(tmp_path):
+    shown = run("monthly_update.py", tmp_path)
+    accuracy = {name: float(value) for name, value in re.findall(r"(.+?) +([\d.]+) % of", shown)}
+    assert list(accuracy) == ["pretrained", "last fine-tuned", "deployed"]
+    assert accuracy["deployed"] > accuracy["last fine-tuned"]
+    assert len(re.findall("tuned-(?:january|february|march)", shown)) == 3  # in the state
+
+
+def test_a_folder_of_images_is_learned(tmp_path):
+    shown = run("own_images.py", tmp_path)
+    assert "average+lda@1" in shown
+    assert "a circle and a square are recognised as circle and square" in shown
+
+
+def test_image_towers_are_evaluated_and_merged(tmp_path):
+    lines = run("evaluate_towers.py", tmp_path).splitlines()
+    table = {line[:11].strip(): re.findall(r"([\w ]+): ([\d.]+) %", line) for line in lines[-4:]}
+    assert list(table) == ["pretrained", "tower 1", "tower 2", "merged"]
+    by_task = {name: {g.strip(): float(v) for g, v in groups} for name, groups in table.items()}
+    for task in (1, 2):  # each tower is better than theta_0 at what it has learned
+        own = f"task {task}"
+        assert by_task[f"tower {task}"][own] > by_task["pretrained"][own]
+
+
+def test_forgetting_is_analysed_and_reported(tmp_path):
+    shown = run("forgetting.py", tmp_path)
+    forgetting = re.search(
+        r"Forgetting, points: finetuned ([\d.-]+), max_magnitude@0.5 ([\d.-]+)", shown
+    )
+    assert float(forgetting[1]) > float(forgetting[2])
+    page = (tmp_path / "runs" / "forgetting" / "report" / "index.html").read_text()
+    assert "sign" in page and "supplied" in page
+
+
+def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
+    """Its cells in order, in one namespace, as a kernel would run them."""
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((ROOT / "examples" / "tour.ipynb").read_text())
+    assert notebook["nbformat"] == 4
+    names = {"__name__": "__main__"}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    shown = capsys.readouterr().out
+    assert "max_magnitude  [ 4. -3.  1.  2.]" in shown
+    assert shown.count("agnostic") == 4 and "recognised" in shown
+
+
+def test_every_example_is_on_the_page():
+    page = (ROOT / "docs" / "examples.md").read_text()
+    for path in (ROOT / "examples").iterdir():
+        assert f"`examples/{path.name}`" in page

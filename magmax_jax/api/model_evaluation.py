@@ -218,6 +218,7 @@ def setting(name: str, model: str | Model, evaluation: Evaluation) -> Experiment
         ),
         scenario=evaluation.scenario,
         train=TrainConfig(batch_size=evaluation.batch_size),  # nothing is trained
+        merging=replace(config.merging, scales=None),  # no scale is chosen, and no image held out
         mesh=evaluation.mesh,  # for the devices here, not the run's
         eval_batch_size=evaluation.batch_size,
     )

@@ -96,6 +96,16 @@ def test_a_runs_own_folder_is_evaluated_as_it_was_learned(shapes, tmp_path):
     assert (chosen.sources, chosen.scenario, chosen.seed) == ((str(run),), scenario, 9)
 
 
+def test_a_run_that_chose_scales_is_evaluated_on_other_images(done, shapes, tmp_path):
+    """Its configuration chooses scales on held-out images; a folder of images holds out none."""
+    run = tmp_path / "run"
+    shutil.copytree(done.path, run)
+    config = ExperimentConfig.from_file(run / "config.json")
+    chosen = config.replace(scenario={"validation": 0.1}, merging={"scales": "0.5,1"})
+    (run / "config.json").write_text(chosen.to_json())
+    assert main(run, shapes) == 0
+
+
 def test_model_flags_are_those_of_a_run(done):
     chosen = evaluate.parse([str(done.path), "--model.image-size=16", "--model.dtype=bfloat16"])
     assert (chosen.image_size, chosen.dtype, chosen.scenario.num_tasks) == (16, "bfloat16", 5)
