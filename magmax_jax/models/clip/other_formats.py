@@ -1,7 +1,7 @@
 """Converts other publishers' tensor names, OpenCLIP's and Flax's, to Hugging Face's."""
 
 import re
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -55,7 +55,7 @@ def is_openclip(names: Container[str]) -> bool:
     return "visual.conv1.weight" in names
 
 
-def openclip_tensors(tensors: dict[str, Read]) -> dict[str, Read]:
+def openclip_tensors(tensors: Mapping[str, Read]) -> dict[str, Read]:
     """OpenCLIP's tensors by Hugging Face's name; those without a counterpart keep their name."""
     renamed: dict[str, Read] = {}
     for name, read in tensors.items():
