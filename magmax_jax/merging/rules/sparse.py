@@ -19,11 +19,12 @@ from magmax_jax.merging.rule import (
     leafwise_at,
 )
 from magmax_jax.merging.rules.thinning import (
+    drawn,
     drawn_by_rank,
     largest,
     largest_rank,
     middle,
-    rescaled,
+    only,
     smallest,
 )
 from magmax_jax.merging.task_vectors import PyTree
@@ -114,16 +115,15 @@ def sparse_task_arithmetic(
         elif density <= 0:
             return jnp.zeros_like(tau)
         elif thin == "random":
-            key = leaf_key(seed, task, name)
-            kept = jax.random.uniform(key, tau.shape, jnp.float32) < density
+            kept = drawn(leaf_key(seed, task, name), tau, density)
         else:
             kept = drawn_by_rank(leaf_key(seed, task, name), tau, density, of(epsilons, task))
-        return rescaled(tau, kept) if rescale else jnp.where(kept, tau, 0.0)
+        return only(tau, kept, rescale)
 
     def merge(name: str, *taus: jax.Array) -> jax.Array:
-        thin = [thin_one(name, task, tau) for task, tau in enumerate(taus, start=1)]
+        each = [thin_one(name, task, tau) for task, tau in enumerate(taus, start=1)]
         w = jnp.array(weights[: len(taus)] if weights else [1.0] * len(taus), jnp.float32)
-        return _combine(thin, w, jnp.float32(factor), consensus, normalize)
+        return _combine(each, w, jnp.float32(factor), consensus, normalize)
 
     def finalize(taus: tuple[PyTree, ...]) -> PyTree:
         if most is not None and len(taus) > most:

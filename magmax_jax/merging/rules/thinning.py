@@ -1,5 +1,7 @@
 """Which entries of a tensor are kept: exact numbers of them, or at random by rank."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -36,6 +38,7 @@ def largest(tau: jax.Array, threshold: jax.Array, count: jax.typing.ArrayLike) -
 
 @jax.jit
 def smallest(tau: jax.Array, threshold: jax.Array, count: jax.typing.ArrayLike) -> jax.Array:
+    """Where the `count` smallest magnitudes are, `threshold` being the largest of these."""
     magnitude = jnp.abs(tau)
     return _with_first(magnitude < threshold, magnitude == threshold, count)
 
@@ -47,16 +50,26 @@ def _with_first(sure: jax.Array, equal: jax.Array, count: jax.typing.ArrayLike) 
     return sure | (equal & (place <= missing))
 
 
-@jax.jit
-def rescaled(tau: jax.Array, kept: jax.Array) -> jax.Array:
+@partial(jax.jit, static_argnames="rescale")
+def only(tau: jax.Array, kept: jax.Array, rescale: bool) -> jax.Array:
+    """The kept entries, the others zero; rescaled to the L1 norm of all."""
     thinned = jnp.where(kept, tau, 0.0)
+    if not rescale:
+        return thinned
     before, after = fixed_sum(jnp.abs(tau)), fixed_sum(jnp.abs(thinned))
     small = (before < LEAST_NORM) | (after < LEAST_NORM)
     return thinned * jnp.where(small, 1.0, before / jnp.where(small, 1.0, after))
 
 
 @jax.jit
+def drawn(key: jax.Array, tau: jax.Array, density: float) -> jax.Array:
+    """Where a draw keeps entries, each with probability `density`."""
+    return jax.random.uniform(key, tau.shape, jnp.float32) < density
+
+
+@jax.jit
 def drawn_by_rank(key: jax.Array, tau: jax.Array, density: float, epsilon: float) -> jax.Array:
+    """Where a draw keeps entries, with probability density - epsilon to density + epsilon."""
     rows = jnp.moveaxis(tau, 1, -1) if tau.ndim > 1 else tau
     length = rows.shape[-1] if rows.ndim else 1
     share = ranks(rows).astype(jnp.float32) / (length - 1) if length > 1 else 0.5
