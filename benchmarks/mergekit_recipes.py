@@ -125,8 +125,8 @@ def contenders(settings: Settings, paths: Sequence[Path], outputs: Path) -> list
             OURS: [sys.executable, "-m", "magmax_jax", "merge", str(path), "--output"],
             PEER: [str(settings.peers), "-m", "mergekit.scripts.run_yaml", str(path)],
         }
-        for who, words in commands.items():
-            name, needs = who + method, "mergekit.scripts.run_yaml" if who == PEER else None
+        for side, words in commands.items():
+            name, needs = side + method, "mergekit.scripts.run_yaml" if side == PEER else None
 
             def before(name: str = name) -> None:
                 """Flushes earlier writes and reads the models into the page cache."""
@@ -135,7 +135,7 @@ def contenders(settings: Settings, paths: Sequence[Path], outputs: Path) -> list
                 for file in files:
                     file.read_bytes()
 
-            end = ["--no-copy-tokenizer"] if who == PEER else []
+            end = ["--no-copy-tokenizer"] if side == PEER else []
             field.append(
                 Whole(
                     name=name,
@@ -192,7 +192,7 @@ def run(settings: Settings) -> None:
     Raises:
       UserError: no contender matches.
     """
-    every = [who + method for method in METHODS for who in (OURS, PEER)]
+    every = [side + method for method in METHODS for side in (OURS, PEER)]
     matching(every, settings.only, str)  # a mistake is reported before any work
     description = describe(settings.peers) | {"checkpoints": f"{settings.size}, float32"}
     output = Output(settings.output, description)

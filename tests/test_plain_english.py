@@ -53,10 +53,6 @@ PATTERNS = {
         "write: leave out, omit",
         "leave the flag away",
     ),
-    r"\ban? [\w-]+ of (its|their|your|his|one's|our|my) own\b": (
-        "write: its own process",
-        "a process of its own",
-    ),
     r"\boutside of\b|\binside of\b": (
         "write: outside, inside",
         "outside of the main thread",

@@ -18,7 +18,7 @@ NUMBER_OR_NONE = (int, float, NoneType)
 def has_fields(record: Record, fields: Mapping[str, tuple[type, ...]]) -> bool:
     """Whether a record has these fields with the given types, and all numbers are finite.
 
-    Integers must fit into 64 bits: arrays hold no larger ones.
+    Integers must fit into 64 bits: arrays have no larger ones.
     """
     return all(
         type(value := record.get(name, ...)) in types
@@ -51,7 +51,7 @@ def _any(record: Record) -> bool:
 
 
 def read(path: Path, sound: Callable[[Record], bool] = _any) -> list[Record]:
-    """The records up to the first incomplete or not `sound` line; none if there is no file."""
+    """The records up to the first incomplete or not `sound` line; none if there is not a file."""
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):

@@ -76,7 +76,7 @@ def notes(sources: Sequence[TensorFiles]) -> Iterator[str]:
 
 
 def base_models(files: TensorFiles) -> list[str]:
-    """The `base_model` entries of a model's own card; none if there is no such card."""
+    """The `base_model` entries of a model's own card; none if there is not a such card."""
     return list(_texts([_read(files).get("base_model")]))
 
 
@@ -113,7 +113,7 @@ def _read(files: TensorFiles, strict: bool = False) -> dict[str, Any]:
         return metadata_load(path) or {}
     except (*UNREADABLE, yaml.YAMLError) as error:
         if strict:
-            raise ValueError(f"{path} holds no metadata") from error
+            raise ValueError(f"{path} contains no metadata") from error
         return {}
 
 

@@ -152,7 +152,9 @@ class Run:
             or len(shape := shapes.pop()) != 3
             or confusion != shape[-1:] * 2
         ):
-            raise UserError(f"{path} holds no counts of an evaluation: remove it to go on without")
+            raise UserError(
+                f"{path} contains no counts of an evaluation: remove it to continue without"
+            )
         return {name: files.load(name).astype(np.int64) for name in files.tensors}
 
     @property
@@ -179,7 +181,7 @@ def find(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
     where = ", ".join(map(str, paths))
     if notes:
         raise UserError(f"{where}: there is nothing to report yet ({'; '.join(notes)})")
-    raise UserError(f"{where}: there is no run; give runs, or folders that contain some")
+    raise UserError(f"{where}: there is not a run; give runs, or folders that contain some")
 
 
 def collect(paths: Sequence[Path], lacking: Callable[[Run], str]) -> tuple[list[Run], list[str]]:
@@ -196,7 +198,7 @@ def collect(paths: Sequence[Path], lacking: Callable[[Run], str]) -> tuple[list[
     for path in paths:
         if not path.is_dir():
             raise UserError(
-                f"{path}: there is no such folder; give runs, or folders that contain some"
+                f"{path}: there is not a such folder; give runs, or folders that contain some"
             )
         for directory in run_directories(path):
             try:

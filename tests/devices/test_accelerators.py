@@ -1,4 +1,4 @@
-"""An accelerator that JAX cannot use is named, with the one command that mends it."""
+"""An accelerator that JAX cannot use is named, with the one command that fixes it."""
 
 import pytest
 

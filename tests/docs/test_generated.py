@@ -43,7 +43,7 @@ def test_sentences_are_read_with_what_they_fill_in(tmp_path):
 
 def test_sentences_of_every_package_are_on_the_page():
     page = (DOCS / "troubleshooting.md").read_text()
-    for sentence in ("is no preset: choose from", "must not be negative", "fetch it again"):
+    for sentence in ("is not a preset: choose from", "must not be negative", "fetch it again"):
         assert sentence in page
     assert "### Others" not in page, "name the new package in tools/docs/troubleshooting.py"
 

@@ -14,7 +14,7 @@ from tests.conftest import save_tiny_clip
 from tests.helpers.interruptions import Arguments, config, digest
 
 Commands = Callable[[Path], list[list[str]]]
-"""The words of each process that works in a directory; called anew for every start."""
+"""The words of each process that works in a directory; called again for every start."""
 
 
 class Subject(NamedTuple):

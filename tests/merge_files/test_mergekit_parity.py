@@ -262,8 +262,8 @@ def test_mergekit_itself_writes_these_numbers(dtype, cases, rtol, atol, tmp_path
     for case in cases:
         assert merge(tmp_path / f"{case}.yml", "--output", tmp_path / f"ours-{case}") == 0
         ours, theirs = (
-            load_file(tmp_path / f"{who}-{case}" / "model.safetensors")
-            for who in ("ours", "theirs")
+            load_file(tmp_path / f"{side}-{case}" / "model.safetensors")
+            for side in ("ours", "theirs")
         )
         assert ours.keys() == theirs.keys()
         worst = 0.0

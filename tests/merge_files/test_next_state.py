@@ -46,7 +46,7 @@ def test_the_same_command_finishes_a_killed_merge(killed, capsys):
     assert "2 models at scale 0.5" in said.out and "which was interrupted" in said.err
     assert tree(folder) == whole and not list(folder.glob(".*"))
     assert merge(*flags) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_another_command_continues_the_state_of_a_killed_merge(killed, models):

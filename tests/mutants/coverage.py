@@ -41,7 +41,7 @@ def main(name: str, flags: list[str]) -> None:
             if draw.random() < 0.5:
                 try:
                     return kind.mutate(data, draw)[:most]
-                except Exception:  # the data is no valid document any more
+                except Exception:  # the data is not a valid document any more
                     pass
             return atheris.Mutate(data, most)
 

@@ -84,7 +84,7 @@ def _read(kind: Kind, folder: Path) -> tuple[Outcome, float, int, int]:
         peak = tracemalloc.get_traced_memory()[1]
         text = str(error)
         outcome = Outcome("refused") if "\n" not in text else Outcome("traceback", text)
-    except BaseException as error:  # also a panic of Rust's, which is no Exception
+    except BaseException as error:  # also a panic of Rust's, which is not an Exception
         outcome = Outcome("traceback", f"{type(error).__name__}: {str(error)[:150]}")
     finally:
         tracemalloc.stop()

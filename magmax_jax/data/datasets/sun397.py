@@ -22,7 +22,7 @@ DATA_SETS.register(
             links="Princeton's links have been dead since 2025 "
             "(github.com/pytorch/vision/issues/9348); SUN397.tar.gz holds SUN397/a/abbey/*.jpg "
             "and so on, Partitions.zip holds Training_01.txt and Testing_01.txt; with archives "
-            "packed anew, set repacked",
+            "packed again, set repacked",
         ),
     ),
 )

@@ -175,7 +175,7 @@ def _write(path: Path, text: str) -> bool:
             return False
         raise UserError(
             f"{path} cannot be written ({error.strerror}): make space, or repair the disk, and run "
-            "the same command again, which goes on from here"
+            "the same command again, which continues from here"
         ) from None
     return True
 

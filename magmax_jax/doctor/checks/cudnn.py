@@ -33,7 +33,7 @@ def look() -> Iterator[Finding]:
 
 
 def _is_ampere(device: Any) -> bool:
-    """Whether its compute capability is 8.0 or higher; on AMD it is no number."""
+    """Whether its compute capability is 8.0 or higher; on AMD it is not a number."""
     capability = str(getattr(device, "compute_capability", ""))
     return capability[:1].isdigit() and float(capability) >= 8.0
 

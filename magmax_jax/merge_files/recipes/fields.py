@@ -37,7 +37,7 @@ def check_field(path: Path, field: str) -> None:
         raise UserError(f"{path}: {field} is not supported: {REFUSED[field]}")
     if field not in FIELDS:
         raise UserError(
-            f"{path}: {field!r} is no field of a recipe: they are {', '.join(FIELDS)}"
+            f"{path}: {field!r} is not a field of a recipe: they are {', '.join(FIELDS)}"
             + meant(field, FIELDS)
         )
 

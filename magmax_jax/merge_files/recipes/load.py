@@ -23,7 +23,7 @@ def load(path: Path) -> dict[str, Any]:
     """A recipe's fields and their values.
 
     Raises:
-      UserError: it cannot be read, is not YAML or holds no fields, or gives a key twice.
+      UserError: it cannot be read, is not YAML or contains no fields, or gives a key twice.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -44,5 +44,5 @@ def load(path: Path) -> dict[str, Any]:
         why = getattr(error, "problem", None) or "it is nested too deeply or holds a broken value"
         raise UserError(f"{path}{where}: this is not YAML: {why}") from None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise UserError(f"{path} is no recipe: it has no fields such as merge_method and models")
+        raise UserError(f"{path} is not a recipe: it has no fields such as merge_method and models")
     return found

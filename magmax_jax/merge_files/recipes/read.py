@@ -154,7 +154,7 @@ def _parameters(
         place = f"{path}: {where}"
         if name not in anywhere:
             raise UserError(
-                f"{place}: {name!r} is no parameter: {method} takes "
+                f"{place}: {name!r} is not a parameter: {method} takes "
                 f"{', '.join(own) or 'none'}{meant(str(name), anywhere)}"
             )
         key: Key = own.get(name) or anywhere[name]

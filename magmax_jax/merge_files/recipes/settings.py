@@ -63,7 +63,7 @@ def parse(value: Any, key: Key, where: str) -> Setting | None:
       where: the recipe and the place in it, for messages.
 
     Raises:
-      UserError: it is no number (or no boolean), and no list of these or of filters.
+      UserError: it is not a number (or no boolean), and no list of these or of filters.
     """
     if isinstance(value, dict):
         value = [value]

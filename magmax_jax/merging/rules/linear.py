@@ -50,7 +50,7 @@ def linear_combination(weights: Sequence[float] | None = None, normalize: bool =
         finalize,
         streaming=False,
         default_scale=1.0,
-        # A sum that is no mean needs theta_0 itself, which chunks of float64 do not have.
+        # A sum that is not a mean needs theta_0 itself, which chunks of float64 do not have.
         scope="entry" if normalize else "tensor",
         reads_names=False,
         most_models=None if weights is None else len(weights) - 1,

@@ -78,7 +78,7 @@ def _resumed(folder: Path) -> RunState:
 
 
 def _as_saved(folder: Path, found: RunState) -> bool:
-    """Whether a run goes on from one of its two checkpoints, to the bit."""
+    """Whether a run continues from one of its two checkpoints, to the bit."""
     return any(_equal(found, saved) for saved in _states())
 
 

@@ -54,7 +54,7 @@ def _siglip_ids(folder: Path) -> np.ndarray:
 
 
 def _in_range(folder: Path, ids: np.ndarray) -> bool:
-    """Whether a text tower can take the ids: other ones would read outside of its table."""
+    """Whether a text tower can take the ids: other ones would read outside its table."""
     fits = ids.shape[0] == len(TEXTS) and 0 < ids.shape[1] <= CONTEXT
     return fits and ids.dtype == np.int32 and ids.min() >= 0 and ids.max() < VOCABULARY
 
