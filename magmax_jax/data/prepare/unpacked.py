@@ -37,7 +37,7 @@ class Member(NamedTuple):
 
 
 def unpacked_size(archive: Path, room: int | None = None) -> int:
-    """Bytes of all members, which are read but not kept. A file that is not an archive counts as itself.
+    """Bytes of all members, which are read but not kept; of the file if it is not an archive.
 
     Args:
       room: bytes on disk for the unpacked members; None if they are not unpacked to disk.

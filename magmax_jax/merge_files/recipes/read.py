@@ -71,7 +71,7 @@ def read_recipe(path: Path) -> Recipe:
     if not isinstance(name, str):
         raise UserError(f"{path}: merge_method names no method: choose from {', '.join(METHODS)}")
     if name not in METHODS:
-        known = "not supported here" if name in OTHERS else "no method of mergekit's"
+        known = "not supported here" if name in OTHERS else "not a method of mergekit's"
         raise UserError(
             f"{path}: merge_method {name} is {known}: choose from {', '.join(METHODS)}"
             + meant(name, METHODS)
