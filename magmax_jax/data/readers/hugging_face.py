@@ -102,8 +102,9 @@ def from_split(data: Any, where: str) -> Source:
 
 def _labels(found: Any, where: str) -> np.ndarray:
     labels = np.asarray(found)
-    missing = np.flatnonzero(np.isnan(labels)) if labels.dtype.kind == "f" else []
-    if len(missing):  # NumPy's integers have no None, so `datasets` gives floats
+    # NumPy's integers have no None, so `datasets` gives floats.
+    missing = np.flatnonzero(np.isnan(labels) if labels.dtype.kind == "f" else [])
+    if missing.size:
         raise UserError(
             f"{where}: image {missing[0]} and {len(missing) - 1} more have no label: drop these "
             f"rows{UNLABELLED}"
