@@ -42,6 +42,8 @@ def test_every_write_of_a_merge_with_a_state_fails_without_a_trace():
 
 @pytest.mark.slow
 def test_some_writes_of_other_commands_fail_without_a_trace():
+    """Not of runs: when a checkpoint cannot be written, Orbax prints a traceback of its own before
+    our sentence."""
     done = faults("--commands", "merge into an adapter", "prepare", "export", "--every", "13")
     assert done.returncode == 0, done.stdout + done.stderr
 
