@@ -31,6 +31,6 @@ for name in ("forgetting", "backward_transfer"):
     print(f"{metric.heading}: {shown}")
 
 # Why: do the tasks disagree on the sign of a change, and which task supplied the merged entries?
-studies = ("--only", "signs", "provenance", "contribution")
+studies = ("--only", "signs", "provenance")
 subprocess.run([sys.executable, "-m", "magmax_jax", "analyse", out, *studies], check=True)
 print("the report:", mm.report(out))

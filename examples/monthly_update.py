@@ -50,7 +50,8 @@ for month, labels in MONTHS.items():
 magmax("inspect", state)
 everything = source(tuple(range(10)), tested)
 models = {"pretrained": theta_0, "last fine-tuned": str(last), "deployed": str(deployed)}
-rows = mm.evaluate(models, test=everything, progress=False, scenario=None)
+scenario = mm.config.ScenarioConfig(dataset="digits", num_tasks=1, templates=(TEMPLATE,))
+rows = mm.evaluate(models, scenario=scenario, test=everything, progress=False)
 for row in rows:
     if (row.protocol, row.group) == ("agnostic", "all"):
         print(f"{row.model:16} {100 * row.accuracy:5.1f} % of all ten digits")

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -62,7 +63,7 @@ def test_a_deployed_model_is_updated_every_month(tmp_path):
     shown = run("monthly_update.py", tmp_path)
     accuracy = {name: float(value) for name, value in re.findall(r"(.+?) +([\d.]+) % of", shown)}
     assert list(accuracy) == ["pretrained", "last fine-tuned", "deployed"]
-    assert accuracy["deployed"] > accuracy["last fine-tuned"]
+    assert accuracy["deployed"] > accuracy["last fine-tuned"] + 2
     assert len(re.findall("tuned-(?:january|february|march)", shown)) == 3  # in the state
 
 
@@ -84,10 +85,11 @@ def test_image_towers_are_evaluated_and_merged(tmp_path):
 
 def test_forgetting_is_analysed_and_reported(tmp_path):
     shown = run("forgetting.py", tmp_path)
-    forgetting = re.search(
-        r"Forgetting, points: finetuned ([\d.-]+), max_magnitude@0.5 ([\d.-]+)", shown
-    )
-    assert float(forgetting[1]) > float(forgetting[2])
+    table = re.findall(r"^ +(\d+\.\d.*)$", shown.split("max_magnitude")[0], re.MULTILINE)
+    accuracy = np.array([line.split() for line in table], float)[1:]  # after 1 to 5 tasks
+    best = [accuracy[task:-1, task].max() for task in range(4)]
+    forgetting = re.search(r"Forgetting, points: finetuned (-?[\d.]+)", shown)
+    assert float(forgetting[1]) == pytest.approx(np.mean(best - accuracy[-1, :4]), abs=0.11)
     page = (tmp_path / "runs" / "forgetting" / "report" / "index.html").read_text()
     assert "sign" in page and "supplied" in page
 
@@ -104,7 +106,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
             exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
     shown = capsys.readouterr().out
     assert "max_magnitude  [ 4. -3.  1.  2.]" in shown
-    assert shown.count("agnostic") == 4 and "recognised" in shown
+    assert shown.count(" agnostic ") == 3 and "recognised" in shown
 
 
 def test_every_example_is_on_the_page():
