@@ -56,10 +56,12 @@ class Layout:
     def params(self, tree: PyTree) -> PyTree:
         """Places parameters, or trees of their shapes; does not copy those already in place.
 
+        Python's numbers, as the state of one's own rule may hold, become arrays of JAX's dtypes.
+
         Raises:
           UserError: a matrix does not divide among `fsdp`.
         """
-        return jax.tree.map(lambda x: _put(x, self._sharding(x)), tree)
+        return jax.tree.map(lambda x: _put(x, self._sharding(x)), jax.tree.map(_array, tree))
 
     def shapes(self, tree: PyTree) -> PyTree:
         """`params` for shapes only: `jax.ShapeDtypeStruct`s with shardings."""
@@ -179,6 +181,12 @@ def _check_divides(name: str, size: int, devices: int, parts: int = 1) -> None:
             f"{name} is {size}, which does not divide among {among}: "
             f"use {nearest}, or fewer devices with mesh.data"
         )
+
+
+def _array(leaf: Any) -> Any:
+    if not isinstance(leaf, int | float | complex):
+        return leaf
+    return np.asarray(leaf, jax.dtypes.canonicalize_dtype(np.asarray(leaf).dtype))
 
 
 def _put(leaf: jax.Array | np.ndarray | np.number, sharding: NamedSharding) -> jax.Array:

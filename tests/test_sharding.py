@@ -249,3 +249,15 @@ def test_on_one_device_everything_is_already_in_place():
         assert layout.params(params)["w"] is params["w"]
         assert params["w"].sharding.spec == PartitionSpec(None, None, "fsdp")
         assert layout.replicate(np.int32(3)).sharding.is_fully_replicated
+
+
+def test_numbers_of_python_become_arrays():
+    """An own rule's state may count tasks with an int; a run saves and shards it as an array."""
+    placed = one_device().params({"tasks": 0, "weight": 0.5, "done": False})
+    assert {name: (leaf.dtype.name, leaf.shape) for name, leaf in placed.items()} == {
+        "tasks": ("int32", ()),
+        "weight": ("float32", ()),
+        "done": ("bool", ()),
+    }
+    assert not any(leaf.weak_type for leaf in placed.values())
+    assert (placed["tasks"], placed["weight"], placed["done"]) == (0, 0.5, False)
