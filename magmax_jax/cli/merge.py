@@ -101,7 +101,6 @@ class Merge:
         from magmax_jax.merge_files.job import Job, from_recipe
         from magmax_jax.merge_files.next_state import finish_interrupted
         from magmax_jax.merge_files.plan import make_plan
-        from magmax_jax.merge_files.recipes.read import read_recipe
         from magmax_jax.runs.model_ref import absolute
 
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -124,6 +123,8 @@ class Merge:
             rename=_flat(self.rename),
         )
         if self.recipe is not None:
+            from magmax_jax.merge_files.recipes.read import read_recipe
+
             job = from_recipe(read_recipe(self.recipe), job)
         if job.state and self.output and not self.dry_run:
             earlier = finish_interrupted(job.state)

@@ -51,7 +51,7 @@ def _any(record: Record) -> bool:
 
 
 def read(path: Path, sound: Callable[[Record], bool] = _any) -> list[Record]:
-    """The records up to the first incomplete or not `sound` line; none if there is not a file."""
+    """The records up to the first incomplete or not `sound` line; none if there is no file."""
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):

@@ -76,7 +76,7 @@ def notes(sources: Sequence[TensorFiles]) -> Iterator[str]:
 
 
 def base_models(files: TensorFiles) -> list[str]:
-    """The `base_model` entries of a model's own card; none if there is not a such card."""
+    """The `base_model` entries of a model's own card; none if there is no card."""
     return list(_texts([_read(files).get("base_model")]))
 
 

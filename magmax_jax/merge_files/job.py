@@ -47,7 +47,7 @@ class Job:
     @property
     def smaller(self) -> str:
         """How the user gets a result nearer to theta_0."""
-        return "smaller weights in the recipe" if self.recipe else "a --scale nearer to 0"
+        return "smaller weights in the recipe" if self.recipe else "a --scale closer to 0"
 
 
 def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:

@@ -181,7 +181,7 @@ def find(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
     where = ", ".join(map(str, paths))
     if notes:
         raise UserError(f"{where}: there is nothing to report yet ({'; '.join(notes)})")
-    raise UserError(f"{where}: there is not a run; give runs, or folders that contain some")
+    raise UserError(f"{where}: there is no run; give runs, or folders that contain some")
 
 
 def collect(paths: Sequence[Path], lacking: Callable[[Run], str]) -> tuple[list[Run], list[str]]:
@@ -198,7 +198,7 @@ def collect(paths: Sequence[Path], lacking: Callable[[Run], str]) -> tuple[list[
     for path in paths:
         if not path.is_dir():
             raise UserError(
-                f"{path}: there is not a such folder; give runs, or folders that contain some"
+                f"{path}: there is no such folder; give runs, or folders that contain some"
             )
         for directory in run_directories(path):
             try:

@@ -99,7 +99,7 @@ class TestUnknownBuilders:
         )
         with pytest.raises(UserError, match=r"text has the features text, label: .* needs image"):
             load_source("text", "train")
-        with pytest.raises(UserError, match="no single class"):
+        with pytest.raises(UserError, match="is not a single class"):
             load_source("detection", "train")
         with pytest.raises(UserError, match=r"splits test, extra: none can be used as train$"):
             load_source("untrained", "train")

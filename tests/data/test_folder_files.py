@@ -143,5 +143,7 @@ def test_a_format_that_runs_programs_is_not_opened_under_another_suffix(tmp_path
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "EPS")
     (tmp_path / "cat" / "a.png").write_bytes(buffer.getvalue())
-    with pytest.raises(UserError, match=r"a\.png: not a readable image \(no image that Pillow kn"):
+    with pytest.raises(
+        UserError, match=r"a\.png: not a readable image \(not an image format that Pillow kn"
+    ):
         folder.load_test_images(str(tmp_path))

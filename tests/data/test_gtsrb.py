@@ -127,7 +127,9 @@ def test_other_archives_are_refused(folders):
             folders.manual_dir / "GTSRB-Training_fixed.zip",
             {f"GTSRB/Training/{sign}/00000.ppm": packing.picture(0, kind="PPM")},
         )
-        with pytest.raises(UserError, match=f"holds GTSRB/Training/{sign}/00000.ppm, of no class"):
+        with pytest.raises(
+            UserError, match=f"holds GTSRB/Training/{sign}/00000.ppm, which belongs to no class"
+        ):
             prepare("gtsrb", folders)
 
 

@@ -41,7 +41,7 @@ def test_other_tables_fill_gaps_of_the_first():
 
 def test_all_ids_without_a_name_are_listed_and_refused():
     with pytest.raises(
-        ConfigError, match=r"^pets: no table .* ids n00000001, n00000002, .*=folder"
+        ConfigError, match=r"^pets: no bundled table .* ids n00000001, n00000002, .*=folder"
     ):
         own_names(["n00000001", "n01440764", "n00000002"], "pets")
     with pytest.raises(

@@ -133,7 +133,9 @@ class TestNames:
             raise ImportError("Failed to construct\nNo module named 'tensorflow'")
 
         monkeypatch.setattr(download.tfds, "builder", construct)
-        with pytest.raises(UserError, match=r"coco needs more .*tensorflow.*: pip install -r"):
+        with pytest.raises(
+            UserError, match=r"coco needs further packages .*tensorflow.*: pip install -r"
+        ):
             known("coco")
 
 

@@ -176,7 +176,10 @@ class TestFromConfig:
             ({"size": [3, 4], "do_center_crop": False}, "would not all become squares"),
             ({"do_resize": False, "do_center_crop": False}, "both false: images would keep"),
             ({"do_pad": True, "pad_size": {"height": 9, "width": 9}}, "do_pad is true with pad"),
-            ({"image_processor_type": "Siglip2ImageProcessor"}, "Siglip2.* is not known here"),
+            (
+                {"image_processor_type": "Siglip2ImageProcessor"},
+                "Siglip2.* this type is not supported",
+            ),
             ({"fill_color": 256, "resize_mode": "longest"}, "fill_color is 256"),
         ],
     )

@@ -92,7 +92,9 @@ def test_a_subset_is_accepted_but_not_when_made_from_archives(prepared, monkeypa
     prepare("gtsrb", options, lines)
     assert lines.lines[0].startswith("gtsrb: train a subset: 15 of 26,640, test 6; 3 classes;")
     shutil.rmtree(folder)
-    with pytest.raises(UserError, match=r"has 15 images in train, of 26,640 published.* stays in"):
+    with pytest.raises(
+        UserError, match=r"has 15 images in train, but 26,640 are published.* stays in"
+    ):
         prepare("gtsrb", options)
     assert folder.exists()  # a mismatched count must not discard hours of work
 
@@ -166,7 +168,7 @@ def test_too_many_images_and_missing_classes_are_reported(prepared, monkeypatch)
     options, _ = prepared
     entry = ROWS["gtsrb"]
     monkeypatch.setitem(ROWS, "gtsrb", replace(entry, test_size=5))
-    with pytest.raises(UserError, match="has 6 images in test, of 5 published"):
+    with pytest.raises(UserError, match="has 6 images in test, but 5 are published"):
         prepare("gtsrb", options)
     monkeypatch.setitem(ROWS, "gtsrb", replace(entry, classes=43))
     with pytest.raises(UserError, match="has images of 3 classes in train, of 43 published"):

@@ -266,6 +266,6 @@ def _copy(ready: Ready) -> Path:
     folder = ready.scratch / "work"
     os.chdir(ready.scratch)
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(ready.original, folder, symlinks=True)
+    shutil.copytree(ready.honest, folder, symlinks=True)
     os.chdir(folder)
     return folder

@@ -120,9 +120,9 @@ def test_defining_a_function_again_replaces_it(own, monkeypatch):  # noqa: F811
     assert rules.options("half_sum") == {"part": 0.25}
     # The file may also be the main program: one function, defined twice.
     runpy.run_path(str(own / "my_rules.py"), run_name="__main__")
-    with pytest.raises(UserError, match="there is a merge rule 'half_sum' already"):
+    with pytest.raises(UserError, match="there is already a merge rule 'half_sum'"):
         mm.rules.register("half_sum", rules.ties)
-    with pytest.raises(UserError, match="there is a merge rule 'ties' already"):
+    with pytest.raises(UserError, match="there is already a merge rule 'ties'"):
         mm.rules.register("ties", rules.named)
 
 

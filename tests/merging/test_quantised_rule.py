@@ -142,7 +142,9 @@ def test_a_survey_is_answered_from_the_decoded_task_vectors():
 
 def test_a_rule_with_another_state_is_refused():
     rule = collecting(lambda taus: taus[0], 1.0)._replace(init=lambda pretrained: (jnp.int32(0),))
-    with pytest.raises(UserError, match=r"checkpoint\.task_bits: .* one of the merges has another"):
+    with pytest.raises(
+        UserError, match=r"checkpoint\.task_bits: .* one of the merges has a different one"
+    ):
         quantised(rule, 8).init(THETA_0)
 
 

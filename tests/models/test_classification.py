@@ -197,7 +197,7 @@ def test_labels_of_digits_match_an_evaluation(tmp_path):
         (7, "int is not an image"),
         ([None], "image 0: NoneType is not an image"),
         ("nowhere.png", r"nowhere\.png: not a readable image \(No such file"),
-        (__file__, r"test_classification\.py: not a readable image \(no image"),
+        (__file__, r"test_classification\.py: not a readable image \(not an image"),
         (str(FOLDER), "not a readable image"),
         (Image.new("F", (8, 8)), "32-bit pixels"),
     ],

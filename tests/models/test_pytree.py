@@ -125,7 +125,7 @@ def test_clips_of_equal_shapes_that_compute_differently_are_refused(tiny_clip, t
 def test_clips_with_other_tokenizers_are_refused(pair):
     zero, model = pair
     model.companions = other_companions()
-    with pytest.raises(mm.UserError, match="model 1: its tokenizer is a different one"):
+    with pytest.raises(mm.UserError, match="model 1: its tokenizer differs from theta_0's"):
         mm.merge(zero, [model])
 
 

@@ -144,7 +144,7 @@ def test_changes_are_named(here, said):
     CHANGES[said]()
     with pytest.raises(UserError) as refused:
         check()
-    assert f"{said.format(root=here)} changed since;" in str(refused.value)
+    assert f"changed since: {said.format(root=here)}; restore" in str(refused.value)
     assert "--allow-changed" in str(refused.value)
 
 
@@ -413,10 +413,10 @@ def test_a_model_that_no_longer_fits_is_named_as_changed(here):
     weights = load_file("model/model.safetensors")
     weights["visual_projection.weight"] = np.zeros((2, 3), np.float32)
     save_file(weights, "model/model.safetensors")
-    with pytest.raises(UserError, match=r"the weights of theta_0 at .*changed since"):
+    with pytest.raises(UserError, match=r"changed since: the weights of theta_0 at "):
         mm.export(RUN, "out")
     RunDirectory(RUN).keep(RunDirectory(RUN).rows()[:-1])
-    with pytest.raises(UserError, match=r"the weights of theta_0 at .*changed since"):
+    with pytest.raises(UserError, match=r"changed since: the weights of theta_0 at "):
         run(CONFIG, RunDirectory(RUN))
 
 

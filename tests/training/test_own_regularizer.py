@@ -93,7 +93,7 @@ def test_the_command_line_offers_it(capsys):
 def test_its_facts_decide_which_configurations_are_refused(config):
     check_method(config.method)
     for wrong, message in [
-        ({"sequential": False}, "mas holds a task to the one before"),
+        ({"sequential": False}, "mas keeps a task close to the previous one"),
         ({"joint": True}, "nor method.regularizer ewc or lwf or mas applies to it"),
         ({"fisher": "batch"}, "to method.regularizer ewc only, not to mas"),
     ]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from magmax_jax.errors import UserError
 from magmax_jax.merge_files.recipes.fields import DTYPES, REFUSED, check_field, meant
-from magmax_jax.merge_files.recipes.load import load
 from magmax_jax.merge_files.recipes.methods import METHODS, OTHERS, Method
 from magmax_jax.merge_files.recipes.settings import Key, Setting, parse
 
@@ -64,6 +63,8 @@ def read_recipe(path: Path) -> Recipe:
         raise UserError(
             f"{path} is a model, not a recipe: give models behind --pretrained and --finetuned"
         )
+    from magmax_jax.merge_files.recipes.load import load  # PyYAML, which other merges do without
+
     found = load(path)
     for field in found:
         check_field(path, field)
