@@ -65,7 +65,7 @@ def test_invalid_input_gives_a_one_sentence_error(tmp_path, capsys):
     assert "--tasks is 101: choose 1 to 100" in capsys.readouterr().err
     assert main([*FEW, "--repeats", "0"]) == main([*FEW, "--only", "nobody"]) == 2
     error = capsys.readouterr().err
-    assert "--repeats: 0 is not positive" in error and "nothing is called nobody" in error
+    assert "--repeats: 0 is not positive" in error and "nothing is named nobody" in error
 
 
 def test_all_are_compared_with_ours_if_it_took_part():
