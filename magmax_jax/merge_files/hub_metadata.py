@@ -107,10 +107,17 @@ def _read(files: TensorFiles, strict: bool = False) -> dict[str, Any]:
     if not has_neighbours(files) or not path.is_file():
         return {}
     import yaml
-    from huggingface_hub import metadata_load
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
+    # libyaml's loader refuses deep nesting at once; that in Python, which the hub's library uses,
+    # takes time that grows with its square.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return metadata_load(path) or {}
+        block = REGEX_YAML_BLOCK.search(path.read_text(encoding="utf-8-sig"))
+        card = yaml.load(block[2], Loader=loader) if block else {}
+        if not isinstance(card or {}, dict):
+            raise ValueError(f"{path} has metadata that is not a mapping")
+        return card or {}
     except (*UNREADABLE, yaml.YAMLError) as error:
         if strict:
             raise ValueError(f"{path} contains no metadata") from error

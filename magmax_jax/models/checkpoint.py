@@ -129,7 +129,10 @@ def check_type(config: Mapping[str, Any], wanted: str, name: str) -> None:
     raise UserError(f"model_type is {found!r}, not {wanted!r}: {advice}")
 
 
-MISTAKES = (TypeError, ValueError, KeyError, AttributeError, OverflowError, ZeroDivisionError)
+MISTAKES = (
+    *(TypeError, ValueError, KeyError, AttributeError, OverflowError, ZeroDivisionError),
+    RecursionError,  # of settings that are nested too deep
+)
 """Raised by transformers' configurations, and ours, for values that they do not check."""
 
 

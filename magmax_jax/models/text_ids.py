@@ -35,7 +35,10 @@ def unpadded_ids(
     """
     try:
         ids: list[list[int]] = tokenizer(list(read))["input_ids"]
-    except Exception as error:  # transformers uses settings that it has not checked
+    except BaseException as error:  # transformers uses settings that it has not checked
+        # What tokenizers raises for some of them is, by pyo3's choice, not an Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise UserError(
             f"the model's tokenizer cannot read {texts[0]!r} ({in_a_line(error)}): fetch the "
             "files of the tokenizer again"

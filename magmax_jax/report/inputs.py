@@ -36,8 +36,8 @@ def differing_inputs(runs: Sequence[Run]) -> list[str]:
 def changed_starts(runs: Sequence[Run]) -> list[str]:
     """A sentence for each start of a run that continued even though its inputs had changed."""
     return [
-        f"{_name(run)} was resumed at {start['time']} even though its inputs had changed: "
-        f"{'; '.join(start['changed'])}."
+        f"{_name(run)} was resumed at {start.get('time', 'an unknown time')} even though its "
+        f"inputs had changed: {'; '.join(start['changed'])}."
         for run in runs
         for start in run.about.get("starts", [])
         if start.get("changed")

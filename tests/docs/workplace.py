@@ -14,6 +14,15 @@ TINY = ROOT / "experiments" / "assets" / "tiny-clip"
 MODELS = ("base", "january", "february", "march")
 """`base` is the pretrained model; the others are fine-tuned from it, as it were."""
 
+RECIPE = """merge_method: ties
+base_model: base
+models:
+  - model: january
+    parameters: {density: 0.5, weight: 1.0}
+  - model: february
+    parameters: {density: 0.5, weight: 0.5}
+"""
+
 SMALL = "--train.epochs 1 --scenario.limit-per-class 12 --train.batch-size 8 --scenario.num-tasks 2"
 MERGES = "--merges max_magnitude average --merging.scales 0.5,0.7"
 """The quickstart, small enough for a test: two tasks, an epoch each."""
@@ -28,6 +37,7 @@ def build(place: Path) -> None:
         fine_tuned(place / name, number)
     for model, name in zip(MODELS, ("zeroshot", "finetuned_0", "finetuned_1"), strict=False):
         shutil.copy(place / model / "model.safetensors", place / f"{name}.safetensors")
+    (place / "recipe.yml").write_text(RECIPE)
     shapes(place / "shapes")
     run = ("run", "quickstart", *SMALL.split(), *MERGES.split())
     assert main([*run, "--out", str(place / "runs" / "quickstart")]) == 0

@@ -96,8 +96,11 @@ def compare(builder: tfds.core.DatasetBuilder, found: dict[str, Contents]) -> bo
         return False
     try:
         recorded = {k: Contents(**v) for k, v in json.loads(path.read_text())["splits"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        raise UserError(f"{path} cannot be read: remove it, and it will be written again") from None
+        sound = all(map(_is_sound, recorded.values()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path} cannot be read: remove it, and it will be written again")
     for name in sorted(recorded.keys() | found.keys()):
         before, now = recorded.get(name), found.get(name)
         if before == now:
@@ -188,3 +191,7 @@ def title(builder: tfds.core.DatasetBuilder) -> str:
 
 def again(builder: tfds.core.DatasetBuilder) -> str:
     return f"remove {builder.data_dir} and prepare it again"
+
+
+def _is_sound(contents: Contents) -> bool:
+    return type(contents.images) is int and type(contents.sha256) is str

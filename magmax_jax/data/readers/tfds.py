@@ -47,6 +47,8 @@ def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | Non
         records = builder.as_data_source(split=part, decoders=encoded(builder))
         labels, files = columns(records, folder, part, key)
     labels, class_names = _compact(name, data, labels, features["label"].names)
+    if not len(labels):
+        raise UserError(f"{name}: its {part} split is empty; prepare it again")
     if labels.min() < 0:
         raise UserError(
             f"{name}: its {part} split has images without a label, so it cannot be used"
