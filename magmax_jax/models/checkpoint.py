@@ -136,7 +136,7 @@ MISTAKES = (
 """Raised by transformers' configurations, and ours, for values that they do not check."""
 
 
-def in_a_line(error: Exception) -> str:
+def in_a_line(error: BaseException) -> str:
     """An error's message in one line: transformers' validation errors have several."""
     return " ".join(str(error).split())
 

@@ -15,6 +15,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.models import CLIP, TextConfig, tokenize
 from magmax_jax.models.checkpoint import read_tokenizer
 from magmax_jax.models.clip.tokens import cleaned, token_ids
+from magmax_jax.models.text_ids import unpadded_ids
 from magmax_jax.models.zero_shot import alike
 from magmax_jax.registry import DATA_SETS
 
@@ -79,6 +80,27 @@ def test_a_case_sensitive_tokenizer_gets_unchanged_texts(tiny_clip):
     upper, lower = tokenize(model, ["A", "a"])
     assert upper.tolist() != lower.tolist()
     assert tokenize(model, ["’"]).tolist() == [[256, *model.tokenizer("’")["input_ids"][1:-1], 257]]
+
+
+class PanicException(BaseException):
+    """As pyo3 names what Rust's libraries raise when they give up."""
+
+
+@pytest.mark.parametrize("raised", [PanicException("no entry"), KeyError("no entry")])
+def test_a_tokenizer_that_gives_up_is_a_sentence(raised):
+    def tokenizer(texts):
+        raise raised
+
+    with pytest.raises(UserError, match=r"tokenizer cannot read 'a cat' \('?no entry'?\): fetch"):
+        unpadded_ids(tokenizer, ["a cat"], ["a cat"], 77)
+
+
+def test_an_interrupted_tokenizer_is_not_taken_for_a_broken_one():
+    def tokenizer(texts):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        unpadded_ids(tokenizer, ["a cat"], ["a cat"], 77)
 
 
 def test_broken_settings_of_a_tokenizer_are_a_sentence(tiny_clip, tmp_path):

@@ -8,6 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from magmax_jax.errors import UserError
 from magmax_jax.report.groups import grouped
+from magmax_jax.report.inputs import changed_starts
 from magmax_jax.report.items import Table
 from magmax_jax.report.runs import Run
 from magmax_jax.report.section import sections
@@ -95,3 +96,12 @@ def test_counts_of_another_layout_are_refused(path, setting, damage):
     save_file(counts, file)
     with pytest.raises(UserError, match="contains no counts of an evaluation"):
         run.counts("max_magnitude@0.5")
+
+
+def test_a_start_without_its_time_is_still_named(path, setting):
+    def change(about):
+        about["starts"][1] = {"changed": ["the images"]}
+
+    edit(path / "about.json", change)
+    (said,) = changed_starts([Run(path, setting)])
+    assert "was resumed at an unknown time even though its inputs had changed: the images." in said

@@ -47,9 +47,7 @@ def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | Non
         records = builder.as_data_source(split=part, decoders=encoded(builder))
         labels, files = columns(records, folder, part, key)
     labels, class_names = _compact(name, data, labels, features["label"].names)
-    if not len(labels):
-        raise UserError(f"{name}: its {part} split is empty; prepare it again")
-    if labels.min() < 0:
+    if np.any(labels < 0):
         raise UserError(
             f"{name}: its {part} split has images without a label, so it cannot be used"
         )
@@ -60,6 +58,8 @@ def _load_one(name: str, data: DataSet | None, split: Split, data_dir: str | Non
     else:
         divide_it = data is None and len(splits) == 1
         rows = hold_out(labels, split) if divide_it else np.arange(len(labels))
+    if not len(rows):
+        raise UserError(f"{name}: its {part} split has no images for {split}; prepare it again")
     by_file = facts is not None and facts.domains == "file name"
     domain_names = tuple(sorted(data.domain_names)) if data and by_file else ()
     height, width, _ = features["image"].shape
