@@ -109,8 +109,8 @@ def _read(files: TensorFiles, strict: bool = False) -> dict[str, Any]:
     import yaml
     from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
-    # libyaml's loader refuses deep nesting at once; that in Python, which the hub's library uses,
-    # takes time that grows with its square.
+    # libyaml's loader has limits; the hub's library uses the one in Python, which can take a minute
+    # for a damaged card of a few kilobytes.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         block = REGEX_YAML_BLOCK.search(path.read_text(encoding="utf-8-sig"))
