@@ -60,7 +60,7 @@ def test_mismatched_towers_are_refused(whole, legacy, tmp_path):
     for text_source, words in (
         (None, r"only an image tower.*model.text_source=google/siglip"),
         (whole, "hidden_size is 48, not 24"),
-        (legacy, "a model of another kind"),
+        (legacy, "a different kind of model"),
     ):
         with pytest.raises(UserError, match=words):
             from_pretrained(tmp_path / "tower", text_source=text_source)
