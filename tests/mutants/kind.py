@@ -23,6 +23,8 @@ class Kind(NamedTuple):
         accepted file is a valid document with its own meaning.
       room: memory in bytes that any file of this kind may take.
       cost: how many times fewer mutants are tried, because each takes longer.
+      native: whether another library reads the files in native threads, which damage may crash;
+        only `python -m tests.mutants`, which starts processes for them, tries these.
     """
 
     files: str
@@ -32,6 +34,7 @@ class Kind(NamedTuple):
     agrees: Callable[[Path, Any], bool] | None = None
     room: int = 0
     cost: int = 1
+    native: bool = False
 
 
 def in_json(data: bytes, draw: random.Random) -> bytes:

@@ -95,7 +95,7 @@ def _shard(data: bytes, draw: random.Random) -> bytes:
 
 SHARDS, BESIDE = "*/*/*-of-*", "*/*/*[!0-9]"
 KINDS = {
-    "array_record": Kind(SHARDS, _make, _read, _shard, _as_prepared, cost=2),
+    "array_record": Kind(SHARDS, _make, _read, _shard, _as_prepared, cost=2, native=True),
     "array_record, beside": Kind(BESIDE, _make, _read, in_text_or_bytes, _are_valid, cost=2),
-    "prepare, verified": Kind("*/*/*", _make, _verified, in_text_or_bytes, cost=2),
+    "prepare, verified": Kind("*/*/*", _make, _verified, in_text_or_bytes, cost=2, native=True),
 }
