@@ -127,10 +127,10 @@ def _any_file(data: bytes, draw: random.Random) -> bytes:
 
 KINDS = {
     "checkpoint, resumed": Kind(
-        f"{CHECKPOINTS}/**/*", _make, _resumed, _any_file, _as_saved, cost=10
+        f"{CHECKPOINTS}/**/*", _make, _resumed, _any_file, _as_saved, cost=10, native=True
     ),
     "checkpoint, evaluated": Kind(
-        "*/[0-9]*/**/*", _make, _evaluated, _any_file, _as_merged, cost=10
+        "*/[0-9]*/**/*", _make, _evaluated, _any_file, _as_merged, cost=10, native=True
     ),
     "head": Kind(
         HEAD, _make_head, lambda f: kept_head._kept(f, "0" * 64), in_safetensors, _is_the_head
