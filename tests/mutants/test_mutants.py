@@ -13,7 +13,7 @@ from tests.mutants.kinds import KINDS
 from tests.mutants.trial import GOOD, contents, tried
 
 FEW, MANY = 20, 210
-"""Mutants per kind: in every test run, and in the slow one, which makes 10,000 in total; fewer of
+"""Mutants per kind: in every test run, and in the slow one, which makes 9,500 in total; fewer of
 the kinds that take long (`Kind.cost`)."""
 IN_PROCESS = [name for name, kind in KINDS.items() if not kind.native]
 
@@ -37,7 +37,7 @@ def test_corrupted_files_are_refused_in_a_sentence_or_read_correctly(name, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", IN_PROCESS)
-def test_ten_thousand_corrupted_files(name, tmp_path):
+def test_thousands_of_corrupted_files(name, tmp_path):
     check(KINDS[name], tmp_path, range(1_000, 1_000 + MANY // KINDS[name].cost))
 
 
