@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from magmax_jax.errors import first_line
 from magmax_jax.registry import CHECKS
 
 Severity = Literal["ok", "warning", "broken"]
@@ -59,5 +60,5 @@ def _findings(check: Check) -> list[Finding]:
     try:
         return list(check.look())
     except Exception as error:  # one check that fails must not hide the others
-        line = (str(error) or type(error).__name__).splitlines()[0]
+        line = first_line(error)
         return [Finding(f"this check failed ({line})", "warning", "report it as a bug")]

@@ -192,15 +192,19 @@ def informed(rule: MergeRule, params: PyTree, fisher: PyTree) -> PyTree | Inform
 
 
 def collecting(
-    finalize: Callable[[tuple], PyTree], default_scale: float, **facts: Any
+    finalize: Callable[[tuple], PyTree],
+    default_scale: float,
+    with_theta_0: bool = False,
+    **facts: Any,
 ) -> MergeRule:
     """A rule that keeps every task vector and passes the tuple of them to `finalize`.
 
     Args:
+      with_theta_0: whether theta_0 comes before them in that tuple.
       facts: further fields of `MergeRule`.
     """
     return MergeRule(
-        lambda pretrained: (),
+        lambda pretrained: (pretrained,) if with_theta_0 else (),
         lambda taus, tau: (*taus, tau),
         finalize,
         streaming=False,

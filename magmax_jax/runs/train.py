@@ -10,6 +10,7 @@ from magmax_jax.data import Source
 from magmax_jax.errors import ConfigError, counted
 from magmax_jax.evaluation.rows import Row, num_rows
 from magmax_jax.evaluation.scales import describe as describe_sweep
+from magmax_jax.io.folders import existing_parent
 from magmax_jax.merging import fold
 from magmax_jax.merging.rule import informed
 from magmax_jax.registry import SCENARIO_KINDS
@@ -205,8 +206,7 @@ def learn_all(
 def _check_disk(parts: RunParts, out: RunDirectory, progress: Progress) -> None:
     """Reports the disk space that the run needs; raises a ConfigError if there is less."""
     needed = state.bytes_needed(parts) + counts_bytes(parts)
-    there = next(path for path in (out.path, *out.path.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(existing_parent(out.path)).free
     taken = sum(f.stat().st_size for f in out.path.rglob("*") if f.is_file())
     if needed > free + taken:
         raise ConfigError(

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 from magmax_jax.data import tfds_internals
 from magmax_jax.data.prepare import archives, fingerprint
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, first_line
 
 INSTALL = "pip install -r requirements-prepare.txt"
 """What to do if TensorFlow, or a package that TFDS prepares with, is missing."""
@@ -21,7 +21,7 @@ def as_user_error(
 ) -> UserError | None:
     """The message for errors that are not bugs; None for all others."""
     name = fingerprint.title(builder)
-    reason = (str(error) or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     if isinstance(error, UserError):
         return error
     if isinstance(

@@ -17,8 +17,9 @@ from magmax_jax.data.seeded_split import (
     divide,
     fingerprint,
 )
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, first_line
 from magmax_jax.io.atomic import write_text
+from magmax_jax.io.json_lines import has_fields
 
 RECORD = "magmax.json"
 """Next to the prepared files: their contents when they were first read."""
@@ -28,6 +29,9 @@ DIVISION = "division.json"
 
 _OTHERS = (errno.EACCES, errno.EPERM, errno.EROFS)
 """Why a directory that users share cannot be written."""
+
+_FIELDS = {"images": (int,), "per_class": (list,), "sha256": (str,)}
+"""Of `Contents`, as JSON has them."""
 
 _CHUNK = 512  # records read together
 
@@ -77,7 +81,7 @@ def _examine_split(
             advance(len(rows))
     # array_record and protobuf raise different errors depending on where a file is damaged.
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"{title(builder)}: its {name} split cannot be read ({reason}): a file is damaged; "
             f"{again(builder)}"
@@ -95,8 +99,9 @@ def compare(builder: tfds.core.DatasetBuilder, found: dict[str, Contents]) -> bo
     if not path.exists():
         return False
     try:
-        recorded = {k: Contents(**v) for k, v in json.loads(path.read_text())["splits"].items()}
-        sound = all(map(_is_sound, recorded.values()))
+        splits = json.loads(path.read_text())["splits"]
+        recorded = {name: Contents(**contents) for name, contents in splits.items()}
+        sound = all(has_fields(contents, _FIELDS) for contents in splits.values())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         sound = False
     if not sound:
@@ -191,7 +196,3 @@ def title(builder: tfds.core.DatasetBuilder) -> str:
 
 def again(builder: tfds.core.DatasetBuilder) -> str:
     return f"remove {builder.data_dir} and prepare it again"
-
-
-def _is_sound(contents: Contents) -> bool:
-    return type(contents.images) is int and type(contents.sha256) is str

@@ -21,7 +21,7 @@ from typing import IO, Any, NamedTuple
 
 from magmax_jax.data import tfds_internals
 from magmax_jax.data.prepare.archives import damaged
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, first_line
 
 CHUNK = 1 << 20
 BLOCK = 4096
@@ -68,7 +68,7 @@ def unpacked_size(archive: Path, room: int | None = None) -> int:
     except Exception as error:
         if not (damaged(error) or isinstance(error, RuntimeError)):  # a flipped bit is a password
             raise
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+        reason = first_line(error).rstrip(":")
         raise UserError(
             f"{archive} is damaged or not the publishers' ({reason}): remove it and fetch it again"
         ) from None

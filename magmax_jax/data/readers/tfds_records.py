@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, first_line
 from magmax_jax.inputs.decode import decode_rgb
 from magmax_jax.inputs.picture_formats import picture_formats
 
@@ -63,7 +63,7 @@ def damage_reported(what: str, folder: str) -> Iterator[None]:
     except (UserError, ImportError, MemoryError):
         raise
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"{what} cannot be read ({reason}): a file is damaged or missing; remove {folder} and "
             "prepare it again"

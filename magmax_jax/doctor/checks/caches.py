@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from magmax_jax.api.compilation_cache import default_cache
 from magmax_jax.doctor.check import Check, Finding, Severity
-from magmax_jax.doctor.folders import existing_parent
+from magmax_jax.io.folders import existing_parent
 from magmax_jax.registry import CHECKS
 
 SECONDS = 0.5

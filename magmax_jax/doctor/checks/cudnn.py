@@ -9,6 +9,7 @@ from typing import Any
 
 from magmax_jax.doctor.check import Check, Finding
 from magmax_jax.doctor.jax_devices import devices
+from magmax_jax.errors import first_line
 from magmax_jax.registry import CHECKS
 
 
@@ -21,7 +22,7 @@ def look() -> Iterator[Finding]:
     try:
         padded_gradient()
     except Exception as error:  # of JAX, XLA or cuDNN
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        line = first_line(error)
         yield Finding(
             f"cuDNN's attention does not work here ({line})",
             "broken",

@@ -7,7 +7,7 @@ from magmax_jax.devices.accelerators import unused
 from magmax_jax.devices.machine import Machine
 from magmax_jax.doctor.check import Check, Finding
 from magmax_jax.doctor.jax_devices import start
-from magmax_jax.errors import counted
+from magmax_jax.errors import counted, first_line
 from magmax_jax.registry import CHECKS
 
 
@@ -16,7 +16,7 @@ def look(machine: Machine | None = None) -> Iterator[Finding]:
     try:
         found = start()
     except Exception as error:  # JAX's own: a backend does not start
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        line = first_line(error)
         yield Finding(
             f"JAX does not start ({line})",
             "broken",

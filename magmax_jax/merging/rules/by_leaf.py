@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from magmax_jax.merging.rule import MergeRule, State, leafwise_at
+from magmax_jax.merging.rule import MergeRule, State, collecting, leafwise_at
 from magmax_jax.merging.task_vectors import PyTree
 
 
@@ -26,11 +26,4 @@ def by_leaf(build: Callable[[str], MergeRule], default_scale: float = 1.0) -> Me
     def finalize(state: State) -> PyTree:
         return leafwise_at(merge, *state)
 
-    return MergeRule(
-        lambda theta_0: (theta_0,),
-        lambda state, tau: (*state, tau),
-        finalize,
-        streaming=False,
-        default_scale=default_scale,
-        scope="tensor",
-    )
+    return collecting(finalize, default_scale, with_theta_0=True, scope="tensor")

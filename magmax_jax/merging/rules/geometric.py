@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.reductions import inner, squared_norm
 from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
-from magmax_jax.merging.rules.spherical import about_zero, arc, inner_products
+from magmax_jax.merging.rules.spherical import about_zero, arc, inner_products, of_two
 from magmax_jax.merging.task_vectors import PyTree
 from magmax_jax.registry import RULES
 
@@ -115,19 +115,7 @@ def slerp(t: float = 0.5, whole: bool = False) -> MergeRule:
         from_b = jnp.where(straight, t, jnp.sin(t * angle) / jnp.sin(angle))
         return from_a * a + from_b * b
 
-    def finalize(taus: tuple[PyTree, ...]) -> PyTree:
-        if len(taus) != 2:
-            raise UserError(f"slerp merges two models, not {len(taus)}")
-        return leafwise(turn, *taus)
-
-    return collecting(
-        finalize,
-        default_scale=1.0,
-        scope="tensor",
-        reads_names=False,
-        fewest_models=2,
-        most_models=2,
-    )
+    return of_two(turn, "slerp")
 
 
 def cosine(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
-from magmax_jax.merging.rule import MergeRule, factory, leafwise
+from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
+from magmax_jax.merging.rules.weights import check_weights
 from magmax_jax.merging.task_vectors import PyTree
 from magmax_jax.registry import RULES
 
@@ -30,10 +31,7 @@ def linear_combination(weights: Sequence[float] | None = None, normalize: bool =
       UserError: the weights are not finite, or sum to zero where they are normalised; or, when
         merging, there are more models than weights.
     """
-    if weights is not None and not (weights and all(abs(w) < float("inf") for w in weights)):
-        raise UserError(f"linear_combination: weights are {weights}: give finite numbers")
-    if weights is not None and normalize and sum(weights) == 0:
-        raise UserError(f"linear_combination: weights are {weights}, which sum to 0")
+    check_weights("linear_combination", weights, normalize)
 
     def finalize(state: tuple[PyTree, ...]) -> PyTree:
         count = len(state)
@@ -44,12 +42,10 @@ def linear_combination(weights: Sequence[float] | None = None, normalize: bool =
         w = jnp.array([*used, 1 / total if normalize else 1.0, total - 1], jnp.float32)
         return leafwise(lambda *leaves: _combine(leaves, w, normalize), *state)
 
-    return MergeRule(
-        lambda theta_0: (theta_0,),
-        lambda state, tau: (*state, tau),
+    return collecting(
         finalize,
-        streaming=False,
         default_scale=1.0,
+        with_theta_0=True,
         # A sum that is not a mean needs theta_0 itself, which chunks of float64 do not have.
         scope="entry" if normalize else "tensor",
         reads_names=False,

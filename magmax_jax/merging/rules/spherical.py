@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.reductions import inner, squared_norm
 from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
+from magmax_jax.merging.rules.weights import check_weights
 from magmax_jax.merging.task_vectors import PyTree
 from magmax_jax.registry import RULES
 
@@ -61,19 +62,7 @@ def nuslerp(
     if whole:
         return about_zero(turn, "nuslerp", fewest=1, most=1)
 
-    def finalize(taus: tuple[PyTree, ...]) -> PyTree:
-        if len(taus) != 2:
-            raise UserError(f"nuslerp merges two models, not {len(taus)}")
-        return leafwise(lambda *pair: turn(pair), *taus)
-
-    return collecting(
-        finalize,
-        default_scale=1.0,
-        scope="tensor",
-        reads_names=False,
-        fewest_models=2,
-        most_models=2,
-    )
+    return of_two(lambda *pair: turn(pair), "nuslerp")
 
 
 @RULES.register("multislerp")
@@ -104,10 +93,7 @@ def multislerp(
       UserError: the weights are not finite, or sum to zero where they are normalised; or, when
         merging, there are more models than weights, or directions of three or more cancel.
     """
-    if weights is not None and not (weights and all(abs(w) < float("inf") for w in weights)):
-        raise UserError(f"multislerp: weights are {weights}: give finite numbers")
-    if weights is not None and normalize and sum(weights) == 0:
-        raise UserError(f"multislerp: weights are {weights}, which sum to 0")
+    check_weights("multislerp", weights, normalize)
 
     def merge(models: Sequence[jax.Array]) -> jax.Array:
         if weights is not None and len(models) > len(weights):
@@ -152,6 +138,24 @@ def _mean_direction(
     return jnp.where(cancel, linear, mean / jnp.where(cancel, 1.0, length) * size), cancel
 
 
+def of_two(merge: Callable[[jax.Array, jax.Array], jax.Array], name: str) -> MergeRule:
+    """A rule of exactly two task vectors, merged tensor by tensor."""
+
+    def finalize(taus: tuple[PyTree, ...]) -> PyTree:
+        if len(taus) != 2:
+            raise UserError(f"{name} merges two models, not {len(taus)}")
+        return leafwise(merge, *taus)
+
+    return collecting(
+        finalize,
+        default_scale=1.0,
+        scope="tensor",
+        reads_names=False,
+        fewest_models=2,
+        most_models=2,
+    )
+
+
 def about_zero(
     merge: Callable[[Sequence[jax.Array]], jax.Array], name: str, fewest: int, most: int | None
 ) -> MergeRule:
@@ -171,12 +175,10 @@ def about_zero(
             raise UserError(f"{name} merges theta_0 with {most} more models, not {count}")
         return leafwise(change, *state)
 
-    return MergeRule(
-        lambda theta_0: (theta_0,),
-        lambda state, tau: (*state, tau),
+    return collecting(
         finalize,
-        streaming=False,
         default_scale=1.0,
+        with_theta_0=True,
         scope="tensor",
         reads_names=False,
         fewest_models=fewest,
