@@ -24,6 +24,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.ownership import kept, read
 from magmax_jax.merging.placement import (
     Path,
     Places,
@@ -44,10 +45,11 @@ NO_MESH = Mesh(np.empty((), dtype=object), ())
 """Set during our computations: a user's `jax.set_mesh` applies to the user's functions only."""
 
 
-def on_any_mesh(function: Function, like: int | None = 0) -> Function:
+def on_any_mesh(function: Function, like: int | None = 0, keeps: int | None = None) -> Function:
     """The function, computed under Auto axes; its results are placed like its arguments.
 
-    Decorating twice has no effect, and equal functions give the same wrapper.
+    It returns once its NumPy arguments were read (`ownership.read`). Decorating twice has no
+    effect, and equal functions give the same wrapper.
 
     Args:
       function: takes pytrees, returns a pytree.
@@ -55,27 +57,34 @@ def on_any_mesh(function: Function, like: int | None = 0) -> Function:
         of the same shape whose path ends the leaf's path: `tau['w']` follows theta_0's
         `['w']`. Leaves without such a match follow a leaf of another argument, also matched by
         path. None if results are scalars or have the shape of no argument.
+      keeps: index of an argument whose leaves the function may return; what it returns of NumPy
+        arrays there is copied (`ownership.kept`).
 
     Raises:
       UserError: (when called) within `jax.shard_map`, where only shards are visible and nothing
         that needs a whole tensor can be computed.
     """
-    return function if hasattr(function, "on_any_mesh") else _on_any_mesh(function, like)
+    return function if hasattr(function, "on_any_mesh") else _on_any_mesh(function, like, keeps)
 
 
 @functools.cache
-def _on_any_mesh(function: Function, like: int | None) -> Any:
-    return _wrapped(function, lambda places, *args: function(*args), like)
+def _on_any_mesh(function: Function, like: int | None, keeps: int | None) -> Any:
+    return _wrapped(function, lambda places, *args: function(*args), like, keeps)
 
 
 def _wrapped(
-    function: Callable[..., Any], call: Callable[..., Any], like: int | None
+    function: Callable[..., Any],
+    call: Callable[..., Any],
+    like: int | None,
+    keeps: int | None = None,
 ) -> Callable[..., Any]:
     signature = inspect.signature(function)
 
     @functools.wraps(function)
     def run(*args: PyTree, **named: PyTree) -> PyTree:
-        return _run(call, signature.bind(*args, **named).args if named else args, like)
+        args = signature.bind(*args, **named).args if named else args
+        result = _run(call, args, like)
+        return read(result if keeps is None else kept(result, args[keeps]), args)
 
     run.on_any_mesh = True  # type: ignore[attr-defined]
     return run

@@ -1,12 +1,13 @@
-"""Which buffers of a state may be donated to the program that computes the next state."""
+"""Whose memory an array is: a state's, a model's, or the caller's."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.merging.arrays import PyTree
+from magmax_jax.merging.arrays import PyTree, is_traced
 
 OURS = __name__.partition(".")[0] + "."
 """Rules of this package allocate every leaf of a first state."""
@@ -44,8 +45,44 @@ def first_state(init: Any, pretrained: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.copy(leaf) if isinstance(leaf, jax.Array) else leaf, state)
 
 
-def _memory(leaf: jax.Array) -> tuple[int, int]:
+def read(result: PyTree, given: PyTree) -> PyTree:
+    """The result, once the NumPy arrays that it was computed from were read.
+
+    JAX computes in the background, and on CPUs it reads an aligned NumPy array where it is (jax
+    0.10.2 and 0.12.0). So a caller who loads the next model into the same arrays, or trains on in
+    them, would change what is being computed.
+    """
+    if is_traced(result) or not _host(given):
+        return result
+    return jax.block_until_ready(result)
+
+
+def kept(state: PyTree, given: PyTree) -> PyTree:
+    """The state, with a copy of every leaf that shares memory with a NumPy array of `given`.
+
+    For states, which outlive the call that makes them; see `read`.
+    """
+    theirs = _host(given)
+    if is_traced(state) or not theirs:
+        return state
+    shared = set(map(_memory, theirs))
+
+    def copied(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array | np.ndarray) or _memory(leaf) not in shared:
+            return leaf
+        return np.array(leaf) if isinstance(leaf, np.ndarray) else jnp.copy(leaf)
+
+    return jax.tree.map(copied, state)
+
+
+def _host(tree: PyTree) -> list[np.ndarray]:
+    return [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, np.ndarray)]
+
+
+def _memory(leaf: jax.Array | np.ndarray) -> tuple[int, int]:
     """The address of the first shard: equal for arrays that share memory."""
+    if isinstance(leaf, np.ndarray):
+        return leaf.ctypes.data, 0
     try:
         return leaf.addressable_data(0).unsafe_buffer_pointer(), 0
     except Exception:  # random keys and some platforms have no address

@@ -130,8 +130,8 @@ class MergeRule(NamedTuple):
     def on_any_mesh(self) -> "MergeRule":
         """This rule for arrays on any mesh, also outside `merge`: see `merging.any_mesh`."""
         rule = self._replace(
-            init=on_any_mesh(self.init),
-            update=on_any_mesh(self.update, like=1),
+            init=on_any_mesh(self.init, keeps=0),
+            update=on_any_mesh(self.update, like=1, keeps=1),
             finalize=on_any_mesh(self.finalize),
         )
         return self if rule == self else rule
