@@ -142,7 +142,6 @@ class Merge:
 
     def _run(self, plan: "Plan", console: Console, upload: "Upload | None") -> None:
         from magmax_jax.merge_files.digests import compared_with_state
-        from magmax_jax.merge_files.execute import execute
         from magmax_jax.merge_files.plan import MOST
 
         if self.quiet:
@@ -156,11 +155,13 @@ class Merge:
             return
         if self.output is None:
             raise UserError("--output is missing: name the directory to write")
+        plan.check()
+        from magmax_jax.merge_files.execute import execute  # imports JAX
+
         columns = (
             TextColumn("merging"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
             TimeRemainingColumn(),
         )  # fmt: skip
-        plan.check()
         for note in plan.note_lines():
             print(harmless(note), file=sys.stderr)
         shown = Console(stderr=True)

@@ -12,10 +12,11 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.reader import Reader, TensorFiles
 from magmax_jax.io.safetensors.writer import FileWriter
+from magmax_jax.merge_files.drawing import DrawnRows
 from magmax_jax.merge_files.outcome import Outcome, applied, differences, narrow, sound
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.stream import LANES, Chunk, chunk_length, chunk_task_vector, stream
-from magmax_jax.merge_files.trimming import Rows, alignment, rows_of, trimmed
+from magmax_jax.merge_files.trimming import Rows, alignment, rows_of
 from magmax_jax.merging import MergeRule, apply_task_vector
 from magmax_jax.merging.rule import State
 
@@ -112,7 +113,7 @@ def merge_chunk(
     dtype: np.dtype,
     keeps: bool,
     state: State | None,
-    least: Rows | None,
+    least: Rows | DrawnRows | None,
     theta_0: jax.Array,
     *models: jax.Array,
 ) -> Merged:
@@ -126,7 +127,7 @@ def merge_chunk(
     stored, theta_0 = theta_0, theta_0.astype(jnp.float32)
     state = rule.init(theta_0) if state is None else state
     taus = [chunk_task_vector(model, theta_0) for model in models]
-    for tau in taus if least is None else trimmed(taus, least):
+    for tau in taus if least is None else least.thinned(taus):
         state = rule.update(state, tau)
     tau = rule.finalize(state)
     if not rule.streaming:
