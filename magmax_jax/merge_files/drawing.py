@@ -126,13 +126,8 @@ def _norms(rows: DrawnRows, theta_0: jax.Array, *thetas: jax.Array) -> jax.Array
     base = theta_0.astype(jnp.float32)
     taus = [jnp.abs(chunk_task_vector(theta, base)) for theta in thetas]
     after = rows.thinned(taus)  # whose factors are 1
-    return jnp.stack([jnp.stack(list(map(_row_sums, each))) for each in (taus, after)])
-
-
-def _row_sums(x: jax.Array) -> jax.Array:
-    """Added in an order that the program fixes: pieces of any number of rows give the same bits."""
-    rows = x.reshape(-1, LANES)
-    while rows.shape[1] > 1:
-        half = rows.shape[1] // 2
-        rows = rows[:, :half] + rows[:, half:]
-    return rows[:, 0]
+    rest = jnp.stack([*taus, *after]).reshape(2, len(taus), -1, LANES)
+    # The program itself fixes the order, so chunks of any number of rows give the same bits.
+    while half := rest.shape[-1] // 2:
+        rest = rest[..., :half] + rest[..., half:]
+    return rest[..., 0]
