@@ -30,7 +30,7 @@ from magmax_jax.merge_files.taken_as import taken_as
 
 if TYPE_CHECKING:
     from magmax_jax.merging import MergeRule
-    from magmax_jax.merging.rule import Scope
+    from magmax_jax.merging.rule import Scope, Thins
 
 HOW = {
     "entry": "in chunks, all models side by side",
@@ -96,9 +96,14 @@ class Plan:
         return self.rule.default_scale if self.job.scale is None else self.job.scale
 
     @property
+    def thins(self) -> "Thins | None":
+        """The rule's, unless it continues or keeps a state, which it does tensor by tensor."""
+        return None if self.job.state else self.rule.thins
+
+    @property
     def scope(self) -> "Scope":
         """How the rule is fed, once surveyed."""
-        return "entry" if self.rule.trims or self.rule.thins else self.rule.scope
+        return "entry" if self.rule.trims or self.thins else self.rule.scope
 
     def nbytes(self, names: Sequence[str]) -> int:
         """Bytes of these tensors in the files of theta_0 and of all models."""

@@ -35,7 +35,7 @@ def surveyed(plan: Plan, digests: Sequence[Digest] = ()) -> Plan:
       UserError: an input is not finite, a file has shrunk, or the survey does not complete the
         rule.
     """
-    trims, thins, survey = plan.rule.trims, plan.rule.thins, plan.rule.survey
+    trims, thins, survey = plan.rule.trims, plan.thins, plan.rule.survey
     if plan.rule.scope == "model" or not (trims or thins or survey):
         return plan
     with Reader(digests) as reader:

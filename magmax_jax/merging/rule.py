@@ -51,7 +51,7 @@ class Trims(NamedTuple):
 
 
 class Thins(NamedTuple):
-    """Which entries of every task vector a collecting rule keeps at random before anything else.
+    """Which entries of every task vector a rule keeps at random before anything else.
 
     An entry is kept if its draw from [0, 1) is within the bounds: that of `jax.random.uniform` for
     the whole tensor, with the `leaf_key` of the task and the tensor's name. Callers that draw the
@@ -63,8 +63,8 @@ class Thins(NamedTuple):
       seed: of `leaf_key`.
       rescale: kept entries are multiplied by the ratio of the L1 norms before and after, one number
         per tensor, as in `rules.thinning.only`.
-      rule: merges the thinned task vectors, with the result of the whole rule. Its scope is "entry"
-        and it has no survey.
+      rule: merges the thinned task vectors from the first on, with the result of the whole rule.
+        Its scope is "entry" and it has no survey.
     """
 
     bounds: Callable[[int], tuple[float, float]]
