@@ -170,12 +170,10 @@ class Plan:
         return "\n".join([*lines, *self.note_lines(MOST - len(lines))])
 
     def title(self, tasks: int, more: str = "") -> str:
-        """What is computed of how many models, with more about these; the scale if it is known."""
-        recipe = self.job.recipe
-        models = counted(tasks + (recipe is not None and recipe.whole), "model") + more
-        known = self.job.scale if self.problems else self.scale
-        scale = "" if known is None or recipe else f" at scale {known:g}"
-        return f"{self.history.rule} of {models}{scale}"
+        """`MergeHistory.title` after so many tasks."""
+        if recipe := self.job.recipe:
+            return self.history.title(tasks + recipe.whole, None, more)
+        return self.history.title(tasks, self.job.scale if self.problems else self.scale, more)
 
     @property
     def taken_as(self) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
 from magmax_jax.io.safetensors.reader import Tensor, TensorFiles, open_files
 from magmax_jax.io.safetensors.writer import TensorSpecs
 
@@ -75,6 +75,11 @@ class MergeHistory:
             given = ", ".join(f"{key}={value!r}" for key, value in self.options.items())
             raise UserError(f"--options: {self.rule} cannot take {given} ({error})") from None
         return rule
+
+    def title(self, models: int, scale: float | None, more: str = "") -> str:
+        """What is computed of how many models, with more about these; the scale if it is known."""
+        at = "" if scale is None else f" at scale {scale:g}"
+        return f"{self.rule} of {counted(models, 'model')}{more}{at}"
 
     def to_metadata(self) -> dict[str, str]:
         value = dataclasses.asdict(self)
