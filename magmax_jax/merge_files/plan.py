@@ -38,6 +38,9 @@ HOW = {
     "model": "all tensors at once",
 }
 """How a rule is fed, by scope, in words."""
+MOST_DRAWN = 16
+"""Most models that are thinned at random in chunks: their program has a draw for each, which takes
+long to compile for many."""
 MOST = 20
 """Most lines in one message."""
 PROBLEMS = 12
@@ -97,8 +100,9 @@ class Plan:
 
     @property
     def thins(self) -> "Thins | None":
-        """The rule's, unless it continues or keeps a state, which it does tensor by tensor."""
-        return None if self.job.state else self.rule.thins
+        """The rule's; None where it works tensor by tensor: with a state, and for many models."""
+        whole = self.job.state is not None or len(self.models) > MOST_DRAWN
+        return None if whole else self.rule.thins
 
     @property
     def scope(self) -> "Scope":

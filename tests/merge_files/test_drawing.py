@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import magmax_jax as mm
-from magmax_jax.merge_files import stream
+from magmax_jax.merge_files import plan, stream
 from magmax_jax.merge_files.by_chunk import merge_chunk
 from tests.merge_files.conftest import merge, sources, write
 
@@ -64,3 +64,10 @@ def test_dare_drops_the_same_entries_with_and_without_a_state(places, tmp_path):
     for name in SHAPES:
         np.testing.assert_allclose(chunks[name], whole[name], rtol=2e-6, atol=1e-6)
         np.testing.assert_allclose(tensors[name], whole[name], rtol=2e-6, atol=1e-6)
+
+
+def test_many_models_are_thinned_tensor_by_tensor(places, capsys, monkeypatch):
+    flags = [*sources(places), "--rule", "dare", "--dry-run"]
+    assert merge(*flags) == 0 and "in chunks" in capsys.readouterr().out
+    monkeypatch.setattr(plan, "MOST_DRAWN", 2)
+    assert merge(*flags) == 0 and "tensor by tensor" in capsys.readouterr().out
