@@ -1,10 +1,11 @@
 """How a command ends early without a stack trace, and helpers for messages."""
 
 import contextlib
+import difflib
 import errno
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 _REFUSED = {
@@ -71,6 +72,16 @@ def some(names: Sequence[str], shown: int = 3) -> str:
     """
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
+
+
+def meant(word: str, known: Iterable[str], before: str = "") -> str:
+    """What to add to a message about an unknown word: the nearest known one, or nothing.
+
+    >>> meant("lamda", ["lambda", "scale"]), meant("x", ["lambda"])
+    (' (did you mean lambda?)', '')
+    """
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {before}{near[0]}?)" if near else ""
 
 
 def capped(lines: Sequence[str], most: int) -> list[str]:

@@ -21,7 +21,7 @@ from rich.progress import (
 from magmax_jax.cli.command import Command
 from magmax_jax.cli.push import Push
 from magmax_jax.config import listing
-from magmax_jax.errors import MAGMAX, Program, UserError, capped, counted, harmless
+from magmax_jax.errors import MAGMAX, Program, UserError, capped, harmless
 from magmax_jax.io.rooms import scratch_room
 from magmax_jax.registry import COMMANDS, RULES
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:  # both take seconds to import, and --help and flag errors do 
     from magmax_jax.io.hub_upload import Upload
     from magmax_jax.io.safetensors.reader import TensorFiles
     from magmax_jax.merge_files.plan import Plan
-    from magmax_jax.merge_files.state import MergeHistory
 
 
 Several = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
@@ -132,7 +131,9 @@ class Merge:
                 note = f"{job.state} now has the merge in {earlier.output}, which was interrupted"
                 print(harmless(f"note: {note}"), file=sys.stderr)
                 if earlier.is_of(job, self.output):
-                    console.print(_done(self.output, earlier.history, earlier.scale))
+                    history = earlier.history
+                    title = history.title(len(history.tasks), earlier.scale)
+                    console.print(f"{self.output}: {title}")
                     if upload:
                         console.print(harmless(upload(self.output)))
                     return
@@ -142,7 +143,6 @@ class Merge:
 
     def _run(self, plan: "Plan", console: Console, upload: "Upload | None") -> None:
         from magmax_jax.merge_files.digests import compared_with_state
-        from magmax_jax.merge_files.execute import execute
         from magmax_jax.merge_files.plan import MOST
 
         if self.quiet:
@@ -156,11 +156,13 @@ class Merge:
             return
         if self.output is None:
             raise UserError("--output is missing: name the directory to write")
+        plan.check()
+        from magmax_jax.merge_files.execute import execute  # imports JAX
+
         columns = (
             TextColumn("merging"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
             TimeRemainingColumn(),
         )  # fmt: skip
-        plan.check()
         for note in plan.note_lines():
             print(harmless(note), file=sys.stderr)
         shown = Console(stderr=True)
@@ -216,11 +218,6 @@ def _opener(temporary: Path, allow_changed: bool) -> Callable[[str], "TensorFile
         return replace(open_tensors(directory), called=Path(source))
 
     return open_source
-
-
-def _done(output: Path, history: "MergeHistory", scale: float) -> str:
-    models = counted(len(history.tasks), "model")
-    return f"{output}: {history.rule} of {models} at scale {scale:g}"
 
 
 def _flat(groups: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:

@@ -123,6 +123,11 @@ def is_hub_id(source: str) -> bool:
     return source[:1] not in "./~" and bool(_HUB_ID.fullmatch(source))
 
 
+def may_download(source: str) -> bool:
+    """Whether opening a source may take a download: it is not a local path."""
+    return is_hub_id(source) and not Path(source).exists()
+
+
 def _parse(source: str) -> tuple[str, str | None]:
     """The repository, and the revision if given."""
     repo, _, revision = source.partition("@")

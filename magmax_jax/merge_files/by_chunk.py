@@ -12,13 +12,17 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.reader import Reader, TensorFiles
 from magmax_jax.io.safetensors.writer import FileWriter
+from magmax_jax.merge_files.drawing import DrawnRows
 from magmax_jax.merge_files.outcome import Outcome, applied, differences, narrow, sound
 from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.stream import LANES, Chunk, chunk_length, chunk_task_vector, stream
-from magmax_jax.merge_files.trimming import Rows, alignment, rows_of, trimmed
+from magmax_jax.merge_files.trimming import Rows, alignment, rows_of
 from magmax_jax.merging import MergeRule, apply_task_vector
 from magmax_jax.merging.rule import State
 
+UNROLLED = 32
+"""Most models whose steps of a streaming rule are compiled one by one, which is faster for a few;
+of more, one step is compiled, and their entries are stacked."""
 SAMPLED = 4
 """Rounding losses are counted only in the first of this many parts of a chunk, to save time."""
 
@@ -39,6 +43,12 @@ def by_chunk(
     sources = [plan.pretrained, *plan.models, *stored]
     length = chunk_length(len(sources) + (len(fields) if next_state else 0))
     models, state = len(plan.models), None
+    in_steps = (
+        models > UNROLLED
+        and plan.rule.streaming
+        and not plan.least
+        and _steady(plan.rule, template)
+    )
     compiling, keeps = threading.Lock(), next_state is not None
 
     def wide(chunk: Chunk) -> bool:
@@ -53,6 +63,8 @@ def by_chunk(
             dtype = np.dtype(np.float32)
             arrays = (np.zeros(theta_0.shape, dtype), *differences(theta_0, rest[:models]))
         least = rows_of(chunk, plan.least) if plan.least else None
+        if in_steps:
+            arrays = (arrays[0], stacked(arrays[1:]))
         with compiling:  # once, not in every thread
             result = merge_chunk(plan.rule, plan.scale, dtype, keeps, before, least, *arrays)
         return jax.device_get(result)
@@ -112,7 +124,7 @@ def merge_chunk(
     dtype: np.dtype,
     keeps: bool,
     state: State | None,
-    least: Rows | None,
+    least: Rows | DrawnRows | None,
     theta_0: jax.Array,
     *models: jax.Array,
 ) -> Merged:
@@ -122,12 +134,17 @@ def merge_chunk(
 
     Args:
       least: what to keep of the task vectors, or None for all.
+      models: (n,) each, or all in one array (t, n), which takes one step, whatever t.
     """
     stored, theta_0 = theta_0, theta_0.astype(jnp.float32)
     state = rule.init(theta_0) if state is None else state
-    taus = [chunk_task_vector(model, theta_0) for model in models]
-    for tau in taus if least is None else trimmed(taus, least):
-        state = rule.update(state, tau)
+    if models and models[0].ndim == 2:
+        state, norms = _in_steps(rule, state, theta_0, models[0])
+    else:
+        taus = [chunk_task_vector(model, theta_0) for model in models]
+        for tau in taus if least is None else least.thinned(taus):
+            state = rule.update(state, tau)
+        norms = squared_norms(theta_0, models)
     tau = rule.finalize(state)
     if not rule.streaming:
         # In memory this is a separate program: its last product is rounded before it is added.
@@ -146,8 +163,36 @@ def merge_chunk(
         # For 256 entries both counts fit into one number, so one pass finds both.
         both = changed.astype(jnp.uint32) + (lost.astype(jnp.uint32) << 16)
         counts = jnp.sum(both.reshape(-1, 256), axis=1, dtype=jnp.uint32)
-    norms = squared_norms(theta_0, models)
     return Merged(theta, unsound, counts, norms, state if keeps else None)
+
+
+def stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """A chunk's entries of all models, (t, n): in their dtype, or in float32 if they differ."""
+    dtypes = {array.dtype for array in arrays}
+    return np.stack([array.astype(np.float32) for array in arrays] if len(dtypes) > 1 else arrays)
+
+
+def _steady(rule: MergeRule, state: State) -> bool:
+    """Whether a step leaves the state's structure, shapes and dtypes as they are.
+
+    Args:
+      state: shapes, for a tensor of shape (8,).
+    """
+    after = jax.eval_shape(rule.update, state, jax.ShapeDtypeStruct((8,), np.float32))
+    kinds = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), each) for each in (state, after)]
+    return bool(kinds[0] == kinds[1])
+
+
+def _in_steps(
+    rule: MergeRule, state: State, theta_0: jax.Array, models: jax.Array
+) -> tuple[State, jax.Array]:
+    """The state after all models, (t, n), and the squared norms of their task vectors, (t,)."""
+
+    def step(state: State, model: jax.Array) -> tuple[State, jax.Array]:
+        tau = chunk_task_vector(model, theta_0)
+        return rule.update(state, tau), jnp.sum(jnp.square(tau))
+
+    return jax.lax.scan(step, state, models)
 
 
 def squared_norms(theta_0: jax.Array, models: Sequence[jax.Array]) -> jax.Array:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from rich.console import Group
 from rich.table import Table
@@ -17,7 +16,7 @@ from magmax_jax.merge_files.lora.describe import describe
 from magmax_jax.merge_files.plan import size
 from magmax_jax.merge_files.quantised import described
 from magmax_jax.merge_files.state import KEY, MergeHistory
-from magmax_jax.merging import rules
+from magmax_jax.registry import RULES
 
 PIECE = 1 << 20
 """Entries read at once."""
@@ -123,8 +122,14 @@ class Provenance(NamedTuple):
 
 def _provenance(history: MergeHistory, files: TensorFiles) -> Provenance | None:
     """None if the state keeps no provenance, or the rule is unknown here."""
-    if history.rule not in rules.RULES:
+    # Only a state that has counters for sources can have provenance; the rule imports JAX.
+    uint8 = any(tensor.dtype == np.uint8 for tensor in files.tensors.values())
+    if history.rule not in RULES or not uint8:
         return None
+    import jax
+
+    from magmax_jax.merging import rules
+
     theta = jax.ShapeDtypeStruct((), np.float32)
     state = jax.eval_shape(history.build_rule(kept=True).init, theta)
     if not isinstance(state, rules.Sourced):

@@ -9,7 +9,7 @@ from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.io.safetensors.writer import SHARD_BYTES
 from magmax_jax.merge_files.recipes.read import Recipe
 from magmax_jax.merge_files.state import MergeHistory, read_state
-from magmax_jax.merging import rules
+from magmax_jax.registry import RULES
 
 DEFAULT_RULE = "max_magnitude"
 NO_MODEL = "none"
@@ -66,7 +66,7 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
         return _of_recipe(job, job.recipe), None
     if job.state and job.state.exists():
         history, files = read_state(job.state)
-        if job.rule is None and rules.RULES.names_code(history.rule):
+        if job.rule is None and RULES.names_code(history.rule):
             raise UserError(
                 f"{job.state} was created with {history.rule}, and a file must not decide which "
                 f"module is imported: confirm it with --rule {history.rule}"
@@ -98,6 +98,7 @@ def begin(job: Job) -> tuple[MergeHistory, TensorFiles | None]:
     if not job.finetuned:
         raise UserError("--finetuned is missing: name at least one model to merge")
     rule = job.rule or DEFAULT_RULE
+    RULES.check(rule)
     history = MergeHistory(
         rule=rule,
         options=_options(rule, job.options),
@@ -154,6 +155,10 @@ def _options(rule: str, given: dict[str, Any]) -> dict[str, Any]:
     Raises:
       UserError: there is no such rule.
     """
+    if not given:
+        return {}
+    from magmax_jax.merging import rules  # imports JAX
+
     return {
         name: (value,)
         if rules.takes_several(rule, name) and not isinstance(value, tuple)

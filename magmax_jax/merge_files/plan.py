@@ -1,14 +1,20 @@
-"""Plans a merge from headers only: all problems at once, bytes, memory, method."""
+"""Plans a merge from headers only: all problems at once, bytes, memory, method.
 
+JAX, which takes most of the start-up time, is imported with the rule: once local files fit together
+or, since a wrong option should not have to wait for a download, before the first of these.
+"""
+
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from magmax_jax.errors import UserError, capped, counted
+from magmax_jax.io import hub
 from magmax_jax.io.safetensors.reader import TensorFiles, open_tensors
 from magmax_jax.io.safetensors.writer import TensorSpecs
 from magmax_jax.merge_files import beside, dequantise, state, whole_weights
@@ -17,14 +23,14 @@ from magmax_jax.merge_files.job import Job, begin
 from magmax_jax.merge_files.lora import sources as lora
 from magmax_jax.merge_files.lora.writer import adapter_bytes
 from magmax_jax.merge_files.recipes import rounded
-from magmax_jax.merge_files.recipes.rule import RecipeRule
 from magmax_jax.merge_files.rule_limits import check_state_possible, unfit_models
 from magmax_jax.merge_files.side_by_side import AT_ONCE
 from magmax_jax.merge_files.state import MergeHistory
-from magmax_jax.merge_files.stream import BUFFER_BYTES, WORKERS
 from magmax_jax.merge_files.taken_as import taken_as
-from magmax_jax.merging import MergeRule
-from magmax_jax.merging.rule import Scope
+
+if TYPE_CHECKING:
+    from magmax_jax.merging import MergeRule
+    from magmax_jax.merging.rule import Scope, Thins
 
 HOW = {
     "entry": "in chunks, all models side by side",
@@ -32,6 +38,9 @@ HOW = {
     "model": "all tensors at once",
 }
 """How a rule is fed, by scope, in words."""
+MOST_DRAWN = 16
+"""Most models that are thinned at random in chunks: their program has a draw for each, which takes
+long to compile for many."""
 MOST = 20
 """Most lines in one message."""
 PROBLEMS = 12
@@ -44,7 +53,7 @@ class Plan:
 
     Attributes:
       history: of what was merged before this job.
-      rule: built from the options; if it has a survey, not yet completed.
+      build: returns the rule of the options; if it has a survey, not yet completed.
       pretrained: theta_0, without files if they cannot be read, which is listed as a problem.
       models: theta_1 ... theta_T, as far as readable, under theta_0's names.
       state: the previous state, None at the start or without one.
@@ -54,7 +63,7 @@ class Plan:
       problems: why the job cannot be done, each in one sentence.
       notes: what is allowed, but rarely intended.
       least: by name of a merged tensor, what is kept of its entries in every task vector (a
-        `trimming.Least`); others count as zero. Empty without such trimming.
+        `trimming.Least` or `drawing.Drawn`); others count as zero. Empty if all are kept.
       companions: directory of the model whose tokenizer the output gets; None for theta_0's.
       labels: of the classes, in the order of the rows of the merged heads.
       twins: by name of a merged tensor, the names of tied copies that get its values.
@@ -64,8 +73,7 @@ class Plan:
 
     job: Job
     history: MergeHistory
-    rule: MergeRule
-    scale: float
+    build: Callable[[], "MergeRule"]
     pretrained: TensorFiles
     models: tuple[TensorFiles, ...]
     state: TensorFiles | None
@@ -83,9 +91,23 @@ class Plan:
     least: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def scope(self) -> Scope:
+    def rule(self) -> "MergeRule":
+        return self.build()
+
+    @property
+    def scale(self) -> float:
+        return self.rule.default_scale if self.job.scale is None else self.job.scale
+
+    @property
+    def thins(self) -> "Thins | None":
+        """The rule's; None where it works tensor by tensor: with a state, and for many models."""
+        whole = self.job.state is not None or len(self.models) > MOST_DRAWN
+        return None if whole else self.rule.thins
+
+    @property
+    def scope(self) -> "Scope":
         """How the rule is fed, once surveyed."""
-        return "entry" if self.rule.trims else self.rule.scope
+        return "entry" if self.rule.trims or self.thins else self.rule.scope
 
     def nbytes(self, names: Sequence[str]) -> int:
         """Bytes of these tensors in the files of theta_0 and of all models."""
@@ -109,6 +131,8 @@ class Plan:
     @property
     def memory(self) -> int:
         """Approximate peak memory of tensors, in bytes."""
+        from magmax_jax.merge_files.stream import BUFFER_BYTES, WORKERS
+
         sizes = [4 * self.pretrained.tensors[name].size for name in self.merged]
         largest = max((self.held([name]) for name in self.merged), default=0)
         every = self.held(self.merged)
@@ -117,7 +141,7 @@ class Plan:
             "entry": BUFFER_BYTES,
             "tensor": min(largest + beside, every),
             "model": every,
-        }[self.rule.scope]
+        }[self.scope]
         if self.rule.trims:
             merging = BUFFER_BYTES + (1 + WORKERS) * max(sizes, default=0)
         if self.job.lora_rank is None:
@@ -133,12 +157,13 @@ class Plan:
         """What will happen: method, tensors, bytes, memory, notes and problems."""
         before, new = len(self.history.tasks), len(self.job.finetuned)
         more = f" ({before} in the state)" if before else ""
-        lines = [f"{self.title(before + new, more)}, {HOW[self.scope]}", *self.parameters]
+        title = self.title(before + new, more)
+        lines = [title if self.problems else f"{title}, {HOW[self.scope]}", *self.parameters]
         if self.pretrained.files:
             merged = counted(len(self.merged), "tensor")
             lines.append(f"merges {merged}, keeps {len(self.kept)} of theta_0's")
-            lines += [self.taken_as] if self.taken_as else []
         if not self.problems:
+            lines += [self.taken_as] if self.taken_as else []
             lines.append(
                 f"reads {size(self.bytes_read)}, writes {size(self.bytes_written)}, "
                 f"takes about {size(self.memory)} of memory besides the program's own"
@@ -149,11 +174,10 @@ class Plan:
         return "\n".join([*lines, *self.note_lines(MOST - len(lines))])
 
     def title(self, tasks: int, more: str = "") -> str:
-        """What is computed of how many models, with more about these."""
-        recipe = self.job.recipe
-        models = counted(tasks + (recipe is not None and recipe.whole), "model") + more
-        scale = f" at scale {self.scale:g}" if recipe is None else ""
-        return f"{self.history.rule} of {models}{scale}"
+        """`MergeHistory.title` after so many tasks."""
+        if recipe := self.job.recipe:
+            return self.history.title(tasks + recipe.whole, None, more)
+        return self.history.title(tasks, self.job.scale if self.problems else self.scale, more)
 
     @property
     def taken_as(self) -> str:
@@ -195,14 +219,17 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
       UserError: the job contradicts itself or the state, or its rule cannot keep a state in a file.
     """
     history, before = begin(job)
-    if job.recipe is None:
-        rule = history.build_rule(kept=job.state is not None)
-        if job.state:
-            check_state_possible(history.rule, rule)
+    build = functools.cache(functools.partial(history.build_rule, kept=job.state is not None))
     problems: list[str] = []
     notes: list[str] = []
     layout: TensorSpecs = {}
     sources = [history.pretrained, *job.finetuned]
+    downloads = any(hub.may_download(source) for source in sources)
+    early = job.recipe is None and (job.state is not None or downloads)
+    if early:
+        rule = build()
+        if job.state:
+            check_state_possible(history.rule, rule)
     open_source = lora.opening(whole_weights.opening(open_source, job))
     if job.recipe:
         open_source = rounded.opening(open_source, job.recipe.dtype)
@@ -214,8 +241,11 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     donor, classes = None, history.labels
     recipe = None
     if job.recipe is not None:
+        from magmax_jax.merge_files.recipes.rule import RecipeRule
+
         recipe = RecipeRule(job.recipe, pretrained.tensors, history.seed)
-        rule = recipe.build()
+        build = functools.cache(recipe.build)
+        build()
     if pretrained.files:  # otherwise there is nothing to compare with
         notes += dequantise.notes(pretrained, models)
         notes += whole_weights.notes(pretrained, models)
@@ -237,16 +267,17 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
         notes += recipe.notes(merged)
         parameters = tuple(recipe.describe())
         history = replace(history, options=recipe.options())
-    problems += unfit_models(job, history, rule)
     if job.scale is not None and not math.isfinite(job.scale):
         problems.append(f"--scale is {job.scale}: give a finite number")
     elif job.scale is not None and abs(job.scale) > float(np.finfo(np.float32).max):
         problems.append(f"--scale is {job.scale}, which exceeds float32: give a smaller number")
+    if early or recipe or not problems:
+        problems += unfit_models(job, history, build())
     if job.state and pretrained.files:
-        layout = state.layout(rule, merged, pretrained)
+        layout = state.layout(build(), merged, pretrained)
         if before:
             problems += state.differences(before, layout, job.state)
-    if rule.scope == "model":
+    if not problems and build().scope == "model":
         notes.append(
             f"{history.rule} does not declare that it works tensor by tensor (MergeRule.scope), so "
             "all tensors are in memory at once"
@@ -264,8 +295,7 @@ def make_plan(job: Job, open_source: Callable[[str], TensorFiles] = open_tensors
     return Plan(
         job=job,
         history=history,
-        rule=rule,
-        scale=rule.default_scale if job.scale is None else job.scale,
+        build=build,
         pretrained=pretrained,
         models=tuple(fitted.models),
         state=before,

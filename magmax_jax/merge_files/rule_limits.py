@@ -1,12 +1,16 @@
 """Limits set by a rule's fields: no state in a file, restricted numbers of models."""
 
+from typing import TYPE_CHECKING
+
 from magmax_jax.errors import UserError, counted
 from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.state import MergeHistory
-from magmax_jax.merging import MergeRule
+
+if TYPE_CHECKING:
+    from magmax_jax.merging import MergeRule
 
 
-def check_state_possible(name: str, rule: MergeRule) -> None:
+def check_state_possible(name: str, rule: "MergeRule") -> None:
     """Raises a UserError for rules whose state does not split into states of single tensors."""
     if not rule.streaming:
         raise UserError(f"{name} needs all models at once: it has no state to keep in a file")
@@ -22,7 +26,7 @@ def check_state_possible(name: str, rule: MergeRule) -> None:
         )
 
 
-def unfit_models(job: Job, history: MergeHistory, rule: MergeRule) -> list[str]:
+def unfit_models(job: Job, history: MergeHistory, rule: "MergeRule") -> list[str]:
     """A problem if the rule does not take these models."""
     name, tasks = history.rule, len(history.tasks) + len(job.finetuned)
     most = rule.most_models

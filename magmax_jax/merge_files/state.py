@@ -10,15 +10,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, counted
 from magmax_jax.io.safetensors.reader import Tensor, TensorFiles, open_files
 from magmax_jax.io.safetensors.writer import TensorSpecs
-from magmax_jax.merging import MergeRule, rules
+
+if TYPE_CHECKING:  # headers are compared without JAX
+    import jax
+
+    from magmax_jax.merging import MergeRule
 
 KEY = "magmax_state"
 
@@ -52,7 +55,7 @@ class MergeHistory:
     labels: tuple[str, ...] = ()
     """Labels of the classes, in the row order of the merged heads; none if no model names them."""
 
-    def build_rule(self, kept: bool = False) -> MergeRule:
+    def build_rule(self, kept: bool = False) -> "MergeRule":
         """The rule with its options.
 
         Args:
@@ -61,6 +64,8 @@ class MergeHistory:
         Raises:
           UserError: there is no such rule, or it cannot take the options.
         """
+        from magmax_jax.merging import rules
+
         try:
             rule = rules.named(self.rule, self.seed, **self.options)
             if kept and rule.state_options:
@@ -70,6 +75,11 @@ class MergeHistory:
             given = ", ".join(f"{key}={value!r}" for key, value in self.options.items())
             raise UserError(f"--options: {self.rule} cannot take {given} ({error})") from None
         return rule
+
+    def title(self, models: int, scale: float | None, more: str = "") -> str:
+        """What is computed of how many models, with more about these; the scale if it is known."""
+        at = "" if scale is None else f" at scale {scale:g}"
+        return f"{self.rule} of {counted(models, 'model')}{more}{at}"
 
     def to_metadata(self) -> dict[str, str]:
         value = dataclasses.asdict(self)
@@ -103,7 +113,7 @@ def read_state(path: Path) -> tuple[MergeHistory, TensorFiles]:
     return MergeHistory.from_metadata(files.metadata, path), files
 
 
-def layout(rule: MergeRule, names: Sequence[str], pretrained: TensorFiles) -> TensorSpecs:
+def layout(rule: "MergeRule", names: Sequence[str], pretrained: TensorFiles) -> TensorSpecs:
     """The content of a state file for these tensors, leaf by leaf, each in theta_0's order."""
     states = {name: _leaves(rule, name, pretrained.tensors[name]) for name in names}
     count = max((len(state) for state in states.values()), default=0)
@@ -126,7 +136,9 @@ def differences(files: TensorFiles, expected: TensorSpecs, path: Path) -> list[s
     ]
 
 
-def _leaves(rule: MergeRule, name: str, tensor: Tensor) -> list[jax.ShapeDtypeStruct]:
+def _leaves(rule: "MergeRule", name: str, tensor: Tensor) -> "list[jax.ShapeDtypeStruct]":
     """Shapes and dtypes of the rule's state for one tensor."""
+    import jax
+
     theta = jax.ShapeDtypeStruct(tensor.shape, np.float32)
     return jax.tree.leaves(jax.eval_shape(rule.init, {name: theta}))

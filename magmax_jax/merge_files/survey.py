@@ -10,11 +10,13 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.digest import Digest
 from magmax_jax.io.safetensors.reader import Reader
+from magmax_jax.merge_files.drawing import draws
 from magmax_jax.merge_files.groups import groups
 from magmax_jax.merge_files.outcome import differences
+from magmax_jax.merge_files.passes import each_chunk
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merge_files.stream import Chunk, Result, chunk_length, chunk_task_vector, stream
-from magmax_jax.merge_files.trimming import Rows, alignment, rows_of, thresholds, trimmed
+from magmax_jax.merge_files.stream import Chunk, Result, chunk_task_vector
+from magmax_jax.merge_files.trimming import Rows, rows_of, thresholds
 from magmax_jax.merge_files.whole_tensors import Tree, read_group
 from magmax_jax.merging import count_at_least, kth_magnitudes_counted
 from magmax_jax.merging.numerics.host_selection import between
@@ -33,13 +35,16 @@ def surveyed(plan: Plan, digests: Sequence[Digest] = ()) -> Plan:
       UserError: an input is not finite, a file has shrunk, or the survey does not complete the
         rule.
     """
-    trims, survey = plan.rule.trims, plan.rule.survey
-    if plan.rule.scope == "model" or not (trims or survey):
+    trims, thins, survey = plan.rule.trims, plan.thins, plan.rule.survey
+    if plan.rule.scope == "model" or not (trims or thins or survey):
         return plan
     with Reader(digests) as reader:
         if trims:
             plan = dataclasses.replace(plan, least=thresholds(plan, reader, trims))
             rule = trims.rule(len(plan.models), FileTaskVectors(plan, reader).total)
+        elif thins:
+            plan = dataclasses.replace(plan, least=draws(plan, reader, thins))
+            rule = thins.rule
         elif survey:
             rule = survey(FileTaskVectors(plan, reader))
     if rule.survey is not None:
@@ -47,7 +52,7 @@ def surveyed(plan: Plan, digests: Sequence[Digest] = ()) -> Plan:
             f"the survey of {plan.history.rule} returns a rule that needs a survey again: return "
             "one whose `survey` is None"
         )
-    return dataclasses.replace(plan, rule=rule)
+    return dataclasses.replace(plan, build=lambda: rule)
 
 
 class FileTaskVectors:
@@ -58,7 +63,6 @@ class FileTaskVectors:
 
     def __init__(self, plan: Plan, reader: Reader):
         self._plan, self._reader = plan, reader
-        self._sources = [plan.pretrained, *plan.models]
 
     @property
     def count(self) -> int:
@@ -105,7 +109,7 @@ class FileTaskVectors:
         @jax.jit
         def compiled(rows: Rows | None, theta_0: jax.Array, *thetas: jax.Array) -> jax.Array:
             taus = _task_vectors(theta_0, thetas)
-            return function(taus if rows is None else tuple(trimmed(taus, rows)))
+            return function(taus if rows is None else tuple(rows.thinned(taus)))
 
         def counted(chunk: Chunk) -> np.ndarray:
             if least:
@@ -135,20 +139,7 @@ class FileTaskVectors:
     def _pass(
         self, function: Callable[[Chunk], Result], length: int | None = None, every: int = 1
     ) -> Iterator[Result]:
-        """The results of a function on each chunk; see `stream`."""
-
-        def narrowed(chunk: Chunk) -> Result:
-            if any(array.dtype == np.float64 for array in chunk.arrays):  # JAX would round them
-                theta_0, *thetas = chunk.arrays
-                taus = differences(theta_0, thetas)
-                chunk = chunk._replace(arrays=(np.zeros(theta_0.shape, np.float32), *taus))
-            return function(chunk)
-
-        length = length or chunk_length(len(self._sources))
-        names, reader = self._plan.merged, self._reader
-        align = alignment(self._plan)
-        for _, found in stream(names, self._sources, reader, length, narrowed, every, align=align):
-            yield found
+        return each_chunk(self._plan, self._reader, function, length, every)
 
 
 def _first(tree: Tree) -> Tree:

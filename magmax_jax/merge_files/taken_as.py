@@ -1,17 +1,20 @@
 """How a rule treats the merged tensors in words, if it treats some differently."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from magmax_jax.errors import counted, some
 from magmax_jax.io.safetensors.reader import Tensor
-from magmax_jax.merging import MergeRule
+
+if TYPE_CHECKING:
+    from magmax_jax.merging import MergeRule
 
 NAMED = 3
 """Kinds with at most this many tensors are shown with their names."""
 
 
 def taken_as(
-    rule: MergeRule,
+    rule: "MergeRule",
     names: Sequence[str],
     tensors: Mapping[str, Tensor],
     size: Callable[[int], str],

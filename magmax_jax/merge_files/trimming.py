@@ -7,7 +7,7 @@ belongs to one tensor, so one compiled program trims and merges them all, whatev
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,22 @@ class Least(NamedTuple):
 
     magnitudes: np.ndarray
     last: np.ndarray | None
+
+    @staticmethod
+    def rows(chunk: Chunk, least: Mapping[str, "Least"]) -> "Rows":
+        """Those of a chunk whose tensors are aligned to its rows."""
+        first = least[chunk.pieces[0].name]
+        shape = first.magnitudes.size, chunk.arrays[0].size // LANES
+        found = np.zeros(shape, np.float32)
+        lanes = None if first.last is None else np.full(shape, LANES, np.int32)
+        for name, start, size, position in chunk.pieces:
+            rows = np.arange(position // LANES, -(-(position + size) // LANES))
+            found[:, rows] = least[name].magnitudes[:, None]
+            last = least[name].last
+            if lanes is not None and last is not None:
+                of_row = start + (rows * LANES - position)
+                lanes[:, rows] = np.clip(last[:, None] - of_row, -1, LANES)
+        return Rows(found, lanes)
 
 
 def thresholds(plan: Plan, reader: Reader, trims: Trims) -> dict[str, Least]:
@@ -90,7 +106,7 @@ def _last_kept(magnitudes: np.ndarray, least: np.float32, k: int) -> int:
 
 
 def alignment(plan: Plan) -> int:
-    """`stream.cut`'s `align`: if the plan trims tensor by tensor, no row spans two tensors."""
+    """`stream.cut`'s `align`: if the plan thins tensor by tensor, no row spans two tensors."""
     return LANES if plan.least else 1
 
 
@@ -105,21 +121,17 @@ class Rows(NamedTuple):
     least: np.ndarray
     last: np.ndarray | None
 
+    def thinned(self, taus: Sequence[jax.Array]) -> list[jax.Array]:
+        """Every task vector of a chunk, trimmed."""
+        return [
+            trim_rows(tau, self.least[i], None if self.last is None else self.last[i])
+            for i, tau in enumerate(taus)
+        ]
 
-def rows_of(chunk: Chunk, least: Mapping[str, Least]) -> Rows:
-    """What to keep of a chunk whose tensors are aligned to its rows."""
-    first = least[chunk.pieces[0].name]
-    shape = first.magnitudes.size, chunk.arrays[0].size // LANES
-    found = np.zeros(shape, np.float32)
-    lanes = None if first.last is None else np.full(shape, LANES, np.int32)
-    for name, start, size, position in chunk.pieces:
-        rows = np.arange(position // LANES, -(-(position + size) // LANES))
-        found[:, rows] = least[name].magnitudes[:, None]
-        last = least[name].last
-        if lanes is not None and last is not None:
-            of_row = start + (rows * LANES - position)
-            lanes[:, rows] = np.clip(last[:, None] - of_row, -1, LANES)
-    return Rows(found, lanes)
+
+def rows_of(chunk: Chunk, least: Mapping[str, Any]) -> Any:
+    """What to keep of a chunk, from a plan's `least`."""
+    return type(least[chunk.pieces[0].name]).rows(chunk, least)
 
 
 def trim_rows(tau: jax.Array, least: jax.Array, last: jax.Array | None = None) -> jax.Array:
@@ -135,11 +147,3 @@ def trim_rows(tau: jax.Array, least: jax.Array, last: jax.Array | None = None) -
         lane = jnp.arange(LANES, dtype=jnp.int32)
         kept = (magnitudes > bound) | ((magnitudes == bound) & (lane <= last[:, None]))
     return jnp.where(kept, rows, 0.0).reshape(-1)
-
-
-def trimmed(taus: Sequence[jax.Array], rows: Rows) -> list[jax.Array]:
-    """Every task vector of a chunk, trimmed."""
-    return [
-        trim_rows(tau, rows.least[i], None if rows.last is None else rows.last[i])
-        for i, tau in enumerate(taus)
-    ]

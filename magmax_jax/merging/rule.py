@@ -50,6 +50,29 @@ class Trims(NamedTuple):
     exact: bool = False
 
 
+class Thins(NamedTuple):
+    """Which entries of every task vector a rule keeps at random before anything else.
+
+    An entry is kept if its draw from [0, 1) is within the bounds: that of `jax.random.uniform` for
+    the whole tensor, with the `leaf_key` of the task and the tensor's name. Callers that draw the
+    same can then feed the rule entries, in any pieces.
+
+    Attributes:
+      bounds: task from 1 -> the least draw that keeps an entry, and the least above it that does
+        not.
+      seed: of `leaf_key`.
+      rescale: kept entries are multiplied by the ratio of the L1 norms before and after, one number
+        per tensor, as in `rules.thinning.only`.
+      rule: merges the thinned task vectors from the first on, with the result of the whole rule.
+        Its scope is "entry" and it has no survey.
+    """
+
+    bounds: Callable[[int], tuple[float, float]]
+    seed: int
+    rescale: bool
+    rule: "MergeRule"
+
+
 class MergeRule(NamedTuple):
     """A way to merge task vectors, as pure functions, and what callers must know about it.
 
@@ -81,6 +104,7 @@ class MergeRule(NamedTuple):
         file; options that the user gives take precedence.
       trims: how a rule of scope "tensor" drops entries first, if it needs whole tensors for nothing
         else.
+      thins: likewise for entries that it drops at random.
       draws: the rule uses names only to draw by their `leaf_key`, outside any `jit` of its own that
         takes trees. Then small tensors of one shape are merged together.
       decomposes: it spends its time in matrix decompositions, each of which keeps one CPU core
@@ -108,6 +132,7 @@ class MergeRule(NamedTuple):
     state_options: tuple[tuple[str, Any], ...] = ()
     draws: bool = False
     trims: Trims | None = None
+    thins: Thins | None = None
     decomposes: bool = False
     settle: "Settle | None" = None
     from_adam: bool = False

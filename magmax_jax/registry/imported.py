@@ -1,6 +1,5 @@
 """Values of users' own modules, named on a command line as `module:attribute`."""
 
-import difflib
 import importlib
 import sys
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, meant
 
 
 def is_path(name: str) -> bool:
@@ -54,9 +53,8 @@ def import_value(name: str) -> Any:
         return getattr(module, attribute)
     except AttributeError:
         public = [word for word in vars(module) if not word.startswith("_")]
-        close = difflib.get_close_matches(attribute, public, n=1)
-        meant = f": did you mean {path}:{close[0]}?" if close else ""
-        raise UserError(f"{name}: {path} has no {attribute}{meant}") from None
+        nearest = meant(attribute, public, f"{path}:")
+        raise UserError(f"{name}: {path} has no {attribute}{nearest}") from None
 
 
 def _is_missing(path: str, error: BaseException) -> bool:

@@ -46,3 +46,22 @@ def test_a_merge_of_local_files_imports_only_jax_and_what_jax_needs(merge, tmp_p
         assert "jax" in found and (tmp_path / name).exists()
         optional = TRAINING | {"huggingface_hub", "yaml", "threadpoolctl", "packaging"}
         assert found & optional == cards
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_files_that_do_not_fit_are_refused_before_jax_is_imported(merge, tmp_path, more):
+    raw(tmp_path / "other" / "model.safetensors", {"w": of_array(np.zeros(2, np.float32), "F32")})
+    words = [*merge, str(tmp_path / "other"), "--output", str(tmp_path / "merged"), *more]
+    found = imported("-m", "magmax_jax", *words, code=2)
+    assert "numpy" in found and not found & (TRAINING | {"jax", "jaxlib", "huggingface_hub"})
+
+
+def test_a_missing_directory_and_an_unknown_rule_are_refused_before_jax_is_imported(merge):
+    for wrong in ([*merge, "./none"], [*merge, "--rule", "tyes"], ["merge"]):
+        found = imported("-m", "magmax_jax", *wrong, "--output", "out", code=2)
+        assert not found & {"jax", "jaxlib", "huggingface_hub"}
+
+
+def test_inspecting_imports_no_jax(merge):
+    found = imported("-m", "magmax_jax", "inspect", merge[2])
+    assert "numpy" in found and not found & (TRAINING | {"jax", "jaxlib", "huggingface_hub"})

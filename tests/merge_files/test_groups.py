@@ -85,5 +85,5 @@ def test_tensors_are_grouped_if_the_rule_treats_them_alike(models):
 def test_other_rules_that_read_names_get_tensors_one_by_one(models):
     base, *rest = map(str, models)
     plan = make_plan(Job(pretrained=base, finetuned=tuple(rest), rule="emr"))
-    reading = dataclasses.replace(plan, rule=plan.rule._replace(reads_names=True))
+    reading = dataclasses.replace(plan, build=lambda: plan.rule._replace(reads_names=True))
     assert all(len(names) == 1 for names in groups.groups(reading))

@@ -72,7 +72,7 @@ def test_a_missing_module_gives_one_sentence(state, models, own, tmp_path, capsy
 
 def test_invalid_input_gives_a_one_sentence_error(models, tmp_path, capsys):
     for flags, message in (
-        (["my_rules:medain"], "my_rules has no medain: did you mean my_rules:median?"),
+        (["my_rules:medain"], "my_rules has no medain (did you mean my_rules:median?"),
         (["my_rules:powered"], "my_rules:powered needs power"),
         (["my_rules:median", "--options", "n=1"], "no option 'n': its options are k"),
         (["my_rules:Median"], "my_rules:Median is a class"),

@@ -152,7 +152,7 @@ def test_reports_name_them_and_other_models_do_not_need_them(finished):
 @pytest.mark.parametrize(
     ("merges", "message"),
     [
-        (["my_rules:medain"], "my_rules has no medain: did you mean my_rules:median?"),
+        (["my_rules:medain"], "my_rules has no medain (did you mean my_rules:median?"),
         (["my_rules:powered"], "my_rules:powered needs power"),
         (["gone:median@0.5"], "gone:median: there is no module gone, neither installed nor in"),
         (["my_rules:median@"], "merges: 'my_rules:median@' needs a number after the @"),

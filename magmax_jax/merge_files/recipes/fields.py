@@ -1,10 +1,8 @@
 """Fields of mergekit's recipes: those that are read, and why others are refused."""
 
-import difflib
-from collections.abc import Collection
 from pathlib import Path
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import UserError, meant
 
 FIELDS = ("merge_method", "models", "base_model", "parameters", "dtype", "out_dtype")
 REFUSED = {
@@ -40,9 +38,3 @@ def check_field(path: Path, field: str) -> None:
             f"{path}: {field!r} is not a field of a recipe: they are {', '.join(FIELDS)}"
             + meant(field, FIELDS)
         )
-
-
-def meant(word: str, known: Collection[str]) -> str:
-    """What to add to a message about an unknown word: the nearest known one, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""

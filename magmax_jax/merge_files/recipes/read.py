@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from magmax_jax.errors import UserError
-from magmax_jax.merge_files.recipes.fields import DTYPES, REFUSED, check_field, meant
+from magmax_jax.errors import UserError, meant
+from magmax_jax.merge_files.recipes.fields import DTYPES, REFUSED, check_field
 from magmax_jax.merge_files.recipes.methods import METHODS, OTHERS, Method
 from magmax_jax.merge_files.recipes.settings import Key, Setting, parse
 

@@ -38,9 +38,18 @@ def linear_combination(weights: Sequence[float] | None = None, normalize: bool =
         if weights is not None and count > len(weights):
             raise UserError(f"linear_combination: {len(weights)} weights for {count} models")
         used = weights[:count] if weights else (1.0,) * count
-        total = sum(used)
-        w = jnp.array([*used, 1 / total if normalize else 1.0, total - 1], jnp.float32)
-        return leafwise(lambda *leaves: _combine(leaves, w, normalize), *state)
+        total, weighted = sum(used), jnp.array(used, jnp.float32)
+
+        def combine(theta_0: jax.Array, *taus: jax.Array) -> jax.Array:
+            """The change from theta_0."""
+            change = jnp.zeros(jnp.shape(theta_0), jnp.float32)
+            for weight, tau in zip(weighted[1:], taus, strict=True):
+                change = change + weight * tau
+            if normalize:
+                return change * jnp.float32(1 / total)
+            return change + _shift(theta_0, total - 1)
+
+        return leafwise(combine, *state)
 
     return collecting(
         finalize,
@@ -54,15 +63,6 @@ def linear_combination(weights: Sequence[float] | None = None, normalize: bool =
 
 
 @jax.jit
-def _shift(theta_0: jax.Array, by: jax.Array) -> jax.Array:
+def _shift(theta_0: jax.Array, by: float) -> jax.Array:
     base = jnp.asarray(theta_0, jnp.float32)
     return by * jnp.where(jnp.isneginf(base), 0.0, base)
-
-
-def _combine(leaves: Sequence[jax.Array], w: jax.Array, normalize: bool) -> jax.Array:
-    """The change from theta_0; `w`: every weight, the factor, and the weights' sum less 1."""
-    theta_0, *taus = leaves
-    total = jnp.zeros(jnp.shape(theta_0), jnp.float32)
-    for weight, tau in zip(w[1:], taus, strict=False):
-        total = total + weight * tau
-    return total * w[-2] if normalize else total + _shift(theta_0, w[-1])

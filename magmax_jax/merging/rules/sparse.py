@@ -12,6 +12,7 @@ from magmax_jax.merging.leaf_names import checked_seed
 from magmax_jax.merging.numerics.selection import kth_magnitude
 from magmax_jax.merging.rule import (
     MergeRule,
+    Thins,
     Trims,
     collecting,
     factory,
@@ -132,7 +133,7 @@ def sparse_task_arithmetic(
             )
         return leafwise_at(merge, *taus)
 
-    def trimmed(count: int, total: object) -> MergeRule:
+    def whole() -> MergeRule:
         return sparse_task_arithmetic(
             weights, consensus=consensus, normalize=normalize, factor=factor
         )
@@ -146,8 +147,11 @@ def sparse_task_arithmetic(
         scope="tensor" if thinned else "entry",
         reads_names=draws,
         draws=draws,
-        trims=Trims(rank, trimmed, exact=True)
+        trims=Trims(rank, lambda count, total: whole(), exact=True)
         if thinned and thin == "magnitude" and not rescale
+        else None,
+        thins=Thins(lambda task: (0.0, of(densities, task)), seed, rescale, whole())
+        if thinned and thin == "random"
         else None,
         most_models=most,
         per_model=_first(counts) if counts else None,

@@ -1,14 +1,25 @@
 """Rules that draw at random: every draw is keyed by seed, task and the leaf's name."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.leaf_names import checked_seed
 from magmax_jax.merging.numerics.ranking import ranks
-from magmax_jax.merging.rule import Counted, MergeRule, collecting, factory, leaf_key, leafwise_at
+from magmax_jax.merging.rule import (
+    Counted,
+    MergeRule,
+    Thins,
+    collecting,
+    factory,
+    leaf_key,
+    leafwise,
+    leafwise_at,
+)
 from magmax_jax.merging.rules.sign_consensus import elect_and_merge
-from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.merging.task_vectors import PyTree, zeros
 from magmax_jax.registry import RULES
 
 
@@ -84,14 +95,21 @@ def dare(drop: float = 0.5, seed: int = 0) -> MergeRule:
 
         return Counted(leafwise_at(add, state.tau, tau), count)
 
+    def add_kept(total: PyTree, tau: PyTree) -> PyTree:
+        return leafwise(lambda total, tau: total + tau / (1 - drop), total, tau)
+
+    facts: dict[str, Any] = {"streaming": True, "default_scale": 0.3}
+    kept = MergeRule(
+        zeros, add_kept, lambda total: total, scope="entry", reads_names=False, **facts
+    )
     return MergeRule(
         Counted.zeros,
         update,
         lambda state: state.tau,
-        streaming=True,
-        default_scale=0.3,
         scope="tensor",
         draws=True,
+        thins=Thins(lambda task: (drop, 1.0), seed, False, kept),
+        **facts,
     )
 
 

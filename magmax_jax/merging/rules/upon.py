@@ -24,5 +24,5 @@ def upon(rule: MergeRule, **changes: Any) -> MergeRule:
     hold for the new ones.
     """
     scope = "tensor" if rule.scope == "entry" else rule.scope
-    facts = {"scope": scope, "state_options": (), "draws": False, "trims": None, "of_leaf": None}
-    return rule._replace(**{**facts, **changes})
+    faster = {"draws": False, "trims": None, "thins": None, "of_leaf": None}
+    return rule._replace(**{"scope": scope, "state_options": (), **faster, **changes})

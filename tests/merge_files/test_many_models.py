@@ -1,0 +1,81 @@
+"""Merging many models with a streaming rule compiles one step, not one for each model."""
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from magmax_jax.merge_files import by_chunk
+from magmax_jax.merging import MergeRule
+from magmax_jax.registry import RULES
+from tests.merge_files.conftest import merge, sources, write
+
+MODELS = by_chunk.UNROLLED + 8
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    folder, random = tmp_path_factory.mktemp("many"), np.random.default_rng(0)
+
+    def theta(t: int) -> dict[str, np.ndarray]:
+        found = {f"{k}.w": random.standard_normal((5, 7), np.float32) for k in range(3)}
+        # The models' dtypes may differ from each other.
+        return found | {"0.w": found["0.w"].astype(ml_dtypes.bfloat16 if t % 2 else np.float32)}
+
+    return [write(folder / str(t), theta(t)) for t in range(MODELS + 1)]
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """A rule whose `update` notes its calls, all of which are traces."""
+    calls = []
+
+    def rule() -> MergeRule:
+        def update(total, tau):
+            calls.append(tau.shape)
+            return jax.tree.map(jnp.add, total, tau)
+
+        def zeros(theta_0):
+            return jax.tree.map(jnp.zeros_like, theta_0)
+
+        return MergeRule(zeros, update, lambda total: total, True, 1.0, scope="entry")
+
+    RULES.register("traced", rule)
+    yield calls
+    RULES.unregister("traced")
+
+
+def merged_files(places, out, rule) -> dict[str, np.ndarray]:
+    assert merge(*sources(places), "--rule", rule, "--output", out) == 0
+    return load_file(out / "model.safetensors")
+
+
+def test_one_step_is_compiled(places, tmp_path, traced):
+    merged_files(places, tmp_path / "out", "traced")
+    assert 0 < len(traced) < 10  # per dtype, and to see whether the state is steady
+
+
+@pytest.mark.parametrize("rule", ["max_magnitude", "average"])
+def test_steps_give_what_the_unrolled_program_gives(places, tmp_path, monkeypatch, rule):
+    steps = merged_files(places, tmp_path / "steps", rule)
+    monkeypatch.setattr(by_chunk, "UNROLLED", MODELS)
+    unrolled = merged_files(places, tmp_path / "unrolled", rule)
+    for name, leaf in unrolled.items():
+        np.testing.assert_allclose(steps[name], leaf, rtol=1e-6, atol=1e-7)
+
+
+def test_a_rule_whose_state_grows_is_unrolled(places, tmp_path):
+    def rule() -> MergeRule:
+        return MergeRule(
+            lambda theta_0: (), lambda taus, tau: (*taus, tau), sum, True, 1.0, scope="entry"
+        )
+
+    RULES.register("growing", rule)
+    try:
+        found = merged_files(places, tmp_path / "out", "growing")
+    finally:
+        RULES.unregister("growing")
+    theta_0, *thetas = (load_file(place / "model.safetensors")["1.w"] for place in places)
+    np.testing.assert_allclose(found["1.w"], theta_0 + sum(t - theta_0 for t in thetas), rtol=1e-4)
