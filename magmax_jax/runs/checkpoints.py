@@ -102,13 +102,13 @@ class Checkpoints:
         Raises:
           UserError: this checkpoint or the one before cannot be written.
         """
-        self.wait()
         self._check()
         trees = {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
         checksums = {name: _checksums(tree) for name, tree in trees.items()}
         args = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         note = note | {"checksums": checksums}
         args[NOTE] = ocp.args.JsonSave(note | {DIGEST: _digest(note)})
+        self.wait()
         self._writing = number
         with self._reporting():
             self._manager.save(number, args=ocp.args.Composite(**args))
@@ -153,9 +153,11 @@ class Checkpoints:
         """Turns what Orbax raises into a UserError that names the checkpoint."""
         try:
             yield
-        except Exception as error:  # native code raises ValueErrors for a full disk
+        except Exception as error:
             number, self._writing, self._failed = self._writing, None, True
             self._log.taken()
+            if not _is_of_the_disk(error):
+                raise
             path = self.directory if number is None else self.directory / str(number)
             raise UserError(
                 f"the checkpoint {path} cannot be written ({_reason(error)}): make room or check "
@@ -227,11 +229,22 @@ class Checkpoints:
         return Restored(number, note, trees)
 
 
+_NATIVE = re.compile(r"os_error_code='(\d+)'")
+"""The end of native code's errors, which are ValueErrors."""
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """False if a device has no memory left, or another process of the run is gone."""
+    if isinstance(error, OSError) or _NATIVE.search(str(error)):
+        return True
+    return jax.process_count() == 1 and not isinstance(error, jax.errors.JaxRuntimeError)
+
+
 def _reason(error: BaseException) -> str:
-    """Why something failed, in a few words: native code gives an error's number last."""
+    """Why something failed, in a few words."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    native = re.search(r"os_error_code='(\d+)'", str(error))
+    native = _NATIVE.search(str(error))
     return os.strerror(int(native[1])) if native else first_line(error)
 
 

@@ -23,7 +23,7 @@ def export(
     allow_changed: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Writes one of a run's models as a Hugging Face directory, with the text tower and a model card.
+    """Writes one of a run's models as a Hugging Face directory, with text tower and model card.
 
     Args:
       run: the run's directory.
