@@ -64,7 +64,6 @@ class Checkpoints:
         self.directory = directory.absolute()
         self._say, self._check = say, check
         self._writing: int | None = None  # the number of the checkpoint in the background
-        self._failed = False
         if tidy:
             self._remove_partial()
         with contextlib.ExitStack() as stack:
@@ -139,11 +138,11 @@ class Checkpoints:
         with self._opened:
             try:
                 self.wait()
-                if not self._failed:
+                if not self._log.failed:
                     with self._reporting():
                         self._manager.close()
             finally:
-                if self._failed:  # which was reported already
+                if self._log.failed:  # which was reported already
                     with contextlib.suppress(Exception):
                         self._manager.close()
                     self._remove_partial()
@@ -154,7 +153,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            number, self._writing, self._failed = self._writing, None, True
+            number, self._writing, self._log.failed = self._writing, None, True
             self._log.taken()
             if not _is_of_the_disk(error):
                 raise

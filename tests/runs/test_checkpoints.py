@@ -4,6 +4,8 @@ import contextlib
 import json
 import logging
 import resource
+import sys
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -109,6 +111,10 @@ def test_an_empty_directory_holds_none(tmp_path):
         assert checkpoints.restore(like) is None and checkpoints.numbers == []
 
 
+class Unraisable(NamedTuple):
+    exc_value: Exception
+
+
 LARGE = {"model": {"w": jax.random.normal(jax.random.key(0), (1 << 20,))}}
 
 
@@ -183,3 +189,20 @@ def test_a_run_removes_what_an_interrupted_write_has_left(saved):
     with Checkpoints(saved, tidy=True) as checkpoints:
         assert checkpoints.numbers == [5, 9]
     assert sorted(path.name for path in saved.iterdir()) == ["5", "9"]
+
+
+def test_what_a_failed_save_no_longer_waits_for_is_not_printed(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    late, other = (Unraisable(RuntimeError(text)) for text in ("Event loop is closed", "other"))
+    with OrbaxLog() as log:
+        sys.unraisablehook(late)
+        sys.unraisablehook(other)
+        log.failed = True
+    sys.unraisablehook(late)  # its native writes go on
+    assert seen == [other]
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    with OrbaxLog():
+        pass
+    sys.unraisablehook(late)
+    assert seen == [other, late]
