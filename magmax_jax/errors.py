@@ -50,7 +50,7 @@ MAGMAX = Program()
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its type's name if it has none."""
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

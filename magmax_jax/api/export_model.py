@@ -5,13 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from magmax_jax.errors import UserError
-from magmax_jax.io.atomic import new_file, refusing
-from magmax_jax.io.companions import CARD
 from magmax_jax.io.user_path import user_path
 from magmax_jax.packages import missing_extras_named
 from magmax_jax.runs import export as runs_export
-from magmax_jax.runs.export_card import export_card
-from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.model_ref import ModelRef, model_of_run
 
 
@@ -49,7 +45,4 @@ def export(
     output = user_path(output, "output")
     say = partial(print, file=sys.stderr)
     runs_export.export(run, model, output, dtype, allow_changed, say)
-    card = export_card(stored_config(run), ModelRef.parse(str(model), str(run)), dtype)
-    with refusing(output), new_file(output / CARD) as file:
-        file.write_text(card, encoding="utf-8")
     return output

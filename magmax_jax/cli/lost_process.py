@@ -15,7 +15,8 @@ from types import TracebackType
 HEARTBEAT = 30
 """Seconds without a heartbeat after which JAX ends the other processes; by default it takes 100."""
 _LOST = re.compile(
-    r"Gloo \w+ failed|ncclRemoteError|(closed|reset) by peer|stopped sending heartbeats"
+    r"Gloo \w+ failed|ncclRemoteError|(closed|reset) by peer|stopped sending heartbeats|"
+    r"heartbeat timeout|Barrier failed"  # of the coordination service, on which Orbax waits, too
 )
 
 

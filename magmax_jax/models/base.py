@@ -139,8 +139,15 @@ class Model(Protocol):
         """Replaces the image tower's parameters; `params` is like what `image_tower` returns."""
         ...
 
-    def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
+    def save_pretrained(
+        self, directory: str | Path, dtype: str = "float32", card: str | None = None
+    ) -> None:
         """Writes a new directory that `models.from_pretrained` loads.
+
+        Args:
+          directory: a new one, written atomically.
+          dtype: of the weights.
+          card: the text of its README.md, none by default.
 
         Raises:
           UserError: the family's models are not saved, or the directory cannot be written.

@@ -16,6 +16,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.inputs.preprocessing import Preprocessing
 from magmax_jax.inputs.processor_settings import CROP, read_settings
 from magmax_jax.io.atomic import new_directory
+from magmax_jax.io.companions import CARD
 from magmax_jax.io.json_files import read_object
 from magmax_jax.io.safetensors.reader import open_tensors
 from magmax_jax.io.safetensors.writer import DirectoryWriter
@@ -235,6 +236,7 @@ def write(
     entries: Sequence[Entry],
     state: nnx.State,
     dtype: str,
+    card: str | None = None,
 ) -> None:
     """Atomically writes a directory that transformers can load.
 
@@ -245,6 +247,7 @@ def write(
       entries: every parameter of the model.
       state: the parameters.
       dtype: of the tensors.
+      card: the text of the model card, if it gets one.
 
     Raises:
       UserError: the directory is not empty, checkpoints do not support the dtype, or writing fails.
@@ -261,6 +264,8 @@ def write(
             companions.tokenizer.save_pretrained(partial)
         preprocessor = json.dumps(companions.preprocessor, indent=2) + "\n"
         (partial / PREPROCESSOR).write_text(preprocessor)
+        if card is not None:
+            (partial / CARD).write_text(card, encoding="utf-8")
         shapes = conversion.hf_shapes(entries, state)
         layout = {name: (kind, shape) for name, shape in shapes.items()}
         with DirectoryWriter(partial, layout) as writer:

@@ -167,11 +167,18 @@ class TwoTowers(nnx.Module):
         """The text encoder and its parameters."""
         return nnx.split(self.text)
 
-    def save_pretrained(self, directory: str | Path, dtype: str = "float32") -> None:
+    def save_pretrained(
+        self, directory: str | Path, dtype: str = "float32", card: str | None = None
+    ) -> None:
         """Writes configuration, safetensors, tokenizer and preprocessor for transformers to load.
 
         The directory is written atomically. With `dtype` "float32" the round trip is bit-exact;
         "float16" and "bfloat16" round.
+
+        Args:
+          directory: a new one.
+          dtype: of the weights.
+          card: the text of a model card, README.md; none by default.
 
         Raises:
           UserError: the directory exists and is not empty, or cannot be written.
@@ -179,7 +186,7 @@ class TwoTowers(nnx.Module):
         config, state = self.config, nnx.state(self, nnx.Param)
         preprocessor = saved_preprocessor(self.preprocessor, self.processor, config.image_size)
         companions = replace(self.companions, preprocessor=preprocessor)
-        write(Path(directory), config.to_hf(), companions, config.entries, state, dtype)
+        write(Path(directory), config.to_hf(), companions, config.entries, state, dtype, card)
 
     @classmethod
     def from_checkpoint(cls, found: Checkpoint, image_size: int | None, dtype: DTypeLike) -> Self:

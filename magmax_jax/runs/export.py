@@ -6,6 +6,7 @@ from pathlib import Path
 from flax import nnx
 
 from magmax_jax.models import from_pretrained, num_entries, preprocessing_of
+from magmax_jax.runs.export_card import export_card
 from magmax_jax.runs.kept_tasks import kept_note
 from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.merge_specs import parse_merges, parse_refits
@@ -22,7 +23,7 @@ def export(
     allow_changed: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Writes one of a run's models as a Hugging Face directory, the text tower included.
+    """Writes one of a run's models as a Hugging Face directory, with text tower and model card.
 
     Args:
       run: the run's directory.
@@ -55,7 +56,7 @@ def export(
     loaded.update_image_tower(stored.model(ref))
     if note := kept_note(config.checkpoint.task_bits, ref, merges):
         say(f"note: {note}")
-    loaded.save_pretrained(output, dtype)
+    loaded.save_pretrained(output, dtype, export_card(config, ref, dtype))
     if not_saved := preprocessing_of(loaded).geometry.resize.not_saved:
         say(f"note: {not_saved}")
 

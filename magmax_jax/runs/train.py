@@ -147,11 +147,13 @@ def learn_all(
     with ExitStack() as stack:
         stop = stack.enter_context(stop_signals(progress.say))
         checkpoints = stack.enter_context(
-            Checkpoints(out.checkpoints, say=progress.say, check=out.check_held)
+            Checkpoints(out.checkpoints, say=progress.say, check=out.check_held, tidy=True)
         )
         tasks, bits = None, parts.config.checkpoint.task_bits
         if parts.config.checkpoint.keep_tasks:
-            tasks = stack.enter_context(Checkpoints(out.tasks, keep=None, check=out.check_held))
+            tasks = stack.enter_context(
+                Checkpoints(out.tasks, keep=None, say=progress.say, check=out.check_held, tidy=True)
+            )
 
         def keep(at: RunState, moments: Params | None = None) -> None:
             if tasks and at.learned and at.learned not in tasks.numbers:
@@ -196,6 +198,8 @@ def learn_all(
                 refits=refit(refitter, before, parts, at),
             )
             del before
+            if tasks:  # or a resumed run would miss the previous task's model, if that was lost
+                tasks.wait()
             state.save(checkpoints, parts, at)
             keep(at)
             if task in evaluated:

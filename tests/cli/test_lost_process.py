@@ -83,7 +83,14 @@ def test_a_process_that_fails_does_not_wait_for_the_others():
     first.communicate()
 
 
-@pytest.mark.parametrize("text", ["Gloo AllReduce failed: timeout", "ncclRemoteError: a peer"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Gloo AllReduce failed: timeout",
+        "ncclRemoteError: a peer",
+        "Barrier failed because: task is set to ERROR: UNAVAILABLE: Task 1 heartbeat timeout.",
+    ],
+)
 def test_lost_processes_are_recognised_by_jaxs_words(text):
     assert lost_process(ValueError(f"UNKNOWN: {text}")).startswith("another process of this run")
     assert lost_process(ValueError("INVALID_ARGUMENT: shapes")) == ""

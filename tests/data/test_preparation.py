@@ -9,6 +9,7 @@ import functools
 import http.server
 import os
 import re
+import resource
 import shutil
 import threading
 from dataclasses import replace
@@ -285,3 +286,17 @@ class TestFolders:
         with pytest.raises(UserError, match=needed + r": pip install -r requirements-prepare.txt"):
             prepare("svhn", folders)
         assert not Path(folders.data_dir).exists()
+
+
+def test_a_full_disk_is_reported_also_by_native_code(folders):
+    """array_record's writer raises RuntimeErrors."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"File too large in .*data: pass another data_dir"):
+            prepare("gtsrb", folders)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (Path(folders.data_dir) / "gtsrb").exists() or not any(
+        (Path(folders.data_dir) / "gtsrb").iterdir()
+    )

@@ -28,6 +28,8 @@ class Arguments:
     """Tries every n-th write,"""
     first: int = 1
     """from this one on."""
+    within: str = ""
+    """Tries only writes of which a caller's file has this in its path, such as orbax."""
 
 
 def main() -> int:
@@ -39,8 +41,9 @@ def main() -> int:
             if time.monotonic() > end:
                 break
             ready = prepared(COMMANDS[name], Path(scratch))
-            print(f"{name}: {len(ready.writes)} writes", flush=True)
-            for at in range(chosen.first, len(ready.writes) + 1, chosen.every):
+            wanted = [at for at, files in enumerate(ready.callers, 1) if chosen.within in files]
+            print(f"{name}: {len(wanted)} writes", flush=True)
+            for at in wanted[chosen.first - 1 :: chosen.every]:
                 for fault in chosen.faults:
                     if time.monotonic() > end or not applies(fault, ready.writes[at - 1]):
                         continue

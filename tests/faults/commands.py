@@ -32,7 +32,7 @@ class Written(NamedTuple):
       own: start of the names of files that belong to the command, which it may change at any time.
       counts: given a file's name and content, the part that is the same in every undisturbed run;
         None for a file that `reads` is for.
-      reads: a command that reads what bytes do not show, and writes it down; () if there is none.
+      reads: commands that read what bytes do not show, and write it down.
       patch: changes this process, which has no network and no large archives.
     """
 
@@ -42,7 +42,7 @@ class Written(NamedTuple):
     killed: bool = False
     own: str = "."
     counts: Callable[[str, bytes], bytes | None] = _all
-    reads: Words = ()
+    reads: tuple[Words, ...] = ()
     patch: Callable[[Path], None] = lambda folder: None
 
 
@@ -125,6 +125,7 @@ _CLASS = (
 )  # fmt: skip
 _DOMAIN = ("run", "domain", *_SMALL, "--scenario.dataset", "digits_styles", "--out", "run")
 _EXPORT = ("export", "run", "--output", "exported")
+_READ = (_EXPORT, ("export", "run", "--output", "first", "--model", "task:1"))
 COMMANDS = {
     "merge": Written(_models, (*_MERGE, "--output", "out")),
     "merge to a file": Written(_models, (*_MERGE, "--output", "out.safetensors")),
@@ -143,10 +144,10 @@ COMMANDS = {
     ),
     "merge of adapters": Written(_adapters, (*_MERGE, "--output", "out")),
     "merge into an adapter": Written(_adapters, (*_MERGE, "--output", "out", "--lora-rank", "2")),
-    "run": Written(_clip, (*_CLASS, *_SWEEP), own="run/", counts=of_run, reads=_EXPORT),
-    "run domain": Written(_clip, _DOMAIN, own="run/", counts=of_run, reads=_EXPORT),
+    "run": Written(_clip, (*_CLASS, *_SWEEP), own="run/", counts=of_run, reads=_READ),
+    "run domain": Written(_clip, _DOMAIN, own="run/", counts=of_run, reads=_READ),
     "resume": Written(
-        _clip, _CLASS, before=(_CLASS,), killed=True, own="run/", counts=of_run, reads=_EXPORT
+        _clip, _CLASS, before=(_CLASS,), killed=True, own="run/", counts=of_run, reads=_READ
     ),
     "export": Written(_clip, _EXPORT, before=(_CLASS,)),
     "evaluate": Written(_clip, ("evaluate", "run", "--out", "evaluated"), before=(_CLASS,)),

@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -45,12 +46,14 @@ class Shim:
 
     Attributes:
       names: of the functions called so far.
+      callers: for each of them, the files of the functions that called it, innermost first.
       struck: whether one failed.
     """
 
     def __init__(self, at: int, fault: str):
         self.at, self.fault, self.struck = at, fault, False
         self.names: list[str] = []
+        self.callers: list[str] = []
         self._real = {name: getattr(os, name) for name in (*CHANGING, "write", "pwrite", "open")}
         self._open = io.open
 
@@ -66,6 +69,7 @@ class Shim:
     def hit(self, name: str) -> bool:
         """Notes one call; raises, kills, or returns whether only a part shall be written."""
         self.names.append(name)
+        self.callers.append(_callers())
         if len(self.names) != self.at or not applies(self.fault, name):
             return False
         self.struck = True
@@ -111,6 +115,14 @@ class Shim:
         if not is_text:
             return buffer
         return io.TextIOWrapper(buffer, encoding, kwargs.get("errors"), kwargs.get("newline"))
+
+
+def _callers() -> str:
+    frame, files = sys._getframe(2), []
+    while frame is not None:
+        files.append(frame.f_code.co_filename)
+        frame = frame.f_back
+    return " ".join(dict.fromkeys(files))
 
 
 def _again(mode: str) -> str:

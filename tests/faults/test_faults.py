@@ -42,9 +42,17 @@ def test_every_write_of_a_merge_with_a_state_fails_without_a_trace():
 
 @pytest.mark.slow
 def test_some_writes_of_other_commands_fail_without_a_trace():
-    """Not of runs: when a checkpoint cannot be written, Orbax prints a traceback of its own before
-    our sentence."""
     done = faults("--commands", "merge into an adapter", "prepare", "export", "--every", "13")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_some_writes_of_a_runs_checkpoints_fail_without_a_trace():
+    """Orbax writes them in its own threads, which would print traces of their own."""
+    done = faults(
+        *("--commands", "run", "--within", "orbax", "--first", "7", "--every", "30"),
+        *("--faults", "ENOSPC"),
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -54,6 +62,7 @@ READY = Ready(
     expected={"mine": "a", "out/weights": "b", "run/rows": "c"},
     read={},
     writes=(),
+    callers=(),
     scratch=Path(),
 )
 DEAD = Ended(-signal.SIGKILL, "", True)

@@ -31,6 +31,7 @@ class Ended(NamedTuple):
       said: its standard error.
       struck: whether the fault happened.
       writes: functions that it called to write.
+      callers: of each of them, as in `Shim`.
       modules: that it had imported, in their order.
     """
 
@@ -38,6 +39,7 @@ class Ended(NamedTuple):
     said: str
     struck: bool
     writes: tuple[str, ...] = ()
+    callers: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
 
 
@@ -75,7 +77,12 @@ def forked(task: Callable[[], int], shim: Shim, scratch: Path) -> Ended:
                 traceback.print_exc()
             with contextlib.suppress(OSError):
                 sys.stderr.flush()
-            facts = {"struck": shim.struck, "writes": shim.names, "modules": [*sys.modules]}
+            facts = {
+                "struck": shim.struck,
+                "writes": shim.names,
+                "callers": shim.callers,
+                "modules": [*sys.modules],
+            }
             write(note, json.dumps(facts).encode())
         finally:
             os._exit(code)
@@ -94,7 +101,8 @@ def forked(task: Callable[[], int], shim: Shim, scratch: Path) -> Ended:
     facts = json.loads(noted.read_text() or "null") if noted.exists() else None
     if facts is None:  # it was killed
         return Ended(code, text, True)
-    return Ended(code, text, facts["struck"], tuple(facts["writes"]), tuple(facts["modules"]))
+    writes, callers, modules = (tuple(facts[key]) for key in ("writes", "callers", "modules"))
+    return Ended(code, text, facts["struck"], writes, callers, modules)
 
 
 def tree(folder: Path, counts: Callable[[str, bytes], bytes | None]) -> dict[str, str]:
@@ -123,6 +131,7 @@ class Ready(NamedTuple):
       expected: `tree` of that folder after it.
       read: `tree` after its `reads` as well.
       writes: functions that it called to write, in their order.
+      callers: of each of them.
       scratch: for copies of the folder.
     """
 
@@ -131,6 +140,7 @@ class Ready(NamedTuple):
     expected: dict[str, str]
     read: dict[str, str]
     writes: tuple[str, ...]
+    callers: tuple[str, ...]
     scratch: Path
 
 
@@ -142,14 +152,19 @@ def prepared(command: Written, scratch: Path) -> Ready:
     """
     work = scratch / "work"
     honest = _started(command, scratch)
-    ready = Ready(command, honest, {}, {}, (), scratch)
+    ready = Ready(command, honest, {}, {}, (), (), scratch)
     for _ in range(2):  # the first one also fills JAX's compilation cache
         _copy(ready)
-        writes = _undisturbed(command.argv, scratch).writes
+        alone = _undisturbed(command.argv, scratch)
     expected = tree(work, command.counts)
-    if command.reads:
-        _undisturbed(command.reads, scratch)
-    return ready._replace(expected=expected, read=tree(work, command.counts), writes=writes)
+    for argv in command.reads:
+        _undisturbed(argv, scratch)
+    return ready._replace(
+        expected=expected,
+        read=tree(work, command.counts),
+        writes=alone.writes,
+        callers=alone.callers,
+    )
 
 
 def _started(command: Written, scratch: Path) -> Path:
@@ -221,8 +236,10 @@ def tried(ready: Ready, at: int, fault: str) -> Trial:
                 again = ran(command.argv, Shim(0, fault), ready.scratch)
                 wrong = _wrong_again(again, tree(folder, command.counts), expected)
         if command.reads and not wrong:
-            reading = ran(command.reads, Shim(0, fault), ready.scratch)
-            wrong = _wrong_again(reading, tree(folder, command.counts), ready.read)
+            for argv in command.reads:
+                reading = ran(argv, Shim(0, fault), ready.scratch)
+                wrong = wrong or _wrong_again(reading, {}, {})
+            wrong = wrong or _wrong_again(reading, tree(folder, command.counts), ready.read)
     return Trial(fault, at, True, wrong)
 
 

@@ -70,10 +70,8 @@ def call(function: Callable[[], int], log: Path) -> Process:
             code = function()
             if jax.distributed.is_initialized():
                 jax.distributed.shutdown()  # as at the exit of an interpreter, which this skips
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
+        except BaseException as error:  # as an interpreter ends
+            sys.excepthook(type(error), error, error.__traceback__)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
     finally:

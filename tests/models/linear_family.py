@@ -71,12 +71,14 @@ class LinearModel(nnx.Module):
     def update_image_tower(self, params):
         nnx.update(self.image, params)
 
-    def save_pretrained(self, directory, dtype="float32"):
+    def save_pretrained(self, directory, dtype="float32", card=None):
         if dtype != "float32":
             raise UserError(f"{directory}: linear models are saved in float32 alone")
         Path(directory).mkdir()
         settings = {"model_type": "linear", "image_size": self.config.image_size}
         (Path(directory) / "config.json").write_text(json.dumps(settings))
+        if card is not None:
+            (Path(directory) / "README.md").write_text(card)
         tensors = {".".join(p): np.asarray(x[...]) for p, x in nnx.to_flat_state(nnx.state(self))}
         save_file(tensors, Path(directory) / "model.safetensors")
 

@@ -1,14 +1,20 @@
 """Checkpoints: what is restored, how many are kept, and how damaged ones are handled."""
 
+import contextlib
 import json
+import logging
+import resource
+import sys
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from magmax_jax.errors import UserError
+from magmax_jax.errors import Interrupted, UserError
 from magmax_jax.runs.checkpoints import DIGEST, KEPT, Checkpoints
+from magmax_jax.runs.orbax_log import OrbaxLog
 
 
 def trees(seed: int) -> dict:
@@ -103,3 +109,100 @@ def test_notes_without_a_digest_are_read(saved):
 def test_an_empty_directory_holds_none(tmp_path):
     with Checkpoints(tmp_path / "new") as checkpoints:
         assert checkpoints.restore(like) is None and checkpoints.numbers == []
+
+
+class Unraisable(NamedTuple):
+    exc_value: Exception
+
+
+LARGE = {"model": {"w": jax.random.normal(jax.random.key(0), (1 << 20,))}}
+
+
+@contextlib.contextmanager
+def full_disk():
+    """Files of more than 1 MB cannot be written, by native code either."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("later", ["save", "wait", "close"])
+def test_a_checkpoint_that_cannot_be_written_is_reported_once(tmp_path, caplog, later):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, trees(1), {})
+    call = {
+        "save": lambda: checkpoints.save(3, trees(3), {}),
+        "wait": checkpoints.wait,
+        "close": checkpoints.close,
+    }[later]
+    with full_disk():
+        checkpoints.save(2, LARGE, {})
+        with pytest.raises(UserError) as caught:
+            call()
+    place, said = tmp_path / "2", str(caught.value)
+    assert said.startswith(f"the checkpoint {place} cannot be written (File too large): make room")
+    checkpoints.close()
+    assert not caplog.records and [p.name for p in tmp_path.iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "raised"), [(Interrupted(15), UserError), (ZeroDivisionError(), ZeroDivisionError)]
+)
+def test_an_interruption_says_that_all_is_saved_only_if_it_is(tmp_path, ending, raised):
+    said = []
+    with full_disk(), pytest.raises(raised), Checkpoints(tmp_path, say=said.append) as checkpoints:
+        checkpoints.save(2, LARGE, {})
+        raise ending
+    assert len(said) == (raised is ZeroDivisionError)
+    assert all(line.startswith(f"note: the checkpoint {tmp_path / '2'} cannot") for line in said)
+
+
+def test_a_checkpoint_that_vanishes_without_an_error_is_reported(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path) as checkpoints:
+        monkeypatch.setattr(checkpoints._manager, "save", lambda number, args: False)
+        checkpoints.save(2, trees(2), {})
+        with pytest.raises(UserError, match=r"2 cannot be written \(Orbax wrote nothing\)"):
+            checkpoints.wait()
+
+
+def test_errors_that_orbax_only_logs_become_notes(tmp_path, caplog):
+    said, error = [], OSError(5, "Input/output error")
+    with Checkpoints(tmp_path, say=said.append):
+        for place in ("lib/orbax/deleter.py", "lib/another.py"):
+            record = logging.LogRecord(
+                "absl", logging.ERROR, place, 1, "not removed", (), (OSError, error, None)
+            )
+            logging.getLogger("absl").handle(record)
+    assert said == ["note: not removed (Input/output error)"]
+    assert [record.pathname for record in caplog.records] == ["lib/another.py"]
+    with OrbaxLog() as log:
+        assert log.taken() == []
+
+
+def test_a_run_removes_what_an_interrupted_write_has_left(saved):
+    (saved / "12.orbax-checkpoint-tmp" / "note").mkdir(parents=True)
+    with Checkpoints(saved):
+        assert (saved / "12.orbax-checkpoint-tmp").is_dir()
+    with Checkpoints(saved, tidy=True) as checkpoints:
+        assert checkpoints.numbers == [5, 9]
+    assert sorted(path.name for path in saved.iterdir()) == ["5", "9"]
+
+
+def test_what_a_failed_save_no_longer_waits_for_is_not_printed(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    late, other = (Unraisable(RuntimeError(text)) for text in ("Event loop is closed", "other"))
+    with OrbaxLog() as log:
+        sys.unraisablehook(late)
+        sys.unraisablehook(other)
+        log.failed = True
+    sys.unraisablehook(late)  # its native writes go on
+    assert seen == [other]
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    with OrbaxLog():
+        pass
+    sys.unraisablehook(late)
+    assert seen == [other, late]

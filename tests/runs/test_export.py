@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import shutil
 import signal
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -71,6 +73,23 @@ def test_the_last_model_and_every_merge_are_exported(runs, tiny_clip, tmp_path):
     text = "text_model.encoder.layers.0.mlp.fc1.weight"
     ours, theirs = (load_file(d / "model.safetensors") for d in (tmp_path / "finetuned", tiny_clip))
     np.testing.assert_array_equal(ours[text], theirs[text])
+
+
+def test_the_model_and_its_card_appear_together_or_not_at_all(runs, tmp_path, monkeypatch):
+    write = Path.write_text
+
+    def full(path: Path, *args, **kwargs):
+        if path.name == "README.md":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(UserError, match="out cannot be written"):
+            mm.export(runs[0], tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    mm.export(runs[0], tmp_path / "out")
+    assert "`finetuned` of a continual-learning run" in (tmp_path / "out/README.md").read_text()
 
 
 def test_runs_are_merged_like_checkpoints(runs, tiny_clip, tmp_path, capsys):

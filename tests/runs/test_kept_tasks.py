@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 from contextlib import contextmanager
 
@@ -25,6 +26,7 @@ from magmax_jax.merging.quantised import dequantise, quantise
 from magmax_jax.merging.task_vectors import tree_bytes
 from magmax_jax.runs import state
 from magmax_jax.runs.build import build_run
+from magmax_jax.runs.checkpoints import Checkpoints
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.estimate import data_size, estimate
 from magmax_jax.runs.export import export
@@ -87,6 +89,24 @@ def test_training_and_streaming_merges_are_exact(runs, parts, stored):
         for name in ("exact", "bits")
     ]
     assert rows[0] == rows[1]
+
+
+def test_a_lost_task_ends_the_run_while_it_can_still_be_written(exact, tmp_path, monkeypatch):
+    """A checkpoint of the next task holds theta_t no more."""
+    save = Checkpoints.save
+
+    def lost(checkpoints, number, trees, note):
+        save(checkpoints, number, trees, note)
+        if checkpoints.directory.name == "tasks":
+            checkpoints._manager.wait_until_finished()
+            shutil.rmtree(checkpoints.directory / str(number))
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="tasks/1 cannot be"):
+        patch.setattr(Checkpoints, "save", lost)
+        run(exact, RunDirectory(tmp_path / "run"))
+    run(exact, RunDirectory(tmp_path / "run"))
+    with Checkpoints(tmp_path / "run" / "tasks", keep=None) as tasks:
+        assert tasks.numbers == [1, 2]
 
 
 def test_tasks_are_restored_from_their_quantised_task_vectors(runs, parts, stored):

@@ -1,6 +1,7 @@
 """One message for each thing that can go wrong while a data set is prepared."""
 
 import errno
+import re
 import urllib.error
 import urllib.parse
 from pathlib import Path
@@ -14,6 +15,10 @@ from magmax_jax.errors import UserError, first_line
 
 INSTALL = "pip install -r requirements-prepare.txt"
 """What to do if TensorFlow, or a package that TFDS prepares with, is missing."""
+
+
+_NATIVE_WRITE = re.compile(r"\b\w+\(\) failed: ([^;]+); writing ")
+"""A RuntimeError of array_record, whose native code writes the prepared files."""
 
 
 def as_user_error(
@@ -39,10 +44,13 @@ def as_user_error(
         )
     if isinstance(error, ImportError):
         return UserError(f"{name} needs further packages to be prepared ({reason}): {INSTALL}")
+    full = ""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return UserError(
-            f"{name}: {error.strerror} in {builder.data_dir_root}: pass another data_dir"
-        )
+        full = error.strerror
+    elif native := _NATIVE_WRITE.search(str(error)):
+        full = native[1]
+    if full:
+        return UserError(f"{name}: {full} in {builder.data_dir_root}: pass another data_dir")
     if archives.damaged(error):
         return UserError(
             f"{name}: an archive is damaged or not the publishers' ({reason}): remove it and fetch "
