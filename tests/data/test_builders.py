@@ -241,7 +241,7 @@ def test_unknown_and_unprepared_builders(tmp_path, caplog):
         ("emnist/letters", "emnist/letters"),
         ("emnist:3.1.0", "emnist/digits:3.1.0"),
     ):
-        message = f"^{builder} is not prepared .*; set scenario.data_dir to the .*, or prepare"
+        message = f"^{builder} is not prepared .*: set scenario.data_dir to the .*, or prepare"
         with pytest.raises(UserError, match=message) as raised:
             load_source(name, "train", str(tmp_path))
         assert raised.value.command == ("prepare", name, "--data-dir", str(tmp_path))

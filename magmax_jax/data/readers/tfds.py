@@ -157,8 +157,8 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         raise info_damaged(name, data_dir, error) from None
     if not readable:
         raise ConfigError(
-            f"{name} is not prepared as array_record in {builder.data_dir}; set scenario.data_dir "
-            "to the directory that holds it, or prepare it once",
+            f"{name} is not prepared as array_record in {builder.data_dir}: set scenario.data_dir "
+            "to the directory that holds it, or prepare it",
             command=prepare_command(name, data_dir),
         )
     return builder
