@@ -153,7 +153,9 @@ class TestFolder:
                 load_source(dataset, "train")
         with pytest.raises(UserError, match=r"train: there is no such folder"):
             load_source("folder", "train", str(tmp_path))
-        with pytest.raises(UserError, match=r"nowhere: there is no such folder$"):
+        with pytest.raises(
+            UserError, match=r"nowhere: there is no such folder: name a folder of images$"
+        ):
             load_source("folder", "train", str(tmp_path / "nowhere"))
         (tmp_path / "train").mkdir()
         with pytest.raises(UserError, match="contains no folders"):

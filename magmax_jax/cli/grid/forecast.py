@@ -41,7 +41,9 @@ def forecast(states: Mapping[Cell, State], out: Path, program: Program = MAGMAX)
             notes[with_flags(str(error))] = None
             table.add_row(cell.name, state, *["?"] * 4)
             continue
-        notes |= dict.fromkeys(filter(None, (_inexact(found, program), found.unknown, *found.notes)))
+        notes |= dict.fromkeys(
+            filter(None, (_inexact(found, program), found.unknown, *found.notes))
+        )
         table.add_row(cell.name, state, str(found.tasks), *_numbers(found))
     for title, kept in (
         ("all", list(plans)),

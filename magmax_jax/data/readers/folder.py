@@ -169,7 +169,7 @@ def _named(data_dir: str | None) -> Path:
 def _part(root: Path, split: Split) -> Path:
     part = root / split
     if not root.is_dir():
-        raise UserError(f"{root}: there is no such folder")
+        raise UserError(f"{root}: there is no such folder: name a folder of images")
     if not part.is_dir():
         raise UserError(
             f"{part}: there is no such folder; {root} must hold train/ and test/, or a folder of "
