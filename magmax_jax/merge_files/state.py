@@ -1,4 +1,4 @@
-"""The online state of a merge in a file: to add next month's model, no earlier model is needed.
+"""The state of a merge in a file: to add next month's model, no earlier model is needed.
 
 A safetensors file. For every merged tensor it holds the rule's state as `0/NAME`, `1/NAME`, ...:
 the leaves of the state for a tree of that tensor. Its metadata holds the merge's history: the rule,
