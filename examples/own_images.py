@@ -54,7 +54,6 @@ exported = out / "model"  # a directory that transformers loads
 if not exported.exists():
     mm.export(out / "run", exported, model="ema+lda@0.7")
 model = mm.CLIP.from_pretrained(exported)
-found = model.classify(
-    [pictures / "circle" / "0.png", pictures / "square" / "0.png"], list(CLASSES)
-)
-print("a circle and a square are recognised as", " and ".join(found.labels))
+found = model.classify([pictures / name / "0.png" for name in CLASSES], list(CLASSES))
+for name, label in zip(CLASSES, found.labels, strict=True):
+    print(f"the first {name} is recognised as a {label}")

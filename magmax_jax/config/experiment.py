@@ -118,7 +118,8 @@ class ExperimentConfig:
             raise UserError(f"{path}: there is no such configuration file") from None
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(
-                f"{path} cannot be read as a configuration ({error}): give the config.json of a run"
+                f"{path}: it cannot be read as a configuration ({error}): give the config.json "
+                "of a run"
             ) from None
         try:
             return from_json(cls, value, str(path))

@@ -97,7 +97,9 @@ class TestUnknownBuilders:
             untrained=fake_builder({"test": [0], "extra": [0]}),
             hidden=fake_builder({"train": [0], "test": [-1]}),
         )
-        with pytest.raises(UserError, match=r"text has the features text, label: .* needs image"):
+        with pytest.raises(
+            UserError, match=r"text has the features text, label, but image and label are needed"
+        ):
             load_source("text", "train")
         with pytest.raises(UserError, match="is not a single class"):
             load_source("detection", "train")

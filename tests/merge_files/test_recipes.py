@@ -139,7 +139,7 @@ def test_what_is_no_yaml_is_refused(tmp_path, capsys, text, said):
                                    ["--options", "density=1"], ["--out-dtype", "float16"],
                                    ["--state", "s"], ["--lora-rank", 4]])  # fmt: skip
 def test_flags_that_say_what_a_recipe_says_are_refused(dry, flags):
-    assert f"leave out {flags[0]}, or write what is meant into the recipe" in dry(TIES, *flags)
+    assert f"leave out {flags[0]}, or set them in the recipe" in dry(TIES, *flags)
 
 
 def test_a_model_in_place_of_a_recipe_is_refused(models, capsys):
