@@ -93,7 +93,10 @@ class Layout:
         """
         ours = np.uint32(zlib.crc32(repr(value).encode()))
         if len(set(np.ravel(multihost_utils.process_allgather(ours)).tolist())) > 1:
-            raise UserError(f"the processes of this run differ in {what}: they must be the same")
+            raise UserError(
+                f"the processes of this run differ in {what}: start all of them with the same "
+                "command, versions and files"
+            )
 
     def smallest(self, number: int) -> int:
         """The minimum of all processes' numbers; all processes must call this."""

@@ -74,7 +74,7 @@ def test_missing_fields_keep_their_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not a readable JSON configuration"),
+        ("{", "cannot be read as a configuration"),
         ('{"tain": {}}', "unknown fields tain"),
         ('{"train": {"epoch": 3}}', "train: unknown fields epoch"),
         ('{"train": {"epochs": "3"}}', "train: epochs: expected int, found '3'"),

@@ -69,8 +69,12 @@ def test_a_deployed_model_is_updated_every_month(tmp_path):
 
 def test_a_folder_of_images_is_learned(tmp_path):
     shown = run("own_images.py", tmp_path)
-    assert "average+lda@1" in shown
-    assert "a circle and a square are recognised as circle and square" in shown
+    lines = re.findall(r"^(\S+) +([\d.]+) % among all classes$", shown, re.MULTILINE)
+    accuracy = {name: float(value) for name, value in lines}
+    assert list(accuracy) == ["zero_shot", "finetuned", "max_magnitude@0.5", "ema+lda@0.7"]
+    assert accuracy["ema+lda@0.7"] > 80 > 65 > accuracy["finetuned"] > accuracy["zero_shot"]
+    found = re.findall(r"the first (\w+) is recognised as a (\w+)", shown)
+    assert len(found) == 4 and sum(name == label for name, label in found) >= 3
 
 
 def test_image_towers_are_evaluated_and_merged(tmp_path):
@@ -88,8 +92,12 @@ def test_forgetting_is_analysed_and_reported(tmp_path):
     table = re.findall(r"^ +(\d+\.\d.*)$", shown.split("max_magnitude")[0], re.MULTILINE)
     accuracy = np.array([line.split() for line in table], float)[1:]  # after 1 to 5 tasks
     best = [accuracy[task:-1, task].max() for task in range(4)]
-    forgetting = re.search(r"Forgetting, points: finetuned (-?[\d.]+)", shown)
-    assert float(forgetting[1]) == pytest.approx(np.mean(best - accuracy[-1, :4]), abs=0.11)
+    of = r"%s: finetuned (-?[\d.]+), max_magnitude@0.5 (-?[\d.]+), average@1 .*, ema\S+ (\S+)"
+    last = [float(value) for value in re.search(of % "Last accuracy, %", shown).groups()]
+    forgetting = [float(value) for value in re.search(of % "Forgetting, points", shown).groups()]
+    assert forgetting[0] == pytest.approx(np.mean(best - accuracy[-1, :4]), abs=0.11)
+    assert forgetting[0] > forgetting[1] + 3  # merging forgets less than the last model,
+    assert last[2] > last[1] + 5 > last[0] + 10  # and ends above it
     page = (tmp_path / "runs" / "forgetting" / "report" / "index.html").read_text()
     assert "sign" in page and "supplied" in page
 

@@ -37,7 +37,10 @@ class Engine:
         if given not in (0, 3):
             raise UserError("--coordinator, --processes and --process go together: give all three")
         if given and not self.distributed:
-            raise UserError("--coordinator, --processes and --process need --distributed")
+            raise UserError(
+                "--coordinator, --processes and --process need --distributed: add it, or leave "
+                "them out"
+            )
         if self.process is None or self.processes is None:
             return
         if not 0 <= self.process < self.processes:
@@ -72,7 +75,10 @@ class Engine:
                 "--coordinator, --processes and --process"
             ) from None
         except RuntimeError as error:
-            raise UserError(f"--distributed cannot reach the other processes ({error})") from None
+            raise UserError(
+                f"--distributed cannot reach the other processes ({error}): check --coordinator, "
+                "and that all processes are started"
+            ) from None
         end_at_once_on_errors()
         idle = idle_gpus_of_run()
         if idle and jax.process_index() == 0:

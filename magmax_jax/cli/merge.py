@@ -72,7 +72,7 @@ class Merge:
     out_dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Dtype of merged tensors; not set: theta_0's. Merging is computed in float32."""
     state: Path | None = None
-    """File that keeps the online state: merge the next model without the earlier ones."""
+    """File that keeps the running state: merge the next model without the earlier ones."""
     checksums: bool = True
     """Put the sha256 of every source into the model card and the state."""
     dry_run: bool = False

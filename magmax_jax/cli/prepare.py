@@ -81,7 +81,10 @@ def _names(given: tuple[str, ...]) -> list[str]:
     lists = {name: [entry.split("@")[0] for entry in LISTS[name]] for name in LISTS}
     lists["all"] = prepared_names()
     if not given:
-        raise UserError(f"name a data set, or more: {', '.join(lists['all'])}, or all of them: all")
+        raise UserError(
+            f"no data set is given: choose one or more of {', '.join(lists['all'])}, or write "
+            "all for all of them"
+        )
     return list(dict.fromkeys(name for word in given for name in lists.get(word, [word])))
 
 

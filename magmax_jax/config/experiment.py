@@ -117,7 +117,10 @@ class ExperimentConfig:
         except FileNotFoundError:
             raise UserError(f"{path}: there is no such configuration file") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{path}: not a readable JSON configuration ({error})") from None
+            raise UserError(
+                f"{path}: it cannot be read as a configuration ({error}): give the config.json "
+                "of a run"
+            ) from None
         try:
             return from_json(cls, value, str(path))
         except UserError as error:

@@ -53,4 +53,4 @@ def from_json(kind: Any, value: Any, where: str) -> Any:
     try:
         return kind(value)
     except OverflowError:
-        raise UserError(f"{where}: {value} is too large") from None
+        raise UserError(f"{where}: {value} is too large: give a number of at most 1e308") from None

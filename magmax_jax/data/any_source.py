@@ -130,14 +130,19 @@ def _positions(
     try:
         found = np.asarray(values)
     except ValueError as error:
-        raise UserError(f"{where}: {what}s are not a sequence of integers ({error})") from None
+        raise UserError(
+            f"{where}: {what}s cannot be read as an array ({error}): pass one integer for each "
+            "image"
+        ) from None
     if found.ndim != 1:
         how = "ravel()" if found.size == count else "argmax(axis=1)"
         raise UserError(f"{where}: {what}s have shape {found.shape}, not (n,): pass {what}s.{how}")
     if len(found) != count:
-        raise UserError(f"{where}: there are {count} images and {len(found)} {what}s")
+        raise UserError(
+            f"{where}: there are {count} images and {len(found)} {what}s: pass one for each image"
+        )
     if not count:
-        raise UserError(f"{where}: there are no images")
+        raise UserError(f"{where}: there are no images: pass at least one")
     if found.dtype.kind not in "iu":
         raise UserError(
             f"{where}: {what}s are {found.dtype}: pass integers, positions in {len(names)} names"

@@ -112,7 +112,10 @@ def check_source(source: str | Path) -> bool:
     if path.is_file():
         raise UserError(f"{path} is a file: give the directory that holds it and its config.json")
     if path.is_symlink():
-        raise UserError(f"{path} is a link to {path.readlink()}, which does not exist")
+        raise UserError(
+            f"{path} is a link to {path.readlink()}, which does not exist: give an existing "
+            "directory"
+        )
     if isinstance(source, Path) or not is_hub_id(source):
         raise UserError(_NO_SOURCE.format(source))
     return False

@@ -96,7 +96,7 @@ def _state(files: TensorFiles, path: Path) -> Group:
             row.append(f"{provenance.supplied[i]:.1%}" if i <= 255 else "with 255")
         table.add_row(*row)
     options = "".join(f", {key}={value}" for key, value in history.options.items())
-    tasks = f"online state of {counted(len(history.tasks), 'task')}, {size(files.nbytes)}"
+    tasks = f"state of {counted(len(history.tasks), 'task')}, {size(files.nbytes)}"
     lines = [
         f"{history.rule}{options}, {tasks}",
         f"theta_0: {history.pretrained} (sha256 {history.sha256 or 'not computed'})",

@@ -127,8 +127,8 @@ def from_recipe(recipe: Recipe, job: Job) -> Job:
     }
     if said := [flag for flag, value in given.items() if value not in (None, (), {})]:
         raise UserError(
-            f"{recipe.path} is a recipe, which says itself what is merged and how: leave out "
-            f"{', '.join(said)}, or write what is meant into the recipe"
+            f"{recipe.path} is a recipe, which already says what is merged and how: leave out "
+            f"{', '.join(said)}, or set them in the recipe"
         )
     return replace(
         job,

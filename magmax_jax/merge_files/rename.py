@@ -39,13 +39,13 @@ def parse(text: str) -> Rename:
     """
     pattern, equals, replacement = text.partition("=")
     if not pattern or not equals:
-        raise UserError(f"--rename: {text!r} is not PATTERN=REPLACEMENT")
+        raise UserError(f"--rename: {text!r}: write PATTERN=REPLACEMENT, as in 'module.*=*'")
     if pattern.endswith(".") and "*" not in pattern + replacement:
         pattern, replacement = pattern + "*", replacement + "*"
     if replacement.count("*") > pattern.count("*"):
         raise UserError(
-            f"--rename: {text!r} has more * after the = than before it, where each stands for what "
-            "one of the pattern's matched"
+            f"--rename: {text!r} has more * after the = than before it: use at most as many, "
+            "because each stands for what a * of the pattern matched"
         )
     regex = "(.*)".join(map(re.escape, pattern.split("*")))
     return Rename(text, re.compile(regex, re.DOTALL), tuple(replacement.split("*")))

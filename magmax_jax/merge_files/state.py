@@ -1,4 +1,4 @@
-"""The online state of a merge in a file: to add next month's model, no earlier model is needed.
+"""The state of a merge in a file: to add next month's model, no earlier model is needed.
 
 A safetensors file. For every merged tensor it holds the rule's state as `0/NAME`, `1/NAME`, ...:
 the leaves of the state for a tree of that tensor. Its metadata holds the merge's history: the rule,
@@ -98,7 +98,9 @@ class MergeHistory:
             labels = tuple(value.pop("labels", ()))
             return cls(**value, options=options, tasks=tasks, labels=labels)
         except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
-            raise UserError(f"{path} is not a state written by a merge") from None
+            raise UserError(
+                f"{path} is not a state file: give one that --state has written"
+            ) from None
 
 
 def read_state(path: Path) -> tuple[MergeHistory, TensorFiles]:
@@ -108,7 +110,7 @@ def read_state(path: Path) -> tuple[MergeHistory, TensorFiles]:
       UserError: there is none, or it is truncated or not a state.
     """
     if not path.is_file():
-        raise UserError(f"{path}: there is no such state file")
+        raise UserError(f"{path}: there is no such state file: give one that --state has written")
     files = open_files(path.parent, [path])
     return MergeHistory.from_metadata(files.metadata, path), files
 

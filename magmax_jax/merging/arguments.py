@@ -90,7 +90,7 @@ def check_count(rule: MergeRule, name: str, number: int, growing: bool) -> None:
     if rule.per_model and most is not None and (number > most or (number < most and not growing)):
         raise UserError(f"{name} has {most} {rule.per_model} for {given}: give one for each model")
     if not rule.admits(number):
-        raise UserError(f"{name} merges {rule.admitted} models, {given} given")
+        raise UserError(f"{name} merges {rule.admitted} models: give that many, not {number}")
 
 
 def check_pretrained(pretrained: PyTree) -> None:

@@ -106,7 +106,7 @@ class Finder(NamedTuple):
           UserError: an option is invalid.
         """
         if "" in averaged:
-            raise UserError("averaged: an empty part is in every leaf's name: leave it out")
+            raise UserError("averaged: an empty part matches every leaf's name: leave it out")
         if said not in ("by_name", "by_shape"):
             raise UserError(f"matrices is {said!r}: choose by_name or by_shape")
         if maps is None:
@@ -140,7 +140,10 @@ class Finder(NamedTuple):
             return None
         matrices = Matrices(*found[1:])
         if len(shape) != 2 + found.stacked or shape[found.axis - 2] % found.parts:
-            raise UserError(f"maps: {name} has shape {tuple(shape)}, which is not that of {found}")
+            raise UserError(
+                f"maps: {name} has shape {tuple(shape)}, which does not fit {found}: correct its "
+                "stacked, parts or axis"
+            )
         return matrices
 
 

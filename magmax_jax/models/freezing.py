@@ -50,7 +50,8 @@ def trainable(
         stopped.update(matched)
     if len(stopped) == len(names):
         raise ConfigError(
-            f"{field}: the patterns match all parameters, so nothing would be trained"
+            f"{field}: the patterns match all parameters, so nothing would be trained: use "
+            "fewer or narrower patterns"
         )
 
     leaves = dict(flat(params))

@@ -96,7 +96,9 @@ def check_towers(config: Any, name: str, integers: Sequence[str] = ()) -> None:
                 "trained and fine-tuned without dropout here, set it to 0"
             )
     if (channels := config.vision_config.num_channels) != 3:
-        raise UserError(f"vision_config.num_channels is {channels}: images have 3 channels")
+        raise UserError(
+            f"vision_config.num_channels is {channels}: choose a model for RGB images, which have 3"
+        )
     for field in ("vision_config.image_size", "vision_config.patch_size", *integers):
         tower, _, setting = field.partition(".")
         value = getattr(getattr(config, tower), setting)

@@ -85,7 +85,7 @@ def lda(shrink: float = 0.1, ridge: float = 1.0) -> Refit:
       UserError: shrink or ridge is outside its range.
     """
     if not 0 < shrink <= 1:
-        raise UserError(f"lda: shrink is {shrink}, not in (0, 1]")
+        raise UserError(f"lda: shrink is {shrink}: it must be in (0, 1]")
     if not 0 <= ridge <= sys.float_info.max:
         raise UserError(f"lda: ridge is {ridge}: it must be finite and not negative")
 

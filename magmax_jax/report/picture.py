@@ -44,7 +44,9 @@ def plot(rows: Iterable[Row], title: str, path: str | Path, scales: Scales = NO_
     rows = list(rows)
     found = histories(rows, "agnostic")
     if ZERO_SHOT not in found:
-        raise UserError(f"{path}: rows of the pretrained model are missing: pass those of a run")
+        raise UserError(
+            f"{path}: the rows hold none of the pretrained model: pass all rows of a run"
+        )
     labels = [*(label for label in found if label != ZERO_SHOT), ZERO_SHOT]
     first = found[ZERO_SHOT].tasks[0]
     panels = {

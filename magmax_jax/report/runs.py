@@ -153,7 +153,8 @@ class Run:
             or confusion != shape[-1:] * 2
         ):
             raise UserError(
-                f"{path} contains no counts of an evaluation: remove it to continue without"
+                f"{path} is damaged: it does not hold the counts of an evaluation; remove it to "
+                "make the report without its confusions"
             )
         return {name: files.load(name).astype(np.int64) for name in files.tensors}
 

@@ -105,4 +105,7 @@ def check(out: Path) -> None:
         raise UserError(f"{out} is a file: choose another --out")
     there = os.listdir(out) if out.exists() else []
     if any(name not in OURS and not name.endswith(".partial") for name in there):
-        raise UserError(f"{out} contains other things than a report: choose another --out")
+        raise UserError(
+            f"{out} is not empty, and what it holds is not a report: choose a new or empty "
+            "directory as --out"
+        )

@@ -104,7 +104,10 @@ class RunDirectory:
         if stored is None and (self.path / PARTIAL).exists():
             return False  # a run was interrupted before it started
         if not isinstance(stored, dict) or not {"model", "scenario", "train"} <= set(stored):
-            raise UserError(f"{self.path} contains other things than a run: choose another --out")
+            raise UserError(
+                f"{self.path} is not empty, and what it holds is not a run: choose a new or empty "
+                "directory as --out"
+            )
         if self.overwrite:
             return False
         differing = self.differs(config)

@@ -51,6 +51,7 @@ class DataSize(NamedTuple):
       classes: k.
       inexact: why the numbers are the catalogue's, "" if they were counted in the data.
       held_out: number of training images, over all tasks, that are held out.
+      remedy: the words of the command that prepares the data, () if there is none.
     """
 
     tasks: tuple[TaskSize, ...]
@@ -58,6 +59,7 @@ class DataSize(NamedTuple):
     classes: int
     inexact: str
     held_out: int = 0
+    remedy: tuple[str, ...] = ()
 
 
 class Estimate(NamedTuple):
@@ -71,6 +73,7 @@ class Estimate(NamedTuple):
       nbytes: of checkpoints, at most; None if the model's shape is unknown.
       flops: of training and evaluation; None likewise.
       inexact: why steps are not exact, "" if they are.
+      remedy: the words of the command that makes them exact, () if there is none.
       unknown: why bytes are unknown, "" if they are known.
       notes: what to know before training, one sentence each.
     """
@@ -84,6 +87,7 @@ class Estimate(NamedTuple):
     inexact: str
     unknown: str
     notes: tuple[str, ...] = ()
+    remedy: tuple[str, ...] = ()
 
 
 def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
@@ -122,6 +126,7 @@ def estimate(config: ExperimentConfig, data: DataSize) -> Estimate:
         inexact=data.inexact,
         unknown=unknown,
         notes=tuple(warmup_notes(config.train, steps)),
+        remedy=data.remedy,
     )
 
 
@@ -140,7 +145,7 @@ def data_size(config: ScenarioConfig, seed: int) -> DataSize:
         scenario = build_scenario(config, seed)
     except UserError as error:
         if sized:
-            return _catalogued(config, known, str(error))
+            return _catalogued(config, known, str(error), tuple(error.command))
         raise
     tasks = tuple(TaskSize(len(task.train), task.epochs) for task in scenario.tasks)
     classes = len({int(label) for task in scenario.tasks for label in task.classes})
@@ -202,7 +207,9 @@ def _learned(config: ExperimentConfig, tasks: tuple[TaskSize, ...]) -> tuple[Tas
     return (TaskSize(sum(t.images * n for t, n in zip(tasks, times, strict=True)), common),)
 
 
-def _catalogued(config: ScenarioConfig, known: Sequence[DataSet], reason: str) -> DataSize:
+def _catalogued(
+    config: ScenarioConfig, known: Sequence[DataSet], reason: str, remedy: tuple[str, ...] = ()
+) -> DataSize:
     """Assumes that all classes, and all domains, have equally many images."""
     tasks, tests, held_out, classes = [], 0, 0, 0
     for member, data in zip(members_of(config), known, strict=True):
@@ -216,4 +223,4 @@ def _catalogued(config: ScenarioConfig, known: Sequence[DataSet], reason: str) -
             images = round(train * share * (1 - config.validation))
             tasks.append(TaskSize(images, member.epochs))
             held_out += round(train * share) - images
-    return DataSize(tuple(tasks), tests, classes, reason, held_out)
+    return DataSize(tuple(tasks), tests, classes, reason, held_out, remedy)

@@ -53,7 +53,7 @@ class ModelRef:
         except ValueError:
             raise ConfigError(f"{before}{text!r} needs a number after the @") from None
         if not math.isfinite(scale):
-            raise ConfigError(f"{before}the scale of {text!r} is not finite")
+            raise ConfigError(f"{before}the scale of {text!r} is not finite: give a number")
         return cls(name, scale)
 
     def __str__(self) -> str:

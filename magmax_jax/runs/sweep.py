@@ -58,7 +58,7 @@ def sweep(
     refitter = Refitter(parts, progress)
     learned = stored.learned
     if not learned:
-        raise UserError(f"{out.path} has learned no task yet: there is nothing to sweep")
+        raise UserError(f"{out.path} has learned no task yet: continue the run first")
     with held(out, parts.layout, progress.say):
         swept = SweptRows(parts, out, learned, progress, config.at_once)
         manifest.record_published(out, merges, refits)
@@ -139,7 +139,7 @@ def check(
         has neither its state nor every task's model.
     """
     if run.method.joint:
-        raise UserError("joint training merges nothing: there is nothing to sweep")
+        raise UserError("joint training merges nothing, so nothing can be swept: sweep another run")
     if config.test != "all" and not run.scenario.validation:
         raise ConfigError(
             f"sweep.test is {config.test}, and the run holds out no images for choosing a scale: "
@@ -150,7 +150,10 @@ def check(
         ref = ModelRef.parse(name)
         rule = rules.named(ref.rule)
         if rule.needs_fisher and not rule.from_adam:
-            raise ConfigError(f"sweep.rules: {name} cannot be swept, it needs every task's Fisher")
+            raise ConfigError(
+                f"sweep.rules: {name} needs every task's Fisher, which a run does not keep: leave "
+                "it out"
+            )
         if ref.refit is not None and not run.checkpoint.keep_tasks:
             raise ConfigError(
                 f"sweep.rules: {name} is fitted again for every scale, and every task's model is "

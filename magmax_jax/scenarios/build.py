@@ -159,4 +159,7 @@ def _check_same(dataset: str, what: str, train: tuple[str, ...], test: tuple[str
                 f"{dataset}: {what} {', '.join(extra[:5])} is in {split} but not in {other}; both "
                 "must have the same ones"
             )
-    raise UserError(f"{dataset}: train and test list the same {what} names in different orders")
+    raise UserError(
+        f"{dataset}: train and test list the same {what} names in different orders: pass them in "
+        "one order"
+    )

@@ -69,5 +69,7 @@ def _parse(text: str) -> Member:
         )
     name = title_of(dataset, None)
     if not name:
-        raise ConfigError(f"scenario.datasets: {text!r} names no data set")
+        raise ConfigError(
+            f"scenario.datasets: {text!r} names no data set: write NAME, NAME@EPOCHS or folder:DIR"
+        )
     return Member(dataset, name, int(number) if number else epochs(dataset))

@@ -222,7 +222,7 @@ def test_an_impossible_output_path_is_named(config):
 
 def test_a_directory_of_something_else_is_not_a_run(config, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
-    with pytest.raises(UserError, match="contains other things than a run"):
+    with pytest.raises(UserError, match="is not empty, and what it holds is not a run"):
         run(config, tmp_path, train=TRAIN, test=TEST, progress=False)
 
 

@@ -206,6 +206,17 @@ def test_help_lists_the_grids_and_what_one_holds(capsys):
         assert all(word in shown for word in words)
 
 
+def test_a_dry_run_describes_only_its_cells_and_says_how_to_prepare_the_data(tmp_path, capsys):
+    argv = ["class-incremental", "--only", "cub200-5/ewc/*", "--out", str(tmp_path)]
+    main([*argv, "--scenario.data-dir", str(tmp_path / "data"), "--dry-run"], experiments.PROGRAM)
+    shown = capsys.readouterr().out
+    assert "CUB-200 in 5, 10 and 20 tasks" in shown and "ImageNet-R" not in shown
+    assert (
+        f"set --scenario.data-dir to the directory that holds it, or prepare it: run python -m "
+        f"experiments.prepare cub200 --data-dir {tmp_path / 'data'}\n"
+    ) in shown
+
+
 def test_a_dry_run_shows_the_jobs_that_slurm_would_get(tmp_path, capsys):
     argv = ["smoke", "--only", "*/joint/*", "--seeds", "1", "--out", str(tmp_path), "--dry-run"]
     main([*argv, "--launcher", "slurm", "--gpus-per-node", "8"])

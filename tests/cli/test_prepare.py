@@ -86,7 +86,7 @@ def test_unknown_names_are_refused_before_any_work(attempts, capsys):
     assert main("mnist", "cifar1000") == 2
     assert not attempts and "choose from cars, cifar10, cifar100" in capsys.readouterr().err
     assert main() == 2
-    assert "name a data set, or more: cars, cifar10" in capsys.readouterr().err
+    assert "no data set is given: choose one or more of cars, cifar10" in capsys.readouterr().err
 
 
 def test_prepares_and_reports(tmp_path, monkeypatch, capsys):

@@ -90,7 +90,7 @@ class TestCommand:
 
     def test_refuses_to_replace(self, tmp_path):
         (tmp_path / "letter.txt").write_text("dear")
-        with pytest.raises(UserError, match="other things than a model"):
+        with pytest.raises(UserError, match="what it holds is not a model"):
             main(["--output", str(tmp_path), "--overwrite"])
         (tmp_path / "model.safetensors").touch()
         with pytest.raises(UserError, match="--overwrite"):

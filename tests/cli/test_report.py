@@ -123,7 +123,7 @@ MISTAKES = {
     missing_folder: "there is no such folder",
     folder_without_run: "there is no run",
     run_without_rows: "nothing is evaluated yet",
-    other_things: "contains other things than a report",
+    other_things: "is not empty, and what it holds is not a report",
     a_file: "is a file",
     below_a_file: "cannot be written",
 }

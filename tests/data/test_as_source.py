@@ -146,7 +146,7 @@ def test_the_digest_changes_with_the_data():
         ((RGB, np.eye(2)[LABELS], NAMES), r"\(6, 2\), not \(n,\): pass labels.argmax\(axis=1\)"),
         ((RGB, np.array(LABELS)[:, None], NAMES), r"pass labels.ravel\(\)"),
         ((RGB, ["cat", "dog"] * 3, NAMES), "labels are <U3: pass integers"),
-        ((RGB, [0, 1, [2]], NAMES), "labels are not a sequence of integers"),
+        ((RGB, [0, 1, [2]], NAMES), "labels cannot be read as an array"),
         ((RGB, LABELS), "there are no class names"),
         ((RGB, LABELS, ()), "there are no class names"),
         (iter([(RGB[0], 0)]), "there are no class names"),

@@ -124,7 +124,10 @@ class TestNames:
             with pytest.raises(UserError, match=rf"^no data set '{name}' \({reason}\): choose"):
                 known(name)
         for name in ("celeb_a", "lfw"):  # no label, and names as labels
-            with pytest.raises(UserError, match=rf"{name} has the features .* image and label"):
+            with pytest.raises(
+                UserError,
+                match=rf"{name} has the features .* an image and a label of one class are needed",
+            ):
                 known(name)
         with pytest.raises(UserError, match="digits needs no preparation"):
             known("digits")

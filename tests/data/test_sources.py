@@ -153,14 +153,24 @@ class TestFolder:
                 load_source(dataset, "train")
         with pytest.raises(UserError, match=r"train: there is no such folder"):
             load_source("folder", "train", str(tmp_path))
-        with pytest.raises(UserError, match=r"nowhere: there is no such folder$"):
+        with pytest.raises(
+            UserError, match=r"nowhere: there is no such folder: name a folder of images$"
+        ):
             load_source("folder", "train", str(tmp_path / "nowhere"))
         (tmp_path / "train").mkdir()
         with pytest.raises(UserError, match="contains no folders"):
             load_source("folder", "train", str(tmp_path))
+        table = tmp_path / "train" / "train-00000-of-00001.parquet"
+        table.touch()  # as in a data set's repository on the hub
+        with pytest.raises(UserError, match="train: it holds parquet files, not images"):
+            load_source("folder", "train", str(tmp_path))
         (tmp_path / "train" / "cat").mkdir()
         with pytest.raises(UserError, match="cat: it contains no image"):
             load_source("folder", "train", str(tmp_path))
+        table.rename(tmp_path / "train" / "cat" / table.name)
+        with pytest.raises(UserError, match="cat: it holds parquet files, not images"):
+            load_source("folder", "train", str(tmp_path))
+        (tmp_path / "train" / "cat" / table.name).unlink()
         write(tmp_path / "train" / "cat" / "a.png", picture())
         write(tmp_path / "train" / "photo" / "dog" / "a.png", picture())
         with pytest.raises(UserError, match="two depths"):

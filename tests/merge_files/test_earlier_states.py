@@ -51,4 +51,4 @@ def test_a_state_made_earlier_is_inspected(tmp_path, capsys):
     moved(EARLIER / "max_magnitude.begun.state", tmp_path / "state")
     assert main(["inspect", str(tmp_path / "state")]) == 0
     shown = capsys.readouterr().out
-    assert "max_magnitude, online state of 2 tasks" in shown and "sign conflicts" in shown
+    assert "max_magnitude, state of 2 tasks" in shown and "sign conflicts" in shown

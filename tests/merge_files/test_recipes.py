@@ -139,7 +139,7 @@ def test_what_is_no_yaml_is_refused(tmp_path, capsys, text, said):
                                    ["--options", "density=1"], ["--out-dtype", "float16"],
                                    ["--state", "s"], ["--lora-rank", 4]])  # fmt: skip
 def test_flags_that_say_what_a_recipe_says_are_refused(dry, flags):
-    assert f"leave out {flags[0]}, or write what is meant into the recipe" in dry(TIES, *flags)
+    assert f"leave out {flags[0]}, or set them in the recipe" in dry(TIES, *flags)
 
 
 def test_a_model_in_place_of_a_recipe_is_refused(models, capsys):
@@ -200,7 +200,7 @@ def test_a_single_filter_and_a_star_are_read(dry):
 
 def test_impossible_parameters_are_refused_before_anything_is_read(dry):
     recipe = of("della", "a", parameters={"weight": 1, "density": 0.1})
-    assert "0.1 +- 0.15 are not probabilities in (0, 1)" in dry(recipe)
+    assert "density 0.1 and epsilon 0.15 give probabilities from -0.05 to 0.25" in dry(recipe)
 
 
 def test_the_same_file_spelled_differently_is_one_more_model_without_change(dry, models):

@@ -46,8 +46,8 @@ def test_rules_apply_one_after_another(command, tmp_path, rules):
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        ("nothing", "'nothing' is not PATTERN=REPLACEMENT"),
-        ("=stem", "is not PATTERN=REPLACEMENT"),
+        ("nothing", "'nothing': write PATTERN=REPLACEMENT"),
+        ("=stem", "write PATTERN=REPLACEMENT"),
         ("a.*=*.b.*", "has more * after the = than before it"),
         ("nosuch.*=stem.*", "'nosuch.*=stem.*' matches no tensor that theta_0 lacks"),
         ("x.*.weight=stem.weight", "--rename gives both x.1.weight and x.2.weight the name stem"),

@@ -79,7 +79,7 @@ def test_inspect_reports_tasks_and_their_shares(models, tmp_path, capsys):
     capsys.readouterr()
     assert main(["inspect", str(state)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "online state of 3 tasks" in shown
+    assert "state of 3 tasks" in shown
     taus = np.abs([tensors(i)["d"] - tensors(0)["d"] for i in (1, 2, 3)])
     assert 30 < 100 * np.mean(taus.argmax(axis=0) == 0) < 37
     assert shown.count("33.") + shown.count("32.") + shown.count("34.") >= 3
@@ -166,7 +166,7 @@ def test_one_model_is_written_in_the_singular(models, tmp_path, capsys):
     assert "max_magnitude of 1 model at" in capsys.readouterr().out
     assert "the task vectors of 1 model, in this order" in (out / "README.md").read_text()
     assert main(["inspect", str(state)]) == 0
-    assert "online state of 1 task," in " ".join(capsys.readouterr().out.split())
+    assert "state of 1 task," in " ".join(capsys.readouterr().out.split())
     assert main(["inspect", str(out)]) == 0
     assert "7 tensors in 1 file," in " ".join(capsys.readouterr().out.split())
 
@@ -202,7 +202,7 @@ def test_more_tasks_than_a_byte_can_count(models, tmp_path, capsys):
         content = {name: reader.whole(tensor) for name, tensor in files.tensors.items()}
     save_file(content, path, metadata=many.to_metadata())
     assert main(["inspect", str(path)]) == 0
-    assert "online state of 300 tasks" in capsys.readouterr().out
+    assert "state of 300 tasks" in capsys.readouterr().out
 
 
 def test_the_metadata_of_a_state_keep_their_keys(models, tmp_path):
@@ -224,7 +224,7 @@ def test_a_state_may_omit_provenance(models, tmp_path, capsys):
     capsys.readouterr()
     assert main(["inspect", str(state)]) == 0
     shown = capsys.readouterr().out
-    assert "online state of 2 tasks" in shown and "entries supplied" not in shown
+    assert "state of 2 tasks" in shown and "entries supplied" not in shown
 
 
 def test_rules_that_need_all_models_have_no_state(models, tmp_path, capsys):

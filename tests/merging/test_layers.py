@@ -84,7 +84,7 @@ def test_models_without_layers_and_too_few_layers_are_refused():
     with pytest.raises(UserError, match="lines finds no layers"):
         mm.merge(model("conv.weight"), [model("conv.weight")], "lines")
     deep = model("layers.7.weight")
-    with pytest.raises(UserError, match=r"lines: layers is 6, too few for layers\.7\.weight"):
+    with pytest.raises(UserError, match=r"lines: layers is 6, but there is layers\.7\.weight"):
         mm.merge(deep, [deep], rules.lines(layers=6))
 
 

@@ -152,5 +152,7 @@ def test_slerp_is_linear_where_there_is_no_arc_and_takes_two_models():
     close(folded(rules.slerp(0.25), [tau, 2 * tau]), 1.25 * tau)
     close(folded(rules.slerp(0.25), [tau, 0 * tau]), 0.75 * tau)
     for count in (1, 3):
-        with pytest.raises(UserError, match=f"slerp merges two models, not {count}"):
+        with pytest.raises(
+            UserError, match=f"slerp merges exactly two models: give two, not {count}"
+        ):
             folded(rules.slerp(), [tau] * count)

@@ -80,16 +80,16 @@ def test_invalid_scales(scale, message):
 
 
 @pytest.mark.parametrize(("rule", "count", "message"), [
-    ("slerp", 1, "slerp merges 2 models, 1 model given"),
-    ("slerp", 3, "slerp merges 2 models, 3 models given"),
-    ("model_stock", 1, "model_stock merges 2 or more models, 1 model given"),
+    ("slerp", 1, "slerp merges 2 models: give that many, not 1"),
+    ("slerp", 3, "slerp merges 2 models: give that many, not 3"),
+    ("model_stock", 1, "model_stock merges 2 or more models: give that many, not 1"),
 ])  # fmt: skip
 def test_the_number_of_models_is_checked_before_any_work_or_as_they_arrive(rule, count, message):
     for models in ([MODEL] * count, (MODEL for _ in range(count))):
         with pytest.raises(UserError, match=message):
             mm.merge(THETA_0, models, rule)
     endless = iter(lambda: MODEL, None)
-    with pytest.raises(UserError, match="slerp merges 2 models, 3 models given"):
+    with pytest.raises(UserError, match="slerp merges 2 models: give that many, not 3"):
         mm.merge(THETA_0, endless, "slerp")
 
 

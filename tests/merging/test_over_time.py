@@ -90,7 +90,7 @@ def test_norm_matched_of_models_without_changes_is_the_pretrained():
 
 
 def test_rules_with_a_norm_of_their_own_or_without_a_fixed_state_are_refused():
-    with pytest.raises(UserError, match="norm_matched: the rule sets its own norm"):
+    with pytest.raises(UserError, match="norm_matched: the rule already sets a norm"):
         rules.norm_matched("opcm")
     with pytest.raises(UserError, match="norm_matched: the rule collects all task vectors"):
         rules.norm_matched("ties")

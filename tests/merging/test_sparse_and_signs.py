@@ -39,7 +39,7 @@ def test_a_huge_denominator_keeps_everything_and_a_too_small_one_is_refused():
     taus = normal_taus(2, 100)
     everything = folded(rules.ties(density=1.0), taus)
     np.testing.assert_array_equal(folded(rules.ties(entries=1000), taus), everything)
-    with pytest.raises(UserError, match="99 entries are fewer than the 100 of the tree"):
+    with pytest.raises(UserError, match="entries is 99: give at least 100"):
         folded(rules.ties(entries=99), taus)
 
 

@@ -175,7 +175,7 @@ def tower(name, **changes):
         (tower("vision", hidden_size="x"), ["hidden_size"]),
         (tower("vision", num_attention_heads=7), ["24", "7"]),
         (tower("vision", hidden_act="snake"), ["hidden_act", "snake", "quick_gelu"]),
-        (tower("vision", num_channels=1), ["num_channels", "3 channels"]),
+        (tower("vision", num_channels=1), ["num_channels", "which have 3"]),
         (tower("vision", image_size=[32, 32]), ["image_size", "[32, 32]", "one integer"]),
         (tower("text", attention_dropout=0.1), ["text_config.attention_dropout", "set it to 0"]),
         (tower("text", eos_token_id=[49, 48]), ["eos_token_id", "[49, 48]", "one integer"]),

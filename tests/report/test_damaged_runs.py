@@ -94,7 +94,7 @@ def test_counts_of_another_layout_are_refused(path, setting, damage):
     else:
         counts["total"] = counts["total"].astype(np.float32)
     save_file(counts, file)
-    with pytest.raises(UserError, match="contains no counts of an evaluation"):
+    with pytest.raises(UserError, match="does not hold the counts of an evaluation"):
         run.counts("max_magnitude@0.5")
 
 

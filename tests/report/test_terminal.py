@@ -93,7 +93,7 @@ def test_paths_may_be_text_and_rows_any_iterable(tmp_path):
 
 
 def test_drawing_and_writing_errors_are_one_sentence(tmp_path):
-    with pytest.raises(UserError, match="rows of the pretrained model are missing"):
+    with pytest.raises(UserError, match="the rows hold none of the pretrained model"):
         report.plot([row for row in rows() if row.after_task], "a title", tmp_path / "a.png")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):

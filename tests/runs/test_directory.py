@@ -86,13 +86,13 @@ def test_counts_of_models_with_long_names_have_valid_file_names(run):
 
 def test_foreign_files_are_never_touched(tmp_path):
     (tmp_path / "thesis.tex").write_text("ten years")
-    with pytest.raises(UserError, match="contains other things than a run"):
+    with pytest.raises(UserError, match="is not empty, and what it holds is not a run"):
         RunDirectory(tmp_path, overwrite=True).holds(CONFIG)
     (tmp_path / "model" / "checkpoints").mkdir(parents=True)
     for content in (None, "{", '{"model_type": "clip"}'):
         if content:
             (tmp_path / "model" / "config.json").write_text(content)
-        with pytest.raises(UserError, match="contains other things than a run"):
+        with pytest.raises(UserError, match="is not empty, and what it holds is not a run"):
             RunDirectory(tmp_path / "model", overwrite=True).holds(CONFIG)
     with pytest.raises(UserError, match="is a file"):
         RunDirectory(tmp_path / "thesis.tex").holds(CONFIG)

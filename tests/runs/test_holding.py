@@ -122,7 +122,7 @@ def test_a_directory_with_only_a_lock_counts_as_empty(tmp_path):
     out = RunDirectory(tmp_path)
     assert not out.holds(CONFIG) and list(run_directories(tmp_path)) == []
     (tmp_path / "lock.txt").write_text("")
-    with pytest.raises(UserError, match="contains other things than a run"):
+    with pytest.raises(UserError, match="is not empty, and what it holds is not a run"):
         out.holds(CONFIG)
 
 

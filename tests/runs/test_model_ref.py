@@ -39,7 +39,7 @@ def test_other_names_are_merges_rather_than_trained_or_start_models():
     [
         ("average@", "merges: 'average@' needs a number after the @"),
         ("average@half", "merges: 'average@half' needs a number after the @"),
-        ("average@inf", "merges: the scale of 'average@inf' is not finite"),
+        ("average@inf", "merges: the scale of 'average@inf' is not finite: give a number"),
     ],
 )
 def test_a_scale_must_be_a_finite_number(text, message):

@@ -133,7 +133,7 @@ def test_an_impossible_sweep_is_refused_before_training(config, tmp_path):
         run(unseen, out, sweeps=SweepConfig(("average",), test="chosen"))
     for wrong, rule, words in (
         (config, "best", "'best' is not a merge rule"),
-        (config, "fisher", "it needs every task's Fisher"),
+        (config, "fisher", "fisher needs every task's Fisher, which a run does not keep"),
         (config, "average@one", "needs a number after the @"),
         (config, "weighted_average", "needs weights"),
         (lean, "ties", "add it to the merges, or run with checkpoint.keep_tasks=True"),

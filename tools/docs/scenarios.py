@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 from magmax_jax.api.presets import PRESETS
+from magmax_jax.errors import counted
 from magmax_jax.evaluation.metrics import Metric
 from magmax_jax.registry import METRICS, REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.scenarios import ScenarioKind
@@ -40,9 +41,9 @@ def _kind(name: str, kind: ScenarioKind) -> tuple[str, ...]:
 def _penalty(name: str, spec: RegularizerSpec) -> tuple[str, ...]:
     extra = []
     if spec.passes_per_image:
-        extra.append(f"{spec.passes_per_image} forward passes for each training image")
+        extra.append(f"{_passes(spec.passes_per_image)} for each training image")
     if spec.passes_per_task:
-        extra.append(f"{spec.passes_per_task} forward passes for each image, once per task")
+        extra.append(f"{_passes(spec.passes_per_task)} for each image, once per task")
     return (
         f"`{name}` ({spec.title})",
         prose(_module_sentence(spec.build)),
@@ -50,6 +51,10 @@ def _penalty(name: str, spec: RegularizerSpec) -> tuple[str, ...]:
         "; ".join(extra) or "negligible",
         ", ".join(f"`method.{option}`" for option in spec.options),
     )
+
+
+def _passes(number: int) -> str:
+    return counted(number, "forward pass")
 
 
 def _metric(name: str, metric: Metric) -> str:

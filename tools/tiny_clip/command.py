@@ -29,7 +29,10 @@ def main(argv: list[str] | None = None) -> None:
     output = config.output
     occupied = output.exists() and (not output.is_dir() or any(output.iterdir()))
     if occupied and not (output / "model.safetensors").exists():
-        raise UserError(f"{output} contains other things than a model: choose another --output")
+        raise UserError(
+            f"{output} is not empty, and what it holds is not a model: choose a new or empty "
+            "directory as --output"
+        )
     if occupied and not config.overwrite:
         raise UserError(f"{output} exists: choose another --output, or pass --overwrite")
     from tools.tiny_clip.pretraining import pretrain

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -87,9 +88,17 @@ def parse(argv: list[str], program: Program = MAGMAX) -> tuple[Grid, Options, li
     return grid, options, flags
 
 
-def describe(grid: Grid) -> str:
-    """The docstrings of its cells."""
-    texts = [inspect.cleandoc(setting.__doc__ or "") for setting in grid.settings]
+def describe(grid: Grid, cells: Sequence[Cell] | None = None) -> str:
+    """The docstrings of its settings.
+
+    Args:
+      cells: only the settings of these; all by default.
+    """
+    settings = grid.settings
+    if cells is not None and len(settings) > 1:
+        chosen = {cell.setting for cell in cells}
+        settings = tuple(s for s in settings if chosen & {cell.setting for cell in s()})
+    texts = [inspect.cleandoc(setting.__doc__ or "") for setting in settings]
     return f"{grid.title[0].upper()}{grid.title[1:]}.\n\n" + "\n\n".join(texts)
 
 
@@ -192,8 +201,8 @@ def main(argv: list[str], program: Program = MAGMAX) -> None:
     if options.dry_run:
         from magmax_jax.cli.grid.forecast import forecast
 
-        print(describe(grid))
-        forecast(states, out)
+        print(describe(grid, cells))
+        forecast(states, out, program)
         if options.launch.launcher == "slurm" and due:
             print(f"\n{options.launch.describe(due, out, program)}")
         return

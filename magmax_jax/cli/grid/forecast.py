@@ -12,7 +12,7 @@ from rich.table import Table
 from magmax_jax.cli.flags import with_flags
 from magmax_jax.cli.grid.cells import State
 from magmax_jax.cli.grid.settings import Cell
-from magmax_jax.errors import UserError
+from magmax_jax.errors import MAGMAX, Program, UserError
 from magmax_jax.registry import SCENARIO_KINDS
 from magmax_jax.runs.estimate import DataSize, Estimate, data_size, estimate
 
@@ -21,7 +21,7 @@ SUSTAINED = 1e14
 Number = TypeVar("Number", int, float)
 
 
-def forecast(states: Mapping[Cell, State], out: Path) -> None:
+def forecast(states: Mapping[Cell, State], out: Path, program: Program = MAGMAX) -> None:
     """Prints the table; loads nothing except the labels of data that is already prepared."""
     jax.config.update("jax_platforms", "cpu")  # a dry run must not take a GPU's memory
     console = Console(highlight=False, soft_wrap=True)
@@ -42,7 +42,7 @@ def forecast(states: Mapping[Cell, State], out: Path) -> None:
             table.add_row(cell.name, state, *["?"] * 4)
             continue
         notes |= dict.fromkeys(
-            filter(None, (found.inexact and f"~ {found.inexact}", found.unknown, *found.notes))
+            filter(None, (_inexact(found, program), found.unknown, *found.notes))
         )
         table.add_row(cell.name, state, str(found.tasks), *_numbers(found))
     for title, kept in (
@@ -62,6 +62,12 @@ def forecast(states: Mapping[Cell, State], out: Path) -> None:
     for note in notes:
         console.print(note)
     console.print(f"cells are in {out}; checkpoints: the most that a run needs while it is running")
+
+
+def _inexact(found: Estimate, program: Program) -> str:
+    """What the "~" before a number of steps means, and the command that makes it exact."""
+    remedy = f": run {program.line(*found.remedy)}" if found.remedy else ""
+    return f"~ {with_flags(found.inexact)}{remedy}" if found.inexact else ""
 
 
 def _size(sizes: dict, cell: Cell) -> DataSize:

@@ -55,7 +55,9 @@ def make(builder: tfds.core.DatasetBuilder, name: str, options: Options, display
     root = Path(builder.data_dir_root)
     folder = archives.by_hand_folder(options.manual_dir or root / "downloads" / "manual", name)
     if options.manual_dir and not folder.is_dir():
-        raise UserError(f"manual_dir {folder}: there is no such folder")
+        raise UserError(
+            f"manual_dir {folder}: there is no such folder: name the one that holds the archives"
+        )
     archives.require_by_hand(builder, folder)
     extracted = downloads(builder) / "extracted"
     with _alone(builder):

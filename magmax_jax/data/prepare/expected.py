@@ -48,7 +48,7 @@ def check(
         if have > images or (new and have < images):
             raise UserError(
                 f"{title(builder)} has {have:,} images in {splits}, but {images:,} are published: "
-                "the archives are not the publishers', or some are missing"
+                "the archives are not the publishers', or some are missing; fetch theirs"
             )
         if have < images:
             counts.append(f"{splits} a subset: {have:,} of {images:,}")
@@ -74,7 +74,7 @@ def _check_classes(
     if classes != data.classes:
         raise UserError(
             f"{title(builder)} has images of {classes} classes in {where}, of {data.classes} "
-            "published: the archives are not the publishers'"
+            "published: the archives are not the publishers'; fetch theirs"
         )
 
 
@@ -83,7 +83,8 @@ def _check_equal(builder: tfds.core.DatasetBuilder, contents: Contents, name: st
     if len(counts) != 1:
         raise UserError(
             f"{title(builder)} has {min(counts)} to {max(counts)} images of a class in {name}, but "
-            "its publishers have as many of each: the archives are not the publishers'"
+            "its publishers have as many of each: the archives are not the publishers'; "
+            "fetch theirs"
         )
 
 
@@ -98,7 +99,7 @@ def _check_each(
         if have != images:
             raise UserError(
                 f"{title(builder)} has {have:,} images of the class {called} in {name}, of "
-                f"{images:,} published: the archives are not the publishers'"
+                f"{images:,} published: the archives are not the publishers'; fetch theirs"
             )
 
 

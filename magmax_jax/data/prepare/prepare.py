@@ -86,8 +86,8 @@ def _builder(part: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     label = features.get("label")
     if "image" not in features or not isinstance(label, tfds.features.ClassLabel):
         raise UserError(
-            f"{part} has the features {', '.join(features)}: a scenario needs image and label, one "
-            "class of several"
+            f"{part} has the features {', '.join(features)}, but an image and a label of one class "
+            "are needed: choose a classification data set"
         )
     return builder
 

@@ -169,7 +169,7 @@ def _named(data_dir: str | None) -> Path:
 def _part(root: Path, split: Split) -> Path:
     part = root / split
     if not root.is_dir():
-        raise UserError(f"{root}: there is no such folder")
+        raise UserError(f"{root}: there is no such folder: name a folder of images")
     if not part.is_dir():
         raise UserError(
             f"{part}: there is no such folder; {root} must hold train/ and test/, or a folder of "
@@ -182,6 +182,7 @@ def _read(root: Path, listed: _Listings, split: Split | None = None) -> Source:
     """The images in class/* or domain/class/* under `root`: all, or those held out as `split`."""
     top = listed[root].folders
     if not top:
+        _refuse_parquet(root, listed[root])
         raise UserError(f"{root}: it contains no folders; expected class/* or domain/class/* in it")
     has_domains = any(listed[folder].folders for folder in top)
     leaves = [leaf for each in top for leaf in (listed[each].folders if has_domains else [each])]
@@ -202,6 +203,7 @@ def _read(root: Path, listed: _Listings, split: Split | None = None) -> Source:
     for leaf in leaves:
         images = listed[leaf].images
         if not images:
+            _refuse_parquet(leaf, listed[leaf])
             raise UserError(
                 f"{printable(leaf)}: it contains no image (.jpg, .png, .webp or another format "
                 "that Pillow opens); add some or remove the folder"
@@ -229,6 +231,15 @@ def _read(root: Path, listed: _Listings, split: Split | None = None) -> Source:
         image_shape=common_shape(paths),
         passed_over=frozenset(listed[root].images).union(*(listed[leaf].others for leaf in leaves)),
     )
+
+
+def _refuse_parquet(folder: Path, listing: _Listing) -> None:
+    """Raises a UserError for a data set of the hub whose images are in tables."""
+    if any(name.endswith(".parquet") for name in listing.others):
+        raise UserError(
+            f"{printable(folder)}: it holds parquet files, not images: load them with the package "
+            "datasets, and pass the splits to mm.run as train and test"
+        )
 
 
 def _prefix(folder: Path) -> str:

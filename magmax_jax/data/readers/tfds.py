@@ -81,9 +81,10 @@ def _check_features(name: str, features: Mapping[str, Any], key: str | None) -> 
     for needed in filter(None, ("image", "label", key)):
         if needed not in features:
             found = ", ".join(features)
-            also = f"; it is divided by {key}: prepare it again" if needed == key else ""
+            also = f", or prepare it again if it has lost its {key}" if needed == key else ""
             raise UserError(
-                f"{name} has the features {found}: a scenario needs image and label{also}"
+                f"{name} has the features {found}, but image and label are needed: choose a "
+                f"classification data set{also}"
             )
     if not isinstance(features["label"], tfds.features.ClassLabel):
         raise UserError(
@@ -148,8 +149,8 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             }
     except (ValueError, AssertionError, ImportError) as error:
         raise UserError(
-            f"dataset {name!r} is neither registered, nor folder, nor a TFDS builder "
-            f"({why(name, error)})"
+            f"there is no data set {name!r} ({why(name, error)}): choose a built-in one, "
+            "folder:DIR, or a TFDS builder"
         ) from None
     except MemoryError:
         raise
@@ -157,8 +158,8 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         raise info_damaged(name, data_dir, error) from None
     if not readable:
         raise ConfigError(
-            f"{name} is not prepared as array_record in {builder.data_dir}; set scenario.data_dir "
-            "to the directory that holds it, or prepare it once",
+            f"{name} is not prepared as array_record in {builder.data_dir}: set scenario.data_dir "
+            "to the directory that holds it, or prepare it",
             command=prepare_command(name, data_dir),
         )
     return builder

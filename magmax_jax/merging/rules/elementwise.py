@@ -197,7 +197,7 @@ def weighted_average(weights: Sequence[float]) -> MergeRule:
       UserError: there are no weights, or they are not positive numbers.
     """
     if not weights or not all(0 < weight <= sys.float_info.max for weight in weights):
-        raise UserError(f"weighted_average: {weights} are not all positive weights")
+        raise UserError(f"weighted_average: weights are {weights}: give positive numbers")
 
     def weight(i: jax.Array) -> jax.Array:
         return jnp.array(weights, jnp.float32).at[i].get(mode="fill", fill_value=jnp.nan)
@@ -242,7 +242,7 @@ def ema(decay: float = 0.5) -> MergeRule:
       UserError: decay is outside [0, 1).
     """
     if not 0 <= decay < 1:
-        raise UserError(f"ema: decay is {decay}, not in [0, 1)")
+        raise UserError(f"ema: decay is {decay}: it must be in [0, 1)")
 
     def update(state: Counted, tau: PyTree) -> Counted:
         def blend(merged: jax.Array, tau: jax.Array) -> jax.Array:

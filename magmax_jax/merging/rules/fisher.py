@@ -40,7 +40,7 @@ def fisher(floor: float = 1e-6) -> MergeRule:
       UserError: the floor is not positive.
     """
     if not floor > 0:
-        raise UserError(f"fisher: floor is {floor}, not positive")
+        raise UserError(f"fisher: floor is {floor}: it must be positive")
 
     def update(state: Precision, task: Informed) -> Precision:
         if not isinstance(task, Informed):

@@ -100,7 +100,7 @@ def slerp(t: float = 0.5, whole: bool = False) -> MergeRule:
         not one with `whole`.
     """
     if not (0 <= t <= 1 or (whole and abs(t) < float("inf"))):
-        raise UserError(f"slerp: t is {t}, not {'finite' if whole else 'in [0, 1]'}")
+        raise UserError(f"slerp: t is {t}: it must be {'finite' if whole else 'in [0, 1]'}")
     if whole:
         return about_zero(
             lambda models: arc(*models, share=t, parallel=PARALLEL), "slerp", fewest=1, most=1

@@ -85,7 +85,7 @@ def lines(
         beyond L, or there are no layers and L is not given.
     """
     if layers is not None and layers < 1:
-        raise UserError(f"lines: layers is {layers}, not positive")
+        raise UserError(f"lines: layers is {layers}: it must be positive")
     beneath = resolved(rule, seed)
     return _by_depth(beneath, alpha, beta, layers)
 
@@ -111,7 +111,10 @@ def _by_depth(
             if layer is not None:
                 length = known if isinstance(known, int) else known[layer.tower]
                 if layer.number >= length:
-                    raise UserError(f"lines: layers is {length}, too few for {name}")
+                    raise UserError(
+                        f"lines: layers is {length}, but there is {name}: give the number of "
+                        "layers, or leave it out to count them"
+                    )
                 factor = scale(length)[layer.number]
             elif is_stacked(name) and leaf.ndim:
                 factor = scale(leaf.shape[0]).reshape(-1, *(1,) * (leaf.ndim - 1))

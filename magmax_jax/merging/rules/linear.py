@@ -36,7 +36,9 @@ def linear_combination(weights: Sequence[float] | None = None, normalize: bool =
     def finalize(state: tuple[PyTree, ...]) -> PyTree:
         count = len(state)
         if weights is not None and count > len(weights):
-            raise UserError(f"linear_combination: {len(weights)} weights for {count} models")
+            raise UserError(
+                f"linear_combination: {len(weights)} weights for {count} models: give one for each"
+            )
         used = weights[:count] if weights else (1.0,) * count
         total, weighted = sum(used), jnp.array(used, jnp.float32)
 

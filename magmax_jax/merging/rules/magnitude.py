@@ -33,7 +33,7 @@ def global_rank(size: int, density: float, entries: int | None = None) -> int:
     """
     entries = size if entries is None else entries
     if entries < size:
-        raise UserError(f"{entries} entries are fewer than the {size} of the tree")
+        raise UserError(f"entries is {entries}: give at least {size}, the number in the pytree")
     return entries - int(entries * density) - (entries - size)
 
 
@@ -71,9 +71,9 @@ def check_trimming(
 ) -> None:
     """Raises a UserError if `rule` cannot trim by these arguments."""
     if not 0 <= density <= 1:
-        raise UserError(f"{rule}: density is {density}, not in [0, 1]")
+        raise UserError(f"{rule}: density is {density}: it must be in [0, 1]")
     if threshold not in ("global", "per_tensor"):
-        raise UserError(f"{rule}: threshold is {threshold!r}, not 'global' or 'per_tensor'")
+        raise UserError(f"{rule}: threshold is {threshold!r}: choose global or per_tensor")
     if thresholds is not None and threshold == "per_tensor":
         raise UserError(f"{rule}: thresholds apply only to threshold='global'")
 
@@ -101,7 +101,10 @@ def breadcrumbs(beta: float = 0.85, gamma: float = 0.006) -> MergeRule:
       UserError: a share is negative, or nothing would be left.
     """
     if not (beta >= 0 and gamma >= 0 and beta + gamma < 1):
-        raise UserError(f"breadcrumbs: beta {beta} and gamma {gamma} leave nothing")
+        raise UserError(
+            f"breadcrumbs: beta is {beta} and gamma {gamma}: give shares from 0 up that sum to "
+            "less than 1"
+        )
 
     def add(total: jax.Array, tau: jax.Array) -> jax.Array:
         magnitude, n = jnp.abs(tau), tau.size

@@ -52,7 +52,7 @@ def norm_matched(rule: RuleOrName = "max_magnitude", seed: int = 0) -> MergeRule
     if not beneath.streaming:
         raise UserError("norm_matched: the rule collects all task vectors: give a streaming one")
     if beneath.settle:
-        raise UserError("norm_matched: the rule sets its own norm: use it directly")
+        raise UserError("norm_matched: the rule already sets a norm: use it without norm_matched")
 
     def init(pretrained: PyTree) -> Matched:
         norms = leafwise(lambda leaf: jnp.float32(0), zeros(pretrained))

@@ -101,7 +101,7 @@ def ema_magmax(decay: float = 0.5) -> MergeRule:
       UserError: decay is outside [0, 1].
     """
     if not 0 <= decay <= 1:
-        raise UserError(f"ema_magmax: decay is {decay}, not in [0, 1]")
+        raise UserError(f"ema_magmax: decay is {decay}: it must be in [0, 1]")
 
     def update(merged: PyTree, tau: PyTree) -> PyTree:
         def follow(merged: jax.Array, tau: jax.Array) -> jax.Array:

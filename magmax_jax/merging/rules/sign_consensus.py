@@ -70,12 +70,17 @@ def ties(
         task vectors.
     """
     check_trimming("ties", density, threshold, thresholds)
-    if elect not in ("mass", "count") or aggregate not in ("mean", "sum", "max"):
-        raise UserError(f"ties: cannot elect by {elect!r} and aggregate by {aggregate!r}")
+    if elect not in ("mass", "count"):
+        raise UserError(f"ties: elect is {elect!r}: choose mass or count")
+    if aggregate not in ("mean", "sum", "max"):
+        raise UserError(f"ties: aggregate is {aggregate!r}: choose mean, sum or max")
 
     def finalize(taus: tuple[PyTree, ...]) -> PyTree:
         if thresholds is not None and len(thresholds) != len(taus):
-            raise UserError(f"ties: {len(thresholds)} thresholds for {len(taus)} task vectors")
+            raise UserError(
+                f"ties: {len(thresholds)} thresholds for {len(taus)} task vectors: give one for "
+                "each"
+            )
         if threshold == "per_tensor":
             least = None
         elif thresholds is not None:

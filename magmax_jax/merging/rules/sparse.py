@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from magmax_jax.merging.task_vectors import PyTree
 from magmax_jax.registry import RULES
 
 Thin = Literal["nothing", "magnitude", "outliers", "random", "ranked"]
+THINNED: tuple[Thin, ...] = get_args(Thin)
 LEAST_TOTAL = 1e-8
 """Sums of weights below this in magnitude divide nothing, as in mergekit."""
 
@@ -129,7 +130,8 @@ def sparse_task_arithmetic(
     def finalize(taus: tuple[PyTree, ...]) -> PyTree:
         if most is not None and len(taus) > most:
             raise UserError(
-                f"sparse_task_arithmetic: {most} {_first(counts)} for {len(taus)} task vectors"
+                f"sparse_task_arithmetic: {most} {_first(counts)} for {len(taus)} task vectors: "
+                "give one for each"
             )
         return leafwise_at(merge, *taus)
 
@@ -171,8 +173,8 @@ def _check(
     counts: dict[str, int],
 ) -> None:
     rule = "sparse_task_arithmetic"
-    if thin not in ("nothing", "magnitude", "outliers", "random", "ranked"):
-        raise UserError(f"{rule}: cannot thin by {thin!r}")
+    if thin not in THINNED:
+        raise UserError(f"{rule}: thin is {thin!r}: choose from {', '.join(THINNED)}")
     if weights is not None and not weights:
         raise UserError(f"{rule}: there are no weights: give one for each model")
     for name, values in (("densities", densities), ("gammas", gammas), ("epsilons", epsilons)):
@@ -191,7 +193,10 @@ def _check(
     for density, epsilon in pairs if thin == "ranked" else ():
         inside = density - epsilon > 0 and density + epsilon < 1
         if 0 < density < 1 and not inside:
-            raise UserError(f"{rule}: {density} +- {epsilon} are not probabilities in (0, 1)")
+            raise UserError(
+                f"{rule}: density {density} and epsilon {epsilon} give probabilities from "
+                f"{density - epsilon:g} to {density + epsilon:g}: they must be in (0, 1)"
+            )
 
 
 @partial(jax.jit, static_argnames=("consensus", "normalize"))

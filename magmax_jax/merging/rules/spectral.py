@@ -161,7 +161,7 @@ def opcm(
       UserError: alpha is outside [0, 1], or an option is invalid.
     """
     if not 0 <= alpha <= 1:
-        raise UserError(f"opcm: alpha is {alpha}, not in [0, 1]")
+        raise UserError(f"opcm: alpha is {alpha}: it must be in [0, 1]")
     if others not in ("averaged", "added"):
         raise UserError(f"opcm: others is {others!r}: choose averaged or added")
     return _opcm(alpha, rescale, others, Finder.checked(matrices, stacked, averaged, maps))

@@ -47,7 +47,7 @@ def nuslerp(
     if len(weights) != 2 or not all(abs(w) < float("inf") for w in weights):
         raise UserError(f"nuslerp: weights are {weights}: give two finite numbers")
     if angles not in ("tensor", "rows", "columns"):
-        raise UserError(f"nuslerp: angles are per tensor, rows or columns, not {angles!r}")
+        raise UserError(f"nuslerp: angles is {angles!r}: choose tensor, rows or columns")
     total = sum(weights)
     share = 0.5 if abs(total) < SMALL_SUM else weights[1] / total
 
@@ -97,7 +97,9 @@ def multislerp(
 
     def merge(models: Sequence[jax.Array]) -> jax.Array:
         if weights is not None and len(models) > len(weights):
-            raise UserError(f"multislerp: {len(weights)} weights for {len(models)} models")
+            raise UserError(
+                f"multislerp: {len(weights)} weights for {len(models)} models: give one for each"
+            )
         if len(models) == 1:
             return models[0]
         w = jnp.array(weights[: len(models)] if weights else [1.0] * len(models), jnp.float32)
@@ -143,7 +145,7 @@ def of_two(merge: Callable[[jax.Array, jax.Array], jax.Array], name: str) -> Mer
 
     def finalize(taus: tuple[PyTree, ...]) -> PyTree:
         if len(taus) != 2:
-            raise UserError(f"{name} merges two models, not {len(taus)}")
+            raise UserError(f"{name} merges exactly two models: give two, not {len(taus)}")
         return leafwise(merge, *taus)
 
     return collecting(

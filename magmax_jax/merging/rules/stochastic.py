@@ -84,7 +84,7 @@ def dare(drop: float = 0.5, seed: int = 0) -> MergeRule:
     """
     seed = checked_seed(seed)
     if not 0 <= drop < 1:
-        raise UserError(f"dare: drop is {drop}, not in [0, 1)")
+        raise UserError(f"dare: drop is {drop}: it must be in [0, 1)")
 
     def update(state: Counted, tau: PyTree) -> Counted:
         count = state.count + 1
@@ -140,7 +140,10 @@ def della(density: float = 0.7, epsilon: float = 0.07, seed: int = 0) -> MergeRu
     """
     seed = checked_seed(seed)
     if not (epsilon >= 0 and density - epsilon > 0 and density + epsilon <= 1):
-        raise UserError(f"della: {density} +- {epsilon} are not probabilities in (0, 1]")
+        raise UserError(
+            f"della: density {density} and epsilon {epsilon} give probabilities from "
+            f"{density - epsilon:g} to {density + epsilon:g}: they must be in (0, 1]"
+        )
 
     # Compiled by shape, not by tree: the leaves of most models share a few shapes.
     @jax.jit

@@ -137,7 +137,9 @@ def openclip_config(config: dict) -> dict:
             },
         }
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"not an OpenCLIP configuration ({error!r})") from None
+        raise UserError(
+            f"this is not an OpenCLIP configuration ({error!r}): fetch the file again"
+        ) from None
 
 
 def flax_tensors(tree: dict[str, Any]) -> dict[str, Read]:

@@ -36,11 +36,13 @@ class TowerConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise UserError(
-                f"a width of {self.width} does not divide into {self.heads} attention heads"
+                f"hidden_size {self.width} is not divisible by {self.heads} attention heads: give "
+                "the config.json that belongs to the weights"
             )
         if self.activation not in ACTIVATIONS:
             raise UserError(
-                f"hidden_act {self.activation!r} is not one of {', '.join(ACTIVATIONS)}"
+                f"hidden_act {self.activation!r} is not supported: choose a model with one of "
+                f"{', '.join(ACTIVATIONS)}"
             )
 
 

@@ -84,7 +84,7 @@ def study(
     stored = ModelStore(out.path, parts.theta_0, parts.merges, layout, parts.refits)
     learned, bits = stored.learned, config.checkpoint.task_bits
     if not learned:
-        raise UserError(f"{out.path} has learned no task yet: there is nothing to study")
+        raise UserError(f"{out.path} has learned no task yet: continue the run first")
     transfer_to = transfer_to if "transfer" in names else ()
     others = {name: _other(name, data_dir, config) for name in transfer_to}
     subject = Subject(parts, stored, out.rows(), learned, progress, tuple(exclude), others)
