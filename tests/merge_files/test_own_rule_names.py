@@ -58,7 +58,7 @@ def test_a_state_continues_if_the_user_names_the_rule_again(state, models, tmp_p
 
 def test_a_state_is_inspected_without_its_rule(state, capsys):
     assert main(["inspect", str(state)]) == 0
-    assert "my_rules:halves, online state of" in capsys.readouterr().out
+    assert "my_rules:halves, state of" in capsys.readouterr().out
     assert "my_rules" not in sys.modules
 
 

@@ -224,6 +224,6 @@ def test_a_state_that_another_program_registered_is_still_inspected(models, tmp_
     assert merge(*sources(models), *flags) == 0
     RULES.unregister("theirs")
     assert main(["inspect", str(state)]) == 0
-    assert "theirs, online state of 3 tasks" in capsys.readouterr().out
+    assert "theirs, state of 3 tasks" in capsys.readouterr().out
     assert merge("--finetuned", models[1], "--state", state, "--output", tmp_path / "more") == 2
     assert "'theirs' is not a merge rule" in capsys.readouterr().err
