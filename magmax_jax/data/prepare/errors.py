@@ -46,7 +46,7 @@ def as_user_error(
         return UserError(f"{name} needs further packages to be prepared ({reason}): {INSTALL}")
     full = ""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        full = error.strerror
+        full = error.strerror or str(error)
     elif native := _NATIVE_WRITE.search(str(error)):
         full = native[1]
     if full:
