@@ -70,7 +70,15 @@ class Checkpoints:
             self._log = stack.enter_context(OrbaxLog())
             self._manager = ocp.CheckpointManager(
                 self.directory,
-                options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=keep,
+                    create=True,
+                    # Two managers that save at once must not meet at each other's barriers: a
+                    # run of several processes would wait forever.
+                    multiprocessing_options=ocp.options.MultiprocessingOptions(
+                        barrier_sync_key_prefix=self.directory.name
+                    ),
+                ),
             )
             self._opened = stack.pop_all()
 

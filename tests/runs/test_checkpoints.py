@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from orbax.checkpoint import multihost
 
 from magmax_jax.errors import Interrupted, UserError
 from magmax_jax.runs.checkpoints import DIGEST, KEPT, Checkpoints
@@ -206,3 +207,17 @@ def test_what_a_failed_save_no_longer_waits_for_is_not_printed(monkeypatch):
         pass
     sys.unraisablehook(late)
     assert seen == [other, late]
+
+
+def test_two_directories_share_no_barrier_of_several_processes(tmp_path, monkeypatch):
+    keys = []
+
+    def barrier(*, key: str, timeout_ms: int) -> None:
+        keys.append(key)
+
+    monkeypatch.setattr(multihost, "get_barrier_sync_fn", lambda **kwargs: barrier)
+    for name in ("checkpoints", "tasks"):
+        with Checkpoints(tmp_path / name) as checkpoints:
+            checkpoints.save(1, trees(1), {})
+        assert keys and all(key.startswith(f"{name}_") for key in keys), keys
+        keys.clear()

@@ -44,13 +44,13 @@ def as_user_error(
         )
     if isinstance(error, ImportError):
         return UserError(f"{name} needs further packages to be prepared ({reason}): {INSTALL}")
-    full = ""
+    strerror = ""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        full = error.strerror
+        strerror = error.strerror or str(error)
     elif native := _NATIVE_WRITE.search(str(error)):
-        full = native[1]
-    if full:
-        return UserError(f"{name}: {full} in {builder.data_dir_root}: pass another data_dir")
+        strerror = native[1]
+    if strerror:
+        return UserError(f"{name}: {strerror} in {builder.data_dir_root}: pass another data_dir")
     if archives.damaged(error):
         return UserError(
             f"{name}: an archive is damaged or not the publishers' ({reason}): remove it and fetch "
