@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from magmax_jax.merge_files import survey
+from magmax_jax.merge_files import drawing, survey
 from magmax_jax.merge_files.by_chunk import merge_chunk
+from magmax_jax.merge_files.drawing import DrawnRows
 from magmax_jax.merge_files.stream import LANES, chunk_length
 from magmax_jax.merge_files.trimming import Rows
 from magmax_jax.merging import merge, rules
@@ -77,6 +78,18 @@ def test_files_are_trimmed_on_the_device(platform):
         rule = whole.trims.rule(2, lambda count: None)
         args = (rule, 1.0, chunk.dtype, False, None, rows, chunk, chunk, chunk)
         assert not program(platform, merge_chunk, *args).forbidden
+
+
+def test_files_are_thinned_at_random_on_the_device(platform):
+    chunk = jax.ShapeDtypeStruct((chunk_length(3),), jnp.float32)
+    number = chunk.size // LANES
+    keys, places = (jax.ShapeDtypeStruct((*n, 2, number), jnp.uint32) for n in ((2,), ()))
+    factors, bounds = (jax.ShapeDtypeStruct((2, n), jnp.float32) for n in (number, 2))
+    rows = DrawnRows(keys, places, factors, bounds)
+    rule = rules.sparse_task_arithmetic(None, "random", (0.5,), consensus=True).thins.rule
+    args = (rule, 1.0, chunk.dtype, False, None, rows, chunk, chunk, chunk)
+    assert not program(platform, merge_chunk, *args).forbidden
+    assert not program(platform, drawing._norms, rows, chunk, chunk, chunk).forbidden
 
 
 def test_files_are_surveyed_on_the_device(platform):

@@ -55,7 +55,7 @@ def test_options_are_checked_like_those_of_a_bundled_rule():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("my_rules:medain", "my_rules has no medain (did you mean my_rules:median"),
+        ("my_rules:medain", r"my_rules has no medain \(did you mean my_rules:median"),
         ("my_rules:nothing_like_it", "my_rules has no nothing_like_it$"),
         ("my_rules:SIZE", r"my_rules:SIZE is not a rule \(int\): name a function of the rule's"),
         ("my_rules:Median", "my_rules:Median is a class: name a function"),
