@@ -99,7 +99,7 @@ class Merge:
     def __call__(self) -> None:
         from magmax_jax.merge_files.job import Job, from_recipe
         from magmax_jax.merge_files.next_state import finish_interrupted
-        from magmax_jax.merge_files.plan import make_plan
+        from magmax_jax.merge_files.planner import make_plan
         from magmax_jax.runs.model_ref import absolute
 
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from magmax_jax.io.safetensors.reader import open_tensors
 from magmax_jax.merge_files import tokenizers
 from magmax_jax.merge_files.job import Job
-from magmax_jax.merge_files.plan import make_plan
+from magmax_jax.merge_files.planner import make_plan
 from tests.merge_files.conftest import merge
 
 WEIGHTS = {"w": np.arange(4, dtype=np.float32)}

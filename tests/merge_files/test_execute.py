@@ -15,7 +15,7 @@ from magmax_jax.io.safetensors.reader import open_tensors
 from magmax_jax.merge_files import stream
 from magmax_jax.merge_files.execute import execute
 from magmax_jax.merge_files.job import Job
-from magmax_jax.merge_files.plan import make_plan
+from magmax_jax.merge_files.planner import make_plan
 from magmax_jax.merge_files.stream import cut
 from tests.merge_files.conftest import COUNTER, HALF, expected, merge, sources, tensors, write
 

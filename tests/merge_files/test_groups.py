@@ -11,7 +11,7 @@ from magmax_jax.io.safetensors.reader import open_tensors
 from magmax_jax.merge_files import groups
 from magmax_jax.merge_files.execute import execute
 from magmax_jax.merge_files.job import Job
-from magmax_jax.merge_files.plan import make_plan
+from magmax_jax.merge_files.planner import make_plan
 from tests.merge_files.conftest import merge, write
 
 TOGETHER = ["random_mix", "dare", "breadcrumbs", "magnitude_prune", "emr", "iso_c", "opcm", "della"]

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from magmax_jax.io.safetensors.reader import Reader, open_tensors
 from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.labels import in_rows
-from magmax_jax.merge_files.plan import make_plan
+from magmax_jax.merge_files.planner import make_plan
 from magmax_jax.merge_files.state import read_state
 from tests.merge_files.conftest import merge
 

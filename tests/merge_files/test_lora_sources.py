@@ -14,7 +14,7 @@ from magmax_jax.io.safetensors.reader import Reader, open_tensors
 from magmax_jax.merge_files import stream
 from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.lora import delta as computing
-from magmax_jax.merge_files.plan import make_plan
+from magmax_jax.merge_files.planner import make_plan
 from tests.merge_files.adapters import Q0, Q1, SHAPES, V0, adapter, base, delta, matrices, random
 from tests.merge_files.conftest import merge, write
 

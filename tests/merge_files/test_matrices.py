@@ -6,7 +6,7 @@ from safetensors.numpy import load_file
 
 from magmax_jax.merge_files import groups
 from magmax_jax.merge_files.job import Job
-from magmax_jax.merge_files.plan import make_plan
+from magmax_jax.merge_files.planner import make_plan
 from tests.merge_files.conftest import merge, write
 
 RULES = pytest.mark.parametrize("rule", ["iso_c", "tsv_m", "opcm", "tsv_stream"])

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from magmax_jax.io.safetensors.reader import open_tensors
 from magmax_jax.merge_files.hub_metadata import base_models, notes
 from magmax_jax.merge_files.job import Job
-from magmax_jax.merge_files.plan import make_plan
+from magmax_jax.merge_files.planner import make_plan
 from tests.merge_files.conftest import merge
 
 

@@ -6,7 +6,7 @@ from safetensors.numpy import load_file
 
 import magmax_jax as mm
 from magmax_jax.cli.main import main
-from magmax_jax.merge_files import plan
+from magmax_jax.merge_files import planner
 from magmax_jax.merge_files.state import read_state
 from tests.merge_files.conftest import COUNTER, expected, merge, sources
 
@@ -20,7 +20,7 @@ def given(monkeypatch, models):
     def options(*texts: str) -> dict:
         seen = []
         stop = lambda job, opener: seen.append(job) or 1 / 0  # noqa: E731
-        monkeypatch.setattr(plan, "make_plan", stop)
+        monkeypatch.setattr(planner, "make_plan", stop)
         with pytest.raises(ZeroDivisionError):
             main(["merge", "--options", *texts])
         return seen[0].options

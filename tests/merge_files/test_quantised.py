@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from magmax_jax.cli.main import main
 from magmax_jax.merge_files.job import Job
-from magmax_jax.merge_files.plan import make_plan
+from magmax_jax.merge_files.planner import make_plan
 from tests.helpers.raw_safetensors import of_array, raw, zeros
 from tests.merge_files.conftest import merge
 

@@ -9,7 +9,7 @@ import magmax_jax as mm
 from magmax_jax.errors import UserError
 from magmax_jax.merge_files import side_by_side as module
 from magmax_jax.merge_files.job import Job
-from magmax_jax.merge_files.plan import make_plan
+from magmax_jax.merge_files.planner import make_plan
 from magmax_jax.merge_files.side_by_side import one_thread_each, side_by_side
 from magmax_jax.merge_files.spill import Spill
 from magmax_jax.merge_files.state import MergeHistory
