@@ -29,7 +29,7 @@ class Written(NamedTuple):
       argv: its words, with paths from that folder.
       before: commands to run in that folder first.
       killed: whether the last of them is killed after two thirds of its writes.
-      own: start of the names of files that belong to the command, which it may change at any time.
+      own: starts of the names of files that belong to the command, which it may change at any time.
       counts: given a file's name and content, the part that is the same in every undisturbed run;
         None for a file that `reads` is for.
       reads: commands that read what bytes do not show, and write it down.
@@ -40,7 +40,7 @@ class Written(NamedTuple):
     argv: Words
     before: tuple[Words, ...] = ()
     killed: bool = False
-    own: str = "."
+    own: str | tuple[str, ...] = "."
     counts: Callable[[str, bytes], bytes | None] = _all
     reads: tuple[Words, ...] = ()
     patch: Callable[[Path], None] = lambda folder: None
@@ -152,7 +152,11 @@ COMMANDS = {
     "export": Written(_clip, _EXPORT, before=(_CLASS,)),
     "evaluate": Written(_clip, ("evaluate", "run", "--out", "evaluated"), before=(_CLASS,)),
     "evaluate with a sweep": Written(
-        _clip, ("evaluate", "run", *_SWEEP), before=(_CLASS,), own="run/sweep"
+        # The next command on a run takes over the lock of one that ended without releasing it.
+        _clip,
+        ("evaluate", "run", *_SWEEP),
+        before=(_CLASS,),
+        own=("run/sweep", "run/lock."),
     ),
     "analyse": Written(
         _clip,
