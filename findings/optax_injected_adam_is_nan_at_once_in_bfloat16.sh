@@ -40,12 +40,12 @@ def step(adamw, dtype):
 
 for dtype, expected in EXPECTED.items():
     flags = {"learning_rate": 1e-3, "weight_decay": 0.0}
-    wide = optax.inject_hyperparams(optax.adamw, hyperparam_dtype=jnp.float32)
+    as_float32 = optax.inject_hyperparams(optax.adamw, hyperparam_dtype=jnp.float32)
     plain, _ = step(optax.adamw(**flags), dtype)
     injected, state = step(optax.inject_hyperparams(optax.adamw)(**flags), dtype)
-    mended, _ = step(wide(**flags), dtype)
+    wide, _ = step(as_float32(**flags), dtype)
     b2, eps = (float(f"{state.hyperparams[name]:.5g}") for name in ("b2", "eps"))
-    said = f"plain {plain}, injected {injected}, as float32 {mended}; b2 {b2}, eps {eps:.1g}"
+    said = f"plain {plain}, injected {injected}, as float32 {wide}; b2 {b2}, eps {eps:.1g}"
     print(f"{dtype}: {said}")
     assert said == expected, "this has changed"
 PYTHON

@@ -49,7 +49,7 @@ def read(result: PyTree, given: PyTree) -> PyTree:
     """The result, once the NumPy arrays that it was computed from were read.
 
     JAX computes in the background, and on CPUs it reads an aligned NumPy array where it is (jax
-    0.10.2 and 0.12.0). So a caller who loads the next model into the same arrays, or trains on in
+    0.10.2 and 0.12.0). So loading the next model into the same arrays, or training on in
     them, would change what is being computed.
     """
     if is_traced(result) or not _host(given):
