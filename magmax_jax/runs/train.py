@@ -159,6 +159,13 @@ def learn_all(
             if tasks and at.learned and at.learned not in tasks.numbers:
                 tasks.save(at.learned, *to_keep(at.theta, parts.theta_0, bits, moments))
 
+        def evaluate_all(at: RunState) -> None:
+            if at.learned == len(parts.tasks):  # complete rows mean that the run is complete
+                checkpoints.wait()
+                if tasks:
+                    tasks.wait()
+            evaluate.all(at)
+
         at = state.restore(checkpoints, parts)
         if at is not None:
             progress.say(_where(at, parts))
@@ -170,7 +177,7 @@ def learn_all(
         refitter = Refitter(parts, progress, partial(until, stop))
         evaluated = parts.config.evaluated_after(len(parts.tasks))
         if at.learned in evaluated:
-            evaluate.all(at)
+            evaluate_all(at)
         elif not at.learned:
             evaluate.zero_shot()
         for task in range(at.learned + 1, len(parts.tasks) + 1):
@@ -203,7 +210,7 @@ def learn_all(
             state.save(checkpoints, parts, at)
             keep(at)
             if task in evaluated:
-                evaluate.all(at)
+                evaluate_all(at)
         choose_scales(parts, at.states, at.refits, out, progress, partial(until, stop))
 
 

@@ -195,6 +195,35 @@ def test_an_interrupted_run_does_not_count_as_finished(finished, config, tmp_pat
     assert run(config, out) == rows
 
 
+def test_a_run_whose_last_checkpoint_is_lost_does_not_count_as_finished(
+    finished, config, tmp_path, monkeypatch
+):
+    """It is written in the background, and its error comes late."""
+    done, rows, _ = finished
+    last, lost = max(Checkpoints(done.checkpoints).numbers), []
+    save, wait = Checkpoints.save, Checkpoints.wait
+
+    def losing(self, number, trees, note):
+        if number == last:
+            lost.append(number)
+        else:
+            save(self, number, trees, note)
+
+    def waiting(self):
+        wait(self)
+        if lost:
+            lost.clear()
+            raise UserError("the last checkpoint cannot be written")
+
+    out = RunDirectory(tmp_path / "lost")
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="the last checkpoint"):
+        patched.setattr(Checkpoints, "save", losing)
+        patched.setattr(Checkpoints, "wait", waiting)
+        run(config, out)
+    assert run(config, out) == rows
+    assert max(Checkpoints(out.checkpoints).numbers) == last
+
+
 def test_independent_fine_tuning_starts_every_task_from_theta_0(finished, config, tmp_path):
     _, rows, _ = finished
     independent = dataclasses.replace(config, method=MethodConfig(sequential=False), merges=())
