@@ -158,6 +158,23 @@ def test_the_page_says_which_recipe_is_best_and_by_how_much(runs, tmp_path):
     assert (tmp_path / "docs" / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_starts_are_compared_where_several_were_trained(runs, tmp_path):
+    assert "## Where to start" not in written(runs, tmp_path, "--no-evaluate")
+    write_all(tmp_path / "runs")
+    for seed in SEEDS:
+        method = MethodConfig(start="pretrained")
+        write_run(tmp_path / "runs" / "other" / str(seed), PACS, seed, method)
+    page = written(tmp_path / "runs", tmp_path, "--no-evaluate")
+    section = page[page.index("## Where to start") : page.index("## Every recipe at one scale")]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    assert lines[0] == "| benchmark | start | none: last fine-tuned | `max_magnitude` | `ema` |"
+    assert lines[2:] == [
+        f"| {ON_PACS} | {start} | 45.0 ± 0.0 ({MINUS}15.0 ± 0.0) | 60.0 ± 0.0 (0.0 ± 0.0) "
+        "| 64.0 ± 0.6 (+4.0 ± 0.6) |"
+        for start in ("last", "pretrained")
+    ]
+
+
 def test_a_difference_within_its_error_may_be_chance(tmp_path):
     better = {"max_magnitude": {0.5: 0.5}, "ema": {1.0: 0.6}}
     for seed in SEEDS[:2]:

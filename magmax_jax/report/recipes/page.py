@@ -9,6 +9,7 @@ from magmax_jax.report.items import percent
 from magmax_jax.report.recipes import tables, words
 from magmax_jax.report.recipes.comparison import LIMIT, MAGMAX, Comparison, Way
 from magmax_jax.report.recipes.trainings import seeds_of
+from magmax_jax.runs.model_ref import FINETUNED
 
 TITLE = "# Merging over time: where to start, and how to merge"
 
@@ -49,9 +50,18 @@ def page(comparison: Comparison, program: Program, runs: Sequence[Path], figure:
         "recommended for all benchmarks.",
         tables.by_situation(comparison),
     ]
+    lean = comparison.recommended()
+    rules = dict.fromkeys([FINETUNED, MAGMAX.rule, *([lean.rule] if lean else [])])
+    if starts := tables.by_start(comparison, list(rules)):
+        sections += [
+            "## Where to start",
+            "Benchmarks that were trained with several starts: accuracy on test images in % ± "
+            "standard error over seeds, of the last fine-tuned model and of merges at the scale "
+            "chosen for each training; in brackets the paired difference to MagMax, in points.",
+            starts,
+        ]
     for way, (title, caption) in WAYS.items():
         sections += [f"## {title}", f"{caption} {_LEGEND}", tables.recipes(comparison, way)]
-    lean = comparison.recommended()
     shown = [MAGMAX, *([lean] if lean not in (None, MAGMAX) else [])]
     sections += [
         "## What the scale does",

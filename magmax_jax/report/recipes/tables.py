@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from magmax_jax.report.recipes import words
-from magmax_jax.report.recipes.comparison import Comparison, Difference, Recipe, Way
+from magmax_jax.report.recipes.comparison import MAGMAX, Comparison, Difference, Recipe, Way
 from magmax_jax.report.recipes.estimates import estimate, mean_of
 from magmax_jax.report.recipes.rule_facts import facts_of
 from magmax_jax.report.recipes.situations import situations
@@ -107,6 +107,32 @@ def by_situation(comparison: Comparison) -> str:
         line = [title, best.start, words.rule(best), at, *_to_magmax(found)]
         lines.append([*line, words.points(general.mean) if general else ""])
     return table(head, lines, 3)
+
+
+def by_start(comparison: Comparison, rules: Sequence[str]) -> str:
+    """Rules on benchmarks that were trained with several starts; "" if there is none.
+
+    Each at the scale chosen for each training, with differences to MagMax in brackets.
+    """
+    lines = []
+    for name in comparison.benchmarks:
+        starts = {t.start for t in comparison.trained if t.benchmark == name}
+        ordered = sorted(starts, key=lambda start: (start != MAGMAX.start, start))
+        for start in ordered if len(starts) > 1 else ():
+            recipes = [Recipe(start, rule) for rule in rules]
+            lines.append([name, start, *(_on(comparison, recipe, name) for recipe in recipes)])
+    head = ["benchmark", "start", *(words.rule(Recipe("", rule)) for rule in rules)]
+    return table(head, lines, 2) if lines else ""
+
+
+def _on(comparison: Comparison, recipe: Recipe, benchmark: str) -> str:
+    """A cell: accuracy on a benchmark, and the difference to MagMax; "" if not evaluated."""
+    scores = comparison.scores(recipe, "each", benchmarks=[benchmark])
+    if not scores:
+        return ""
+    found = comparison.difference(recipe, "each", benchmarks=[benchmark])
+    to_magmax = f" ({words.points(found.mean)})" if found else ""
+    return words.accuracy(estimate(scores.values())) + to_magmax
 
 
 def cost(comparison: Comparison) -> str:
