@@ -200,7 +200,7 @@ def test_a_run_whose_last_checkpoint_is_lost_does_not_count_as_finished(
 ):
     """It is written in the background, and its error comes late."""
     done, rows, _ = finished
-    last, lost = max(Checkpoints(done.checkpoints).numbers), []
+    last, lost = _last_checkpoint(done), []
     save, wait = Checkpoints.save, Checkpoints.wait
 
     def losing(self, number, trees, note):
@@ -221,7 +221,12 @@ def test_a_run_whose_last_checkpoint_is_lost_does_not_count_as_finished(
         patched.setattr(Checkpoints, "wait", waiting)
         run(config, out)
     assert run(config, out) == rows
-    assert max(Checkpoints(out.checkpoints).numbers) == last
+    assert _last_checkpoint(out) == last
+
+
+def _last_checkpoint(out: RunDirectory) -> int:
+    with Checkpoints(out.checkpoints) as checkpoints:
+        return max(checkpoints.numbers)
 
 
 def test_independent_fine_tuning_starts_every_task_from_theta_0(finished, config, tmp_path):
