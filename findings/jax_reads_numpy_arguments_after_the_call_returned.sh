@@ -6,9 +6,9 @@
 #   arguments are fixed. (That device_put shares aligned memory is known; this is a plain call.)
 # Seen: on CPUs a NumPy argument that is aligned to 64 bytes is not copied, and the call returns
 #   before anything was computed. A loader that refills one buffer trains on batches that come later,
-#   a merge that loads models into one set of arrays merges the last one several times. numpy.empty
-#   is aligned by chance (small arrays) or to 16 bytes (large ones), torch's and files' buffers to 64.
-#   In 0.10.2 large arrays of any alignment are read late too.
+#   a merge that loads models into one set of arrays merges the last one several times. NumPy's own
+#   arrays are aligned to 64 by chance, torch's always. In 0.10.2 large arrays of any alignment are
+#   read late too.
 # So: jax.block_until_ready(result) before the buffer is filled again, or a new array every time. Our
 #   merging functions return when they have read their NumPy arguments, and states keep copies.
 # Output seen:

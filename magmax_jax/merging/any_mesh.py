@@ -48,7 +48,7 @@ NO_MESH = Mesh(np.empty((), dtype=object), ())
 def on_any_mesh(function: Function, like: int | None = 0, keeps: int | None = None) -> Function:
     """The function, computed under Auto axes; its results are placed like its arguments.
 
-    It returns once its NumPy arguments were read (`ownership.read`). Decorating twice has no
+    It returns once its NumPy arguments have been read (`ownership.read`). Decorating twice has no
     effect, and equal functions give the same wrapper.
 
     Args:

@@ -46,11 +46,11 @@ def first_state(init: Any, pretrained: PyTree) -> PyTree:
 
 
 def read(result: PyTree, given: PyTree) -> PyTree:
-    """The result, once the NumPy arrays that it was computed from were read.
+    """The result, once the NumPy arrays that it was computed from have been read.
 
-    JAX computes in the background, and on CPUs it reads an aligned NumPy array where it is (jax
-    0.10.2 and 0.12.0). So loading the next model into the same arrays, or training on in
-    them, would change what is being computed.
+    JAX computes in the background, and on CPUs it reads an aligned NumPy array in place (jax 0.10.2
+    and 0.12.0). Without waiting, a model that is loaded into the same arrays next, or is still
+    being trained in them, would change what is being computed.
     """
     if is_traced(result) or not _host(given):
         return result

@@ -1,4 +1,4 @@
-"""What Orbax prints on its own account, mostly from background threads, kept off the terminal."""
+"""Keeps what Orbax itself prints, mostly from background threads, off the terminal."""
 
 import logging
 import sys
@@ -27,8 +27,8 @@ class OrbaxLog(logging.Filter):
     Whoever reports them needs no stack trace in between.
 
     Attributes:
-      failed: whether a save failed. Its native writes may end long after, and find nobody waiting
-        for them, so that is ignored for the rest of the process.
+      failed: whether a save failed. Its native writes may end much later, when nothing waits for
+        them any more; the error that this gives is ignored for the rest of the process.
     """
 
     def __init__(self) -> None:

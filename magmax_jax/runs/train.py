@@ -198,14 +198,13 @@ def learn_all(
             )
             if tasks and moments is not None:
                 keep(at, moments)
-                tasks.wait()  # no checkpoint holds moments, so a resumed run could not keep them
             del moments
             at = at._replace(
                 memory=remember(parts, at, stop, progress),
                 refits=refit(refitter, before, parts, at),
             )
             del before
-            if tasks:  # or a resumed run would miss the previous task's model, if that was lost
+            if tasks:  # a resumed run has neither an earlier task's model nor any task's moments
                 tasks.wait()
             state.save(checkpoints, parts, at)
             keep(at)

@@ -54,11 +54,8 @@ def _recipe(comparison: Comparison, recipe: Recipe, way: Way, split: str) -> lis
     line.append(words.accuracy(mean_of(list(by_benchmark.values()))) if whole else "")
     line += _to_magmax(difference)
     for name in comparison.benchmarks:
-        cell = words.accuracy(by_benchmark[name]) if name in by_benchmark else ""
-        if difference is not None:
-            mark = " ↓" if name in difference.worse else ""
-            cell += f" ({words.points(difference.by_benchmark[name])}){mark}"
-        line.append(cell)
+        cell = words.compared(by_benchmark[name], difference, name) if name in by_benchmark else ""
+        line.append(f"{cell} ↓" if difference and name in difference.worse else cell)
     return line
 
 
@@ -130,9 +127,8 @@ def _on(comparison: Comparison, recipe: Recipe, benchmark: str) -> str:
     scores = comparison.scores(recipe, "each", benchmarks=[benchmark])
     if not scores:
         return ""
-    found = comparison.difference(recipe, "each", benchmarks=[benchmark])
-    to_magmax = f" ({words.points(found.mean)})" if found else ""
-    return words.accuracy(estimate(scores.values())) + to_magmax
+    difference = comparison.difference(recipe, "each", benchmarks=[benchmark])
+    return words.compared(estimate(scores.values()), difference, benchmark)
 
 
 def cost(comparison: Comparison) -> str:

@@ -21,6 +21,13 @@ def points(found: Estimate) -> str:
     return sign + accuracy(found)
 
 
+def compared(found: Estimate, difference: Difference | None, benchmark: str) -> str:
+    """An accuracy on a benchmark, with the difference to MagMax in brackets if there is one."""
+    if difference is None:
+        return accuracy(found)
+    return f"{accuracy(found)} ({points(difference.by_benchmark[benchmark])})"
+
+
 def scale(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
