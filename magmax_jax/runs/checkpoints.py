@@ -6,8 +6,6 @@ damaged, the one before it can be used.
 """
 
 import contextlib
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -17,11 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 
 from magmax_jax.errors import Interrupted, UserError, first_line
+from magmax_jax.runs.checksums import checksums_of, digest_of
 from magmax_jax.runs.orbax_log import OrbaxLog
 
 PyTree = Any
@@ -111,10 +108,10 @@ class Checkpoints:
         """
         self._check()
         trees = {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
-        checksums = {name: _checksums(tree) for name, tree in trees.items()}
+        checksums = {name: checksums_of(tree) for name, tree in trees.items()}
         args = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         note = note | {"checksums": checksums}
-        args[NOTE] = ocp.args.JsonSave(note | {DIGEST: _digest(note)})
+        args[NOTE] = ocp.args.JsonSave(note | {DIGEST: digest_of(note)})
         self.wait()
         self._writing = number
         with self._reporting():
@@ -223,7 +220,7 @@ class Checkpoints:
         read = partial(self._manager.restore, number)
         note = read(args=ocp.args.Composite(**{NOTE: ocp.args.JsonRestore()}))[NOTE]
         # Checkpoints of earlier versions have no digest.
-        if DIGEST in note and note.pop(DIGEST) != _digest(note):
+        if DIGEST in note and note.pop(DIGEST) != digest_of(note):
             raise ValueError(f"its {NOTE} is not what was saved")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like(note))
         stored = {name: tree for name, tree in abstract.items() if jax.tree.leaves(tree)}
@@ -231,7 +228,7 @@ class Checkpoints:
         trees = abstract | dict(read(args=ocp.args.Composite(**args)).items())
         checksums = note.pop("checksums")
         for name in stored:
-            if _checksums(trees[name]) != checksums[name]:
+            if checksums_of(trees[name]) != checksums[name]:
                 raise ValueError(f"its {name} is not what was saved")
         return Restored(number, note, trees)
 
@@ -253,33 +250,3 @@ def _reason(error: BaseException) -> str:
         return error.strerror
     native = _NATIVE.search(str(error))
     return os.strerror(int(native[1])) if native else first_line(error)
-
-
-def _digest(note: dict[str, Any]) -> str:
-    """sha256 of a note as it is read back from JSON, which turns keys into strings."""
-    note = json.loads(json.dumps(note))
-    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
-
-
-def _checksums(tree: PyTree) -> list[int]:
-    """A number for each leaf that changes when any bit of the leaf does.
-
-    Computed one at a time: on CPUs, concurrent sums across several processes' devices can deadlock.
-    """
-    return [int(jax.device_get(_checksum(leaf))) for leaf in jax.tree.leaves(tree)]
-
-
-@jax.jit
-def _checksum(leaf: jax.Array) -> jax.Array:
-    """sum_i (2 i + 1) bits_i modulo 2^32: uint32 scalar, the same however the leaf is sharded."""
-    leaf = jnp.asarray(leaf)
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    if leaf.dtype == bool:
-        leaf = leaf.astype(jnp.uint8)
-    unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
-    bits = jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32)
-    place = jnp.uint32(0)
-    for axis, size in enumerate(leaf.shape):
-        place = place * np.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
-    return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
