@@ -9,8 +9,8 @@
 #   returns the last model, and L2 penalties towards it vanish, without a word. nnx.merge shares them
 #   too: changing its module changes the first one. nnx.to_pure_dict, nnx.clone and any jax.tree.map
 #   make a snapshot.
-# So: theta_0 = jax.tree.map(lambda x: x, nnx.state(model)), or clone the module first. Our documents
-#   say so; our own training takes and returns trees, and changes no module.
+# So: theta_0 = jax.tree.map(lambda x: x, nnx.state(model)), or clone the module first. Our image_tower
+#   and text_tower give such copies; our own training takes and returns trees, and changes no module.
 # Output seen:
 #   norm of the task vector: nnx.state 0.0, nnx.split 0.0, to_pure_dict 2.4, clone 2.4, tree.map 2.4
 #   merged module set to 9: the first one is 9.0
