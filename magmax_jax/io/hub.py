@@ -165,10 +165,13 @@ def _files(api: "HfApi", repo: str, revision: str) -> dict[str, int]:
 def _snapshot(repo: str, weights: str | None, revision: str, files: dict[str, int]) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = [*companions.choose(files).names, companions.CARD, *([weights] if weights else [])]
+    wanted = [*companions.choose(files).names, companions.CARD]
+    stem = weights.removesuffix(_INDEX).removesuffix(".safetensors") if weights else None
+    # Shards beside a single file may be a newer model: whoever opens them compares the two.
+    wanted += [name for name in (weights, f"{stem}{_INDEX}") if name in files]
     patterns = [glob.escape(name) for name in wanted]
-    if weights and weights.endswith(_INDEX):
-        patterns.append(f"{weights.removesuffix(_INDEX)}-*.safetensors")
+    if f"{stem}{_INDEX}" in wanted:
+        patterns.append(f"{stem}-*.safetensors")
     return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
 
 

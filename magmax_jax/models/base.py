@@ -127,6 +127,9 @@ class Model(Protocol):
     ) -> tuple[nnx.GraphDef, nnx.State]:
         """The part that is fine-tuned, `encode_image`, as a graph and its float32 parameters.
 
+        The parameters do not follow the model. A bare `nnx.state` would: it shares the variables
+        that updates change in place.
+
         Args:
           dtype: of the computation.
           remat: recompute activations for the gradient, if that saves memory.

@@ -25,6 +25,12 @@ from magmax_jax.models.layers.positions import interpolate_positions
 from magmax_jax.models.tower_shapes import BUFFERS, TwoTowerShape
 
 
+def _as_of_now(state: nnx.State) -> nnx.State:
+    """A state with variables of its own: a module's are changed in place when it is trained."""
+    mine: nnx.State = jax.tree.map(lambda leaf: leaf, state)
+    return mine
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """An opened directory: its tensors by Hugging Face's name, each loaded when called."""
@@ -148,8 +154,9 @@ class TwoTowers(nnx.Module):
     ) -> tuple[nnx.GraphDef, nnx.State]:
         """The part that is fine-tuned: the image tower computing in `dtype`, and its parameters.
 
-        Thus texts and images may be encoded in different dtypes. The float32 parameters are shared,
-        not copied. `remat` and `whole` are those of `transformer.apply_blocks`.
+        Thus texts and images may be encoded in different dtypes. The float32 arrays are shared, not
+        copied, but the parameters stay as they are if the model is updated or trained. `remat` and
+        `whole` are those of `transformer.apply_blocks`.
         """
 
         def tower() -> nnx.Module:
@@ -157,15 +164,16 @@ class TwoTowers(nnx.Module):
                 self.config, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0), remat=remat, whole=whole
             )
 
-        return nnx.graphdef(nnx.eval_shape(tower)), nnx.state(self.vision)
+        return nnx.graphdef(nnx.eval_shape(tower)), _as_of_now(nnx.state(self.vision))
 
     def update_image_tower(self, params: nnx.State) -> None:
         """Replaces the image tower's parameters; `params` is like what `image_tower` returns."""
         nnx.update(self.vision, params)
 
     def text_tower(self) -> tuple[nnx.GraphDef, nnx.State]:
-        """The text encoder and its parameters."""
-        return nnx.split(self.text)
+        """The text encoder and its parameters, which stay as they are if the model is trained."""
+        graphdef, state = nnx.split(self.text)
+        return graphdef, _as_of_now(state)
 
     def save_pretrained(
         self, directory: str | Path, dtype: str = "float32", card: str | None = None

@@ -134,6 +134,18 @@ def test_shards_are_fetched_with_their_index(fake):
     assert {index, shard} <= set(patterns)
 
 
+def test_shards_beside_a_single_file_are_fetched_to_compare_them(fake):
+    found = fake(main=["model.safetensors", "model.safetensors.index.json", "model-1.safetensors"])
+    hub.locate(SOURCE)
+    [(_, patterns)] = found.fetched
+    single, index, shards = (
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "model-*.safetensors",
+    )
+    assert {single, index, shards} <= set(patterns)
+
+
 def test_pickles_are_not_fetched(fake):
     found = fake(main=["pytorch_model.bin"], pr_1=["flax_model.msgpack"])
     with pytest.raises(UserError, match=r"pytorch_model\.bin is a pickle.*model\.safetensors") as e:

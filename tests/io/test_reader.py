@@ -44,11 +44,35 @@ def index(directory, **where: str) -> None:
 def test_the_order_in_which_files_are_preferred(tmp_path):
     names = ["other.safetensors", "open_clip_model.safetensors", "shard", "model.safetensors"]
     for i, name in enumerate(names):
-        write(tmp_path, name, a=i)
+        write(tmp_path, name, a=min(i, 2))
         if name == "shard":
             index(tmp_path, a="shard")
-        assert values(tmp_path) == {"a": i}
+        assert values(tmp_path) == {"a": min(i, 2)}
+    assert [path.name for path in open_tensors(tmp_path).files] == ["model.safetensors"]
     assert values(tmp_path / names[0]) == {"a": 0}
+
+
+@pytest.mark.parametrize("stem", ["model", "diffusion_pytorch_model", "other"])
+def test_a_single_file_beside_the_shards_of_another_model(stem, tmp_path):
+    """As transformers' save_pretrained leaves them; it would load the older, single file."""
+    write(tmp_path, f"{stem}.safetensors", a=1, b=1)
+    write(tmp_path, "1", a=1)
+    write(tmp_path, "2", b=2)
+    text = json.dumps({"weight_map": {"a": "1", "b": "2"}})
+    (tmp_path / f"{stem}.safetensors.index.json").write_text(text)
+    if stem == "other":  # no name that a library writes, so its index takes precedence
+        assert values(tmp_path) == {"a": 1, "b": 2}
+        return
+    assert refusal(tmp_path) == (
+        f"{tmp_path} holds two models: {stem}.safetensors and the shards of "
+        f"{stem}.safetensors.index.json differ in b; saving in shards leaves an older single file "
+        "in place: delete the old one"
+    )
+    assert values(tmp_path / f"{stem}.safetensors") == {"a": 1, "b": 1}
+    write(tmp_path, f"{stem}.safetensors", c=1)
+    assert "have no tensor in common" in refusal(tmp_path)
+    (tmp_path / "2").unlink()  # as left by saving in a single file over shards
+    assert values(tmp_path) == {"c": 1}
 
 
 def test_several_files_without_an_index(tmp_path):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -66,7 +67,7 @@ class LinearModel(nnx.Module):
 
     def image_tower(self, dtype, remat=False, whole=None):
         other = nnx.eval_shape(lambda: LinearModel(self.config, nnx.Rngs(0), dtype))
-        return nnx.graphdef(other.image), nnx.state(self.image)
+        return nnx.graphdef(other.image), jax.tree.map(lambda leaf: leaf, nnx.state(self.image))
 
     def update_image_tower(self, params):
         nnx.update(self.image, params)

@@ -102,6 +102,18 @@ def test_image_towers_can_be_merged_separately(pair):
     jax.tree.map(np.testing.assert_array_equal, nnx.state(model.text), nnx.state(zero.text))
 
 
+def test_parameters_of_a_tower_do_not_follow_the_model(pair):
+    """A theta_0 that did would become theta_t as soon as the model is updated or trained."""
+    model, other = pair
+    (_, theta_0), (_, text) = model.image_tower("float32"), model.text_tower()
+    before = jax.tree.map(np.asarray, (theta_0, text))
+    model.update_image_tower(perturbed(other, 1).image_tower("float32")[1])
+    model.text.projection.kernel[...] += 1  # in place, as nnx.Optimizer does
+    jax.tree.map(np.testing.assert_array_equal, before, (theta_0, text))
+    tau = mm.task_vector(model.image_tower("float32")[1], theta_0)
+    assert all(x.any() for x in jax.tree.leaves(tau))
+
+
 def test_clips_of_other_shapes_are_refused_by_leaf(tiny_clip):
     zero, larger = (CLIP.from_pretrained(tiny_clip, image_size=size) for size in (16, 24))
     expected = r"vision.*position_embedding.* \(10, 32\).*\(5, 32\)"

@@ -65,7 +65,7 @@ def open_tensors(source: str | Path) -> TensorFiles:
 
     Raises:
       UserError: there is nothing there, a file is truncated or inconsistent, shards are missing or
-        contain a tensor twice, or there are only pickles.
+        contain a tensor twice, there are only pickles, or a directory holds two different models.
     """
     path = Path(source).expanduser()
     if path.is_file():
@@ -95,6 +95,7 @@ def open_tensors(source: str | Path) -> TensorFiles:
     first = directory / (weights or others)[0]
     if first.suffix == ".json":
         return _open_sharded(first)
+    _check_shards_beside(first)
     loose = not weights and not any(name in names for name in CONFIGURATIONS)
     return dataclasses.replace(open_files(directory, [first]), loose=loose)
 
@@ -122,6 +123,36 @@ def _open_sharded(index: Path) -> TensorFiles:
             "fetch the index and the shards again, from one revision"
         )
     return found
+
+
+def _check_shards_beside(whole: Path) -> None:
+    """Refuses a file beside complete shards of the same name that hold another model.
+
+    Saving a model in shards over an older one in a single file leaves that file in place, and
+    transformers then loads the old model.
+
+    Raises:
+      UserError: a tensor differs.
+    """
+    index = whole.with_suffix(".safetensors.index.json")
+    if not index.is_file():
+        return
+    try:
+        shards = _open_sharded(index)
+    except UserError:  # left behind by saving in a single file, which removes the shards
+        return
+    ours = open_files(whole.parent, [whole]).tensors
+    shared = sorted(ours.keys() & shards.tensors.keys())
+    with Reader() as reader:
+        differs = next(
+            (n for n in shared if not reader.same_bits(ours[n], shards.tensors[n])), None
+        )
+    if differs is not None or not shared:
+        what = f"differ in {differs}" if shared else "have no tensor in common"
+        raise UserError(
+            f"{whole.parent} holds two models: {whole.name} and the shards of {index.name} {what}; "
+            "saving in shards leaves an older single file in place: delete the old one"
+        )
 
 
 def open_files(directory: Path, paths: list[Path]) -> TensorFiles:
