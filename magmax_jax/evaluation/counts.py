@@ -96,5 +96,5 @@ def as_matrix(confusions: np.ndarray, classes: int) -> np.ndarray:
 
 def as_pairs(matrix: np.ndarray) -> np.ndarray:
     """int64 (m, 3), as `Counts.confusions`: the entries of a matrix (k, k) that are not 0."""
-    pairs = np.argwhere(matrix)  # in ascending order
-    return np.column_stack([pairs, matrix[tuple(pairs.T)].astype(np.int64)])
+    label, prediction = np.nonzero(matrix)  # in ascending order
+    return np.column_stack([label, prediction, matrix[label, prediction].astype(np.int64)])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from magmax_jax.evaluation.counts import as_matrix
 from magmax_jax.evaluation.metrics import measure
 from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.groups import grouped
@@ -82,10 +83,12 @@ def test_classes_and_confusions_match_the_last_evaluations_counts(made):
         for right, all_of_it, name in zip(last[protocol].sum((0, 1)), total, names, strict=True):
             assert float(classes[name][f"max_magnitude@0.5 {protocol}"]) == right / all_of_it
             assert int(classes[name]["images"]) == all_of_it
-    confusion = np.zeros_like(last["confusion"])
-    for r in table(made, "confusion-sequential"):
-        confusion[names.index(r["label"]), names.index(r["predicted"])] = int(r["count"])
-    np.testing.assert_array_equal(confusion, last["confusion"])
+    shown = [
+        (names.index(r["label"]), names.index(r["predicted"]), int(r["count"]))
+        for r in table(made, "confusion-sequential")
+    ]
+    np.testing.assert_array_equal(shown, last["confusions"])
+    confusion = as_matrix(last["confusions"], len(names))
     pairs = table(made, "confused-pairs-sequential")
     wrong = confusion - np.diag(np.diag(confusion))
     assert int(pairs[0]["count"]) == wrong.max()
