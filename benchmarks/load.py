@@ -1,8 +1,9 @@
-"""Commands on ever larger inputs: the cost of one more cell, row, source, file or class.
+"""Commands on ever larger inputs: the cost of one more cell, row, source, file, class or task.
 
 python -m benchmarks.load --output load.md
 """
 
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -13,11 +14,18 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks import tables
-from benchmarks.contenders import Whole
+from benchmarks.contenders import Whole, environment
 from benchmarks.flags import Flags, command, matching
 from benchmarks.machine import describe
 from benchmarks.tables import Output, table
-from magmax_jax.config import ExperimentConfig, ScenarioConfig
+from magmax_jax.api.presets import TINY_CLIP
+from magmax_jax.config import (
+    CheckpointConfig,
+    ExperimentConfig,
+    ModelConfig,
+    ScenarioConfig,
+    TrainConfig,
+)
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.runs.directory import RunDirectory
 
@@ -31,16 +39,32 @@ print(len(folder.load_folder(sys.argv[1], "train")))
 """
 COUNTS = """
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 import numpy as np
-from magmax_jax.evaluation.evaluator import Counts
-from magmax_jax.scenarios.scenario import Scenario
-class Classes:
-    num_classes, tasks, domain_names = int(sys.argv[1]), (None,) * 10, ()
-counts = Counts.zeros(Classes)
-for each in counts:
-    each += 1  # zeros take no memory until they are written
-print(sum(each.nbytes for each in counts))
+from magmax_jax.evaluation.counts import Counts, Predicted
+from magmax_jax.evaluation.counts_file import read_counts, write_counts
+classes, images = int(sys.argv[1]), 10 * int(sys.argv[1])
+index = np.arange(images, dtype=np.int32)
+label, guess = np.random.default_rng(0).integers(0, classes, (2, images), np.int32)
+scenario = SimpleNamespace(
+    test=SimpleNamespace(labels=label), task_of=label * 10 // classes, domain_of=0 * label - 1,
+    tasks=(None,) * 10, domain_names=(), num_classes=classes,
+)
+counts = Counts.of(Predicted(index, guess, guess % 10, guess % 5), scenario)
+file = Path(sys.argv[2]) / "counts.safetensors"
+write_counts(file, counts)
+print(len(read_counts(file)["confusions"]), file.stat().st_size)
 """
+HEAD = """
+import sys
+from magmax_jax.api.presets import TINY_CLIP
+from magmax_jax.models import CLIP, zero_shot_head
+names = [f"class {i}" for i in range(int(sys.argv[1]))]
+print(zero_shot_head(CLIP.from_pretrained(TINY_CLIP), names, ["a photo of a {}."]).shape)
+"""
+COMPARED = ("signs", "norms", "similarity", "provenance")
+"""Studies of the task vectors alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +79,12 @@ class Settings(Flags):
     """Merges of one run of 5 tasks; each adds 60 rows."""
     sources: tuple[int, ...] = (5, 50, 500)
     """Models merged at once."""
-    files: tuple[int, ...] = (1_000, 10_000, 100_000)
+    files: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     """Empty images in one folder, 100 in a class."""
     classes: tuple[int, ...] = (100, 1_000, 10_000)
-    """Classes whose correct predictions are counted."""
+    """Classes, with 10 test images each where predictions are counted."""
+    tasks: tuple[int, ...] = (5, 20, 80)
+    """Tasks, of one step each, whose models are compared."""
     only: tuple[str, ...] = ("*",)
     """Shell patterns of measurements: table, watch, results, ..."""
 
@@ -118,6 +144,22 @@ def files(folder: Path, number: int) -> None:
         (directory / f"{i}.png").touch()
 
 
+def kept_tasks(folder: Path, number: int) -> None:
+    """A run of the bundled CLIP that keeps the model of every task."""
+    config = ExperimentConfig(
+        model=ModelConfig(TINY_CLIP),
+        scenario=ScenarioConfig(kind="data", dataset="digits", num_tasks=number),
+        train=TrainConfig(epochs=1, batch_size=512),
+        checkpoint=CheckpointConfig(keep_tasks=True),
+        merges=("max_magnitude",),
+        evaluate="last",
+    )
+    file = folder / "config.json"
+    file.write_text(config.to_json())
+    words = [*MODULE, "run", "--config", str(file), "--out", str(folder / "run")]
+    subprocess.run(words, check=True, capture_output=True, env=environment())
+
+
 def nothing(folder: Path, number: int) -> None:
     """There is no input on disk."""
 
@@ -156,7 +198,13 @@ def measurements(chosen: Settings) -> list[Measured]:
         return [sys.executable, "-c", LISTING, folder]
 
     def counted(folder: Path, number: int) -> list[object]:
-        return [sys.executable, "-c", COUNTS, number]
+        return [sys.executable, "-c", COUNTS, number, folder]
+
+    def headed(folder: Path, number: int) -> list[object]:
+        return [sys.executable, "-c", HEAD, number]
+
+    def studied(folder: Path, number: int) -> list[object]:
+        return [*MODULE, "analyse", folder / "run", "--again", "--only", *COMPARED]
 
     return [
         Measured("table", "cells", chosen.cells, cells, shown),
@@ -166,6 +214,8 @@ def measurements(chosen: Settings) -> list[Measured]:
         Measured("merge", "sources", chosen.sources, sources, merge),
         Measured("listing", "files", chosen.files, files, listed),
         Measured("counts", "classes", chosen.classes, nothing, counted),
+        Measured("head", "classes", chosen.classes, nothing, headed),
+        Measured("analyse", "tasks", chosen.tasks, kept_tasks, studied),
     ]
 
 

@@ -94,7 +94,7 @@ def evaluation_program(asked: Facts, layout: Layout) -> str:
     tested = workloads.scenario(nothing, labels, np.split(labels, TASKS))
     head = jnp.zeros((model.projection, CLASSES))
     evaluate = make_evaluate(graphdef, Preprocessing(side), head, tested, layout)
-    evaluate([theta], [images(b, side)])
+    evaluate([theta], [images(b, side)._replace(index=np.arange(b, dtype=np.int32) % CLASSES)])
     folder = Path(re.search(r"--xla_dump_to=(\S+)", os.environ["XLA_FLAGS"])[1])
     written = folder.glob("*jit_eval_step*after_optimizations.txt")
     return max(written, key=lambda path: path.stat().st_mtime_ns).read_text()

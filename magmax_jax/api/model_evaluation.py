@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from magmax_jax.config import (
     ExperimentConfig,
     MeshConfig,
@@ -17,7 +15,8 @@ from magmax_jax.config import (
 )
 from magmax_jax.data import Source
 from magmax_jax.errors import ConfigError, UserError
-from magmax_jax.evaluation.evaluator import Counts
+from magmax_jax.evaluation.counts import Counts
+from magmax_jax.evaluation.counts_file import write_counts
 from magmax_jax.evaluation.rows import Row, rows_of
 from magmax_jax.io.atomic import check_free, new_directory
 from magmax_jax.io.hub import check_source
@@ -33,7 +32,6 @@ from magmax_jax.runs.model_ref import model_of_run
 from magmax_jax.runs.model_store import ModelStore, check_model
 from magmax_jax.runs.progress import Progress
 from magmax_jax.runs.recorded import Compared, checking
-from magmax_jax.runs.recorder import write_counts
 from magmax_jax.runs.shared_pass import count_all, models_held
 from magmax_jax.scenarios import Scenario, build_scenario
 from magmax_jax.sharding import build_layout
@@ -66,7 +64,7 @@ class Found:
 
     source: str
     rows: list[Row]
-    counts: Counts[np.ndarray]
+    counts: Counts
 
 
 def evaluate_all(

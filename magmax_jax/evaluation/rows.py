@@ -11,7 +11,7 @@ import numpy as np
 from magmax_jax.io import json_lines
 
 if TYPE_CHECKING:  # rows are read without JAX
-    from magmax_jax.evaluation.evaluator import Counts
+    from magmax_jax.evaluation.counts import Counts
     from magmax_jax.scenarios import Scenario
 
 DOMAIN = "domain:"
@@ -90,7 +90,7 @@ def has_top5(classes: int) -> bool:
 
 
 def rows_of(
-    counts: "Counts[np.ndarray]",
+    counts: "Counts",
     scenario: "Scenario",
     after_task: int,
     model: str,

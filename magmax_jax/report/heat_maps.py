@@ -60,9 +60,7 @@ def heat_map(
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-        longest = max(len(digits_of(number, value.kind)) for number in cells[~np.isnan(cells)])
-        size = min(9.0, CELL_WIDTH / (len(columns) * longest))
-        if max(cells.shape) <= MAX_LABELLED and size > 5:
+        if max(cells.shape) <= MAX_LABELLED and (size := _type_size(cells, value)) > 5:
             for (i, j), number in np.ndenumerate(cells):
                 if not np.isnan(number):
                     red, green, blue, _ = image.to_rgba(number)
@@ -89,6 +87,12 @@ def heat_map(
             bar.ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
 
     return draw
+
+
+def _type_size(cells: np.ndarray, value: Axis) -> float:
+    """The size in points at which the cells' numbers fit, at most 9."""
+    longest = max(len(digits_of(number, value.kind)) for number in cells[~np.isnan(cells)])
+    return min(9.0, CELL_WIDTH / (cells.shape[1] * longest))
 
 
 def _names(axes: "Axes", rows: list[str], columns: list[str]) -> None:

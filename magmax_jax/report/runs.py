@@ -10,6 +10,7 @@ import numpy as np
 
 from magmax_jax.config import PRETRAINED, ExperimentConfig
 from magmax_jax.errors import UserError
+from magmax_jax.evaluation.counts_file import read_counts
 from magmax_jax.evaluation.history import History, histories, task_names, whole_evaluations
 from magmax_jax.evaluation.metrics import last_accuracy
 from magmax_jax.evaluation.rows import Row
@@ -130,33 +131,14 @@ class Run:
         return json_lines.read(self.path / ANALYSIS / f"{name}.jsonl", sound)
 
     def counts(self, label: str) -> dict[str, np.ndarray] | None:
-        """Counts of a model's latest evaluation by name, or None if none were kept.
+        """Counts of a model's latest evaluation (`read_counts`), or None if none were kept.
 
         Raises:
           UserError: the file is damaged.
         """
-        # Also imports the hub's client, which a run without counts does not need.
-        from magmax_jax.io.safetensors.reader import open_tensors
-
         after = 0 if label == ZERO_SHOT else self.learned
         path = RunDirectory(self.path).counts_of(after, label)
-        if not path.is_file():
-            return None
-        files = open_tensors(path)
-        groups = {name: tensor.shape for name, tensor in files.tensors.items()}
-        confusion = groups.pop("confusion", ())
-        whole = all(np.issubdtype(tensor.dtype, np.integer) for tensor in files.tensors.values())
-        shapes = {*groups.values()}
-        if (
-            not (whole and groups.keys() >= {"agnostic", "aware", "total"} and len(shapes) == 1)
-            or len(shape := shapes.pop()) != 3
-            or confusion != shape[-1:] * 2
-        ):
-            raise UserError(
-                f"{path} is damaged: it does not hold the counts of an evaluation; remove it to "
-                "make the report without its confusions"
-            )
-        return {name: files.load(name).astype(np.int64) for name in files.tensors}
+        return read_counts(path) if path.is_file() else None
 
     @property
     def class_names(self) -> list[str] | None:

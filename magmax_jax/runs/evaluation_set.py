@@ -11,7 +11,8 @@ from flax import nnx
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.data import Batch, Preprocessing, Source, eval_batches, num_batches
 from magmax_jax.data.pipeline.memory_cache import CACHED_BYTES
-from magmax_jax.evaluation.evaluator import Counts, Evaluate, make_evaluate
+from magmax_jax.evaluation.counts import Counts
+from magmax_jax.evaluation.evaluator import Evaluate, make_evaluate
 from magmax_jax.inputs.host_resize import untouched
 from magmax_jax.runs.progress import Progress
 from magmax_jax.scenarios import Scenario, validating
@@ -40,7 +41,7 @@ class EvaluationSet(NamedTuple):
         progress: Progress,
         shown: str,
         watched: Callable[[Iterable], Iterable] = iter,
-    ) -> list[Counts[np.ndarray]]:
+    ) -> list[Counts]:
         """The counts of each model on the images, which are read once for all models.
 
         Args:

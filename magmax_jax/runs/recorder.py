@@ -1,16 +1,15 @@
 """Writes evaluations into a run's directory, each exactly once, even across interruptions."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from magmax_jax.evaluation.evaluator import Counts
+from magmax_jax.evaluation.counts import Counts, groups_shape
+from magmax_jax.evaluation.counts_file import write_counts
 from magmax_jax.evaluation.rows import Row, num_rows_of_one, rows_of
-from magmax_jax.io.atomic import new_file
-from magmax_jax.io.safetensors.writer import FileWriter
 from magmax_jax.merging import merged_at
 from magmax_jax.runs.build import RunParts
 from magmax_jax.runs.directory import RunDirectory
@@ -90,32 +89,14 @@ class Recorder:
             self._progress.say(f"  {rows[0].label:<24} {rows[0].accuracy:.1%}")
 
 
-def write_counts(path: Path, counts: Counts[np.ndarray]) -> None:
-    """Writes one evaluation's counts atomically, in the smallest unsigned integers that fit."""
-    arrays = {name: _narrow(np.asarray(array)) for name, array in counts._asdict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with new_file(path) as partial_path:
-        writer = FileWriter(partial_path, {name: (a.dtype, a.shape) for name, a in arrays.items()})
-        try:
-            for name, array in arrays.items():
-                writer.write(name, array)
-            writer.close({})
-        except BaseException:
-            writer.abandon()
-            raise
-
-
 def counts_bytes(parts: RunParts) -> int:
     """Upper bound on the bytes of all of a run's evaluation counts."""
-    images = parts.test.scenario.num_test
-    entries = sum(array.size for array in Counts.zeros(parts.scenario))
+    groups, images = groups_shape(parts.scenario), parts.test.scenario.num_test
+    classes = groups[-1]
+    numbers = (len(Counts._fields) - 1) * math.prod(groups) + 3 * min(images, classes**2)
     rounds = len(parts.config.evaluated_after(len(parts.tasks)))
     evaluations = 1 + rounds * num_models(parts.config)
-    return entries * np.min_scalar_type(images).itemsize * evaluations
-
-
-def _narrow(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.min_scalar_type(array.max(initial=0)))
+    return numbers * np.min_scalar_type(max(images, classes)).itemsize * evaluations
 
 
 def until(stop: Stop, items: Iterable[Item]) -> Iterable[Item]:

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
-import numpy as np
 
-from magmax_jax.evaluation.evaluator import Counts
+from magmax_jax.evaluation.counts import Counts
 from magmax_jax.merging.task_vectors import PyTree, tree_bytes
 from magmax_jax.runs.evaluation_set import EvaluationSet
 from magmax_jax.runs.progress import Progress
@@ -33,7 +32,7 @@ def count_all(
     at_once: int,
     progress: Progress,
     watched: Callable[[Iterable], Iterable] = iter,
-) -> Iterator[Counts[np.ndarray]]:
+) -> Iterator[Counts]:
     """The counts of each model on the images, with one pass for every `at_once` models.
 
     Models are built lazily. On running out of memory, `at_once` is halved. The counts of a group

@@ -16,8 +16,7 @@ import pytest
 from benchmarks.collectives import Collective, summed
 from benchmarks.contenders import ROOT, environment
 from benchmarks.ours import meshes
-from benchmarks.ours.meshes import TASKS
-from benchmarks.workloads import CLASSES, SIZES
+from benchmarks.workloads import SIZES
 
 pytestmark = pytest.mark.slow
 
@@ -111,10 +110,10 @@ def test_sharded_blocks_are_gathered_once_forward_and_once_backward(read):
     assert scalars < 1000  # norms of sharded arrays
 
 
-def test_evaluation_reduces_its_counts_and_a_fold_nothing(read):
-    counts = 4 * (5 * TASKS * CLASSES + CLASSES**2) + 4  # and the number of samples
+def test_evaluation_gathers_its_predictions_and_a_fold_nothing(read):
+    images = 2 * 4
     assert moved(read["evaluation", 2, 2]) == {
-        ("all-reduce", 4): counts,
+        ("all-gather", 4): 4 * 4 * images,  # four numbers each
         ("all-gather", 2): 4 * MATRICES,
     }
     assert read["fold", 1, 2] == []
@@ -125,8 +124,9 @@ def test_shards_move_in_the_computation_dtype(read, dump):
     texts = [path.read_text() for path in dump.glob("*after_spmd-partitioning*.txt")]
     [text] = [text for text in texts if "num_partitions=4" in text and "bf16[" in text]
     gathers = [line.split(" = ")[1] for line in text.splitlines() if " all-gather(" in line]
-    assert len(gathers) == 4
-    assert all(line.startswith("bf16[") for line in gathers)
+    predictions = [line for line in gathers if line.startswith("s32[")]
+    assert len(gathers) == 4 + len(predictions) == 5
+    assert all(line.startswith("bf16[") for line in gathers if line not in predictions)
 
 
 def test_programs_for_absent_devices_are_traced_as_on_those_devices(monkeypatch):

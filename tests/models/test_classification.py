@@ -13,13 +13,14 @@ import pytest
 import sklearn
 from flax import nnx
 from PIL import Image
-from safetensors.numpy import load_file
 
 from magmax_jax import models
 from magmax_jax.cli.main import main
 from magmax_jax.data import Preprocessing, eval_batches, load_source
 from magmax_jax.data.readers.folder import load_folder
 from magmax_jax.errors import UserError
+from magmax_jax.evaluation.counts import as_matrix
+from magmax_jax.evaluation.counts_file import read_counts
 from magmax_jax.inputs.prompts import NUMBERS
 from magmax_jax.models import CLIP, normalise, zero_shot_head
 from tests.models.linear_family import LinearConfig, LinearModel
@@ -171,13 +172,13 @@ def test_labels_of_digits_match_an_evaluation(tmp_path):
     """The confusions that `magmax evaluate` counts for the bundled CLIP on handwritten digits."""
     flags = "--scenario.dataset digits --scenario.num-tasks 2 --cache None --out"
     assert main(["evaluate", str(BUNDLED), *flags.split(), str(tmp_path / "out")]) == 0
-    counted = load_file(tmp_path / "out" / "counts" / "001.safetensors")["confusion"]
+    counted = read_counts(tmp_path / "out" / "counts" / "001.safetensors")["confusions"]
 
     source = load_source("digits", "test")
     found = CLIP.from_pretrained(BUNDLED).classify(source.images, source.class_names, NUMBERS)
     confusion = np.zeros((10, 10), int)
     np.add.at(confusion, (source.labels, [source.class_names.index(x) for x in found.labels]), 1)
-    np.testing.assert_array_equal(confusion, counted)
+    np.testing.assert_array_equal(confusion, as_matrix(counted, 10))
     assert 0.6 < confusion.trace() / confusion.sum() < 0.8
 
 

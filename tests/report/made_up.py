@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from magmax_jax.config import (
     CheckpointConfig,
@@ -18,6 +18,7 @@ from magmax_jax.config import (
     MethodConfig,
     ScenarioConfig,
 )
+from magmax_jax.evaluation.counts import as_matrix, as_pairs
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.runs.directory import RunDirectory
 
@@ -98,6 +99,14 @@ def write(
     return path
 
 
+def with_matrices(path: Path) -> None:
+    """Rewrites a run's counts as earlier versions did: the confusions as a matrix."""
+    for file in (path / "counts").iterdir():
+        counts = load_file(file)
+        counts["confusion"] = as_matrix(counts.pop("confusions"), counts["total"].shape[-1])
+        save_file(counts, file)
+
+
 def _counts(rng, made, after, model, task_of, domains) -> dict[str, np.ndarray]:
     """Counts of one evaluation: learned tasks score higher, old ones fade, merges less so."""
     classes, tasks = len(task_of), int(task_of[-1]) + 1
@@ -132,7 +141,7 @@ def _counts(rng, made, after, model, task_of, domains) -> dict[str, np.ndarray]:
         "agnostic_top5": top5,
         "aware_top5": np.maximum(top5, aware),
         "total": total,
-        "confusion": confusion,
+        "confusions": as_pairs(confusion),
     }
     return {name: value.astype(np.uint32) for name, value in found.items()}
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from magmax_jax.evaluation.counts import as_matrix
 from magmax_jax.registry import REPORT_SECTIONS
+from magmax_jax.report import confusions
 from magmax_jax.report.groups import Group, grouped
 from magmax_jax.report.items import CHOSEN, Folded, Grid, Item, Table
 from magmax_jax.report.page import cells, lines
 from magmax_jax.report.runs import Run
-from magmax_jax.report.sections import classes
 from magmax_jax.runs.directory import RunDirectory
 from tests.report.made_up import config, write
 
@@ -49,12 +50,12 @@ def test_grids_of_every_model_match_its_counts(made):
         with (made.out / "data" / f"{name}.csv").open(newline="") as file:
             return list(csv.DictReader(file))
 
-    confusions = table("confusions-sequential")
+    grid = table("confusions-sequential")
     for label in MODELS:
         after = 0 if label == "zero_shot" else 3
         kept = load_file(made.run.path / "counts" / f"{after:03d}-{label}.safetensors")
-        shown = np.array([int(record[label]) for record in confusions])
-        np.testing.assert_array_equal(shown.reshape(9, 9), kept["confusion"])
+        shown = np.array([int(record[label]) for record in grid])
+        np.testing.assert_array_equal(shown.reshape(9, 9), as_matrix(kept["confusions"], 9))
         last = [r for r in table("matrices-sequential-aware") if int(r["after_task"]) == after]
         right, total = (kept[name].sum((1, 2)) for name in ("aware", "total"))
         assert [float(r[label]) for r in last] == list(right / total)
@@ -87,11 +88,11 @@ def test_every_run_of_a_report_has_its_choices(tmp_path):
 
 
 def test_confusions_of_many_models_leave_the_page_small(group, monkeypatch):
-    monkeypatch.setattr(classes, "GRID_CELLS", 9 * 9 * 3)
+    monkeypatch.setattr(confusions, "GRID_CELLS", 9 * 9 * 3)
     grid = choosing(group, "classes")["confusions-sequential"]
     assert [label for label, _ in grid.choices] == MODELS[:3]
     assert "average@1" not in grid.records[0]
-    monkeypatch.setattr(classes, "GRID_CLASSES", 8)
+    monkeypatch.setattr(confusions, "GRID_CLASSES", 8)
     assert list(choosing(group, "classes")) == ["classes-sequential"]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
+from magmax_jax.evaluation.counts import as_matrix
 from magmax_jax.report.items import percent
 from magmax_jax.report.runs import Run
 from magmax_jax.report.style import DARK, SURFACE
@@ -108,7 +109,8 @@ def test_any_model_can_be_chosen(browser, made):
         accuracies = [float(row[3]) for row in shown("classes-sequential")]
         assert accuracies == sorted(accuracies)  # worst first
         choose("confusions-sequential", label)
-        for row, line in zip(counts["confusion"], shown("confusions-sequential"), strict=True):
+        matrix = as_matrix(counts["confusions"], len(names))
+        for row, line in zip(matrix, shown("confusions-sequential"), strict=True):
             assert line[1:] == [percent(n / row.sum()) if n else "" for n in row]
     assert shown("confusions-sequential") == before["confusions-sequential"]
     assert sorted(shown("classes-sequential")) == sorted(before["classes-sequential"])

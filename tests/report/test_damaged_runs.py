@@ -2,11 +2,8 @@
 
 import json
 
-import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
-from magmax_jax.errors import UserError
 from magmax_jax.report.groups import grouped
 from magmax_jax.report.inputs import changed_starts
 from magmax_jax.report.items import Table
@@ -80,22 +77,6 @@ def test_records_of_an_analysis_end_at_the_first_damaged_one(path, setting, name
     edit(file, lambda record: record.pop(next(iter(record))))
     assert Run(path, setting).analysis(name) == []
     assert items(path, setting)["summary"]
-
-
-@pytest.mark.parametrize("damage", ["total", "confusion", "shape", "dtype"])
-def test_counts_of_another_layout_are_refused(path, setting, damage):
-    run = Run(path, setting)
-    file = path / "counts" / "002-max_magnitude@0.5.safetensors"
-    counts = load_file(file)
-    if damage in counts:
-        del counts[damage]
-    elif damage == "shape":
-        counts["aware"] = counts["aware"][:1]
-    else:
-        counts["total"] = counts["total"].astype(np.float32)
-    save_file(counts, file)
-    with pytest.raises(UserError, match="does not hold the counts of an evaluation"):
-        run.counts("max_magnitude@0.5")
 
 
 def test_a_start_without_its_time_is_still_named(path, setting):

@@ -1,17 +1,23 @@
 """CSV files contain what runs measured."""
 
 import csv
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from magmax_jax.evaluation.counts import as_matrix
 from magmax_jax.evaluation.metrics import measure
 from magmax_jax.registry import REPORT_SECTIONS
+from magmax_jax.report import confusions
 from magmax_jax.report.groups import grouped
-from magmax_jax.report.items import Tiles, percent
+from magmax_jax.report.items import Figure, Table, Tiles, percent
+from magmax_jax.report.page import as_csv
 from magmax_jax.report.runs import Run
 from tests.report.conftest import HOSTILE, Made
+from tests.report.made_up import with_matrices
 
 
 def table(made: Made, name: str) -> list[dict[str, str]]:
@@ -82,14 +88,47 @@ def test_classes_and_confusions_match_the_last_evaluations_counts(made):
         for right, all_of_it, name in zip(last[protocol].sum((0, 1)), total, names, strict=True):
             assert float(classes[name][f"max_magnitude@0.5 {protocol}"]) == right / all_of_it
             assert int(classes[name]["images"]) == all_of_it
-    confusion = np.zeros_like(last["confusion"])
-    for r in table(made, "confusion-sequential"):
-        confusion[names.index(r["label"]), names.index(r["predicted"])] = int(r["count"])
-    np.testing.assert_array_equal(confusion, last["confusion"])
+    shown = [
+        (names.index(r["label"]), names.index(r["predicted"]), int(r["count"]))
+        for r in table(made, "confusion-sequential")
+    ]
+    np.testing.assert_array_equal(shown, last["confusions"])
+    confusion = as_matrix(last["confusions"], len(names))
     pairs = table(made, "confused-pairs-sequential")
     wrong = confusion - np.diag(np.diag(confusion))
     assert int(pairs[0]["count"]) == wrong.max()
     assert all(pair["label"] != pair["predicted"] for pair in pairs)
+
+
+def test_counts_of_an_earlier_version_give_the_same_tables(made, tmp_path):
+    def tables(path: Path) -> list[str]:
+        found = REPORT_SECTIONS["classes"].items(grouped([Run(path, made.run.config)])[0])
+        return [as_csv(item.records) for item in found if isinstance(item, Figure | Table)]
+
+    shutil.copytree(made.run.path, tmp_path / "run")
+    with_matrices(tmp_path / "run")
+    assert "confusion" in counts(Run(tmp_path / "run", made.run.config), "003-max_magnitude@0.5")
+    assert tables(tmp_path / "run") == tables(made.run.path)
+
+
+def test_confusions_of_many_classes_are_drawn_in_blocks(made, monkeypatch):
+    monkeypatch.setattr(confusions, "DRAWN_CLASSES", 4)  # of 9: in blocks of 3
+    drawn = []
+    monkeypatch.setattr(
+        confusions, "heat_map", lambda records, *_, **how: drawn.append((records, how))
+    )
+    kept = made.run.counts("max_magnitude@0.5")
+    figure, _ = confusions.best_confusions(made.run, kept, made.run.class_names)
+    assert "A cell of the figure stands for 3 by 3 classes" in figure.caption
+    [(records, how)] = drawn
+    assert how["missing"] == 0
+    blocks = as_matrix(kept["confusions"], 9).reshape(3, 3, 3, 3).sum((1, 3))
+    names = list(dict.fromkeys(r["label"] for r in records))
+    assert names == ["0 to 2", "3 to 5", "6 to 8"]
+    cells = {(r["label"], r["predicted"]): r["share"] for r in records}
+    shown = [[cells.get((i, j), 0.0) for j in names] for i in names]
+    np.testing.assert_allclose(shown, blocks / blocks.sum(1, keepdims=True), rtol=1e-12)
+    assert len(figure.records) == len(kept["confusions"])  # the CSV file has every pair
 
 
 def test_domains_match_the_rows(made):

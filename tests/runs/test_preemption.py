@@ -7,14 +7,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import jax
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from magmax_jax.errors import Interrupted, UserError
+from magmax_jax.evaluation.counts_file import read_counts
 from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.preemption import stop_signals
 from magmax_jax.runs.progress import NullProgress
 from magmax_jax.runs.train import run
 from tests.helpers.interruptions import Arguments, Run, config, disturb
+from tests.report.made_up import with_matrices
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +96,9 @@ class StopInTaskTwo(NullProgress):
         yield after
 
 
-def test_a_stopped_run_resumes_to_the_same_rows(arguments, tmp_path):
-    """In one process, unlike the slow tests above, which end processes."""
+def test_a_stopped_run_resumes_to_the_same_rows_and_counts(arguments, tmp_path):
+    """In one process, unlike the slow tests above, which end processes; from files of an earlier
+    version, whose confusions are matrices."""
 
     def losses(out: RunDirectory) -> list[float]:
         return [json.loads(line)["loss"] for line in out.metrics.read_text().splitlines()]
@@ -104,8 +110,16 @@ def test_a_stopped_run_resumes_to_the_same_rows(arguments, tmp_path):
     with pytest.raises(Interrupted):
         run(short, stopped, StopInTaskTwo())
     assert {row.after_task for row in stopped.rows()} == {0, 1}
+    with_matrices(stopped.path)
     assert run(short, stopped) == rows
     assert losses(stopped) == losses(whole)
+    names = sorted(file.name for file in whole.counts.iterdir())
+    assert names == sorted(file.name for file in stopped.counts.iterdir())
+    matrices = [name for name in names if "confusion" in load_file(stopped.counts / name)]
+    assert matrices == [name for name in names if name[:3] in ("000", "001")]
+    for name in names:
+        expected, found = (read_counts(out.counts / name) for out in (whole, stopped))
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_no_readable_checkpoint_is_an_error(arguments, tmp_path):

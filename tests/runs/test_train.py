@@ -19,7 +19,8 @@ from magmax_jax.config import (
 )
 from magmax_jax.data import load_source
 from magmax_jax.errors import DivergedError, UserError
-from magmax_jax.io.safetensors.reader import open_tensors
+from magmax_jax.evaluation.counts import as_matrix
+from magmax_jax.evaluation.counts_file import read_counts
 from magmax_jax.merging import rules
 from magmax_jax.models import CLIP, num_entries
 from magmax_jax.runs.checkpoints import Checkpoints
@@ -123,19 +124,19 @@ def test_every_accuracy_is_a_marginal_of_its_counts(finished):
     every = {(row.after_task, row.label) for row in rows}
     assert len(list(out.counts.iterdir())) == len(every)
     for after, label in every:
-        counts = open_tensors(out.counts / f"{after:03d}-{label}.safetensors")
-        total, confusion = counts.load("total"), counts.load("confusion")
+        counts = read_counts(out.counts_of(after, label))
+        total, agnostic = counts["total"], counts["agnostic"]
+        confusion = as_matrix(counts["confusions"], total.shape[-1])
         assert (confusion.sum(axis=1) == total.sum(axis=(0, 1))).all()
-        agnostic = counts.load("agnostic")
         assert (np.diag(confusion) == agnostic.sum(axis=(0, 1))).all()
         for row in rows:
             if (row.after_task, row.label) == (after, label):
-                right = counts.load(row.protocol)
+                right = counts[row.protocol]
                 tasks = [g for g in dict.fromkeys(r.group for r in rows) if g != "all"]
                 at = slice(None) if row.group == "all" else tasks.index(row.group)
                 assert row.count == total[at].sum()
                 assert row.accuracy == right[at].sum() / row.count
-                assert row.top5 == counts.load(f"{row.protocol}_top5")[at].sum() / row.count
+                assert row.top5 == counts[f"{row.protocol}_top5"][at].sum() / row.count
 
 
 def test_a_run_describes_itself(finished):

@@ -1,22 +1,17 @@
 """Results by class, from the exact counts of the last evaluation."""
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.bars import bars, bars_height
+from magmax_jax.report.confusions import any_confusions, best_confusions, selectable
 from magmax_jax.report.groups import Group
-from magmax_jax.report.heat_maps import heat_map
 from magmax_jax.report.items import (
     CHOSEN,
     WIDTH,
-    Choice,
     Column,
     Figure,
-    Folded,
-    Grid,
     Heading,
     Item,
     Note,
@@ -33,12 +28,6 @@ from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT
 
 EXTREMES = 10
 """Number of best and of worst classes shown."""
-PAIRS = 20
-"""Number of most confused pairs shown."""
-GRID_CLASSES = 200
-"""Maximum number of classes for which the page shows confusions as a grid."""
-GRID_CELLS = 2_500_000
-"""Maximum size of all models' confusions for which that grid offers all models: about 5 MB."""
 
 
 def items(group: Group) -> list[Item]:
@@ -57,13 +46,12 @@ def items(group: Group) -> list[Item]:
             continue
         if len(group.runs) > 1:
             found.append(Heading(run.name))
-        confusions = {label: each["confusion"] for label, each in counts.items()}
-        classes = len(confusions[run.best])
+        classes = counts[run.best]["total"].shape[-1]
         names = run.class_names or []
         if len(names) != classes:
             names = [f"class {i}" for i in range(classes)]
-        found += [*_each(group, run, counts, names), *_confusions(run, confusions[run.best], names)]
-        found += _any_confusions(run, confusions, names)
+        found += [*_each(group, run, counts, names), *best_confusions(run, counts[run.best], names)]
+        found += any_confusions(run, counts, names)
     if lacking:
         whose = f" of {'; '.join(lacking)}" if found else ""
         found.append(Note(f"No counts by class{whose}: repeat the run, which now keeps them."))
@@ -121,89 +109,9 @@ def _each(
             "by the model chosen.",
             [*ranked, *(r for r in records if not r["images"])],
             columns,
-            _choices(run, counts),
+            selectable(run, counts),
         ),
     ]
-
-
-def _confusions(run: Run, confusion: np.ndarray, names: list[str]) -> list[Item]:
-    total, best = confusion.sum(1), title_of(run.shown(run.best))
-    records = [
-        {
-            "label": names[i],
-            "predicted": names[j],
-            "count": int(confusion[i, j]),
-            "share": float(confusion[i, j] / total[i]),
-        }
-        for i, j in zip(*np.nonzero(confusion), strict=True)
-    ]
-    wrong = [record for record in records if record["label"] != record["predicted"]]
-    wrong.sort(key=lambda record: (-record["count"], record["label"], record["predicted"]))
-    every = [{"label": n, "predicted": n, "share": 0.0} for n in names]  # fixes the order
-    small = len(names) <= 24
-    columns = [
-        Column("label", "Class"),
-        Column("predicted", "Taken for"),
-        Column("count", "Test images", whole),
-        Column("share", "Share of the class, %", percent),
-    ]
-    return [
-        Figure(
-            slug("confusion", run.name),
-            f"Confusion, {best}",
-            "Share of each class's test images (a row) taken for each class (a column), among all "
-            "classes. Counts that are 0 are left out of the CSV file.",
-            records,
-            heat_map(
-                [*every, *records],
-                Axis("label", "class"),
-                Axis("predicted", "taken for"),
-                Axis("share", "share of the class, %", "share"),
-                missing=0.0,
-            ),
-            "heat map",
-            (WIDTH, 4.2 if small else 4.6),
-        ),
-        Table(
-            slug("confused-pairs", run.name),
-            "The most confused pairs",
-            f"The {min(PAIRS, len(wrong))} most frequent mistakes of {best}.",
-            wrong[:PAIRS],
-            columns,
-        ),
-    ]
-
-
-def _choices(run: Run, labels: Iterable[str]) -> list[Choice]:
-    return [(label, title_of(run.shown(label))) for label in labels]
-
-
-def _any_confusions(run: Run, confusions: dict[str, np.ndarray], names: list[str]) -> list[Item]:
-    """The confusions of every model; of the main ones if all would make a page too large."""
-    if len(names) > GRID_CLASSES:
-        return []
-    main = {run.best, FINETUNED, ZERO_SHOT}
-    if len(names) ** 2 * len(confusions) > GRID_CELLS:
-        confusions = {label: found for label, found in confusions.items() if label in main}
-    total = confusions[run.best].sum(1)
-    records = [
-        {"label": names[i], "predicted": names[j], "images": int(total[i])}
-        | {label: int(found[i, j]) for label, found in confusions.items()}
-        for i, j in np.ndindex(len(names), len(names))
-    ]
-    grid = Grid(
-        slug("confusions", run.name),
-        "Confusion by model",
-        "Share of each class's test images (a row) taken for each class (a column), among all "
-        "classes, in %; empty: none. The CSV file has counts.",
-        records,
-        Column("label", "class"),
-        Column("predicted", "taken for"),
-        len(names),
-        _choices(run, confusions),
-        total="images",
-    )
-    return [Folded("Confusion of any model", [grid])]
 
 
 REPORT_SECTIONS.register("classes", Section("Classes", 60, items))

@@ -8,7 +8,7 @@ import numpy as np
 
 from magmax_jax.analysis import keep
 from magmax_jax.analysis.pruning import Choice
-from magmax_jax.evaluation.evaluator import Counts
+from magmax_jax.evaluation.counts import Counts
 from magmax_jax.evaluation.rows import Row, num_rows_of_one, rows_of
 from magmax_jax.merging import apply_task_vector, fold, merged, rules
 from magmax_jax.merging.rule import informed
@@ -171,9 +171,7 @@ def _kept() -> Iterator[tuple[float, Choice, Record]]:
             yield share, choice, {"kept": share, "choice": choice}
 
 
-def _accuracies(
-    record: Record, counts: Counts[np.ndarray], task: int | None = None
-) -> Iterator[Record]:
+def _accuracies(record: Record, counts: Counts, task: int | None = None) -> Iterator[Record]:
     for protocol in ("agnostic", "aware"):
         yield record | {
             "protocol": protocol,
@@ -183,5 +181,5 @@ def _accuracies(
         }
 
 
-def _share(counts: Counts[np.ndarray], protocol: str) -> float:
+def _share(counts: Counts, protocol: str) -> float:
     return float(getattr(counts, protocol).sum() / counts.total.sum())

@@ -7,10 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from magmax_jax.errors import UserError
-from magmax_jax.evaluation.evaluator import Counts
+from magmax_jax.evaluation.counts import Counts
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.merging import merged, task_vector
 from magmax_jax.models import Place, trainable
@@ -88,7 +87,7 @@ class Subject:
             for scale in merge.scales:
                 yield name, scale, merged(merge.rule, state, self.parts.theta_0, scale)
 
-    def count(self, images: EvaluationSet, params: Params, shown: str) -> Counts[np.ndarray]:
+    def count(self, images: EvaluationSet, params: Params, shown: str) -> Counts:
         """A model's counts on images."""
         (counts,) = images.counts_of([params], self.progress, shown)
         return counts

@@ -100,6 +100,11 @@ def _make_finished(folder: Path) -> None:
     (folder / "about.json").write_text(json.dumps(about | {"inputs": INPUTS}))
 
 
+def _make_earlier(folder: Path) -> None:
+    _make_finished(folder)
+    made_up.with_matrices(folder)
+
+
 def _report(folder: Path) -> list[str]:
     """Everything that the page shows, without drawing it."""
     runs, _ = find([folder])
@@ -147,4 +152,5 @@ KINDS = {
     "report, sweep": Kind("sweep.jsonl", _make_finished, _report, in_lines, cost=5),
     "report, analyses": Kind("analysis/*.jsonl", _make_finished, _report, in_lines, cost=5),
     "report, counts": Kind("counts/*", _make_finished, _report, in_safetensors, cost=5),
+    "report, matrices": Kind("counts/*", _make_earlier, _report, in_safetensors, cost=5),
 }
