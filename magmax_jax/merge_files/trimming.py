@@ -121,12 +121,10 @@ class Rows(NamedTuple):
     least: np.ndarray
     last: np.ndarray | None
 
-    def thinned(self, taus: Sequence[jax.Array]) -> list[jax.Array]:
-        """Every task vector of a chunk, trimmed."""
-        return [
-            trim_rows(tau, self.least[i], None if self.last is None else self.last[i])
-            for i, tau in enumerate(taus)
-        ]
+    def thin(self, task: int | jax.Array, tau: jax.Array) -> jax.Array:
+        """A chunk of a task vector (from 0), trimmed: (n,)."""
+        last = None if self.last is None else self.last[task]
+        return trim_rows(tau, self.least[task], last)
 
 
 def rows_of(chunk: Chunk, least: Mapping[str, Any]) -> Any:

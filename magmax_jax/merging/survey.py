@@ -38,8 +38,9 @@ class TaskVectors(Protocol):
 
         Args:
           function: takes one piece of every task vector, float32 (n,) each, the same n entries of
-            all, and returns an integer array whose shape does not depend on n; jitted. Floats are
-            refused: their sum would depend on where the pieces end. Use `tensors` for them.
+            all, and returns an integer array whose shape does not depend on n; jitted. The pieces
+            are a tuple, or of many task vectors one array (t, n). Floats are refused: their sum
+            would depend on where the pieces end. Use `tensors` for them.
 
         Raises:
           TypeError: it returns floats.

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from magmax_jax.merge_files import by_chunk
 from magmax_jax.merging import MergeRule
+from magmax_jax.merging.numerics import over_tasks
 from magmax_jax.registry import RULES
 from tests.merge_files.conftest import merge, sources, write
 
-MODELS = by_chunk.UNROLLED + 8
+MODELS = over_tasks.UNROLLED + 8
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_one_step_is_compiled(places, tmp_path, traced):
 @pytest.mark.parametrize("rule", ["max_magnitude", "average"])
 def test_steps_give_what_the_unrolled_program_gives(places, tmp_path, monkeypatch, rule):
     steps = merged_files(places, tmp_path / "steps", rule)
-    monkeypatch.setattr(by_chunk, "UNROLLED", MODELS)
+    monkeypatch.setattr(over_tasks, "UNROLLED", MODELS)
     unrolled = merged_files(places, tmp_path / "unrolled", rule)
     for name, leaf in unrolled.items():
         np.testing.assert_allclose(steps[name], leaf, rtol=1e-6, atol=1e-7)
