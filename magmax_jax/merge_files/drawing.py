@@ -5,7 +5,7 @@ compiled program thins and merges them all, whatever their shapes, and memory ho
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax

@@ -94,8 +94,13 @@ def _fed(rule: MergeRule, names: Sequence[str]) -> Fed:
         init = jax.vmap(rule.init)
         return Fed("tensor", init, partial(_each, rule.update), partial(_each, rule.finalize))
     key = LeafNames(names)
-    mapped = map(key.mapped, (rule.init, rule.update, rule.finalize))
-    return Fed(key, *mapped, rule.of_stack)
+    return Fed(
+        key,
+        key.mapped(rule.init),
+        key.mapped(rule.update),
+        key.mapped(rule.finalize),
+        rule.of_stack,
+    )
 
 
 @partial(jax.jit, static_argnums=0)

@@ -20,7 +20,7 @@ from magmax_jax.merge_files.trimming import Rows, rows_of, thresholds
 from magmax_jax.merge_files.whole_tensors import Tree, read_group
 from magmax_jax.merging import count_at_least, kth_magnitudes_counted
 from magmax_jax.merging.numerics.host_selection import between
-from magmax_jax.merging.numerics.over_tasks import each
+from magmax_jax.merging.numerics.over_tasks import EachTask, each
 
 SAMPLES, SAMPLE_LENGTH, SAMPLE_STRIDE = 256, 1 << 12, 1 << 4
 """A sample: approximate number of places, entries at each, and the stride between those taken."""
@@ -108,7 +108,7 @@ class FileTaskVectors:
         found = kth_magnitudes_counted(count, self.size, k, samples, collect)
         return found.tolist()
 
-    def total(self, function: Callable[[tuple[jax.Array, ...]], jax.Array]) -> np.ndarray:
+    def total(self, function: Callable[[EachTask], jax.Array]) -> np.ndarray:
         least, total = self._plan.least, np.zeros((), np.int64)
 
         @jax.jit

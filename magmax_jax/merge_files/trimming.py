@@ -4,7 +4,7 @@ A first pass finds every tensor's threshold in every task vector. In the chunks,
 belongs to one tensor, so one compiled program trims and merges them all, whatever their shapes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple

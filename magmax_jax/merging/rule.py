@@ -21,13 +21,13 @@ import numpy as np
 
 from magmax_jax.merging.any_mesh import on_any_mesh
 from magmax_jax.merging.leaf_names import LeafNames, seed_words
-from magmax_jax.merging.numerics.over_tasks import together
+from magmax_jax.merging.numerics.over_tasks import EachTask, together
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
 
 State = Any
 Scope = Literal["entry", "tensor", "model"]
-Count = Callable[[tuple[jax.Array, ...]], jax.Array]
+Count = Callable[[EachTask], jax.Array]
 
 
 class Trims(NamedTuple):

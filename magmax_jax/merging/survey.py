@@ -6,6 +6,7 @@ from typing import Protocol
 import jax
 import numpy as np
 
+from magmax_jax.merging.numerics.over_tasks import EachTask
 from magmax_jax.merging.task_vectors import PyTree
 
 
@@ -33,7 +34,7 @@ class TaskVectors(Protocol):
         """
         ...
 
-    def total(self, function: Callable[[tuple[jax.Array, ...]], jax.Array]) -> np.ndarray:
+    def total(self, function: Callable[[EachTask], jax.Array]) -> np.ndarray:
         """The sum over all pieces of what `function` counts in each: int64, in one pass.
 
         Args:

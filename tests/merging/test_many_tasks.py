@@ -92,7 +92,9 @@ def operations(jaxpr) -> int:
 
 def size(rule: MergeRule, tasks: int) -> int:
     shapes = jax.eval_shape(lambda: tree(0))
-    stack = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((tasks, *leaf.shape), leaf.dtype), shapes)
+    stack = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((tasks, *leaf.shape), leaf.dtype), shapes
+    )
     merge = lambda theta_0, taus: rule.finalize(rule.of_stack(theta_0, taus))  # noqa: E731
     return operations(jax.make_jaxpr(merge)(shapes, stack).jaxpr)
 

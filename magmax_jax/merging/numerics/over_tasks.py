@@ -46,17 +46,18 @@ def largest_over(function: Callable[..., jax.Array], *values: EachTask) -> jax.A
     return _looped(jnp.maximum, lambda *one: jnp.abs(function(*one)), values)
 
 
-def each(function: Callable[..., jax.Array], *values: EachTask) -> jax.Array:
-    """A function of each task's values, in one array: (t, ...)."""
+def each(function: Callable[..., Any], *values: EachTask) -> Any:
+    """A function of each task's values, with a leading axis of tasks: arrays (t, ...)."""
     if not isinstance(values[0], jax.Array):
-        return jnp.stack([function(*one) for one in zip(*values, strict=True)])
+        found = [function(*one) for one in zip(*values, strict=True)]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
     return jax.lax.map(lambda one: function(*one), values)
 
 
 def _looped(
     combine: Callable[..., jax.Array], function: Callable[..., Any], values: Sequence[EachTask]
 ) -> Any:
-    def step(total: Any, one: tuple[jax.Array, ...]) -> tuple[Any, None]:
+    def step(total: Any, one: tuple[Any, ...]) -> tuple[Any, None]:
         return jax.tree.map(combine, total, function(*one)), None
 
     shapes = jax.eval_shape(function, *(value[0] for value in values))

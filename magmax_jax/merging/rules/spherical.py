@@ -60,7 +60,7 @@ def nuslerp(
     total = sum(weights)
     share = 0.5 if abs(total) < SMALL_SUM else weights[1] / total
 
-    def turn(models: Sequence[jax.Array]) -> jax.Array:
+    def turn(models: EachTask) -> jax.Array:
         a, b = models
         if angles == "columns" and a.ndim:
             return jnp.swapaxes(
