@@ -15,14 +15,19 @@ from magmax_jax.io.safetensors.writer import FileWriter
 from magmax_jax.merge_files.drawing import DrawnRows
 from magmax_jax.merge_files.outcome import Outcome, applied, differences, narrow, sound
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merge_files.stream import LANES, Chunk, chunk_length, chunk_task_vector, stream
+from magmax_jax.merge_files.stream import (
+    LANES,
+    Chunk,
+    chunk_length,
+    chunk_task_vector,
+    stacked,
+    stream,
+)
 from magmax_jax.merge_files.trimming import Rows, alignment, rows_of
 from magmax_jax.merging import MergeRule, apply_task_vector
+from magmax_jax.merging.numerics.over_tasks import each
 from magmax_jax.merging.rule import State
 
-UNROLLED = 32
-"""Most models whose steps of a streaming rule are compiled one by one, which is faster for a few;
-of more, one step is compiled, and their entries are stacked."""
 SAMPLED = 4
 """Rounding losses are counted only in the first of this many parts of a chunk, to save time."""
 
@@ -43,12 +48,7 @@ def by_chunk(
     sources = [plan.pretrained, *plan.models, *stored]
     length = chunk_length(len(sources) + (len(fields) if next_state else 0))
     models, state = len(plan.models), None
-    in_steps = (
-        models > UNROLLED
-        and plan.rule.streaming
-        and not plan.least
-        and _steady(plan.rule, template)
-    )
+    loops = plan.rule.of_stack or (plan.rule.streaming and _steady(plan.rule, template))
     compiling, keeps = threading.Lock(), next_state is not None
 
     def wide(chunk: Chunk) -> bool:
@@ -63,8 +63,8 @@ def by_chunk(
             dtype = np.dtype(np.float32)
             arrays = (np.zeros(theta_0.shape, dtype), *differences(theta_0, rest[:models]))
         least = rows_of(chunk, plan.least) if plan.least else None
-        if in_steps:
-            arrays = (arrays[0], stacked(arrays[1:]))
+        if loops:
+            arrays = (arrays[0], *stacked(arrays[1:]))
         with compiling:  # once, not in every thread
             result = merge_chunk(plan.rule, plan.scale, dtype, keeps, before, least, *arrays)
         return jax.device_get(result)
@@ -134,16 +134,16 @@ def merge_chunk(
 
     Args:
       least: what to keep of the task vectors, or None for all.
-      models: (n,) each, or all in one array (t, n), which takes one step, whatever t.
+      models: (n,) each, or all in one array (t, n); the program is then the same size for any t.
     """
     stored, theta_0 = theta_0, theta_0.astype(jnp.float32)
     state = rule.init(theta_0) if state is None else state
     if models and models[0].ndim == 2:
-        state, norms = _in_steps(rule, state, theta_0, models[0])
+        state, norms = _in_steps(rule, state, least, theta_0, models[0])
     else:
-        taus = [chunk_task_vector(model, theta_0) for model in models]
-        for tau in taus if least is None else least.thinned(taus):
-            state = rule.update(state, tau)
+        for task, model in enumerate(models):
+            tau = chunk_task_vector(model, theta_0)
+            state = rule.update(state, tau if least is None else least.thin(task, tau))
         norms = squared_norms(theta_0, models)
     tau = rule.finalize(state)
     if not rule.streaming:
@@ -166,12 +166,6 @@ def merge_chunk(
     return Merged(theta, unsound, counts, norms, state if keeps else None)
 
 
-def stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """A chunk's entries of all models, (t, n): in their dtype, or in float32 if they differ."""
-    dtypes = {array.dtype for array in arrays}
-    return np.stack([array.astype(np.float32) for array in arrays] if len(dtypes) > 1 else arrays)
-
-
 def _steady(rule: MergeRule, state: State) -> bool:
     """Whether a step leaves the state's structure, shapes and dtypes as they are.
 
@@ -184,15 +178,29 @@ def _steady(rule: MergeRule, state: State) -> bool:
 
 
 def _in_steps(
-    rule: MergeRule, state: State, theta_0: jax.Array, models: jax.Array
+    rule: MergeRule,
+    state: State,
+    least: Rows | DrawnRows | None,
+    theta_0: jax.Array,
+    models: jax.Array,
 ) -> tuple[State, jax.Array]:
     """The state after all models, (t, n), and the squared norms of their task vectors, (t,)."""
 
-    def step(state: State, model: jax.Array) -> tuple[State, jax.Array]:
+    def found(task: jax.Array, model: jax.Array) -> tuple[jax.Array, jax.Array]:
         tau = chunk_task_vector(model, theta_0)
-        return rule.update(state, tau), jnp.sum(jnp.square(tau))
+        squares = jnp.square(tau).reshape(-1, LANES)
+        norm = jnp.sum(jnp.sum(squares, axis=0))
+        return (tau if least is None else least.thin(task, tau)), norm
 
-    return jax.lax.scan(step, state, models)
+    def step(state: State, one: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
+        tau, norm = found(*one)
+        return rule.update(state, tau), norm
+
+    tasks = jnp.arange(len(models))
+    if rule.of_stack is None:
+        return jax.lax.scan(step, state, (tasks, models))
+    taus, norms = each(found, tasks, models)
+    return rule.of_stack(theta_0, taus), norms
 
 
 def squared_norms(theta_0: jax.Array, models: Sequence[jax.Array]) -> jax.Array:

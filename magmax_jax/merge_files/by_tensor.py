@@ -11,6 +11,7 @@ import numpy as np
 
 from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.io.safetensors.writer import FileWriter
+from magmax_jax.merge_files.aligned import aligned
 from magmax_jax.merge_files.groups import fed, groups
 from magmax_jax.merge_files.outcome import Outcome, hidden
 from magmax_jax.merge_files.plan import Plan
@@ -24,6 +25,7 @@ from magmax_jax.merge_files.whole_tensors import (
     unmasked,
 )
 from magmax_jax.merging import fold, merged
+from magmax_jax.merging.numerics import over_tasks
 from magmax_jax.merging.rule import Settle, State
 
 
@@ -124,10 +126,19 @@ def _merge(plan: Plan, reader: Reader, names: list[str]) -> Merged:
     if plan.state:
         state = read_state(plan.state, names, state, reader)
     squares: list[jax.Array | float] = []
-    norms, theta = [], None
-    for model in plan.models:
+    norms: list[jax.Array] = []
+    # One array of many models from the start: joining their arrays would need twice the memory.
+    count, stack = len(plan.models), None
+    if rule.of_stack and count > over_tasks.UNROLLED:
+        stack = aligned((len(names), count, *stored.shape[1:]), np.float32)
+    theta = None
+    for task, model in enumerate(plan.models):
         theta = read(model, names, reader, theta)
         tau = task_vectors(model, names, stored, theta)
+        if stack is not None:
+            stack[:, task] = tau
+            squares.append(float(np.sum(np.square(tau, dtype=np.float64))))
+            continue
         array = jax.device_put(tau[0] if alone else tau)
         state = rule.update(state, {rule.key: array})
         if rule.settle:
@@ -135,6 +146,9 @@ def _merge(plan: Plan, reader: Reader, names: list[str]) -> Merged:
         squares.append(
             _squared(array) if alone else float(np.sum(np.square(tau, dtype=np.float64)))
         )
+    if rule.of_stack and stack is not None:
+        taus = jax.device_put(stack[0] if alone else stack)
+        state = rule.of_stack({rule.key: jnp.asarray(theta_0, np.float32)}, {rule.key: taus})
     if rule.settle:
         found = np.asarray(rule.settle.measure(state, norms))
     else:

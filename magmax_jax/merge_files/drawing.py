@@ -5,7 +5,7 @@ compiled program thins and merges them all, whatever their shapes, and memory ho
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -15,8 +15,9 @@ import numpy as np
 from magmax_jax.io.safetensors.reader import Reader
 from magmax_jax.merge_files.passes import each_chunk
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merge_files.stream import LANES, Chunk, Piece, chunk_task_vector
+from magmax_jax.merge_files.stream import LANES, Chunk, Piece, chunk_task_vectors, stacked
 from magmax_jax.merging.leaf_names import seed_words
+from magmax_jax.merging.numerics.over_tasks import each
 from magmax_jax.merging.numerics.threefry import folded, uniform_at
 from magmax_jax.merging.rule import Thins
 from magmax_jax.merging.rules.thinning import LEAST_NORM
@@ -38,15 +39,12 @@ class DrawnRows(NamedTuple):
     factors: np.ndarray
     bounds: np.ndarray
 
-    def thinned(self, taus: Sequence[jax.Array]) -> list[jax.Array]:
-        """Every task vector of a chunk, thinned and rescaled: (n,) each, n = rows LANES."""
-        found = []
-        for task, tau in enumerate(taus):
-            kept = jnp.where(self.kept(task), tau.reshape(-1, LANES), 0.0)
-            found.append((kept * self.factors[task][:, None]).reshape(-1))
-        return found
+    def thin(self, task: int | jax.Array, tau: jax.Array) -> jax.Array:
+        """A chunk of a task vector (from 0), thinned and rescaled: (n,), n = rows LANES."""
+        kept = jnp.where(self.kept(task), tau.reshape(-1, LANES), 0.0)
+        return (kept * self.factors[task][:, None]).reshape(-1)
 
-    def kept(self, task: int) -> jax.Array:
+    def kept(self, task: int | jax.Array) -> jax.Array:
         """Where the draws keep entries of a task vector (from 0): bool (rows, LANES)."""
         high, low = (jnp.asarray(words)[:, None] for words in self.places)
         lanes = low + jnp.arange(LANES, dtype=jnp.uint32)  # never carries: rows are aligned
@@ -105,7 +103,9 @@ def draws(plan: Plan, reader: Reader, thins: Thins) -> dict[str, Drawn]:
     aligned = dataclasses.replace(plan, least=drawn)
 
     def part(chunk: Chunk) -> tuple[list[Piece], np.ndarray]:
-        return chunk.pieces, np.asarray(_norms(Drawn.rows(chunk, drawn), *chunk.arrays))
+        theta_0, *thetas = chunk.arrays
+        norms = _norms(Drawn.rows(chunk, drawn), theta_0, *stacked(thetas))
+        return chunk.pieces, np.asarray(norms)
 
     for pieces, found in each_chunk(aligned, reader, part):
         for name, _, size, position in pieces:
@@ -123,11 +123,17 @@ def _factors(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 @jax.jit
 def _norms(rows: DrawnRows, theta_0: jax.Array, *thetas: jax.Array) -> jax.Array:
     """L1 norms of every task vector's rows, before and after thinning: float32 (2, t, rows)."""
-    base = theta_0.astype(jnp.float32)
-    taus = [jnp.abs(chunk_task_vector(theta, base)) for theta in thetas]
-    after = rows.thinned(taus)  # whose factors are 1
-    rest = jnp.stack([*taus, *after]).reshape(2, len(taus), -1, LANES)
-    # The program itself fixes the order, so chunks of any number of rows give the same bits.
-    while half := rest.shape[-1] // 2:
-        rest = rest[..., :half] + rest[..., half:]
-    return rest[..., 0]
+    taus = chunk_task_vectors(theta_0, thetas)
+
+    def of_task(task: int | jax.Array, tau: jax.Array) -> jax.Array:
+        before = jnp.abs(tau)
+        rest = jnp.stack([before, rows.thin(task, before)])  # whose factors are 1
+        rest = rest.reshape(2, -1, LANES)
+        # The program itself fixes the order, so chunks of any number of rows give the same bits.
+        while half := rest.shape[-1] // 2:
+            rest = rest[..., :half] + rest[..., half:]
+        return rest[..., 0]
+
+    if isinstance(taus, jax.Array):
+        return jnp.swapaxes(each(of_task, jnp.arange(len(taus)), taus), 0, 1)
+    return jnp.stack([of_task(task, tau) for task, tau in enumerate(taus)], axis=1)

@@ -24,6 +24,7 @@ class Fed(NamedTuple):
     Attributes:
       key: of the group's only leaf in its trees, of shape (n, *shape) for a group of n tensors and
         of the tensor's own shape for one.
+      of_stack: as `MergeRule.of_stack`; the leaf is (n, t, *shape) for a group.
       settle: the rule's measures, for a group: arrays with a leading axis of n.
     """
 
@@ -31,6 +32,7 @@ class Fed(NamedTuple):
     init: Callable[[Any], State]
     update: Callable[[State, Any], State]
     finalize: Callable[[State], Any]
+    of_stack: Callable[[Any, Any], State] | None = None
     settle: "Measures | None" = None
 
 
@@ -82,17 +84,23 @@ def _of_leaf(rule: MergeRule, name: str, shape: Sequence[int]) -> MergeRule:
 def _fed(rule: MergeRule, names: Sequence[str]) -> Fed:
     if len(names) == 1:
         if rule.reads_names:
-            return Fed(names[0], rule.init, rule.update, rule.finalize)
+            return Fed(names[0], rule.init, rule.update, rule.finalize, rule.of_stack)
         # A collecting rule compiles its parts itself: a single program would contain them once per
         # task. Compiling its update would copy every task vector.
         if not rule.streaming:
-            return Fed("tensor", rule.init, rule.update, rule.finalize)
+            return Fed("tensor", rule.init, rule.update, rule.finalize, rule.of_stack)
         return Fed("tensor", rule.init, partial(_update, rule), partial(_finalize, rule))
     if not rule.reads_names:
         init = jax.vmap(rule.init)
         return Fed("tensor", init, partial(_each, rule.update), partial(_each, rule.finalize))
     key = LeafNames(names)
-    return Fed(key, key.mapped(rule.init), key.mapped(rule.update), key.mapped(rule.finalize))
+    return Fed(
+        key,
+        key.mapped(rule.init),
+        key.mapped(rule.update),
+        key.mapped(rule.finalize),
+        rule.of_stack,
+    )
 
 
 @partial(jax.jit, static_argnums=0)

@@ -22,6 +22,8 @@ import numpy as np
 from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles
 from magmax_jax.merge_files.aligned import aligned
+from magmax_jax.merging.numerics import over_tasks
+from magmax_jax.merging.numerics.over_tasks import EachTask
 
 WORKERS = min(4, os.cpu_count() or 1)
 """Threads that read and compute."""
@@ -186,12 +188,35 @@ def _read(
     return Chunk(pieces, count, tuple(arrays))
 
 
+def chunk_task_vectors(theta_0: jax.Array, thetas: Sequence[jax.Array]) -> EachTask:
+    """`chunk_task_vector` of every model.
+
+    Args:
+      thetas: (n,) each, or all in one array (t, n).
+    """
+    theta_0 = theta_0.astype(jnp.float32)
+    if thetas and thetas[0].ndim == 2:
+        return chunk_task_vector(thetas[0], theta_0)
+    return tuple(chunk_task_vector(theta, theta_0) for theta in thetas)
+
+
 def chunk_task_vector(theta: jax.Array, theta_0: jax.Array) -> jax.Array:
     """The task vector of a chunk, float32: zero where both are equal, even if both are -inf.
 
     Attention masks hold -inf; the difference of two would be NaN.
     """
     return jnp.where(theta.astype(jnp.float32) == theta_0, 0, theta.astype(jnp.float32) - theta_0)
+
+
+def stacked(arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """A chunk's entries of all models: as they are, or of many in one new array, (t, n).
+
+    It has their dtype, or float32 if they differ.
+    """
+    if len(arrays) <= over_tasks.UNROLLED:
+        return arrays
+    dtypes = {array.dtype for array in arrays}
+    return [np.stack([array.astype(np.float32) for array in arrays] if len(dtypes) > 1 else arrays)]
 
 
 def _runs(pieces: list[Piece], tensors: dict[str, Tensor]) -> Iterator[Piece]:

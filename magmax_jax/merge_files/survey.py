@@ -15,11 +15,12 @@ from magmax_jax.merge_files.groups import groups
 from magmax_jax.merge_files.outcome import differences
 from magmax_jax.merge_files.passes import each_chunk
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merge_files.stream import Chunk, Result, chunk_task_vector
+from magmax_jax.merge_files.stream import Chunk, Result, chunk_task_vectors, stacked
 from magmax_jax.merge_files.trimming import Rows, rows_of, thresholds
 from magmax_jax.merge_files.whole_tensors import Tree, read_group
 from magmax_jax.merging import count_at_least, kth_magnitudes_counted
 from magmax_jax.merging.numerics.host_selection import between
+from magmax_jax.merging.numerics.over_tasks import EachTask, each
 
 SAMPLES, SAMPLE_LENGTH, SAMPLE_STRIDE = 256, 1 << 12, 1 << 4
 """A sample: approximate number of places, entries at each, and the stride between those taken."""
@@ -74,9 +75,13 @@ class FileTaskVectors:
 
     def kth_magnitudes(self, k: int) -> list[float]:
         def count(pivots: jax.Array) -> np.ndarray:
+            def part(chunk: Chunk) -> np.ndarray:
+                theta_0, *thetas = chunk.arrays
+                return np.asarray(_count(pivots, theta_0, *stacked(thetas)))
+
             total = np.zeros(pivots.shape, np.int64)
             # A chunk's padding is zero, which is below every pivot.
-            for found in self._pass(lambda chunk: np.asarray(_count(pivots, *chunk.arrays))):
+            for found in self._pass(part):
                 total += found
             return total
 
@@ -103,19 +108,23 @@ class FileTaskVectors:
         found = kth_magnitudes_counted(count, self.size, k, samples, collect)
         return found.tolist()
 
-    def total(self, function: Callable[[tuple[jax.Array, ...]], jax.Array]) -> np.ndarray:
+    def total(self, function: Callable[[EachTask], jax.Array]) -> np.ndarray:
         least, total = self._plan.least, np.zeros((), np.int64)
 
         @jax.jit
         def compiled(rows: Rows | None, theta_0: jax.Array, *thetas: jax.Array) -> jax.Array:
-            taus = _task_vectors(theta_0, thetas)
-            return function(taus if rows is None else tuple(rows.thinned(taus)))
+            taus = chunk_task_vectors(theta_0, thetas)
+            if rows is None:
+                return function(taus)
+            if isinstance(taus, jax.Array):
+                return function(each(rows.thin, jnp.arange(len(taus)), taus))
+            return function(tuple(rows.thin(task, tau) for task, tau in enumerate(taus)))
 
         def counted(chunk: Chunk) -> np.ndarray:
-            if least:
-                return np.asarray(compiled(rows_of(chunk, least), *chunk.arrays))
-            # Without the padding, so that `function` may also count zeros.
-            return np.asarray(compiled(None, *(array[: chunk.size] for array in chunk.arrays)))
+            rows, size = (rows_of(chunk, least), None) if least else (None, chunk.size)
+            # Without rows, also without the padding, so that `function` may count zeros.
+            theta_0, *thetas = (array[:size] for array in chunk.arrays)
+            return np.asarray(compiled(rows, theta_0, *stacked(thetas)))
 
         for found in self._pass(counted):
             if not np.issubdtype(found.dtype, np.integer):
@@ -149,10 +158,4 @@ def _first(tree: Tree) -> Tree:
 @jax.jit
 def _count(pivots: jax.Array, theta_0: jax.Array, *thetas: jax.Array) -> jax.Array:
     """Number of entries of each task vector that reach each of its pivots: int32 (t, p)."""
-    taus = _task_vectors(theta_0, thetas)
-    return jnp.stack([count_at_least(tau, own) for tau, own in zip(taus, pivots, strict=True)])
-
-
-def _task_vectors(theta_0: jax.Array, thetas: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
-    theta_0 = theta_0.astype(jnp.float32)
-    return tuple(chunk_task_vector(theta, theta_0) for theta in thetas)
+    return each(count_at_least, chunk_task_vectors(theta_0, thetas), pivots)

@@ -4,7 +4,7 @@ A first pass finds every tensor's threshold in every task vector. In the chunks,
 belongs to one tensor, so one compiled program trims and merges them all, whatever their shapes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -121,12 +121,10 @@ class Rows(NamedTuple):
     least: np.ndarray
     last: np.ndarray | None
 
-    def thinned(self, taus: Sequence[jax.Array]) -> list[jax.Array]:
-        """Every task vector of a chunk, trimmed."""
-        return [
-            trim_rows(tau, self.least[i], None if self.last is None else self.last[i])
-            for i, tau in enumerate(taus)
-        ]
+    def thin(self, task: int | jax.Array, tau: jax.Array) -> jax.Array:
+        """A chunk of a task vector (from 0), trimmed: (n,)."""
+        last = None if self.last is None else self.last[task]
+        return trim_rows(tau, self.least[task], last)
 
 
 def rows_of(chunk: Chunk, least: Mapping[str, Any]) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.numerics.over_tasks import EachTask, together
 from magmax_jax.merging.numerics.selection import kth_magnitude
 from magmax_jax.merging.quantised import Quantised, dequantise, is_quantised, quantise
 from magmax_jax.merging.rule import MergeRule, leaf_name
@@ -66,7 +67,9 @@ def quantised(rule: MergeRule, bits: int) -> MergeRule:
         )
         return jax.tree.unflatten(structure, merged)
 
-    return rule._replace(init=init, update=update, finalize=finalize, scope="model", survey=None)
+    return rule._replace(
+        init=init, update=update, finalize=finalize, scope="model", survey=None, of_stack=None
+    )
 
 
 def _finalized(rule: MergeRule, taus: Iterator[PyTree]) -> PyTree:
@@ -134,11 +137,12 @@ class _StateTaskVectors:
         """One whole task vector at a time."""
         return [float(kth_magnitude(tau, k)) for tau in _decoded(self._state)]
 
-    def total(self, function: Callable[[tuple[jax.Array, ...]], jax.Array]) -> np.ndarray:
+    def total(self, function: Callable[[EachTask], jax.Array]) -> np.ndarray:
         compiled, total = jax.jit(function), np.zeros((), np.int64)
         for leaves in self._leaves.values():
             for pieces in _slices(leaves) if len(leaves[0].shape) > 2 else [leaves]:
-                found = np.asarray(compiled(tuple(tau.reshape(-1) for tau in _decoded(pieces))))
+                taus = together([tau.reshape(-1) for tau in _decoded(pieces)])
+                found = np.asarray(compiled(taus))
                 if not np.issubdtype(found.dtype, np.integer):
                     raise TypeError(f"the function of `total` gives {found.dtype}, not integers")
                 total = total + found.astype(np.int64)

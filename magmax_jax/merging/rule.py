@@ -21,12 +21,13 @@ import numpy as np
 
 from magmax_jax.merging.any_mesh import on_any_mesh
 from magmax_jax.merging.leaf_names import LeafNames, seed_words
+from magmax_jax.merging.numerics.over_tasks import EachTask, together
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
 
 State = Any
 Scope = Literal["entry", "tensor", "model"]
-Count = Callable[[tuple[jax.Array, ...]], jax.Array]
+Count = Callable[[EachTask], jax.Array]
 
 
 class Trims(NamedTuple):
@@ -115,6 +116,9 @@ class MergeRule(NamedTuple):
       of_leaf: for a rule of tensors that reads names only to choose how to treat a leaf: (name,
         shape) -> its treatment. Leaves with the same treatment then share compiled code, and small
         ones are merged together.
+      of_stack: for a collecting rule, (theta_0, a tree of all task vectors whose leaves have a
+        leading axis of tasks) -> the state after all of them, for many models. None if `finalize`
+        takes only what `update` returns.
     """
 
     init: Callable[[PyTree], State]
@@ -137,6 +141,7 @@ class MergeRule(NamedTuple):
     settle: "Settle | None" = None
     from_adam: bool = False
     of_leaf: "Callable[[str, Sequence[int]], OfLeaf] | None" = None
+    of_stack: "Callable[[PyTree, PyTree], Stacked] | None" = None
 
     def admits(self, number: int) -> bool:
         """Whether the rule merges this many models."""
@@ -216,26 +221,84 @@ def informed(rule: MergeRule, params: PyTree, fisher: PyTree) -> PyTree | Inform
     return Informed(params, fisher) if rule.needs_fisher else params
 
 
+class Stacked(NamedTuple):
+    """State of a collecting rule that holds each leaf of all task vectors in one array.
+
+    Attributes:
+      theta_0: None for a rule that does not keep it.
+      taus: a tree of theta_0's structure; leaves are float32 (t, *shape).
+    """
+
+    theta_0: PyTree | None
+    taus: PyTree
+
+
+Collected = tuple[PyTree, ...] | Stacked
+"""State of a collecting rule: the tuple of all task vectors, after theta_0 if it keeps that."""
+
+
 def collecting(
-    finalize: Callable[[tuple], PyTree],
+    finalize: Callable[[Any], PyTree],
     default_scale: float,
     with_theta_0: bool = False,
+    stacks: bool = False,
     **facts: Any,
 ) -> MergeRule:
     """A rule that keeps every task vector and passes the tuple of them to `finalize`.
 
     Args:
       with_theta_0: whether theta_0 comes before them in that tuple.
+      stacks: whether `finalize` also takes a `Stacked`, as `leafwise_collected` does.
       facts: further fields of `MergeRule`.
     """
+
+    def of_stack(pretrained: PyTree, taus: PyTree) -> Stacked:
+        return Stacked(pretrained if with_theta_0 else None, taus)
+
     return MergeRule(
         lambda pretrained: (pretrained,) if with_theta_0 else (),
-        lambda taus, tau: (*taus, tau),
+        _appended,
         finalize,
         streaming=False,
         default_scale=default_scale,
+        of_stack=of_stack if stacks else None,
         **facts,
     )
+
+
+_placed = on_any_mesh(lambda tau: tau, keeps=0)
+
+
+def _appended(state: tuple[PyTree, ...], tau: PyTree) -> tuple[PyTree, ...]:
+    return (*state, _placed(tau))
+
+
+# Only the new task vector needs to be placed: with all of them, time would grow with their square.
+_appended.on_any_mesh = True  # type: ignore[attr-defined]
+
+
+def leafwise_collected(
+    function: Callable[..., jax.Array], state: Collected, with_theta_0: bool = False
+) -> PyTree:
+    """`leafwise_at` over a collecting rule's state.
+
+    Args:
+      function: takes a leaf's name, theta_0's leaf if the rule keeps it, and the leaf of every task
+        vector as `EachTask`.
+    """
+    if isinstance(state, Stacked):
+        return leafwise_at(function, *([state.theta_0] if with_theta_0 else ()), state.taus)
+    before = 1 if with_theta_0 else 0
+    return leafwise_at(
+        lambda name, *leaves: function(name, *leaves[:before], together(leaves[before:])), *state
+    )
+
+
+def collected(state: Collected, with_theta_0: bool = False) -> int:
+    """The number of task vectors in a collecting rule's state."""
+    if isinstance(state, Stacked):
+        return len(jax.tree.leaves(state.taus)[0])
+    return len(state) - with_theta_0
 
 
 def factory(build: Callable[..., MergeRule]) -> Callable[..., MergeRule]:
@@ -282,6 +345,11 @@ def leaf_key(seed: int, task: jax.typing.ArrayLike, name: str | LeafNames) -> ja
     """The random key of one leaf of one task (counted from 1), wherever it is in its tree."""
     words = name.words(seed) if isinstance(name, LeafNames) else jnp.asarray(seed_words(seed, name))
     return jax.random.fold_in(jax.random.wrap_key_data(words, impl="threefry2x32"), task)
+
+
+def leaf_keys(seed: int, tasks: int, name: str | LeafNames) -> jax.Array:
+    """`leaf_key` of each of the first tasks: keys (t,)."""
+    return jax.vmap(lambda task: leaf_key(seed, task, name))(jnp.arange(1, tasks + 1))
 
 
 def _key_name(path: tuple) -> str | LeafNames:

@@ -6,6 +6,7 @@ from typing import Protocol
 import jax
 import numpy as np
 
+from magmax_jax.merging.numerics.over_tasks import EachTask
 from magmax_jax.merging.task_vectors import PyTree
 
 
@@ -33,13 +34,14 @@ class TaskVectors(Protocol):
         """
         ...
 
-    def total(self, function: Callable[[tuple[jax.Array, ...]], jax.Array]) -> np.ndarray:
+    def total(self, function: Callable[[EachTask], jax.Array]) -> np.ndarray:
         """The sum over all pieces of what `function` counts in each: int64, in one pass.
 
         Args:
           function: takes one piece of every task vector, float32 (n,) each, the same n entries of
-            all, and returns an integer array whose shape does not depend on n; jitted. Floats are
-            refused: their sum would depend on where the pieces end. Use `tensors` for them.
+            all, and returns an integer array whose shape does not depend on n; jitted. The pieces
+            are a tuple, or of many task vectors one array (t, n). Floats are refused: their sum
+            would depend on where the pieces end. Use `tensors` for them.
 
         Raises:
           TypeError: it returns floats.

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from magmax_jax.merge_files import by_chunk
 from magmax_jax.merging import MergeRule
+from magmax_jax.merging.numerics import over_tasks
 from magmax_jax.registry import RULES
 from tests.merge_files.conftest import merge, sources, write
 
-MODELS = by_chunk.UNROLLED + 8
+MODELS = over_tasks.UNROLLED + 8
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def traced(monkeypatch):
     RULES.unregister("traced")
 
 
-def merged_files(places, out, rule) -> dict[str, np.ndarray]:
-    assert merge(*sources(places), "--rule", rule, "--output", out) == 0
+def merged_files(places, out, rule, *flags) -> dict[str, np.ndarray]:
+    assert merge(*sources(places), "--rule", rule, *flags, "--output", out) == 0
     return load_file(out / "model.safetensors")
 
 
@@ -60,7 +60,7 @@ def test_one_step_is_compiled(places, tmp_path, traced):
 @pytest.mark.parametrize("rule", ["max_magnitude", "average"])
 def test_steps_give_what_the_unrolled_program_gives(places, tmp_path, monkeypatch, rule):
     steps = merged_files(places, tmp_path / "steps", rule)
-    monkeypatch.setattr(by_chunk, "UNROLLED", MODELS)
+    monkeypatch.setattr(over_tasks, "UNROLLED", MODELS)
     unrolled = merged_files(places, tmp_path / "unrolled", rule)
     for name, leaf in unrolled.items():
         np.testing.assert_allclose(steps[name], leaf, rtol=1e-6, atol=1e-7)
@@ -79,3 +79,50 @@ def test_a_rule_whose_state_grows_is_unrolled(places, tmp_path):
         RULES.unregister("growing")
     theta_0, *thetas = (load_file(place / "model.safetensors")["1.w"] for place in places)
     np.testing.assert_allclose(found["1.w"], theta_0 + sum(t - theta_0 for t in thetas), rtol=1e-4)
+
+
+OF_ALL = {
+    "in chunks": ["consensus"],
+    "after a survey": ["ties"],
+    "trimmed": ["ties", "--options", "threshold=per_tensor"],
+    "thinned": ["sparse_task_arithmetic", "--options", "thin=random", "densities=0.5"],
+    "thinned, rescaled": [
+        "sparse_task_arithmetic", "--options", "thin=random", "densities=0.5", "rescale=True",
+    ],
+    "streaming, thinned": ["dare"],
+    "tensor by tensor": ["sce"],
+    "matrices": ["tsv_m"],
+    "small tensors together": ["della"],
+}  # fmt: skip
+"""Flags, by how files are merged."""
+SELDOM = ("thinned, rescaled", "streaming, thinned", "matrices", "small tensors together")
+
+
+@pytest.mark.parametrize(
+    "how", [pytest.param(h, marks=[pytest.mark.slow] if h in SELDOM else []) for h in OF_ALL]
+)
+def test_programs_do_not_grow_with_the_number_of_models(places, tmp_path, how):
+    def size(models: int) -> int:
+        """Of all programs that JAX compiles, in bytes of text."""
+        programs = tmp_path / f"programs-{models}"
+        jax.clear_caches()
+        jax.config.update("jax_dump_ir_to", str(programs))
+        try:
+            merged_files(places[: models + 1], tmp_path / f"{models}", *OF_ALL[how])
+        finally:
+            jax.config.update("jax_dump_ir_to", "")
+        return sum(file.stat().st_size for file in programs.iterdir())
+
+    # As many digits, so that shapes are as long.
+    assert size(MODELS) == pytest.approx(size(over_tasks.UNROLLED + 2), rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", OF_ALL)
+def test_a_loop_gives_what_the_unrolled_program_gives(places, tmp_path, monkeypatch, how):
+    few = places[:6]
+    unrolled = merged_files(few, tmp_path / "unrolled", *OF_ALL[how])
+    monkeypatch.setattr(over_tasks, "UNROLLED", 4)
+    looped = merged_files(few, tmp_path / "looped", *OF_ALL[how])
+    for name, leaf in unrolled.items():
+        np.testing.assert_allclose(looped[name], leaf, rtol=2e-5, atol=2e-5)

@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from magmax_jax.merging.rule import MergeRule, State, collecting, leafwise_at
+from magmax_jax.merging.numerics.over_tasks import EachTask
+from magmax_jax.merging.rule import Collected, MergeRule, collecting, leafwise_collected
 from magmax_jax.merging.task_vectors import PyTree
 
 
@@ -16,14 +17,16 @@ def by_leaf(build: Callable[[str], MergeRule], default_scale: float = 1.0) -> Me
       build: a leaf's name -> its rule, which needs nothing from other leaves.
     """
 
-    def merge(name: Any, theta_0: jax.Array, *taus: jax.Array) -> jax.Array:
+    def merge(name: Any, theta_0: jax.Array, taus: EachTask) -> jax.Array:
         rule = build(str(name))
+        if rule.of_stack and isinstance(taus, jax.Array):
+            return rule.finalize(rule.of_stack({name: theta_0}, {name: taus}))[name]
         state = rule.init({name: theta_0})
-        for tau in taus:
-            state = rule.update(state, {name: tau})
+        for task in range(len(taus)):
+            state = rule.update(state, {name: taus[task]})
         return rule.finalize(state)[name]
 
-    def finalize(state: State) -> PyTree:
-        return leafwise_at(merge, *state)
+    def finalize(state: Collected) -> PyTree:
+        return leafwise_collected(merge, state, with_theta_0=True)
 
-    return collecting(finalize, default_scale, with_theta_0=True, scope="tensor")
+    return collecting(finalize, default_scale, with_theta_0=True, stacks=True, scope="tensor")

@@ -1,13 +1,22 @@
 """Rules based on the angles between task vectors, tensor by tensor."""
 
 import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.numerics.over_tasks import EachTask, each, sum_over
 from magmax_jax.merging.numerics.reductions import inner, squared_norm
-from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
+from magmax_jax.merging.rule import (
+    Collected,
+    MergeRule,
+    collected,
+    collecting,
+    factory,
+    leafwise_collected,
+)
 from magmax_jax.merging.rules.spherical import about_zero, arc, inner_products, of_two
 from magmax_jax.merging.task_vectors import PyTree
 from magmax_jax.registry import RULES
@@ -42,39 +51,65 @@ def model_stock(least: float = 0.0, by_row: bool = False) -> MergeRule:
     floor = least or float(jnp.finfo(jnp.float32).tiny)
 
     @jax.jit
-    def by_pairs(*taus: jax.Array) -> jax.Array:
-        norms, number = [jnp.sqrt(inner_products(tau, tau, by_row)) for tau in taus], len(taus)
-        pairs = list(itertools.combinations(range(number), 2))
-        cosines = (
-            inner_products(taus[i], taus[j], by_row) / jnp.maximum(norms[i] * norms[j], floor)
-            for i, j in pairs
-        )
-        c = sum(jnp.clip(each, -1.0, 1.0) for each in cosines) / len(pairs)
+    def by_pairs(taus: EachTask) -> jax.Array:
+        norms = each(lambda tau: jnp.sqrt(inner_products(tau, tau, by_row)), taus)
+        number = len(taus)
+
+        def cosine_of(a: jax.Array, m: jax.Array, b: jax.Array, n: jax.Array) -> jax.Array:
+            """Cosine of two task vectors with their norms."""
+            found = inner_products(a, b, by_row) / jnp.maximum(m * n, floor)
+            return jnp.clip(found, -1.0, 1.0)
+
+        if isinstance(taus, jax.Array):
+            c = _sum_over_pairs(cosine_of, taus, norms)
+        else:
+            pairs = itertools.combinations(zip(taus, norms, strict=True), 2)
+            c = jnp.asarray(sum(cosine_of(*one, *other) for one, other in pairs))
+        c = c / (number * (number - 1) // 2)
         below = 1 + (number - 1) * c
         singular = jnp.abs(below) < 1e-6
         ratio = jnp.where(singular, 0.0, number * c / jnp.where(singular, 1.0, below))
-        return ratio * (sum(taus) / number)
+        return ratio * (sum_over(lambda tau: tau, taus) / number)
 
     @jax.jit
-    def interpolate(*taus: jax.Array) -> jax.Array:
+    def interpolate(taus: EachTask) -> jax.Array:
         # |sum of unit vectors|^2 contains the cosines of all pairs, for T products, not T^2.
-        norms, number = [jnp.sqrt(squared_norm(tau)) for tau in taus], len(taus)
-        unit = [tau / jnp.where(n > 0, n, 1.0) for tau, n in zip(taus, norms, strict=True)]
-        together = jnp.asarray(sum(unit))
-        twice_pairs = squared_norm(together) - sum((n > 0).astype(jnp.float32) for n in norms)
+        norms, number = each(lambda tau: jnp.sqrt(squared_norm(tau)), taus), len(taus)
+        unit = sum_over(lambda tau, n: tau / jnp.where(n > 0, n, 1.0), taus, norms)
+        changed = jnp.sum(norms > 0, dtype=jnp.int32).astype(jnp.float32)
+        twice_pairs = squared_norm(jnp.asarray(unit)) - changed
         c = jnp.clip(twice_pairs / (number * (number - 1)), -1.0, 1.0)
         below = 1 + (number - 1) * c
         ratio = jnp.where(below > 1e-6, number * c / jnp.where(below > 1e-6, below, 1.0), 0.0)
-        return ratio * (sum(taus) / number)
+        return ratio * (sum_over(lambda tau: tau, taus) / number)
 
-    def finalize(taus: tuple[PyTree, ...]) -> PyTree:
-        if len(taus) < 2:
+    def finalize(taus: Collected) -> PyTree:
+        if collected(taus) < 2:
             raise UserError("model_stock needs two models or more: one has no angle to another")
-        return leafwise(by_pairs if least or by_row else interpolate, *taus)
+        merge = by_pairs if least or by_row else interpolate
+        return leafwise_collected(lambda _, leaves: merge(leaves), taus)
 
     return collecting(
-        finalize, default_scale=1.0, scope="tensor", reads_names=False, fewest_models=2
+        finalize,
+        default_scale=1.0,
+        stacks=True,
+        scope="tensor",
+        reads_names=False,
+        fewest_models=2,
     )
+
+
+def _sum_over_pairs(function: Callable[..., jax.Array], *values: jax.Array) -> jax.Array:
+    """The sum of a function of both tasks' values over all pairs of tasks."""
+    number = jnp.arange(len(values[0]))
+
+    def with_others(i: jax.Array, *one: jax.Array) -> jax.Array:
+        def later(j: jax.Array, *other: jax.Array) -> jax.Array:
+            return jnp.where(j > i, function(*one, *other), 0.0)
+
+        return jnp.asarray(sum_over(later, number, *values))
+
+    return jnp.asarray(sum_over(with_others, number, *values))
 
 
 @RULES.register("slerp")

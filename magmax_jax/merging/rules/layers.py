@@ -143,6 +143,7 @@ def _by_depth(
         finalize=finalize,
         default_scale=1.0,
         reads_names=True,
+        of_stack=rule.of_stack,
         survey=survey if layers is None or rule.survey else None,
         settle=settle and Settle(settle.measure, complete),
     )

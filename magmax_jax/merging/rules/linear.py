@@ -6,7 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
-from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
+from magmax_jax.merging.numerics.over_tasks import EachTask, sum_over
+from magmax_jax.merging.rule import (
+    Collected,
+    MergeRule,
+    collected,
+    collecting,
+    factory,
+    leafwise_collected,
+)
 from magmax_jax.merging.rules.weights import check_weights
 from magmax_jax.merging.task_vectors import PyTree
 from magmax_jax.registry import RULES
@@ -33,8 +41,8 @@ def linear_combination(weights: Sequence[float] | None = None, normalize: bool =
     """
     check_weights("linear_combination", weights, normalize)
 
-    def finalize(state: tuple[PyTree, ...]) -> PyTree:
-        count = len(state)
+    def finalize(state: Collected) -> PyTree:
+        count = 1 + collected(state, with_theta_0=True)
         if weights is not None and count > len(weights):
             raise UserError(
                 f"linear_combination: {len(weights)} weights for {count} models: give one for each"
@@ -42,26 +50,35 @@ def linear_combination(weights: Sequence[float] | None = None, normalize: bool =
         used = weights[:count] if weights else (1.0,) * count
         total, weighted = sum(used), jnp.array(used, jnp.float32)
 
-        def combine(theta_0: jax.Array, *taus: jax.Array) -> jax.Array:
+        def combine(_: str, theta_0: jax.Array, taus: EachTask) -> jax.Array:
             """The change from theta_0."""
-            change = jnp.zeros(jnp.shape(theta_0), jnp.float32)
-            for weight, tau in zip(weighted[1:], taus, strict=True):
-                change = change + weight * tau
+            if isinstance(taus, jax.Array):
+                change = _weighted_sum(weighted[1:], taus)
+            else:
+                change = jnp.zeros(jnp.shape(theta_0), jnp.float32)
+                for weight, tau in zip(weighted[1:], taus, strict=True):
+                    change = change + weight * tau
             if normalize:
                 return change * jnp.float32(1 / total)
             return change + _shift(theta_0, total - 1)
 
-        return leafwise(combine, *state)
+        return leafwise_collected(combine, state, with_theta_0=True)
 
     return collecting(
         finalize,
         default_scale=1.0,
         with_theta_0=True,
+        stacks=True,
         # A sum that is not a mean needs theta_0 itself, which chunks of float64 do not have.
         scope="entry" if normalize else "tensor",
         reads_names=False,
         most_models=None if weights is None else len(weights) - 1,
     )
+
+
+@jax.jit
+def _weighted_sum(weights: jax.Array, taus: jax.Array) -> jax.Array:
+    return jnp.asarray(sum_over(lambda weight, tau: weight * tau, weights, taus))
 
 
 @jax.jit

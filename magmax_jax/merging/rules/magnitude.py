@@ -1,12 +1,14 @@
 """Rules that drop entries by magnitude, and the thresholds that they and `ties` use."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.numerics.over_tasks import EachTask, each
 from magmax_jax.merging.numerics.selection import kth_magnitude
 from magmax_jax.merging.rule import Counted, MergeRule, factory, leafwise
 from magmax_jax.merging.survey import TaskVectors
@@ -54,6 +56,18 @@ def tensor_threshold(tau: jax.Array, density: float) -> jax.Array:
     mergekit keeps at least one, while this, like peft, may keep none of a very small tensor.
     """
     return kth_magnitude(tau, tensor_rank(tau.size, density))
+
+
+def tensor_thresholds(taus: EachTask, density: float) -> jax.Array:
+    """`tensor_threshold` of one tensor in every task vector: float32 (t,)."""
+    if isinstance(taus, jax.Array):
+        return _tensor_thresholds(taus, density)
+    return jnp.stack([tensor_threshold(tau, density) for tau in taus])
+
+
+@partial(jax.jit, static_argnums=1)
+def _tensor_thresholds(taus: jax.Array, density: float) -> jax.Array:
+    return each(lambda tau: tensor_threshold(tau, density), taus)
 
 
 def tensor_rank(size: int, density: float) -> int:

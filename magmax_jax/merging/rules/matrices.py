@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from magmax_jax.merging.linear_maps import Finder, Found, Matrices
 from magmax_jax.merging.numerics.replication import on_whole_arrays
@@ -33,9 +34,33 @@ def each_matrix(function: Function) -> Callable[[Matrices], Function]:
     )
 
 
-def by_matrix(function: Function, find: Find) -> Callable[[str, Sequence[int]], Function | None]:
-    """`each_matrix` by a leaf's name and shape; None for a leaf that has no matrices."""
-    of_leaves = each_matrix(function)
+def each_matrix_of_tasks(function: Function) -> Callable[[Matrices], Function]:
+    """`each_matrix` for a function of one array of every task's matrix: (t, m, n) -> (m, n).
+
+    The lifted function takes one array of every task's leaf: (t, *shape).
+    """
+
+    def in_turn(matrices: Matrices) -> Function:
+        def lifted(leaves: jax.Array) -> jax.Array:
+            stacks = jnp.swapaxes(jax.vmap(matrices.split)(leaves), 0, 1)
+            return matrices.join(jax.lax.map(function, stacks))
+
+        return lifted
+
+    return cache(
+        lambda matrices: on_whole_arrays(function if matrices.alone else in_turn(matrices))
+    )
+
+
+def by_matrix(
+    function: Function, find: Find, lift: Callable[..., Any] = each_matrix
+) -> Callable[[str, Sequence[int]], Function | None]:
+    """`each_matrix` by a leaf's name and shape; None for a leaf that has no matrices.
+
+    Args:
+      lift: `each_matrix` or `each_matrix_of_tasks`.
+    """
+    of_leaves = lift(function)
 
     def choose(name: str, shape: Sequence[int]) -> Function | None:
         matrices = find.of(name, shape)

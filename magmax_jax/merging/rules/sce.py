@@ -1,14 +1,13 @@
 """SCE: select by variance, weigh by energy, erase the minority's signs."""
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.numerics.over_tasks import EachTask, each, sum_over
 from magmax_jax.merging.numerics.reductions import squared_norm
 from magmax_jax.merging.numerics.selection import kth_magnitude
-from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
+from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise_collected
 from magmax_jax.merging.rules.thinning import largest
 from magmax_jax.registry import RULES
 
@@ -42,17 +41,21 @@ def sce(select_topk: float = 1.0) -> MergeRule:
     if not 0 <= select_topk < float("inf"):
         raise UserError(f"sce: select_topk is {select_topk}: give a number from 0 up")
 
-    def merge(*taus: jax.Array) -> jax.Array:
+    def merge(_: str, taus: EachTask) -> jax.Array:
         if select_topk < 1:
             variance = _variance(taus)
             keep = _share(jnp.count_nonzero(variance), select_topk)
             threshold = kth_magnitude(variance, variance.size + 1 - keep)
             kept = largest(variance, threshold, keep)
-            taus = tuple(jnp.where(kept, tau, 0.0) for tau in taus)
+            taus = _only(kept, taus)
         return _merge(taus)
 
     return collecting(
-        lambda taus: leafwise(merge, *taus), default_scale=1.0, scope="tensor", reads_names=False
+        lambda taus: leafwise_collected(merge, taus),
+        default_scale=1.0,
+        stacks=True,
+        scope="tensor",
+        reads_names=False,
     )
 
 
@@ -64,18 +67,27 @@ def _share(count: jax.Array, share: float) -> jax.Array:
 
 
 @jax.jit
-def _variance(taus: Sequence[jax.Array]) -> jax.Array:
+def _variance(taus: EachTask) -> jax.Array:
     return jnp.var(jnp.stack(taus), axis=0)
 
 
+def _only(kept: jax.Array, taus: EachTask) -> EachTask:
+    if isinstance(taus, jax.Array):
+        return jnp.where(kept, taus, 0.0)
+    return tuple(jnp.where(kept, tau, 0.0) for tau in taus)
+
+
 @jax.jit
-def _merge(taus: Sequence[jax.Array]) -> jax.Array:
-    energy = jnp.stack([squared_norm(tau) / max(tau.size, 1) for tau in taus])
-    total = sum(energy)
+def _merge(taus: EachTask) -> jax.Array:
+    energy = each(lambda tau: squared_norm(tau) / max(tau.size, 1), taus)
+    total = sum_over(lambda tau, one: one, taus, energy)
     small = total < LEAST
     weights = jnp.where(small, 1.0 / len(taus), energy / jnp.where(small, 1.0, total))
-    plus = sum(taus) >= 0
-    agree = [jnp.where(plus, tau > 0, tau < 0) for tau in taus]
-    each = [jnp.where(yes, w, 0.0) for yes, w in zip(agree, weights, strict=True)]
-    merged = sum(w * tau for w, tau in zip(each, taus, strict=True))
-    return jnp.asarray(merged) / jnp.maximum(sum(each), LEAST)
+    plus = sum_over(lambda tau: tau, taus) >= 0
+
+    def agreeing(tau: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        used = jnp.where(jnp.where(plus, tau > 0, tau < 0), weight, 0.0)
+        return used * tau, used
+
+    merged, used = sum_over(agreeing, taus, weights)
+    return jnp.asarray(merged) / jnp.maximum(used, LEAST)

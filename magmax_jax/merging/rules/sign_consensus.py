@@ -1,8 +1,7 @@
 """Rules that let the tasks vote on every entry: on its sign, or on keeping it."""
 
-import itertools
 from collections.abc import Callable, Sequence
-from functools import partial, reduce
+from functools import partial
 from typing import Literal
 
 import jax
@@ -11,14 +10,24 @@ import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.any_mesh import jit_on_any_mesh
-from magmax_jax.merging.rule import Count, MergeRule, Trims, collecting, factory, leafwise
+from magmax_jax.merging.numerics.over_tasks import EachTask, largest_over, sum_over, together
+from magmax_jax.merging.rule import (
+    Collected,
+    Count,
+    MergeRule,
+    Trims,
+    collected,
+    collecting,
+    factory,
+    leafwise_collected,
+)
 from magmax_jax.merging.rules.magnitude import (
     Threshold,
     check_trimming,
     global_rank,
     global_threshold,
     tensor_rank,
-    tensor_threshold,
+    tensor_thresholds,
     trim,
 )
 from magmax_jax.merging.survey import TaskVectors
@@ -75,11 +84,11 @@ def ties(
     if aggregate not in ("mean", "sum", "max"):
         raise UserError(f"ties: aggregate is {aggregate!r}: choose mean, sum or max")
 
-    def finalize(taus: tuple[PyTree, ...]) -> PyTree:
-        if thresholds is not None and len(thresholds) != len(taus):
+    def finalize(taus: Collected) -> PyTree:
+        count = collected(taus)
+        if thresholds is not None and len(thresholds) != count:
             raise UserError(
-                f"ties: {len(thresholds)} thresholds for {len(taus)} task vectors: give one for "
-                "each"
+                f"ties: {len(thresholds)} thresholds for {count} task vectors: give one for each"
             )
         if threshold == "per_tensor":
             least = None
@@ -88,20 +97,19 @@ def ties(
         else:
             least = jnp.stack([global_threshold(tau, density, entries) for tau in taus])
 
-        def own(leaves: Sequence[jax.Array]) -> jax.Array:
-            if least is not None:
-                return least
-            return jnp.stack([tensor_threshold(leaf, density) for leaf in leaves])
+        def own(leaves: EachTask) -> jax.Array:
+            return tensor_thresholds(leaves, density) if least is None else least
+
+        def balance(leaves: EachTask) -> jax.Array:
+            return sign_balance(leaves, own(leaves), elect)
 
         if majority is None:
-            together = zip(*map(jax.tree.leaves, taus), strict=True)
-            sign = _sign_of_sum(
-                [sign_balance(of, own(of), elect) for of in together if is_merged(of[0])]
-            )
+            by_leaf = zip(*map(jax.tree.leaves, taus), strict=True)
+            sign = _sign_of_sum([balance(together(of)) for of in by_leaf if is_merged(of[0])])
         else:
             sign = jnp.float32(majority)
-        return leafwise(
-            lambda *leaves: _trim_and_merge(leaves, own(leaves), sign, elect, aggregate), *taus
+        return leafwise_collected(
+            lambda _, leaves: _trim_and_merge(leaves, own(leaves), sign, elect, aggregate), taus
         )
 
     def survey(vectors: TaskVectors) -> MergeRule:
@@ -123,6 +131,7 @@ def ties(
     return collecting(
         finalize,
         default_scale=0.55,
+        stacks=complete,
         scope="entry" if threshold == "global" else "tensor",
         reads_names=False,
         survey=None if complete else survey,
@@ -144,8 +153,8 @@ def _majority(
     else:
         balance = 0
         for _, taus in vectors.tensors():
-            leaves = [leaf for tau in taus for leaf in jax.tree.leaves(tau)]
-            least = jnp.stack([tensor_threshold(leaf, density) for leaf in leaves])
+            leaves = together([leaf for tau in taus for leaf in jax.tree.leaves(tau)])
+            least = tensor_thresholds(leaves, density)
             balance += int(sign_balance(leaves, least, elect))
     return _sign(balance)
 
@@ -155,7 +164,7 @@ def _sign(number: int) -> int:
 
 
 @jit_on_any_mesh(like=None, static_argnums=2)
-def sign_balance(leaves: Sequence[jax.Array], thresholds: jax.Array, elect: Elect) -> jax.Array:
+def sign_balance(leaves: EachTask, thresholds: jax.Array, elect: Elect) -> jax.Array:
     """Number of entries of one tensor that elect plus, less those that elect minus: int32 scalar.
 
     Args:
@@ -163,44 +172,62 @@ def sign_balance(leaves: Sequence[jax.Array], thresholds: jax.Array, elect: Elec
       thresholds: (t,), the least magnitude at which each task's entries take part.
       elect: as for `ties`, whose `majority` is the sign of the sum of these over all tensors.
     """
-    trimmed = [trim(leaf, thresholds[t]) for t, leaf in enumerate(leaves)]
-    return jnp.sum(elected_signs(trimmed, elect).astype(jnp.int32))
+    return jnp.sum(elected_signs(elect, leaves, thresholds).astype(jnp.int32))
 
 
-def elected_signs(taus: Sequence[jax.Array], elect: Elect) -> jax.Array:
-    """-1, 0 or 1 for every entry: the sign of the sum of the votes or of their signs."""
-    return jnp.sign(sum(taus if elect == "mass" else map(jnp.sign, taus)))
+def elected_signs(elect: Elect, *trimming: EachTask) -> jax.Array:
+    """-1, 0 or 1 for every entry: the sign of the sum of the votes or of their signs.
+
+    Args:
+      trimming: `trim`'s arguments for each task, or already trimmed task vectors.
+    """
+    vote = (lambda tau: tau) if elect == "mass" else jnp.sign
+    return jnp.sign(sum_over(lambda *one: vote(_trimmed(*one)), *trimming))
 
 
 def elect_and_merge(
-    taus: Sequence[jax.Array], majority: jax.Array, elect: Elect, aggregate: Aggregate
+    majority: jax.Array, elect: Elect, aggregate: Aggregate, *trimming: EachTask
 ) -> jax.Array:
     """One tensor of `ties` after trimming: the aggregate of the entries with the elected sign.
 
     Without an elected sign and a majority (both zero) the negative entries are merged, and their
     "max" is zero, as in the official code.
+
+    Args:
+      trimming: as for `elected_signs`.
     """
-    signs = elected_signs(taus, elect)
+    signs = elected_signs(elect, *trimming)
     signs = jnp.where(signs == 0, majority, signs)
-    agreeing = [jnp.where(jnp.where(signs > 0, tau > 0, tau < 0), tau, 0.0) for tau in taus]
+
+    def agreeing(*one: jax.Array) -> jax.Array:
+        tau = _trimmed(*one)
+        return jnp.where(jnp.where(signs > 0, tau > 0, tau < 0), tau, 0.0)
+
+    def counted(*one: jax.Array) -> tuple[jax.Array, jax.Array]:
+        tau = agreeing(*one)
+        return tau, (tau != 0).astype(jnp.int32)
+
     if aggregate == "max":
-        return reduce(jnp.maximum, map(jnp.abs, agreeing)) * signs
-    total = jnp.asarray(sum(agreeing))
+        return largest_over(agreeing, *trimming) * signs
     if aggregate == "sum":
-        return total
-    return total / jnp.maximum(sum(tau != 0 for tau in agreeing), 1)
+        return jnp.asarray(sum_over(agreeing, *trimming))
+    total, number = sum_over(counted, *trimming)
+    return jnp.asarray(total / jnp.maximum(number, 1))
+
+
+def _trimmed(tau: jax.Array, *threshold: jax.Array) -> jax.Array:
+    return trim(tau, *threshold) if threshold else tau
 
 
 @partial(jax.jit, static_argnames=("elect", "aggregate"))
 def _trim_and_merge(
-    leaves: Sequence[jax.Array],
+    leaves: EachTask,
     thresholds: jax.Array,
     majority: jax.Array,
     elect: Elect,
     aggregate: Aggregate,
 ) -> jax.Array:
-    trimmed = [trim(leaf, thresholds[t]) for t, leaf in enumerate(leaves)]
-    return elect_and_merge(trimmed, majority, elect, aggregate)
+    return elect_and_merge(majority, elect, aggregate, leaves, thresholds)
 
 
 def _sign_of_sum(balances: Sequence[jax.Array]) -> jax.Array:
@@ -246,16 +273,27 @@ def consensus(votes: int = 2, tall_lambda: float = 0.4, increments: bool = False
         )
 
     @jax.jit
-    def agree(*taus: jax.Array) -> jax.Array:
-        total, changes = sum(taus), list(taus)
-        if increments:
-            total, changes[1:] = taus[-1], [b - a for a, b in itertools.pairwise(taus)]
-        used = [jnp.abs(each) > tall_lambda * jnp.abs(total - each) for each in changes]
-        return jnp.where(sum(mask.astype(jnp.int32) for mask in used) >= votes, total, 0.0)
+    def agree(taus: EachTask) -> jax.Array:
+        total = taus[-1] if increments else sum_over(lambda tau: tau, taus)
+
+        def used(tau: jax.Array, *before: jax.Array) -> jax.Array:
+            change = tau - before[0] if before else tau
+            return (jnp.abs(change) > tall_lambda * jnp.abs(total - change)).astype(jnp.int32)
+
+        count = sum_over(used, taus, *([_before(taus)] if increments else ()))
+        return jnp.where(count >= votes, total, 0.0)
 
     return collecting(
-        lambda taus: leafwise(agree, *taus),
+        lambda taus: leafwise_collected(lambda _, leaves: agree(leaves), taus),
         default_scale=1.0 if increments else 0.3,
+        stacks=True,
         scope="entry",
         reads_names=False,
     )
+
+
+def _before(taus: EachTask) -> EachTask:
+    """The task vector before each task: zero, then all but the last."""
+    if isinstance(taus, jax.Array):
+        return jnp.concatenate([jnp.zeros_like(taus[:1]), taus[:-1]])
+    return [jnp.zeros_like(taus[0]), *taus[:-1]]

@@ -9,15 +9,18 @@ import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.leaf_names import checked_seed
+from magmax_jax.merging.numerics.over_tasks import EachTask, sum_over, together
 from magmax_jax.merging.numerics.selection import kth_magnitude
 from magmax_jax.merging.rule import (
+    Collected,
     MergeRule,
     Thins,
     Trims,
+    collected,
     collecting,
     factory,
     leaf_key,
-    leafwise_at,
+    leafwise_collected,
 )
 from magmax_jax.merging.rules.thinning import (
     drawn,
@@ -105,7 +108,7 @@ def sparse_task_arithmetic(
 
     def thin_one(name: str, task: int, tau: jax.Array) -> jax.Array:
         density = of(densities, task)
-        if not thinned or density >= 1:
+        if density >= 1:
             return tau
         if thin == "magnitude":
             rank = largest_rank(tau.size, density)
@@ -122,18 +125,21 @@ def sparse_task_arithmetic(
             kept = drawn_by_rank(leaf_key(seed, task, name), tau, density, of(epsilons, task))
         return only(tau, kept, rescale)
 
-    def merge(name: str, *taus: jax.Array) -> jax.Array:
-        each = [thin_one(name, task, tau) for task, tau in enumerate(taus, start=1)]
+    def merge(name: str, taus: EachTask) -> jax.Array:
+        if thinned:  # one after another: each has options of its own
+            each = [thin_one(name, task, taus[task - 1]) for task in range(1, len(taus) + 1)]
+            taus = together(each)
         w = jnp.array(weights[: len(taus)] if weights else [1.0] * len(taus), jnp.float32)
-        return _combine(each, w, jnp.float32(factor), consensus, normalize)
+        return _combine(taus, w, jnp.float32(factor), consensus, normalize)
 
-    def finalize(taus: tuple[PyTree, ...]) -> PyTree:
-        if most is not None and len(taus) > most:
+    def finalize(taus: Collected) -> PyTree:
+        count = collected(taus)
+        if most is not None and count > most:
             raise UserError(
-                f"sparse_task_arithmetic: {most} {_first(counts)} for {len(taus)} task vectors: "
-                "give one for each"
+                f"sparse_task_arithmetic: {most} {_first(counts)} for {count} task vectors: give "
+                "one for each"
             )
-        return leafwise_at(merge, *taus)
+        return leafwise_collected(merge, taus)
 
     def whole() -> MergeRule:
         return sparse_task_arithmetic(
@@ -146,6 +152,7 @@ def sparse_task_arithmetic(
     return collecting(
         finalize,
         default_scale=1.0,
+        stacks=not thinned,
         scope="tensor" if thinned else "entry",
         reads_names=draws,
         draws=draws,
@@ -201,7 +208,7 @@ def _check(
 
 @partial(jax.jit, static_argnames=("consensus", "normalize"))
 def _combine(
-    taus: Sequence[jax.Array],
+    taus: EachTask,
     weights: jax.Array,
     factor: jax.Array,
     consensus: bool,
@@ -209,16 +216,31 @@ def _combine(
 ) -> jax.Array:
     # Products are rounded before they are added: a fused multiply-add would leave a remainder, and
     # with it a sign, where the votes cancel exactly.
-    votes = [tau * weight for tau, weight in zip(taus, weights, strict=True)]
-    votes = jax.lax.optimization_barrier(votes) if consensus else votes
+    rounded = jax.lax.optimization_barrier if consensus else lambda votes: votes
+    if isinstance(taus, jax.Array):
+
+        def vote(tau: jax.Array, weight: jax.Array) -> jax.Array:
+            return rounded(tau * weight)
+
+    else:
+        taus = rounded([tau * weight for tau, weight in zip(taus, weights, strict=True)])
+
+        def vote(tau: jax.Array, weight: jax.Array) -> jax.Array:
+            return tau
+
+    total = sum_over(vote, taus, weights)
     if consensus:
-        plus = sum(votes) >= 0
-        agree = [jnp.where(plus, vote > 0, vote < 0) for vote in votes]
-        total = sum(jnp.where(yes, vote, 0.0) for yes, vote in zip(agree, votes, strict=True))
-        divisor = sum(jnp.where(yes, w, 0.0) for yes, w in zip(agree, weights, strict=True))
+        plus = total >= 0
+
+        def agreeing(tau: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+            own = vote(tau, weight)
+            agrees = jnp.where(plus, own > 0, own < 0)
+            return jnp.where(agrees, own, 0.0), jnp.where(agrees, weight, 0.0)
+
+        total, divisor = sum_over(agreeing, taus, weights)
         divisor = jnp.where(divisor == 0, 1.0, divisor)
     else:
-        total, divisor = sum(votes), jnp.sum(weights)
+        divisor = jnp.sum(weights)
         divisor = jnp.where(jnp.abs(divisor) < LEAST_TOTAL, 1.0, divisor)
     merged = total / divisor if normalize else total
     return jnp.asarray(merged) * factor

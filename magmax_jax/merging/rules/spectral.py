@@ -37,10 +37,19 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.merging.linear_maps import Finder, Maps, Said
 from magmax_jax.merging.numerics.decomposition import leading_svd, nearest_orthogonal
+from magmax_jax.merging.numerics.over_tasks import EachTask, sum_over
 from magmax_jax.merging.numerics.reductions import fixed_sum, squared_norm
-from magmax_jax.merging.rule import Counted, MergeRule, Settle, collecting, factory, leafwise_at
+from magmax_jax.merging.rule import (
+    Counted,
+    MergeRule,
+    Settle,
+    collecting,
+    factory,
+    leafwise_at,
+    leafwise_collected,
+)
 from magmax_jax.merging.rules.elementwise import average
-from magmax_jax.merging.rules.matrices import Find, by_matrix, facts_of
+from magmax_jax.merging.rules.matrices import Find, by_matrix, each_matrix_of_tasks, facts_of
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
 from magmax_jax.registry import RULES
 
@@ -288,20 +297,28 @@ def _tsv_m(find: Find) -> MergeRule:
         v = jnp.concatenate([v for _, _, v in parts], axis=0)
         return orthogonalised(u, s, v)
 
+    def combine_stack(taus: jax.Array) -> jax.Array:
+        count, m, n = taus.shape
+        kept = max(1, min(m, n) // count)
+        u, s, v = jax.lax.map(lambda tau: leading_svd(tau, kept), taus)
+        side_by_side = jnp.swapaxes(u, 0, 1).reshape(m, count * kept)
+        return orthogonalised(side_by_side, s.reshape(-1), v.reshape(count * kept, n))
+
     of_matrix = by_matrix(combine, find)
+    of_matrices = by_matrix(combine_stack, find, each_matrix_of_tasks)
 
-    def finalize(taus: tuple[PyTree, ...]) -> PyTree:
-        def merge(name: str, *leaves: jax.Array) -> jax.Array:
-            each = of_matrix(name, leaves[0].shape)
-            if each is None:
-                return sum(leaves) * (1.0 / jnp.float32(len(leaves)))
-            return each(*leaves)
-
-        return leafwise_at(merge, *taus)
+    def merge(name: str, leaves: EachTask) -> jax.Array:
+        share = 1.0 / jnp.float32(len(leaves))
+        if isinstance(leaves, jax.Array):
+            merged = of_matrices(name, leaves.shape[1:])
+            return _sum(leaves) * share if merged is None else merged(leaves)
+        merged = of_matrix(name, leaves[0].shape)
+        return jnp.asarray(sum(leaves) * share) if merged is None else merged(*leaves)
 
     return collecting(
-        finalize,
+        lambda taus: leafwise_collected(merge, taus),
         default_scale=1.0,
+        stacks=True,
         **facts_of(_tsv_m, find),
     )
 
@@ -310,6 +327,11 @@ def orthogonalised(u: jax.Array, s: jax.Array, v: jax.Array) -> jax.Array:
     """U~ diag(s) V~', U~ and V~ the nearest orthogonal to U; shapes U (m, r), s (r,), V' (r, n)."""
     (u, _), (v, _) = nearest_orthogonal(u), nearest_orthogonal(v)
     return product(u * s, v)
+
+
+@jax.jit
+def _sum(taus: jax.Array) -> jax.Array:
+    return jnp.asarray(sum_over(lambda tau: tau, taus))
 
 
 def _rescale(norms: jax.Array, count: jax.typing.ArrayLike, norm: jax.Array) -> jax.Array:

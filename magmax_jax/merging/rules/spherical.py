@@ -8,8 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.numerics.over_tasks import EachTask, each, sum_over
 from magmax_jax.merging.numerics.reductions import inner, squared_norm
-from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
+from magmax_jax.merging.rule import (
+    Collected,
+    MergeRule,
+    collected,
+    collecting,
+    factory,
+    leafwise,
+    leafwise_collected,
+)
 from magmax_jax.merging.rules.weights import check_weights
 from magmax_jax.merging.task_vectors import PyTree
 from magmax_jax.registry import RULES
@@ -51,7 +60,7 @@ def nuslerp(
     total = sum(weights)
     share = 0.5 if abs(total) < SMALL_SUM else weights[1] / total
 
-    def turn(models: Sequence[jax.Array]) -> jax.Array:
+    def turn(models: EachTask) -> jax.Array:
         a, b = models
         if angles == "columns" and a.ndim:
             return jnp.swapaxes(
@@ -95,7 +104,7 @@ def multislerp(
     """
     check_weights("multislerp", weights, normalize)
 
-    def merge(models: Sequence[jax.Array]) -> jax.Array:
+    def merge(models: EachTask) -> jax.Array:
         if weights is not None and len(models) > len(weights):
             raise UserError(
                 f"multislerp: {len(weights)} weights for {len(models)} models: give one for each"
@@ -115,8 +124,9 @@ def multislerp(
         most = None if weights is None else len(weights) - 1
         return about_zero(merge, "multislerp", fewest=0 if most == 0 else 1, most=most)
     return collecting(
-        lambda taus: leafwise(lambda *models: merge(models), *taus),
+        lambda taus: leafwise_collected(lambda _, models: merge(models), taus),
         default_scale=1.0,
+        stacks=True,
         scope="tensor",
         reads_names=False,
         most_models=None if weights is None else len(weights),
@@ -126,17 +136,18 @@ def multislerp(
 
 @partial(jax.jit, static_argnames="normalize")
 def _mean_direction(
-    models: Sequence[jax.Array], weights: jax.Array, normalize: bool, eps: float
+    models: EachTask, weights: jax.Array, normalize: bool, eps: float
 ) -> tuple[jax.Array, jax.Array]:
     if normalize:
-        weights = weights / sum(weights)
-    norms = [jnp.sqrt(squared_norm(model)) for model in models]
-    units = [model / (norm + eps) for model, norm in zip(models, norms, strict=True)]
-    mean = jnp.asarray(sum(w * unit for w, unit in zip(weights, units, strict=True)))
+        weights = weights / sum_over(lambda model, w: w, models, weights)
+    norms = each(lambda model: jnp.sqrt(squared_norm(model)), models)
+
+    def parts(model: jax.Array, w: jax.Array, norm: jax.Array) -> tuple[jax.Array, ...]:
+        return w * (model / (norm + eps)), w * model, w * norm
+
+    mean, linear, size = map(jnp.asarray, sum_over(parts, models, weights, norms))
     length = jnp.sqrt(squared_norm(mean))
     cancel = length < eps
-    linear = sum(w * model for w, model in zip(weights, models, strict=True))
-    size = sum(w * norm for w, norm in zip(weights, norms, strict=True))
     return jnp.where(cancel, linear, mean / jnp.where(cancel, 1.0, length) * size), cancel
 
 
@@ -159,28 +170,31 @@ def of_two(merge: Callable[[jax.Array, jax.Array], jax.Array], name: str) -> Mer
 
 
 def about_zero(
-    merge: Callable[[Sequence[jax.Array]], jax.Array], name: str, fewest: int, most: int | None
+    merge: Callable[[EachTask], jax.Array], name: str, fewest: int, most: int | None
 ) -> MergeRule:
     """A rule of whole weights: merges theta_0 and the models, and returns the change from theta_0.
 
     Its state is the tuple of theta_0 and all task vectors.
     """
 
-    def change(theta_0: jax.Array, *taus: jax.Array) -> jax.Array:
+    def change(_: str, theta_0: jax.Array, taus: EachTask) -> jax.Array:
         base = jnp.asarray(theta_0, jnp.float32)
         base = jnp.where(jnp.isneginf(base), 0.0, base)  # masks: no model differs there
+        if isinstance(taus, jax.Array):
+            return merge(jnp.concatenate([base[None], base + taus])) - base
         return merge((base, *(base + tau for tau in taus))) - base
 
-    def finalize(state: tuple[PyTree, ...]) -> PyTree:
-        count = len(state) - 1
+    def finalize(state: Collected) -> PyTree:
+        count = collected(state, with_theta_0=True)
         if count < fewest or (most is not None and count > most):
             raise UserError(f"{name} merges theta_0 with {most} more models, not {count}")
-        return leafwise(change, *state)
+        return leafwise_collected(change, state, with_theta_0=True)
 
     return collecting(
         finalize,
         default_scale=1.0,
         with_theta_0=True,
+        stacks=True,
         scope="tensor",
         reads_names=False,
         fewest_models=fewest,

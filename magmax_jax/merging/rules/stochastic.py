@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.leaf_names import checked_seed
+from magmax_jax.merging.numerics.over_tasks import EachTask, each
 from magmax_jax.merging.numerics.ranking import ranks
 from magmax_jax.merging.rule import (
     Counted,
@@ -15,8 +16,10 @@ from magmax_jax.merging.rule import (
     collecting,
     factory,
     leaf_key,
+    leaf_keys,
     leafwise,
     leafwise_at,
+    leafwise_collected,
 )
 from magmax_jax.merging.rules.sign_consensus import elect_and_merge
 from magmax_jax.merging.task_vectors import PyTree, zeros
@@ -152,15 +155,25 @@ def della(density: float = 0.7, epsilon: float = 0.07, seed: int = 0) -> MergeRu
         return jnp.where(jax.random.uniform(key, tau.shape, jnp.float32) < kept, tau / kept, 0.0)
 
     @jax.jit
-    def merge_thinned(*taus: jax.Array) -> jax.Array:
-        return elect_and_merge(taus, jnp.float32(1), "mass", "mean")
+    def thin_all(keys: jax.Array, taus: jax.Array) -> jax.Array:
+        return each(thin, keys, taus)
 
-    def merge(name: str, *taus: jax.Array) -> jax.Array:
+    @jax.jit
+    def merge_thinned(taus: EachTask) -> jax.Array:
+        return elect_and_merge(jnp.float32(1), "mass", "mean", taus)
+
+    def merge(name: str, taus: EachTask) -> jax.Array:
+        if isinstance(taus, jax.Array):
+            return merge_thinned(thin_all(leaf_keys(seed, len(taus), name), taus))
         keys = [leaf_key(seed, task, name) for task in range(1, len(taus) + 1)]
-        return merge_thinned(*map(thin, keys, taus))
+        return merge_thinned(list(map(thin, keys, taus)))
 
     return collecting(
-        lambda taus: leafwise_at(merge, *taus), default_scale=1.1, scope="tensor", draws=True
+        lambda taus: leafwise_collected(merge, taus),
+        default_scale=1.1,
+        stacks=True,
+        scope="tensor",
+        draws=True,
     )
 
 

@@ -24,5 +24,5 @@ def upon(rule: MergeRule, **changes: Any) -> MergeRule:
     hold for the new ones.
     """
     scope = "tensor" if rule.scope == "entry" else rule.scope
-    faster = {"draws": False, "trims": None, "thins": None, "of_leaf": None}
+    faster = {"draws": False, "trims": None, "thins": None, "of_leaf": None, "of_stack": None}
     return rule._replace(**{"scope": scope, "state_options": (), **faster, **changes})
