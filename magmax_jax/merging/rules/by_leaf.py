@@ -1,12 +1,13 @@
 """A rule whose options differ from leaf to leaf."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
 from magmax_jax.merging.rule import MergeRule, State, collecting, leafwise_at
 from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.packages.lazy_jax import jax
 
 
 def by_leaf(build: Callable[[str], MergeRule], default_scale: float = 1.0) -> MergeRule:

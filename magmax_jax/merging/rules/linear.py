@@ -1,14 +1,14 @@
 """The weighted mean of models, theta_0 among them."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+from collections.abc import Sequence
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
 from magmax_jax.merging.rules.weights import check_weights
 from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.packages.lazy_jax import jax, jit, jnp
 from magmax_jax.registry import RULES
 
 
@@ -64,7 +64,7 @@ def linear_combination(weights: Sequence[float] | None = None, normalize: bool =
     )
 
 
-@jax.jit
+@jit
 def _shift(theta_0: jax.Array, by: float) -> jax.Array:
     base = jnp.asarray(theta_0, jnp.float32)
     return by * jnp.where(jnp.isneginf(base), 0.0, base)

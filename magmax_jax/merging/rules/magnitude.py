@@ -1,16 +1,16 @@
 """Rules that drop entries by magnitude, and the thresholds that they and `ties` use."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Literal
-
-import jax
-import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.selection import kth_magnitude
 from magmax_jax.merging.rule import Counted, MergeRule, factory, leafwise
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
+from magmax_jax.packages.lazy_jax import jax, jnp
 from magmax_jax.registry import RULES
 
 Threshold = Literal["global", "per_tensor"]

@@ -1,17 +1,17 @@
 """Shared by matrix rules: applies a function to every matrix that a leaf holds."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
-
-import jax
+from typing import Any, TypeAlias
 
 from magmax_jax.merging.linear_maps import Finder, Found, Matrices
-from magmax_jax.merging.numerics.replication import on_whole_arrays
 from magmax_jax.merging.rule import MergeRule, OfLeaf
+from magmax_jax.packages.lazy_jax import jax
 
 Find = Finder | Found
-Function = Callable[..., jax.Array]
+Function: TypeAlias = "Callable[..., jax.Array]"
 
 
 def each_matrix(function: Function) -> Callable[[Matrices], Function]:
@@ -28,9 +28,13 @@ def each_matrix(function: Function) -> Callable[[Matrices], Function]:
             jax.lax.map(lambda each: function(*each), tuple(map(matrices.split, leaves)))
         )
 
-    return cache(
-        lambda matrices: on_whole_arrays(function if matrices.alone else in_turn(matrices))
-    )
+    @cache
+    def lifted(matrices: Matrices) -> Function:
+        from magmax_jax.merging.numerics.replication import on_whole_arrays  # imports JAX
+
+        return on_whole_arrays(function if matrices.alone else in_turn(matrices))
+
+    return lifted
 
 
 def by_matrix(function: Function, find: Find) -> Callable[[str, Sequence[int]], Function | None]:

@@ -1,15 +1,15 @@
 """SCE: select by variance, weigh by energy, erase the minority's signs."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+from collections.abc import Sequence
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.reductions import squared_norm
 from magmax_jax.merging.numerics.selection import kth_magnitude
 from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
 from magmax_jax.merging.rules.thinning import largest
+from magmax_jax.packages.lazy_jax import jax, jit, jnp
 from magmax_jax.registry import RULES
 
 LEAST = 1e-6
@@ -63,12 +63,12 @@ def _share(count: jax.Array, share: float) -> jax.Array:
     return jnp.int32(int(int(count) * share))
 
 
-@jax.jit
+@jit
 def _variance(taus: Sequence[jax.Array]) -> jax.Array:
     return jnp.var(jnp.stack(taus), axis=0)
 
 
-@jax.jit
+@jit
 def _merge(taus: Sequence[jax.Array]) -> jax.Array:
     energy = jnp.stack([squared_norm(tau) / max(tau.size, 1) for tau in taus])
     total = sum(energy)

@@ -1,12 +1,12 @@
 """Rules that let the tasks vote on every entry: on its sign, or on keeping it."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.errors import UserError
@@ -23,6 +23,7 @@ from magmax_jax.merging.rules.magnitude import (
 )
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged
+from magmax_jax.packages.lazy_jax import jax, jit, jnp
 from magmax_jax.registry import RULES
 
 Elect = Literal["mass", "count"]
@@ -191,7 +192,7 @@ def elect_and_merge(
     return total / jnp.maximum(sum(tau != 0 for tau in agreeing), 1)
 
 
-@partial(jax.jit, static_argnames=("elect", "aggregate"))
+@partial(jit, static_argnames=("elect", "aggregate"))
 def _trim_and_merge(
     leaves: Sequence[jax.Array],
     thresholds: jax.Array,
@@ -245,7 +246,7 @@ def consensus(votes: int = 2, tall_lambda: float = 0.4, increments: bool = False
             f"consensus: votes {votes} and tall_lambda {tall_lambda} must not be negative"
         )
 
-    @jax.jit
+    @jit
     def agree(*taus: jax.Array) -> jax.Array:
         total, changes = sum(taus), list(taus)
         if increments:

@@ -26,12 +26,12 @@ values are the same for a matrix and its transpose, so kernels may be stored eit
 are computed at the device's highest precision.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.errors import UserError
@@ -42,6 +42,7 @@ from magmax_jax.merging.rule import Counted, MergeRule, Settle, collecting, fact
 from magmax_jax.merging.rules.elementwise import average
 from magmax_jax.merging.rules.matrices import Find, by_matrix, facts_of
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
+from magmax_jax.packages.lazy_jax import jax, jnp
 from magmax_jax.registry import RULES
 
 

@@ -1,17 +1,17 @@
 """Rules of arcs and directions of whole tensors, as mergekit has them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
-
-import jax
-import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.reductions import inner, squared_norm
 from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise
 from magmax_jax.merging.rules.weights import check_weights
 from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.packages.lazy_jax import jax, jit, jnp
 from magmax_jax.registry import RULES
 
 SMALL_SUM = 1e-6
@@ -124,7 +124,7 @@ def multislerp(
     )
 
 
-@partial(jax.jit, static_argnames="normalize")
+@partial(jit, static_argnames="normalize")
 def _mean_direction(
     models: Sequence[jax.Array], weights: jax.Array, normalize: bool, eps: float
 ) -> tuple[jax.Array, jax.Array]:
@@ -188,7 +188,7 @@ def about_zero(
     )
 
 
-@partial(jax.jit, static_argnames=("parallel", "by_row"))
+@partial(jit, static_argnames=("parallel", "by_row"))
 def arc(
     a: jax.Array,
     b: jax.Array,
