@@ -1,4 +1,4 @@
-"""Start-up: imports, --help, and the quickstart up to its first step and its end.
+"""Start-up: imports, --help, tiny merges, and the quickstart up to its first step and its end.
 
 python -m benchmarks.startup --peers PYTHON --output startup.md
 """
@@ -12,14 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from safetensors.numpy import save_file
+
 from benchmarks import tables
 from benchmarks.contenders import Whole
 from benchmarks.flags import PeersFlags, command, matching
 from benchmarks.machine import describe
 from benchmarks.tables import Output, table
 
-IMPORT_GOAL, HELP_GOAL, QUICKSTART_GOAL = 1.5, 1.0, 60.0
-"""Goals in seconds for our own."""
+IMPORT_GOAL, HELP_GOAL, MERGE_GOAL, QUICKSTART_GOAL = 1.5, 1.0, 0.3, 60.0
+"""Goals in seconds for our own; that of merges is for those that compute nothing."""
 IMPORTS = {
     "import magmax_jax": "import magmax_jax",
     "magmax_jax.merge": "from magmax_jax import merge",
@@ -91,9 +94,32 @@ def starts(settings: Settings) -> list[Whole]:
     ]
 
 
+def merges(folder: Path) -> list[Whole]:
+    """`magmax merge` and `magmax inspect` of two tiny models, which are written to `folder`."""
+    models = [folder / f"{name}.safetensors" for name in ("theta_0", "a", "b")]
+    for number, path in enumerate(models):
+        save_file({"w": np.full((32, 32), number, np.float32)}, path)
+    theta_0, *others = map(str, models)
+    sources = ["--pretrained", theta_0, "--finetuned", *others]
+    merged = folder / "merged.safetensors"
+
+    def ours(name: str, *words: str, **labels: float) -> Whole:
+        return Whole(
+            name=f"ours: magmax {name}", command=[sys.executable, "-m", "magmax_jax", *words],
+            labels=labels, before=lambda: merged.unlink(missing_ok=True), warmed_up=True,
+        )  # fmt: skip
+
+    return [
+        ours("inspect, a tiny model", "inspect", others[0], goal=MERGE_GOAL),
+        ours("merge --dry-run, two tiny models", "merge", *sources, "--dry-run", goal=MERGE_GOAL),
+        ours("merge, two tiny models", "merge", *sources, "--output", str(merged)),
+    ]
+
+
 def starts_table(chosen: Sequence[Whole]) -> str:
     columns = {
         "seconds": tables.median(),
+        "core-seconds": lambda one: f"{one.median('core_seconds'):.2f}",
         "all runs": tables.every(),
         "goal": lambda one: f"{one.labels['goal']:g}" if "goal" in one.labels else "",
         "met": lambda one: met(one, one.labels["goal"]) if "goal" in one.labels else "",
@@ -154,12 +180,14 @@ def run(settings: Settings) -> None:
     Raises:
       UserError: no name matches.
     """
-    chosen = matching(starts(settings), settings.only) if settings.only else []
     description = describe(settings.peers) | {"repeats": str(settings.repeats)}
-    output = Output(settings.output, description)
-    if chosen:
-        output.measure(chosen, settings.repeats)
-        output.show(f"## Imports and commands\n\n{starts_table(chosen)}")
+    with tempfile.TemporaryDirectory(prefix="startup-") as folder:
+        every = [*starts(settings), *merges(Path(folder))]
+        chosen = matching(every, settings.only) if settings.only else []
+        output = Output(settings.output, description)
+        if chosen:
+            output.measure(chosen, settings.repeats)
+            output.show(f"## Imports and commands\n\n{starts_table(chosen)}")
     if settings.run:
         with tempfile.TemporaryDirectory(prefix="startup-") as folder:
             ended = runs(settings, Path(folder))

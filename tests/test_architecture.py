@@ -138,7 +138,7 @@ def test_only_one_file_handles_meshes():
         if any(name.startswith("jax.sharding") for name in names)
     }
     assert knowing == {
-        "sharding.py", "any_mesh.py", "placement.py", "replication.py", "auto_axes.py",
+        "sharding.py", "on_mesh.py", "placement.py", "replication.py", "auto_axes.py",
     }  # fmt: skip
 
 

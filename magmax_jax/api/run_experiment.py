@@ -17,7 +17,8 @@ from magmax_jax.models.auto_axes import no_mesh
 from magmax_jax.packages import missing_extras_named
 from magmax_jax.report import plot, table
 from magmax_jax.runs import train as runs_train
-from magmax_jax.runs.directory import CONFIG, RunDirectory
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.file_names import CONFIG
 from magmax_jax.runs.progress import NullProgress, Progress, TerminalProgress
 
 

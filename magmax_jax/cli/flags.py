@@ -11,8 +11,6 @@ from typing import Any
 
 import tyro
 
-from magmax_jax.config import ExperimentConfig, SweepConfig
-from magmax_jax.config.changes import field_names
 from magmax_jax.errors import UserError
 
 
@@ -70,6 +68,9 @@ def with_flags(message: str, renamed: Mapping[str, str] | None = None) -> str:
 
 @functools.cache
 def _pattern() -> re.Pattern[str]:
+    from magmax_jax.config import ExperimentConfig, SweepConfig
+    from magmax_jax.config.changes import field_names
+
     fields = [*field_names(ExperimentConfig), *field_names(SweepConfig, "sweep.")]
     dotted = "|".join(re.escape(name) for name in fields if "." in name)
     plain = "|".join(name for name in fields if "." not in name)

@@ -1,24 +1,17 @@
 """Checkpoints in, a checkpoint out: `magmax merge` and `magmax inspect`."""
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from magmax_jax.cli.command import Command
+from magmax_jax.cli.flag_types import NOT_GIVEN, REGISTRY, Several, checked_by_tyro
 from magmax_jax.cli.push import Push
 from magmax_jax.config import listing
 from magmax_jax.errors import MAGMAX, Program, UserError, capped, harmless
@@ -31,10 +24,7 @@ if TYPE_CHECKING:  # both take seconds to import, and --help and flag errors do 
     from magmax_jax.merge_files.plan import Plan
 
 
-Several = Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction]
-"""Values after one flag, which may be repeated for more of them."""
-
-
+@checked_by_tyro
 @dataclass(frozen=True)
 class Merge:
     """Merges checkpoints fine-tuned from the same model; any architecture, tensor by tensor.
@@ -49,7 +39,7 @@ class Merge:
     recipe: tyro.conf.Positional[Path | None] = None
     """mergekit recipe: takes the place of --finetuned, --pretrained, --rule, --scale, --options and
     --out-dtype; see docs/mergekit.md."""
-    finetuned: Several = ()
+    finetuned: Several = NOT_GIVEN
     """theta_1 ... theta_T in the order of their tasks."""
     pretrained: str | None = None
     """theta_0; not needed once a state file records it."""
@@ -61,13 +51,13 @@ class Merge:
     scale: float | None = None
     """lambda in theta_0 + lambda tau, negative to subtract what was learned; not set: the rule's
     published default."""
-    options: Several = ()
+    options: Several = NOT_GIVEN
     """Options of the rule as KEY=VALUE: density=0.1, or with several values weights=1,2,3."""
     seed: int = 0
     """Seed of rules that draw at random."""
-    include: Several = ()
+    include: Several = NOT_GIVEN
     """Shell patterns of the tensors to merge (default: all): vision_model.* visual_projection.*"""
-    exclude: Several = ()
+    exclude: Several = NOT_GIVEN
     """Patterns of tensors to keep as in theta_0 and to ignore in the models."""
     out_dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Dtype of merged tensors; not set: theta_0's. Merging is computed in float32."""
@@ -86,7 +76,7 @@ class Merge:
     theta_0."""
     lora_rank: int | None = None
     """Merge LoRA adapters into one of this rank, not into a model; --pretrained is optional."""
-    rename: Several = ()
+    rename: Several = NOT_GIVEN
     """PATTERN=REPLACEMENT for models' names that differ from theta_0's; each * stands for the same
     text on both sides, as in 'layers.*.sa.*=blocks.*.attn.*', and 'student.=' drops a prefix.
     A single prefix that fits every tensor is found automatically."""
@@ -102,7 +92,6 @@ class Merge:
         from magmax_jax.merge_files.planner import make_plan
         from magmax_jax.runs.model_ref import absolute
 
-        console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         upload = self.push.checked(self.output)
         job = Job(
             pretrained=self.pretrained and absolute(self.pretrained),
@@ -133,15 +122,15 @@ class Merge:
                 if earlier.is_of(job, self.output):
                     history = earlier.history
                     title = history.title(len(history.tasks), earlier.scale)
-                    console.print(f"{self.output}: {title}")
+                    print(f"{self.output}: {title}")
                     if upload:
-                        console.print(harmless(upload(self.output)))
+                        print(harmless(upload(self.output)))
                     return
         with scratch_room() as temporary:
             plan = make_plan(job, _opener(temporary, self.allow_changed))
-            self._run(plan, console, upload)
+            self._run(plan, upload)
 
-    def _run(self, plan: "Plan", console: Console, upload: "Upload | None") -> None:
+    def _run(self, plan: "Plan", upload: "Upload | None") -> None:
         from magmax_jax.merge_files.digests import compared_with_state
         from magmax_jax.merge_files.plan import MOST
 
@@ -149,37 +138,26 @@ class Merge:
             plan = replace(plan, notes=[])
         if self.dry_run:
             plan = compared_with_state(plan)
-            console.print(harmless(plan.describe()))
+            print(harmless(plan.describe()))
             plan.check()
             if upload:
-                console.print(harmless(upload.describe(self.output)))
+                print(harmless(upload.describe(self.output)))
             return
         if self.output is None:
             raise UserError("--output is missing: name the directory to write")
         plan.check()
         from magmax_jax.merge_files.execute import execute  # imports JAX
 
-        columns = (
-            TextColumn("merging"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-            TimeRemainingColumn(),
-        )  # fmt: skip
         for note in plan.note_lines():
             print(harmless(note), file=sys.stderr)
-        shown = Console(stderr=True)
         said: list[str] = []
-        with Progress(*columns, console=shown, disable=not shown.is_terminal) as bar:
-            task = bar.add_task("", total=plan.bytes_read)
-            history = execute(
-                plan,
-                self.output,
-                lambda nbytes: bar.advance(task, nbytes),
-                said.append,
-            )
-        console.print(f"{self.output}: {plan.title(len(history.tasks))}")
+        with _bar(plan.bytes_read) as advance:
+            history = execute(plan, self.output, advance, said.append)
+        print(f"{self.output}: {plan.title(len(history.tasks))}")
         for line in capped([f"note: {note}" for note in said if not self.quiet], MOST):
             print(harmless(line), file=sys.stderr)
         if upload:
-            console.print(harmless(upload(self.output)))
+            print(harmless(upload(self.output)))
 
 
 @dataclass(frozen=True)
@@ -192,6 +170,8 @@ class Inspect:
     """Continue even if the files of a RUN's pretrained model have changed."""
 
     def __call__(self) -> None:
+        from rich.console import Console
+
         from magmax_jax.merge_files.inspect import inspect
 
         with scratch_room() as temporary:
@@ -218,6 +198,24 @@ def _opener(temporary: Path, allow_changed: bool) -> Callable[[str], "TensorFile
         return replace(open_tensors(directory), called=Path(source))
 
     return open_source
+
+
+@contextlib.contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar of bytes in a terminal; yields what moves it on by so many."""
+    if not sys.stderr.isatty():
+        yield lambda nbytes: None
+        return
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("merging"), progress.BarColumn(), progress.DownloadColumn(),
+        progress.TransferSpeedColumn(), progress.TimeRemainingColumn(),
+    )  # fmt: skip
+    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda nbytes: bar.advance(task, nbytes)
 
 
 def _flat(groups: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
@@ -249,7 +247,7 @@ def _value(text: str) -> bool | int | float | str:
 
 def main(argv: list[str], program: Program = MAGMAX) -> None:
     """Merges the checkpoints that the command line names."""
-    tyro.cli(Merge, args=argv, prog=program.line("merge"))()
+    tyro.cli(Merge, args=argv, prog=program.line("merge"), registry=REGISTRY)()
 
 
 def inspect(argv: list[str], program: Program = MAGMAX) -> None:

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from magmax_jax.cli.flag_types import checked_by_tyro
 from magmax_jax.errors import UserError
 
 if TYPE_CHECKING:
     from magmax_jax.io.hub_upload import Upload
 
 
+@checked_by_tyro
 @dataclass(frozen=True)
 class Push:
     """Uploads the finished output to the Hugging Face hub."""

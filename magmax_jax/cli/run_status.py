@@ -12,7 +12,8 @@ from magmax_jax.errors import UserError
 from magmax_jax.evaluation.history import History, histories, task_names
 from magmax_jax.evaluation.rows import Row, protocols, to_rows
 from magmax_jax.io.json_lines import Follower, Record
-from magmax_jax.runs.directory import CONFIG, METRICS, ROWS, RunDirectory
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.file_names import CONFIG, METRICS, ROWS
 from magmax_jax.runs.step_lines import is_step
 
 State = Literal["diverged", "training", "evaluating", "starting", "finished"]

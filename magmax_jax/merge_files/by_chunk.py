@@ -12,17 +12,11 @@ import numpy as np
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.reader import Reader, TensorFiles
 from magmax_jax.io.safetensors.writer import FileWriter
+from magmax_jax.merge_files.chunk_sizes import LANES, chunk_length
 from magmax_jax.merge_files.drawing import DrawnRows
 from magmax_jax.merge_files.outcome import Outcome, applied, differences, narrow, sound
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merge_files.stream import (
-    LANES,
-    Chunk,
-    chunk_length,
-    chunk_task_vector,
-    stacked,
-    stream,
-)
+from magmax_jax.merge_files.stream import Chunk, chunk_task_vector, stacked, stream
 from magmax_jax.merge_files.trimming import Rows, alignment, rows_of
 from magmax_jax.merging import MergeRule, apply_task_vector
 from magmax_jax.merging.numerics.over_tasks import each

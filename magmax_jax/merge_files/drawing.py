@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.io.safetensors.reader import Reader
+from magmax_jax.merge_files.chunk_sizes import LANES
 from magmax_jax.merge_files.passes import each_chunk
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merge_files.stream import LANES, Chunk, Piece, chunk_task_vectors, stacked
+from magmax_jax.merge_files.stream import Chunk, Piece, chunk_task_vectors, stacked
 from magmax_jax.merging.leaf_names import seed_words
 from magmax_jax.merging.numerics.over_tasks import each
 from magmax_jax.merging.numerics.threefry import folded, uniform_at

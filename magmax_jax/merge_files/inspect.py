@@ -122,7 +122,7 @@ class Provenance(NamedTuple):
 
 def _provenance(history: MergeHistory, files: TensorFiles) -> Provenance | None:
     """None if the state keeps no provenance, or the rule is unknown here."""
-    # Only a state that has counters for sources can have provenance; the rule imports JAX.
+    # Only a state that has counters for sources can have provenance; others need no JAX.
     uint8 = any(tensor.dtype == np.uint8 for tensor in files.tensors.values())
     if history.rule not in RULES or not uint8:
         return None

@@ -157,7 +157,7 @@ def _options(rule: str, given: dict[str, Any]) -> dict[str, Any]:
     """
     if not given:
         return {}
-    from magmax_jax.merging import rules  # imports JAX
+    from magmax_jax.merging import rules  # slow: imports every rule
 
     return {
         name: (value,)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from magmax_jax.io.safetensors.reader import Reader
+from magmax_jax.merge_files.chunk_sizes import chunk_length
 from magmax_jax.merge_files.outcome import differences
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merge_files.stream import Chunk, Result, chunk_length, stream
+from magmax_jax.merge_files.stream import Chunk, Result, stream
 from magmax_jax.merge_files.trimming import alignment
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from magmax_jax.errors import UserError, capped, counted
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.io.safetensors.writer import TensorSpecs
+from magmax_jax.merge_files.chunk_sizes import BUFFER_BYTES, WORKERS
 from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.lora.writer import adapter_bytes
 from magmax_jax.merge_files.side_by_side import AT_ONCE
@@ -119,8 +120,6 @@ class Plan:
     @property
     def memory(self) -> int:
         """Approximate peak memory of tensors, in bytes."""
-        from magmax_jax.merge_files.stream import BUFFER_BYTES, WORKERS
-
         sizes = [4 * self.pretrained.tensors[name].size for name in self.merged]
         largest = max((self.held([name]) for name in self.merged), default=0)
         every = self.held(self.merged)

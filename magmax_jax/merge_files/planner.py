@@ -1,7 +1,8 @@
 """Plans a merge from headers only.
 
-JAX, which takes most of the start-up time, is imported with the rule: once local files fit together
-or, since a wrong option should not have to wait for a download, before the first of these.
+The rule is built once local files fit together or, since a wrong option should not have to wait for
+a download, before the first of these. None of it imports JAX, which takes most of a merge's start,
+except a user's own rule and the layout of a state.
 """
 
 import functools

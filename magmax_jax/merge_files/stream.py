@@ -6,7 +6,6 @@ each read a chunk, hash it if sha256s are needed, and compute with it while it i
 Memory is their buffers, whatever the models' size.
 """
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,22 +21,9 @@ import numpy as np
 from magmax_jax.io.safetensors.computed import Computed
 from magmax_jax.io.safetensors.reader import Reader, Tensor, TensorFiles
 from magmax_jax.merge_files.aligned import aligned
+from magmax_jax.merge_files.chunk_sizes import SETS, WORKERS
 from magmax_jax.merging.numerics import over_tasks
 from magmax_jax.merging.numerics.over_tasks import EachTask
-
-WORKERS = min(4, os.cpu_count() or 1)
-"""Threads that read and compute."""
-SETS = WORKERS + 1
-"""Sets of buffers: each worker fills one, while the caller writes the result of another."""
-BUFFER_BYTES = 24 << 20
-"""Total size of all sets of buffers."""
-LARGEST, SMALLEST = 1 << 20, 1 << 14
-"""Bounds on the entries of a chunk: a larger one exceeds the caches, a smaller one needs more
-calls."""
-LANES = 2048
-"""Entries in a row of a chunk; divides the length of every chunk. Norms are added up row by row:
-rows of 1024 take a tenth longer, and twice as long to compile; rows of 8192 exceed the L1 cache."""
-
 
 Result = TypeVar("Result")
 Turns = Sequence[threading.Event]
@@ -60,11 +46,6 @@ class Chunk(NamedTuple):
     """Up to the last entry in use; the rest of the arrays is zero, and so are alignment gaps."""
     arrays: tuple[np.ndarray, ...]
     """One per source, all of the chunk's length."""
-
-
-def chunk_length(sources: int) -> int:
-    """Entries of a chunk for this many sources, including the state."""
-    return int(np.clip(BUFFER_BYTES // (4 * SETS * sources), SMALLEST, LARGEST)) // LANES * LANES
 
 
 def cut(

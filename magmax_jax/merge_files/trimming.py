@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.io.safetensors.reader import Reader, Tensor
+from magmax_jax.merge_files.chunk_sizes import LANES, WORKERS
 from magmax_jax.merge_files.outcome import differences
 from magmax_jax.merge_files.plan import Plan
-from magmax_jax.merge_files.stream import LANES, WORKERS, Chunk
+from magmax_jax.merge_files.stream import Chunk
 from magmax_jax.merging.numerics.host_selection import kth_smallest
 from magmax_jax.merging.rule import Trims
 

@@ -1,16 +1,17 @@
 """Checks that pytrees belong to the same model and are finite; errors name the offending leaves."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.errors import UserError, capped, counted
 from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.arrays import PyTree, arrays, is_array, is_merged, is_wide
+from magmax_jax.packages.lazy_jax import jax, jnp
 
 SHOWN = 20
 """Leaves named in a message before "and N more"."""

@@ -1,12 +1,12 @@
 """Validates the arguments of `merge`; each mistake gets a one-sentence error."""
 
+from __future__ import annotations
+
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.errors import UserError, counted
@@ -14,6 +14,7 @@ from magmax_jax.merging.alike import check_finite, conform
 from magmax_jax.merging.arrays import PyTree, is_array, is_merged, is_traced
 from magmax_jax.merging.rule import Informed, MergeRule
 from magmax_jax.merging.rules import max_magnitude, named
+from magmax_jax.packages.lazy_jax import jax, jnp
 
 RuleLike = MergeRule | str | Callable[..., MergeRule]
 """A rule, its name, or its factory function if all its options have defaults."""

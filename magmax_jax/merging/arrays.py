@@ -4,11 +4,13 @@ Not all leaves of a model are arrays: Equinox keeps activation functions among t
 strings. Arrays take part in a merge; the rest is copied from theta_0.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+
+from magmax_jax.packages.lazy_jax import jax, jnp
 
 PyTree = Any
 

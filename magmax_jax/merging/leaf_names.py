@@ -1,15 +1,16 @@
 """Leaf names as seeds for random draws, including those of several stacked leaves."""
 
+from __future__ import annotations
+
 import hashlib
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.errors import UserError
+from magmax_jax.packages.lazy_jax import jax, jnp
 
 
 class LeafNames:

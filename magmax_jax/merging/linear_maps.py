@@ -9,14 +9,14 @@ decide: common names of embeddings, norms and biases (Hugging Face, OpenAI, Open
 are recognised, and any other leaf with two axes is a matrix.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
 from magmax_jax.errors import UserError
+from magmax_jax.packages.lazy_jax import jax, jnp
 
 Said = Literal["by_name", "by_shape"]
 
@@ -98,8 +98,8 @@ class Finder(NamedTuple):
         said: Said,
         stacked: bool,
         averaged: Sequence[str],
-        maps: "Maps | None",
-    ) -> "Finder":
+        maps: Maps | None,
+    ) -> Finder:
         """The finder for a rule's options.
 
         Raises:

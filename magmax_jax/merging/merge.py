@@ -1,11 +1,11 @@
 """Folds a rule over models: the implementation of `magmax_jax.merge`."""
 
+from __future__ import annotations
+
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sized
 from functools import cache
 from typing import Any, Literal, overload
-
-import jax
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.alike import check_finite, conform
@@ -23,6 +23,7 @@ from magmax_jax.merging.arrays import PyTree, arrays, is_traced, is_wide, with_a
 from magmax_jax.merging.ownership import first_state, own
 from magmax_jax.merging.rule import Informed, MergeRule, State
 from magmax_jax.merging.task_vectors import add, difference, without_wide
+from magmax_jax.packages.lazy_jax import jax
 
 
 def fold(rule: MergeRule, state: State, finetuned: PyTree | Informed, pretrained: PyTree) -> State:

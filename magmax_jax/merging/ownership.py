@@ -1,13 +1,14 @@
 """Whose memory an array is: a state's, a model's, or the caller's."""
 
+from __future__ import annotations
+
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.arrays import PyTree, is_traced
+from magmax_jax.packages.lazy_jax import jax, jnp
 
 OURS = __name__.partition(".")[0] + "."
 """Rules of this package allocate every leaf of a first state."""

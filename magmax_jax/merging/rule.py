@@ -10,13 +10,13 @@ tree of one leaf as on the whole tree, and a model too large for memory can be m
 tensor.
 """
 
+from __future__ import annotations
+
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.merging.any_mesh import on_any_mesh
@@ -24,10 +24,11 @@ from magmax_jax.merging.leaf_names import LeafNames, seed_words
 from magmax_jax.merging.numerics.over_tasks import EachTask, together
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
+from magmax_jax.packages.lazy_jax import jax, jnp
 
 State = Any
 Scope = Literal["entry", "tensor", "model"]
-Count = Callable[[EachTask], jax.Array]
+Count: TypeAlias = "Callable[[EachTask], jax.Array]"
 
 
 class Trims(NamedTuple):
@@ -47,7 +48,7 @@ class Trims(NamedTuple):
     """
 
     rank: Callable[[int, int], int]
-    rule: "Callable[[int, Callable[[Count], np.ndarray]], MergeRule]"
+    rule: Callable[[int, Callable[[Count], np.ndarray]], MergeRule]
     exact: bool = False
 
 
@@ -71,7 +72,7 @@ class Thins(NamedTuple):
     bounds: Callable[[int], tuple[float, float]]
     seed: int
     rescale: bool
-    rule: "MergeRule"
+    rule: MergeRule
 
 
 class MergeRule(NamedTuple):
@@ -128,7 +129,7 @@ class MergeRule(NamedTuple):
     default_scale: float
     scope: Scope = "model"
     reads_names: bool = True
-    survey: "Callable[[TaskVectors], MergeRule] | None" = None
+    survey: Callable[[TaskVectors], MergeRule] | None = None
     needs_fisher: bool = False
     fewest_models: int = 1
     most_models: int | None = None
@@ -138,10 +139,10 @@ class MergeRule(NamedTuple):
     trims: Trims | None = None
     thins: Thins | None = None
     decomposes: bool = False
-    settle: "Settle | None" = None
+    settle: Settle | None = None
     from_adam: bool = False
-    of_leaf: "Callable[[str, Sequence[int]], OfLeaf] | None" = None
-    of_stack: "Callable[[PyTree, PyTree], Stacked] | None" = None
+    of_leaf: Callable[[str, Sequence[int]], OfLeaf] | None = None
+    of_stack: Callable[[PyTree, PyTree], Stacked] | None = None
 
     def admits(self, number: int) -> bool:
         """Whether the rule merges this many models."""
@@ -157,7 +158,7 @@ class MergeRule(NamedTuple):
             return f"{fewest} or more"
         return str(most) if fewest == most else f"{fewest} to {most}"
 
-    def on_any_mesh(self) -> "MergeRule":
+    def on_any_mesh(self) -> MergeRule:
         """This rule for arrays on any mesh, also outside `merge`: see `merging.any_mesh`."""
         rule = self._replace(
             init=on_any_mesh(self.init, keeps=0),
@@ -201,7 +202,7 @@ class Counted(NamedTuple):
     count: jax.Array  # type: ignore[assignment]  # part of saved states; tuple.count is not called
 
     @classmethod
-    def zeros(cls, pretrained: PyTree) -> "Counted":
+    def zeros(cls, pretrained: PyTree) -> Counted:
         return cls(zeros(pretrained), jnp.int32(0))
 
 

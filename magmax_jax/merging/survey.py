@@ -1,13 +1,15 @@
 """What a rule may query about whole task vectors when it is fed piece by piece."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-import jax
 import numpy as np
 
 from magmax_jax.merging.numerics.over_tasks import EachTask
 from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.packages.lazy_jax import jax
 
 
 class TaskVectors(Protocol):

@@ -13,15 +13,16 @@ added in float64, so that entries that no task changed keep all their digits. In
 random keys come from theta_0, and so do non-arrays: functions, strings, static fields.
 """
 
+from __future__ import annotations
+
 from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.merging.alike import check_alike, check_finite, conform
 from magmax_jax.merging.any_mesh import on_any_mesh
 from magmax_jax.merging.arrays import PyTree, arrays, is_array, is_merged, is_wide, with_arrays
+from magmax_jax.packages.lazy_jax import jax, jnp
 
 __all__ = [
     "PyTree",

@@ -21,14 +21,8 @@ from magmax_jax.report.analyses import ANALYSES
 from magmax_jax.report.choices import Choice, choices
 from magmax_jax.report.items import Record
 from magmax_jax.report.style import JOINT
-from magmax_jax.runs.directory import (
-    ANALYSIS,
-    CONFIG,
-    METRICS,
-    RunDirectory,
-    run_directories,
-    scales_of,
-)
+from magmax_jax.runs.directory import RunDirectory, run_directories, scales_of
+from magmax_jax.runs.file_names import ANALYSIS, CONFIG, METRICS
 from magmax_jax.runs.model_ref import FINETUNED, ZERO_SHOT, ModelRef
 from magmax_jax.runs.step_lines import read_steps
 

@@ -16,12 +16,21 @@ from magmax_jax.evaluation.scales import Scales
 from magmax_jax.io import json_lines
 from magmax_jax.io.lock_files import Lock, is_lock_file
 from magmax_jax.runs.about import is_about
+from magmax_jax.runs.file_names import (
+    ABOUT,
+    ANALYSIS,
+    CHECKPOINTS,
+    CONFIG,
+    COUNTS,
+    DATA_FILES,
+    HEAD,
+    METRICS,
+    REPORT,
+    ROWS,
+    SWEEP,
+    TASKS,
+)
 
-CONFIG, ROWS, CHECKPOINTS, REPORT = "config.json", "results.jsonl", "checkpoints", "report"
-TASKS, METRICS, ABOUT, COUNTS = "tasks", "metrics.jsonl", "about.json", "counts"
-SWEEP, ANALYSIS = "sweep.jsonl", "analysis"
-DATA_FILES = "data_files.json.gz"
-HEAD = "head.safetensors"
 PUBLISHED = "published_scales"
 """Key in about.json: rule -> its default scale."""
 PARTIAL = f"{CONFIG}.partial"

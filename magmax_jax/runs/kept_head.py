@@ -16,7 +16,7 @@ from magmax_jax.io.safetensors.reader import open_tensors
 from magmax_jax.io.safetensors.writer import FileWriter
 from magmax_jax.models import Model, zero_shot_head
 from magmax_jax.models.zero_shot import prompts, tokenize
-from magmax_jax.runs.directory import HEAD
+from magmax_jax.runs.file_names import HEAD
 
 if TYPE_CHECKING:
     from magmax_jax.scenarios import Head

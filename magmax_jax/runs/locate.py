@@ -15,7 +15,8 @@ from magmax_jax.config import ExperimentConfig
 from magmax_jax.data.folder_name import folder_of
 from magmax_jax.errors import UserError
 from magmax_jax.io import hub, hub_cache
-from magmax_jax.runs.directory import CONFIG, RunDirectory
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.file_names import CONFIG
 from magmax_jax.runs.fingerprint import MODELS, data_of, directories, fingerprint, value_of
 from magmax_jax.runs.recorded import changes
 

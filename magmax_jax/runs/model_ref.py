@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magmax_jax.errors import ConfigError
-from magmax_jax.runs.directory import CHECKPOINTS, CONFIG
+from magmax_jax.runs.file_names import CHECKPOINTS, CONFIG
 
 ZERO_SHOT, FINETUNED = "zero_shot", "finetuned"
 _TASK = "task:"

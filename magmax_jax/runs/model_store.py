@@ -9,7 +9,7 @@ from magmax_jax.errors import ConfigError, UserError
 from magmax_jax.merging import State, fold, merged
 from magmax_jax.merging.rule import informed
 from magmax_jax.runs.checkpoints import Checkpoints
-from magmax_jax.runs.directory import CHECKPOINTS, TASKS
+from magmax_jax.runs.file_names import CHECKPOINTS, TASKS
 from magmax_jax.runs.kept_tasks import MOMENTS, kept_model, kept_shapes
 from magmax_jax.runs.merge_specs import Merge, Refitted, needs_moments, scale_of
 from magmax_jax.runs.model_ref import FINETUNED, ModelRef

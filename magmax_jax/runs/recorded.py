@@ -15,7 +15,8 @@ from magmax_jax.data.files import Place, Sizes, difference
 from magmax_jax.errors import UserError, counted, some
 from magmax_jax.io.atomic import new_file
 from magmax_jax.io.model_files import changed_parts
-from magmax_jax.runs.directory import DATA_FILES, RunDirectory
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.file_names import DATA_FILES
 from magmax_jax.runs.fingerprint import (
     MODELS,
     PIXELS,

@@ -22,13 +22,18 @@ from tests.benchmarks.test_train import cells
 @pytest.mark.slow
 def test_it_reports_starts_their_goals_and_a_run(tmp_path):
     output = tmp_path / "startup.md"
-    only = ["limit: python, nothing else", "ours: magmax --help"]
+    only = [
+        "limit: python, nothing else",
+        "ours: magmax --help",
+        "ours: magmax inspect, a tiny model",
+    ]
     flags = ["--repeats", "2", "--run", "quickstart --help", "--output", str(output)]
     assert main([*flags, "--only", *only]) == 0
     table = {name: row for name, *row in cells(output.read_text())}
-    assert float(table[only[0]][0]) > 0 and table[only[0]][2:] == ["", ""]
-    assert table[only[1]][2] == "1" and table[only[1]][3] in ("yes", "no")
-    assert len(table[only[1]][1].split()) == 2
+    assert float(table[only[0]][0]) > 0 and table[only[0]][3:] == ["", ""]
+    assert table[only[1]][3] == "1" and table[only[1]][4] in ("yes", "no")
+    assert len(table[only[1]][2].split()) == 2 and float(table[only[1]][1]) > 0
+    assert table[only[2]][3] == "0.3" and float(table[only[2]][0]) > 0
     assert all(float(cell) > 0 for cell in table[ALL][:2])
     assert table["the first step is recorded"] == [""] * 4  # --help takes none
     first, *rows = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
@@ -54,7 +59,7 @@ def test_invalid_input_gives_a_one_sentence_error(flags, said, capsys):
 
 def ended(name: str, *seconds: float, failure: str | None = None, **labels: float) -> Whole:
     one = Whole(name=name, command=(), labels=labels)
-    one.calls += [{"seconds": taken, "reached": {}} for taken in seconds]
+    one.calls += [{"seconds": taken, "core_seconds": taken, "reached": {}} for taken in seconds]
     one.failure = failure
     return one
 

@@ -18,7 +18,8 @@ from magmax_jax.errors import exit_code
 from magmax_jax.evaluation.metrics import last_accuracy
 from magmax_jax.evaluation.rows import Row
 from magmax_jax.io.atomic import write_text
-from magmax_jax.runs.directory import METRICS, RunDirectory
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.file_names import METRICS
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ExperimentConfig(merges=("max_magnitude",))

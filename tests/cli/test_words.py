@@ -9,6 +9,7 @@ import pytest
 import tyro
 
 from magmax_jax.cli import analyse, evaluate, export, merge, prepare, report, run, table, watch
+from magmax_jax.cli.flag_types import Groups
 from magmax_jax.cli.grid.command import Options
 from magmax_jax.cli.main import main
 from magmax_jax.cli.words import as_meant, given_again
@@ -47,7 +48,7 @@ def flags(kind, prefix=""):
 
 def takes_text(kind):
     """Whether a value may be a path: its type is a path or text."""
-    return kind in (Path, str) or any(map(takes_text, typing.get_args(kind)))
+    return kind in (Path, str, Groups) or any(map(takes_text, typing.get_args(kind)))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -9,8 +9,8 @@ import pytest
 
 from magmax_jax.merge_files import drawing, survey
 from magmax_jax.merge_files.by_chunk import merge_chunk
+from magmax_jax.merge_files.chunk_sizes import LANES, chunk_length
 from magmax_jax.merge_files.drawing import DrawnRows
-from magmax_jax.merge_files.stream import LANES, chunk_length
 from magmax_jax.merge_files.trimming import Rows
 from magmax_jax.merging import merge, rules
 from magmax_jax.merging.merge import _fold, _merged

@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import magmax_jax as mm
-from magmax_jax.merge_files import plan, stream
+from magmax_jax.merge_files import chunk_sizes, plan
 from magmax_jax.merge_files.by_chunk import merge_chunk
 from tests.merge_files.conftest import merge, sources, write
 
@@ -49,8 +49,8 @@ def test_chunks_draw_what_whole_tensors_draw(places, tmp_path, rescale):
 
 def test_where_chunks_are_cut_changes_no_bit(places, tmp_path, monkeypatch):
     whole = merged_files(places, tmp_path / "whole", *SPARSE_FLAGS, "rescale=true")
-    monkeypatch.setattr(stream, "LARGEST", 4096)
-    monkeypatch.setattr(stream, "SMALLEST", 4096)
+    monkeypatch.setattr(chunk_sizes, "LARGEST", 4096)
+    monkeypatch.setattr(chunk_sizes, "SMALLEST", 4096)
     cut = merged_files(places, tmp_path / "cut", *SPARSE_FLAGS, "rescale=true")
     for name in SHAPES:
         np.testing.assert_array_equal(cut[name], whole[name])

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 import magmax_jax as mm
 from magmax_jax.io.safetensors import writer
 from magmax_jax.io.safetensors.reader import open_tensors
-from magmax_jax.merge_files import stream
+from magmax_jax.merge_files import chunk_sizes
 from magmax_jax.merge_files.execute import execute
 from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.planner import make_plan
@@ -28,7 +28,7 @@ from tests.merge_files.conftest import COUNTER, HALF, expected, merge, sources, 
 )  # fmt: skip
 def test_it_writes_the_same_bits_as_the_library(models, tmp_path, name, monkeypatch):
     """In several chunks, much shorter than the largest tensor."""
-    monkeypatch.setattr(stream, "LARGEST", 1 << 14)
+    monkeypatch.setattr(chunk_sizes, "LARGEST", 1 << 14)
     assert merge(*sources(models), "--rule", name, "--seed", 3, "--output", tmp_path / "out") == 0
     content = expected([1, 2, 3], mm.rules.named(name, 3))
     content[COUNTER] = tensors(0)[COUNTER]

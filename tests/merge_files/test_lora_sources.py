@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from magmax_jax.cli.main import main
 from magmax_jax.io.safetensors.reader import Reader, open_tensors
-from magmax_jax.merge_files import stream
+from magmax_jax.merge_files import chunk_sizes
 from magmax_jax.merge_files.job import Job
 from magmax_jax.merge_files.lora import delta as computing
 from magmax_jax.merge_files.planner import make_plan
@@ -45,8 +45,8 @@ def test_an_adapter_is_theta_0_and_its_scaled_product(tmp_path):
 @pytest.mark.parametrize("rule", ["max_magnitude", "ties"])
 def test_adapters_merge_like_the_models_that_they_make(tmp_path, rule, monkeypatch):
     """In chunks and, with a surveying rule, in several passes over pieces of any length."""
-    monkeypatch.setattr(stream, "SMALLEST", stream.LANES)
-    monkeypatch.setattr(stream, "BUFFER_BYTES", 1024)
+    monkeypatch.setattr(chunk_sizes, "SMALLEST", chunk_sizes.LANES)
+    monkeypatch.setattr(chunk_sizes, "BUFFER_BYTES", 1024)
     monkeypatch.setattr(computing, "BLOCK", 20)
     theta_0 = base(tmp_path / "base")
     for i, name in enumerate(("a", "b")):

@@ -7,9 +7,10 @@ from safetensors.numpy import load_file
 
 import magmax_jax as mm
 from magmax_jax.io.safetensors.reader import open_tensors
-from magmax_jax.merge_files import stream
+from magmax_jax.merge_files import chunk_sizes
 from magmax_jax.merge_files.by_chunk import merge_chunk
-from magmax_jax.merge_files.stream import LANES, cut
+from magmax_jax.merge_files.chunk_sizes import LANES
+from magmax_jax.merge_files.stream import cut
 from magmax_jax.merge_files.trimming import trim_rows
 from tests.merge_files.conftest import merge, sources, write
 
@@ -30,8 +31,8 @@ def places(tmp_path):
 @pytest.mark.parametrize("majority", [None, 1])
 @pytest.mark.parametrize("density", [0.2, 1.0, 0.0])
 def test_chunks_match_whole_tensors_bit_for_bit(places, tmp_path, monkeypatch, density, majority):
-    monkeypatch.setattr(stream, "LARGEST", 4096)
-    monkeypatch.setattr(stream, "SMALLEST", 4096)
+    monkeypatch.setattr(chunk_sizes, "LARGEST", 4096)
+    monkeypatch.setattr(chunk_sizes, "SMALLEST", 4096)
     options = ["threshold=per_tensor", f"density={density}"]
     options += [] if majority is None else [f"majority={majority}"]
     out = tmp_path / "out"

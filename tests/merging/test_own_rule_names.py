@@ -106,6 +106,29 @@ def test_inspecting_a_name_imports_nothing():
         _ = closed["my_rules:median"]
 
 
+def test_options_that_take_several_values_are_known_by_postponed_annotations_too(own):  # noqa: F811
+    source = """
+from __future__ import annotations
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+import magmax_jax as mm
+if TYPE_CHECKING:
+    from nowhere import Unknown
+
+def weighted(weights: Sequence[float], k: int = 1) -> mm.MergeRule:
+    return mm.rules.average()
+
+def unknown(weights: Sequence[float] | Unknown) -> mm.MergeRule:
+    return mm.rules.average()
+"""
+    write(own, "postponed", source)
+    assert rules.takes_several("postponed:weighted", "weights")
+    assert not rules.takes_several("postponed:weighted", "k")
+    assert not rules.takes_several("postponed:unknown", "weights")  # its annotation is no value
+    assert rules.takes_several("weighted_average", "weights")
+    forget("postponed")
+
+
 def test_a_module_may_register_what_it_defines():
     assert merged(rules.named("my_rules:halves")) == [6, -6]
     assert merged(rules.named("half_sum", part=1.0)) == [12, -12]

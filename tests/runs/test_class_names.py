@@ -15,8 +15,9 @@ from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, Tra
 from magmax_jax.data import Source, load_source
 from magmax_jax.errors import UserError
 from magmax_jax.runs.build import build_run
-from magmax_jax.runs.directory import ABOUT, CONFIG, RunDirectory
+from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.evaluation_data import evaluation_scenario
+from magmax_jax.runs.file_names import ABOUT, CONFIG
 from magmax_jax.runs.manifest import class_names
 from magmax_jax.runs.notes import notes_of
 from magmax_jax.runs.progress import NullProgress

@@ -7,7 +7,7 @@ from safetensors.numpy import load_file
 from magmax_jax.config import ScenarioConfig
 from magmax_jax.models import from_pretrained
 from magmax_jax.runs import kept_head
-from magmax_jax.runs.directory import HEAD
+from magmax_jax.runs.file_names import HEAD
 from magmax_jax.runs.kept_head import head_of, keep_head
 from magmax_jax.scenarios import build_scenario
 

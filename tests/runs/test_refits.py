@@ -25,9 +25,10 @@ from magmax_jax.refit import Features, Refit
 from magmax_jax.registry import MODEL_FAMILIES, REFITS
 from magmax_jax.runs.build import build_run
 from magmax_jax.runs.checkpoints import Checkpoints
-from magmax_jax.runs.directory import SWEEP, RunDirectory
+from magmax_jax.runs.directory import RunDirectory
 from magmax_jax.runs.estimate import data_size, estimate
 from magmax_jax.runs.export import export
+from magmax_jax.runs.file_names import SWEEP
 from magmax_jax.runs.merge_specs import num_models
 from magmax_jax.runs.model_ref import ModelRef
 from magmax_jax.runs.model_store import ModelStore

@@ -21,7 +21,8 @@ from magmax_jax.cli.grid.settings import Cell
 from magmax_jax.config import SweepConfig
 from magmax_jax.errors import Program, UserError
 from magmax_jax.io.atomic import write_text
-from magmax_jax.runs.directory import CONFIG, RunDirectory
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.file_names import CONFIG
 
 State = Literal["done", "running", "interrupted", "to do"]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

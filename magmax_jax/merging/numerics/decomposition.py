@@ -12,18 +12,19 @@ including rank-deficient ones, go to LAPACK. Accelerators, which are slow in flo
 decomposition for all.
 """
 
-from collections.abc import Callable
-from typing import Any
+from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from magmax_jax.packages.lazy_jax import jax, jnp
 
 LONG = 2
 """Least aspect ratio at which the Gram matrix is worth it."""
 SMALLEST = 2.0**-27
 """Least s_i^2 / s_1^2 at which a singular value is taken from the Gram matrix."""
 
-Svd = tuple[jax.Array, jax.Array, jax.Array]
+Svd: TypeAlias = "tuple[jax.Array, jax.Array, jax.Array]"
 
 
 def leading_svd(x: jax.Array, count: int) -> Svd:

@@ -6,17 +6,18 @@ over one array that holds all of them. Sums are in the order of tasks either way
 differ only in rounding, where the compiler fuses products and sums differently.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, TypeAlias
 
-import jax
-import jax.numpy as jnp
+from magmax_jax.packages.lazy_jax import jax, jnp
 
 UNROLLED = 32
 """Most tasks whose steps are compiled one by one, which is faster for a few."""
 
-EachTask = Sequence[jax.Array] | jax.Array
+EachTask: TypeAlias = "Sequence[jax.Array] | jax.Array"
 """One array per task, or a single array with a leading axis of tasks; both have the same `len`."""
 
 

@@ -1,7 +1,8 @@
 """The rank of every entry within its row, by sorting numbers that carry their positions."""
 
-import jax
-import jax.numpy as jnp
+from __future__ import annotations
+
+from magmax_jax.packages.lazy_jax import jax, jnp
 
 LOW = 16
 """Bits of a magnitude used by the first of two sorts; the second uses the other 15."""

@@ -6,12 +6,12 @@ once (a fused multiply-add) or twice, depending on the surrounding program. Here
 need no rounding feed sums.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
-
 from magmax_jax.merging.any_mesh import jit_on_any_mesh
+from magmax_jax.packages.lazy_jax import jax, jnp
 
 SHARES = 8
 """Equal parts of the rows, each reduced on its own before any are added together: an array sharded

@@ -9,16 +9,17 @@ reading the memory. Counts are integers, so the answer is the same however the e
 over leaves, files or devices.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.merging.any_mesh import jit_on_any_mesh
 from magmax_jax.merging.task_vectors import PyTree, is_merged
+from magmax_jax.packages.lazy_jax import jax, jit, jnp
 
 SMALL = 1 << 16
 """Leaves with fewer entries are counted together: they cost compile time, not memory."""
@@ -39,7 +40,7 @@ class Enough(NamedTuple):
     high: jax.Array
 
     @classmethod
-    def of(cls, number: int) -> "Enough":
+    def of(cls, number: int) -> Enough:
         return cls(jnp.int32(number & 0xFFFF), jnp.int32(number >> 16))
 
 
@@ -229,7 +230,7 @@ def next_pivots(bracket: Bracket) -> jax.Array:
     return bracket.low + jnp.clip(offsets, 1, jnp.maximum(width - 1, 1))
 
 
-@jax.jit
+@jit
 def sample_pivots(sample: jax.Array, share: float) -> jax.Array:
     """Where to count first: quantiles of a sample around the quantile `share`: (p,)."""
     bits = jnp.sort(_bits(sample).reshape(-1))
@@ -272,5 +273,11 @@ def _every(leaf: jax.Array, stride: int) -> jax.Array:
     return leaf[..., :: math.ceil(stride / rows)].reshape(-1).astype(jnp.float32)
 
 
-_narrowed_all = jax.jit(jax.vmap(narrowed))
-_next_pivots_all = jax.jit(jax.vmap(next_pivots))
+@jit
+def _narrowed_all(brackets: Bracket, pivots: jax.Array, more: jax.Array) -> Bracket:
+    return jax.vmap(narrowed)(brackets, pivots, more)
+
+
+@jit
+def _next_pivots_all(brackets: Bracket) -> jax.Array:
+    return jax.vmap(next_pivots)(brackets)

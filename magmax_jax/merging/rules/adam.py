@@ -1,14 +1,14 @@
 """Merges weighted by Adam's second moments: a Fisher that training has already computed."""
 
+from __future__ import annotations
+
 import sys
 from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.rule import Informed, MergeRule, factory, leafwise
 from magmax_jax.merging.task_vectors import PyTree, zeros
+from magmax_jax.packages.lazy_jax import jax, jnp
 from magmax_jax.registry import RULES
 
 

@@ -1,13 +1,14 @@
 """A rule whose options differ from leaf to leaf."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
-
-import jax
 
 from magmax_jax.merging.numerics.over_tasks import EachTask
 from magmax_jax.merging.rule import Collected, MergeRule, collecting, leafwise_collected
 from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.packages.lazy_jax import jax
 
 
 def by_leaf(build: Callable[[str], MergeRule], default_scale: float = 1.0) -> MergeRule:

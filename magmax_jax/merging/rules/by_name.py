@@ -76,8 +76,16 @@ def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
     if inspect.isclass(found):
         raise UserError(f"{name} is a class: {_WANTED}")
     try:
-        parameters = inspect.signature(found).parameters
+        parameters = _signature(found).parameters
     except (TypeError, ValueError):
         raise UserError(f"{name} is not a rule ({type(found).__name__}): {_WANTED}") from None
     anything = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {option: p for option, p in parameters.items() if p.kind not in anything}
+
+
+def _signature(found: Any) -> inspect.Signature:
+    """Its signature, with annotations as values where their names are defined at run time."""
+    try:
+        return inspect.signature(found, eval_str=True)
+    except Exception:  # evaluating an annotation may raise anything
+        return inspect.signature(found)

@@ -1,15 +1,15 @@
 """Rules that look at one entry at a time: extremes, sums and averages."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
 from magmax_jax.errors import UserError
 from magmax_jax.merging.rule import Counted, MergeRule, factory, leafwise
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
+from magmax_jax.packages.lazy_jax import jax, jnp
 from magmax_jax.registry import RULES
 
 ENTRYWISE: dict[str, Any] = {"scope": "entry", "reads_names": False}

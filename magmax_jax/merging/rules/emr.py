@@ -1,15 +1,15 @@
 """EMR merging: a unified task vector, and what is needed to restore each task from it."""
 
+from __future__ import annotations
+
 from functools import partial
 from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
 
 from magmax_jax.merging.any_mesh import jit_on_any_mesh, on_any_mesh
 from magmax_jax.merging.numerics.reductions import fixed_sum
 from magmax_jax.merging.rule import MergeRule, factory, leafwise
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
+from magmax_jax.packages.lazy_jax import jax, jnp
 from magmax_jax.registry import RULES
 
 

@@ -1,13 +1,13 @@
 """Fisher merging: each task's weight on an entry is its certainty about it."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+from typing import NamedTuple
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.rule import Informed, MergeRule, factory, leafwise
 from magmax_jax.merging.task_vectors import PyTree, zeros
+from magmax_jax.packages.lazy_jax import jax, jnp
 from magmax_jax.registry import RULES
 
 

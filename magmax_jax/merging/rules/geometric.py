@@ -1,10 +1,11 @@
 """Rules based on the angles between task vectors, tensor by tensor."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.over_tasks import EachTask, each, sum_over
@@ -19,6 +20,7 @@ from magmax_jax.merging.rule import (
 )
 from magmax_jax.merging.rules.spherical import about_zero, arc, inner_products, of_two
 from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.packages.lazy_jax import jax, jit, jnp
 from magmax_jax.registry import RULES
 
 PARALLEL = 0.9995
@@ -48,9 +50,9 @@ def model_stock(least: float = 0.0, by_row: bool = False) -> MergeRule:
     """
     if not 0 <= least < float("inf"):
         raise UserError(f"model_stock: least is {least}: give a number from 0 up")
-    floor = least or float(jnp.finfo(jnp.float32).tiny)
+    floor = least or float(np.finfo(np.float32).tiny)
 
-    @jax.jit
+    @jit
     def by_pairs(taus: EachTask) -> jax.Array:
         norms = each(lambda tau: jnp.sqrt(inner_products(tau, tau, by_row)), taus)
         number = len(taus)
@@ -71,7 +73,7 @@ def model_stock(least: float = 0.0, by_row: bool = False) -> MergeRule:
         ratio = jnp.where(singular, 0.0, number * c / jnp.where(singular, 1.0, below))
         return ratio * (sum_over(lambda tau: tau, taus) / number)
 
-    @jax.jit
+    @jit
     def interpolate(taus: EachTask) -> jax.Array:
         # |sum of unit vectors|^2 contains the cosines of all pairs, for T products, not T^2.
         norms, number = each(lambda tau: jnp.sqrt(squared_norm(tau)), taus), len(taus)
@@ -141,7 +143,7 @@ def slerp(t: float = 0.5, whole: bool = False) -> MergeRule:
             lambda models: arc(*models, share=t, parallel=PARALLEL), "slerp", fewest=1, most=1
         )
 
-    @jax.jit
+    @jit
     def turn(a: jax.Array, b: jax.Array) -> jax.Array:
         c = cosine(a, b)
         straight = (jnp.abs(c) > PARALLEL) | (squared_norm(a) == 0) | (squared_norm(b) == 0)

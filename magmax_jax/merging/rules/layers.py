@@ -6,12 +6,12 @@ a number, as in this package's towers, holds all layers of a tower along its fir
 of a model give the same numbers.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.errors import UserError
@@ -19,6 +19,7 @@ from magmax_jax.merging.rule import MergeRule, Settle, State, factory, leaf_name
 from magmax_jax.merging.rules.upon import RuleOrName, resolved, upon
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged
+from magmax_jax.packages.lazy_jax import jax, jnp
 from magmax_jax.registry import RULES
 
 _NUMBERED = re.compile(r"(?:^|\.)(?:stages?|layers?|(?:res)?blocks?|h)\.(\d+)(?:\.|$)")

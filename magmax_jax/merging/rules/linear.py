@@ -1,9 +1,8 @@
 """The weighted mean of models, theta_0 among them."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+from collections.abc import Sequence
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.over_tasks import EachTask, sum_over
@@ -17,6 +16,7 @@ from magmax_jax.merging.rule import (
 )
 from magmax_jax.merging.rules.weights import check_weights
 from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.packages.lazy_jax import jax, jit, jnp
 from magmax_jax.registry import RULES
 
 
@@ -76,12 +76,12 @@ def linear_combination(weights: Sequence[float] | None = None, normalize: bool =
     )
 
 
-@jax.jit
+@jit
 def _weighted_sum(weights: jax.Array, taus: jax.Array) -> jax.Array:
     return jnp.asarray(sum_over(lambda weight, tau: weight * tau, weights, taus))
 
 
-@jax.jit
+@jit
 def _shift(theta_0: jax.Array, by: float) -> jax.Array:
     base = jnp.asarray(theta_0, jnp.float32)
     return by * jnp.where(jnp.isneginf(base), 0.0, base)

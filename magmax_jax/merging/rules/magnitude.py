@@ -1,11 +1,10 @@
 """Rules that drop entries by magnitude, and the thresholds that they and `ties` use."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal
-
-import jax
-import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.over_tasks import EachTask, each
@@ -13,6 +12,7 @@ from magmax_jax.merging.numerics.selection import kth_magnitude
 from magmax_jax.merging.rule import Counted, MergeRule, factory, leafwise
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
+from magmax_jax.packages.lazy_jax import jax, jit, jnp
 from magmax_jax.registry import RULES
 
 Threshold = Literal["global", "per_tensor"]
@@ -65,7 +65,7 @@ def tensor_thresholds(taus: EachTask, density: float) -> jax.Array:
     return jnp.stack([tensor_threshold(tau, density) for tau in taus])
 
 
-@partial(jax.jit, static_argnums=1)
+@partial(jit, static_argnums=1)
 def _tensor_thresholds(taus: jax.Array, density: float) -> jax.Array:
     return each(lambda tau: tensor_threshold(tau, density), taus)
 

@@ -1,18 +1,17 @@
 """Shared by matrix rules: applies a function to every matrix that a leaf holds."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
-
-import jax
-import jax.numpy as jnp
+from typing import Any, TypeAlias
 
 from magmax_jax.merging.linear_maps import Finder, Found, Matrices
-from magmax_jax.merging.numerics.replication import on_whole_arrays
 from magmax_jax.merging.rule import MergeRule, OfLeaf
+from magmax_jax.packages.lazy_jax import jax, jnp
 
 Find = Finder | Found
-Function = Callable[..., jax.Array]
+Function: TypeAlias = "Callable[..., jax.Array]"
 
 
 def each_matrix(function: Function) -> Callable[[Matrices], Function]:
@@ -29,9 +28,7 @@ def each_matrix(function: Function) -> Callable[[Matrices], Function]:
             jax.lax.map(lambda each: function(*each), tuple(map(matrices.split, leaves)))
         )
 
-    return cache(
-        lambda matrices: on_whole_arrays(function if matrices.alone else in_turn(matrices))
-    )
+    return _lifted(function, in_turn)
 
 
 def each_matrix_of_tasks(function: Function) -> Callable[[Matrices], Function]:
@@ -47,9 +44,21 @@ def each_matrix_of_tasks(function: Function) -> Callable[[Matrices], Function]:
 
         return lifted
 
-    return cache(
-        lambda matrices: on_whole_arrays(function if matrices.alone else in_turn(matrices))
-    )
+    return _lifted(function, in_turn)
+
+
+def _lifted(
+    function: Function, in_turn: Callable[[Matrices], Function]
+) -> Callable[[Matrices], Function]:
+    """`function` itself for a leaf that is one matrix, `in_turn` for others; on whole arrays."""
+
+    @cache
+    def lifted(matrices: Matrices) -> Function:
+        from magmax_jax.merging.numerics.replication import on_whole_arrays  # imports JAX
+
+        return on_whole_arrays(function if matrices.alone else in_turn(matrices))
+
+    return lifted
 
 
 def by_matrix(

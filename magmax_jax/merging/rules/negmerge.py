@@ -1,10 +1,10 @@
 """NegMerge: what several fine-tunings on the same images agree on, in order to subtract it."""
 
-import jax
-import jax.numpy as jnp
+from __future__ import annotations
 
 from magmax_jax.merging.rule import Counted, MergeRule, factory, leafwise
 from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.packages.lazy_jax import jax, jnp
 from magmax_jax.registry import RULES
 
 

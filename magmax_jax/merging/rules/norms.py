@@ -1,15 +1,15 @@
 """The norm of a merge: max magnitude's grows with every task, an average's shrinks."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+from typing import NamedTuple
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.reductions import squared_norm
 from magmax_jax.merging.rule import Informed, MergeRule, State, factory, leafwise
 from magmax_jax.merging.rules.upon import RuleOrName, resolved, upon
 from magmax_jax.merging.task_vectors import PyTree, zeros
+from magmax_jax.packages.lazy_jax import jax, jnp
 from magmax_jax.registry import RULES
 
 

@@ -4,15 +4,15 @@ Here tau_t holds the changes of all tasks up to t: tau_T alone is a merge of sor
 task t is delta_t = tau_t - tau_(t-1), with tau_0 = 0.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+from typing import NamedTuple
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.rule import MergeRule, factory, leafwise
 from magmax_jax.merging.rules.elementwise import ENTRYWISE
 from magmax_jax.merging.task_vectors import PyTree, zeros
+from magmax_jax.packages.lazy_jax import jax, jnp
 from magmax_jax.registry import RULES
 
 

@@ -1,7 +1,6 @@
 """SCE: select by variance, weigh by energy, erase the minority's signs."""
 
-import jax
-import jax.numpy as jnp
+from __future__ import annotations
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.over_tasks import EachTask, each, sum_over
@@ -9,6 +8,7 @@ from magmax_jax.merging.numerics.reductions import squared_norm
 from magmax_jax.merging.numerics.selection import kth_magnitude
 from magmax_jax.merging.rule import MergeRule, collecting, factory, leafwise_collected
 from magmax_jax.merging.rules.thinning import largest
+from magmax_jax.packages.lazy_jax import jax, jit, jnp
 from magmax_jax.registry import RULES
 
 LEAST = 1e-6
@@ -66,7 +66,7 @@ def _share(count: jax.Array, share: float) -> jax.Array:
     return jnp.int32(int(int(count) * share))
 
 
-@jax.jit
+@jit
 def _variance(taus: EachTask) -> jax.Array:
     return jnp.var(jnp.stack(taus), axis=0)
 
@@ -77,7 +77,7 @@ def _only(kept: jax.Array, taus: EachTask) -> EachTask:
     return tuple(jnp.where(kept, tau, 0.0) for tau in taus)
 
 
-@jax.jit
+@jit
 def _merge(taus: EachTask) -> jax.Array:
     energy = each(lambda tau: squared_norm(tau) / max(tau.size, 1), taus)
     total = sum_over(lambda tau, one: one, taus, energy)

@@ -1,11 +1,11 @@
 """Rules that let the tasks vote on every entry: on its sign, or on keeping it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.errors import UserError
@@ -32,6 +32,7 @@ from magmax_jax.merging.rules.magnitude import (
 )
 from magmax_jax.merging.survey import TaskVectors
 from magmax_jax.merging.task_vectors import PyTree, is_merged
+from magmax_jax.packages.lazy_jax import jax, jit, jnp
 from magmax_jax.registry import RULES
 
 Elect = Literal["mass", "count"]
@@ -219,7 +220,7 @@ def _trimmed(tau: jax.Array, *threshold: jax.Array) -> jax.Array:
     return trim(tau, *threshold) if threshold else tau
 
 
-@partial(jax.jit, static_argnames=("elect", "aggregate"))
+@partial(jit, static_argnames=("elect", "aggregate"))
 def _trim_and_merge(
     leaves: EachTask,
     thresholds: jax.Array,
@@ -272,7 +273,7 @@ def consensus(votes: int = 2, tall_lambda: float = 0.4, increments: bool = False
             f"consensus: votes {votes} and tall_lambda {tall_lambda} must not be negative"
         )
 
-    @jax.jit
+    @jit
     def agree(taus: EachTask) -> jax.Array:
         total = taus[-1] if increments else sum_over(lambda tau: tau, taus)
 

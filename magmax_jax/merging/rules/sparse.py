@@ -1,11 +1,10 @@
 """Task arithmetic of thinned task vectors: mergekit's family from TIES to DELLA in one rule."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal, get_args
-
-import jax
-import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.leaf_names import checked_seed
@@ -32,6 +31,7 @@ from magmax_jax.merging.rules.thinning import (
     smallest,
 )
 from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.packages.lazy_jax import jax, jit, jnp
 from magmax_jax.registry import RULES
 
 Thin = Literal["nothing", "magnitude", "outliers", "random", "ranked"]
@@ -206,7 +206,7 @@ def _check(
             )
 
 
-@partial(jax.jit, static_argnames=("consensus", "normalize"))
+@partial(jit, static_argnames=("consensus", "normalize"))
 def _combine(
     taus: EachTask,
     weights: jax.Array,

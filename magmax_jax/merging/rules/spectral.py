@@ -26,12 +26,12 @@ values are the same for a matrix and its transpose, so kernels may be stored eit
 are computed at the device's highest precision.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from magmax_jax.errors import UserError
@@ -51,6 +51,7 @@ from magmax_jax.merging.rule import (
 from magmax_jax.merging.rules.elementwise import average
 from magmax_jax.merging.rules.matrices import Find, by_matrix, each_matrix_of_tasks, facts_of
 from magmax_jax.merging.task_vectors import PyTree, is_merged, zeros
+from magmax_jax.packages.lazy_jax import jax, jit, jnp
 from magmax_jax.registry import RULES
 
 
@@ -329,7 +330,7 @@ def orthogonalised(u: jax.Array, s: jax.Array, v: jax.Array) -> jax.Array:
     return product(u * s, v)
 
 
-@jax.jit
+@jit
 def _sum(taus: jax.Array) -> jax.Array:
     return jnp.asarray(sum_over(lambda tau: tau, taus))
 

@@ -1,11 +1,10 @@
 """`tsv_m` in constant memory: keeps only what the merge will use of every task."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
 
 from magmax_jax.merging.linear_maps import Finder, Maps, Matrices, Said
 from magmax_jax.merging.numerics.decomposition import leading_svd
@@ -13,6 +12,7 @@ from magmax_jax.merging.rule import MergeRule, factory, leafwise_at
 from magmax_jax.merging.rules.matrices import Find, each_matrix, facts_of
 from magmax_jax.merging.rules.spectral import orthogonalised
 from magmax_jax.merging.task_vectors import PyTree, zeros
+from magmax_jax.packages.lazy_jax import jax, jnp
 from magmax_jax.registry import RULES
 
 

@@ -1,11 +1,10 @@
 """Rules of arcs and directions of whole tensors, as mergekit has them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
-
-import jax
-import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.numerics.over_tasks import EachTask, each, sum_over
@@ -21,6 +20,7 @@ from magmax_jax.merging.rule import (
 )
 from magmax_jax.merging.rules.weights import check_weights
 from magmax_jax.merging.task_vectors import PyTree
+from magmax_jax.packages.lazy_jax import jax, jit, jnp
 from magmax_jax.registry import RULES
 
 SMALL_SUM = 1e-6
@@ -134,7 +134,7 @@ def multislerp(
     )
 
 
-@partial(jax.jit, static_argnames="normalize")
+@partial(jit, static_argnames="normalize")
 def _mean_direction(
     models: EachTask, weights: jax.Array, normalize: bool, eps: float
 ) -> tuple[jax.Array, jax.Array]:
@@ -202,7 +202,7 @@ def about_zero(
     )
 
 
-@partial(jax.jit, static_argnames=("parallel", "by_row"))
+@partial(jit, static_argnames=("parallel", "by_row"))
 def arc(
     a: jax.Array,
     b: jax.Array,

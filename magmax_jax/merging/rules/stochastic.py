@@ -1,9 +1,8 @@
 """Rules that draw at random: every draw is keyed by seed, task and the leaf's name."""
 
-from typing import Any
+from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+from typing import Any
 
 from magmax_jax.errors import UserError
 from magmax_jax.merging.leaf_names import checked_seed
@@ -23,6 +22,7 @@ from magmax_jax.merging.rule import (
 )
 from magmax_jax.merging.rules.sign_consensus import elect_and_merge
 from magmax_jax.merging.task_vectors import PyTree, zeros
+from magmax_jax.packages.lazy_jax import jax, jit, jnp
 from magmax_jax.registry import RULES
 
 
@@ -149,16 +149,16 @@ def della(density: float = 0.7, epsilon: float = 0.07, seed: int = 0) -> MergeRu
         )
 
     # Compiled by shape, not by tree: the leaves of most models share a few shapes.
-    @jax.jit
+    @jit
     def thin(key: jax.Array, tau: jax.Array) -> jax.Array:
         kept = keep_probability(tau, density, epsilon)
         return jnp.where(jax.random.uniform(key, tau.shape, jnp.float32) < kept, tau / kept, 0.0)
 
-    @jax.jit
+    @jit
     def thin_all(keys: jax.Array, taus: jax.Array) -> jax.Array:
         return each(thin, keys, taus)
 
-    @jax.jit
+    @jit
     def merge_thinned(taus: EachTask) -> jax.Array:
         return elect_and_merge(jnp.float32(1), "mass", "mean", taus)
 

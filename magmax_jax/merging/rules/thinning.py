@@ -1,12 +1,12 @@
 """Which entries of a tensor are kept: exact numbers of them, or at random by rank."""
 
-from functools import partial
+from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+from functools import partial
 
 from magmax_jax.merging.numerics.ranking import ranks
 from magmax_jax.merging.numerics.reductions import fixed_sum
+from magmax_jax.packages.lazy_jax import jax, jit, jnp
 
 LEAST_NORM = 1e-7
 """L1 norms below this are not preserved, as in mergekit."""
@@ -29,14 +29,14 @@ def middle(size: int, density: float, gamma: float) -> tuple[int, int]:
     return first, first + keep
 
 
-@jax.jit
+@jit
 def largest(tau: jax.Array, threshold: jax.Array, count: jax.typing.ArrayLike) -> jax.Array:
     """Where the `count` largest magnitudes are, `threshold` being the smallest of these."""
     magnitude = jnp.abs(tau)
     return _with_first(magnitude > threshold, magnitude == threshold, count)
 
 
-@jax.jit
+@jit
 def smallest(tau: jax.Array, threshold: jax.Array, count: jax.typing.ArrayLike) -> jax.Array:
     """Where the `count` smallest magnitudes are, `threshold` being the largest of these."""
     magnitude = jnp.abs(tau)
@@ -50,7 +50,7 @@ def _with_first(sure: jax.Array, equal: jax.Array, count: jax.typing.ArrayLike) 
     return sure | (equal & (place <= missing))
 
 
-@partial(jax.jit, static_argnames="rescale")
+@partial(jit, static_argnames="rescale")
 def only(tau: jax.Array, kept: jax.Array, rescale: bool) -> jax.Array:
     """The kept entries, the others zero; rescaled to the L1 norm of all."""
     thinned = jnp.where(kept, tau, 0.0)
@@ -61,13 +61,13 @@ def only(tau: jax.Array, kept: jax.Array, rescale: bool) -> jax.Array:
     return thinned * jnp.where(small, 1.0, before / jnp.where(small, 1.0, after))
 
 
-@jax.jit
+@jit
 def drawn(key: jax.Array, tau: jax.Array, density: float) -> jax.Array:
     """Where a draw keeps entries, each with probability `density`."""
     return jax.random.uniform(key, tau.shape, jnp.float32) < density
 
 
-@jax.jit
+@jit
 def drawn_by_rank(key: jax.Array, tau: jax.Array, density: float, epsilon: float) -> jax.Array:
     """Where a draw keeps entries, with probability density - epsilon to density + epsilon."""
     rows = jnp.moveaxis(tau, 1, -1) if tau.ndim > 1 else tau

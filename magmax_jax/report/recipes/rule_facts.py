@@ -28,7 +28,7 @@ class RuleFacts(NamedTuple):
 def facts_of(rule: str) -> RuleFacts:
     """The facts of a rule by name, with default options; a refit (`ema+lda`) adds a state of
     constant size."""
-    from magmax_jax.merging import rules  # imports JAX
+    from magmax_jax.merging import rules  # slow: imports every rule
 
     unknown = RuleFacts(None, None)
     rule = rule.partition("+")[0]

@@ -9,7 +9,8 @@ from magmax_jax.data.folder_name import folder_of
 from magmax_jax.errors import UserError, counted
 from magmax_jax.io import json_lines
 from magmax_jax.runs.build import build_run
-from magmax_jax.runs.directory import ANALYSIS, RunDirectory
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.file_names import ANALYSIS
 from magmax_jax.runs.locate import stored_config
 from magmax_jax.runs.manifest import class_names
 from magmax_jax.runs.model_store import ModelStore

@@ -15,7 +15,7 @@ from magmax_jax.evaluation.rows import Row
 from magmax_jax.merging import fold, merged
 from magmax_jax.runs import kept_head, state
 from magmax_jax.runs.checkpoints import Checkpoints
-from magmax_jax.runs.directory import CHECKPOINTS, HEAD, TASKS
+from magmax_jax.runs.file_names import CHECKPOINTS, HEAD, TASKS
 from magmax_jax.runs.kept_tasks import to_keep
 from magmax_jax.runs.merge_specs import parse_merges
 from magmax_jax.runs.model_ref import ModelRef

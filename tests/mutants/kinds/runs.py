@@ -22,7 +22,8 @@ from magmax_jax.report.items import Figure, Grid, Table
 from magmax_jax.report.page import as_csv
 from magmax_jax.report.runs import find
 from magmax_jax.report.section import sections
-from magmax_jax.runs.directory import DATA_FILES, RunDirectory
+from magmax_jax.runs.directory import RunDirectory
+from magmax_jax.runs.file_names import DATA_FILES
 from magmax_jax.runs.fingerprint import Fingerprint
 from magmax_jax.runs.recorded import changes, check_present
 from tests.mutants import mutate
