@@ -46,6 +46,8 @@ else:
             return self._compiled(*args, **kwargs)
 
         def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):  # such as copy and pickle look for; `lower` is JAX's
+                raise AttributeError(name)
             return getattr(self._compiled, name)
 
     jax, jnp = _Lazy("jax"), _Lazy("jax.numpy")

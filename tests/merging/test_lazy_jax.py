@@ -1,5 +1,6 @@
 """JAX is imported on first use, and functions are compiled then."""
 
+import copy
 import subprocess
 import sys
 from functools import partial
@@ -43,3 +44,4 @@ def test_a_decorated_function_is_compiled_once_and_stays_what_it_is():
     assert traced == [2, 3]
     assert raised.lower(jnp.arange(3)).as_text().startswith("module @jit_raised")
     np.testing.assert_array_equal(real.vmap(raised)(jnp.arange(3)), [0, 1, 4])
+    np.testing.assert_array_equal(copy.deepcopy(raised)(jnp.arange(3)), [0, 1, 4])
