@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# optax's cross entropy: the label -1 is the last class, and with -100 the gradient is no NaN.
+# optax's cross entropy: the label -1 is the last class, and with -100 the gradient is not NaN.
 #
 # Versions: optax 0.2.8 with jax 0.10.2 (Python 3.11) or 0.12.0.1 (Python 3.12 and newer), CPU.
 # Guess: softmax_cross_entropy_with_integer_labels skips the label -100, as torch and transformers do,
-#   or gives NaN for every label that is no class, which then stops the training.
+#   or gives NaN for every label that is not a class, which then stops the training.
 # Seen: labels from -1 to -classes count from the end, as indices do: -1, the usual mark of an image
 #   without a label, trains the last class. Beyond, the loss is NaN, but its gradient is that of a
 #   label that no class has: it lowers all logits. So training goes on, on these images too, with

@@ -54,7 +54,7 @@ class Counts(NamedTuple):
 
     @property
     def confusion(self) -> np.ndarray:
-        """int32 (k, k), samples by label and prediction: `confusions` as a matrix, made anew."""
+        """int32 (k, k), samples by label and prediction: `confusions` as a matrix, built at each call."""
         return as_matrix(self.confusions, self.total.shape[-1])
 
     @classmethod

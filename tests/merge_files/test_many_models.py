@@ -103,7 +103,7 @@ SELDOM = ("thinned, rescaled", "streaming, thinned", "matrices", "small tensors 
 )
 def test_programs_do_not_grow_with_the_number_of_models(places, tmp_path, how):
     def size(models: int) -> int:
-        """Of all programs that JAX compiles, in bytes of text."""
+        """The size of all programs that JAX compiles, in bytes of text."""
         programs = tmp_path / f"programs-{models}"
         jax.clear_caches()
         jax.config.update("jax_dump_ir_to", str(programs))
