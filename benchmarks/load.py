@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -176,11 +177,16 @@ class Measured:
 
 
 def measurements(chosen: Settings) -> list[Measured]:
-    def merge(folder: Path, number: int) -> list[object]:
+    def merge(folder: Path, number: int, rule: str = "max_magnitude") -> list[object]:
         models = [folder / f"{i}.safetensors" for i in range(1, number + 1)]
         output = folder / f"merged-{number}.safetensors"
         words = ["merge", "--pretrained", folder / "0.safetensors", "--finetuned", *models]
-        return [*MODULE, *words, "--output", output, "--quiet"]
+        return [*MODULE, *words, "--output", output, "--rule", rule, "--quiet"]
+
+    def by(rule: str) -> Measured:
+        """A merge by a rule that collects all task vectors."""
+        words = partial(merge, rule=rule)
+        return Measured(f"merge by {rule}", "sources", chosen.sources, sources, words)
 
     def report(folder: Path, number: int) -> list[object]:
         return [*MODULE, "report", folder / "run", "--out", folder / "report"]
@@ -212,6 +218,7 @@ def measurements(chosen: Settings) -> list[Measured]:
         Measured("results", "cells", chosen.cells, cells, results),
         Measured("report", "merges", chosen.models, rows, report),
         Measured("merge", "sources", chosen.sources, sources, merge),
+        *map(by, ("ties", "della", "model_stock", "tsv_m", "consensus", "sce")),
         Measured("listing", "files", chosen.files, files, listed),
         Measured("counts", "classes", chosen.classes, nothing, counted),
         Measured("head", "classes", chosen.classes, nothing, headed),

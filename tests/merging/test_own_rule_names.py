@@ -124,7 +124,7 @@ def unknown(weights: Sequence[float] | Unknown) -> mm.MergeRule:
     write(own, "postponed", source)
     assert rules.takes_several("postponed:weighted", "weights")
     assert not rules.takes_several("postponed:weighted", "k")
-    assert not rules.takes_several("postponed:unknown", "weights")  # its annotation is not a value
+    assert not rules.takes_several("postponed:unknown", "weights")  # cannot be evaluated
     assert rules.takes_several("weighted_average", "weights")
     forget("postponed")
 
