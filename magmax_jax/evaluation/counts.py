@@ -54,7 +54,7 @@ class Counts(NamedTuple):
 
     @property
     def confusion(self) -> np.ndarray:
-        """`confusions` as a matrix, built at each call: int32 (k, k), samples by label and prediction."""
+        """`confusions` as a matrix, built at each call: int32 (k, k), label by prediction."""
         return as_matrix(self.confusions, self.total.shape[-1])
 
     @classmethod
