@@ -130,9 +130,13 @@ class Run:
         Raises:
           UserError: the file is damaged.
         """
-        after = 0 if label == ZERO_SHOT else self.learned
-        path = RunDirectory(self.path).counts_of(after, label)
+        path = self.counts_file(label)
         return read_counts(path) if path.is_file() else None
+
+    def counts_file(self, label: str) -> Path:
+        """The file of a model's latest counts, whether or not it exists."""
+        after = 0 if label == ZERO_SHOT else self.learned
+        return RunDirectory(self.path).counts_of(after, label)
 
     @property
     def class_names(self) -> list[str] | None:

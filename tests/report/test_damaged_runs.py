@@ -2,8 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from magmax_jax.errors import UserError
 from magmax_jax.report.groups import grouped
 from magmax_jax.report.inputs import changed_starts
 from magmax_jax.report.items import Table
@@ -86,3 +89,13 @@ def test_a_start_without_its_time_is_still_named(path, setting):
     edit(path / "about.json", change)
     (said,) = changed_starts([Run(path, setting)])
     assert "was resumed at an unknown time even though its inputs had changed: the images." in said
+
+
+def test_counts_of_another_number_of_classes_are_refused(path, setting):
+    """Each file is sound by itself."""
+    one = np.ones((2, 1, 2), np.uint8)
+    confusions = np.array([[0, 0, 2], [1, 1, 2]], np.uint8)
+    counts = {"agnostic": one, "aware": one, "total": one, "confusions": confusions}
+    save_file(counts, path / "counts" / "000-zero_shot.safetensors")
+    with pytest.raises(UserError, match=r"000-zero_shot\.safetensors is of 2 classes, but 002-"):
+        items(path, setting)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from magmax_jax.errors import UserError, counted
 from magmax_jax.registry import REPORT_SECTIONS
 from magmax_jax.report.axes import Axis
 from magmax_jax.report.bars import bars, bars_height
@@ -47,6 +48,13 @@ def items(group: Group) -> list[Item]:
         if len(group.runs) > 1:
             found.append(Heading(run.name))
         classes = counts[run.best]["total"].shape[-1]
+        for label, kept in counts.items():
+            if (other := kept["total"].shape[-1]) != classes:
+                raise UserError(
+                    f"{run.counts_file(label)} is of {counted(other, 'class')}, but "
+                    f"{run.counts_file(run.best).name} is of {classes}: remove the damaged one to "
+                    "make the report without it"
+                )
         names = run.class_names or []
         if len(names) != classes:
             names = [f"class {i}" for i in range(classes)]
