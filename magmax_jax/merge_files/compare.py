@@ -147,8 +147,10 @@ def _repeats(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator
     theta_0, *places = [
         tuple(path.resolve() for path in files.files) for files in (pretrained, *models)
     ]
-    for i, model in enumerate(models):
-        if places[i] == theta_0:
+    before = set()
+    for place, model in zip(places, models, strict=True):
+        if place == theta_0:
             yield f"{model.place} is theta_0 itself: its task vector is zero"
-        elif places[i] in places[:i]:
+        elif place in before:
             yield f"{model.place} is named more than once: it counts each time"
+        before.add(place)

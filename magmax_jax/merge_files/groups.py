@@ -85,7 +85,7 @@ def _fed(rule: MergeRule, names: Sequence[str]) -> Fed:
     if len(names) == 1:
         if rule.reads_names:
             return Fed(names[0], rule.init, rule.update, rule.finalize, rule.of_stack)
-        # A collecting rule compiles its parts itself: a single program would contain them once per
+        # A collecting rule compiles its parts itself: a single program could contain them once per
         # task. Compiling its update would copy every task vector.
         if not rule.streaming:
             return Fed("tensor", rule.init, rule.update, rule.finalize, rule.of_stack)

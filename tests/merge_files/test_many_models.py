@@ -1,4 +1,4 @@
-"""Merging many models with a streaming rule compiles one step, not one for each model."""
+"""Merging many models compiles one step, not one for each model."""
 
 import jax
 import jax.numpy as jnp
