@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import Written, of_run
+from tests.faults.commands.runs import of_run
+from tests.faults.commands.written import Written
 from tests.faults.shim import applies
 from tests.faults.trial import Ended, Ready, wrong_at_first
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from magmax_jax.cli.main import main
 from magmax_jax.cli.streams import run_quietly
-from tests.faults.commands import Written
+from tests.faults.commands.written import Written
 from tests.faults.shim import Shim
 
 SECONDS = 900

@@ -7,6 +7,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from magmax_jax.merge_files.job import Job
+from magmax_jax.merge_files.plan import Plan
 from magmax_jax.merge_files.planner import make_plan
 from tests.merge_files.conftest import merge
 
@@ -23,21 +24,23 @@ def sharded(directory, value: float, where: dict[str, str]):
     return directory
 
 
-def test_a_single_file_next_to_the_shards_is_read_and_noted(tmp_path):
+def test_a_single_file_next_to_the_shards_is_noted_and_refused_if_it_differs(tmp_path):
     theta_1 = sharded(tmp_path / "1", 2, {name: f"{name}.safetensors" for name in NAMES})
     theta_0 = tmp_path / "model.safetensors"
     save_file({name: np.ones(3, np.float32) for name in NAMES}, theta_0)
 
-    def notes() -> list[str]:
-        plan = make_plan(Job(str(tmp_path), (str(theta_1),)))
-        assert not plan.problems
-        return plan.notes
+    def planned() -> Plan:
+        return make_plan(Job(str(tmp_path), (str(theta_1),)))
 
-    assert notes() == []
-    shutil.copyfile(theta_0, theta_1 / "model.safetensors")
-    (note,) = notes()
+    assert planned().notes == planned().problems == []
+    save_file({name: np.full(3, 2, np.float32) for name in NAMES}, theta_1 / "model.safetensors")
+    assert not planned().problems
+    (note,) = planned().notes
     assert note.startswith(f"{theta_1}: model.safetensors is read, as transformers does")
     assert "not the shards of model.safetensors.index.json" in note
+    shutil.copyfile(theta_0, theta_1 / "model.safetensors")
+    (problem,) = planned().problems
+    assert problem.startswith(f"{theta_1} holds two models: model.safetensors and the shards of")
 
 
 def test_an_index_that_names_other_shards_changes_nothing(tmp_path):
