@@ -202,7 +202,7 @@ def _opener(temporary: Path, allow_changed: bool) -> Callable[[str], "TensorFile
 
 @contextlib.contextmanager
 def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar of bytes in a terminal; yields what moves it on by so many."""
+    """A progress bar of bytes in a terminal; yields a function that advances it."""
     if not sys.stderr.isatty():
         yield lambda nbytes: None
         return

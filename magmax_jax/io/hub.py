@@ -31,8 +31,9 @@ WEIGHTS = (*SAFETENSORS, MSGPACK)
 ADAPTER = "adapter_model.safetensors"
 """peft's file of adapter weights, which only merges read."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+INDEX = ".safetensors.index.json"
+"""The end of an index's name; shards have the same stem."""
 _HUB_ID = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?:@([\w.-]+(?:/[\w.-]+)*))?")
-_INDEX = ".safetensors.index.json"
 _NO_SOURCE = (
     "{}: there is no such directory, and it is not a hub id like openai/clip-vit-base-patch16: "
     "give the path of a model directory or such an id"
@@ -165,13 +166,12 @@ def _files(api: "HfApi", repo: str, revision: str) -> dict[str, int]:
 def _snapshot(repo: str, weights: str | None, revision: str, files: dict[str, int]) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = [*companions.choose(files).names, companions.CARD]
-    stem = weights.removesuffix(_INDEX).removesuffix(".safetensors") if weights else None
-    # Shards beside a single file may be a newer model: whoever opens them compares the two.
-    wanted += [name for name in (weights, f"{stem}{_INDEX}") if name in files]
+    wanted = [*companions.choose(files).names, companions.CARD, *([weights] if weights else [])]
     patterns = [glob.escape(name) for name in wanted]
-    if f"{stem}{_INDEX}" in wanted:
-        patterns.append(f"{stem}-*.safetensors")
+    stem = weights and weights.removesuffix(INDEX).removesuffix(".safetensors")
+    # Shards beside a single file may be a newer model: `open_tensors` compares the two.
+    if stem and (index := f"{stem}{INDEX}") in files:
+        patterns += [glob.escape(index), f"{stem}-*.safetensors"]
     return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from magmax_jax.io.hub import ADAPTER
+from magmax_jax.io.hub import ADAPTER, INDEX
 from magmax_jax.io.safetensors.reader import TensorFiles
 from magmax_jax.merge_files import patterns
 from magmax_jax.merge_files.dequantise import read_as_weights
@@ -28,7 +28,7 @@ def opening(open_source: Callable[[str], TensorFiles], job: Job) -> Callable[[st
 def notes(pretrained: TensorFiles, models: Sequence[TensorFiles]) -> Iterator[str]:
     """Which one is read from directories that hold a file and shards, or a model and an adapter."""
     for files in (pretrained, *models):
-        index = files.files[0].with_suffix(".safetensors.index.json")
+        index = files.files[0].with_suffix(INDEX)
         if len(files.files) == 1 and index.is_file():
             yield (
                 f"{files.directory}: {files.files[0].name} is read, as transformers does, not the "

@@ -69,7 +69,7 @@ def open_tensors(source: str | Path) -> TensorFiles:
     """
     path = Path(source).expanduser()
     if path.is_file():
-        if path.name.endswith(".safetensors.index.json"):
+        if path.name.endswith(hub.INDEX):
             return _open_sharded(path)
         if path.suffix != ".safetensors":
             raise UserError(hub.no_weights(path.parent, {path.name}))
@@ -79,7 +79,7 @@ def open_tensors(source: str | Path) -> TensorFiles:
         names = {p.name for p in directory.iterdir()}
     except OSError as error:
         raise UserError(f"{directory} cannot be read ({error.strerror})") from None
-    indices = sorted(name for name in names if name.endswith(".safetensors.index.json"))
+    indices = sorted(name for name in names if name.endswith(hub.INDEX))
     others = sorted(name for name in names if name.endswith(".safetensors"))
     known = (*hub.SAFETENSORS, hub.ADAPTER)
     weights = [*(name for name in known if name in names), *indices]
@@ -95,9 +95,10 @@ def open_tensors(source: str | Path) -> TensorFiles:
     first = directory / (weights or others)[0]
     if first.suffix == ".json":
         return _open_sharded(first)
-    _check_shards_beside(first)
+    whole = open_files(directory, [first])
+    _check_shards_beside(whole)
     loose = not weights and not any(name in names for name in CONFIGURATIONS)
-    return dataclasses.replace(open_files(directory, [first]), loose=loose)
+    return dataclasses.replace(whole, loose=loose)
 
 
 def _open_sharded(index: Path) -> TensorFiles:
@@ -125,8 +126,8 @@ def _open_sharded(index: Path) -> TensorFiles:
     return found
 
 
-def _check_shards_beside(whole: Path) -> None:
-    """Refuses a file beside complete shards of the same name that hold another model.
+def _check_shards_beside(whole: TensorFiles) -> None:
+    """Refuses a single file beside complete shards of the same name that hold another model.
 
     Saving a model in shards over an older one in a single file leaves that file in place, and
     transformers then loads the old model.
@@ -134,14 +135,15 @@ def _check_shards_beside(whole: Path) -> None:
     Raises:
       UserError: a tensor differs.
     """
-    index = whole.with_suffix(".safetensors.index.json")
+    [file] = whole.files
+    index = file.with_suffix(hub.INDEX)
     if not index.is_file():
         return
     try:
         shards = _open_sharded(index)
     except UserError:  # left behind by saving in a single file, which removes the shards
         return
-    ours = open_files(whole.parent, [whole]).tensors
+    ours = whole.tensors
     shared = sorted(ours.keys() & shards.tensors.keys())
     with Reader() as reader:
         differs = next(
@@ -150,8 +152,8 @@ def _check_shards_beside(whole: Path) -> None:
     if differs is not None or not shared:
         what = f"differ in {differs}" if shared else "have no tensor in common"
         raise UserError(
-            f"{whole.parent} holds two models: {whole.name} and the shards of {index.name} {what}; "
-            "saving in shards leaves an older single file in place: delete the old one"
+            f"{whole.directory} holds two models: {file.name} and the shards of {index.name} "
+            f"{what}; saving in shards leaves an older single file in place: delete the old one"
         )
 
 
