@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from magmax_jax.errors import UserError
-from magmax_jax.io.rooms import room_beside
+from magmax_jax.io.rooms import abandoned_rooms, room_beside
 
 
 @contextlib.contextmanager
@@ -60,20 +60,22 @@ def new_directory(output: Path, then: Callable[[], None] | None = None) -> Itera
 def replace_directory(output: Path) -> Iterator[Path]:
     """An empty directory under a temporary name, which replaces `output` on success.
 
+    Between its two renames there is no `output`: if the process is killed there, the next writer
+    puts the former one back.
+
     Raises:
       UserError: a disk operation fails; `output` is then unchanged.
     """
     with refusing(output), _room_for(output) as room:
-        new, old = room / output.name, room / f"{output.name}.old"
+        new = room / output.name
         new.mkdir()
         yield new
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(output, old)
         try:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(output, _moved(room, output))
             os.replace(new, output)
-        except OSError:
-            if old.exists():
-                os.replace(old, output)
+        except BaseException:  # also a signal's
+            _put_back(room, output)
             raise
         sync_names(output.parent)
 
@@ -93,9 +95,21 @@ def check_free(output: Path) -> None:
         raise UserError(f"{output} already exists: choose another directory or remove it")
 
 
+def _put_back(room: Path, output: Path) -> None:
+    """Undoes the first of the two renames of `replace_directory`."""
+    if _moved(room, output).is_dir() and not output.exists():
+        os.replace(_moved(room, output), output)
+
+
+def _moved(room: Path, output: Path) -> Path:
+    return room / f"{output.name}.old"
+
+
 @contextlib.contextmanager
 def _room_for(output: Path) -> Iterator[Path]:
     output.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in abandoned_rooms(output):
+        _put_back(abandoned, output)
     with room_beside(output) as room:
         yield room
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from magmax_jax.cli.main import main
 from magmax_jax.cli.streams import run_quietly
+from magmax_jax.io.lock_files import is_lock_file
 from tests.faults.commands.written import Written
 from tests.faults.shim import Shim
 
@@ -106,13 +107,16 @@ def forked(task: Callable[[], int], shim: Shim, scratch: Path) -> Ended:
 
 
 def tree(folder: Path, counts: Callable[[str, bytes], bytes | None]) -> dict[str, str]:
-    """Every file below a folder and the sha256 of what counts of it; links by what they lead to."""
+    """Every file below a folder and the sha256 of what counts of it; links by what they lead to.
+
+    Locks are left out: the next command takes over the one of a process that ended.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_symlink():
             found[name] = f"-> {path.readlink()}"
-        elif path.is_file():
+        elif path.is_file() and not is_lock_file(path.name):
             content = path.read_bytes()
             with contextlib.suppress(ValueError):  # a line was cut off
                 counted = counts(name, content)

@@ -1,6 +1,7 @@
 """Files and directories that appear whole or not at all."""
 
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -119,3 +120,32 @@ def test_a_directory_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch, exis
         (partial / "second").touch()
     assert names(tmp_path) == (["out"] if exists else [])
     assert not exists or names(output) == ["first"]
+
+
+STOPPED = """
+import os, pathlib, signal, sys
+from magmax_jax.io.atomic import replace_directory
+output, real = pathlib.Path(sys.argv[1]), os.replace
+def replace(old, new):
+    if new == output:
+        os.replace = real
+        signal.raise_signal(int(sys.argv[2]))
+    real(old, new)
+with replace_directory(output) as partial:
+    (partial / "second").touch()
+    os.replace = replace
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_a_directory_outlives_a_process_that_is_stopped_while_it_replaces_it(tmp_path, sent):
+    output = tmp_path / "out"
+    with replace_directory(output) as partial:
+        (partial / "first").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED, str(output), str(int(sent))], capture_output=True
+    )
+    assert done.returncode == -sent
+    with pytest.raises(ZeroDivisionError), replace_directory(output):
+        _ = 1 / 0
+    assert names(output) == ["first"] and names(tmp_path) == ["out"]

@@ -89,11 +89,10 @@ RUNS = {
     ),
     "evaluate": Written(_clip, ("evaluate", "run", "--out", "evaluated"), before=(_CLASS,)),
     "evaluate with a sweep": Written(
-        # The next command on a run takes over the lock of one that ended without releasing it.
         _clip,
         ("evaluate", "run", *_SWEEP),
         before=(_CLASS,),
-        own=("run/sweep", "run/lock."),
+        own="run/sweep",
     ),
     "analyse": Written(
         _clip,

@@ -19,7 +19,7 @@ class Written(NamedTuple):
       argv: its words, with paths from that folder.
       before: commands to run in that folder first.
       killed: whether the last of them is killed after two thirds of its writes.
-      own: starts of the names of files that belong to the command, which it may change at any time.
+      own: start of the names of files that belong to the command, which it may change at any time.
       counts: given a file's name and content, the part that is the same in every undisturbed run;
         None for a file that `reads` is for.
       reads: commands that read what bytes do not show, and write it down.
@@ -30,7 +30,7 @@ class Written(NamedTuple):
     argv: Words
     before: tuple[Words, ...] = ()
     killed: bool = False
-    own: str | tuple[str, ...] = "."
+    own: str = "."
     counts: Callable[[str, bytes], bytes | None] = _all
     reads: tuple[Words, ...] = ()
     patch: Callable[[Path], None] = lambda folder: None
