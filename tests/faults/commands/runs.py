@@ -2,6 +2,8 @@
 
 import json
 import os
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,16 @@ def _clip(folder: Path) -> None:
     save_tiny_clip(folder / "clip")
 
 
-def _archives(folder: Path) -> None:
-    """Small archives of gtsrb, in this process with a row of the catalogue that fits them."""
+def _archives(name: str, folder: Path) -> None:
+    """A data set's small archives, in this process with a row of the catalogue that fits them."""
     from tests.data import archives
 
-    archives.small("gtsrb", folder / "archives", pytest.MonkeyPatch())
+    archives.small(name, folder / "archives", pytest.MonkeyPatch())
+
+
+def _preparing(name: str) -> Written:
+    argv = ("prepare", name, "--data-dir", "data", "--manual-dir", "archives", "--repacked")
+    return Written(lambda folder: None, argv, own="data/", patch=partial(_archives, name))
 
 
 def of_run(name: str, content: bytes) -> bytes | None:
@@ -108,10 +115,7 @@ RUNS = {
     "grid": Written(
         _clip, ("grid", "small", "--out", "grid"), own="grid/", counts=of_run, patch=_small_grid
     ),
-    "prepare": Written(
-        lambda folder: None,
-        ("prepare", "gtsrb", "--data-dir", "data", "--manual-dir", "archives", "--repacked"),
-        own="data/",
-        patch=_archives,
-    ),
+    "prepare": _preparing("gtsrb"),
 }
+if find_spec("tensorflow"):  # TFDS needs it to prepare all others
+    RUNS |= {"prepare arrays": _preparing("cifar10"), "prepare folders": _preparing("eurosat")}
