@@ -52,6 +52,8 @@ def main() -> int:
                     tally["wrong"] += bool(found.wrong)
                     if found.wrong:
                         print(f"{name}: {fault} at {at}: {found.wrong}", flush=True)
+            tried_here = sum(tally[fault] for fault in FAULTS)
+            print(f"{name}: {tried_here} faults, {tally['wrong']} wrong", flush=True)
         os.chdir("/")
     columns = [*FAULTS, "wrong"]
     print(f"| command | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}")
