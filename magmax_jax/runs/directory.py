@@ -15,6 +15,7 @@ from magmax_jax.evaluation.rows import Row, read_rows
 from magmax_jax.evaluation.scales import Scales
 from magmax_jax.io import json_lines
 from magmax_jax.io.lock_files import Lock, is_lock_file
+from magmax_jax.io.rooms import remove_abandoned
 from magmax_jax.runs.about import is_about
 from magmax_jax.runs.file_names import (
     ABOUT,
@@ -171,6 +172,7 @@ class RunDirectory:
                 (self.path / file).unlink(missing_ok=True)
             for directory in (CHECKPOINTS, TASKS, REPORT, COUNTS, ANALYSIS):
                 shutil.rmtree(self.path / directory, ignore_errors=True)
+                remove_abandoned(self.path / directory)
             os.replace(self.path / PARTIAL, self.path / CONFIG)
         except OSError as error:
             raise UserError(f"{self.path} cannot be written ({error.strerror})") from None

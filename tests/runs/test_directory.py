@@ -5,6 +5,7 @@ import pytest
 from magmax_jax.config import ExperimentConfig, ModelConfig, ScenarioConfig, TrainConfig
 from magmax_jax.errors import UserError
 from magmax_jax.evaluation.rows import Row
+from magmax_jax.io.rooms import room_beside
 from magmax_jax.runs.directory import RunDirectory
 
 CONFIG = ExperimentConfig()
@@ -67,6 +68,9 @@ def test_restarting_removes_everything_of_the_earlier_run(run):
     run.append([ROW])
     (run.checkpoints / "1").mkdir(parents=True)
     run.report.mkdir()
+    with room_beside(run.report) as room:
+        pass
+    (room / "report.old").mkdir(parents=True)  # as a process killed while it replaced one leaves it
     run.start(CONFIG)
     assert sorted(p.name for p in run.path.iterdir()) == ["config.json"]
     assert run.rows() == []
