@@ -22,7 +22,7 @@ from magmax_jax.registry import METRICS, REGULARIZERS, SCENARIO_KINDS
 from magmax_jax.report.groups import fields
 from magmax_jax.report.published_figures import Figure, figures
 from magmax_jax.report.runs import Run, collect, independent
-from magmax_jax.runs.directory import is_whole
+from magmax_jax.runs.completeness import is_whole
 from magmax_jax.runs.model_ref import ZERO_SHOT, ModelRef
 
 if TYPE_CHECKING:

@@ -4,19 +4,20 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from magmax_jax.config import ExperimentConfig
 from magmax_jax.errors import UserError
-from magmax_jax.evaluation.history import task_names
 from magmax_jax.evaluation.rows import Row, read_rows
 from magmax_jax.evaluation.scales import Scales
 from magmax_jax.io import json_lines
 from magmax_jax.io.lock_files import Lock, is_lock_file
 from magmax_jax.io.rooms import remove_abandoned
 from magmax_jax.runs.about import is_about
+from magmax_jax.runs.completeness import has_chosen, is_whole
+from magmax_jax.runs.differences import differences
 from magmax_jax.runs.file_names import (
     ABOUT,
     ANALYSIS,
@@ -38,8 +39,6 @@ PARTIAL = f"{CONFIG}.partial"
 LONGEST_NAME = 180
 """Longest model name, in bytes, that a file name holds in full: file systems allow 255 bytes, and
 affixes are added."""
-PATHS = ("model.source", "model.text_source", "scenario.data_dir")
-"""Fields of the configuration that may name a directory."""
 
 
 class RunDirectory:
@@ -152,7 +151,7 @@ class RunDirectory:
         Args:
           tasks: number of tasks that the run learns.
         """
-        return _has_chosen(config, tasks, self.swept)
+        return has_chosen(config, tasks, self.swept)
 
     def start(self, config: ExperimentConfig) -> None:
         """Deletes an earlier run's files and writes the configuration.
@@ -243,7 +242,7 @@ class RunDirectory:
             text: (place, os.path.join(self.path, from_run))
             for text, (place, from_run) in recorded.items()
         }
-        return sorted(_differences(stored, json.loads(config.to_json()), paths))
+        return sorted(differences(stored, json.loads(config.to_json()), paths))
 
     def read_about(self) -> dict[str, Any]:
         """The content of `about.json`; {} if it is missing or damaged."""
@@ -264,32 +263,6 @@ class RunDirectory:
             return json.loads((self.path / CONFIG).read_text())
         except (OSError, ValueError, RecursionError):
             return None
-
-
-def is_whole(
-    config: ExperimentConfig,
-    models: int,
-    rows: Sequence[Row],
-    swept: Callable[[], Sequence[Row]],
-) -> bool:
-    """Whether a run has all of its rows (see `RunDirectory.is_complete`).
-
-    Args:
-      rows, swept: of its `results.jsonl` and `sweep.jsonl`; the latter is read only if needed.
-    """
-    different = set(rows)
-    first = [row for row in different if row.after_task == 0]
-    tasks = 1 if config.method.joint else len(task_names(first))
-    rounds = len(config.evaluated_after(tasks))
-    whole = bool(first) and len(different) == len(first) * (1 + rounds * models)
-    return whole and _has_chosen(config, tasks, swept)
-
-
-def _has_chosen(config: ExperimentConfig, tasks: int, swept: Callable[[], Sequence[Row]]) -> bool:
-    if config.merging.scales is None or config.method.joint:
-        return True
-    chosen = {row.model for row in swept() if row.chosen and row.after_task == tasks}
-    return {merge.partition("@")[0] for merge in config.merges} <= chosen
 
 
 def scales_of(about: Mapping[str, Any], swept: Sequence[Row], rows: Sequence[Row]) -> Scales:
@@ -314,28 +287,3 @@ def run_directories(path: Path) -> Iterator[Path]:
             inner.clear()
             yield Path(folder)
         inner.sort()
-
-
-def _differences(
-    stored: Any, ours: Any, paths: Mapping[str, Sequence[str]], where: str = ""
-) -> Iterator[str]:
-    """Fields in which two configurations differ, as `train.epochs: 10 there, 5 here`.
-
-    Args:
-      paths: stored path -> other places where its directory may be.
-    """
-    if isinstance(stored, dict) and isinstance(ours, dict):
-        for name in stored.keys() | ours.keys():
-            inner = f"{where}.{name}" if where else name
-            yield from _differences(stored.get(name), ours.get(name), paths, inner)
-    elif stored != ours and not (
-        where in PATHS
-        and any(_same_directory(each, ours) for each in (stored, *paths.get(str(stored), ())))
-    ):
-        yield f"{where or 'all of it'}: {stored} there, {ours} here"
-
-
-def _same_directory(stored: Any, ours: Any) -> bool:
-    """Whether both paths lead to the same directory, e.g. after a move that left a link behind."""
-    named = isinstance(stored, str) and isinstance(ours, str)
-    return named and os.path.isdir(stored) and os.path.realpath(stored) == os.path.realpath(ours)

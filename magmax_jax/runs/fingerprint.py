@@ -13,7 +13,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.io import hub
 from magmax_jax.io.model_files import Digests, digests
 from magmax_jax.registry import SCENARIO_KINDS
-from magmax_jax.runs.directory import PATHS
+from magmax_jax.runs.differences import PATHS
 
 if TYPE_CHECKING:  # reading images needs slow imports, which a report avoids
     from magmax_jax.scenarios import Scenario
