@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from magmax_jax.errors import UserError
+from magmax_jax.merging.arrays import native
 from magmax_jax.merging.rule import leaf_name
 from magmax_jax.merging.task_vectors import PyTree, is_merged
 
@@ -30,7 +31,7 @@ def named_leaves(tree: PyTree, like: PyTree | None = None) -> dict[str, jax.Arra
         name = leaf_name(path)
         if name in leaves:
             raise UserError(f"two leaves have the name {name!r}: rename one")
-        leaves[name] = jnp.asarray(leaf)
+        leaves[name] = jnp.asarray(native(leaf))
     if not leaves:
         raise UserError("the pytree has no floating-point leaves: there is nothing to analyse")
     return leaves

@@ -86,7 +86,7 @@ def check_finite(tree: PyTree) -> None:
     """
     leaves = {
         jax.tree_util.keystr(path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(arrays(tree))
         if is_merged(leaf) and not isinstance(leaf, jax.core.Tracer)
     }
     with jax.ensure_compile_time_eval():  # also while tracing a caller's function
@@ -160,6 +160,8 @@ def _problem(leaf: Any, reference: Any, dtypes: bool) -> str:
 
 def _dtype(leaf: Any) -> str:
     """JAX's name for the dtype, or NumPy's if JAX has no such dtype (longdouble)."""
+    if isinstance(leaf, np.ndarray) and not leaf.dtype.isnative:
+        leaf = np.empty(0, leaf.dtype.newbyteorder("="))
     try:
         return str(jnp.result_type(leaf).name)
     except TypeError:

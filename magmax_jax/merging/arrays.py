@@ -38,7 +38,14 @@ def is_wide(leaf: Any) -> bool:
 
     JAX would round it to float32 unless `jax_enable_x64` is set, so NumPy does the arithmetic.
     """
-    return isinstance(leaf, np.ndarray) and leaf.dtype in (np.float64, np.longdouble)
+    return isinstance(leaf, np.ndarray) and leaf.dtype.type in (np.float64, np.longdouble)
+
+
+def native(leaf: Any) -> Any:
+    """A NumPy array in the machine's byte order, the only one that JAX takes; others unchanged."""
+    if isinstance(leaf, np.ndarray) and not leaf.dtype.isnative:
+        return leaf.astype(leaf.dtype.newbyteorder("="))
+    return leaf
 
 
 def is_traced(*trees: PyTree) -> bool:
@@ -47,7 +54,10 @@ def is_traced(*trees: PyTree) -> bool:
 
 
 def arrays(tree: PyTree) -> PyTree:
-    """The tree with only its arrays: Python numbers as NumPy arrays, all other leaves None."""
+    """The tree with only its arrays: Python numbers as NumPy arrays, all other leaves None.
+
+    NumPy arrays come in the machine's byte order (`native`).
+    """
     return jax.tree.map(_array, tree)
 
 
@@ -76,7 +86,9 @@ def with_arrays(tree: PyTree, new: PyTree) -> PyTree:
 def _array(leaf: Any) -> Any:
     if not is_array(leaf):
         return None
-    return leaf if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) else np.asarray(leaf)
+    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+        return leaf
+    return native(np.asarray(leaf))
 
 
 def _of_kind(leaf: Any, value: Any) -> Any:
@@ -91,5 +103,5 @@ def _of_kind(leaf: Any, value: Any) -> Any:
     if is_wide(array):
         new = np.asarray(array + new, array.dtype)
     if isinstance(leaf, np.ndarray):
-        return new
+        return new if leaf.dtype.isnative else new.astype(leaf.dtype)
     return type(leaf)(new)

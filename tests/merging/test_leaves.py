@@ -110,6 +110,33 @@ def test_numpy_arrays_are_returned_as_numpy_arrays_of_their_dtype(dtype):
     assert type(again["w"]) is np.ndarray and again["w"].dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("rule", RULES)
+def test_arrays_of_the_other_byte_order_merge_to_the_same_numbers(rule, dtype):
+    """As np.frombuffer, FITS and NetCDF files give them; JAX takes the machine's order only."""
+    random = np.random.default_rng(0)
+    little = [{"w": random.standard_normal((4, 3)).astype(f"<{dtype}")} for _ in range(4)]
+    big = [{"w": tree["w"].astype(f">{dtype}")} for tree in little]
+    expected = mm.merge(little[0], little[1:], rule)["w"]
+    for others in (big[1:], little[1:]):
+        found = mm.merge(big[0], others, rule)["w"]
+        assert found.dtype == f">{dtype}"
+        np.testing.assert_array_equal(found, expected)
+    tau, same = (mm.task_vector(trees[1], trees[0]) for trees in (little, big))
+    np.testing.assert_array_equal(same["w"], tau["w"])
+    np.testing.assert_array_equal(
+        mm.apply_task_vector(big[0], same, 0.5)["w"], mm.apply_task_vector(little[0], tau, 0.5)["w"]
+    )
+    streamed, chosen = [], mm.rules.max_magnitude()
+    for trees in (little, big):
+        state = chosen.init(trees[0])
+        for tree in trees[1:]:
+            state = fold(chosen, state, tree, trees[0])
+        streamed.append(merged(chosen, state, trees[0], 0.5)["w"])
+    np.testing.assert_array_equal(*streamed)
+    assert mm.analysis.norm(big[1]) == mm.analysis.norm(little[1])
+
+
 def test_float64_is_preserved_and_subtracted_in_float64():
     theta_0 = {"w": np.array([0.1, 1e10, 0.1]), "x": 0.1, "y": np.float64(0.1)}
     model = {"w": np.array([0.1, 1e10 + 1, 0.6]), "x": 0.1, "y": np.float64(0.1)}
