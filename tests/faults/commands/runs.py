@@ -23,7 +23,7 @@ def _archives(name: str, folder: Path) -> None:
     """A data set's small archives, in this process with a row of the catalogue that fits them."""
     from tests.data import archives
 
-    archives.small(name, folder / "archives", pytest.MonkeyPatch())
+    archives.small(name, folder / "archives" / name, pytest.MonkeyPatch())
 
 
 def _preparing(name: str) -> Written:
