@@ -173,7 +173,7 @@ def prepared(command: Written, scratch: Path) -> Ready:
 
 def _started(command: Written, scratch: Path) -> Path:
     """The folder that a command starts from: made under the name that it has in every trial."""
-    key = repr((command.make.__qualname__, command.before, command.killed))
+    key = repr((command.make.__qualname__, command.patch, command.before, command.killed))
     honest, work = scratch / hashlib.sha256(key.encode()).hexdigest()[:16], scratch / "work"
     if honest.exists():
         return honest
