@@ -9,11 +9,12 @@ import contextlib
 import fcntl
 import os
 import re
-import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from magmax_jax.io.removal import remove_tree
 
 SUFFIX = ".partial"
 
@@ -30,7 +31,7 @@ def room_beside(path: Path) -> Iterator[Path]:
     try:
         yield room
     finally:
-        shutil.rmtree(room, ignore_errors=True)
+        remove_tree(room)
         os.close(lock)
 
 
@@ -54,7 +55,7 @@ def rooms_elsewhere(path: Path) -> list[Path]:
 def remove_abandoned(path: Path) -> None:
     """Removes the rooms beside `path` that killed processes of this host left behind."""
     for room in abandoned_rooms(path):
-        shutil.rmtree(room, ignore_errors=True)
+        remove_tree(room)
 
 
 def abandoned_rooms(path: Path) -> Iterator[Path]:

@@ -303,3 +303,14 @@ def test_a_full_disk_is_reported_also_by_native_code(folders):
     assert not (Path(folders.data_dir) / "gtsrb").exists() or not any(
         (Path(folders.data_dir) / "gtsrb").iterdir()
     )
+
+
+def test_the_next_command_removes_what_a_process_killed_at_the_end_left_unpacked(folders):
+    prepare("gtsrb", folders)
+    left = Path(folders.data_dir, "downloads", "gtsrb", "extracted", "ZIP.a", "picture.ppm")
+    left.parent.mkdir(parents=True)
+    left.touch()
+    prepare("gtsrb", replace(folders, verify=True))
+    assert left.exists()  # it only looks
+    prepare("gtsrb", folders)
+    assert not Path(folders.data_dir, "downloads").exists()

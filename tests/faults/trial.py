@@ -231,7 +231,7 @@ def tried(ready: Ready, at: int, fault: str) -> Trial:
     after = tree(folder, command.counts)
     if not first.struck:
         return Trial(fault, at, False, "")
-    wrong = wrong_at_first(ready, fault, first, before, after)
+    wrong = wrong_at_first(ready, first, before, after)
     if not wrong and (differing(after, expected) or command.reads):
         if differing(after, expected):  # otherwise all was done before the fault, or despite it
             if first.code == 0:
@@ -248,7 +248,7 @@ def tried(ready: Ready, at: int, fault: str) -> Trial:
 
 
 def wrong_at_first(
-    ready: Ready, fault: str, ended: Ended, before: dict[str, str], after: dict[str, str]
+    ready: Ready, ended: Ended, before: dict[str, str], after: dict[str, str]
 ) -> str:
     """What is wrong with the command that had the fault, "" for nothing."""
     own, expected = ready.command.own, ready.expected
@@ -264,9 +264,8 @@ def wrong_at_first(
         return f"it says not one sentence: {ended.said}"
     new = [n for n in after if n not in before and not n.startswith(own)]
     half = [n for n in new if after[n] != expected.get(n)]
-    # A killed process may leave a temporary directory, as may one whose removal of it is ended by
-    # a signal: the next command removes it.
-    if ended.code == -signal.SIGKILL or fault == "EINTR":
+    # A killed process may leave a temporary directory, which the next command removes.
+    if ended.code == -signal.SIGKILL:
         half = [n for n in half if ".partial" not in n]
     return f"it leaves {half}" if half else ""
 

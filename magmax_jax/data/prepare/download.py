@@ -19,6 +19,7 @@ from magmax_jax.data.prepare.errors import INSTALL, as_user_error
 from magmax_jax.data.prepare.unpacked import unpacked_size
 from magmax_jax.data.readers.tfds_builder import prepare_command
 from magmax_jax.errors import UserError
+from magmax_jax.io.removal import remove_tree
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def make(builder: tfds.core.DatasetBuilder, name: str, options: Options, display
             f"manual_dir {folder}: there is no such folder: name the one that holds the archives"
         )
     archives.require_by_hand(builder, folder)
-    extracted = downloads(builder) / "extracted"
+    extracted = _extracted(builder)
     with _alone(builder):
         _clean(builder, extracted)
         local = archives.local_files(builder, folder, options.repacked)
@@ -87,6 +88,17 @@ def make(builder: tfds.core.DatasetBuilder, name: str, options: Options, display
             _clean(builder, extracted)
 
 
+def remove_unfinished(builder: tfds.core.DatasetBuilder) -> None:
+    """Removes what is left of a preparation that was killed when the data was in place already.
+
+    Nothing is removed while another process prepares the builder.
+    """
+    extracted = _extracted(builder)
+    if extracted.is_dir():
+        with contextlib.suppress(UserError), _alone(builder):
+            _clean(builder, extracted)
+
+
 def remove_archives(builder: tfds.core.DatasetBuilder) -> None:
     """Removes a builder's downloads.
 
@@ -99,7 +111,7 @@ def remove_archives(builder: tfds.core.DatasetBuilder) -> None:
     with _alone(builder):
         for path in folder.iterdir():
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
+                remove_tree(path)
             else:
                 with contextlib.suppress(OSError):
                     path.unlink()
@@ -188,13 +200,13 @@ def _lock(builder: tfds.core.DatasetBuilder) -> int:
 
 def _clean(builder: tfds.core.DatasetBuilder, extracted: Path) -> None:
     """Removes unfinished files of an interruption; keeps finished archives."""
-    shutil.rmtree(extracted, ignore_errors=True)
+    remove_tree(extracted)
     unfinished = [
         *Path(builder.data_dir).parent.glob("incomplete.*"),
         *downloads(builder).rglob("*.tmp.*"),
     ]
     for folder in unfinished:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
 
 
 def _tidy(builder: tfds.core.DatasetBuilder) -> None:
@@ -204,10 +216,15 @@ def _tidy(builder: tfds.core.DatasetBuilder) -> None:
     with contextlib.suppress(OSError):
         Path(builder.data_dir).parent.rmdir()
     if [path.name for path in prepared.glob("*")] == [".config"]:  # TFDS's note of its default
-        shutil.rmtree(prepared, ignore_errors=True)
+        remove_tree(prepared)
     with contextlib.suppress(OSError):
         downloads(builder).rmdir()
         (root / "downloads").rmdir()
+
+
+def _extracted(builder: tfds.core.DatasetBuilder) -> Path:
+    """Where its archives are unpacked."""
+    return downloads(builder) / "extracted"
 
 
 def downloads(builder: tfds.core.DatasetBuilder) -> Path:

@@ -9,7 +9,7 @@ from magmax_jax.data.catalogue import expand, prepared_names, require_preparable
 from magmax_jax.data.data_set import DataSet
 from magmax_jax.data.prepare import expected, fingerprint
 from magmax_jax.data.prepare.display import Display, NullDisplay
-from magmax_jax.data.prepare.download import Options, make, remove_archives
+from magmax_jax.data.prepare.download import Options, make, remove_archives, remove_unfinished
 from magmax_jax.data.prepare.errors import INSTALL
 from magmax_jax.data.readers.tfds_builder import builder_of, info_damaged, why
 from magmax_jax.data.readers.tfds_records import quiet
@@ -59,6 +59,8 @@ def prepare(name: str, options: Options, display: Display | None = None) -> None
                     f"in {builder.data_dir}, which needs TensorFlow to read: remove it, or pass "
                     "another data_dir"
                 )
+            elif not options.verify:
+                remove_unfinished(builder)
             _verify(builder, data, new, options.verify, display)
     if not (options.keep_archives or options.verify):
         remove_archives(builder)
