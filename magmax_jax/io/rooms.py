@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from magmax_jax.io.removal import remove_tree
+from magmax_jax.io.removal import remove
 
 SUFFIX = ".partial"
 
@@ -31,7 +31,7 @@ def room_beside(path: Path) -> Iterator[Path]:
     try:
         yield room
     finally:
-        remove_tree(room)
+        remove(room)
         os.close(lock)
 
 
@@ -55,7 +55,7 @@ def rooms_elsewhere(path: Path) -> list[Path]:
 def remove_abandoned(path: Path) -> None:
     """Removes the rooms beside `path` that killed processes of this host left behind."""
     for room in abandoned_rooms(path):
-        remove_tree(room)
+        remove(room)
 
 
 def abandoned_rooms(path: Path) -> Iterator[Path]:

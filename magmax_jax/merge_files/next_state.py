@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from magmax_jax.io.atomic import refusing, sync, sync_names
-from magmax_jax.io.removal import remove_tree
+from magmax_jax.io.removal import remove
 from magmax_jax.io.rooms import abandoned_rooms, remove_abandoned, room_beside
 from magmax_jax.io.safetensors.writer import FileWriter
 from magmax_jax.merge_files.job import Job, absolute
@@ -150,7 +150,7 @@ def finish_interrupted(path: Path) -> Finished | None:
         with refusing(path):
             os.replace(room / _STATE, path)
             sync_names(path.parent)
-        remove_tree(room)
+        remove(room)
         remove_abandoned(output)
         return finished
     return None

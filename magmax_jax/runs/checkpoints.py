@@ -17,7 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from magmax_jax.errors import Interrupted, UserError, first_line
-from magmax_jax.io.removal import remove_tree
+from magmax_jax.io.removal import remove
 from magmax_jax.runs.checksums import checksums_of, digest_of
 from magmax_jax.runs.orbax_log import OrbaxLog
 
@@ -171,7 +171,7 @@ class Checkpoints:
     def _remove_partial(self) -> None:
         if jax.process_index() == 0:
             for path in self.directory.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}"):
-                remove_tree(path)
+                remove(path)
 
     def restore(
         self, like: Callable[[dict[str, Any]], dict[str, PyTree]], number: int | None = None
@@ -212,7 +212,7 @@ class Checkpoints:
         aside = path.with_name(f"{number}.damaged")
         reason = first_line(error)
         self._say(f"{path} is damaged ({reason}): renamed to {aside.name}, using the one before")
-        remove_tree(aside)
+        remove(aside)
         os.replace(path, aside)
         self._manager.reload()
 

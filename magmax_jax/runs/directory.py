@@ -13,7 +13,7 @@ from magmax_jax.evaluation.rows import Row, read_rows
 from magmax_jax.evaluation.scales import Scales
 from magmax_jax.io import json_lines
 from magmax_jax.io.lock_files import Lock, is_lock_file
-from magmax_jax.io.removal import remove_tree
+from magmax_jax.io.removal import remove
 from magmax_jax.io.rooms import remove_abandoned
 from magmax_jax.runs.about import is_about
 from magmax_jax.runs.completeness import has_chosen, is_whole
@@ -170,7 +170,7 @@ class RunDirectory:
             for file in (ROWS, METRICS, ABOUT, SWEEP, DATA_FILES, HEAD):
                 (self.path / file).unlink(missing_ok=True)
             for directory in (CHECKPOINTS, TASKS, REPORT, COUNTS, ANALYSIS):
-                remove_tree(self.path / directory)
+                remove(self.path / directory)
                 remove_abandoned(self.path / directory)
             os.replace(self.path / PARTIAL, self.path / CONFIG)
         except OSError as error:

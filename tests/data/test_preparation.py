@@ -310,7 +310,10 @@ def test_the_next_command_removes_what_a_process_killed_at_the_end_left_unpacked
     left = Path(folders.data_dir, "downloads", "gtsrb", "extracted", "ZIP.a", "picture.ppm")
     left.parent.mkdir(parents=True)
     left.touch()
+    note = Path(folders.data_dir, "gtsrb", ".config", "incomplete.0a1b.metadata.json")
+    note.parent.mkdir(exist_ok=True)
+    note.touch()
     prepare("gtsrb", replace(folders, verify=True))
-    assert left.exists()  # it only looks
+    assert left.exists() and note.exists()  # it only looks
     prepare("gtsrb", folders)
-    assert not Path(folders.data_dir, "downloads").exists()
+    assert not Path(folders.data_dir, "downloads").exists() and not note.exists()

@@ -1,8 +1,8 @@
-"""Removes directories with all that is in them."""
+"""Removes files and directories, as far as the disk allows."""
 
 import os
 
-from magmax_jax.io.removal import remove_tree
+from magmax_jax.io.removal import remove
 
 
 def test_a_removal_that_signals_interrupt_is_repeated(tmp_path, monkeypatch):
@@ -18,12 +18,23 @@ def test_a_removal_that_signals_interrupt_is_repeated(tmp_path, monkeypatch):
         real(*args, **kwargs)
 
     monkeypatch.setattr(os, "unlink", interrupted)
-    remove_tree(folder)
+    remove(folder)
     assert not folder.exists() and len(calls) == 2
 
 
+def test_a_link_is_removed_and_what_it_leads_to_is_kept(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").touch()
+    for name in ("folder", "folder/file", "nothing"):
+        (tmp_path / "link").symlink_to(tmp_path / name)
+        remove(tmp_path / "link")
+    assert os.listdir(tmp_path) == ["folder"]
+    remove(tmp_path / "folder" / "file")
+    assert os.listdir(tmp_path / "folder") == []
+
+
 def test_what_is_gone_or_cannot_be_removed_is_no_error(tmp_path, monkeypatch):
-    remove_tree(tmp_path / "nothing")
+    remove(tmp_path / "nothing")
     folder = tmp_path / "folder"
     (folder / "inner").mkdir(parents=True)
 
@@ -31,5 +42,5 @@ def test_what_is_gone_or_cannot_be_removed_is_no_error(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "rmdir", refuse)
-    remove_tree(folder)
+    remove(folder)
     assert folder.exists()

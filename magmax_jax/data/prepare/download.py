@@ -19,7 +19,10 @@ from magmax_jax.data.prepare.errors import INSTALL, as_user_error
 from magmax_jax.data.prepare.unpacked import unpacked_size
 from magmax_jax.data.readers.tfds_builder import prepare_command
 from magmax_jax.errors import UserError
-from magmax_jax.io.removal import remove_tree
+from magmax_jax.io.removal import remove
+
+_NOTES = ".config"
+"""Folder beside a builder's configurations, in which TFDS notes the default one."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +113,7 @@ def remove_archives(builder: tfds.core.DatasetBuilder) -> None:
         return
     with _alone(builder):
         for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                remove_tree(path)
-            else:
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            remove(path)
 
 
 def _require_modules(builder: tfds.core.DatasetBuilder) -> None:
@@ -200,13 +199,14 @@ def _lock(builder: tfds.core.DatasetBuilder) -> int:
 
 def _clean(builder: tfds.core.DatasetBuilder, extracted: Path) -> None:
     """Removes unfinished files of an interruption; keeps finished archives."""
-    remove_tree(extracted)
+    remove(extracted)
     unfinished = [
         *Path(builder.data_dir).parent.glob("incomplete.*"),
-        *downloads(builder).rglob("*.tmp.*"),
+        *Path(builder.data_dir_root, builder.name, _NOTES).glob("incomplete.*"),
+        *(path for path in downloads(builder).rglob("*.tmp.*") if path.is_dir()),
     ]
-    for folder in unfinished:
-        remove_tree(folder)
+    for path in unfinished:
+        remove(path)
 
 
 def _tidy(builder: tfds.core.DatasetBuilder) -> None:
@@ -215,8 +215,8 @@ def _tidy(builder: tfds.core.DatasetBuilder) -> None:
     prepared = root / builder.name
     with contextlib.suppress(OSError):
         Path(builder.data_dir).parent.rmdir()
-    if [path.name for path in prepared.glob("*")] == [".config"]:  # TFDS's note of its default
-        remove_tree(prepared)
+    if [path.name for path in prepared.glob("*")] == [_NOTES]:
+        remove(prepared)
     with contextlib.suppress(OSError):
         downloads(builder).rmdir()
         (root / "downloads").rmdir()
