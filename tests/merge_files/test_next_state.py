@@ -33,7 +33,7 @@ def killed(request, models, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     with monkeypatch.context() as patch:
         patch.setattr(NextState, "publish", lambda self: None)
-        patch.setattr(rooms.shutil, "rmtree", lambda path, **how: None)
+        patch.setattr(rooms, "remove", lambda path: None)
         assert merge(*flags) == 0
     assert not Path("state").exists() and Path(request.param).exists()
     return flags, folder, tree(whole)
