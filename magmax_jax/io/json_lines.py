@@ -117,7 +117,7 @@ def _whole_lines(text: bytes, sound: Callable[[Record], bool]) -> Iterator[tuple
     """Lines with their records, up to the first that is incomplete or invalid."""
     for line in text.splitlines(keepends=True):
         try:
-            record = json.loads(line) if line.endswith(b"\n") else None
+            record = json.loads(line.decode()) if line.endswith(b"\n") else None
         except (ValueError, RecursionError):
             return
         if not isinstance(record, dict) or not sound(record):

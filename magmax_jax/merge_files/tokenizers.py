@@ -104,7 +104,7 @@ def _equal(one: Path, other: Path) -> bool:
 def _content(path: Path) -> Any:
     """A JSON file's content without its origin; None if it is not JSON."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         return None
     if isinstance(found, dict):

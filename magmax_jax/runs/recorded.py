@@ -196,7 +196,7 @@ def _is_present(entry: Mapping[str, Any]) -> bool:
 def _sizes(run: Path) -> dict[str, Sizes]:
     """The sizes that `write_sizes` wrote; {} if the file is missing or damaged."""
     with contextlib.suppress(OSError, ValueError, EOFError, RecursionError, zlib.error):
-        found = json.loads(gzip.decompress((run / DATA_FILES).read_bytes()))
+        found = json.loads(gzip.decompress((run / DATA_FILES).read_bytes()).decode())
         if isinstance(found, dict) and all(map(_is_sizes, found.values())):
             return found
     return {}

@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load, save_file
 
 from magmax_jax.errors import UserError
 from magmax_jax.io.safetensors.header import read_header
@@ -29,8 +30,9 @@ def refusal(path, content: bytes) -> str:
     return message
 
 
-def file_bytes(header: str, data: bytes) -> bytes:
-    return len(header).to_bytes(8, "little") + header.encode() + data
+def file_bytes(header: str | bytes, data: bytes) -> bytes:
+    text = header.encode() if isinstance(header, str) else header
+    return len(text).to_bytes(8, "little") + text + data
 
 
 def entry(*shape: int, at: int = 0, dtype: str = "U8") -> dict:
@@ -97,6 +99,35 @@ def test_a_hole_between_tensors(path):
 @pytest.mark.parametrize("header", ["[]", "3", '{"a": 3}', '{"a": {}}', '{"a": [', "{}x"])
 def test_a_header_of_something_else(header, path):
     assert "not a complete safetensors file" in refusal(path, file_bytes(header, b""))
+
+
+def named(name: str) -> str:
+    return '{"' + name + '": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}'
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        named("\ud800").encode("utf-8", "surrogatepass"),
+        named(r"\ud800").encode(),
+        b'{"__metadata__": {"a": "\xed\xa0\x80"}}',
+        rb'{"__metadata__": {"a": "\udc00"}}',
+        named("é").encode("latin-1"),
+        named("w").encode("utf-8-sig"),
+        *(named("w").encode(f"utf-{bits}-{end}") for bits in (16, 32) for end in ("le", "be")),
+    ],
+)
+def test_text_that_is_not_unicode_in_utf_8(header, path):
+    """Python's JSON parser takes all but one of them; safetensors refuses all."""
+    content = file_bytes(header, b"\0" if b"metadata" not in header else b"")
+    with pytest.raises(SafetensorError):
+        load(content)
+    assert "is not a complete safetensors file" in refusal(path, content)
+
+
+def test_names_may_be_escaped(path):
+    path.write_bytes(file_bytes(named(r"\ud83d\ude00 \u00e9"), b"\0"))
+    assert list(read_header(path)[1]) == [*load(path.read_bytes())] == ["😀 é"]
 
 
 @pytest.mark.parametrize("number", ["-0.0", "0.0", "false", "1e0"])

@@ -1,6 +1,7 @@
 """Reads a safetensors file's header, and checks it against the bytes that follow."""
 
 import itertools
+import json
 import math
 import os
 import struct
@@ -90,7 +91,7 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
                 raise ValueError(
                     f"it is cut off within its header, which takes {start} bytes of {size}"
                 )
-            header = parse(file.read(start - 8), path)
+            header = _object(file.read(start - 8), path)
         metadata = _metadata(path, header.pop("__metadata__", None))
         tensors = {name: _tensor(path, start, entry) for name, entry in header.items()}
         return metadata, _in_order(path, tensors, start, size)
@@ -115,6 +116,21 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(file_kinds.HEAD)
+
+
+def _object(header: bytes, path: Path) -> dict[str, Any]:
+    """The header's JSON, whose text must be Unicode in UTF-8.
+
+    Python's parser also takes UTF-16, UTF-32, byte order marks and halves of surrogate pairs, which
+    the format does not have and other readers refuse.
+
+    Raises:
+      ValueError: it is not.
+    """
+    found = parse(header.decode(), path)
+    if b"\\u" in header:  # only an escape can still be half a pair
+        json.dumps(found, ensure_ascii=False).encode()
+    return found
 
 
 def _metadata(path: Path, found: Any) -> dict[str, str]:
