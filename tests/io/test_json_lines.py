@@ -67,7 +67,7 @@ def test_a_follower_reads_only_what_was_added(path, monkeypatch):
     parsed = []
     monkeypatch.setattr(json, "loads", lambda line: parsed.append(line) or {})
     json_lines.append(path, [{"a": 1000}])
-    assert follower.look() == (False, [{}]) and parsed == [b'{"a": 1000}\n']
+    assert follower.look() == (False, [{}]) and parsed == ['{"a": 1000}\n']
 
 
 def test_a_follower_rereads_a_replaced_truncated_or_removed_file(path):
@@ -83,3 +83,8 @@ def test_a_follower_rereads_a_replaced_truncated_or_removed_file(path):
     path.unlink()
     assert follower.look() == (True, [])
     assert follower.look() == (False, [])
+
+
+def test_a_line_that_is_not_utf_8_ends_what_is_read(path):
+    path.write_bytes(b'{"a": 1}\n{"a": "\xed\xa0\x80"}\n{"a": 3}\n')  # Python's parser takes it
+    assert json_lines.read(path) == [{"a": 1}]
