@@ -65,13 +65,15 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 def some(names: Sequence[str], shown: int = 3) -> str:
-    """The first few names, and how many more there are.
+    r"""The first few names, on one line, and how many more there are.
 
     >>> some(["a", "b", "c", "d", "e"]), some(["a", "b"], shown=1)
     ('a, b, c and 2 more', 'a and 1 more')
+    >>> print(some(["one\nof two lines"]))
+    one\nof two lines
     """
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    return ", ".join(name.replace("\n", r"\n") for name in names[:shown]) + more
 
 
 def meant(word: str, known: Iterable[str], before: str = "") -> str:
