@@ -9,7 +9,7 @@ from magmax_jax.errors import UserError
 from magmax_jax.io.file_kinds import describe_pointer
 
 
-def parse(text: str | bytes, where: Path) -> Any:
+def parse(text: str, where: Path) -> Any:
     """Like `json.loads`, but refuses duplicate names in an object, which it would silently drop.
 
     Raises:

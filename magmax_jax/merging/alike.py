@@ -10,7 +10,7 @@ import numpy as np
 
 from magmax_jax.errors import UserError, capped, counted
 from magmax_jax.merging.any_mesh import jit_on_any_mesh
-from magmax_jax.merging.arrays import PyTree, arrays, is_array, is_merged, is_wide
+from magmax_jax.merging.arrays import PyTree, arrays, is_array, is_merged, is_wide, native
 from magmax_jax.packages.lazy_jax import jax, jnp
 
 SHOWN = 20
@@ -161,7 +161,7 @@ def _problem(leaf: Any, reference: Any, dtypes: bool) -> str:
 def _dtype(leaf: Any) -> str:
     """JAX's name for the dtype, or NumPy's if JAX has no such dtype (longdouble)."""
     if isinstance(leaf, np.ndarray) and not leaf.dtype.isnative:
-        leaf = np.empty(0, leaf.dtype.newbyteorder("="))
+        leaf = native(np.empty(0, leaf.dtype))
     try:
         return str(jnp.result_type(leaf).name)
     except TypeError:

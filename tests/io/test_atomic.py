@@ -125,7 +125,7 @@ def test_a_directory_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch, exis
 STOPPED = """
 import os, pathlib, signal, sys
 from magmax_jax.io.atomic import replace_directory
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs start with it ignored
 output, real = pathlib.Path(sys.argv[1]), os.replace
 def replace(old, new):
     if new == output:

@@ -103,7 +103,7 @@ SELDOM = ("thinned, rescaled", "streaming, thinned", "matrices", "small tensors 
 )
 def test_programs_do_not_grow_with_the_number_of_models(places, tmp_path, how):
     def size(models: int) -> int:
-        """The size of all different programs that JAX compiles, in bytes of text: two threads that
+        """The size of all distinct programs that JAX compiles, in bytes of text: two threads that
         need one at the same moment may both compile it."""
         programs = tmp_path / f"programs-{models}"
         jax.clear_caches()

@@ -92,7 +92,7 @@ def make(builder: tfds.core.DatasetBuilder, name: str, options: Options, display
 
 
 def remove_unfinished(builder: tfds.core.DatasetBuilder) -> None:
-    """Removes what is left of a preparation that was killed when the data was in place already.
+    """Removes what is left of a preparation that was killed after the data was in place.
 
     Nothing is removed while another process prepares the builder.
     """
