@@ -18,6 +18,7 @@ from benchmarks.flags import Flags, command
 from benchmarks.machine import ask, describe
 from benchmarks.serving import Facts
 from benchmarks.tables import Output, markdown, table
+from benchmarks.virtual_devices import virtual_devices
 from magmax_jax.errors import UserError
 
 Size = Literal["vit-l14", "vit-b16", "small", "tiny"]
@@ -62,13 +63,12 @@ def parse_mesh(text: str) -> tuple[int, int]:
 def contender(settings: Settings, mesh: tuple[int, int], virtual: bool, **more: Any) -> Served:
     """A process with as many devices as the mesh needs: accelerators, or parts of this CPU."""
     data, fsdp = mesh
-    flag = f"--xla_force_host_platform_device_count={data * fsdp}"
-    variables = {"XLA_FLAGS": " ".join([os.environ.get("XLA_FLAGS", ""), flag]).strip()}
+    given = os.environ.get("XLA_FLAGS", "").split()
     asked = {"size": settings.size, "dtype": settings.dtype, "batch_size": settings.batch_size}
     return Served(
         name=f"{data} x {fsdp}", function="benchmarks.ours.meshes:prepare",
         labels={"devices": data * fsdp, "batch_size": settings.batch_size},
-        variables=variables | ({"JAX_PLATFORMS": "cpu"} if virtual else {}),
+        variables=virtual_devices(data * fsdp, *given) if virtual else {},
         settings=asked | {"data": data, "fsdp": fsdp} | more,
     )  # fmt: skip
 

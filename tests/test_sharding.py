@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AbstractMesh, PartitionSpec
 
+from benchmarks.virtual_devices import virtual_devices
 from magmax_jax.config import ExperimentConfig, MeshConfig, TrainConfig
 from magmax_jax.errors import UserError
 from magmax_jax.merging import rules, task_vector
@@ -36,8 +37,7 @@ def runs(tiny_clip, tmp_path_factory):
     several = ["--distributed", "--coordinator", address, "--processes", "2", "--process"]
 
     def start(devices: int, *arguments: str, **environment: str) -> subprocess.Popen:
-        flags = f"--xla_force_host_platform_device_count={devices} --xla_dump_to={out / 'dump'} "
-        flags += "--xla_dump_hlo_module_re=.*train_step.*"
+        dump = f"--xla_dump_to={out / 'dump'} --xla_dump_hlo_module_re=.*train_step.*"
         return subprocess.Popen(
             [
                 *(sys.executable, "-m", "tests.helpers.layouts", str(tiny_clip), str(out)),
@@ -48,7 +48,8 @@ def runs(tiny_clip, tmp_path_factory):
             text=True,
             cwd=Path(__file__).parents[1],
             env=os.environ
-            | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": flags}
+            | virtual_devices(devices, dump)
+            | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
             | environment,
         )
 

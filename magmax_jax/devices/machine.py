@@ -76,6 +76,13 @@ class Machine:
         return memory
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS and Windows do not bind processes to cores
+
+
 _CGROUPS = (
     ("sys/fs/cgroup/memory.current", "sys/fs/cgroup/memory.max"),
     ("sys/fs/cgroup/memory/memory.usage_in_bytes", "sys/fs/cgroup/memory/memory.limit_in_bytes"),

@@ -6,11 +6,12 @@ cores, is fastest.
 """
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from magmax_jax.devices.machine import usable_cores
 
 AT_ONCE = 1 << 30
 """Most bytes of items that are computed alongside the largest one, or wait to be used."""
@@ -32,8 +33,7 @@ def side_by_side(
       nbytes: what an item takes until its result is used; see `AT_ONCE`.
     """
     waiting: deque[tuple[int, Future[Result]]] = deque()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(cores) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         try:
             for item in items:
                 size = nbytes(item)

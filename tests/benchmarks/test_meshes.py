@@ -16,6 +16,7 @@ import pytest
 from benchmarks.collectives import Collective, summed
 from benchmarks.contenders import ROOT, environment
 from benchmarks.ours import meshes
+from benchmarks.virtual_devices import virtual_devices
 from benchmarks.workloads import SIZES
 
 pytestmark = pytest.mark.slow
@@ -47,16 +48,14 @@ def read(dump):
             for program in read_programs(data, fsdp, [tiny | one for one in programs]):
                 print(json.dumps({"data": data, "fsdp": fsdp} | program))
     """
-    flags = {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count=4 --xla_dump_to={dump} "
-        "--xla_dump_hlo_pass_re=spmd-partitioning --xla_dump_hlo_module_re=.*eval_step.*",
+    dumped = "--xla_dump_hlo_pass_re=spmd-partitioning --xla_dump_hlo_module_re=.*eval_step.*"
+    variables = virtual_devices(4, f"--xla_dump_to={dump}", dumped) | {
         "JAX_ENABLE_COMPILATION_CACHE": "false",
-        "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # of arithmetic; compiles faster
     }
     shown = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True, text=True, cwd=ROOT, env=environment(**flags),
+        capture_output=True, text=True, cwd=ROOT, env=environment(**variables),
     )  # fmt: skip
     assert shown.returncode == 0, shown.stderr
     found = {}

@@ -65,6 +65,19 @@ def test_devices_are_named_and_a_gpu_that_jax_misses_is_broken(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("threads", "enough"), [("6", False), ("16", True), ("", False)])
+def test_virtual_devices_with_few_threads_are_a_warning(monkeypatch, tmp_path, threads, enough):
+    four = [SimpleNamespace(platform="cpu", device_kind="cpu")] * 4
+    monkeypatch.setattr(devices, "start", lambda: four)
+    monkeypatch.setattr(devices, "usable_cores", lambda: 2)
+    [named, *found] = devices.look(machine(tmp_path, NPROC=threads))
+    assert named.text == "JAX computes on 4 devices: cpu"
+    assert bool(found) != enough
+    for finding in found:
+        assert finding.text.startswith(f"4 virtual devices share {threads or 4} threads")
+        assert (finding.severity, finding.remedy) == ("warning", "export NPROC=32")
+
+
 def test_a_backend_that_does_not_start_is_broken(monkeypatch, tmp_path):
     def fail():
         raise RuntimeError("Unable to initialize backend 'rocm'\nmore")

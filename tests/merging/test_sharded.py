@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.virtual_devices import virtual_devices
+
 
 def run(module: str, *arguments: str, devices: int, optimized: bool = False) -> str:
     shown = subprocess.run(
@@ -15,11 +17,8 @@ def run(module: str, *arguments: str, devices: int, optimized: bool = False) -> 
         text=True,
         cwd=Path(__file__).parents[2],
         env=os.environ
-        | {
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-            "OPENBLAS_NUM_THREADS": "1",  # eight decompositions at once need no further threads
-        }
+        | virtual_devices(devices)
+        | {"OPENBLAS_NUM_THREADS": "1"}  # eight decompositions at once need no further threads
         | ({"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"} if optimized else {}),
     )
     assert shown.returncode == 0, shown.stdout + shown.stderr

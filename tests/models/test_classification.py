@@ -14,6 +14,7 @@ import sklearn
 from flax import nnx
 from PIL import Image
 
+from benchmarks.virtual_devices import virtual_devices
 from magmax_jax import models
 from magmax_jax.cli.main import main
 from magmax_jax.data import Preprocessing, eval_batches, load_source
@@ -250,8 +251,7 @@ def test_a_sharded_clip_on_any_mesh_classifies_as_on_one_device(tiny_clip):
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
-        env=os.environ
-        | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        env=os.environ | virtual_devices(4),
     )
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "the same labels on 4 devices" in shown.stdout

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import magmax_jax as mm
+from benchmarks.virtual_devices import virtual_devices
 from magmax_jax import models
 from magmax_jax.cli.main import main
 from magmax_jax.config import ExperimentConfig, ModelConfig
@@ -110,13 +111,12 @@ def test_exported_models_equal_merges_in_memory_and_of_files(finished, source, t
 
 
 def test_losses_with_sharded_matrices_match_one_device(source, tmp_path):
-    flags = "--xla_force_host_platform_device_count=8"
     shown = subprocess.run(
         [sys.executable, "-m", "tests.helpers.layouts", source, tmp_path, "1x1x1", "2x4x2"],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        env=os.environ | virtual_devices(8),
     )
     assert shown.returncode == 0, shown.stderr
     found = json.loads(shown.stdout.splitlines()[-1])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import magmax_jax as mm
+from benchmarks.virtual_devices import virtual_devices
 from magmax_jax.config import (
     CheckpointConfig,
     ExperimentConfig,
@@ -186,14 +187,13 @@ def test_penalties_pull_a_task_to_the_merge_that_it_starts_from(config, parts, n
 @pytest.mark.slow
 def test_sharded_over_several_devices_it_starts_from_the_same_merge(tiny_clip, tmp_path):
     layouts = ("1x1x1", "2x4x1")
-    flags = "--xla_force_host_platform_device_count=8"
     command = [sys.executable, "-m", "tests.helpers.layouts", str(tiny_clip), str(tmp_path)]
     shown = subprocess.run(
         [*command, *layouts, "--start", "max_magnitude@0.5"],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        env=os.environ | virtual_devices(8),
     )
     assert shown.returncode == 0, shown.stderr
     one, several = (json.loads(shown.stdout)[layout] for layout in layouts)
