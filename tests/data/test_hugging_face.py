@@ -74,6 +74,19 @@ def test_anything_but_a_split_is_refused(split):
         as_source(datasets.Dataset.from_list(rows, features=features))
 
 
+def test_integer_labels_are_named_as_the_sentence_says_and_stay_what_they_are(split):
+    columns = {"picture": PICTURES, "animal": [0, 1, 2, 10, 11]}
+    unnamed = datasets.Dataset.from_dict(columns).cast_column("picture", datasets.Image())
+    with pytest.raises(UserError, match=r"cast_column\(NAME, ClassLabel\(names=\[...\]\)\)"):
+        as_source(unnamed)
+    names = tuple(f"animal {number}" for number in range(12))
+    named = unnamed.cast_column("animal", datasets.ClassLabel(names=list(names)))
+    source = as_source(named)
+    assert source.labels.tolist() == [0, 1, 2, 10, 11] and source.class_names == names
+    encoded = as_source(unnamed.class_encode_column("animal"))  # otherwise, drop the advice
+    assert encoded.labels.tolist() == [0, 1, 4, 2, 3]
+
+
 def test_images_without_a_label(split):
     """What load_dataset("imagefolder") makes of a class named "test tube" beside others."""
     features = split.select_columns(["picture", "animal"]).features

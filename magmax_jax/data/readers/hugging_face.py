@@ -12,6 +12,12 @@ from magmax_jax.data.source import Shape, Source, one_shape
 from magmax_jax.errors import UserError
 from magmax_jax.inputs.decode import decode_rgb, open_image, seen_shape
 
+UNNAMED = (
+    "; integer labels become a ClassLabel by cast_column(NAME, ClassLabel(names=[...])), words by "
+    "class_encode_column, which would sort numbers as text, 10 before 2"
+)
+"""What to do if no column is a ClassLabel; `findings/datasets_class_encode_...` shows why."""
+
 UNLABELLED = (
     ". The imagefolder of datasets leaves labels out where a class is named like a split (train, "
     "test, eval, ...), where there is one class, and where depths differ: as "
@@ -85,8 +91,8 @@ def from_split(data: Any, where: str) -> Source:
     if len(images) != 1 or len(labels) != 1:
         raise UserError(
             f"{where}: {len(images)} of its columns are Image and {len(labels)} ClassLabel, among "
-            f"{', '.join(data.column_names)}: keep one of each, see "
-            "select_columns and class_encode_column" + (UNLABELLED if not labels else "")
+            f"{', '.join(data.column_names)}: keep one of each, see select_columns"
+            + (UNNAMED + UNLABELLED if not labels else "")
         )
     (image,), (label,) = images, labels
     encoded = type(data.features[image])(decode=False)
