@@ -1,14 +1,17 @@
 """Models are written for Auto axes; this lets models sharded over Explicit axes compute, too."""
 
 import contextlib
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 Tree = TypeVar("Tree")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def under_auto_axes(tree: Tree) -> Tree:
@@ -18,6 +21,43 @@ def under_auto_axes(tree: Tree) -> Tree:
     array raises; under Auto axes the compiler decides.
     """
     return jax.tree.map(_auto, tree)
+
+
+def on_any_axes(batch: int) -> Callable[[Function], Function]:
+    """A decorator: the function of a batch also computes under Explicit axes, traced or not.
+
+    The axes of that mesh are Auto while it runs. The result, whose first axis is the batch's, is
+    sharded along it as the batch is, on the same mesh. Without Explicit axes nothing changes.
+
+    Args:
+      batch: position of the batch among the arguments, which are pytrees.
+    """
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*args: Any, **named: Any) -> Any:
+            args = signature.bind(*args, **named).args
+            leaves, treedef = jax.tree.flatten(args)
+            arrays = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)}
+            meshes = (jax.typeof(leaf).sharding.mesh for leaf in arrays.values())
+            mesh = next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
+            if mesh is None:
+                return function(*args)
+            given = args[batch]
+            spec = jax.typeof(given).sharding.spec if isinstance(given, jax.Array) else ()
+            rows = NamedSharding(mesh, PartitionSpec(*spec[:1]))
+
+            def under_auto(arrays: dict[int, jax.Array]) -> Any:
+                found = [arrays.get(i, leaf) for i, leaf in enumerate(leaves)]
+                return function(*jax.tree.unflatten(treedef, found))
+
+            return jax.sharding.auto_axes(under_auto, out_sharding=rows)(arrays)
+
+        return call  # type: ignore[return-value]
+
+    return decorate
 
 
 @contextlib.contextmanager

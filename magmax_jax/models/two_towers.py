@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 
 from magmax_jax.errors import UserError
 from magmax_jax.models import classification, conversion
+from magmax_jax.models.auto_axes import on_any_axes
 from magmax_jax.models.checkpoint import Companions, saved_preprocessor, write
 from magmax_jax.models.conversion import Tensors
 from magmax_jax.models.entries import linear_maps
@@ -111,10 +112,12 @@ class TwoTowers(nnx.Module):
                 "towers"
             )
 
+    @on_any_axes(batch=1)
     def encode_image(self, pixels: jax.Array) -> jax.Array:
         """Normalised pixels (b, height, width, 3) -> features (b, p), not normalised."""
         return self.vision(pixels)
 
+    @on_any_axes(batch=1)
     def encode_text(self, ids: jax.Array) -> jax.Array:
         """Token ids int (b, n), n at most the context -> features (b, p), not normalised."""
         return self.text(ids)
@@ -141,6 +144,7 @@ class TwoTowers(nnx.Module):
         """
         return classification.classify(self, images, class_names, templates, batch_size)
 
+    @on_any_axes(batch=1)
     def __call__(self, pixels: jax.Array, ids: jax.Array) -> jax.Array:
         """Logits of every image for every text, (images, texts): scaled cosine similarities."""
         image, text = normalise(self.encode_image(pixels)), normalise(self.encode_text(ids))

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from magmax_jax.errors import UserError
+from magmax_jax.models.auto_axes import on_any_axes
 from magmax_jax.models.base import Model
 from magmax_jax.models.layers.normalise import normalise
 
@@ -99,6 +100,7 @@ def alike(
     return found
 
 
+@on_any_axes(batch=2)
 @partial(jax.jit, static_argnums=0)
 def _encode(graphdef: nnx.GraphDef, params: nnx.State, ids: jax.Array) -> jax.Array:
     """Token ids (b, n) -> normalised text features (b, p)."""
