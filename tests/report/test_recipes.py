@@ -107,6 +107,24 @@ def test_a_recipe_that_loses_a_benchmark_is_not_recommended(tmp_path):
     assert found.recommended([ON_CIFAR]) == MIN
 
 
+def test_a_recipe_with_fewer_seeds_is_named_and_not_recommended(runs, tmp_path):
+    write_all(tmp_path / "runs")
+    better = {"max_magnitude": {0.5: 0.6}, "ema": {1.0: 0.9}}
+    method = MethodConfig(start="ema")
+    for scenario in (CIFAR, PACS):
+        folder = tmp_path / "runs" / f"other-{scenario.kind}"
+        write_run(folder, scenario, SEEDS[0], method, validated=better)
+    found = compared(tmp_path / "runs")
+    assert found.recommended() == EMA
+    assert found.recommended(every_seed=False) == Recipe("ema", "ema")
+    text = sentences(written(tmp_path / "runs", tmp_path, "--no-evaluate"))
+    assert "**Start `last`, rule `ema` at scale 1** is the constant-memory recipe" in text
+    assert (
+        "Start `ema`, rule `ema` at scale 1 is at +33.0 points on validation images, with 2 of 6"
+        in text
+    )
+
+
 def test_benchmarks_are_recognised_wherever_their_data_is(tmp_path):
     write_run(tmp_path / "a", PACS, 1)
     write_run(tmp_path / "b", replace(PACS, data_dir="/elsewhere/pacs"), 2)

@@ -164,7 +164,7 @@ class Comparison:
         return Difference(by_benchmark, mean_of(list(by_benchmark.values())), wins, len(every))
 
     def recommended(
-        self, benchmarks: Collection[str] = (), streaming: bool = True
+        self, benchmarks: Collection[str] = (), streaming: bool = True, every_seed: bool = True
     ) -> Recipe | None:
         """The recipe to use at one scale, chosen on validation images alone.
 
@@ -174,6 +174,8 @@ class Comparison:
         Args:
           streaming: True for rules with a state of constant size, False for rules that keep every
             task vector.
+          every_seed: whether it must have as many pairs with MagMax as any recipe; the mean of
+            fewer seeds is of other trainings, and of a single one it has no error.
         """
         found = {}
         for recipe in self.recipes:
@@ -181,6 +183,9 @@ class Comparison:
                 difference = self.difference(recipe, "shared", "validation", benchmarks)
                 if difference is not None:
                     found[recipe] = difference
+        most = max((each.pairs for each in found.values()), default=0)
+        if every_seed:
+            found = {recipe: each for recipe, each in found.items() if each.pairs == most}
         steady = {recipe: each for recipe, each in found.items() if not each.worse}
         return max(steady or found, key=lambda recipe: found[recipe].mean.mean, default=None)
 

@@ -144,6 +144,17 @@ def _conclusion(comparison: Comparison) -> Iterator[str]:
         )
     if tested is not None:
         yield f"On test images {words.verdict(tested)}"
+    rival = comparison.recommended(every_seed=False)
+    promising = rival and rival != recipe and comparison.difference(rival, "shared", "validation")
+    if rival and promising and validated is not None:
+        name = words.named(rival, comparison.shared_scale(rival))
+        yield (
+            f"{name[0].upper()}{name[1:]} is at {words.points(promising.mean)} points on "
+            f"validation images, with {promising.pairs} of {validated.pairs} pairs of trainings: "
+            "it is not recommended before it has the others."
+        )
+        if (found := comparison.difference(rival, "shared")) is not None:
+            yield f"On test images {words.verdict(found)}"
 
 
 def _failures(comparison: Comparison) -> Iterator[str]:
@@ -197,10 +208,10 @@ def _choice(comparison: Comparison) -> str:
         "accuracies alone determine, for each recipe, the scale for each training and the one for "
         "all benchmarks. They also determine the recommended recipe: the best on the mean of the "
         f"benchmarks of those whose validation accuracy is at most {words.POINTS} below MagMax's "
-        "on each. The command that writes this page evaluates test images only afterwards, and "
-        "only at these scales and the published ones. Among equally good scales, the one closest "
-        "to 0 is taken. Each benchmark has the same weight; the error of a mean over benchmarks "
-        "combines theirs."
+        "on each and that were trained with the most seeds. The command that writes this page "
+        "evaluates test images only afterwards, and only at these scales and the published ones. "
+        "Among equally good scales, the one closest to 0 is taken. Each benchmark has the same "
+        "weight; the error of a mean over benchmarks combines theirs."
     )
 
 
