@@ -137,7 +137,7 @@ def _conclusion(comparison: Comparison) -> Iterator[str]:
         lost = "; ".join(validated.worse)
         although = f", although more than {words.POINTS} below it on {lost}" if lost else ""
         yield (
-            f"**{words.named(recipe, at)[0].upper()}{words.named(recipe, at)[1:]}** is the "
+            f"**{words.opening(recipe, at)}** is the "
             "constant-memory recipe chosen on validation images, where it is "
             f"{words.points(validated.mean)} points from MagMax on the mean of the "
             f"benchmarks{although}."
@@ -147,9 +147,9 @@ def _conclusion(comparison: Comparison) -> Iterator[str]:
     rival = comparison.recommended(every_seed=False)
     promising = rival and rival != recipe and comparison.difference(rival, "shared", "validation")
     if rival and promising and validated is not None:
-        name = words.named(rival, comparison.shared_scale(rival))
+        name = words.opening(rival, comparison.shared_scale(rival))
         yield (
-            f"{name[0].upper()}{name[1:]} is at {words.points(promising.mean)} points on "
+            f"{name} is at {words.points(promising.mean)} points on "
             f"validation images, with {promising.pairs} of {validated.pairs} pairs of trainings: "
             "it is not recommended before it has the others."
         )

@@ -42,6 +42,12 @@ def named(recipe: Recipe, at: float | None) -> str:
     return f"start `{recipe.start}`, rule `{recipe.rule}` at scale {scale(at)}"
 
 
+def opening(recipe: Recipe, at: float | None) -> str:
+    """`named` at the start of a sentence."""
+    name = named(recipe, at)
+    return name[0].upper() + name[1:]
+
+
 def verdict(found: Difference) -> str:
     """A difference to MagMax on test images, in a sentence or two."""
     direction = "above" if found.mean.mean >= 0 else "below"
