@@ -3,7 +3,6 @@
 python -m benchmarks.evaluate --peers PYTHON --output evaluate.md
 """
 
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from benchmarks.serving import Facts
 from benchmarks.tables import Output, table
 from benchmarks.workloads import SIZES
 from magmax_jax.data import Preprocessing
+from magmax_jax.devices.machine import usable_cores
 from magmax_jax.errors import UserError
 
 OURS, TORCH = "benchmarks.ours.evaluation:prepare", "benchmarks.peers.evaluate_torch:prepare"
@@ -46,7 +46,7 @@ class Settings(PeersFlags):
     """Number of tasks, each one pass of the official way; fewer if there are few batches."""
     at_once: int | None = None
     """Models that ours evaluates in one pass (default: 5; on a CPU 2)."""
-    workers: int = min(len(os.sched_getaffinity(0)), 16)
+    workers: int = min(usable_cores(), 16)
     """Processes of the peers' loader."""
     peak_sides: tuple[int, ...] = ()
     """Sides of the square products that define the peak (default: sizes that fill the device)."""

@@ -1,7 +1,6 @@
 """The limits used for comparison: how fast a device multiplies matrices and copies memory."""
 
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from benchmarks.contenders import Served
 from benchmarks.serving import Facts, Prepared
+from magmax_jax.devices.machine import usable_cores
 
 SAMPLE = 0.05
 """Minimum duration of a sample in seconds."""
@@ -84,7 +84,7 @@ def copies(tree: Any, repeats: int) -> dict[str, list[float]]:
     copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
     negate = jax.jit(lambda tree: jax.tree.map(jnp.negative, tree), donate_argnums=0)
     ways: dict[str, Callable[[], Any]] = {}
-    threads = len(os.sched_getaffinity(0))
+    threads = usable_cores()
     with ThreadPoolExecutor(threads) as pool:
         if jax.default_backend() == "cpu":
             source = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])

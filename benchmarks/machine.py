@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from benchmarks.contenders import ROOT, environment, last_line
 from benchmarks.serving import resident_peak
+from magmax_jax.devices.machine import usable_cores
 from magmax_jax.errors import UserError
 
 PLUGINS = ("jax-cuda13-plugin", "jax-cuda12-plugin")
@@ -104,7 +105,7 @@ def describe(peers: Path | None = None, *more: str, before: Path | None = None) 
     ours = {n: have.get(n, "absent") for n in (*OURS, *more) if n in have or n not in PLUGINS}
     facts = {
         "processor": names[0] if names else platform.machine(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(usable_cores()),
         "memory": f"{memory() / 2**30:.1f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "ours": f"python {platform.python_version()}, the working tree, {_listed(ours)}",

@@ -24,10 +24,10 @@ def under_auto_axes(tree: Tree) -> Tree:
 
 
 def on_any_axes(batch: int) -> Callable[[Function], Function]:
-    """A decorator: the function of a batch also computes under Explicit axes, traced or not.
+    """Lets a function of a batch also compute under Explicit axes, traced or not; a decorator.
 
-    The axes of that mesh are Auto while it runs. The result, whose first axis is the batch's, is
-    sharded along it as the batch is, on the same mesh. Without Explicit axes nothing changes.
+    The mesh's axes are Auto while the function runs. The first axis of the result is the batch's,
+    and is sharded as the batch is, on the same mesh. Without Explicit axes nothing changes.
 
     Args:
       batch: position of the batch among the arguments, which are pytrees.

@@ -1,6 +1,6 @@
 """The analyses on eight devices and on one; its test runs it in a separate process.
 
-    XLA_FLAGS="--xla_force_host_platform_device_count=8 --xla_dump_to=DIRECTORY" \
+    NPROC=64 XLA_FLAGS="--xla_force_host_platform_device_count=8 --xla_dump_to=DIRECTORY" \
         JAX_ENABLE_COMPILATION_CACHE=false python -m tests.analysis.sharded DIRECTORY
 
 The number of CPU devices is fixed when jax starts.

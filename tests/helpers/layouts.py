@@ -1,6 +1,6 @@
 """A whole small run on several device layouts; the program of `test_sharding.py`.
 
-    export XLA_FLAGS=--xla_force_host_platform_device_count=8
+    export NPROC=64 XLA_FLAGS=--xla_force_host_platform_device_count=8
     python -m tests.helpers.layouts CLIP OUT 8x1x1 2x4x2
     ... python -m tests.helpers.layouts CLIP OUT 4x2x1 --distributed --coordinator HOST:PORT ...
 

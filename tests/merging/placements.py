@@ -1,6 +1,6 @@
 """Where results are placed on all kinds of meshes; its test runs it in a separate process.
 
-XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.merging.placements
+NPROC=64 XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.merging.placements
 """
 
 import contextlib

@@ -1,6 +1,7 @@
 """Every rule on a mesh as on one device; its tests run it in a separate process.
 
-    XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m tests.merging.sharded WAYS RULE ...
+    export NPROC=64 XLA_FLAGS=--xla_force_host_platform_device_count=8
+    python -m tests.merging.sharded WAYS RULE ...
 
 Without a RULE, all are tried. WAYS are `merge`, `functions` (the rule's own) and `jit` (these in
 the caller's jit), joined by commas. The number of CPU devices is fixed when jax starts. Meshes use

@@ -1,6 +1,7 @@
-"""A sharded CLIP encodes, merges, classifies, is evaluated; its test has a process of its own.
+"""A sharded CLIP encodes, merges, classifies and is evaluated; its test starts this program.
 
-XLA_FLAGS=--xla_force_host_platform_device_count=4 python -m tests.models.sharded_clip DIRECTORY
+export NPROC=32 XLA_FLAGS=--xla_force_host_platform_device_count=4
+python -m tests.models.sharded_clip DIRECTORY
 """
 
 import contextlib
@@ -41,18 +42,18 @@ def check_features(model: Any, pieces: Any, mesh: Mesh) -> None:
         return features @ models.zero_shot_head(model, NAMES, ["a {}.", "one {}."], batch_size=4)
 
     tried = {
-        "image": (lambda model, pixels, ids: model.encode_image(pixels), "x"),
-        "classes": (classes, "x"),
-        "text": (lambda model, pixels, ids: model.encode_text(ids=ids), "x"),
-        "logits": (lambda model, pixels, ids: model(pixels, ids), "x"),
-        "gradient": (lambda model, pixels, ids: gradient(model, pixels), None),
+        "image": (lambda model, pixels, ids: model.encode_image(pixels), True),
+        "classes": (classes, True),
+        "text": (lambda model, pixels, ids: model.encode_text(ids=ids), True),
+        "logits": (lambda model, pixels, ids: model(pixels, ids), True),
+        "gradient": (lambda model, pixels, ids: gradient(model, pixels), False),
     }
     rows = NamedSharding(mesh, PartitionSpec("x"))
     batches = [(pixels, ids), (jax.device_put(pixels, rows), jax.device_put(ids, rows))]
-    for name, (function, axis) in tried.items():
+    for name, (function, of_rows) in tried.items():
         wanted = jax.tree.leaves(function(model, pixels, ids))
         for batch, compiled, within in itertools.product(batches, (False, True), (False, True)):
-            if axis is None and not compiled and not within:
+            if not of_rows and not compiled and not within:
                 continue  # JAX itself wants set_mesh for gradients outside jit
             run = jax.jit(function) if compiled else function
             with jax.set_mesh(mesh) if within else contextlib.nullcontext():
@@ -60,7 +61,7 @@ def check_features(model: Any, pieces: Any, mesh: Mesh) -> None:
             for one, like in zip(found, wanted, strict=True):
                 size = float(np.abs(like).max())
                 np.testing.assert_allclose(one, like, rtol=0, atol=1e-5 * size, err_msg=name)
-            if axis and batch is batches[1]:
+            if of_rows and batch is batches[1]:
                 assert found[0].sharding.is_equivalent_to(rows, 2), (name, found[0].sharding)
 
 

@@ -13,8 +13,8 @@ from magmax_jax.errors import UserError
 from magmax_jax.inputs.decode import decode_rgb, open_image, seen_shape
 
 UNNAMED = (
-    "; integer labels become a ClassLabel by cast_column(NAME, ClassLabel(names=[...])), words by "
-    "class_encode_column, which would sort numbers as text, 10 before 2"
+    "; for integer labels use cast_column(NAME, ClassLabel(names=[...])): class_encode_column is "
+    "for words, and sorts numbers as text, 10 before 2"
 )
 """What to do if no column is a ClassLabel; `findings/datasets_class_encode_...` shows why."""
 

@@ -175,7 +175,7 @@ class Comparison:
           streaming: True for rules with a state of constant size, False for rules that keep every
             task vector.
           every_seed: whether it must have as many pairs with MagMax as any recipe; the mean of
-            fewer seeds is of other trainings, and of a single one it has no error.
+            fewer seeds comes from other trainings, and has no error if there is only one seed.
         """
         found = {}
         for recipe in self.recipes:
@@ -183,8 +183,8 @@ class Comparison:
                 difference = self.difference(recipe, "shared", "validation", benchmarks)
                 if difference is not None:
                     found[recipe] = difference
-        most = max((each.pairs for each in found.values()), default=0)
         if every_seed:
+            most = max((each.pairs for each in found.values()), default=0)
             found = {recipe: each for recipe, each in found.items() if each.pairs == most}
         steady = {recipe: each for recipe, each in found.items() if not each.worse}
         return max(steady or found, key=lambda recipe: found[recipe].mean.mean, default=None)

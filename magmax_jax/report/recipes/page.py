@@ -137,8 +137,8 @@ def _conclusion(comparison: Comparison) -> Iterator[str]:
         lost = "; ".join(validated.worse)
         although = f", although more than {words.POINTS} below it on {lost}" if lost else ""
         yield (
-            f"**{words.opening(recipe, at)}** is the "
-            "constant-memory recipe chosen on validation images, where it is "
+            f"**{words.opening(recipe, at)}** is the constant-memory recipe chosen on validation "
+            "images, where it is "
             f"{words.points(validated.mean)} points from MagMax on the mean of the "
             f"benchmarks{although}."
         )
@@ -149,9 +149,9 @@ def _conclusion(comparison: Comparison) -> Iterator[str]:
     if rival and promising and validated is not None:
         name = words.opening(rival, comparison.shared_scale(rival))
         yield (
-            f"{name} is at {words.points(promising.mean)} points on "
-            f"validation images, with {promising.pairs} of {validated.pairs} pairs of trainings: "
-            "it is not recommended before it has the others."
+            f"{name} is at {words.points(promising.mean)} points on validation images, with "
+            f"{promising.pairs} of {validated.pairs} pairs of trainings: it is not recommended "
+            "until it has the rest."
         )
         if (found := comparison.difference(rival, "shared")) is not None:
             yield f"On test images {words.verdict(found)}"
